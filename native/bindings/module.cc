@@ -1,0 +1,23 @@
+// The Python module: one register function per component, each in a file of its own beside this one.
+#include <nanobind/nanobind.h>
+
+namespace nb = nanobind;
+
+void register_keys(nb::module_& m);
+void register_sketch(nb::module_& m);
+void register_join_index(nb::module_& m);
+void register_quantizer(nb::module_& m);
+void register_served_view(nb::module_& m);
+void register_table(nb::module_& m);
+void register_pooling(nb::module_& m);
+
+NB_MODULE(_native, m) {
+    m.doc() = "freshet's native core; use the Python faces, not this module";
+    register_keys(m);
+    register_sketch(m);
+    register_join_index(m);
+    register_quantizer(m);
+    register_served_view(m);
+    register_table(m);
+    register_pooling(m);
+}

@@ -1,0 +1,292 @@
+"""The configuration: `freshet.toml`, typed and frozen, with every default in this one place.
+
+Unknown keys are refused and every problem is reported at once, each with its path in the file. This is the only module
+that reads the file or the environment.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from pipeline.ground.errors import ConfigError
+
+ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
+TimeUnit = Literal["s", "ms", "us", "iso"]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Logs(Section):
+    """Where topics live, and how many partitions they are made with."""
+
+    engine: Literal["sqlite", "archive"] = "sqlite"
+    path: str | None = None
+    """Folder of the logs; by default `logs` inside the state folder."""
+    partitions: PositiveInt = 1
+    """Partitions of the impressions and clicks topics."""
+    shards: PositiveInt = 1
+    """Join shards = samples partitions = trainer shards; fixed for a topic's life."""
+
+
+class Topics(Section):
+    impressions: str = "impressions"
+    clicks: str = "clicks"
+    samples: str = "samples"
+    dead_letters: str = "dead-letters"
+    deltas: str = "deltas"
+    notices: str = "notices"
+    """CloudEvents about versions and rollbacks."""
+
+
+class EventColumns(Section):
+    """One event type: its columns and how a file spells its time."""
+
+    time: str = "at"
+    """The column of a file that holds the event time."""
+    time_unit: TimeUnit = "ms"
+    columns: dict[str, ColumnType]
+    """Every column but the time, with its type; an event that lacks one has null there."""
+
+
+class Events(Section):
+    key: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The join key: columns both events carry."""
+    partition_by: tuple[str, ...] = ()
+    """Columns that choose the shard; both events carry them. Empty means the join key."""
+    impressions: EventColumns
+    clicks: EventColumns
+    skew_s: PositiveFloat = 60.0
+    """How far ahead of its append time an event's time may be."""
+    disorder_s: Annotated[float, Field(ge=0)] = 30.0
+    """How far behind its partition's latest event an event may arrive without being late."""
+
+    @property
+    def shard_columns(self) -> tuple[str, ...]:
+        return self.partition_by or self.key
+
+    @model_validator(mode="after")
+    def _both_carry_the_key(self) -> Self:
+        for kind in ("impressions", "clicks"):
+            columns = getattr(self, kind).columns
+            for name in dict.fromkeys((*self.key, *self.partition_by)):
+                if name not in columns:
+                    raise ValueError(f"{kind}.columns lacks {name}, which key or partition_by names. hint: declare it")
+                if columns[name] not in ("string", "int"):
+                    raise ValueError(f"{kind}.columns.{name} is {columns[name]}, a key must be string or int")
+        for name in (*self.key, *self.partition_by):
+            if self.impressions.columns[name] != self.clicks.columns[name]:
+                raise ValueError(f"{name} has different types in impressions and clicks. hint: make them the same")
+        return self
+
+
+class Samples(Section):
+    """The join."""
+
+    window_s: PositiveFloat = 600.0
+    """Attribution window: a click counts if impression ≤ click < impression + window."""
+    horizon_s: Annotated[float, Field(ge=0)] = 3600.0
+    """After the window, how long a click is still compensated."""
+    remember_s: Annotated[float, Field(ge=0)] = 600.0
+    """After window and horizon, how long an impression is still known."""
+    policy: Literal["wait", "fake_negative"] = "wait"
+    negative_rate: Fraction = 1.0
+    """Share of negatives kept, chosen by a hash of the join key."""
+    labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("label",)
+    """The first is the click itself; each further one is a numeric column of the click event (0 without a click)."""
+    weight: str | None = None
+    """A float column of the impression that weighs its sample."""
+    block_rows: PositiveInt = 8192
+    """Most samples in one record of the samples log."""
+    round_records: PositiveInt = 2_000
+    """Most records one in-process round reads from each partition."""
+
+
+class Adagrad(Section):
+    kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
+    learning_rate: PositiveFloat = 0.05
+    initial_accumulator: PositiveFloat = 0.1
+
+
+class Admission(Section):
+    """When a key earns a row."""
+
+    kind: Literal["off", "count", "probability"] = "off"
+    threshold: PositiveInt = 2
+    """`count`: the occurrence at which a key is admitted."""
+    probability: Fraction = 0.1
+    """`probability`: chance that one occurrence admits a key."""
+    sketch_width: PositiveInt = 65_536
+    sketch_depth: PositiveInt = 4
+    halve_every_s: PositiveFloat | None = 86_400.0
+    """Counts are halved this often, by the log's time."""
+
+
+class Expiry(Section):
+    """When a row is removed."""
+
+    ttl_s: PositiveFloat | None = None
+    """Removed when unseen for this long, by the log's time."""
+    budget_bytes: PositiveInt | None = None
+    """The field's rows × row bytes stay below this: the least important go first."""
+    sweep_every_s: PositiveFloat = 600.0
+    """How often to look, by the log's time."""
+
+
+class FieldConfig(Section):
+    """A named input of the model with its own table."""
+
+    name: Name
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Raw impression columns (`at` is the impression's time). Several are crossed."""
+    transform: str = "value"
+    """`value`, `cross`, `bucket`, `log2`, `hour`, `weekday`, or a user's vectorised `module:function`."""
+    boundaries: tuple[float, ...] = ()
+    """`bucket`: ascending upper bounds."""
+    dim: Annotated[int, Field(ge=1, le=1024)] = 16
+    pooling: Literal["sum", "mean"] = "sum"
+    init_scale: Annotated[float, Field(ge=0)] = 0.01
+    """New weights are uniform in ± this, drawn from key and seed."""
+    optimizer: Adagrad = Adagrad()
+    admission: Admission = Admission()
+    expiry: Expiry = Expiry()
+
+
+class DenseConfig(Section):
+    """A number handed to the model as it is."""
+
+    name: Name
+    column: str
+    transform: Literal["value", "log1p"] = "value"
+
+
+class Model(Section):
+    build: str = "model:build"
+    """`module:function` beside the configuration file: named Keras inputs → Keras model of logits [batch, labels]."""
+    batch_size: PositiveInt = 512
+    learning_rate: PositiveFloat = 0.02
+    """Of the dense weights' Adagrad."""
+    seed: int = 1
+    threads: PositiveInt = 2
+    """TensorFlow's threads; part of what makes training repeatable."""
+
+
+class Ladder(Section):
+    """Which versions are kept: all for a while, then one in ten minutes, then one a day. By the log's time."""
+
+    all_s: PositiveFloat = 3600.0
+    ten_minutes_s: PositiveFloat = 86_400.0
+    daily_s: PositiveFloat | None = None
+    """None keeps daily versions for ever."""
+
+
+class Train(Section):
+    commit_every_s: PositiveFloat = 1.0
+    """Wall time between commits while following."""
+    commit_every_batches: PositiveInt | None = None
+    """Commit after so many batches as well; the only trigger when running until the end is deterministic."""
+    full_every_commits: PositiveInt = 50
+    """Every so many commits a version is written whole, the others as what changed."""
+    half_life_s: PositiveFloat = 86_400.0
+    """Of importance, by the log's time."""
+    loss_limit: PositiveFloat = 50.0
+    """A batch whose mean loss exceeds this stops the line, as NaN does."""
+    dictionary_size: Annotated[int, Field(ge=0)] = 100_000
+    """Most keys per field whose raw value is remembered for the operator."""
+    retention: Ladder = Ladder()
+
+
+class Publish(Section):
+    share: Fraction = 0.9
+    """A realtime delta carries the rows that hold this share of the importance-weighted movement withheld from serving."""
+    incremental_every_s: PositiveFloat | None = 600.0
+    """By the log's time; None publishes incrementals only on command."""
+    full_every_s: PositiveFloat | None = 86_400.0
+    webhook: str | None = None
+    executable: str | None = None
+
+
+class Serving(Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8501
+    poll_ms: PositiveInt = 5
+
+
+class Config(Section):
+    """The whole file."""
+
+    name: Name = "model"
+    state_dir: str = "state"
+    logs: Logs = Logs()
+    topics: Topics = Topics()
+    events: Events
+    samples: Samples = Samples()
+    fields: Annotated[tuple[FieldConfig, ...], Field(min_length=1)]
+    dense: tuple[DenseConfig, ...] = ()
+    model: Model = Model()
+    train: Train = Train()
+    publish: Publish = Publish()
+    serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _inputs_exist(self) -> Self:
+        known = {*self.events.impressions.columns, "at"}
+        names = [f.name for f in self.fields] + [d.name for d in self.dense]
+        problems = [f"input {n} is declared twice" for n in sorted({n for n in names if names.count(n) > 1})]
+        for field in self.fields:
+            problems += [f"field {field.name} reads column {c}, which impressions lack" for c in field.columns if c not in known]
+        problems += [f"dense {d.name} reads column {d.column}, which impressions lack" for d in self.dense if d.column not in known]
+        clicks = self.events.clicks.columns
+        problems += [f"label {n} is no numeric column of clicks" for n in self.samples.labels[1:] if clicks.get(n) not in ("int", "float", "bool")]
+        if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
+            problems.append(f"weight {self.samples.weight} is no float column of impressions")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def parse_config(document: dict[str, Any], origin: str = "configuration") -> Config:
+    """Check a parsed document. Raises ConfigError that lists every problem with its path."""
+    try:
+        return Config.model_validate(document)
+    except ValidationError as failure:
+        problems = [f"  {_path(e['loc'])}: {_reason(e)}" for e in failure.errors()]
+        raise ConfigError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(problems)) from None
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a `freshet.toml`. Raises ConfigError."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist. run: freshet init {path.parent}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise ConfigError(f"{path} is not TOML: {failure}") from None
+    return parse_config(document, str(path))
+
+
+def crash_point_of_environment() -> str | None:
+    """What FRESHET_CRASH_AT arms, for tests of crashes."""
+    return os.environ.get("FRESHET_CRASH_AT")
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "file"
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key. hint: see freshet init for the known ones"
+    if error["type"] == "missing":
+        return "missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    shown = repr(error["input"])
+    return message if error["type"] == "value_error" or len(shown) > 60 else f"{message}, got {shown}"

@@ -1,0 +1,42 @@
+"""Named points at which a test may end the process as `kill -9` would: no cleanup, no flush, no farewell.
+
+The configuration arms at most one point (`crash_at`, from the environment variable FRESHET_CRASH_AT, `name` or
+`name:N` for the N-th time it is passed). Unarmed, a point costs one comparison.
+"""
+
+import os
+import signal
+
+POINTS = (
+    "samples.before_append",
+    "samples.after_append",  # samples are in the log, the join's state is not saved
+    "samples.after_state",
+    "trainer.before_commit",  # version files written, CURRENT not moved
+    "trainer.after_commit",  # CURRENT moved, the delta not published
+    "trainer.after_publish",
+    "publish.after_files",  # files of an incremental or full written, not announced
+    "rollback.after_plan",  # plan durable and generation raised, no reverse delta yet
+    "rollback.after_delta",
+)
+
+_armed: str | None = None
+_remaining = 0
+
+
+def arm(point: str | None) -> None:
+    """Arm `name` or `name:N`; `None` disarms."""
+    global _armed, _remaining
+    name, _, count = (point or "").partition(":")
+    if name and name not in POINTS:
+        raise ValueError(f"crash point {name} is unknown. known: {', '.join(POINTS)}")
+    _armed, _remaining = name or None, int(count or 1)
+
+
+def pass_point(name: str) -> None:
+    """End the process here if this point is armed and its count is used up."""
+    global _remaining
+    if name != _armed:
+        return
+    _remaining -= 1
+    if _remaining <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,73 @@
+"""Every error freshet raises on purpose, one class per thing a caller can do about it.
+
+FreshetError
+├── ConfigError            the configuration or the user's model is wrong: edit it
+│   └── ModelError         the user's model does not fit the configuration
+├── InputError             a file or request is wrong: correct it
+├── LogError               a log cannot serve what was asked
+│   ├── LogReplacedError   a topic was deleted and made again: choose where to start
+│   └── OffsetError        an offset is no longer, or not yet, there
+├── FencedError            somebody else took over: stop
+├── DamagedError           bytes do not match their checksum: restore or heal
+├── DeltaError             a delta does not fit the version it meets
+├── MigrationError         configuration or model changed: pass --migrate
+├── HaltedError            bad data stopped the line: quarantine and resume
+└── RollbackError          a rollback cannot be planned or carried out
+
+Messages are lower case, name the object and both values, and end in a hint: `topic clicks has 2 partitions, the
+configuration says 4. hint: …`.
+"""
+
+
+class FreshetError(Exception):
+    """The root; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(FreshetError):
+    exit_code = 2
+
+
+class ModelError(ConfigError):
+    pass
+
+
+class InputError(FreshetError):
+    exit_code = 3
+
+
+class LogError(FreshetError):
+    exit_code = 4
+
+
+class LogReplacedError(LogError):
+    pass
+
+
+class OffsetError(LogError):
+    pass
+
+
+class FencedError(FreshetError):
+    exit_code = 5
+
+
+class DamagedError(FreshetError):
+    exit_code = 6
+
+
+class DeltaError(FreshetError):
+    exit_code = 7
+
+
+class MigrationError(FreshetError):
+    exit_code = 8
+
+
+class HaltedError(FreshetError):
+    exit_code = 9
+
+
+class RollbackError(FreshetError):
+    exit_code = 10

@@ -1,0 +1,96 @@
+"""The log: topics of partitions of ordered records with offsets. What everything else here is a function of.
+
+Two engines speak this interface, SQLite (embedded) and an archive of Avro files (read only); Kafka will be the third.
+The same contract test runs against all of them (`tests/test_logs.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Record(NamedTuple):
+    """One record as read."""
+
+    offset: int
+    appended_at_ms: int
+    """Append time by the log's clock; never runs backwards inside a partition."""
+    value: bytes
+    headers: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """When one `read` returns: at the first limit reached."""
+
+    records: int = 1_000
+    max_bytes: int = 16 << 20
+    """At least one record is returned, however large."""
+    wait_ms: int = 0
+    """How long to wait for a first record where there is none yet."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The right to append to one partition, until somebody takes it over."""
+
+    topic: str
+    partition: int
+    epoch: int
+
+
+class Log(Protocol):
+    """Thread-safe. Every method raises LogError for a topic or partition that does not exist."""
+
+    def create_topic(self, topic: str, partitions: int) -> None:
+        """Make the topic, or check that it has just as many partitions. Raises LogError where it has not."""
+
+    def topics(self) -> list[str]:
+        """Names of all topics, sorted."""
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has."""
+
+    def log_id(self, topic: str) -> str:
+        """Identity of this making of the topic: another after it was deleted and made again."""
+
+    def delete_topic(self, topic: str) -> None:
+        """Remove the topic with all its records."""
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        """The lowest offset that can still be read."""
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        """The offset the next record will get."""
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        """The first offset appended at or after `at_ms`; the end offset where there is none."""
+
+    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = ReadLimits()) -> list[Record]:
+        """Records from `start` on, in order; gaps are normal. Empty at the end of the log.
+
+        Raises OffsetError where `start` lies below the begin offset or above the end offset.
+        """
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        values: Sequence[bytes],
+        *,
+        fence: Fence | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append all values durably and atomically, each with `headers`; returns the offset of the first.
+
+        Raises FencedError where `fence` is no longer the newest of its partition.
+        """
+
+    def take_fence(self, topic: str, partition: int) -> Fence:
+        """Take the right to append; every earlier fence of this partition is dead from now on."""
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Forget the records below offset `before`."""
+
+    def close(self) -> None:
+        """Release files; the log cannot be used afterwards."""
