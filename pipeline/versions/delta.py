@@ -1,0 +1,260 @@
+"""The delta codec: rows changed and keys removed between two versions of one shard, as bytes for serving.
+
+Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a SHA-256
+over the whole framed record with those 32 bytes zero, which is also the delta's name. Rows are grouped by precision and
+sorted by handle, handles and removed keys travel as LEB128 gaps: a row that serving knows costs one or two bytes beside
+its payload. The same delta gives the same bytes.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, Literal
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ground.errors import DamagedError
+from pipeline.ground.schemas import FRAME_BYTES, frame_header, load_schema
+from pipeline.versions.gaps import decode_gaps, encode_gaps
+from pipeline.versions.quantizer import payload_bytes
+
+Level = Literal["realtime", "incremental", "full", "reverse"]
+
+UInt8s = npt.NDArray[np.uint8]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+
+PRECISIONS = (4, 8, 16, 32)
+_CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + 32)
+
+
+@dataclass(frozen=True)
+class FieldDelta:
+    """What changed in one field: k known rows, then n new ones.
+
+    Attributes:
+        dim: weights per row.
+        handles: [k] uint32, rows that serving knows.
+        new_keys: [n] uint64, keys that serving does not know yet.
+        new_handles: [n] uint32, their handles from now on.
+        bits: [k + n] uint8, precision of each row: 4, 8, 16 or 32.
+        payload: [sum of payload_bytes(bits, dim)] uint8, the rows' bytes one after another, known ones first.
+        removed: [r] uint64, keys that hold no row any more. They are applied before the rows.
+    """
+
+    dim: int
+    handles: UInt32s
+    new_keys: UInt64s
+    new_handles: UInt32s
+    bits: UInt8s
+    payload: UInt8s
+    removed: UInt64s
+
+    @classmethod
+    def empty(cls, dim: int) -> "FieldDelta":
+        """No row, no tombstone."""
+        u8, u32, u64 = (np.empty(0, kind) for kind in (np.uint8, np.uint32, np.uint64))
+        return cls(dim, u32, u64, u32, u8, u8, u64)
+
+    def __len__(self) -> int:
+        """Rows carried, tombstones not counted."""
+        return len(self.bits)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A step of one shard's chain for serving.
+
+    It applies to version `from_sequence` of `base_generation`; an incremental and a reverse delta to any version from
+    there on (rows are absolute values), a full snapshot to anything. It leads to `to_sequence` of `generation`.
+
+    Attributes:
+        level: realtime, incremental, full or reverse (a rollback's).
+        base_generation: the old generation in a reverse delta, else equal to `generation`.
+        first_at_ms: earliest event time learned from between the two versions.
+        last_at_ms: latest.
+        before: served digest of `from_sequence`, or None where it is not the only version this applies to.
+        after: served digest of `to_sequence`; see `served_digest`.
+        fields: by name of the field.
+        dense: weights of the dense network, as the model writes them for serving.
+        model: what identifies the model (name, digest); a delta of another model is foreign.
+    """
+
+    level: Level
+    generation: int
+    shard: int
+    shards: int
+    from_sequence: int
+    to_sequence: int
+    first_at_ms: int
+    last_at_ms: int
+    base_generation: int
+    before: str | None
+    after: str
+    fields: Mapping[str, FieldDelta]
+    dense: bytes
+    model: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        span = f"{self.base_generation}/{self.from_sequence}..{self.generation}/{self.to_sequence}"
+        return f"{self.level} delta {span} of shard {self.shard} of {self.shards}"
+
+
+def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
+    """Hex digest of what one shard serves: each field's `ServedView.digest()`, by name, and the dense weights.
+
+    >>> served_digest({"user": 1, "item": 2}, b"") == served_digest({"item": 2, "user": 1}, b"")
+    True
+    """
+    sha = hashlib.sha256()
+    for name in sorted(fields):
+        sha.update(len(name).to_bytes(4, "little") + name.encode() + int(fields[name]).to_bytes(8, "little"))
+    sha.update(hashlib.sha256(dense).digest())
+    return sha.hexdigest()
+
+
+def encode_delta(delta: Delta) -> bytes:
+    """The delta's one spelling: whatever the order of its rows, the same content gives the same bytes."""
+    record = {
+        "checksum": bytes(32),
+        "level": delta.level,
+        "generation": delta.generation,
+        "base_generation": delta.base_generation,
+        "shard": delta.shard,
+        "shards": delta.shards,
+        "from_sequence": delta.from_sequence,
+        "to_sequence": delta.to_sequence,
+        "first_at": delta.first_at_ms,
+        "last_at": delta.last_at_ms,
+        "before": delta.before,
+        "after": delta.after,
+        "model": {name: delta.model[name] for name in sorted(delta.model)},
+        "dense": delta.dense,
+        "fields": [_field_record(name, delta.fields[name]) for name in sorted(delta.fields)],
+    }
+    body = BytesIO(frame_header("delta"))
+    body.seek(0, 2)
+    fastavro.schemaless_writer(body, load_schema("delta"), record)
+    encoded = bytearray(body.getvalue())
+    encoded[_CHECKSUM] = hashlib.sha256(encoded).digest()
+    return bytes(encoded)
+
+
+def delta_name(encoded: bytes) -> str:
+    """The name of an encoded delta: its checksum in hex. Says nothing about whether the bytes are whole.
+
+    Raises:
+        DamagedError: for fewer bytes than a checksum needs.
+    """
+    if len(encoded) < _CHECKSUM.stop:
+        raise DamagedError(f"delta has {len(encoded)} bytes, wanted at least {_CHECKSUM.stop}. hint: it was cut off")
+    return bytes(encoded[_CHECKSUM]).hex()
+
+
+def decode_delta(encoded: bytes) -> Delta:
+    """Read a delta back, each field's rows ordered by (known or new, precision, handle).
+
+    Raises:
+        DamagedError: for bytes that are not, to the last bit, what `encode_delta` wrote.
+    """
+    wanted = delta_name(encoded)
+    blank = bytearray(encoded)
+    blank[_CHECKSUM] = bytes(32)
+    got = hashlib.sha256(blank).hexdigest()
+    if got != wanted:
+        raise DamagedError(
+            f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
+        )
+    if encoded[:FRAME_BYTES] != frame_header("delta"):
+        raise DamagedError(
+            f"delta {wanted[:12]} has frame {encoded[:FRAME_BYTES].hex()}, wanted {frame_header('delta').hex()}. "
+            "hint: another release wrote it, or it is no delta"
+        )
+    record: Any = fastavro.schemaless_reader(BytesIO(encoded[FRAME_BYTES:]), load_schema("delta"), None)
+    return Delta(
+        level=record["level"],
+        generation=record["generation"],
+        shard=record["shard"],
+        shards=record["shards"],
+        from_sequence=record["from_sequence"],
+        to_sequence=record["to_sequence"],
+        first_at_ms=record["first_at"],
+        last_at_ms=record["last_at"],
+        base_generation=record["base_generation"],
+        before=record["before"],
+        after=record["after"],
+        fields={entry["name"]: _field_of(entry) for entry in record["fields"]},
+        dense=record["dense"],
+        model=record["model"],
+    )
+
+
+def row_slices(bits: UInt8s, dim: int) -> npt.NDArray[np.int64]:
+    """Where each row's payload starts: [n + 1] int64, the last is the total."""
+    sizes = np.zeros(33, np.int64)
+    sizes[list(PRECISIONS)] = [payload_bytes(bits, dim) for bits in PRECISIONS]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[bits])])
+
+
+def _field_record(name: str, change: FieldDelta) -> dict[str, Any]:
+    known = len(change.handles)
+    handles = np.concatenate([change.handles, change.new_handles])
+    starts = row_slices(change.bits, change.dim)
+    assert len(handles) == len(change.bits) and starts[-1] == len(change.payload), f"rows of {name} do not add up"
+    return {
+        "name": name,
+        "dim": change.dim,
+        "removed": encode_gaps(np.sort(change.removed)),
+        "groups": [
+            _group_record(change, handles, starts, known, bits) for bits in PRECISIONS if np.any(change.bits == bits)
+        ],
+    }
+
+
+def _group_record(
+    change: FieldDelta, handles: UInt32s, starts: npt.NDArray[np.int64], known: int, bits: int
+) -> dict[str, Any]:
+    index = np.flatnonzero(change.bits == bits)
+    index = index[np.lexsort((handles[index], index >= known))]
+    old, new = index[index < known], index[index >= known]
+    places = starts[index][:, None] + np.arange(payload_bytes(bits, change.dim))
+    return {
+        "bits": bits,
+        "known": encode_gaps(handles[old].astype(np.uint64)),
+        "new_handles": encode_gaps(handles[new].astype(np.uint64)),
+        "new_keys": change.new_keys[new - known].astype("<u8").tobytes(),
+        "payload": change.payload[places].tobytes(),
+    }
+
+
+def _field_of(entry: dict[str, Any]) -> FieldDelta:
+    dim, groups = int(entry["dim"]), entry["groups"]
+    known = [decode_gaps(g["known"]).astype(np.uint32) for g in groups]
+    fresh = [decode_gaps(g["new_handles"]).astype(np.uint32) for g in groups]
+    payloads = list(_split_payloads(groups, known, dim))
+    bits = [
+        np.full(len(rows), g["bits"], np.uint8) for part in (known, fresh) for rows, g in zip(part, groups, strict=True)
+    ]
+    return FieldDelta(
+        dim=dim,
+        handles=_joined(known, np.uint32),
+        new_keys=_joined([np.frombuffer(g["new_keys"], "<u8") for g in groups], np.uint64),
+        new_handles=_joined(fresh, np.uint32),
+        bits=_joined(bits, np.uint8),
+        payload=_joined([p[0] for p in payloads] + [p[1] for p in payloads], np.uint8),
+        removed=decode_gaps(entry["removed"]),
+    )
+
+
+def _split_payloads(groups: list[dict[str, Any]], known: list[UInt32s], dim: int) -> Iterator[tuple[UInt8s, UInt8s]]:
+    for group, handles in zip(groups, known, strict=True):
+        payload = np.frombuffer(group["payload"], np.uint8)
+        cut = len(handles) * payload_bytes(group["bits"], dim)
+        yield payload[:cut], payload[cut:]
+
+
+def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+    return np.concatenate([np.empty(0, kind), *parts]).astype(kind, copy=False)
