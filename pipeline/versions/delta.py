@@ -9,15 +9,13 @@ its payload. The same delta gives the same bytes.
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any, Literal
 
-import fastavro
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.ground.errors import DamagedError
-from pipeline.ground.schemas import FRAME_BYTES, frame_header, load_schema
+from pipeline.ground.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.gaps import decode_gaps, encode_gaps
 from pipeline.versions.quantizer import payload_bytes
 
@@ -135,10 +133,7 @@ def encode_delta(delta: Delta) -> bytes:
         "dense": delta.dense,
         "fields": [_field_record(name, delta.fields[name]) for name in sorted(delta.fields)],
     }
-    body = BytesIO(frame_header("delta"))
-    body.seek(0, 2)
-    fastavro.schemaless_writer(body, load_schema("delta"), record)
-    encoded = bytearray(body.getvalue())
+    encoded = bytearray(encode(load_schema("delta"), record))
     encoded[_CHECKSUM] = hashlib.sha256(encoded).digest()
     return bytes(encoded)
 
@@ -168,12 +163,7 @@ def decode_delta(encoded: bytes) -> Delta:
         raise DamagedError(
             f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
         )
-    if encoded[:FRAME_BYTES] != frame_header("delta"):
-        raise DamagedError(
-            f"delta {wanted[:12]} has frame {encoded[:FRAME_BYTES].hex()}, wanted {frame_header('delta').hex()}. "
-            "hint: another release wrote it, or it is no delta"
-        )
-    record: Any = fastavro.schemaless_reader(BytesIO(encoded[FRAME_BYTES:]), load_schema("delta"), None)
+    record = decode(load_schema("delta"), encoded)
     return Delta(
         level=record["level"],
         generation=record["generation"],
@@ -203,7 +193,8 @@ def _field_record(name: str, change: FieldDelta) -> dict[str, Any]:
     known = len(change.handles)
     handles = np.concatenate([change.handles, change.new_handles])
     starts = row_slices(change.bits, change.dim)
-    assert len(handles) == len(change.bits) and starts[-1] == len(change.payload), f"rows of {name} do not add up"
+    assert len(handles) == len(change.bits), f"{name} has {len(handles)} handles and {len(change.bits)} precisions"
+    assert starts[-1] == len(change.payload), f"{name} has {len(change.payload)} payload bytes, wanted {starts[-1]}"
     return {
         "name": name,
         "dim": change.dim,
