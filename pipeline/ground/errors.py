@@ -10,6 +10,7 @@ FreshetError
 ├── FencedError            somebody else took over: stop
 ├── DamagedError           bytes do not match their checksum: restore or heal
 ├── DeltaError             a delta does not fit the version it meets
+├── VersionError           a version cannot be stored or is not there: make room, or name another
 ├── MigrationError         configuration or model changed: pass --migrate
 ├── HaltedError            bad data stopped the line: quarantine and resume
 └── RollbackError          a rollback cannot be planned or carried out
@@ -71,3 +72,7 @@ class HaltedError(FreshetError):
 
 class RollbackError(FreshetError):
     exit_code = 10
+
+
+class VersionError(FreshetError):
+    exit_code = 11

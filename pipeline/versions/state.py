@@ -1,0 +1,204 @@
+"""What one version of one shard of the model is, in memory: plain frozen records, nothing here reads or writes.
+
+A `Commit` is either full (every row) or what changed since its parent. `fold.py` nets commits, `files.py` spells one as
+bytes, `store.py` keeps them, `ledger.py` says which one is CURRENT.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ground.errors import InputError
+
+UInt8s = npt.NDArray[np.uint8]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+
+_NAME = re.compile(r"g(\d+)/s(\d+)-of-(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class VersionId:
+    """One state of one shard: branch, shard i of n, number. The number goes up along a lineage, across generations too.
+
+    >>> str(VersionId(1, 0, 2, 42))
+    'g1/s0-of-2/42'
+    >>> VersionId.parse("g1/s0-of-2/42").sequence
+    42
+    """
+
+    generation: int
+    shard: int
+    shards: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
+
+    @classmethod
+    def parse(cls, name: str) -> "VersionId":
+        """The version that `name` spells. Raises InputError."""
+        match = _NAME.fullmatch(name.strip())
+        if match is None:
+            raise InputError(f"{name!r} names no version, wanted one like g0/s0-of-1/42. run: freshet versions")
+        return cls(*(int(part) for part in match.groups()))
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """What a commit says about one field's table and about what serving holds of it.
+
+    Removals come before rows: a key in both is there afterwards. Served rows are the bytes serving decodes.
+
+    Attributes:
+        dim: weights per row.
+        keys: [n] uint64, rows that changed since the parent; every row in a full commit.
+        rows: [n, row bytes] uint8, the table's packed rows.
+        removed: [r] uint64, keys removed since the parent.
+        served_keys: [m] uint64, served entries that changed since the parent; every entry in a full commit.
+        served_handles: [m] uint32.
+        served_bits: [m] uint8, 4, 8, 16 or 32.
+        served_payload: uint8, their bytes one after another, as `payload_bytes(bits, dim)` measures them.
+        served_removed: [s] uint64, keys tombstoned for serving since the parent.
+        served_touched: [t] uint64, served entries put since the parent. Only a full commit needs it (a rollback past it
+            must know); None means `served_keys`.
+    """
+
+    dim: int
+    keys: UInt64s
+    rows: UInt8s
+    removed: UInt64s
+    served_keys: UInt64s
+    served_handles: UInt32s
+    served_bits: UInt8s
+    served_payload: UInt8s
+    served_removed: UInt64s
+    served_touched: UInt64s | None = None
+
+    @classmethod
+    def empty(cls, dim: int, row_bytes: int) -> "FieldChange":
+        """Nothing changed."""
+        none64, none8 = np.empty(0, np.uint64), np.empty(0, np.uint8)
+        rows = np.empty((0, row_bytes), np.uint8)
+        return cls(dim, none64, rows, none64, none64, np.empty(0, np.uint32), none8, none8, none64)
+
+    @property
+    def touched(self) -> UInt64s:
+        """[t] uint64 sorted: every key a replica hears of between the parent and this commit."""
+        put = self.served_keys if self.served_touched is None else self.served_touched
+        return np.union1d(put, self.served_removed)
+
+
+@dataclass(frozen=True)
+class ServedEntries:
+    """What serving holds of one field, sorted by key: n entries.
+
+    Attributes:
+        dim: weights per row.
+        keys: [n] uint64.
+        handles: [n] uint32.
+        bits: [n] uint8.
+        payload: uint8, one entry's bytes after another.
+    """
+
+    dim: int
+    keys: UInt64s
+    handles: UInt32s
+    bits: UInt8s
+    payload: UInt8s
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One durable step of a shard: the whole of what training needs to go on from it.
+
+    Attributes:
+        id: the version this becomes.
+        parent: the version it follows; None for the very first.
+        epoch: the writer's take-over number.
+        offset: position in the samples log: the record to go on from …
+        row: … and the row inside it.
+        log_id: which making of the samples topic the position is about.
+        first_at_ms: earliest sample time learned from since the parent.
+        last_at_ms: latest sample time learned from so far.
+        fields: by name of the field.
+        dense: dense weights with their optimizer state.
+        filters: admission counters by name.
+        validation: progressive validation, JSON-able (no NaN).
+        quarantines_seen: ids of the quarantines that were in force.
+        next_handles: by field, the first handle never given out in this generation.
+        model_digest: of configuration, feature code and model.
+        digest: hex, of rows, admission, dense weights and position.
+        served_digest: hex, of the served view.
+        delta: the exact bytes published for this version.
+        full: whether `fields` holds every row.
+        samples_seen: samples learned from along the lineage so far.
+        clocks: by name, log times the trainer's sweeps and ageing have reached, ms.
+    """
+
+    id: VersionId
+    parent: VersionId | None
+    epoch: int
+    offset: int
+    row: int
+    log_id: str
+    first_at_ms: int
+    last_at_ms: int
+    fields: Mapping[str, FieldChange]
+    dense: bytes
+    filters: Mapping[str, bytes]
+    validation: Mapping[str, Any]
+    quarantines_seen: Sequence[int]
+    next_handles: Mapping[str, int]
+    model_digest: str
+    digest: str
+    served_digest: str
+    delta: bytes
+    full: bool
+    samples_seen: int
+    clocks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows_touched(self) -> int:
+        """Served entries this commit puts or removes."""
+        return sum(len(change.touched) for change in self.fields.values())
+
+
+@dataclass(frozen=True)
+class VersionSummary:
+    """What the ledger knows of a version without opening its file; `Commit` explains the shared names.
+
+    Attributes:
+        parent: the nearest older version of the lineage that is still kept.
+        path: the version's file, relative to the versions folder.
+        touched_path: keys touched by the versions that retention dropped between parent and this one, or None.
+        last_at_ms: latest sample time learned from along the lineage: never smaller than the parent's.
+        size_bytes: of the file.
+        rewrites: how often retention has written it again.
+    """
+
+    id: VersionId
+    parent: VersionId | None
+    epoch: int
+    path: str
+    touched_path: str | None
+    offset: int
+    row: int
+    first_at_ms: int
+    last_at_ms: int
+    digest: str
+    served_digest: str
+    size_bytes: int
+    rows_touched: int
+    samples_seen: int
+    committed_at_ms: int
+    full: bool
+    pinned: bool
+    rewrites: int
