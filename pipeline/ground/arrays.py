@@ -1,9 +1,8 @@
-"""The check every face of the native core makes first: dtype, shape and order of an array, before C++ sees it.
+"""What native calls take: C-ordered NumPy arrays of one exact dtype and shape, checked before the call.
 
-It converts nothing: an array that has to be copied to fit is a mistake of the caller, and is named as one.
+Nothing is converted silently: a wrong dtype is the caller's mistake and is named, with what was wanted instead.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,48 @@ import numpy.typing as npt
 
 from pipeline.ground.errors import InputError
 
+Shape = tuple[int | str, ...]
 
-def check_array(name: str, array: Any, dtype: npt.DTypeLike, shape: Sequence[int | None]) -> None:
-    """Raise InputError unless `array` is a C-contiguous NumPy array of `dtype` and `shape`; None fits any length.
 
-    >>> check_array("keys", np.zeros(3, np.uint64), np.uint64, [None])
-    >>> check_array("keys", np.zeros(3, np.int64), np.uint64, [None])
+def require(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
+    """Raise InputError unless `array` is a C-contiguous array of `dtype` and `shape`; a string stands for any length.
+
+    >>> require("keys", np.zeros(3, np.uint64), np.uint64, ("n",))
+    >>> require("keys", np.zeros(3, np.int64), np.uint64, ("n",))
     Traceback (most recent call last):
-        ...
-    pipeline.ground.errors.InputError: keys: got int64[3], wanted uint64[n]
+    ...
+    pipeline.ground.errors.InputError: keys: got int64 [3], wanted uint64 [n]. hint: np.ascontiguousarray
     """
-    wanted = f"{_dtype_name(np.dtype(dtype))}[{', '.join('n' if n is None else str(n) for n in shape)}]"
+    wanted = np.dtype(dtype)
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == wanted
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        and _fits(array.shape, shape)
+    ):
+        return
+    hint = "hint: np.ascontiguousarray"
+    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}. {hint}")
+
+
+def require_range(name: str, number: Any, lowest: int, highest: int) -> None:
+    """Raise InputError unless `number` is an int in lowest..highest."""
+    if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and lowest <= number <= highest:
+        return
+    raise InputError(f"{name}: got {number!r}, wanted an integer in {lowest}..{highest}")
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(isinstance(w, str) or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def _brackets(shape: Shape) -> str:
+    return "[" + ", ".join(str(length) for length in shape) + "]"
+
+
+def _describe(array: Any) -> str:
     if not isinstance(array, np.ndarray):
-        raise InputError(f"{name}: got {type(array).__name__}, wanted a NumPy array {wanted}")
-    fits = array.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, array.shape, strict=True))
-    if array.dtype != np.dtype(dtype) or not fits:
-        got = f"{_dtype_name(array.dtype)}[{', '.join(map(str, array.shape))}]"
-        raise InputError(f"{name}: got {got}, wanted {wanted}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        raise InputError(f"{name}: got strides {array.strides}, wanted C order. hint: numpy.ascontiguousarray")
-
-
-def _dtype_name(dtype: np.dtype[Any]) -> str:
-    return dtype.name if dtype.names is None else f"({', '.join(dtype.names)})"
+        return type(array).__name__
+    strided = "" if array.flags.c_contiguous else " not C-contiguous"
+    return f"{array.dtype} {_brackets(array.shape)}{strided}"
