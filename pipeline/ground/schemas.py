@@ -1,8 +1,8 @@
 """Avro schemas and the frame around every value: byte 0, schema id (4 bytes, big endian), Avro body.
 
 The frame is Confluent's. A schema's id needs no registry to hand it out: it is the first 4 bytes of the SHA-256 of its
-canonical JSON (no `doc`, keys sorted, no white space), top bit cleared. `schemas/*.avsc` holds what freshet writes itself.
-Nothing here knows a log.
+canonical JSON (no `doc`, keys sorted, no white space), top bit cleared. `schemas/*.avsc` holds what freshet writes
+itself. Nothing here knows a log.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,18 @@ def schema_id(document: Any) -> int:
 def parse_schema(document: Mapping[str, Any]) -> Schema:
     """A schema ready for use. Logical types stay plain numbers: times are integers here, and a poison one must decode.
 
-    Raises ValueError where the document is no Avro schema.
+    Raises ValueError where the document is no Avro record schema.
     """
+    if not isinstance(document, Mapping) or document.get("type") != "record":
+        raise ValueError(f"no avro record: {str(document)[:80]}")
     try:
         parsed = fastavro.parse_schema(_without(document, "logicalType"), named_schemas={})
     except Exception as failure:  # fastavro raises whatever it stumbles over in a foreign document
-        raise ValueError(f"no avro schema: {failure}") from failure
+        raise ValueError(f"no avro record: {failure}") from failure
     return Schema(schema_id(document), document, parsed)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_schema(name: str) -> Schema:
     """The schema of `schemas/NAME.avsc`."""
     return parse_schema(json.loads((_folder() / f"{name}.avsc").read_text(encoding="utf-8")))
@@ -81,7 +83,7 @@ def unframe(value: bytes) -> tuple[int, memoryview]:
     """Schema id and body of a framed value; the body is a view. Raises DamagedError where there is no frame."""
     if len(value) < FRAME_BYTES or value[0] != 0:
         raise DamagedError(
-            f"value of {len(value)} bytes starts with {bytes(value[:5]).hex() or 'nothing'}, not with a 0 and a schema id"
+            f"value of {len(value)} bytes starts with {bytes(value[:5]).hex() or 'nothing'}, wanted 0 and a schema id"
         )
     return _FRAME.unpack_from(value)[1], memoryview(value)[FRAME_BYTES:]
 

@@ -1,6 +1,6 @@
 """Columns as bytes: one Arrow record batch as an IPC stream, buffers lz4-compressed. The packed body of every block.
 
-Reading trusts nothing: a stream that is cut, holds another number of rows or breaks its own offsets raises DamagedError.
+Reading trusts nothing: a stream that is cut, has another number of rows or breaks its own offsets is a DamagedError.
 """
 
 import pyarrow as pa

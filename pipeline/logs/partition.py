@@ -9,19 +9,16 @@ waits for this process's fsync. Thread-safe, and safe beside other processes.
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from pipeline.ground.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError
 from pipeline.logs.checksum import checksum
 from pipeline.logs.log import Fence, ReadLimits, Record
 
-T = TypeVar("T")
-
 BUSY_TIMEOUT_S = 60.0
-_LARGEST_OFFSET = 2**62
 _TABLES = """
 CREATE TABLE partition (
     log_id TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -57,17 +54,17 @@ class Partition:
         with _translated(name):
             self._writer = _connect(path)
             self._reader = _connect(path)
-        self.log_id = self._look("SELECT log_id FROM partition", str)
+        self.log_id = str(self._look("log_id"))
 
     def replaced(self) -> bool:
         """Whether the file at this path is gone or another one."""
         return _identity(self.path) != self.identity
 
     def begin_offset(self) -> int:
-        return self._look("SELECT begin_offset FROM partition", int)
+        return int(self._look("begin_offset"))
 
     def end_offset(self) -> int:
-        return self._look("SELECT end_offset FROM partition", int)
+        return int(self._look("end_offset"))
 
     def offset_at(self, at_ms: int) -> int:
         """The first offset appended at or after `at_ms`; append times never run backwards, so halving finds it."""
@@ -87,7 +84,8 @@ class Partition:
             begin, end = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
             check_start(self.name, start, begin, end)
             rows = connection.execute(
-                "SELECT offset, appended_at_ms, checksum, headers, value FROM records WHERE offset >= ? ORDER BY offset LIMIT ?",
+                "SELECT offset, appended_at_ms, checksum, headers, value FROM records"
+                " WHERE offset >= ? ORDER BY offset LIMIT ?",
                 (start, limits.records),
             )
             return self._records(rows, limits.max_bytes)
@@ -151,14 +149,14 @@ class Partition:
             records.append(Record(offset, at_ms, value, json.loads(text) if text else {}))
         return records
 
-    def _look(self, question: str, kind: Callable[[object], T]) -> T:
+    def _look(self, column: str) -> Any:
         with self._reading() as connection:
-            row = connection.execute(question).fetchone()
+            row = connection.execute(f"SELECT {column} FROM partition").fetchone()
             if row is None:
                 raise DamagedError(
                     f"partition {self.name} has lost its first row. hint: restore {self.path} from a copy"
                 )
-            return kind(row[0])
+            return row[0]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -180,7 +178,7 @@ def check_start(name: str, start: int, begin: int, end: int) -> None:
     """Raise OffsetError where a read cannot start at `start`."""
     if start < begin:
         raise OffsetError(
-            f"partition {name} begins at offset {begin}, offset {start} is gone. hint: it was trimmed, start from {begin}"
+            f"partition {name} begins at offset {begin}, offset {start} is gone. hint: it was trimmed, begin there"
         )
     if start > end:
         raise OffsetError(
@@ -213,7 +211,8 @@ def _error_of(name: str, failure: sqlite3.Error) -> Exception:
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return LogError(
-            f"partition {name} cannot be written or read: {failure}. hint: free space on its disk, then run again: nothing was half written"
+            f"partition {name} cannot be written or read: {failure}. "
+            "hint: free space on its disk, then run again; nothing was half written"
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(failure):
         return DamagedError(

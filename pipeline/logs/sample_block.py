@@ -1,7 +1,7 @@
 """The samples topic's records: samples of one join shard as packed columns, with what their writer still needs.
 
-Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the impression's raw columns followed by the
-system columns of `sample_schema`. The join writes it, the trainer, exports and a restarted join read it.
+Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the impression's raw columns followed by
+the system columns of `sample_schema`. The join writes it, the trainer, exports and a restarted join read it.
 """
 
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ def sample_schema(config: Config) -> pa.Schema:
     names = [f.name for f in system]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with a sample's own column. hint: rename"
+            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with a sample's own. hint: rename"
         )
     return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in once] + system)
 

@@ -21,6 +21,7 @@ from pipeline.logs.partition import Partition, make_partition
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _IDENTITY_FILE = "topic.json"
 _POLL_S = 0.002
+_ONE_READ = ReadLimits()
 
 
 class SqliteLog:
@@ -79,7 +80,7 @@ class SqliteLog:
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         return self._partition(topic, partition).offset_at(at_ms)
 
-    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = ReadLimits()) -> list[Record]:
+    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
         deadline_s = self._clock.monotonic_s() + limits.wait_ms / 1000
         while True:
             records = self._partition(topic, partition).read(start, limits)
@@ -131,7 +132,8 @@ class SqliteLog:
         # Epochs start again in a topic made again, so an old fence could pass for a new one.
         if taken_in != log_id:
             raise LogReplacedError(
-                f"topic {topic} was made again: its log is {log_id}, the fence is of {taken_in}. hint: choose where to start in the new one"
+                f"topic {topic} was made again: its log is {log_id}, the fence is of {taken_in}. "
+                "hint: choose where to start in the new one"
             )
 
     def _folder_of(self, topic: str) -> Path:
@@ -158,7 +160,7 @@ class SqliteLog:
         if file.log_id != log_id:
             file.close()
             raise DamagedError(
-                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the topic's folder as a whole"
+                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the whole topic's folder"
             )
         return file
 
