@@ -54,8 +54,8 @@ class FieldDelta:
     @classmethod
     def empty(cls, dim: int) -> "FieldDelta":
         """No row, no tombstone."""
-        u8, u32, u64 = (np.empty(0, kind) for kind in (np.uint8, np.uint32, np.uint64))
-        return cls(dim, u32, u64, u32, u8, u8, u64)
+        none8, none32, none64 = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64)
+        return cls(dim, none32, none64, none32, none8, none8, none64)
 
     def __len__(self) -> int:
         """Rows carried, tombstones not counted."""

@@ -1,0 +1,79 @@
+"""The deltas topic: one partition per shard, one fenced writer each, realtime and reverse deltas in chain order.
+
+A delta is appended after its commit. A writer that starts reads what was said last and says again what is missing, in
+the commit's own bytes; a replica skips what it has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.ground.project import Project
+from pipeline.logs.log import Fence, Log, ReadLimits, Record
+from pipeline.versions.delta import Delta, decode_delta
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a chain stands after a delta."""
+
+    generation: int
+    sequence: int
+
+
+class DeltaChannel:
+    """Says deltas of one shard. Takes the fence when made: every earlier writer of the shard is refused from then."""
+
+    def __init__(self, project: Project, log: Log, shard: int) -> None:
+        self._log, self._topic, self._shard = log, project.config.topics.deltas, shard
+        log.create_topic(self._topic, project.config.logs.shards)
+        self._fence: Fence = log.take_fence(self._topic, shard)
+
+    def say(self, delta: Delta, encoded: bytes) -> int:
+        """Append one delta; returns its offset. Raises FencedError where another writer took over."""
+        return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers_of(delta))
+
+    def last_said(self) -> Place | None:
+        """Where the newest delta in the topic leads; None where there is none."""
+        end = self._log.end_offset(self._topic, self._shard)
+        begin = self._log.begin_offset(self._topic, self._shard)
+        width = 1
+        while end > begin:
+            start = max(begin, end - width)
+            records = self._log.read(self._topic, self._shard, start, ReadLimits(records=width))
+            if records:
+                return place_of(records[-1])
+            if start == begin:
+                return None
+            width *= 2
+        return None
+
+    def say_missing(self, committed: Sequence[bytes]) -> int:
+        """Say those of `committed`, encoded deltas in chain order, that lie behind the last one said; returns how many.
+
+        A trainer calls this when it starts, with the deltas of its newest versions.
+        """
+        last, said = self.last_said(), 0
+        for encoded in committed:
+            delta = decode_delta(encoded)
+            if last is None or last < Place(delta.generation, delta.to_sequence):
+                self.say(delta, encoded)
+                said += 1
+        return said
+
+
+def headers_of(delta: Delta) -> dict[str, str]:
+    """What a reader may want to know of a delta before it decodes it."""
+    return {
+        "level": delta.level,
+        "generation": str(delta.generation),
+        "shard": str(delta.shard),
+        "sequence": str(delta.to_sequence),
+    }
+
+
+def place_of(record: Record) -> Place:
+    """Where the record's delta leads, by its headers, or by its bytes where it has none. Raises DamagedError."""
+    if "generation" in record.headers and "sequence" in record.headers:
+        return Place(int(record.headers["generation"]), int(record.headers["sequence"]))
+    delta = decode_delta(record.value)
+    return Place(delta.generation, delta.to_sequence)

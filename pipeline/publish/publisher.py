@@ -1,0 +1,278 @@
+"""The publisher: turns what one commit changed into a realtime delta, and keeps the view that serving holds.
+
+What is withheld from serving is row − served view and nothing else (error feedback): beside the view it remembers only
+which keys have something withheld and how much that is worth, and both can be found again from rows and view. It writes
+nothing; the trainer commits what it prepares.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ground.block import UInt64s
+from pipeline.ground.config import Publish
+from pipeline.publish.precision import SKIP, Bools, Floats, choose_bits, movement_worth, select
+from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.versions.quantizer import encode
+from pipeline.versions.served import ServedView
+
+NO_HANDLE = 0xFFFF_FFFF
+
+_CHUNK_ROWS = 65_536
+
+
+class RowSource(Protocol):
+    """What the publisher needs of a field's table."""
+
+    def keys(self) -> UInt64s:
+        """[n] uint64, every key that has a row, ascending."""
+
+    def rows(self, keys: UInt64s) -> npt.NDArray[Any]:
+        """[n] structured, with `weights`, `importance` and `unsettled` of each key."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which versions a delta joins, and what of the log lies between them.
+
+    Attributes:
+        from_sequence: the version that serving has; 0 for nothing.
+        to_sequence: the version this commit makes.
+        first_at_ms: earliest event time learned from between them.
+        last_at_ms: latest.
+        model: what identifies the model (name, digest).
+    """
+
+    generation: int
+    shard: int
+    shards: int
+    from_sequence: int
+    to_sequence: int
+    first_at_ms: int
+    last_at_ms: int
+    model: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FieldTouched:
+    """Keys of a field that one commit changed: `keys` [n] uint64 have rows, `removed` [r] uint64 have none any more."""
+
+    keys: UInt64s
+    removed: UInt64s
+
+
+@dataclass(frozen=True)
+class ServedChange:
+    """What one delta changes in a field's served view: m rows as serving now holds them, by key, and tombstones."""
+
+    keys: UInt64s
+    handles: UInt32s
+    bits: UInt8s
+    payload: UInt8s
+    removed: UInt64s
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A delta and what it does to the served view, for the commit that makes both durable.
+
+    Attributes:
+        encoded: the exact bytes to publish.
+        next_handles: by field, the next handle to be given out.
+        served_digest: hex, of the view after this delta; the delta's `after`.
+    """
+
+    delta: Delta
+    encoded: bytes
+    fields: Mapping[str, ServedChange]
+    next_handles: Mapping[str, int]
+    served_digest: str
+
+
+@dataclass
+class _Withheld:
+    """Keys with withheld movement, ascending, and its worth."""
+
+    keys: UInt64s
+    worth: Floats
+
+    @classmethod
+    def nothing(cls) -> "_Withheld":
+        return cls(np.empty(0, np.uint64), np.empty(0, np.float32))
+
+    def without(self, keys: UInt64s) -> "_Withheld":
+        kept = ~np.isin(self.keys, keys)
+        return _Withheld(self.keys[kept], self.worth[kept])
+
+    def joined(self, keys: UInt64s, worth: Floats) -> "_Withheld":
+        both = np.concatenate([self.keys, keys])
+        order = np.argsort(both, kind="stable")
+        return _Withheld(both[order], np.concatenate([self.worth, worth])[order])
+
+
+class Publisher:
+    """Prepares the deltas of one shard. Not thread-safe: the trainer's thread owns it.
+
+    After `prepare` the view is ahead of the last commit until the caller has committed: where a commit fails, make a
+    new publisher from the restored version.
+    """
+
+    def __init__(
+        self,
+        config: Publish,
+        tables: Mapping[str, RowSource],
+        views: Mapping[str, ServedView],
+        next_handles: Mapping[str, int] | None = None,
+        dense: bytes = b"",
+    ) -> None:
+        """Continue from what serving holds.
+
+        Args:
+            config: the publish policy.
+            tables: by field, where rows are read.
+            views: by field, what serving holds; the publisher changes them from now on.
+            next_handles: by field; a field that is missing starts at 0.
+            dense: the dense weights that serving holds.
+        """
+        self.views = dict(views)
+        self._config, self._tables = config, dict(tables)
+        self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
+        self._served_digest = served_digest(self._digests(), dense)
+        self._withheld = {name: self._find_withheld(name) for name in self.views}
+
+    @property
+    def served_digest(self) -> str:
+        """Hex digest of what serving holds."""
+        return self._served_digest
+
+    def withheld(self, name: str) -> UInt64s:
+        """[n] uint64, the keys of a field whose rows differ from what serving holds, as far as sending would help."""
+        return self._withheld[name].keys
+
+    def prepare(
+        self, step: Step, touched: Mapping[str, FieldTouched], dense: bytes, *, flush: bool = False
+    ) -> Prepared:
+        """The realtime delta of one commit; the served view holds it afterwards.
+
+        Args:
+            step: the versions it joins.
+            touched: by field, what the commit changed.
+            dense: the dense weights of the new version.
+            flush: send every row that differs from its served value, whatever its worth.
+        """
+        before = self._served_digest
+        removed = {name: np.empty(0, np.uint64) for name in self.views}
+        for name, change in touched.items():
+            removed[name] = self._take_in(name, change)
+        fields, changes = {}, {}
+        for name, keys in self._choose(flush).items():
+            fields[name], changes[name] = self._send(name, keys, removed[name])
+        self._served_digest = served_digest(self._digests(), dense)
+        delta = _delta(step, "realtime", before, self._served_digest, fields, dense)
+        return Prepared(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
+
+    def _take_in(self, name: str, change: FieldTouched) -> UInt64s:
+        """Forget the removed keys and judge the touched rows anew; returns the keys that serving has to drop."""
+        removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
+        self.views[name].remove(removed)
+        withheld = self._withheld[name].without(np.concatenate([change.keys, change.removed]))
+        keys, worth = self._judge(name, change.keys)
+        self._withheld[name] = withheld.joined(keys, worth)
+        return removed
+
+    def _judge(self, name: str, keys: UInt64s) -> tuple[UInt64s, Floats]:
+        """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
+        rows = self._tables[name].rows(keys)
+        served = self.views[name].decode(keys)
+        worth = movement_worth(rows["weights"], served, rows["importance"])
+        differs = np.any(rows["weights"] != served, axis=1)
+        return keys[differs], worth[differs]
+
+    def _choose(self, flush: bool) -> dict[str, UInt64s]:
+        """By field, the keys to send now, ascending."""
+        names = sorted(self._withheld)
+        if flush:
+            return {name: self._withheld[name].keys for name in names}
+        held = [self._withheld[name] for name in names]
+        worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
+        dims = np.concatenate(
+            [np.full(len(h.keys), self.views[n].dim, np.int64) for n, h in zip(names, held, strict=True)]
+        )
+        chosen = select(worth, dims, self._config.share)
+        cuts = np.cumsum([len(h.keys) for h in held])[:-1]
+        parts: list[Bools] = np.split(chosen, cuts)
+        return {
+            name: h.keys[part | (self.views[name].bits(h.keys) == 0)]
+            for name, h, part in zip(names, held, parts, strict=True)
+        }
+
+    def _send(self, name: str, keys: UInt64s, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
+        """Quantise the rows of `keys` as they deserve and put them into the view."""
+        view = self.views[name]
+        self._withheld[name] = self._withheld[name].without(keys)
+        weights, bits = self._precise(name, keys)
+        sent = bits != SKIP
+        keys, bits = keys[sent], bits[sent]
+        payload, _ = encode(np.ascontiguousarray(weights[sent]), bits)
+        handles = view.handles(keys)
+        new = handles == NO_HANDLE
+        handles[new] = self._hand_out(name, int(new.sum()))
+        view.put(keys, handles, bits, payload)
+        return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
+
+    def _precise(self, name: str, keys: UInt64s) -> tuple[Floats, UInt8s]:
+        rows, view = self._tables[name].rows(keys), self.views[name]
+        convergence = (1 - rows["unsettled"]).astype(np.float32)
+        bits = choose_bits(rows["weights"], view.decode(keys), view.bits(keys), rows["importance"], convergence)
+        return rows["weights"], bits
+
+    def _hand_out(self, name: str, count: int) -> UInt32s:
+        first = self._next_handles[name]
+        assert first + count < NO_HANDLE, f"field {name} has used up its handles"
+        self._next_handles[name] = first + count
+        return np.arange(first, first + count, dtype=np.uint32)
+
+    def _find_withheld(self, name: str) -> _Withheld:
+        """After a start: every row against the view, those that sending would improve."""
+        found = _Withheld.nothing()
+        every = self._tables[name].keys()
+        for start in range(0, len(every), _CHUNK_ROWS):
+            keys, worth = self._judge(name, every[start : start + _CHUNK_ROWS])
+            _, bits = self._precise(name, keys)
+            found = found.joined(keys[bits != SKIP], worth[bits != SKIP])
+        return found
+
+    def _digests(self) -> dict[str, int]:
+        return {name: view.digest() for name, view in self.views.items()}
+
+
+def field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
+    """The rows of `keys` as `view` holds them, `new` [n] bool marking those serving does not know, and tombstones."""
+    order = np.argsort(new, kind="stable")
+    keys, new = keys[order], new[order]
+    handles, bits, payload = view.export(keys)
+    return FieldDelta(view.dim, handles[~new], keys[new], handles[new], bits, payload, removed)
+
+
+def _delta(
+    step: Step, level: Level, before: str | None, after: str, fields: Mapping[str, FieldDelta], dense: bytes
+) -> Delta:
+    return Delta(
+        level=level,
+        generation=step.generation,
+        shard=step.shard,
+        shards=step.shards,
+        from_sequence=step.from_sequence,
+        to_sequence=step.to_sequence,
+        first_at_ms=step.first_at_ms,
+        last_at_ms=step.last_at_ms,
+        base_generation=step.generation,
+        before=before,
+        after=after,
+        fields=fields,
+        dense=dense,
+        model=step.model,
+    )

@@ -1,0 +1,188 @@
+"""One shard's chain as serving holds it: decides whether a delta fits, and applies it whole or not at all.
+
+A delta is verified before anything changes: what its rows and tombstones would do to the served digest is worked out on
+scratch views, so a wrong delta never reaches a reader. Not thread-safe; the replica holds its lock while `switch` runs.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from pipeline.ground.block import UInt64s
+from pipeline.ground.errors import DeltaError
+from pipeline.versions.delta import Delta, FieldDelta, served_digest
+from pipeline.versions.served import ServedView
+
+_REMEMBERED_NAMES = 4_096
+_WRAP = 1 << 64
+
+
+class Fit(Enum):
+    """What a delta is to a chain."""
+
+    APPLY = "apply"
+    SKIP = "skip"
+    """Already applied, or covered by something that was."""
+    GAP = "gap"
+    """Something before it is missing."""
+
+
+@dataclass
+class _FieldStep:
+    """What applying does to one field, worked out beforehand."""
+
+    view: ServedView
+    removed: UInt64s
+    keys: UInt64s
+    change: FieldDelta
+    digest: int
+
+    def handles(self) -> np.ndarray:
+        return np.concatenate([self.change.handles, self.change.new_handles])
+
+
+@dataclass
+class Step:
+    """A verified step: `switch` carries it out."""
+
+    delta: Delta
+    name: str
+    fields: dict[str, _FieldStep] = field(default_factory=dict)
+
+
+class Chain:
+    """What serving holds of one shard, starting from nothing (version 0 of generation 0)."""
+
+    def __init__(self, shard: int, shards: int, dims: Mapping[str, int], model_digest: str | None = None) -> None:
+        """An empty chain.
+
+        Args:
+            shard: which shard.
+            shards: of how many.
+            dims: by field, weights per row.
+            model_digest: refuse deltas of a model with another digest; None takes any.
+        """
+        self.shard, self.shards = shard, shards
+        self.generation, self.sequence = 0, 0
+        self.last_at_ms: int | None = None
+        self.dense = b""
+        self.model: Mapping[str, str] = {}
+        self.views = {name: ServedView(dim) for name, dim in dims.items()}
+        self._model_digest = model_digest
+        self._names: OrderedDict[tuple[int, int], str] = OrderedDict()
+
+    def __str__(self) -> str:
+        return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
+
+    @property
+    def digest(self) -> str:
+        """The served digest of what is held."""
+        return served_digest({name: view.digest() for name, view in self.views.items()}, self.dense)
+
+    def fit(self, delta: Delta, name: str) -> Fit:
+        """Whether `delta`, named `name`, follows what is held. Raises DeltaError for one that never will."""
+        self._refuse_foreign(delta)
+        if delta.generation < self.generation:
+            raise DeltaError(f"{delta} is of an older generation than version {self}. hint: a rollback left it behind")
+        if delta.generation == self.generation and delta.to_sequence <= self.sequence:
+            return self._fit_again(delta, name)
+        if delta.level == "full":
+            return Fit.APPLY
+        if delta.base_generation != self.generation or delta.from_sequence > self.sequence:
+            return Fit.GAP
+        if delta.level == "realtime" and delta.from_sequence < self.sequence:
+            raise DeltaError(f"{delta} overlaps version {self}. hint: its writer lost its place; restart the trainer")
+        if delta.before is not None and delta.from_sequence == self.sequence and delta.before != self.digest:
+            raise DeltaError(
+                f"{delta} starts from served digest {delta.before[:12]}, version {self} has {self.digest[:12]}. "
+                "hint: another trainer wrote it"
+            )
+        return Fit.APPLY
+
+    def verify(self, delta: Delta, name: str) -> Step:
+        """Work out what a fitting delta does. Raises DeltaError where it names an unknown row or misses its digest."""
+        step = Step(delta, name)
+        full = delta.level == "full"
+        for field_name, view in self.views.items():
+            change = delta.fields.get(field_name) or FieldDelta.empty(view.dim)
+            step.fields[field_name] = _field_step(
+                ServedView(view.dim) if full else view, change, f"{delta}, {field_name}"
+            )
+        got = served_digest({n: s.digest for n, s in step.fields.items()}, delta.dense)
+        if got != delta.after:
+            raise DeltaError(
+                f"{delta} would lead to served digest {got[:12]}, it says {delta.after[:12]}. "
+                f"hint: it does not belong on version {self}"
+            )
+        return step
+
+    def switch(self, step: Step, load_dense: Callable[[bytes], None]) -> None:
+        """Carry a step out; readers are kept out by the caller. `load_dense` gets the new dense weights."""
+        delta = step.delta
+        for name, one in step.fields.items():
+            one.view.remove(one.removed)
+            one.view.put(one.keys, one.handles(), one.change.bits, one.change.payload)
+            self.views[name] = one.view
+        load_dense(delta.dense)
+        self.dense, self.model = delta.dense, delta.model
+        self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
+        self._names[delta.generation, delta.to_sequence] = step.name
+        while len(self._names) > _REMEMBERED_NAMES:
+            self._names.popitem(last=False)
+
+    def _fit_again(self, delta: Delta, name: str) -> Fit:
+        """A delta that leads no further than what is held: fine, unless it contradicts it."""
+        known = self._names.get((delta.generation, delta.to_sequence))
+        contradicts = delta.to_sequence == self.sequence and delta.after != self.digest
+        same_level = known is not None and delta.level in ("realtime", "reverse")
+        if contradicts or (same_level and known != name and not self._healed(delta)):
+            raise DeltaError(
+                f"{delta} is named {name[:12]}, version {delta.generation}/{delta.to_sequence} was reached by "
+                f"{(known or 'another')[:12]}. hint: two trainers wrote this shard; run: freshet versions"
+            )
+        return Fit.SKIP
+
+    def _healed(self, delta: Delta) -> bool:
+        """Whether the version a delta leads to may have been reached by a file, which has another name."""
+        return delta.to_sequence == self.sequence
+
+    def _refuse_foreign(self, delta: Delta) -> None:
+        if (delta.shard, delta.shards) != (self.shard, self.shards):
+            raise DeltaError(f"{delta} is foreign: this chain is shard {self.shard} of {self.shards}")
+        digest = delta.model.get("digest")
+        if self._model_digest is not None and digest != self._model_digest:
+            raise DeltaError(
+                f"{delta} is of model {(digest or 'without a digest')[:12]}, this replica serves {self._model_digest[:12]}. "
+                "hint: give the replica the trainer's configuration"
+            )
+        for name, change in delta.fields.items():
+            if name not in self.views:
+                raise DeltaError(f"{delta} has field {name}, the configuration has {', '.join(sorted(self.views))}")
+            if change.dim != self.views[name].dim:
+                raise DeltaError(
+                    f"{delta} has dim {change.dim} in {name}, the configuration has {self.views[name].dim}"
+                )
+
+
+def _field_step(view: ServedView, change: FieldDelta, what: str) -> _FieldStep:
+    """Resolve handles and work out the digest after. Raises DeltaError."""
+    known, there = view.keys_of(change.handles)
+    if not there.all():
+        missing = change.handles[~there]
+        raise DeltaError(f"{what}: {len(missing)} handles are unknown here, the first is {missing[0]}")
+    keys = np.concatenate([known, change.new_keys])
+    held = np.concatenate([keys, change.removed])
+    before, after = ServedView(view.dim), ServedView(view.dim)
+    _copy(view, np.unique(held), before)
+    after.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
+    digest = (view.digest() - before.digest() + after.digest()) % _WRAP
+    return _FieldStep(view, change.removed, keys, change, digest)
+
+
+def _copy(view: ServedView, keys: UInt64s, into: ServedView) -> None:
+    keys = keys[view.bits(keys) > 0]
+    handles, bits, payload = view.export(keys)
+    into.put(keys, handles, bits, payload)
