@@ -1,3 +1,35 @@
-#include <nanobind/nanobind.h>
+// JoinIndex for pipeline/samples/index.py, which checks arguments first.
+#include "join_index.h"
 
-void register_join_index(nanobind::module_&) {}
+#include "arrays.h"
+
+using namespace freshet_bindings;
+using freshet::JoinIndex;
+
+void register_join_index(nb::module_& m) {
+    nb::class_<JoinIndex>(m, "JoinIndex")
+        .def(nb::init<>())
+        .def_prop_ro("size", &JoinIndex::size)
+        .def_prop_ro("capacity", &JoinIndex::capacity)
+        .def(
+            "insert",
+            [](JoinIndex& self, InRows<uint64_t> ids, In<uint64_t> places, Out<uint64_t> out) {
+                nb::gil_scoped_release nogil;
+                self.insert(ids.data(), places.data(), places.size(), out.data());
+            },
+            exact("ids"), exact("places"), exact("out"))
+        .def(
+            "match",
+            [](const JoinIndex& self, InRows<uint64_t> ids, Out<uint64_t> out) {
+                nb::gil_scoped_release nogil;
+                self.match(ids.data(), out.size(), out.data());
+            },
+            exact("ids"), exact("out"))
+        .def(
+            "remove",
+            [](JoinIndex& self, InRows<uint64_t> ids) {
+                nb::gil_scoped_release nogil;
+                return self.remove(ids.data(), ids.shape(0));
+            },
+            exact("ids"));
+}

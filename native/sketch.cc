@@ -1,0 +1,127 @@
+#include "sketch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "xxh64.h"
+
+namespace freshet {
+namespace {
+
+constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
+constexpr uint32_t kMostRows = 16;
+
+struct Header {
+    char magic[4];
+    uint32_t depth;
+    uint64_t width;
+    uint64_t seed;
+};
+static_assert(sizeof(Header) == 24);
+
+constexpr size_t kChecksumBytes = sizeof(uint64_t);
+
+void put_varint(uint64_t value, std::vector<uint8_t>& out) {
+    for (; value >= 0x80; value >>= 7) out.push_back(static_cast<uint8_t>(value | 0x80));
+    out.push_back(static_cast<uint8_t>(value));
+}
+
+// Reads one varint and moves `at` behind it; false where it is cut off or too long.
+bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t& value) {
+    value = 0;
+    for (unsigned shift = 0; at < end && shift < 63; shift += 7) {
+        const uint8_t byte = *at++;
+        value |= static_cast<uint64_t>(byte & 0x7F) << shift;
+        if (byte < 0x80) return true;
+    }
+    return false;
+}
+
+bool take_counters(const uint8_t* at, const uint8_t* end, std::vector<uint32_t>& counters) {
+    size_t filled = 0;
+    while (at < end) {
+        uint64_t value = 0, run = 1;
+        if (!take_varint(at, end, value) || value > kMost) return false;
+        if (value == 0 && !take_varint(at, end, run)) return false;
+        if (run == 0 || run > counters.size() - filled) return false;
+        if (value != 0) counters[filled] = static_cast<uint32_t>(value);
+        filled += run;
+    }
+    return filled == counters.size();
+}
+
+}  // namespace
+
+CountingSketch::CountingSketch(uint64_t width, uint32_t depth, uint64_t seed)
+    : width_(width), depth_(depth), seed_(seed), counters_(width * depth, 0) {}
+
+size_t CountingSketch::counter_of(uint64_t key, uint32_t row) const {
+    // The upper half of the hash times the width, shifted down: uniform for any width below 2^32, without a division.
+    return row * width_ + (((xxh64_word(key, seed_ + row) >> 32) * width_) >> 32);
+}
+
+uint32_t CountingSketch::estimate_of(uint64_t key) const {
+    uint32_t least = kMost;
+    for (uint32_t row = 0; row < depth_; ++row) least = std::min(least, counters_[counter_of(key, row)]);
+    return least;
+}
+
+void CountingSketch::add(const uint64_t* keys, size_t n, uint32_t* out) {
+    size_t places[kMostRows];
+    for (size_t i = 0; i < n; ++i) {
+        uint32_t least = kMost;
+        for (uint32_t row = 0; row < depth_; ++row) {
+            places[row] = counter_of(keys[i], row);
+            least = std::min(least, counters_[places[row]]);
+        }
+        out[i] = least == kMost ? kMost : least + 1;
+        // Conservative: a counter that is already higher was raised by other keys and says nothing about this one.
+        for (uint32_t row = 0; row < depth_; ++row) counters_[places[row]] = std::max(counters_[places[row]], out[i]);
+    }
+}
+
+void CountingSketch::estimate(const uint64_t* keys, size_t n, uint32_t* out) const {
+    for (size_t i = 0; i < n; ++i) out[i] = estimate_of(keys[i]);
+}
+
+void CountingSketch::halve() {
+    for (uint32_t& counter : counters_) counter >>= 1;
+}
+
+std::vector<uint8_t> CountingSketch::to_bytes() const {
+    const Header header{{'F', 'S', 'K', '1'}, depth_, width_, seed_};
+    std::vector<uint8_t> out(sizeof(header));
+    std::memcpy(out.data(), &header, sizeof(header));
+    for (auto at = counters_.begin(); at != counters_.end();) {
+        put_varint(*at, out);
+        const auto after = *at == 0 ? std::find_if(at, counters_.end(), [](uint32_t c) { return c != 0; }) : at + 1;
+        if (*at == 0) put_varint(static_cast<uint64_t>(after - at), out);
+        at = after;
+    }
+    const uint64_t checksum = xxh64(out.data(), out.size(), 0);
+    out.resize(out.size() + kChecksumBytes);
+    std::memcpy(out.data() + out.size() - kChecksumBytes, &checksum, kChecksumBytes);
+    return out;
+}
+
+std::optional<CountingSketch> CountingSketch::from_bytes(const uint8_t* bytes, size_t n) {
+    if (n < sizeof(Header) + kChecksumBytes) return std::nullopt;
+    Header header;
+    uint64_t checksum;
+    std::memcpy(&header, bytes, sizeof(header));
+    std::memcpy(&checksum, bytes + n - kChecksumBytes, kChecksumBytes);
+    // The checksum first: a damaged shape must not allocate.
+    if (checksum != xxh64(bytes, n - kChecksumBytes, 0) || std::memcmp(header.magic, "FSK1", 4) != 0) return std::nullopt;
+    if (header.width < 1 || header.width > kMost || header.depth < 1 || header.depth > kMostRows) return std::nullopt;
+    CountingSketch sketch(header.width, header.depth, header.seed);
+    if (!take_counters(bytes + sizeof(header), bytes + n - kChecksumBytes, sketch.counters_)) return std::nullopt;
+    return sketch;
+}
+
+uint64_t CountingSketch::digest() const {
+    const uint64_t shape[3] = {width_, depth_, seed_};
+    return xxh64(counters_.data(), counters_.size() * sizeof(uint32_t), xxh64(shape, sizeof(shape), 0));
+}
+
+}  // namespace freshet

@@ -1,0 +1,54 @@
+// How often a key was seen, about: a count-min sketch with conservative update (Cormode & Muthukrishnan 2005; Estan &
+// Varghese 2002, section 3.3.2).
+//
+// Estimates are never below the true count (since the last halvings) and stop at 2^32 - 1. Memory is 4 * width * depth
+// bytes, taken once. Additions and questions cost `depth` probes. Not thread-safe: one caller at a time.
+//
+// Bytes (little-endian): "FSK1", depth u32, width u64, seed u64, then the counters, row after row, as LEB128 varints in
+// which a 0 is followed by the number of zeros in its run, then XXH64 (seed 0) of all before it, u64.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace freshet {
+
+class CountingSketch {
+public:
+    // Wants 1 <= width < 2^32 and 1 <= depth <= 16. May throw std::bad_alloc.
+    CountingSketch(uint64_t width, uint32_t depth, uint64_t seed);
+
+    // Counts every key once, in order; out[i] is the estimate of keys[i] after its addition.
+    void add(const uint64_t* keys, size_t n, uint32_t* out);
+
+    // out[i] is the estimate of keys[i], 0 where it was certainly never seen. Changes nothing.
+    void estimate(const uint64_t* keys, size_t n, uint32_t* out) const;
+
+    // Halves every counter, rounding down.
+    void halve();
+
+    std::vector<uint8_t> to_bytes() const;
+
+    // The sketch that gave these bytes; nothing where they are not what `to_bytes` gives.
+    static std::optional<CountingSketch> from_bytes(const uint8_t* bytes, size_t n);
+
+    // XXH64 of shape, seed and counters: equal sketches have equal digests.
+    uint64_t digest() const;
+
+    uint64_t width() const { return width_; }
+    uint32_t depth() const { return depth_; }
+    uint64_t seed() const { return seed_; }
+
+private:
+    size_t counter_of(uint64_t key, uint32_t row) const;
+    uint32_t estimate_of(uint64_t key) const;
+
+    uint64_t width_;
+    uint32_t depth_;
+    uint64_t seed_;
+    std::vector<uint32_t> counters_;  // [depth][width]
+};
+
+}  // namespace freshet

@@ -1,0 +1,90 @@
+"""How often a key was seen, about, in fixed memory: the Python face of `native/sketch`.
+
+The header there has the byte layout. It counts keys before they earn a row. Asking never counts; admission by count lives in `admit.py`.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.ground.arrays import require, require_range
+from pipeline.ground.errors import DamagedError
+
+UInt64s = npt.NDArray[np.uint64]
+UInt32s = npt.NDArray[np.uint32]
+
+MOST_DEPTH = 16
+
+
+class CountingSketch:
+    """A count-min sketch with conservative update. Never estimates too low; not thread-safe.
+
+    Args:
+        width: counters per row, 1..2^32-1.
+        depth: rows, 1..16; memory is 4 × width × depth bytes.
+        seed: 0..2^64-1.
+
+    Raises:
+        InputError: an argument is out of range.
+
+    >>> sketch = CountingSketch(1024, 4, seed=1)
+    >>> sketch.add(np.array([7, 7, 9], np.uint64)).tolist()
+    [1, 2, 1]
+    """
+
+    def __init__(self, width: int, depth: int, seed: int) -> None:
+        require_range("width", width, 1, 2**32 - 1)
+        require_range("depth", depth, 1, MOST_DEPTH)
+        require_range("seed", seed, 0, 2**64 - 1)
+        self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
+
+    @property
+    def width(self) -> int:
+        return int(self._core.width)
+
+    @property
+    def depth(self) -> int:
+        return int(self._core.depth)
+
+    @property
+    def seed(self) -> int:
+        return int(self._core.seed)
+
+    def add(self, keys: UInt64s) -> UInt32s:
+        """Count every key once, in order: [n] uint64 → [n] uint32 estimates, each after its own addition."""
+        require("keys", keys, np.uint64, ("n",))
+        out = np.empty(len(keys), np.uint32)
+        self._core.add(keys, out)
+        return out
+
+    def estimate(self, keys: UInt64s) -> UInt32s:
+        """[n] uint64 → [n] uint32 estimates, 0 for a key never seen. Changes nothing."""
+        require("keys", keys, np.uint64, ("n",))
+        out = np.empty(len(keys), np.uint32)
+        self._core.estimate(keys, out)
+        return out
+
+    def halve(self) -> None:
+        """Halve every count, rounding down: how counts age."""
+        self._core.halve()
+
+    def digest(self) -> int:
+        """XXH64 of shape, seed and counters; equal sketches have equal digests."""
+        return int(self._core.digest())
+
+    def to_bytes(self) -> bytes:
+        """The whole sketch; zeros take no room."""
+        return bytes(self._core.to_bytes())
+
+    @staticmethod
+    def from_bytes(stored: bytes) -> "CountingSketch":
+        """The sketch that `to_bytes` wrote. Raises DamagedError where the bytes are not what it writes."""
+        sketch = CountingSketch.__new__(CountingSketch)
+        try:
+            sketch._core = _native.CountingSketch.from_bytes(bytes(stored))
+        except ValueError:
+            reason = "does not match its checksum or format. hint: restore the version before"
+            raise DamagedError(f"counting sketch of {len(stored)} bytes {reason}") from None
+        return sketch
