@@ -1,0 +1,1 @@
+"""Which keys earn a row, and which rows go again."""

@@ -1,0 +1,1 @@
+"""Raw columns to keys, by the same code in training and serving."""

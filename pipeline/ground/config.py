@@ -278,6 +278,11 @@ def crash_point_of_environment() -> str | None:
     return os.environ.get("FRESHET_CRASH_AT")
 
 
+def quiet_tensorflow() -> None:
+    """Keep TensorFlow's start-up talk off stderr, unless the environment asks for it; call before importing it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
 def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "file"
 

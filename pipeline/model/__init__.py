@@ -1,0 +1,8 @@
+"""The Keras side: the user's dense network, one training step, its weights. TensorFlow is imported only here.
+
+`layout`, `targets` and `weights` work without TensorFlow; `dense` loads it.
+"""
+
+from pipeline.ground.config import quiet_tensorflow
+
+quiet_tensorflow()

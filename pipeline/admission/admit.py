@@ -1,0 +1,127 @@
+"""Decides which keys earn a row, before the trainer: by count, by probability, or all of them.
+
+A verdict depends on the samples log alone: counts are halved by the log's time, chance is a hash of key and position,
+and the filter is asked once per batch. So a replay admits the same keys, bit for bit.
+"""
+
+import hashlib
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.admission.sketch import CountingSketch
+from pipeline.ground.block import UInt64s
+from pipeline.ground.config import Admission
+from pipeline.ground.errors import DamagedError
+
+Bools = npt.NDArray[np.bool_]
+UInt32s = npt.NDArray[np.uint32]
+
+_HEAD = struct.Struct("<8sq")
+_MAGIC = b"FRSHADM1"
+_NEVER = -1
+_COUNTER_BITS = 32
+
+
+class Admitter:
+    """The filter in front of one field's table. Not thread-safe.
+
+    Bytes: magic "FRSHADM1" | period of the last halving i64 | sketch (`count` only).
+    """
+
+    def __init__(self, config: Admission, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self._period = _NEVER
+        self._sketch = (
+            CountingSketch(config.sketch_width, config.sketch_depth, seed) if config.kind == "count" else None
+        )
+
+    def filter(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
+        """Which keys without a row earn one now. Call it once per batch, in log order: `count` counts here.
+
+        Args:
+            keys: [u] distinct.
+            counts: [u] occurrences of each in the batch, at least 1.
+            resident: [u] those that have a row already; they are neither counted nor admitted.
+            at_s: the log's time at the batch boundary.
+            position: (offset, row) of the batch in the samples log.
+
+        Returns:
+            [u], false for every resident key.
+        """
+        if self._sketch is not None:
+            self._halve(self._sketch, at_s)
+        absent = np.flatnonzero(~resident)
+        earned = np.zeros(len(keys), np.bool_)
+        if self._config.kind == "off":
+            earned[absent] = True
+        elif self._sketch is not None:
+            earned[absent] = self._counted(self._sketch, keys[absent], counts[absent])
+        else:
+            earned[absent] = self._drawn(keys[absent], counts[absent], position)
+        return earned
+
+    def to_bytes(self) -> bytes:
+        """The whole state; equal states give equal bytes."""
+        return _HEAD.pack(_MAGIC, self._period) + (self._sketch.to_bytes() if self._sketch else b"")
+
+    @classmethod
+    def from_bytes(cls, config: Admission, seed: int, state: bytes) -> "Admitter":
+        """The filter of `to_bytes` under the same configuration. Raises DamagedError."""
+        if len(state) < _HEAD.size or not state.startswith(_MAGIC):
+            raise DamagedError(f"admission state begins with {state[:8]!r}, wanted {_MAGIC!r}. hint: restore a version")
+        admitter = cls(config, seed)
+        _, admitter._period = _HEAD.unpack_from(state)
+        if admitter._sketch is not None:
+            admitter._sketch = CountingSketch.from_bytes(state[_HEAD.size :])
+        return admitter
+
+    def digest(self) -> str:
+        """Hex digest of the state; only what decides later verdicts is in it."""
+        sketch = self._sketch.digest() if self._sketch else 0
+        state = struct.pack("<qQ", self._period, sketch)
+        return hashlib.blake2b(state, digest_size=16).hexdigest()
+
+    def _halve(self, sketch: CountingSketch, at_s: int) -> None:
+        """Halve once for every period boundary since the last batch; boundaries are multiples of the period."""
+        if self._config.halve_every_s is None:
+            return
+        period = int(at_s // self._config.halve_every_s)
+        if self._period != _NEVER:
+            for _ in range(min(period - self._period, _COUNTER_BITS)):  # nothing is left of a counter after so many
+                sketch.halve()
+        self._period = max(period, self._period)
+
+    def _counted(self, sketch: CountingSketch, keys: UInt64s, counts: UInt32s) -> Bools:
+        """Whether the last occurrence in this batch brought each key to the threshold."""
+        estimates = sketch.add(np.repeat(keys, counts))
+        last = np.cumsum(counts, dtype=np.int64) - 1
+        return np.asarray(estimates[last] >= self._config.threshold)
+
+    def _drawn(self, keys: UInt64s, counts: UInt32s, position: tuple[int, int]) -> Bools:
+        """Whether at least one of a key's occurrences is drawn: with probability 1 − (1 − p)^count."""
+        with np.errstate(divide="ignore"):  # p = 1: log of 0, chance 1
+            chance = -np.expm1(counts * np.log1p(-self._config.probability))
+        return np.asarray(_uniform(keys, self._seed, *position) < chance)
+
+
+def _uniform(keys: UInt64s, seed: int, offset: int, row: int) -> npt.NDArray[np.float64]:
+    """[u] in [0, 1): a function of key, seed and position.
+
+    >>> _uniform(np.arange(3, dtype=np.uint64), 1, 7, 0).round(3).tolist()
+    []
+    """
+    salt = np.uint64(0)
+    for part in (seed, offset, row):
+        salt = _mixed(np.array([salt ^ np.uint64(part % 2**64)]))[0]
+    return (_mixed(keys ^ salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(x: UInt64s) -> UInt64s:
+    """SplitMix64's output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -1,0 +1,160 @@
+"""One field of the feature plan: its columns, its transform, its seed, and the text an operator reads for a key."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.features import transforms
+from pipeline.features.user_code import UserFunction, load_function
+from pipeline.ground.block import ARROW_TYPES, Int64s, UInt64s
+from pipeline.ground.config import FieldConfig
+from pipeline.ground.errors import InputError, ModelError
+from pipeline.ground.keys import combine, hash_bytes, hash_column
+
+MISSING = "(missing)"
+KNOWN = ("value", "cross", "bucket", "log2", "hour", "weekday")
+
+
+def column_of(batch: pa.RecordBatch, name: str, types: Mapping[str, str], at_ms: Int64s) -> pa.Array:
+    """A raw column as its declared type; `at` is the impression's time in ms; null where the batch lacks the column.
+
+    Raises InputError where the values do not fit the type.
+    """
+    if name == "at":
+        return pa.array(at_ms, pa.int64())
+    wanted = ARROW_TYPES[types[name]]
+    place = batch.schema.get_field_index(name)
+    if place < 0:  # written before the column was declared
+        return pa.nulls(batch.num_rows, wanted)
+    column = batch.column(place)
+    if column.type == wanted:
+        return column
+    try:
+        return transforms.normalise(column).cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise InputError(f"column {name} is {column.type}, the configuration says {types[name]}") from None
+
+
+class FieldPlan:
+    """How one field's keys come about. Thread-safe as far as the user's function is."""
+
+    def __init__(self, config: FieldConfig, types: Mapping[str, str], root: Path) -> None:
+        self.columns = config.columns
+        self._config, self._types = config, types
+        self._kind = "cross" if config.transform == "value" and len(config.columns) > 1 else config.transform
+        self.seed = hash_bytes(config.name.encode(), 0)
+        self._function: UserFunction | None = None
+        if ":" in config.transform:
+            self._function = load_function(root, config.transform)
+        self.problems = [f"field {config.name}: {problem}" for problem in self._find_problems()]
+
+    def keys(self, batch: pa.RecordBatch, at_ms: Int64s) -> tuple[UInt64s, Int64s]:
+        """Keys [m] and offsets [n + 1] of a batch of n rows."""
+        if self._kind == "cross":
+            parts = [hash_column(column, self.seed) for column in self._inputs(batch, at_ms)]
+            return combine(parts, self.seed), np.arange(batch.num_rows + 1, dtype=np.int64)
+        elements, offsets = transforms.flatten(self._values(batch, at_ms))
+        return hash_column(elements, self.seed), offsets
+
+    def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> list[str]:
+        """[k] readable values of the keys at `places`."""
+        index = pa.array(places)
+        if self._kind == "cross":
+            columns = [column.take(index).to_pylist() for column in self._inputs(batch, at_ms)]
+            return [" × ".join(_text(value) for value in values) for values in zip(*columns, strict=True)]
+        elements, _ = transforms.flatten(self._values(batch, at_ms))
+        return [self._shown(value) for value in elements.take(index).to_pylist()]
+
+    def clock_value(self, text: str | None) -> int | None:
+        """The hour or weekday an operator named directly; None for every other field or text."""
+        if self._kind == "hour" and text and text.isdecimal() and int(text) < 24:
+            return int(text)
+        if self._kind == "weekday" and text and text.capitalize() in transforms.WEEKDAYS:
+            return transforms.WEEKDAYS.index(text.capitalize())
+        return None
+
+    def identity(self) -> str:
+        """A text that changes with whatever decides this field's keys."""
+        types = [self._types.get(name, "time") for name in self.columns]
+        source = self._function.source_digest if self._function else None
+        return json.dumps([self._kind, list(self.columns), types, list(self._config.boundaries), source])
+
+    def _inputs(self, batch: pa.RecordBatch, at_ms: Int64s) -> list[pa.Array]:
+        return [column_of(batch, name, self._types, at_ms) for name in self.columns]
+
+    def _values(self, batch: pa.RecordBatch, at_ms: Int64s) -> pa.Array:
+        """[n] what is hashed."""
+        if self._kind == "hour":
+            return transforms.hour(at_ms)
+        if self._kind == "weekday":
+            return transforms.weekday(at_ms)
+        inputs = self._inputs(batch, at_ms)
+        if self._function:
+            return self._call_user(self._function, inputs, at_ms)
+        if self._kind == "bucket":
+            return transforms.bucket(inputs[0], self._config.boundaries)
+        return transforms.log2(inputs[0]) if self._kind == "log2" else inputs[0]
+
+    def _call_user(self, function: UserFunction, inputs: list[pa.Array], at_ms: Int64s) -> pa.Array:
+        who = f"field {self._config.name}: {function.reference}"
+        try:
+            result = function.call(*inputs, at_ms)
+        except Exception as failure:
+            raise ModelError(f"{who} failed: {type(failure).__name__}: {failure}") from failure
+        if isinstance(result, pa.ChunkedArray):
+            result = result.combine_chunks()
+        wanted = "wanted an arrow array of string, int, float or bool, or of lists of these"
+        if not isinstance(result, pa.Array):
+            raise ModelError(f"{who} returned {type(result).__name__}, {wanted}")
+        if len(result) != len(at_ms):
+            raise ModelError(f"{who} returned {len(result)} values for {len(at_ms)} rows, wanted one for each")
+        try:
+            return transforms.normalise(result)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ModelError(f"{who} returned {result.type}, {wanted}") from None
+
+    def _shown(self, value: object) -> str:
+        if isinstance(value, int) and self._kind == "bucket":
+            return transforms.bucket_text(value, self._config.boundaries)
+        if isinstance(value, int) and self._kind == "log2":
+            return transforms.log2_text(value)
+        if isinstance(value, int) and self._kind == "weekday":
+            return transforms.WEEKDAYS[value]
+        return _text(value)
+
+    def _find_problems(self) -> list[str]:
+        if self._function:
+            return []
+        if self._kind not in KNOWN:
+            return [f"transform {self._kind} is unknown. known: {', '.join(KNOWN)}, module:function"]
+        kinds = {name: self._types.get(name, "int") for name in self.columns}
+        if self._kind == "cross":
+            return self._problems_of_cross(kinds)
+        if len(self.columns) > 1:
+            return [f"{self._kind} reads one column, got {', '.join(self.columns)}"]
+        if self._kind in ("hour", "weekday") and self.columns != ("at",):
+            return [f"{self._kind} reads the column at, got {self.columns[0]}"]
+        if self._kind in ("bucket", "log2"):
+            return self._problems_of_numbers(kinds)
+        return []
+
+    def _problems_of_cross(self, kinds: dict[str, str]) -> list[str]:
+        if len(kinds) < 2:
+            return [f"cross needs two or more different columns, got {', '.join(self.columns)}"]
+        return [f"cross reads single values, {name} is {kind}" for name, kind in kinds.items() if kind.endswith("s")]
+
+    def _problems_of_numbers(self, kinds: dict[str, str]) -> list[str]:
+        numeric = ("int", "float", "bool", "ints", "floats")
+        problems = [f"{self._kind} needs numbers, {n} is {kind}" for n, kind in kinds.items() if kind not in numeric]
+        boundaries = self._config.boundaries
+        if self._kind == "bucket" and (not boundaries or list(boundaries) != sorted(set(boundaries))):
+            problems.append(f"bucket needs ascending boundaries, got {list(boundaries)}")
+        return problems
+
+
+def _text(value: object) -> str:
+    return MISSING if value is None else str(value)

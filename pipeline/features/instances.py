@@ -1,0 +1,117 @@
+"""Instances as serving receives them, JSON objects of raw columns, turned into the columns training reads.
+
+Refuses names that are no impression columns and values of another type: a misspelt column would otherwise be a silent
+null in every prediction.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.ground.block import ARROW_TYPES, Int64s
+from pipeline.ground.errors import InputError
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+_INT64 = range(-(2**63), 2**63)
+
+
+def batch_of(instances: Sequence[Any], types: Mapping[str, str], now_ms: int) -> tuple[pa.RecordBatch, Int64s]:
+    """Columns and times of n instances.
+
+    Args:
+        instances: one JSON object each: column name → value; a column left out is null. `at`, the impression's time, is
+            an ISO 8601 text or a number of ms.
+        types: declared type by column.
+        now_ms: the time of instances that name none.
+
+    Returns:
+        (batch with every declared column, [n] int64 times in ms).
+
+    Raises:
+        InputError: says which instance and column, what it got and what it wanted.
+    """
+    for number, instance in enumerate(instances):
+        _check(number, instance, types)
+    columns = [_column(name, kind, instances) for name, kind in types.items()]
+    times = [_time(number, instance.get("at"), now_ms) for number, instance in enumerate(instances)]
+    return pa.RecordBatch.from_arrays(columns, names=list(types)), np.array(times, np.int64)
+
+
+def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
+    """An instance from texts, as a command line has them; of a list column one element. Raises InputError.
+
+    >>> instance_of_texts({"user": "7", "tags": "red"}, {"user": "int", "tags": "strings"})
+    {'user': 7, 'tags': ['red']}
+    """
+    instance: dict[str, Any] = {}
+    for name, text in values.items():
+        if name == "at":
+            instance["at"] = int(text) if text.lstrip("-").isdecimal() else text
+            continue
+        kind = types[name]
+        value = _parse(name, kind.removesuffix("s"), text)
+        instance[name] = [value] if kind.endswith("s") else value
+    return instance
+
+
+def _check(number: int, instance: Any, types: Mapping[str, str]) -> None:
+    if not isinstance(instance, dict):
+        raise InputError(f"instance {number} is {_shown(instance)}, wanted an object of columns")
+    for name, value in instance.items():
+        if name == "at":
+            continue
+        if name not in types:
+            raise InputError(f"instance {number} has column {name}, which impressions lack. known: {', '.join(types)}")
+        if value is not None and not _fits(value, types[name]):
+            raise InputError(f"instance {number}, column {name}: got {_shown(value)}, wanted {types[name]}")
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind.endswith("s"):
+        single = kind.removesuffix("s")
+        return isinstance(value, list) and all(v is None or _fits(v, single) for v in value)
+    if isinstance(value, bool) and kind != "bool":
+        return False
+    if kind == "int" and isinstance(value, int):
+        return value in _INT64
+    return isinstance(value, _PYTHON_TYPES[kind])
+
+
+def _column(name: str, kind: str, instances: Sequence[Any]) -> pa.Array:
+    values = [instance.get(name) for instance in instances]
+    if kind == "float":
+        values = [None if value is None else float(value) for value in values]
+    if kind == "floats":
+        values = [None if v is None else [None if e is None else float(e) for e in v] for v in values]
+    return pa.array(values, ARROW_TYPES[kind])
+
+
+def _time(number: int, value: Any, now_ms: int) -> int:
+    if value is None:
+        return now_ms
+    if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
+        return value
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        wanted = "wanted ms since 1970 or a time as 2025-01-31T12:00:00Z"
+        raise InputError(f"instance {number}, column at: got {_shown(value)}, {wanted}") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1000)
+
+
+def _parse(name: str, kind: str, text: str) -> Any:
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        return {"string": str, "int": int, "float": float}[kind](text)
+    except (KeyError, ValueError):
+        raise InputError(f"column {name}: got {text!r}, wanted {kind}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

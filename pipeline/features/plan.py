@@ -1,0 +1,155 @@
+"""The feature plan: raw columns of a batch → keys per field and dense numbers, the same code in training and serving.
+
+A field's keys are seeded by its name, so the same value in two fields has different keys and reordering fields changes
+none. A null value has the field's fixed "missing" key; a null or empty list has no key.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.features.field import FieldPlan, column_of
+from pipeline.features.instances import batch_of, instance_of_texts
+from pipeline.ground.block import Int64s, UInt64s
+from pipeline.ground.config import Config, DenseConfig
+from pipeline.ground.errors import ConfigError, InputError
+from pipeline.ground.keys import hash_column
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FieldKeys:
+    """One field's keys of n rows: row i has `keys[offsets[i]:offsets[i + 1]]`."""
+
+    keys: UInt64s
+    """[m]"""
+    offsets: Int64s
+    """[n + 1]"""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the model needs of n rows."""
+
+    keys: dict[str, FieldKeys]
+    """By field, in the order of the configuration."""
+    dense: Float32s
+    """[n, dense columns]; null is 0."""
+
+
+class FeaturePlan:
+    """How the configuration turns raw columns into keys. Thread-safe as far as the user's functions are."""
+
+    def __init__(self, config: Config, root: Path) -> None:
+        """Load the user's functions from folder `root`. Raises ConfigError and ModelError."""
+        self._types = dict(config.events.impressions.columns)
+        self._fields = {field.name: FieldPlan(field, self._types, root) for field in config.fields}
+        self._dense = config.dense
+        problems = [p for d in config.dense for p in _dense_problems(d, self._types)]
+        problems += [p for field in self._fields.values() for p in field.problems]
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Raw columns that are read, `at` left out, in the order of the configuration."""
+        read = [c for field in self._fields.values() for c in field.columns] + [d.column for d in self._dense]
+        return tuple(name for name in dict.fromkeys(read) if name != "at")
+
+    def extract(self, batch: pa.RecordBatch, at_ms: Int64s) -> Features:
+        """Keys and dense numbers of a batch of n rows.
+
+        Args:
+            batch: raw impression columns; a declared column that it lacks is null, further ones are ignored.
+            at_ms: [n] int64, each impression's time.
+
+        Raises:
+            InputError: a column cannot be read as the type it is declared with.
+            ModelError: a user's function failed or returned something else than one value or list per row.
+        """
+        assert len(at_ms) == batch.num_rows, f"{len(at_ms)} times for {batch.num_rows} rows"
+        keys = {name: FieldKeys(*field.keys(batch, at_ms)) for name, field in self._fields.items()}
+        dense = np.zeros((batch.num_rows, len(self._dense)), np.float32)
+        for position, number in enumerate(self._dense):
+            dense[:, position] = _numbers(number, column_of(batch, number.column, self._types, at_ms))
+        return Features(keys, dense)
+
+    def batch_of(self, instances: Sequence[Any], now_ms: int) -> tuple[pa.RecordBatch, Int64s]:
+        """Raw columns and times of JSON instances, for serving; see `instances.batch_of`. Raises InputError."""
+        return batch_of(instances, self._types, now_ms)
+
+    def key_of(self, field: str, values: Mapping[str, str]) -> int:
+        """The key of one value, spelled by an operator.
+
+        Args:
+            field: the field's name.
+            values: text per column of the field; a column left out is null, of a list column one element. `hour` and
+                `weekday` also take what they give: `{"at": "13"}`, `{"at": "Mon"}`.
+
+        Raises InputError for an unknown field or column, a text that does not parse, a value without just one key.
+        """
+        plan = self._field(field)
+        unread = [name for name in values if name not in plan.columns]
+        if unread:
+            raise InputError(
+                f"field {field} does not read {', '.join(unread)}. hint: it reads {', '.join(plan.columns)}"
+            )
+        given = plan.clock_value(values.get("at"))
+        if given is not None:
+            return int(hash_column(pa.array([given], pa.int64()), plan.seed)[0])
+        batch, at_ms = batch_of([instance_of_texts(values, self._types)], self._types, 0)
+        keys, _ = plan.keys(batch, at_ms)
+        if len(keys) != 1:
+            raise InputError(f"{dict(values)} has {len(keys)} keys in field {field}, wanted one")
+        return int(keys[0])
+
+    def describe(self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> list[str]:
+        """Readable values behind keys, for the operator's dictionary.
+
+        Args:
+            field: the field's name.
+            batch: what `extract` was given.
+            at_ms: likewise, [n] int64.
+            places: [k] indices into that field's `FieldKeys.keys`.
+        """
+        return self._field(field).texts(batch, at_ms, places)
+
+    def parts(self) -> dict[str, str]:
+        """What decides the keys and numbers of each input, by its name: equal texts, equal features."""
+        found = {name: plan.identity() for name, plan in self._fields.items()}
+        for number in self._dense:
+            found[number.name] = json.dumps(["dense", number.column, self._types.get(number.column), number.transform])
+        return found
+
+    def digest(self) -> str:
+        """Hex SHA-256 of `parts`: whatever changes a key changes it, the order of fields does not."""
+        return hashlib.sha256(json.dumps(self.parts(), sort_keys=True).encode()).hexdigest()
+
+    def _field(self, name: str) -> FieldPlan:
+        if name not in self._fields:
+            raise InputError(f"field {name} does not exist. known: {', '.join(self._fields)}")
+        return self._fields[name]
+
+
+def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
+    kind = "int" if number.column == "at" else types[number.column]
+    if kind in ("int", "float", "bool"):
+        return []
+    return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, float or bool"]
+
+
+def _numbers(number: DenseConfig, column: pa.Array) -> Float32s:
+    """[n] float32; null is 0, anything else not finite stays so and stops the line."""
+    x = column.cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
+    if number.transform == "log1p":
+        x = np.sign(x) * np.log1p(np.abs(x))  # odd, so that it is defined below −1
+    with np.errstate(over="ignore"):
+        return np.asarray(x, np.float32)

@@ -1,0 +1,173 @@
+"""The dense network in training and serving: one deterministic step, predictions, weights as bytes.
+
+It sees one `[batch, columns]` tensor (see `layout`) and returns the gradient of it; rows and tables are none of its
+business. Same weights, same batch, same build, same threads: same bytes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipeline.ground.config import Config
+from pipeline.ground.errors import InputError, ModelError
+from pipeline.model.build import build_model, model_digest, prepare_runtime
+from pipeline.model.layout import Layout
+from pipeline.model.targets import Targets
+from pipeline.model.weights import Arrays, pack, unpack
+
+Float32s = npt.NDArray[np.float32]
+
+INITIAL_ACCUMULATOR = 0.1
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step of n samples gave; everything is from before the update."""
+
+    loss: float
+    """Mean per unit of sample weight, summed over labels. Below zero is normal where fake negatives are taken back."""
+    logits: Float32s
+    """[n, labels] the logits that serving would use, without the correction for down-sampling."""
+    gradient: Float32s
+    """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on who shares its batch."""
+
+
+class DenseModel:
+    """The user's network with its weights and Adagrad accumulators. Not thread-safe."""
+
+    def __init__(self, config: Config, root: Path) -> None:
+        """Build `config.model.build` from folder `root`. Raises ModelError."""
+        prepare_runtime(config.model.threads)
+        self.layout = Layout.of(config)
+        self._model, self._function = build_model(config, root)
+        self._labels, self._batch_size = len(config.samples.labels), config.model.batch_size
+        self._learning_rate = config.model.learning_rate
+        # Plain tf.Variables: Keras's own wrapper does not know assign_sub under a tape.
+        self._trained = [variable.value for variable in self._model.trainable_variables]
+        self._accumulators = [tf.Variable(tf.fill(v.shape, INITIAL_ACCUMULATOR)) for v in self._trained]
+        self._step = self._compile_step(jit=True)
+        self._logits = tf.function(self._call, input_signature=[_matrix(None, self.layout.columns)])
+
+    def step(self, inputs: Float32s, targets: Targets) -> StepResult:
+        """Learn from one batch of n ≤ batch_size samples.
+
+        The weights move by Adagrad on the gradient of the loss over batch_size, whatever n is. Where the loss comes out
+        not finite, they are spoilt: load them again.
+
+        Args:
+            inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows behind the n-th count for nothing.
+            targets: of the n samples.
+        """
+        n = len(targets)
+        self._check_inputs(inputs)
+        if not n <= len(inputs) <= self._batch_size:
+            raise InputError(f"got {len(inputs)} input rows for {n} samples, wanted {n} to {self._batch_size}")
+        total, logits, gradient = self._run_step(
+            _padded(inputs, self._batch_size),
+            _padded(targets.positive, self._batch_size),
+            _padded(targets.negative, self._batch_size),
+            _padded(targets.log_rate, self._batch_size),
+        )
+        weight = float(targets.weight.sum(dtype=np.float64))
+        loss = float(total) / weight if weight > 0 else float(total)
+        return StepResult(loss, logits.numpy()[:n], gradient.numpy()[:n])
+
+    def predict(self, inputs: Float32s) -> Float32s:
+        """Probabilities [n, labels] of inputs [n, columns] float32."""
+        self._check_inputs(inputs)
+        return np.asarray(tf.sigmoid(self._logits(inputs)).numpy(), np.float32)
+
+    def weights_bytes(self) -> bytes:
+        """Every variable (states of normalisation and dropout too) and accumulator; bytes depend on values only."""
+        return pack(self._variables() | self._accumulator_arrays())
+
+    def load_weights(self, packed: bytes) -> None:
+        """Continue from `weights_bytes`. Raises DamagedError, and ModelError where they are another model's."""
+        self._assign(unpack(packed), self._variables() | self._accumulator_arrays())
+
+    def serving_bytes(self) -> bytes:
+        """What predictions need: the variables without accumulators."""
+        return pack(self._variables())
+
+    def load_serving(self, packed: bytes) -> None:
+        """Predict from `serving_bytes` or `weights_bytes`. Raises DamagedError and ModelError as `load_weights`."""
+        arrays = {name: array for name, array in unpack(packed).items() if name.startswith("variable/")}
+        self._assign(arrays, self._variables())
+
+    def digest(self) -> str:
+        """Hex SHA-256 of architecture and source; weights are not in it."""
+        return model_digest(self._model, self._function)
+
+    def _compile_step(self, jit: bool) -> Any:
+        size, labels = self._batch_size, self._labels
+        wide, tall = _matrix(size, self.layout.columns), _matrix(size, labels)
+        signature = [wide, tall, tall, tf.TensorSpec([size], tf.float32)]
+        return tf.function(self._learn, input_signature=signature, jit_compile=jit)
+
+    def _run_step(self, *arguments: Float32s) -> Any:
+        try:
+            return self._step(*arguments)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
+            # Some operation of the user's has no compiled form. It has none in any run, so the bytes stay repeatable.
+            self._step = self._compile_step(jit=False)
+            return self._step(*arguments)
+
+    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            logits = self._call(inputs, training=True)
+            corrected = logits - log_rate[:, None]
+            losses = positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
+            total = tf.reduce_sum(losses)
+        gradient, *weight_gradients = tape.gradient(
+            total, [inputs, *self._trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        for variable, accumulator, summed in zip(self._trained, self._accumulators, weight_gradients, strict=True):
+            mean = summed / self._batch_size
+            accumulator.assign_add(mean * mean)
+            variable.assign_sub(self._learning_rate * mean * tf.math.rsqrt(accumulator))
+        return total, logits, gradient
+
+    def _call(self, inputs: Any, training: bool = False) -> Any:
+        pieces = tf.split(inputs, self.layout.widths, axis=1)
+        return self._model(dict(zip(self.layout.names, pieces, strict=True)), training=training)
+
+    def _variables(self) -> dict[str, npt.NDArray[Any]]:
+        return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}
+
+    def _accumulator_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._accumulators)}
+
+    def _assign(self, arrays: Arrays, present: Arrays) -> None:
+        theirs = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+        ours = {name: (array.dtype.str, array.shape) for name, array in present.items()}
+        if theirs != ours:
+            name = next(n for n in (*ours, *theirs) if ours.get(n) != theirs.get(n))
+            got, wanted = theirs.get(name, "nothing"), ours.get(name, "nothing")
+            raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
+        for i, variable in enumerate(self._model.variables):
+            variable.assign(arrays[f"variable/{i}/{variable.name}"])
+        for i, accumulator in enumerate(self._accumulators):
+            if f"accumulator/{i}" in arrays:
+                accumulator.assign(arrays[f"accumulator/{i}"])
+
+    def _check_inputs(self, inputs: Float32s) -> None:
+        if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != self.layout.columns:
+            got = f"{list(inputs.shape)} {inputs.dtype}"
+            raise InputError(f"got inputs {got}, wanted [n, {self.layout.columns}] float32")
+
+
+def _matrix(rows: int | None, columns: int) -> Any:
+    return tf.TensorSpec([rows, columns], tf.float32)
+
+
+def _padded(array: Float32s, rows: int) -> Float32s:
+    if len(array) == rows:
+        return array
+    padded = np.zeros((rows, *array.shape[1:]), np.float32)
+    padded[: len(array)] = array
+    return padded

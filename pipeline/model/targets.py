@@ -1,0 +1,86 @@
+"""What a batch of samples asks of the model's logits, as plain weights. NumPy only.
+
+Every loss here has one form, per sample and label j: positive · BCE(1, z′) + negative · BCE(0, z′) with z′ = logit −
+log(rate). With the sample's weight w and label value y in [0, 1], 0 for whoever did not click:
+
+    positive, negative   positive = w·y   negative = w·(1 − y)
+    compensation         positive = w·y   negative = w·(1 − y) − w where its negative was written, else w·(1 − y)
+
+The compensation takes back the BCE(0) of the fake negative that was learned under the same weight and rate, and adds
+what the click says, so that the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed
+Feedback for Continuous Training with Neural Networks in CTR prediction", on fake negatives). Down-sampled negatives:
+training on logit − log(rate) leaves the logit itself calibrated (King and Zeng 2001, prior correction).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.ground.errors import InputError
+
+Float32s = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Weights of n samples and L labels."""
+
+    positive: Float32s
+    """[n, L] weight of BCE(1)."""
+    negative: Float32s
+    """[n, L] weight of BCE(0); below zero where a fake negative is taken back."""
+    log_rate: Float32s
+    """[n]"""
+    weight: Float32s
+    """[n] the samples' own weights."""
+    scored_positive: Float32s
+    """[n, L] as `positive`, for progressive validation on the logit itself."""
+    scored_negative: Float32s
+    """[n, L] as `negative`, but negatives that stand for 1 / rate impressions count as many."""
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def targets_of(samples: pa.RecordBatch, labels: tuple[str, ...]) -> Targets:
+    """Targets of the samples of a sample block.
+
+    Args:
+        samples: n rows with the label columns, `weight`, `rate`, `kind` and `negative_written`.
+        labels: names of the L label columns.
+
+    Raises:
+        InputError: a label lies outside 0..1, a weight is negative or a rate outside (0, 1], or one is not a number.
+    """
+    y = np.stack([_numbers(samples, name, 0.0, 1.0) for name in labels], axis=1)
+    weight = _numbers(samples, "weight", 0.0, float(np.finfo(np.float32).max))
+    rate = _numbers(samples, "rate", float(np.finfo(np.float32).tiny), 1.0)
+    kind = samples.column("kind")
+    kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
+    written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    taken_back = written & _equals(kind, "compensation")
+    stands_for = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
+    return Targets(
+        positive=weight[:, None] * y,
+        negative=weight[:, None] * ((1 - y) - taken_back[:, None]),
+        log_rate=np.log(rate),
+        weight=weight,
+        scored_positive=weight[:, None] * y * stands_for[:, None],
+        scored_negative=weight[:, None] * ((1 - y) * stands_for[:, None] - (taken_back / rate)[:, None]),
+    )
+
+
+def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float) -> Float32s:
+    values = np.asarray(samples.column(name).fill_null(np.nan).to_numpy(zero_copy_only=False), np.float32)
+    wrong = np.flatnonzero(~((values >= low) & (values <= high)))  # also true for NaN
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(f"sample {row} of a batch has {name} {values[row]}, wanted {low:g} to {high:g}")
+    return values
+
+
+def _equals(column: pa.Array, value: str) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)

@@ -1,0 +1,58 @@
+"""Named arrays as bytes: how dense weights are kept in versions and travel in deltas.
+
+    magic "FRSHDNSE" | format version u32 | header bytes u32 | header | arrays | BLAKE2b-256 over everything before
+
+The header is JSON, one [name, dtype, shape] per array; arrays follow in that order, C order, little-endian, unpadded.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ground.errors import DamagedError
+
+MAGIC = b"FRSHDNSE"
+VERSION = 1
+_PREFIX = struct.Struct("<8sII")
+_CHECKSUM_BYTES = 32
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def pack(arrays: Arrays) -> bytes:
+    """The arrays as bytes; equal arrays in equal order give equal bytes."""
+    stored = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
+    entries = [[name, array.dtype.str, list(array.shape)] for name, array in stored.items()]
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    body = b"".join([_PREFIX.pack(MAGIC, VERSION, len(header)), header, *(a.tobytes() for a in stored.values())])
+    return body + _checksum(body)
+
+
+def unpack(packed: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of `pack`. Raises DamagedError."""
+    body, checksum = packed[:-_CHECKSUM_BYTES], packed[-_CHECKSUM_BYTES:]
+    if len(body) < _PREFIX.size or body[: len(MAGIC)] != MAGIC:
+        raise DamagedError(
+            f"dense weights begin with {packed[:8]!r}, wanted {MAGIC!r}. hint: restore an earlier version"
+        )
+    if _checksum(body) != checksum:
+        raise DamagedError(f"dense weights of {len(packed)} bytes do not match their checksum. hint: restore or heal")
+    _, version, header_bytes = _PREFIX.unpack_from(body)
+    if version != VERSION:
+        raise DamagedError(f"dense weights have format {version}, this release reads {VERSION}")
+    start = _PREFIX.size + header_bytes
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, dtype, shape in json.loads(body[_PREFIX.size : start]):
+        count = int(np.prod(shape, dtype=np.int64))
+        arrays[name] = np.frombuffer(body, dtype, count, start).reshape(shape)
+        start += count * np.dtype(dtype).itemsize
+    return arrays
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
