@@ -100,9 +100,11 @@ class Catalogue:
 
     def _character(self, rng: np.random.Generator, category: Int64s) -> Floats:
         own = rng.normal(size=(len(category), self._config.factors)) / np.sqrt(self._config.factors)
-        return 0.85 * self.category_character[category] + 0.5 * own
+        character: Floats = 0.85 * self.category_character[category] + 0.5 * own
+        return character
 
     def _drift(self, rng: np.random.Generator, appeal: Floats) -> Floats:
         """One hour of an Ornstein-Uhlenbeck process around 0, exact in distribution."""
         kept = np.exp(-1 / self._config.drift_hours)
-        return kept * appeal + self._config.quality * np.sqrt(1 - kept**2) * rng.normal(size=len(appeal))
+        later: Floats = kept * appeal + self._config.quality * np.sqrt(1 - kept**2) * rng.normal(size=len(appeal))
+        return later

@@ -22,7 +22,7 @@ class Crowd:
 
     def __init__(self, seed: int, config: MarketConfig, category_character: Floats) -> None:
         rng = np.random.default_rng([seed, 4])
-        self.taste: Floats = rng.normal(size=(config.users, config.factors)) * np.sqrt(config.factors)
+        self.taste: Floats = rng.normal(size=(config.users, config.factors))
         self.habit: Floats = 0.4 * rng.normal(size=config.users)
         weights = (np.arange(1, config.users + 1) + 10.0) ** -config.user_zipf
         self._cumulative = np.cumsum(rng.permutation(weights / weights.sum()))

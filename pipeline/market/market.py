@@ -70,8 +70,9 @@ class _Views:
 class Market:
     """A seeded market: the same seed and configuration give the same bytes. Not thread-safe."""
 
-    def __init__(self, seed: int, config: MarketConfig = MarketConfig()) -> None:
-        self.seed, self.config = seed, config
+    def __init__(self, seed: int, config: MarketConfig | None = None) -> None:
+        self.seed, self.config = seed, config or MarketConfig()
+        config = self.config
         self._catalogue = Catalogue(seed, config)
         self._crowd = Crowd(seed, config, self._catalogue.category_character)
         self._categories = pa.array([f"c{n}" for n in range(config.categories)], pa.string())
@@ -137,7 +138,8 @@ class Market:
 
     def _probability(self, shelf: Shelf, at_ms: Int64s, user: Int64s, place: Int64s, position: Int64s) -> Floats:
         """The exact click probability of each impression, [n]."""
-        return 1 / (1 + np.exp(-self._intercept - self._logit(shelf, at_ms, user, place, position)))
+        probability: Floats = 1 / (1 + np.exp(-self._intercept - self._logit(shelf, at_ms, user, place, position)))
+        return probability
 
     def _logit(self, shelf: Shelf, at_ms: Int64s, user: Int64s, place: Int64s, position: Int64s) -> Floats:
         """All effects but the intercept, [n]."""
@@ -145,7 +147,7 @@ class Market:
         appeal = (1 - passed) * shelf.appeal[place] + passed * shelf.appeal_later[place]
         taste = np.einsum("ij,ij->i", self._crowd.taste[user], shelf.character[place])
         clock = 2 * np.pi * (at_ms % DAY_MS / HOUR_MS - self._peak_hour[shelf.category[place]]) / 24
-        return (
+        logit: Floats = (
             appeal
             + self.config.taste * taste
             + self._crowd.habit[user]
@@ -153,6 +155,7 @@ class Market:
             + 0.3 * np.cos(clock)
             - 0.2 * np.log(shelf.price[place] / 20)
         )
+        return logit
 
     def _calibrated(self, rng: np.random.Generator) -> float:
         """The intercept at which the first hour's mean probability is `click_rate`, by bisection."""

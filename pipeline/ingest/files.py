@@ -1,0 +1,40 @@
+"""Files of events, by the ending of their name: `.csv`, `.csv.gz`, `.jsonl`, `.jsonl.gz`, `.parquet`, `.avro`.
+
+What is wrong with a whole file raises InputError; what is wrong with a row stays with the row.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.ground.config import EventColumns
+from pipeline.ground.errors import InputError
+from pipeline.ingest.chunk import Chunk
+from pipeline.ingest.csv_file import read_csv
+from pipeline.ingest.jsonl_file import read_jsonl
+from pipeline.ingest.typed_file import read_avro, read_parquet
+
+_READERS = {
+    ".csv": read_csv,
+    ".csv.gz": read_csv,
+    ".jsonl": read_jsonl,
+    ".jsonl.gz": read_jsonl,
+    ".parquet": read_parquet,
+    ".avro": read_avro,
+}
+
+
+def read_file(path: Path, columns: EventColumns) -> Iterator[Chunk]:
+    """All chunks of a file, in order. Raises InputError."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file. hint: check the path")
+    suffix = next((s for s in _READERS if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        known = ", ".join(_READERS)
+        raise InputError(f"{path} is no known kind of file, known are {known}. hint: convert or rename it")
+    try:
+        yield from _READERS[suffix](path, columns)
+    except (pa.ArrowException, OSError, EOFError) as failure:
+        hint = "hint: is it complete? fetch or write it again"
+        raise InputError(f"{path} cannot be read as {suffix}: {failure}. {hint}") from failure

@@ -1,0 +1,54 @@
+"""Puts a market's hours into the log as a producer would: packed, in order of arrival, poison in between."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.logs.log import Log
+from pipeline.market.arrival import Int64s
+from pipeline.market.market import Market, MarketHour
+
+_SLICE_MS = 60_000
+
+
+def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) -> list[MarketHour]:
+    """Append what arrives in `hours`, minute by minute, then heartbeats; returns the hours with their truth.
+
+    The heartbeats stand at the end of the last hour, less the disorder: nothing older can still come on time.
+    """
+    impressions, clicks = EventTarget(project, log, "impressions"), EventTarget(project, log, "clicks")
+    made = []
+    for hour in hours:
+        arrived = market.events(hour)
+        begin_ms = market.end_at_ms(hour) - 60 * _SLICE_MS
+        poison = _poison_by_slice(arrived)
+        shown = _slices(arrived.impressions, arrived.impressions_arrive_ms, begin_ms)
+        pressed = _slices(arrived.clicks, arrived.clicks_arrive_ms, begin_ms)
+        for number, (shown_part, pressed_part) in enumerate(zip(shown, pressed, strict=True)):
+            impressions.append(shown_part)
+            clicks.append(pressed_part)
+            for value in poison.get(number, []):
+                log.append(impressions.topic, number % impressions.partitions, [value])
+        made.append(arrived)
+    if made:
+        at_ms = market.end_at_ms(made[-1].hour) - round(market.config.disorder_s * 1000)
+        heartbeat(project, log, at_ms)
+    return made
+
+
+def _slices(rows: pa.RecordBatch, arrive_ms: Int64s, begin_ms: int) -> Iterator[pa.RecordBatch]:
+    """One batch per minute of the hour; whatever arrives after it belongs to the last."""
+    cuts = np.searchsorted(arrive_ms, begin_ms + _SLICE_MS * np.arange(1, 60))
+    edges = [0, *cuts.tolist(), rows.num_rows]
+    return (rows.slice(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False))
+
+
+def _poison_by_slice(arrived: MarketHour) -> dict[int, list[bytes]]:
+    """The hour's poison, spread over its minutes."""
+    spread: dict[int, list[bytes]] = {}
+    for number, value in enumerate(arrived.poison):
+        spread.setdefault((17 * number + 5) % 60, []).append(value)
+    return spread
