@@ -1,3 +1,100 @@
-#include <nanobind/nanobind.h>
+// Table for Python; the face is pipeline/trainer/store.py, which checks shapes that belong together.
+#include "table.h"
 
-void register_table(nanobind::module_&) {}
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+#include <utility>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using freshet::Table;
+
+namespace {
+
+template <class T>
+using In1 = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Keys = In1<uint64_t>;
+using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OutFloats = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OutBytes = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OutFlags = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
+
+std::span<const uint64_t> span_of(const Keys& keys) { return {keys.data(), keys.shape(0)}; }
+
+nb::ndarray<nb::numpy, uint64_t, nb::ndim<1>> hand_over(std::vector<uint64_t>&& values) {
+    auto* kept = new std::vector<uint64_t>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<uint64_t>*>(p); });
+    return {kept->data(), {kept->size()}, owner};
+}
+
+void construct(Table* table, size_t dim, const std::string& optimizer, freshet::OptimizerOptions options, uint64_t seed,
+               float init_scale, double half_life_s) {
+    new (table) Table(dim, freshet::make_optimizer(optimizer, options), {seed, init_scale}, half_life_s);
+}
+
+nb::object keys(const Table& table) {
+    std::vector<uint64_t> keys;
+    {
+        nb::gil_scoped_release release;
+        keys = table.keys();
+    }
+    return nb::cast(hand_over(std::move(keys)));
+}
+
+nb::tuple take_changes(Table& table) {
+    freshet::Changes changes;
+    {
+        nb::gil_scoped_release release;
+        changes = table.take_changes();
+    }
+    return nb::make_tuple(hand_over(std::move(changes.touched)), hand_over(std::move(changes.removed)));
+}
+
+}  // namespace
+
+void register_table(nb::module_& m) {
+    nb::class_<freshet::OptimizerOptions>(m, "OptimizerOptions")
+        .def(nb::init<float, float>(), "learning_rate"_a, "initial_accumulator"_a);
+    nb::class_<Table>(m, "Table")
+        .def("__init__", &construct, "dim"_a, "optimizer"_a, "options"_a, "seed"_a, "init_scale"_a, "half_life_s"_a)
+        .def("__len__", &Table::size)
+        .def_prop_ro("state_floats", &Table::state_floats)
+        .def_prop_ro("row_bytes", &Table::row_bytes)
+        .def_prop_ro("memory_bytes", &Table::memory_bytes)
+        .def("admit", [](Table& t, Keys keys, uint32_t at_s) { return t.admit(span_of(keys), at_s); },
+             "keys"_a.noconvert(), "at_s"_a, WithoutGil())
+        .def("contains", [](const Table& t, Keys keys, OutFlags out) { t.contains(span_of(keys), out.data()); },
+             "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
+        .def("lookup", [](const Table& t, Keys keys, OutFloats out) { t.lookup(span_of(keys), out.data()); },
+             "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
+        .def("update",
+             [](Table& t, Keys keys, Floats gradients, In1<uint32_t> counts, uint32_t at_s) {
+                 t.update(span_of(keys), gradients.data(), counts.data(), at_s);
+             },
+             "keys"_a.noconvert(), "gradients"_a.noconvert(), "counts"_a.noconvert(), "at_s"_a, WithoutGil())
+        .def("remove", [](Table& t, Keys keys) { return t.remove(span_of(keys)); }, "keys"_a.noconvert(), WithoutGil())
+        .def("keys", &keys)
+        .def("rows",
+             [](const Table& t, Keys keys, OutBytes out) {
+                 t.rows(span_of(keys), reinterpret_cast<std::byte*>(out.data()));
+             },
+             "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
+        .def("statistics",
+             [](const Table& t, Keys keys, OutBytes out) {
+                 t.statistics(span_of(keys), reinterpret_cast<freshet::Statistics*>(out.data()));
+             },
+             "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
+        .def("import_rows",
+             [](Table& t, Keys keys, Bytes packed) {
+                 t.import_rows(span_of(keys), reinterpret_cast<const std::byte*>(packed.data()));
+             },
+             "keys"_a.noconvert(), "packed"_a.noconvert(), WithoutGil())
+        .def("take_changes", &take_changes)
+        .def("digest", &Table::digest)
+        .def("scan_digest", &Table::scan_digest, WithoutGil());
+}

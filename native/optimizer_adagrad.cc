@@ -1,0 +1,56 @@
+// Adagrad, one accumulator per weight (Duchi, Hazan and Singer, JMLR 12, 2011, diagonal form, figure 1):
+//     state[i] += g[i]^2;  w[i] -= learning_rate * g[i] / sqrt(state[i] + 1e-7)
+// with the small constant inside the root, as Keras has it.
+#include <cmath>
+
+#include "dot.h"
+#include "optimizer.h"
+
+namespace freshet {
+namespace {
+
+constexpr float kEpsilon = 1e-7f;
+
+class Adagrad final : public Optimizer {
+public:
+    explicit Adagrad(const OptimizerOptions& options) : options_(options) {}
+
+    size_t state_floats(size_t dim) const override { return dim; }
+
+    void start(float* state, size_t dim) const override {
+        for (size_t i = 0; i < dim; ++i) state[i] = options_.initial_accumulator;
+    }
+
+    bool accepts(const float* state, size_t dim) const override {
+        for (size_t i = 0; i < dim; ++i)
+            if (state[i] < 0) return false;
+        return true;
+    }
+
+    float step(float* weights, float* state, const float* gradient, size_t dim) const override {
+        float moved = 0;
+        for (size_t start = 0; start < dim; start += kBlock) {
+            const size_t n = dim - start < kBlock ? dim - start : kBlock;
+            float steps[kBlock];
+            for (size_t i = 0; i < n; ++i) {
+                const float g = gradient[start + i];
+                float& sum = state[start + i];
+                sum += g * g;
+                steps[i] = options_.learning_rate * g / std::sqrt(sum + kEpsilon);
+                weights[start + i] -= steps[i];
+            }
+            moved += dot(steps, steps, n);
+        }
+        return moved;
+    }
+
+private:
+    static constexpr size_t kBlock = 64;
+    OptimizerOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_adagrad(const OptimizerOptions& options) { return std::make_unique<Adagrad>(options); }
+
+}  // namespace freshet

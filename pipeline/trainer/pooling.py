@@ -1,0 +1,109 @@
+"""Pooling, the face of the native functions: from a batch's keys to one vector per sample and field, and back.
+
+keys        [m]       a field's keys, sample i those in offsets[i] : offsets[i + 1]
+  unique     → [u] distinct keys, inverse [m], counts [u]
+rows        [u, dim]  what the table holds of the distinct keys
+  pool       → out[:, start : start + dim], sum or mean over each sample's keys
+gradient    [n, columns]
+  unpool     → [u, dim], the exact transpose of pool
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.ground.arrays import require, require_range
+from pipeline.ground.errors import InputError
+
+Float32s = npt.NDArray[np.float32]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+
+
+def unique(keys: UInt64s) -> tuple[UInt64s, Int32s, UInt32s]:
+    """The distinct keys in order of first appearance.
+
+    Args:
+        keys: [m] uint64.
+
+    Returns:
+        (distinct [u] uint64, inverse [m] int32 with keys == distinct[inverse], counts [u] uint32).
+
+    Raises:
+        InputError: `keys` is no C-contiguous uint64 vector.
+
+    >>> unique(np.uint64([9, 4, 9]))
+    (array([9, 4], dtype=uint64), array([0, 1, 0], dtype=int32), array([2, 1], dtype=uint32))
+    """
+    require("keys", keys, np.uint64, ("m",))
+    distinct, inverse, counts = _native.unique(keys)
+    return distinct, inverse, counts
+
+
+def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Float32s, start: int) -> None:
+    """Write each sample's pooled row to its columns of `out`; a sample without keys gets zeros.
+
+    Args:
+        rows: [u, dim] float32.
+        inverse: [m] int32, values in [0, u).
+        offsets: [n + 1] int64, ascending from 0 to m.
+        mean: divide the sum by the sample's number of keys.
+        out: [n, columns] float32; only columns start : start + dim change.
+        start: first column.
+
+    Raises:
+        InputError: an array has the wrong dtype, shape or order, or does not fit the others; `out` is unchanged.
+    """
+    require("rows", rows, np.float32, ("u", "dim"))
+    _check_samples(inverse, offsets, start)
+    require("out", out, np.float32, (len(offsets) - 1, "columns"))
+    if not out.flags.writeable:
+        raise InputError("out: got a read-only array, wanted a writable one")
+    _call(_native.pool, rows, inverse, offsets, bool(mean), out, start)
+
+
+def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: Int64s, mean: bool, u: int) -> Float32s:
+    """What the gradient of the pooled columns says of each distinct key: the transpose of `pool`.
+
+    Args:
+        gradient: [n, columns] float32, of which columns start : start + dim count.
+        start: first column.
+        dim: weights per row.
+        inverse: [m] int32, values in [0, u).
+        offsets: [n + 1] int64, ascending from 0 to m.
+        mean: as in `pool`.
+        u: number of distinct keys.
+
+    Returns:
+        [u, dim] float32, summed over a key's occurrences in the order of the samples.
+
+    Raises:
+        InputError: an array has the wrong dtype, shape or order, or does not fit the others.
+    """
+    _check_samples(inverse, offsets, start)
+    require("gradient", gradient, np.float32, (len(offsets) - 1, "columns"))
+    require_range("dim", dim, 1, 2**31 - 1)
+    require_range("u", u, 0, 2**31 - 1)
+    rows = np.empty((u, dim), np.float32)
+    _call(_native.unpool, gradient, start, inverse, offsets, bool(mean), rows)
+    return rows
+
+
+def _check_samples(inverse: Int32s, offsets: Int64s, start: int) -> None:
+    require("inverse", inverse, np.int32, ("m",))
+    require("offsets", offsets, np.int64, ("n + 1",))
+    if len(offsets) == 0:
+        raise InputError("offsets: got none, wanted n + 1 of them")
+    require_range("start", start, 0, 2**31 - 1)
+
+
+def _call(function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except ValueError as failure:
+        raise InputError(str(failure)) from None
