@@ -1,6 +1,7 @@
 """How often a key was seen, about, in fixed memory: the Python face of `native/sketch`.
 
-The header there has the byte layout. It counts keys before they earn a row. Asking never counts; admission by count lives in `admit.py`.
+The header there has the byte layout. It counts keys before they earn a row; asking never counts. Admission by count
+lives in `admit.py`.
 """
 
 from typing import Any
