@@ -1,6 +1,6 @@
-"""A small durable SQLite file that several processes share: one schema, short write transactions, reads that never wait.
+"""A small durable SQLite file that several processes share: short write transactions, reads that never wait.
 
-Write-ahead logging lets readers go on beside a writer; `synchronous=FULL` makes a committed transaction survive a power cut.
+Write-ahead logging lets readers go on beside a writer; with `synchronous=FULL` a commit survives a power cut.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ class Database:
                 self._create(schema, schema_version)
             elif found != schema_version:
                 raise VersionError(
-                    f"{path} has format {found}, this release reads {schema_version}. hint: use the release that wrote it"
+                    f"{path} has format {found}, wanted {schema_version}. hint: use the release that wrote it"
                 )
             self._connection.execute("PRAGMA synchronous=FULL")
 
@@ -67,12 +67,14 @@ class Database:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _create(self, schema: str, schema_version: int) -> None:
-        """Make the tables once; a file lock settles two processes that start together, since changing the journal does not wait."""
+        """Make the tables once. Changing the journal does not wait for a lock, so a file lock orders two that start."""
         with open(f"{self.path}.lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self._schema_version() == 0:
                 self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={schema_version}; COMMIT;")
+                self._connection.executescript(
+                    f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={schema_version}; COMMIT;"
+                )
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -81,7 +83,7 @@ class Database:
             yield
         except sqlite3.OperationalError as failure:
             raise VersionError(
-                f"{self.path} cannot be used: {failure}. hint: make room on its disk and let other freshet processes end"
+                f"{self.path} cannot be used: {failure}. hint: make room on its disk, let other processes end"
             ) from None
         except sqlite3.IntegrityError:
             raise  # our own bug: never dress it up as damage

@@ -202,3 +202,12 @@ class VersionSummary:
     full: bool
     pinned: bool
     rewrites: int
+
+
+def version_path(id: VersionId, epoch: int, rewrites: int, kind: str = "version") -> str:
+    """Where a version's file is, relative to the versions folder.
+
+    >>> version_path(VersionId(1, 0, 2, 42), 7, 0)
+    'g1/s0-of-2/000000000042.7.0.version'
+    """
+    return f"g{id.generation}/s{id.shard}-of-{id.shards}/{id.sequence:012d}.{epoch}.{rewrites}.{kind}"

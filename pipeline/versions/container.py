@@ -1,0 +1,178 @@
+"""A file of named sections that is written once and never changed, every byte of it covered by a checksum.
+
+    0   8   magic "FRESHVER"
+    8   4   format version, uint32
+    12  4   length H of the header, uint32
+    16  H   header: JSON (UTF-8, sorted keys); `sections` lists name, length and SHA-256 of each
+    …       the sections in that order, one after another, raw
+    -32 32  SHA-256 of the bytes 0 to 16 + H, and so, through the sections' own checksums, of the whole file
+
+Numbers are little-endian. A file appears under its name only when it is whole and durable.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ground.errors import DamagedError, VersionError
+
+MAGIC = b"FRESHVER"
+FORMAT = 1
+_PREFIX = struct.Struct("<8sII")
+_CHECKSUM_BYTES = 32
+
+Section = bytes | npt.NDArray[Any]
+
+
+def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
+    """Write a new file at `path`, durable when this returns; returns its size in bytes.
+
+    Raises:
+        VersionError: where it cannot be written (a full disk, for one). Then nothing is left of it.
+    """
+    buffers = {name: _buffer(content) for name, content in sections.items()}
+    prefix = _prefix(header, buffers)
+    chunks = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.temporary")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        raise VersionError(
+            f"{path} cannot be written: {failure.strerror or failure}. hint: make room on its disk, then start again"
+        ) from None
+    return sum(len(chunk) for chunk in chunks)
+
+
+class Container:
+    """A written file, open for reading; sections are read when asked for, and checked every time.
+
+    Use it as a context manager. Thread-safe.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open and check the header. Raises FileNotFoundError, and DamagedError where the file is not whole."""
+        self.path = path
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
+        try:
+            self.header = self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+        self._sections = self._place_sections()
+
+    def __enter__(self) -> "Container":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sections
+
+    def section(self, name: str) -> bytes:
+        """The bytes of a section. Raises DamagedError."""
+        if name not in self._sections:
+            raise DamagedError(
+                f"{self.path} has no section {name}. hint: another release wrote it, or restore the file"
+            )
+        offset, length, wanted = self._sections[name]
+        content = self._pread(offset, length, f"section {name}")
+        got = hashlib.sha256(content).hexdigest()
+        if got != wanted:
+            raise self._damaged(f"section {name}", f"checksum {got[:12]}, wanted {wanted[:12]}")
+        return content
+
+    def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A section as a one-dimensional array, its own copy. Raises DamagedError."""
+        content = self.section(name)
+        if len(content) % np.dtype(dtype).itemsize:
+            raise self._damaged(f"section {name}", f"{len(content)} bytes, no multiple of {np.dtype(dtype).itemsize}")
+        return np.frombuffer(bytearray(content), np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+
+    def _read_header(self) -> dict[str, Any]:
+        prefix = self._pread(0, _PREFIX.size, "prefix")
+        magic, form, length = _PREFIX.unpack(prefix)
+        if magic != MAGIC:
+            raise self._damaged("magic", f"{magic!r}, wanted {MAGIC!r}")
+        if form != FORMAT:
+            raise VersionError(
+                f"{self.path} has format {form}, this release reads {FORMAT}. hint: use the release that wrote it"
+            )
+        header = self._pread(_PREFIX.size, length, "header")
+        size = os.fstat(self._file.fileno()).st_size
+        wanted = self._pread(max(size - _CHECKSUM_BYTES, 0), _CHECKSUM_BYTES, "checksum")
+        got = hashlib.sha256(prefix + header).digest()
+        if got != wanted:
+            raise self._damaged("header", f"checksum {got.hex()[:12]}, wanted {wanted.hex()[:12]}")
+        document: dict[str, Any] = json.loads(header)
+        self._begin = _PREFIX.size + length
+        whole = self._begin + sum(entry["length"] for entry in document["sections"]) + _CHECKSUM_BYTES
+        if size != whole:
+            raise self._damaged("length", f"{size} bytes, wanted {whole}")
+        return document
+
+    def _place_sections(self) -> dict[str, tuple[int, int, str]]:
+        """By name: offset in the file, length, checksum."""
+        places, offset = {}, self._begin
+        for entry in self.header["sections"]:
+            places[entry["name"]] = (offset, entry["length"], entry["sha256"])
+            offset += entry["length"]
+        return places
+
+    def _pread(self, offset: int, length: int, part: str) -> bytes:
+        content = os.pread(self._file.fileno(), length, offset)
+        while len(content) < length:  # one call returns at most 2 GB
+            more = os.pread(self._file.fileno(), length - len(content), offset + len(content))
+            if not more:
+                raise self._damaged(part, f"{len(content)} bytes, wanted {length}")
+            content += more
+        return content
+
+    def _damaged(self, part: str, problem: str) -> DamagedError:
+        return DamagedError(
+            f"{self.path} is damaged: {part} has {problem}. "
+            "hint: restore the file from a backup, or go back to a version before it: freshet versions"
+        )
+
+
+def _buffer(content: Section) -> memoryview:
+    if isinstance(content, bytes):
+        return memoryview(content)
+    little = np.ascontiguousarray(content, dtype=content.dtype.newbyteorder("<"))
+    return memoryview(little.reshape(-1).view(np.uint8))
+
+
+def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> bytes:
+    """Everything before the sections."""
+    listed = [
+        {"name": name, "length": len(buffer), "sha256": hashlib.sha256(buffer).hexdigest()}
+        for name, buffer in buffers.items()
+    ]
+    encoded = json.dumps(
+        {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
+    ).encode()
+    return _PREFIX.pack(MAGIC, FORMAT, len(encoded)) + encoded
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

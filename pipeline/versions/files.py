@@ -1,0 +1,136 @@
+"""A commit as a file, and back: the manifest (`schemas/manifest.json`) is the header, arrays are the sections.
+
+Sections: `dense`, `delta`, `filters/NAME`, and for each field `fields/NAME/PART`, PART an attribute of `FieldChange`.
+A second kind of file holds only the keys that dropped versions touched, `fields/NAME/touched`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.ground.errors import DamagedError
+from pipeline.versions.container import Container, Section, write_container
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt64s, VersionId
+
+_PLAIN = (
+    "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
+    "samples_seen",
+)  # fmt: skip
+_ARRAYS = {
+    "keys": np.uint64,
+    "removed": np.uint64,
+    "served_keys": np.uint64,
+    "served_handles": np.uint32,
+    "served_bits": np.uint8,
+    "served_payload": np.uint8,
+    "served_removed": np.uint64,
+}
+
+
+def write_commit(path: Path, commit: Commit) -> int:
+    """Write one version's file; returns its size in bytes. Raises VersionError, leaving nothing behind."""
+    return write_container(path, manifest_of(commit), _sections(commit))
+
+
+def manifest_of(commit: Commit) -> dict[str, Any]:
+    """The header of the commit's file, without the list of sections."""
+    return {
+        "kind": "version",
+        "id": str(commit.id),
+        "parent": str(commit.parent) if commit.parent else None,
+        **{name: getattr(commit, name) for name in _PLAIN},
+        "filters": sorted(commit.filters),
+        "validation": dict(commit.validation),
+        "quarantines_seen": list(commit.quarantines_seen),
+        "next_handles": dict(commit.next_handles),
+        "clocks": dict(commit.clocks),
+        "fields": {name: {"dim": c.dim, "row_bytes": c.rows.shape[1]} for name, c in commit.fields.items()},
+    }
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The header of a version's file, sections listed. Raises FileNotFoundError, DamagedError."""
+    with Container(path) as file:
+        return file.header
+
+
+def read_commit(path: Path) -> Commit:
+    """All of a version's file. Raises FileNotFoundError, DamagedError."""
+    with Container(path) as file:
+        header = _manifest(file)
+        return Commit(
+            id=VersionId.parse(header["id"]),
+            parent=VersionId.parse(header["parent"]) if header["parent"] else None,
+            fields={name: _read_change(file, name, shape) for name, shape in header["fields"].items()},
+            dense=file.section("dense"),
+            filters={name: file.section(f"filters/{name}") for name in header["filters"]},
+            delta=file.section("delta"),
+            **{name: header[name] for name in (*_PLAIN, "validation", "quarantines_seen", "next_handles", "clocks")},
+        )
+
+
+def read_delta(path: Path) -> bytes:
+    """The bytes published for a version. Raises FileNotFoundError, DamagedError."""
+    with Container(path) as file:
+        return file.section("delta")
+
+
+def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
+    """By field: the served entries in a version's file and the keys it tombstones; nothing else is read."""
+    with Container(path) as file:
+        return {name: _read_served(file, name, shape["dim"]) for name, shape in _manifest(file)["fields"].items()}
+
+
+def read_touched(path: Path) -> dict[str, UInt64s]:
+    """By field: [t] uint64 sorted, the served keys a version (or the dropped ones before it) put or removed."""
+    with Container(path) as file:
+        if file.header["kind"] == "touched":
+            return {name: file.array(f"fields/{name}/touched", np.uint64) for name in file.header["fields"]}
+        return {name: _read_touched(file, name) for name in _manifest(file)["fields"]}
+
+
+def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> int:
+    """Write the keys that dropped versions touched; returns the size in bytes. Raises VersionError."""
+    sections: dict[str, Section] = {f"fields/{name}/touched": keys[name] for name in sorted(keys)}
+    return write_container(path, {"kind": "touched", "fields": sorted(keys)}, sections)
+
+
+def _sections(commit: Commit) -> dict[str, Section]:
+    sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
+    for name in sorted(commit.filters):
+        sections[f"filters/{name}"] = commit.filters[name]
+    for name in sorted(commit.fields):
+        change = commit.fields[name]
+        for part in (*_ARRAYS, "rows"):
+            sections[f"fields/{name}/{part}"] = getattr(change, part)
+        if change.served_touched is not None:
+            sections[f"fields/{name}/served_touched"] = change.served_touched
+    return sections
+
+
+def _manifest(file: Container) -> dict[str, Any]:
+    if file.header.get("kind") != "version":
+        raise DamagedError(f"{file.path} is a {file.header.get('kind')} file, wanted a version. hint: restore the file")
+    return file.header
+
+
+def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
+    arrays = {part: file.array(f"fields/{name}/{part}", dtype) for part, dtype in _ARRAYS.items()}
+    rows = file.array(f"fields/{name}/rows", np.uint8).reshape(len(arrays["keys"]), shape["row_bytes"])
+    touched = f"fields/{name}/served_touched"
+    served_touched = file.array(touched, np.uint64) if touched in file else None
+    return FieldChange(dim=shape["dim"], rows=rows, served_touched=served_touched, **arrays)
+
+
+def _read_served(file: Container, name: str, dim: int) -> tuple[ServedEntries, UInt64s]:
+    parts = ("served_keys", "served_handles", "served_bits", "served_payload")
+    entries = ServedEntries(dim, *(file.array(f"fields/{name}/{part}", _ARRAYS[part]) for part in parts))
+    return entries, file.array(f"fields/{name}/served_removed", np.uint64)
+
+
+def _read_touched(file: Container, name: str) -> UInt64s:
+    part = "served_touched" if f"fields/{name}/served_touched" in file else "served_keys"
+    put = file.array(f"fields/{name}/{part}", np.uint64)
+    return np.union1d(put, file.array(f"fields/{name}/served_removed", np.uint64))

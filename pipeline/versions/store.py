@@ -1,0 +1,186 @@
+"""The store of versions: files beside a ledger. A commit is durable as a file first, then CURRENT moves, or nothing happened.
+
+    versions/ledger.sqlite
+    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.version      one file per version
+    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.touched      keys touched by dropped ones before it
+
+The epoch is in the name so that a writer that was taken over can never replace its successor's file.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.ground.crashpoint import pass_point
+from pipeline.ground.errors import DamagedError, FencedError, VersionError
+from pipeline.ground.project import Project
+from pipeline.versions.files import read_commit, read_delta, read_manifest, read_served, read_touched, write_commit
+from pipeline.versions.fold import net_commit, net_served
+from pipeline.versions.ledger import Ledger
+from pipeline.versions.retention import Retention, RetentionPlan
+from pipeline.versions.rows import StagedVersion
+from pipeline.versions.state import (
+    Commit,
+    FieldChange,
+    ServedEntries,
+    UInt64s,
+    VersionId,
+    VersionSummary,
+    version_path,
+)
+
+_Content = TypeVar("_Content")
+
+
+class VersionStore:
+    """All versions of a project's shards. Thread-safe, and safe beside other processes. Close it before forking."""
+
+    def __init__(self, project: Project) -> None:
+        """Open, making ledger and folder where there are none. Raises VersionError, DamagedError."""
+        self.folder = project.versions
+        self.ledger = Ledger(project.versions / "ledger.sqlite", project.clock)
+        self._shards = project.config.logs.shards
+        self._ladder = project.config.train.retention
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def take_over(self, shard: int) -> int:
+        """Become the shard's only writer; returns the epoch to commit with.
+
+        Raises RollbackError while a rollback is half done: carry that to its end first.
+        """
+        return self.ledger.take_over(shard, self._shards)
+
+    def epoch(self, shard: int) -> int:
+        """The newest epoch; 0 where nobody has ever written."""
+        return self.ledger.epoch(shard)
+
+    def current(self, shard: int) -> VersionId | None:
+        """The version training goes on from; None before the first."""
+        return self.ledger.current(shard)
+
+    def next_id(self, shard: int) -> VersionId:
+        """The id of the version to commit next: numbers go on along the lineage, the generation is the newest."""
+        current = self.ledger.current(shard)
+        return VersionId(self.ledger.generation(), shard, self._shards, current.sequence + 1 if current else 1)
+
+    def commit(self, commit: Commit) -> None:
+        """Write the version's file, then move CURRENT to it.
+
+        Raises:
+            FencedError: somebody else took the shard over, or it was rolled back. Its file is removed again.
+            VersionError: the disk is full or not writable. CURRENT has not moved and nothing is left.
+        """
+        if commit.epoch < self.ledger.epoch(commit.id.shard):  # cheap, early; the ledger decides below
+            raise FencedError(
+                f"version {commit.id} comes from epoch {commit.epoch}, shard {commit.id.shard} is at epoch "
+                f"{self.ledger.epoch(commit.id.shard)}. hint: somebody took the shard over; stop this trainer"
+            )
+        staged = self.stage(commit)
+        pass_point("trainer.before_commit")
+        try:
+            self.ledger.commit(staged)
+        except (FencedError, VersionError):
+            (self.folder / staged.path).unlink(missing_ok=True)
+            raise
+
+    def stage(self, commit: Commit) -> StagedVersion:
+        """Make the version's file durable without moving CURRENT. Raises VersionError."""
+        path = version_path(commit.id, commit.epoch, 0)
+        return StagedVersion(commit, path, write_commit(self.folder / path, commit))
+
+    def versions(self, shard: int) -> list[VersionSummary]:
+        """All versions kept of a shard, undone ones too, by generation and sequence."""
+        return self.ledger.versions(shard)
+
+    def lineage(self, shard: int) -> list[VersionSummary]:
+        """The versions CURRENT grew from, oldest first, CURRENT last."""
+        return self.ledger.lineage(shard)
+
+    def manifest(self, id: VersionId) -> dict[str, object]:
+        """The header of the version's file (`schemas/manifest.json`). Raises VersionError, DamagedError."""
+        return self._read(id, read_manifest)
+
+    def restore(self, id: VersionId) -> Commit:
+        """The whole state of a version: full, every row and served entry sorted by key, no removals.
+
+        Raises:
+            VersionError: the version is not there.
+            DamagedError: a file of its chain is missing or damaged; says which.
+        """
+        commits = self._read_chain(id, read_commit)
+        whole = net_commit(commits)
+        fields = {name: _without_removals(change) for name, change in whole.fields.items()}
+        return replace(whole, parent=commits[-1].parent, first_at_ms=commits[-1].first_at_ms, fields=fields, full=True)
+
+    def served(self, id: VersionId) -> dict[str, ServedEntries]:
+        """By field, what serving holds at a version, sorted by key; reads only that. Raises as `restore`."""
+        steps = self._read_chain(id, read_served)
+        return {name: net_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
+
+    def delta(self, id: VersionId) -> bytes:
+        """The exact bytes published for a version. Raises VersionError, DamagedError."""
+        return self._read(id, read_delta)
+
+    def touched(self, after: VersionId, upto: VersionId) -> dict[str, UInt64s]:
+        """By field, [t] uint64 sorted: served keys put or removed after `after`, up to and with `upto`.
+
+        What retention dropped in between counts. Raises VersionError where `upto` did not grow from `after`.
+        """
+        union: dict[str, UInt64s] = {}
+        for version in self.ledger.between(after, upto):
+            files = [version.path] if version.touched_path is None else [version.touched_path, version.path]
+            for path in files:
+                for name, keys in self._open(version.id, path, read_touched).items():
+                    union[name] = np.union1d(union[name], keys) if name in union else keys
+        return union
+
+    def pin(self, id: VersionId, pinned: bool = True) -> None:
+        """Keep a version from retention, or release it. Raises VersionError."""
+        self.ledger.pin(id, pinned)
+
+    def plan_retention(self, shard: int, now_ms: int) -> RetentionPlan:
+        """What `retain` would do; changes nothing."""
+        return Retention(self.folder, self.ledger, self._ladder).plan(shard, now_ms)
+
+    def retain(self, shard: int, now_ms: int) -> RetentionPlan:
+        """Thin the shard's versions by the ladder (`now_ms` is the log's time) and delete files nothing needs any more."""
+        return Retention(self.folder, self.ledger, self._ladder).act(shard, now_ms)
+
+    def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
+        """Read a version's file; where retention rewrote it meanwhile, its new one."""
+        path = self.ledger.version(id).path
+        try:
+            return reader(self.folder / path)
+        except FileNotFoundError:
+            return self._open(id, self.ledger.version(id).path, reader)
+
+    def _read_chain(self, id: VersionId, reader: Callable[[Path], _Content]) -> list[_Content]:
+        """Read what restoring `id` needs, oldest first; once more where retention changed the chain meanwhile."""
+        chain = self.ledger.chain(id)
+        if not chain[0].full and chain[0].parent is not None:
+            raise DamagedError(
+                f"version {id} needs {chain[0].parent}, which the ledger lacks. hint: restore the ledger"
+            )
+        try:
+            return [reader(self.folder / version.path) for version in chain]
+        except FileNotFoundError:
+            return [self._open(version.id, version.path, reader) for version in self.ledger.chain(id)]
+
+    def _open(self, id: VersionId, path: str, reader: Callable[[Path], _Content]) -> _Content:
+        try:
+            return reader(self.folder / path)
+        except FileNotFoundError:
+            raise DamagedError(
+                f"{self.folder / path} of version {id} is missing. "
+                "hint: restore the file from a backup, or go back to a version before it: freshet versions"
+            ) from None
+
+
+def _without_removals(change: FieldChange) -> FieldChange:
+    none = np.empty(0, np.uint64)
+    return replace(change, removed=none, served_removed=none, served_touched=None)
