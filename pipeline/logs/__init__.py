@@ -1,0 +1,1 @@
+"""Logs: the interface, its engines, and what their records hold."""

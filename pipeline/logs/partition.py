@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.ground.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.checksum import checksum
+from pipeline.logs.checksum import checksum, headers_text
 from pipeline.logs.log import Fence, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
@@ -94,7 +94,7 @@ class Partition:
         self, values: Sequence[bytes], headers: Mapping[str, str] | None, now_ms: int, fence: Fence | None
     ) -> int:
         """Append in one transaction with the check of the fence; returns the first offset."""
-        text = json.dumps(dict(headers), sort_keys=True) if headers else ""
+        text = headers_text(headers)
         with self._writing() as connection:
             epoch, first, last_ms = connection.execute(
                 "SELECT epoch, end_offset, last_appended_at_ms FROM partition"
