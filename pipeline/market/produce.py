@@ -1,6 +1,7 @@
 """Puts a market's hours into the log as a producer would: packed, in order of arrival, poison in between."""
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ def _slices(rows: pa.RecordBatch, arrive_ms: Int64s, begin_ms: int) -> Iterator[
     """One batch per minute of the hour; whatever arrives after it belongs to the last."""
     cuts = np.searchsorted(arrive_ms, begin_ms + _SLICE_MS * np.arange(1, 60))
     edges = [0, *cuts.tolist(), rows.num_rows]
-    return (rows.slice(start, stop - start) for start, stop in zip(edges, edges[1:], strict=False))
+    return (rows.slice(start, stop - start) for start, stop in pairwise(edges))
 
 
 def _poison_by_slice(arrived: MarketHour) -> dict[int, list[bytes]]:

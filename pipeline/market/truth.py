@@ -23,7 +23,7 @@ def normalized_entropy(probability: Floats, clicked: npt.NDArray[np.bool_]) -> f
         return float("nan")
     p = np.clip(probability, 1e-9, 1 - 1e-9)
     loss = -float(np.mean(np.where(clicked, np.log(p), np.log1p(-p))))
-    return loss / -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    return loss / -float(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
 
 
 def truth_ne(truths: Iterable[Truth]) -> list[float]:
