@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.ground.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError
+from pipeline.ground.errors import DamagedError, FencedError, FreshetError, LogError, LogReplacedError, OffsetError
 from pipeline.logs.checksum import checksum, headers_text
 from pipeline.logs.log import Fence, ReadLimits, Record
 
@@ -204,10 +204,11 @@ def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as failure:
-        raise _error_of(name, failure) from failure
+        raise error_of(name, failure) from failure
 
 
-def _error_of(name: str, failure: sqlite3.Error) -> Exception:
+def error_of(name: str, failure: sqlite3.Error) -> FreshetError:
+    """What a failure of SQLite means to a caller, naming the partition and the way out."""
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return LogError(
