@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from pipeline.ground.config import Config
 from pipeline.ground.errors import InputError, ModelError
-from pipeline.model.build import build_model, model_digest, prepare_runtime
+from pipeline.model.build import build_model, model_digest
 from pipeline.model.layout import Layout
+from pipeline.model.runtime import prepare_runtime, tf
 from pipeline.model.targets import Targets
 from pipeline.model.weights import Arrays, pack, unpack
 
@@ -89,6 +89,13 @@ class DenseModel:
         """Continue from `weights_bytes`. Raises DamagedError, and ModelError where they are another model's."""
         self._assign(unpack(packed), self._variables() | self._accumulator_arrays())
 
+    def load_matching(self, packed: bytes) -> list[str]:
+        """After a migration: take over what has the same name and shape, keep the rest as built; returns the latter."""
+        theirs, ours = unpack(packed), self._variables() | self._accumulator_arrays()
+        same = {n for n, a in theirs.items() if n in ours and (a.dtype, a.shape) == (ours[n].dtype, ours[n].shape)}
+        self._assign(ours | {name: theirs[name] for name in same}, ours)
+        return sorted(set(ours) - same)
+
     def serving_bytes(self) -> bytes:
         """What predictions need: the variables without accumulators."""
         return pack(self._variables())
@@ -134,7 +141,8 @@ class DenseModel:
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
         pieces = tf.split(inputs, self.layout.widths, axis=1)
-        return self._model(dict(zip(self.layout.names, pieces, strict=True)), training=training)
+        logits = self._model(dict(zip(self.layout.names, pieces, strict=True)), training=training)
+        return tf.cast(logits, tf.float32)
 
     def _variables(self) -> dict[str, npt.NDArray[Any]]:
         return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}

@@ -1,0 +1,45 @@
+"""What a version was trained under: configuration, feature code and model, piece by piece, so that changes can be named."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from pipeline.features.plan import FeaturePlan
+from pipeline.ground.config import Config
+from pipeline.model.dense import DenseModel
+
+Identity = Mapping[str, str]
+
+
+def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
+    """Every piece that training depends on, by name; equal pieces give equal texts."""
+    pieces = {"model": model.digest(), "labels": json.dumps(config.samples.labels)}
+    pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
+    pieces["half life"] = str(config.train.half_life_s)
+    for field in config.fields:
+        pieces[f"field {field.name}"] = field.model_dump_json()
+    for name, text in plan.parts().items():
+        pieces[f"input {name}"] = text
+    return pieces
+
+
+def digest_of(identity: Identity) -> str:
+    """Hex SHA-256 of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """One line for every piece that changed.
+
+    >>> differences({"field user": "a", "model": "1"}, {"field item": "b", "model": "2"})
+    ['field item is new', 'field user is gone', 'model changed']
+    """
+    found = []
+    for name in sorted({*before, *now}):
+        if name not in before:
+            found.append(f"{name} is new")
+        elif name not in now:
+            found.append(f"{name} is gone")
+        elif before[name] != now[name]:
+            found.append(f"{name} changed")
+    return found
