@@ -1,0 +1,245 @@
+// The table without Python: against a map over random operations, its digest against a scan. Run under the sanitizers.
+#include "table.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <random>
+#include <set>
+#include <stdexcept>
+
+#include "xxh64.h"
+
+namespace {
+
+using freshet::Statistics;
+using freshet::Table;
+using Keys = std::vector<uint64_t>;
+using Packed = std::vector<std::byte>;
+
+void expect(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "failed: %s\n", what);
+    std::exit(1);
+}
+
+template <class Call>
+void expect_refused(Call call, const char* what) {
+    try {
+        call();
+    } catch (const std::invalid_argument&) {
+        return;
+    }
+    expect(false, what);
+}
+
+Table make(const char* kind, size_t dim, uint64_t seed = 7) {
+    return Table(dim, freshet::make_optimizer(kind, {0.1f, 0.1f}), {seed, 0.5f}, 500);
+}
+
+Packed rows_of(const Table& table, const Keys& keys) {
+    Packed packed(keys.size() * table.row_bytes());
+    table.rows(keys, packed.data());
+    return packed;
+}
+
+void update_all(Table& table, const Keys& keys, float gradient, uint32_t at_s) {
+    const std::vector<float> gradients(keys.size() * table.dim(), gradient);
+    table.update(keys, gradients.data(), std::vector<uint32_t>(keys.size(), 1).data(), at_s);
+}
+
+uint64_t digest_of(const std::map<uint64_t, Packed>& rows) {
+    uint64_t sum = 0;
+    for (const auto& [key, row] : rows) sum += freshet::xxh64(row.data(), row.size(), key);
+    return sum;
+}
+
+// The model holds the bytes each key should have; what an update does to them is tested from Python, against NumPy.
+struct Model {
+    Table table;
+    std::map<uint64_t, Packed> rows;
+    std::set<uint64_t> touched, removed;
+
+    void read(const Keys& keys) {
+        for (const uint64_t key : keys) rows[key] = rows_of(table, {key});
+    }
+
+    void admit(const Keys& keys, uint32_t at_s) {
+        Keys added;
+        for (const uint64_t key : keys)
+            if (!rows.contains(key)) added.push_back(key);
+        expect(table.admit(keys, at_s) == added.size(), "as many rows as new keys");
+        read(added);
+        touched.insert(added.begin(), added.end());
+    }
+
+    void update(const Keys& keys, uint32_t at_s) {
+        Keys resident;
+        for (const uint64_t key : keys)
+            if (rows.contains(key)) resident.push_back(key);
+        update_all(table, keys, 0.25f, at_s);
+        for (const uint64_t key : resident) expect(rows_of(table, {key}) != rows[key], "an update changes its row");
+        read(resident);
+        touched.insert(resident.begin(), resident.end());
+    }
+
+    void remove(const Keys& keys) {
+        size_t gone = 0;
+        for (const uint64_t key : keys) gone += rows.contains(key);
+        expect(table.remove(keys) == gone, "as many rows go as were there");
+        for (const uint64_t key : keys)
+            if (rows.erase(key)) removed.insert(key);
+    }
+
+    void import_rows(const Keys& keys, const Packed& packed) {
+        table.import_rows(keys, packed.data());
+        for (size_t i = 0; i < keys.size(); ++i) {
+            if (removed.contains(keys[i]) && !rows.contains(keys[i])) touched.insert(keys[i]);
+            const auto first = packed.begin() + static_cast<std::ptrdiff_t>(i * table.row_bytes());
+            rows[keys[i]] = Packed(first, first + static_cast<std::ptrdiff_t>(table.row_bytes()));
+        }
+    }
+
+    void take_changes() {
+        const freshet::Changes changes = table.take_changes();
+        Keys expected_touched, expected_removed;
+        for (const uint64_t key : touched)
+            if (rows.contains(key)) expected_touched.push_back(key);
+        for (const uint64_t key : removed)
+            if (!rows.contains(key)) expected_removed.push_back(key);
+        expect(changes.touched == expected_touched, "touched keys");
+        expect(changes.removed == expected_removed, "removed keys");
+        expect(table.digest() == digest_of(rows), "digest");
+        touched.clear();
+        removed.clear();
+    }
+
+    void compare() const {
+        expect(table.size() == rows.size(), "size");
+        Keys keys;
+        for (const auto& [key, row] : rows) {
+            keys.push_back(key);
+            expect(rows_of(table, {key}) == row, "every row has its bytes");
+        }
+        expect(table.keys() == keys, "keys");
+        expect(table.scan_digest() == digest_of(rows), "scanned digest");
+    }
+};
+
+Keys choose(const Keys& known, std::mt19937_64& random) {
+    Keys keys;
+    for (const uint64_t key : known)
+        if (random() % 4 == 0) keys.push_back(key);
+    return keys;
+}
+
+void table_is_a_map_over_random_operations(uint64_t seed) {
+    std::mt19937_64 random(seed);
+    const char* kind = seed % 2 ? "adagrad" : "rowwise_adagrad";
+    const size_t dim = 1 + random() % 40;
+    Model model{make(kind, dim), {}, {}, {}};
+    Keys known = {0, ~uint64_t{0}};
+    for (int i = 0; i < 60; ++i) known.push_back(random());
+    for (uint32_t at_s = 1000; at_s < 1200; ++at_s) {
+        const Keys keys = choose(known, random);
+        switch (random() % 5) {
+            case 0: model.admit(keys, at_s); break;
+            case 1: model.update(keys, at_s); break;
+            case 2: model.remove(keys); break;
+            case 3: {
+                Table source = make(kind, dim, random());
+                source.admit(keys, at_s);
+                model.import_rows(keys, rows_of(source, keys));
+                break;
+            }
+            case 4: model.take_changes(); break;
+        }
+        model.compare();
+    }
+}
+
+void rows_stay_where_they_are_while_the_table_grows() {
+    Table table = make("rowwise_adagrad", 3);
+    Keys keys(100'000);
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = i << 40;  // low bits all alike
+    for (const uint64_t key : keys) table.admit(std::span(&key, 1), 1);
+    std::vector<float> before(keys.size() * 3), after(keys.size() * 3);
+    table.lookup(keys, before.data());
+    Keys half;
+    for (size_t i = 0; i < keys.size(); i += 2) half.push_back(keys[i]);
+    expect(table.remove(half) == half.size(), "half of the rows go");
+    table.admit(half, 2);
+    table.lookup(keys, after.data());
+    expect(before == after, "weights are those of the key");
+    table.take_changes();
+    expect(table.digest() == table.scan_digest(), "digest after growth");
+}
+
+void bad_updates_leave_the_table_alone() {
+    for (const char* kind : {"adagrad", "rowwise_adagrad"}) {
+        Table table = make(kind, 2);
+        table.admit(Keys{1, 2}, 1);
+        const uint64_t before = table.scan_digest();
+        const float bad[] = {0, 0, 0, std::numeric_limits<float>::quiet_NaN()}, good[] = {1, 1, 1, 1};
+        const uint32_t one[] = {1, 1}, none[] = {1, 0};
+        expect_refused([&] { table.update(Keys{1, 2}, bad, one, 2); }, "a gradient that is no number");
+        expect_refused([&] { table.update(Keys{1, 1}, good, one, 2); }, "a resident key twice");
+        expect_refused([&] { table.update(Keys{9, 9}, good, one, 2); }, "a missing key twice");
+        expect_refused([&] { table.update(Keys{1, 2}, good, none, 2); }, "a count of 0");
+        expect(table.scan_digest() == before, "nothing changed");
+        table.update(Keys{1, 2}, good, one, 2);
+        expect(table.scan_digest() != before, "a good update after refused ones");
+    }
+}
+
+void bad_rows_are_not_imported() {
+    Table table = make("adagrad", 2);
+    table.admit(Keys{1}, 1);
+    const Packed good = rows_of(table, {1});
+    const auto spoiled = [&](size_t at, float value) {
+        Packed packed = good;
+        std::memcpy(packed.data() + at, &value, sizeof(value));
+        return packed;
+    };
+    const float infinite = std::numeric_limits<float>::infinity();
+    Table target = make("adagrad", 2);
+    expect_refused([&] { target.import_rows(Keys{1}, spoiled(0, infinite).data()); }, "infinite weight");
+    expect_refused([&] { target.import_rows(Keys{1}, spoiled(12, -1).data()); }, "negative accumulator");
+    expect_refused([&] { target.import_rows(Keys{1}, spoiled(24, -1).data()); }, "negative importance");
+    expect_refused([&] { target.import_rows(Keys{1}, spoiled(28, 2).data()); }, "unsettled above 1");
+    expect(target.size() == 0, "nothing imported");
+    target.import_rows(Keys{1}, good.data());
+    expect(rows_of(target, {1}) == good, "the good row is");
+}
+
+void unknown_optimizers_and_missing_rows_are_refused() {
+    expect_refused([] { make("adam", 2); }, "an optimizer nobody wrote");
+    const Table table = make("adagrad", 2);
+    expect_refused([&] { rows_of(table, {5}); }, "a row that is not there");
+    Statistics statistics{};
+    table.statistics(Keys{5}, &statistics);
+    expect(statistics.count == 0 && statistics.unsettled == 1, "statistics of a missing key");
+}
+
+void numbers_stay_finite() {
+    Table table(1024, freshet::make_optimizer("rowwise_adagrad", {1e6f, 0.1f}), {1, 0.5f}, 1);
+    table.admit(Keys{1}, 0);
+    for (uint32_t at_s = 0; at_s < 50; ++at_s) update_all(table, {1}, freshet::kGradientLimit, at_s);
+    std::vector<float> weights(1024);
+    table.lookup(Keys{1}, weights.data());
+    for (const float weight : weights) expect(std::isfinite(weight), "weights are finite");
+}
+
+}  // namespace
+
+int main() {
+    for (uint64_t seed = 0; seed < 20; ++seed) table_is_a_map_over_random_operations(seed);
+    rows_stay_where_they_are_while_the_table_grows();
+    bad_updates_leave_the_table_alone();
+    bad_rows_are_not_imported();
+    unknown_optimizers_and_missing_rows_are_refused();
+    numbers_stay_finite();
+}
