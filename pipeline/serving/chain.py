@@ -13,11 +13,13 @@ import numpy as np
 
 from pipeline.ground.block import UInt64s
 from pipeline.ground.errors import DeltaError
-from pipeline.versions.delta import Delta, FieldDelta, served_digest
+from pipeline.versions.delta import Delta, FieldDelta, UInt32s, served_digest
 from pipeline.versions.served import ServedView
 
 _REMEMBERED_NAMES = 4_096
 _WRAP = 1 << 64
+
+Span = tuple[str, int, int, int]
 
 
 class Fit(Enum):
@@ -40,7 +42,8 @@ class _FieldStep:
     change: FieldDelta
     digest: int
 
-    def handles(self) -> np.ndarray:
+    def handles(self) -> UInt32s:
+        """[n] uint32, of `keys`."""
         return np.concatenate([self.change.handles, self.change.new_handles])
 
 
@@ -72,14 +75,19 @@ class Chain:
         self.model: Mapping[str, str] = {}
         self.views = {name: ServedView(dim) for name, dim in dims.items()}
         self._model_digest = model_digest
-        self._names: OrderedDict[tuple[int, int], str] = OrderedDict()
+        self._digest = served_digest({name: view.digest() for name, view in self.views.items()}, b"")
+        self._names: OrderedDict[Span, str] = OrderedDict()
 
     def __str__(self) -> str:
         return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
 
     @property
     def digest(self) -> str:
-        """The served digest of what is held."""
+        """The served digest of what is held, as the last delta was verified to give."""
+        return self._digest
+
+    def scan_digest(self) -> str:
+        """The same, worked out from the views again."""
         return served_digest({name: view.digest() for name, view in self.views.items()}, self.dense)
 
     def fit(self, delta: Delta, name: str) -> Fit:
@@ -120,34 +128,36 @@ class Chain:
         return step
 
     def switch(self, step: Step, load_dense: Callable[[bytes], None]) -> None:
-        """Carry a step out; readers are kept out by the caller. `load_dense` gets the new dense weights."""
+        """Carry a step out; readers are kept out by the caller.
+
+        `load_dense` gets the new dense weights first: where it raises, nothing has changed.
+        """
         delta = step.delta
+        load_dense(delta.dense)
         for name, one in step.fields.items():
             one.view.remove(one.removed)
             one.view.put(one.keys, one.handles(), one.change.bits, one.change.payload)
             self.views[name] = one.view
-        load_dense(delta.dense)
-        self.dense, self.model = delta.dense, delta.model
+        self.dense, self.model, self._digest = delta.dense, delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
-        self._names[delta.generation, delta.to_sequence] = step.name
+        self._names[_span(delta)] = step.name
         while len(self._names) > _REMEMBERED_NAMES:
             self._names.popitem(last=False)
 
     def _fit_again(self, delta: Delta, name: str) -> Fit:
         """A delta that leads no further than what is held: fine, unless it contradicts it."""
-        known = self._names.get((delta.generation, delta.to_sequence))
-        contradicts = delta.to_sequence == self.sequence and delta.after != self.digest
-        same_level = known is not None and delta.level in ("realtime", "reverse")
-        if contradicts or (same_level and known != name and not self._healed(delta)):
+        known = self._names.get(_span(delta), name)
+        if known != name:
             raise DeltaError(
-                f"{delta} is named {name[:12]}, version {delta.generation}/{delta.to_sequence} was reached by "
-                f"{(known or 'another')[:12]}. hint: two trainers wrote this shard; run: freshet versions"
+                f"{delta} is named {name[:12]}, the one applied was {known[:12]}. "
+                "hint: two trainers wrote this shard; run: freshet versions"
+            )
+        if delta.to_sequence == self.sequence and delta.after != self.digest:
+            raise DeltaError(
+                f"{delta} leads to served digest {delta.after[:12]}, version {self} has {self.digest[:12]}. "
+                "hint: two trainers wrote this shard; run: freshet versions"
             )
         return Fit.SKIP
-
-    def _healed(self, delta: Delta) -> bool:
-        """Whether the version a delta leads to may have been reached by a file, which has another name."""
-        return delta.to_sequence == self.sequence
 
     def _refuse_foreign(self, delta: Delta) -> None:
         if (delta.shard, delta.shards) != (self.shard, self.shards):
@@ -155,8 +165,8 @@ class Chain:
         digest = delta.model.get("digest")
         if self._model_digest is not None and digest != self._model_digest:
             raise DeltaError(
-                f"{delta} is of model {(digest or 'without a digest')[:12]}, this replica serves {self._model_digest[:12]}. "
-                "hint: give the replica the trainer's configuration"
+                f"{delta} is of model {(digest or 'without a digest')[:12]}, this replica serves "
+                f"{self._model_digest[:12]}. hint: give the replica the trainer's configuration"
             )
         for name, change in delta.fields.items():
             if name not in self.views:
@@ -167,12 +177,23 @@ class Chain:
                 )
 
 
+def _span(delta: Delta) -> Span:
+    """What a delta is known by: a second one of the same span must be the same delta."""
+    return delta.level, delta.generation, delta.from_sequence, delta.to_sequence
+
+
 def _field_step(view: ServedView, change: FieldDelta, what: str) -> _FieldStep:
     """Resolve handles and work out the digest after. Raises DeltaError."""
     known, there = view.keys_of(change.handles)
     if not there.all():
         missing = change.handles[~there]
         raise DeltaError(f"{what}: {len(missing)} handles are unknown here, the first is {missing[0]}")
+    taken, there = view.keys_of(change.new_handles)
+    clash = there & (taken != change.new_keys) & ~np.isin(taken, change.removed)
+    if clash.any():
+        raise DeltaError(
+            f"{what}: {int(clash.sum())} new keys have handles in use, the first is {change.new_handles[clash][0]}"
+        )
     keys = np.concatenate([known, change.new_keys])
     held = np.concatenate([keys, change.removed])
     before, after = ServedView(view.dim), ServedView(view.dim)

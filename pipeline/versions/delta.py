@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.ground.errors import DamagedError
 from pipeline.ground.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.gaps import decode_gaps, encode_gaps
-from pipeline.versions.quantizer import payload_bytes
+from pipeline.versions.quantizer import PRECISIONS, payload_bytes, payload_offsets
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
@@ -25,7 +25,6 @@ UInt8s = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
 
-PRECISIONS = (4, 8, 16, 32)
 _CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + 32)
 
 
@@ -182,17 +181,10 @@ def decode_delta(encoded: bytes) -> Delta:
     )
 
 
-def row_slices(bits: UInt8s, dim: int) -> npt.NDArray[np.int64]:
-    """Where each row's payload starts: [n + 1] int64, the last is the total."""
-    sizes = np.zeros(33, np.int64)
-    sizes[list(PRECISIONS)] = [payload_bytes(bits, dim) for bits in PRECISIONS]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[bits])])
-
-
 def _field_record(name: str, change: FieldDelta) -> dict[str, Any]:
     known = len(change.handles)
     handles = np.concatenate([change.handles, change.new_handles])
-    starts = row_slices(change.bits, change.dim)
+    starts = payload_offsets(change.bits, change.dim)
     assert len(handles) == len(change.bits), f"{name} has {len(handles)} handles and {len(change.bits)} precisions"
     assert starts[-1] == len(change.payload), f"{name} has {len(change.payload)} payload bytes, wanted {starts[-1]}"
     return {

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.ground.errors import DamagedError, DeltaError
-from pipeline.versions.delta import PRECISIONS, Delta, Level, decode_delta, delta_name
+from pipeline.versions.delta import Delta, Level, decode_delta, delta_name
+from pipeline.versions.quantizer import PRECISIONS
 
 FORMAT = 1
 

@@ -1,0 +1,46 @@
+"""What serving holds, as a table an operator can open; the same for a replica and for a version."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.versions.quantizer import payload_offsets
+from pipeline.versions.served import ServedView
+
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("key", pa.uint64()),
+        ("handle", pa.uint32()),
+        ("bits", pa.uint8()),
+        ("payload", pa.binary()),
+        ("weights", pa.list_(pa.float32())),
+    ]
+)
+
+
+def served_table(views: Sequence[ServedView]) -> pa.Table:
+    """One field's rows, sorted by shard and key, columns as in SCHEMA.
+
+    Args:
+        views: shard i's view at place i.
+    """
+    return pa.concat_tables([SCHEMA.empty_table(), *(_rows(shard, view) for shard, view in enumerate(views))])
+
+
+def _rows(shard: int, view: ServedView) -> pa.Table:
+    keys = view.keys()
+    handles, bits, payload = view.export(keys)
+    ends = pa.array(payload_offsets(bits, view.dim).astype(np.int32))
+    weights = view.decode(keys)
+    starts = pa.array(np.arange(len(keys) + 1, dtype=np.int32) * view.dim)
+    columns = [
+        pa.array(np.full(len(keys), shard, np.int32)),
+        pa.array(keys),
+        pa.array(handles),
+        pa.array(bits),
+        pa.Array.from_buffers(pa.binary(), len(keys), [None, ends.buffers()[1], pa.py_buffer(payload)]),
+        pa.ListArray.from_arrays(starts, pa.array(weights.reshape(-1))),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
