@@ -1,0 +1,1 @@
+"""The front door: commands, how they speak and what they exit with."""

@@ -38,6 +38,8 @@ class Logs(Section):
 
 
 class Topics(Section):
+    """Names of the topics."""
+
     impressions: str = "impressions"
     clicks: str = "clicks"
     samples: str = "samples"
@@ -111,6 +113,8 @@ class Samples(Section):
 
 
 class Adagrad(Section):
+    """A field's sparse optimizer."""
+
     kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
     learning_rate: PositiveFloat = 0.05
     initial_accumulator: PositiveFloat = 0.1
@@ -169,6 +173,8 @@ class DenseConfig(Section):
 
 
 class Model(Section):
+    """The dense network."""
+
     build: str = "model:build"
     """`module:function` beside the configuration file: named Keras inputs → Keras model of logits [batch, labels]."""
     batch_size: PositiveInt = 512
@@ -189,6 +195,8 @@ class Ladder(Section):
 
 
 class Train(Section):
+    """When a trainer commits, and what it keeps."""
+
     commit_every_s: PositiveFloat = 1.0
     """Wall time between commits while following."""
     commit_every_batches: PositiveInt | None = None
@@ -205,8 +213,10 @@ class Train(Section):
 
 
 class Publish(Section):
+    """What serving hears of, and how often."""
+
     share: Fraction = 0.9
-    """A realtime delta carries the rows that hold this share of the importance-weighted movement withheld from serving."""
+    """A realtime delta carries the rows that hold this share of the importance-weighted withheld movement."""
     incremental_every_s: PositiveFloat | None = 600.0
     """By the log's time; None publishes incrementals only on command."""
     full_every_s: PositiveFloat | None = 86_400.0
@@ -215,6 +225,8 @@ class Publish(Section):
 
 
 class Serving(Section):
+    """Where a replica listens."""
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8501
     poll_ms: PositiveInt = 5
@@ -239,13 +251,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:
         known = {*self.events.impressions.columns, "at"}
-        names = [f.name for f in self.fields] + [d.name for d in self.dense]
+        inputs = [(f"field {f.name}", f.name, f.columns) for f in self.fields]
+        inputs += [(f"dense {d.name}", d.name, (d.column,)) for d in self.dense]
+        names = [name for _, name, _ in inputs]
         problems = [f"input {n} is declared twice" for n in sorted({n for n in names if names.count(n) > 1})]
-        for field in self.fields:
-            problems += [f"field {field.name} reads column {c}, which impressions lack" for c in field.columns if c not in known]
-        problems += [f"dense {d.name} reads column {d.column}, which impressions lack" for d in self.dense if d.column not in known]
+        problems += [
+            f"{who} reads column {c}, which impressions lack" for who, _, cs in inputs for c in cs if c not in known
+        ]
         clicks = self.events.clicks.columns
-        problems += [f"label {n} is no numeric column of clicks" for n in self.samples.labels[1:] if clicks.get(n) not in ("int", "float", "bool")]
+        numeric = {name for name, kind in clicks.items() if kind in ("int", "float", "bool")}
+        problems += [f"label {n} is no numeric column of clicks" for n in self.samples.labels[1:] if n not in numeric]
         if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
             problems.append(f"weight {self.samples.weight} is no float column of impressions")
         if problems:

@@ -27,52 +27,72 @@ class FreshetError(Exception):
 
 
 class ConfigError(FreshetError):
+    """The configuration or the user's model is wrong: edit it."""
+
     exit_code = 2
 
 
 class ModelError(ConfigError):
-    pass
+    """The user's model or feature code does not fit the configuration."""
 
 
 class InputError(FreshetError):
+    """A file, a request or an argument is wrong: correct it."""
+
     exit_code = 3
 
 
 class LogError(FreshetError):
+    """A log cannot serve what was asked."""
+
     exit_code = 4
 
 
 class LogReplacedError(LogError):
-    pass
+    """A topic was deleted and made again: choose where to start."""
 
 
 class OffsetError(LogError):
-    pass
+    """An offset is no longer, or not yet, there."""
 
 
 class FencedError(FreshetError):
+    """Somebody else took over: stop."""
+
     exit_code = 5
 
 
 class DamagedError(FreshetError):
+    """Bytes do not match their checksum: restore or heal."""
+
     exit_code = 6
 
 
 class DeltaError(FreshetError):
+    """A delta does not fit the version it meets."""
+
     exit_code = 7
 
 
 class MigrationError(FreshetError):
+    """Configuration or model changed: pass --migrate."""
+
     exit_code = 8
 
 
 class HaltedError(FreshetError):
+    """Bad data stopped the line: quarantine and resume."""
+
     exit_code = 9
 
 
 class RollbackError(FreshetError):
+    """A rollback cannot be planned or carried out."""
+
     exit_code = 10
 
 
 class VersionError(FreshetError):
+    """A version cannot be kept or found."""
+
     exit_code = 11

@@ -1,4 +1,4 @@
-"""A project: one folder with `freshet.toml`, the user's `model.py`, and the state folder everything durable lives in."""
+"""A project: one folder with `freshet.toml`, `model.py`, and the state folder everything durable lives in."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""How much a row matters and how settled it is."""

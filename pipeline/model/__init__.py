@@ -1,8 +1,4 @@
 """The Keras side: the user's dense network, one training step, its weights. TensorFlow is imported only here.
 
-`layout`, `targets` and `weights` work without TensorFlow; `dense` loads it.
+`layout`, `targets` and `weights` work without TensorFlow; `runtime`, `build` and `dense` load it.
 """
-
-from pipeline.ground.config import quiet_tensorflow
-
-quiet_tensorflow()

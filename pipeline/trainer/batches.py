@@ -1,8 +1,8 @@
 """Cuts a samples partition into batches whose boundaries are in the log.
 
-A batch is the next `batch_size` samples in log order, or fewer where a record carries the writer's flush mark. A position
-is an offset and a row, so reading may start again at any boundary and gives the same batches. Quarantined samples are
-left out before batches are cut.
+A batch is the next `batch_size` samples in log order, or fewer where a record carries the flush mark. A position is an
+offset and a row, so reading may start again at any boundary and gives the same batches. Quarantined samples are left
+out before batches are cut.
 """
 
 from collections import deque

@@ -15,7 +15,9 @@ from pipeline.trainer.prefetch import PreparedBatch
 from pipeline.versions.database import Database
 
 _SCHEMA = """
-CREATE TABLE value (field TEXT NOT NULL, key INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (field, key)) WITHOUT ROWID;
+CREATE TABLE value (
+    field TEXT NOT NULL, key INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (field, key)
+) WITHOUT ROWID;
 """
 _SCHEMA_VERSION = 1
 _MOST_CHARACTERS = 120

@@ -1,4 +1,4 @@
-"""What a version was trained under: configuration, feature code and model, piece by piece, so that changes can be named."""
+"""What a version was trained under: configuration, feature code and model, piece by piece, to name what changed."""
 
 import hashlib
 import json

@@ -1,0 +1,1 @@
+"""Versions of the model as a chain: files, ledger, delta codec, quantiser."""
