@@ -100,8 +100,10 @@ def _cast(part: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_binary(part.type):
         part = part.cast(pa.string())
     if pa.types.is_list(wanted) and pa.types.is_string(part.type):
-        # Text has no empty list of its own: an empty value is one.
-        part = pc.split_pattern(pc.utf8_trim_whitespace(part), LIST_SEPARATOR)
+        # Text has no empty list of its own: nothing at all is one.
+        part = pc.fill_null(pc.utf8_trim_whitespace(part), "")
+        nothing = pa.scalar([], pa.list_(pa.string()))
+        part = pc.if_else(pc.equal(part, ""), nothing, pc.split_pattern(part, LIST_SEPARATOR))
     elif pa.types.is_string(part.type) and not pa.types.is_string(wanted):
         part = pc.utf8_trim_whitespace(part)
     return part.cast(wanted)

@@ -3,9 +3,10 @@
 Lines are rows counted from the header, 1: a quoted line break does not count. Empty lines count but are no rows.
 """
 
+import codecs
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +22,87 @@ from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, requir
 _BLOCK_BYTES = 4 << 20
 
 
-def read_csv(path: Path, columns: EventColumns) -> Iterator[Chunk]:
-    """All chunks of a CSV file. Raises InputError, or Arrow's errors for a broken stream."""
-    skipped: list[tuple[int, str]] = []
+class _SetAside:
+    """Rows with too few or too many columns, collected while Arrow parses ahead."""
 
-    def set_aside(row: Any) -> str:
-        skipped.append((row.number, f"{row.actual_columns} columns, wanted {row.expected_columns}\0{row.text}"))
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._rows: list[BadRow] = []
+
+    def __call__(self, row: Any) -> str:
+        why = f"{row.actual_columns} columns, wanted {row.expected_columns}"
+        self._rows.append(BadRow(row.number, why, row.text.encode(self._encoding)))
         return "skip"
 
+    def lines_between(self, line: int, count: int) -> npt.NDArray[np.int64]:
+        """[count] the lines of the next `count` whole rows, the first of which may stand in `line`."""
+        taken = np.array([row.line for row in self._rows], dtype=np.int64)
+        return np.setdiff1d(np.arange(line, line + count + len(taken)), taken)[:count]
+
+    def take(self, last: int | None) -> list[BadRow]:
+        """The rows up to line `last` (None: all), empty lines left out; they are forgotten here."""
+        taken = [row for row in self._rows if last is None or row.line <= last]
+        self._rows = self._rows[len(taken) :]
+        return [row for row in taken if row.original.strip()]
+
+
+def read_csv(path: Path, columns: EventColumns) -> Iterator[Chunk]:
+    """All chunks of a CSV file. Raises InputError, or Arrow's errors for a broken stream."""
+    header = _header(path)
+    require(path, columns, header)
+    # Arrow shows a row set aside as text only; Latin-1 carries any bytes there and back.
+    encoding = "utf8" if _is_utf8(path) else "latin1"
+    set_aside = _SetAside(encoding)
     with path.open("rb") as file:
-        header = _header(path)
-        require(path, columns, header)
-        reader = _reader(plain_bytes(path, file), header, set_aside)
+        reader = _reader(plain_bytes(path, file), header, set_aside, encoding)
         size, line = max(path.stat().st_size, 1), 2
         for batch in _rebatched(reader):
-            # Rows set aside carry their number; the others stand where those leave room.
-            numbers = np.array([number for number, _ in skipped], dtype=np.int64)
-            lines = np.setdiff1d(np.arange(line, line + batch.num_rows + len(numbers)), numbers)[: batch.num_rows]
-            last = int(lines[-1]) if len(lines) else line - 1
-            broken = [BadRow(n, *_split(text)) for n, text in skipped if n <= last]
-            skipped[:] = [(n, text) for n, text in skipped if n > last]
-            line = last + 1
-            yield _without_blank(batch, lines, broken, min(file.tell() / size, 1.0))
-        if skipped:
-            broken = [BadRow(n, *_split(text)) for n, text in skipped]
-            yield _without_blank(pa.RecordBatch.from_pylist([], reader.schema), np.zeros(0, np.int64), broken, 1.0)
+            lines = set_aside.lines_between(line, batch.num_rows)
+            line = int(lines[-1]) + 1
+            batch = batch if encoding == "utf8" else _as_bytes(batch)
+            yield _chunk(batch, lines, set_aside.take(line - 1), min(file.tell() / size, 1.0))
+        rest = set_aside.take(None)
+        if rest:
+            yield _chunk(reader.schema.empty_table().to_batches()[0], np.zeros(0, np.int64), rest, 1.0)
 
 
-def _reader(stream: Any, header: list[str], set_aside: Callable[[Any], str]) -> pa_csv.CSVStreamingReader:
+def _reader(stream: Any, header: list[str], set_aside: _SetAside, encoding: str) -> pa_csv.CSVStreamingReader:
     return pa_csv.open_csv(
         stream,
         # One thread: only then do rows set aside carry their number.
-        read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, encoding=encoding),
         parse_options=pa_csv.ParseOptions(
             newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=set_aside
         ),
         convert_options=pa_csv.ConvertOptions(
-            # Bytes first: one value that is no UTF-8 must not cost its whole block.
             column_types={name: pa.binary() for name in header},
             strings_can_be_null=True,
             null_values=[""],
             quoted_strings_can_be_null=False,
         ),
     )
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        stream = plain_bytes(path, file)
+        try:
+            while part := stream.read(1 << 20):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The bytes of the file again, of columns read as Latin-1; value by value, for files that are broken anyway."""
+    columns = [
+        pa.array([v if v is None else v.decode().encode("latin1") for v in column.to_pylist()], pa.binary())
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _header(path: Path) -> list[str]:
@@ -79,27 +118,22 @@ def _header(path: Path) -> list[str]:
     return names
 
 
-def _split(text: str) -> tuple[str, bytes]:
-    why, _, original = text.partition("\0")
-    return why, original.encode()
-
-
-def _without_blank(batch: pa.RecordBatch, lines: npt.NDArray[np.int64], broken: list[BadRow], fraction: float) -> Chunk:
+def _chunk(batch: pa.RecordBatch, lines: npt.NDArray[np.int64], broken: list[BadRow], fraction: float) -> Chunk:
     """A chunk without empty lines, which are no rows."""
     filled = np.zeros(batch.num_rows, dtype=bool)
     for column in batch.columns:
         filled |= column.is_valid().to_numpy(zero_copy_only=False)
-    broken = [row for row in broken if row.original.strip()]
     if not filled.all():
         batch, lines = batch.filter(pa.array(filled)), lines[filled]
+    return Chunk(batch, lines, broken, lambda row: _line(batch, row), fraction)
 
-    def original(row: int) -> bytes:
-        out = io.StringIO()
-        values = [(column[row].as_py() or b"").decode("utf-8", "surrogateescape") for column in batch.columns]
-        csv.writer(out, lineterminator="").writerow(values)
-        return out.getvalue().encode("utf-8", "surrogateescape")
 
-    return Chunk(batch, lines, broken, original, fraction)
+def _line(batch: pa.RecordBatch, row: int) -> bytes:
+    """A row as a line of CSV again: its values are the file's, its quotes need not be."""
+    out = io.StringIO()
+    values = [(column[row].as_py() or b"").decode("utf-8", "surrogateescape") for column in batch.columns]
+    csv.writer(out, lineterminator="").writerow(values)
+    return out.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
