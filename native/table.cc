@@ -255,8 +255,9 @@ Changes Table::take_changes() {
     sort_distinct(removed_);
     for (const uint64_t key : removed_)
         if (index_.find(key) == kNoRow) changes.removed.push_back(key);
-    touched_.clear();
-    removed_.clear();
+    // Given back, not kept: after a restore or a first batch these would stay as large as the table.
+    touched_ = {};
+    removed_ = {};
     touched_sum_ = 0;
     return changes;
 }

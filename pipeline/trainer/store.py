@@ -64,7 +64,7 @@ class Table:
         _check_number("init_scale", init_scale)
         _check_number("half_life_s", half_life_s, above=0)
         options = _native.OptimizerOptions(optimizer.learning_rate, optimizer.initial_accumulator)
-        self._table = _native.Table(dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s)
+        self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s)
         self.dim = dim
         self.row_dtype = row_dtype(dim, self._table.state_floats)
 
