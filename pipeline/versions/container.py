@@ -39,7 +39,7 @@ def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
     prefix = _prefix(header, buffers)
-    chunks = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
+    chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.temporary")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _buffer(content: Section) -> memoryview:
     if isinstance(content, bytes):
         return memoryview(content)
     little = np.ascontiguousarray(content, dtype=content.dtype.newbyteorder("<"))
-    return memoryview(little.reshape(-1).view(np.uint8))
+    return memoryview(little.reshape(-1).view(np.uint8).data)
 
 
 def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> bytes:

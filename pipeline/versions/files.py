@@ -59,16 +59,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def read_commit(path: Path) -> Commit:
     """All of a version's file. Raises FileNotFoundError, DamagedError."""
     with Container(path) as file:
-        header = _manifest(file)
-        return Commit(
-            id=VersionId.parse(header["id"]),
-            parent=VersionId.parse(header["parent"]) if header["parent"] else None,
-            fields={name: _read_change(file, name, shape) for name, shape in header["fields"].items()},
-            dense=file.section("dense"),
-            filters={name: file.section(f"filters/{name}") for name in header["filters"]},
-            delta=file.section("delta"),
-            **{name: header[name] for name in (*_PLAIN, "validation", "quarantines_seen", "next_handles", "clocks")},
-        )
+        fields = {name: _read_change(file, name, shape) for name, shape in _manifest(file)["fields"].items()}
+        return _commit_of(file, fields)
+
+
+def read_outline(path: Path) -> Commit:
+    """A version's file but for its rows and served entries: fields are empty. Raises as `read_commit`."""
+    with Container(path) as file:
+        shapes = _manifest(file)["fields"].items()
+        return _commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
+
+
+def check_file(path: Path) -> None:
+    """Compare every byte of a version's file with its checksums. Raises FileNotFoundError, DamagedError."""
+    with Container(path) as file:
+        for entry in file.header["sections"]:
+            file.section(entry["name"])
 
 
 def read_delta(path: Path) -> bytes:
@@ -108,6 +114,19 @@ def _sections(commit: Commit) -> dict[str, Section]:
         if change.served_touched is not None:
             sections[f"fields/{name}/served_touched"] = change.served_touched
     return sections
+
+
+def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
+    header = _manifest(file)
+    return Commit(
+        id=VersionId.parse(header["id"]),
+        parent=VersionId.parse(header["parent"]) if header["parent"] else None,
+        fields=fields,
+        dense=file.section("dense"),
+        filters={name: file.section(f"filters/{name}") for name in header["filters"]},
+        delta=file.section("delta"),
+        **{name: header[name] for name in (*_PLAIN, "validation", "quarantines_seen", "next_handles", "clocks")},
+    )
 
 
 def _manifest(file: Container) -> dict[str, Any]:

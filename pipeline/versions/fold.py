@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.versions.delta import row_slices
+from pipeline.versions.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s
 
 Int64s = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def gather_payload(payload: UInt8s, bits: UInt8s, dim: int, index: Int64s) -> UI
         dim: weights per row.
         index: [m] int64 into the entries.
     """
-    starts = row_slices(bits, dim)
+    starts = payload_offsets(bits, dim)
     sizes = np.diff(starts)
     parts = [np.empty(0, np.uint8)]
     for begin in range(0, len(index), _GATHER_ROWS):

@@ -41,13 +41,13 @@ class Quarantine:
 
     def check(self) -> None:
         """Raises InputError for a range that is empty or of no kind or of both kinds."""
-        span = self.times_ms or self.positions
-        if (self.times_ms is None) == (self.positions is None) or span is None:
+        if (self.times_ms is None) == (self.positions is None):
             raise InputError("quarantine has to name either times or positions, not both. hint: FROM..TO")
         if (self.positions is None) != (self.shard is None):
             raise InputError("quarantine of positions names one shard, one of times none. hint: leave one out")
-        if span[0] >= span[1]:
-            raise InputError(f"quarantine {span[0]}..{span[1]} is empty. hint: the end is exclusive and comes last")
+        times, positions = self.times_ms or (0, 1), self.positions or ((0, 0), (0, 1))
+        if times[0] >= times[1] or positions[0] >= positions[1]:
+            raise InputError(f"quarantine {self.times_ms or positions} is empty. hint: the end is exclusive, and last")
 
 
 @dataclass(frozen=True)

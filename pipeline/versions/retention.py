@@ -1,10 +1,11 @@
-"""The retention ladder: all versions for a while, then one in ten minutes, then one a day; a pinned one is never touched.
+"""The retention ladder: all versions for a while, then one in ten minutes, then one a day; pinned ones always.
 
-Plan, then act. Time is the log's. A kept version whose restore chain would break is written again as the net of the chain;
-the keys that dropped versions touched are kept in a file beside it, because a rollback past them must name those keys.
+Plan, then act. Time is the log's. A kept version whose chain would break is written again as the net of the chain; the
+keys that dropped versions touched are kept in a file beside it, because a rollback past them must name those keys.
 """
 
 import fcntl
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pipeline.versions.state import UInt64s, VersionId, VersionSummary, version_
 
 _TEN_MINUTES_MS = 600_000
 _DAY_MS = 86_400_000
+_FILE = re.compile(r"\.?(\d{12})\.(\d+)\.\d+\.(version|touched)")
+"""A version's file, whole or temporary: sequence, epoch, rewrites."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,7 @@ class Retention:
 
     def plan(self, shard: int, now_ms: int) -> RetentionPlan:
         """What `act` would do now."""
-        versions = sorted(
-            self._ledger.versions(shard), key=lambda version: (version.id.sequence, version.id.generation)
-        )
+        versions = sorted(self._ledger.versions(shard), key=lambda v: (v.id.sequence, v.id.generation))
         return plan_retention(versions, self._ledger.pinned(shard), self._ladder, now_ms)
 
     def act(self, shard: int, now_ms: int) -> RetentionPlan:
@@ -126,11 +127,13 @@ class Retention:
         versions = self._ledger.versions(shard)
         named = {self._folder / path for v in versions for path in (v.path, v.touched_path) if path is not None}
         newest = self._ledger.epoch(shard)
-        under_way = {v.id.sequence for v in versions if v.epoch == newest}
+        settled = max((v.id.sequence for v in versions if v.epoch == newest), default=-1)
         for path in self._folder.glob(f"g*/s{shard}-of-*/*"):
-            sequence, epoch = (int(part) for part in path.name.lstrip(".").split(".")[:2])
-            settled = epoch < newest or sequence <= max(under_way, default=-1)
-            if path not in named and settled:
+            parts = _FILE.match(path.name)
+            if parts is None or path in named:
+                continue
+            sequence, epoch = int(parts[1]), int(parts[2])
+            if epoch < newest or sequence <= settled:
                 path.unlink(missing_ok=True)
 
     @contextmanager
@@ -147,7 +150,7 @@ class Retention:
 
 
 def _on_the_ladder(versions: Sequence[VersionSummary], ladder: Ladder, now_ms: int) -> set[VersionId]:
-    """Versions that age alone keeps. Of each span the oldest stays, so that a choice once made holds as time goes on."""
+    """Versions that age alone keeps. Of each span the oldest stays: a choice once made holds as time goes on."""
     kept: set[VersionId] = set()
     taken: set[tuple[int, int, int]] = set()
     for version in versions:

@@ -119,7 +119,17 @@ def summary_of(row: sqlite3.Row) -> VersionSummary:
     parent = None
     if row["parent_sequence"] is not None:
         parent = VersionId(row["parent_generation"], shard, shards, row["parent_sequence"])
-    same = ("epoch", "path", "touched_path", "offset", "row", "first_at_ms", "last_at_ms", "digest", "served_digest")
+    same: tuple[str, ...] = (
+        "epoch",
+        "path",
+        "touched_path",
+        "offset",
+        "row",
+        "first_at_ms",
+        "last_at_ms",
+        "digest",
+        "served_digest",
+    )
     same += ("size_bytes", "rows_touched", "samples_seen", "committed_at_ms", "rewrites")
     return VersionSummary(
         id=VersionId(row["generation"], shard, shards, row["sequence"]),

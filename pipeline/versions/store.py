@@ -1,4 +1,4 @@
-"""The store of versions: files beside a ledger. A commit is durable as a file first, then CURRENT moves, or nothing happened.
+"""The store of versions: files beside a ledger. A commit is durable as a file before CURRENT moves to it.
 
     versions/ledger.sqlite
     versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.version      one file per version
@@ -17,7 +17,16 @@ import numpy as np
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.errors import DamagedError, FencedError, VersionError
 from pipeline.ground.project import Project
-from pipeline.versions.files import read_commit, read_delta, read_manifest, read_served, read_touched, write_commit
+from pipeline.versions.files import (
+    check_file,
+    read_commit,
+    read_delta,
+    read_manifest,
+    read_outline,
+    read_served,
+    read_touched,
+    write_commit,
+)
 from pipeline.versions.fold import net_commit, net_served
 from pipeline.versions.ledger import Ledger
 from pipeline.versions.retention import Retention, RetentionPlan
@@ -33,6 +42,7 @@ from pipeline.versions.state import (
 )
 
 _Content = TypeVar("_Content")
+_THIN_EVERY_MS = 60_000
 
 
 class VersionStore:
@@ -44,6 +54,7 @@ class VersionStore:
         self.ledger = Ledger(project.versions / "ledger.sqlite", project.clock)
         self._shards = project.config.logs.shards
         self._ladder = project.config.train.retention
+        self._thinned_at_ms: dict[int, int] = {}
 
     def close(self) -> None:
         self.ledger.close()
@@ -122,6 +133,14 @@ class VersionStore:
         steps = self._read_chain(id, read_served)
         return {name: net_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
 
+    def outline(self, id: VersionId) -> Commit:
+        """A version as committed, but without rows and served entries. Raises VersionError, DamagedError."""
+        return self._read(id, read_outline)
+
+    def check(self, id: VersionId) -> None:
+        """Compare every file that restoring `id` needs with its checksums. Raises VersionError, DamagedError."""
+        self._read_chain(id, check_file)
+
     def delta(self, id: VersionId) -> bytes:
         """The exact bytes published for a version. Raises VersionError, DamagedError."""
         return self._read(id, read_delta)
@@ -148,7 +167,13 @@ class VersionStore:
         return Retention(self.folder, self.ledger, self._ladder).plan(shard, now_ms)
 
     def retain(self, shard: int, now_ms: int) -> RetentionPlan:
-        """Thin the shard's versions by the ladder (`now_ms` is the log's time) and delete files nothing needs any more."""
+        """Thin the shard's versions by the ladder, ages by the log's time `now_ms`, and delete files nothing needs.
+
+        May be called after every commit: it looks only when the log's time has gone on by a minute since it last did.
+        """
+        if now_ms - self._thinned_at_ms.get(shard, now_ms - _THIN_EVERY_MS) < _THIN_EVERY_MS:
+            return RetentionPlan()
+        self._thinned_at_ms[shard] = now_ms
         return Retention(self.folder, self.ledger, self._ladder).act(shard, now_ms)
 
     def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:

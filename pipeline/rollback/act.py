@@ -1,0 +1,190 @@
+"""Carries a rollback out: fence the trainers, tell serving, let training go on from the target; nothing is deleted.
+
+Each step is durable before the next and safe to do again: (1) plan, new generation, the trainers' fence and quarantine,
+in one transaction; (2) per shard a version of the new generation that equals the target and carries a reverse delta, the
+target's values of every key touched since; (3) that delta in the topic; (4) CURRENT of every shard, at once; (5) the news.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.ground.crashpoint import pass_point
+from pipeline.ground.project import Project
+from pipeline.logs.log import Log
+from pipeline.publish.channel import DeltaChannel, Place
+from pipeline.publish.hooks import ROLLBACK, announce
+from pipeline.rollback.plan import RollbackPlan
+from pipeline.versions.delta import Delta, FieldDelta, decode_delta, encode_delta
+from pipeline.versions.fold import gather_payload
+from pipeline.versions.quarantine import Quarantine
+from pipeline.versions.rows import RollbackRecord, StagedVersion
+from pipeline.versions.state import Commit, ServedEntries, UInt64s, VersionId
+from pipeline.versions.store import VersionStore
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What was done to one shard.
+
+    Attributes:
+        undone: CURRENT before.
+        target: the version gone back to.
+        version: the version of the new generation that equals it.
+        rows: served entries the reverse delta sets.
+        removed: keys it tombstones.
+        delta_bytes: its size.
+    """
+
+    undone: str
+    target: str
+    version: str
+    rows: int
+    removed: int
+    delta_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """A rollback that is done."""
+
+    id: int
+    generation: int
+    quarantine: int
+    shards: tuple[ShardReport, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON-able values; also what is announced and kept for audit."""
+        return asdict(self)
+
+
+def roll_back(project: Project, log: Log, plan: RollbackPlan) -> Report:
+    """Do what the plan says; when this returns, training and serving are on their way from the target.
+
+    Raises:
+        RollbackError: another rollback is half done, or the model no longer grows from a target.
+        DamagedError: a file of the target, or of a version to undo, is missing or damaged. Nothing was begun.
+    """
+    store = VersionStore(project)
+    try:
+        for shard in plan.shards:  # whatever cannot be read should be known before anybody is fenced
+            store.check(shard.target)
+            store.touched(shard.target, shard.current)
+        quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
+        targets = {shard.target.shard: shard.target for shard in plan.shards}
+        record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
+        pass_point("rollback.after_plan")
+        return _finish(project, log, store, record)
+    finally:
+        store.close()
+
+
+def resume_pending(project: Project, log: Log) -> list[Report]:
+    """Bring rollbacks that were interrupted to their end, oldest first; does nothing where there are none."""
+    store = VersionStore(project)
+    try:
+        return [_finish(project, log, store, record) for record in store.ledger.pending_rollbacks()]
+    finally:
+        store.close()
+
+
+def _finish(project: Project, log: Log, store: VersionStore, record: RollbackRecord) -> Report:
+    if record.state == "planned":
+        commits = [_version_of(store, record, shard) for shard in sorted(record.targets)]
+        staged = [store.stage(commit) for commit in commits]
+        for version in staged:
+            _tell_serving(project, log, version)
+            pass_point("rollback.after_delta")
+        store.ledger.switch_rollback(record, staged, _report(record, commits).describe())
+    report = _report(record, [_switched(store, record, shard) for shard in sorted(record.targets)])
+    announce(project, log, ROLLBACK, f"rollback/{record.id}", report.describe())
+    store.ledger.finish_rollback(record, report.describe())
+    return report
+
+
+def _version_of(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:
+    """The new generation's first version of a shard: the target again, nothing changed, with the reverse delta.
+
+    Handles go on where the undone branch ended, so that none is given out twice.
+    """
+    target, current = record.targets[shard], record.currents[shard]
+    whole, last = store.outline(target), store.outline(current)
+    id = VersionId(record.generation, shard, target.shards, target.sequence + 1)
+    delta = _reverse_delta(store, id, target, current)
+    return replace(
+        whole,
+        id=id,
+        parent=target,
+        epoch=record.epochs[shard],
+        first_at_ms=whole.last_at_ms,
+        quarantines_seen=store.ledger.quarantines(shard).ids(),
+        next_handles={
+            name: max(whole.next_handles.get(name, 0), last.next_handles.get(name, 0))
+            for name in {**whole.next_handles, **last.next_handles}
+        },
+        delta=encode_delta(delta),
+        full=False,
+    )
+
+
+def _reverse_delta(store: VersionStore, id: VersionId, target: VersionId, current: VersionId) -> Delta:
+    """The target's served values of every key touched since: from any version after the target, straight to it."""
+    touched, served = store.touched(target, current), store.served(target)
+    of_target = decode_delta(store.delta(target))
+    none = np.empty(0, np.uint64)
+    return replace(
+        of_target,
+        level="reverse",
+        generation=id.generation,
+        base_generation=current.generation,
+        from_sequence=target.sequence,
+        to_sequence=id.sequence,
+        first_at_ms=of_target.last_at_ms,
+        before=None,
+        fields={name: _reverse_field(entries, touched.get(name, none)) for name, entries in served.items()},
+    )
+
+
+def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
+    """Rows travel with key and handle: serving may have forgotten the key, or know it by another handle."""
+    there = np.isin(touched, served.keys, assume_unique=True)
+    index = np.searchsorted(served.keys, touched[there])
+    return FieldDelta(
+        dim=served.dim,
+        handles=np.empty(0, np.uint32),
+        new_keys=served.keys[index],
+        new_handles=served.handles[index],
+        bits=served.bits[index],
+        payload=gather_payload(served.payload, served.bits, served.dim, index),
+        removed=touched[~there],
+    )
+
+
+def _tell_serving(project: Project, log: Log, version: StagedVersion) -> None:
+    """Append the reverse delta, unless it is the last thing said already. Fences the old trainer's channel first."""
+    id = version.commit.id
+    channel = DeltaChannel(project, log, id.shard)
+    if channel.last_said() != Place(id.generation, id.sequence):
+        channel.say(decode_delta(version.commit.delta), version.commit.delta)
+
+
+def _switched(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:
+    target = record.targets[shard]
+    return store.outline(VersionId(record.generation, shard, target.shards, target.sequence + 1))
+
+
+def _report(record: RollbackRecord, commits: list[Commit]) -> Report:
+    return Report(record.id, record.generation, record.quarantine, tuple(_shard_report(record, c) for c in commits))
+
+
+def _shard_report(record: RollbackRecord, commit: Commit) -> ShardReport:
+    shard, delta = commit.id.shard, decode_delta(commit.delta)
+    return ShardReport(
+        undone=str(record.currents[shard]),
+        target=str(record.targets[shard]),
+        version=str(commit.id),
+        rows=sum(len(field) for field in delta.fields.values()),
+        removed=sum(len(field.removed) for field in delta.fields.values()),
+        delta_bytes=len(commit.delta),
+    )
