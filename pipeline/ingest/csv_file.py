@@ -63,7 +63,7 @@ def read_csv(path: Path, columns: EventColumns) -> Iterator[Chunk]:
             yield _chunk(batch, lines, set_aside.take(line - 1), min(file.tell() / size, 1.0))
         rest = set_aside.take(None)
         if rest:
-            yield _chunk(reader.schema.empty_table().to_batches()[0], np.zeros(0, np.int64), rest, 1.0)
+            yield _chunk(pa.RecordBatch.from_pylist([], reader.schema), np.zeros(0, np.int64), rest, 1.0)
 
 
 def _reader(stream: Any, header: list[str], set_aside: _SetAside, encoding: str) -> pa_csv.CSVStreamingReader:
