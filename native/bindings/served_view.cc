@@ -1,3 +1,91 @@
-#include <nanobind/nanobind.h>
+// ServedView for pipeline/versions/served.py, which checks lengths and precisions first.
+#include "served_view.h"
 
-void register_served_view(nanobind::module_&) {}
+#include <utility>
+
+#include "arrays.h"
+
+using namespace freshet_bindings;
+using freshet::ServedView;
+
+namespace {
+
+void bind_questions(nb::class_<ServedView>& view) {
+    view.def(
+            "decode",
+            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows) {
+                nb::gil_scoped_release nogil;
+                self.decode(keys.data(), keys.size(), rows.data());
+            },
+            exact("keys"), exact("rows"))
+        .def(
+            "bits",
+            [](const ServedView& self, In<uint64_t> keys, Out<uint8_t> bits) {
+                nb::gil_scoped_release nogil;
+                self.bits(keys.data(), keys.size(), bits.data());
+            },
+            exact("keys"), exact("bits"))
+        .def(
+            "handles",
+            [](const ServedView& self, In<uint64_t> keys, Out<uint32_t> handles) {
+                nb::gil_scoped_release nogil;
+                self.handles(keys.data(), keys.size(), handles.data());
+            },
+            exact("keys"), exact("handles"))
+        .def(
+            "keys_of",
+            [](const ServedView& self, In<uint32_t> handles, Out<uint64_t> keys, Out<bool> known) {
+                nb::gil_scoped_release nogil;
+                self.keys_of(handles.data(), handles.size(), keys.data(), known.data());
+            },
+            exact("handles"), exact("keys"), exact("known"))
+        .def("keys",
+             [](const ServedView& self) {
+                 std::vector<uint64_t> keys;
+                 {
+                     nb::gil_scoped_release nogil;
+                     keys = self.keys();
+                 }
+                 return owned(std::move(keys));
+             })
+        .def(
+            "export_rows",
+            [](const ServedView& self, In<uint64_t> keys) {
+                ServedView::Exported rows;
+                {
+                    nb::gil_scoped_release nogil;
+                    rows = self.export_rows(keys.data(), keys.size());
+                }
+                return nb::make_tuple(owned(std::move(rows.handles)), owned(std::move(rows.bits)),
+                                      owned(std::move(rows.payload)));
+            },
+            exact("keys"));
+}
+
+}  // namespace
+
+// Even the short questions let go of the GIL: they may have to wait for a writer, which may be waiting for the GIL.
+void register_served_view(nb::module_& m) {
+    using Free = nb::call_guard<nb::gil_scoped_release>;
+    nb::class_<ServedView> view(m, "ServedView");
+    view.def(nb::init<size_t>(), exact("dim"))
+        .def("digest", &ServedView::digest, Free())
+        .def("size", &ServedView::size, Free())
+        .def("payload_total", &ServedView::payload_total, Free())
+        .def("memory_bytes", &ServedView::memory_bytes, Free())
+        .def(
+            "put",
+            [](ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload) {
+                nb::gil_scoped_release nogil;
+                return self.put(keys.data(), handles.data(), bits.data(), payload.data(), keys.size());
+            },
+            exact("keys"), exact("handles"), exact("bits"), exact("payload"))
+        .def(
+            "remove",
+            [](ServedView& self, In<uint64_t> keys) {
+                nb::gil_scoped_release nogil;
+                return self.remove(keys.data(), keys.size());
+            },
+            exact("keys"));
+    bind_questions(view);
+}

@@ -1,0 +1,209 @@
+#include "served_view.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+
+#include "quantizer.h"
+#include "xxh64.h"
+
+namespace freshet {
+namespace {
+
+using Reading = std::shared_lock<std::shared_mutex>;
+using Writing = std::unique_lock<std::shared_mutex>;
+
+constexpr size_t kHeaderBytes = 12;
+constexpr uint32_t kMostRows = (1u << 30) - 1;  // per precision: a place must differ from kNoRow
+
+// 4, 8, 16, 32 → 0, 1, 2, 3 and back.
+unsigned pool_of(unsigned bits) { return static_cast<unsigned>(std::countr_zero(bits)) - 2; }
+unsigned bits_of(uint32_t place) { return 4u << (place & 3); }
+
+size_t cell_bytes(unsigned bits, size_t dim) { return (kHeaderBytes + payload_bytes(bits, dim) + 3) / 4 * 4; }
+
+void write(std::byte* cell, uint64_t key, uint32_t handle) {
+    std::memcpy(cell, &key, sizeof(key));
+    std::memcpy(cell + sizeof(key), &handle, sizeof(handle));
+}
+
+std::vector<uint32_t> places_of(const KeyIndex& index, const uint64_t* keys, size_t n) {
+    std::vector<uint32_t> places(n);
+    index.find_all({keys, n}, places.data());
+    return places;
+}
+
+}  // namespace
+
+ServedView::ServedView(size_t dim)
+    : dim_(dim),
+      pools_{ChunkedRows(cell_bytes(4, dim)), ChunkedRows(cell_bytes(8, dim)), ChunkedRows(cell_bytes(16, dim)),
+             ChunkedRows(cell_bytes(32, dim))},
+      hashed_(1 + payload_bytes(32, dim)) {}
+
+ServedView::Cell ServedView::read(const std::byte* cell) {
+    Cell header;
+    std::memcpy(&header.key, cell, sizeof(header.key));
+    std::memcpy(&header.handle, cell + sizeof(header.key), sizeof(header.handle));
+    return header;
+}
+
+const uint8_t* ServedView::payload_at(Place place) const {
+    return reinterpret_cast<const uint8_t*>(cell_at(place)) + kHeaderBytes;
+}
+
+uint64_t ServedView::hash_of(uint64_t key, unsigned bits, const uint8_t* payload) {
+    const size_t bytes = payload_bytes(bits, dim_);
+    hashed_[0] = static_cast<uint8_t>(bits);
+    std::memcpy(hashed_.data() + 1, payload, bytes);
+    return xxh64(hashed_.data(), 1 + bytes, key);
+}
+
+size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const {
+    for (size_t i = 0; i < n; ++i) {
+        const Place held = handles[i] == kNoHandle ? kNoRow : by_handle_.find(handles[i]);
+        if (held != kNoRow && read(cell_at(held)).key != keys[i]) return i;
+    }
+    // Ascending handles, which is how deltas come, cannot meet each other.
+    if (std::adjacent_find(handles, handles + n, std::greater_equal<>()) == handles + n) return n;
+    KeyIndex first_with;  // handle → the first row of the batch that carries it
+    for (size_t i = 0; i < n; ++i) {
+        if (handles[i] == kNoHandle) continue;
+        const uint32_t first = first_with.find(handles[i]);
+        if (first == kNoRow) first_with.insert(handles[i], static_cast<uint32_t>(i));
+        else if (keys[first] != keys[i]) return i;
+    }
+    return n;
+}
+
+size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint8_t* bits, const uint8_t* payload,
+                       size_t n) {
+    const Writing lock(mutex_);
+    const size_t conflict = conflict_in(keys, handles, n);
+    if (conflict < n) return conflict;
+    for (size_t i = 0; i < n; ++i) {
+        put_row(keys[i], handles[i], bits[i], payload);
+        payload += payload_bytes(bits[i], dim_);
+    }
+    return n;
+}
+
+void ServedView::put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload) {
+    Place place = by_key_.find(key);
+    if (place != kNoRow && (bits_of(place) != bits || read(cell_at(place)).handle != handle)) {
+        drop(key, place);
+        place = kNoRow;
+    }
+    if (place == kNoRow) {
+        place = take_cell(bits);
+        write(pools_[place & 3][place >> 2], key, handle);
+        by_key_.insert(key, place);
+        if (handle != kNoHandle) by_handle_.insert(handle, place);
+        payload_total_ += payload_bytes(bits, dim_);
+    } else {
+        digest_ -= hash_of(key, bits, payload_at(place));
+    }
+    std::memcpy(pools_[place & 3][place >> 2] + kHeaderBytes, payload, payload_bytes(bits, dim_));
+    digest_ += hash_of(key, bits, payload);
+}
+
+ServedView::Place ServedView::take_cell(unsigned bits) {
+    const unsigned pool = pool_of(bits);
+    const uint32_t row = pools_[pool].take();
+    if (row >= kMostRows) throw std::length_error("served view: got 2^30 rows, wanted fewer. hint: use more shards");
+    return row << 2 | pool;
+}
+
+void ServedView::drop(uint64_t key, Place place) {
+    const unsigned bits = bits_of(place);
+    const uint32_t handle = read(cell_at(place)).handle;
+    digest_ -= hash_of(key, bits, payload_at(place));
+    payload_total_ -= payload_bytes(bits, dim_);
+    by_key_.erase(key);
+    if (handle != kNoHandle) by_handle_.erase(handle);
+    pools_[place & 3].release(place >> 2);
+}
+
+size_t ServedView::remove(const uint64_t* keys, size_t n) {
+    const Writing lock(mutex_);
+    const size_t before = by_key_.size();
+    for (size_t i = 0; i < n; ++i)
+        if (const Place place = by_key_.find(keys[i]); place != kNoRow) drop(keys[i], place);
+    return before - by_key_.size();
+}
+
+void ServedView::decode(const uint64_t* keys, size_t n, float* rows) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    for (size_t i = 0; i < n; ++i, rows += dim_) {
+        if (places[i] == kNoRow) std::fill_n(rows, dim_, 0.0f);
+        else decode_row(payload_at(places[i]), dim_, bits_of(places[i]), rows);
+    }
+}
+
+void ServedView::bits(const uint64_t* keys, size_t n, uint8_t* bits) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    for (size_t i = 0; i < n; ++i) bits[i] = places[i] == kNoRow ? 0 : static_cast<uint8_t>(bits_of(places[i]));
+}
+
+void ServedView::handles(const uint64_t* keys, size_t n, uint32_t* handles) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    for (size_t i = 0; i < n; ++i) handles[i] = places[i] == kNoRow ? kNoHandle : read(cell_at(places[i])).handle;
+}
+
+void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool* known) const {
+    const Reading lock(mutex_);
+    for (size_t i = 0; i < n; ++i) {
+        const Place place = by_handle_.find(handles[i]);
+        known[i] = place != kNoRow;
+        keys[i] = known[i] ? read(cell_at(place)).key : 0;
+    }
+}
+
+ServedView::Exported ServedView::export_rows(const uint64_t* keys, size_t n) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    Exported out{std::vector<uint32_t>(n, kNoHandle), std::vector<uint8_t>(n, 0), {}};
+    for (size_t i = 0; i < n; ++i) {
+        if (places[i] == kNoRow) continue;
+        out.handles[i] = read(cell_at(places[i])).handle;
+        out.bits[i] = static_cast<uint8_t>(bits_of(places[i]));
+        const uint8_t* payload = payload_at(places[i]);
+        out.payload.insert(out.payload.end(), payload, payload + payload_bytes(out.bits[i], dim_));
+    }
+    return out;
+}
+
+std::vector<uint64_t> ServedView::keys() const {
+    const Reading lock(mutex_);
+    return by_key_.sorted_keys();
+}
+
+uint64_t ServedView::digest() const {
+    const Reading lock(mutex_);
+    return digest_;
+}
+
+size_t ServedView::size() const {
+    const Reading lock(mutex_);
+    return by_key_.size();
+}
+
+size_t ServedView::payload_total() const {
+    const Reading lock(mutex_);
+    return payload_total_;
+}
+
+size_t ServedView::memory_bytes() const {
+    const Reading lock(mutex_);
+    size_t bytes = by_key_.memory_bytes() + by_handle_.memory_bytes();
+    for (const ChunkedRows& pool : pools_) bytes += pool.memory_bytes();
+    return bytes;
+}
+
+}  // namespace freshet
