@@ -5,7 +5,7 @@ the system columns of `sample_schema`. The join writes it, the trainer, exports 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -43,6 +43,7 @@ class SampleBlock:
         log_ids: per input topic, the log that those offsets belong to.
         watermark_ms: the join's watermark when this was written.
         flush: the trainer closes its batch after this record.
+        marks: per `topic/partition`, the watermark (ms) before the offset in `needs`; absent where there was none.
     """
 
     shard: int
@@ -51,6 +52,7 @@ class SampleBlock:
     log_ids: Mapping[str, str]
     watermark_ms: int
     flush: bool = False
+    marks: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -92,6 +94,7 @@ def encode_sample_block(block: SampleBlock) -> bytes:
         {
             "shard": block.shard,
             "needs": dict(block.needs),
+            "marks": dict(block.marks),
             "log_ids": dict(block.log_ids),
             "watermark_ms": block.watermark_ms,
             "flush": block.flush,
@@ -105,4 +108,12 @@ def decode_sample_block(value: bytes) -> SampleBlock:
     """A record of the samples topic. Raises DamagedError."""
     datum = decode(load_schema("sample_block"), value)
     batch = unpack(datum["columns"], datum["rows"])
-    return SampleBlock(datum["shard"], batch, datum["needs"], datum["log_ids"], datum["watermark_ms"], datum["flush"])
+    return SampleBlock(
+        datum["shard"],
+        batch,
+        datum["needs"],
+        datum["log_ids"],
+        datum["watermark_ms"],
+        datum["flush"],
+        datum["marks"],
+    )

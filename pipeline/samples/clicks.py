@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.block import ARROW_TYPES, EventBlock
+from pipeline.ground.block import EventBlock
 from pipeline.ground.config import Config
 from pipeline.ground.keys import ids128
+from pipeline.samples.output import empty_columns
 
 CLICK = np.dtype(
     [
@@ -46,8 +47,7 @@ class Clicks:
     @classmethod
     def none(cls, config: Config) -> "Clicks":
         """No clicks, with the columns that the configuration declares."""
-        schema = pa.schema([(n, ARROW_TYPES[t]) for n, t in config.events.clicks.columns.items()])
-        return cls(np.zeros(0, CLICK), _empty(schema))
+        return cls(np.zeros(0, CLICK), empty_columns(config.events.clicks.columns))
 
     @classmethod
     def of(cls, block: EventBlock, key: Sequence[str]) -> "Clicks":
@@ -86,7 +86,3 @@ class Clicks:
         for i, name in enumerate(names[1:], 1):
             out[:, i] = pc.fill_null(self.columns.column(name).cast(pa.float32(), safe=False), 0.0)
         return out
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)

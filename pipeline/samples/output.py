@@ -1,7 +1,7 @@
 """What the join says: samples in the order of their decisions, and dead letters in the order of their sources."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +132,7 @@ def dead_letter_batch(parts: Sequence[DeadLetters]) -> DeadLetters:
     return DeadLetters(table.take(pc.sort_indices(table, sort_keys=keys)))
 
 
-def empty_columns(columns: dict[str, str]) -> pa.RecordBatch:
+def empty_columns(columns: Mapping[str, str]) -> pa.RecordBatch:
     """No rows of the declared columns."""
     schema = pa.schema([(n, ARROW_TYPES[t]) for n, t in columns.items()])
     return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)

@@ -1,0 +1,203 @@
+"""Beam's way into a log: a splittable DoFn that reads one topic-partition per element and emits blocks.
+
+One code path for a closed range and an open one. A restriction carries the partition's mark beside its offsets, for
+lateness depends on it: so a range is only ever split where reading has come to, never ahead. `process` is bounded in
+time, records and bytes; it never decides where to start, and refuses a log that is not the one its offsets belong to.
+"""
+
+import itertools
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.transforms.core import RestrictionProvider
+
+from pipeline.ground.block import Kind
+from pipeline.ground.errors import LogReplacedError
+from pipeline.ground.project import Project
+from pipeline.logs.events import EventCodec
+from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.open import open_log
+
+DEAD = "dead"
+"""Tag of the output that carries dead letters."""
+
+_BLOCK_RECORDS = 4_096
+_BLOCK_BYTES = 2 << 20
+_PROCESS_S = 0.5
+_PROCESS_BYTES = 64 << 20
+_POLL_MS = 200
+
+
+@dataclass(frozen=True)
+class PartitionRange:
+    """What to read of one partition.
+
+    Attributes:
+        topic, kind, partition: where.
+        start: first offset.
+        stop: the offset to stop before; None follows the log.
+        mark_ms: the partition's largest event time before `start`; None where there was none.
+        log_id: the log that the offsets belong to.
+    """
+
+    topic: str
+    kind: Kind
+    partition: int
+    start: int
+    stop: int | None
+    mark_ms: int | None
+    log_id: str
+
+
+@dataclass(frozen=True)
+class LogDoor:
+    """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled."""
+
+    root: str
+    loan: int
+
+    def open(self) -> tuple[Project, Log]:
+        """The project and its log."""
+        if self.loan not in _lent:
+            project = Project.open(Path(self.root))
+            _lent[self.loan] = (project, open_log(project))
+        return _lent[self.loan]
+
+
+_lent: dict[int, tuple[Project, Log]] = {}
+_loans = itertools.count(1)
+
+
+def lend(project: Project, log: Log) -> LogDoor:
+    """A door to a log that is open in this process; give it back with `take_back`."""
+    door = LogDoor(str(project.root), next(_loans))
+    _lent[door.loan] = (project, log)
+    return door
+
+
+def take_back(door: LogDoor) -> None:
+    """The door no longer leads to the lent log."""
+    _lent.pop(door.loan, None)
+
+
+@dataclass(frozen=True)
+class ReadRange:
+    """A restriction: offsets still to be read, and the mark before the first of them."""
+
+    start: int
+    stop: int | None
+    mark_ms: int | None
+
+
+class ReadTracker(RestrictionTracker):  # type: ignore[misc]
+    """Claims runs of records; a position is (next offset, mark there)."""
+
+    def __init__(self, restriction: ReadRange) -> None:
+        self._range = restriction
+        self._next, self._mark_ms = restriction.start, restriction.mark_ms
+        self._checkpointed = False
+
+    def current_restriction(self) -> ReadRange:
+        return self._range
+
+    def try_claim(self, position: tuple[int, int | None]) -> bool:
+        if self._checkpointed:
+            return False
+        self._next, self._mark_ms = position
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[ReadRange, ReadRange] | None:
+        """Split at what has been read. Further on the mark is unknown, so a split there is declined."""
+        if fraction_of_remainder != 0 or self._checkpointed or self._next == self._range.stop:
+            return None
+        rest = ReadRange(self._next, self._range.stop, self._mark_ms)
+        self._range = replace(self._range, stop=self._next)
+        self._checkpointed = True
+        return self._range, rest
+
+    def check_done(self) -> None:
+        if self._next != self._range.stop:
+            raise ValueError(f"range {self._range} was left at {self._next}")
+
+    def current_progress(self) -> RestrictionProgress:
+        stop = self._next + 1 if self._range.stop is None else self._range.stop
+        return RestrictionProgress(completed=self._next - self._range.start, remaining=stop - self._next)
+
+    def is_bounded(self) -> bool:
+        return self._range.stop is not None
+
+
+class _Restrictions(RestrictionProvider):  # type: ignore[misc]
+    def initial_restriction(self, element: PartitionRange) -> ReadRange:
+        return ReadRange(element.start, element.stop, element.mark_ms)
+
+    def create_tracker(self, restriction: ReadRange) -> ReadTracker:
+        return ReadTracker(restriction)
+
+    def restriction_size(self, element: PartitionRange, restriction: ReadRange) -> int:
+        return _BLOCK_RECORDS if restriction.stop is None else max(0, restriction.stop - restriction.start)
+
+
+class PartitionSource(beam.DoFn):  # type: ignore[misc]
+    """PartitionRange → EventBlock as bytes; under `DEAD`, DeadLetters as bytes (pickled).
+
+    Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
+    """
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def process(
+        self,
+        element: PartitionRange,
+        tracker: Any = beam.DoFn.RestrictionParam(_Restrictions()),  # noqa: B008 - how Beam declares a parameter
+    ) -> Iterator[Any]:
+        project, log = self._door.open()
+        check_log_id(log, element.topic, element.log_id)
+        codec = EventCodec(project.config.events, element.kind, log)
+        left = tracker.current_restriction()
+        ends_s = project.clock.monotonic_s() + _PROCESS_S
+        read_bytes = 0
+        while left.stop is None or left.start < left.stop:
+            records = read_run(log, element, left)
+            if not records:
+                # Offsets may have gaps, so a closed range may end without a record.
+                if left.stop is None or log.end_offset(element.topic, element.partition) < left.stop:
+                    tracker.defer_remainder()
+                else:
+                    tracker.try_claim((left.stop, left.mark_ms))
+                return
+            decoded = codec.decode(records, element.topic, element.partition, left.mark_ms)
+            left = ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
+            if not tracker.try_claim((left.start, left.mark_ms)):
+                return
+            yield decoded.block.to_bytes()
+            if decoded.dead.table.num_rows:
+                yield beam.pvalue.TaggedOutput(DEAD, pickle.dumps(decoded.dead, protocol=5))
+            read_bytes += sum(len(r.value) for r in records)
+            if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
+                tracker.defer_remainder()
+                return
+
+
+def read_run(log: Log, element: PartitionRange, left: ReadRange) -> list[Record]:
+    """The next records of a range, at most what makes one block."""
+    most = _BLOCK_RECORDS if left.stop is None else min(_BLOCK_RECORDS, left.stop - left.start)
+    limits = ReadLimits(most, _BLOCK_BYTES, _POLL_MS if left.stop is None else 0)
+    records = log.read(element.topic, element.partition, left.start, limits)
+    return [r for r in records if left.stop is None or r.offset < left.stop]
+
+
+def check_log_id(log: Log, topic: str, log_id: str) -> None:
+    """Raise LogReplacedError where `topic` is not the log that offsets were taken from."""
+    found = log.log_id(topic)
+    if found != log_id:
+        raise LogReplacedError(
+            f"topic {topic} was deleted and made again: its log is {found}, the offsets kept are of {log_id}. "
+            "hint: restore the topic, or begin with a new state folder and new topics"
+        )
