@@ -1,8 +1,9 @@
 """Carries a rollback out: fence the trainers, tell serving, let training go on from the target; nothing is deleted.
 
-Each step is durable before the next and safe to do again: (1) plan, new generation, the trainers' fence and quarantine,
-in one transaction; (2) per shard a version of the new generation that equals the target and carries a reverse delta, the
-target's values of every key touched since; (3) that delta in the topic; (4) CURRENT of every shard, at once; (5) the news.
+Each step is durable before the next and safe to do again: (1) plan, new generation, the trainers' fence, quarantine,
+in one transaction; (2) per shard a version of the new generation that equals the target and carries a reverse delta:
+the target's values of every key touched since; (3) that delta in the topic; (4) CURRENT of every shard, at once;
+(5) the announcement.
 """
 
 from dataclasses import asdict, dataclass, replace
