@@ -92,8 +92,8 @@ def choose_bits(
 ) -> UInt8s:
     """The precision to send each of n rows at, or SKIP where sending would bring serving no closer to the row.
 
-    A row gets what it warrants. Where that is coarser than what serving holds and would be a step back, it is tried at
-    the served precision; a row of which serving holds nothing yet is always sent, unless it is all zeros.
+    A row gets what it warrants. Where that is coarser than what serving holds and would not halve the distance, it is
+    tried at the served precision; a row of which serving holds nothing yet is always sent, unless it is all zeros.
 
     Args:
         weights: [n, dim] float32.
@@ -108,7 +108,8 @@ def choose_bits(
     bits = warranted_bits(importance, convergence)
     behind = _distance(weights, served)
     unknown = (served_bits == 0) & np.any(weights != 0, axis=1)
-    closer = unknown | (_distance(weights, requantised(weights, bits)) < behind)
+    error = _distance(weights, requantised(weights, bits))
+    closer = unknown | (np.where(bits < served_bits, 2 * error, error) < behind)
     finer = np.maximum(bits, served_bits)
     retry = ~closer & (finer > bits)
     closer_yet = _distance(weights[retry], requantised(weights[retry], finer[retry])) < behind[retry]

@@ -17,9 +17,7 @@ from pipeline.ground.config import Publish
 from pipeline.publish.precision import SKIP, Bools, Floats, choose_bits, movement_worth, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
 from pipeline.versions.quantizer import encode
-from pipeline.versions.served import ServedView
-
-NO_HANDLE = 0xFFFF_FFFF
+from pipeline.versions.served import NO_HANDLE, ServedView
 
 _CHUNK_ROWS = 65_536
 

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 
 from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import DeltaError
+from pipeline.ground.errors import DeltaError, InputError
 from pipeline.versions.delta import Delta, FieldDelta, UInt32s, served_digest
 from pipeline.versions.served import ServedView
 
@@ -198,7 +198,10 @@ def _field_step(view: ServedView, change: FieldDelta, what: str) -> _FieldStep:
     held = np.concatenate([keys, change.removed])
     before, after = ServedView(view.dim), ServedView(view.dim)
     _copy(view, np.unique(held), before)
-    after.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
+    try:
+        after.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
+    except InputError as failure:
+        raise DeltaError(f"{what}: {failure}") from None
     digest = (view.digest() - before.digest() + after.digest()) % _WRAP
     return _FieldStep(view, change.removed, keys, change, digest)
 

@@ -34,6 +34,7 @@ class Follower:
         self._offset: int | None = None
         self._replay_until = 0
         self._gap_at: int | None = None
+        self._look_for_files = False
         self._counted_until = -1
         self._bad_files: dict[Path, int] = {}
         self._refused: Counter[str] = Counter()
@@ -43,9 +44,10 @@ class Follower:
         """Apply what is there; returns how many deltas and files were applied."""
         applied = self._start() if self._offset is None else 0
         applied += self._read_on()
-        while self._gap_at is not None and (healed := self._heal()):
+        while (self._gap_at is not None or self._look_for_files) and (healed := self._heal()):
             self._go_back()
             applied += healed + self._read_on()
+        self._look_for_files = False
         return applied
 
     def status(self) -> dict[str, Any]:
@@ -127,7 +129,8 @@ class Follower:
         self._problem = None
 
     def _go_back(self) -> None:
-        self._offset, self._gap_at = self._gap_at, None
+        if self._gap_at is not None:
+            self._offset, self._gap_at = self._gap_at, None
 
     def _heal(self) -> int:
         """Apply published files as long as one leads further; returns how many."""
@@ -177,7 +180,7 @@ class Follower:
     def _refuse(self, kind: str, offset: int, failure: FreshetError) -> None:
         """Count and show a record that was refused, once however often it is read."""
         if offset > self._counted_until:
-            self._counted_until = offset
+            self._counted_until, self._look_for_files = offset, True
             self._note(kind, f"{self._topic}, partition {self.chain.shard}, offset {offset}: {failure}")
 
     def _note(self, kind: str, problem: str, **where: str) -> None:

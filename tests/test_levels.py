@@ -1,0 +1,180 @@
+"""Incremental and full: the net of the chain, written once, repaired when damaged, due by the log's time."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.ground.errors import DamagedError, DeltaError
+from pipeline.publish.levels import Head, net_delta, publish_level
+from pipeline.versions.delta import decode_delta
+from pipeline.versions.published import manifests, read_manifest, read_published, write_published
+from tests.synthetic import SyntheticTrainer, project_at
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    yield trainer
+    trainer.close()
+
+
+def files(trainer):
+    return {path.stem: path for path, _ in manifests(trainer.project.published, 0, 1)}
+
+
+def deltas(trainer):
+    return [said.prepared.delta for said in trainer.said]
+
+
+def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
+    trainer.run(6)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    change = net_delta(deltas(trainer)[2:], head).fields["user"]
+    view = trainer.publisher.views["user"]
+    handles = np.concatenate([change.handles, change.new_handles])
+    keys, there = view.keys_of(handles)
+    assert there.all()
+    assert view.export(keys)[2].tobytes() == change.payload.tobytes()
+
+
+def test_an_incremental_keeps_every_tombstone(trainer):
+    trainer.run(6)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
+    assert net_delta(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
+
+
+def test_deltas_with_a_gap_cannot_be_netted(trainer):
+    trainer.run(4)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    with pytest.raises(DeltaError, match="does not follow"):
+        net_delta([deltas(trainer)[1], deltas(trainer)[3]], head)
+
+
+def test_a_full_holds_every_row_that_serving_holds(trainer):
+    trainer.run(4)
+    manifest = trainer.levels.publish_full()
+    views = trainer.publisher.views
+    assert manifest.rows == sum(len(view) for view in views.values())
+    path = files(trainer)[f"full-0-{manifest.to_sequence}"]
+    change = read_published(path, manifest)[0].fields["item"]
+    assert sorted(change.new_keys.tolist()) == views["item"].keys().tolist()
+
+
+def test_views_of_the_caller_and_of_the_store_give_the_same_file(trainer):
+    trainer.run(4)
+    from_store = trainer.levels.publish_full()
+    path = files(trainer)["full-0-4"]
+    path.unlink()
+    assert trainer.levels.publish_full(trainer.publisher.views) == from_store
+
+
+def test_the_second_incremental_starts_where_the_first_ended(trainer):
+    trainer.run(3)
+    trainer.levels.publish_incremental()
+    trainer.run(2)
+    manifest = trainer.levels.publish_incremental()
+    assert (manifest.from_sequence, manifest.to_sequence) == (3, 5)
+
+
+def test_nothing_new_publishes_no_incremental(trainer):
+    assert trainer.levels.publish_incremental() is None
+    trainer.run(1)
+    trainer.levels.publish_incremental()
+    assert trainer.levels.publish_incremental() is None
+
+
+def test_levels_are_due_by_the_logs_time(tmp_path):
+    publish = {"incremental_every_s": 120.0, "full_every_s": 300.0}
+    trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
+    levels = []
+    for _ in range(12):  # one commit a minute
+        said = trainer.commit()
+        levels.append([m.level for m in trainer.levels.publish_due(said.id.sequence * 60_000)])
+    trainer.close()
+    assert levels == [["full"], [], ["incremental"], [], ["incremental"], ["full"]] + [
+        [], ["incremental"], [], ["incremental"], ["full"], [],
+    ]  # fmt: skip
+
+
+def test_off_is_never_due(tmp_path):
+    publish = {"incremental_every_s": None, "full_every_s": None}
+    trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
+    trainer.run(3)
+    assert trainer.levels.publish_due(10**12) == []
+    trainer.close()
+
+
+def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
+    trainer.run(3)
+    first = trainer.levels.publish_incremental()
+    before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
+    trainer.store.ledger.forget_published("incremental", trainer.said[-1].id)  # files written, then killed
+    assert trainer.levels.publish_incremental() == first
+    assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
+
+
+def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):
+    trainer.run(2)
+    manifest = trainer.levels.publish_full()
+    path = files(trainer)["full-0-2"]
+    file = path.parent / manifest.file
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(DamagedError, match=r"full-0-2\.delta"):
+        read_published(path, read_manifest(path))
+    trainer.levels.publish_full()
+    assert file.read_bytes() == whole
+
+
+def test_a_missing_file_is_named(trainer):
+    trainer.run(1)
+    manifest = trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    (path.parent / manifest.file).unlink()
+    with pytest.raises(DamagedError, match="is missing"):
+        read_published(path, manifest)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checksum": 1}'])
+def test_a_manifest_that_cannot_be_read_is_named(trainer, text):
+    trainer.run(1)
+    trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    path.write_text(text)
+    with pytest.raises(DamagedError, match=r"full-0-1\.json"):
+        read_manifest(path)
+
+
+def test_a_changed_manifest_is_refused(trainer):
+    trainer.run(1)
+    trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "to_sequence": 2}))
+    with pytest.raises(DamagedError, match="checksum"):
+        read_manifest(path)
+
+
+def test_another_delta_under_a_published_name_is_refused(trainer):
+    trainer.run(2)
+    trainer.levels.publish_full()
+    other = SyntheticTrainer(project_at(trainer.project.root / "other"), seed=9)
+    other.run(2)
+    manifest = other.levels.publish_full()
+    encoded = (other.project.published / "g0/s0-of-1" / manifest.file).read_bytes()
+    other.close()
+    with pytest.raises(DeltaError, match="never change"):
+        write_published(trainer.project.published, decode_delta(encoded), encoded)
+
+
+def test_publishing_on_command_marks_and_announces_it(trainer):
+    trainer.run(2)
+    manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
+    mark = trainer.store.ledger.published("full", 0)
+    assert mark.id == trainer.said[-1].id
+    assert (trainer.project.published / mark.path).exists()
+    notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
+    assert notice["type"] == "freshet.version.published"
+    assert notice["data"]["name"] == manifest.name
