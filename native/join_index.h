@@ -19,8 +19,9 @@ public:
 
     JoinIndex();
 
-    // For each i in order: out[i] is the place already kept under ids[i] (which stays), or kNone where there was none and
-    // places[i] is kept from now on. An id that occurs twice in one batch finds its own earlier place. ids is [n][2].
+    // For each i in order: out[i] is the place already kept under ids[i] (which stays), or kNone where there was none
+    // and places[i] is kept from now on. An id twice in one batch finds its own earlier place. ids is [n][2]; places
+    // differ from kNone.
     void insert(const uint64_t* ids, const uint64_t* places, size_t n, uint64_t* out);
 
     // out[i] is the place of ids[i] or kNone.

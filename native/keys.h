@@ -1,7 +1,7 @@
 // Feature values to keys: XXH64 over Arrow columns, straight from their buffers.
 //
-// Pure functions over the caller's memory: safe from any thread, no allocation, linear cost. Outputs are written in full.
-// The values are part of every stored format. A null hashes to `null_key(seed)`.
+// Pure functions over the caller's memory: safe from any thread, no allocation, linear cost. Outputs are written in
+// full. The values are part of every stored format. A null hashes to `null_key(seed)`.
 #pragma once
 
 #include <cstddef>

@@ -2,13 +2,14 @@
 //
 // The publisher keeps one to know what serving has; a replica keeps one to answer from.
 //
-// Threads: any number of readers beside one writer. Every call sees and leaves a whole state: a `put` is seen by a reader
-// as a whole or not at all. Two calls are two states; who needs them as one locks outside. Readers who overlap without a
-// pause can hold the writer up. Missing keys are answered with zeros, never an error. Cost is linear in the batch. An allocation that fails throws std::bad_alloc and may leave the
-// first part of a batch put.
+// Threads: any number of readers beside one writer. Every call sees and leaves a whole state: a `put` is seen by a
+// reader as a whole or not at all. Two calls are two states; who needs them as one locks outside. Readers who overlap
+// without a pause can hold the writer up. Missing keys are answered with zeros, never an error. Cost is linear in the
+// batch. An allocation that fails throws std::bad_alloc and may leave the first part of a batch put; so does the 2^30th
+// row of one precision, with std::length_error.
 //
-// digest() is the sum mod 2^64 over all keys of XXH64(bits as one byte, payload; seed = key), kept up with every change.
-// Handles do not enter it.
+// digest() is the sum mod 2^64 over all keys of XXH64(bits as one byte, payload; seed = key), kept up with every
+// change. Handles do not enter it.
 #pragma once
 
 #include <array>

@@ -112,7 +112,8 @@ std::optional<CountingSketch> CountingSketch::from_bytes(const uint8_t* bytes, s
     std::memcpy(&header, bytes, sizeof(header));
     std::memcpy(&checksum, bytes + n - kChecksumBytes, kChecksumBytes);
     // The checksum first: a damaged shape must not allocate.
-    if (checksum != xxh64(bytes, n - kChecksumBytes, 0) || std::memcmp(header.magic, "FSK1", 4) != 0) return std::nullopt;
+    if (checksum != xxh64(bytes, n - kChecksumBytes, 0)) return std::nullopt;
+    if (std::memcmp(header.magic, "FSK1", sizeof(header.magic)) != 0) return std::nullopt;
     if (header.width < 1 || header.width > kMost || header.depth < 1 || header.depth > kMostRows) return std::nullopt;
     CountingSketch sketch(header.width, header.depth, header.seed);
     if (!take_counters(bytes + sizeof(header), bytes + n - kChecksumBytes, sketch.counters_)) return std::nullopt;

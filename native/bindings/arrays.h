@@ -1,4 +1,4 @@
-// How arrays cross from Python: exact dtype, C order, on the CPU, never converted. Only files in this folder include it.
+// How arrays cross from Python: exact dtype, C order, on the CPU, never converted.
 #pragma once
 
 #include <nanobind/nanobind.h>

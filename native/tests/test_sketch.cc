@@ -1,0 +1,77 @@
+// The counting sketch without Python: counts against a map, round trips, and every damaged byte.
+#include "sketch.h"
+
+#include <map>
+#include <random>
+
+#include "expect.h"
+
+namespace {
+
+using freshet::CountingSketch;
+
+CountingSketch filled(uint64_t width, uint32_t depth, size_t n) {
+    CountingSketch sketch(width, depth, 3);
+    std::mt19937_64 random(1);
+    std::vector<uint64_t> keys(n);
+    for (uint64_t& key : keys) key = random() % 500;
+    std::vector<uint32_t> out(n);
+    sketch.add(keys.data(), n, out.data());
+    return sketch;
+}
+
+void estimates_are_never_too_low() {
+    CountingSketch sketch(64, 3, 3);
+    std::map<uint64_t, uint32_t> counts;
+    std::mt19937_64 random(2);
+    for (int i = 0; i < 5000; ++i) {
+        const uint64_t key = random() % 300;
+        uint32_t estimate;
+        sketch.add(&key, 1, &estimate);
+        expect(estimate >= ++counts[key], "estimate after addition");
+    }
+    for (const auto& [key, count] : counts) {
+        uint32_t estimate;
+        sketch.estimate(&key, 1, &estimate);
+        expect(estimate >= count, "estimate");
+    }
+}
+
+void bytes_come_back() {
+    for (const auto& [width, depth] : std::vector<std::pair<uint64_t, uint32_t>>{{1, 1}, {3, 16}, {1000, 4}}) {
+        const CountingSketch sketch = filled(width, depth, 400);
+        const std::vector<uint8_t> bytes = sketch.to_bytes();
+        const auto again = CountingSketch::from_bytes(bytes.data(), bytes.size());
+        expect(again.has_value() && again->to_bytes() == bytes && again->digest() == sketch.digest(), "round trip");
+    }
+}
+
+void damage_is_noticed() {
+    const std::vector<uint8_t> bytes = filled(16, 2, 40).to_bytes();
+    for (size_t i = 0; i < bytes.size(); ++i) {
+        std::vector<uint8_t> damaged = bytes;
+        damaged[i] ^= 1;
+        expect(!CountingSketch::from_bytes(damaged.data(), damaged.size()), "flipped bit");
+        const std::vector<uint8_t> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(i));
+        expect(!CountingSketch::from_bytes(cut.data(), cut.size()), "cut off");
+    }
+}
+
+void halving_rounds_down() {
+    CountingSketch sketch(256, 4, 1);
+    const uint64_t keys[3] = {7, 7, 7};
+    uint32_t out[3];
+    sketch.add(keys, 3, out);
+    sketch.halve();
+    sketch.estimate(keys, 1, out);
+    expect(out[0] == 1, "half of three");
+}
+
+}  // namespace
+
+int main() {
+    estimates_are_never_too_low();
+    bytes_come_back();
+    damage_is_noticed();
+    halving_rounds_down();
+}
