@@ -1,4 +1,4 @@
-"""The store of versions against a dict: what is committed comes back, what is damaged is named, what is fenced stops."""
+"""The store of versions against a dict: what is committed comes back, what is damaged is named, the fenced stop."""
 
 import os
 import resource
@@ -18,14 +18,14 @@ from pipeline.versions.store import VersionStore
 from tests.versions_world import World, entries_of, project_in, rows_of, served_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path):
     opened = VersionStore(project_in(tmp_path))
     yield opened
     opened.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(store):
     return World(store)
 
@@ -60,8 +60,9 @@ def test_everything_beside_rows_comes_back_as_committed(store, world):
     store.commit(commit)
     state = store.restore(commit.id)
     for name in (
-        "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "filters", "validation",
-        "quarantines_seen", "next_handles", "model_digest", "digest", "served_digest", "delta", "samples_seen", "clocks",
+        "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "filters",
+        "validation", "quarantines_seen", "next_handles", "model_digest", "digest", "served_digest", "delta",
+        "samples_seen", "clocks",
     ):  # fmt: skip
         assert getattr(state, name) == getattr(commit, name), name
 

@@ -93,12 +93,13 @@ class World:
         change = self._change(full, touched, gone, put, tombs)
         dense = self.random.bytes(40)
         return Commit(
-            id=id, parent=parent, epoch=self.epoch, offset=id.sequence * 10, row=7, log_id="log", first_at_ms=self.at_ms - 500,
-            last_at_ms=self.at_ms, fields={"user": change}, dense=dense + b"optimizer",
+            id=id, parent=parent, epoch=self.epoch, offset=id.sequence * 10, row=7, log_id="log",
+            first_at_ms=self.at_ms - 500, last_at_ms=self.at_ms, fields={"user": change}, dense=dense + b"optimizer",
             filters={"user": self.random.bytes(16)}, validation={"label": {"auc": 0.5}}, quarantines_seen=[],
             next_handles={"user": self.next_handle}, model_digest=MODEL["digest"],
-            digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(), served_digest=self.digest(dense),
-            delta=self._delta(parent, id, put, new, tombs, dense), full=full, samples_seen=self.samples_seen, clocks={"user": 5},
+            digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(),
+            served_digest=self.digest(dense), delta=self._delta(parent, id, put, new, tombs, dense), full=full,
+            samples_seen=self.samples_seen, clocks={"user": 5},
         )  # fmt: skip
 
     def digest(self, dense: bytes) -> str:
