@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.admission.sketch import CountingSketch
 from pipeline.ground.block import UInt64s
 from pipeline.ground.config import Admission
-from pipeline.ground.errors import DamagedError
+from pipeline.ground.errors import DamagedError, MigrationError
 
 Bools = npt.NDArray[np.bool_]
 UInt32s = npt.NDArray[np.uint32]
@@ -31,11 +31,9 @@ class Admitter:
     """
 
     def __init__(self, config: Admission, seed: int) -> None:
-        self._config, self._seed = config, seed
+        self._config, self._seed = config, seed % 2**64
         self._period = _NEVER
-        self._sketch = (
-            CountingSketch(config.sketch_width, config.sketch_depth, seed) if config.kind == "count" else None
-        )
+        self._sketch = _sketch_of(config, self._seed)
 
     def filter(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
         """Which keys without a row earn one now. Call it once per batch, in log order: `count` counts here.
@@ -68,13 +66,16 @@ class Admitter:
 
     @classmethod
     def from_bytes(cls, config: Admission, seed: int, state: bytes) -> "Admitter":
-        """The filter of `to_bytes` under the same configuration. Raises DamagedError."""
+        """The filter of `to_bytes`. Raises DamagedError, and MigrationError where it counted in another way."""
         if len(state) < _HEAD.size or not state.startswith(_MAGIC):
             raise DamagedError(f"admission state begins with {state[:8]!r}, wanted {_MAGIC!r}. hint: restore a version")
         admitter = cls(config, seed)
         _, admitter._period = _HEAD.unpack_from(state)
-        if admitter._sketch is not None:
-            admitter._sketch = CountingSketch.from_bytes(state[_HEAD.size :])
+        kept = CountingSketch.from_bytes(state[_HEAD.size :]) if len(state) > _HEAD.size else None
+        if _size(kept) != _size(admitter._sketch):
+            sizes = f"{_size(kept)}, the configuration says {_size(admitter._sketch)}"
+            raise MigrationError(f"admission counted with a sketch of {sizes}. hint: pass --migrate to count anew")
+        admitter._sketch = kept
         return admitter
 
     def digest(self) -> str:
@@ -106,11 +107,19 @@ class Admitter:
         return np.asarray(_uniform(keys, self._seed, *position) < chance)
 
 
+def _sketch_of(config: Admission, seed: int) -> CountingSketch | None:
+    return CountingSketch(config.sketch_width, config.sketch_depth, seed) if config.kind == "count" else None
+
+
+def _size(sketch: CountingSketch | None) -> str:
+    return f"{sketch.width} × {sketch.depth}" if sketch else "no counters"
+
+
 def _uniform(keys: UInt64s, seed: int, offset: int, row: int) -> npt.NDArray[np.float64]:
     """[u] in [0, 1): a function of key, seed and position.
 
     >>> _uniform(np.arange(3, dtype=np.uint64), 1, 7, 0).round(3).tolist()
-    []
+    [0.045, 0.875, 0.326]
     """
     salt = np.uint64(0)
     for part in (seed, offset, row):

@@ -14,7 +14,6 @@ import pyarrow as pa
 from pipeline.ground.block import ARROW_TYPES, Int64s
 from pipeline.ground.errors import InputError
 
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -73,11 +72,18 @@ def _fits(value: Any, kind: str) -> bool:
     if kind.endswith("s"):
         single = kind.removesuffix("s")
         return isinstance(value, list) and all(v is None or _fits(v, single) for v in value)
-    if isinstance(value, bool) and kind != "bool":
+    if isinstance(value, bool) or kind == "bool":
+        return isinstance(value, bool) and kind == "bool"
+    if isinstance(value, int):
+        return kind in ("int", "float") and value in _INT64
+    return isinstance(value, float) if kind == "float" else kind == "string" and _is_text(value)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
         return False
-    if kind == "int" and isinstance(value, int):
-        return value in _INT64
-    return isinstance(value, _PYTHON_TYPES[kind])
 
 
 def _column(name: str, kind: str, instances: Sequence[Any]) -> pa.Array:

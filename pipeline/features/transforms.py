@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.ground.block import Int64s
 
@@ -36,7 +37,7 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
     """
     if not is_list(array.type):
         return array, np.arange(len(array) + 1, dtype=np.int64)
-    lengths = pa.compute.fill_null(pa.compute.list_value_length(array), 0)
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
     offsets = np.zeros(len(array) + 1, np.int64)
     np.cumsum(lengths.to_numpy(zero_copy_only=False), out=offsets[1:])
     return array.flatten(), offsets

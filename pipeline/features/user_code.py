@@ -50,51 +50,53 @@ def load_function(root: Path, reference: str) -> UserFunction:
 
 
 def _load_module(root: Path, name: str) -> tuple[ModuleType, str]:
-    with _LOADING, _imports_from(root):
+    with _LOADING, _imports_from(root) as foreign:
         try:
             module = importlib.import_module(name)
         except Exception as failure:
             raise ModelError(f"importing {name} from {root} failed: {type(failure).__name__}: {failure}") from failure
-        return module, _source_digest(root)
+        return module, _source_digest(_loaded_from(root, foreign))
 
 
 @contextmanager
-def _imports_from(root: Path) -> Iterator[None]:
-    """Inside, imports look into `root` first; afterwards nothing loaded from there is left behind."""
+def _imports_from(root: Path) -> Iterator[set[str]]:
+    """Inside, imports look into `root` first; afterwards nothing loaded from there is left behind.
+
+    Yields the names of the top-level packages that were there before and are not the project's.
+    """
     own_names = {path.stem for path in root.glob("*.py")}
     shadowed = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own_names}
     for name in shadowed:
         del sys.modules[name]
+    foreign = {name.partition(".")[0] for name in sys.modules}
     sys.path.insert(0, str(root))
     kept_bytecode_setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     importlib.invalidate_caches()
     try:
-        yield
+        yield foreign
     finally:
         sys.dont_write_bytecode = kept_bytecode_setting
         sys.path.remove(str(root))
-        for name in _loaded_from(root):
+        for name in _loaded_from(root, foreign):
             del sys.modules[name]
         sys.modules.update(shadowed)
 
 
-def _loaded_from(root: Path) -> dict[str, Path]:
-    """Names and files of the loaded modules that live in `root` (not in a virtual environment below it)."""
+def _loaded_from(root: Path, foreign: set[str]) -> dict[str, Path]:
+    """Names and files of the project's modules: importable from `root` itself, `foreign` packages aside."""
     found: dict[str, Path] = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not file or not Path(file).is_relative_to(root):
+        top, file = name.partition(".")[0], getattr(module, "__file__", None)
+        if top in foreign or not file or not Path(file).is_relative_to(root):
             continue
-        inside = Path(file).relative_to(root)
-        top = name.partition(".")[0]
-        if inside.parts[0] in (top, f"{top}.py"):
+        if Path(file).relative_to(root).parts[0] in (top, f"{top}.py"):  # not from a virtual environment below
             found[name] = Path(file)
     return found
 
 
-def _source_digest(root: Path) -> str:
+def _source_digest(modules: dict[str, Path]) -> str:
     digest = hashlib.sha256()
-    for name, path in sorted(_loaded_from(root).items()):
+    for name, path in sorted(modules.items()):
         source = path.read_bytes()
         digest.update(f"{name} {len(source)}\n".encode())
         digest.update(source)

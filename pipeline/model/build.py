@@ -9,23 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
-import tensorflow as tf
-
 from pipeline.features.user_code import UserFunction, load_function
 from pipeline.ground.config import Config
 from pipeline.ground.errors import ModelError
 from pipeline.model.layout import Layout
-
-
-def prepare_runtime(threads: int) -> None:
-    """Make TensorFlow deterministic, with so many threads. The first model of a process decides the number."""
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:
-        assert tf.config.threading.get_intra_op_parallelism_threads() is not None  # already running: stands as it is
-    tf.config.experimental.enable_op_determinism()
+from pipeline.model.runtime import keras
 
 
 def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
@@ -41,8 +29,9 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     if not isinstance(model, keras.Model):
         hint = "hint: return keras.Model(inputs, logits)"
         raise ModelError(f"{function.reference} returned {type(model).__name__}, wanted keras.Model. {hint}")
-    _check_output(function.reference, model, inputs, config.samples.labels)
-    return model, function
+    logits = _logits(function.reference, model, inputs)
+    _check_logits(function.reference, model, logits, config.samples.labels)
+    return keras.Model(inputs, logits), function
 
 
 def model_digest(model: keras.Model, function: UserFunction) -> str:
@@ -52,14 +41,21 @@ def model_digest(model: keras.Model, function: UserFunction) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _check_output(who: str, model: keras.Model, inputs: dict[str, Any], labels: tuple[str, ...]) -> None:
+def _logits(who: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """The symbolic output of the model for our inputs, by name: Keras would match a list to a dict by sorting it."""
+    ours = {id(tensor) for tensor in inputs.values()}
     try:
-        output = model(inputs)
+        theirs = getattr(model, "inputs", None)  # a model of the user's own class has none before it is called
+        if theirs and all(id(tensor) in ours for tensor in theirs):
+            return model.outputs[0] if len(model.outputs) == 1 else model.outputs
+        return model(inputs)
     except Exception as failure:
-        raise ModelError(
-            f"the model of {who} does not take its inputs: {type(failure).__name__}: {failure}"
-        ) from failure
-    got = list(output.shape) if hasattr(output, "shape") else type(output).__name__
+        problem = f"{type(failure).__name__}: {failure}"
+        raise ModelError(f"the model of {who} does not take the inputs {', '.join(inputs)}: {problem}") from failure
+
+
+def _check_logits(who: str, model: keras.Model, logits: Any, labels: tuple[str, ...]) -> None:
+    got = list(logits.shape) if hasattr(logits, "shape") else f"{len(logits)} outputs"
     wanted = [None, len(labels)]
     if got != wanted:
         hint = f"hint: one logit for each of the labels {', '.join(labels)}"

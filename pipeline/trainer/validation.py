@@ -9,7 +9,7 @@ import base64
 import json
 import zlib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ class Progress:
         """Count n samples in log order, scored before the step that learns from them.
 
         Args:
-            logits: [n] as serving would use them.
+            logits: [n] finite, as serving would use them.
             positive: [n] weight as a positive.
             negative: [n] weight as a negative, below zero where one is taken back (`Targets.scored_negative`).
             at_ms: [n] each sample's time.
@@ -137,8 +137,8 @@ class Progress:
         windows = list(self._closed)
         if self._now_ms is not None:
             windows.append((_window_of(self._now_ms), self._window.metrics()))
-        shown = [{"start_ms": start_ms, **vars(metrics)} for start_ms, metrics in windows]
-        return {"total": vars(self._total.metrics()), "windows": shown}
+        shown = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in windows]
+        return {"total": asdict(self._total.metrics()), "windows": shown}
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs, plain values for JSON; the same samples give the same state, however cut."""
@@ -147,7 +147,7 @@ class Progress:
             "now_ms": self._now_ms,
             "total": self._total.state(),
             "window": self._window.state(),
-            "closed": [[start_ms, vars(metrics)] for start_ms, metrics in self._closed],
+            "closed": [[start_ms, asdict(metrics)] for start_ms, metrics in self._closed],
         }
 
     @classmethod
