@@ -60,6 +60,8 @@ class EventColumns(Section):
 
 
 class Events(Section):
+    """The two inputs: what joins them, and how far their times are trusted."""
+
     key: Annotated[tuple[str, ...], Field(min_length=1)]
     """The join key: columns both events carry."""
     partition_by: tuple[str, ...] = ()

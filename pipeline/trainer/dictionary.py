@@ -26,21 +26,21 @@ _MOST_CHARACTERS = 120
 class Dictionary:
     """Remembers the raw values of the first keys that were admitted. One writer, any readers."""
 
-    def __init__(self, project: Project, plan: FeaturePlan, shard: int) -> None:
+    def __init__(self, project: Project, shard: int) -> None:
         self._db = Database(project.versions / f"dictionary-{shard}.sqlite", _SCHEMA, _SCHEMA_VERSION)
-        self._plan, self._most = plan, project.config.train.dictionary_size
+        self._most = project.config.train.dictionary_size
         counted = self._db.read("SELECT field, count(*) AS n FROM value GROUP BY field")
         self._known = {row["field"]: int(row["n"]) for row in counted}
         self._waiting: list[tuple[str, int, str]] = []
 
-    def note(self, field: str, prepared: PreparedBatch, admitted: npt.NDArray[np.int64]) -> None:
+    def note(self, field: str, plan: FeaturePlan, prepared: PreparedBatch, admitted: npt.NDArray[np.int64]) -> None:
         """Keep the values of newly admitted keys, given as indices into the batch's distinct keys of `field`."""
         room = self._most - self._known.get(field, 0)
         admitted = admitted[: max(room, 0)]
         if not len(admitted):
             return
         places = prepared.fields[field].first_occurrences(admitted)
-        texts = self._plan.describe(field, prepared.batch.samples, prepared.impression_at_ms, places)
+        texts = plan.describe(field, prepared.batch.samples, prepared.impression_at_ms, places)
         keys = prepared.fields[field].keys[admitted]
         self._waiting += [
             (field, _signed(int(key)), text[:_MOST_CHARACTERS]) for key, text in zip(keys, texts, strict=True)

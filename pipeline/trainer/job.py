@@ -69,18 +69,23 @@ class TrainJob:
         return self._count("samples") - before
 
     def follow(self) -> None:
-        """Rounds until told to stop; waits while halted, and moves to a new generation after a rollback."""
+        """Rounds until told to stop."""
         while not self.stop.is_set():
-            try:
-                if self.round() == 0:
-                    self.project.clock.wait(_IDLE_WAIT_S)
-            except HaltedError:
-                self._forget_all()
-                self.project.clock.wait(_HALTED_WAIT_S)
-            except FencedError:
-                if not self._rolled_back():
-                    raise
-                self._forget_all()
+            if self.round_or_wait() == 0:
+                self.project.clock.wait(_IDLE_WAIT_S)
+
+    def round_or_wait(self) -> int:
+        """A round; 0 after waiting where a shard is halted, and where a rollback began a new generation."""
+        try:
+            return self.round()
+        except HaltedError:
+            self._forget_all()
+            self.project.clock.wait(_HALTED_WAIT_S)
+        except FencedError:
+            if not self._rolled_back():
+                raise
+            self._forget_all()
+        return 0
 
     def report(self) -> TrainReport:
         """Counts over the whole run so far, and each open shard's position and validation."""

@@ -7,12 +7,11 @@ that serving would see twice.
 """
 
 import threading
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.crashpoint import pass_point
@@ -77,7 +76,7 @@ class TrainerShard:
         self._restore(migrate)
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, shard)
-        self._dictionary = Dictionary(project, self.plan, shard)
+        self._dictionary = Dictionary(project, shard)
         self._quarantines = versions.ledger.quarantines(shard)
         topic = self._config.topics.samples
         reader = BatchReader(
@@ -138,6 +137,7 @@ class TrainerShard:
         """Stop reading ahead and let hooks finish. What is not committed is learned again by the next trainer."""
         self._prefetch.close()
         self._hooks.close()
+        self._dictionary.close()
 
     def _restore(self, migrate: bool) -> None:
         """Tables, weights, served view and standing of CURRENT; empty where there is none."""
@@ -199,7 +199,7 @@ class TrainerShard:
         for name, table in self._tables.fields.items():
             admitted = table.admit(prepared.fields[name], at_ms // 1000, standing.position)
             if len(admitted):
-                self._dictionary.note(name, prepared, admitted)
+                self._dictionary.note(name, self.plan, prepared, admitted)
         result = self._model.step(self._tables.gather(prepared), prepared.targets)
         if not np.isfinite(result.loss) or result.loss > self._config.train.loss_limit:
             self._halt(prepared, result.loss)

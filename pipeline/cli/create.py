@@ -1,0 +1,62 @@
+"""Commands that begin a project: `init` and `config check`."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, ProjectFolder
+from pipeline.cli.output import emit
+from pipeline.features.plan import FeaturePlan
+from pipeline.ground.errors import ConfigError, InputError
+from pipeline.ground.project import Project
+
+STARTER_FILES = ("freshet.toml", "model.py")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(init)
+    config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+    config.command("check")(check)
+    app.add_typer(config, name="config")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make or to use.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a starter freshet.toml and model.py that run as they are.
+
+    Example: freshet init shop
+    """
+    present = [name for name in STARTER_FILES if (folder / name).exists()]
+    if present:
+        raise InputError(f"{folder} already has {' and '.join(present)}. hint: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    starter = resources.files("pipeline.cli") / "starter"
+    for name in STARTER_FILES:
+        (folder / name).write_text((starter / name).read_text(encoding="utf-8"), encoding="utf-8")
+    emit({"written": [str(folder / name) for name in STARTER_FILES]}, as_json)
+
+
+def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Report every problem of freshet.toml and of the model at once.
+
+    Example: freshet config check --project shop
+    """
+    # TensorFlow takes seconds to import and only some commands need it.
+    from pipeline.model.dense import DenseModel
+
+    opened = Project.open(project)
+    problems: list[str] = []
+    for part in (FeaturePlan, DenseModel):
+        try:
+            part(opened.config, opened.root)
+        except ConfigError as failure:
+            problems.append(str(failure))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    names = [field.name for field in opened.config.fields] + [number.name for number in opened.config.dense]
+    emit({"project": str(opened.root), "inputs": names, "problems": []}, as_json)

@@ -1,0 +1,165 @@
+"""Commands that write Parquet: `export samples`, `rows`, `served`, `dead-letters`."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from pipeline.cli.options import HERE, AsJson, OutFile, ProjectFolder, open_project
+from pipeline.cli.output import emit
+from pipeline.cli.show import FieldName, check_field, packed_rows
+from pipeline.ground.errors import InputError
+from pipeline.ground.project import Project
+from pipeline.logs.dead_letters import decode_dead_letters
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.store import VersionStore
+
+AtVersion = Annotated[
+    str | None, typer.Option("--version", help="A version that `freshet versions` shows; CURRENT if left out.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(help="Write what was learned, held, served or set aside to Parquet.", no_args_is_help=True)
+    group.command("samples")(samples)
+    group.command("rows")(rows)
+    group.command("served")(served)
+    group.command("dead-letters")(dead_letters)
+    app.add_typer(group, name="export")
+
+
+def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False) -> None:
+    """Export the samples log; with --version, what that version had learned from or skipped.
+
+    Example: freshet export samples --out samples.parquet
+    """
+    opened = open_project(project)
+    log = open_log(opened)
+    ends = _positions(opened, version)
+    batches = (
+        batch
+        for shard in range(opened.config.logs.shards)
+        for batch in _sample_batches(opened, log, shard, ends.get(shard))
+    )
+    _write(out, batches, as_json)
+
+
+def rows(
+    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+) -> None:
+    """Export the rows the trainer holds of a field: key, weights, optimizer state, statistics.
+
+    Example: freshet export rows item --out item.parquet
+    """
+    opened = open_project(project)
+    check_field(opened, field)
+    _write(out, (_row_batch(opened, commit, field) for commit in _commits(opened, version)), as_json)
+
+
+def served(
+    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+) -> None:
+    """Export what serving holds of a field: key, handle, bits, the very bytes, and the weights they stand for.
+
+    Example: freshet export served item --version g0/s0-of-1/12 --out item.parquet
+    """
+    from pipeline.publish.levels import view_of
+    from pipeline.serving.export import served_table
+
+    opened = open_project(project)
+    check_field(opened, field)
+    store = VersionStore(opened)
+    views = [view_of(store.served(id)[field]) for id in _version_ids(opened, store, version)]
+    _write(out, served_table(views).to_batches(), as_json)
+
+
+def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Export the events that were set aside, each with its reason, source position and original bytes.
+
+    Example: freshet export dead-letters --out dead.parquet
+    """
+    opened = open_project(project)
+    log, topic = open_log(opened), opened.config.topics.dead_letters
+    tables = (
+        decode_dead_letters(value).table
+        for shard in range(opened.config.logs.shards)
+        for value in _values(log, topic, shard)
+    )
+    _write(out, tables, as_json)
+
+
+def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool) -> None:
+    """Write under a temporary name, then rename: a file that is there is whole."""
+    kept = list(batches)
+    if not kept:
+        raise InputError(f"there is nothing to export to {out}. run: freshet status")
+    table = pa.Table.from_batches(kept)
+    temporary = out.with_name(out.name + ".part")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(out)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{out} cannot be written: {failure.strerror}. hint: choose another --out") from None
+    emit({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
+
+
+def _values(log: Log, topic: str, partition: int) -> Iterator[bytes]:
+    at = log.begin_offset(topic, partition)
+    while records := log.read(topic, partition, at):
+        yield from (record.value for record in records)
+        at = records[-1].offset + 1
+
+
+def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
+    topic = project.config.topics.samples
+    at = log.begin_offset(topic, shard)
+    while records := log.read(topic, shard, at):
+        for record in records:
+            batch = decode_sample_block(record.value).batch
+            if end is not None and record.offset >= end[0]:
+                batch = batch.slice(0, end[1] if record.offset == end[0] else 0)
+            yield batch
+        at = records[-1].offset + 1
+
+
+def _version_ids(project: Project, store: VersionStore, version: str | None) -> list[VersionId]:
+    if version:
+        return [VersionId.parse(version)]
+    found = [store.current(shard) for shard in range(project.config.logs.shards)]
+    ids = [id for id in found if id]
+    if not ids:
+        raise InputError(f"{project.versions} holds no version yet. run: freshet run train --until-end")
+    return ids
+
+
+def _commits(project: Project, version: str | None) -> list[Commit]:
+    store = VersionStore(project)
+    return [store.restore(id) for id in _version_ids(project, store, version)]
+
+
+def _positions(project: Project, version: str | None) -> dict[int, tuple[int, int]]:
+    """By shard, where a version stands in the samples log; empty where none is asked for."""
+    if version is None:
+        return {}
+    summary = VersionStore(project).ledger.version(VersionId.parse(version))
+    return {summary.id.shard: (summary.offset, summary.row)}
+
+
+def _row_batch(project: Project, commit: Commit, field: str) -> pa.RecordBatch:
+    packed, keys = packed_rows(project, commit, field), commit.fields[field].keys
+    columns: dict[str, pa.Array] = {"key": pa.array(keys)}
+    for name in ("weights", "state"):
+        values = np.ascontiguousarray(packed[name])
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    for name in ("count", "last_seen_s", "importance", "unsettled"):
+        columns[name] = pa.array(np.ascontiguousarray(packed[name]))
+    return pa.RecordBatch.from_pydict(columns)

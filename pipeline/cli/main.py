@@ -1,0 +1,75 @@
+"""The command `freshet`: puts the commands together and turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by another
+writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 130 interrupted.
+"""
+
+import json
+import logging
+import os
+import sys
+
+import click
+import structlog
+import typer
+
+from pipeline.cli import change, create, export, feed, run, show
+from pipeline.cli.output import say
+from pipeline.ground import crashpoint
+from pipeline.ground.config import crash_point_of_environment
+from pipeline.ground.errors import FreshetError
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failure, 2 configuration or usage, 3 input, 4 log, 5 fenced, 6 damaged, 7 delta, "
+    "8 migration needed, 9 halted, 10 rollback, 130 interrupted."
+)
+
+app = typer.Typer(
+    name="freshet",
+    help="Keeps a recommendation model fresh: join, train, publish, serve, roll back.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for part in (create, feed, run, show, change, export):
+    part.register(app)
+
+
+def run_command() -> None:
+    """Entry point of the `freshet` script."""
+    _quiet_logs()
+    crashpoint.arm(crash_point_of_environment())
+    try:
+        code = app(standalone_mode=False)
+    except FreshetError as failure:
+        _fail(str(failure), failure.exit_code, type(failure).__name__)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130, "Interrupted")
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130, "Interrupted")
+    except BrokenPipeError:
+        # Whoever read our output is gone; nothing is left to say, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int, kind: str) -> None:
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": message, "kind": kind, "exit_code": code}) + "\n")
+    say(f"error: {message}")
+    sys.exit(code)
+
+
+def _quiet_logs() -> None:
+    """Talk goes to stderr; Beam and TensorFlow speak up only about what matters."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+if __name__ == "__main__":
+    run_command()

@@ -1,0 +1,144 @@
+"""Commands that run: the jobs, a replica, the demo. Ctrl-C ends them cleanly and the next run continues."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, ProjectFolder, UntilEnd, open_project
+from pipeline.cli.output import emit, say
+from pipeline.ground.project import Project
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+
+Migrate = Annotated[
+    bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
+]
+_IDLE_WAIT_S = 0.05
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(help="Run the jobs in this process; they follow the logs until stopped.", no_args_is_help=True)
+    group.command("samples")(samples)
+    group.command("train")(train)
+    group.command("all")(run_all)
+    app.add_typer(group, name="run")
+    app.command()(replica)
+    app.command()(demo)
+
+
+def samples(project: ProjectFolder = HERE, until_end: UntilEnd = False, as_json: AsJson = False) -> None:
+    """Join impressions and clicks into the samples log.
+
+    Example: freshet run samples --until-end
+    """
+    from pipeline.samples.job import run_samples
+
+    opened = open_project(project)
+    with _until_signalled() as stop:
+        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop)
+    emit(asdict(report), as_json)
+
+
+def train(
+    project: ProjectFolder = HERE, until_end: UntilEnd = False, migrate: Migrate = False, as_json: AsJson = False
+) -> None:
+    """Learn from the samples log, commit versions and publish them.
+
+    Example: freshet run train --until-end
+    """
+    from pipeline.trainer.job import run_train
+
+    opened = open_project(project)
+    with _until_signalled() as stop:
+        report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
+    emit(asdict(report), as_json)
+
+
+def run_all(
+    project: ProjectFolder = HERE, until_end: UntilEnd = False, migrate: Migrate = False, as_json: AsJson = False
+) -> None:
+    """Run the join and the trainer in turn.
+
+    Example: freshet run all
+    """
+    opened = open_project(project)
+    log = open_log(opened)
+    with _until_signalled() as stop:
+        report = _rounds_of_both(opened, log, stop, until_end, migrate)
+    emit(report, as_json)
+
+
+def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Serve predictions over HTTP and follow the deltas. Requests take the form of TensorFlow Serving's REST API.
+
+    Example: freshet replica --project shop
+    """
+    from pipeline.serving.http import serve
+
+    opened = open_project(project)
+    host, name = opened.config.serving.host, opened.config.name
+
+    def ready(port: int) -> None:
+        say(f"serving http://{host}:{port}/v1/models/{name}:predict")
+        emit({"ready": True, "host": host, "port": port}, as_json)
+
+    with _until_signalled() as stop:
+        serve(opened, open_log(opened), stop, on_ready=ready)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the picture and the project.")] = Path("demo-out"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a simulated marketplace through the whole chain, with bad data and a rollback; ends with a picture.
+
+    Example: freshet demo --out demo-out
+    """
+    from pipeline.demo.run import run_demo
+
+    emit(run_demo(out, say), as_json)
+
+
+@contextmanager
+def _until_signalled() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def end(number: int, frame: Any) -> None:
+        say("ending after this step")
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _rounds_of_both(
+    project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
+) -> dict[str, Any]:
+    """Rounds of the join and of the trainer by turns: what is joined in a round is learned in the same one."""
+    from pipeline.samples.job import SamplesJob
+    from pipeline.trainer.job import TrainJob
+
+    join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
+    try:
+        while not stop.is_set():
+            moved = join.rounds_until_end() + trainer.round_or_wait(raise_halt=until_end)
+            if until_end:
+                break
+            if not moved:
+                project.clock.wait(_IDLE_WAIT_S)
+        return {"samples": asdict(join.report()), "train": asdict(trainer.report())}
+    finally:
+        trainer.close()

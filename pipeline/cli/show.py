@@ -1,0 +1,232 @@
+"""Commands that answer questions and change nothing: `status`, `versions`, `inspect`, `importance`."""
+
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
+from pipeline.cli.output import emit, instant
+from pipeline.ground.errors import InputError
+from pipeline.ground.project import Project
+from pipeline.importance.convergence import convergence
+from pipeline.importance.score import decayed, most_important
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.store import VersionStore
+
+FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the configuration.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(status)
+    app.command()(versions)
+    app.command()(inspect)
+    app.command()(importance)
+
+
+def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Show where everything stands: offsets, lag, watermarks, rows, versions, what is published, what is halted.
+
+    Example: freshet status
+    """
+    from pipeline.samples.job import join_status
+
+    opened = open_project(project)
+    log = open_log(opened)
+    store = VersionStore(opened)
+    shards = [_shard_status(opened, log, store, shard) for shard in range(opened.config.logs.shards)]
+    logs = [_topic_status(log, topic) for topic in log.topics()]
+    quarantines = [q for q in store.ledger.all_quarantines() if q.removed_at_ms is None]
+    emit(
+        {
+            "name": opened.config.name,
+            "generation": store.ledger.generation(),
+            "join": join_status(opened, log),
+            "trainer": shards,
+            "quarantines": len(quarantines),
+            "logs": logs,
+        },
+        as_json,
+    )
+
+
+def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """List the versions kept, with the digest of each; CURRENT is marked.
+
+    Example: freshet versions --json
+    """
+    opened = open_project(project)
+    store = VersionStore(opened)
+    listed = []
+    for shard in range(opened.config.logs.shards):
+        current = store.current(shard)
+        listed += [_version_row(summary, current) for summary in store.versions(shard)]
+    emit({"versions": listed}, as_json)
+
+
+def inspect(
+    field: FieldName,
+    value: Annotated[str, typer.Argument(help="The raw value; of a crossed field column=value,column=value.")],
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show one key: its row, counts, importance, convergence, and the precision serving holds it at.
+
+    Example: freshet inspect user U49985
+    """
+    from pipeline.features.plan import FeaturePlan
+
+    opened = open_project(project)
+    plan = FeaturePlan(opened.config, opened.root)
+    key = plan.key_of(field, _values_of(opened, field, value))
+    commits = [(shard, commit) for shard, commit in _current_commits(opened) if field in commit.fields]
+    found = [_key_row(opened, shard, commit, field, key) for shard, commit in commits]
+    emit({"field": field, "value": value, "key": key, "rows": [row for row in found if row]}, as_json)
+
+
+def importance(
+    field: FieldName,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many keys.")] = 20,
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """List the most important keys of a field, with their raw values where the dictionary knows them.
+
+    Example: freshet importance item --top 10
+    """
+    opened = open_project(project)
+    check_field(opened, field)
+    listed = [
+        row
+        for shard, commit in _current_commits(opened)
+        if field in commit.fields
+        for row in _most_important(opened, shard, commit, field, top)
+    ]
+    listed.sort(key=lambda row: -row["importance"])
+    emit({"field": field, "keys": listed[:top]}, as_json)
+
+
+def _current_commits(project: Project) -> list[tuple[int, Commit]]:
+    store = VersionStore(project)
+    currents = [(shard, store.current(shard)) for shard in range(project.config.logs.shards)]
+    found = [(shard, store.restore(current)) for shard, current in currents if current]
+    if not found:
+        raise InputError(f"{project.versions} holds no version yet. run: freshet run train --until-end")
+    return found
+
+
+def check_field(project: Project, field: str) -> None:
+    names = [f.name for f in project.config.fields]
+    if field not in names:
+        raise InputError(f"field {field} does not exist. known: {', '.join(names)}")
+
+
+def _values_of(project: Project, field: str, value: str) -> dict[str, str]:
+    check_field(project, field)
+    columns = next(f.columns for f in project.config.fields if f.name == field)
+    if len(columns) == 1:
+        return {columns[0]: value}
+    pairs = [part.partition("=") for part in value.split(",")]
+    if any(not separator for _, separator, _ in pairs):
+        example = ",".join(f"{name}=…" for name in columns)
+        raise InputError(f"field {field} crosses {len(columns)} columns, got {value!r}. hint: {example}")
+    return {name: text for name, _, text in pairs}
+
+
+def packed_rows(project: Project, commit: Commit, field: str) -> Any:
+    from pipeline.trainer.store import row_dtype
+
+    config = next(f for f in project.config.fields if f.name == field)
+    change = commit.fields[field]
+    states = config.dim if config.optimizer.kind == "adagrad" else 1
+    return change.rows.view(row_dtype(config.dim, states)).reshape(len(change.keys))
+
+
+def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int) -> dict[str, Any] | None:
+    change = commit.fields[field]
+    place = int(np.searchsorted(change.keys, np.uint64(key)))
+    if place == len(change.keys) or int(change.keys[place]) != key:
+        return None
+    row = packed_rows(project, commit, field)[place]
+    served = int(np.searchsorted(change.served_keys, np.uint64(key)))
+    known = served < len(change.served_keys) and int(change.served_keys[served]) == key
+    return {
+        "shard": shard,
+        "version": str(commit.id),
+        "count": int(row["count"]),
+        "last_seen": instant(int(row["last_seen_s"]) * 1000),
+        "importance": float(row["importance"]),
+        "convergence": float(convergence(row["unsettled"])),
+        "served_bits": int(change.served_bits[served]) if known else 0,
+        "handle": int(change.served_handles[served]) if known else None,
+        "weights": [float(w) for w in row["weights"]],
+    }
+
+
+def _most_important(project: Project, shard: int, commit: Commit, field: str, top: int) -> list[dict[str, Any]]:
+    from pipeline.trainer.dictionary import Dictionary
+
+    rows, keys = packed_rows(project, commit, field), commit.fields[field].keys
+    half_life_s = project.config.train.half_life_s
+    importances, last_seen_s = np.ascontiguousarray(rows["importance"]), np.ascontiguousarray(rows["last_seen_s"])
+    scores = decayed(importances, last_seen_s, commit.last_at_ms // 1000, half_life_s)
+    order = most_important(keys, importances, last_seen_s, half_life_s, top)
+    texts = Dictionary(project, shard).values(field, keys[order])
+    return [
+        {
+            "value": text,
+            "key": int(keys[i]),
+            "importance": float(scores[i]),
+            "convergence": float(convergence(rows["unsettled"][i])),
+            "count": int(rows["count"][i]),
+            "shard": shard,
+        }
+        for i, text in zip(order, texts, strict=True)
+    ]
+
+
+def _version_row(summary: Any, current: VersionId | None) -> dict[str, Any]:
+    return {
+        "version": str(summary.id),
+        "parent": str(summary.parent) if summary.parent else None,
+        "current": summary.id == current,
+        "full": summary.full,
+        "digest": summary.digest,
+        "served_digest": summary.served_digest,
+        "position": [summary.offset, summary.row],
+        "log_time": instant(summary.last_at_ms),
+        "samples_seen": summary.samples_seen,
+        "rows_touched": summary.rows_touched,
+        "bytes": summary.size_bytes,
+    }
+
+
+def _topic_status(log: Log, topic: str) -> dict[str, Any]:
+    ends = [log.end_offset(topic, partition) for partition in range(log.partitions(topic))]
+    begins = [log.begin_offset(topic, partition) for partition in range(log.partitions(topic))]
+    return {"topic": topic, "partitions": len(ends), "begin_offsets": begins, "end_offsets": ends}
+
+
+def _shard_status(project: Project, log: Log, store: VersionStore, shard: int) -> dict[str, Any]:
+    current, halt = store.current(shard), store.ledger.halted(shard)
+    end = log.end_offset(project.config.topics.samples, shard)
+    row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
+    if halt:
+        row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
+    if current is None:
+        return row | {"lag_records": end}
+    summary = store.ledger.version(current)
+    validation: Any = store.manifest(current)["validation"]
+    published = {level: store.ledger.published(level, shard) for level in ("incremental", "full")}
+    return row | {
+        "offset": summary.offset,
+        "lag_records": end - summary.offset,
+        "log_time": instant(summary.last_at_ms),
+        "samples_seen": summary.samples_seen,
+        "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
+        "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
+        "validation": {name: report["total"] for name, report in validation.items()},
+    }
