@@ -55,7 +55,11 @@ def parse_schema(document: Mapping[str, Any]) -> Schema:
 
     Raises ValueError where the document is no Avro record schema.
     """
-    if not isinstance(document, Mapping) or document.get("type") != "record":
+    if (
+        not isinstance(document, Mapping)
+        or document.get("type") != "record"
+        or not isinstance(document.get("fields"), list)
+    ):
         raise ValueError(f"no avro record: {str(document)[:80]}")
     try:
         parsed = fastavro.parse_schema(_without(document, "logicalType"), named_schemas={})

@@ -129,6 +129,8 @@ class EventCodec:
         else:
             writer = self._writer(found)
             event = decode_body(writer.schema, body, None if writer.same else self._schema)
+            if not isinstance(event[AT], int):
+                raise DamagedError(f"event time {AT} is {event[AT]}, wanted milliseconds")
             event[AT] //= writer.units_per_ms
             run.add_event(record, event)
 
@@ -147,7 +149,10 @@ class EventCodec:
             raise DamagedError(f"schema id {schema_id} is of {found.subject}, this topic holds {self._kind}")
         document = found.schema.document
         # Avro resolves records of one name only; what writers call their record is their affair.
-        renamed = parse_schema({**document, "name": self._schema.name, "namespace": _NAMESPACE})
+        try:
+            renamed = parse_schema({**document, "name": self._schema.name, "namespace": _NAMESPACE})
+        except ValueError as failure:
+            raise DamagedError(f"schema id {schema_id} cannot be called {self._schema.name}: {failure}") from failure
         return _Writer(renamed, _units_per_ms(document), False)
 
 
