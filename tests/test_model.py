@@ -284,43 +284,51 @@ def trained(root: Path) -> DenseModel:
     return model
 
 
-def test_two_models_in_one_process_learn_the_same_bytes(tmp_path):
-    one, other = trained(tmp_path), trained(tmp_path)
-    assert one.weights_bytes() == other.weights_bytes()
-    assert one.digest() == other.digest()
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> DenseModel:
+    """A model that has learned; tests give it back as they got it."""
+    return trained(tmp_path_factory.mktemp("learned"))
 
 
-def test_another_process_learns_the_same_bytes_and_keeps_stderr_clean(tmp_path):
+def test_two_models_in_one_process_learn_the_same_bytes(tmp_path, learned):
+    again = trained(tmp_path)
+    assert again.weights_bytes() == learned.weights_bytes()
+    assert again.digest() == learned.digest()
+
+
+def test_another_process_learns_the_same_bytes_and_keeps_stderr_clean(tmp_path, learned):
     program = "import sys, hashlib, pathlib; sys.path.insert(0, sys.argv[1]); import test_model\n"
     program += "model = test_model.trained(pathlib.Path(sys.argv[2]))\n"
     program += "print(hashlib.sha256(model.weights_bytes()).hexdigest(), model.digest())"
     command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
     there = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    here = trained(tmp_path)
     assert there.stderr == ""
-    assert there.stdout.split() == [hashlib.sha256(here.weights_bytes()).hexdigest(), here.digest()]
+    assert there.stdout.split() == [hashlib.sha256(learned.weights_bytes()).hexdigest(), learned.digest()]
 
 
-def test_restored_weights_go_on_as_the_original_would(tmp_path):
-    original = trained(tmp_path)
+def test_restored_weights_go_on_as_the_original_would(tmp_path, learned):
+    before = learned.weights_bytes()
     restored = model_of(tmp_path, DEEP)
-    restored.load_weights(original.weights_bytes())
+    restored.load_weights(before)
     rows = targets(POSITIVE, NEGATIVE)
-    one, other = original.step(inputs_of(2), rows), restored.step(inputs_of(2), rows)
+    one, other = learned.step(inputs_of(2), rows), restored.step(inputs_of(2), rows)
+    after = learned.weights_bytes()
+    learned.load_weights(before)
     assert one.loss == other.loss  # dropout included
     assert one.gradient.tobytes() == other.gradient.tobytes()
-    assert original.weights_bytes() == restored.weights_bytes()
+    assert restored.weights_bytes() == after != before
 
 
-def test_serving_weights_predict_what_training_weights_predict(tmp_path):
-    original = trained(tmp_path)
+@pytest.mark.parametrize("form", ["serving_bytes", "weights_bytes"])
+def test_serving_predicts_what_the_trainer_predicts(tmp_path, learned, form):
     served = model_of(tmp_path, DEEP)
-    served.load_serving(original.serving_bytes())
-    assert served.predict(inputs_of(9)).tobytes() == original.predict(inputs_of(9)).tobytes()
-    assert len(original.serving_bytes()) < len(original.weights_bytes())
-    also = model_of(tmp_path, DEEP)
-    also.load_serving(original.weights_bytes())
-    assert also.serving_bytes() == served.serving_bytes()
+    served.load_serving(getattr(learned, form)())
+    assert served.predict(inputs_of(9)).tobytes() == learned.predict(inputs_of(9)).tobytes()
+    assert served.serving_bytes() == learned.serving_bytes()
+
+
+def test_serving_weights_carry_no_accumulators(learned):
+    assert {name.partition("/")[0] for name in unpack(learned.serving_bytes())} == {"variable"}
 
 
 def test_model_built_from_a_list_of_inputs_sees_each_by_its_name(tmp_path):
