@@ -7,13 +7,13 @@ from dataclasses import dataclass
 class MarketConfig:
     """Sizes, effects and faults of a market. Shares are of impressions or of clicks, between 0 and 1."""
 
-    users: int = 20_000
-    items: int = 2_000
+    users: int = 5_000
+    items: int = 1_000
     """Places in the shop window; the item in a place changes when the old one leaves."""
     categories: int = 20
     factors: int = 8
     positions: int = 10
-    impressions_per_hour: int = 50_000
+    impressions_per_hour: int = 30_000
     hours: int = 24
     start_at_ms: int = 1_735_689_600_000
     """2025-01-01 00:00 UTC: in the past, so that no genuine event lies in the future of its append time."""
@@ -25,11 +25,11 @@ class MarketConfig:
     user_zipf: float = 0.5
     taste: float = 0.7
     """Standard deviation of what a user's taste and an item's character add to the logit."""
-    quality: float = 0.9
+    quality: float = 0.8
     """Standard deviation of an item's own appeal, which drifts around nothing."""
-    drift_hours: float = 8.0
+    drift_hours: float = 18.0
     """An item's appeal forgets itself by 1/e in this time."""
-    churn: float = 0.04
+    churn: float = 0.03
     """Share of items replaced by cold ones each hour."""
 
     click_delay_s: float = 60.0
@@ -55,7 +55,7 @@ class MarketConfig:
     """Hours [from, to) in which a bot farm is at work."""
     bot_share: float = 0.5
     """Bot impressions per genuine one."""
-    bot_users: int = 20_000
+    bot_users: int = 5_000
     """Throwaway accounts of the farm."""
     bot_items: int = 100
     """How many items it pushes: the least appealing among the most popular 400."""
