@@ -8,6 +8,7 @@ time, records and bytes; it never decides where to start, and refuses a log that
 import itertools
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
 from pipeline.ground.block import Kind
-from pipeline.ground.errors import LogReplacedError
+from pipeline.ground.errors import FreshetError, LogReplacedError
 from pipeline.ground.project import Project
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log, ReadLimits, Record
@@ -68,8 +69,22 @@ class LogDoor:
             _lent[self.loan] = (project, open_log(project))
         return _lent[self.loan]
 
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Keep the error that ends this block: Beam hands the caller its text alone."""
+        try:
+            yield
+        except FreshetError as failure:
+            _failed.setdefault(self.loan, failure)
+            raise
+
+    def failure(self) -> FreshetError | None:
+        """The first error that a worker of this process reported."""
+        return _failed.get(self.loan)
+
 
 _lent: dict[int, tuple[Project, Log]] = {}
+_failed: dict[int, FreshetError] = {}
 _loans = itertools.count(1)
 
 
@@ -83,6 +98,7 @@ def lend(project: Project, log: Log) -> LogDoor:
 def take_back(door: LogDoor) -> None:
     """The door no longer leads to the lent log."""
     _lent.pop(door.loan, None)
+    _failed.pop(door.loan, None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ class _Restrictions(RestrictionProvider):  # type: ignore[misc]
 
 
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
-    """PartitionRange → EventBlock as bytes; under `DEAD`, DeadLetters as bytes (pickled).
+    """PartitionRange → EventBlock as bytes; under `DEAD`, (partition, DeadLetters pickled).
 
     Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
     """
@@ -157,12 +173,15 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
         element: PartitionRange,
         tracker: Any = beam.DoFn.RestrictionParam(_Restrictions()),  # noqa: B008 - how Beam declares a parameter
     ) -> Iterator[Any]:
+        with self._door.reporting():
+            yield from self._read(element, tracker)
+
+    def _read(self, element: PartitionRange, tracker: Any) -> Iterator[Any]:
         project, log = self._door.open()
         check_log_id(log, element.topic, element.log_id)
         codec = EventCodec(project.config.events, element.kind, log)
         left = tracker.current_restriction()
-        ends_s = project.clock.monotonic_s() + _PROCESS_S
-        read_bytes = 0
+        ends_s, read_bytes = project.clock.monotonic_s() + _PROCESS_S, 0
         while left.stop is None or left.start < left.stop:
             records = read_run(log, element, left)
             if not records:
@@ -178,7 +197,7 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
                 return
             yield decoded.block.to_bytes()
             if decoded.dead.table.num_rows:
-                yield beam.pvalue.TaggedOutput(DEAD, pickle.dumps(decoded.dead, protocol=5))
+                yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
             read_bytes += sum(len(r.value) for r in records)
             if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
                 tracker.defer_remainder()

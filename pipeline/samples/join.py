@@ -123,6 +123,8 @@ class Join:
         rows = [position.said_by_sample(batch) for batch in samples]
         rows += [position.said_by_dead_letter(letters.table, self._topics) for letters in dead]
         found = np.concatenate([np.zeros(0, position.SAID), *rows])
+        if not self.held.buckets and not len(self.pending) and not len(self.candidates):
+            found = self._unread(found)
         if not len(found):
             return
         self.said.add(found)
@@ -134,6 +136,14 @@ class Join:
         self.pending, self.candidates = self._unsaid(self.pending), self._unsaid(self.candidates)
         for (kind, partition), at in self.progress.of.items():
             self.said.drop_below(kind, partition, at.next_offset)
+
+    def _unread(self, said: np.ndarray) -> np.ndarray:
+        """What lies in input that has not been read yet; all that matters to a join that holds nothing."""
+        ahead = np.zeros(len(said), np.bool_)
+        for (kind, partition), at in self.progress.of.items():
+            here = (said["input"] == INPUTS.index(kind)) & (said["partition"] == partition)
+            ahead |= here & (said["offset"] >= at.next_offset)
+        return said[ahead]
 
     def _unsaid(self, clicks: Clicks) -> Clicks:
         rows = clicks.rows

@@ -1,0 +1,143 @@
+"""The samples job: one Beam pipeline per round, from partitions of both inputs to the shards that join them.
+
+    ranges → read (blocks) → split by shard → group by shard → join, append
+
+Keys are shards and elements are blocks, so Beam moves few and large things. Decides nothing: the join does.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from pipeline.ground.block import EventBlock, Kind
+from pipeline.ground.errors import FreshetError
+from pipeline.ground.keys import shard_of
+from pipeline.ground.project import Project
+from pipeline.logs.events import NO_WATERMARK
+from pipeline.logs.log import Log
+from pipeline.logs.source import DEAD, LogDoor, PartitionRange, PartitionSource, lend, take_back
+from pipeline.samples.position import INPUTS
+from pipeline.samples.rounds import Rounds, SamplesReport
+from pipeline.samples.shard import Element
+
+_IDLE_WAIT_S = 0.05
+
+_open: dict[int, Rounds] = {}
+"""The shards that workers of this process find, by the loan of their log."""
+
+
+class SplitByShard(beam.DoFn):  # type: ignore[misc]
+    """A block as bytes → (shard, element) for every shard: its rows, and for all of them offset and watermark."""
+
+    def __init__(self, columns: tuple[str, ...], shards: int) -> None:
+        self._columns, self._shards = columns, shards
+
+    def process(self, element: bytes) -> Iterator[tuple[int, Element]]:
+        block = EventBlock.from_bytes(element)
+        where = (block.watermark_ms, INPUTS.index(block.kind), block.partition, block.next_offset)
+        if self._shards == 1:
+            yield 0, (*where, element)
+            return
+        of = shard_of(block.columns, self._columns, self._shards)
+        for shard in range(self._shards):
+            yield shard, (*where, block.take(np.flatnonzero(of == shard)).to_bytes())
+
+
+class JoinShards(beam.DoFn):  # type: ignore[misc]
+    """(shard, its elements) → nothing; what is decided goes to the shard's own partitions."""
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def process(self, element: tuple[int, Iterable[Element]]) -> None:
+        shard, elements = element
+        with self._door.reporting():
+            _open[self._door.loan].shards[shard].take(elements)
+
+
+def run_samples(
+    project: Project,
+    log: Log,
+    *,
+    until_end: bool,
+    stop: threading.Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SamplesReport:
+    """Join what the logs hold.
+
+    Args:
+        project: the project.
+        log: its log.
+        until_end: stop once everything that was there at the start is joined; otherwise follow the log.
+        stop: ends cleanly after the current round when set.
+        progress: called after each round with (records read, records known to be there).
+
+    Raises:
+        FencedError: another process joins; LogReplacedError, OffsetError: the input is not what the state is of;
+        DamagedError: a state file.
+    """
+    stop = stop or threading.Event()
+    rounds = Rounds(project, log)
+    last = rounds.ends()
+    door = lend(project, log)
+    _open[door.loan] = rounds
+    read = 0
+    try:
+        while not stop.is_set():
+            ranges = rounds.plan(last if until_end else rounds.ends())
+            if not ranges and until_end:
+                break
+            if not ranges:
+                project.clock.wait(_IDLE_WAIT_S)
+                continue
+            _run_round(project, door, ranges)
+            rounds.finish(ranges)
+            read += sum((r.stop or r.start) - r.start for r in ranges)
+            if progress is not None:
+                progress(read, max(read, _to_read(rounds, last) + read))
+    finally:
+        _open.pop(door.loan, None)
+        take_back(door)
+    return rounds.report()
+
+
+def build(pipeline: beam.Pipeline, door: LogDoor, ranges: list[PartitionRange], project: Project) -> None:
+    """Put the job's steps on a pipeline."""
+    shards = project.config.logs.shards
+    read = (
+        pipeline
+        | "ranges" >> beam.Create(ranges)
+        | "read" >> beam.ParDo(PartitionSource(door)).with_outputs(DEAD, main="blocks")
+    )
+    split = SplitByShard(project.config.events.shard_columns, shards)
+    blocks = read.blocks | "split" >> beam.ParDo(split)
+    dead = read[DEAD] | "set aside" >> beam.Map(_dead_to_shard, shards=shards)
+    parts = (blocks, dead) | "all" >> beam.Flatten() | "by shard" >> beam.GroupByKey()
+    _ = parts | "join" >> beam.ParDo(JoinShards(door))
+
+
+def _run_round(project: Project, door: LogDoor, ranges: list[PartitionRange]) -> None:
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
+    build(pipeline, door, ranges, project)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception:
+        failure: FreshetError | None = door.failure()
+        if failure is not None:
+            raise failure from None
+        raise
+
+
+def _dead_to_shard(element: tuple[int, bytes], shards: int) -> tuple[int, Element]:
+    partition, letters = element
+    return partition % shards, (NO_WATERMARK - 1, 0, partition, 0, letters)
+
+
+def _to_read(rounds: Rounds, ends: dict[tuple[Kind, int], int]) -> int:
+    ahead: list[Any] = [(r.stop or r.start) - r.start for r in rounds.plan(ends)]
+    return sum(ahead)

@@ -1,0 +1,105 @@
+"""Rounds: how a log is followed in process, as a series of closed ranges, all shards moving on together.
+
+Plans which offsets a round reads, and keeps the shards between rounds. Knows nothing of Beam.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.ground.block import Kind
+from pipeline.ground.crashpoint import pass_point
+from pipeline.ground.project import Project
+from pipeline.logs.events import NO_WATERMARK
+from pipeline.logs.log import Log
+from pipeline.logs.source import PartitionRange, check_log_id
+from pipeline.samples.position import INPUTS
+from pipeline.samples.roundfile import RoundManifest, read_manifest, write_manifest
+from pipeline.samples.shard import JoinShard
+
+Input = tuple[Kind, int]
+
+
+@dataclass(frozen=True)
+class SamplesReport:
+    """What a run of the join did.
+
+    Attributes:
+        events: impressions and clicks taken in.
+        samples: by kind.
+        dead_letters: by reason.
+        rounds: rounds finished.
+    """
+
+    events: int = 0
+    samples: Mapping[str, int] = field(default_factory=dict)
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    rounds: int = 0
+
+
+class Rounds:
+    """The shards of a project's join, opened: fences taken, state loaded, what was said read. Not thread-safe."""
+
+    def __init__(self, project: Project, log: Log) -> None:
+        self._project, self._log = project, log
+        config = project.config
+        names = config.topics
+        self.topics: dict[Kind, str] = {"impressions": names.impressions, "clicks": names.clicks}
+        manifest = read_manifest(project.join_state)
+        self._log_ids = {t: log.log_id(t) for t in (*self.topics.values(), names.samples, names.dead_letters)}
+        if manifest is not None:
+            for topic, log_id in manifest.log_ids.items():
+                check_log_id(log, topic, log_id)
+        self._number = 0 if manifest is None else manifest.number
+        self.shards = [JoinShard(project, log, shard, manifest) for shard in range(config.logs.shards)]
+        self.finished = 0
+
+    def ends(self) -> dict[Input, int]:
+        """Where each input partition ends now."""
+        return {
+            (kind, p): self._log.end_offset(topic, p)
+            for kind, topic in self.topics.items()
+            for p in range(self._log.partitions(topic))
+        }
+
+    def plan(self, ends: Mapping[Input, int]) -> list[PartitionRange]:
+        """The next round: of every partition with something before its end, at most `round_records` offsets."""
+        most = self._project.config.samples.round_records
+        ranges = []
+        for (kind, partition), end in sorted(ends.items(), key=lambda e: (INPUTS.index(e[0][0]), e[0][1])):
+            start, mark_ms = self._start(kind, partition)
+            stop = min(end, start + most)
+            if start < stop:
+                topic = self.topics[kind]
+                ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, self._log_ids[topic]))
+        return ranges
+
+    def finish(self, ranges: list[PartitionRange]) -> None:
+        """The ranges have been read and what they decide is said: make that the state of all shards at once."""
+        self._number += 1
+        read_to: dict[Input, int] = {(r.kind, r.partition): r.stop for r in ranges if r.stop is not None}
+        files = tuple(shard.save(self._number, read_to) for shard in self.shards)
+        write_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
+        pass_point("samples.after_state")
+        self.finished += 1
+
+    def report(self) -> SamplesReport:
+        """What all shards did since they were opened."""
+        samples: Counter[str] = Counter()
+        dead: Counter[str] = Counter()
+        for shard in self.shards:
+            samples.update(shard.tally.samples)
+            dead.update(shard.tally.dead_letters)
+        events = sum(shard.tally.events for shard in self.shards)
+        return SamplesReport(events, dict(sorted(samples.items())), dict(sorted(dead.items())), self.finished)
+
+    def _start(self, kind: Kind, partition: int) -> tuple[int, int | None]:
+        """The first offset that some shard has not read, and the partition's mark before it.
+
+        Shards stand at different offsets only after one of them lost its state; those ahead pass over what they know.
+        """
+        progress = [shard.join.progress.of[kind, partition] for shard in self.shards]
+        behind = min(progress, key=lambda p: p.next_offset)
+        if behind.watermark_ms is None or behind.watermark_ms == NO_WATERMARK:
+            return behind.next_offset, None
+        return behind.next_offset, behind.watermark_ms + self.shards[0].join.spans.disorder_ms
