@@ -413,6 +413,20 @@ def test_serving_weights_are_not_enough_to_train_from(tmp_path):
         model.load_weights(model.serving_bytes())
 
 
+def test_after_a_migration_weights_of_equal_name_and_shape_are_kept(tmp_path):
+    source = "import keras\ndef build(inputs):\n    x = keras.layers.Dense(SIZE)(inputs['user'])\n"
+    source += "    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(5)(x)))\n"
+    old = model_of(tmp_path, source.replace("SIZE", "4"))
+    old.step(inputs_of(2), targets(POSITIVE, NEGATIVE))
+    new = model_of(tmp_path, source.replace("SIZE", "3"))
+    built, theirs = unpack(new.weights_bytes()), unpack(old.weights_bytes())
+    anew = new.load_matching(old.weights_bytes())
+    changed = [f"{kind}/{i}" for kind in ("accumulator", "variable") for i in (0, 1, 2)]
+    assert [name.rsplit("/", 1)[0] if name.startswith("v") else name for name in anew] == changed
+    for name, array in unpack(new.weights_bytes()).items():
+        assert array.tolist() == (built if name in anew else theirs)[name].tolist()
+
+
 def test_digest_changes_with_architecture_and_source(tmp_path):
     first = model_of(tmp_path, LINEAR).digest()
     assert model_of(tmp_path, LINEAR).digest() == first
