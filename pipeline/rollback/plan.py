@@ -150,8 +150,8 @@ def _newest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> in
     topic = project.config.topics.samples
     if topic not in log.topics():
         return 0
-    newest, offset = 0, max(offset, log.begin_offset(topic, shard))
-    while records := log.read(topic, shard, offset, ReadLimits(records=256)):
+    newest, offset, end = 0, max(offset, log.begin_offset(topic, shard)), log.end_offset(topic, shard)
+    while offset < end and (records := log.read(topic, shard, offset, ReadLimits(records=256))):
         newest = max(newest, *(_newest_in(decode_sample_block(record.value)) for record in records))
         offset = records[-1].offset + 1
     return newest
