@@ -49,26 +49,32 @@ class Metrics:
     auc: float | None
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What n samples add."""
+
+    terms: Float64s
+    """[4, n] weight as positive, weight as negative, loss, predicted clicks."""
+    bins: Int64s
+    """[n] place of the logit in the histogram."""
+
+
 class Tally:
     """Running sums behind `Metrics`. Not thread-safe."""
 
     def __init__(self) -> None:
         self.samples = 0
         self.sums = np.zeros(4)
-        """Weight of positives, weight of negatives, loss, predicted clicks."""
+        """Of `_Scores.terms`."""
         self.positives = np.zeros(BINS)
         self.negatives = np.zeros(BINS)
 
-    def add(self, logits: Float64s, positive: Float64s, negative: Float64s) -> None:
-        """Count n scored samples, all [n] float64."""
-        weight = positive + negative
-        losses = positive * np.logaddexp(0, -logits) + negative * np.logaddexp(0, logits)
-        predicted = weight * _sigmoid(logits)
-        self.samples += len(logits)
-        self.sums += (positive.sum(), negative.sum(), losses.sum(), predicted.sum())
-        place = np.clip((logits + LOGIT_LIMIT) * (BINS / (2 * LOGIT_LIMIT)), 0, BINS - 1).astype(np.int64)
-        self.positives += np.bincount(place, positive, BINS)
-        self.negatives += np.bincount(place, negative, BINS)
+    def add(self, scores: _Scores) -> None:
+        """Count n scored samples."""
+        self.samples += len(scores.bins)
+        self.sums += scores.terms.sum(axis=1)
+        self.positives += np.bincount(scores.bins, scores.terms[0], BINS)
+        self.negatives += np.bincount(scores.bins, scores.terms[1], BINS)
 
     def metrics(self) -> Metrics:
         positives, negatives, loss, predicted = (float(total) for total in self.sums)
@@ -122,14 +128,14 @@ class Progress:
         """
         if not len(logits):
             return
-        z, p, q = (np.asarray(values, np.float64) for values in (logits, positive, negative))
-        self._total.add(z, p, q)
+        scores = _scores(*(np.asarray(values, np.float64) for values in (logits, positive, negative)))
+        self._total.add(scores)
         start_ms = int(at_ms[0]) if self._now_ms is None else self._now_ms
         hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // WINDOW_MS
         for hour in np.unique(hours):
             self._open(int(hour) * WINDOW_MS)
             inside = hours == hour
-            self._window.add(z[inside], p[inside], q[inside])
+            self._window.add(_Scores(scores.terms.compress(inside, axis=1), scores.bins[inside]))
         self._now_ms = max(start_ms, int(at_ms.max()))
 
     def report(self) -> dict[str, Any]:
@@ -185,8 +191,13 @@ def _window_of(at_ms: int) -> int:
     return at_ms // WINDOW_MS * WINDOW_MS
 
 
-def _sigmoid(logits: Float64s) -> Float64s:
-    return np.asarray(np.exp(-np.logaddexp(0, -logits)))
+def _scores(logits: Float64s, positive: Float64s, negative: Float64s) -> _Scores:
+    loss_of_zero = np.logaddexp(0, logits)
+    loss_of_one = loss_of_zero - logits
+    losses = positive * loss_of_one + negative * loss_of_zero
+    predicted = (positive + negative) * np.exp(-loss_of_one)
+    bins = np.clip((logits + LOGIT_LIMIT) * (BINS / (2 * LOGIT_LIMIT)), 0, BINS - 1).astype(np.int64)
+    return _Scores(np.stack([positive, negative, losses, predicted]), bins)
 
 
 def _entropy(p: float) -> float:
