@@ -99,7 +99,7 @@ class TrainerShard:
 
     def commit(self, *, flush: bool = False) -> VersionId:
         """Make what was learned a version and publish its delta; with `flush`, everything withheld goes out too."""
-        touched = take_changes(self._tables)
+        touched = take_changes(self.tables)
         previous = self._current
         id = self._versions.next_id(self._shard)
         step = Step(
@@ -129,7 +129,7 @@ class TrainerShard:
             "position": list(self._standing.position),
             "samples_seen": self._standing.samples_seen,
             "log_time_ms": self._standing.last_at_ms,
-            "rows": {name: len(table.rows) for name, table in self._tables.fields.items()},
+            "rows": {name: len(table.rows) for name, table in self.tables.fields.items()},
             "validation": self._validation(),
         }
 
@@ -144,7 +144,7 @@ class TrainerShard:
         labels = self._config.samples.labels
         log_id = self._log.log_id(self._config.topics.samples)
         self._views: dict[str, ServedView] = {field.name: ServedView(field.dim) for field in self._config.fields}
-        self._tables, self._standing = Tables(self._config), Standing.start(labels)
+        self.tables, self._standing = Tables(self._config), Standing.start(labels)
         self._log_id, self._uncommitted = log_id, False
         self._commits_since_full: int | None = None
         next_handles: dict[str, int] = {}
@@ -156,7 +156,7 @@ class TrainerShard:
                     f"{commit.log_id}. hint: the topic was made again; roll back or start a new state folder"
                 )
             kept = self._kept_fields(commit, migrate)
-            self._tables, self._views = restore_tables(commit, self._config, kept)
+            self.tables, self._views = restore_tables(commit, self._config, kept)
             self._standing = restore_standing(commit, labels)
             self._load_dense(commit)
             next_handles = dict(commit.next_handles)
@@ -165,7 +165,7 @@ class TrainerShard:
                 self._commits_since_full = len(self._versions.ledger.chain(self._current)) - 1
         self._publisher: Publisher = Publisher(
             self._config.publish,
-            {name: table.rows for name, table in self._tables.fields.items()},
+            {name: table.rows for name, table in self.tables.fields.items()},
             self._views,
             next_handles,
             self._model.serving_bytes() if self._current else b"",
@@ -196,16 +196,16 @@ class TrainerShard:
         """One step: admit, gather, score, learn, expire, and move the position."""
         batch, standing = prepared.batch, self._standing
         at_ms = max(standing.last_at_ms, int(batch.at_ms.max()))
-        for name, table in self._tables.fields.items():
+        for name, table in self.tables.fields.items():
             admitted = table.admit(prepared.fields[name], at_ms // 1000, standing.position)
             if len(admitted):
                 self._dictionary.note(name, self.plan, prepared, admitted)
-        result = self._model.step(self._tables.gather(prepared), prepared.targets)
+        result = self._model.step(self.tables.gather(prepared), prepared.targets)
         if not np.isfinite(result.loss) or result.loss > self._config.train.loss_limit:
             self._halt(prepared, result.loss)
         self._score(prepared, result.logits)
-        self._tables.learn(prepared, result.gradient, at_ms // 1000)
-        for table in self._tables.fields.values():
+        self.tables.learn(prepared, result.gradient, at_ms // 1000)
+        for table in self.tables.fields.values():
             table.sweep(at_ms // 1000)
         standing.position, standing.last_at_ms = batch.end, at_ms
         standing.first_at_ms = min(standing.first_at_ms, int(batch.at_ms.min()))
@@ -261,15 +261,15 @@ class TrainerShard:
             last_at_ms=step.last_at_ms,
             fields={
                 name: field_change(table, touched[name], prepared, name, views.get(name))
-                for name, table in self._tables.fields.items()
+                for name, table in self.tables.fields.items()
             },
             dense=dense,
-            filters=filters_of(self._tables, self._standing, self._identity),
+            filters=filters_of(self.tables, self._standing, self._identity),
             validation=self._validation(),
             quarantines_seen=self._quarantines.ids(),
             next_handles=prepared.next_handles,
             model_digest=digest_of(self._identity),
-            digest=training_digest(self._tables, dense, self._standing),
+            digest=training_digest(self.tables, dense, self._standing),
             served_digest=prepared.served_digest,
             delta=prepared.encoded,
             full=full,
