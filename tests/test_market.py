@@ -20,7 +20,7 @@ from pipeline.market.produce import produce
 from pipeline.market.truth import normalized_entropy, truth_ne
 
 PROJECT = Path(pipeline.market.__file__).parent / "project"
-SMALL = MarketConfig(users=500, items=200, impressions_per_hour=5_000, hours=4)
+SMALL = MarketConfig(users=500, items=200, impressions_per_hour=5_000, hours=4, late_share=0.01)
 
 
 def column(batch, name):
