@@ -1,4 +1,4 @@
-"""A synthetic trainer for tests of publishing and serving: random row changes through the real publisher, store and log."""
+"""A synthetic trainer for tests of publishing and serving: random row changes through real publisher, store and log."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,7 +127,7 @@ class SyntheticTrainer:
         self.store.close()
         self.log.close()
 
-    def _commit(self, id, parent, step, touched, prepared) -> Commit:  # noqa: ANN001
+    def _commit(self, id, parent, step, touched, prepared) -> Commit:
         fields = {}
         for name, change in prepared.fields.items():
             base = FieldChange.empty(DIMS[name], self.tables[name].dtype.itemsize)
@@ -145,7 +145,7 @@ class SyntheticTrainer:
                 served_removed=change.removed,
             )
         return Commit(
-            id=id, parent=parent, epoch=self.epoch, offset=id.sequence, row=0, log_id="log",
+            id=id, parent=parent, epoch=self.epoch, offset=0, row=id.sequence, log_id="log",
             first_at_ms=step.first_at_ms, last_at_ms=step.last_at_ms, fields=fields, dense=self.dense, filters={},
             validation={}, quarantines_seen=[], next_handles=prepared.next_handles, model_digest="m", digest="d",
             served_digest=prepared.served_digest, delta=prepared.encoded, full=parent is None, samples_seen=0,

@@ -1,6 +1,7 @@
 """The delta codec: one spelling, nothing lost, no flipped bit accepted."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def rows_of(change: FieldDelta) -> dict:
     starts = payload_offsets(change.bits, change.dim)
     keys = [None] * len(change.handles) + change.new_keys.tolist()
     handles = np.concatenate([change.handles, change.new_handles]).tolist()
-    pieces = [change.payload[a:b].tobytes() for a, b in zip(starts, starts[1:], strict=False)]
+    pieces = [change.payload[a:b].tobytes() for a, b in pairwise(starts)]
     return {(h, k): (int(b), p) for h, k, b, p in zip(handles, keys, change.bits, pieces, strict=True)}
 
 
@@ -61,7 +62,7 @@ def test_order_of_rows_and_fields_does_not_change_the_bytes():
     encoded = encode_delta(delta(fields={"a": one, "b": two}))
     order = np.random.default_rng(3).permutation(len(one.handles))
     starts = payload_offsets(one.bits, one.dim)
-    pieces = [one.payload[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    pieces = [one.payload[a:b] for a, b in pairwise(starts)]
     known = len(one.handles)
     shuffled = replace(
         one,

@@ -93,9 +93,8 @@ def test_levels_are_due_by_the_logs_time(tmp_path):
         said = trainer.commit()
         levels.append([m.level for m in trainer.levels.publish_due(said.id.sequence * 60_000)])
     trainer.close()
-    assert levels == [["full"], [], ["incremental"], [], ["incremental"], ["full"]] + [
-        [], ["incremental"], [], ["incremental"], ["full"], [],
-    ]  # fmt: skip
+    inc, full = ["incremental"], ["full"]
+    assert levels == [full, [], inc, [], inc, full, [], inc, [], inc, full, []]
 
 
 def test_off_is_never_due(tmp_path):

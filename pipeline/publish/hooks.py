@@ -19,6 +19,7 @@ import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from pipeline.ground.errors import FreshetError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 
@@ -111,9 +112,12 @@ class Hooks:
         with self._lock:
             self.failures += 1
             count = self.failures
-        _talk.error("hook failed", hook=hook, event=event_id, problem=problem)
+        _talk.error("hook failed", hook=hook, about=event_id, problem=problem)
         data = {"hook": hook, "event": event_id, "problem": problem}
-        self._note(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
+        try:
+            self._note(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
+        except FreshetError as failure:  # the log itself fails: whoever appends next will say so
+            _talk.error("hook failure cannot be noted", problem=str(failure))
 
 
 def _post(url: str, encoded: bytes) -> str | None:
