@@ -44,6 +44,7 @@ private:
     };
 
     size_t home(const Id& id) const;
+    void fetch_ahead(const uint64_t* ids, size_t i, size_t n) const;
     size_t find(const Id& id) const;  // its entry, or the free one where it would go
     void free_entry(size_t hole);
     void resize(size_t capacity);
