@@ -1,6 +1,10 @@
 """Incremental and full: the net of the chain, written once, repaired when damaged, due by the log's time."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +181,37 @@ def test_publishing_on_command_marks_and_announces_it(trainer):
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["type"] == "freshet.version.published"
     assert notice["data"]["name"] == manifest.name
+
+
+def test_a_commit_is_announced_with_its_level(trainer):
+    said = trainer.commit()
+    trainer.levels.announce_realtime(said.prepared)
+    notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
+    assert notice["subject"] == "g0/s0-of-1/1/realtime"
+    assert notice["data"]["after"] == said.prepared.served_digest
+
+
+KILLED = """
+from pathlib import Path
+from pipeline.ground.crashpoint import arm
+from tests.synthetic import SyntheticTrainer, project_at
+trainer = SyntheticTrainer(project_at(Path({root!r})))
+trainer.run(2)
+arm("publish.after_files")
+trainer.levels.publish_full()
+"""
+
+
+def test_killed_after_the_files_publishing_again_finishes_the_job(tmp_path):
+    script = KILLED.format(root=str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    file = trainer.project.published / "g0/s0-of-1/full-0-2.delta"
+    before = file.read_bytes()
+    assert trainer.store.ledger.published("full", 0) is None
+    trainer.levels.publish_full()
+    assert trainer.store.ledger.published("full", 0).id.sequence == 2
+    assert file.read_bytes() == before
+    assert len(trainer.log.read("notices", 0, 0)) == 1
+    trainer.close()

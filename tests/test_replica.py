@@ -1,4 +1,4 @@
-"""The replica: every valid path ends in the same bytes, everything else is refused and named, readers see whole versions."""
+"""The replica: every valid path ends in the same bytes, all else is refused and named, readers see whole versions."""
 
 import shutil
 import threading
@@ -172,7 +172,7 @@ def test_reordered_deltas_are_refused_and_applied_when_their_turn_comes(trainer,
 
 def test_a_damaged_delta_is_named_and_the_last_good_version_goes_on_serving(trainer, stand_in):
     trainer.run(3)
-    one, two, three = encoded(trainer)
+    one, two, _ = encoded(trainer)
     bad = bytearray(two)
     bad[len(bad) // 2] ^= 1
     replica, _ = stand_in([one, bytes(bad)])

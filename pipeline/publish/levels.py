@@ -18,10 +18,10 @@ from pipeline.ground.errors import DeltaError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
-from pipeline.publish.publisher import field_delta
+from pipeline.publish.publisher import Prepared, field_delta
 from pipeline.versions.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
 from pipeline.versions.ledger import Ledger
-from pipeline.versions.published import Manifest, write_published
+from pipeline.versions.published import Manifest, manifest_of, write_published
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import ServedEntries, VersionId
 
@@ -108,6 +108,13 @@ class LevelPublisher:
 
     def __init__(self, project: Project, versions: Versions, hooks: Hooks, shard: int) -> None:
         self._project, self._versions, self._hooks, self._shard = project, versions, hooks, shard
+
+    def announce_realtime(self, prepared: Prepared) -> None:
+        """Tell the hooks about a commit whose delta is in the topic; the bytes themselves travel there."""
+        delta = prepared.delta
+        id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
+        manifest = manifest_of(delta, prepared.encoded, "")
+        self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
 
     def publish_full(self, views: Mapping[str, ServedView] | None = None) -> Manifest | None:
         """Publish CURRENT whole; None where there is no version yet.
@@ -203,7 +210,7 @@ def publish_level(project: Project, log: Log, versions: Versions, shard: int, le
 
 
 def announcement(manifest: Manifest) -> dict[str, Any]:
-    """What hooks are told of a published delta; of a realtime one, take the manifest from `manifest_of`."""
+    """What hooks are told of a published delta; `file` is empty for a realtime one."""
     return {name: value for name, value in asdict(manifest).items() if name not in ("format", "first_at_ms")}
 
 

@@ -235,13 +235,13 @@ class Publisher:
 
     def _find_withheld(self, name: str) -> _Withheld:
         """After a start: every row against the view, those that sending would improve."""
-        found = _Withheld.nothing()
         every = self._tables[name].keys()
+        found = [_Withheld.nothing()]
         for start in range(0, len(every), _CHUNK_ROWS):
             keys, worth = self._judge(name, every[start : start + _CHUNK_ROWS])
             _, bits = self._precise(name, keys)
-            found = found.joined(keys[bits != SKIP], worth[bits != SKIP])
-        return found
+            found.append(_Withheld(keys[bits != SKIP], worth[bits != SKIP]))
+        return _Withheld(np.concatenate([f.keys for f in found]), np.concatenate([f.worth for f in found]))
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}

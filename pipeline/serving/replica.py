@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.ground.block import UInt64s
+from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.serving.chain import Chain, Step
@@ -94,7 +95,10 @@ class Replica:
             return reader(self)
 
     def export(self, field: str) -> pa.Table:
-        """One field's rows as serving holds them, with the columns of `export.SCHEMA`. Raises KeyError."""
+        """One field's rows as serving holds them, with the columns of `export.SCHEMA`. Raises InputError."""
+        known = list(self._followers[0].chain.views)
+        if field not in known:
+            raise InputError(f"field {field} does not exist. known: {', '.join(known)}")
         with self._lock.reading():
             return served_table([f.chain.views[field] for f in self._followers])
 

@@ -21,7 +21,8 @@ def encode_gaps(values: UInt64s) -> bytes:
     """
     if not len(values):
         return b""
-    gaps = np.diff(values.astype(np.uint64), prepend=np.uint64(0))
+    gaps = values.astype(np.uint64)
+    gaps[1:] -= values[:-1]
     assert np.all(values[1:] >= values[:-1]), "values are not ascending"
     limits = np.array([1 << (7 * n) for n in range(1, _LONGEST)], np.uint64)
     lengths = 1 + np.searchsorted(limits, gaps, side="right")
