@@ -34,9 +34,9 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks --out bench-out
 
 native-check: setup
-	cmake -S native/tests -B build/native-check -DCMAKE_BUILD_TYPE=Debug
-	cmake --build build/native-check
-	ctest --test-dir build/native-check --output-on-failure
+	$(BIN)/cmake -S native/tests -B build/native-check -DCMAKE_BUILD_TYPE=Debug
+	$(BIN)/cmake --build build/native-check
+	$(BIN)/ctest --test-dir build/native-check --output-on-failure
 
 clean:
 	rm -rf build demo-out bench-out $(VENV)

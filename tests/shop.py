@@ -53,15 +53,17 @@ def make_project(root: Path, document: dict | None = None, model: str = MODEL, c
     return Project(root, parse_config(document or WRITTEN), clock or SystemClock())
 
 
-def make_samples(seed: int, rows: int, first: int = 0, step_ms: int = 1000, bad: slice | None = None) -> pa.RecordBatch:
-    """`rows` samples whose clicks depend on user and item; rows in `bad` have a weight no loss survives."""
+def make_samples(
+    seed: int, rows: int, first: int = 0, bad: slice | None = None, weight: float = 1e38
+) -> pa.RecordBatch:
+    """One sample a second whose click depends on user and item; rows in `bad` have `weight`, which no loss survives."""
     random = np.random.default_rng([seed, first])
     user, item = random.integers(0, 40, rows), random.integers(0, 30, rows)
     clicked = random.random(rows) < 1 / (1 + np.exp(2 - (user % 5) * 0.4 - (item % 3) * 0.6))
-    at_ms = START_MS + (first + np.arange(rows)) * step_ms
-    weight = np.ones(rows, np.float32)
+    at_ms = START_MS + (first + np.arange(rows)) * 1000
+    weights = np.ones(rows, np.float32)
     if bad:
-        weight[bad] = 1e38
+        weights[bad] = weight
     tags = [[f"t{(u + i) % 7}", f"t{i % 4}"][: 1 + u % 2] for u, i in zip(user, item, strict=True)]
     columns = {
         "id": pa.array(first + np.arange(rows)),
@@ -71,7 +73,7 @@ def make_samples(seed: int, rows: int, first: int = 0, step_ms: int = 1000, bad:
         "impression_at": pa.array(at_ms),
         "click_at": pa.array(at_ms + 10, mask=~clicked),
         "label": pa.array(clicked.astype(np.float32)),
-        "weight": pa.array(weight),
+        "weight": pa.array(weights),
         "rate": pa.array(np.ones(rows, np.float32)),
         "kind": pa.array(np.where(clicked, "positive", "negative")),
         "negative_written": pa.array(np.zeros(rows, bool)),

@@ -120,7 +120,7 @@ def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
     append_samples(log, project, make_samples(1, 640))
     append_samples(log, project, make_samples(1, 64, first=640, bad=slice(10, 20)))
     append_samples(log, project, make_samples(1, 640, first=704))
-    with pytest.raises(HaltedError, match="loss .* at offset 7 row 0"):
+    with pytest.raises(HaltedError, match=r"loss .*, at offset 7 row 0"):
         train(project, log)
     with pytest.raises(HaltedError, match="freshet resume"):
         train(project, log)
@@ -137,6 +137,15 @@ def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
     append_samples(clean_log, clean, make_samples(1, 640, first=704))
     train(clean, clean_log)
     assert rows_of(project) == rows_of(clean)
+
+
+def test_a_sample_whose_weight_is_no_number_halts_and_names_it(tmp_path):
+    project = make_project(tmp_path)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, 64, bad=slice(10, 20), weight=np.nan))
+    with pytest.raises(HaltedError, match="sample 10 of a batch has weight nan"):
+        train(project, log)
+    assert VersionStore(project).ledger.halted(0)
 
 
 def rows_of(project):

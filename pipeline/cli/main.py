@@ -1,7 +1,8 @@
 """The command `freshet`: puts the commands together and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by another
-writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 130 interrupted.
+Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by
+another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 130
+interrupted.
 """
 
 import json

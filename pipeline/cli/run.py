@@ -15,6 +15,7 @@ from pipeline.cli.output import emit, say
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
+from pipeline.samples.rounds import SamplesReport
 
 Migrate = Annotated[
     bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
@@ -127,18 +128,20 @@ def _until_signalled() -> Iterator[threading.Event]:
 def _rounds_of_both(
     project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
 ) -> dict[str, Any]:
-    """Rounds of the join and of the trainer by turns: what is joined in a round is learned in the same one."""
-    from pipeline.samples.job import SamplesJob
+    """The join and the trainer by turns: what is joined in a turn is learned in the same one."""
+    from pipeline.samples.job import run_samples
     from pipeline.trainer.job import TrainJob
 
-    join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
+    joined, trainer = SamplesReport(), TrainJob(project, log, stop=stop, migrate=migrate)
     try:
         while not stop.is_set():
-            moved = join.rounds_until_end() + trainer.round_or_wait(raise_halt=until_end)
+            report = run_samples(project, log, until_end=True, stop=stop)
+            joined = joined.plus(report)
+            learned = trainer.round() if until_end else trainer.round_or_wait()
             if until_end:
                 break
-            if not moved:
+            if not report.events and not learned:
                 project.clock.wait(_IDLE_WAIT_S)
-        return {"samples": asdict(join.report()), "train": asdict(trainer.report())}
+        return {"samples": asdict(joined), "train": asdict(trainer.report())}
     finally:
         trainer.close()

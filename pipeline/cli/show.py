@@ -119,6 +119,7 @@ def _current_commits(project: Project) -> list[tuple[int, Commit]]:
 
 
 def check_field(project: Project, field: str) -> None:
+    """Raises InputError for a field that the configuration does not have."""
     names = [f.name for f in project.config.fields]
     if field not in names:
         raise InputError(f"field {field} does not exist. known: {', '.join(names)}")
@@ -137,6 +138,7 @@ def _values_of(project: Project, field: str, value: str) -> dict[str, str]:
 
 
 def packed_rows(project: Project, commit: Commit, field: str) -> Any:
+    """[n] structured: the rows of one field in a restored version, in the order of its keys."""
     from pipeline.trainer.store import row_dtype
 
     config = next(f for f in project.config.fields if f.name == field)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s, UInt64s
+from pipeline.ground.errors import InputError
 from pipeline.model.targets import Targets, targets_of
 from pipeline.trainer.batches import Batch, BatchReader
 from pipeline.trainer.pooling import unique
@@ -52,6 +53,14 @@ class PreparedBatch:
         return np.asarray(self.batch.samples.column("impression_at").to_numpy(zero_copy_only=False), np.int64)
 
 
+class SpoiltBatchError(InputError):
+    """A batch cannot be learned from: a label, weight or rate is outside its range."""
+
+    def __init__(self, batch: Batch, problem: str) -> None:
+        super().__init__(problem)
+        self.batch = batch
+
+
 class Prefetcher:
     """Hands out prepared batches in log order, always working one ahead. One caller at a time."""
 
@@ -61,7 +70,7 @@ class Prefetcher:
         self._ahead: Future[PreparedBatch | None] | None = None
 
     def next(self, stop_offset: int) -> PreparedBatch | None:
-        """The next batch below `stop_offset`; None where it is not in the log yet."""
+        """The next batch below `stop_offset`; None where it is not in the log yet. Raises SpoiltBatchError."""
         prepared = self._ahead.result() if self._ahead else None
         if prepared is None:
             prepared = self._worker.submit(self._prepare, stop_offset).result()
@@ -78,4 +87,8 @@ class Prefetcher:
         impression_at = batch.samples.column("impression_at").to_numpy(zero_copy_only=False)
         features = self._plan.extract(batch.samples, impression_at)
         fields = {name: FieldBatch(*unique(field.keys), offsets=field.offsets) for name, field in features.keys.items()}
-        return PreparedBatch(batch, fields, features.dense, targets_of(batch.samples, self._labels))
+        try:
+            targets = targets_of(batch.samples, self._labels)
+        except InputError as failure:
+            raise SpoiltBatchError(batch, str(failure)) from None
+        return PreparedBatch(batch, fields, features.dense, targets)

@@ -23,7 +23,7 @@ from pipeline.publish.channel import DeltaChannel
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
 from pipeline.publish.publisher import Prepared, Publisher, Step
-from pipeline.trainer.batches import BatchReader
+from pipeline.trainer.batches import Batch, BatchReader
 from pipeline.trainer.checkpoint import (
     Standing,
     field_change,
@@ -36,7 +36,7 @@ from pipeline.trainer.checkpoint import (
 )
 from pipeline.trainer.dictionary import Dictionary
 from pipeline.trainer.identity import differences, digest_of, identity_of
-from pipeline.trainer.prefetch import Prefetcher, PreparedBatch
+from pipeline.trainer.prefetch import Prefetcher, PreparedBatch, SpoiltBatchError
 from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, VersionId
@@ -90,7 +90,7 @@ class TrainerShard:
 
         Raises HaltedError where a batch's loss is no number or above the limit, FencedError where somebody took over.
         """
-        while not stop.is_set() and (prepared := self._prefetch.next(stop_offset)):
+        while not stop.is_set() and (prepared := self._next(stop_offset)):
             self._learn(prepared)
             if self._due():
                 self.commit()
@@ -201,8 +201,10 @@ class TrainerShard:
             if len(admitted):
                 self._dictionary.note(name, self.plan, prepared, admitted)
         result = self._model.step(self.tables.gather(prepared), prepared.targets)
-        if not np.isfinite(result.loss) or result.loss > self._config.train.loss_limit:
-            self._halt(prepared, result.loss)
+        # A batch that takes many negatives back has a loss below zero; it explodes on either side.
+        limit = self._config.train.loss_limit
+        if not abs(result.loss) <= limit:
+            raise self._halt(batch, f"loss {result.loss:g}, limit {limit:g}")
         self._score(prepared, result.logits)
         self.tables.learn(prepared, result.gradient, at_ms // 1000)
         for table in self.tables.fields.values():
@@ -218,18 +220,22 @@ class TrainerShard:
             positive, negative = targets.scored_positive[:, i], targets.scored_negative[:, i]
             progress.score(logits[:, i], positive, negative, prepared.batch.at_ms)
 
-    def _halt(self, prepared: PreparedBatch, loss: float) -> None:
-        """Stop the line, durably, with the batch kept for inspection."""
+    def _next(self, stop_offset: int) -> PreparedBatch | None:
+        try:
+            return self._prefetch.next(stop_offset)
+        except SpoiltBatchError as failure:
+            raise self._halt(failure.batch, str(failure)) from None
+
+    def _halt(self, batch: Batch, problem: str) -> HaltedError:
+        """Stop the line, durably, with the batch kept for inspection; returns the error to raise."""
         position = self._standing.position
         folder = self._project.state / "halted"
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / f"shard-{self._shard}-at-{position.offset}-{position.row}.parquet"
-        pq.write_table(pa.Table.from_batches([prepared.batch.samples]), kept)
-        reason = (
-            f"loss {loss:g} at offset {position.offset} row {position.row}, limit {self._config.train.loss_limit:g}"
-        )
+        pq.write_table(pa.Table.from_batches([batch.samples]), kept)
+        reason = f"{problem}, at offset {position.offset} row {position.row}"
         self._versions.ledger.halt(self._shard, reason, str(kept.relative_to(self._project.root)))
-        raise _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))
+        return _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))
 
     def _due(self) -> bool:
         train = self._config.train
