@@ -1,17 +1,20 @@
 """The join against a few lines that look at one event at a time, over random logs, interleavings, cuts and crashes."""
 
-import json
+import itertools
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ground.block import ARROW_TYPES, DeadLetters, EventBlock
+from pipeline.ground.block import ARROW_TYPES, EventBlock
 from pipeline.ground.config import Config, parse_config
 from pipeline.ground.keys import ids128
 from pipeline.samples.join import Join
+from pipeline.samples.output import Output
+from pipeline.samples.saved import join_from_bytes, join_to_bytes
 
 W, H, R, DISORDER = 100, 200, 50, 20
 
@@ -45,7 +48,7 @@ def blocks_of(config, kind, partition, events, cuts):
     columns = getattr(config.events, kind).columns
     blocks, mark = [], -(2**62)
     edges = sorted({0, *cuts, len(events)})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         part = events[start:stop]
         marks = []
         for event in part:
@@ -68,7 +71,7 @@ def blocks_of(config, kind, partition, events, cuts):
     return blocks
 
 
-def oracle(config, logs):
+def oracle(config, logs):  # noqa: C901 - one place that says it all
     """What the join must say of whole logs: {(kind, impression, click)}, {(reason, topic, partition, offset)}.
 
     `logs` is {(kind, partition): [(at, item, ...)]}; everything of an item lies in one partition of each kind.
@@ -119,9 +122,8 @@ def oracle(config, logs):
             if on_time:
                 samples.add(("positive", i, on_time[0][2]))
                 dead |= {("duplicate_click", *c[2]) for c in on_time[1:]}
-            if fake or (closed and not on_time):
-                if kept[item]:
-                    samples.add(("negative", i, None))
+            if (fake or (closed and not on_time)) and kept[item]:
+                samples.add(("negative", i, None))
             if (fake or closed) and rest:
                 if not on_time:
                     samples.add(("compensation", i, rest[0][2]))
@@ -151,9 +153,7 @@ def random_logs(rng, partitions, events, items):
             at, kind, event = s + rng.choice(delays), "clicks", (item, 1.5)
         logs[kind, item % partitions[kind]].append((max(0, at - jitter), *event))
     for (kind, p), log in logs.items():
-        log.append(
-            (now + rng.choice([0, 10, 500, 5_000]), 10**6 + p, *((0.0,) if kind == "clicks" else ()))
-        )
+        log.append((now + rng.choice([0, 10, 500, 5_000]), 10**6 + p, *((0.0,) if kind == "clicks" else ())))
     return logs
 
 
@@ -231,3 +231,82 @@ def test_any_interleaving_cut_and_round_says_what_the_logs_say(case, seed):
                 join.feed(block)  # a replay
         told.add(join.finish())
         check(told, wanted)
+
+
+class World:
+    """A join that is fed from logs and crashes at will: what it said and what it saved are all that survive."""
+
+    def __init__(self, rng, config, partitions, logs):
+        self.rng, self.config, self.partitions = rng, config, partitions
+        self.whole = {at: blocks_of(config, *at, events, set())[0] for at, events in logs.items()}
+        self.told, self.last = Told(), None
+        self.join = Join(config, 0, partitions)
+        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+
+    def run(self):
+        while ahead := [at for at in self.whole if self.join.progress.of[at].next_offset < len(self.whole[at])]:
+            self.feed(self.rng.choice(ahead))
+            if self.rng.random() < 0.4:
+                self.rng.choice([self.bundle, self.bundle, self.crash_before_saying, self.crash_before_saving,
+                                 self.crash_between, self.lose_state])()  # fmt: skip
+        self.bundle()
+
+    def feed(self, at):
+        block, start = self.whole[at], self.join.progress.of[at].next_offset
+        stop = min(len(block), start + self.rng.choice([1, 7, 40, 1000]))
+        part = block.take(np.arange(start, stop))
+        self.join.feed(replace(part, next_offset=stop, watermark_ms=int(block.marks_ms[stop - 1])))
+
+    def say(self, output, samples=True):
+        dead = output.dead
+        empty = output.samples.slice(0, 0)
+        self.told.add(Output(output.samples if samples else empty, dead))
+        self.said_since[1].append(dead)
+        if samples and output.samples.num_rows:
+            self.said_since[0].append(output.samples)
+            self.last = (self.join.needs(), self.join.needs_marks())
+
+    def bundle(self):
+        self.say(self.join.finish())
+        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+
+    def crash_before_saying(self):
+        self.join.finish()
+        self.restart()
+
+    def crash_before_saving(self):
+        self.say(self.join.finish())
+        self.restart()
+
+    def crash_between(self):
+        self.say(self.join.finish(), samples=False)
+        self.restart()
+
+    def restart(self):
+        self.join = join_from_bytes(self.config, 0, self.partitions, self.saved)
+        self.join.remember_said(*self.said_since)
+
+    def lose_state(self):
+        self.say(self.join.finish())
+        self.join = Join(self.config, 0, self.partitions)
+        if self.last is not None:
+            needs, marks = self.last
+            for kind, partition in self.whole:
+                name = f"{kind}/{partition}"
+                self.join.begin(kind, partition, needs[name], marks.get(name))
+        self.join.remember_said(self.told.batches, self.told.letters)
+        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("seed", range(10))
+def test_any_crash_says_each_thing_once(case, seed):
+    rng = random.Random(f"crash{case}{seed}")
+    config = config_of(*case)
+    partitions = {"impressions": rng.choice([1, 2, 3]), "clicks": rng.choice([1, 2])}
+    logs = random_logs(rng, partitions, rng.choice([20, 120, 300]), rng.choice([4, 30, 200]))
+    wanted = oracle(config, logs)
+    for _ in range(3):
+        world = World(rng, config, partitions, logs)
+        world.run()
+        check(world.told, wanted)

@@ -56,11 +56,32 @@ def sample_batch(config: Config, parts: Sequence[Decided]) -> pa.RecordBatch:
     if not sum(len(p.rows) for p in parts):
         return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
     rows = np.concatenate([p.rows for p in parts])
-    keys = ("kind", "impression_row", "impression_offset", "impression_partition", "decided_at")
-    order = np.lexsort([rows[k] for k in keys])
+    keys = ("decided_at", "impression_partition", "impression_offset", "impression_row", "kind")
+    order = order_by([rows[k].astype(np.int64) for k in keys])
     raw = pa.concat_batches([p.columns for p in parts]).take(pa.array(order))
     labels = np.concatenate([p.labels for p in parts])[order]
     return pa.RecordBatch.from_arrays(_columns(config, schema, rows[order], labels, raw), schema=schema)
+
+
+def order_by(keys: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """The stable order by several keys, the first weighing most.
+
+    Keys are packed into as few 64-bit words as their ranges need: sorting by one word is several times as fast.
+
+    >>> order_by([np.array([2, 1, 1]), np.array([0, 9, 7])]).tolist()
+    [2, 1, 0]
+    """
+    words: list[tuple[npt.NDArray[np.uint64], int]] = []
+    for key in keys:
+        low = int(key.min())
+        bits = (int(key.max()) - low).bit_length()
+        offset = (key - low).astype(np.uint64)
+        if words and words[-1][1] + bits <= 64:
+            word, used = words.pop()
+            words.append((word << np.uint64(bits) | offset if bits else word, used + bits))
+        else:
+            words.append((offset, bits))
+    return np.lexsort([word for word, _ in reversed(words)])
 
 
 def _columns(
