@@ -98,6 +98,11 @@ class Join:
         return Output(output.sample_batch(self.config, samples), output.dead_letter_batch(dead))
 
     @property
+    def settled(self) -> bool:
+        """Whether everything fed was decided or is held, and everything decided was fetched: true after `finish`."""
+        return not (self._arrived or self._samples or self._dead)
+
+    @property
     def watermark_ms(self) -> int | None:
         """The smallest watermark over all input partitions; None while one of them has none."""
         return self.progress.watermark(INPUTS)

@@ -32,7 +32,8 @@ _SUM_BYTES = 16
 
 
 def join_to_bytes(join: Join) -> bytes:
-    """The whole state; after `finish`, when nothing said is waiting to be fetched."""
+    """The whole state; only just after `finish`."""
+    assert join.settled, "a join is saved after finish"
     sections: list[bytes] = []
     buckets = [b for b in join.held.buckets.values() if len(b)]
     for bucket in buckets:
