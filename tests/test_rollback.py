@@ -313,6 +313,23 @@ def test_the_target_outlives_retention_while_the_branch_grows_from_it(tmp_path):
     scene.close()
 
 
+def test_undone_versions_leave_together_when_they_are_old(tmp_path):
+    scene = Scene(tmp_path, retention={"all_s": 300, "ten_minutes_s": 86_400})
+    scene.worlds[0].step_ms = 100_000
+    ids = scene.commit(6)
+    for id in ids[4:]:
+        (scene.store.folder / scene.store.ledger.version(id).path).write_bytes(b"rot")
+    scene.roll_back(to=ids[2])
+    scene.restart()
+    listed = []
+    for more in (3, 1):
+        scene.commit(more)
+        VersionStore(scene.project).retain(0, scene.worlds[0].at_ms)
+        listed.append([v.id.sequence for v in scene.store.versions(0) if v.id.generation == 0])
+    assert listed == [[1, 2, 3, 4, 5, 6], [1, 2, 3]]
+    scene.close()
+
+
 def test_a_full_published_before_the_target_counts_again(scene):
     ids = scene.commit(8)
     scene.store.ledger.set_published("full", ids[1], "old")
@@ -348,6 +365,31 @@ def test_a_damaged_target_is_refused_before_anybody_is_fenced(scene):
         scene.roll_back(to=ids[1])
     assert scene.store.ledger.generation() == 0
     assert scene.commit()[0].generation == 0
+
+
+@pytest.mark.parametrize("full_every", [2, 1000])
+def test_damage_in_what_is_undone_is_no_hindrance(scene, full_every):
+    ids = scene.commit(9, full_every)
+    handles = scene.store.outline(ids[-1]).next_handles
+    for id in ids[4:]:
+        (scene.store.folder / scene.store.ledger.version(id).path).write_bytes(b"rot")
+    scene.roll_back(to=ids[3])
+    assert shown(follow(scene)) == scene.worlds[0].expected[ids[3]][1]
+    assert scene.store.outline(scene.store.current(0)).next_handles == handles
+    for seen in range(4, 10):
+        chain = follow(scene, upto=seen)
+        apply(chain, scene.deltas()[-1])
+        assert shown(chain) == scene.worlds[0].expected[ids[3]][1]
+
+
+def test_damage_in_what_is_undone_is_told_where_the_topic_was_trimmed(scene):
+    ids = scene.commit(9)
+    path = scene.store.folder / scene.store.ledger.version(ids[6]).path
+    path.unlink()
+    scene.log.trim(scene.project.config.topics.deltas, 0, 6)
+    with pytest.raises(DamagedError, match=f"{path.name} of version {ids[6]} is missing"):
+        scene.roll_back(to=ids[3])
+    assert scene.store.ledger.generation() == 0
 
 
 def test_two_shards_go_back_together(tmp_path):

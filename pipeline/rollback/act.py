@@ -6,10 +6,9 @@ the target's values of every key touched since; (3) that delta in the topic; (4)
 (5) the announcement.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.project import Project
@@ -17,11 +16,11 @@ from pipeline.logs.log import Log
 from pipeline.publish.channel import DeltaChannel, Place
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
-from pipeline.versions.delta import Delta, FieldDelta, decode_delta, encode_delta
-from pipeline.versions.fold import gather_payload
+from pipeline.rollback.reverse import Reverse, reverse_of
+from pipeline.versions.delta import decode_delta, encode_delta
 from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.rows import RollbackRecord, StagedVersion
-from pipeline.versions.state import Commit, ServedEntries, UInt64s, VersionId
+from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
 
@@ -65,18 +64,21 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> Report:
 
     Raises:
         RollbackError: another rollback is half done, or the model no longer grows from a target.
-        DamagedError: a file of the target, or of a version to undo, is missing or damaged. Nothing was begun.
+        DamagedError: a file of the target is missing or damaged, or nothing says what was touched since. Nothing was
+            begun.
     """
     store = VersionStore(project)
     try:
-        for shard in plan.shards:  # whatever cannot be read should be known before anybody is fenced
+        # What cannot be read should be known, and what takes long be done, before anybody is fenced.
+        prepared = {}
+        for shard in plan.shards:
             store.check(shard.target)
-            store.touched(shard.target, shard.current)
+            prepared[shard.current] = reverse_of(project, log, store, shard.target, shard.current)
         quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
         targets = {shard.target.shard: shard.target for shard in plan.shards}
         record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
         pass_point("rollback.after_plan")
-        return _finish(project, log, store, record)
+        return _finish(project, log, store, record, prepared)
     finally:
         store.close()
 
@@ -85,14 +87,20 @@ def resume_pending(project: Project, log: Log) -> list[Report]:
     """Bring rollbacks that were interrupted to their end, oldest first; does nothing where there are none."""
     store = VersionStore(project)
     try:
-        return [_finish(project, log, store, record) for record in store.ledger.pending_rollbacks()]
+        return [_finish(project, log, store, record, {}) for record in store.ledger.pending_rollbacks()]
     finally:
         store.close()
 
 
-def _finish(project: Project, log: Log, store: VersionStore, record: RollbackRecord) -> Report:
+def _finish(
+    project: Project, log: Log, store: VersionStore, record: RollbackRecord, prepared: Mapping[VersionId, Reverse]
+) -> Report:
+    """From the durable plan to its end; `prepared` holds the way back from versions that may still be CURRENT."""
     if record.state == "planned":
-        commits = [_version_of(store, record, shard) for shard in sorted(record.targets)]
+        commits = []
+        for shard, current in sorted(record.currents.items()):
+            reverse = prepared.get(current) or reverse_of(project, log, store, record.targets[shard], current)
+            commits.append(_version_of(store, record, shard, reverse))
         staged = [store.stage(commit) for commit in commits]
         for version in staged:
             _tell_serving(project, log, version)
@@ -104,61 +112,35 @@ def _finish(project: Project, log: Log, store: VersionStore, record: RollbackRec
     return report
 
 
-def _version_of(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:
+def _version_of(store: VersionStore, record: RollbackRecord, shard: int, reverse: Reverse) -> Commit:
     """The new generation's first version of a shard: the target again, nothing changed, with the reverse delta.
 
     Handles go on where the undone branch ended, so that none is given out twice.
     """
-    target, current = record.targets[shard], record.currents[shard]
-    whole, last = store.outline(target), store.outline(current)
+    target = record.targets[shard]
     id = VersionId(record.generation, shard, target.shards, target.sequence + 1)
-    delta = _reverse_delta(store, id, target, current)
-    return replace(
-        whole,
-        id=id,
-        parent=target,
-        epoch=record.epochs[shard],
-        first_at_ms=whole.last_at_ms,
-        quarantines_seen=store.ledger.quarantines(shard).ids(),
-        next_handles={
-            name: max(whole.next_handles.get(name, 0), last.next_handles.get(name, 0))
-            for name in {**whole.next_handles, **last.next_handles}
-        },
-        delta=encode_delta(delta),
-        full=False,
-    )
-
-
-def _reverse_delta(store: VersionStore, id: VersionId, target: VersionId, current: VersionId) -> Delta:
-    """The target's served values of every key touched since: from any version after the target, straight to it."""
-    touched, served = store.touched(target, current), store.served(target)
-    of_target = decode_delta(store.delta(target))
-    none = np.empty(0, np.uint64)
-    return replace(
+    of_target = decode_delta(reverse.target.delta)
+    delta = replace(
         of_target,
         level="reverse",
         generation=id.generation,
-        base_generation=current.generation,
+        base_generation=record.currents[shard].generation,
         from_sequence=target.sequence,
         to_sequence=id.sequence,
         first_at_ms=of_target.last_at_ms,
         before=None,
-        fields={name: _reverse_field(entries, touched.get(name, none)) for name, entries in served.items()},
+        fields=reverse.fields,
     )
-
-
-def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
-    """Rows travel with key and handle: serving may have forgotten the key, or know it by another handle."""
-    there = np.isin(touched, served.keys, assume_unique=True)
-    index = np.searchsorted(served.keys, touched[there])
-    return FieldDelta(
-        dim=served.dim,
-        handles=np.empty(0, np.uint32),
-        new_keys=served.keys[index],
-        new_handles=served.handles[index],
-        bits=served.bits[index],
-        payload=gather_payload(served.payload, served.bits, served.dim, index),
-        removed=touched[~there],
+    return replace(
+        reverse.target,
+        id=id,
+        parent=target,
+        epoch=record.epochs[shard],
+        first_at_ms=reverse.target.last_at_ms,
+        quarantines_seen=store.ledger.quarantines(shard).ids(),
+        next_handles=reverse.next_handles,
+        delta=encode_delta(delta),
+        full=False,
     )
 
 

@@ -86,6 +86,16 @@ class Container:
 
     def section(self, name: str) -> bytes:
         """The bytes of a section. Raises DamagedError."""
+        return bytes(self._checked(name))
+
+    def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A section as a one-dimensional array, its own copy. Raises DamagedError."""
+        content = self._checked(name)
+        if len(content) % np.dtype(dtype).itemsize:
+            raise self._damaged(f"section {name}", f"{len(content)} bytes, no multiple of {np.dtype(dtype).itemsize}")
+        return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+
+    def _checked(self, name: str) -> bytearray:
         if name not in self._sections:
             raise DamagedError(
                 f"{self.path} has no section {name}. hint: another release wrote it, or restore the file"
@@ -97,13 +107,6 @@ class Container:
             raise self._damaged(f"section {name}", f"checksum {got[:12]}, wanted {wanted[:12]}")
         return content
 
-    def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A section as a one-dimensional array, its own copy. Raises DamagedError."""
-        content = self.section(name)
-        if len(content) % np.dtype(dtype).itemsize:
-            raise self._damaged(f"section {name}", f"{len(content)} bytes, no multiple of {np.dtype(dtype).itemsize}")
-        return np.frombuffer(bytearray(content), np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
-
     def _read_header(self) -> dict[str, Any]:
         prefix = self._pread(0, _PREFIX.size, "prefix")
         magic, form, length = _PREFIX.unpack(prefix)
@@ -113,9 +116,11 @@ class Container:
             raise VersionError(
                 f"{self.path} has format {form}, this release reads {FORMAT}. hint: use the release that wrote it"
             )
-        header = self._pread(_PREFIX.size, length, "header")
         size = os.fstat(self._file.fileno()).st_size
-        wanted = self._pread(max(size - _CHECKSUM_BYTES, 0), _CHECKSUM_BYTES, "checksum")
+        if size < _PREFIX.size + length + _CHECKSUM_BYTES:
+            raise self._damaged("header", f"{length} bytes by its length, the file {size}")
+        header = self._pread(_PREFIX.size, length, "header")
+        wanted = self._pread(size - _CHECKSUM_BYTES, _CHECKSUM_BYTES, "checksum")
         got = hashlib.sha256(prefix + header).digest()
         if got != wanted:
             raise self._damaged("header", f"checksum {got.hex()[:12]}, wanted {wanted.hex()[:12]}")
@@ -134,13 +139,14 @@ class Container:
             offset += entry["length"]
         return places
 
-    def _pread(self, offset: int, length: int, part: str) -> bytes:
-        content = os.pread(self._file.fileno(), length, offset)
-        while len(content) < length:  # one call returns at most 2 GB
-            more = os.pread(self._file.fileno(), length - len(content), offset + len(content))
+    def _pread(self, offset: int, length: int, part: str) -> bytearray:
+        content = bytearray(length)
+        read = 0
+        while read < length:  # one call reads at most 2 GB
+            more = os.preadv(self._file.fileno(), [memoryview(content)[read:]], offset + read)
             if not more:
-                raise self._damaged(part, f"{len(content)} bytes, wanted {length}")
-            content += more
+                raise self._damaged(part, f"{read} bytes, wanted {length}")
+            read += more
         return content
 
     def _damaged(self, part: str, problem: str) -> DamagedError:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.ground.errors import DamagedError
 from pipeline.versions.container import Container, Section, write_container
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt64s, VersionId
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt64s, VersionId, union_keys
 
 _PLAIN = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
@@ -152,4 +152,4 @@ def _read_served(file: Container, name: str, dim: int) -> tuple[ServedEntries, U
 def _read_touched(file: Container, name: str) -> UInt64s:
     part = "served_touched" if f"fields/{name}/served_touched" in file else "served_keys"
     put = file.array(f"fields/{name}/{part}", np.uint64)
-    return np.union1d(put, file.array(f"fields/{name}/served_removed", np.uint64))
+    return union_keys([put, file.array(f"fields/{name}/served_removed", np.uint64)])

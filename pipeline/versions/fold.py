@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.versions.quantizer import payload_offsets
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s, union_keys
 
 Int64s = npt.NDArray[np.int64]
 
@@ -91,9 +91,7 @@ def net_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
     net = net_keys([(change.removed, change.keys) for change in changes])
     rows = np.concatenate([change.rows for change in changes])[net.source]
     served, served_removed = net_served([(served_of(change), change.served_removed) for change in changes])
-    touched = changes[0].touched
-    for change in changes[1:]:
-        touched = np.union1d(touched, change.touched)
+    touched = union_keys([change.touched for change in changes]) if full else None
     return FieldChange(
         dim=changes[0].dim,
         keys=net.keys,
@@ -104,7 +102,7 @@ def net_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
         served_bits=served.bits,
         served_payload=served.payload,
         served_removed=served_removed,
-        served_touched=np.setdiff1d(touched, served_removed) if full else None,
+        served_touched=touched,
     )
 
 

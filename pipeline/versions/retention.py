@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.ground.config import Ladder
 from pipeline.versions.files import read_commit, read_touched, write_commit, write_touched
 from pipeline.versions.fold import net_commit
 from pipeline.versions.ledger import Compaction, Ledger
-from pipeline.versions.state import UInt64s, VersionId, VersionSummary, version_path
+from pipeline.versions.state import UInt64s, VersionId, VersionSummary, union_by_field, version_path
 
 _TEN_MINUTES_MS = 600_000
 _DAY_MS = 86_400_000
@@ -44,7 +42,11 @@ class RetentionPlan:
 
 
 def plan_retention(
-    versions: Sequence[VersionSummary], pinned: Collection[VersionId], ladder: Ladder, now_ms: int
+    versions: Sequence[VersionSummary],
+    pinned: Collection[VersionId],
+    ladder: Ladder,
+    now_ms: int,
+    undone: Collection[VersionId] = (),
 ) -> RetentionPlan:
     """What the ladder drops. Pure.
 
@@ -53,9 +55,12 @@ def plan_retention(
         pinned: never touched, nor what restoring them needs.
         ladder: the steps.
         now_ms: the log's time that ages count from.
+        undone: versions that a rollback left behind. Nobody goes back to them, so a generation's go all at once, when
+            the newest of them leaves the ladder's first step.
     """
     by_id = {version.id: version for version in versions}
-    kept = _on_the_ladder(versions, ladder, now_ms)
+    kept = _on_the_ladder([version for version in versions if version.id not in undone], ladder, now_ms)
+    kept |= _still_recent([version for version in versions if version.id in undone], ladder, now_ms)
     untouched: set[VersionId] = set()
     for id in pinned:
         untouched |= _restore_chain(by_id, id)
@@ -84,7 +89,8 @@ class Retention:
     def plan(self, shard: int, now_ms: int) -> RetentionPlan:
         """What `act` would do now."""
         versions = sorted(self._ledger.versions(shard), key=lambda v: (v.id.sequence, v.id.generation))
-        return plan_retention(versions, self._ledger.pinned(shard), self._ladder, now_ms)
+        undone = {version.id for version in versions} - {version.id for version in self._ledger.lineage(shard)}
+        return plan_retention(versions, self._ledger.pinned(shard), self._ladder, now_ms, undone)
 
     def act(self, shard: int, now_ms: int) -> RetentionPlan:
         """Write what is to be kept, change the ledger, then delete. Killed at any point, doing it again finishes it."""
@@ -111,13 +117,7 @@ class Retention:
 
     def _touched_by(self, version: VersionSummary, gone: Sequence[VersionSummary]) -> dict[str, UInt64s]:
         paths = [path for dropped in gone for path in (dropped.touched_path, dropped.path)] + [version.touched_path]
-        union: dict[str, UInt64s] = {}
-        for path in paths:
-            if path is None:
-                continue
-            for name, keys in read_touched(self._folder / path).items():
-                union[name] = np.union1d(union[name], keys) if name in union else keys
-        return union
+        return union_by_field([read_touched(self._folder / path) for path in paths if path is not None])
 
     def _sweep(self, shard: int) -> None:
         """Delete files the ledger does not name: dropped and replaced ones, and what dead writers left.
@@ -152,7 +152,7 @@ class Retention:
 def _on_the_ladder(versions: Sequence[VersionSummary], ladder: Ladder, now_ms: int) -> set[VersionId]:
     """Versions that age alone keeps. Of each span the oldest stays: a choice once made holds as time goes on."""
     kept: set[VersionId] = set()
-    taken: set[tuple[int, int, int]] = set()
+    taken: set[tuple[int, int]] = set()
     for version in versions:
         age_s = (now_ms - version.last_at_ms) / 1000
         if age_s <= ladder.all_s:
@@ -161,11 +161,17 @@ def _on_the_ladder(versions: Sequence[VersionSummary], ladder: Ladder, now_ms: i
         if ladder.daily_s is not None and age_s > max(ladder.daily_s, ladder.ten_minutes_s):
             continue
         span_ms = _TEN_MINUTES_MS if age_s <= ladder.ten_minutes_s else _DAY_MS
-        place = (version.id.generation, span_ms, version.last_at_ms // span_ms)
+        place = (span_ms, version.last_at_ms // span_ms)
         if place not in taken:
             taken.add(place)
             kept.add(version.id)
     return kept
+
+
+def _still_recent(undone: Sequence[VersionSummary], ladder: Ladder, now_ms: int) -> set[VersionId]:
+    """Undone versions of the generations whose newest one is young."""
+    recent = {v.id.generation for v in undone if now_ms - v.last_at_ms <= ladder.all_s * 1000}
+    return {version.id for version in undone if version.id.generation in recent}
 
 
 def _restore_chain(by_id: dict[VersionId, VersionSummary], id: VersionId) -> set[VersionId]:

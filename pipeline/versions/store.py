@@ -38,6 +38,7 @@ from pipeline.versions.state import (
     UInt64s,
     VersionId,
     VersionSummary,
+    union_by_field,
     version_path,
 )
 
@@ -150,13 +151,12 @@ class VersionStore:
 
         What retention dropped in between counts. Raises VersionError where `upto` did not grow from `after`.
         """
-        union: dict[str, UInt64s] = {}
+        found: list[dict[str, UInt64s]] = []
         for version in self.ledger.between(after, upto):
-            files = [version.path] if version.touched_path is None else [version.touched_path, version.path]
-            for path in files:
-                for name, keys in self._open(version.id, path, read_touched).items():
-                    union[name] = np.union1d(union[name], keys) if name in union else keys
-        return union
+            for path in (version.touched_path, version.path):
+                if path is not None:
+                    found.append(self._open(version.id, path, read_touched))
+        return union_by_field(found)
 
     def pin(self, id: VersionId, pinned: bool = True) -> None:
         """Keep a version from retention, or release it. Raises VersionError."""
