@@ -1,12 +1,14 @@
 """The retention ladder: what it keeps, on both sides of each step, and that nothing kept is ever hurt by it."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ground.config import Ladder
-from pipeline.ground.errors import VersionError
+from pipeline.ground.errors import FreshetError, VersionError
 from pipeline.versions.retention import plan_retention
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
@@ -189,17 +191,50 @@ def test_published_and_pinned_versions_are_not_touched(store):
         store.ledger.version(ids[8])
 
 
-def test_a_reader_that_meets_a_rewrite_finds_the_new_file(store, monkeypatch):
+def test_a_rewritten_chain_is_gone_and_the_version_is_not(store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 7 == 3)
     id = store.plan_retention(0, world.at_ms).rewritten[-1][-1].id
     chain = store.ledger.chain(id)
     store.retain(0, world.at_ms)
-    first = iter([chain])
-    whole = store.ledger.chain
-    monkeypatch.setattr(store.ledger, "chain", lambda id: next(first, None) or whole(id))
+    assert store.ledger.chain(id) != chain
+    for version in chain[:-1]:
+        assert not (store.folder / version.path).exists()
     assert rows_of(store.restore(id)) == world.expected[id][0]
+
+
+def test_readers_beside_commits_and_retention_see_whole_versions_or_none(tmp_path, store):
+    world = World(store, step_ms=100_000)
+    for i in range(6):
+        world.commit(full=i % 5 == 3)
+    wrong, done, reads = [], threading.Event(), []
+
+    def read():
+        reader = VersionStore(project_in(tmp_path))
+        while not done.is_set():
+            for version in reader.versions(0):
+                try:
+                    state = reader.restore(version.id)
+                    reader.touched(version.id, reader.current(0))
+                except VersionError:
+                    continue  # dropped since it was listed
+                except FreshetError as failure:
+                    wrong.append(failure)
+                    continue
+                reads.append((version.id, rows_of(state)))
+        reader.close()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for i in range(40):
+        world.commit(full=i % 7 == 3)
+        store.retain(0, world.at_ms)
+    done.set()
+    thread.join()
+    assert wrong == []
+    assert len(reads) > 10
+    assert all(rows == world.expected[id][0] for id, rows in reads)
 
 
 @settings(max_examples=15, deadline=None)

@@ -387,7 +387,7 @@ def test_damage_in_what_is_undone_is_told_where_the_topic_was_trimmed(scene):
     path = scene.store.folder / scene.store.ledger.version(ids[6]).path
     path.unlink()
     scene.log.trim(scene.project.config.topics.deltas, 0, 6)
-    with pytest.raises(DamagedError, match=f"{path.name} of version {ids[6]} is missing"):
+    with pytest.raises(DamagedError, match=f"{path.name}, which version {ids[8]} needs, is missing"):
         scene.roll_back(to=ids[3])
     assert scene.store.ledger.generation() == 0
 

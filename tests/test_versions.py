@@ -193,7 +193,7 @@ def test_a_missing_file_of_the_chain_is_named(store, world):
     first, second = world.commit(), world.commit()
     path = file_of(store, first)
     path.unlink()
-    with pytest.raises(DamagedError, match=rf"{path.name} of version {first} is missing"):
+    with pytest.raises(DamagedError, match=rf"{path.name}, which version {second} needs, is missing"):
         store.restore(second)
 
 

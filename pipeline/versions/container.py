@@ -42,7 +42,7 @@ def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str
     chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.temporary")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with open(temporary, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -173,6 +173,14 @@ def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> byt
         {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
     return _PREFIX.pack(MAGIC, FORMAT, len(encoded)) + encoded
+
+
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, each durable."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.errors import DamagedError, FencedError, VersionError
+from pipeline.ground.errors import DamagedError, FencedError
 from pipeline.ground.project import Project
 from pipeline.versions.files import (
     check_file,
@@ -44,6 +44,7 @@ from pipeline.versions.state import (
 
 _Content = TypeVar("_Content")
 _THIN_EVERY_MS = 60_000
+_ATTEMPTS = 3
 
 
 class VersionStore:
@@ -85,7 +86,7 @@ class VersionStore:
 
         Raises:
             FencedError: somebody else took the shard over, or it was rolled back. Its file is removed again.
-            VersionError: the disk is full or not writable. CURRENT has not moved and nothing is left.
+            VersionError: the disk is full or not writable. CURRENT has not moved.
         """
         if commit.epoch < self.ledger.epoch(commit.id.shard):  # cheap, early; the ledger decides below
             raise FencedError(
@@ -96,7 +97,7 @@ class VersionStore:
         pass_point("trainer.before_commit")
         try:
             self.ledger.commit(staged)
-        except (FencedError, VersionError):
+        except FencedError:  # after any other failure the ledger may name the file; retention finds out
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
 
@@ -151,12 +152,13 @@ class VersionStore:
 
         What retention dropped in between counts. Raises VersionError where `upto` did not grow from `after`.
         """
-        found: list[dict[str, UInt64s]] = []
-        for version in self.ledger.between(after, upto):
-            for path in (version.touched_path, version.path):
-                if path is not None:
-                    found.append(self._open(version.id, path, read_touched))
-        return union_by_field(found)
+
+        def read() -> list[dict[str, UInt64s]]:
+            versions = self.ledger.between(after, upto)
+            paths = [path for version in versions for path in (version.touched_path, version.path)]
+            return [read_touched(self.folder / path) for path in paths if path is not None]
+
+        return union_by_field(self._patiently(upto, read))
 
     def pin(self, id: VersionId, pinned: bool = True) -> None:
         """Keep a version from retention, or release it. Raises VersionError."""
@@ -177,33 +179,33 @@ class VersionStore:
         return Retention(self.folder, self.ledger, self._ladder).act(shard, now_ms)
 
     def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
-        """Read a version's file; where retention rewrote it meanwhile, its new one."""
-        path = self.ledger.version(id).path
-        try:
-            return reader(self.folder / path)
-        except FileNotFoundError:
-            return self._open(id, self.ledger.version(id).path, reader)
+        """Read a version's file."""
+        return self._patiently(id, lambda: reader(self.folder / self.ledger.version(id).path))
 
     def _read_chain(self, id: VersionId, reader: Callable[[Path], _Content]) -> list[_Content]:
-        """Read what restoring `id` needs, oldest first; once more where retention changed the chain meanwhile."""
+        """Read what restoring `id` needs, oldest first."""
+        return self._patiently(id, lambda: [reader(self.folder / v.path) for v in self._whole_chain(id)])
+
+    def _whole_chain(self, id: VersionId) -> list[VersionSummary]:
         chain = self.ledger.chain(id)
         if not chain[0].full and chain[0].parent is not None:
             raise DamagedError(
                 f"version {id} needs {chain[0].parent}, which the ledger lacks. hint: restore the ledger"
             )
-        try:
-            return [reader(self.folder / version.path) for version in chain]
-        except FileNotFoundError:
-            return [self._open(version.id, version.path, reader) for version in self.ledger.chain(id)]
+        return chain
 
-    def _open(self, id: VersionId, path: str, reader: Callable[[Path], _Content]) -> _Content:
-        try:
-            return reader(self.folder / path)
-        except FileNotFoundError:
-            raise DamagedError(
-                f"{self.folder / path} of version {id} is missing. "
-                "hint: restore the file from a backup, or go back to a version before it: freshet versions"
-            ) from None
+    def _patiently(self, id: VersionId, attempt: Callable[[], _Content]) -> _Content:
+        """Ask the ledger and read; once more where retention replaced a file in between. Raises DamagedError."""
+        missing = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                return attempt()
+            except FileNotFoundError as failure:
+                missing = failure.filename
+        raise DamagedError(
+            f"{missing}, which version {id} needs, is missing. "
+            "hint: restore the file from a backup, or go back to a version before it: freshet versions"
+        )
 
 
 def _without_removals(change: FieldChange) -> FieldChange:
