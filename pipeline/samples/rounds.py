@@ -38,8 +38,9 @@ class SamplesReport:
 
     def plus(self, other: "SamplesReport") -> "SamplesReport":
         """Both runs together."""
-        samples = Counter(self.samples) + Counter(other.samples)
-        dead = Counter(self.dead_letters) + Counter(other.dead_letters)
+        # Plain dicts: `asdict` would rebuild a Counter from its pairs and count those.
+        samples = dict(Counter(self.samples) + Counter(other.samples))
+        dead = dict(Counter(self.dead_letters) + Counter(other.dead_letters))
         return SamplesReport(self.events + other.events, samples, dead, self.rounds + other.rounds)
 
 
