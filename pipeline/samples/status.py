@@ -1,0 +1,50 @@
+"""Where the join stands, for the operator: read from the last finished round, without taking any fence."""
+
+from typing import Any
+
+from pipeline.ground.project import Project
+from pipeline.logs.log import Log
+from pipeline.samples.position import INPUTS
+from pipeline.samples.roundfile import read_manifest, read_shard
+from pipeline.samples.saved import join_from_bytes
+
+
+def join_status(project: Project, log: Log) -> dict[str, Any]:
+    """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks`, `watermark_ms`, and per input
+    partition (`inputs`, by `topic/partition`) offset, end, lag in records and watermark_ms.
+
+    Raises DamagedError for a state file.
+    """
+    names = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
+    partitions = {kind: log.partitions(names[kind]) for kind in INPUTS}
+    manifest = read_manifest(project.join_state)
+    files = () if manifest is None else manifest.shards
+    joins = [
+        join_from_bytes(project.config, shard, partitions, read_shard(project.join_state, file), file.name)
+        for shard, file in enumerate(files)
+    ]
+    inputs = {}
+    for kind in INPUTS:
+        for partition in range(partitions[kind]):
+            progress = [join.progress.of[kind, partition] for join in joins]
+            offset = min((p.next_offset for p in progress), default=log.begin_offset(names[kind], partition))
+            end = log.end_offset(names[kind], partition)
+            marks = [p.watermark_ms for p in progress]
+            mark = min((m for m in marks if m is not None), default=None)
+            inputs[f"{names[kind]}/{partition}"] = {
+                "offset": offset,
+                "end": end,
+                "lag": end - offset,
+                "watermark_ms": mark,
+            }
+    watermarks = [join.watermark_ms for join in joins]
+    known = [mark for mark in watermarks if mark is not None]
+    return {
+        "rounds": 0 if manifest is None else manifest.number,
+        "watermark_ms": min(known) if known and len(known) == len(watermarks) else None,
+        "held_impressions": sum(len(join.held) for join in joins),
+        "pending_clicks": sum(len(join.pending) for join in joins),
+        "waiting_clicks": sum(len(join.candidates) for join in joins),
+        "bytes": sum(file.length for file in files),
+        "inputs": inputs,
+    }
