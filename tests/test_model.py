@@ -434,6 +434,19 @@ def test_digest_changes_with_architecture_and_source(tmp_path):
     assert model_of(tmp_path, LINEAR, labels=2).digest() != first
 
 
+def test_digest_of_operations_and_models_inside_a_model_does_not_depend_on_what_was_built_before(tmp_path):
+    source = """
+import keras
+def build(inputs):
+    x = inputs["item"][:, :1] + inputs["price"] * 2.0
+    deep = keras.Sequential([keras.layers.Dense(4), keras.layers.Dense(LABELS)])
+    return keras.Model(inputs, deep(keras.layers.Concatenate()([x, inputs["user"]])))
+"""
+    first = model_of(tmp_path, source).digest()
+    assert model_of(tmp_path, source).digest() == first
+    assert model_of(tmp_path, source.replace("Dense(4)", "Dense(5)")).digest() != first
+
+
 def test_packed_weights_have_golden_bytes():
     packed = pack({"a": np.array([[1, 2]], np.float32), "b": np.array(3, np.int64)})
     assert packed.hex() == GOLDEN_PACKED

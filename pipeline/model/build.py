@@ -71,8 +71,17 @@ def _architecture(model: keras.Model) -> Any:
         document = json.loads(model.to_json())
     except (NotImplementedError, TypeError, ValueError):
         return "not serialisable"  # a model of the user's own class: its source and shapes identify it
-    names = {layer.name: f"layer {i}" for i, layer in enumerate(model.layers)} | {model.name: "model"}
-    return _renamed(document, names)
+    return _renamed(document, _given_names(model, "model"))
+
+
+def _given_names(model: keras.Model, place: str) -> dict[str, str]:
+    """Every name inside a model → its place in it: Keras numbers unnamed ones on through the life of a process."""
+    names = {model.name: place}
+    # Not all operations are layers: slicing or adding tensors leaves some that are only operations.
+    for i, part in enumerate(getattr(model, "operations", model.layers)):
+        inside = f"{place} {i}"
+        names |= _given_names(part, inside) if isinstance(part, keras.Model) else {part.name: inside}
+    return names
 
 
 def _renamed(document: Any, names: dict[str, str]) -> Any:
