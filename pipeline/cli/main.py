@@ -1,8 +1,8 @@
 """The command `freshet`: puts the commands together and turns errors into one line and an exit code.
 
 Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by
-another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 130
-interrupted.
+another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 11 a version
+that cannot be kept or found, 130 interrupted.
 """
 
 import json
@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 
-import click
 import structlog
 import typer
 
@@ -20,9 +19,10 @@ from pipeline.ground import crashpoint
 from pipeline.ground.config import crash_point_of_environment
 from pipeline.ground.errors import FreshetError
 
+_INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failure, 2 configuration or usage, 3 input, 4 log, 5 fenced, 6 damaged, 7 delta, "
-    "8 migration needed, 9 halted, 10 rollback, 130 interrupted."
+    "8 migration needed, 9 halted, 10 rollback, 11 version, 130 interrupted."
 )
 
 app = typer.Typer(
@@ -45,17 +45,14 @@ def run_command() -> None:
         code = app(standalone_mode=False)
     except FreshetError as failure:
         _fail(str(failure), failure.exit_code, type(failure).__name__)
-    except click.exceptions.Abort:
-        _fail("interrupted", 130, "Interrupted")
-    except click.ClickException as failure:
-        failure.show()
-        sys.exit(failure.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130, "Interrupted")
+    except typer.TyperException as failure:
+        _fail(f"{failure.format_message().rstrip('.')}. hint: freshet --help", failure.exit_code, "UsageError")
     except BrokenPipeError:
         # Whoever read our output is gone; nothing is left to say, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if code == _INTERRUPTED:
+        _fail("interrupted", code, "Interrupted")
     sys.exit(code or 0)
 
 
@@ -67,8 +64,8 @@ def _fail(message: str, code: int, kind: str) -> None:
 
 
 def _quiet_logs() -> None:
-    """Talk goes to stderr; Beam and TensorFlow speak up only about what matters."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    """Talk goes to stderr; Beam, which warns of packages that nobody needs here, speaks up only about errors."""
+    logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

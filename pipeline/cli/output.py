@@ -1,6 +1,7 @@
 """How commands speak: results on stdout (one JSON object with --json), talk on stderr, bars only on a terminal."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from rich.table import Table
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False)
+_PIPE_WIDTH = 1_000
+_DIGEST = re.compile("[0-9a-f]{32,}")
 
 
 def emit(result: Mapping[str, Any], as_json: bool) -> None:
@@ -21,17 +24,12 @@ def emit(result: Mapping[str, Any], as_json: bool) -> None:
         sys.stdout.write(json.dumps(result, default=_plain) + "\n")
         return
     for name, value in result.items():
-        if _tabular(value):
-            stdout.print(_table(name, value))
-        elif isinstance(value, Mapping) and value:
-            stdout.print(_table(name, [{"": key, "value": _shown(item)} for key, item in value.items()]))
-        elif value not in (None, [], {}):
-            stdout.print(f"{name.replace('_', ' ')}: {_shown(value)}", markup=False)
+        _show(name, value, 0)
 
 
 def say(text: str) -> None:
     """A line of talk, to stderr."""
-    stderr.print(text, markup=False)
+    stderr.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -53,12 +51,31 @@ def instant(at_ms: int | None) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
 
 
-def _tabular(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and bool(value) and isinstance(value[0], Mapping)
+def _show(name: str, value: Any, depth: int) -> None:
+    """A line; of mappings a block of lines; of a list of rows a table."""
+    label = "  " * depth + name.replace("_", " ")
+    if isinstance(value, Mapping) and value:
+        stdout.print(label, markup=False)
+        for key, item in value.items():
+            _show(str(key), item, depth + 1)
+    elif not _is_rows(value):
+        stdout.print(f"{label}: {_shown(value)}", markup=False)
+    elif any(isinstance(item, Mapping) or _is_rows(item) for row in value for item in row.values()):
+        for row in value:
+            _show(name, row, depth)
+    else:
+        stdout.print(label, markup=False)
+        # Whoever reads a pipe wants a row to be a line.
+        console = stdout if stdout.is_terminal else Console(width=_PIPE_WIDTH, highlight=False)
+        console.print(_table(value))
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=title.replace("_", " "), title_justify="left", box=None, header_style="bold")
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold")
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         numeric = all(isinstance(row.get(name), int | float) for row in rows)
@@ -69,12 +86,15 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    """A value for people: digests are cut short, --json has all of them."""
+    if value is None or value == [] or value == () or value == {}:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value[:12] + "…"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(_shown(item) for item in value)
     return str(value)

@@ -15,7 +15,6 @@ from pipeline.cli.output import emit, say
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.samples.rounds import SamplesReport
 
 Migrate = Annotated[
     bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
@@ -130,6 +129,7 @@ def _rounds_of_both(
 ) -> dict[str, Any]:
     """The join and the trainer by turns: what is joined in a turn is learned in the same one."""
     from pipeline.samples.job import run_samples
+    from pipeline.samples.rounds import SamplesReport
     from pipeline.trainer.job import TrainJob
 
     joined, trainer = SamplesReport(), TrainJob(project, log, stop=stop, migrate=migrate)
