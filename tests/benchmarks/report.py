@@ -1,28 +1,73 @@
-"""What a benchmark prints: the machine, then sizes and units, then each figure beside its peer and its target."""
+"""What a benchmark prints: the machine, then each figure with its sizes and unit, beside its peer and its target."""
 
 import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number."""
+    """One number of one round."""
 
     what: str
     value: float
     unit: str
-    target: str
-    peer: str = ""
-    ratio: float | None = None
-    """Value over peer, both from this run."""
-    sizes: dict[str, object] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    least: float | None = None
+    """Target: at least so much."""
+    most: float | None = None
+    """Target: at most so much."""
+    least_ratio: float | None = None
+    """Target: at least so many times the peer of the same round."""
+
+    @property
+    def target(self) -> str:
+        if self.least_ratio is not None:
+            return f">= {self.least_ratio:g} x peer"
+        if self.least is not None:
+            return f">= {self.least:,.0f}"
+        return "-" if self.most is None else f"<= {self.most:g}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A figure over all rounds: medians of the values, of the peer, and of the ratios within each round."""
+
+    figure: Figure
+    values: list[float]
+    peers: list[float]
+
+    @property
+    def value(self) -> float:
+        return median(self.values)
+
+    @property
+    def ratio(self) -> float:
+        return median(value / peer for value, peer in zip(self.values, self.peers, strict=True))
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target was met; None where there is none."""
+        figure = self.figure
+        if figure.least_ratio is not None:
+            return self.ratio >= figure.least_ratio
+        if figure.least is not None:
+            return self.value >= figure.least
+        return None if figure.most is None else self.value <= figure.most
+
+    def document(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        medians = {"value": self.value, "peer": median(self.peers), "ratio": self.ratio, "met": self.met}
+        rounds = {"values": self.values, "peers": self.peers}
+        return {**asdict(self.figure), **medians, "target": self.figure.target, **rounds}
 
 
 def machine() -> dict[str, object]:
-    """The processor, cores, memory and Python of this machine."""
+    """The processor, cores, memory and Python of this machine, and how busy others keep it."""
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
     memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
     return {
@@ -31,22 +76,45 @@ def machine() -> dict[str, object]:
         "memory_gib": round(int(memory) / 2**20, 1),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "load_1_minute": round(os.getloadavg()[0], 1),
     }
 
 
-def print_report(figures: list[Figure], out: Path | None) -> None:
-    """The table on stdout, and the same as `results.json` in `out`."""
+def print_machine(rounds: int) -> None:
+    """What everything below was measured on, and beside what."""
     print("machine: " + ", ".join(f"{name} {value}" for name, value in machine().items()))
-    for figure in figures:
-        ratio = f"  = {figure.ratio:.3g} × peer" if figure.ratio is not None else ""
-        print(f"{figure.what:<52} {figure.value:>14,.1f} {figure.unit:<14}{ratio}  (target {figure.target})")
-        sizes = ", ".join(f"{name} {value}" for name, value in figure.sizes.items())
-        print(f"    peer: {figure.peer or '-'}; {sizes}")
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        document = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
-        (out / "results.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        print(f"written: {out / 'results.json'}")
+    print("peer: TensorFlow's dense part alone, 26 x 16 inputs, MLP 256-128, batch 2,048, samples/s")
+    print(f"figures are medians of {rounds} round(s), the peer measured before and after each\n", flush=True)
+
+
+def print_results(results: list[Result]) -> None:
+    """Sizes first, then the number beside its target and its peer."""
+    for result in results:
+        figure = result.figure
+        spread = f"{min(result.values):,.6g} .. {max(result.values):,.6g}"
+        mark = {True: "met", False: "MISSED", None: ""}[result.met]
+        rate = figure.unit.endswith("/s")
+        beside = f"{result.ratio:.3f} x peer of {median(result.peers):,.0f}" if rate else ""
+        print(f"{figure.what}: " + ", ".join(f"{name} {_shown(value)}" for name, value in figure.sizes.items()))
+        print(f"    {result.value:>14,.6g} {figure.unit:<14} {beside:<32} target {figure.target:<16} {mark}")
+        if len(result.values) > 1:
+            print(f"    {'rounds':>14} {spread}")
+    print(flush=True)
+
+
+def write_results(results: list[Result], out: Path) -> Path:
+    """Everything printed, as `results.json` in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "results.json"
+    document = {"machine": machine(), "results": [result.document() for result in results]}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def _lines(path: str) -> list[str]:

@@ -1,0 +1,60 @@
+"""Runs the benchmarks: every round of each in a process of its own, the peer before and after it.
+
+python -m tests.benchmarks --out bench-out
+python -m tests.benchmarks --only trainer --rounds 1
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+from tests.benchmarks.alone import one_round, peer_rate, process
+from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
+
+NAMES = ("ingest", "join", "trainer", "chain", "freshness", "growth")
+ONE_ROUND = ("growth",)
+"""Tables of many sizes, where a second round would tell little."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print and write; 1 where a target was missed."""
+    chosen = _parse(arguments)
+    print_machine(chosen.rounds)
+    results: list[Result] = []
+    # The peer's process lives on between rounds, idle: TensorFlow starts once.
+    with process() as standing:
+        for name in chosen.only or NAMES:
+            rounds = 1 if name in ONE_ROUND else chosen.rounds
+            found = _measure(name, rounds, chosen.quick, lambda: standing.submit(peer_rate, chosen.quick).result())
+            print_results(found)
+            results += found
+    if chosen.out:
+        print(f"written: {write_results(results, chosen.out)}")
+    return int(any(result.met is False for result in results))
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure freshet beside its peer.")
+    parser.add_argument("--only", action="append", choices=NAMES, help="only this benchmark; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are shown")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes that only show that everything runs")
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    return parser.parse_args(arguments)
+
+
+def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:
+    """Alternates peer and benchmark; a round's peer is the mean of the one before it and the one after."""
+    figures: list[list[Figure]] = []
+    peers = [peer()]
+    for _ in range(rounds):
+        with process() as fresh:
+            figures.append(fresh.submit(one_round, name, quick).result())
+        peers.append(peer())
+    beside = [(before + after) / 2 for before, after in pairwise(peers)]
+    return [Result(same[-1], [f.value for f in same], beside) for same in zip(*figures, strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

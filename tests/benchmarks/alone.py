@@ -1,0 +1,32 @@
+"""What runs in processes of its own, so that memory and threads of one measurement do not count for the next."""
+
+import importlib
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from tests.benchmarks.report import Figure
+
+
+def process() -> ProcessPoolExecutor:
+    """A new process for one piece of work after the other, nothing inherited; it ends with the `with` block."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def one_round(name: str, quick: bool) -> list[Figure]:
+    """One round of a benchmark, in a folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f"freshet-{name}-"))
+    try:
+        measured: list[Figure] = importlib.import_module(f"tests.benchmarks.{name}").measure(folder, quick)
+        return measured
+    finally:
+        shutil.rmtree(folder)
+
+
+def peer_rate(quick: bool) -> float:
+    """The peer's samples per second."""
+    from tests.benchmarks.peer import dense_part_alone
+
+    return dense_part_alone(0.5 if quick else 4.0)

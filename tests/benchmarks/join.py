@@ -1,0 +1,138 @@
+"""Join: events per second from log through Beam in process to the samples log; and of the state machine alone.
+
+Impressions and 5 % clicks as packed records in time order, so that watermarks advance with every record; the window is
+1/20 of the span, the horizon another, and every impression is held as long as both.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.ground.block import EventBlock
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import parse_config
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.logs.events import EventCodec
+from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.open import open_log
+from pipeline.samples.job import run_samples
+from pipeline.samples.join import Join
+from tests.benchmarks.report import Figure
+from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib
+from tests.benchmarks.stream import RECORD_ROWS, START_MS, clicks_of, in_records, zipf
+
+SPAN_S, CLICK_SHARE = 36_000, 0.05
+
+
+def measure(folder: Path, quick: bool) -> list[Figure]:
+    rows = 40_000 if quick else 2_000_000
+    project = join_project(folder, SPAN_S / 20)
+    log = open_log(project)
+    events = fill(project, log, rows)
+    machine = _state_machine(project, log, events)
+    before_mib = resident_mib()
+    with Stopwatch() as watch:
+        report = run_samples(project, log, until_end=True)
+    assert report.events == events, f"{report.events} of {events} events were joined"
+    sizes = {
+        "events": events,
+        "window": "1/20 of the span",
+        "record rows": RECORD_ROWS,
+        "samples": sum(report.samples.values()),
+        "dead letters": sum(report.dead_letters.values()),
+        "rounds": report.rounds,
+        "cpu_s": watch.cpu_s,
+        "seconds": watch.seconds,
+        "peak_mib": peak_mib(),
+        "before_mib": before_mib,
+    }
+    return [
+        Figure("join, log to samples log through Beam", events / watch.seconds, "events/s", sizes, None, None, 1.0),
+        machine,
+    ]
+
+
+def join_project(root: Path, window_s: float) -> Project:
+    """A project whose impressions look like a shop's; it is joined and never trained."""
+    columns = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float"}
+    document = {
+        "name": "join",
+        "events": {
+            "key": ["id"],
+            "disorder_s": 1.0,
+            "impressions": {"columns": columns},
+            "clicks": {"columns": {"id": "int"}},
+        },
+        "samples": {"window_s": window_s, "horizon_s": window_s, "remember_s": 0.0},
+        "fields": [{"name": "user", "columns": ["user"]}],
+    }
+    return Project(root, parse_config(document), SystemClock())
+
+
+def fill(project: Project, log: Log, rows: int) -> int:
+    """Append `rows` impressions over the span, their clicks, and a heartbeat behind all windows; returns the events."""
+    random = np.random.default_rng(1)
+    at_ms = START_MS + np.sort(random.integers(0, SPAN_S * 1000, rows))
+    shown = pa.RecordBatch.from_pydict(
+        {
+            "at": pa.array(at_ms),
+            "id": pa.array(random.permutation(rows)),
+            "user": _named("u", random, rows),
+            "item": _named("i", random, rows),
+            "position": pa.array(random.integers(0, 10, rows)),
+            "price": pa.array(np.round(random.exponential(20, rows), 2)),
+        }
+    )
+    clicks = clicks_of(1, shown, CLICK_SHARE, delay_ms=project.config.samples.window_s * 250)
+    for kind, batch in (("impressions", shown), ("clicks", clicks)):
+        target = EventTarget(project, log, kind)
+        for part in in_records(batch):
+            target.append(part)
+    heartbeat(project, log, START_MS + SPAN_S * 1000 * 2)
+    return shown.num_rows + clicks.num_rows
+
+
+def _state_machine(project: Project, log: Log, events: int) -> Figure:
+    """The join without log and Beam, fed block by block in the order of the watermarks."""
+    blocks = sorted(_blocks(project, log), key=lambda b: (b.watermark_ms, b.kind == "clicks"))
+    join = Join(project.config, 0, {"impressions": 1, "clicks": 1})
+    held = peak_bytes = samples = 0
+    with Stopwatch() as watch:
+        for block in blocks:
+            join.feed(block)
+            samples += join.finish().samples.num_rows
+            held = max(held, len(join.held))
+    peak_bytes = held * _bytes_per_row(blocks)
+    sizes = {
+        "events": events,
+        "blocks": len(blocks),
+        "samples": samples,
+        "peak held impressions": held,
+        "peak state_mib": peak_bytes / 2**20,
+        "cpu_s": watch.cpu_s,
+    }
+    return Figure("join, state machine alone", events / watch.seconds, "events/s", sizes)
+
+
+def _bytes_per_row(blocks: list[EventBlock]) -> float:
+    """What an impression takes while it is held: its columns, its typed row and its place in the index."""
+    shown = next(block for block in blocks if block.kind == "impressions")
+    return shown.columns.nbytes / len(shown) + 48 + 24
+
+
+def _blocks(project: Project, log: Log) -> list[EventBlock]:
+    blocks = []
+    for kind in ("impressions", "clicks"):
+        codec, at, mark_ms = EventCodec(project.config.events, kind, log), 0, None
+        while records := log.read(kind, 0, at, ReadLimits(records=1)):
+            decoded = codec.decode(records, kind, 0, mark_ms)
+            at, mark_ms = decoded.block.next_offset, decoded.mark_ms
+            blocks.append(decoded.block)
+    return blocks
+
+
+def _named(prefix: str, random: np.random.Generator, rows: int) -> pa.Array:
+    distinct, inverse = np.unique(zipf(random, rows), return_inverse=True)
+    return pa.array([f"{prefix}{value}" for value in distinct.tolist()]).take(pa.array(inverse))

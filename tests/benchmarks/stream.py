@@ -1,0 +1,134 @@
+"""The stream behind join, trainer and chain figures: impressions with many categorical columns, Zipf keys, clicks.
+
+Seeded. Exponent 1.05 over a million values per field; the click chance depends on three of the fields, so that there is
+something to learn and importance has something to tell apart.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import parse_config
+from pipeline.ground.project import Project
+from pipeline.logs.log import Log
+from pipeline.logs.sample_block import SampleBlock, encode_sample_block, sample_schema
+
+START_MS = 1_700_000_000_000
+ZIPF, VALUES = 1.05, 1_000_000
+RECORD_ROWS = 8_192
+
+_MODEL = """
+import keras
+from keras import layers
+
+def build(inputs):
+    x = layers.Concatenate()(list(inputs.values()))
+    for units in (256, 128):
+        x = layers.Dense(units, activation="relu")(x)
+    return keras.Model(inputs, layers.Dense(1)(x))
+"""
+
+
+def stream_project(root: Path, fields: int = 26, dim: int = 16, **sections: dict[str, Any]) -> Project:
+    """A project whose impressions have an id and `fields` integer columns, each a field of `dim`; MLP 256-128."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "model.py").write_text(_MODEL, encoding="utf-8")
+    names = field_names(fields)
+    document = {
+        "name": "stream",
+        "events": {
+            "key": ["id"],
+            "disorder_s": 1.0,
+            "impressions": {"columns": {"id": "int"} | dict.fromkeys(names, "int")},
+            "clicks": {"columns": {"id": "int"}},
+        },
+        "model": {"batch_size": 2048},
+        "fields": [{"name": name, "columns": [name], "dim": dim} for name in names],
+        "train": {"commit_every_s": 1.0},
+    }
+    return Project(root, parse_config(document | sections), SystemClock())
+
+
+def field_names(fields: int) -> list[str]:
+    return [f"c{number:02}" for number in range(fields)]
+
+
+def impressions(seed: int, first: int, rows: int, span_ms: float, fields: int = 26) -> pa.RecordBatch:
+    """`rows` impressions from id `first` on, `span_ms` apart, in time order."""
+    random = np.random.default_rng([seed, first])
+    columns = {"at": pa.array(_times(first, rows, span_ms)), "id": pa.array(first + np.arange(rows))}
+    return pa.RecordBatch.from_pydict(columns | {name: pa.array(zipf(random, rows)) for name in field_names(fields)})
+
+
+def clicks_of(seed: int, shown: pa.RecordBatch, share: float, delay_ms: float) -> pa.RecordBatch:
+    """Clicks on about `share` of the impressions, delayed exponentially, in time order."""
+    random = np.random.default_rng([seed, 7, shown.num_rows])
+    clicked = np.flatnonzero(random.random(shown.num_rows) < share)
+    at_ms = shown.column("at").to_numpy()[clicked] + random.exponential(delay_ms, len(clicked)).astype(np.int64)
+    order = np.argsort(at_ms, kind="stable")
+    ids = shown.column("id").to_numpy()[clicked]
+    return pa.RecordBatch.from_pydict({"at": pa.array(at_ms[order]), "id": pa.array(ids[order])})
+
+
+def append_samples(project: Project, log: Log, seed: int, rows: int, per_second: float) -> None:
+    """Fill the samples log as the join would: records of 8,192 rows; log time runs at `per_second` samples a second."""
+    topic, fields = project.config.topics.samples, len(project.config.fields)
+    fence = log.take_fence(topic, 0)
+    schema = sample_schema(project.config)
+    for first in range(0, rows, RECORD_ROWS):
+        count = min(RECORD_ROWS, rows - first)
+        shown = impressions(seed, first, count, 1000 / per_second, fields)
+        columns = {name: shown.column(name) for name in ("id", *field_names(fields))} | _system_columns(seed, shown)
+        batch = pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
+        block = SampleBlock(0, batch, {}, {}, 0, first + count == rows)
+        log.append(topic, 0, [encode_sample_block(block)], fence=fence)
+
+
+def zipf(random: np.random.Generator, rows: int) -> npt.NDArray[np.int64]:
+    """[rows] values between 0 and a million, the smaller the more frequent."""
+    return np.searchsorted(_cumulated(), random.random(rows)).astype(np.int64)
+
+
+def in_records(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """`batch` in pieces that fit one record each."""
+    return (batch.slice(start, RECORD_ROWS) for start in range(0, batch.num_rows, RECORD_ROWS))
+
+
+def _system_columns(seed: int, shown: pa.RecordBatch) -> dict[str, pa.Array]:
+    random = np.random.default_rng([seed, 8, shown.column("id")[0].as_py()])
+    rows, at_ms = shown.num_rows, shown.column("at").to_numpy()
+    known = [shown.column(name).to_numpy() for name in field_names(min(3, len(shown.schema.names) - 2))]
+    logit = -3.0 + sum((column % 5) * 0.3 for column in known)
+    clicked = random.random(rows) < 1 / (1 + np.exp(-logit))
+    ones, zeros = np.ones(rows, np.float32), np.zeros(rows, np.int32)
+    return {
+        "impression_at": pa.array(at_ms),
+        "click_at": pa.array(at_ms + 10, mask=~clicked),
+        "label": pa.array(clicked.astype(np.float32)),
+        "weight": pa.array(ones),
+        "rate": pa.array(ones),
+        "kind": pa.array(np.where(clicked, "positive", "negative")),
+        "negative_written": pa.array(~clicked),
+        "impression_partition": pa.array(zeros),
+        "impression_offset": shown.column("id"),
+        "impression_row": pa.array(zeros),
+        "click_partition": pa.array(zeros, mask=~clicked),
+        "click_offset": pa.array(shown.column("id").to_numpy(), mask=~clicked),
+        "click_row": pa.array(zeros, mask=~clicked),
+    }
+
+
+def _times(first: int, rows: int, span_ms: float) -> npt.NDArray[np.int64]:
+    return START_MS + ((first + np.arange(rows)) * span_ms).astype(np.int64)
+
+
+@cache
+def _cumulated() -> npt.NDArray[np.float64]:
+    weights = np.arange(1, VALUES + 1, dtype=np.float64) ** -ZIPF
+    return np.cumsum(weights) / weights.sum()

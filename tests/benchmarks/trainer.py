@@ -1,0 +1,47 @@
+"""Trainer: samples per second from a samples log on disk into a store grown from empty.
+
+26 fields × dim 16, MLP 256-128, batch 2,048, deterministic, importance, convergence and progressive validation on,
+a commit with its realtime delta every second.
+"""
+
+import threading
+from pathlib import Path
+
+from pipeline.logs.open import open_log
+from pipeline.trainer.shard import TrainerShard
+from pipeline.versions.store import VersionStore
+from tests.benchmarks.report import Figure
+from tests.benchmarks.stopwatch import Stopwatch, peak_mib
+from tests.benchmarks.stream import append_samples, stream_project
+
+_WARM_UP_RECORDS = 4
+
+
+def measure(folder: Path, quick: bool) -> list[Figure]:
+    rows = 50_000 if quick else 600_000
+    project = stream_project(folder, fields=4 if quick else 26)
+    log = open_log(project)
+    append_samples(project, log, seed=1, rows=rows, per_second=50_000)
+    trainer, stop = TrainerShard(project, log, VersionStore(project), 0), threading.Event()
+    try:
+        # Building and compiling the network belongs to the start, not to the rate.
+        trainer.train(_WARM_UP_RECORDS, stop)
+        before, commits_before = trainer.samples, trainer.commits
+        with Stopwatch() as watch:
+            trainer.train(log.end_offset(project.config.topics.samples, 0), stop)
+        learned, commits = trainer.samples - before, trainer.commits - commits_before
+        keys = sum(len(table.rows) for table in trainer.tables.fields.values())
+    finally:
+        trainer.close()
+    sizes = {
+        "samples": learned,
+        "fields": len(project.config.fields),
+        "dim": 16,
+        "batch": 2048,
+        "rows at the end": keys,
+        "commits": commits,
+        "cpu_s": watch.cpu_s,
+        "seconds": watch.seconds,
+        "peak_mib": peak_mib(),
+    }
+    return [Figure("trainer", learned / watch.seconds, "samples/s", sizes, least_ratio=0.2)]
