@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.ground.block import UInt64s
 from pipeline.ground.errors import DeltaError, InputError
-from pipeline.versions.delta import Delta, FieldDelta, UInt32s, served_digest
+from pipeline.versions.delta import Delta, FieldDelta, served_digest
 from pipeline.versions.served import ServedView
 
 _REMEMBERED_NAMES = 4_096
@@ -34,17 +34,20 @@ class Fit(Enum):
 
 @dataclass
 class _FieldStep:
-    """What applying does to one field, worked out beforehand."""
+    """What applying does to one field, worked out before: a whole new view, or rows and removals for the old one."""
 
     view: ServedView
-    removed: UInt64s
-    keys: UInt64s
-    change: FieldDelta
     digest: int
+    keys: UInt64s
+    change: FieldDelta | None = None
 
-    def handles(self) -> UInt32s:
-        """[n] uint32, of `keys`."""
-        return np.concatenate([self.change.handles, self.change.new_handles])
+    def switch(self) -> ServedView:
+        """The field's view from now on."""
+        if self.change is not None:
+            handles = np.concatenate([self.change.handles, self.change.new_handles])
+            self.view.remove(self.change.removed)
+            self.view.put(self.keys, handles, self.change.bits, self.change.payload)
+        return self.view
 
 
 @dataclass
@@ -115,10 +118,9 @@ class Chain:
         step = Step(delta, name)
         full = delta.level == "full"
         for field_name, view in self.views.items():
-            change = delta.fields.get(field_name) or FieldDelta.empty(view.dim)
-            step.fields[field_name] = _field_step(
-                ServedView(view.dim) if full else view, change, f"{delta}, {field_name}"
-            )
+            change = delta.fields.get(field_name, FieldDelta.empty(view.dim))
+            what = f"{delta}, {field_name}"
+            step.fields[field_name] = _whole_step(change, what) if full else _field_step(view, change, what)
         got = served_digest({n: s.digest for n, s in step.fields.items()}, delta.dense)
         if got != delta.after:
             raise DeltaError(
@@ -135,9 +137,7 @@ class Chain:
         delta = step.delta
         load_dense(delta.dense)
         for name, one in step.fields.items():
-            one.view.remove(one.removed)
-            one.view.put(one.keys, one.handles(), one.change.bits, one.change.payload)
-            self.views[name] = one.view
+            self.views[name] = one.switch()
         self.dense, self.model, self._digest = delta.dense, delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
         self._names[_span(delta)] = step.name
@@ -196,14 +196,30 @@ def _field_step(view: ServedView, change: FieldDelta, what: str) -> _FieldStep:
         )
     keys = np.concatenate([known, change.new_keys])
     held = np.concatenate([keys, change.removed])
-    before, after = ServedView(view.dim), ServedView(view.dim)
+    before = ServedView(view.dim)
     _copy(view, np.unique(held), before)
+    after = _filled(change, keys, what)
+    return _FieldStep(view, (view.digest() - before.digest() + after.digest()) % _WRAP, keys, change)
+
+
+def _whole_step(change: FieldDelta, what: str) -> _FieldStep:
+    """A full's rows as a view of their own, made while readers use the old one. Raises DeltaError."""
+    if len(change.handles):
+        raise DeltaError(
+            f"{what}: a full has {len(change.handles)} rows without keys. run: freshet publish --level full"
+        )
+    view = _filled(change, change.new_keys, what)
+    return _FieldStep(view, view.digest(), change.new_keys)
+
+
+def _filled(change: FieldDelta, keys: UInt64s, what: str) -> ServedView:
+    """A view of just the rows of `change`, whose keys are `keys`. Raises DeltaError."""
+    view = ServedView(change.dim)
     try:
-        after.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
+        view.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
     except InputError as failure:
         raise DeltaError(f"{what}: {failure}") from None
-    digest = (view.digest() - before.digest() + after.digest()) % _WRAP
-    return _FieldStep(view, change.removed, keys, change, digest)
+    return view
 
 
 def _copy(view: ServedView, keys: UInt64s, into: ServedView) -> None:
