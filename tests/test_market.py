@@ -12,12 +12,16 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.ground.clock import ManualClock
 from pipeline.ground.config import load_config
 from pipeline.ground.project import Project
+from pipeline.ingest.ingest import heartbeat
+from pipeline.logs.dead_letters import decode_dead_letters
 from pipeline.logs.events import EventCodec
 from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import FAR_AT_MS, HOUR_MS, Market
 from pipeline.market.produce import produce
 from pipeline.market.truth import normalized_entropy, truth_ne
+from pipeline.samples.job import run_samples
 
 PROJECT = Path(pipeline.market.__file__).parent / "project"
 SMALL = MarketConfig(users=500, items=200, impressions_per_hour=5_000, hours=4, late_share=0.01)
@@ -251,3 +255,45 @@ def test_the_project_reads_what_the_market_sends(hours):
     features = FeaturePlan(config, PROJECT).extract(rows.drop_columns(["at"]), column(rows, "at"))
     assert len(np.unique(features.keys["category_hour"].keys)) >= SMALL.categories
     assert len(features.keys["interests"].keys) == len(rows.column("interests").flatten())
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory, hours):
+    """Samples and dead letters of the whole market, all windows closed."""
+    project = market_project(tmp_path_factory.mktemp("market"))
+    log = open_log(project)
+    produce(log, project, Market(7, SMALL), range(4))
+    heartbeat(project, log, SMALL.start_at_ms + 9 * HOUR_MS)
+    run_samples(project, log, until_end=True)
+    samples = pa.concat_batches([decode_sample_block(record.value).batch for record in log.read("samples", 0, 0)])
+    letters = [decode_dead_letters(record.value).table for record in log.read("dead-letters", 0, 0)]
+    log.close()
+    return samples.to_pandas(), pa.concat_batches(letters).to_pandas()
+
+
+def test_every_impression_is_one_sample_or_was_late(joined, hours):
+    samples, dead = joined
+    decided = samples[samples["kind"] != "compensation"]["id"]
+    made = {i for hour in hours for i in hour.truth.id.tolist()}
+    assert decided.is_unique
+    assert set(decided) <= made
+    late = dead["reason"].eq("impression_too_late").sum()
+    assert 0 <= late - (len(made) - len(decided)) <= late * 0.1  # a late one may have been sent twice
+
+
+def test_every_label_is_a_click_that_was_made(joined, hours):
+    samples, _ = joined
+    clicked = {i for hour in hours for i in hour.truth.id[hour.truth.clicked].tolist()}
+    positive = samples[samples["label"] == 1]
+    assert set(positive["id"]) <= clicked
+    assert positive["id"].is_unique
+    assert len(positive) > 0.9 * len(clicked)
+    assert {"positive", "compensation"} == set(positive["kind"])
+
+
+def test_what_went_wrong_on_the_way_is_set_aside_with_its_reason(joined, hours):
+    _, dead = joined
+    counts = dead["reason"].value_counts()
+    assert counts["undecodable"] == sum(len(hour.poison) for hour in hours)
+    assert counts["time_out_of_range"] == pytest.approx(SMALL.misdated_per_hour * SMALL.hours, abs=2)
+    assert {"duplicate_impression", "duplicate_click", "orphan_click", "impression_too_late"} <= set(counts.index)

@@ -10,13 +10,15 @@ from pipeline.ground.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.log import Log
 from pipeline.market.arrival import Int64s
-from pipeline.market.market import Market, MarketHour
+from pipeline.market.market import HOUR_MS, Market, MarketHour
 
-_SLICE_MS = 60_000
+_SLICES = 12
+"""Appends per hour and topic: an append is durable, so each costs milliseconds."""
+_SLICE_MS = HOUR_MS // _SLICES
 
 
 def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) -> list[MarketHour]:
-    """Append what arrives in `hours`, minute by minute, then heartbeats; returns the hours with their truth.
+    """Append what arrives in `hours`, five minutes at a time, then heartbeats; returns the hours with their truth.
 
     The heartbeats stand at the end of the last hour, less the disorder: nothing older can still come on time.
     """
@@ -24,7 +26,7 @@ def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) ->
     made = []
     for hour in hours:
         arrived = market.events(hour)
-        begin_ms = market.end_at_ms(hour) - 60 * _SLICE_MS
+        begin_ms = market.end_at_ms(hour) - HOUR_MS
         poison = _poison_by_slice(arrived)
         shown = _slices(arrived.impressions, arrived.impressions_arrive_ms, begin_ms)
         pressed = _slices(arrived.clicks, arrived.clicks_arrive_ms, begin_ms)
@@ -41,15 +43,15 @@ def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) ->
 
 
 def _slices(rows: pa.RecordBatch, arrive_ms: Int64s, begin_ms: int) -> Iterator[pa.RecordBatch]:
-    """One batch per minute of the hour; whatever arrives after it belongs to the last."""
-    cuts = np.searchsorted(arrive_ms, begin_ms + _SLICE_MS * np.arange(1, 60))
+    """One batch per slice of the hour; whatever arrives after it belongs to the last."""
+    cuts = np.searchsorted(arrive_ms, begin_ms + _SLICE_MS * np.arange(1, _SLICES))
     edges = [0, *cuts.tolist(), rows.num_rows]
     return (rows.slice(start, stop - start) for start, stop in pairwise(edges))
 
 
 def _poison_by_slice(arrived: MarketHour) -> dict[int, list[bytes]]:
-    """The hour's poison, spread over its minutes."""
+    """The hour's poison, spread over its slices."""
     spread: dict[int, list[bytes]] = {}
     for number, value in enumerate(arrived.poison):
-        spread.setdefault((17 * number + 5) % 60, []).append(value)
+        spread.setdefault((5 * number + 3) % _SLICES, []).append(value)
     return spread
