@@ -67,6 +67,24 @@ def test_everything_beside_rows_comes_back_as_committed(store, world):
         assert getattr(state, name) == getattr(commit, name), name
 
 
+@pytest.mark.parametrize("full_every", [3, 1000])
+def test_wide_filters_are_told_as_changes_and_come_back_whole(tmp_path, store, world, full_every):
+    wanted = {}
+    for i in range(8):
+        commit = world.build(full=i % full_every == full_every - 1)
+        store.commit(commit)
+        wanted[commit.id] = commit.filters
+        if i == 4:  # a new process knows no parent's filters at first
+            store = VersionStore(project_in(tmp_path))
+    for id, filters in wanted.items():
+        assert store.restore(id).filters == filters
+        assert store.outline(id).filters == filters
+        assert not store.restore(id).filter_changes
+    told = [store.manifest(id)["filter_changes"] for id in wanted]
+    assert told[1] == ["wide"]
+    assert told[0] == []
+
+
 def test_served_view_is_read_without_rows(store, world):
     for i in range(6):
         id = world.commit(full=i == 2)

@@ -49,6 +49,7 @@ class World:
     rows: dict[int, bytes] = field(default_factory=dict)
     served: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
     next_handle: int = 0
+    counters: bytearray = field(default_factory=lambda: bytearray(8192))
     samples_seen: int = 0
     expected: dict[VersionId, tuple[dict[int, bytes], dict[int, tuple[int, int, bytes]]]] = field(default_factory=dict)
 
@@ -78,6 +79,7 @@ class World:
         parent, id = self.store.current(self.shard), self.store.next_id(self.shard)
         self.at_ms += self.step_ms
         self.samples_seen += 100
+        self.counters[int(self.random.integers(len(self.counters)))] ^= 7
         touched = sorted({int(k) for k in self.random.integers(1, 60, keys)} if keys else set())
         gone = [k for k in sorted(self.rows) if k not in touched and self.random.random() < removals / 60]
         for key in touched:
@@ -95,7 +97,8 @@ class World:
         return Commit(
             id=id, parent=parent, epoch=self.epoch, offset=id.sequence * 10, row=7, log_id="log",
             first_at_ms=self.at_ms - 500, last_at_ms=self.at_ms, fields={"user": change}, dense=dense + b"optimizer",
-            filters={"user": self.random.bytes(16)}, validation={"label": {"auc": 0.5}}, quarantines_seen=[],
+            filters={"user": self.random.bytes(16), "wide": bytes(self.counters)},
+            validation={"label": {"auc": 0.5}}, quarantines_seen=[],
             next_handles={"user": self.next_handle}, model_digest=MODEL["digest"],
             digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(),
             served_digest=self.digest(dense), delta=self._delta(parent, id, put, new, tombs, dense), full=full,

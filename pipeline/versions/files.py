@@ -1,6 +1,7 @@
 """A commit as a file, and back: the manifest (`schemas/manifest.json`) is the header, arrays are the sections.
 
-Sections: `dense`, `delta`, `filters/NAME`, and for each field `fields/NAME/PART`, PART an attribute of `FieldChange`.
+Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, PART being an
+attribute of `FieldChange`.
 A second kind of file holds only the keys that dropped versions touched, `fields/NAME/touched`.
 """
 
@@ -42,6 +43,7 @@ def manifest_of(commit: Commit) -> dict[str, Any]:
         "parent": str(commit.parent) if commit.parent else None,
         **{name: getattr(commit, name) for name in _PLAIN},
         "filters": sorted(commit.filters),
+        "filter_changes": sorted(commit.filter_changes),
         "validation": dict(commit.validation),
         "quarantines_seen": list(commit.quarantines_seen),
         "next_handles": dict(commit.next_handles),
@@ -107,6 +109,8 @@ def _sections(commit: Commit) -> dict[str, Section]:
     sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
     for name in sorted(commit.filters):
         sections[f"filters/{name}"] = commit.filters[name]
+    for name in sorted(commit.filter_changes):
+        sections[f"filter_changes/{name}"] = commit.filter_changes[name]
     for name in sorted(commit.fields):
         change = commit.fields[name]
         for part in (*_ARRAYS, "rows"):
@@ -124,6 +128,7 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         fields=fields,
         dense=file.section("dense"),
         filters={name: file.section(f"filters/{name}") for name in header["filters"]},
+        filter_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
         **{name: header[name] for name in (*_PLAIN, "validation", "quarantines_seen", "next_handles", "clocks")},
     )

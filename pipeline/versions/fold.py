@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.versions.filters import net_filters
 from pipeline.versions.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s, union_keys
 
@@ -118,7 +119,16 @@ def net_commit(commits: Sequence[Commit]) -> Commit:
     full = counted[0].full or counted[0].parent is None
     fields = {name: net_changes([c.fields[name] for c in counted if name in c.fields], full) for name in last.fields}
     first_at_ms = min(commit.first_at_ms for commit in commits)
-    return replace(last, parent=commits[0].parent, first_at_ms=first_at_ms, fields=fields, full=full)
+    filters, changes = net_filters(counted)
+    return replace(
+        last,
+        parent=commits[0].parent,
+        first_at_ms=first_at_ms,
+        fields=fields,
+        filters=filters,
+        filter_changes=changes,
+        full=full,
+    )
 
 
 def served_of(change: FieldChange) -> ServedEntries:

@@ -141,6 +141,8 @@ class Commit:
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
         clocks: by name, log times the trainer's sweeps and ageing have reached, ms.
+        filter_changes: by name, filters told as what changed since the parent (`filters.py`); a name is here or in
+            `filters`. Only the store makes them.
     """
 
     id: VersionId
@@ -164,6 +166,7 @@ class Commit:
     full: bool
     samples_seen: int
     clocks: Mapping[str, int] = field(default_factory=dict)
+    filter_changes: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def rows_touched(self) -> int:

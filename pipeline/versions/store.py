@@ -7,7 +7,7 @@
 The epoch is in the name so that a writer that was taken over can never replace its successor's file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ from pipeline.versions.files import (
     read_touched,
     write_commit,
 )
+from pipeline.versions.filters import net_filters, told_as_changes
 from pipeline.versions.fold import net_commit, net_served
 from pipeline.versions.ledger import Ledger
 from pipeline.versions.retention import Retention, RetentionPlan
@@ -56,6 +57,7 @@ class VersionStore:
         self.ledger = Ledger(project.versions / "ledger.sqlite", project.clock)
         self._shards = project.config.logs.shards
         self._ladder = project.config.train.retention
+        self._last_filters: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
         self._thinned_at_ms: dict[int, int] = {}
 
     def close(self) -> None:
@@ -100,11 +102,16 @@ class VersionStore:
         except FencedError:  # after any other failure the ledger may name the file; retention finds out
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
+        self._last_filters[commit.id.shard] = (commit.id, commit.filters)
 
     def stage(self, commit: Commit) -> StagedVersion:
         """Make the version's file durable without moving CURRENT. Raises VersionError."""
-        path = version_path(commit.id, commit.epoch, 0)
-        return StagedVersion(commit, path, write_commit(self.folder / path, commit))
+        path, told = version_path(commit.id, commit.epoch, 0), commit
+        parent, filters = self._last_filters.get(commit.id.shard, (None, {}))
+        if not commit.full and parent is not None and parent == commit.parent:
+            whole, changes = told_as_changes(commit.filters, filters)
+            told = replace(commit, filters=whole, filter_changes=changes)
+        return StagedVersion(commit, path, write_commit(self.folder / path, told))
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All versions kept of a shard, undone ones too, by generation and sequence."""
@@ -136,8 +143,10 @@ class VersionStore:
         return {name: net_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
 
     def outline(self, id: VersionId) -> Commit:
-        """A version as committed, but without rows and served entries. Raises VersionError, DamagedError."""
-        return self._read(id, read_outline)
+        """A version as committed, but without rows and served entries. Raises as `restore`."""
+        commits = self._read_chain(id, read_outline)
+        filters, _ = net_filters(commits)
+        return replace(commits[-1], filters=filters, filter_changes={})
 
     def check(self, id: VersionId) -> None:
         """Compare every file that restoring `id` needs with its checksums. Raises VersionError, DamagedError."""
