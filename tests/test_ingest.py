@@ -99,6 +99,8 @@ def write(path: Path, rows) -> Path:
         path.write_bytes(gzip.compress(csv_text(rows).encode()))
     elif path.name.endswith(".jsonl"):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.name.endswith(".jsonl.gz"):
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     elif path.name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
@@ -111,7 +113,7 @@ def write(path: Path, rows) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.parquet", "f.avro"])
+@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.jsonl.gz", "f.parquet", "f.avro"])
 def test_every_format_gives_the_same_events(project, log, tmp_path, name):
     report = ingest(project, log, "impressions", [write(tmp_path / name, ROWS)])
     assert (report.rows, report.bad_rows) == (3, 0)
@@ -119,7 +121,7 @@ def test_every_format_gives_the_same_events(project, log, tmp_path, name):
     assert dead_in(log) == []
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.parquet", "f.avro"])
+@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.jsonl.gz", "f.parquet", "f.avro"])
 def test_rows_of_several_chunks_keep_their_order(project, log, tmp_path, name):
     rows = many(CHUNK_ROWS + 5)
     assert ingest(project, log, "impressions", [write(tmp_path / name, rows)]).rows == len(rows)
@@ -207,12 +209,13 @@ def test_a_parquet_row_without_key_or_time_is_set_aside(project, log, tmp_path):
     assert json.loads(dead[0]["original"])["user"] == "ann"
 
 
-@pytest.mark.parametrize("name", ["f.parquet", "f.avro", "f.csv.gz"])
-def test_a_truncated_file_is_refused_by_name(project, log, tmp_path, name):
-    path = write(tmp_path / name, many(5_000))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+@pytest.mark.parametrize("name", ["f.parquet", "f.avro", "f.csv.gz", "f.jsonl.gz"])
+def test_a_truncated_file_is_refused_by_name_and_leaves_nothing(project, log, tmp_path, name):
+    path = write(tmp_path / name, many(CHUNK_ROWS + 5_000))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 95 // 100])
     with pytest.raises(InputError, match=rf"{name} cannot be read.*fetch or write it again"):
         ingest(project, log, "impressions", [path])
+    assert log.end_offset("impressions", 0) == 0
 
 
 @pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.parquet", "f.avro"])

@@ -61,3 +61,13 @@ def require(path: Path, columns: EventColumns, found: list[str]) -> None:
 def plain_bytes(path: Path, file: BinaryIO) -> Any:
     """The content of an open file, unpacked where its name ends in `.gz`."""
     return pa.CompressedInputStream(pa.PythonFile(file, "r"), "gzip") if path.name.lower().endswith(".gz") else file
+
+
+def read_through(path: Path) -> None:
+    """Unpack a gzipped file once for nothing: one that is cut raises OSError here, before any row of it is kept."""
+    if not path.name.lower().endswith(".gz"):
+        return
+    with path.open("rb") as file:
+        stream = plain_bytes(path, file)
+        while stream.read(1 << 20):
+            pass

@@ -13,11 +13,12 @@ import pyarrow.json as pa_json
 
 from pipeline.ground.block import ARROW_TYPES
 from pipeline.ground.config import EventColumns
-from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, require
+from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, read_through, require
 
 
 def read_jsonl(path: Path, columns: EventColumns) -> Iterator[Chunk]:
     """All chunks of a file of JSON lines. Raises InputError."""
+    read_through(path)
     time_type = pa.string() if columns.time_unit == "iso" else pa.float64()
     schema = pa.schema(
         [(columns.time, time_type), *((n, ARROW_TYPES[t]) for n, t in columns.columns.items() if n != columns.time)]

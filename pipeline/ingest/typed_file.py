@@ -57,6 +57,10 @@ def read_avro(path: Path, columns: EventColumns) -> Iterator[Chunk]:
 
 def _avro_rows(path: Path, columns: EventColumns, file: BinaryIO) -> Iterator[dict[str, Any]]:
     try:
+        # A container that is cut must fail before any row of it is kept; blocks are only skipped over here.
+        for _ in fastavro.block_reader(file):
+            pass
+        file.seek(0)
         reader = fastavro.reader(file)
         schema = reader.writer_schema
         fields = schema.get("fields", []) if isinstance(schema, dict) else []
