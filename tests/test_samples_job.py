@@ -10,6 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.ground.clock import ManualClock
@@ -183,6 +185,29 @@ def test_run_until_end_stops_after_what_was_there_and_the_next_goes_on(tmp_path)
     assert world.run().rounds == 0
     world.heartbeat(W)
     assert world.run().samples == {"negative": 1}
+
+
+def test_sparse_clicks_do_not_run_ahead_of_dense_impressions(tmp_path):
+    world = World(tmp_path, partitions=1, shards=1, round_records=50)
+    for number in range(200):
+        world.impression(100 * number, number)
+    for number in range(0, 200, 5):
+        world.click(100 * number + 50, number)
+    pending = []
+    world.run(progress=lambda *_: pending.append(join_status(world.project, world.log)["pending_clicks"]))
+    assert len(pending) == 4
+    assert max(pending) <= 1
+    assert sum(kind == "positive" for kind, *_ in world.samples()) == 40
+
+
+def test_round_fits_memory_however_large_its_records(tmp_path):
+    world = World(tmp_path, partitions=1, shards=1)
+    rows = 300_000
+    columns = {"at": pa.array([NOW] * rows), "item": pa.array(np.random.default_rng(1).integers(0, 2**62, rows))}
+    value = world.codecs["impressions"].encode_block(pa.record_batch(columns))
+    world.log.append("impressions", 0, [value] * 40)
+    (planned,) = Rounds(world.project, world.log).plan({("impressions", 0): 40, ("clicks", 0): 0})
+    assert planned.stop == (64 << 20) // len(value) < 40
 
 
 def test_records_are_cut_at_block_rows_and_only_the_last_of_a_bundle_flushes(tmp_path):

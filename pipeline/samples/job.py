@@ -7,14 +7,13 @@ Keys are shards and elements are blocks, so Beam moves few and large things. Dec
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline.ground.block import EventBlock, Kind
+from pipeline.ground.block import EventBlock
 from pipeline.ground.errors import FreshetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
@@ -99,7 +98,7 @@ def run_samples(
             rounds.finish(ranges)
             read += sum((r.stop or r.start) - r.start for r in ranges)
             if progress is not None:
-                progress(read, max(read, _to_read(rounds, last) + read))
+                progress(read, read + rounds.left(last))
     finally:
         _open.pop(door.loan, None)
         take_back(door)
@@ -136,8 +135,3 @@ def _run_round(project: Project, door: LogDoor, ranges: list[PartitionRange]) ->
 def _dead_to_shard(element: tuple[int, bytes], shards: int) -> tuple[int, Element]:
     partition, letters = element
     return partition % shards, (NO_WATERMARK - 1, 0, partition, 0, letters)
-
-
-def _to_read(rounds: Rounds, ends: dict[tuple[Kind, int], int]) -> int:
-    ahead: list[Any] = [(r.stop or r.start) - r.start for r in rounds.plan(ends)]
-    return sum(ahead)

@@ -13,6 +13,7 @@ from pipeline.ground.project import Project
 from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange, check_log_id
+from pipeline.samples.pace import Pace
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import RoundManifest, read_manifest, write_manifest
 from pipeline.samples.shard import JoinShard
@@ -60,6 +61,7 @@ class Rounds:
         self._number = 0 if manifest is None else manifest.number
         self.shards = [JoinShard(project, log, shard, manifest) for shard in range(config.logs.shards)]
         self.finished = 0
+        self._pace = Pace(config, log)
 
     def ends(self) -> dict[Input, int]:
         """Where each input partition ends now."""
@@ -70,7 +72,10 @@ class Rounds:
         }
 
     def plan(self, ends: Mapping[Input, int]) -> list[PartitionRange]:
-        """The next round: of every partition with something before its end, at most `round_records` offsets."""
+        """The next round: of every partition with something before its end, at most `round_records` offsets.
+
+        Raises OffsetError where an input was trimmed beyond what has been read.
+        """
         most = self._project.config.samples.round_records
         ranges = []
         for (kind, partition), end in sorted(ends.items(), key=lambda e: (INPUTS.index(e[0][0]), e[0][1])):
@@ -79,7 +84,11 @@ class Rounds:
             if start < stop:
                 topic = self.topics[kind]
                 ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, self._log_ids[topic]))
-        return ranges
+        return self._pace.paced(ranges, ends) if ranges else []
+
+    def left(self, ends: Mapping[Input, int]) -> int:
+        """Offsets before `ends` that are still to be read."""
+        return sum(max(0, end - self._start(*at)[0]) for at, end in ends.items())
 
     def finish(self, ranges: list[PartitionRange]) -> None:
         """The ranges have been read and what they decide is said: make that the state of all shards at once."""
