@@ -28,7 +28,7 @@ DEAD = "dead"
 """Tag of the output that carries dead letters."""
 
 _BLOCK_RECORDS = 4_096
-_BLOCK_BYTES = 2 << 20
+_BLOCK_BYTES = 256 << 10
 _PROCESS_S = 0.5
 _PROCESS_BYTES = 64 << 20
 _POLL_MS = 200

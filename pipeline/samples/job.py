@@ -21,7 +21,7 @@ from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import DEAD, LogDoor, PartitionRange, PartitionSource, lend, take_back
 from pipeline.samples.position import INPUTS
-from pipeline.samples.rounds import Rounds, SamplesReport
+from pipeline.samples.rounds import Input, Rounds, SamplesReport
 from pipeline.samples.shard import Element
 
 _IDLE_WAIT_S = 0.05
@@ -80,20 +80,13 @@ def run_samples(
         FencedError: another process joins; LogReplacedError, OffsetError: the input is not what the state is of;
         DamagedError: a state file.
     """
-    stop = stop or threading.Event()
     rounds = Rounds(project, log)
     last = rounds.ends()
     door = lend(project, log)
     _open[door.loan] = rounds
     read = 0
     try:
-        while not stop.is_set():
-            ranges = rounds.plan(last if until_end else rounds.ends())
-            if not ranges and until_end:
-                break
-            if not ranges:
-                project.clock.wait(_IDLE_WAIT_S)
-                continue
+        for ranges in _planned(project, rounds, last if until_end else None, stop or threading.Event()):
             _run_round(project, door, ranges)
             rounds.finish(ranges)
             read += sum((r.stop or r.start) - r.start for r in ranges)
@@ -103,6 +96,20 @@ def run_samples(
         _open.pop(door.loan, None)
         take_back(door)
     return rounds.report()
+
+
+def _planned(
+    project: Project, rounds: Rounds, ends: dict[Input, int] | None, stop: threading.Event
+) -> Iterator[list[PartitionRange]]:
+    """Round after round until `stop`, or until `ends` are reached; None follows the log."""
+    while not stop.is_set():
+        ranges = rounds.plan(rounds.ends() if ends is None else ends)
+        if ranges:
+            yield ranges
+        elif ends is None:
+            project.clock.wait(_IDLE_WAIT_S)
+        else:
+            return
 
 
 def build(pipeline: beam.Pipeline, door: LogDoor, ranges: list[PartitionRange], project: Project) -> None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from pipeline.ground.block import Kind
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
+from pipeline.samples.join import Join
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import read_manifest, read_shard
 from pipeline.samples.saved import join_from_bytes
@@ -23,20 +25,6 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
         join_from_bytes(project.config, shard, partitions, read_shard(project.join_state, file), file.name)
         for shard, file in enumerate(files)
     ]
-    inputs = {}
-    for kind in INPUTS:
-        for partition in range(partitions[kind]):
-            progress = [join.progress.of[kind, partition] for join in joins]
-            offset = min((p.next_offset for p in progress), default=log.begin_offset(names[kind], partition))
-            end = log.end_offset(names[kind], partition)
-            marks = [p.watermark_ms for p in progress]
-            mark = min((m for m in marks if m is not None), default=None)
-            inputs[f"{names[kind]}/{partition}"] = {
-                "offset": offset,
-                "end": end,
-                "lag": end - offset,
-                "watermark_ms": mark,
-            }
     watermarks = [join.watermark_ms for join in joins]
     known = [mark for mark in watermarks if mark is not None]
     return {
@@ -46,5 +34,17 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
         "pending_clicks": sum(len(join.pending) for join in joins),
         "waiting_clicks": sum(len(join.candidates) for join in joins),
         "bytes": sum(file.length for file in files),
-        "inputs": inputs,
+        "inputs": {
+            f"{names[kind]}/{p}": _input(log, joins, kind, names[kind], p)
+            for kind in INPUTS
+            for p in range(partitions[kind])
+        },
     }
+
+
+def _input(log: Log, joins: list[Join], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
+    progress = [join.progress.of[kind, partition] for join in joins]
+    offset = min((p.next_offset for p in progress), default=log.begin_offset(topic, partition))
+    end = log.end_offset(topic, partition)
+    mark = min((p.watermark_ms for p in progress if p.watermark_ms is not None), default=None)
+    return {"offset": offset, "end": end, "lag": end - offset, "watermark_ms": mark}
