@@ -71,17 +71,25 @@ def _architecture(model: keras.Model) -> Any:
         document = json.loads(model.to_json())
     except (NotImplementedError, TypeError, ValueError):
         return "not serialisable"  # a model of the user's own class: its source and shapes identify it
-    return _renamed(document, _given_names(model, "model"))
+    names = {model.name: "model"}
+    _number_layers(document, names)
+    return _renamed(document, names)
 
 
-def _given_names(model: keras.Model, place: str) -> dict[str, str]:
-    """Every name inside a model → its place in it: Keras numbers unnamed ones on through the life of a process."""
-    names = {model.name: place}
-    # Not all operations are layers: slicing or adding tensors leaves some that are only operations.
-    for i, part in enumerate(getattr(model, "operations", model.layers)):
-        inside = f"{place} {i}"
-        names |= _given_names(part, inside) if isinstance(part, keras.Model) else {part.name: inside}
-    return names
+def _number_layers(document: Any, names: dict[str, str]) -> None:
+    """Name of every layer, those inside layers too → its number: Keras counts unnamed ones on while a process lives."""
+    if isinstance(document, list):
+        for value in document:
+            _number_layers(value, names)
+    if not isinstance(document, dict):
+        return
+    layers = document.get("layers")
+    for layer in layers if isinstance(layers, list) else ():
+        # A user's own class may say what it likes under this name.
+        if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
+            names.setdefault(str(layer.get("name") or layer["config"].get("name")), f"layer {len(names)}")
+    for value in document.values():
+        _number_layers(value, names)
 
 
 def _renamed(document: Any, names: dict[str, str]) -> Any:
