@@ -32,7 +32,7 @@ def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
     Example: freshet status
     """
-    from pipeline.samples.job import join_status
+    from pipeline.samples.status import join_status
 
     opened = open_project(project)
     log = open_log(opened)
