@@ -64,10 +64,12 @@ class FieldPlan:
         """[k] readable values of the keys at `places`."""
         index = pa.array(places)
         if self._kind == "cross":
-            columns = [column.take(index).to_pylist() for column in self._inputs(batch, at_ms)]
-            return [" × ".join(_text(value) for value in values) for values in zip(*columns, strict=True)]
+            columns = [_texts(column.take(index)) for column in self._inputs(batch, at_ms)]
+            return [" × ".join(values) for values in zip(*columns, strict=True)]
         elements, _ = transforms.flatten(self._values(batch, at_ms))
-        return [self._shown(value) for value in elements.take(index).to_pylist()]
+        if self._kind in ("bucket", "log2", "weekday"):
+            return [self._shown(value) for value in elements.take(index).to_pylist()]
+        return _texts(elements.take(index))
 
     def clock_value(self, text: str | None) -> int | None:
         """The hour or weekday an operator named directly; None for every other field or text."""
@@ -122,9 +124,9 @@ class FieldPlan:
             return transforms.bucket_text(value, self._config.boundaries)
         if isinstance(value, int) and self._kind == "log2":
             return transforms.log2_text(value)
-        if isinstance(value, int) and self._kind == "weekday":
+        if isinstance(value, int):
             return transforms.WEEKDAYS[value]
-        return _text(value)
+        return MISSING
 
     def _find_problems(self) -> list[str]:
         if self._function:
@@ -156,5 +158,9 @@ class FieldPlan:
         return problems
 
 
-def _text(value: object) -> str:
-    return MISSING if value is None else str(value)
+def _texts(values: pa.Array) -> list[str]:
+    """[n] readable values. What most columns hold is written by Arrow, a whole batch at a time."""
+    if pa.types.is_string(values.type) or pa.types.is_integer(values.type):
+        texts: list[str] = values.cast(pa.string()).fill_null(MISSING).to_pylist()
+        return texts
+    return [MISSING if value is None else str(value) for value in values.to_pylist()]
