@@ -1,0 +1,63 @@
+"""The line from market to model: produce, join (Beam), train and publish (Beam), an hour at a time."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pipeline.demo.score import Exam
+from pipeline.demo.story import Story
+from pipeline.ground.project import Project
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+from pipeline.market.market import Market
+from pipeline.market.produce import produce
+from pipeline.samples.job import run_samples
+from pipeline.samples.rounds import SamplesReport
+from pipeline.trainer.job import TrainJob
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a line has done since it began."""
+
+    samples: Counter[str]
+    dead_letters: Counter[str]
+    trained: int
+
+
+class Line:
+    """One marketplace and the jobs that learn from it. Not thread-safe."""
+
+    def __init__(self, project: Project, story: Story) -> None:
+        self.project: Project = project
+        self.log: Log = open_log(project)
+        self._market = Market(story.seed, story.market)
+        self._joined, self._trained = SamplesReport(), 0
+        self._job: TrainJob | None = None
+
+    def produce(self, hour: int) -> Exam:
+        """Append an hour's events to the logs; returns what its genuine impressions ask of a model."""
+        return Exam.of(produce(self.log, self.project, self._market, [hour])[0])
+
+    def learn(self) -> int:
+        """Join what is in the logs, then train to the end of the samples; returns samples learned from."""
+        self._joined = self._joined.plus(run_samples(self.project, self.log, until_end=True))
+        return self.train()
+
+    def train(self) -> int:
+        """Train to the end of the samples log; returns samples learned from."""
+        if self._job is None:
+            self._job = TrainJob(self.project, self.log)
+        learned = self._job.round()
+        self._trained += learned
+        return learned
+
+    def stop_training(self) -> None:
+        """Let the shards go, as stopping `freshet run train` does; the next `train` continues from CURRENT."""
+        if self._job is not None:
+            self._job.close()
+            self._job.versions.close()
+            self._job = None
+
+    def learned(self) -> Learned:
+        """Counts so far."""
+        return Learned(Counter(self._joined.samples), Counter(self._joined.dead_letters), self._trained)
