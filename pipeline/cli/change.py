@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
-from pipeline.cli.output import emit, instant
+from pipeline.cli.output import emit, instant, say
 from pipeline.ground.errors import InputError, RollbackError
 from pipeline.logs.open import open_log
 from pipeline.publish.levels import publish_level
@@ -56,6 +56,8 @@ def publish(
         return
     made = [publish_level(opened, log, store, shard, level.value) for shard in shards]
     listed = [{"level": m.level, "file": m.file, "bytes": m.size_bytes, "sha256": m.sha256} for m in made if m]
+    if not listed:
+        say(f"nothing is new since the last {level}")
     emit({"published": listed}, as_json)
 
 

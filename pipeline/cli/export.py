@@ -1,5 +1,6 @@
 """Commands that write Parquet: `export samples`, `rows`, `served`, `dead-letters`."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -108,7 +109,8 @@ def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool) -> None:
         temporary.replace(out)
     except OSError as failure:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{out} cannot be written: {failure.strerror}. hint: choose another --out") from None
+        reason = os.strerror(failure.errno) if failure.errno else failure
+        raise InputError(f"{out} cannot be written: {reason}. hint: choose another --out") from None
     emit({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
 
 

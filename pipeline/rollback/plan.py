@@ -166,7 +166,7 @@ def _newest_in(block: SampleBlock) -> int:
 
 def _nothing_to_undo(shards: Sequence[ShardPlan], before_ms: int) -> str:
     if not shards:
-        return "there is no version yet, so nothing to undo. run: freshet train"
+        return "there is no version yet, so nothing to undo. run: freshet run train --until-end"
     newest = max(plan.current_last_at_ms for plan in shards)
     return (
         f"nothing was learned at or after {_spell(before_ms)}, the newest sample learned from is of {_spell(newest)}. "

@@ -67,7 +67,7 @@ class Ledger:
         with self._db.transaction() as connection:
             half_done = connection.execute("SELECT id FROM rollback WHERE state = 'planned'").fetchone()
             if half_done:
-                raise RollbackError(f"rollback {half_done['id']} is half done. run: freshet rollback --resume")
+                raise RollbackError(f"rollback {half_done['id']} is half done. run: freshet rollback --finish")
             return self._raise_epoch(connection, shard, shards)
 
     def epoch(self, shard: int) -> int:
@@ -272,7 +272,7 @@ class Ledger:
         with self._db.transaction() as connection:
             half_done = connection.execute("SELECT id FROM rollback WHERE state = 'planned'").fetchone()
             if half_done:
-                raise RollbackError(f"rollback {half_done['id']} is half done. run: freshet rollback --resume")
+                raise RollbackError(f"rollback {half_done['id']} is half done. run: freshet rollback --finish")
             currents = {shard: self._current_above(shard, target) for shard, target in targets.items()}
             generation = (
                 _generation(connection.execute("SELECT max(generation) AS newest FROM generation").fetchall()) + 1
