@@ -394,8 +394,8 @@ def test_descriptions_say_what_stands_behind_each_key(tmp_path):
     rows = [{"tags": ["a", "b"], "user": 7, "price": 5}, {"tags": ["c"], "item": "i"}]
     batch, at_ms = plan.batch_of(rows, 0)
     both = np.array([0, 1])
-    assert plan.describe("tags", batch, at_ms, np.array([2, 0])) == ["c", "a"]
-    assert plan.describe("x", batch, at_ms, both) == ["7 × (missing)", "(missing) × i"]
-    assert plan.describe("w", batch, at_ms, both) == ["Thu", "Thu"]
-    assert plan.describe("p", batch, at_ms, both) == ["(1, 5]", "(missing)"]
-    assert plan.describe("l", batch, at_ms, both) == ["[7, 15)", "(missing)"]
+    assert plan.describe("tags", batch, at_ms, np.array([2, 0])).to_pylist() == ["c", "a"]
+    assert plan.describe("x", batch, at_ms, both).to_pylist() == ["7 × (missing)", "(missing) × i"]
+    assert plan.describe("w", batch, at_ms, both).to_pylist() == ["Thu", "Thu"]
+    assert plan.describe("p", batch, at_ms, both).to_pylist() == ["(1, 5]", "(missing)"]
+    assert plan.describe("l", batch, at_ms, both).to_pylist() == ["[7, 15)", "(missing)"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, load_function
@@ -60,15 +61,15 @@ class FieldPlan:
         elements, offsets = transforms.flatten(self._values(batch, at_ms))
         return hash_column(elements, self.seed), offsets
 
-    def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> list[str]:
+    def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> pa.StringArray:
         """[k] readable values of the keys at `places`."""
         index = pa.array(places)
         if self._kind == "cross":
             columns = [_texts(column.take(index)) for column in self._inputs(batch, at_ms)]
-            return [" × ".join(values) for values in zip(*columns, strict=True)]
+            return pc.binary_join_element_wise(*columns, " × ")
         elements, _ = transforms.flatten(self._values(batch, at_ms))
         if self._kind in ("bucket", "log2", "weekday"):
-            return [self._shown(value) for value in elements.take(index).to_pylist()]
+            return pa.array([self._shown(value) for value in elements.take(index).to_pylist()], pa.string())
         return _texts(elements.take(index))
 
     def clock_value(self, text: str | None) -> int | None:
@@ -158,9 +159,8 @@ class FieldPlan:
         return problems
 
 
-def _texts(values: pa.Array) -> list[str]:
+def _texts(values: pa.Array) -> pa.StringArray:
     """[n] readable values. What most columns hold is written by Arrow, a whole batch at a time."""
     if pa.types.is_string(values.type) or pa.types.is_integer(values.type):
-        texts: list[str] = values.cast(pa.string()).fill_null(MISSING).to_pylist()
-        return texts
-    return [MISSING if value is None else str(value) for value in values.to_pylist()]
+        return values.cast(pa.string()).fill_null(MISSING)
+    return pa.array([MISSING if value is None else str(value) for value in values.to_pylist()], pa.string())

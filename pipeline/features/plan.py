@@ -111,8 +111,10 @@ class FeaturePlan:
             raise InputError(f"{dict(values)} has {len(keys)} keys in field {field}, wanted one")
         return int(keys[0])
 
-    def describe(self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> list[str]:
-        """Readable values behind keys, for the operator's dictionary.
+    def describe(
+        self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]
+    ) -> pa.StringArray:
+        """[k] readable values behind keys, for the operator's dictionary.
 
         Args:
             field: the field's name.

@@ -106,15 +106,22 @@ def choose_bits(
         [n] uint8 of 0 (SKIP), 4, 8, 16, 32.
     """
     bits = warranted_bits(importance, convergence)
+    bits[(served_bits == 0) & ~np.any(weights != 0, axis=1)] = SKIP
+    known = np.flatnonzero(served_bits)
+    bits[known] = _improving_bits(weights[known], served[known], served_bits[known], bits[known])
+    return bits
+
+
+def _improving_bits(weights: Floats, served: Floats, served_bits: UInt8s, bits: UInt8s) -> UInt8s:
+    """[n] uint8: `bits`, or the served precision, or SKIP for rows that serving holds at `served_bits` > 0."""
     behind = _distance(weights, served)
-    unknown = (served_bits == 0) & np.any(weights != 0, axis=1)
     error = _distance(weights, requantised(weights, bits))
-    closer = unknown | (np.where(bits < served_bits, 2 * error, error) < behind)
+    closer = np.where(bits < served_bits, 2 * error, error) < behind
     finer = np.maximum(bits, served_bits)
     retry = ~closer & (finer > bits)
     closer_yet = _distance(weights[retry], requantised(weights[retry], finer[retry])) < behind[retry]
+    bits = np.where(closer, bits, SKIP).astype(np.uint8)
     bits[retry] = np.where(closer_yet, finer[retry], SKIP)
-    bits[~closer & ~retry] = SKIP
     return bits
 
 

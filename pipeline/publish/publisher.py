@@ -102,7 +102,11 @@ class _Withheld:
         return cls(np.empty(0, np.uint64), np.empty(0, np.float32))
 
     def without(self, keys: UInt64s) -> "_Withheld":
-        kept = ~np.isin(self.keys, keys)
+        """All but `keys`, which ascend too: looked up, for both lists may be long."""
+        if not len(keys):
+            return self
+        places = np.minimum(np.searchsorted(keys, self.keys), len(keys) - 1)
+        kept = keys[places] != self.keys
         return _Withheld(self.keys[kept], self.worth[kept])
 
     def joined(self, keys: UInt64s, worth: Floats) -> "_Withheld":
@@ -176,7 +180,7 @@ class Publisher:
         """Forget the removed keys and judge the touched rows anew; returns the keys that serving has to drop."""
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
-        withheld = self._withheld[name].without(np.concatenate([change.keys, change.removed]))
+        withheld = self._withheld[name].without(change.keys).without(change.removed)
         keys, worth = self._judge(name, change.keys)
         self._withheld[name] = withheld.joined(keys, worth)
         return removed

@@ -45,7 +45,7 @@ class Dictionary:
         if not len(admitted):
             return
         places = prepared.fields[field].first_occurrences(admitted)
-        texts = pa.array(plan.describe(field, prepared.batch.samples, prepared.impression_at_ms, places), pa.string())
+        texts = plan.describe(field, prepared.batch.samples, prepared.impression_at_ms, places)
         columns = [pa.array(prepared.fields[field].keys[admitted]), pc.utf8_slice_codeunits(texts, 0, _MOST_CHARACTERS)]
         self._waiting[field].append(pa.RecordBatch.from_arrays(columns, schema=_COLUMNS))
         self._known[field] = self._known.get(field, 0) + len(admitted)
