@@ -10,8 +10,7 @@ from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.market import Market
 from pipeline.market.produce import produce
-from pipeline.samples.job import run_samples
-from pipeline.samples.rounds import SamplesReport
+from pipeline.samples.job import SamplesJob
 from pipeline.trainer.job import TrainJob
 
 
@@ -31,7 +30,7 @@ class Line:
         self.project: Project = project
         self.log: Log = open_log(project)
         self._market = Market(story.seed, story.market)
-        self._joined, self._trained = SamplesReport(), 0
+        self._join, self._trained = SamplesJob(project, self.log), 0
         self._job: TrainJob | None = None
 
     def produce(self, hour: int) -> Exam:
@@ -40,7 +39,7 @@ class Line:
 
     def learn(self) -> int:
         """Join what is in the logs, then train to the end of the samples; returns samples learned from."""
-        self._joined = self._joined.plus(run_samples(self.project, self.log, until_end=True))
+        self._join.catch_up()
         return self.train()
 
     def train(self) -> int:
@@ -58,6 +57,12 @@ class Line:
             self._job.versions.close()
             self._job = None
 
+    def close(self) -> None:
+        """Stop both jobs."""
+        self.stop_training()
+        self._join.close()
+
     def learned(self) -> Learned:
         """Counts so far."""
-        return Learned(Counter(self._joined.samples), Counter(self._joined.dead_letters), self._trained)
+        joined = self._join.report()
+        return Learned(Counter(joined.samples), Counter(joined.dead_letters), self._trained)

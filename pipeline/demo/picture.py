@@ -1,5 +1,6 @@
 """The demo's picture: NE by hour, bytes by level, rows by precision. Draws to a file, never to a screen."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.demo.report import STEPS, Run
 # Okabe and Ito's colours, which everybody can tell apart; greys for what is only there to compare with.
 _BLUE, _ORANGE, _VERMILION, _PURPLE = "#0072B2", "#E69F00", "#D55E00", "#CC79A7"
 _INK, _GREY, _PALE = "#222222", "#6B6B6B", "#D9D9D9"
+_BIN_HOURS = 3
 _MIX_COLOURS = dict(zip(STEPS, (_PALE, "#9ECAE1", "#4292C6", "#08519C", "#08306B"), strict=True))
 
 
@@ -90,27 +92,24 @@ def _quality(axes: Axes, run: Run) -> None:
     _events(axes, run)
     _label_ends(axes, {name: by_hour[end - 1] for name, by_hour in shown.items()}, end)
     axes.grid(axis="y", color="#EBEBEB", zorder=0)
+    axes.axhline(1, color="#A0A0A0", lw=1.2, zorder=1)
     _bare(axes)
 
 
 def _events(axes: Axes, run: Run) -> None:
     """The contamination as a band, the rollback as a line."""
     (first, last), noticed = run.story.bots, run.story.noticed_hour
-    top = axes.get_ylim()[1]
+    top, back = axes.get_ylim()[1], run.incident
     axes.axvspan(first, last, color=_VERMILION, alpha=0.13, lw=0, zorder=1)
-    axes.text(first - 0.25, top, "bots click on\nwhat nobody likes", size=12, color=_VERMILION, ha="right", va="top")
+    axes.text(first - 0.3, top, "a bot farm clicks on\nwhat nobody likes", size=12, color=_INK, ha="right", va="top")
     axes.axvline(noticed, color=_INK, lw=1.6, zorder=2)
-    back = run.incident
     seconds = back.plan_s + back.act_s + back.serve_s
-    equal = "its served bytes equal the target's" if back.equal else "its served bytes DIFFER from the target's"
-    axes.text(
-        noticed + 0.25,
-        top,
-        f"rollback to {first % 24:02d}:00 in {seconds:.1f} s:\n{equal}",
-        size=12,
-        color=_INK,
-        va="top",
-    )
+    equal = "equals" if back.equal else "DIFFERS FROM"
+    said = f"rollback to {first % 24:02d}:00 in {seconds:.1f} s, what is served\n{equal} that version byte for byte"
+    axes.text(noticed + 0.3, top, said, size=12, color=_INK, va="top")
+    if run.story.warm_up_hours + run.story.refresh_hours <= first:
+        same = "trained once, refreshed daily:\nthe same until midnight"
+        axes.text(run.story.warm_up_hours + 0.4, top, same, size=12, color=_INK, va="top")
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, float], end: int) -> None:
@@ -138,7 +137,7 @@ def _hour_label(hour: int, begin: int) -> str:
 
 def _bytes(axes: Axes, run: Run) -> None:
     """Two bars a level: what was sent, and the same rows in fp32."""
-    _title(axes, "Bytes published, beside every changed row in fp32", left=-0.25)
+    _title(axes, f"Bytes published in {run.story.market.hours} hours, beside every changed row in fp32", left=-0.25)
     levels = run.traffic.levels
     names = list(levels)
     places = np.arange(len(names))[::-1]
@@ -159,32 +158,40 @@ def _bytes(axes: Axes, run: Run) -> None:
 
 
 def _precisions(axes: Axes, run: Run) -> None:
-    """Shares of changed rows by what became of them, per hour, stacked."""
-    _title(axes, "Changed rows by precision sent, share per hour")
-    hours = [hour for hour in sorted(run.traffic.mix) if run.traffic.mix[hour].total()]
-    totals = np.array([run.traffic.mix[hour].total() for hour in hours])
-    over_all = run.mix()
-    below = np.zeros(len(hours))
-    centres = {}
+    """Shares of changed rows by what became of them, stacked, a column for every few hours."""
+    _title(axes, "Changed rows by precision sent")
+    hours = run.story.market.hours
+    width = _BIN_HOURS if hours > 24 else 1
+    bins = [
+        sum((run.traffic.mix.get(h, Counter()) for h in range(b, b + width)), Counter()) for b in range(0, hours, width)
+    ]
+    below, centres = np.zeros(len(bins)), {}
     for step in STEPS[::-1]:
-        share = np.array([run.traffic.mix[hour][step] for hour in hours]) / totals
-        axes.bar(np.array(hours) + 0.5, share, 1.0, bottom=below, color=_MIX_COLOURS[step], lw=0)
+        share = np.array([mix[step] / max(mix.total(), 1) for mix in bins])
+        axes.bar(np.arange(len(bins)) * width, share, 0.92 * width, below, align="edge", color=_MIX_COLOURS[step], lw=0)
         below = below + share
-        if over_all[step]:
-            centres[step] = (float(below[-1] - share[-1] / 2), over_all[step] / over_all.total())
-    place = -1.0
-    for step, (centre, share) in centres.items():
-        place = max(place + 0.12, centre)
-        name = "withheld" if step == "withheld" else f"{step} bit"
-        colour = _GREY if step == "withheld" else _MIX_COLOURS[step]
-        text = f"{name}  {share:.0%}" if share >= 0.005 else f"{name}  {share:.2%}"
-        axes.text(run.story.market.hours + 0.6, place, text, size=12, color=colour, va="center", weight="bold")
-    axes.set_xlim(0, run.story.market.hours)
+        centres[step] = float(below[-1] - share[-1] / 2)
+    _name_steps(axes, centres, run)
+    axes.set_xlim(0, hours)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    ticks = list(range(0, run.story.market.hours + 1, 24 if run.story.market.hours > 24 else 1))
-    axes.set_xticks(ticks, [f"day {hour // 24 + 1}" if hour < run.story.market.hours else "" for hour in ticks])
+    ticks = list(range(0, hours, 24 if hours > 24 else 1))
+    axes.set_xticks(ticks, [f"day {hour // 24 + 1}" if hours > 24 else f"{hour:02d}:00" for hour in ticks], ha="left")
     _bare(axes)
+
+
+def _name_steps(axes: Axes, centres: Mapping[str, float], run: Run) -> None:
+    """What the colours are, and each one's share of the whole run; what never came is left out."""
+    mix, place = run.mix(), -1.0
+    for step, centre in centres.items():
+        if not mix[step]:
+            continue
+        place = max(place + 0.12, centre)
+        share, right = mix[step] / mix.total(), run.story.market.hours
+        name = "withheld" if step == "withheld" else f"{step} bit"
+        text = f"{name}, {share:.0%}" if share >= 0.005 else f"{name}, under 1%"
+        axes.text(1.015 * right, place, "■", size=12, color=_MIX_COLOURS[step], va="center")
+        axes.text(1.05 * right, place, text, size=12, color=_INK, va="center")
 
 
 def _title(axes: Axes, text: str, left: float = 0.0) -> None:

@@ -67,7 +67,11 @@ def summarize(run: Run) -> dict[str, Any]:
             "peak_at": story.clock_time(peak),
             "before_ne": run.curves["live"].ne[first],
         },
-        "rollback": asdict(run.incident) | {"noticed": story.clock_time(story.noticed_hour)},
+        "rollback": asdict(run.incident)
+        | {
+            "noticed": story.clock_time(story.noticed_hour),
+            "quarantine_ms": list(run.incident.quarantine_ms),
+        },
         "hours_to_recover": {name: hours_to_recover(run, name) for name in ("live", "without rollback")},
         "samples": dict(sorted(run.learned.samples.items())),
         "dead_letters": dict(sorted(run.learned.dead_letters.items())),

@@ -6,7 +6,6 @@ joined and learned from. So every score is what serving would have shown.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.demo.story import Story
 from pipeline.demo.traffic import Traffic
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.clock import Clock, SystemClock
+from pipeline.trainer.job import TrainJob
 
 Say = Callable[[str], None]
 _TELL_EVERY_HOURS = 6
@@ -61,7 +61,7 @@ class Demo:
         self._once = self._contender("once", lambda hour: hour == once)
         self._contenders = [self._live, self._daily, self._once]
         self._traffic = Traffic(self._project)
-        self._branch: Line | None = None
+        self._branch: TrainJob | None = None
         self._incident: Incident | None = None
 
     def play(self) -> None:
@@ -78,9 +78,10 @@ class Demo:
 
     def close(self) -> dict[str, Any]:
         """Draw the picture and sum up."""
-        self._line.stop_training()
+        self._line.close()
         if self._branch is not None:
-            self._branch.stop_training()
+            self._branch.close()
+            self._branch.versions.close()
         self._traffic.close()
         assert self._incident is not None, "the story ended before the operator noticed"
         curves = {curve.name: curve for curve in self._curves()}
@@ -101,32 +102,35 @@ class Demo:
         return Contender(name, self._project, self._line.log, refreshed)
 
     def _play_hour(self, hour: int) -> None:
+        self._announce(hour)
         for contender in self._contenders:
             contender.begin(hour)
         exam = self._line.produce(hour)
         examine(hour, exam, self._plan, self._contenders, self._truth)
         self._line.learn()
         if self._branch is not None:
-            self._branch.train()
+            self._branch.round()
         self._traffic.read(hour)
-        self._talk(hour)
+        if (hour + 1) % _TELL_EVERY_HOURS == 0:
+            scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
+            self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
 
     def _notice(self) -> None:
         """The operator rolls back; a branch goes on as if nobody had."""
         story, line = self._story, self._line
-        self._say(f"{story.clock_time(story.noticed_hour)}: the operator notices the bots and rolls back")
+        self._say(
+            f"{story.clock_time(story.noticed_hour)}: the operator rolls back to {story.clock_time(story.bots[0])}"
+        )
         line.stop_training()
         branch = branch_off(line, self._out.resolve())
         self._incident = undo_bots(line, self._live.replica, story)
-        self._say(f"  {json.dumps(asdict(self._incident))}")
         line.train()
-        self._branch = Line(branch, story)
+        self._branch = TrainJob(branch, line.log)
         self._contenders.append(Contender("without rollback", branch, line.log, lambda hour: True))
 
-    def _talk(self, hour: int) -> None:
+    def _announce(self, hour: int) -> None:
         first, last = self._story.bots
-        if hour in (first, last):
-            self._say(f"{self._story.clock_time(hour)}: a bot farm {'starts' if hour == first else 'stops'}")
-        if (hour + 1) % _TELL_EVERY_HOURS == 0:
-            scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
-            self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
+        if hour == first:
+            self._say(f"{self._story.clock_time(hour)}: a bot farm goes to work")
+        if hour == last:
+            self._say(f"{self._story.clock_time(hour)}: the bot farm is gone")

@@ -18,8 +18,8 @@ def three_days() -> MarketConfig:
         quality=1.2,
         drift_hours=18.0,
         churn=0.04,
-        bots=(55, 58),
-        bot_share=0.5,
+        bots=(55, 59),
+        bot_share=1.0,
         bot_users=2_000,
         bot_items=40,
     )
@@ -42,13 +42,13 @@ class Story:
     market: MarketConfig = field(default_factory=three_days)
     warm_up_hours: int = 24
     refresh_hours: int = 24
-    noticed_hour: int = 59
+    noticed_hour: int = 60
     commit_every_batches: int = 8
 
     def __post_init__(self) -> None:
         """Check the order of events."""
         first, last = self.bots
-        if not 0 < self.warm_up_hours <= first < last <= self.noticed_hour < self.market.hours:
+        if not 0 < self.warm_up_hours <= first < last < self.noticed_hour < self.market.hours:
             raise ValueError(
                 f"warm-up to {self.warm_up_hours}, bots {first}..{last}, noticed at {self.noticed_hour}, "
                 f"{self.market.hours} hours: wanted in this order. hint: change the story's hours"

@@ -55,13 +55,13 @@ class Traffic:
         self._files: set[str] = set()
 
     def read(self, hour: int) -> None:
-        """Take in the versions and files that came since the last call."""
+        """Take in the versions and files that came since the last call; a rollback's reverse delta is not counted."""
         for version in self._store.lineage(0):
             if version.id not in self._seen:
                 self._seen.add(version.id)
                 self._take_version(version, self.mix.setdefault(hour, Counter()))
         for path, manifest in manifests(self._project.published, 0, 1):
-            if str(path) not in self._files:
+            if manifest.level in self.levels and str(path) not in self._files:
                 self._files.add(str(path))
                 self._take_file(read_published(path, manifest)[0], manifest.size_bytes)
 
