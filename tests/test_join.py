@@ -1,115 +1,16 @@
 """What the join says of one impression and its clicks, on both sides of every boundary."""
 
 import json
-import struct
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ground.block import ARROW_TYPES, EventBlock
-from pipeline.ground.config import parse_config
-from pipeline.ground.errors import DamagedError, MigrationError
+from pipeline.ground.block import EventBlock
 from pipeline.logs.sample_block import sample_schema
 from pipeline.samples.join import Join
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
-
-W, H, R, D = 1_000, 2_000, 500, 100  # window, horizon, remember, disorder in ms
-S = 10_000  # when the impression is
-
-
-def config_of(events=None, **samples):
-    spans = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000}
-    return parse_config(
-        {
-            "events": {
-                "key": ["request", "item"],
-                "disorder_s": D / 1000,
-                "impressions": {
-                    "columns": {"request": "string", "item": "int", "tags": "strings", "price": "float"},
-                    **(events or {}).get("impressions", {}),
-                },
-                "clicks": {"columns": {"request": "string", "item": "int", "spent": "float", "bought": "bool"}},
-            },
-            "samples": {**spans, **samples},
-            "fields": [{"name": "item", "columns": ["item"]}],
-        }
-    )
-
-
-class Bench:
-    """A join fed one event at a time; `samples` and `dead` hold all it said."""
-
-    def __init__(self, partitions=None, **samples):
-        self.config = config_of(**samples)
-        self.partitions = partitions or {"impressions": 1, "clicks": 1}
-        self.join = Join(self.config, 0, self.partitions)
-        self.marks, self.ends = {}, {}
-        self.samples, self.dead = [], []
-
-    def impression(self, at, item=1, partition=0, **values):
-        values = {"request": "r", "item": item, "tags": ["a", "b"], "price": 0.5, **values}
-        return self.feed("impressions", partition, at, values)
-
-    def click(self, at, item=1, partition=0, **values):
-        return self.feed(
-            "clicks", partition, at, {"request": "r", "item": item, "spent": None, "bought": None, **values}
-        )
-
-    def feed(self, kind, partition, at, values):
-        source = (kind, partition)
-        mark = max(self.marks.get(source, -(2**62)), at - D)
-        offset = self.ends.get(source, 0)
-        self.marks[source], self.ends[source] = mark, offset + 1
-        types = getattr(self.config.events, kind).columns
-        columns = pa.record_batch({n: pa.array([values[n]], ARROW_TYPES[t]) for n, t in types.items()})
-        one = np.array([0], np.int32)
-        block = EventBlock(
-            kind, partition, columns, np.array([at]), np.array([offset]), one, np.array([mark]), offset + 1, mark
-        )
-        self.join.feed(block)
-        return block
-
-    def heartbeat(self, kind, at, partition=0):
-        """No event older than `at` follows."""
-        source = (kind, partition)
-        self.marks[source] = max(self.marks.get(source, -(2**62)), at)
-        self.ends[source] = self.ends.get(source, 0) + 1
-        columns = config_columns(self.config, kind)
-        nothing = np.zeros(0, np.int64)
-        rows = np.zeros(0, np.int32)
-        self.join.feed(
-            EventBlock(kind, partition, columns, nothing, nothing, rows, nothing, self.ends[source], self.marks[source])
-        )
-
-    def watermark(self, at):
-        for kind, count in self.partitions.items():
-            for partition in range(count):
-                self.heartbeat(kind, at, partition)
-        return self.finish()
-
-    def finish(self):
-        output = self.join.finish()
-        self.samples += output.samples.to_pylist()
-        self.dead += output.dead.table.to_pylist()
-        return self
-
-    def restart(self):
-        self.join = join_from_bytes(self.config, 0, self.partitions, join_to_bytes(self.join))
-
-    @property
-    def kinds(self):
-        return [s["kind"] for s in self.samples]
-
-    @property
-    def reasons(self):
-        return [d["reason"] for d in self.dead]
-
-
-def config_columns(config, kind):
-    types = getattr(config.events, kind).columns
-    return pa.record_batch({n: pa.array([], ARROW_TYPES[t]) for n, t in types.items()})
+from tests.join_bench import Bench, D, H, R, S, W
 
 
 @pytest.mark.parametrize("delay", [0, 1, W - 1])
@@ -454,68 +355,6 @@ def test_what_was_said_of_a_window_stands_even_for_a_click_on_time():
     bench.impression(S)
     bench.click(S + 1)
     assert bench.watermark(S + W).kinds == ["compensation"]
-
-
-def test_state_comes_back_from_its_bytes():
-    bench = Bench()
-    bench.impression(S)
-    bench.impression(S + 1, item=2)
-    bench.impression(S + 2, item=3, tags=None)
-    bench.click(S + 5, item=2)
-    bench.click(S + 4, item=4)
-    bench.click(S + W + 2, item=3)
-    bench.finish()
-    bench.restart()
-    bench.impression(S + 3, item=4)
-    bench.impression(S + 4, item=1)
-    bench.watermark(S + W + 3)
-    assert sorted((s["item"], s["kind"]) for s in bench.samples) == [
-        (1, "negative"), (2, "positive"), (3, "compensation"), (3, "negative"), (4, "positive"),
-    ]  # fmt: skip
-    assert bench.reasons == ["duplicate_impression"]
-
-
-def test_state_gains_and_loses_columns_with_the_configuration():
-    bench = Bench()
-    bench.impression(S)
-    bench.finish()
-    state = join_to_bytes(bench.join)
-    columns = {"request": "string", "item": "int", "tags": "strings", "colour": "string"}
-    config = config_of(events={"impressions": {"columns": columns}})
-    join = join_from_bytes(config, 0, bench.partitions, state)
-    bench.config, bench.join = config, join
-    sample = bench.watermark(S + W).samples[0]
-    assert (sample["tags"], sample["colour"]) == (["a", "b"], None)
-    assert "price" not in sample
-
-
-def test_state_of_another_join_key_is_refused():
-    state = join_to_bytes(Bench().join)
-    config = config_of()
-    config = config.model_copy(update={"events": config.events.model_copy(update={"key": ("item",)})})
-    with pytest.raises(MigrationError, match=r"was made with .*request.* hint"):
-        join_from_bytes(config, 0, {"impressions": 1, "clicks": 1}, state)
-
-
-def test_damaged_state_is_refused_wherever_it_is_hit():
-    bench = Bench()
-    bench.impression(S)
-    bench.finish()
-    state = join_to_bytes(bench.join)
-    for damaged in (b"", state[:-1], state + b"x", state[:40], *(flip(state, i) for i in range(0, len(state), 97))):
-        with pytest.raises(DamagedError, match="shard-state"):
-            join_from_bytes(bench.config, 0, bench.partitions, damaged, "shard-state")
-
-
-def flip(state, at):
-    return state[:at] + bytes([state[at] ^ 1]) + state[at + 1 :]
-
-
-def test_head_of_the_saved_form_is_fixed():
-    state = join_to_bytes(Bench().join)
-    magic, version, header, body = struct.unpack_from("<8sIIQ", state)
-    assert (magic, version) == (b"FRSHJOIN", 1)
-    assert len(state) == 24 + header + body + 16
 
 
 def test_large_blocks_are_decided_inside_a_bundle():

@@ -128,20 +128,19 @@ def _rounds_of_both(
     project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
 ) -> dict[str, Any]:
     """The join and the trainer by turns: what is joined in a turn is learned in the same one."""
-    from pipeline.samples.job import run_samples
-    from pipeline.samples.rounds import SamplesReport
+    from pipeline.samples.job import SamplesJob
     from pipeline.trainer.job import TrainJob
 
-    joined, trainer = SamplesReport(), TrainJob(project, log, stop=stop, migrate=migrate)
+    join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
     try:
         while not stop.is_set():
-            report = run_samples(project, log, until_end=True, stop=stop)
-            joined = joined.plus(report)
+            joined = join.catch_up()
             learned = trainer.round() if until_end else trainer.round_or_wait()
             if until_end:
                 break
-            if not report.events and not learned:
+            if not joined and not learned:
                 project.clock.wait(_IDLE_WAIT_S)
-        return {"samples": asdict(joined), "train": asdict(trainer.report())}
+        return {"samples": asdict(join.report()), "train": asdict(trainer.report())}
     finally:
         trainer.close()
+        join.close()

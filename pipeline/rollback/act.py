@@ -18,6 +18,7 @@ from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import Reverse, reverse_of
 from pipeline.versions.delta import decode_delta, encode_delta
+from pipeline.versions.published import write_published
 from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.rows import RollbackRecord, StagedVersion
 from pipeline.versions.state import Commit, VersionId
@@ -145,11 +146,15 @@ def _version_of(store: VersionStore, record: RollbackRecord, shard: int, reverse
 
 
 def _tell_serving(project: Project, log: Log, version: StagedVersion) -> None:
-    """Append the reverse delta, unless it is the last thing said already. Fences the old trainer's channel first."""
-    id = version.commit.id
+    """Say the reverse delta, unless it is the last thing said already, and keep it as a file for replicas that miss it.
+
+    Fences the old trainer's channel first.
+    """
+    id, delta = version.commit.id, decode_delta(version.commit.delta)
     channel = DeltaChannel(project, log, id.shard)
+    write_published(project.published, delta, version.commit.delta)
     if channel.last_said() != Place(id.generation, id.sequence):
-        channel.say(decode_delta(version.commit.delta), version.commit.delta)
+        channel.say(delta, version.commit.delta)
 
 
 def _switched(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:

@@ -21,10 +21,12 @@ from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import DEAD, LogDoor, PartitionRange, PartitionSource, lend, take_back
 from pipeline.samples.position import INPUTS
-from pipeline.samples.rounds import Input, Rounds, SamplesReport
+from pipeline.samples.rounds import Rounds, SamplesReport
 from pipeline.samples.shard import Element
 
 _IDLE_WAIT_S = 0.05
+
+Progress = Callable[[int, int], None]
 
 _open: dict[int, Rounds] = {}
 """The shards that workers of this process find, by the loan of their log."""
@@ -59,57 +61,68 @@ class JoinShards(beam.DoFn):  # type: ignore[misc]
             _open[self._door.loan].shards[shard].take(elements)
 
 
+class SamplesJob:
+    """One run of the join: the shards it holds open, and the Beam rounds that move them on. One caller at a time."""
+
+    def __init__(self, project: Project, log: Log, *, stop: threading.Event | None = None) -> None:
+        """Take the fences and load the state.
+
+        Raises:
+            LogReplacedError, OffsetError: the input is not what the state is of.
+            DamagedError: a state file.
+        """
+        self.project, self.stop = project, stop or threading.Event()
+        self._rounds = Rounds(project, log)
+        self._door = lend(project, log)
+        _open[self._door.loan] = self._rounds
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Join what the logs hold now, or until `stop`; returns how many records were read.
+
+        Args:
+            progress: called after each round with (records read, records known to be there).
+
+        Raises:
+            FencedError: another process joins.
+        """
+        ends, read = self._rounds.ends(), 0
+        while not self.stop.is_set() and (ranges := self._rounds.plan(ends)):
+            _run_round(self.project, self._door, ranges)
+            self._rounds.finish(ranges)
+            read += sum((r.stop or r.start) - r.start for r in ranges)
+            if progress is not None:
+                progress(read, read + self._rounds.left(ends))
+        return read
+
+    def report(self) -> SamplesReport:
+        """What this run did so far."""
+        return self._rounds.report()
+
+    def close(self) -> None:
+        """Let the shards go; their state is that of the last round."""
+        _open.pop(self._door.loan, None)
+        take_back(self._door)
+
+
 def run_samples(
     project: Project,
     log: Log,
     *,
     until_end: bool,
     stop: threading.Event | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SamplesReport:
-    """Join what the logs hold.
-
-    Args:
-        project: the project.
-        log: its log.
-        until_end: stop once everything that was there at the start is joined; otherwise follow the log.
-        stop: ends cleanly after the current round when set.
-        progress: called after each round with (records read, records known to be there).
-
-    Raises:
-        FencedError: another process joins; LogReplacedError, OffsetError: the input is not what the state is of;
-        DamagedError: a state file.
-    """
-    rounds = Rounds(project, log)
-    last = rounds.ends()
-    door = lend(project, log)
-    _open[door.loan] = rounds
-    read = 0
+    """Join what the logs hold now, or with `until_end` false follow them until `stop`. Raises as `SamplesJob`."""
+    job = SamplesJob(project, log, stop=stop)
     try:
-        for ranges in _planned(project, rounds, last if until_end else None, stop or threading.Event()):
-            _run_round(project, door, ranges)
-            rounds.finish(ranges)
-            read += sum((r.stop or r.start) - r.start for r in ranges)
-            if progress is not None:
-                progress(read, read + rounds.left(last))
+        while True:
+            read = job.catch_up(progress)
+            if until_end or job.stop.is_set():
+                return job.report()
+            if not read:
+                project.clock.wait(_IDLE_WAIT_S)
     finally:
-        _open.pop(door.loan, None)
-        take_back(door)
-    return rounds.report()
-
-
-def _planned(
-    project: Project, rounds: Rounds, ends: dict[Input, int] | None, stop: threading.Event
-) -> Iterator[list[PartitionRange]]:
-    """Round after round until `stop`, or until `ends` are reached; None follows the log."""
-    while not stop.is_set():
-        ranges = rounds.plan(rounds.ends() if ends is None else ends)
-        if ranges:
-            yield ranges
-        elif ends is None:
-            project.clock.wait(_IDLE_WAIT_S)
-        else:
-            return
+        job.close()
 
 
 def build(pipeline: beam.Pipeline, door: LogDoor, ranges: list[PartitionRange], project: Project) -> None:

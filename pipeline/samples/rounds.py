@@ -37,13 +37,6 @@ class SamplesReport:
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     rounds: int = 0
 
-    def plus(self, other: "SamplesReport") -> "SamplesReport":
-        """Both runs together."""
-        # Plain dicts: `asdict` would rebuild a Counter from its pairs and count those.
-        samples = dict(Counter(self.samples) + Counter(other.samples))
-        dead = dict(Counter(self.dead_letters) + Counter(other.dead_letters))
-        return SamplesReport(self.events + other.events, samples, dead, self.rounds + other.rounds)
-
 
 class Rounds:
     """The shards of a project's join, opened: fences taken, state loaded, what was said read. Not thread-safe."""

@@ -140,8 +140,7 @@ def follow(replica: Replica, clock: Clock, poll_ms: int, stop: threading.Event) 
 
 def serve(project: Project, log: Log, stop: threading.Event, on_ready: Callable[[int], None] | None = None) -> None:
     """Serve predictions and follow deltas until `stop` is set; `on_ready` is told the port once it answers."""
-    replica = Replica(project, log)
-    replica.load_predictor()
+    replica = Replica.for_predictions(project, log)
     replica.catch_up()
     with ReplicaServer(replica, project.config, project.clock) as server:
         if on_ready:

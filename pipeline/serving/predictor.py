@@ -11,6 +11,7 @@ from pipeline.features.plan import FeaturePlan, Features
 from pipeline.ground.block import Int64s, UInt64s
 from pipeline.ground.config import Config
 from pipeline.model.dense import DenseModel
+from pipeline.model.identity import serving_digest
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,7 +25,12 @@ class Predictor:
     def __init__(self, config: Config, root: Path) -> None:
         """Build both from folder `root`. Raises ConfigError and ModelError."""
         self._plan, self._network = FeaturePlan(config, root), DenseModel(config, root)
-        self._fields, self._layout = config.fields, self._network.layout
+        self._config, self._fields, self._layout = config, config.fields, self._network.layout
+
+    @property
+    def model_digest(self) -> str:
+        """What a trainer writes into the deltas of this model."""
+        return serving_digest(self._config, self._plan, self._network)
 
     def load(self, dense: bytes) -> None:
         """Predict with these dense weights from now on. Raises DamagedError or ModelError, and changes nothing then."""

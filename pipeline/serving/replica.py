@@ -48,6 +48,17 @@ class Replica:
         chains = [Chain(shard, shards, dims, model_digest) for shard in range(shards)]
         self._followers = [Follower(project, log, chain, self._switch) for chain in chains]
 
+    @classmethod
+    def for_predictions(cls, project: Project, log: Log) -> "Replica":
+        """One that can predict at once and refuses deltas of another model. Raises ConfigError and ModelError."""
+        # Only predictions need TensorFlow; following and exporting do not wait for its import.
+        from pipeline.serving.predictor import Predictor
+
+        predictor = Predictor(project.config, project.root)
+        replica = cls(project, log, predictor.model_digest)
+        replica._predictor = predictor
+        return replica
+
     @property
     def version(self) -> str:
         """The version being served, such as `g0/s0-of-1/42`; of several shards joined by `+`."""

@@ -13,10 +13,11 @@ import numpy as np
 
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
+from pipeline.ground.by_field import by_field
 from pipeline.ground.config import Config
+from pipeline.model.identity import Identity
 from pipeline.publish.publisher import FieldTouched, Prepared
 from pipeline.trainer.batches import Position
-from pipeline.trainer.identity import Identity
 from pipeline.trainer.tables import FieldTable, Tables
 from pipeline.trainer.validation import Progress
 from pipeline.versions.served import ServedView
@@ -46,7 +47,7 @@ class Standing:
 
 def take_changes(tables: Tables) -> dict[str, FieldTouched]:
     """By field, keys touched and removed since the last commit; folds them into the digests."""
-    return {name: FieldTouched(*table.rows.take_changes()) for name, table in tables.fields.items()}
+    return by_field(lambda name: FieldTouched(*tables.fields[name].rows.take_changes()), tables.fields)
 
 
 def field_change(

@@ -19,6 +19,7 @@ from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel
+from pipeline.model.identity import differences, digest_of, identity_of, serving_digest
 from pipeline.publish.channel import DeltaChannel
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
@@ -35,7 +36,6 @@ from pipeline.trainer.checkpoint import (
     training_digest,
 )
 from pipeline.trainer.dictionary import Dictionary
-from pipeline.trainer.identity import differences, digest_of, identity_of
 from pipeline.trainer.prefetch import Prefetcher, PreparedBatch, SpoiltBatchError
 from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
@@ -69,6 +69,7 @@ class TrainerShard:
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
+        self._serving_digest = serving_digest(self._config, self.plan, self._model)
         self._current = versions.current(shard)
         self.generation = versions.ledger.generation()
         self._migrating = False
@@ -105,7 +106,7 @@ class TrainerShard:
         step = Step(
             self.generation, self._shard, id.shards, previous.sequence if previous else 0, id.sequence,
             min(self._standing.first_at_ms, self._standing.last_at_ms), self._standing.last_at_ms,
-            {"name": self._config.name, "digest": digest_of(self._identity)},
+            {"name": self._config.name, "digest": self._serving_digest},
         )  # fmt: skip
         prepared = self._publisher.prepare(step, touched, self._model.serving_bytes(), flush=flush)
         self._versions.commit(self._commit_of(id, step, touched, prepared))
@@ -114,6 +115,7 @@ class TrainerShard:
         self._dictionary.write()
         pass_point("trainer.after_commit")
         self._channel.say(prepared.delta, prepared.encoded)
+        self._levels.announce_realtime(prepared)
         pass_point("trainer.after_publish")
         self._publish_files()
         self._versions.retain(self._shard, self._standing.last_at_ms)

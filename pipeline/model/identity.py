@@ -1,4 +1,4 @@
-"""What a version was trained under: configuration, feature code and model, piece by piece, to name what changed."""
+"""What a version was trained under, piece by piece, to name what changed; and the part that serving must share."""
 
 import hashlib
 import json
@@ -21,6 +21,15 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
     for name, text in plan.parts().items():
         pieces[f"input {name}"] = text
     return pieces
+
+
+def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
+    """Hex SHA-256 of what predictions depend on besides weights: inputs, dims, pooling, network, labels."""
+    shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
+    return digest_of(
+        {"model": model.digest(), "labels": json.dumps(config.samples.labels), "shapes": json.dumps(shapes)}
+        | plan.parts()
+    )
 
 
 def digest_of(identity: Identity) -> str:

@@ -1,0 +1,46 @@
+"""What import-linter cannot see: who touches the native core, and what the native core touches."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FACES = {
+    "pipeline/ground/keys.py",
+    "pipeline/samples/index.py",
+    "pipeline/admission/sketch.py",
+    "pipeline/versions/quantizer.py",
+    "pipeline/versions/served.py",
+    "pipeline/trainer/store.py",
+    "pipeline/trainer/pooling.py",
+}
+SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_each_native_component_has_one_python_face():
+    users = {name(path) for path in SOURCES if path.suffix == ".py" and "import pipeline._native" in text(path)}
+    assert users == FACES
+
+
+def test_only_the_bindings_know_python():
+    knowing = [name(path) for path in SOURCES if path.suffix != ".py" and "nanobind" in text(path)]
+    assert all(path.startswith("native/bindings/") for path in knowing)
+
+
+@pytest.mark.parametrize("words", ["time.time(", "time.sleep(", "datetime.now(", "os.environ", "random.random("])
+def test_time_chance_and_environment_enter_at_their_one_place(words):
+    allowed = {"pipeline/ground/clock.py", "pipeline/ground/config.py"}
+    assert {name(path) for path in SOURCES if path.suffix == ".py" and words in text(path)} <= allowed
+
+
+def test_no_file_is_longer_than_five_hundred_lines():
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py")]
+    assert [name(path) for path in files if len(text(path).splitlines()) > 500] == []
