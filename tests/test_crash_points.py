@@ -1,0 +1,141 @@
+"""Every named crash point, hit through the command line: after one more run, the same samples and the same model.
+
+The processes of several points run beside each other; most of their time goes into starting.
+"""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.ground.crashpoint import POINTS
+from pipeline.ground.project import Project
+from pipeline.logs.open import open_log
+from pipeline.serving.replica import Replica
+from tests.command_line import START_MS, feed, freshet, make_events, make_shop, samples_of, start
+
+ROWS = 400
+SECOND = 40_000
+SMALL = {
+    "# policy = ": "round_records = 1\n# policy = ",
+    "batch_size = 256": "batch_size = 64",
+    "# commit_every_s = 1.0": "commit_every_s = 1e6\ncommit_every_batches = 2",
+}
+"""Several rounds and several commits."""
+
+
+def current(project: Path):
+    [found] = [version for version in freshet(project, "versions")["versions"] if version["current"]]
+    return found
+
+
+@pytest.fixture(scope="module")
+def fed(tmp_path_factory) -> Path:
+    """Two times' events ingested, in more than one record; nothing joined."""
+    project = make_shop(tmp_path_factory.mktemp("crash") / "fed", SMALL)
+    for first in (0, ROWS):
+        feed(project, make_events(1, ROWS, first), f"from-{first}", close=False)
+    freshet(project, "heartbeat", START_MS + SECOND * 10_000 - 1)
+    return project
+
+
+@pytest.fixture(scope="module")
+def learned(fed) -> Path:
+    """The same, joined and learned without a break, and a second time's events learned on top."""
+    project = shutil.copytree(fed, fed.parent / "learned")
+    freshet(project, "run", "all", "--until-end")
+    return project
+
+
+@pytest.fixture(scope="module")
+def later(learned) -> Path:
+    """What was learned, with more on top that a rollback undoes."""
+    project = shutil.copytree(learned, learned.parent / "later")
+    feed(project, make_events(2, ROWS, SECOND), "second")
+    freshet(project, "run", "all", "--until-end")
+    return project
+
+
+def words_of(point: str) -> list[str]:
+    """A command that passes the point."""
+    part = point.split(".")[0]
+    rollback = ["rollback", "--before", str(START_MS + SECOND * 10_000)]
+    return {"publish": ["publish", "--level", "full"], "rollback": rollback}.get(part, ["run", "all", "--until-end"])
+
+
+@pytest.fixture(scope="module")
+def crashed(fed, later) -> dict[str, Path]:
+    """By point, a project whose process ended there."""
+    ended = {}
+    for few in [POINTS[i : i + 3] for i in range(0, len(POINTS), 3)]:
+        running = {}
+        for point in few:
+            early = point.startswith(("samples.", "trainer."))
+            project = shutil.copytree(fed if early else later, fed.parent / point)
+            running[point] = project, start(project, *words_of(point), crash_at=f"{point}:2" if early else point)
+        for point, (project, process) in running.items():
+            said = process.communicate(timeout=120)
+            assert process.returncode == -signal.SIGKILL, (point, said)
+            ended[point] = project
+    return ended
+
+
+def test_every_point_has_its_crash(crashed):
+    assert list(crashed) == list(POINTS)
+
+
+@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(("samples.", "trainer."))])
+def test_a_crash_of_the_jobs_changes_neither_samples_nor_model(crashed, learned, tmp_path, point):
+    project = crashed[point]
+    before = freshet(project, "versions")["versions"]
+    assert len(before) == {"trainer.before_commit": 1, "trainer.after_commit": 2, "trainer.after_publish": 2}.get(
+        point, 0
+    )
+    freshet(project, "run", "all", "--until-end")
+    by_position = ["impression_offset", "impression_row", "kind"]
+    pd.testing.assert_frame_equal(
+        samples_of(project).sort_values(by_position, ignore_index=True),
+        samples_of(learned).sort_values(by_position, ignore_index=True),
+    )
+    assert current(project)["digest"] == current(trained_anew(project, tmp_path / "anew"))["digest"]
+    assert_served_is_current(project)
+
+
+def test_a_crash_after_the_files_of_a_full_is_healed_by_publishing_again(crashed):
+    project = crashed["publish.after_files"]
+    status = freshet(project, "status")["trainer"][0]
+    assert status["published"]["full"] != status["version"]
+    freshet(project, "publish", "--level", "full")
+    status = freshet(project, "status")["trainer"][0]
+    assert status["published"]["full"] == status["version"]
+    assert_served_is_current(project)
+
+
+@pytest.mark.parametrize("point", ["rollback.after_plan", "rollback.after_delta"])
+def test_a_crash_inside_a_rollback_is_finished_on_request(crashed, learned, point):
+    project, target = crashed[point], current(learned)
+    [done] = freshet(project, "rollback", "--finish")["finished"]
+    assert done["shards"][0]["target"] == target["version"]
+    assert current(project)["served_digest"] == target["served_digest"]
+    assert freshet(project, "rollback", "--finish")["finished"] == []
+    assert_served_is_current(project)
+    assert freshet(project, "run", "all", "--until-end")["train"]["samples"] == 0
+
+
+def trained_anew(project: Path, root: Path) -> Path:
+    """A project that has the other's samples log and no version, trained to its end without a break."""
+    shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published"))
+    log = open_log(Project.open(root))
+    for topic in ("deltas", "notices"):
+        log.delete_topic(topic)
+    freshet(root, "run", "train", "--until-end")
+    return root
+
+
+def assert_served_is_current(project: Path) -> None:
+    opened = Project.open(project)
+    replica = Replica(opened, open_log(opened))
+    replica.catch_up()
+    assert replica.digest() == current(project)["served_digest"]
