@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.ground.block import UInt64s
+from pipeline.ground.by_field import by_field
 from pipeline.ground.config import Publish
 from pipeline.publish.precision import SKIP, Bools, Floats, choose_bits, movement_worth, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
@@ -166,12 +167,12 @@ class Publisher:
             flush: send every row that differs from its served value, whatever its worth.
         """
         before = self._served_digest
-        removed = {name: np.empty(0, np.uint64) for name in self.views}
-        for name, change in touched.items():
-            removed[name] = self._take_in(name, change)
-        fields, changes = {}, {}
-        for name, keys in self._choose(flush).items():
-            fields[name], changes[name] = self._send(name, keys, removed[name])
+        nothing = FieldTouched(np.empty(0, np.uint64), np.empty(0, np.uint64))
+        removed = by_field(lambda name: self._take_in(name, touched.get(name, nothing)), self.views)
+        chosen = self._choose(flush)
+        sent = by_field(lambda name: self._send(name, chosen[name], removed[name]), chosen)
+        fields = {name: delta for name, (delta, _) in sent.items()}
+        changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
         delta = _delta(step, "realtime", before, self._served_digest, fields, dense)
         return Prepared(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
