@@ -135,10 +135,15 @@ def test_a_later_run_removes_only_what_a_demo_made(tmp_path):
     assert (tmp_path / "mine" / "kept").read_text() == "kept"
 
 
-@pytest.mark.parametrize("changes", [{"warm_up_hours": 4}, {"noticed_hour": 4}, {"noticed_hour": 7}])
+@pytest.mark.parametrize("changes", [{"warm_up_hours": 4}, {"noticed_hour": 3}, {"noticed_hour": 7}])
 def test_a_story_out_of_order_is_refused(changes):
     with pytest.raises(ValueError, match="wanted in this order"):
         replace(STORY, **changes)
+
+
+def test_a_story_must_let_the_harm_show():
+    with pytest.raises(ValueError, match="harm shows from 4 on"):
+        replace(STORY, noticed_hour=4)
 
 
 def test_a_story_needs_bots():

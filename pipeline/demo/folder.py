@@ -13,7 +13,7 @@ from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 
 _MARK = "made-by-freshet-demo"
-_HOURS_S = 10_800
+_ALL_VERSIONS_S = 21_600
 
 
 def make_project(out: Path, story: Story, clock: Clock) -> Project:
@@ -48,5 +48,5 @@ commit_every_s = 86_400
 commit_every_batches = {story.commit_every_batches}
 
 [train.retention]
-all_s = {_HOURS_S}
+all_s = {_ALL_VERSIONS_S}
 """

@@ -72,6 +72,7 @@ class Demo:
             f"{market.users:,} users, {market.items:,} items"
         )
         for hour in range(market.hours):
+            self._announce(hour)
             if hour == self._story.noticed_hour:
                 self._notice()
             self._play_hour(hour)
@@ -102,18 +103,21 @@ class Demo:
         return Contender(name, self._project, self._line.log, refreshed)
 
     def _play_hour(self, hour: int) -> None:
-        self._announce(hour)
         for contender in self._contenders:
             contender.begin(hour)
         exam = self._line.produce(hour)
         examine(hour, exam, self._plan, self._contenders, self._truth)
+        if self._story.learns_after(hour):
+            self._learn(hour)
+        if (hour + 1) % _TELL_EVERY_HOURS == 0:
+            scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
+            self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
+
+    def _learn(self, hour: int) -> None:
         self._line.learn()
         if self._branch is not None:
             self._branch.round()
         self._traffic.read(hour)
-        if (hour + 1) % _TELL_EVERY_HOURS == 0:
-            scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
-            self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
 
     def _notice(self) -> None:
         """The operator rolls back; a branch goes on as if nobody had."""
@@ -130,7 +134,6 @@ class Demo:
 
     def _announce(self, hour: int) -> None:
         first, last = self._story.bots
-        if hour == first:
-            self._say(f"{self._story.clock_time(hour)}: a bot farm goes to work")
-        if hour == last:
-            self._say(f"{self._story.clock_time(hour)}: the bot farm is gone")
+        if hour in (first, last):
+            what = "goes to work" if hour == first else "is shut out"
+            self._say(f"{self._story.clock_time(hour)}: a bot farm {what}")
