@@ -62,7 +62,12 @@ def words_of(point: str) -> list[str]:
     """A command that passes the point."""
     part = point.split(".")[0]
     rollback = ["rollback", "--before", str(START_MS + SECOND * 10_000)]
-    return {"publish": ["publish", "--level", "full"], "rollback": rollback}.get(part, ["run", "all", "--until-end"])
+    publish = ["publish", "--level", "full"]
+    return {"publish": publish, "rollback": rollback}.get(part) or [
+        "run",
+        "samples" if part == "samples" else "all",
+        "--until-end",
+    ]
 
 
 @pytest.fixture(scope="module")
