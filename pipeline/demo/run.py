@@ -60,7 +60,7 @@ class Demo:
         self._daily = self._contender("daily", lambda hour: hour >= once and (hour - once) % every == 0)
         self._once = self._contender("once", lambda hour: hour == once)
         self._contenders = [self._live, self._daily, self._once]
-        self._traffic = Traffic(self._project)
+        self._traffic = Traffic(self._project, story.market.start_at_ms)
         self._branch: TrainJob | None = None
         self._incident: Incident | None = None
 
@@ -108,16 +108,16 @@ class Demo:
         exam = self._line.produce(hour)
         examine(hour, exam, self._plan, self._contenders, self._truth)
         if self._story.learns_after(hour):
-            self._learn(hour)
+            self._learn()
         if (hour + 1) % _TELL_EVERY_HOURS == 0:
             scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
             self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
 
-    def _learn(self, hour: int) -> None:
+    def _learn(self) -> None:
         self._line.learn()
         if self._branch is not None:
             self._branch.round()
-        self._traffic.read(hour)
+        self._traffic.read()
 
     def _notice(self) -> None:
         """The operator rolls back; a branch goes on as if nobody had."""

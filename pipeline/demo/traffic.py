@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.ground.block import UInt64s
 from pipeline.ground.project import Project
+from pipeline.market.market import HOUR_MS
 from pipeline.versions.delta import Delta, decode_delta
 from pipeline.versions.files import read_commit
 from pipeline.versions.published import manifests, read_published
@@ -44,21 +45,23 @@ class Level:
 class Traffic:
     """Adds up what one shard publishes; read it after every round, before retention thins versions. Not thread-safe."""
 
-    def __init__(self, project: Project) -> None:
-        self._project, self._store = project, VersionStore(project)
+    def __init__(self, project: Project, start_at_ms: int) -> None:
+        """Read `project`'s versions and files; the market's first hour begins at `start_at_ms`."""
+        self._project, self._store, self._start_at_ms = project, VersionStore(project), start_at_ms
         self._dims = {field.name: field.dim for field in project.config.fields}
         self._seen: set[VersionId] = set()
         self._touched: dict[VersionId, Mapping[str, UInt64s]] = {}
         self.levels = {name: Level() for name in ("realtime", "incremental", "full")}
         self.mix: dict[int, Counter[str]] = {}
-        """By hour: rows `withheld`, and rows sent by their bits."""
+        """By hour of the newest sample learned: rows `withheld`, and rows sent by their bits."""
         self._files: set[str] = set()
 
-    def read(self, hour: int) -> None:
+    def read(self) -> None:
         """Take in the versions and files that came since the last call; a rollback's reverse delta is not counted."""
         for version in self._store.lineage(0):
             if version.id not in self._seen:
                 self._seen.add(version.id)
+                hour = (version.last_at_ms - self._start_at_ms) // HOUR_MS
                 self._take_version(version, self.mix.setdefault(hour, Counter()))
         for path, manifest in manifests(self._project.published, 0, 1):
             if manifest.level in self.levels and str(path) not in self._files:
