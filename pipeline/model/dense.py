@@ -4,6 +4,7 @@ It sees one `[batch, columns]` tensor (see `layout`) and returns the gradient of
 business. Same weights, same batch, same build, same threads: same bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from pipeline.model.targets import Targets
 from pipeline.model.weights import Arrays, pack, unpack
 
 Float32s = npt.NDArray[np.float32]
+
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""By name: dtype and shape."""
 
 INITIAL_ACCUMULATOR = 0.1
 
@@ -49,6 +53,8 @@ class DenseModel:
         # Plain tf.Variables: Keras's own wrapper does not know assign_sub under a tape.
         self._trained = [variable.value for variable in self._model.trainable_variables]
         self._accumulators = [tf.Variable(tf.fill(v.shape, INITIAL_ACCUMULATOR)) for v in self._trained]
+        # Reading every variable is slow, and a replica loads weights with each delta: their shapes never change.
+        self._shapes = _shapes(self._variables() | self._accumulator_arrays())
         self._step = self._compile_step(jit=True)
         self._logits = tf.function(self._call, input_signature=[_matrix(None, self.layout.columns)])
 
@@ -87,13 +93,13 @@ class DenseModel:
 
     def load_weights(self, packed: bytes) -> None:
         """Continue from `weights_bytes`. Raises DamagedError, and ModelError where they are another model's."""
-        self._assign(unpack(packed), self._variables() | self._accumulator_arrays())
+        self._assign(unpack(packed), self._shapes)
 
     def load_matching(self, packed: bytes) -> list[str]:
         """After a migration: take over what has the same name and shape, keep the rest as built; returns the latter."""
         theirs, ours = unpack(packed), self._variables() | self._accumulator_arrays()
         same = {n for n, a in theirs.items() if n in ours and (a.dtype, a.shape) == (ours[n].dtype, ours[n].shape)}
-        self._assign(ours | {name: theirs[name] for name in same}, ours)
+        self._assign(ours | {name: theirs[name] for name in same}, self._shapes)
         return sorted(set(ours) - same)
 
     def serving_bytes(self) -> bytes:
@@ -103,7 +109,7 @@ class DenseModel:
     def load_serving(self, packed: bytes) -> None:
         """Predict from `serving_bytes` or `weights_bytes`. Raises DamagedError and ModelError as `load_weights`."""
         arrays = {name: array for name, array in unpack(packed).items() if name.startswith("variable/")}
-        self._assign(arrays, self._variables())
+        self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith("variable/")})
 
     def digest(self) -> str:
         """Hex SHA-256 of architecture and source; weights are not in it."""
@@ -150,15 +156,14 @@ class DenseModel:
     def _accumulator_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._accumulators)}
 
-    def _assign(self, arrays: Arrays, present: Arrays) -> None:
-        theirs = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        ours = {name: (array.dtype.str, array.shape) for name, array in present.items()}
+    def _assign(self, arrays: Arrays, ours: Shapes) -> None:
+        theirs = _shapes(arrays)
         if theirs != ours:
             name = next(n for n in (*ours, *theirs) if ours.get(n) != theirs.get(n))
             got, wanted = theirs.get(name, "nothing"), ours.get(name, "nothing")
             raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
         for i, variable in enumerate(self._model.variables):
-            variable.assign(arrays[f"variable/{i}/{variable.name}"])
+            variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
         for i, accumulator in enumerate(self._accumulators):
             if f"accumulator/{i}" in arrays:
                 accumulator.assign(arrays[f"accumulator/{i}"])
@@ -167,6 +172,10 @@ class DenseModel:
         if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != self.layout.columns:
             got = f"{list(inputs.shape)} {inputs.dtype}"
             raise InputError(f"got inputs {got}, wanted [n, {self.layout.columns}] float32")
+
+
+def _shapes(arrays: Arrays) -> Shapes:
+    return {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
 
 
 def _matrix(rows: int | None, columns: int) -> Any:

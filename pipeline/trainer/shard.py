@@ -112,11 +112,11 @@ class TrainerShard:
         self._versions.commit(self._commit_of(id, step, touched, prepared))
         self._current, self._uncommitted = id, False
         self._standing.first_at_ms = np.iinfo(np.int64).max
-        self._dictionary.write()
         pass_point("trainer.after_commit")
         self._channel.say(prepared.delta, prepared.encoded)
         self._levels.announce_realtime(prepared)
         pass_point("trainer.after_publish")
+        self._dictionary.write()
         self._publish_files()
         self._versions.retain(self._shard, self._standing.last_at_ms)
         self.commits += 1

@@ -20,7 +20,7 @@ from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market, MarketHour
 from pipeline.market.produce import produce
-from pipeline.samples.job import run_samples
+from pipeline.samples.job import SamplesJob
 from pipeline.trainer.job import TrainJob
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib
@@ -87,23 +87,24 @@ def _timed(
     what: str, project: Project, log: Log, rows: int, turns: Iterable[int], put: Callable[[int], None]
 ) -> Figure:
     """Each turn puts its events into the log, joins them and learns from them."""
-    job, parts = TrainJob(project, log), dict.fromkeys(("produce_s", "join_s", "train_s"), 0.0)
-    samples = 0
+    join, trainer = SamplesJob(project, log), TrainJob(project, log)
+    parts = dict.fromkeys(("produce_s", "join_s", "train_s"), 0.0)
     try:
-        job.shard(0)  # building the network belongs to the start
+        trainer.shard(0)  # building the network belongs to the start
         with Stopwatch() as whole:
             for turn in turns:
                 with Stopwatch() as producing:
                     put(turn)
                 with Stopwatch() as joining:
-                    samples += sum(run_samples(project, log, until_end=True).samples.values())
+                    join.catch_up()
                 with Stopwatch() as training:
-                    job.round()
+                    trainer.round()
                 for name, watch in zip(parts, (producing, joining, training), strict=True):
                     parts[name] += watch.seconds
-        report = job.report()
+        report, samples = trainer.report(), sum(join.report().samples.values())
     finally:
-        job.close()
+        join.close()
+        trainer.close()
     assert report.samples == samples >= 0.9 * rows, f"{rows} impressions, {samples} samples, {report.samples} learned"
     return Figure(
         what, rows / whole.seconds, "impressions/s", _sizes(rows, asdict(report), whole) | parts, least_ratio=0.12

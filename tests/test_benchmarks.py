@@ -1,0 +1,29 @@
+"""The benchmarks still run: tiny sizes, no figure is judged."""
+
+import json
+
+from tests.benchmarks.alone import one_round
+from tests.benchmarks.report import Figure, Result, write_results
+
+
+def test_a_small_join_is_measured_with_its_sizes_and_units():
+    through_beam, alone = one_round("join", quick=True)
+    assert through_beam.unit == alone.unit == "events/s"
+    assert through_beam.value > 0
+    assert through_beam.sizes["events"] == alone.sizes["events"] > 40_000
+    assert 0 < alone.sizes["peak held impressions"] <= 40_000
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_each_round(tmp_path):
+    figure = Figure("x", 3.0, "rows/s", least_ratio=0.5)
+    result = Result(figure, values=[1.0, 2.0, 30.0], peers=[1.0, 8.0, 60.0])
+    assert (result.value, result.ratio, result.met) == (2.0, 0.5, True)
+    written = json.loads(write_results([result], tmp_path).read_text())["results"][0]
+    assert (written["ratio"], written["met"], written["target"]) == (0.5, True, ">= 0.5 x peer")
+
+
+def test_a_target_is_missed_by_the_least_bit():
+    assert Result(Figure("x", 1.0, "ms", most=20.0), [20.0], [1.0]).met
+    assert Result(Figure("x", 1.0, "ms", most=20.0), [20.1], [1.0]).met is False
+    assert Result(Figure("x", 1.0, "rows/s", least=100.0), [99.9], [1.0]).met is False
+    assert Result(Figure("x", 1.0, "rows/s"), [1.0], [1.0]).met is None
