@@ -8,7 +8,7 @@ importance × ‖Δ‖ / ‖row‖, the movement's worth. The few rows with most
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.versions.quantizer import decode, encode, payload_bytes
+from pipeline.versions.quantizer import PRECISIONS, decode, encode, payload_bytes
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -59,7 +59,8 @@ def select(worth: Floats, dims: npt.NDArray[np.int64], share: float) -> Bools:
     >>> select(np.float32([1, 8, 0, 1]), np.full(4, 16), 0.8).tolist()
     [False, True, False, False]
     """
-    costs = np.array([payload_bytes(4, int(dim)) + _ROW_OVERHEAD_BYTES for dim in np.unique(dims)], np.float64)
+    least = [min(payload_bytes(bits, int(dim)) for bits in PRECISIONS) for dim in np.unique(dims)]
+    costs = np.array(least, np.float64) + _ROW_OVERHEAD_BYTES
     price = costs[np.searchsorted(np.unique(dims), dims)]
     order = np.argsort(-(worth / price), kind="stable")
     carried = np.cumsum(worth[order], dtype=np.float64)
@@ -87,6 +88,21 @@ def warranted_bits(importance: Floats, convergence: Floats) -> UInt8s:
     return bits
 
 
+def cheapest_as_fine(dim: int) -> UInt8s:
+    """[33] uint8: for each precision the cheapest one at least as fine for rows of `dim` weights, of equals the finest.
+
+    Scale and offset make 4 bits as dear as fp16, or dearer, where a row has up to three weights.
+
+    >>> cheapest_as_fine(1)[[4, 8, 16, 32]].tolist(), cheapest_as_fine(16)[[4, 8, 16, 32]].tolist()
+    ([16, 16, 16, 32], [4, 8, 16, 32])
+    """
+    cheapest = np.zeros(33, np.uint8)
+    for bits in PRECISIONS:
+        as_fine = [other for other in PRECISIONS if other >= bits]
+        cheapest[bits] = min(as_fine, key=lambda other: (payload_bytes(other, dim), -other))
+    return cheapest
+
+
 def choose_bits(
     weights: Floats, served: Floats, served_bits: UInt8s, importance: Floats, convergence: Floats
 ) -> UInt8s:
@@ -105,7 +121,7 @@ def choose_bits(
     Returns:
         [n] uint8 of 0 (SKIP), 4, 8, 16, 32.
     """
-    bits = warranted_bits(importance, convergence)
+    bits = cheapest_as_fine(weights.shape[1])[warranted_bits(importance, convergence)]
     bits[(served_bits == 0) & ~np.any(weights != 0, axis=1)] = SKIP
     known = np.flatnonzero(served_bits)
     bits[known] = _improving_bits(weights[known], served[known], served_bits[known], bits[known])
