@@ -43,6 +43,7 @@ class TrainJob:
         self.stop = stop or threading.Event()
         self.versions = VersionStore(project)
         self._open: dict[int, TrainerShard] = {}
+        self._ends: list[tuple[int, int]] = []
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
         self.failure: BaseException | None = None
 
@@ -53,9 +54,13 @@ class TrainJob:
         return self._open[index]
 
     def round(self) -> int:
-        """Train every shard up to what its samples partition holds now; returns the samples learned from."""
+        """Train every shard up to what its samples partition holds now, if that is news; returns the samples learned."""
         topic, shards = self.project.config.topics.samples, self.project.config.logs.shards
+        if self._rolled_back():
+            self._forget_all()
         ends = [(shard, self.log.end_offset(topic, shard)) for shard in range(shards)]
+        if ends == self._ends:
+            return 0
         before = self._count("samples")
         self.failure = None
         _RUNNING[id(self)] = self
@@ -66,6 +71,7 @@ class TrainJob:
             del _RUNNING[id(self)]
         if self.failure is not None:
             raise self.failure
+        self._ends = ends
         return self._count("samples") - before
 
     def follow(self) -> None:
@@ -105,6 +111,7 @@ class TrainJob:
         for shard in self._open.values():
             shard.close()
         self._open.clear()
+        self._ends = []
 
     def _count(self, name: str) -> int:
         return self._closed[name] + sum(int(getattr(shard, name)) for shard in self._open.values())
