@@ -51,6 +51,12 @@ def run_command() -> None:
         # Whoever read our output is gone; nothing is left to say, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as failure:
+        _fail(
+            f"{failure.filename or 'the disk'}: {failure.strerror or failure}. hint: run again once it works",
+            1,
+            "OSError",
+        )
     if code == _INTERRUPTED:
         _fail("interrupted", code, "Interrupted")
     sys.exit(code or 0)

@@ -6,12 +6,12 @@ file and chunk they came from. So nothing is lost or doubled, wherever an ingest
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.ground.block import Kind
+from pipeline.ground.durable import write_whole
 from pipeline.logs.log import Log, ReadLimits
 
 FILE_HEADER = "ingest-file"
@@ -64,17 +64,7 @@ class IngestLedger:
 
     def put(self, entry: Entry) -> None:
         """Write the entry durably."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(entry.digest)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(entry), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        folder = os.open(self._folder, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        write_whole(self._path(entry.digest), [json.dumps(asdict(entry)).encode()])
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{self._kind}-{digest[:32]}.json"

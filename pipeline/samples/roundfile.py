@@ -6,12 +6,12 @@ to. Shard files are written first, the manifest is replaced by one rename: all s
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError
 
 _MANIFEST = "ROUND.json"
@@ -70,7 +70,7 @@ def write_manifest(folder: Path, manifest: RoundManifest) -> None:
     """Make this round the one that counts, and forget the files of others."""
     body = asdict(manifest)
     whole = {"version": _VERSION, "digest": _digest_of(body), "round": body}
-    _replace(folder / _MANIFEST, json.dumps(whole, indent=1).encode())
+    write_whole(folder / _MANIFEST, [json.dumps(whole, indent=1).encode()])
     kept = {s.name for s in manifest.shards}
     for path in folder.glob("*.join"):
         if path.name not in kept:
@@ -79,7 +79,7 @@ def write_manifest(folder: Path, manifest: RoundManifest) -> None:
 
 def write_shard(folder: Path, name: str, state: bytes, ends: tuple[int, int]) -> ShardFile:
     """Keep a shard's state; it counts once a manifest names it. `ends`: of its samples and dead-letters partitions."""
-    _replace(folder / name, state)
+    write_whole(folder / name, [state])
     return ShardFile(name, len(state), hashlib.blake2b(state, digest_size=16).hexdigest(), *ends)
 
 
@@ -101,19 +101,3 @@ def read_shard(folder: Path, file: ShardFile) -> bytes:
 
 def _digest_of(body: Any) -> str:
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under a temporary name, sync, rename, sync the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

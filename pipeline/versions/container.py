@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError, VersionError
 
 MAGIC = b"FRESHVER"
@@ -40,21 +41,7 @@ def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str
     buffers = {name: _buffer(content) for name, content in sections.items()}
     prefix = _prefix(header, buffers)
     chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.temporary")
-    try:
-        _make_folder(path.parent)
-        with open(temporary, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as failure:
-        temporary.unlink(missing_ok=True)
-        raise VersionError(
-            f"{path} cannot be written: {failure.strerror or failure}. hint: make room on its disk, then start again"
-        ) from None
+    write_whole(path, chunks)
     return sum(len(chunk) for chunk in chunks)
 
 
@@ -173,20 +160,3 @@ def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> byt
         {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
     return _PREFIX.pack(MAGIC, FORMAT, len(encoded)) + encoded
-
-
-def _make_folder(folder: Path) -> None:
-    """Make `folder` and those above it, each durable."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

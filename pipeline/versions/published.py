@@ -7,13 +7,13 @@ checksum. A delta without a manifest does not exist. Files are written under a t
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError, DeltaError
 from pipeline.versions.delta import Delta, Level, decode_delta, delta_name
 from pipeline.versions.quantizer import PRECISIONS
@@ -97,9 +97,8 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:
         raise DeltaError(
             f"{path} holds delta {there.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
         )
-    shard_folder.mkdir(parents=True, exist_ok=True)
-    _write(shard_folder / manifest.file, encoded)
-    _write(path, manifest.to_json().encode())
+    write_whole(shard_folder / manifest.file, [encoded])
+    write_whole(path, [manifest.to_json().encode()])
     return manifest
 
 
@@ -172,20 +171,6 @@ def _intact(path: Path) -> Manifest | None:
     except DamagedError:
         return None
     return manifest
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _canonical(plain: dict[str, object]) -> str:
