@@ -19,6 +19,7 @@ from pipeline.logs.dead_letters import decode_dead_letters
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
+from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -78,7 +79,10 @@ def served(
     opened = open_project(project)
     check_field(opened, field)
     store = VersionStore(opened)
-    views = [view_of(store.served(id)[field]) for id in _version_ids(opened, store, version)]
+    dim = next(f.dim for f in opened.config.fields if f.name == field)
+    views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
+    for id in _version_ids(opened, store, version):
+        views[id.shard] = view_of(store.served(id)[field])
     _write(out, served_table(views).to_batches(), as_json)
 
 
