@@ -12,7 +12,10 @@ def nothing_quarantined(at_ms, offset):
     return np.zeros(len(at_ms), bool)
 
 
-def read_all(log, start=Position(0, 0), size=64, mask=nothing_quarantined):
+START = Position(0, 0)
+
+
+def read_all(log, start=START, size=64, mask=nothing_quarantined):
     reader = BatchReader(log, "samples", 0, start, size, mask)
     found = []
     while batch := reader.next(log.end_offset("samples", 0)):

@@ -18,7 +18,7 @@ from pipeline.ground.errors import InputError, LogError
 from pipeline.ground.project import Project
 from pipeline.ingest.chunk import CHUNK_ROWS
 from pipeline.ingest.convert import convert, convert_time
-from pipeline.ingest.ingest import heartbeat, ingest
+from pipeline.ingest.ingest import heartbeat, ingest, rehearse
 from pipeline.logs.dead_letters import decode_dead_letters
 from pipeline.logs.events import EventCodec
 from pipeline.logs.open import open_log
@@ -145,6 +145,15 @@ def test_a_bad_csv_row_is_set_aside_with_its_line_and_text(project, log, tmp_pat
     assert dead[2]["detail"] == "f.csv line 13: column id is empty"
     assert [row["original"].decode() for row in dead] == [lines[5], lines[9], lines[12], lines[29]]
     assert {(row["reason"], row["topic"], row["offset"]) for row in dead} == {("undecodable", "impressions", -1)}
+
+
+def test_a_rehearsal_counts_like_an_ingest_and_appends_nothing(project, log, tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text(csv_text(many(30)) + "soon,1,ann,1.5,true,a,1\n")
+    rehearsed = rehearse(project, "impressions", [path])
+    assert log.end_offset("impressions", 0) == log.end_offset("dead-letters", 0) == 0
+    assert rehearsed == ingest(project, log, "impressions", [path])
+    assert (rehearsed.rows, rehearsed.bad_rows) == (30, 1)
 
 
 def test_lines_are_right_behind_the_first_chunk(project, log, tmp_path):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, ProjectFolder
+from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder
 from pipeline.cli.output import emit
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.errors import ConfigError, InputError
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make or to use.")],
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a starter freshet.toml and model.py that run as they are.
@@ -34,11 +35,15 @@ def init(
     present = [name for name in STARTER_FILES if (folder / name).exists()]
     if present:
         raise InputError(f"{folder} already has {' and '.join(present)}. hint: choose another folder")
+    written = [str(folder / name) for name in STARTER_FILES]
+    if dry_run:
+        emit({"would_write": written}, as_json)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     starter = resources.files("pipeline.cli") / "starter"
     for name in STARTER_FILES:
         (folder / name).write_text((starter / name).read_text(encoding="utf-8"), encoding="utf-8")
-    emit({"written": [str(folder / name) for name in STARTER_FILES]}, as_json)
+    emit({"written": written}, as_json)
 
 
 def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:

@@ -58,9 +58,7 @@ def ingest(
 
     Raises InputError for a file that is wrong as a whole, after the files before it went through.
     """
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path} is not a file. hint: check the path")
+    _check_paths(paths)
     target = EventTarget(project, log, kind)
     total, behind = sum(path.stat().st_size for path in paths), 0
     report = IngestReport()
@@ -73,6 +71,19 @@ def ingest(
 
         report = report.plus(_ingest_file(target, path, tell, again))
         behind += size
+    return report
+
+
+def rehearse(project: Project, kind: Kind, paths: Sequence[Path]) -> IngestReport:
+    """What `ingest` would append and set aside of files that are new to it; changes nothing. Raises InputError."""
+    _check_paths(paths)
+    events, columns = project.config.events, getattr(project.config.events, kind)
+    report = IngestReport()
+    for path in paths:
+        _check(path, columns)
+        for chunk in read_file(path, columns):
+            rows = to_rows(chunk, events, columns)
+            report = report.plus(IngestReport(rows.batch.num_rows, len(rows.bad)))
     return report
 
 
@@ -173,6 +184,12 @@ def _append_chunk(
     if rows.bad and number >= have[f"{target.dead_topic}/0"]:
         target.log.append(target.dead_topic, 0, [target.dead_record(path, rows.bad)], headers=headers)
     return rows.batch.num_rows, len(rows.bad)
+
+
+def _check_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} is not a file. hint: check the path")
 
 
 def _check(path: Path, columns: EventColumns) -> None:

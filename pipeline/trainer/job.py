@@ -54,7 +54,7 @@ class TrainJob:
         return self._open[index]
 
     def round(self) -> int:
-        """Train every shard up to what its samples partition holds now, if that is news; returns the samples learned."""
+        """Train every shard up to what its samples partition holds now, if that is news; returns samples learned."""
         topic, shards = self.project.config.topics.samples, self.project.config.logs.shards
         if self._rolled_back():
             self._forget_all()

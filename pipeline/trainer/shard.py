@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.crashpoint import pass_point
+from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
@@ -231,10 +232,10 @@ class TrainerShard:
     def _halt(self, batch: Batch, problem: str) -> HaltedError:
         """Stop the line, durably, with the batch kept for inspection; returns the error to raise."""
         position = self._standing.position
-        folder = self._project.state / "halted"
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"shard-{self._shard}-at-{position.offset}-{position.row}.parquet"
-        pq.write_table(pa.Table.from_batches([batch.samples]), kept)
+        kept = self._project.state / "halted" / f"shard-{self._shard}-at-{position.offset}-{position.row}.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_batches([batch.samples]), sink)
+        write_whole(kept, [sink.getvalue()])
         reason = f"{problem}, at offset {position.offset} row {position.row}"
         self._versions.ledger.halt(self._shard, reason, str(kept.relative_to(self._project.root)))
         return _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))
