@@ -103,17 +103,18 @@ class _Withheld:
         return cls(np.empty(0, np.uint64), np.empty(0, np.float32))
 
     def without(self, keys: UInt64s) -> "_Withheld":
-        """All but `keys`, which ascend too: looked up, for both lists may be long."""
-        if not len(keys):
+        """All but `keys`, which ascend too. What is withheld may be most of a table, what changes is less."""
+        if not len(keys) or not len(self.keys):
             return self
-        places = np.minimum(np.searchsorted(keys, self.keys), len(keys) - 1)
-        kept = keys[places] != self.keys
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        kept = np.ones(len(self.keys), np.bool_)
+        kept[places[self.keys[places] == keys]] = False
         return _Withheld(self.keys[kept], self.worth[kept])
 
     def joined(self, keys: UInt64s, worth: Floats) -> "_Withheld":
-        both = np.concatenate([self.keys, keys])
-        order = np.argsort(both, kind="stable")
-        return _Withheld(both[order], np.concatenate([self.worth, worth])[order])
+        """These and `keys`, which ascend too and are not among them."""
+        places = np.searchsorted(self.keys, keys)
+        return _Withheld(np.insert(self.keys, places, keys), np.insert(self.worth, places, worth))
 
 
 class Publisher:
