@@ -40,7 +40,7 @@ WRITTEN = {
         {"name": "item", "columns": ["item"], "dim": 4, "admission": {"kind": "count", "threshold": 2}},
         {"name": "tags", "columns": ["tags"], "dim": 2, "pooling": "mean", "optimizer": {"kind": "adagrad"}},
     ],
-    "train": {"commit_every_s": 3600.0, "commit_every_batches": 5},
+    "train": {"commit_every_s": 3600.0, "commit_every_log_s": None, "commit_every_batches": 5},
     "publish": {"incremental_every_s": None, "full_every_s": None},
 }
 """The configuration as a TOML document would give it; tests change copies of it."""

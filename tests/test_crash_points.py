@@ -21,7 +21,7 @@ SECOND = 40_000
 SMALL = {
     "# policy = ": "round_records = 1\n# policy = ",
     "batch_size = 256": "batch_size = 64",
-    "# commit_every_s = 1.0": "commit_every_s = 1e6\ncommit_every_batches = 2",
+    "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 2',
 }
 """Several rounds and several commits."""
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.publish.precision import choose_bits, movement_worth, select, warranted_bits
+from pipeline.publish.precision import movement_worth, prices, quantise, select, warranted_bits
 from pipeline.publish.publisher import FieldTouched, Publisher
 from pipeline.versions.delta import decode_delta, served_digest
 from pipeline.versions.served import ServedView
@@ -30,19 +30,24 @@ def test_worth_grows_with_importance_and_relative_movement():
 
 
 def test_selection_stops_at_the_row_that_completes_the_share():
-    worth, dims = np.float32([5, 3, 1, 1]), np.full(4, 8)
-    assert select(worth, dims, 0.5).tolist() == [True, False, False, False]
-    assert select(worth, dims, 0.51).tolist() == [True, True, False, False]
-    assert select(worth, dims, 1.0).tolist() == [True] * 4
+    worth, price = np.float32([5, 3, 1, 1]), np.full(4, 8.0)
+    assert select(worth, price, 0.5).tolist() == [True, False, False, False]
+    assert select(worth, price, 0.51).tolist() == [True, True, False, False]
+    assert select(worth, price, 1.0).tolist() == [True] * 4
 
 
 def test_selection_prefers_the_row_that_costs_fewer_bytes():
-    assert select(np.float32([1, 1]), np.array([64, 4]), 0.4).tolist() == [False, True]
+    assert select(np.float32([1, 1]), np.array([64.0, 4.0]), 0.4).tolist() == [False, True]
+
+
+def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
+    known, new = prices(16, np.array([True, False]))
+    assert new - known == 8
 
 
 def test_nothing_withheld_selects_nothing():
-    assert not select(np.zeros(3, np.float32), np.full(3, 8), 1.0).any()
-    assert len(select(np.empty(0, np.float32), np.empty(0, np.int64), 1.0)) == 0
+    assert not select(np.zeros(3, np.float32), np.full(3, 8.0), 1.0).any()
+    assert len(select(np.empty(0, np.float32), np.empty(0), 1.0)) == 0
 
 
 def test_precision_needs_both_importance_and_convergence():
@@ -55,48 +60,56 @@ def test_precision_needs_both_importance_and_convergence():
 
 def test_a_row_that_serving_holds_exactly_is_skipped():
     weights = rows(3)
-    bits = choose_bits(weights, weights, np.full(3, 32, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32))
+    bits, _ = quantise(weights, weights, np.full(3, 32, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32))
     assert bits.tolist() == [0, 0, 0]
 
 
 def test_a_movement_below_the_error_of_its_precision_is_skipped():
     weights = rows(50)
     served = weights + np.float32(1e-5)
-    bits = choose_bits(weights, served, np.full(50, 4, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantise(weights, served, np.full(50, 4, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert not bits.any()
 
 
 def test_a_precise_row_that_moves_little_is_sent_as_precisely_again():
     weights = rows(50)
     served = weights * np.float32(1.02)
-    bits = choose_bits(weights, served, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantise(weights, served, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert set(bits.tolist()) == {8}
 
 
 def test_a_precise_row_that_moves_far_and_is_unsettled_is_sent_coarsely():
     weights = rows(50)
-    bits = choose_bits(weights, -weights, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantise(weights, -weights, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert set(bits.tolist()) == {4}
 
 
 def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
     weights = np.concatenate([rows(1), np.zeros((1, 8), np.float32)])
-    bits = choose_bits(
+    bits, _ = quantise(
         weights, np.zeros_like(weights), np.zeros(2, np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32)
     )
     assert (bits > 0).tolist() == [True, False]
 
 
 def test_new_rows_travel_with_their_key_and_a_fresh_handle(trainer):
-    trainer.commit(touched=trainer.change(30, 0))
+    trainer.commit(touched=trainer.change(30, 0), flush=True)
     change = trainer.said[0].prepared.delta.fields["user"]
     assert len(change.handles) == 0
     assert sorted(change.new_keys.tolist()) == trainer.tables["user"].keys().tolist()
     assert sorted(change.new_handles.tolist()) == list(range(len(change.new_keys)))
 
 
+def test_a_new_row_worth_little_waits_like_any_other(trainer):
+    trainer.commit(touched=trainer.change(200, 0))
+    view, withheld = trainer.publisher.views["user"], trainer.publisher.withheld("user")
+    assert (view.bits(withheld) == 0).any()
+    trainer.commit(touched={}, flush=True)
+    assert (view.bits(withheld) > 0).all()
+
+
 def test_known_rows_travel_as_handles_only(trainer):
-    first = trainer.commit(touched=trainer.change(200, 0))
+    first = trainer.commit(touched=trainer.change(200, 0), flush=True)
     assert len(first.prepared.delta.fields["user"].new_keys) > 50
     second = trainer.commit(touched=trainer.change(200, 0)).prepared.delta.fields["user"]
     assert len(second.handles) > len(second.new_keys)
@@ -138,7 +151,7 @@ def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
 
 
 def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
-    trainer.commit(touched=trainer.change(200, 0))
+    trainer.commit(touched=trainer.change(200, 0), flush=True)
     trainer.commit(touched=trainer.change(200, 0))
     gone = trainer.publisher.withheld("user")[:1]
     del trainer.tables["user"].held[int(gone[0])]
@@ -149,7 +162,7 @@ def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
 
 
 def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(trainer):
-    trainer.commit(touched=trainer.change(30, 0))
+    trainer.commit(touched=trainer.change(30, 0), flush=True)
     key = trainer.tables["user"].keys()[:1]
     before = trainer.publisher.views["user"].handles(key)[0]
     trainer.tables["user"].put(int(key[0]), rows(1, 16)[0], 1.0, 0.5)

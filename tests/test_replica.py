@@ -436,7 +436,7 @@ def test_one_replica_serves_two_shards(tmp_path):
 
 
 def test_a_delta_of_nothing_but_tombstones_removes_them(trainer):
-    trainer.commit(touched=trainer.change(30, 0))
+    trainer.commit(touched=trainer.change(30, 0), flush=True)
     gone = trainer.tables["user"].keys()[:2]
     for key in gone:
         del trainer.tables["user"].held[int(key)]

@@ -13,12 +13,13 @@ import typer
 from pipeline.cli.options import HERE, AsJson, OutFile, ProjectFolder, open_project
 from pipeline.cli.output import emit
 from pipeline.cli.show import FieldName, check_field, packed_rows
+from pipeline.ground.block import DEAD_LETTER_SCHEMA
 from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 from pipeline.logs.dead_letters import decode_dead_letters
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
+from pipeline.logs.sample_block import decode_sample_block, sample_schema
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
@@ -51,7 +52,7 @@ def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = No
         for shard in range(opened.config.logs.shards)
         for batch in _sample_batches(opened, log, shard, ends.get(shard))
     )
-    _write(out, batches, as_json)
+    _write(out, batches, as_json, sample_schema(opened.config))
 
 
 def rows(
@@ -63,7 +64,8 @@ def rows(
     """
     opened = open_project(project)
     check_field(opened, field)
-    _write(out, (_row_batch(opened, commit, field) for commit in _commits(opened, version)), as_json)
+    batches = [_row_batch(opened, commit, field) for commit in _commits(opened, version)]
+    _write(out, batches, as_json, batches[0].schema)
 
 
 def served(
@@ -74,7 +76,7 @@ def served(
     Example: freshet export served item --version g0/s0-of-1/12 --out item.parquet
     """
     from pipeline.publish.levels import view_of
-    from pipeline.serving.export import served_table
+    from pipeline.serving.export import SCHEMA, served_table
 
     opened = open_project(project)
     check_field(opened, field)
@@ -83,7 +85,7 @@ def served(
     views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
     for id in _version_ids(opened, store, version):
         views[id.shard] = view_of(store.served(id)[field])
-    _write(out, served_table(views).to_batches(), as_json)
+    _write(out, served_table(views).to_batches(), as_json, SCHEMA)
 
 
 def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -98,15 +100,13 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
         for shard in range(opened.config.logs.shards)
         for value in _values(log, topic, shard)
     )
-    _write(out, tables, as_json)
+    _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
 
 
-def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool) -> None:
-    """Write under a temporary name, then rename: a file that is there is whole."""
+def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, empty: pa.Schema) -> None:
+    """Write under a temporary name, then rename: a file that is there is whole. Nothing is a table without rows."""
     kept = list(batches)
-    if not kept:
-        raise InputError(f"there is nothing to export to {out}. run: freshet status")
-    table = pa.Table.from_batches(kept)
+    table = pa.Table.from_batches(kept) if kept else empty.empty_table()
     temporary = out.with_name(out.name + ".part")
     try:
         pq.write_table(table, temporary)

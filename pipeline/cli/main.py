@@ -72,6 +72,8 @@ def _fail(message: str, code: int, kind: str) -> None:
 def _quiet_logs() -> None:
     """Talk goes to stderr; Beam, which warns of packages that nobody needs here, speaks up only about errors."""
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
+    # What fails in a bundle is raised as it is; Beam would tell it a second time, with a traceback.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

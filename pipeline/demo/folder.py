@@ -45,6 +45,7 @@ def _training(story: Story) -> str:
 
 [train]
 commit_every_s = 86_400
+commit_every_log_s = "off"
 commit_every_batches = {story.commit_every_batches}
 
 [train.retention]

@@ -7,7 +7,7 @@ that reads the file or the environment.
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
@@ -20,9 +20,17 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, nothing unknown in it."""
+    """A table of the file: frozen, nothing unknown in it. TOML has no null: "off" says None where that is allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_none(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        return {name: None if name in optional and value == "off" else value for name, value in given.items()}
 
 
 class Logs(Section):
@@ -201,8 +209,10 @@ class Train(Section):
 
     commit_every_s: PositiveFloat = 1.0
     """Wall time between commits while following."""
+    commit_every_log_s: PositiveFloat | None = 600.0
+    """Commit this often by the log's time as well: a backfill can then be rolled back as finely as a live run."""
     commit_every_batches: PositiveInt | None = None
-    """Commit after so many batches as well; the only trigger when running until the end is deterministic."""
+    """Commit after so many batches as well."""
     full_every_commits: PositiveInt = 50
     """Every so many commits a version is written whole, the others as what changed."""
     half_life_s: PositiveFloat = 86_400.0

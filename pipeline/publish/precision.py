@@ -21,7 +21,7 @@ SKIP = 0
 # Hence 8 bits for rows that move less than 6 % an update, and so on; importance then decides who is worth the bytes.
 STEPS = ((8, 0.94, 1.0), (16, 0.996, 8.0), (32, 0.9997, 64.0))
 
-_ROW_OVERHEAD_BYTES = 2  # a handle, and what Avro adds
+_HANDLE_BYTES, _KEY_BYTES = 2, 8  # a handle with what Avro adds; a key
 
 
 def movement_worth(weights: Floats, served: Floats, importance: Floats) -> Floats:
@@ -39,29 +39,31 @@ def movement_worth(weights: Floats, served: Floats, importance: Floats) -> Float
     >>> movement_worth(row, held, np.float32([10])).tolist()
     [2.0]
     """
-    moved = np.linalg.norm(weights - served, axis=1)
-    length = np.linalg.norm(weights, axis=1)
-    worth: Floats = (importance * moved / np.where(length > 0, length, 1)).astype(np.float32)
+    length = _lengths(weights)
+    worth: Floats = (importance * _lengths(weights - served) / np.where(length > 0, length, 1)).astype(np.float32)
     return worth
 
 
-def select(worth: Floats, dims: npt.NDArray[np.int64], share: float) -> Bools:
+def prices(dim: int, known: Bools) -> npt.NDArray[np.float64]:
+    """[n] bytes that sending each row of `dim` weights takes about; a row that serving does not know brings its key."""
+    payload = min(payload_bytes(bits, dim) for bits in PRECISIONS)
+    return np.where(known, payload + _HANDLE_BYTES, payload + _HANDLE_BYTES + _KEY_BYTES).astype(np.float64)
+
+
+def select(worth: Floats, price: npt.NDArray[np.float64], share: float) -> Bools:
     """The rows that carry `share` of all worth in the fewest bytes: most worth per byte first, the last one included.
 
     Args:
         worth: [n] float32, not negative.
-        dims: [n] int64, weights per row: a byte's price differs between fields.
+        price: [n] float64, bytes.
         share: in (0, 1].
 
     Returns:
         [n] bool; rows without worth are never chosen, ties go to the earlier row.
 
-    >>> select(np.float32([1, 8, 0, 1]), np.full(4, 16), 0.8).tolist()
+    >>> select(np.float32([1, 8, 0, 1]), np.full(4, 14.0), 0.8).tolist()
     [False, True, False, False]
     """
-    least = [min(payload_bytes(bits, int(dim)) for bits in PRECISIONS) for dim in np.unique(dims)]
-    costs = np.array(least, np.float64) + _ROW_OVERHEAD_BYTES
-    price = costs[np.searchsorted(np.unique(dims), dims)]
     chosen = np.zeros(len(worth), np.bool_)
     if len(worth):
         candidates = _most_valuable(worth / price, worth, share)
@@ -116,13 +118,13 @@ def cheapest_as_fine(dim: int) -> UInt8s:
     return cheapest
 
 
-def choose_bits(
+def quantise(
     weights: Floats, served: Floats, served_bits: UInt8s, importance: Floats, convergence: Floats
-) -> UInt8s:
-    """The precision to send each of n rows at, or SKIP where sending would bring serving no closer to the row.
+) -> tuple[UInt8s, UInt8s]:
+    """Each of n rows at the precision it is to be sent at, or skipped where that brings serving no closer to the row.
 
     A row gets what it warrants. Where that is coarser than what serving holds and would not halve the distance, it is
-    tried at the served precision; a row of which serving holds nothing yet is always sent, unless it is all zeros.
+    tried at the served precision; a row of which serving holds nothing yet is sent unless it is all zeros.
 
     Args:
         weights: [n, dim] float32.
@@ -132,39 +134,35 @@ def choose_bits(
         convergence: [n] float32.
 
     Returns:
-        [n] uint8 of 0 (SKIP), 4, 8, 16, 32.
+        bits: [n] uint8 of 0 (SKIP), 4, 8, 16, 32.
+        payload: uint8, the bytes of those not skipped, one after another.
     """
-    bits = cheapest_as_fine(weights.shape[1])[warranted_bits(importance, convergence)]
-    bits[(served_bits == 0) & ~np.any(weights != 0, axis=1)] = SKIP
-    known = np.flatnonzero(served_bits)
-    bits[known] = _improving_bits(weights[known], served[known], served_bits[known], bits[known])
-    return bits
-
-
-def _improving_bits(weights: Floats, served: Floats, served_bits: UInt8s, bits: UInt8s) -> UInt8s:
-    """[n] uint8: `bits`, or the served precision, or SKIP for rows that serving holds at `served_bits` > 0."""
-    behind = _distance(weights, served)
-    error = _distance(weights, requantised(weights, bits))
-    closer = np.where(bits < served_bits, 2 * error, error) < behind
+    dim = weights.shape[1]
+    bits = cheapest_as_fine(dim)[warranted_bits(importance, convergence)]
     finer = np.maximum(bits, served_bits)
-    retry = ~closer & (finer > bits)
-    closer_yet = _distance(weights[retry], requantised(weights[retry], finer[retry])) < behind[retry]
-    bits = np.where(closer, bits, SKIP).astype(np.uint8)
-    bits[retry] = np.where(closer_yet, finer[retry], SKIP)
-    return bits
+    first, starts = encode(weights, bits)
+    behind, error = _lengths(weights - served), _lengths(weights - decode(first, bits, dim))
+    known = served_bits > 0
+    sent = np.where(known, np.where(bits < served_bits, 2 * error, error) < behind, np.any(weights != 0, axis=1))
+    again = np.flatnonzero(known & ~sent & (finer > bits))
+    second, second_starts = encode(np.ascontiguousarray(weights[again]), finer[again])
+    closer = _lengths(weights[again] - decode(second, finer[again], dim)) < behind[again]
+    tries = np.concatenate([np.flatnonzero(sent), len(bits) + np.flatnonzero(closer)])
+    order = np.argsort(np.concatenate([np.flatnonzero(sent), again[closer]]), kind="stable")
+    all_starts = np.concatenate([starts[:-1], starts[-1] + second_starts])
+    chosen = np.where(sent, bits, SKIP).astype(np.uint8)
+    chosen[again[closer]] = finer[again[closer]]
+    return chosen, _gathered(np.concatenate([first, second]), all_starts, tries[order])
 
 
-def requantised(weights: Floats, bits: UInt8s) -> Floats:
-    """[n, dim] float32: what serving would hold of `weights` at `bits`, [n] uint8."""
-    n, dim = weights.shape
-    held = np.zeros((n, dim), np.float32)
-    for step in np.unique(bits):
-        rows = bits == step
-        payload, _ = encode(np.ascontiguousarray(weights[rows]), bits[rows])
-        held[rows] = decode(payload, bits[rows], dim)
-    return held
+def _gathered(payload: UInt8s, starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> UInt8s:
+    """The bytes of `rows`, in that order; row i has `payload[starts[i]:starts[i + 1]]`."""
+    sizes = starts[rows + 1] - starts[rows]
+    ends = np.cumsum(sizes)
+    shift = np.repeat(starts[rows] - (ends - sizes), sizes)
+    return payload[shift + np.arange(len(shift))]
 
 
-def _distance(weights: Floats, held: Floats) -> Floats:
-    distance: Floats = np.linalg.norm(weights - held, axis=1)
-    return distance
+def _lengths(rows: Floats) -> Floats:
+    """[n] the Euclidean length of each row."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32)

@@ -15,9 +15,8 @@ import numpy.typing as npt
 from pipeline.ground.block import UInt64s
 from pipeline.ground.by_field import by_field
 from pipeline.ground.config import Publish
-from pipeline.publish.precision import SKIP, Bools, Floats, choose_bits, movement_worth, select
+from pipeline.publish.precision import SKIP, Bools, Floats, movement_worth, prices, quantise, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
-from pipeline.versions.quantizer import encode
 from pipeline.versions.served import NO_HANDLE, ServedView
 
 _CHUNK_ROWS = 65_536
@@ -190,9 +189,13 @@ class Publisher:
     def _judge(self, name: str, keys: UInt64s) -> tuple[UInt64s, Floats]:
         """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
         rows = self._tables[name].rows(keys)
+        weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
         served = self.views[name].decode(keys)
-        worth = movement_worth(rows["weights"], served, rows["importance"])
-        differs = np.any(rows["weights"] != served, axis=1)
+        # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
+        told = importance > 0
+        importance[~told] = importance[told].mean() if told.any() else 1
+        worth = movement_worth(weights, served, importance)
+        differs = np.any(weights != served, axis=1)
         return keys[differs], worth[differs]
 
     def _choose(self, flush: bool) -> dict[str, UInt64s]:
@@ -202,36 +205,31 @@ class Publisher:
             return {name: self._withheld[name].keys for name in names}
         held = [self._withheld[name] for name in names]
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
-        dims = np.concatenate(
-            [np.full(len(h.keys), self.views[n].dim, np.int64) for n, h in zip(names, held, strict=True)]
-        )
-        chosen = select(worth, dims, self._config.share)
+        views = [self.views[name] for name in names]
+        price = [prices(view.dim, view.bits(h.keys) > 0) for view, h in zip(views, held, strict=True)]
+        chosen = select(worth, np.concatenate([np.empty(0), *price]), self._config.share)
         cuts = np.cumsum([len(h.keys) for h in held])[:-1]
         parts: list[Bools] = np.split(chosen, cuts)
-        return {
-            name: h.keys[part | (self.views[name].bits(h.keys) == 0)]
-            for name, h, part in zip(names, held, parts, strict=True)
-        }
+        return {name: h.keys[part] for name, h, part in zip(names, held, parts, strict=True)}
 
     def _send(self, name: str, keys: UInt64s, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
         """Quantise the rows of `keys` as they deserve and put them into the view."""
         view = self.views[name]
         self._withheld[name] = self._withheld[name].without(keys)
-        weights, bits = self._precise(name, keys)
+        bits, payload = self._quantised(name, keys)
         sent = bits != SKIP
         keys, bits = keys[sent], bits[sent]
-        payload, _ = encode(np.ascontiguousarray(weights[sent]), bits)
         handles = view.handles(keys)
         new = handles == NO_HANDLE
         handles[new] = self._hand_out(name, int(new.sum()))
         view.put(keys, handles, bits, payload)
         return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
 
-    def _precise(self, name: str, keys: UInt64s) -> tuple[Floats, UInt8s]:
+    def _quantised(self, name: str, keys: UInt64s) -> tuple[UInt8s, UInt8s]:
         rows, view = self._tables[name].rows(keys), self.views[name]
+        weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
-        bits = choose_bits(rows["weights"], view.decode(keys), view.bits(keys), rows["importance"], convergence)
-        return rows["weights"], bits
+        return quantise(weights, view.decode(keys), view.bits(keys), importance, convergence)
 
     def _hand_out(self, name: str, count: int) -> UInt32s:
         first = self._next_handles[name]
@@ -245,7 +243,7 @@ class Publisher:
         found = [_Withheld.nothing()]
         for start in range(0, len(every), _CHUNK_ROWS):
             keys, worth = self._judge(name, every[start : start + _CHUNK_ROWS])
-            _, bits = self._precise(name, keys)
+            bits, _ = self._quantised(name, keys)
             found.append(_Withheld(keys[bits != SKIP], worth[bits != SKIP]))
         return _Withheld(np.concatenate([f.keys for f in found]), np.concatenate([f.worth for f in found]))
 

@@ -86,6 +86,7 @@ class TrainerShard:
         )
         self._prefetch = Prefetcher(reader, self.plan, self._config.samples.labels)
         self._committed_at_s = project.clock.monotonic_s()
+        self._committed_at_ms = self._standing.last_at_ms
 
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
@@ -122,6 +123,7 @@ class TrainerShard:
         self._versions.retain(self._shard, self._standing.last_at_ms)
         self.commits += 1
         self._committed_at_s = self._project.clock.monotonic_s()
+        self._committed_at_ms = self._standing.last_at_ms
         return id
 
     def status(self) -> dict[str, Any]:
@@ -213,6 +215,7 @@ class TrainerShard:
         for table in self.tables.fields.values():
             table.sweep(at_ms // 1000)
         standing.position, standing.last_at_ms = batch.end, at_ms
+        self._committed_at_ms = self._committed_at_ms or at_ms
         standing.first_at_ms = min(standing.first_at_ms, int(batch.at_ms.min()))
         standing.samples_seen += len(batch)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
@@ -243,6 +246,9 @@ class TrainerShard:
     def _due(self) -> bool:
         train = self._config.train
         if train.commit_every_batches and self.batches % train.commit_every_batches == 0:
+            return True
+        learned_ms = self._standing.last_at_ms - self._committed_at_ms
+        if train.commit_every_log_s and learned_ms >= train.commit_every_log_s * 1000:
             return True
         return self._project.clock.monotonic_s() - self._committed_at_s >= train.commit_every_s
 

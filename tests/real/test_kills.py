@@ -72,10 +72,9 @@ def mind(tmp_path_factory, impressions):
     clicks = clicks_of(impressions, rng.integers(low, high), seed=42)
     project = prepare(tmp_path_factory.mktemp("mind"), impressions, clicks)
     text = (project / "freshet.toml").read_text()
-    small = (
-        f"\nround_records = {ROUND_RECORDS}\n[train]\ncommit_every_batches = {COMMIT_BATCHES}\ncommit_every_s = 3600\n"
-    )
-    (project / "freshet.toml").write_text(text.replace("\n[model]\n", f"{small}\n[model]\n"))
+    text = text.replace("\n[model]\n", f"\nround_records = {ROUND_RECORDS}\n\n[model]\n")
+    commits = f'commit_every_batches = {COMMIT_BATCHES}\ncommit_every_s = 3600\ncommit_every_log_s = "off"'
+    (project / "freshet.toml").write_text(text.replace("commit_every_log_s = 3600", commits))
     assert WINDOW_MS == 30_000
     return project, joined(impressions, clicks)[0]
 

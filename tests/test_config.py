@@ -1,0 +1,65 @@
+"""The configuration: every problem at once, each with its path; "off" where nothing is allowed."""
+
+import copy
+
+import pytest
+
+from pipeline.ground.config import load_config, parse_config
+from pipeline.ground.errors import ConfigError
+from tests.shop import WRITTEN
+
+
+def problems_of(change):
+    document = copy.deepcopy(WRITTEN)
+    change(document)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document, "freshet.toml")
+    return str(caught.value)
+
+
+def test_every_problem_is_told_at_once_with_its_path():
+    def change(document):
+        document["colour"] = "blue"
+        document["fields"][1]["dim"] = 0
+        document["train"]["commit_every_s"] = "often"
+        document["events"]["impressions"]["columns"]["user"] = "text"
+
+    text = problems_of(change)
+    assert "has 4 problem(s)" in text
+    for path in (
+        "colour: unknown key",
+        "fields.1.dim: ",
+        "train.commit_every_s: ",
+        "events.impressions.columns.user: ",
+    ):
+        assert path in text
+
+
+def test_a_key_that_only_one_event_has_is_named():
+    text = problems_of(lambda document: document["events"].update(key=["id", "user"]))
+    assert "clicks.columns lacks user" in text
+
+
+def test_a_field_of_a_column_that_is_not_there_is_named():
+    text = problems_of(lambda document: document["fields"][0].update(columns=["colour"]))
+    assert "field user reads column colour, which impressions lack" in text
+
+
+def test_off_means_none_where_none_is_allowed_and_nowhere_else():
+    document = copy.deepcopy(WRITTEN)
+    document["publish"]["full_every_s"] = "off"
+    document["fields"][0]["admission"] = {"kind": "off"}
+    config = parse_config(document)
+    assert config.publish.full_every_s is None
+    assert config.fields[0].admission.kind == "off"
+    assert "model.batch_size" in problems_of(lambda document: document["model"].update(batch_size="off"))
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "does not exist"), ("a = ", "is not TOML"), ("\xff", "events")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
+    path = tmp_path / "freshet.toml"
+    if text is not None:
+        path.write_text('x = "' + text + '"' if text == "\xff" else text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
