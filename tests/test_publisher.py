@@ -30,14 +30,14 @@ def test_worth_grows_with_importance_and_relative_movement():
 
 
 def test_selection_stops_at_the_row_that_completes_the_share():
-    worth, price = np.float32([5, 3, 1, 1]), np.full(4, 8.0)
-    assert select(worth, price, 0.5).tolist() == [True, False, False, False]
-    assert select(worth, price, 0.51).tolist() == [True, True, False, False]
-    assert select(worth, price, 1.0).tolist() == [True] * 4
+    worth = np.float32([5, 3, 1, 1])
+    assert select(worth, worth / 8, 0.5).tolist() == [True, False, False, False]
+    assert select(worth, worth / 8, 0.51).tolist() == [True, True, False, False]
+    assert select(worth, worth / 8, 1.0).tolist() == [True] * 4
 
 
 def test_selection_prefers_the_row_that_costs_fewer_bytes():
-    assert select(np.float32([1, 1]), np.array([64.0, 4.0]), 0.4).tolist() == [False, True]
+    assert select(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
 
 
 def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
@@ -46,8 +46,8 @@ def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
 
 
 def test_nothing_withheld_selects_nothing():
-    assert not select(np.zeros(3, np.float32), np.full(3, 8.0), 1.0).any()
-    assert len(select(np.empty(0, np.float32), np.empty(0), 1.0)) == 0
+    assert not select(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
+    assert len(select(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
 
 
 def test_precision_needs_both_importance_and_convergence():

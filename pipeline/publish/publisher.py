@@ -92,14 +92,18 @@ class Prepared:
 
 @dataclass
 class _Withheld:
-    """Keys with withheld movement, ascending, and its worth."""
+    """Keys with withheld movement, ascending, what it is worth, and its worth per byte that sending it takes."""
 
     keys: UInt64s
     worth: Floats
+    value: Floats
 
     @classmethod
     def nothing(cls) -> "_Withheld":
-        return cls(np.empty(0, np.uint64), np.empty(0, np.float32))
+        return cls(np.empty(0, np.uint64), np.empty(0, np.float32), np.empty(0, np.float32))
+
+    def where(self, rows: Bools) -> "_Withheld":
+        return _Withheld(self.keys[rows], self.worth[rows], self.value[rows])
 
     def without(self, keys: UInt64s) -> "_Withheld":
         """All but `keys`, which ascend too. What is withheld may be most of a table, what changes is less."""
@@ -108,12 +112,13 @@ class _Withheld:
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         kept = np.ones(len(self.keys), np.bool_)
         kept[places[self.keys[places] == keys]] = False
-        return _Withheld(self.keys[kept], self.worth[kept])
+        return self.where(kept)
 
-    def joined(self, keys: UInt64s, worth: Floats) -> "_Withheld":
-        """These and `keys`, which ascend too and are not among them."""
-        places = np.searchsorted(self.keys, keys)
-        return _Withheld(np.insert(self.keys, places, keys), np.insert(self.worth, places, worth))
+    def joined(self, other: "_Withheld") -> "_Withheld":
+        """These and the others, whose keys are not among them."""
+        places = np.searchsorted(self.keys, other.keys)
+        worth, value = np.insert(self.worth, places, other.worth), np.insert(self.value, places, other.value)
+        return _Withheld(np.insert(self.keys, places, other.keys), worth, value)
 
 
 class Publisher:
@@ -182,21 +187,20 @@ class Publisher:
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
         withheld = self._withheld[name].without(change.keys).without(change.removed)
-        keys, worth = self._judge(name, change.keys)
-        self._withheld[name] = withheld.joined(keys, worth)
+        self._withheld[name] = withheld.joined(self._judge(name, change.keys))
         return removed
 
-    def _judge(self, name: str, keys: UInt64s) -> tuple[UInt64s, Floats]:
+    def _judge(self, name: str, keys: UInt64s) -> _Withheld:
         """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
-        rows = self._tables[name].rows(keys)
+        rows, view = self._tables[name].rows(keys), self.views[name]
         weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
-        served = self.views[name].decode(keys)
+        served = view.decode(keys)
         # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
         told = importance > 0
         importance[~told] = importance[told].mean() if told.any() else 1
         worth = movement_worth(weights, served, importance)
-        differs = np.any(weights != served, axis=1)
-        return keys[differs], worth[differs]
+        value = (worth / prices(view.dim, view.bits(keys) > 0)).astype(np.float32)
+        return _Withheld(keys, worth, value).where(np.any(weights != served, axis=1))
 
     def _choose(self, flush: bool) -> dict[str, UInt64s]:
         """By field, the keys to send now, ascending."""
@@ -205,9 +209,8 @@ class Publisher:
             return {name: self._withheld[name].keys for name in names}
         held = [self._withheld[name] for name in names]
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
-        views = [self.views[name] for name in names]
-        price = [prices(view.dim, view.bits(h.keys) > 0) for view, h in zip(views, held, strict=True)]
-        chosen = select(worth, np.concatenate([np.empty(0), *price]), self._config.share)
+        value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
+        chosen = select(worth, value, self._config.share)
         cuts = np.cumsum([len(h.keys) for h in held])[:-1]
         parts: list[Bools] = np.split(chosen, cuts)
         return {name: h.keys[part] for name, h, part in zip(names, held, parts, strict=True)}
@@ -242,10 +245,10 @@ class Publisher:
         every = self._tables[name].keys()
         found = [_Withheld.nothing()]
         for start in range(0, len(every), _CHUNK_ROWS):
-            keys, worth = self._judge(name, every[start : start + _CHUNK_ROWS])
-            bits, _ = self._quantised(name, keys)
-            found.append(_Withheld(keys[bits != SKIP], worth[bits != SKIP]))
-        return _Withheld(np.concatenate([f.keys for f in found]), np.concatenate([f.worth for f in found]))
+            judged = self._judge(name, every[start : start + _CHUNK_ROWS])
+            bits, _ = self._quantised(name, judged.keys)
+            found.append(judged.where(bits != SKIP))
+        return _Withheld(*(np.concatenate([getattr(f, part) for f in found]) for part in ("keys", "worth", "value")))
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}
