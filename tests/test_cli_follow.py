@@ -49,7 +49,7 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_next_one_continues(shop):
         out, err = running.communicate(timeout=PATIENCE_S)
     finally:
         running.kill()
-    assert (running.returncode, err) == (0, "ending after this step\n")
+    assert (running.returncode, err) == (0, "following the logs; Ctrl-C ends\nending after this step\n")
     report = json.loads(out)
     assert report["train"]["samples"] == samples_learned(shop) == sum(report["samples"]["samples"].values())
     before = samples_learned(shop)

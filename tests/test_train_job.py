@@ -9,6 +9,7 @@ from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer import batches
 from pipeline.trainer.job import TrainJob
+from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.shop import START_MS, append_samples, make_project, make_samples
 
@@ -48,6 +49,17 @@ def test_after_a_rollback_the_running_job_continues_from_the_target_without_the_
     learned = job.round()
     assert 0 < learned < 1000
     assert target.samples_seen + learned == int(np.count_nonzero(sample_times(log) < before_ms))
+    job.close()
+
+
+def test_a_quarantine_added_meanwhile_holds_for_what_is_read_next(shop):
+    project, log = shop
+    job = TrainJob(project, log)
+    job.round()
+    span = (START_MS + ROWS * 1000, START_MS + (ROWS + 50) * 1000)
+    VersionStore(project).ledger.add_quarantine(Quarantine(0, "bots", times_ms=span))
+    append_samples(log, project, make_samples(1, 64, first=ROWS))
+    assert job.round() == 14
     job.close()
 
 

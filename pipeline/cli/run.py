@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, UntilEnd, open_project
-from pipeline.cli.output import emit, say
+from pipeline.cli.output import emit, progress_bar, say
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
@@ -41,8 +41,12 @@ def samples(project: ProjectFolder = HERE, until_end: UntilEnd = False, as_json:
     from pipeline.samples.job import run_samples
 
     opened = open_project(project)
-    with _until_signalled() as stop:
-        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop)
+    with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
+
+        def tell(read: int, known: int) -> None:
+            bar.update(task, completed=read, total=known)
+
+        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=tell)
     emit(asdict(report), as_json)
 
 
@@ -56,7 +60,7 @@ def train(
     from pipeline.trainer.job import run_train
 
     opened = open_project(project)
-    with _until_signalled() as stop:
+    with _until_signalled(until_end) as stop:
         report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
     emit(asdict(report), as_json)
 
@@ -70,7 +74,7 @@ def run_all(
     """
     opened = open_project(project)
     log = open_log(opened)
-    with _until_signalled() as stop:
+    with _until_signalled(until_end) as stop:
         report = _rounds_of_both(opened, log, stop, until_end, migrate)
     emit(report, as_json)
 
@@ -89,7 +93,7 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
         say(f"serving http://{host}:{port}/v1/models/{name}:predict")
         emit({"ready": True, "host": host, "port": port}, as_json)
 
-    with _until_signalled() as stop:
+    with _until_signalled(until_end=False) as stop:
         serve(opened, open_log(opened), stop, on_ready=ready)
 
 
@@ -107,9 +111,11 @@ def demo(
 
 
 @contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
+def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
     stop = threading.Event()
+    if not until_end:
+        say("following the logs; Ctrl-C ends")
 
     def end(number: int, frame: Any) -> None:
         say("ending after this step")

@@ -241,7 +241,7 @@ class Serving(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8501
-    poll_ms: PositiveInt = 5
+    poll_ms: PositiveInt = 2
 
 
 class Config(Section):

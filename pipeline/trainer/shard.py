@@ -10,10 +10,12 @@ import threading
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.features.plan import FeaturePlan
+from pipeline.ground.block import Int64s
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
@@ -57,13 +59,8 @@ class TrainerShard:
             MigrationError: configuration or model changed since CURRENT, and `migrate` is false.
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
         """
-        self._project, self._config, self._log, self._versions, self._shard = (
-            project,
-            project.config,
-            log,
-            versions,
-            shard,
-        )
+        self._project, self._config, self._log = project, project.config, log
+        self._versions, self._shard = versions, shard
         _refuse_halted(versions, shard)
         self._epoch = versions.take_over(shard)
         self._channel = DeltaChannel(project, log, shard)
@@ -82,7 +79,7 @@ class TrainerShard:
         self._quarantines = versions.ledger.quarantines(shard)
         topic = self._config.topics.samples
         reader = BatchReader(
-            log, topic, shard, self._standing.position, self._config.model.batch_size, self._quarantines.mask
+            log, topic, shard, self._standing.position, self._config.model.batch_size, self._quarantined
         )
         self._prefetch = Prefetcher(reader, self.plan, self._config.samples.labels)
         self._committed_at_s = project.clock.monotonic_s()
@@ -93,6 +90,7 @@ class TrainerShard:
 
         Raises HaltedError where a batch's loss is no number or above the limit, FencedError where somebody took over.
         """
+        self._quarantines = self._versions.ledger.quarantines(self._shard)
         while not stop.is_set() and (prepared := self._next(stop_offset)):
             self._learn(prepared)
             if self._due():
@@ -121,6 +119,8 @@ class TrainerShard:
         self._dictionary.write()
         self._publish_files()
         self._versions.retain(self._shard, self._standing.last_at_ms)
+        # What an operator quarantined meanwhile holds for everything read from here on.
+        self._quarantines = self._versions.ledger.quarantines(self._shard)
         self.commits += 1
         self._committed_at_s = self._project.clock.monotonic_s()
         self._committed_at_ms = self._standing.last_at_ms
@@ -225,6 +225,9 @@ class TrainerShard:
         for i, progress in enumerate(self._standing.progress.values()):
             positive, negative = targets.scored_positive[:, i], targets.scored_negative[:, i]
             progress.score(logits[:, i], positive, negative, prepared.batch.at_ms)
+
+    def _quarantined(self, at_ms: Int64s, offset: int) -> npt.NDArray[np.bool_]:
+        return self._quarantines.mask(at_ms, offset)
 
     def _next(self, stop_offset: int) -> PreparedBatch | None:
         try:
