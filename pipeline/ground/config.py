@@ -208,7 +208,9 @@ class Train(Section):
     """When a trainer commits, and what it keeps."""
 
     commit_every_s: PositiveFloat = 1.0
-    """Wall time between commits while following."""
+    """Wall time between commits."""
+    commit_share: Fraction = 0.2
+    """Commits take at most this share of the time: where they are slow, they come less often than `commit_every_s`."""
     commit_every_log_s: PositiveFloat | None = 600.0
     """Commit this often by the log's time as well: a backfill can then be rolled back as finely as a live run."""
     commit_every_batches: PositiveInt | None = None

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s
+from pipeline.ground.config import Train
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
@@ -82,7 +83,7 @@ class TrainerShard:
             log, topic, shard, self._standing.position, self._config.model.batch_size, self._quarantined
         )
         self._prefetch = Prefetcher(reader, self.plan, self._config.samples.labels)
-        self._committed_at_s = project.clock.monotonic_s()
+        self._committed_at_s, self._pause_s = project.clock.monotonic_s(), self._config.train.commit_every_s
         self._committed_at_ms = self._standing.last_at_ms
 
     def train(self, stop_offset: int, stop: threading.Event) -> None:
@@ -100,6 +101,7 @@ class TrainerShard:
 
     def commit(self, *, flush: bool = False) -> VersionId:
         """Make what was learned a version and publish its delta; with `flush`, everything withheld goes out too."""
+        began_at_s = self._project.clock.monotonic_s()
         touched = take_changes(self.tables)
         previous = self._current
         id = self._versions.next_id(self._shard)
@@ -123,6 +125,7 @@ class TrainerShard:
         self._quarantines = self._versions.ledger.quarantines(self._shard)
         self.commits += 1
         self._committed_at_s = self._project.clock.monotonic_s()
+        self._pause_s = pause_s(self._config.train, self._committed_at_s - began_at_s)
         self._committed_at_ms = self._standing.last_at_ms
         return id
 
@@ -253,7 +256,7 @@ class TrainerShard:
         learned_ms = self._standing.last_at_ms - self._committed_at_ms
         if train.commit_every_log_s and learned_ms >= train.commit_every_log_s * 1000:
             return True
-        return self._project.clock.monotonic_s() - self._committed_at_s >= train.commit_every_s
+        return self._project.clock.monotonic_s() - self._committed_at_s >= self._pause_s
 
     def _publish_files(self) -> None:
         """Incrementals and fulls that are due; after a migration a full, the only way on for a replica."""
@@ -296,6 +299,15 @@ class TrainerShard:
 
     def _validation(self) -> dict[str, Any]:
         return {label: progress.report() for label, progress in self._standing.progress.items()}
+
+
+def pause_s(train: Train, commit_took_s: float) -> float:
+    """Seconds until the next commit by the clock, after one that took `commit_took_s`.
+
+    >>> [pause_s(Train(commit_every_s=1, commit_share=0.2), took_s) for took_s in (0.05, 0.5)]
+    [1.0, 2.0]
+    """
+    return max(train.commit_every_s, commit_took_s * (1 / train.commit_share - 1))
 
 
 def _refuse_halted(versions: VersionStore, shard: int) -> None:

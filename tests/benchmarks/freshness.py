@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.ground.config import Serving
 from pipeline.ground.project import Project
 from pipeline.logs.open import open_log
 from pipeline.serving.http import follow
@@ -69,7 +70,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     ids = [id for id in begun if id in seen]
     assert ids, "the replica showed no version"
     sizes = {"commits": len(begun), "seen one by one": len(ids), "fields": FIELDS, "dim": DIM, "batch": BATCH}
-    sizes |= {"replica": "another process, polls every 5 ms"}
+    sizes |= {"replica": f"another process, polls every {Serving().poll_ms} ms"}
     figures = []
     for name, starts, most in (("CURRENT moved", moved, 20.0), ("commit began", begun, None)):
         lags = np.array([(seen[id] - starts[id]) * 1000 for id in ids])
