@@ -164,7 +164,9 @@ def test_a_stopped_trainer_that_wakes_behind_a_second_one_ends_and_changes_nothi
     finally:
         first.kill()
     assert first.returncode == 5, err
-    assert len(err.splitlines()) == 1
+    following, error = err.splitlines()
+    assert following == "following the logs; Ctrl-C ends"
+    assert error.startswith("error: ")
     assert freshet(shop, "versions") == versions
     pd.testing.assert_frame_equal(samples_of(shop), samples)
     assert freshet(shop, "run", "all", "--until-end")["train"]["samples"] > ROWS
