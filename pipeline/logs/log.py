@@ -94,3 +94,16 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files; the log cannot be used afterwards."""
+
+
+def last_record(log: Log, topic: str, partition: int) -> Record | None:
+    """The newest record of a partition; None where there is none. The last offsets may be gaps, so it looks back."""
+    begin, end = log.begin_offset(topic, partition), log.end_offset(topic, partition)
+    back = 1
+    while begin < end:
+        start = max(begin, end - back)
+        records = log.read(topic, partition, start, ReadLimits(records=back))
+        if records or start == begin:
+            return records[-1] if records else None
+        back *= 2
+    return None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.ground.project import Project
-from pipeline.logs.log import Fence, Log, ReadLimits, Record
+from pipeline.logs.log import Fence, Log, Record, last_record
 from pipeline.versions.delta import Delta, decode_delta
 
 
@@ -34,18 +34,8 @@ class DeltaChannel:
 
     def last_said(self) -> Place | None:
         """Where the newest delta in the topic leads; None where there is none."""
-        end = self._log.end_offset(self._topic, self._shard)
-        begin = self._log.begin_offset(self._topic, self._shard)
-        width = 1
-        while end > begin:
-            start = max(begin, end - width)
-            records = self._log.read(self._topic, self._shard, start, ReadLimits(records=width))
-            if records:
-                return place_of(records[-1])
-            if start == begin:
-                return None
-            width *= 2
-        return None
+        record = last_record(self._log, self._topic, self._shard)
+        return place_of(record) if record else None
 
     def say_missing(self, committed: Sequence[bytes]) -> int:
         """Say those of `committed`, encoded deltas in chain order, that lie behind the last one said; returns how many.

@@ -19,7 +19,7 @@ from pipeline.ground.errors import OffsetError
 from pipeline.ground.project import Project
 from pipeline.logs.dead_letters import decode_dead_letters, encode_dead_letters
 from pipeline.logs.events import NO_WATERMARK
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.log import Log, Record, last_record
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.source import check_log_id
 from pipeline.samples.join import Join
@@ -138,7 +138,7 @@ class JoinShard:
     def _begin(self) -> Join:
         """A join without any state: from where its last record says it needs the input, or from the beginning."""
         join = Join(self._config, self.shard, self._partitions())
-        last = self._last_record()
+        last = last_record(self._log, self._config.topics.samples, self.shard)
         block = None if last is None else decode_sample_block(last.value)
         for kind, partition in join.progress.of:
             name = f"{self._topics[kind]}/{partition}"
@@ -155,19 +155,6 @@ class JoinShard:
                 )
             join.begin(kind, partition, needed, block.marks.get(name))
         return join
-
-    def _last_record(self) -> Record | None:
-        topic = self._config.topics.samples
-        begin, end = (f(topic, self.shard) for f in (self._log.begin_offset, self._log.end_offset))
-        back = 1
-        while begin < end:
-            # The last offsets may be gaps, so look further and further back.
-            start = max(begin, end - back)
-            records = self._log.read(topic, self.shard, start, ReadLimits(records=back))
-            if records or start == begin:
-                return records[-1] if records else None
-            back *= 2
-        return None
 
     def _recall(self) -> None:
         """Take what the own partitions say beyond the state as said."""
