@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <mutex>
 #include <stdexcept>
 
+#include "dot.h"
 #include "quantizer.h"
 #include "xxh64.h"
 
@@ -49,6 +51,11 @@ ServedView::Cell ServedView::read(const std::byte* cell) {
     std::memcpy(&header.key, cell, sizeof(header.key));
     std::memcpy(&header.handle, cell + sizeof(header.key), sizeof(header.handle));
     return header;
+}
+
+void ServedView::fetch_ahead(const std::vector<Place>& places, size_t i) const {
+    constexpr size_t kAhead = 8;
+    if (i + kAhead < places.size() && places[i + kAhead] != kNoRow) __builtin_prefetch(cell_at(places[i + kAhead]));
 }
 
 const uint8_t* ServedView::payload_at(Place place) const {
@@ -141,6 +148,36 @@ void ServedView::decode(const uint64_t* keys, size_t n, float* rows) const {
     for (size_t i = 0; i < n; ++i, rows += dim_) {
         if (places[i] == kNoRow) std::fill_n(rows, dim_, 0.0f);
         else decode_row(payload_at(places[i]), dim_, bits_of(places[i]), rows);
+    }
+}
+
+void ServedView::compare(const uint64_t* keys, size_t n, const float* rows, size_t stride, float* moved, float* length,
+                         uint8_t* bits, bool* differs) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    std::vector<float> apart(dim_);
+    for (size_t i = 0; i < n; ++i, rows += stride) {
+        fetch_ahead(places, i);
+        bits[i] = places[i] == kNoRow ? 0 : static_cast<uint8_t>(bits_of(places[i]));
+        if (bits[i]) decode_row(payload_at(places[i]), dim_, bits[i], apart.data());
+        else std::fill_n(apart.data(), dim_, 0.0f);
+        differs[i] = !std::equal(rows, rows + dim_, apart.data());
+        for (size_t j = 0; j < dim_; ++j) apart[j] = rows[j] - apart[j];
+        moved[i] = std::sqrt(dot(apart.data(), apart.data(), dim_));
+        length[i] = std::sqrt(dot(rows, rows, dim_));
+    }
+}
+
+void ServedView::hold(const uint64_t* keys, size_t n, float* rows, uint8_t* bits, uint32_t* handles) const {
+    const Reading lock(mutex_);
+    const auto places = places_of(by_key_, keys, n);
+    for (size_t i = 0; i < n; ++i, rows += dim_) {
+        fetch_ahead(places, i);
+        const bool missing = places[i] == kNoRow;
+        bits[i] = missing ? 0 : static_cast<uint8_t>(bits_of(places[i]));
+        handles[i] = missing ? kNoHandle : read(cell_at(places[i])).handle;
+        if (missing) std::fill_n(rows, dim_, 0.0f);
+        else decode_row(payload_at(places[i]), dim_, bits[i], rows);
     }
 }
 

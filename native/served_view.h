@@ -50,6 +50,15 @@ public:
     // rows[i][0..dim) is the value of keys[i], zeros where it is missing.
     void decode(const uint64_t* keys, size_t n, float* rows) const;
 
+    // How far a row of `dim` weights, rows[i * stride ..], is from what is held of keys[i]; of a missing key zeros are held.
+    // moved[i] and length[i] are the lengths of the difference and of the row, bits[i] as in bits(); differs[i] tells
+    // whether any weight differs, also where the difference is too small for its length to be a float.
+    void compare(const uint64_t* keys, size_t n, const float* rows, size_t stride, float* moved, float* length,
+                 uint8_t* bits, bool* differs) const;
+
+    // decode(), bits() and handles() of the same keys in one look.
+    void hold(const uint64_t* keys, size_t n, float* rows, uint8_t* bits, uint32_t* handles) const;
+
     // bits[i] of keys[i], 0 where it is missing; handles[i], kNoHandle where it is missing or has none.
     void bits(const uint64_t* keys, size_t n, uint8_t* bits) const;
     void handles(const uint64_t* keys, size_t n, uint32_t* handles) const;
@@ -81,6 +90,7 @@ private:
     static Cell read(const std::byte* cell);
     const std::byte* cell_at(Place place) const { return pools_[place & 3][place >> 2]; }
     const uint8_t* payload_at(Place place) const;
+    void fetch_ahead(const std::vector<Place>& places, size_t i) const;  // the cell some rows behind the i-th
     size_t conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const;
     void put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload);
     Place take_cell(unsigned bits);

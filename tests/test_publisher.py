@@ -24,9 +24,8 @@ def rows(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def test_worth_grows_with_importance_and_relative_movement():
-    weights = np.float32([[2, 0], [2, 0], [4, 0]])
-    served = np.float32([[1, 0], [1, 0], [3, 0]])
-    assert movement_worth(weights, served, np.float32([1, 3, 1])).tolist() == [0.5, 1.5, 0.25]
+    moved, length, importance = np.float32([1, 1, 1]), np.float32([2, 2, 4]), np.float32([1, 3, 1])
+    assert movement_worth(moved, length, importance).tolist() == [0.5, 1.5, 0.25]
 
 
 def test_selection_stops_at_the_row_that_completes_the_share():

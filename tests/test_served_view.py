@@ -236,3 +236,41 @@ def test_wrong_arrays_are_refused():
         view.put(keys, handles, np.array([4, 7], np.uint8), payload)
     with pytest.raises(InputError, match="dim: got 0, wanted an integer in"):
         ServedView(0)
+
+
+def test_rows_are_compared_with_what_is_held_and_with_zeros_where_nothing_is():
+    view = ServedView(dim=2)
+    held = np.float32([[3, 4]])
+    view.put(keys_of(7), handles_of(0), np.array([32], np.uint8), held.view(np.uint8).reshape(-1))
+    packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
+    packed["weights"] = [[3, 4], [0, 0], [6, 8]]
+    apart = view.compare(keys_of(7, 7, 8), packed["weights"])
+    assert apart.moved.tolist() == [0, 5, 10]
+    assert apart.length.tolist() == [5, 0, 10]
+    assert apart.bits.tolist() == [32, 32, 0]
+    assert apart.differs.tolist() == [False, True, True]
+
+
+def test_a_difference_too_small_to_be_squared_is_still_one():
+    view = ServedView(dim=1)
+    tiny = np.float32([[1e-30]])
+    assert view.compare(keys_of(7), tiny).moved.tolist() == [0]
+    assert view.compare(keys_of(7), tiny).differs.tolist() == [True]
+
+
+def test_one_look_gives_what_three_questions_give():
+    view, random = ServedView(dim=8), np.random.default_rng(1)
+    rows, bits = random.normal(size=(50, 8)).astype(np.float32), random.choice(np.uint8([4, 8, 16, 32]), 50)
+    view.put(np.arange(50, dtype=np.uint64), np.arange(50, dtype=np.uint32), bits, encode(rows, bits)[0])
+    asked = np.arange(25, 75, dtype=np.uint64)
+    held, held_bits, handles = view.hold(asked)
+    assert np.array_equal(held, view.decode(asked))
+    assert np.array_equal(held_bits, view.bits(asked))
+    assert np.array_equal(handles, view.handles(asked))
+
+
+def test_rows_with_gaps_inside_are_refused():
+    view = ServedView(dim=2)
+    for rows in (np.zeros((1, 4), np.float32)[:, ::2], np.zeros((1, 3), np.float32), np.zeros((1, 2))):
+        with pytest.raises(InputError, match=r"rows: got .*, wanted float32 \[1, 2\]"):
+            view.compare(keys_of(7), rows)

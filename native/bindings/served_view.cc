@@ -10,6 +10,9 @@ using freshet::ServedView;
 
 namespace {
 
+// Rows that lie apart, as the weights of packed rows do.
+using Strided = nb::ndarray<const float, nb::numpy, nb::ndim<2>, nb::device::cpu>;
+
 void bind_questions(nb::class_<ServedView>& view) {
     view.def(
             "decode",
@@ -18,6 +21,22 @@ void bind_questions(nb::class_<ServedView>& view) {
                 self.decode(keys.data(), keys.size(), rows.data());
             },
             exact("keys"), exact("rows"))
+        .def(
+            "compare",
+            [](const ServedView& self, In<uint64_t> keys, Strided rows, Out<float> moved, Out<float> length,
+               Out<uint8_t> bits, Out<bool> differs) {
+                nb::gil_scoped_release nogil;
+                self.compare(keys.data(), keys.size(), rows.data(), static_cast<size_t>(rows.stride(0)), moved.data(),
+                             length.data(), bits.data(), differs.data());
+            },
+            exact("keys"), exact("rows"), exact("moved"), exact("length"), exact("bits"), exact("differs"))
+        .def(
+            "hold",
+            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows, Out<uint8_t> bits, Out<uint32_t> handles) {
+                nb::gil_scoped_release nogil;
+                self.hold(keys.data(), keys.size(), rows.data(), bits.data(), handles.data());
+            },
+            exact("keys"), exact("rows"), exact("bits"), exact("handles"))
         .def(
             "bits",
             [](const ServedView& self, In<uint64_t> keys, Out<uint8_t> bits) {

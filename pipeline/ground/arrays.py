@@ -35,6 +35,20 @@ def require(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
     raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}. {hint}")
 
 
+def require_apart(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
+    """Like `require` for rows, which may have whole items between them, as one column of packed rows has.
+
+    >>> packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
+    >>> require_apart("rows", packed["weights"], np.float32, (3, 2))
+    """
+    wanted = np.dtype(dtype)
+    if isinstance(array, np.ndarray) and array.dtype == wanted and array.shape == shape and array.flags.aligned:
+        between, inside = array.strides
+        if array.size == 0 or (inside == wanted.itemsize and between >= 0 and between % wanted.itemsize == 0):
+            return
+    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}, each row without gaps")
+
+
 def require_range(name: str, number: Any, lowest: int, highest: int) -> None:
     """Raise InputError unless `number` is an int in lowest..highest."""
     if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and lowest <= number <= highest:

@@ -24,23 +24,21 @@ STEPS = ((8, 0.94, 1.0), (16, 0.996, 8.0), (32, 0.9997, 64.0))
 _HANDLE_BYTES, _KEY_BYTES = 2, 8  # a handle with what Avro adds; a key
 
 
-def movement_worth(weights: Floats, served: Floats, importance: Floats) -> Floats:
+def movement_worth(moved: Floats, length: Floats, importance: Floats) -> Floats:
     """What serving misses by not knowing each row's movement, in units of the loss.
 
     Args:
-        weights: [n, dim] float32, the trainer's rows.
-        served: [n, dim] float32, what serving holds of them; zeros where it holds nothing.
+        moved: [n] float32, ‖row − served‖.
+        length: [n] float32, ‖row‖.
         importance: [n] float32.
 
     Returns:
         [n] float32, importance × ‖row − served‖ / ‖row‖; a row of zeros counts its movement whole.
 
-    >>> row, held = np.float32([[3, 4]]), np.float32([[3, 3]])
-    >>> movement_worth(row, held, np.float32([10])).tolist()
-    [2.0]
+    >>> movement_worth(np.float32([1, 1]), np.float32([5, 0]), np.float32([10, 10])).tolist()
+    [2.0, 10.0]
     """
-    length = _lengths(weights)
-    worth: Floats = (importance * _lengths(weights - served) / np.where(length > 0, length, 1)).astype(np.float32)
+    worth: Floats = (importance * moved / np.where(length > 0, length, 1)).astype(np.float32)
     return worth
 
 

@@ -193,14 +193,14 @@ class Publisher:
     def _judge(self, name: str, keys: UInt64s) -> _Withheld:
         """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
         rows, view = self._tables[name].rows(keys), self.views[name]
-        weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
-        served = view.decode(keys)
+        importance = np.ascontiguousarray(rows["importance"])
+        apart = view.compare(keys, rows["weights"])
         # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
         told = importance > 0
         importance[~told] = importance[told].mean() if told.any() else 1
-        worth = movement_worth(weights, served, importance)
-        value = (worth / prices(view.dim, view.bits(keys) > 0)).astype(np.float32)
-        return _Withheld(keys, worth, value).where(np.any(weights != served, axis=1))
+        worth = movement_worth(apart.moved, apart.length, importance)
+        value = (worth / prices(view.dim, apart.bits > 0)).astype(np.float32)
+        return _Withheld(keys, worth, value).where(apart.differs)
 
     def _choose(self, flush: bool) -> dict[str, UInt64s]:
         """By field, the keys to send now, ascending."""
@@ -219,20 +219,22 @@ class Publisher:
         """Quantise the rows of `keys` as they deserve and put them into the view."""
         view = self.views[name]
         self._withheld[name] = self._withheld[name].without(keys)
-        bits, payload = self._quantised(name, keys)
+        bits, payload, handles = self._quantised(name, keys)
         sent = bits != SKIP
-        keys, bits = keys[sent], bits[sent]
-        handles = view.handles(keys)
+        keys, bits, handles = keys[sent], bits[sent], handles[sent]
         new = handles == NO_HANDLE
         handles[new] = self._hand_out(name, int(new.sum()))
         view.put(keys, handles, bits, payload)
         return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
 
-    def _quantised(self, name: str, keys: UInt64s) -> tuple[UInt8s, UInt8s]:
-        rows, view = self._tables[name].rows(keys), self.views[name]
+    def _quantised(self, name: str, keys: UInt64s) -> tuple[UInt8s, UInt8s, UInt32s]:
+        """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
+        rows = self._tables[name].rows(keys)
         weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
-        return quantise(weights, view.decode(keys), view.bits(keys), importance, convergence)
+        served, served_bits, handles = self.views[name].hold(keys)
+        bits, payload = quantise(weights, served, served_bits, importance, convergence)
+        return bits, payload, handles
 
     def _hand_out(self, name: str, count: int) -> UInt32s:
         first = self._next_handles[name]
@@ -246,7 +248,7 @@ class Publisher:
         found = [_Withheld.nothing()]
         for start in range(0, len(every), _CHUNK_ROWS):
             judged = self._judge(name, every[start : start + _CHUNK_ROWS])
-            bits, _ = self._quantised(name, judged.keys)
+            bits, _, _ = self._quantised(name, judged.keys)
             found.append(judged.where(bits != SKIP))
         return _Withheld(*(np.concatenate([getattr(f, part) for f in found]) for part in ("keys", "worth", "value")))
 

@@ -4,13 +4,14 @@ The publisher keeps one to know what serving has, a replica keeps one to answer 
 zeros, never an error.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.ground.arrays import require, require_range
+from pipeline.ground.arrays import require, require_apart, require_range
 from pipeline.ground.errors import InputError
 from pipeline.versions.quantizer import MOST_DIM, payload_offsets
 
@@ -22,6 +23,23 @@ Bools = npt.NDArray[np.bool_]
 
 NO_HANDLE = np.uint32(2**32 - 1)
 """The handle of a key that has none."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Between n rows and what serving holds of them.
+
+    Attributes:
+        moved: [n] float32, length of row − held.
+        length: [n] float32, of the row.
+        bits: [n] uint8, precision of what is held; 0 where nothing is.
+        differs: [n] bool, whether any weight differs.
+    """
+
+    moved: Float32s
+    length: Float32s
+    bits: UInt8s
+    differs: Bools
 
 
 class ServedView:
@@ -74,6 +92,28 @@ class ServedView:
         rows = np.empty((len(keys), self.dim), np.float32)
         self._core.decode(keys, rows)
         return rows
+
+    def compare(self, keys: UInt64s, rows: Float32s) -> "Distance":
+        """How far rows are from what is held of their keys; of a missing key zeros are held.
+
+        Args:
+            keys: [n] uint64.
+            rows: [n, dim] float32; rows may lie apart, as the weights inside packed rows do.
+        """
+        require("keys", keys, np.uint64, ("n",))
+        require_apart("rows", rows, np.float32, (len(keys), self.dim))
+        n = len(keys)
+        found = Distance(np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint8), np.empty(n, np.bool_))
+        self._core.compare(keys, rows, found.moved, found.length, found.bits, found.differs)
+        return found
+
+    def hold(self, keys: UInt64s) -> tuple[Float32s, UInt8s, UInt32s]:
+        """`decode`, `bits` and `handles` of the same keys in one look."""
+        require("keys", keys, np.uint64, ("n",))
+        n = len(keys)
+        rows, bits, handles = np.empty((n, self.dim), np.float32), np.empty(n, np.uint8), np.empty(n, np.uint32)
+        self._core.hold(keys, rows, bits, handles)
+        return rows, bits, handles
 
     def bits(self, keys: UInt64s) -> UInt8s:
         """[n] uint64 → [n] uint8 precisions; 0 for a missing key."""
