@@ -56,7 +56,8 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
 
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
-           frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes();
+           frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
+           before_.memory_bytes();
 }
 
 uint64_t Table::key_of(uint32_t row) const {
@@ -73,6 +74,7 @@ uint32_t Table::make(uint64_t key) {
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
     index_.insert(key, row);
+    if (open()) before_.keep_absent(key);
     return row;
 }
 
@@ -82,6 +84,7 @@ void Table::touch(uint32_t row) {
     ++touched_rows_;
     gone_sum_ += hash(row);
     keep_frozen(row);
+    if (open()) before_.keep(key_of(row), packed(row), row_bytes());
 }
 
 void Table::keep_frozen(uint32_t row) {
@@ -249,6 +252,7 @@ void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
         if (settled && !missing) {
             digest_ -= hash(row);
             keep_frozen(row);
+            if (open()) before_.keep(keys[i], packed(row), row_bytes());
         }
         std::memcpy(packed(row), from, row_bytes());
         if (settled) digest_ += hash(row);
@@ -285,10 +289,35 @@ ChangeSet Table::take_collected() {
     return std::exchange(set_, {});
 }
 
+std::vector<uint64_t> Table::keys_before() const {
+    std::vector<uint64_t> keys;
+    const std::byte* ignored;
+    index_.for_each([&](uint64_t key, uint32_t) {
+        if (before_.find(key, &ignored) != RowHistory::Kept::kAbsent) keys.push_back(key);
+    });
+    before_.for_each_row([&](uint64_t key) {
+        if (index_.find(key) == kNoRow) keys.push_back(key);
+    });
+    return keys;
+}
+
+void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
+    for (const uint64_t key : keys) {
+        const std::byte* kept = nullptr;
+        switch (before_.find(key, &kept)) {
+            case RowHistory::Kept::kRow: std::memcpy(out, kept, row_bytes()); break;
+            case RowHistory::Kept::kNothing: rows({&key, 1}, out); break;
+            case RowHistory::Kept::kAbsent: refuse("row", key, "none at that time", "a key that had a row");
+        }
+        out += row_bytes();
+    }
+}
+
 void Table::settle(uint64_t touched_sum) {
     if (stage_ != Stage::kTaken)
         throw std::invalid_argument("changes: got a sum, wanted a set taken first. hint: take_collected()");
     digest_ += touched_sum;
+    before_.clear();
     stage_ = Stage::kNone;
 }
 

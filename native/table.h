@@ -29,6 +29,7 @@
 #include "initializer.h"
 #include "key_index.h"
 #include "optimizer.h"
+#include "row_history.h"
 #include "row_marks.h"
 #include "statistics.h"
 
@@ -94,8 +95,16 @@ public:
     // Copies at most max_rows frozen rows, as of begin_changes(), into the open set; returns how many are left.
     size_t collect(size_t max_rows);
 
+    // Frozen rows that are still to be collected.
+    size_t frozen_rows() const { return frozen_rows_; }
+
     // The open set. Refused while rows are left to collect, and where no set is open.
     ChangeSet take_collected();
+
+    // Keys and packed rows as of begin_changes(), whatever has changed since, until settle(). rows_before() refuses a key
+    // that had no row then. Outside of a set: as they are now. The keys come in no meaningful order.
+    std::vector<uint64_t> keys_before() const;
+    void rows_before(std::span<const uint64_t> keys, std::byte* packed) const;
 
     // Ends the set that was taken: `touched_sum` is what finish() made of it.
     void settle(uint64_t touched_sum);
@@ -123,6 +132,7 @@ private:
     Statistics& statistics_of(uint32_t row) { return *reinterpret_cast<Statistics*>(state(row) + state_floats_); }
     uint64_t hash(uint32_t row) const;
 
+    bool open() const { return stage_ != Stage::kNone; }
     uint32_t make(uint64_t key);
     void touch(uint32_t row);
     void keep_frozen(uint32_t row);
@@ -150,6 +160,7 @@ private:
     size_t frozen_rows_ = 0;
     uint32_t cursor_ = 0;             // no row below is frozen
     ChangeSet set_;
+    RowHistory before_;               // rows first changed while a set is open, as of its begin_changes()
     uint64_t digest_ = 0;
 };
 

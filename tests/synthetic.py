@@ -92,7 +92,7 @@ class SyntheticTrainer:
             gone = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(np.uint64)
             for key in gone:
                 del table.held[int(key)]
-            touched[name] = FieldTouched(keys, gone)
+            touched[name] = FieldTouched(keys, table.rows(keys), gone)
         return touched
 
     def commit(self, say: bool = True, flush: bool = False, touched: dict[str, FieldTouched] | None = None) -> Said:

@@ -57,7 +57,7 @@ def said_rows(trainer, plan, network, value):
         keys = np.unique(found.keys)
         for key in keys:
             trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1.0, 0.5)
-        touched[name] = FieldTouched(keys, np.empty(0, np.uint64))
+        touched[name] = FieldTouched(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
     trainer.random = Fixed(network.serving_bytes())
     trainer.commit(touched=touched, flush=True)
 

@@ -23,6 +23,10 @@ def rows(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.05, (n, dim)).astype(np.float32)
 
 
+def touched_of(trainer: SyntheticTrainer, keys: np.ndarray, removed: np.ndarray) -> FieldTouched:
+    return FieldTouched(keys, trainer.tables["user"].rows(keys), removed)
+
+
 def test_worth_grows_with_importance_and_relative_movement():
     moved, length, importance = np.float32([1, 1, 1]), np.float32([2, 2, 4]), np.float32([1, 3, 1])
     assert movement_worth(moved, length, importance).tolist() == [0.5, 1.5, 0.25]
@@ -154,7 +158,7 @@ def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
     trainer.commit(touched=trainer.change(200, 0))
     gone = trainer.publisher.withheld("user")[:1]
     del trainer.tables["user"].held[int(gone[0])]
-    said = trainer.commit(touched={"user": FieldTouched(NONE, gone)})
+    said = trainer.commit(touched={"user": touched_of(trainer, NONE, gone)})
     assert gone[0] in said.prepared.delta.fields["user"].removed
     assert gone[0] not in trainer.publisher.withheld("user")
     assert trainer.publisher.views["user"].bits(gone)[0] == 0
@@ -165,14 +169,14 @@ def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(traine
     key = trainer.tables["user"].keys()[:1]
     before = trainer.publisher.views["user"].handles(key)[0]
     trainer.tables["user"].put(int(key[0]), rows(1, 16)[0], 1.0, 0.5)
-    change = trainer.commit(touched={"user": FieldTouched(key, key)}).prepared.delta.fields["user"]
+    change = trainer.commit(touched={"user": touched_of(trainer, key, key)}).prepared.delta.fields["user"]
     assert key[0] in change.removed
     assert key[0] in change.new_keys
     assert trainer.publisher.views["user"].handles(key)[0] != before
 
 
 def test_removing_a_key_that_serving_never_saw_says_nothing(trainer):
-    said = trainer.commit(touched={"user": FieldTouched(NONE, np.array([99], np.uint64))})
+    said = trainer.commit(touched={"user": touched_of(trainer, NONE, np.array([99], np.uint64))})
     assert len(said.prepared.delta.fields["user"].removed) == 0
 
 

@@ -43,6 +43,15 @@ nb::object keys(const Table& table) {
     return nb::cast(owned(std::move(keys)));
 }
 
+nb::object keys_before(const Table& table) {
+    std::vector<uint64_t> keys;
+    {
+        nb::gil_scoped_release release;
+        keys = table.keys_before();
+    }
+    return nb::cast(owned(std::move(keys)));
+}
+
 nb::tuple take_changes(Table& table) {
     freshet::Changes changes;
     {
@@ -110,6 +119,13 @@ void register_table(nb::module_& m) {
         .def("begin_changes", &Table::begin_changes, WithoutGil())
         .def("collect", &Table::collect, "max_rows"_a, WithoutGil())
         .def("take_collected", &Table::take_collected, WithoutGil())
+        .def_prop_ro("frozen_rows", &Table::frozen_rows)
+        .def("keys_before", &keys_before)
+        .def("rows_before",
+             [](const Table& t, Keys keys, OutBytes out) {
+                 t.rows_before(span_of(keys), reinterpret_cast<std::byte*>(out.data()));
+             },
+             "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
         .def("settle", &Table::settle, "touched_sum"_a)
         .def("take_changes", &take_changes)
         .def("digest", &Table::digest)

@@ -19,6 +19,8 @@ from pipeline.publish.precision import SKIP, Bools, Floats, movement_worth, pric
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
 from pipeline.versions.served import NO_HANDLE, ServedView
 
+Rows = npt.NDArray[Any]
+
 _CHUNK_ROWS = 65_536
 
 
@@ -28,7 +30,7 @@ class RowSource(Protocol):
     def keys(self) -> UInt64s:
         """[n] uint64, every key that has a row, ascending."""
 
-    def rows(self, keys: UInt64s) -> npt.NDArray[Any]:
+    def rows(self, keys: UInt64s) -> Rows:
         """[n] structured, with `weights`, `importance` and `unsettled` of each key."""
 
 
@@ -56,9 +58,16 @@ class Step:
 
 @dataclass(frozen=True)
 class FieldTouched:
-    """Keys of a field that one commit changed: `keys` [n] uint64 have rows, `removed` [r] uint64 have none any more."""
+    """What one commit changed in a field.
+
+    Attributes:
+        keys: [n] uint64 ascending, keys whose rows are new or were updated.
+        rows: [n] structured, these rows as `RowSource.rows` gives them.
+        removed: [r] uint64, keys that have no row any more.
+    """
 
     keys: UInt64s
+    rows: Rows
     removed: UInt64s
 
 
@@ -172,27 +181,29 @@ class Publisher:
             flush: send every row that differs from its served value, whatever its worth.
         """
         before = self._served_digest
-        nothing = FieldTouched(np.empty(0, np.uint64), np.empty(0, np.uint64))
-        removed = by_field(lambda name: self._take_in(name, touched.get(name, nothing)), self.views)
+        removed = by_field(lambda name: self._take_in(name, touched.get(name)), self.views)
         chosen = self._choose(flush)
-        sent = by_field(lambda name: self._send(name, chosen[name], removed[name]), chosen)
+        rows = by_field(lambda name: self._rows_of(name, chosen[name], touched.get(name)), chosen)
+        sent = by_field(lambda name: self._send(name, chosen[name], rows[name], removed[name]), chosen)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
         delta = _delta(step, "realtime", before, self._served_digest, fields, dense)
         return Prepared(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
 
-    def _take_in(self, name: str, change: FieldTouched) -> UInt64s:
+    def _take_in(self, name: str, change: FieldTouched | None) -> UInt64s:
         """Forget the removed keys and judge the touched rows anew; returns the keys that serving has to drop."""
+        if change is None:
+            return np.empty(0, np.uint64)
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
         withheld = self._withheld[name].without(change.keys).without(change.removed)
-        self._withheld[name] = withheld.joined(self._judge(name, change.keys))
+        self._withheld[name] = withheld.joined(self._judge(name, change.keys, change.rows))
         return removed
 
-    def _judge(self, name: str, keys: UInt64s) -> _Withheld:
+    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> _Withheld:
         """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
-        rows, view = self._tables[name].rows(keys), self.views[name]
+        view = self.views[name]
         importance = np.ascontiguousarray(rows["importance"])
         apart = view.compare(keys, rows["weights"])
         # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
@@ -215,11 +226,22 @@ class Publisher:
         parts: list[Bools] = np.split(chosen, cuts)
         return {name: h.keys[part] for name, h, part in zip(names, held, parts, strict=True)}
 
-    def _send(self, name: str, keys: UInt64s, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
+    def _rows_of(self, name: str, keys: UInt64s, change: FieldTouched | None) -> Rows:
+        """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""
+        if change is None or not len(change.keys):
+            return self._tables[name].rows(keys)
+        places = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
+        waited = change.keys[places] != keys
+        rows = change.rows[places]
+        if waited.any():
+            rows[waited] = self._tables[name].rows(keys[waited])
+        return rows
+
+    def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
         """Quantise the rows of `keys` as they deserve and put them into the view."""
         view = self.views[name]
         self._withheld[name] = self._withheld[name].without(keys)
-        bits, payload, handles = self._quantised(name, keys)
+        bits, payload, handles = self._quantised(name, keys, rows)
         sent = bits != SKIP
         keys, bits, handles = keys[sent], bits[sent], handles[sent]
         new = handles == NO_HANDLE
@@ -227,9 +249,8 @@ class Publisher:
         view.put(keys, handles, bits, payload)
         return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
 
-    def _quantised(self, name: str, keys: UInt64s) -> tuple[UInt8s, UInt8s, UInt32s]:
+    def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
-        rows = self._tables[name].rows(keys)
         weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
         served, served_bits, handles = self.views[name].hold(keys)
@@ -247,8 +268,10 @@ class Publisher:
         every = self._tables[name].keys()
         found = [_Withheld.nothing()]
         for start in range(0, len(every), _CHUNK_ROWS):
-            judged = self._judge(name, every[start : start + _CHUNK_ROWS])
-            bits, _, _ = self._quantised(name, judged.keys)
+            keys = every[start : start + _CHUNK_ROWS]
+            rows = self._tables[name].rows(keys)
+            judged = self._judge(name, keys, rows)
+            bits, _, _ = self._quantised(name, judged.keys, rows[np.searchsorted(keys, judged.keys)])
             found.append(judged.where(bits != SKIP))
         return _Withheld(*(np.concatenate([getattr(f, part) for f in found]) for part in ("keys", "worth", "value")))
 

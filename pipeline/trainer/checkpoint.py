@@ -6,6 +6,7 @@ covers what training depends on and nothing else, so it does not change with the
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
-from pipeline.ground.by_field import by_field
 from pipeline.ground.config import Config
 from pipeline.model.identity import Identity
-from pipeline.publish.publisher import FieldTouched, Prepared
+from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batches import Position
-from pipeline.trainer.tables import FieldTable, Tables
+from pipeline.trainer.store import Changes, Rows
+from pipeline.trainer.tables import Tables
 from pipeline.trainer.validation import Progress
 from pipeline.versions.served import ServedView
-from pipeline.versions.state import Commit, FieldChange
+from pipeline.versions.state import Commit, FieldChange, UInt8s
 
 _IDENTITY = "identity"
 _PROGRESS = "validation"
@@ -45,32 +46,48 @@ class Standing:
         return cls(Position(0, 0), 0, np.iinfo(np.int64).max, 0, {label: Progress() for label in labels})
 
 
-def take_changes(tables: Tables) -> dict[str, FieldTouched]:
-    """By field, keys touched and removed since the last commit; folds them into the digests."""
-    return by_field(lambda name: FieldTouched(*tables.fields[name].rows.take_changes()), tables.fields)
+@dataclass(frozen=True)
+class Moment:
+    """What a shard was at one batch boundary, apart from its rows: copies, which training does not change any more.
+
+    Attributes:
+        dense: dense weights with their optimizer state.
+        serving_dense: the dense weights that serving needs.
+        filters: everything else a shard needs to go on, by name.
+        validation: progressive validation, for people and JSON.
+        admission: by field, how many rows there are, and the digest of what decides who gets one.
+        quarantines_seen: ids of the quarantines in force.
+        flush: everything withheld goes to serving too.
+    """
+
+    standing: Standing
+    dense: bytes
+    serving_dense: bytes
+    filters: dict[str, bytes]
+    validation: dict[str, Any]
+    admission: dict[str, tuple[int, str]]
+    quarantines_seen: list[int]
+    flush: bool
 
 
-def field_change(
-    table: FieldTable, touched: FieldTouched, prepared: Prepared, name: str, view: ServedView | None
-) -> FieldChange:
-    """What a commit says of one field: the touched rows and served entries, or all of them where `view` is given."""
-    served = prepared.fields[name]
-    keys = touched.keys if view is None else table.rows.keys()
-    served_keys = served.keys if view is None else view.keys()
-    handles, bits, payload = (served.handles, served.bits, served.payload) if view is None else view.export(served_keys)
-    none = np.empty(0, np.uint64)
+def field_change(changes: Changes, served: ServedChange, dim: int) -> FieldChange:
+    """What a commit says of one field of `dim` weights: rows and served entries that changed."""
     return FieldChange(
-        dim=table.config.dim,
-        keys=keys,
-        rows=table.rows.rows(keys).view(np.uint8).reshape(len(keys), table.rows.row_bytes),
-        removed=touched.removed if view is None else none,
-        served_keys=served_keys,
-        served_handles=handles,
-        served_bits=bits,
-        served_payload=payload,
+        dim=dim,
+        keys=changes.touched,
+        rows=packed(changes.rows),
+        removed=changes.removed,
+        served_keys=served.keys,
+        served_handles=served.handles,
+        served_bits=served.bits,
+        served_payload=served.payload,
         served_removed=served.removed,
-        served_touched=None if view is None else served.keys,
     )
+
+
+def packed(rows: Rows) -> UInt8s:
+    """[n, row bytes] uint8 of [n] packed rows, the same memory."""
+    return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
 
 
 def filters_of(tables: Tables, standing: Standing, identity: Identity) -> dict[str, bytes]:
@@ -115,15 +132,21 @@ def restore_standing(commit: Commit, labels: tuple[str, ...]) -> Standing:
     return standing
 
 
-def training_digest(tables: Tables, dense: bytes, standing: Standing) -> str:
-    """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time."""
+def training_digest(moment: Moment, rows: Mapping[str, int]) -> str:
+    """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time.
+
+    Args:
+        moment: everything but the rows.
+        rows: by field, the table's digest as of that moment.
+    """
+    standing = moment.standing
     parts: dict[str, Any] = {
-        "dense": hashlib.sha256(dense).hexdigest(),
+        "dense": hashlib.sha256(moment.dense).hexdigest(),
         "position": list(standing.position),
         "last_at_ms": standing.last_at_ms,
         "samples_seen": standing.samples_seen,
     }
-    for name, table in tables.fields.items():
-        expiry = hashlib.sha256(table.sweeper.to_bytes()).hexdigest()
-        parts[f"field {name}"] = [table.rows.digest(), len(table.rows), table.admitter.digest(), expiry]
+    for name, digest in rows.items():
+        expiry = hashlib.sha256(moment.filters[f"expiry.{name}"]).hexdigest()
+        parts[f"field {name}"] = [digest, *moment.admission[name], expiry]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

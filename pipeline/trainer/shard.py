@@ -1,12 +1,11 @@
 """One trainer shard: learns from its samples partition, commits versions, publishes what each of them changed.
 
 The store's position is the truth. Opening a shard takes it over (a new epoch), restores CURRENT and says again what was
-committed but not published. Learning is a function of the samples log: commits change nothing about it. Order of a
-commit: version file, CURRENT, delta, then the files that are due; a crash in between loses nothing and repeats nothing
-that serving would see twice.
+committed but not published. Learning is a function of the samples log; commits are made beside it and change nothing.
 """
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,22 @@ import pyarrow.parquet as pq
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s
 from pipeline.ground.config import Train
-from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel
-from pipeline.model.identity import differences, digest_of, identity_of, serving_digest
-from pipeline.publish.channel import DeltaChannel
-from pipeline.publish.hooks import Hooks
-from pipeline.publish.levels import LevelPublisher
-from pipeline.publish.publisher import Prepared, Publisher, Step
+from pipeline.model.identity import differences, identity_of, serving_digest
 from pipeline.trainer.batches import Batch, BatchReader
 from pipeline.trainer.checkpoint import (
+    Moment,
     Standing,
-    field_change,
     filters_of,
     identity_in,
     restore_standing,
     restore_tables,
-    take_changes,
-    training_digest,
 )
-from pipeline.trainer.dictionary import Dictionary
+from pipeline.trainer.committer import Chain, Committer, Writer
 from pipeline.trainer.prefetch import Prefetcher, PreparedBatch, SpoiltBatchError
 from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
@@ -63,77 +55,57 @@ class TrainerShard:
         self._project, self._config, self._log = project, project.config, log
         self._versions, self._shard = versions, shard
         _refuse_halted(versions, shard)
-        self._epoch = versions.take_over(shard)
-        self._channel = DeltaChannel(project, log, shard)
+        epoch = versions.take_over(shard)
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
-        self._serving_digest = serving_digest(self._config, self.plan, self._model)
-        self._current = versions.current(shard)
         self.generation = versions.ledger.generation()
-        self._migrating = False
         self.samples = self.batches = self.commits = 0
-        self._restore(migrate)
-        self._hooks = Hooks(project, log)
-        self._levels = LevelPublisher(project, versions, self._hooks, shard)
-        self._dictionary = Dictionary(project, shard)
+        self._committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines(shard)
         topic = self._config.topics.samples
         reader = BatchReader(
             log, topic, shard, self._standing.position, self._config.model.batch_size, self._quarantined
         )
         self._prefetch = Prefetcher(reader, self.plan, self._config.samples.labels)
-        self._committed_at_s, self._pause_s = project.clock.monotonic_s(), self._config.train.commit_every_s
-        self._committed_at_ms = self._standing.last_at_ms
+        self._committed_at_s, self._committed_at_ms = project.clock.monotonic_s(), self._standing.last_at_ms
 
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
 
-        Raises HaltedError where a batch's loss is no number or above the limit, FencedError where somebody took over.
+        Returns when all of it is committed. Raises HaltedError where a batch's loss is no number or above the limit,
+        FencedError where somebody took over.
         """
         self._quarantines = self._versions.ledger.quarantines(self._shard)
         while not stop.is_set() and (prepared := self._next(stop_offset)):
             self._learn(prepared)
+            self._committer.serve()
             if self._due():
                 self.commit()
         if self._uncommitted:
             self.commit()
+        self._committer.settle()
 
     def commit(self, *, flush: bool = False) -> VersionId:
-        """Make what was learned a version and publish its delta; with `flush`, everything withheld goes out too."""
-        began_at_s = self._project.clock.monotonic_s()
-        touched = take_changes(self.tables)
-        previous = self._current
-        id = self._versions.next_id(self._shard)
-        step = Step(
-            self.generation, self._shard, id.shards, previous.sequence if previous else 0, id.sequence,
-            min(self._standing.first_at_ms, self._standing.last_at_ms), self._standing.last_at_ms,
-            {"name": self._config.name, "digest": self._serving_digest},
-        )  # fmt: skip
-        prepared = self._publisher.prepare(step, touched, self._model.serving_bytes(), flush=flush)
-        self._versions.commit(self._commit_of(id, step, touched, prepared))
-        self._current, self._uncommitted = id, False
+        """Begin to make what was learned a version; with `flush`, everything withheld goes out too.
+
+        Returns the version's id. It is committed and published when the next commit begins or `train` returns.
+        """
+        id = self._committer.begin(self._moment(flush))
+        self._uncommitted = False
         self._standing.first_at_ms = np.iinfo(np.int64).max
-        pass_point("trainer.after_commit")
-        self._channel.say(prepared.delta, prepared.encoded)
-        self._levels.announce_realtime(prepared)
-        pass_point("trainer.after_publish")
-        self._dictionary.write()
-        self._publish_files()
-        self._versions.retain(self._shard, self._standing.last_at_ms)
         # What an operator quarantined meanwhile holds for everything read from here on.
         self._quarantines = self._versions.ledger.quarantines(self._shard)
         self.commits += 1
-        self._committed_at_s = self._project.clock.monotonic_s()
-        self._pause_s = pause_s(self._config.train, self._committed_at_s - began_at_s)
-        self._committed_at_ms = self._standing.last_at_ms
+        self._committed_at_s, self._committed_at_ms = self._project.clock.monotonic_s(), self._standing.last_at_ms
         return id
 
     def status(self) -> dict[str, Any]:
         """Where the shard stands, for people and for JSON."""
+        current = self._chain.current
         return {
             "shard": self._shard,
-            "version": str(self._current) if self._current else None,
+            "version": str(current) if current else None,
             "position": list(self._standing.position),
             "samples_seen": self._standing.samples_seen,
             "log_time_ms": self._standing.last_at_ms,
@@ -142,59 +114,59 @@ class TrainerShard:
         }
 
     def close(self) -> None:
-        """Stop reading ahead and let hooks finish. What is not committed is learned again by the next trainer."""
+        """Stop reading ahead and let commit and hooks finish. What was not committed is learned again by the next."""
         self._prefetch.close()
-        self._hooks.close()
-        self._dictionary.close()
+        self._committer.close()
 
-    def _restore(self, migrate: bool) -> None:
-        """Tables, weights, served view and standing of CURRENT; empty where there is none."""
+    def _restore(self, epoch: int, migrate: bool) -> Committer:
+        """Take up tables, weights and standing of CURRENT, or empty ones; returns what commits from there on."""
         labels = self._config.samples.labels
         log_id = self._log.log_id(self._config.topics.samples)
-        self._views: dict[str, ServedView] = {field.name: ServedView(field.dim) for field in self._config.fields}
+        current = self._versions.current(self._shard)
+        self._chain = Chain(current, None, migrating=False)
+        views: dict[str, ServedView] = {field.name: ServedView(field.dim) for field in self._config.fields}
         self.tables, self._standing = Tables(self._config), Standing.start(labels)
-        self._log_id, self._uncommitted = log_id, False
-        self._commits_since_full: int | None = None
-        next_handles: dict[str, int] = {}
-        if self._current is not None:
-            commit = self._versions.restore(self._current)
-            if commit.log_id != log_id:
-                raise LogReplacedError(
-                    f"topic {self._config.topics.samples} has id {log_id}, version {self._current} was trained from "
-                    f"{commit.log_id}. hint: the topic was made again; roll back or start a new state folder"
-                )
+        self._uncommitted, next_handles, serving_dense = False, {}, b""
+        if current is not None:
+            commit = self._versions.restore(current)
+            self._check_log(log_id, commit.log_id)
             kept = self._kept_fields(commit, migrate)
-            self.tables, self._views = restore_tables(commit, self._config, kept)
+            self.tables, views = restore_tables(commit, self._config, kept)
             self._standing = restore_standing(commit, labels)
             self._load_dense(commit)
-            next_handles = dict(commit.next_handles)
-            self._channel.say_missing([self._versions.delta(self._current)])
-            if not self._migrating:
-                self._commits_since_full = len(self._versions.ledger.chain(self._current)) - 1
-        self._publisher: Publisher = Publisher(
-            self._config.publish,
-            {name: table.rows for name, table in self.tables.fields.items()},
-            self._views,
-            next_handles,
-            self._model.serving_bytes() if self._current else b"",
-        )
+            next_handles, serving_dense = dict(commit.next_handles), self._model.serving_bytes()
+            if not self._chain.migrating:
+                self._chain.commits_since_full = len(self._versions.ledger.chain(current)) - 1
+        serving = serving_digest(self._config, self.plan, self._model)
+        writer = Writer(self._shard, epoch, self.generation, log_id, self._identity, serving)
+        committer = Committer(self._project, self._log, self._versions, writer, self._chain, self.tables)
+        committer.open(views, next_handles, serving_dense)
+        return committer
+
+    def _check_log(self, log_id: str, trained_from: str) -> None:
+        if trained_from != log_id:
+            raise LogReplacedError(
+                f"topic {self._config.topics.samples} has id {log_id}, version {self._chain.current} was trained from "
+                f"{trained_from}. hint: the topic was made again; roll back or start a new state folder"
+            )
 
     def _kept_fields(self, commit: Commit, migrate: bool) -> set[str]:
         """Fields whose rows go on; where anything changed and `migrate` allows it, changed fields start empty."""
         before = identity_in(commit)
         changed = differences(before, self._identity)
-        self._migrating = bool(changed)
+        self._chain.migrating = bool(changed)
         if changed and not migrate:
             raise MigrationError(
-                f"version {self._current} was trained under another configuration or model: {'; '.join(changed)}. "
-                "hint: pass --migrate (new and changed fields start empty, dropped ones go), or undo the change"
+                f"version {self._chain.current} was trained under another configuration or model: "
+                f"{'; '.join(changed)}. hint: pass --migrate (new and changed fields start empty, dropped ones go), "
+                "or undo the change"
             )
         names = {field.name for field in self._config.fields}
         same = {n for n in names if all(before.get(p) == self._identity.get(p) for p in (f"field {n}", f"input {n}"))}
         return same & set(commit.fields)
 
     def _load_dense(self, commit: Commit) -> None:
-        if not self._migrating:
+        if not self._chain.migrating:
             self._model.load_weights(commit.dense)
         else:
             self._model.load_matching(commit.dense)
@@ -204,17 +176,15 @@ class TrainerShard:
         """One step: admit, gather, score, learn, expire, and move the position."""
         batch, standing = prepared.batch, self._standing
         at_ms = max(standing.last_at_ms, int(batch.at_ms.max()))
-        for name, table in self.tables.fields.items():
-            admitted = table.admit(prepared.fields[name], at_ms // 1000, standing.position)
-            if len(admitted):
-                self._dictionary.note(name, self.plan, prepared, admitted)
+        for name, admitted in self.tables.admit(prepared, at_ms // 1000, standing.position).items():
+            self._committer.dictionary.note(name, self.plan, prepared, admitted)
         result = self._model.step(self.tables.gather(prepared), prepared.targets)
         # A batch that takes many negatives back has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
         if not abs(result.loss) <= limit:
             raise self._halt(batch, f"loss {result.loss:g}, limit {limit:g}")
         self._score(prepared, result.logits)
-        self.tables.learn(prepared, result.gradient, at_ms // 1000)
+        self.tables.learn(result.gradient, at_ms // 1000)
         for table in self.tables.fields.values():
             table.sweep(at_ms // 1000)
         standing.position, standing.last_at_ms = batch.end, at_ms
@@ -256,58 +226,33 @@ class TrainerShard:
         learned_ms = self._standing.last_at_ms - self._committed_at_ms
         if train.commit_every_log_s and learned_ms >= train.commit_every_log_s * 1000:
             return True
-        return self._project.clock.monotonic_s() - self._committed_at_s >= self._pause_s
+        passed_s = self._project.clock.monotonic_s() - self._committed_at_s
+        return not self._committer.busy and passed_s >= pause_s(train, self._committer.stood_still_s)
 
-    def _publish_files(self) -> None:
-        """Incrementals and fulls that are due; after a migration a full, the only way on for a replica."""
-        if self._migrating:
-            self._levels.publish_full(self._views)
-            self._migrating = False
-        else:
-            self._levels.publish_due(self._standing.last_at_ms, self._views)
-
-    def _commit_of(self, id: VersionId, step: Step, touched: dict[str, Any], prepared: Prepared) -> Commit:
-        full = self._commits_since_full is None or self._commits_since_full + 1 >= self._config.train.full_every_commits
-        self._commits_since_full = 0 if full else (self._commits_since_full or 0) + 1
-        dense = self._model.weights_bytes()
-        views = self._views if full else {}
-        return Commit(
-            id=id,
-            parent=self._current,
-            epoch=self._epoch,
-            offset=self._standing.position.offset,
-            row=self._standing.position.row,
-            log_id=self._log_id,
-            first_at_ms=step.first_at_ms,
-            last_at_ms=step.last_at_ms,
-            fields={
-                name: field_change(table, touched[name], prepared, name, views.get(name))
-                for name, table in self.tables.fields.items()
-            },
-            dense=dense,
+    def _moment(self, flush: bool) -> Moment:
+        """What this boundary is, apart from the rows."""
+        return Moment(
+            standing=replace(self._standing),
+            dense=self._model.weights_bytes(),
+            serving_dense=self._model.serving_bytes(),
             filters=filters_of(self.tables, self._standing, self._identity),
             validation=self._validation(),
+            admission={n: (len(t.rows), t.admitter.digest()) for n, t in self.tables.fields.items()},
             quarantines_seen=self._quarantines.ids(),
-            next_handles=prepared.next_handles,
-            model_digest=digest_of(self._identity),
-            digest=training_digest(self.tables, dense, self._standing),
-            served_digest=prepared.served_digest,
-            delta=prepared.encoded,
-            full=full,
-            samples_seen=self._standing.samples_seen,
+            flush=flush,
         )
 
     def _validation(self) -> dict[str, Any]:
         return {label: progress.report() for label, progress in self._standing.progress.items()}
 
 
-def pause_s(train: Train, commit_took_s: float) -> float:
-    """Seconds until the next commit by the clock, after one that took `commit_took_s`.
+def pause_s(train: Train, stood_still_s: float) -> float:
+    """Seconds from one commit by the clock to the next, where training stood still for `stood_still_s` of the first.
 
-    >>> [pause_s(Train(commit_every_s=1, commit_share=0.2), took_s) for took_s in (0.05, 0.5)]
-    [1.0, 2.0]
+    >>> [pause_s(Train(commit_every_s=1, commit_share=0.2), stood_still_s) for stood_still_s in (0.05, 0.5)]
+    [1.0, 2.5]
     """
-    return max(train.commit_every_s, commit_took_s * (1 / train.commit_share - 1))
+    return max(train.commit_every_s, stood_still_s / train.commit_share)
 
 
 def _refuse_halted(versions: VersionStore, shard: int) -> None:

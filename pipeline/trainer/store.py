@@ -97,6 +97,11 @@ class Table:
         self.dim = dim
         self.row_dtype = row_dtype(dim, self._table.state_floats)
 
+    @property
+    def native(self) -> Any:
+        """The native table, for other faces."""
+        return self._table
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -212,9 +217,26 @@ class Table:
         require_range("max_rows", max_rows, 1, 2**32 - 1)
         return int(_call(self._table.collect, max_rows))
 
+    @property
+    def frozen_rows(self) -> int:
+        """Frozen rows that are still to be collected."""
+        return int(self._table.frozen_rows)
+
     def take_collected(self) -> ChangeSet:
         """The whole set. Raises InputError while rows are left to collect."""
         return ChangeSet(_call(self._table.take_collected), self.row_dtype)
+
+    def keys_before(self) -> UInt64s:
+        """[n] uint64: every key that had a row at the last `begin_changes`, in any order; until `settle`, else now."""
+        keys: UInt64s = self._table.keys_before()
+        return keys
+
+    def rows_before(self, keys: UInt64s) -> Rows:
+        """[n] `row_dtype`: rows as of the last `begin_changes`, until `settle`; raises InputError as `rows`."""
+        _check_keys(keys)
+        packed = np.empty((len(keys), self.row_bytes), np.uint8)
+        _call(self._table.rows_before, keys, packed)
+        return packed.view(self.row_dtype).reshape(len(keys))
 
     def settle(self, changes: Changes) -> None:
         """Fold a finished set into the digest; the next one may begin. Raises InputError where none was taken."""

@@ -1,6 +1,6 @@
 """The tables of one trainer shard: from a prepared batch to the model's input, and from its gradient back to the rows.
 
-The model sees one `[batch_size, columns]` tensor: every field's pooled rows in the order of the configuration, then the
+The model sees one `[batch_size, columns]` matrix: every field's pooled rows in the order of the configuration, then the
 dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by the log's time.
 """
 
@@ -11,11 +11,12 @@ from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
 from pipeline.ground.config import Config, FieldConfig
 from pipeline.trainer.batches import Position
-from pipeline.trainer.pooling import pool, unpool
-from pipeline.trainer.prefetch import FieldBatch, PreparedBatch
+from pipeline.trainer.model_input import ModelInput
+from pipeline.trainer.prefetch import PreparedBatch
 from pipeline.trainer.store import Table
 
 Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
 
 
 class FieldTable:
@@ -27,15 +28,6 @@ class FieldTable:
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
 
-    def admit(self, batch: FieldBatch, at_s: int, position: Position) -> npt.NDArray[np.int64]:
-        """Give rows to the keys that have earned one; returns those keys' indices in `batch.keys`, [a]."""
-        resident = self.rows.contains(batch.keys)
-        earned = self.admitter.filter(batch.keys, batch.counts, resident, at_s, position) & ~resident
-        index = np.flatnonzero(earned)
-        if len(index):
-            self.rows.admit(batch.keys[index], at_s)
-        return index
-
     def sweep(self, at_s: int) -> int:
         """Remove what has expired by log time `at_s`; returns how many rows went."""
         keys = self.sweeper.sweep(self.rows, at_s)
@@ -43,32 +35,41 @@ class FieldTable:
 
 
 class Tables:
-    """Every field's table. Not thread-safe."""
+    """Every field's table. Not thread-safe. A batch goes through `admit`, `gather` and `learn`, in this order."""
 
     def __init__(self, config: Config) -> None:
         self.seed = config.model.seed
         self.fields = {f.name: FieldTable(f, self.seed, config.train.half_life_s) for f in config.fields}
-        self._batch_size = config.model.batch_size
-        self._columns = sum(f.dim for f in config.fields) + len(config.dense)
+        rows, mean = [t.rows for t in self.fields.values()], [f.pooling == "mean" for f in config.fields]
+        self._input = ModelInput(rows, mean, len(config.dense), config.model.threads)
+        self._pooled = sum(f.dim for f in config.fields)
+        self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
+
+    def admit(self, prepared: PreparedBatch, at_s: int, position: Position) -> dict[str, Int64s]:
+        """Find the batch's rows and make those that keys have earned; by field, the places of new keys in its keys."""
+        missing = self._input.find([prepared.fields[name] for name in self.fields])
+        admitted = {}
+        for number, (name, table) in enumerate(self.fields.items()):
+            if table.config.admission.kind != "off":
+                batch, resident = prepared.fields[name], self._input.resident(number)
+                earned = table.admitter.filter(batch.keys, batch.counts, resident, at_s, position)
+                admitted[name] = np.flatnonzero(earned & ~resident)
+                self._input.admit(number, admitted[name], at_s)
+            elif missing[number]:
+                admitted[name] = self._input.admit_missing(number, at_s)
+        return admitted
 
     def gather(self, prepared: PreparedBatch) -> Float32s:
-        """[batch_size, columns]: pooled rows and dense numbers; zeros behind the batch's last sample."""
-        inputs = np.zeros((self._batch_size, self._columns), np.float32)
-        n, start = len(prepared.batch), 0
-        for name, table in self.fields.items():
-            field = prepared.fields[name]
-            rows = table.rows.lookup(field.keys)
-            pool(rows, field.inverse, field.offsets, table.config.pooling == "mean", inputs[:n], start)
-            start += table.config.dim
-        inputs[:n, start:] = prepared.dense
-        return inputs
+        """[batch_size, columns]: pooled rows and dense numbers; zeros behind the batch's last sample.
 
-    def learn(self, prepared: PreparedBatch, gradient: Float32s, at_s: int) -> None:
-        """Scatter the gradient `[n, columns]` of `gather`'s first n rows back to the tables' rows and update them."""
-        start = 0
-        for name, table in self.fields.items():
-            field, dim = prepared.fields[name], table.config.dim
-            mean = table.config.pooling == "mean"
-            rows = unpool(gradient, start, dim, field.inverse, field.offsets, mean, len(field.keys))
-            table.rows.update(field.keys, rows, field.counts, at_s)
-            start += dim
+        The same memory for every batch: what it holds is gone with the next call.
+        """
+        n = len(prepared.batch)
+        self._matrix[n:] = 0
+        self._matrix[:n, self._pooled :] = prepared.dense
+        self._input.gather(self._matrix)
+        return self._matrix
+
+    def learn(self, gradient: Float32s, at_s: int) -> None:
+        """Bring the gradient `[n, columns]` of `gather`'s first n rows back to the tables' rows and update them."""
+        self._input.learn(gradient, at_s)

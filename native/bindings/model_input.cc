@@ -1,0 +1,112 @@
+// ModelInput for pipeline/trainer/model_input.py, which checks dtypes and shapes first.
+#include "model_input.h"
+
+#include <nanobind/stl/vector.h>
+
+#include <vector>
+
+#include "arrays.h"
+
+using namespace freshet_bindings;
+using freshet::FieldKeys;
+using freshet::ModelInput;
+using freshet::Table;
+
+namespace {
+
+template <typename T>
+std::span<const T> span_of(const In<T>& array) {
+    return {array.data(), array.size()};
+}
+
+// The arrays of one field, kept for as long as the batch is the current one.
+struct FieldArrays {
+    In<uint64_t> keys;
+    In<int32_t> inverse;
+    In<uint32_t> counts;
+    In<int64_t> offsets;
+};
+
+class BoundInput {
+public:
+    BoundInput(std::vector<nb::object> tables, const std::vector<bool>& mean, size_t dense_columns, size_t threads)
+        : tables_(std::move(tables)), input_(fields_of(mean), dense_columns, threads) {}
+
+    std::vector<size_t> find(const nb::list& batch) {
+        std::vector<FieldArrays> arrays;
+        std::vector<FieldKeys> keys;
+        for (const nb::handle field : batch) {
+            const auto parts = nb::cast<nb::tuple>(field);
+            arrays.push_back({nb::cast<In<uint64_t>>(parts[0], false), nb::cast<In<int32_t>>(parts[1], false),
+                              nb::cast<In<uint32_t>>(parts[2], false), nb::cast<In<int64_t>>(parts[3], false)});
+            const FieldArrays& kept = arrays.back();
+            keys.push_back({span_of(kept.keys), span_of(kept.inverse), span_of(kept.counts), span_of(kept.offsets)});
+        }
+        std::vector<size_t> missing(tables_.size());
+        {
+            nb::gil_scoped_release nogil;
+            input_.find(keys, missing.data());
+        }
+        arrays_ = std::move(arrays);
+        samples_ = arrays_.empty() ? 0 : arrays_[0].offsets.size() - 1;
+        for (const FieldArrays& kept : arrays_)
+            if (kept.offsets.size() - 1 != samples_) throw std::invalid_argument("offsets: fields differ in samples");
+        return missing;
+    }
+
+    void resident(size_t field, Out<uint8_t> resident) const {
+        if (resident.size() != arrays_.at(field).keys.size()) throw std::invalid_argument("resident: wrong length");
+        input_.resident(field, resident.data());
+    }
+
+    void admit(size_t field, In<int64_t> places, uint32_t at_s) { input_.admit(field, span_of(places), at_s); }
+
+    auto admit_missing(size_t field, uint32_t at_s) { return owned(input_.admit_missing(field, at_s)); }
+
+    void gather(OutRows<float> out) {
+        check("out", out.shape(0), out.shape(1));
+        nb::gil_scoped_release nogil;
+        input_.gather(out.data());
+    }
+
+    void learn(InRows<float> gradient, uint32_t at_s) {
+        check("gradient", gradient.shape(0), gradient.shape(1));
+        nb::gil_scoped_release nogil;
+        input_.learn(gradient.data(), at_s);
+    }
+
+private:
+    std::vector<ModelInput::Field> fields_of(const std::vector<bool>& mean) const {
+        std::vector<ModelInput::Field> fields;
+        for (size_t f = 0; f < tables_.size(); ++f) fields.push_back({nb::cast<Table*>(tables_[f]), mean.at(f)});
+        return fields;
+    }
+
+    // Rows behind the batch's last sample are allowed and left alone.
+    void check(const char* name, size_t rows, size_t columns) const {
+        if (arrays_.empty()) throw std::invalid_argument("find() first");
+        if (rows >= samples_ && columns == input_.columns()) return;
+        throw std::invalid_argument(std::string(name) + ": got [" + std::to_string(rows) + ", " +
+                                    std::to_string(columns) + "], wanted [" + std::to_string(samples_) + " or more, " +
+                                    std::to_string(input_.columns()) + "]");
+    }
+
+    std::vector<nb::object> tables_;
+    ModelInput input_;
+    std::vector<FieldArrays> arrays_;
+    size_t samples_ = 0;
+};
+
+}  // namespace
+
+void register_model_input(nb::module_& m) {
+    nb::class_<BoundInput>(m, "ModelInput")
+        .def(nb::init<std::vector<nb::object>, const std::vector<bool>&, size_t, size_t>(), exact("tables"),
+             exact("mean"), exact("dense_columns"), exact("threads"))
+        .def("find", &BoundInput::find, exact("batch"))
+        .def("resident", &BoundInput::resident, exact("field"), exact("resident"))
+        .def("admit", &BoundInput::admit, exact("field"), exact("places"), exact("at_s"))
+        .def("admit_missing", &BoundInput::admit_missing, exact("field"), exact("at_s"))
+        .def("gather", &BoundInput::gather, exact("out"))
+        .def("learn", &BoundInput::learn, exact("gradient"), exact("at_s"));
+}

@@ -1,0 +1,91 @@
+#include "model_input.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+namespace freshet {
+
+ModelInput::ModelInput(std::vector<Field> fields, size_t dense_columns, size_t threads)
+    : columns_(dense_columns), workers_(threads) {
+    size_t start = 0;
+    for (const Field& field : fields) {
+        const size_t dim = field.table->dim();
+        parts_.push_back({field.table, field.mean, start, {}, {}, {}, std::vector<float>(dim), {}});
+        start += dim;
+    }
+    columns_ += start;
+}
+
+Pooling ModelInput::pooling_of(const Part& part) const {
+    return {part.keys.inverse, part.keys.offsets, part.keys.keys.size(), part.table->dim(), part.mean};
+}
+
+void ModelInput::find(std::span<const FieldKeys> batch, size_t* missing) {
+    if (batch.size() != parts_.size())
+        throw std::invalid_argument("batch: got " + std::to_string(batch.size()) + " fields, wanted " +
+                                    std::to_string(parts_.size()));
+    for (size_t f = 0; f < parts_.size(); ++f) {
+        if (batch[f].counts.size() != batch[f].keys.size())
+            throw std::invalid_argument("counts: got " + std::to_string(batch[f].counts.size()) + ", wanted " +
+                                        std::to_string(batch[f].keys.size()) + ", one for each key");
+        Part& part = parts_[f];
+        part.keys = batch[f];
+        check(pooling_of(part), {columns_, part.start});
+    }
+    workers_.run(parts_.size(), [&](size_t f) {
+        Part& part = parts_[f];
+        part.rows.resize(part.keys.keys.size());
+        part.table->find(part.keys.keys, part.rows.data());
+        missing[f] = static_cast<size_t>(std::count(part.rows.begin(), part.rows.end(), kNoRow));
+    });
+}
+
+void ModelInput::resident(size_t f, uint8_t* resident) const {
+    for (const uint32_t row : parts_.at(f).rows) *resident++ = row != kNoRow;
+}
+
+void ModelInput::admit(size_t f, std::span<const int64_t> places, uint32_t at_s) {
+    Part& part = parts_.at(f);
+    std::vector<uint64_t> keys;
+    for (const int64_t place : places) {
+        if (place < 0 || static_cast<size_t>(place) >= part.rows.size())
+            throw std::invalid_argument("places: got " + std::to_string(place) + ", wanted 0 to " +
+                                        std::to_string(part.rows.size()) + " - 1");
+        keys.push_back(part.keys.keys[static_cast<size_t>(place)]);
+    }
+    std::vector<uint32_t> rows(keys.size());
+    part.table->admit(keys, rows.data(), at_s);
+    for (size_t i = 0; i < rows.size(); ++i) part.rows[static_cast<size_t>(places[i])] = rows[i];
+}
+
+std::vector<int64_t> ModelInput::admit_missing(size_t f, uint32_t at_s) {
+    std::vector<int64_t> places;
+    const Part& part = parts_.at(f);
+    for (size_t i = 0; i < part.rows.size(); ++i)
+        if (part.rows[i] == kNoRow) places.push_back(static_cast<int64_t>(i));
+    admit(f, places, at_s);
+    return places;
+}
+
+void ModelInput::gather(float* out) {
+    workers_.run(parts_.size(), [&](size_t f) {
+        Part& part = parts_[f];
+        part.weights.resize(part.rows.size());
+        std::transform(part.rows.begin(), part.rows.end(), part.weights.begin(), [&](uint32_t row) {
+            return row == kNoRow ? part.zeros.data() : static_cast<const Table*>(part.table)->weights(row);
+        });
+        pool(pooling_of(part), part.weights.data(), out, {columns_, part.start});
+    });
+}
+
+void ModelInput::learn(const float* gradient, uint32_t at_s) {
+    workers_.run(parts_.size(), [&](size_t f) {
+        Part& part = parts_[f];
+        part.gradients.resize(part.rows.size() * part.table->dim());
+        unpool(pooling_of(part), gradient, {columns_, part.start}, part.gradients.data());
+        part.table->update_rows(part.rows, part.keys.keys, part.gradients.data(), part.keys.counts.data(), at_s);
+    });
+}
+
+}  // namespace freshet
