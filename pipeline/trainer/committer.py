@@ -1,8 +1,8 @@
 """Commits: what a shard has learned at a batch boundary becomes a version and a delta, made beside training.
 
-Training hands a `Moment` over and goes on; only its tables are asked again, at boundaries. One commit at a time, in this
-order: version file, CURRENT, delta, then the files that are due; a crash in between loses nothing and repeats nothing
-that serving would see twice.
+Training hands a `Moment` over and goes on; only its tables are asked again, at boundaries. One commit at a time. Order:
+version file, CURRENT, delta, then the files that are due; a crash in between loses nothing and repeats nothing that
+serving would see twice.
 """
 
 from collections.abc import Iterator, Mapping
