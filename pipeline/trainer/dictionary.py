@@ -4,8 +4,9 @@ It is a help, not a truth: kept outside the versions, never rolled back, and ful
 with every commit, in blocks of keys and texts as packed columns; read by people, who can wait for a whole field.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,15 @@ _COLUMNS = pa.schema([("key", pa.uint64()), ("text", pa.string())])
 _MOST_CHARACTERS = 120
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """A batch, how its keys came about and, by field, which of its distinct keys are to be remembered."""
+
+    plan: FeaturePlan
+    prepared: PreparedBatch
+    places: Mapping[str, npt.NDArray[np.int64]]
+
+
 class Dictionary:
     """Remembers the raw values of the first keys that were admitted. One writer, any readers."""
 
@@ -36,28 +46,31 @@ class Dictionary:
         self._most = project.config.train.dictionary_size
         counted = self._db.read("SELECT field, sum(entries) AS n FROM block GROUP BY field")
         self._known = {row["field"]: int(row["n"]) for row in counted}
-        self._waiting: defaultdict[str, list[pa.RecordBatch]] = defaultdict(list)
+        self._waiting: list[_Noted] = []
 
-    def note(self, field: str, plan: FeaturePlan, prepared: PreparedBatch, admitted: npt.NDArray[np.int64]) -> None:
-        """Keep the values of newly admitted keys, given as indices into the batch's distinct keys of `field`."""
-        room = self._most - self._known.get(field, 0)
-        admitted = admitted[: max(room, 0)]
-        if not len(admitted):
-            return
-        places = prepared.fields[field].first_occurrences(admitted)
-        texts = plan.describe(field, prepared.batch.samples, prepared.impression_at_ms, places)
-        columns = [pa.array(prepared.fields[field].keys[admitted]), pc.utf8_slice_codeunits(texts, 0, _MOST_CHARACTERS)]
-        self._waiting[field].append(pa.RecordBatch.from_arrays(columns, schema=_COLUMNS))
-        self._known[field] = self._known.get(field, 0) + len(admitted)
+    def note(self, plan: FeaturePlan, prepared: PreparedBatch, admitted: Mapping[str, npt.NDArray[np.int64]]) -> None:
+        """Keep the values of newly admitted keys: by field, their places in the batch's distinct keys.
+
+        Training calls this with every batch; what the values read like is left to `write`.
+        """
+        kept = {}
+        for field, places in admitted.items():
+            known = self._known.get(field, 0)
+            if len(places) and known < self._most:
+                kept[field] = places[: self._most - known]
+                self._known[field] = known + len(kept[field])
+        if kept:
+            self._waiting.append(_Noted(plan, prepared, kept))
 
     def write(self) -> None:
-        """Make what was noted durable."""
-        if self._waiting:
-            whole = {field: pa.concat_batches(batches) for field, batches in self._waiting.items()}
-            rows = [(field, batch.num_rows, pack(batch)) for field, batch in whole.items()]
+        """Make what was noted durable. One thread at a time; training may note meanwhile."""
+        noted, self._waiting = self._waiting, []
+        rows = []
+        for _, alike in groupby(noted, key=lambda each: each.prepared.batch.samples.schema):
+            rows += _blocks(list(alike))
+        if rows:
             with self._db.transaction() as connection:
                 connection.executemany("INSERT INTO block VALUES (?, ?, ?)", rows)
-            self._waiting.clear()
 
     def values(self, field: str, keys: UInt64s) -> Sequence[str | None]:
         """[n] the raw value of each key, None where it is not known."""
@@ -70,3 +83,28 @@ class Dictionary:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _blocks(noted: Sequence[_Noted]) -> list[tuple[str, int, bytes]]:
+    """(field, entries, packed columns) of what was noted of batches with the same columns."""
+    samples = pa.concat_batches([each.prepared.batch.samples for each in noted])
+    at_ms = np.concatenate([each.prepared.impression_at_ms for each in noted])
+    blocks = []
+    for field in sorted({field for each in noted for field in each.places}):
+        keys, places = _occurrences(field, noted)
+        texts = pc.utf8_slice_codeunits(noted[0].plan.describe(field, samples, at_ms, places), 0, _MOST_CHARACTERS)
+        block = pa.RecordBatch.from_arrays([pa.array(keys), texts], schema=_COLUMNS)
+        blocks.append((field, block.num_rows, pack(block)))
+    return blocks
+
+
+def _occurrences(field: str, noted: Sequence[_Noted]) -> tuple[UInt64s, npt.NDArray[np.int64]]:
+    """Keys to remember [k], and where each comes first among the field's occurrences in all of these batches."""
+    keys, places, base = [], [], 0
+    for each in noted:
+        batch = each.prepared.fields[field]
+        if field in each.places:
+            keys.append(batch.keys[each.places[field]])
+            places.append(base + batch.first_occurrences(each.places[field]))
+        base += len(batch.inverse)
+    return np.concatenate(keys), np.concatenate(places)

@@ -32,9 +32,9 @@ class FieldBatch:
 
     def first_occurrences(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """[k] where in the batch's m occurrences each of `keys[index]` comes first."""
-        occurrence = np.empty(len(self.keys), np.int64)
-        occurrence[self.inverse[::-1]] = np.arange(len(self.inverse) - 1, -1, -1)
-        return occurrence[index]
+        # Keys are numbered in order of first appearance: each comes first where the largest number so far goes up.
+        first = np.flatnonzero(np.diff(np.maximum.accumulate(self.inverse), prepend=np.int32(-1)))
+        return first[index]
 
 
 @dataclass(frozen=True)

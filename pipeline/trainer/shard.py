@@ -176,8 +176,8 @@ class TrainerShard:
         """One step: admit, gather, score, learn, expire, and move the position."""
         batch, standing = prepared.batch, self._standing
         at_ms = max(standing.last_at_ms, int(batch.at_ms.max()))
-        for name, admitted in self.tables.admit(prepared, at_ms // 1000, standing.position).items():
-            self._committer.dictionary.note(name, self.plan, prepared, admitted)
+        admitted = self.tables.admit(prepared, at_ms // 1000, standing.position)
+        self._committer.dictionary.note(self.plan, prepared, admitted)
         result = self._model.step(self.tables.gather(prepared), prepared.targets)
         # A batch that takes many negatives back has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
