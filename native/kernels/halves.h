@@ -14,6 +14,9 @@ inline Floats from_half(Ints half) {
     return as_floats(sign | (magnitude >= 0x0400 ? normal : subnormal));
 }
 
+// The value of one half.
+inline float half_value(uint32_t half) { return from_half(ints(static_cast<int32_t>(half)))[0]; }
+
 // The nearest halves, ties to even, saturated beyond +-65504. Wants finite values.
 inline Ints to_half(Floats value) {
     const Ints bits = as_ints(value), magnitude = bits & 0x7FFFFFFF, sign = (bits >> 16) & 0x8000;

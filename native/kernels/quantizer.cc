@@ -1,9 +1,92 @@
 #include "kernels/quantizer.h"
 
-#include "kernels/halves.h"
+#include "kernels/grid_search.h"
 
 namespace freshet {
 namespace {
+
+// Further out than any grid of halves reaches, and near enough that no sum of squares overflows.
+constexpr float kFarthest = 0x1p25f;
+
+void turn(const float* const* rows, size_t dim, float* columns) {
+    for (size_t r = 0; r < kLanes; ++r)
+        for (size_t i = 0; i < dim; ++i) columns[i * kLanes + r] = rows[r][i];
+    for (size_t i = 0; i < dim; ++i) {
+        Floats weights = load<Floats>(columns + i * kLanes);
+        weights = weights < kFarthest ? weights : floats(kFarthest);
+        store(columns + i * kLanes, weights > -kFarthest ? weights : floats(-kFarthest));
+    }
+}
+
+template <unsigned bits>
+void fit(const float* columns, size_t dim, uint32_t* grids) {
+    const Columns rows = {columns, dim};
+    // Eight bits are fine enough that a search would gain little, and a bound of half a scale is worth more.
+    if constexpr (bits == 8) store(grids, covering<bits>(ends_of(rows)).word);
+    else store(grids, best_grid<bits>(rows));
+}
+
+// Codes are packed into words of each row's own, the first lowest: that is the order of the bytes.
+template <unsigned bits>
+void write(const float* columns, size_t dim, const uint32_t* grids, uint8_t* const* codes) {
+    constexpr size_t kPerWord = 32 / bits;
+    const Columns rows = {columns, dim};
+    const Grid grid(load<Ints>(grids));
+    for (size_t first = 0, at = 0; first < dim; first += kPerWord, at += 4) {
+        const size_t count = dim - first < kPerWord ? dim - first : kPerWord;
+        Ints word = {};
+        for (size_t i = 0; i < count; ++i) word |= grid.codes<bits>(rows.at(first + i)) << static_cast<int>(i * bits);
+        uint32_t words[kLanes];
+        store(words, word);
+        const size_t bytes = (count * bits + 7) / 8;
+        if (bytes == 4) for (size_t r = 0; r < kLanes; ++r) std::memcpy(codes[r] + at, words + r, 4);
+        else for (size_t r = 0; r < kLanes; ++r) std::memcpy(codes[r] + at, words + r, bytes);
+    }
+}
+
+template <unsigned bits>
+void errors(const float* columns, size_t dim, const uint32_t* grids, float* out) {
+    store(out, error_on<bits>(Grid(load<Ints>(grids)), {columns, dim}));
+}
+
+constexpr size_t kBlock = 16;  // weights read at a time
+
+// The values of kBlock codes: plain loops, which the compiler maps to registers of any width.
+template <unsigned bits>
+void read_block(const uint8_t* packed, float scale, float offset, float* values) {
+    constexpr size_t kPerByte = 8 / bits;
+    uint8_t codes[kBlock];
+    for (size_t i = 0; i < kBlock / kPerByte; ++i)
+        for (size_t j = 0; j < kPerByte; ++j)
+            codes[i * kPerByte + j] = static_cast<uint8_t>((packed[i] >> (j * bits)) & ((1 << bits) - 1));
+    for (size_t i = 0; i < kBlock; ++i) values[i] = offset + scale * static_cast<float>(codes[i]);
+}
+
+template <unsigned bits>
+void read(const uint8_t* codes, size_t dim, uint32_t grid, float* row) {
+    const float scale = half_value(grid & 0xFFFF), offset = half_value(grid >> 16);
+    size_t i = 0;
+    for (; i + kBlock <= dim; i += kBlock) read_block<bits>(codes + i * bits / 8, scale, offset, row + i);
+    if (i == dim) return;
+    uint8_t rest[kBlock] = {};
+    float values[kBlock];
+    std::memcpy(rest, codes + i * bits / 8, ((dim - i) * bits + 7) / 8);
+    read_block<bits>(rest, scale, offset, values);
+    std::memcpy(row + i, values, (dim - i) * sizeof(float));
+}
+
+template <unsigned bits>
+void read_all(const uint8_t* payloads, size_t n, size_t dim, float* rows) {
+    const size_t stride = sizeof(uint32_t) + (dim * bits + 7) / 8;
+    for (size_t i = 0; i < n; ++i, payloads += stride, rows += dim) {
+        uint32_t grid;
+        std::memcpy(&grid, payloads, sizeof(grid));
+        read<bits>(payloads + sizeof(grid), dim, grid, rows);
+    }
+}
+
+template <unsigned bits>
+constexpr CodeKernels kCodes = {fit<bits>, write<bits>, errors<bits>, read<bits>, read_all<bits>};
 
 // Two bytes per value, a register at a time; what is left at the end goes through a register of its own.
 template <class Convert>
@@ -44,7 +127,8 @@ void from_bfloats(const uint8_t* in, size_t n, float* values) {
     widen(in, n, values, [](Ints bfloat) { return as_floats(bfloat << 16); });
 }
 
-constexpr QuantizerKernels kKernels = {to_halves, from_halves, to_bfloats, from_bfloats};
+constexpr QuantizerKernels kKernels = {kLanes,    turn,        kCodes<2>,  kCodes<4>,   kCodes<8>,
+                                       to_halves, from_halves, to_bfloats, from_bfloats};
 
 }  // namespace
 

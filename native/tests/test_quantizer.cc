@@ -16,7 +16,7 @@ constexpr unsigned kPrecisions[] = {4, 8, 16, 32};
 
 std::vector<float> round_trip(const std::vector<float>& row, unsigned bits) {
     std::vector<uint8_t> payload(freshet::payload_bytes(bits, row.size()));  // exactly: a byte too many is seen
-    freshet::encode_row(row.data(), row.size(), bits, payload.data());
+    freshet::encode_rows(freshet::codec_of(bits), row.data(), 1, row.size(), payload.data());
     std::vector<float> out(row.size());
     freshet::decode_row(payload.data(), row.size(), bits, out.data());
     return out;
