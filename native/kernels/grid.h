@@ -27,8 +27,7 @@ struct Line {
 inline Floats inverse_of(Floats scale) { return scale > 0x1p-26f ? 1.0f / scale : floats(0); }
 
 inline Floats within(Floats place, float most) {
-    place = place < most ? place : floats(most);
-    return place > 0.0f ? place : floats(0);
+    return greatest_of(least_of(place, floats(most)), floats(0));
 }
 
 // A line as it is stored, with what coding needs of it.
@@ -66,8 +65,8 @@ inline Ends ends_of(Columns rows) {
     Ends ends = {rows.at(0), rows.at(0)};
     for (size_t i = 1; i < rows.dim; ++i) {
         const Floats weights = rows.at(i);
-        ends.least = weights < ends.least ? weights : ends.least;
-        ends.greatest = weights > ends.greatest ? weights : ends.greatest;
+        ends.least = least_of(weights, ends.least);
+        ends.greatest = greatest_of(weights, ends.greatest);
     }
     return ends;
 }

@@ -65,16 +65,16 @@ struct Fitted {
 
 template <unsigned bits>
 Fitted descend(const Lifted& lifted, Line line) {
-    const auto n = static_cast<float>(lifted.rows.dim);
+    const float share = 1.0f / static_cast<float>(lifted.rows.dim);
     Floats gain = {};
     for (int round = 0; round < kRounds; ++round) {
         const Sums sums = sums_of<bits>(lifted, line);
-        const Floats spread = sums.squares - sums.codes * (sums.codes / n);
-        const Floats together = sums.products - sums.codes * (lifted.total / n);
+        const Floats spread = sums.squares - sums.codes * (sums.codes * share);
+        const Floats together = sums.products - sums.codes * (lifted.total * share);
         const Ints spreads = spread > 0.0f;  // else one code for all, and the line is as good as any
         const Floats scale = together / (spreads ? spread : floats(1));
         line.scale = spreads ? scale : line.scale;
-        line.offset = spreads ? (lifted.total - scale * sums.codes) / n : line.offset;
+        line.offset = spreads ? (lifted.total - scale * sums.codes) * share : line.offset;
         gain = spreads ? together * scale : gain;
     }
     return {line, gain};

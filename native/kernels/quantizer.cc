@@ -12,9 +12,8 @@ void turn(const float* const* rows, size_t dim, float* columns) {
     for (size_t r = 0; r < kLanes; ++r)
         for (size_t i = 0; i < dim; ++i) columns[i * kLanes + r] = rows[r][i];
     for (size_t i = 0; i < dim; ++i) {
-        Floats weights = load<Floats>(columns + i * kLanes);
-        weights = weights < kFarthest ? weights : floats(kFarthest);
-        store(columns + i * kLanes, weights > -kFarthest ? weights : floats(-kFarthest));
+        const Floats weights = load<Floats>(columns + i * kLanes);
+        store(columns + i * kLanes, greatest_of(least_of(weights, floats(kFarthest)), floats(-kFarthest)));
     }
 }
 
@@ -49,30 +48,48 @@ void errors(const float* columns, size_t dim, const uint32_t* grids, float* out)
     store(out, error_on<bits>(Grid(load<Ints>(grids)), {columns, dim}));
 }
 
-constexpr size_t kBlock = 16;  // weights read at a time
-
-// The values of kBlock codes: plain loops, which the compiler maps to registers of any width.
+// Eight codes, packed in the low bits, as eight bytes: halves of what is left are moved apart until each has its own.
 template <unsigned bits>
-void read_block(const uint8_t* packed, float scale, float offset, float* values) {
-    constexpr size_t kPerByte = 8 / bits;
-    uint8_t codes[kBlock];
-    for (size_t i = 0; i < kBlock / kPerByte; ++i)
-        for (size_t j = 0; j < kPerByte; ++j)
-            codes[i * kPerByte + j] = static_cast<uint8_t>((packed[i] >> (j * bits)) & ((1 << bits) - 1));
-    for (size_t i = 0; i < kBlock; ++i) values[i] = offset + scale * static_cast<float>(codes[i]);
+uint64_t spread(uint64_t packed) {
+    if constexpr (bits == 4) {
+        packed = (packed | packed << 16) & 0x0000FFFF0000FFFF;
+        packed = (packed | packed << 8) & 0x00FF00FF00FF00FF;
+        return (packed | packed << 4) & 0x0F0F0F0F0F0F0F0F;
+    } else {
+        packed = (packed | packed << 24) & 0x000000FF000000FF;
+        packed = (packed | packed << 12) & 0x000F000F000F000F;
+        return (packed | packed << 6) & 0x0303030303030303;
+    }
+}
+
+// The next kLanes codes, one byte each.
+template <unsigned bits>
+Bytes unpack(const uint8_t* packed) {
+    using Eights = uint64_t __attribute__((vector_size(kLanes < 8 ? 8 : kLanes)));
+    constexpr size_t kBytes = (kLanes < 8 ? kLanes : 8) * bits / 8;
+    if constexpr (bits == 8) return load<Bytes>(packed);
+    Eights codes;
+    for (size_t i = 0; i < sizeof(Eights) / 8; ++i, packed += kBytes) {
+        uint64_t eight = 0;
+        std::memcpy(&eight, packed, kBytes);
+        codes[i] = spread<bits>(eight);
+    }
+    return load<Bytes>(&codes);
 }
 
 template <unsigned bits>
 void read(const uint8_t* codes, size_t dim, uint32_t grid, float* row) {
-    const float scale = half_value(grid & 0xFFFF), offset = half_value(grid >> 16);
+    const float scale = from_half(static_cast<int32_t>(grid & 0xFFFF)), offset = from_half(static_cast<int32_t>(grid >> 16));
+    const auto values = [=](const uint8_t* packed) {
+        return offset + scale * to_floats(__builtin_convertvector(unpack<bits>(packed), Ints));
+    };
     size_t i = 0;
-    for (; i + kBlock <= dim; i += kBlock) read_block<bits>(codes + i * bits / 8, scale, offset, row + i);
+    for (; i + kLanes <= dim; i += kLanes) store(row + i, values(codes + i * bits / 8));
     if (i == dim) return;
-    uint8_t rest[kBlock] = {};
-    float values[kBlock];
+    uint8_t rest[kLanes] = {};
     std::memcpy(rest, codes + i * bits / 8, ((dim - i) * bits + 7) / 8);
-    read_block<bits>(rest, scale, offset, values);
-    std::memcpy(row + i, values, (dim - i) * sizeof(float));
+    const Floats last = values(rest);
+    std::memcpy(row + i, &last, (dim - i) * sizeof(float));
 }
 
 template <unsigned bits>
@@ -121,7 +138,7 @@ Ints to_bfloat(Floats value) {
 }
 
 void to_halves(const float* values, size_t n, uint8_t* out) { narrow(values, n, out, to_half); }
-void from_halves(const uint8_t* in, size_t n, float* values) { widen(in, n, values, from_half); }
+void from_halves(const uint8_t* in, size_t n, float* values) { widen(in, n, values, from_half<Ints>); }
 void to_bfloats(const float* values, size_t n, uint8_t* out) { narrow(values, n, out, to_bfloat); }
 void from_bfloats(const uint8_t* in, size_t n, float* values) {
     widen(in, n, values, [](Ints bfloat) { return as_floats(bfloat << 16); });
