@@ -2,6 +2,7 @@
 #include "quantizer.h"
 
 #include "arrays.h"
+#include "quantizer_codebook.h"
 
 using namespace freshet_bindings;
 
@@ -42,4 +43,34 @@ void register_quantizer(nb::module_& m) {
                                   rows.data());
         },
         exact("payload"), exact("bits"), exact("offsets"), exact("rows"));
+    m.def(
+        "encode_codebook",
+        [](InRows<float> rows, unsigned bits, size_t entries) {
+            std::vector<uint8_t> bytes;
+            {
+                nb::gil_scoped_release nogil;
+                bytes = freshet::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries);
+            }
+            return owned(std::move(bytes));
+        },
+        exact("rows"), exact("bits"), exact("entries"));
+    // What is wrong with the bytes, or None; and their rows and dim.
+    m.def(
+        "check_codebook",
+        [](In<uint8_t> bytes) {
+            freshet::CodebookShape shape;
+            const char* wrong = freshet::check_codebook(bytes.data(), bytes.size(), shape);
+            return nb::make_tuple(wrong, shape.rows, shape.dim);
+        },
+        exact("bytes"));
+    m.def(
+        "decode_codebook",
+        [](In<uint8_t> bytes, OutRows<float> rows) {
+            nb::gil_scoped_release nogil;
+            freshet::CodebookShape shape;
+            const bool sound = freshet::check_codebook(bytes.data(), bytes.size(), shape) == nullptr;
+            if (sound && shape.rows == rows.shape(0) && shape.dim == rows.shape(1))
+                freshet::decode_codebook(bytes.data(), shape, rows.data());
+        },
+        exact("bytes"), exact("rows"));
 }

@@ -75,7 +75,8 @@ inline Ends ends_of(Columns rows) {
 template <unsigned bits>
 Grid covering(Ends ends) {
     const Ints offset = to_half_down(ends.least);
-    return {to_half_up((ends.greatest - from_half(offset)) / kMost<bits>), offset};
+    const Floats range = greatest_of(ends.greatest - from_half(offset), floats(0));  // below -65504 there is none
+    return {to_half_up(range / kMost<bits>), offset};
 }
 
 }  // namespace

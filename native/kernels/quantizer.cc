@@ -44,8 +44,16 @@ void write(const float* columns, size_t dim, const uint32_t* grids, uint8_t* con
 }
 
 template <unsigned bits>
-void errors(const float* columns, size_t dim, const uint32_t* grids, float* out) {
-    store(out, error_on<bits>(Grid(load<Ints>(grids)), {columns, dim}));
+void choose(const float* columns, size_t dim, const uint32_t* grids, size_t count, uint32_t* chosen) {
+    const Columns rows = {columns, dim};
+    Ints best = {};
+    Floats least = error_on<bits>(Grid(ints(static_cast<int32_t>(grids[0]))), rows);
+    for (size_t i = 1; i < count; ++i) {
+        const Floats error = error_on<bits>(Grid(ints(static_cast<int32_t>(grids[i]))), rows);
+        best = error < least ? ints(static_cast<int32_t>(i)) : best;
+        least = least_of(error, least);
+    }
+    store(chosen, best);
 }
 
 // Eight codes, packed in the low bits, as eight bytes: halves of what is left are moved apart until each has its own.
@@ -103,7 +111,7 @@ void read_all(const uint8_t* payloads, size_t n, size_t dim, float* rows) {
 }
 
 template <unsigned bits>
-constexpr CodeKernels kCodes = {fit<bits>, write<bits>, errors<bits>, read<bits>, read_all<bits>};
+constexpr CodeKernels kCodes = {fit<bits>, write<bits>, choose<bits>, read<bits>, read_all<bits>};
 
 // Two bytes per value, a register at a time; what is left at the end goes through a register of its own.
 template <class Convert>

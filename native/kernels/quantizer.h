@@ -18,8 +18,8 @@ struct CodeKernels {
     void (*fit)(const float* columns, size_t dim, uint32_t* grids);
     // Their codes on such grids, each row's to a place of its own.
     void (*write)(const float* columns, size_t dim, const uint32_t* grids, uint8_t* const* codes);
-    // Their squared errors on such grids.
-    void (*errors)(const float* columns, size_t dim, const uint32_t* grids, float* errors);
+    // Which of `count` grids leaves each row the least squared error; the first of several.
+    void (*choose)(const float* columns, size_t dim, const uint32_t* grids, size_t count, uint32_t* chosen);
     // The row that codes on a grid stand for.
     void (*read)(const uint8_t* codes, size_t dim, uint32_t grid, float* row);
     // n payloads of a grid and its codes, one after the other, as rows.

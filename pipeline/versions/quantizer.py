@@ -20,6 +20,9 @@ CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
 PRECISIONS = (4, 8, 16, 32)
 """Bits per weight that published rows can have: int4, int8, fp16, fp32."""
 MOST_DIM = 65_536
+CODEBOOK_BITS = (2, 4, 8)
+"""Bits per weight that rows with shared grids can have."""
+MOST_ENTRIES = 256
 
 _CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
 
@@ -130,6 +133,48 @@ def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
     require("payload", payload, np.uint8, (int(offsets[-1]),))
     rows = np.empty((len(bits), dim), np.float32)
     _native.decode_mixed(payload, bits, offsets, rows)
+    return rows
+
+
+def encode_codebook(rows: Float32s, bits: int, entries: int = MOST_ENTRIES) -> UInt8s:
+    """Rows whose scales and offsets come from one table: [n, dim] float32, finite → [total] uint8.
+
+    A row pays one byte for its grid instead of four, at a larger error; `native/quantizer_codebook.h` has the layout
+    and the source it follows. A row's bytes depend on its neighbours.
+
+    Args:
+        rows: [n, dim] float32, finite.
+        bits: 2, 4 or 8 per weight.
+        entries: grids in the table, 1..256; fewer where there are fewer rows.
+
+    Raises:
+        InputError: a wrong dtype, shape or number, or a weight that is NaN or infinite.
+    """
+    _require_rows(rows)
+    if bits not in CODEBOOK_BITS:
+        raise InputError(f"bits: got {bits!r}, wanted one of {CODEBOOK_BITS}")
+    require_range("entries", entries, 1, MOST_ENTRIES)
+    require_range("number of rows", len(rows), 0, 2**32 - 1)
+    bytes: UInt8s = _native.encode_codebook(rows, int(bits), int(entries))
+    return bytes
+
+
+def decode_codebook(encoded: UInt8s) -> Float32s:
+    """The rows of `encode_codebook`: [total] uint8 → [n, dim] float32.
+
+    >>> rows = np.array([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]], np.float32)
+    >>> decode_codebook(encode_codebook(rows, 2, entries=1)).shape
+    (2, 3)
+
+    Raises:
+        InputError: a wrong dtype or shape, or bytes that no encoder wrote.
+    """
+    require("codebook", encoded, np.uint8, ("n",))
+    wrong, n, dim = _native.check_codebook(encoded)
+    if wrong is not None:
+        raise InputError(f"codebook: got {len(encoded)} bytes {wrong}, wanted what encode_codebook gives")
+    rows = np.empty((n, dim), np.float32)
+    _native.decode_codebook(encoded, rows)
     return rows
 
 
