@@ -90,7 +90,7 @@ void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, 
         uint8_t* target = payload + offsets[i];
         if (bits[i] == 4) four.add(row, target);
         else if (bits[i] == 8) eight.add(row, target);
-        else encode_rows(codec_of(bits[i]), row, 1, dim, target);
+        else encode_row(row, dim, bits[i], target);
     }
     four.finish();
     eight.finish();
@@ -99,6 +99,10 @@ void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, 
 void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim,
                   float* rows) {
     for (size_t i = 0; i < n; ++i) decode_row(payload + offsets[i], dim, bits[i], rows + i * dim);
+}
+
+void encode_row(const float* row, size_t dim, unsigned bits, uint8_t* payload) {
+    encode_rows(codec_of(bits), row, 1, dim, payload);
 }
 
 void decode_row(const uint8_t* payload, size_t dim, unsigned bits, float* row) {

@@ -53,7 +53,8 @@ void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, flo
 void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets, uint8_t* payload);
 void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim, float* rows);
 
-// One row; for who has them scattered.
+// One row in a known precision; for who has them scattered.
+void encode_row(const float* row, size_t dim, unsigned bits, uint8_t* payload);
 void decode_row(const uint8_t* payload, size_t dim, unsigned bits, float* row);
 
 }  // namespace freshet

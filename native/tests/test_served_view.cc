@@ -83,8 +83,7 @@ void readers_see_whole_batches() {
         const std::vector<uint8_t> bits(kRows, static_cast<uint8_t>(precision));
         const size_t bytes = freshet::payload_bytes(precision, kDim);
         std::vector<uint8_t> payload(kRows * bytes);
-        for (size_t i = 0; i < kRows; ++i)
-            freshet::encode_rows(freshet::codec_of(precision), row.data(), 1, kDim, payload.data() + i * bytes);
+        for (size_t i = 0; i < kRows; ++i) freshet::encode_row(row.data(), kDim, precision, payload.data() + i * bytes);
         expect(view.put(keys.data(), handles.data(), bits.data(), payload.data(), kRows) == kRows, "put");
     };
     put(0, 4);
