@@ -12,6 +12,7 @@ void register_table(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_unique(nb::module_& m);
 void register_model_input(nb::module_& m);
+void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "freshet's native core; use the Python faces, not this module";
@@ -24,4 +25,5 @@ NB_MODULE(_native, m) {
     register_pooling(m);
     register_unique(m);
     register_model_input(m);
+    register_simd(m);
 }
