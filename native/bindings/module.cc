@@ -11,6 +11,7 @@ void register_served_view(nb::module_& m);
 void register_table(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_unique(nb::module_& m);
+void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "freshet's native core; use the Python faces, not this module";
@@ -22,4 +23,5 @@ NB_MODULE(_native, m) {
     register_table(m);
     register_pooling(m);
     register_unique(m);
+    register_simd(m);
 }
