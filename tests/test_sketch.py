@@ -3,13 +3,12 @@
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import xxhash
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.ground.errors import DamagedError, InputError
-from pipeline.ground.keys import hash_column
+from tests.count_min import bound, plain_estimates
 
 
 def keys_of(*numbers):
@@ -98,38 +97,19 @@ def stream(kind, n=100_000):
     return (rng.zipf(1.2, n) % 2**40 if kind == "zipf" else rng.integers(0, 60_000, n)).astype(np.uint64)
 
 
-def plain_count_min(keys, asked, width, depth, seed):
-    """Estimates of a sketch that raises every counter, at the same places."""
-    estimates = np.full(len(asked), len(keys), np.int64)
-    for row in range(depth):
-        column, questions = (
-            ((hash_column(pa.array(some.view(np.int64)), seed + row) >> np.uint64(32)) * np.uint64(width))
-            >> np.uint64(32)
-            for some in (keys, asked)
-        )
-        estimates = np.minimum(
-            estimates, np.bincount(column.astype(np.int64), minlength=width)[questions.astype(np.int64)]
-        )
-    return estimates
-
-
 @pytest.mark.parametrize("kind", ["zipf", "uniform"])
 @pytest.mark.parametrize("threshold", [5, 8])
 def test_false_admissions_stay_below_the_count_min_bound(kind, threshold):
-    """Markov's inequality in each row (Cormode & Muthukrishnan 2005, theorem 1): a key of true count c is estimated at
-    t or more with a probability of at most ((N - c) / (width * (t - c))) ^ depth.
-    """
     width, depth, seed = 1 << 15, 4, 5
     keys = stream(kind)
     distinct, counts = np.unique(keys, return_counts=True)
     sketch = CountingSketch(width, depth, seed)
     sketch.add(keys)
     below = counts < threshold
-    bound = np.minimum(1, ((len(keys) - counts[below]) / (width * (threshold - counts[below]))) ** depth).mean()
-    conservative = (sketch.estimate(distinct[below]) >= threshold).mean()
-    plain = (plain_count_min(keys, distinct[below], width, depth, seed) >= threshold).mean()
-    assert plain < bound < 1
-    assert conservative < plain / 5  # what raising only the lowest counters is for
+    admitted = (sketch.estimate(distinct[below]) >= threshold).mean()
+    plain = (plain_estimates(keys, distinct[below], width, depth, seed) >= threshold).mean()
+    assert plain < bound(counts[below], len(keys), threshold, width, depth) < 1
+    assert admitted < plain / 5  # what raising only the lowest counters is for
     assert (sketch.estimate(distinct[~below]) >= threshold).all()
 
 

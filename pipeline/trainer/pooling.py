@@ -78,11 +78,13 @@ def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Floa
         InputError: an array has the wrong dtype, shape or order, or does not fit the others; `out` is unchanged.
     """
     require("rows", rows, np.float32, ("u", "dim"))
-    _check_samples(inverse, offsets, start)
+    _check_samples(inverse, offsets, mean, start)
     require("out", out, np.float32, (len(offsets) - 1, "columns"))
     if not out.flags.writeable:
         raise InputError("out: got a read-only array, wanted a writable one")
-    _call(_native.pool, rows, inverse, offsets, bool(mean), out, start)
+    if np.may_share_memory(rows, out):
+        raise InputError("out: got memory of the rows, wanted an array of its own")
+    _call(_native.pool, rows, inverse, offsets, mean, out, int(start))
 
 
 def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: Int64s, mean: bool, u: int) -> Float32s:
@@ -103,16 +105,21 @@ def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: I
     Raises:
         InputError: an array has the wrong dtype, shape or order, or does not fit the others.
     """
-    _check_samples(inverse, offsets, start)
+    _check_samples(inverse, offsets, mean, start)
     require("gradient", gradient, np.float32, (len(offsets) - 1, "columns"))
     require_range("dim", dim, 1, 2**31 - 1)
     require_range("u", u, 0, 2**31 - 1)
-    rows = np.empty((u, dim), np.float32)
-    _call(_native.unpool, gradient, start, inverse, offsets, bool(mean), rows)
+    try:
+        rows = np.empty((u, dim), np.float32)
+    except (MemoryError, ValueError):
+        raise InputError(f"u and dim: got {u} × {dim}, wanted a gradient that fits into memory") from None
+    _call(_native.unpool, gradient, int(start), inverse, offsets, mean, rows)
     return rows
 
 
-def _check_samples(inverse: Int32s, offsets: Int64s, start: int) -> None:
+def _check_samples(inverse: Int32s, offsets: Int64s, mean: bool, start: int) -> None:
+    if not isinstance(mean, bool):
+        raise InputError(f"mean: got {mean!r}, wanted True or False")
     require("inverse", inverse, np.int32, ("m",))
     require("offsets", offsets, np.int64, ("n + 1",))
     if len(offsets) == 0:
