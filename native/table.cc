@@ -59,12 +59,6 @@ size_t Table::memory_bytes() const {
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes();
 }
 
-uint64_t Table::key_of(uint32_t row) const {
-    uint64_t key;
-    std::memcpy(&key, rows_[row], sizeof(key));
-    return key;
-}
-
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
 
 uint32_t Table::make(uint64_t key) {
@@ -72,7 +66,7 @@ uint32_t Table::make(uint64_t key) {
     touched_.grow(rows_.bound());
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
-    index_.insert(key, row);
+    index_.insert(key, row, KeyOf{rows_});
     return row;
 }
 
@@ -94,14 +88,16 @@ void Table::collect_row(uint32_t row) {
     --frozen_rows_;
 }
 
-void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const { index_.find_all(keys, rows); }
+void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const {
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { rows[i] = row; });
+}
 
 size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
     const size_t before = index_.size();
-    index_.find_all(keys, rows);
+    find(keys, rows);
     for (size_t i = 0; i < keys.size(); ++i) {
         if (rows[i] != kNoRow) continue;
-        rows[i] = index_.find(keys[i]);  // it may stand twice
+        rows[i] = find(keys[i]);  // it may stand twice
         if (rows[i] != kNoRow) continue;
         const uint32_t row = rows[i] = make(keys[i]);
         initializer_.fill(keys[i], weights(row), dim_);
@@ -114,21 +110,16 @@ size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_
 }
 
 void Table::contains(std::span<const uint64_t> keys, uint8_t* resident) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i) resident[i] = rows[i] != kNoRow;
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
 }
 
 void Table::lookup(std::span<const uint64_t> keys, float* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i, out += dim_) {
-        if (i + kAhead < keys.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(weights(rows[i + kAhead]));
-        if (rows[i] == kNoRow)
-            std::fill_n(out, dim_, 0.0f);
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
+        if (row == kNoRow)
+            std::fill_n(out + i * dim_, dim_, 0.0f);
         else
-            std::copy_n(weights(rows[i]), dim_, out);
-    }
+            std::copy_n(weights(row), dim_, out + i * dim_);
+    });
 }
 
 void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
@@ -186,13 +177,13 @@ void Table::update(std::span<const uint64_t> keys, const float* gradients, const
 size_t Table::remove(std::span<const uint64_t> keys) {
     const size_t before = index_.size();
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) continue;
         touch(row);  // as any change; then the number is free for another key
         touched_.clear(row);
         --touched_rows_;
         removed_.push_back(key);
-        index_.erase(key);
+        index_.erase(key, row);
         rows_.release(row);
     }
     return before - index_.size();
@@ -200,7 +191,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
 
 void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) refuse("row", key, "none", "a resident key. hint: ask contains() first");
         std::memcpy(out, packed(row), row_bytes());
         out += row_bytes();
@@ -208,13 +199,19 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
 }
 
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
     const size_t start = row_bytes() - sizeof(Statistics);
-    for (size_t i = 0; i < keys.size(); ++i) {
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
         out[i] = {0, 0, 0.0f, 1.0f};
-        if (rows[i] != kNoRow) std::memcpy(&out[i], packed(rows[i]) + start, sizeof(Statistics));
-    }
+        if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
+    });
+}
+
+std::vector<uint64_t> Table::keys() const {
+    std::vector<uint64_t> keys;
+    keys.reserve(size());
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
 }
 
 void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed) const {
@@ -302,7 +299,7 @@ Changes Table::take_changes() {
 
 uint64_t Table::scan_digest() const {
     uint64_t sum = 0;
-    index_.for_each([&](uint64_t, uint32_t row) { sum += hash(row); });
+    index_.for_each(CellOf{{rows_}}, [&](uint64_t, uint32_t row) { sum += hash(row); });
     return sum;
 }
 
