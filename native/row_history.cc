@@ -4,24 +4,25 @@
 
 namespace freshet {
 
-void RowHistory::keep(uint64_t key, const std::byte* packed, size_t row_bytes) {
-    if (index_.find(key) != kNoRow) return;
-    row_bytes_ = row_bytes;
-    const size_t place = packed_.size() / row_bytes;
-    if (place >= kAbsentPlace) throw std::length_error("changes: got 2^32 changed rows during one set, wanted fewer");
-    packed_.insert(packed_.end(), packed, packed + row_bytes);
-    index_.insert(key, static_cast<uint32_t>(place));
-}
-
-void RowHistory::keep_absent(uint64_t key) {
-    if (index_.find(key) == kNoRow) index_.insert(key, kAbsentPlace);
+void RowHistory::add(uint64_t key, const std::byte* packed) {
+    if (index_.find(key, KeyOf{this}) != kNoRow) return;
+    const size_t number = cells_.size() / cell_bytes_;
+    if (number >= kNoRow) throw std::length_error("changes: got 2^32 changed rows during one set, wanted fewer");
+    cells_.resize(cells_.size() + cell_bytes_);
+    std::byte* cell = cells_.data() + number * cell_bytes_;
+    std::memcpy(cell, &key, sizeof(key));
+    if (packed != nullptr) {
+        cell[sizeof(key)] = std::byte{1};
+        std::memcpy(cell + kHeadBytes, packed, cell_bytes_ - kHeadBytes);
+    }
+    index_.insert(key, static_cast<uint32_t>(number), KeyOf{this});
 }
 
 RowHistory::Kept RowHistory::find(uint64_t key, const std::byte** packed) const {
-    const uint32_t place = index_.find(key);
-    if (place == kNoRow) return Kept::kNothing;
-    if (place == kAbsentPlace) return Kept::kAbsent;
-    *packed = packed_.data() + place * row_bytes_;
+    const uint32_t number = index_.find(key, KeyOf{this});
+    if (number == kNoRow) return Kept::kNothing;
+    if (!had_row(number)) return Kept::kAbsent;
+    *packed = cell(number) + kHeadBytes;
     return Kept::kRow;
 }
 

@@ -52,18 +52,13 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
       optimizer_(std::move(optimizer)),
       initializer_(initializer),
       tracker_(half_life_s),
-      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)) {}
+      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)),
+      before_(packed_bytes(dim_, state_floats_)) {}
 
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
            before_.memory_bytes();
-}
-
-uint64_t Table::key_of(uint32_t row) const {
-    uint64_t key;
-    std::memcpy(&key, rows_[row], sizeof(key));
-    return key;
 }
 
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
@@ -73,7 +68,7 @@ uint32_t Table::make(uint64_t key) {
     touched_.grow(rows_.bound());
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
-    index_.insert(key, row);
+    index_.insert(key, row, KeyOf{rows_});
     if (open()) before_.keep_absent(key);
     return row;
 }
@@ -84,7 +79,7 @@ void Table::touch(uint32_t row) {
     ++touched_rows_;
     gone_sum_ += hash(row);
     keep_frozen(row);
-    if (open()) before_.keep(key_of(row), packed(row), row_bytes());
+    if (open()) before_.keep(key_of(row), packed(row));
 }
 
 void Table::keep_frozen(uint32_t row) {
@@ -97,14 +92,16 @@ void Table::collect_row(uint32_t row) {
     --frozen_rows_;
 }
 
-void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const { index_.find_all(keys, rows); }
+void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const {
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { rows[i] = row; });
+}
 
 size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
     const size_t before = index_.size();
-    index_.find_all(keys, rows);
+    find(keys, rows);
     for (size_t i = 0; i < keys.size(); ++i) {
         if (rows[i] != kNoRow) continue;
-        rows[i] = index_.find(keys[i]);  // it may stand twice
+        rows[i] = find(keys[i]);  // it may stand twice
         if (rows[i] != kNoRow) continue;
         const uint32_t row = rows[i] = make(keys[i]);
         initializer_.fill(keys[i], weights(row), dim_);
@@ -117,21 +114,16 @@ size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_
 }
 
 void Table::contains(std::span<const uint64_t> keys, uint8_t* resident) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i) resident[i] = rows[i] != kNoRow;
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
 }
 
 void Table::lookup(std::span<const uint64_t> keys, float* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i, out += dim_) {
-        if (i + kAhead < keys.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(weights(rows[i + kAhead]));
-        if (rows[i] == kNoRow)
-            std::fill_n(out, dim_, 0.0f);
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
+        if (row == kNoRow)
+            std::fill_n(out + i * dim_, dim_, 0.0f);
         else
-            std::copy_n(weights(rows[i]), dim_, out);
-    }
+            std::copy_n(weights(row), dim_, out + i * dim_);
+    });
 }
 
 void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
@@ -189,13 +181,13 @@ void Table::update(std::span<const uint64_t> keys, const float* gradients, const
 size_t Table::remove(std::span<const uint64_t> keys) {
     const size_t before = index_.size();
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) continue;
         touch(row);  // as any change; then the number is free for another key
         touched_.clear(row);
         --touched_rows_;
         removed_.push_back(key);
-        index_.erase(key);
+        index_.erase(key, row);
         rows_.release(row);
     }
     return before - index_.size();
@@ -203,7 +195,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
 
 void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) refuse("row", key, "none", "a resident key. hint: ask contains() first");
         std::memcpy(out, packed(row), row_bytes());
         out += row_bytes();
@@ -211,13 +203,19 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
 }
 
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
     const size_t start = row_bytes() - sizeof(Statistics);
-    for (size_t i = 0; i < keys.size(); ++i) {
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
         out[i] = {0, 0, 0.0f, 1.0f};
-        if (rows[i] != kNoRow) std::memcpy(&out[i], packed(rows[i]) + start, sizeof(Statistics));
-    }
+        if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
+    });
+}
+
+std::vector<uint64_t> Table::keys() const {
+    std::vector<uint64_t> keys;
+    keys.reserve(size());
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
 }
 
 void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed) const {
@@ -252,7 +250,7 @@ void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
         if (settled && !missing) {
             digest_ -= hash(row);
             keep_frozen(row);
-            if (open()) before_.keep(keys[i], packed(row), row_bytes());
+            if (open()) before_.keep(keys[i], packed(row));
         }
         std::memcpy(packed(row), from, row_bytes());
         if (settled) digest_ += hash(row);
@@ -292,11 +290,11 @@ ChangeSet Table::take_collected() {
 std::vector<uint64_t> Table::keys_before() const {
     std::vector<uint64_t> keys;
     const std::byte* ignored;
-    index_.for_each([&](uint64_t key, uint32_t) {
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) {
         if (before_.find(key, &ignored) != RowHistory::Kept::kAbsent) keys.push_back(key);
     });
     before_.for_each_row([&](uint64_t key) {
-        if (index_.find(key) == kNoRow) keys.push_back(key);
+        if (find(key) == kNoRow) keys.push_back(key);
     });
     return keys;
 }
@@ -331,7 +329,7 @@ Changes Table::take_changes() {
 
 uint64_t Table::scan_digest() const {
     uint64_t sum = 0;
-    index_.for_each([&](uint64_t, uint32_t row) { sum += hash(row); });
+    index_.for_each(CellOf{{rows_}}, [&](uint64_t, uint32_t row) { sum += hash(row); });
     return sum;
 }
 

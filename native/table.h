@@ -6,7 +6,7 @@
 // Keys: any uint64. A missing key is never an error unless said so: it looks up as zeros and is passed over by update.
 // Rows: a row number names a row while it lives; kNoRow stands for a key without one. One find() or admit() per batch
 // gives the numbers, everything else of the batch goes by them.
-// Cost: one probe and one row per key. Growing is amortised: the index doubles, rows come in chunks of 256 KiB.
+// Cost: one probe and one row per key. Growing never stops the world: see key_index.h; rows come in chunks of 2 MiB.
 // Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when full.
 //
 // A packed row, little-endian, which is also what the digest covers:
@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
@@ -54,7 +55,7 @@ public:
     size_t admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
 
     // Of a living row. Weights stay there until the row is removed.
-    uint64_t key_of(uint32_t row) const;
+    uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
 
     // One optimizer step per row with gradients[i * dim ..], then its statistics; counts[i] >= 1 occurrences at at_s.
@@ -76,7 +77,7 @@ public:
     size_t remove(std::span<const uint64_t> keys);
 
     // Every key, ascending.
-    std::vector<uint64_t> keys() const { return index_.sorted_keys(); }
+    std::vector<uint64_t> keys() const;
 
     // Packed rows, row_bytes() each. Refuses a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed) const;
@@ -122,6 +123,26 @@ public:
 private:
     // A cell is the key, so that a row can say whose it is, and the packed row.
     static constexpr size_t kKeyBytes = sizeof(uint64_t);
+    static constexpr size_t kLineBytes = 64;
+
+    struct KeyOf {
+        const ChunkedRows& cells;
+
+        uint64_t operator()(uint32_t row) const {
+            uint64_t key;
+            std::memcpy(&key, cells[row], sizeof(key));
+            return key;
+        }
+        void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
+    };
+
+    // The same, and asks for the whole row.
+    struct CellOf : KeyOf {
+        void prefetch(uint32_t row) const {
+            KeyOf::prefetch(row);
+            __builtin_prefetch(cells[row] + kLineBytes);
+        }
+    };
 
     enum class Stage { kNone, kCollecting, kTaken };
 
@@ -131,6 +152,7 @@ private:
     float* state(uint32_t row) { return weights(row) + dim_; }
     Statistics& statistics_of(uint32_t row) { return *reinterpret_cast<Statistics*>(state(row) + state_floats_); }
     uint64_t hash(uint32_t row) const;
+    uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 
     bool open() const { return stage_ != Stage::kNone; }
     uint32_t make(uint64_t key);
