@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FACES = {
     "pipeline/ground/keys.py",
+    "pipeline/ground/simd.py",
     "pipeline/samples/index.py",
     "pipeline/admission/sketch.py",
     "pipeline/versions/quantizer.py",
@@ -33,6 +34,14 @@ def test_each_native_component_has_one_python_face():
 def test_only_the_bindings_know_python():
     knowing = [name(path) for path in SOURCES if path.suffix != ".py" and "nanobind" in text(path)]
     assert all(path.startswith("native/bindings/") for path in knowing)
+
+
+def test_simd_kernels_include_nothing_that_would_be_shared_between_levels():
+    """An inline function compiled for AVX-512 could be the one copy the linker keeps for all."""
+    harmless = {"<cstddef>", "<cstdint>", "<cstring>", '"simd.h"'}
+    kernels = [path for path in SOURCES if name(path).startswith("native/kernels/")]
+    lines = [line.split() for path in kernels for line in text(path).splitlines() if line.startswith("#include")]
+    assert {included for _, included in lines if not included.startswith('"kernels/')} == harmless
 
 
 @pytest.mark.parametrize("words", ["time.time(", "time.sleep(", "datetime.now(", "os.environ", "random.random("])
