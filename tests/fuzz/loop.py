@@ -8,6 +8,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,7 +37,7 @@ def main(name: str, options: list[str]) -> None:
 
 
 def _own_functions() -> Iterator[Callable[..., Any]]:
-    """Every function of freshet that is loaded. An editable install has an import hook that Atheris' own cannot follow."""
+    """Every loaded function of freshet: an editable install has an import hook that Atheris' own cannot follow."""
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "pipeline":
             classes = [held for held in vars(module).values() if inspect.isclass(held) and held.__module__ == name]
@@ -49,10 +50,8 @@ def _own_functions() -> Iterator[Callable[..., Any]]:
 
 def _checked(target: Target) -> Callable[[bytes], None]:
     def run(value: bytes) -> None:
-        try:
+        with suppress(FreshetError):
             target.decode(value)
-        except FreshetError:
-            pass
 
     return run
 

@@ -27,8 +27,8 @@ from pipeline.versions.published import Manifest, manifest_of, read_published
 from pipeline.versions.store import VersionStore
 from tests import test_delta, test_events, test_sample_block
 from tests.fuzz import reshape, seals
-from tests.join_bench import S, W
 from tests.join_bench import Bench as JoinBench
+from tests.join_bench import S, W
 from tests.versions_world import World, project_in
 
 
@@ -65,7 +65,7 @@ def _delta(encoded: bytes) -> object:
 
 
 def _world() -> World:
-    return World(VersionStore(project_in(Path(tempfile.mkdtemp(dir=_SCRATCH)))))
+    return World(VersionStore(project_in(Path(tempfile.mkdtemp(dir=_SCRATCH)))), counters=bytearray(64))
 
 
 def _delta_seeds() -> list[bytes]:
@@ -90,7 +90,7 @@ def _version_seeds() -> list[bytes]:
 
 
 def _published(text: bytes) -> object:
-    path = _file(text, "manifest.json")
+    path = _file(text, "x.json")
     manifest = Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
     return read_published(path, manifest)
 

@@ -9,7 +9,7 @@ VALUES, EXPONENT = 1_000_000, 1.05
 
 
 def batches(count: int, seed: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`count` times keys [BATCH, FIELDS] int64, field and value in one number, and labels [BATCH] float32, one in ten."""
+    """`count` times keys [BATCH, FIELDS] int64, field and value in one number, and labels [BATCH] float32."""
     random = np.random.default_rng(seed)
     cumulated = np.cumsum(np.arange(1, VALUES + 1, dtype=np.float64) ** -EXPONENT)
     cumulated /= cumulated[-1]
