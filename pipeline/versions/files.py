@@ -149,6 +149,8 @@ def _manifest(file: Container) -> dict[str, Any]:
 
 def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
     arrays = {part: file.array(f"fields/{name}/{part}", dtype) for part, dtype in _ARRAYS.items()}
+    if shape["row_bytes"] < 0:  # NumPy would take it for a size to be worked out
+        raise ValueError(f"rows of {shape['row_bytes']} bytes")
     rows = file.array(f"fields/{name}/rows", np.uint8).reshape(len(arrays["keys"]), shape["row_bytes"])
     _check_entries(file, name, _entries_of(arrays, shape["dim"]))
     touched = f"fields/{name}/served_touched"
