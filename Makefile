@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check bench native native-check setup clean
+.PHONY: demo test check bench native native-check native-check-address native-check-thread fuzz setup clean
 
 setup: $(VENV)/ready
 
@@ -33,10 +33,23 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks --out bench-out
 
-native-check: setup
-	$(BIN)/cmake -S native/tests -B build/native-check -DCMAKE_BUILD_TYPE=Debug
-	$(BIN)/cmake --build build/native-check
-	$(BIN)/ctest --test-dir build/native-check --output-on-failure
+# The C++ core under sanitizers, each in a build of its own; needs g++ alone.
+native-check: setup $(addprefix native-check-,address thread)
+
+native-check-address: SANITIZE := address,undefined
+native-check-thread: SANITIZE := thread
+native-check-address native-check-thread: native-check-%: setup
+	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/tests -B build/$@ -DFRESHET_SANITIZE=$(SANITIZE)
+	$(BIN)/cmake --build build/$@ --parallel 2
+	$(BIN)/ctest --test-dir build/$@ --output-on-failure
+
+# What reads bytes from outside, fed with bytes nobody meant: FUZZ_SECONDS in all, the same inputs for the same FUZZ_SEED.
+FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 1
+fuzz: setup
+	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/fuzz -B build/native-fuzz
+	$(BIN)/cmake --build build/native-fuzz --parallel 2
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --native build/native-fuzz --crashes build/crashes
 
 clean:
 	rm -rf build demo-out bench-out $(VENV)

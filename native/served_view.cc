@@ -46,7 +46,8 @@ ServedView::ServedView(size_t dim)
     : dim_(dim),
       pools_{ChunkedRows(cell_bytes(4, dim)), ChunkedRows(cell_bytes(8, dim)), ChunkedRows(cell_bytes(16, dim)),
              ChunkedRows(cell_bytes(32, dim))},
-      hashed_(1 + payload_bytes(32, dim)) {}
+      // Of one weight, 8 bits take the most room: four bytes of grid before the code.
+      hashed_(1 + std::max(payload_bytes(8, dim), payload_bytes(32, dim))) {}
 
 std::vector<ServedView::Place> ServedView::places_of(const uint64_t* keys, size_t n) const {
     std::vector<Place> places(n);

@@ -39,17 +39,24 @@ bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t& value) {
     return false;
 }
 
-bool take_counters(const uint8_t* at, const uint8_t* end, std::vector<uint32_t>& counters) {
-    size_t filled = 0;
+// Hands out each stored counter that is not 0 with its place; false unless the bytes are exactly `total` counters.
+template <typename Take>
+bool read_counters(const uint8_t* at, const uint8_t* end, size_t total, Take take) {
+    size_t place = 0;
     while (at < end) {
         uint64_t value = 0, run = 1;
         if (!take_varint(at, end, value) || value > kMost) return false;
         if (value == 0 && !take_varint(at, end, run)) return false;
-        if (run == 0 || run > counters.size() - filled) return false;
-        if (value != 0) counters[filled] = static_cast<uint32_t>(value);
-        filled += run;
+        if (run == 0 || run > total - place) return false;
+        if (value != 0) take(place, static_cast<uint32_t>(value));
+        place += run;
     }
-    return filled == counters.size();
+    return place == total;
+}
+
+bool possible(const Header& header) {
+    return std::memcmp(header.magic, "FSK1", sizeof(header.magic)) == 0 && header.width >= 1 && header.depth >= 1 &&
+           header.depth <= kMostRows && header.width <= CountingSketch::kMostCounters / header.depth;
 }
 
 uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth) {
@@ -131,12 +138,15 @@ std::optional<CountingSketch> CountingSketch::from_bytes(const uint8_t* bytes, s
     uint64_t checksum;
     std::memcpy(&header, bytes, sizeof(header));
     std::memcpy(&checksum, bytes + n - kChecksumBytes, kChecksumBytes);
-    // The checksum first: a damaged shape must not allocate.
-    if (checksum != xxh64(bytes, n - kChecksumBytes, 0)) return std::nullopt;
-    if (std::memcmp(header.magic, "FSK1", sizeof(header.magic)) != 0) return std::nullopt;
-    if (header.width < 1 || header.width > kMost || header.depth < 1 || header.depth > kMostRows) return std::nullopt;
+    if (checksum != xxh64(bytes, n - kChecksumBytes, 0) || !possible(header)) return std::nullopt;
+    const uint8_t *first = bytes + sizeof(header), *end = bytes + n - kChecksumBytes;
+    const size_t total = header.width * header.depth;
+    if (!read_counters(first, end, total, [](size_t, uint32_t) {})) return std::nullopt;
     CountingSketch sketch(header.width, header.depth, header.seed);
-    if (!take_counters(bytes + sizeof(header), bytes + n - kChecksumBytes, sketch.counters_)) return std::nullopt;
+    (void)read_counters(first, end, total, [&](size_t place, uint32_t value) { sketch.counters_[place] = value; });
+    // Numbers and runs can be spelled at more length than need be.
+    const std::vector<uint8_t> spelled = sketch.to_bytes();
+    if (!std::equal(spelled.begin(), spelled.end(), bytes, bytes + n)) return std::nullopt;
     return sketch;
 }
 

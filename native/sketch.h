@@ -17,7 +17,10 @@ namespace freshet {
 
 class CountingSketch {
 public:
-    // Wants 1 <= width < 2^32 and 1 <= depth <= 16. May throw std::bad_alloc.
+    // A gigabyte of them. What a file says about its own size is only believed up to here.
+    static constexpr uint64_t kMostCounters = uint64_t{1} << 28;
+
+    // Wants width >= 1, 1 <= depth <= 16 and width * depth <= kMostCounters. May throw std::bad_alloc.
     CountingSketch(uint64_t width, uint32_t depth, uint64_t seed);
 
     // Counts keys[i] counts[i] times, in order; `counts` null means once each. out[i] is the estimate of keys[i] after
@@ -32,7 +35,8 @@ public:
 
     std::vector<uint8_t> to_bytes() const;
 
-    // The sketch that gave these bytes; nothing where they are not what `to_bytes` gives.
+    // The sketch that gave these bytes; nothing where they are not what `to_bytes` gives, to the last bit. Memory is only
+    // taken once the counters are known to be there.
     static std::optional<CountingSketch> from_bytes(const uint8_t* bytes, size_t n);
 
     // XXH64 of shape, seed and counters: equal sketches have equal digests.

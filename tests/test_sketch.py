@@ -171,7 +171,10 @@ def test_any_damaged_byte_is_noticed():
             CountingSketch.from_bytes(stored[:length])
 
 
-@pytest.mark.parametrize("counters", [b"\x00\x07", b"\x00\x09", b"\x00\x00", b"\x00", b"\x01" * 9, b"\xff" * 12])
+@pytest.mark.parametrize(
+    "counters",
+    [b"\x00\x07", b"\x00\x09", b"\x00\x00", b"\x00", b"\x01" * 9, b"\xff" * 12, b"\x00\x04\x00\x04", b"\x00\x88\x00"],
+)
 def test_well_summed_nonsense_is_refused(counters):
     stored = CountingSketch(4, 2, seed=1).to_bytes()[:24] + counters
     with pytest.raises(DamagedError):
@@ -187,7 +190,14 @@ def test_digests_differ_by_content_shape_and_seed():
 
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [((0, 1, 0), "width"), ((2**32, 1, 0), "width"), ((1, 0, 0), "depth"), ((1, 17, 0), "depth"), ((1, 1, -1), "seed")],
+    [
+        ((0, 1, 0), "width"),
+        ((2**28 + 1, 1, 0), "width"),
+        ((2**26 + 1, 4, 0), "width"),
+        ((1, 0, 0), "depth"),
+        ((1, 17, 0), "depth"),
+        ((1, 1, -1), "seed"),
+    ],
 )
 def test_a_shape_out_of_range_is_refused(arguments, name):
     with pytest.raises(InputError, match=f"{name}: got .*, wanted an integer in"):

@@ -14,7 +14,7 @@ namespace {
 
 using freshet::ServedView;
 
-constexpr size_t kDim = 5;
+constexpr size_t kDim = 5;  // where threads meet
 
 struct Row {
     uint32_t handle;
@@ -32,17 +32,17 @@ uint64_t digest_of(const std::map<uint64_t, Row>& model) {
     return sum;
 }
 
-void agrees_with_a_map() {
-    ServedView view(kDim);
+void agrees_with_a_map(size_t dim) {
+    ServedView view(dim);
     std::map<uint64_t, Row> model;
     std::mt19937_64 random(9);
-    for (int step = 0; step < 20'000; ++step) {
+    for (int step = 0; step < 5'000; ++step) {
         const uint64_t key = random() % 300;
         if (random() % 3 == 0) {
             expect(view.remove(&key, 1) == model.erase(key), "remove");
         } else {
             Row row{static_cast<uint32_t>(key + (random() % 2) * 1000), static_cast<uint8_t>(4u << random() % 4), {}};
-            row.payload.resize(freshet::payload_bytes(row.bits, kDim));
+            row.payload.resize(freshet::payload_bytes(row.bits, dim));
             for (uint8_t& byte : row.payload) byte = static_cast<uint8_t>(random());
             expect(view.put(&key, &row.handle, &row.bits, row.payload.data(), 1) == 1, "put");
             model[key] = row;
@@ -106,7 +106,7 @@ void readers_see_whole_batches() {
 }  // namespace
 
 int main() {
-    agrees_with_a_map();
+    for (const size_t dim : {1, 2, 5, 16}) agrees_with_a_map(dim);
     anothers_handle_is_refused();
     readers_see_whole_batches();
 }

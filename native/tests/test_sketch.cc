@@ -5,6 +5,7 @@
 #include <random>
 
 #include "expect.h"
+#include "xxh64.h"
 
 namespace {
 
@@ -57,6 +58,39 @@ void damage_is_noticed() {
     }
 }
 
+// A sketch as its format has it, with a right checksum behind whatever `counters` say.
+std::vector<uint8_t> sealed(uint64_t width, uint32_t depth, const std::vector<uint8_t>& counters) {
+    std::vector<uint8_t> bytes = {'F', 'S', 'K', '1'};
+    const auto put = [&](uint64_t number, size_t width_bytes) {
+        for (size_t i = 0; i < width_bytes; ++i) bytes.push_back(static_cast<uint8_t>(number >> 8 * i));
+    };
+    put(depth, 4);
+    put(width, 8);
+    put(3, 8);
+    bytes.insert(bytes.end(), counters.begin(), counters.end());
+    put(freshet::xxh64(bytes.data(), bytes.size(), 0), 8);
+    return bytes;
+}
+
+bool read(const std::vector<uint8_t>& bytes) {
+    return CountingSketch::from_bytes(bytes.data(), bytes.size()).has_value();
+}
+
+void only_one_spelling_is_read() {
+    expect(read(sealed(4, 1, {5, 0, 3})), "5 and three zeros");
+    expect(!read(sealed(4, 1, {5, 0, 1, 0, 2})), "a run in two parts");
+    expect(!read(sealed(4, 1, {0x85, 0, 0, 3})), "a number with a needless byte");
+    expect(!read(sealed(4, 1, {5, 0, 2})), "a counter too few");
+    expect(!read(sealed(4, 1, {5, 0, 4})), "a counter too many");
+}
+
+void a_size_that_is_a_lie_takes_no_memory() {
+    const uint64_t most = CountingSketch::kMostCounters;
+    expect(!read(sealed(most, 1, {5, 0, 3})), "fewer counters than said");
+    expect(!read(sealed(most + 1, 1, {0, 0x81, 0x80, 0x80, 0x80, 0x01})), "a counter above the most");
+    expect(!read(sealed(~uint64_t{0}, 16, {0, 1})), "a product that overflows");
+}
+
 void halving_rounds_down() {
     CountingSketch sketch(256, 4, 1);
     const uint64_t keys[3] = {7, 7, 7};
@@ -103,6 +137,8 @@ int main() {
     estimates_are_never_too_low();
     bytes_come_back();
     damage_is_noticed();
+    only_one_spelling_is_read();
+    a_size_that_is_a_lie_takes_no_memory();
     halving_rounds_down();
     counts_are_repeated_additions();
     counters_stop_at_the_largest();

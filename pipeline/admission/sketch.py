@@ -17,14 +17,16 @@ UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
 
 MOST_DEPTH = 16
+MOST_COUNTERS = 2**28
+"""A gigabyte of them."""
 
 
 class CountingSketch:
     """A count-min sketch with conservative update. Never estimates too low; not thread-safe.
 
     Args:
-        width: counters per row, 1..2^32-1.
-        depth: rows, 1..16; memory is 4 × width × depth bytes.
+        width: counters per row, at least 1.
+        depth: rows, 1..16; memory is 4 × width × depth bytes, of which a gigabyte is the most.
         seed: 0..2^64-1.
 
     Raises:
@@ -36,8 +38,8 @@ class CountingSketch:
     """
 
     def __init__(self, width: int, depth: int, seed: int) -> None:
-        require_range("width", width, 1, 2**32 - 1)
         require_range("depth", depth, 1, MOST_DEPTH)
+        require_range("width", width, 1, MOST_COUNTERS // depth)
         require_range("seed", seed, 0, 2**64 - 1)
         self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import fastavro
+from pydantic import TypeAdapter
 
 from pipeline.ground.errors import DamagedError, LogError, LogReplacedError
 from pipeline.ground.schemas import load_schema
@@ -47,6 +48,9 @@ class _Part:
 class _Contents:
     log_id: str
     partitions: tuple[_Part, ...]
+
+
+_CONTENTS_FORM = TypeAdapter(_Contents)
 
 
 class ArchiveLog:
@@ -256,14 +260,12 @@ def _read_file(path: Path, file: _File) -> Iterator[Record]:
 def _read_contents(folder: Path) -> _Contents:
     path = folder / _CONTENTS
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        parts = [_Part(p["begin"], p["end"], tuple(_File(**f) for f in p["files"])) for p in found["partitions"]]
-        return _Contents(str(found["log_id"]), tuple(parts))
+        return _CONTENTS_FORM.validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise LogError(
             f"topic {folder.name} does not exist in archive {folder.parent}. hint: archive it first"
         ) from None
-    except (ValueError, KeyError, TypeError) as failure:
+    except ValueError as failure:
         raise DamagedError(f"{path} is damaged: {failure!r}. hint: restore it from a copy") from failure
 
 

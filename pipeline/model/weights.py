@@ -7,6 +7,8 @@ The header is JSON, one [name, dtype, shape] per array; arrays follow in that or
 
 import hashlib
 import json
+import math
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +22,7 @@ MAGIC = b"FRSHDNSE"
 VERSION = 1
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM_BYTES = 32
+_DTYPE = re.compile(r"[<|][biuf][1248]")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -46,11 +49,25 @@ def unpack(packed: bytes) -> dict[str, npt.NDArray[Any]]:
     if version != VERSION:
         raise DamagedError(f"dense weights have format {version}, this release reads {VERSION}")
     start = _PREFIX.size + header_bytes
+    try:
+        return _arrays_in(json.loads(body[_PREFIX.size : start]), memoryview(body)[start:])
+    except (ValueError, TypeError, OverflowError, RecursionError) as failure:
+        raise DamagedError(f"dense weights have a header that makes no sense: {failure}") from failure
+
+
+def _arrays_in(entries: list[tuple[str, str, list[int]]], stored: memoryview) -> dict[str, npt.NDArray[Any]]:
+    """The arrays listed, one after the other in `stored`. Raises what NumPy raises where they are not."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name, dtype, shape in json.loads(body[_PREFIX.size : start]):
-        count = int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(body, dtype, count, start).reshape(shape)
-        start += count * np.dtype(dtype).itemsize
+    start = 0
+    for name, spelled, shape in entries:
+        # NumPy reads other spellings with Python's own parser.
+        if not _DTYPE.fullmatch(spelled) or min(shape, default=0) < 0 or name in arrays:
+            raise ValueError(f"array {name} of {spelled} {shape}")
+        dtype, count = np.dtype(spelled), math.prod(shape)
+        arrays[name] = np.frombuffer(stored, dtype, count, start).reshape(shape)
+        start += count * dtype.itemsize
+    if start != len(stored):
+        raise ValueError(f"arrays end after {start} of {len(stored)} bytes")
     return arrays
 
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError
 
@@ -49,6 +51,9 @@ class RoundManifest:
     shards: tuple[ShardFile, ...]
 
 
+_FORM = TypeAdapter(RoundManifest)
+
+
 def read_manifest(folder: Path) -> RoundManifest | None:
     """The round that counts; None where there was none yet. Raises DamagedError."""
     path = folder / _MANIFEST
@@ -56,11 +61,13 @@ def read_manifest(folder: Path) -> RoundManifest | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["version"] != _VERSION or found["digest"] != _digest_of(found["round"]):
             raise ValueError("version or checksum do not match")
-        body = found["round"]
-        return RoundManifest(body["number"], body["log_ids"], tuple(ShardFile(**s) for s in body["shards"]))
+        manifest = _FORM.validate_python(found["round"])
+        if any(not shard.name.endswith(".join") or Path(shard.name).name != shard.name for shard in manifest.shards):
+            raise ValueError("a shard's file is not in this folder")
+        return manifest
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as failure:
+    except (ValueError, KeyError, TypeError, RecursionError) as failure:
         raise DamagedError(
             f"{path} is damaged: {failure}. hint: delete {folder}; the join then begins again where its samples say"
         ) from failure

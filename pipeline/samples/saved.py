@@ -29,6 +29,7 @@ _MAGIC = b"FRSHJOIN"
 _VERSION = 1
 _HEAD = struct.Struct("<8sIIQ")
 _SUM_BYTES = 16
+_HINT = "hint: delete it; the join then begins again at what its samples partition says it needs"
 
 
 def join_to_bytes(join: Join) -> bytes:
@@ -60,6 +61,15 @@ def join_from_bytes(
     `name` is for messages.
     """
     header, body = _unframed(value, name)
+    try:
+        return _join_of(config, shard, input_partitions, json.loads(header), body, name)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, StopIteration, RecursionError) as failure:
+        raise DamagedError(f"{name} matches its checksum and makes no sense: {failure!r}. {_HINT}") from failure
+
+
+def _join_of(
+    config: Config, shard: int, input_partitions: Mapping[Kind, int], header: dict[str, Any], body: bytes, name: str
+) -> Join:
     _check_keyed(header, config, shard, name)
     sections = _sections(header["sections"], body)
     join = Join(config, shard, input_partitions)
@@ -122,21 +132,21 @@ def _framed(header: bytes, body: bytes) -> bytes:
     return whole + hashlib.blake2b(whole, digest_size=_SUM_BYTES).digest()
 
 
-def _unframed(value: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-    hint = "hint: delete it; the join then begins again at what its samples partition says it needs"
+def _unframed(value: bytes, name: str) -> tuple[bytes, bytes]:
+    """Header and body of whole bytes. Raises DamagedError."""
     if len(value) < _HEAD.size + _SUM_BYTES:
-        raise DamagedError(f"{name} has {len(value)} bytes, at least {_HEAD.size + _SUM_BYTES} are needed. {hint}")
+        raise DamagedError(f"{name} has {len(value)} bytes, at least {_HEAD.size + _SUM_BYTES} are needed. {_HINT}")
     magic, version, header_bytes, body_bytes = _HEAD.unpack_from(value)
     if (magic, version) != (_MAGIC, _VERSION):
         raise DamagedError(
-            f"{name} begins with {magic!r} version {version}, wanted {_MAGIC!r} version {_VERSION}. {hint}"
+            f"{name} begins with {magic!r} version {version}, wanted {_MAGIC!r} version {_VERSION}. {_HINT}"
         )
     wanted = _HEAD.size + header_bytes + body_bytes + _SUM_BYTES
     if len(value) != wanted:
-        raise DamagedError(f"{name} has {len(value)} bytes, its head says {wanted}. {hint}")
+        raise DamagedError(f"{name} has {len(value)} bytes, its head says {wanted}. {_HINT}")
     if hashlib.blake2b(value[:-_SUM_BYTES], digest_size=_SUM_BYTES).digest() != value[-_SUM_BYTES:]:
-        raise DamagedError(f"{name} does not match its checksum. {hint}")
-    return json.loads(value[_HEAD.size : _HEAD.size + header_bytes]), value[_HEAD.size + header_bytes : -_SUM_BYTES]
+        raise DamagedError(f"{name} does not match its checksum. {_HINT}")
+    return value[_HEAD.size : _HEAD.size + header_bytes], value[_HEAD.size + header_bytes : -_SUM_BYTES]
 
 
 def _sections(lengths: list[int], body: bytes) -> Iterator[bytes]:

@@ -12,9 +12,11 @@ Numbers are little-endian. A file appears under its name only when it is whole a
 
 import hashlib
 import json
+import operator
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +59,10 @@ class Container:
         self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
         try:
             self.header = self._read_header()
+            self._sections = self._place_sections()
         except BaseException:
             self._file.close()
             raise
-        self._sections = self._place_sections()
 
     def __enter__(self) -> "Container":
         return self
@@ -81,6 +83,14 @@ class Container:
         if len(content) % np.dtype(dtype).itemsize:
             raise self._damaged(f"section {name}", f"{len(content)} bytes, no multiple of {np.dtype(dtype).itemsize}")
         return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+
+    @contextmanager
+    def making_sense(self) -> Iterator[None]:
+        """Turn what a header says that no writer of ours would, whatever its checksum, into DamagedError."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as failure:
+            raise self._damaged("header", f"{failure!r} in it") from failure
 
     def _checked(self, name: str) -> bytearray:
         if name not in self._sections:
@@ -111,19 +121,20 @@ class Container:
         got = hashlib.sha256(prefix + header).digest()
         if got != wanted:
             raise self._damaged("header", f"checksum {got.hex()[:12]}, wanted {wanted.hex()[:12]}")
-        document: dict[str, Any] = json.loads(header)
-        self._begin = _PREFIX.size + length
-        whole = self._begin + sum(entry["length"] for entry in document["sections"]) + _CHECKSUM_BYTES
-        if size != whole:
-            raise self._damaged("length", f"{size} bytes, wanted {whole}")
-        return document
+        self._begin, self._size = _PREFIX.size + length, size
+        with self.making_sense():
+            return dict(json.loads(header))
 
     def _place_sections(self) -> dict[str, tuple[int, int, str]]:
-        """By name: offset in the file, length, checksum."""
+        """By name: offset in the file, length, checksum. A length is not believed beyond the file's own."""
         places, offset = {}, self._begin
-        for entry in self.header["sections"]:
-            places[entry["name"]] = (offset, entry["length"], entry["sha256"])
-            offset += entry["length"]
+        with self.making_sense():
+            for entry in self.header["sections"]:
+                length = min(operator.index(entry["length"]), self._size)
+                places[str(entry["name"])] = (offset, max(length, 0), str(entry["sha256"]))
+                offset += max(length, 0)
+        if self._size != offset + _CHECKSUM_BYTES:
+            raise self._damaged("length", f"{self._size} bytes, wanted {offset + _CHECKSUM_BYTES}")
         return places
 
     def _pread(self, offset: int, length: int, part: str) -> bytearray:

@@ -7,7 +7,7 @@ its payload. The same delta gives the same bytes.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.ground.errors import DamagedError
 from pipeline.ground.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.gaps import decode_gaps, encode_gaps
-from pipeline.versions.quantizer import PRECISIONS, payload_bytes, payload_offsets
+from pipeline.versions.quantizer import MOST_DIM, PRECISIONS, payload_bytes, payload_offsets
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
@@ -215,9 +215,10 @@ def _group_record(
 
 def _field_of(entry: dict[str, Any]) -> FieldDelta:
     dim, groups = int(entry["dim"]), entry["groups"]
-    known = [decode_gaps(g["known"]).astype(np.uint32) for g in groups]
-    fresh = [decode_gaps(g["new_handles"]).astype(np.uint32) for g in groups]
-    payloads = list(_split_payloads(groups, known, dim))
+    _check_groups(entry["name"], dim, groups)
+    known = [_handles(g["known"]) for g in groups]
+    fresh = [_handles(g["new_handles"]) for g in groups]
+    payloads = [_split_payload(*each, dim) for each in zip(groups, known, fresh, strict=True)]
     bits = [
         np.full(len(rows), g["bits"], np.uint8) for part in (known, fresh) for rows, g in zip(part, groups, strict=True)
     ]
@@ -232,11 +233,30 @@ def _field_of(entry: dict[str, Any]) -> FieldDelta:
     )
 
 
-def _split_payloads(groups: list[dict[str, Any]], known: list[UInt32s], dim: int) -> Iterator[tuple[UInt8s, UInt8s]]:
-    for group, handles in zip(groups, known, strict=True):
-        payload = np.frombuffer(group["payload"], np.uint8)
-        cut = len(handles) * payload_bytes(group["bits"], dim)
-        yield payload[:cut], payload[cut:]
+def _check_groups(name: str, dim: int, groups: list[dict[str, Any]]) -> None:
+    found = [group["bits"] for group in groups]
+    if not 1 <= dim <= MOST_DIM or found != [bits for bits in PRECISIONS if bits in found]:
+        raise DamagedError(f"field {name} of a delta has dim {dim} and rows of {found} bits. hint: it is damaged")
+
+
+def _handles(spelled: bytes) -> UInt32s:
+    handles = decode_gaps(spelled)
+    if len(handles) and handles.max() > np.iinfo(np.uint32).max:
+        raise DamagedError(f"a delta has handle {handles.max()}, wanted one below 2^32. hint: it is damaged")
+    return handles.astype(np.uint32)
+
+
+def _split_payload(group: dict[str, Any], known: UInt32s, fresh: UInt32s, dim: int) -> tuple[UInt8s, UInt8s]:
+    """The payload of a group's known rows, and that of its new ones; each must be there for each row."""
+    row_bytes, payload = payload_bytes(group["bits"], dim), np.frombuffer(group["payload"], np.uint8)
+    wanted = (row_bytes * (len(known) + len(fresh)), 8 * len(fresh))
+    if (len(payload), len(group["new_keys"])) != wanted:
+        raise DamagedError(
+            f"{len(known)} known and {len(fresh)} new rows of {group['bits']} bits have {len(payload)} payload bytes "
+            f"and {len(group['new_keys'])} of keys, wanted {wanted[0]} and {wanted[1]}. hint: the delta is damaged"
+        )
+    cut = len(known) * row_bytes
+    return payload[:cut], payload[cut:]
 
 
 def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:

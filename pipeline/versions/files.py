@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.ground.errors import DamagedError
 from pipeline.versions.container import Container, Section, write_container
+from pipeline.versions.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt64s, VersionId, union_keys
 
 _PLAIN = (
@@ -60,21 +61,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def read_commit(path: Path) -> Commit:
     """All of a version's file. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file:
+    with Container(path) as file, file.making_sense():
         fields = {name: _read_change(file, name, shape) for name, shape in _manifest(file)["fields"].items()}
         return _commit_of(file, fields)
 
 
 def read_outline(path: Path) -> Commit:
     """A version's file but for its rows and served entries: fields are empty. Raises as `read_commit`."""
-    with Container(path) as file:
+    with Container(path) as file, file.making_sense():
         shapes = _manifest(file)["fields"].items()
         return _commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
 
 
 def check_file(path: Path) -> None:
     """Compare every byte of a version's file with its checksums. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file:
+    with Container(path) as file, file.making_sense():
         for entry in file.header["sections"]:
             file.section(entry["name"])
 
@@ -86,14 +87,20 @@ def read_delta(path: Path) -> bytes:
 
 
 def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
-    """By field: the served entries in a version's file and the keys it tombstones; nothing else is read."""
-    with Container(path) as file:
+    """By field: the served entries in a version's file and the keys it tombstones; nothing else is read.
+
+    Raises as `read_commit`.
+    """
+    with Container(path) as file, file.making_sense():
         return {name: _read_served(file, name, shape["dim"]) for name, shape in _manifest(file)["fields"].items()}
 
 
 def read_touched(path: Path) -> dict[str, UInt64s]:
-    """By field: [t] uint64 sorted, the served keys a version (or the dropped ones before it) put or removed."""
-    with Container(path) as file:
+    """By field: [t] uint64 sorted, the served keys a version (or the dropped ones before it) put or removed.
+
+    Raises as `read_commit`.
+    """
+    with Container(path) as file, file.making_sense():
         if file.header["kind"] == "touched":
             return {name: file.array(f"fields/{name}/touched", np.uint64) for name in file.header["fields"]}
         return {name: _read_touched(file, name) for name in _manifest(file)["fields"]}
@@ -142,7 +149,10 @@ def _manifest(file: Container) -> dict[str, Any]:
 
 def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
     arrays = {part: file.array(f"fields/{name}/{part}", dtype) for part, dtype in _ARRAYS.items()}
+    if shape["row_bytes"] < 0:  # NumPy would take it for a size to be worked out
+        raise ValueError(f"rows of {shape['row_bytes']} bytes")
     rows = file.array(f"fields/{name}/rows", np.uint8).reshape(len(arrays["keys"]), shape["row_bytes"])
+    _check_entries(file, name, _entries_of(arrays, shape["dim"]))
     touched = f"fields/{name}/served_touched"
     served_touched = file.array(touched, np.uint64) if touched in file else None
     return FieldChange(dim=shape["dim"], rows=rows, served_touched=served_touched, **arrays)
@@ -150,8 +160,26 @@ def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldC
 
 def _read_served(file: Container, name: str, dim: int) -> tuple[ServedEntries, UInt64s]:
     parts = ("served_keys", "served_handles", "served_bits", "served_payload")
-    entries = ServedEntries(dim, *(file.array(f"fields/{name}/{part}", _ARRAYS[part]) for part in parts))
+    entries = _entries_of({part: file.array(f"fields/{name}/{part}", _ARRAYS[part]) for part in parts}, dim)
+    _check_entries(file, name, entries)
     return entries, file.array(f"fields/{name}/served_removed", np.uint64)
+
+
+def _entries_of(arrays: Mapping[str, Any], dim: int) -> ServedEntries:
+    return ServedEntries(
+        dim, arrays["served_keys"], arrays["served_handles"], arrays["served_bits"], arrays["served_payload"]
+    )
+
+
+def _check_entries(file: Container, name: str, entries: ServedEntries) -> None:
+    """Raises DamagedError where the parts do not belong together."""
+    wanted = int(payload_offsets(entries.bits, entries.dim)[-1])
+    lengths = (len(entries.keys), len(entries.handles), len(entries.bits), len(entries.payload))
+    if lengths != (len(entries), len(entries), len(entries), wanted):
+        raise DamagedError(
+            f"{file.path} has served entries of {name} with {lengths} keys, handles, precisions and payload bytes, "
+            f"wanted as many of each and {wanted} bytes. hint: restore the file"
+        )
 
 
 def _read_touched(file: Container, name: str) -> UInt64s:

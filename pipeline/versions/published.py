@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError, DeltaError
@@ -67,8 +68,10 @@ class Manifest:
         try:
             plain = json.loads(text)
             wanted = plain.pop("checksum")
-            manifest = Manifest(**plain)
-        except (ValueError, TypeError, KeyError, AttributeError) as failure:
+            manifest = _FORM.validate_python(plain)
+            if asdict(manifest) != plain:
+                raise ValueError("other entries or types than this release writes")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
             raise DamagedError(
                 f"manifest {path} cannot be read: {failure}. run: freshet publish --level full"
             ) from None
@@ -77,7 +80,14 @@ class Manifest:
             raise DamagedError(
                 f"manifest {path} has checksum {got[:12]}, wanted {str(wanted)[:12]}. run: freshet publish --level full"
             )
+        if manifest.file != f"{path.stem}.delta":
+            raise DamagedError(
+                f"manifest {path} names {manifest.file!r}, wanted {path.stem}.delta. run: freshet publish --level full"
+            )
         return manifest
+
+
+_FORM = TypeAdapter(Manifest)
 
 
 def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:

@@ -1,0 +1,30 @@
+// Pooling with any offsets and indices: refused before anything is written, or the transpose of itself.
+#include <stdexcept>
+
+#include "input.h"
+#include "pooling.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+    Input input(bytes, size);
+    const size_t m = input.take_size(32), n = input.take_size(16), u = input.take_size(8);
+    const size_t dim = 1 + input.take_size(17), start = input.take_size(3), columns = start + dim + input.take_size(2);
+    const bool mean = input.take<uint8_t>() % 2, tame = input.take<uint8_t>() % 4 != 0;
+    std::vector<int32_t> inverse = input.take_many<int32_t>(m);
+    std::vector<int64_t> offsets = input.take_many<int64_t>(n + 1);
+    if (tame) {  // near what is right: small numbers, the ends in place
+        for (int32_t& index : inverse) index &= 7;
+        for (int64_t& offset : offsets) offset &= 31;
+        offsets.front() = 0;
+        offsets.back() = static_cast<int64_t>(m);
+    }
+    const freshet::Pooling pooling{inverse, offsets, u, dim, mean};
+    std::vector<float> rows(u * dim, 1.0f), out(n * columns, -1.0f), gradients(u * dim, -1.0f);
+    try {
+        freshet::pool(pooling, rows.data(), out.data(), columns, start);
+    } catch (const std::invalid_argument&) {
+        for (const float value : out) must(value == -1.0f, "a refused call writes nothing");
+        return 0;
+    }
+    freshet::unpool(pooling, out.data(), columns, start, gradients.data());
+    return 0;
+}

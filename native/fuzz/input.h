@@ -1,0 +1,51 @@
+// Typed values out of a fuzz input. What lies behind its end is zeros, so every input means something.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+class Input {
+public:
+    Input(const uint8_t* bytes, size_t size) : at_(bytes), end_(bytes + size) {}
+
+    template <typename T>
+    T take() {
+        T value{};
+        take_into(&value, sizeof(value));
+        return value;
+    }
+
+    template <typename T>
+    std::vector<T> take_many(size_t n) {
+        std::vector<T> values(n);
+        if (n > 0) take_into(values.data(), n * sizeof(T));
+        return values;
+    }
+
+    // 0..most.
+    size_t take_size(size_t most) { return take<uint16_t>() % (most + 1); }
+
+    bool empty() const { return at_ == end_; }
+    size_t left() const { return static_cast<size_t>(end_ - at_); }
+
+private:
+    void take_into(void* value, size_t size) {
+        const size_t found = std::min(size, left());
+        if (found > 0) std::memcpy(value, at_, found);
+        at_ += found;
+    }
+
+    const uint8_t* at_;
+    const uint8_t* end_;
+};
+
+// What must hold whatever the input.
+inline void must(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "failed: %s\n", what);
+    std::abort();
+}

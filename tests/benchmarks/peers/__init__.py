@@ -1,0 +1,107 @@
+"""Peers that cannot live in our environment: scripts, each run by an interpreter of its own beside the benchmark.
+
+A script beside this file knows nothing of freshet: it takes `--name value` options and its last line on stdout is one
+JSON object of numbers. A peer that is not to be had here is told on stderr with the way to get it, and gives None: a
+benchmark without its peer says so and goes on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = "FRESHET_PEERS"
+"""Names, in the environment, the folder where the peers' virtual environments are kept and made."""
+DEFAULT_FOLDER = Path("bench-out/peers")
+
+_HERE = Path(__file__).parent
+_PATIENCE_S = 900.0
+
+
+class AbsentError(Exception):
+    """The peer cannot run on this machine; the message says why and what helps."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment made on first use from the pinned requirements `NAME.txt` beside this file."""
+
+    name: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def python(self) -> Path:
+        """Its interpreter. Raises AbsentError where it cannot be made."""
+        place = Path(os.environ.get(FOLDER) or DEFAULT_FOLDER) / self.name
+        python = place / "bin" / "python"
+        ready = place / "ready.txt"
+        wanted = (_HERE / f"{self.name}.txt").read_text(encoding="utf-8")
+        if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
+            print(f"peer {self.name}: making {place}, once", file=sys.stderr, flush=True)
+            venv.create(place, with_pip=True, clear=True)
+            _checked([python, "-m", "pip", "install", "--quiet", "-r", _HERE / f"{self.name}.txt"], self.name)
+            ready.write_text(wanted, encoding="utf-8")
+        return python
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The system's own interpreter, which must have `module`; `hint` says how to get it."""
+
+    name: str
+    module: str
+    hint: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def python(self) -> Path:
+        """Its interpreter. Raises AbsentError where it lacks the module."""
+        python = Path("/usr/bin/python3")
+        if subprocess.run([python, "-c", f"import {self.module}"], capture_output=True, check=False).returncode:
+            raise AbsentError(f"{python} has no {self.module}. hint: {self.hint}")
+        return python
+
+
+TFRA = Environment("tfra", {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
+TORCH = Installed("torch", "torch", "apt-get install python3-torch")
+
+
+def run(peer: Environment | Installed, script: str, **options: object) -> dict[str, Any] | None:
+    """What `script` measured, or None, the reason printed, where the peer is absent or fails.
+
+    Args:
+        peer: whose interpreter runs it.
+        script: its name beside this file, without `.py`.
+        **options: become `--name value`, underscores as hyphens.
+    """
+    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    try:
+        said = _checked([peer.python(), _HERE / f"{script}.py", *flags], script, peer.variables)
+        measured: dict[str, Any] = json.loads(said.splitlines()[-1])
+    except (AbsentError, OSError, ValueError, IndexError) as failure:
+        print(f"peer {script} is not measured: {failure}", file=sys.stderr, flush=True)
+        return None
+    return measured
+
+
+def _checked(command: list[str | Path], name: str, variables: Mapping[str, str] | None = None) -> str:
+    """The standard output of a command that must succeed. Raises AbsentError."""
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise AbsentError(f"{name} took longer than {_PATIENCE_S:g} s") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        raise AbsentError(f"{name} ended with {done.returncode}: {last}")
+    return done.stdout

@@ -1,0 +1,111 @@
+"""Runs every fuzz target for a share of the time, one per core at once.
+
+python -m tests.fuzz --seconds 60
+python -m tests.fuzz --only delta --seconds 600 --seed 7
+python -m tests.fuzz.loop delta build/crashes/delta-crash-…   (one input again)
+"""
+
+import argparse
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+_SPARE_S = 60.0
+"""Beyond its share, for starting up and for the last input; then a target counts as hanging."""
+_HANGS_S = 2
+_RUNS = re.compile(r"(?:Done )?(\d+) runs")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a target: `said` is the end of its output, `runs` the inputs tried."""
+
+    name: str
+    failed: bool
+    runs: int
+    said: str
+
+
+def main(arguments: list[str]) -> int:
+    """Fuzz, print each outcome; 1 where something was found."""
+    chosen = _parse(arguments)
+    chosen.crashes.mkdir(parents=True, exist_ok=True)
+    commands = {name: command for name, command in _commands(chosen).items() if name in (chosen.only or [name])}
+    if not commands:
+        print(f"no target {', '.join(chosen.only or [])}", file=sys.stderr)
+        return 2
+    jobs = os.cpu_count() or 1
+    share_s = max(1.0, chosen.seconds * min(jobs, len(commands)) / len(commands))
+    with ThreadPoolExecutor(jobs) as pool:
+        outcomes = list(pool.map(lambda name: _run(name, commands[name], share_s, chosen), commands))
+    failed = sum(outcome.failed for outcome in outcomes)
+    print(f"{len(outcomes) - failed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Feed decoders with damaged bytes.")
+    parser.add_argument("--seconds", type=float, default=60, help="for all targets together")
+    parser.add_argument("--seed", type=int, default=1, help="which inputs")
+    parser.add_argument("--only", action="append", help="only this target; may be repeated")
+    parser.add_argument("--native", type=Path, default=Path("build/native-fuzz"), help="where fuzz_* programs are")
+    parser.add_argument("--crashes", type=Path, default=Path("build/crashes"), help="where inputs of findings are kept")
+    return parser.parse_args(arguments)
+
+
+def _commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
+    """By target: what to run, but for time and seed. Python's are left out, and told, where Atheris has no wheel."""
+    programs = sorted(path for path in chosen.native.glob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
+    commands = {f"native {path.name.removeprefix('fuzz_')}": [str(path.absolute())] for path in programs}
+    if importlib.util.find_spec("atheris") is None:
+        print("python targets are left out: atheris is not installed here. hint: pip install -e '.[dev]'")
+        return commands
+    from tests.fuzz.targets import TARGETS
+
+    return {name: [sys.executable, "-m", "tests.fuzz.loop", name] for name in TARGETS} | commands
+
+
+def _run(name: str, command: list[str], share_s: float, chosen: argparse.Namespace) -> Outcome:
+    crashes = chosen.crashes.absolute()
+    if name.startswith("native "):
+        options, folder = [f"-seconds={share_s}", f"-seed={chosen.seed}"], crashes
+    else:
+        prefix = f"-artifact_prefix={crashes / name}-"
+        options = [f"-max_total_time={round(share_s)}", f"-seed={chosen.seed}", f"-timeout={_HANGS_S}", prefix]
+        folder = Path.cwd()
+    try:
+        done = subprocess.run(
+            [*command, *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=share_s + _SPARE_S,
+        )
+        said, failed = done.stdout, done.returncode != 0
+    except subprocess.TimeoutExpired:
+        said, failed = f"no end after {share_s + _SPARE_S:.0f} s", True
+    runs = [int(found) for found in _RUNS.findall(said)]
+    outcome = Outcome(name, failed, runs[-1] if runs else 0, said)
+    _print(outcome, crashes)
+    return outcome
+
+
+def _print(outcome: Outcome, crashes: Path) -> None:
+    if not outcome.failed:
+        print(f"{outcome.name}: {outcome.runs:,} inputs, nothing found", flush=True)
+        return
+    print(f"{outcome.name}: FOUND something; the input is in {crashes}", flush=True)
+    print("\n".join(f"    {line[:300]}" for line in outcome.said.splitlines()[-40:]), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""Changes of meaning rather than of bytes: a JSON document with one value, key or list other than it was."""
+
+import json
+import struct
+from random import Random
+from typing import Any
+
+from tests.fuzz.seals import parsed
+
+_ODD = (
+    None, True, False, 0, 1, -1, 2**31, 2**32, 2**63, -(2**63), 2**64, 10**30, 0.5, 1e308, "", "x", "0", "../x",
+    "\ud800", "g0/s0-of-1/1", "<f4", "|O", [], [0], [[]], {}, {"x": 1},
+)  # fmt: skip
+
+
+def whole_text(value: bytes, random: Random) -> bytes:
+    """A file that is JSON."""
+    return _spelled(parsed(value), random) or value
+
+
+def behind_prefix(layout: str, length_at: int) -> Any:
+    """A file whose header is JSON behind a struct of `layout`, in which item `length_at` is the header's length."""
+    prefix = struct.Struct(layout)
+
+    def reshape(value: bytes, random: Random) -> bytes:
+        if len(value) < prefix.size:
+            return value
+        items = list(prefix.unpack_from(value))
+        end = prefix.size + items[length_at]
+        header = _spelled(parsed(value[prefix.size : end]), random)
+        if header is None:
+            return value
+        items[length_at] = len(header)
+        return prefix.pack(*items) + header + value[end:]
+
+    return reshape
+
+
+def _spelled(document: Any, random: Random) -> bytes | None:
+    if document is None:
+        return None
+    return json.dumps(_changed(document, random), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _changed(node: Any, random: Random) -> Any:
+    """The node with one thing below it, or itself, replaced, left out or doubled."""
+    if not isinstance(node, dict | list) or not node or random.random() < 0.05:
+        return random.choice(_ODD)
+    place = random.choice(list(node) if isinstance(node, dict) else range(len(node)))
+    copy = node.copy()
+    fate = random.random()
+    if fate < 0.1:
+        del copy[place]
+    elif fate < 0.2 and isinstance(copy, list):
+        copy.insert(place, copy[place])
+    elif fate < 0.2:
+        copy[str(place) + "x"] = copy[place]
+    else:
+        copy[place] = _changed(copy[place], random)
+    return copy

@@ -1,0 +1,210 @@
+"""What is fuzzed in Python: each decoder with good inputs to begin from, and how its checksums are put right.
+
+A target goes as far with what it decoded as the first code that trusts it does.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from pipeline.admission.sketch import CountingSketch
+from pipeline.ground.clock import ManualClock
+from pipeline.logs.archive import ArchiveLog, write_archive
+from pipeline.logs.dead_letters import dead_letters, decode_dead_letters, encode_dead_letters
+from pipeline.logs.events import EventCodec
+from pipeline.logs.sample_block import decode_sample_block, encode_sample_block
+from pipeline.logs.sqlite import SqliteLog
+from pipeline.model import weights
+from pipeline.samples import roundfile
+from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.serving.chain import Chain
+from pipeline.versions import files
+from pipeline.versions.delta import decode_delta, encode_delta
+from pipeline.versions.fold import net_commit
+from pipeline.versions.published import Manifest, manifest_of, read_published
+from pipeline.versions.store import VersionStore
+from tests import test_delta, test_events, test_sample_block
+from tests.fuzz import reshape, seals
+from tests.join_bench import Bench as JoinBench
+from tests.join_bench import S, W
+from tests.versions_world import World, project_in
+
+
+@dataclass(frozen=True)
+class Target:
+    """One decoder.
+
+    Attributes:
+        decode: what must succeed or raise FreshetError.
+        seeds: whole inputs, the first of them good.
+        seal: puts checksums right.
+        reshape: changes what the bytes mean; None where changing bytes does.
+    """
+
+    decode: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    seal: Callable[[bytes], bytes] = bytes
+    reshape: Callable[[bytes, Random], bytes] | None = None
+
+
+_SCRATCH = Path(tempfile.mkdtemp(prefix="freshet-fuzz-"))
+
+
+def _file(content: bytes, name: str = "input") -> Path:
+    path = _SCRATCH / name
+    path.write_bytes(content)
+    return path
+
+
+def _delta(encoded: bytes) -> object:
+    delta = decode_delta(encoded)
+    dims = {name: change.dim for name, change in delta.fields.items()}
+    return Chain(delta.shard, delta.shards, dims).verify(delta, "fuzzed")
+
+
+def _world() -> World:
+    return World(VersionStore(project_in(Path(tempfile.mkdtemp(dir=_SCRATCH)))), counters=bytearray(64))
+
+
+def _delta_seeds() -> list[bytes]:
+    fields = {"a": test_delta.field_delta(1, dim=1), "b": test_delta.field_delta(2, known=0)}
+    return [_world().build().delta, *(encode_delta(test_delta.delta(fields=f)) for f in ({}, fields))]
+
+
+def _version(content: bytes) -> object:
+    path = _file(content)
+    files.check_file(path)
+    files.read_touched(path)
+    files.read_served(path)
+    return net_commit([files.read_commit(path)])
+
+
+def _version_seeds() -> list[bytes]:
+    world, written = _world(), []
+    for full in (True, False):
+        files.write_commit(path := _SCRATCH / f"version-{full}", world.build(full, keys=3))
+        written.append(path.read_bytes())
+    return written
+
+
+def _published(text: bytes) -> object:
+    path = _file(text, "x.json")
+    manifest = Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    return read_published(path, manifest)
+
+
+def _published_seeds() -> list[bytes]:
+    encoded = encode_delta(delta := test_delta.delta())
+    _file(encoded, "x.delta")
+    return [manifest_of(delta, encoded, "x.delta").to_json().encode()]
+
+
+def _samples_seeds() -> list[bytes]:
+    blocks = [test_sample_block.block(samples) for samples in ([], [test_sample_block.SAMPLE] * 2)]
+    return [encode_sample_block(block) for block in blocks]
+
+
+def _letters_seeds() -> list[bytes]:
+    return [encode_dead_letters(dead_letters([test_sample_block.LETTER]))]
+
+
+_CODEC = EventCodec(test_events.events(), "impressions", SqliteLog(_SCRATCH / "events", ManualClock(test_events.NOW)))
+
+
+def _events_seeds() -> list[bytes]:
+    batch = test_events.batch([5, None, 10**9], tags=[["a"], None, []])
+    event = test_events.event(_CODEC, 500, price=1.5, seen=True, tags=["x", "y"])
+    return [_CODEC.encode_block(batch), event, _CODEC.encode_heartbeat(700)]
+
+
+def _dense_seeds() -> list[bytes]:
+    import numpy as np
+
+    return [weights.pack({}), weights.pack({"a": np.ones((2, 3), np.float32), "b": np.arange(4)})]
+
+
+def _sketch_seeds() -> list[bytes]:
+    import numpy as np
+
+    sketch = CountingSketch(16, 2, seed=1)
+    empty = sketch.to_bytes()
+    sketch.add(np.arange(20, dtype=np.uint64))
+    return [empty, sketch.to_bytes()]
+
+
+def _join_bench() -> JoinBench:
+    bench = JoinBench()
+    bench.impression(S)
+    bench.click(S + 5, item=2)
+    bench.click(S + W + 2, item=3)
+    bench.finish()
+    return bench
+
+
+_BENCH = _join_bench()
+
+
+def _join(state: bytes) -> object:
+    return join_to_bytes(join_from_bytes(_BENCH.config, 0, _BENCH.partitions, state))
+
+
+def _round(text: bytes) -> object:
+    _file(text, "ROUND.json")
+    manifest = roundfile.read_manifest(_SCRATCH)
+    assert manifest is not None
+    return [roundfile.read_shard(_SCRATCH, shard) for shard in manifest.shards]
+
+
+def _round_seeds() -> list[bytes]:
+    shard = roundfile.write_shard(_SCRATCH, "1.join", b"state", (3, 4))
+    roundfile.write_manifest(_SCRATCH, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
+    return [(_SCRATCH / "ROUND.json").read_bytes()]
+
+
+def _archived(content: bytes, path: Path) -> object:
+    path.write_bytes(content)
+    log = ArchiveLog(_SCRATCH / "archive")
+    try:
+        return log.read("topic", 0, log.begin_offset("topic", 0))
+    finally:
+        log.close()
+
+
+def _archive_seeds(name: str) -> Callable[[], list[bytes]]:
+    def seeds() -> list[bytes]:
+        log = SqliteLog(_SCRATCH / "archived", ManualClock(test_events.NOW))
+        log.create_topic("topic", 1)
+        log.append("topic", 0, [b"one", b"two"])
+        write_archive(log, "topic", _SCRATCH / "archive")
+        return [(_SCRATCH / "archive" / "topic" / name).read_bytes()]
+
+    return seeds
+
+
+_ARCHIVE_FILE, _ARCHIVE_CONTENTS = f"0/{0:020}.avro", "topic.json"
+
+TARGETS = {
+    "delta": Target(_delta, _delta_seeds, seals.delta),
+    "version": Target(_version, _version_seeds, seals.version_file, reshape.behind_prefix("<8sII", 2)),
+    "published": Target(_published, _published_seeds, seals.manifest, reshape.whole_text),
+    "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
+    "dead_letters": Target(decode_dead_letters, _letters_seeds, seals.framed("dead_letter_block")),
+    "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
+    "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
+    "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
+    "join_state": Target(
+        _join, lambda: [join_to_bytes(_BENCH.join)], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)
+    ),
+    "round": Target(_round, _round_seeds, seals.round_manifest, reshape.whole_text),
+    "archive": Target(
+        lambda content: _archived(content, _SCRATCH / "archive" / "topic" / _ARCHIVE_FILE),
+        _archive_seeds(_ARCHIVE_FILE),
+    ),
+    "archive_contents": Target(
+        lambda content: _archived(content, _SCRATCH / "archive" / "topic" / _ARCHIVE_CONTENTS),
+        _archive_seeds(_ARCHIVE_CONTENTS),
+        reshape=reshape.whole_text,
+    ),
+}
