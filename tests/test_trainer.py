@@ -15,6 +15,7 @@ from pipeline.ground.errors import FencedError, HaltedError, LogReplacedError, M
 from pipeline.logs.open import open_log
 from pipeline.publish.channel import place_of
 from pipeline.serving.replica import Replica
+from pipeline.trainer.checkpoint import Moment, restore_standing, restore_tables, training_digest
 from pipeline.trainer.job import run_train
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.quarantine import Quarantine
@@ -54,6 +55,32 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
         log = open_log(project)
         append_samples(log, project, make_samples(1, ROWS))
         assert train(project, log) == undisturbed
+
+
+def digest_of_what_is_kept(project, commit):
+    """A version's digest from its file alone, every row hashed anew."""
+    tables, _ = restore_tables(commit, project.config, set(commit.fields))
+    standing = restore_standing(commit, project.config.samples.labels)
+    admission = {name: (len(table.rows), table.admitter.digest()) for name, table in tables.fields.items()}
+    moment = Moment(standing, commit.dense, b"", commit.filters, {}, admission, [], False)
+    return training_digest(moment, {name: table.rows.scan_digest() for name, table in tables.fields.items()})
+
+
+def test_a_version_made_beside_training_is_what_training_was_at_its_position(tmp_path):
+    """However often one commits, and with expiry under way: the same position, the same version, to the last row."""
+    expiring = {**WRITTEN["fields"][0], "expiry": {"ttl_s": 120, "sweep_every_s": 60}}
+    digests = {}
+    for every in (1, 3):
+        sections = changed(train={"commit_every_batches": every, "full_every_commits": 4})
+        project = make_project(tmp_path / str(every), {**sections, "fields": [expiring, *WRITTEN["fields"][1:]]})
+        log = open_log(project)
+        append_samples(log, project, make_samples(1, ROWS))
+        train(project, log)
+        store = VersionStore(project)
+        for version in store.lineage(0):
+            assert digests.setdefault((version.offset, version.row), version.digest) == version.digest
+            assert digest_of_what_is_kept(project, store.restore(version.id)) == version.digest
+    assert len(digests) > 20
 
 
 def test_training_that_is_taken_up_again_at_every_record_gives_the_same_bytes(shop, undisturbed):

@@ -17,7 +17,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s
 from pipeline.ground.config import Train
 from pipeline.ground.durable import write_whole
-from pipeline.ground.errors import HaltedError, LogReplacedError, MigrationError
+from pipeline.ground.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel
@@ -184,7 +184,10 @@ class TrainerShard:
         if not abs(result.loss) <= limit:
             raise self._halt(batch, f"loss {result.loss:g}, limit {limit:g}")
         self._score(prepared, result.logits)
-        self.tables.learn(result.gradient, at_ms // 1000)
+        try:
+            self.tables.learn(result.gradient, at_ms // 1000)
+        except InputError as failure:
+            raise self._halt(batch, str(failure)) from None
         for table in self.tables.fields.values():
             table.sweep(at_ms // 1000)
         standing.position, standing.last_at_ms = batch.end, at_ms
