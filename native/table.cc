@@ -58,7 +58,7 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
-           before_.memory_bytes();
+           before_.memory_bytes() + made_.memory_bytes();
 }
 
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
@@ -69,7 +69,10 @@ uint32_t Table::make(uint64_t key) {
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
     index_.insert(key, row, KeyOf{rows_});
-    if (open()) before_.keep_absent(key);
+    if (open()) {
+        made_.grow(rows_.bound());
+        made_.set(row);
+    }
     return row;
 }
 
@@ -79,7 +82,13 @@ void Table::touch(uint32_t row) {
     ++touched_rows_;
     gone_sum_ += hash(row);
     keep_frozen(row);
-    if (open()) before_.keep(key_of(row), packed(row));
+    if (open()) keep_before(row);
+}
+
+// A row that was made while the set is open was not there at its beginning; what such a key had before, if it had a row,
+// was kept when that went.
+void Table::keep_before(uint32_t row) {
+    if (!made_.marked(row)) before_.keep(key_of(row), packed(row));
 }
 
 void Table::keep_frozen(uint32_t row) {
@@ -185,6 +194,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
         if (row == kNoRow) continue;
         touch(row);  // as any change; then the number is free for another key
         touched_.clear(row);
+        made_.clear(row);
         --touched_rows_;
         removed_.push_back(key);
         index_.erase(key, row);
@@ -250,7 +260,7 @@ void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
         if (settled && !missing) {
             digest_ -= hash(row);
             keep_frozen(row);
-            if (open()) before_.keep(keys[i], packed(row));
+            if (open()) keep_before(row);
         }
         std::memcpy(packed(row), from, row_bytes());
         if (settled) digest_ += hash(row);
@@ -289,24 +299,25 @@ ChangeSet Table::take_collected() {
 
 std::vector<uint64_t> Table::keys_before() const {
     std::vector<uint64_t> keys;
-    const std::byte* ignored;
-    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) {
-        if (before_.find(key, &ignored) != RowHistory::Kept::kAbsent) keys.push_back(key);
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t row) {
+        if (!made_.marked(row)) keys.push_back(key);
     });
-    before_.for_each_row([&](uint64_t key) {
-        if (find(key) == kNoRow) keys.push_back(key);
-    });
+    for (size_t i = 0; i < before_.size(); ++i) {
+        const uint32_t row = find(before_.key(i));
+        if (row == kNoRow || made_.marked(row)) keys.push_back(before_.key(i));
+    }
     return keys;
 }
 
 void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
     for (const uint64_t key : keys) {
-        const std::byte* kept = nullptr;
-        switch (before_.find(key, &kept)) {
-            case RowHistory::Kept::kRow: std::memcpy(out, kept, row_bytes()); break;
-            case RowHistory::Kept::kNothing: rows({&key, 1}, out); break;
-            case RowHistory::Kept::kAbsent: refuse("row", key, "none at that time", "a key that had a row");
+        const std::byte* from = before_.find(key);
+        if (from == nullptr) {
+            const uint32_t row = find(key);
+            if (row == kNoRow || made_.marked(row)) refuse("row", key, "none at that time", "a key that had a row");
+            from = packed(row);
         }
+        std::memcpy(out, from, row_bytes());
         out += row_bytes();
     }
 }
@@ -316,6 +327,7 @@ void Table::settle(uint64_t touched_sum) {
         throw std::invalid_argument("changes: got a sum, wanted a set taken first. hint: take_collected()");
     digest_ += touched_sum;
     before_.clear();
+    made_ = RowMarks();
     stage_ = Stage::kNone;
 }
 

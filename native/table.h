@@ -158,6 +158,7 @@ private:
     uint32_t make(uint64_t key);
     void touch(uint32_t row);
     void keep_frozen(uint32_t row);
+    void keep_before(uint32_t row);
     void collect_row(uint32_t row);
     void learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
@@ -183,6 +184,7 @@ private:
     uint32_t cursor_ = 0;             // no row below is frozen
     ChangeSet set_;
     RowHistory before_;               // rows first changed while a set is open, as of its begin_changes()
+    RowMarks made_;                   // rows made while a set is open
     uint64_t digest_ = 0;
 };
 
