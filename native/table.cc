@@ -15,6 +15,7 @@ namespace freshet {
 namespace {
 
 constexpr size_t kAhead = 8;
+constexpr size_t kFewKeys = 128;
 
 [[noreturn]] void refuse(const char* what, uint64_t key, const std::string& got, const char* wanted) {
     throw std::invalid_argument(std::string(what) + " of key " + std::to_string(key) + ": got " + got + ", wanted " +
@@ -30,6 +31,12 @@ const uint64_t* repeated(std::vector<uint64_t>& keys) {
     std::sort(keys.begin(), keys.end());
     const auto at = std::adjacent_find(keys.begin(), keys.end());
     return at == keys.end() ? nullptr : &*at;
+}
+
+// A row of the usual length without a call.
+void copy(float* to, const float* from, size_t n) {
+    if (n == 16) std::memcpy(to, from, 16 * sizeof(float));
+    else std::memcpy(to, from, n * sizeof(float));
 }
 
 // Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
@@ -92,21 +99,26 @@ void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const {
     index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { rows[i] = row; });
 }
 
+// A few keys at a time, so that the lines they were looked for in are still at hand when they go in.
 size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
-    const size_t before = index_.size();
-    find(keys, rows);
-    for (size_t i = 0; i < keys.size(); ++i) {
-        if (rows[i] != kNoRow) continue;
-        rows[i] = find(keys[i]);  // it may stand twice
-        if (rows[i] != kNoRow) continue;
-        const uint32_t row = rows[i] = make(keys[i]);
-        initializer_.fill(keys[i], weights(row), dim_);
-        optimizer_->start(state(row), dim_);
-        statistics_of(row) = {0, at_s, 0.0f, 1.0f};
-        touched_.set(row);
-        ++touched_rows_;
+    const size_t before = size();
+    for (size_t start = 0; start < keys.size(); start += kFewKeys) {
+        const auto few = keys.subspan(start, std::min(kFewKeys, keys.size() - start));
+        find(few, rows + start);
+        for (size_t i = 0; i < few.size(); ++i)
+            if (rows[start + i] == kNoRow) rows[start + i] = admit_one(few[i], at_s);
     }
-    return index_.size() - before;
+    return size() - before;
+}
+
+uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
+    if (const uint32_t row = find(key); row != kNoRow) return row;  // it stands twice in the batch
+    const uint32_t row = make(key);
+    initializer_.fill(key, weights(row), dim_);
+    optimizer_->start(state(row), dim_);
+    statistics_of(row) = {0, at_s, 0.0f, 1.0f};
+    touched_rows_ += touched_.set(row);
+    return row;
 }
 
 void Table::contains(std::span<const uint64_t> keys, uint8_t* resident) const {
@@ -118,7 +130,7 @@ void Table::lookup(std::span<const uint64_t> keys, float* out) const {
         if (row == kNoRow)
             std::fill_n(out + i * dim_, dim_, 0.0f);
         else
-            std::copy_n(weights(row), dim_, out + i * dim_);
+            copy(out + i * dim_, weights(row), dim_);
     });
 }
 

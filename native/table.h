@@ -124,12 +124,12 @@ private:
             std::memcpy(&key, cells[row], sizeof(key));
             return key;
         }
-        void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
+        [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
     };
 
     // The same, and asks for the whole row.
     struct CellOf : KeyOf {
-        void prefetch(uint32_t row) const {
+        [[gnu::always_inline]] void prefetch(uint32_t row) const {
             KeyOf::prefetch(row);
             __builtin_prefetch(cells[row] + kLineBytes);
         }
@@ -146,6 +146,7 @@ private:
     uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 
     uint32_t make(uint64_t key);
+    uint32_t admit_one(uint64_t key, uint32_t at_s);
     void touch(uint32_t row);
     void keep_frozen(uint32_t row);
     void collect_row(uint32_t row);
