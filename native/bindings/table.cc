@@ -63,6 +63,11 @@ nb::tuple finish(const freshet::ChangeSet& set) {
                           owned(std::move(changes.removed)), changes.touched_sum, changes.digest);
 }
 
+// Of a row of `dim` weights.
+size_t state_floats(const std::string& optimizer, size_t dim) {
+    return freshet::make_optimizer(optimizer, {})->state_floats(dim);
+}
+
 size_t admit(Table& table, Keys keys, uint32_t at_s) {
     std::vector<uint32_t> rows(keys.shape(0));
     return table.admit(span_of(keys), rows.data(), at_s);
@@ -71,8 +76,19 @@ size_t admit(Table& table, Keys keys, uint32_t at_s) {
 }  // namespace
 
 void register_table(nb::module_& m) {
-    nb::class_<freshet::OptimizerOptions>(m, "OptimizerOptions")
-        .def(nb::init<float, float>(), "learning_rate"_a, "initial_accumulator"_a);
+    using Options = freshet::OptimizerOptions;
+    nb::class_<Options>(m, "OptimizerOptions")
+        .def(nb::init<>())
+        .def_rw("learning_rate", &Options::learning_rate)
+        .def_rw("initial_accumulator", &Options::initial_accumulator)
+        .def_rw("beta1", &Options::beta1)
+        .def_rw("beta2", &Options::beta2)
+        .def_rw("epsilon", &Options::epsilon)
+        .def_rw("beta", &Options::beta)
+        .def_rw("l1", &Options::l1)
+        .def_rw("l2", &Options::l2)
+        .def_rw("l21", &Options::l21);
+    m.def("state_floats", &state_floats, "optimizer"_a, "dim"_a);
     nb::class_<freshet::ChangeSet>(m, "ChangeSet").def("finish", &finish);
     nb::class_<Table>(m, "Table")
         .def("__init__", &construct, "dim"_a, "optimizer"_a, "options"_a, "seed"_a, "init_scale"_a, "half_life_s"_a)

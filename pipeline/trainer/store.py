@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_range
-from pipeline.ground.config import Adagrad
+from pipeline.ground.config import Optimizer
 from pipeline.ground.errors import InputError
 
 Float32s = npt.NDArray[np.float32]
@@ -28,6 +28,8 @@ STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importa
 
 MAX_DIM = 1024
 
+_ABOVE_ZERO = {"learning_rate", "initial_accumulator", "epsilon", "beta"}
+
 
 def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """A packed row: weights float32 [dim], optimizer state float32 [state_floats], statistics.
@@ -37,6 +39,16 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """
     head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
     return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
+
+
+def state_floats(optimizer: Optimizer, dim: int) -> int:
+    """Floats of optimizer state in a row.
+
+    >>> from pipeline.ground.config import Adagrad
+    >>> state_floats(Adagrad(kind="adagrad"), 16)
+    16
+    """
+    return int(_native.state_floats(optimizer.kind, dim))
 
 
 @dataclass(frozen=True)
@@ -74,12 +86,12 @@ class Table:
     another dtype or shape, `got …, wanted …`, and leaves the table unchanged. `at_s` is log time, s since 1970.
     """
 
-    def __init__(self, dim: int, optimizer: Adagrad, seed: int, init_scale: float, half_life_s: float) -> None:
+    def __init__(self, dim: int, optimizer: Optimizer, seed: int, init_scale: float, half_life_s: float) -> None:
         """An empty table.
 
         Args:
             dim: weights per row, 1 to 1,024.
-            optimizer: its kind, learning rate and first accumulator.
+            optimizer: its kind and settings.
             seed: first weights are a function of it and the key.
             init_scale: first weights are uniform in ± this; 0 makes them zero.
             half_life_s: importance counts half after so many seconds of log time.
@@ -88,11 +100,9 @@ class Table:
             InputError: a number is out of its range.
         """
         require_range("dim", dim, 1, MAX_DIM)
-        _check_number("learning_rate", optimizer.learning_rate, above=0)
-        _check_number("initial_accumulator", optimizer.initial_accumulator, above=0)
         _check_number("init_scale", init_scale)
         _check_number("half_life_s", half_life_s, above=0)
-        options = _native.OptimizerOptions(optimizer.learning_rate, optimizer.initial_accumulator)
+        options = _options(optimizer)
         self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s)
         self.dim = dim
         self.row_dtype = row_dtype(dim, self._table.state_floats)
@@ -240,6 +250,15 @@ class Table:
     def scan_digest(self) -> int:
         """The same sum over all rows as they are now, computed anew: equals `digest` right after `take_changes`."""
         return int(self._table.scan_digest())
+
+
+def _options(optimizer: Optimizer) -> Any:
+    """The native form of an optimizer's settings. Raises InputError for one that is no such float32."""
+    options = _native.OptimizerOptions()
+    for name, value in optimizer.model_dump(exclude={"kind"}).items():
+        _check_number(name, value, above=0 if value > 0 or name in _ABOVE_ZERO else None)
+        setattr(options, name, value)
+    return options
 
 
 def _check_keys(keys: UInt64s) -> None:
