@@ -9,7 +9,8 @@
 // fast enough that the share of taken places stays the same; the old array's memory goes back as it empties. No insert
 // does more than a few lines of it, and rarely asks for 2 MiB of new memory. It never shrinks.
 //
-// A `KeyOf` reads keys from rows: key_of(row) → uint64_t, and key_of.prefetch(row).
+// A `KeyOf` reads keys from rows: key_of(row) → uint64_t, and key_of.prefetch(row), which has to be always_inline: GCC
+// takes a function that does nothing but prefetch for one that does nothing, and drops calls of it.
 // Threads: not thread-safe; questions may run in parallel with each other. Any uint64 is a key, 0 included; a missing one
 // gives kNoRow. The order of places depends on history: never let it show.
 #pragma once
@@ -27,12 +28,11 @@ inline constexpr uint32_t kNoRow = 0xffffffff;
 
 class KeyIndex {
 public:
-    KeyIndex() : lines_(1) { lines_.ensure(0); }
+    KeyIndex();
 
     template <class KeyOf>
     uint32_t find(uint64_t key, const KeyOf& key_of) const {
-        const uint64_t hash = hash_of(key);
-        return search(hash, [&](uint32_t row) { return key_of(row) == key; });
+        return search(probe(key), [&](uint32_t row) { return key_of(row) == key; });
     }
 
     // visit(i, find(keys[i])) for each i in turn, the memory accesses of neighbours overlapped.
@@ -42,8 +42,9 @@ public:
     // Adds a key that is not there yet, and whose row knows it.
     template <class KeyOf>
     void insert(uint64_t key, uint32_t row, const KeyOf& key_of) {
-        while (crowded()) stretch(key_of);
-        put(hash_of(key), row);
+        while (size_ >= room_) stretch(key_of);
+        const uint64_t hash = hash_of(key);
+        put(arrays_[moved(hash)], hash, row);
         ++size_;
     }
 
@@ -53,20 +54,24 @@ public:
     // visit(key, row) for every key, in no meaningful order.
     template <class KeyOf, class Visit>
     void for_each(const KeyOf& key_of, Visit visit) const {
-        for_lines(next_, 0, key_of, visit);
-        for_lines(lines_, moved_, key_of, visit);
+        for_lines(arrays_[kNext], 0, key_of, visit);
+        for_lines(arrays_[kNow], moved_, key_of, visit);
     }
 
     size_t size() const { return size_; }
-    size_t memory_bytes() const { return lines_.memory_bytes() + next_.memory_bytes(); }
+    size_t memory_bytes() const { return arrays_[kNow].memory_bytes() + arrays_[kNext].memory_bytes(); }
 
 private:
-    static constexpr size_t kStride = 16;    // keys between asking for memory and reading it
-    static constexpr size_t kLinesAhead = 3;  // the same for whole lines of rows
+    static constexpr size_t kStride = 16;  // keys between asking for memory and reading it
+    static constexpr size_t kAhead = 4;    // the same for whole lines of rows
 
-    struct Home {
+    enum { kNow, kNext };
+
+    // Where the search for a key begins.
+    struct Probe {
+        uint64_t hash;
         const LineArray* lines;
-        size_t line;
+        size_t at;
     };
 
     // Keys are usually hashes already, but nobody promised: both halves of a product depend on every bit.
@@ -81,39 +86,41 @@ private:
         return tag == 0 ? 1 : tag;
     }
 
-    Home home_of(uint64_t hash) const {
-        const size_t line = lines_.home_of(hash);
-        return line < moved_ ? Home{&next_, next_.home_of(hash)} : Home{&lines_, line};
+    bool moved(uint64_t hash) const { return arrays_[kNow].home_of(hash) < moved_; }
+
+    // Without a branch: in the middle of a stretch it would be guessed wrong every other time.
+    Probe probe(uint64_t key) const {
+        const uint64_t hash = hash_of(key);
+        const LineArray* const lines = &arrays_[moved(hash)];
+        return {hash, lines, lines->home_of(hash)};
     }
 
-    // The first row with the hash's tag that `accept` takes, kNoRow where there is none.
+    // The first row with the key's tag that `accept` takes, kNoRow where there is none.
     template <class Accept>
-    uint32_t search(uint64_t hash, Accept accept) const;
+    static uint32_t search(const Probe& probe, Accept accept);
 
     template <class KeyOf>
-    static void prefetch_rows(const LineArray& lines, size_t line, const KeyOf& key_of);
+    [[gnu::always_inline]] static void prefetch_rows(const LineArray& lines, size_t at, const KeyOf& key_of);
     template <class KeyOf, class Visit>
     static void for_lines(const LineArray& lines, size_t start, const KeyOf& key_of, Visit visit);
 
-    bool crowded() const;
-    void put(uint64_t hash, uint32_t row);
-    static void put_in(LineArray& lines, uint64_t hash, uint32_t row);
+    static void put(LineArray& lines, uint64_t hash, uint32_t row);
     template <class KeyOf>
     void stretch(const KeyOf& key_of);
     void leave(size_t line);
+    void count_room();
 
-    LineArray lines_;
-    LineArray next_;    // without homes unless the index is being stretched
-    size_t moved_ = 0;  // keys at home in lines_ below this have moved to next_
+    LineArray arrays_[2];  // [kNow], and [kNext], which has no homes unless the index is being stretched
+    size_t moved_ = 0;     // keys at home in [kNow] below this have moved to [kNext]
     size_t size_ = 0;
+    size_t room_ = 0;      // keys the lines in use are good for
 };
 
 template <class Accept>
-uint32_t KeyIndex::search(uint64_t hash, Accept accept) const {
-    const Home home = home_of(hash);
-    for (size_t at = home.line;; ++at) {
-        const Line& line = (*home.lines)[at];
-        for (uint32_t places = line.places_of(tag_of(hash)); places != 0; places &= places - 1) {
+uint32_t KeyIndex::search(const Probe& probe, Accept accept) {
+    for (size_t at = probe.at;; ++at) {
+        const Line& line = (*probe.lines)[at];
+        for (uint32_t places = line.places_of(tag_of(probe.hash)); places != 0; places &= places - 1) {
             const uint32_t row = line.rows[std::countr_zero(places)];
             if (accept(row)) return row;
         }
@@ -125,36 +132,38 @@ uint32_t KeyIndex::search(uint64_t hash, Accept accept) const {
 // own, is chosen and asked for.
 template <class KeyOf, class Visit>
 void KeyIndex::find_each(std::span<const uint64_t> keys, const KeyOf& key_of, Visit visit) const {
+    Probe probes[kStride];
     uint32_t chosen[kStride];
     const size_t n = keys.size();
     for (size_t i = 0; i < n + 2 * kStride; ++i) {
-        if (i < n) {
-            const Home home = home_of(hash_of(keys[i]));
-            __builtin_prefetch(&(*home.lines)[home.line]);
-        }
         if (i >= 2 * kStride) {
             const size_t at = i - 2 * kStride;
             const uint32_t row = chosen[i % kStride];
             visit(at, row == kNoRow || key_of(row) == keys[at] ? row : find(keys[at], key_of));
         }
         if (i >= kStride && i - kStride < n) {
-            const uint32_t row = search(hash_of(keys[i - kStride]), [](uint32_t) { return true; });
+            const uint32_t row = search(probes[i % kStride], [](uint32_t) { return true; });
             chosen[i % kStride] = row;
             if (row != kNoRow) key_of.prefetch(row);
+        }
+        if (i < n) {
+            const Probe& next = probes[i % kStride] = probe(keys[i]);
+            __builtin_prefetch(&(*next.lines)[next.at]);
         }
     }
 }
 
 template <class KeyOf>
-void KeyIndex::prefetch_rows(const LineArray& lines, size_t line, const KeyOf& key_of) {
-    if (line >= lines.size()) return;
-    for (unsigned place = 0; place < lines[line].used; ++place) key_of.prefetch(lines[line].rows[place]);
+inline void KeyIndex::prefetch_rows(const LineArray& lines, size_t at, const KeyOf& key_of) {
+    if (at + kAhead >= lines.size()) return;
+    __builtin_prefetch(&lines[at + kAhead]);
+    for (unsigned place = 0; place < lines[at].used; ++place) key_of.prefetch(lines[at].rows[place]);
 }
 
 template <class KeyOf, class Visit>
 void KeyIndex::for_lines(const LineArray& lines, size_t start, const KeyOf& key_of, Visit visit) {
     for (size_t at = start; at < lines.size(); ++at) {
-        prefetch_rows(lines, at + kLinesAhead, key_of);
+        prefetch_rows(lines, at + kAhead, key_of);
         for (unsigned place = 0; place < lines[at].used; ++place)
             visit(key_of(lines[at].rows[place]), lines[at].rows[place]);
     }
@@ -163,13 +172,13 @@ void KeyIndex::for_lines(const LineArray& lines, size_t start, const KeyOf& key_
 // Moves the keys of a line; and goes on while keys went past it, or those would be looked for where they are not.
 template <class KeyOf>
 void KeyIndex::stretch(const KeyOf& key_of) {
-    if (next_.homes() == 0) next_ = LineArray(lines_.homes() + lines_.homes() / 8 + 1);
+    LineArray &now = arrays_[kNow], &next = arrays_[kNext];
+    if (next.homes() == 0) next = LineArray(now.homes() + now.homes() / 8 + 1);
     size_t at = moved_;
     for (bool passed = true; passed; ++at) {
-        prefetch_rows(lines_, at + kLinesAhead, key_of);
-        const Line& line = lines_[at];
-        for (unsigned place = 0; place < line.used; ++place)
-            put_in(next_, hash_of(key_of(line.rows[place])), line.rows[place]);
+        prefetch_rows(now, at + kAhead, key_of);
+        const Line& line = now[at];
+        for (unsigned place = 0; place < line.used; ++place) put(next, hash_of(key_of(line.rows[place])), line.rows[place]);
         passed = line.passed != 0;
     }
     leave(at);

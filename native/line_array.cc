@@ -1,17 +1,15 @@
 #include "line_array.h"
 
-#include <algorithm>
-
 namespace freshet {
 
-void LineArray::ensure(size_t line) {
+void LineArray::extend(size_t line) {
     while (line >= chunks_.size() * kChunkLines) {
         // Most indexes are small: the first chunk takes what it uses.
         const bool first = chunks_.empty() && homes_ < kChunkLines;
         chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kAsTouched : Pages::Use::kWhole);
         starts_.push_back(reinterpret_cast<Line*>(chunks_.back().data()));
     }
-    size_ = std::max(size_, line + 1);
+    size_ = line + 1;
 }
 
 void LineArray::release_below(size_t line) {

@@ -74,7 +74,9 @@ public:
     const Line& operator[](size_t line) const { return starts_[line / kChunkLines][line % kChunkLines]; }
 
     // Makes lines exist, empty, up to and with this one. Throws std::bad_alloc.
-    void ensure(size_t line);
+    void ensure(size_t line) {
+        if (line >= size_) extend(line);
+    }
 
     // Gives back the memory of lines below this one, as far as whole chunks of it are.
     void release_below(size_t line);
@@ -83,6 +85,8 @@ public:
 
 private:
     static constexpr size_t kChunkLines = Pages::kHugeBytes / sizeof(Line);
+
+    void extend(size_t line);
 
     size_t homes_ = 0, size_ = 0;
     size_t released_ = 0;  // chunks

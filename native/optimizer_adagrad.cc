@@ -35,9 +35,9 @@ public:
             for (size_t i = 0; i < n; ++i) {
                 const float g = gradient[start + i];
                 float& sum = state[start + i];
-                sum += g * g;
+                sum = stored(sum + g * g);
                 steps[i] = options_.learning_rate * g / std::sqrt(sum + kEpsilon);
-                weights[start + i] -= steps[i];
+                weights[start + i] = stored(weights[start + i] - steps[i]);
             }
             moved += dot(steps, steps, n);
         }

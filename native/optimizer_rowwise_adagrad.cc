@@ -24,9 +24,9 @@ public:
 
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
         const float squares = dot(gradient, gradient, dim);
-        *state += squares / static_cast<float>(dim);
+        *state = stored(*state + squares / static_cast<float>(dim));
         const float rate = options_.learning_rate / std::sqrt(*state + kEpsilon);
-        for (size_t i = 0; i < dim; ++i) weights[i] -= rate * gradient[i];
+        for (size_t i = 0; i < dim; ++i) weights[i] = stored(weights[i] - rate * gradient[i]);
         return rate * rate * squares;
     }
 

@@ -91,12 +91,12 @@ private:
     struct KeyAt {
         const ServedView& view;
         uint64_t operator()(Place place) const { return read(view.cell_at(place)).key; }
-        void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
+        [[gnu::always_inline]] void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
     };
     struct HandleAt {
         const ServedView& view;
         uint64_t operator()(Place place) const { return read(view.cell_at(place)).handle; }
-        void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
+        [[gnu::always_inline]] void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
     };
 
     static Cell read(const std::byte* cell);

@@ -223,7 +223,7 @@ void bad_rows_are_not_imported() {
 }
 
 void unknown_optimizers_and_missing_rows_are_refused() {
-    expect_refused([] { make("adam", 2); }, "an optimizer nobody wrote");
+    expect_refused([] { make("newton", 2); }, "an optimizer nobody wrote");
     const Table table = make("adagrad", 2);
     expect_refused([&] { rows_of(table, {5}); }, "a row that is not there");
     Statistics statistics{};
