@@ -59,12 +59,15 @@ void ModelInput::admit(size_t f, std::span<const int64_t> places, uint32_t at_s)
     for (size_t i = 0; i < rows.size(); ++i) part.rows[static_cast<size_t>(places[i])] = rows[i];
 }
 
-std::vector<int64_t> ModelInput::admit_missing(size_t f, uint32_t at_s) {
-    std::vector<int64_t> places;
-    const Part& part = parts_.at(f);
-    for (size_t i = 0; i < part.rows.size(); ++i)
-        if (part.rows[i] == kNoRow) places.push_back(static_cast<int64_t>(i));
-    admit(f, places, at_s);
+std::vector<std::vector<int64_t>> ModelInput::admit_missing(std::span<const size_t> fields, uint32_t at_s) {
+    std::vector<std::vector<int64_t>> places(fields.size());
+    for (const size_t f : fields) parts_.at(f);
+    workers_.run(fields.size(), [&](size_t i) {
+        const Part& part = parts_[fields[i]];
+        for (size_t row = 0; row < part.rows.size(); ++row)
+            if (part.rows[row] == kNoRow) places[i].push_back(static_cast<int64_t>(row));
+        admit(fields[i], places[i], at_s);
+    });
     return places;
 }
 

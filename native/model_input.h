@@ -49,8 +49,8 @@ public:
     // Gives rows to keys of field f, named by their places in `keys`, all of them without a row; `places` is distinct.
     void admit(size_t f, std::span<const int64_t> places, uint32_t at_s);
 
-    // Gives rows to all keys of field f that have none; returns their places.
-    std::vector<int64_t> admit_missing(size_t f, uint32_t at_s);
+    // Gives rows to all keys of these distinct fields that have none; returns for each field their places.
+    std::vector<std::vector<int64_t>> admit_missing(std::span<const size_t> fields, uint32_t at_s);
 
     // Writes the pooled rows of the batch's n samples to out[i * columns() ..]; keys without a row count as zeros. The
     // dense columns stay as they are.

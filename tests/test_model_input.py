@@ -55,8 +55,10 @@ def test_all_fields_at_once_are_as_one_after_the_other(threads):
             np.testing.assert_array_equal(together.resident(f), resident)
             assert missing[f] == (~resident).sum()
             if admitted:
-                assert together.admit_missing(f, second).tolist() == np.flatnonzero(~resident).tolist()
                 other.admit(batch[f].keys, second)
+        if admitted:
+            wanted_places = [np.flatnonzero(~together.resident(f)).tolist() for f in (2, 0, 1)]
+            assert [places.tolist() for places in together.admit_missing((2, 0, 1), second)] == wanted_places
         got, wanted = np.full((2, 25, COLUMNS), 7, np.float32)
         gradient = random.normal(size=(samples, COLUMNS)).astype(np.float32)
         together.gather(got)
@@ -111,6 +113,6 @@ def test_what_does_not_fit_is_refused_by_name():
 def test_a_gradient_that_is_no_number_is_refused():
     together = ModelInput(tables(), MEAN, DENSE, 2)
     together.find(batch_of(np.random.default_rng(2), 6))
-    together.admit_missing(0, 1)
+    together.admit_missing([0], 1)
     with pytest.raises(InputError, match="gradient of key .* got nan"):
         together.learn(np.full((6, COLUMNS), np.nan, np.float32), 1)

@@ -61,7 +61,16 @@ public:
 
     void admit(size_t field, In<int64_t> places, uint32_t at_s) { input_.admit(field, span_of(places), at_s); }
 
-    auto admit_missing(size_t field, uint32_t at_s) { return owned(input_.admit_missing(field, at_s)); }
+    nb::list admit_missing(const std::vector<size_t>& fields, uint32_t at_s) {
+        std::vector<std::vector<int64_t>> places;
+        {
+            nb::gil_scoped_release nogil;
+            places = input_.admit_missing(fields, at_s);
+        }
+        nb::list arrays;
+        for (auto& each : places) arrays.append(owned(std::move(each)));
+        return arrays;
+    }
 
     void gather(OutRows<float> out) {
         check("out", out.shape(0), out.shape(1));
@@ -106,7 +115,7 @@ void register_model_input(nb::module_& m) {
         .def("find", &BoundInput::find, exact("batch"))
         .def("resident", &BoundInput::resident, exact("field"), exact("resident"))
         .def("admit", &BoundInput::admit, exact("field"), exact("places"), exact("at_s"))
-        .def("admit_missing", &BoundInput::admit_missing, exact("field"), exact("at_s"))
+        .def("admit_missing", &BoundInput::admit_missing, exact("fields"), exact("at_s"))
         .def("gather", &BoundInput::gather, exact("out"))
         .def("learn", &BoundInput::learn, exact("gradient"), exact("at_s"));
 }

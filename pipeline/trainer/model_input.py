@@ -60,9 +60,9 @@ class ModelInput:
         require("places", places, np.int64, ("a",))
         self._call("admit", table, places, at_s)
 
-    def admit_missing(self, table: int, at_s: int) -> Int64s:
-        """Give rows to all keys of the batch that have none; returns their places [a]."""
-        places: Int64s = self._call("admit_missing", table, at_s)
+    def admit_missing(self, tables: Sequence[int], at_s: int) -> list[Int64s]:
+        """Give rows to all keys that have none in these tables, side by side; returns for each their places [a]."""
+        places: list[Int64s] = self._call("admit_missing", list(tables), at_s)
         return places
 
     def gather(self, out: Float32s) -> None:

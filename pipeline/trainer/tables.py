@@ -42,21 +42,24 @@ class Tables:
         self.fields = {f.name: FieldTable(f, self.seed, config.train.half_life_s) for f in config.fields}
         rows, mean = [t.rows for t in self.fields.values()], [f.pooling == "mean" for f in config.fields]
         self._input = ModelInput(rows, mean, len(config.dense), config.model.threads)
+        self._names = list(self.fields)
+        self._filtered = [i for i, f in enumerate(config.fields) if f.admission.kind != "off"]
+        self._unfiltered = [i for i, f in enumerate(config.fields) if f.admission.kind == "off"]
         self._pooled = sum(f.dim for f in config.fields)
         self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
 
     def admit(self, prepared: PreparedBatch, at_s: int, position: Position) -> dict[str, Int64s]:
         """Find the batch's rows and make those that keys have earned; by field, the places of new keys in its keys."""
         missing = self._input.find([prepared.fields[name] for name in self.fields])
-        admitted = {}
-        for number, (name, table) in enumerate(self.fields.items()):
-            if table.config.admission.kind != "off":
-                batch, resident = prepared.fields[name], self._input.resident(number)
-                earned = table.admitter.filter(batch.keys, batch.counts, resident, at_s, position)
-                admitted[name] = np.flatnonzero(earned & ~resident)
-                self._input.admit(number, admitted[name], at_s)
-            elif missing[number]:
-                admitted[name] = self._input.admit_missing(number, at_s)
+        open_to_all = [number for number in self._unfiltered if missing[number]]
+        places = self._input.admit_missing(open_to_all, at_s)
+        admitted = {self._names[number]: each for number, each in zip(open_to_all, places, strict=True)}
+        for number in self._filtered:
+            name = self._names[number]
+            batch, resident = prepared.fields[name], self._input.resident(number)
+            earned = self.fields[name].admitter.filter(batch.keys, batch.counts, resident, at_s, position)
+            admitted[name] = np.flatnonzero(earned & ~resident)
+            self._input.admit(number, admitted[name], at_s)
         return admitted
 
     def gather(self, prepared: PreparedBatch) -> Float32s:
