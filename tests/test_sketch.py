@@ -179,7 +179,7 @@ def test_bytes_that_are_no_sketch_are_refused(stored):
 
 @pytest.mark.parametrize("stored", ["text", None, 5])
 def test_what_is_no_bytes_is_refused(stored):
-    with pytest.raises(InputError, match="stored: got .*, wanted bytes"):
+    with pytest.raises(InputError, match=r"stored: got .*, wanted bytes"):
         CountingSketch.from_bytes(stored)
 
 
