@@ -10,8 +10,6 @@ namespace freshet {
 namespace {
 
 constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
-constexpr uint32_t kMostRows = 16;
-constexpr size_t kAbreast = 16;  // keys whose counters are fetched together
 
 struct Header {
     char magic[4];
@@ -70,29 +68,28 @@ uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth
 CountingSketch::CountingSketch(uint64_t width, uint32_t depth, uint64_t seed)
     : width_(width), depth_(depth), seed_(seed), counters_(width * depth, 0) {}
 
-size_t CountingSketch::counter_of(uint64_t key, uint32_t row) const {
-    // The upper half of the hash times the width, shifted down: uniform for any width below 2^32, without a division.
-    return row * width_ + (((xxh64_word(key, seed_ + row) >> 32) * width_) >> 32);
-}
-
-void CountingSketch::find_places(const uint64_t* keys, size_t n, size_t* places) const {
-    for (size_t i = 0; i < n; ++i)
-        for (uint32_t row = 0; row < depth_; ++row) {
-            const size_t place = counter_of(keys[i], row);
-            places[i * depth_ + row] = place;
-            __builtin_prefetch(&counters_[place], 1);
+// Places are stored format: the upper half of XXH64(key, seed + row) times the width, shifted down, which is uniform for
+// any width below 2^32, without a division.
+void CountingSketch::find_places(const uint64_t* keys, size_t n, Places& places) const {
+    uint64_t hashes[kAbreast];
+    for (uint32_t row = 0; row < depth_; ++row) {
+        xxh64_words(keys, n, seed_ + row, hashes);
+        for (size_t i = 0; i < n; ++i) {
+            places[i][row] = row * width_ + (((hashes[i] >> 32) * width_) >> 32);
+            __builtin_prefetch(&counters_[places[i][row]], 1);
         }
+    }
 }
 
 template <class Visit>
 void CountingSketch::for_each(const uint64_t* keys, size_t n, Visit visit) const {
     // Two halves in turn: while one is worked on, the counters of the other are on their way.
-    size_t places[2][kAbreast * kMostRows];
-    find_places(keys, std::min(kAbreast, n), places[0]);
+    Places halves[2];
+    find_places(keys, std::min(kAbreast, n), halves[0]);
     for (size_t first = 0, half = 0; first < n; first += kAbreast, half ^= 1) {
         const size_t next = std::min(first + kAbreast, n);
-        find_places(keys + next, std::min(kAbreast, n - next), places[half ^ 1]);
-        for (size_t i = first; i < next; ++i) visit(i, places[half] + (i - first) * depth_);
+        find_places(keys + next, std::min(kAbreast, n - next), halves[half ^ 1]);
+        for (size_t i = first; i < next; ++i) visit(i, halves[half][i - first]);
     }
 }
 

@@ -47,8 +47,11 @@ public:
     uint64_t seed() const { return seed_; }
 
 private:
-    size_t counter_of(uint64_t key, uint32_t row) const;
-    void find_places(const uint64_t* keys, size_t n, size_t* places) const;
+    static constexpr size_t kAbreast = 16;  // keys whose counters are fetched together
+    static constexpr uint32_t kMostRows = 16;
+    using Places = size_t[kAbreast][kMostRows];  // of one key's counters, row after row
+
+    void find_places(const uint64_t* keys, size_t n, Places& places) const;
     template <class Visit>
     void for_each(const uint64_t* keys, size_t n, Visit visit) const;
 

@@ -7,6 +7,7 @@ import xxhash
 
 from pipeline.ground.errors import InputError
 from pipeline.ground.keys import combine, hash_bytes, hash_column, ids128, null_key, shard_of
+from pipeline.ground.simd import forced_simd_level, simd_levels
 
 SEEDS = (0, 1, 0x9E3779B185EBCA87, 2**64 - 1)
 
@@ -20,7 +21,7 @@ def reference(value, seed):
     if isinstance(value, (bool, int)):
         value = int(value).to_bytes(8, "little", signed=True)
     if isinstance(value, float):
-        value = np.float64(value).tobytes()
+        value = np.float64(value + 0.0).tobytes()  # one zero
     return xxhash.xxh64_intdigest(value, seed)
 
 
@@ -42,7 +43,25 @@ def test_integers_hash_their_eight_little_endian_bytes(seed):
     check(pa.array([0, 1, -1, 2**63 - 1, -(2**63), None]), seed)
 
 
-def test_keys_keep_their_values_for_ever():
+@pytest.mark.parametrize("level", simd_levels())
+def test_keys_keep_their_values_for_ever_at_every_simd_level(level):
+    with forced_simd_level(level):
+        check_golden_keys()
+
+
+@pytest.mark.parametrize("level", simd_levels())
+def test_numbers_hash_alike_at_every_simd_level(level):
+    rng = np.random.default_rng(3)
+    with forced_simd_level(level):
+        for n in (0, 1, 3, 4, 7, 8, 9, 17, 1000):
+            nulls = rng.random(n) < 0.2
+            integers, doubles = rng.integers(-(2**63), 2**63, n), np.round(rng.normal(size=n))
+            for values in (integers, doubles):
+                check(pa.array(values))
+                check(pa.array(values, mask=nulls))
+
+
+def check_golden_keys():
     assert hash_column(pa.array(["", "a", "freshet", None]), 1).tolist() == [
         15397730242686860875,
         16051599287423682246,

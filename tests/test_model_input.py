@@ -114,5 +114,5 @@ def test_a_gradient_that_is_no_number_is_refused():
     together = ModelInput(tables(), MEAN, DENSE, 2)
     together.find(batch_of(np.random.default_rng(2), 6))
     together.admit_missing([0], 1)
-    with pytest.raises(InputError, match="gradient of key .* got nan"):
+    with pytest.raises(InputError, match=r"gradient of key .* got nan"):
         together.learn(np.full((6, COLUMNS), np.nan, np.float32), 1)

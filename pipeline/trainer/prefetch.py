@@ -14,7 +14,7 @@ from pipeline.ground.block import Int64s, UInt64s
 from pipeline.ground.errors import InputError
 from pipeline.model.targets import Targets, targets_of
 from pipeline.trainer.batches import Batch, BatchReader
-from pipeline.trainer.pooling import unique
+from pipeline.trainer.pooling import Uniquer
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Prefetcher:
         self._reader, self._plan, self._labels = reader, plan, labels
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[PreparedBatch | None] | None = None
+        self._uniquer = Uniquer()
 
     def next(self, stop_offset: int) -> PreparedBatch | None:
         """The next batch below `stop_offset`; None where it is not in the log yet. Raises SpoiltBatchError."""
@@ -86,6 +87,7 @@ class Prefetcher:
             return None
         impression_at = batch.samples.column("impression_at").to_numpy(zero_copy_only=False)
         features = self._plan.extract(batch.samples, impression_at)
+        unique = self._uniquer.unique
         fields = {name: FieldBatch(*unique(field.keys), offsets=field.offsets) for name, field in features.keys.items()}
         try:
             targets = targets_of(batch.samples, self._labels)
