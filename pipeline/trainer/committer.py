@@ -79,8 +79,10 @@ class Committer:
         self._frozen = FrozenTables({name: table.rows for name, table in tables.fields.items()}, self._boundary)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._under_way: Future[None] | None = None
-        self.stood_still_s = 0.0
-        """How long training has stood still for the newest commit."""
+        self.stood_still_s = self.longest_stop_s = 0.0
+        """How long training has stood still for the newest commit, in all and at most at a stretch."""
+        self.took_s = 0.0
+        """How long the newest finished commit took, from its boundary until it was published."""
 
     def open(self, views: Mapping[str, ServedView], next_handles: Mapping[str, int], dense: bytes) -> None:
         """Continue from what serving holds at CURRENT; says what was committed but not published."""
@@ -96,7 +98,7 @@ class Committer:
     def begin(self, moment: Moment) -> VersionId:
         """Begin to make `moment` a version; returns its id. Waits for the commit before it. Raises as `settle`."""
         self.settle()
-        self.stood_still_s = 0.0
+        self.stood_still_s = self.longest_stop_s = 0.0
         with self._standing_still():
             self._frozen.begin()
             id = self._versions.next_id(self._writer.shard)
@@ -136,6 +138,7 @@ class Committer:
 
     def _make(self, id: VersionId, moment: Moment) -> None:
         """The whole commit, in the worker's thread."""
+        began_at_s = self._project.clock.monotonic_s()
         with self._boundary.beside_training():
             changes = self._frozen.changes()
             prepared = self._prepare(id, moment, changes)
@@ -150,6 +153,7 @@ class Committer:
         self.dictionary.write()
         self._publish_files(moment.standing.last_at_ms)
         self._versions.retain(self._writer.shard, moment.standing.last_at_ms)
+        self.took_s = self._project.clock.monotonic_s() - began_at_s
 
     def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> Prepared:
         """The delta of this commit; the publisher's view holds it afterwards."""
@@ -233,4 +237,6 @@ class Committer:
         try:
             yield
         finally:
-            self.stood_still_s += self._project.clock.monotonic_s() - began_at_s
+            stop_s = self._project.clock.monotonic_s() - began_at_s
+            self.stood_still_s += stop_s
+            self.longest_stop_s = max(self.longest_stop_s, stop_s)

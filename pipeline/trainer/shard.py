@@ -61,7 +61,7 @@ class TrainerShard:
         self._identity = identity_of(self._config, self.plan, self._model)
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
-        self._committer = self._restore(epoch, migrate)
+        self.committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines(shard)
         topic = self._config.topics.samples
         reader = BatchReader(
@@ -79,19 +79,19 @@ class TrainerShard:
         self._quarantines = self._versions.ledger.quarantines(self._shard)
         while not stop.is_set() and (prepared := self._next(stop_offset)):
             self._learn(prepared)
-            self._committer.serve()
+            self.committer.serve()
             if self._due():
                 self.commit()
         if self._uncommitted:
             self.commit()
-        self._committer.settle()
+        self.committer.settle()
 
     def commit(self, *, flush: bool = False) -> VersionId:
         """Begin to make what was learned a version; with `flush`, everything withheld goes out too.
 
         Returns the version's id. It is committed and published when the next commit begins or `train` returns.
         """
-        id = self._committer.begin(self._moment(flush))
+        id = self.committer.begin(self._moment(flush))
         self._uncommitted = False
         self._standing.first_at_ms = np.iinfo(np.int64).max
         # What an operator quarantined meanwhile holds for everything read from here on.
@@ -116,7 +116,7 @@ class TrainerShard:
     def close(self) -> None:
         """Stop reading ahead and let commit and hooks finish. What was not committed is learned again by the next."""
         self._prefetch.close()
-        self._committer.close()
+        self.committer.close()
 
     def _restore(self, epoch: int, migrate: bool) -> Committer:
         """Take up tables, weights and standing of CURRENT, or empty ones; returns what commits from there on."""
@@ -177,7 +177,7 @@ class TrainerShard:
         batch, standing = prepared.batch, self._standing
         at_ms = max(standing.last_at_ms, int(batch.at_ms.max()))
         admitted = self.tables.admit(prepared, at_ms // 1000, standing.position)
-        self._committer.dictionary.note(self.plan, prepared, admitted)
+        self.committer.dictionary.note(self.plan, prepared, admitted)
         result = self._model.step(self.tables.gather(prepared), prepared.targets)
         # A batch that takes many negatives back has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
@@ -230,7 +230,7 @@ class TrainerShard:
         if train.commit_every_log_s and learned_ms >= train.commit_every_log_s * 1000:
             return True
         passed_s = self._project.clock.monotonic_s() - self._committed_at_s
-        return not self._committer.busy and passed_s >= pause_s(train, self._committer.stood_still_s)
+        return not self.committer.busy and passed_s >= pause_s(train, self.committer.stood_still_s)
 
     def _moment(self, flush: bool) -> Moment:
         """What this boundary is, apart from the rows."""

@@ -1,0 +1,80 @@
+"""One commit of a million touched rows: how long until it is durable, and how long training stands still for it.
+
+26 fields × dim 16, every row new to serving, as after a burst. Once with training waiting for it, once beside training.
+The same number of bytes written and fsynced in one piece stands beside it, as the disk's own time.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from pipeline.ground.project import Project
+from pipeline.logs.open import open_log
+from pipeline.trainer.shard import TrainerShard
+from pipeline.versions.state import VersionId, VersionSummary
+from pipeline.versions.store import VersionStore
+from tests.benchmarks.report import Figure
+from tests.benchmarks.stream import append_samples, stream_project
+
+_NEVER = {"commit_every_s": 1e9, "commit_every_log_s": None, "full_every_commits": 1_000_000}
+
+
+class Held(TrainerShard):
+    """Commits when told to only, not at the end of what it trains."""
+
+    def commit(self, *, flush: bool = False) -> VersionId | None:
+        return None
+
+    def commit_now(self) -> None:
+        super().commit()
+
+
+def measure(folder: Path, quick: bool) -> list[Figure]:
+    rows, fields = (20_000, 4) if quick else (600_000, 26)
+    project = stream_project(folder, fields=fields, train=_NEVER)
+    log, store = open_log(project), VersionStore(project)
+    append_samples(project, log, seed=1, rows=rows, per_second=50_000)
+    end = log.end_offset(project.config.topics.samples, 0)
+    trainer, stop = Held(project, log, store, 0), threading.Event()
+    try:
+        _commit(trainer, 1, 1, stop)  # the first version is written whole
+        waited_s, _ = _commit(trainer, end // 4, end // 4, stop)
+        beside_s, stopped_s = _commit(trainer, end // 2, end, stop)
+    finally:
+        trainer.close()
+    first, second = (_sizes(project, version, fields) for version in store.lineage(0)[-2:])
+    written_ms = _write_ms(folder / "written", first["version_bytes"])
+    return [
+        Figure("commit of touched rows, training waits", waited_s * 1000, "ms", first, most=350.0),
+        Figure("commit of touched rows, beside training", beside_s * 1000, "ms", second),
+        Figure("training stands still for it, longest stretch", stopped_s * 1000, "ms", second, most=20.0),
+        Figure("as many bytes written and fsynced", written_ms, "ms", {"bytes": first["version_bytes"]}),
+    ]
+
+
+def _commit(trainer: Held, after: int, until: int, stop: threading.Event) -> tuple[float, float]:
+    """Train to `after`, commit, and train on to `until` meanwhile; (commit, longest stop), both in seconds."""
+    trainer.train(after, stop)
+    trainer.commit_now()
+    if until > after:
+        trainer.train(until, stop)
+    stopped_s = trainer.committer.longest_stop_s
+    trainer.committer.settle()
+    return trainer.committer.took_s, stopped_s
+
+
+def _sizes(project: Project, version: VersionSummary, fields: int) -> dict[str, int]:
+    manifest = VersionStore(project).manifest(version.id)
+    keys_bytes = [part["length"] for part in manifest["sections"] if part["name"].endswith("/keys")]  # type: ignore[attr-defined]
+    return {"fields": fields, "dim": 16, "rows": sum(keys_bytes) // 8, "version_bytes": version.size_bytes}
+
+
+def _write_ms(path: Path, size: int) -> float:
+    content = os.urandom(size)
+    started_s = time.perf_counter()
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return (time.perf_counter() - started_s) * 1000
