@@ -170,7 +170,9 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
 }
 
 [[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
-    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(rows_[row] + at);
+    touched_.prefetch(row);
+    const std::byte* cell = rows_[row];
+    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
 }
 
 void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,

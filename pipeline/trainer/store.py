@@ -84,8 +84,9 @@ class ChangeSet:
 class Table:
     """The rows of one field. Questions may be asked by several threads at once, changes want to be alone.
 
-    Every call releases the GIL. Results are the same for any number of threads. Arrays have to be C-contiguous and of exactly the dtype named. Every method raises InputError for an array of
-    another dtype or shape, `got …, wanted …`, and leaves the table unchanged. `at_s` is log time, s since 1970.
+    Every call releases the GIL. Results are the same for any number of threads. Arrays have to be C-contiguous and of
+    exactly the dtype named. Every method raises InputError for an array of another dtype or shape, `got …, wanted …`,
+    and leaves the table unchanged. `at_s` is log time, s since 1970.
     """
 
     def __init__(
