@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -42,25 +43,27 @@ public:
         const auto steps = static_cast<uint32_t>(state[0]);
         const auto first = static_cast<float>(1 / (1 - power(options_.beta1, steps)));
         const auto second = static_cast<float>(1 / (1 - power(options_.beta2, steps)));
-        float *m = state + 1, *v = m + dim, moved = 0;
-        for (size_t start = 0; start < dim; start += kBlock) {
-            const size_t n = dim - start < kBlock ? dim - start : kBlock;
-            moved += step_block(weights + start, m + start, v + start, gradient + start, n, first, second);
-        }
-        return moved;
+        return sum_of_blocks(dim, [&](size_t start, auto n) {
+            return step_block(weights + start, state + 1 + start, state + 1 + dim + start, gradient + start, n,
+                              {first, second});
+        });
     }
 
 private:
-    static constexpr size_t kBlock = 64;
+    // 1 / (1 - beta^t) of the two averages, which begin at 0.
+    struct Corrections {
+        float first, second;
+    };
 
-    float step_block(float* weights, float* m, float* v, const float* gradient, size_t n, float first,
-                     float second) const {
+    template <class N>
+    float step_block(float* __restrict weights, float* __restrict m, float* __restrict v, const float* gradient, N n,
+                     Corrections correct) const {
         float taken[kBlock];
         for (size_t i = 0; i < n; ++i) {
             const float g = gradient[i];
             m[i] = stored(options_.beta1 * m[i] + (1 - options_.beta1) * g);
             v[i] = stored(options_.beta2 * v[i] + (1 - options_.beta2) * (g * g));
-            taken[i] = options_.learning_rate * (m[i] * first) / (std::sqrt(v[i] * second) + options_.epsilon);
+            taken[i] = options_.learning_rate * (m[i] * correct.first) / (std::sqrt(v[i] * correct.second) + options_.epsilon);
             weights[i] = stored(weights[i] - taken[i]);
         }
         return dot(taken, taken, n);

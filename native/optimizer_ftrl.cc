@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -27,18 +28,15 @@ public:
     }
 
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
-        float moved = 0;
-        for (size_t start = 0; start < dim; start += kBlock) {
-            const size_t n = dim - start < kBlock ? dim - start : kBlock;
-            moved += step_block(weights + start, state + start, state + dim + start, gradient + start, n);
-        }
-        return moved;
+        return sum_of_blocks(dim, [&](size_t start, auto n) {
+            return step_block(weights + start, state + start, state + dim + start, gradient + start, n);
+        });
     }
 
 private:
-    static constexpr size_t kBlock = 64;
-
-    float step_block(float* weights, float* z, float* squares, const float* gradient, size_t n) const {
+    template <class N>
+    float step_block(float* __restrict weights, float* __restrict z, float* __restrict squares, const float* gradient,
+                     N n) const {
         float taken[kBlock];
         for (size_t i = 0; i < n; ++i) {
             const float g = gradient[i], root = std::sqrt(squares[i]);

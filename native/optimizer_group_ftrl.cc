@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -30,22 +31,17 @@ public:
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
         float *z = state, *n = state + dim;
         accumulate(z, n, weights, gradient, dim);
-        float length_squared = 0, moved = 0;
-        for (size_t start = 0; start < dim; start += kBlock)
-            length_squared += length_of(z + start, n + start, rest(dim, start));
+        const float length_squared =
+            sum_of_blocks(dim, [&](size_t start, auto count) { return length_of(z + start, n + start, count); });
         const float least = options_.l21 * std::sqrt(static_cast<float>(dim));
         // Not 1 - least / length: without evidence the length is 0.
         const float length = std::sqrt(length_squared), share = length > least ? (length - least) / length : 0.0f;
-        for (size_t start = 0; start < dim; start += kBlock)
-            moved += solve(weights + start, z + start, n + start, share, rest(dim, start));
-        return moved;
+        return sum_of_blocks(dim, [&](size_t start, auto count) {
+            return solve(weights + start, z + start, n + start, share, count);
+        });
     }
 
 private:
-    static constexpr size_t kBlock = 64;
-
-    static size_t rest(size_t dim, size_t start) { return dim - start < kBlock ? dim - start : kBlock; }
-
     float curvature(float n) const {
         return (options_.beta + std::sqrt(n)) / options_.learning_rate + options_.l2;
     }

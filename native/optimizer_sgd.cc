@@ -1,5 +1,6 @@
 // Stochastic gradient descent (Robbins and Monro, "A stochastic approximation method", 1951): w[i] -= learning_rate * g[i].
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -15,8 +16,10 @@ public:
 
     float step(float* weights, float*, const float* gradient, size_t dim) const override {
         const float rate = options_.learning_rate;
-        for (size_t i = 0; i < dim; ++i) weights[i] = stored(weights[i] - rate * gradient[i]);
-        return rate * rate * dot(gradient, gradient, dim);
+        return with_dim(dim, [&](auto n) {
+            for (size_t i = 0; i < n; ++i) weights[i] = stored(weights[i] - rate * gradient[i]);
+            return rate * rate * dot(gradient, gradient, n);
+        });
     }
 
 private:

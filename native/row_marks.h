@@ -27,6 +27,8 @@ public:
         return word < words_.size() && (words_[word] >> (row % 64) & 1);
     }
 
+    [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(words_.data() + row / 64); }
+
     // Marks a row there is room for; returns whether it was not marked yet.
     bool set(uint32_t row) {
         const uint64_t bit = uint64_t{1} << (row % 64);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "xxh64.h"
 
 namespace freshet {
@@ -33,12 +34,6 @@ const uint64_t* repeated(std::vector<uint64_t>& keys) {
     std::sort(keys.begin(), keys.end());
     const auto at = std::adjacent_find(keys.begin(), keys.end());
     return at == keys.end() ? nullptr : &*at;
-}
-
-// A row of the usual length without a call.
-void copy(float* to, const float* from, size_t n) {
-    if (n == 16) std::memcpy(to, from, 16 * sizeof(float));
-    else std::memcpy(to, from, n * sizeof(float));
 }
 
 // Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
@@ -140,15 +135,17 @@ void Table::contains(std::span<const uint64_t> keys, uint8_t* resident, size_t t
 }
 
 void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) const {
-    each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
-        if (row == kNoRow) std::fill_n(out + i * dim_, dim_, 0.0f);
-        else copy(out + i * dim_, weights(row), dim_);
+    with_dim(dim_, [&](auto dim) {
+        each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
+            if (row == kNoRow) std::memset(out + i * dim, 0, dim * sizeof(float));
+            else std::memcpy(out + i * dim, weights(row), dim * sizeof(float));
+        });
     });
 }
 
 void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
     float* w = weights(row);
-    Learned learned{dot(gradient, w, dim_), dot(w, w, dim_), 0};
+    Learned learned = with_dim(dim_, [&](auto n) { return Learned{dot(gradient, w, n), dot(w, w, n), 0}; });
     learned.moved_squared = optimizer_->step(w, state(row), gradient, dim_);
     tracker_.note(statistics_of(row), learned, count, at_s);
 }
@@ -181,7 +178,9 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
 }
 
 [[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
-    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(rows_[row] + at);
+    touched_.prefetch(row);
+    const std::byte* cell = rows_[row];
+    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
 }
 
 void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,

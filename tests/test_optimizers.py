@@ -37,7 +37,7 @@ def adam(o, w, state, g):
 
 
 def ftrl_sums(o, w, state, g):
-    """Sums z and n of McMahan et al. 2013, algorithm 1, and the curvature that follows from n."""
+    """The sums z and n of McMahan et al. 2013, algorithm 1, and the curvature that follows from n."""
     z, n = np.hsplit(state, 2)
     sigma = (np.sqrt(n + g**2) - np.sqrt(n)) / o.learning_rate
     z, n = z + g - sigma * w, n + g**2
