@@ -75,8 +75,9 @@ def view() -> ServedView:
     return view
 
 
-# A byte has no order and fits every address.
-CASES = [
+# Not where one byte is an element: it has no order and fits every address.
+WIDER = [call for call, (name, _) in CALLS.items() if good(name).itemsize > 1]
+CASES = [*product(CALLS, ODD), *product(WIDER, WIDE)]
     *product(CALLS, ODD),
     *((call, odd) for call, odd in product(CALLS, WIDE) if good(CALLS[call][0]).itemsize > 1),
 ]
