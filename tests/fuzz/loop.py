@@ -7,6 +7,7 @@ import inspect
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ from tests.fuzz.targets import TARGETS, Target
 
 _MOST_MEMORY_BYTES = 6 << 30
 """Beyond it an allocation fails: a damaged length must not be believed."""
+
+_SLOW_S = 2.0
+"""Processor time; the clock alone says nothing on a busy machine."""
 
 
 def main(name: str, options: list[str]) -> None:
@@ -50,8 +54,11 @@ def _own_functions() -> Iterator[Callable[..., Any]]:
 
 def _checked(target: Target) -> Callable[[bytes], None]:
     def run(value: bytes) -> None:
+        began_s = time.process_time()
         with suppress(FreshetError):
             target.decode(value)
+        spent_s = time.process_time() - began_s
+        assert spent_s < _SLOW_S, f"an input of {len(value)} bytes took {spent_s:.1f} s"
 
     return run
 
