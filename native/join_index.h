@@ -1,6 +1,6 @@
 // Where an event with this 128-bit id is kept: the hash index over the join's held impressions.
 //
-// Open addressing with linear probing in a power-of-two table of 24-byte entries, at most 3/4 full; removal shifts the
+// Open addressing with linear probing in a power-of-two table of 24-byte entries, at most 5/8 full; removal shifts the
 // following entries back, so nothing is left behind however long ids come and go. Calls are amortised O(n). The table
 // doubles when full and shrinks when less than 1/8 full. Not thread-safe: one caller at a time (matches alone may run
 // together). An allocation that fails throws std::bad_alloc; what was inserted by then stays.
