@@ -5,6 +5,7 @@ import pytest
 import xxhash
 
 from pipeline.ground.config import Adagrad
+from pipeline.ground.simd import forced_simd_level, simd_levels
 from pipeline.importance.convergence import relative_step, settle
 from pipeline.importance.score import accumulate, taylor_score
 from pipeline.trainer.store import STATISTICS_DTYPE, Table, row_dtype
@@ -357,6 +358,17 @@ def test_digest_is_as_of_the_last_taking():
     assert table.digest() == settled
     table.take_changes()
     assert table.digest() == digest_of(table) != settled
+
+
+@pytest.mark.parametrize("dim", [1, 7, 16, 33])
+def test_first_weights_are_the_same_at_every_simd_level(dim):
+    def first_weights(level):
+        with forced_simd_level(level):
+            table, keys = make(dim=dim), np.arange(100, dtype=np.uint64)
+            table.admit(keys, 1)
+            return table.lookup(keys).tobytes()
+
+    assert len({first_weights(level) for level in simd_levels()}) == 1
 
 
 def test_digest_does_not_depend_on_the_order_of_arrival():
