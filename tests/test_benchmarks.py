@@ -14,6 +14,13 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
     assert 0 < alone.sizes["peak held impressions"] <= 40_000
 
 
+def test_the_quantizer_is_measured_in_rates_and_errors():
+    figures = {figure.what: figure for figure in one_round("quantizer", quick=True)}
+    assert figures["quantizer: encode int4"].value > 0
+    assert 2e-3 < figures["quantizer: error int4, normal rows"].value < 4e-3
+    assert figures["quantizer: decode codebook of 4 bits"].sizes["bytes a row"] < 12
+
+
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round(tmp_path):
     figure = Figure("x", 3.0, "rows/s", least_ratio=0.5)
     result = Result(figure, values=[1.0, 2.0, 30.0], peers=[1.0, 8.0, 60.0])

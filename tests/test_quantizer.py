@@ -1,10 +1,19 @@
-"""The row codec: golden bytes per precision, error bounds, halves against NumPy's, and what it refuses."""
+"""The row codec: golden bytes per codec, error bounds, halves against NumPy's, and what it refuses."""
 
 import numpy as np
 import pytest
 
-from pipeline.ground.errors import InputError
-from pipeline.versions.quantizer import PRECISIONS, decode, encode, payload_bytes, payload_offsets
+from pipeline.versions.quantizer import (
+    CODECS,
+    PRECISIONS,
+    decode,
+    decode_rows,
+    encode,
+    encode_rows,
+    payload_bytes,
+    payload_offsets,
+    row_bytes,
+)
 
 
 def normal_rows(n, dim, seed=1, spread=0.05):
@@ -20,25 +29,40 @@ def round_trip(rows, bits):
     return decode(payload, all_in(bits, len(rows)), rows.shape[1])
 
 
-def relative_mse(rows, bits):
+def relative_mse(rows, codec):
     exact = rows.astype(np.float64)
-    return ((round_trip(rows, bits) - exact) ** 2).sum() / (exact**2).sum()
+    return ((decode_rows(encode_rows(rows, codec), codec, rows.shape[1]) - exact) ** 2).sum() / (exact**2).sum()
 
 
+CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
 GOLDEN = {
-    4: "662e22b880560f",
-    8: "071e00b8007f664fff",
-    16: "00b80034662e39a8003c",
-    32: "000000bf0000803ecdcccc3d022b07bd0000803f",
+    "int2": "ca37bbb65403",
+    "int4": "662e22b880560f",
+    "int8": "071e00b8007f664fff",
+    "bf16": "00bf803ecd3d07bd803f",
+    "fp16": "00b80034662e39a8003c",
+    "fp32": "000000bf0000803ecdcccc3d022b07bd0000803f",
 }
 
 
-@pytest.mark.parametrize("bits", PRECISIONS)
-def test_the_bytes_keep_their_layout_for_ever(bits):
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_bytes_keep_their_layout_for_ever(codec):
     row = np.array([[-0.5, 0.25, 0.1, -0.033, 1.0]], np.float32)
-    payload, offsets = encode(row, all_in(bits, 1))
-    assert payload.tobytes().hex() == GOLDEN[bits]
-    assert offsets.tolist() == [0, payload_bytes(bits, 5)]
+    payloads = encode_rows(row, codec)
+    assert payloads.tobytes().hex() == GOLDEN[codec]
+    assert payloads.shape == (1, row_bytes(codec, 5))
+
+
+@pytest.mark.parametrize("bits", PRECISIONS)
+def test_mixed_batches_have_the_bytes_of_their_codecs(bits):
+    rows = normal_rows(37, 5)
+    payload, offsets = encode(rows, all_in(bits, 37))
+    assert payload.tobytes() == encode_rows(rows, CODEC_OF[bits]).tobytes()
+    assert offsets.tolist() == [i * payload_bytes(bits, 5) for i in range(38)]
+    assert (
+        decode(payload, all_in(bits, 37), 5).tobytes()
+        == decode_rows(payload.reshape(37, -1), CODEC_OF[bits], 5).tobytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,29 +72,48 @@ def test_sizes_per_precision(dim, sizes):
     assert [payload_bytes(bits, dim) for bits in PRECISIONS] == sizes
 
 
-def test_a_code_means_offset_plus_scale_times_code():
-    """Decoding by hand from the layout in the header, the low nibble first."""
-    rows = normal_rows(50, 7)
-    for bits in (4, 8):
-        payload, offsets = encode(rows, all_in(bits, 50))
-        for i, row in enumerate(round_trip(rows, bits)):
-            stored = payload[offsets[i] : offsets[i + 1]]
-            scale, offset = stored[:4].view(np.float16).astype(np.float32)
-            codes = stored[4:] if bits == 8 else np.stack([stored[4:] & 15, stored[4:] >> 4], axis=1).ravel()
-            assert (row == offset + scale * codes[:7].astype(np.float32)).all()
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("dim", [1, 3, 4, 7, 16, 33])
+def test_a_code_means_offset_plus_scale_times_code(bits, dim):
+    """Decoding in NumPy from the layout in the header, the first code lowest."""
+    rows = normal_rows(50, dim)
+    payloads = encode_rows(rows, f"int{bits}")
+    scales, offsets = payloads[:, :4].copy().view(np.float16).astype(np.float32).T[:, :, None]
+    packed = np.unpackbits(payloads[:, 4:], axis=1, bitorder="little").reshape(50, -1, bits)
+    codes = (packed.astype(np.float32) * 2.0 ** np.arange(bits, dtype=np.float32)).sum(axis=2, dtype=np.float32)
+    assert (codes[:, dim:] == 0).all()
+    assert (decode_rows(payloads, f"int{bits}", dim) == offsets + scales * codes[:, :dim]).all()
 
 
-def test_an_odd_row_ends_in_a_zero_nibble():
-    payload, _ = encode(np.array([[1.0, 2.0, 3.0]], np.float32), all_in(4, 1))
-    assert payload[-1] >> 4 == 0
+@pytest.mark.parametrize(("codec", "most"), [("int2", 6.56e-2), ("int4", 3.18e-3), ("int8", 1.50e-5), ("bf16", 2.8e-6)])
+def test_rows_come_back_close(codec, most):
+    """PyTorch's greedy search: 8.7e-2 in 2 bits and 3.4e-3 in 4; nearest of 255 steps from end to end: 1.5e-5."""
+    assert relative_mse(normal_rows(20_000, 16), codec) <= most
 
 
-def test_four_bits_are_as_close_as_a_greedy_search():
-    assert relative_mse(normal_rows(20_000, 16), 4) <= 3.36e-3
+def halves_below(values):
+    near = values.astype(np.float16)
+    return np.where(near > values, np.nextafter(near, np.float16(-np.inf)), near)
 
 
-def test_eight_bits_are_close():
-    assert relative_mse(normal_rows(20_000, 16), 8) <= 1.55e-5
+def covering_grid_error(rows, bits):
+    """Squared error per row on the grid from end to end, rounded outwards to halves; the codes in float64."""
+    most, exact = 2**bits - 1, rows.astype(np.float64)
+    offset = halves_below(exact.min(axis=1, keepdims=True)).astype(np.float64)
+    scale = -halves_below(-(exact.max(axis=1, keepdims=True) - offset) / most).astype(np.float64)
+    codes = np.clip(np.round((exact - offset) / np.maximum(scale, 1e-30)), 0, most)
+    return ((offset + scale * codes - exact) ** 2).sum(axis=1)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize(("mean", "spread"), [(0, 1e-5), (0, 0.05), (0.3, 0.05), (100, 0.01), (-20_000, 5_000)])
+@pytest.mark.parametrize("dim", [1, 2, 5, 16, 64, 300])
+def test_no_row_is_worse_than_on_the_grid_that_covers_it(bits, mean, spread, dim):
+    rows = normal_rows(200, dim, spread=spread) + np.float32(mean)
+    read = decode_rows(encode_rows(rows, f"int{bits}"), f"int{bits}", dim)
+    error = ((read - rows.astype(np.float64)) ** 2).sum(axis=1)
+    rounding = np.sqrt(dim) * np.abs(rows).max(axis=1) * 2.0**-22  # values are added up in float32
+    assert (np.sqrt(error) <= np.sqrt(covering_grid_error(rows, bits)) * (1 + 1e-4) + rounding).all()
 
 
 def test_thirty_two_bits_are_exact():
@@ -86,13 +129,6 @@ def test_eight_bits_are_never_off_by_more_than_half_a_scale():
         scales = np.array([payload[at : at + 2].view(np.float16)[0] for at in offsets[:-1]], np.float64)
         off = np.abs(round_trip(rows, 8).astype(np.float64) - rows).max(axis=1)
         assert (off <= scales / 2 * (1 + 1e-5) + np.abs(rows).max() * 2.0**-22).all()
-
-
-def test_four_bits_are_no_worse_than_the_plain_grid_where_the_mean_is_far_away():
-    rows = normal_rows(300, 16, spread=0.01) + np.float32(100)
-    off = np.abs(round_trip(rows, 4) - rows).max(axis=1)
-    plain = (rows.max(axis=1) - rows.min(axis=1) + 2.0**-4) / 15  # 2^-4: how far apart halves near 100 are
-    assert (off**2).sum() <= (plain**2).sum()
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -128,13 +164,24 @@ def test_halves_are_rounded_to_nearest_even():
 def test_sixteen_bits_saturate():
     rows = np.array([[65_504, 65_519, 65_520, -1e9, 3e38]], np.float32)
     assert round_trip(rows, 16).tolist() == [[65_504, 65_504, 65_504, -65_504, 65_504]]
+    most = np.uint32(0x7F7F_0000).view(np.float32)
+    rows = np.array([[np.finfo(np.float32).max, -np.finfo(np.float32).max, most]], np.float32)
+    assert decode_rows(encode_rows(rows, "bf16"), "bf16", 3).tolist() == [[most, -most, most]]
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_weights_far_beyond_halves_stay_finite(bits):
+def test_bfloats_are_rounded_to_nearest_even():
+    upper = np.random.default_rng(5).integers(0, 0x7F7F, 3_000, np.uint32)
+    for below, up in ((0x7FFF, 0), (0x8000, upper & 1), (0x8001, 1)):
+        for sign in (0, 0x8000):
+            rows = (((upper | sign) << 16) | below).astype(np.uint32).view(np.float32)[:, None]
+            assert (encode_rows(rows, "bf16").view(np.uint16)[:, 0] == (upper + up | sign)).all()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_weights_far_beyond_halves_stay_finite(codec):
     most = np.finfo(np.float32).max
     rows = np.array([[-most, most, 0], [most, most, most], [1e9, -1e9, 3.0], [1e-45, -1e-45, 0]], np.float32)
-    assert np.isfinite(round_trip(rows, bits)).all()
+    assert np.isfinite(decode_rows(encode_rows(rows, codec), codec, 3)).all()
 
 
 def test_precisions_mix_in_one_payload():
@@ -146,53 +193,20 @@ def test_precisions_mix_in_one_payload():
         assert mixed[bits == each].tobytes() == round_trip(rows, each)[bits == each].tobytes()
 
 
-@pytest.mark.parametrize("bits", PRECISIONS)
-def test_a_row_does_not_depend_on_its_neighbours(bits):
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_row_does_not_depend_on_its_neighbours(codec):
     rows = normal_rows(20, 16)
-    together, _ = encode(rows, all_in(bits, 20))
-    alone = [encode(rows[i : i + 1].copy(), all_in(bits, 1))[0] for i in range(20)]
-    assert together.tobytes() == np.concatenate(alone).tobytes()
+    alone = [encode_rows(rows[i : i + 1].copy(), codec) for i in range(20)]
+    assert encode_rows(rows, codec).tobytes() == np.concatenate(alone).tobytes()
 
 
 def test_no_rows_give_no_bytes():
     payload, offsets = encode(np.empty((0, 4), np.float32), all_in(4, 0))
     assert (len(payload), offsets.tolist()) == (0, [0])
     assert decode(payload, all_in(4, 0), 4).shape == (0, 4)
+    for codec in CODECS:
+        assert decode_rows(encode_rows(np.empty((0, 4), np.float32), codec), codec, 4).shape == (0, 4)
 
 
 def test_offsets_name_each_rows_payload():
     assert payload_offsets(np.array([4, 32, 8], np.uint8), 16).tolist() == [0, 12, 76, 96]
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("bits", PRECISIONS)
-def test_weights_that_are_not_finite_are_refused(bits, bad):
-    rows = normal_rows(3, 4)
-    rows[1, 2] = bad
-    with pytest.raises(InputError, match="not finite in row 1, wanted finite ones"):
-        encode(rows, all_in(bits, 3))
-
-
-@pytest.mark.parametrize("bad", [0, 2, 5, 64, 255])
-def test_an_unknown_precision_is_refused(bad):
-    bits = np.array([4, bad], np.uint8)
-    with pytest.raises(InputError, match=f"bits: got {bad} at 1, wanted one of"):
-        encode(normal_rows(2, 4), bits)
-    with pytest.raises(InputError, match=f"bits: got {bad} at 1, wanted one of"):
-        decode(np.zeros(9, np.uint8), bits, 4)
-    with pytest.raises(InputError, match=f"bits: got {bad}, wanted one of"):
-        payload_bytes(bad, 4)
-
-
-def test_wrong_arrays_are_refused():
-    rows, bits = normal_rows(4, 4), all_in(8, 4)
-    with pytest.raises(InputError, match=r"rows: got float64 \[4, 4\], wanted float32 \[n, dim\]"):
-        encode(rows.astype(np.float64), bits)
-    with pytest.raises(InputError, match=r"rows: got float32 \[4, 2\] not C-contiguous"):
-        encode(rows[:, ::2], bits)
-    with pytest.raises(InputError, match=r"bits: got uint8 \[3\], wanted uint8 \[4\]"):
-        encode(rows, bits[:3])
-    with pytest.raises(InputError, match=r"payload: got uint8 \[31\], wanted uint8 \[32\]"):
-        decode(np.zeros(31, np.uint8), bits, 4)
-    with pytest.raises(InputError, match="dim: got 0, wanted an integer in"):
-        encode(np.empty((2, 0), np.float32), bits[:2])

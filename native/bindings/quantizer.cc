@@ -1,28 +1,76 @@
-// The row codec for pipeline/versions/quantizer.py, which checks lengths and precisions first.
+// The row codec for pipeline/versions/quantizer.py, which checks lengths, codecs and precisions first.
 #include "quantizer.h"
 
 #include "arrays.h"
+#include "quantizer_codebook.h"
 
 using namespace freshet_bindings;
 
 void register_quantizer(nb::module_& m) {
-    m.def("payload_bytes", &freshet::payload_bytes, exact("bits"), exact("dim"));
     m.def(
-        "encode",
+        "payload_bytes",
+        [](uint8_t codec, size_t dim) { return freshet::payload_bytes(static_cast<freshet::Codec>(codec), dim); },
+        exact("codec"), exact("dim"));
+    m.def(
+        "encode_rows",
+        [](uint8_t codec, InRows<float> rows, OutRows<uint8_t> payloads) {
+            nb::gil_scoped_release nogil;
+            freshet::encode_rows(static_cast<freshet::Codec>(codec), rows.data(), rows.shape(0), rows.shape(1),
+                                 payloads.data());
+        },
+        exact("codec"), exact("rows"), exact("payloads"));
+    m.def(
+        "decode_rows",
+        [](uint8_t codec, InRows<uint8_t> payloads, OutRows<float> rows) {
+            nb::gil_scoped_release nogil;
+            freshet::decode_rows(static_cast<freshet::Codec>(codec), payloads.data(), rows.shape(0), rows.shape(1),
+                                 rows.data());
+        },
+        exact("codec"), exact("payloads"), exact("rows"));
+    m.def(
+        "encode_mixed",
         [](InRows<float> rows, In<uint8_t> bits, In<int64_t> offsets, Out<uint8_t> payload) {
             nb::gil_scoped_release nogil;
-            const size_t n = rows.shape(0), dim = rows.shape(1);
-            for (size_t i = 0; i < n; ++i)
-                freshet::encode_row(rows.data() + i * dim, dim, bits.data()[i], payload.data() + offsets.data()[i]);
+            freshet::encode_mixed(rows.data(), rows.shape(0), rows.shape(1), bits.data(), offsets.data(),
+                                  payload.data());
         },
         exact("rows"), exact("bits"), exact("offsets"), exact("payload"));
     m.def(
-        "decode",
+        "decode_mixed",
         [](In<uint8_t> payload, In<uint8_t> bits, In<int64_t> offsets, OutRows<float> rows) {
             nb::gil_scoped_release nogil;
-            const size_t n = rows.shape(0), dim = rows.shape(1);
-            for (size_t i = 0; i < n; ++i)
-                freshet::decode_row(payload.data() + offsets.data()[i], dim, bits.data()[i], rows.data() + i * dim);
+            freshet::decode_mixed(payload.data(), offsets.data(), bits.data(), rows.shape(0), rows.shape(1),
+                                  rows.data());
         },
         exact("payload"), exact("bits"), exact("offsets"), exact("rows"));
+    m.def(
+        "encode_codebook",
+        [](InRows<float> rows, unsigned bits, size_t entries) {
+            std::vector<uint8_t> bytes;
+            {
+                nb::gil_scoped_release nogil;
+                bytes = freshet::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries);
+            }
+            return owned(std::move(bytes));
+        },
+        exact("rows"), exact("bits"), exact("entries"));
+    // What is wrong with the bytes, or None; and their rows and dim.
+    m.def(
+        "check_codebook",
+        [](In<uint8_t> bytes) {
+            freshet::CodebookShape shape;
+            const char* wrong = freshet::check_codebook(bytes.data(), bytes.size(), shape);
+            return nb::make_tuple(wrong, shape.rows, shape.dim);
+        },
+        exact("bytes"));
+    m.def(
+        "decode_codebook",
+        [](In<uint8_t> bytes, OutRows<float> rows) {
+            nb::gil_scoped_release nogil;
+            freshet::CodebookShape shape;
+            const bool sound = freshet::check_codebook(bytes.data(), bytes.size(), shape) == nullptr;
+            if (sound && shape.rows == rows.shape(0) && shape.dim == rows.shape(1))
+                freshet::decode_codebook(bytes.data(), shape, rows.data());
+        },
+        exact("bytes"), exact("rows"));
 }

@@ -6,12 +6,13 @@
 namespace freshet {
 namespace {
 
-// The values of halves in the low 16 bits of each lane; exact.
-inline Floats from_half(Ints half) {
-    const Ints magnitude = half & 0x7FFF, sign = (half & 0x8000) << 16;
-    const Ints normal = (magnitude << 13) + (magnitude < 0x7C00 ? ints(0x38000000) : ints(0x70000000));
-    const Ints subnormal = as_ints(to_floats(magnitude) * 0x1p-24f);
-    return as_floats(sign | (magnitude >= 0x0400 ? normal : subnormal));
+// The values of halves in the low 16 bits of each lane, or of the one half there is; exact.
+template <class Whole>
+inline auto from_half(Whole half) {
+    const Whole magnitude = half & 0x7FFF, sign = (half & 0x8000) << 16;
+    const Whole bias = magnitude < 0x7C00 ? Whole{} + 0x38000000 : Whole{} + 0x70000000;
+    const Whole subnormal = as_ints(to_floats(magnitude) * 0x1p-24f);
+    return as_floats(sign | (magnitude >= 0x0400 ? (magnitude << 13) + bias : subnormal));
 }
 
 // The nearest halves, ties to even, saturated beyond +-65504. Wants finite values.

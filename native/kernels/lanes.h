@@ -36,11 +36,18 @@ inline void store(void* at, Register lanes) {
     std::memcpy(at, &lanes, sizeof(lanes));
 }
 
-// The same bits as floats or as integers.
+// The same bits as floats or as integers, in lanes or alone.
 inline Floats as_floats(Ints bits) { return reinterpret_cast<Floats>(bits); }
 inline Ints as_ints(Floats lanes) { return reinterpret_cast<Ints>(lanes); }
+inline float as_floats(int32_t bits) { return __builtin_bit_cast(float, bits); }
+inline int32_t as_ints(float value) { return __builtin_bit_cast(int32_t, value); }
+
+// The lesser and the greater of two, lane by lane; the second where they are equal.
+inline Floats least_of(Floats a, Floats b) { return a < b ? a : b; }
+inline Floats greatest_of(Floats a, Floats b) { return a > b ? a : b; }
 
 inline Floats to_floats(Ints whole) { return __builtin_convertvector(whole, Floats); }
+inline float to_floats(int32_t whole) { return static_cast<float>(whole); }
 inline Ints truncated(Floats lanes) { return __builtin_convertvector(lanes, Ints); }
 
 }  // namespace

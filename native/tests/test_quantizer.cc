@@ -1,4 +1,5 @@
-// The row codec without Python: halves, sizes to the byte, error bounds, and the widest floats there are.
+// The row codec without Python, at every SIMD level: halves, sizes to the byte, error bounds, the widest floats there
+// are, and bytes that no encoder wrote.
 #include "quantizer.h"
 
 #include <algorithm>
@@ -9,17 +10,34 @@
 
 #include "expect.h"
 #include "half.h"
+#include "quantizer_codebook.h"
+#include "simd.h"
 
 namespace {
 
-constexpr unsigned kPrecisions[] = {4, 8, 16, 32};
+using freshet::Codec;
 
-std::vector<float> round_trip(const std::vector<float>& row, unsigned bits) {
-    std::vector<uint8_t> payload(freshet::payload_bytes(bits, row.size()));  // exactly: a byte too many is seen
-    freshet::encode_row(row.data(), row.size(), bits, payload.data());
-    std::vector<float> out(row.size());
-    freshet::decode_row(payload.data(), row.size(), bits, out.data());
+constexpr Codec kCodecs[] = {Codec::int2, Codec::int4, Codec::int8, Codec::bf16, Codec::fp16, Codec::fp32};
+
+std::vector<uint8_t> encoded(const std::vector<float>& rows, size_t dim, Codec codec) {
+    const size_t n = rows.size() / dim;
+    std::vector<uint8_t> payloads(n * freshet::payload_bytes(codec, dim));  // exactly: a byte too many is seen
+    freshet::encode_rows(codec, rows.data(), n, dim, payloads.data());
+    return payloads;
+}
+
+std::vector<float> round_trip(const std::vector<float>& rows, size_t dim, Codec codec) {
+    std::vector<float> out(rows.size());
+    freshet::decode_rows(codec, encoded(rows, dim, codec).data(), rows.size() / dim, dim, out.data());
     return out;
+}
+
+std::vector<float> normal_rows(size_t n, size_t dim) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0.1f, 0.05f);
+    std::vector<float> rows(n * dim);
+    for (float& weight : rows) weight = normal(random);
+    return rows;
 }
 
 void every_half_survives_a_round_trip() {
@@ -45,19 +63,44 @@ void halves_are_rounded_to_even_and_outwards() {
     expect(freshet::to_half(1e9f) == freshet::kMostHalf && freshet::to_half_down(-1e9f) == 0xFBFF, "saturates");
 }
 
-void payloads_have_their_size_at_any_dim() {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal(0.1f, 0.05f);
-    for (size_t dim = 1; dim <= 40; ++dim) {
-        std::vector<float> row(dim);
-        for (float& weight : row) weight = normal(random);
-        const auto [least, greatest] = std::minmax_element(row.begin(), row.end());
-        for (unsigned bits : kPrecisions) {
-            const float step = bits == 4 ? (*greatest - *least) / 15 : 0.001f;
-            const std::vector<float> out = round_trip(row, bits);
-            for (size_t i = 0; i < dim; ++i) expect(std::abs(out[i] - row[i]) <= 2 * step + 0.001f, "close");
+// How far a weight may be off that lies in a row as wide as `range`.
+float coarseness(Codec codec, float range) {
+    switch (codec) {
+        case Codec::int2: return range;
+        case Codec::int4: return range / 7;
+        case Codec::int8: return range / 255;
+        default: return 0;
+    }
+}
+
+void rows_come_back_close_at_any_dim() {
+    for (size_t dim = 1; dim <= 70; ++dim) {
+        for (const size_t n : {1, 3, 16, 21}) {
+            const std::vector<float> rows = normal_rows(n, dim);
+            const auto [least, greatest] = std::minmax_element(rows.begin(), rows.end());
+            for (const Codec codec : kCodecs) {
+                const std::vector<float> out = round_trip(rows, dim, codec);
+                const float most = coarseness(codec, *greatest - *least) + 0.002f;
+                for (size_t i = 0; i < rows.size(); ++i) expect(std::abs(out[i] - rows[i]) <= most, "close");
+            }
         }
     }
+}
+
+void mixed_batches_have_the_bytes_of_their_codecs() {
+    constexpr size_t kDim = 5, kRows = 50;
+    const std::vector<float> rows = normal_rows(kRows, kDim);
+    std::vector<uint8_t> bits(kRows), wanted;
+    std::vector<int64_t> offsets(kRows);
+    for (size_t i = 0; i < kRows; ++i) {
+        bits[i] = static_cast<uint8_t>(4u << (i * 7 % 4));
+        offsets[i] = static_cast<int64_t>(wanted.size());
+        const auto own = encoded({rows.begin() + i * kDim, rows.begin() + (i + 1) * kDim}, kDim, freshet::codec_of(bits[i]));
+        wanted.insert(wanted.end(), own.begin(), own.end());
+    }
+    std::vector<uint8_t> payload(wanted.size());
+    freshet::encode_mixed(rows.data(), kRows, kDim, bits.data(), offsets.data(), payload.data());
+    expect(payload == wanted, "mixed bytes");
 }
 
 void the_widest_floats_stay_finite() {
@@ -65,8 +108,42 @@ void the_widest_floats_stay_finite() {
     const std::vector<std::vector<float>> rows = {
         {-most, most, 0, 1}, {most, most}, {-most, -most, most}, {least, -least, 0}, {65504, -65504, 65504, 65505}, {-0.0f}};
     for (const std::vector<float>& row : rows)
-        for (unsigned bits : kPrecisions)
-            for (float weight : round_trip(row, bits)) expect(std::isfinite(weight), "finite");
+        for (const Codec codec : kCodecs)
+            for (float weight : round_trip(row, row.size(), codec)) expect(std::isfinite(weight), "finite");
+}
+
+void codebooks_come_back_close() {
+    for (const size_t dim : {1, 16, 33, 200}) {
+        const std::vector<float> rows = normal_rows(100, dim);
+        for (const unsigned bits : {2u, 4u, 8u}) {
+            const std::vector<uint8_t> bytes = freshet::encode_codebook(rows.data(), 100, dim, bits, 16);
+            freshet::CodebookShape shape;
+            expect(freshet::check_codebook(bytes.data(), bytes.size(), shape) == nullptr, "sound");
+            std::vector<float> out(rows.size());
+            freshet::decode_codebook(bytes.data(), shape, out.data());
+            for (size_t i = 0; i < rows.size(); ++i) expect(std::abs(out[i] - rows[i]) < 0.3f, "close to a shared grid");
+        }
+    }
+}
+
+// A copy of its own, so that a read beyond the end is seen.
+void read_or_refuse(const std::vector<uint8_t>& bytes) {
+    freshet::CodebookShape shape;
+    if (freshet::check_codebook(bytes.data(), bytes.size(), shape) != nullptr) return;
+    std::vector<float> out(shape.rows * shape.dim);
+    freshet::decode_codebook(bytes.data(), shape, out.data());
+}
+
+void damaged_codebooks_are_refused_or_read_within_their_bytes() {
+    const std::vector<float> rows = normal_rows(9, 5);
+    const std::vector<uint8_t> sound = freshet::encode_codebook(rows.data(), 9, 5, 4, 3);
+    for (size_t length = 0; length < sound.size(); ++length) read_or_refuse({sound.begin(), sound.begin() + length});
+    std::mt19937 random(2);
+    for (int i = 0; i < 20'000; ++i) {
+        std::vector<uint8_t> damaged = sound;
+        for (int j = 0; j < 3; ++j) damaged[random() % damaged.size()] = static_cast<uint8_t>(random());
+        read_or_refuse(damaged);
+    }
 }
 
 }  // namespace
@@ -74,6 +151,12 @@ void the_widest_floats_stay_finite() {
 int main() {
     every_half_survives_a_round_trip();
     halves_are_rounded_to_even_and_outwards();
-    payloads_have_their_size_at_any_dim();
-    the_widest_floats_stay_finite();
+    for (int level = 0; level <= static_cast<int>(freshet::simd::best_level()); ++level) {
+        expect(freshet::simd::force_level(static_cast<freshet::simd::Level>(level)), "a level the machine has");
+        rows_come_back_close_at_any_dim();
+        mixed_batches_have_the_bytes_of_their_codecs();
+        the_widest_floats_stay_finite();
+        codebooks_come_back_close();
+        damaged_codebooks_are_refused_or_read_within_their_bytes();
+    }
 }

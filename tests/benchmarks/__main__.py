@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.benchmarks.alone import one_round, peer_rate, process
 from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
 
-NAMES = ("ingest", "join", "trainer", "chain", "freshness", "growth")
+NAMES = ("ingest", "join", "trainer", "quantizer", "chain", "freshness", "growth")
 ONE_ROUND = ("growth",)
 """Tables of many sizes, where a second round would tell little."""
 
