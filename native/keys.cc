@@ -11,6 +11,12 @@ namespace {
 // Any fixed number will do: it keeps a null apart from an empty string under the same seed.
 constexpr uint64_t kNullSeed = 0x6E756C6C6B657921;
 
+void mark_nulls(Validity valid, size_t n, uint64_t seed, uint64_t* out) {
+    if (valid.bits == nullptr) return;
+    const uint64_t missing = null_key(seed);
+    for (size_t i = 0; i < n; ++i) out[i] = valid(i) ? out[i] : missing;
+}
+
 }  // namespace
 
 uint64_t null_key(uint64_t seed) { return xxh64_word(kNullSeed, seed ^ kNullSeed); }
@@ -31,17 +37,17 @@ template bool hash_texts(const int32_t*, const uint8_t*, size_t, Validity, size_
 template bool hash_texts(const int64_t*, const uint8_t*, size_t, Validity, size_t, uint64_t, uint64_t*);
 
 void hash_integers(const int64_t* values, Validity valid, size_t n, uint64_t seed, uint64_t* out) {
-    const uint64_t missing = null_key(seed);
-    for (size_t i = 0; i < n; ++i) out[i] = valid(i) ? xxh64_word(static_cast<uint64_t>(values[i]), seed) : missing;
+    xxh64_words(reinterpret_cast<const uint64_t*>(values), n, seed, out);
+    mark_nulls(valid, n, seed, out);
 }
 
 void hash_doubles(const double* values, Validity valid, size_t n, uint64_t seed, uint64_t* out) {
-    const uint64_t missing = null_key(seed);
     for (size_t i = 0; i < n; ++i) {
-        double value = values[i] == 0 ? 0.0 : values[i];
-        if (value != value) value = std::numeric_limits<double>::quiet_NaN();
-        out[i] = valid(i) ? xxh64_word(std::bit_cast<uint64_t>(value), seed) : missing;
+        const double zeroed = values[i] == 0 ? 0.0 : values[i];
+        out[i] = std::bit_cast<uint64_t>(zeroed == zeroed ? zeroed : std::numeric_limits<double>::quiet_NaN());
     }
+    xxh64_words(out, n, seed, out);
+    mark_nulls(valid, n, seed, out);
 }
 
 void hash_booleans(const uint8_t* bits, int64_t bit_offset, Validity valid, size_t n, uint64_t seed, uint64_t* out) {

@@ -1,11 +1,8 @@
 #include "pooling.h"
 
 #include <algorithm>
-#include <bit>
 #include <stdexcept>
 #include <string>
-
-#include "xxh64.h"
 
 namespace freshet {
 namespace {
@@ -14,73 +11,139 @@ namespace {
     throw std::invalid_argument(std::string(what) + ": got " + std::to_string(got) + ", wanted " + wanted);
 }
 
-void check(const Pooling& pooling, size_t columns, size_t start) {
-    if (start > columns || pooling.dim > columns - start)
-        refuse("start", static_cast<int64_t>(start),
-               "room for " + std::to_string(pooling.dim) + " of " + std::to_string(columns) + " columns");
-    const auto& offsets = pooling.offsets;
-    const auto m = static_cast<int64_t>(pooling.inverse.size());
+void check_offsets(std::span<const int64_t> offsets, size_t keys) {
+    const auto m = static_cast<int64_t>(keys);
     if (offsets.empty()) refuse("offsets", 0, "n + 1 of them");
     if (offsets.front() != 0) refuse("offsets[0]", offsets.front(), "0");
     if (offsets.back() != m) refuse("last of offsets", offsets.back(), std::to_string(m) + ", the number of keys");
+    bool ascending = true;  // without leaving early, the compiler compares several at once
+    for (size_t i = 0; i + 1 < offsets.size(); ++i) ascending &= offsets[i] <= offsets[i + 1];
+    if (ascending) return;
     const auto step_back = std::is_sorted_until(offsets.begin(), offsets.end());
-    if (step_back != offsets.end())
-        refuse("offsets", *step_back, "at least " + std::to_string(*(step_back - 1)) + ", the one before");
-    for (const int32_t k : pooling.inverse)
-        if (k < 0 || static_cast<size_t>(k) >= pooling.u) refuse("inverse", k, "0 to " + std::to_string(pooling.u) + " - 1");
+    refuse("offsets", *step_back, "at least " + std::to_string(*(step_back - 1)) + ", the one before");
+}
+
+void check_inverse(std::span<const int32_t> inverse, size_t u) {
+    const auto end = static_cast<int64_t>(u);
+    int32_t least = 0, most = -1;
+    for (const int32_t k : inverse) least = std::min(least, k), most = std::max(most, k);
+    if (least >= 0 && most < end) return;
+    const auto outside = std::find_if(inverse.begin(), inverse.end(), [&](int32_t k) { return k < 0 || k >= end; });
+    refuse("inverse", *outside, "0 to " + std::to_string(u) + " - 1");
+}
+
+// Whether every sample has exactly one key: offsets are 0, 1, .. n.
+bool single_valued(const Pooling& pooling) {
+    if (pooling.inverse.size() + 1 != pooling.offsets.size()) return false;
+    int64_t differing = 0;
+    for (size_t i = 0; i < pooling.offsets.size(); ++i) differing |= pooling.offsets[i] ^ static_cast<int64_t>(i);
+    return differing == 0;
+}
+
+// Loops over a row in steps of a constant number of floats, which the compiler turns into SIMD registers; dim is a
+// multiple of kStep.
+template <size_t kStep>
+struct Row {
+    static void copy(float* __restrict to, const float* __restrict from, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) to[at + d] = from[at + d];
+    }
+    static void add(float* __restrict to, const float* __restrict from, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d];
+    }
+    static void divide(float* values, float by, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) values[at + d] /= by;
+    }
+    static void add_quotient(float* __restrict to, const float* __restrict from, float by, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d] / by;
+    }
+};
+
+// Calls work(Row<kStep>) with the longest step that divides dim.
+template <class Work>
+void by_step(size_t dim, Work work) {
+    if (dim % 16 == 0) return work(Row<16>());
+    if (dim % 4 == 0) return work(Row<4>());
+    work(Row<1>());
+}
+
+template <class Step, class RowAt>
+void pool_ragged(const Pooling& pooling, RowAt row_at, float* out, Columns columns) {
+    const size_t dim = pooling.dim;
+    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i) {
+        float* target = out + i * columns.count + columns.start;
+        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
+        if (first == end) {
+            std::fill_n(target, dim, 0.0f);
+            continue;
+        }
+        Step::copy(target, row_at(pooling.inverse[first]), dim);
+        for (int64_t j = first + 1; j < end; ++j) Step::add(target, row_at(pooling.inverse[j]), dim);
+        if (pooling.mean && end - first > 1) Step::divide(target, static_cast<float>(end - first), dim);
+    }
+}
+
+template <class RowAt>
+void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns) {
+    by_step(pooling.dim, [&]<class Step>(Step) {
+        if (!single_valued(pooling)) return pool_ragged<Step>(pooling, row_at, out, columns);
+        float* target = out + columns.start;
+        for (const int32_t k : pooling.inverse) {
+            Step::copy(target, row_at(k), pooling.dim);
+            target += columns.count;
+        }
+    });
+}
+
+template <class Step>
+void unpool_ragged(const Pooling& pooling, const float* source, Columns columns, float* gradients) {
+    const size_t dim = pooling.dim;
+    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i, source += columns.count) {
+        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
+        const bool divided = pooling.mean && end - first > 1;
+        for (int64_t j = first; j < end; ++j) {
+            float* gradient = gradients + static_cast<size_t>(pooling.inverse[j]) * dim;
+            if (divided) {
+                Step::add_quotient(gradient, source, static_cast<float>(end - first), dim);
+            } else {
+                Step::add(gradient, source, dim);
+            }
+        }
+    }
 }
 
 }  // namespace
 
-Unique unique(std::span<const uint64_t> keys) {
-    constexpr int32_t kFree = -1;
-    Unique result;
-    result.inverse.resize(keys.size());
-    const size_t slots = std::bit_ceil(std::max<size_t>(keys.size() * 2, 16));
-    std::vector<int32_t> table(slots, kFree);  // index into result.keys
-    for (size_t j = 0; j < keys.size(); ++j) {
-        size_t at = xxh64_word(keys[j], 0) & (slots - 1);
-        while (table[at] != kFree && result.keys[table[at]] != keys[j]) at = (at + 1) & (slots - 1);
-        if (table[at] == kFree) {
-            table[at] = static_cast<int32_t>(result.keys.size());
-            result.keys.push_back(keys[j]);
-            result.counts.push_back(0);
-        }
-        result.inverse[j] = table[at];
-        ++result.counts[table[at]];
-    }
-    return result;
+void check(const Pooling& pooling, Columns columns) {
+    if (columns.start > columns.count || pooling.dim > columns.count - columns.start)
+        refuse("start", static_cast<int64_t>(columns.start),
+               "room for " + std::to_string(pooling.dim) + " of " + std::to_string(columns.count) + " columns");
+    check_offsets(pooling.offsets, pooling.inverse.size());
+    check_inverse(pooling.inverse, pooling.u);
 }
 
-void pool(const Pooling& pooling, const float* rows, float* out, size_t columns, size_t start) {
-    check(pooling, columns, start);
+void pool(const Pooling& pooling, const float* rows, float* out, Columns columns) {
     const size_t dim = pooling.dim;
-    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i) {
-        float* target = out + i * columns + start;
-        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
-        std::fill_n(target, dim, 0.0f);
-        for (int64_t j = first; j < end; ++j) {
-            const float* row = rows + static_cast<size_t>(pooling.inverse[j]) * dim;
-            for (size_t d = 0; d < dim; ++d) target[d] += row[d];
-        }
-        if (pooling.mean && end - first > 1)
-            for (size_t d = 0; d < dim; ++d) target[d] /= static_cast<float>(end - first);
-    }
+    pool_rows(pooling, [=](int32_t k) { return rows + static_cast<size_t>(k) * dim; }, out, columns);
 }
 
-void unpool(const Pooling& pooling, const float* pooled, size_t columns, size_t start, float* gradients) {
-    check(pooling, columns, start);
-    const size_t dim = pooling.dim;
-    std::fill_n(gradients, pooling.u * dim, 0.0f);
-    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i) {
-        const float* source = pooled + i * columns + start;
-        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
-        const float keys = pooling.mean ? static_cast<float>(end - first) : 1.0f;
-        for (int64_t j = first; j < end; ++j) {
-            float* gradient = gradients + static_cast<size_t>(pooling.inverse[j]) * dim;
-            for (size_t d = 0; d < dim; ++d) gradient[d] += source[d] / keys;
+void pool(const Pooling& pooling, const float* const* rows, float* out, Columns columns) {
+    pool_rows(pooling, [=](int32_t k) { return rows[k]; }, out, columns);
+}
+
+void unpool(const Pooling& pooling, const float* pooled, Columns columns, float* gradients) {
+    std::fill_n(gradients, pooling.u * pooling.dim, 0.0f);
+    by_step(pooling.dim, [&]<class Step>(Step) {
+        const float* source = pooled + columns.start;
+        if (!single_valued(pooling)) return unpool_ragged<Step>(pooling, source, columns, gradients);
+        for (const int32_t k : pooling.inverse) {
+            Step::add(gradients + static_cast<size_t>(k) * pooling.dim, source, pooling.dim);
+            source += columns.count;
         }
-    }
+    });
 }
 
 }  // namespace freshet

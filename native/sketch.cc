@@ -10,7 +10,6 @@ namespace freshet {
 namespace {
 
 constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
-constexpr uint32_t kMostRows = 16;
 
 struct Header {
     char magic[4];
@@ -58,38 +57,56 @@ bool possible(const Header& header) {
            header.depth <= kMostRows && header.width <= CountingSketch::kMostCounters / header.depth;
 }
 
+uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth) {
+    uint32_t least = kMost;
+    for (uint32_t row = 0; row < depth; ++row) least = std::min(least, counters[places[row]]);
+    return least;
+}
+
 }  // namespace
 
 CountingSketch::CountingSketch(uint64_t width, uint32_t depth, uint64_t seed)
     : width_(width), depth_(depth), seed_(seed), counters_(width * depth, 0) {}
 
-size_t CountingSketch::counter_of(uint64_t key, uint32_t row) const {
-    // The upper half of the hash times the width, shifted down: uniform for any width below 2^32, without a division.
-    return row * width_ + (((xxh64_word(key, seed_ + row) >> 32) * width_) >> 32);
-}
-
-uint32_t CountingSketch::estimate_of(uint64_t key) const {
-    uint32_t least = kMost;
-    for (uint32_t row = 0; row < depth_; ++row) least = std::min(least, counters_[counter_of(key, row)]);
-    return least;
-}
-
-void CountingSketch::add(const uint64_t* keys, size_t n, uint32_t* out) {
-    size_t places[kMostRows];
-    for (size_t i = 0; i < n; ++i) {
-        uint32_t least = kMost;
-        for (uint32_t row = 0; row < depth_; ++row) {
-            places[row] = counter_of(keys[i], row);
-            least = std::min(least, counters_[places[row]]);
+// Places are stored format: the upper half of XXH64(key, seed + row) times the width, shifted down, which is uniform for
+// any width below 2^32, without a division.
+void CountingSketch::find_places(const uint64_t* keys, size_t n, Places& places) const {
+    uint64_t hashes[kAbreast];
+    for (uint32_t row = 0; row < depth_; ++row) {
+        xxh64_words(keys, n, seed_ + row, hashes);
+        for (size_t i = 0; i < n; ++i) {
+            places[i][row] = row * width_ + (((hashes[i] >> 32) * width_) >> 32);
+            __builtin_prefetch(&counters_[places[i][row]], 1);
         }
-        out[i] = least == kMost ? kMost : least + 1;
-        // Conservative: a counter that is already higher was raised by other keys and says nothing about this one.
-        for (uint32_t row = 0; row < depth_; ++row) counters_[places[row]] = std::max(counters_[places[row]], out[i]);
     }
 }
 
+template <class Visit>
+void CountingSketch::for_each(const uint64_t* keys, size_t n, Visit visit) const {
+    // Two halves in turn: while one is worked on, the counters of the other are on their way.
+    Places halves[2];
+    find_places(keys, std::min(kAbreast, n), halves[0]);
+    for (size_t first = 0, half = 0; first < n; first += kAbreast, half ^= 1) {
+        const size_t next = std::min(first + kAbreast, n);
+        find_places(keys + next, std::min(kAbreast, n - next), halves[half ^ 1]);
+        for (size_t i = first; i < next; ++i) visit(i, halves[half][i - first]);
+    }
+}
+
+void CountingSketch::add(const uint64_t* keys, const uint32_t* counts, size_t n, uint32_t* out) {
+    uint32_t* const counters = counters_.data();
+    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* places) {
+        const uint32_t least = least_of(counters, places, depth), count = counts == nullptr ? 1 : counts[i];
+        const uint32_t estimate = least + std::min(count, kMost - least);
+        out[i] = estimate;
+        // Conservative: a counter that is already higher was raised by other keys and says nothing about this one.
+        for (uint32_t row = 0; row < depth; ++row) counters[places[row]] = std::max(counters[places[row]], estimate);
+    });
+}
+
 void CountingSketch::estimate(const uint64_t* keys, size_t n, uint32_t* out) const {
-    for (size_t i = 0; i < n; ++i) out[i] = estimate_of(keys[i]);
+    const uint32_t* const counters = counters_.data();
+    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* places) { out[i] = least_of(counters, places, depth); });
 }
 
 void CountingSketch::halve() {

@@ -23,8 +23,9 @@ public:
     // Wants width >= 1, 1 <= depth <= 16 and width * depth <= kMostCounters. May throw std::bad_alloc.
     CountingSketch(uint64_t width, uint32_t depth, uint64_t seed);
 
-    // Counts every key once, in order; out[i] is the estimate of keys[i] after its addition.
-    void add(const uint64_t* keys, size_t n, uint32_t* out);
+    // Counts keys[i] counts[i] times, in order; `counts` null means once each. out[i] is the estimate of keys[i] after
+    // its addition. The same as adding every occurrence by itself, one after the other.
+    void add(const uint64_t* keys, const uint32_t* counts, size_t n, uint32_t* out);
 
     // out[i] is the estimate of keys[i], 0 where it was certainly never seen. Changes nothing.
     void estimate(const uint64_t* keys, size_t n, uint32_t* out) const;
@@ -46,8 +47,13 @@ public:
     uint64_t seed() const { return seed_; }
 
 private:
-    size_t counter_of(uint64_t key, uint32_t row) const;
-    uint32_t estimate_of(uint64_t key) const;
+    static constexpr size_t kAbreast = 16;  // keys whose counters are fetched together
+    static constexpr uint32_t kMostRows = 16;
+    using Places = size_t[kAbreast][kMostRows];  // of one key's counters, row after row
+
+    void find_places(const uint64_t* keys, size_t n, Places& places) const;
+    template <class Visit>
+    void for_each(const uint64_t* keys, size_t n, Visit visit) const;
 
     uint64_t width_;
     uint32_t depth_;

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/hash_words.h"
+
 namespace freshet {
 namespace {
 
@@ -49,6 +51,10 @@ uint64_t xxh64(const void* bytes, size_t n, uint64_t seed) {
     }
     for (; at < end; ++at) hash = std::rotl(hash ^ (*at * kPrime5), 11) * kPrime1;
     return avalanche(hash);
+}
+
+void xxh64_words(const uint64_t* words, size_t n, uint64_t seed, uint64_t* out) {
+    simd::at_level([=](auto level) { hash_words(level, words, n, seed, out); });
 }
 
 }  // namespace freshet

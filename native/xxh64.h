@@ -8,17 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "xxh64_primes.h"
+
 namespace freshet {
 
 static_assert(std::endian::native == std::endian::little, "formats are little-endian, and so must be the machine");
-
-namespace xxh64_constant {
-inline constexpr uint64_t kPrime1 = 0x9E3779B185EBCA87;
-inline constexpr uint64_t kPrime2 = 0xC2B2AE3D27D4EB4F;
-inline constexpr uint64_t kPrime3 = 0x165667B19E3779F9;
-inline constexpr uint64_t kPrime4 = 0x85EBCA77C2B2AE63;
-inline constexpr uint64_t kPrime5 = 0x27D4EB2F165667C5;
-}  // namespace xxh64_constant
 
 // XXH64 of bytes[0..n). `bytes` may be null where n is 0, and need not be aligned.
 uint64_t xxh64(const void* bytes, size_t n, uint64_t seed);
@@ -33,5 +27,8 @@ inline uint64_t xxh64_word(uint64_t word, uint64_t seed) {
     hash = (hash ^ (hash >> 29)) * kPrime3;
     return hash ^ (hash >> 32);
 }
+
+// out[i] = xxh64_word(words[i], seed), several abreast where the processor can. `out` may be `words`.
+void xxh64_words(const uint64_t* words, size_t n, uint64_t seed, uint64_t* out);
 
 }  // namespace freshet

@@ -37,6 +37,18 @@ def test_count_counts_every_occurrence_inside_a_batch():
     assert ask(admitter, [7]) == [7]
 
 
+def test_a_batch_counts_as_its_occurrences_one_after_the_other():
+    rng = np.random.default_rng(1)
+    at_once, one_by_one = (admitter_of(kind="count", threshold=4, sketch_width=16) for _ in range(2))
+    for _ in range(200):
+        keys, counts = rng.choice(60, 10, replace=False), rng.integers(1, 5, 10)
+        admitted = {
+            key for key, count in zip(keys, counts, strict=True) for _ in range(count) if ask(one_by_one, [key])
+        }
+        assert set(ask(at_once, keys, counts)) == admitted
+        assert at_once.digest() == one_by_one.digest()
+
+
 def test_count_does_not_count_keys_that_have_a_row():
     admitter = admitter_of(kind="count", threshold=2)
     ask(admitter, [7], counts=[9], resident={7})

@@ -1,6 +1,9 @@
 """The benchmarks still run: tiny sizes, no figure is judged."""
 
 import json
+from importlib import import_module
+
+import pytest
 
 from tests.benchmarks.alone import one_round
 from tests.benchmarks.report import Figure, Result, write_results
@@ -34,3 +37,11 @@ def test_a_target_is_missed_by_the_least_bit():
     assert Result(Figure("x", 1.0, "ms", most=20.0), [20.1], [1.0]).met is False
     assert Result(Figure("x", 1.0, "rows/s", least=100.0), [99.9], [1.0]).met is False
     assert Result(Figure("x", 1.0, "rows/s"), [1.0], [1.0]).met is None
+
+
+@pytest.mark.parametrize("name", ["keys", "unique", "sketch"])
+def test_a_native_part_is_measured_beside_its_peer(name):
+    results = import_module(f"tests.benchmarks.{name}").measure(quick=True, rounds=1)
+    rates = [result for result in results if result.figure.unit.endswith("/s")]
+    assert rates
+    assert all(result.value > 0 and result.peers[0] > 0 for result in rates)

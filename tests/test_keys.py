@@ -7,6 +7,7 @@ import xxhash
 
 from pipeline.ground.errors import InputError
 from pipeline.ground.keys import combine, hash_bytes, hash_column, ids128, null_key, shard_of
+from pipeline.ground.simd import forced_simd_level, simd_levels
 
 SEEDS = (0, 1, 0x9E3779B185EBCA87, 2**64 - 1)
 
@@ -20,7 +21,7 @@ def reference(value, seed):
     if isinstance(value, (bool, int)):
         value = int(value).to_bytes(8, "little", signed=True)
     if isinstance(value, float):
-        value = np.float64(value).tobytes()
+        value = np.float64(value + 0.0).tobytes()  # one zero
     return xxhash.xxh64_intdigest(value, seed)
 
 
@@ -42,7 +43,25 @@ def test_integers_hash_their_eight_little_endian_bytes(seed):
     check(pa.array([0, 1, -1, 2**63 - 1, -(2**63), None]), seed)
 
 
-def test_keys_keep_their_values_for_ever():
+@pytest.mark.parametrize("level", simd_levels())
+def test_keys_keep_their_values_for_ever_at_every_simd_level(level):
+    with forced_simd_level(level):
+        check_golden_keys()
+
+
+@pytest.mark.parametrize("level", simd_levels())
+def test_numbers_hash_alike_at_every_simd_level(level):
+    rng = np.random.default_rng(3)
+    with forced_simd_level(level):
+        for n in (0, 1, 3, 4, 7, 8, 9, 17, 1000):
+            nulls = rng.random(n) < 0.2
+            integers, doubles = rng.integers(-(2**63), 2**63, n), np.round(rng.normal(size=n))
+            for values in (integers, doubles):
+                check(pa.array(values))
+                check(pa.array(values, mask=nulls))
+
+
+def check_golden_keys():
     assert hash_column(pa.array(["", "a", "freshet", None]), 1).tolist() == [
         15397730242686860875,
         16051599287423682246,
@@ -142,6 +161,40 @@ def test_what_is_no_arrow_array_is_refused():
         hash_column(pa.chunked_array([["a"]]), 1)
 
 
+def drawn_column(rng):
+    """A column of a random type, nulls among its values or not, whole or a slice, dictionary-encoded or not."""
+    n = int(rng.integers(0, 40))
+    ints = rng.integers(-(2**63), 2**63, n) >> rng.integers(0, 64, n)
+    texts = [rng.bytes(int(k)).hex()[: int(k)] for k in rng.integers(0, 40, n)]
+    values, kind = [
+        (ints.tolist(), pa.int64()),
+        (rng.normal(size=n).tolist(), pa.float64()),
+        ((ints % 2 == 0).tolist(), pa.bool_()),
+        (texts, pa.string()),
+        (texts, pa.large_string()),
+        ([t.encode() for t in texts], pa.binary()),
+    ][rng.integers(6)]
+    nulls = rng.random(n) < rng.choice([0, 0.3])
+    column = pa.array([None if null else v for v, null in zip(values, nulls, strict=True)], kind)
+    if rng.random() < 0.3:
+        column = column.dictionary_encode()
+    return column.slice(int(rng.integers(0, n + 1)), int(rng.integers(0, n + 1)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_columns_hash_as_their_values(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(50):
+        check(drawn_column(rng), int(rng.integers(0, 2**64, dtype=np.uint64)))
+
+
+def test_buffers_that_are_not_aligned_hash_as_copies_of_them():
+    values = np.arange(100, dtype=np.int64)
+    shifted = pa.py_buffer(b"x" + values.tobytes() + b"yz").slice(1)
+    array = pa.Array.from_buffers(pa.int64(), 100, [None, shifted])
+    assert hash_column(array, 1).tolist() == hash_column(pa.array(values), 1).tolist()
+
+
 @pytest.mark.parametrize("offsets", [[0, 3, 2], [0, 9, 3], [0, -2, 3]])
 def test_offsets_that_leave_the_text_are_refused(offsets):
     buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"abc")]
@@ -149,10 +202,50 @@ def test_offsets_that_leave_the_text_are_refused(offsets):
         hash_column(pa.StringArray.from_buffers(2, buffers[1], buffers[2]), 1)
 
 
-def test_dictionary_indices_that_leave_the_dictionary_are_refused():
-    damaged = pa.DictionaryArray.from_arrays(pa.array([0, 5]), pa.array(["a"]), safe=False)
+@pytest.mark.parametrize("offsets", [[0, 2, 1], [0, -2, 1], [0, 9, 3]])
+@pytest.mark.parametrize("bitmap", [None, b"\x01"])
+def test_list_offsets_that_leave_the_values_are_refused(offsets, bitmap):
+    validity = bitmap and pa.py_buffer(bitmap)
+    buffers = [validity, pa.py_buffer(np.array(offsets, np.int32))]
+    damaged = pa.Array.from_buffers(pa.list_(pa.int64()), 2, buffers, children=[pa.array([1, 2, 3])])
+    with pytest.raises(InputError, match="damaged: offsets leave the values"):
+        hash_column(damaged, 1)
+
+
+@pytest.mark.parametrize("values", [list(range(77)), [0.5] * 77, [True] * 77, ["ab"] * 77, [[1, 2]] * 77])
+def test_a_column_that_claims_more_rows_than_it_has_is_refused(values):
+    """As read from a damaged message: the reader builds arrays without a look at their buffers."""
+    batch = pa.record_batch({"a": values})
+    true, claimed = (n.to_bytes(8, "little") for n in (77, 2**31))
+    message = np.frombuffer(bytearray(batch.serialize().to_pybytes()), "S8")
+    head = message[:32]  # the description, not the values
+    head[head == true.rstrip(b"\0")] = claimed
+    damaged = pa.ipc.read_record_batch(pa.py_buffer(message), batch.schema).column(0)
+    assert len(damaged) == 2**31
     with pytest.raises(InputError, match="damaged"):
         hash_column(damaged, 1)
+
+
+@pytest.mark.parametrize("index", [-1, 1, 5])
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64()])
+def test_dictionary_indices_that_leave_the_dictionary_are_refused(index, kind):
+    damaged = pa.DictionaryArray.from_arrays(pa.array([0, None, index], kind), pa.array(["a"]), safe=False)
+    with pytest.raises(InputError, match=f"damaged: indices {min(index, 0)}..{max(index, 0)} leave a dictionary of 1"):
+        hash_column(damaged, 1)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.uint64()])
+def test_every_index_type_of_a_dictionary_is_read(kind):
+    words = [str(i) for i in range(128)]  # so many that the place for nulls is beyond int8
+    indices = pa.array([127, None, 0], kind)
+    assert hash_column(pa.DictionaryArray.from_arrays(indices, words), 3).tolist() == [
+        reference(value, 3) for value in ("127", None, "0")
+    ]
+
+
+def test_a_dictionary_of_lists_is_refused():
+    with pytest.raises(InputError, match=r"got dictionary<values=list.*, wanted string"):
+        hash_column(pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([["a", "b"], ["c"]])), 1)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, None, True])
@@ -189,6 +282,18 @@ def test_columns_that_do_not_combine_are_refused():
         combine([keys.astype(np.int64)], 1)
     with pytest.raises(InputError, match="not C-contiguous"):
         combine([np.zeros(6, np.uint64)[::2]], 1)
+    with pytest.raises(InputError, match=r"keys\[0\]: got uint64 \[2147483648\] not C-contiguous"):
+        combine([np.broadcast_to(np.uint64(1), 2**31)], 1)
+    with pytest.raises(InputError, match=r"keys\[1\]: got float64 \[3\]"):
+        combine([keys, np.full(3, np.nan)], 1)
+    with pytest.raises(InputError, match=r"keys\[0\]: got int, wanted uint64"):
+        combine([5], 1)
+
+
+@pytest.mark.parametrize("value", ["text", bytearray(b"a"), None, 5])
+def test_bytes_of_another_kind_are_refused(value):
+    with pytest.raises(InputError, match=r"value: got .*, wanted bytes"):
+        hash_bytes(value, 1)
 
 
 def test_ids_tell_rows_apart_by_all_named_columns():
@@ -217,5 +322,12 @@ def test_columns_that_identify_nothing_are_refused():
         ids128(batch, ["b"])
     with pytest.raises(InputError, match=r"column tags: got list<.*>, wanted one value per row"):
         shard_of(batch, ["tags"], 2)
-    with pytest.raises(InputError, match="shards: got 0"):
-        shard_of(batch, ["a"], 0)
+    for shards in (0, -1, 2**31, float("nan"), None):
+        with pytest.raises(InputError, match="shards: got"):
+            shard_of(batch, ["a"], shards)
+    with pytest.raises(InputError, match="batch: got Table, wanted a pyarrow RecordBatch"):
+        shard_of(pa.table({"a": [1]}), ["a"], 2)
+    with pytest.raises(InputError, match="column a is there 2 times"):
+        ids128(pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), ["a"])
+    with pytest.raises(InputError, match="no columns"):
+        ids128(batch, [])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.ground.errors import InputError
-from pipeline.trainer.pooling import pool, unique, unpool
+from pipeline.trainer.pooling import Uniquer, pool, unique, unpool
 
 SEEDS = range(20)
 
@@ -29,17 +29,40 @@ def matrix(inverse, offsets, u, mean):
     return result
 
 
+def model_unique(keys):
+    """The same with a dict."""
+    places = {}
+    inverse = [places.setdefault(key, len(places)) for key in keys]
+    counts = [0] * len(places)
+    for place in inverse:
+        counts[place] += 1
+    return list(places), inverse, counts
+
+
+def keys_of(rng, most=300):
+    """Up to `most` keys of 1 to 64 bits, low or high ones."""
+    bits = int(rng.integers(1, 65))
+    keys = rng.integers(0, 2**bits, int(rng.integers(0, most)), dtype=np.uint64, endpoint=False)
+    return keys << np.uint64(rng.choice([0, 64 - bits]))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_unique_is_numpys_in_order_of_first_appearance(seed):
-    rng = np.random.default_rng(seed)
-    keys = rng.integers(0, 2 ** int(rng.integers(1, 64)), int(rng.integers(0, 3000)), dtype=np.uint64)
-    distinct, inverse, counts = unique(keys)
-    expected, first, expected_counts = np.unique(keys, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    np.testing.assert_array_equal(distinct, expected[order])
-    np.testing.assert_array_equal(counts, expected_counts[order])
-    np.testing.assert_array_equal(distinct[inverse], keys)
-    assert (distinct.dtype, inverse.dtype, counts.dtype) == (np.uint64, np.int32, np.uint32)
+def test_unique_is_a_dict_in_order_of_first_appearance(seed):
+    """One table through many batches, and one for each."""
+    rng, uniquer = np.random.default_rng(seed), Uniquer()
+    for i in range(100):
+        keys = keys_of(rng, 6000 if i % 50 == 0 else 300)
+        wanted = model_unique(keys.tolist())
+        for found in (uniquer.unique(keys), unique(keys)):
+            assert [part.tolist() for part in found] == list(wanted)
+            assert [part.dtype for part in found] == [np.uint64, np.int32, np.uint32]
+
+
+def test_results_stay_when_the_table_is_used_again():
+    uniquer = Uniquer()
+    first = uniquer.unique(np.uint64([5, 6, 5]))
+    uniquer.unique(np.uint64([6, 7, 8, 9]))
+    assert [part.tolist() for part in first] == [[5, 6], [0, 1, 0], [2, 1]]
 
 
 def test_unique_of_nothing_is_nothing():
@@ -114,6 +137,12 @@ def test_empty_batch_pools_to_nothing_and_back_to_zeros():
 ROWS, INVERSE, OFFSETS = np.zeros((2, 3), np.float32), np.int32([0, 1]), np.int64([0, 1, 2])
 OUT = np.zeros((2, 4), np.float32)
 BAD_POOLS = {
+    "rows by columns": ((np.asfortranarray(ROWS), INVERSE, OFFSETS, OUT, 0), "rows: got float32"),
+    "rows of one number": ((np.broadcast_to(np.float32(1), (2**31, 3)), INVERSE, OFFSETS, OUT, 0), "rows: got float32"),
+    "2^31 times index 0": ((ROWS, np.broadcast_to(np.int32(0), 2**31), OFFSETS, OUT, 0), "inverse: got int32"),
+    "2^31 times offset 0": ((ROWS, INVERSE, np.broadcast_to(np.int64(0), 2**31), OUT, 0), "offsets: got int64"),
+    "no rows at all": ((ROWS[:0], INVERSE, OFFSETS, OUT, 0), "inverse: got 0"),
+    "a start of nan": ((ROWS, INVERSE, OFFSETS, OUT, float("nan")), "start: got nan"),
     "rows of doubles": ((ROWS.astype(np.float64), INVERSE, OFFSETS, OUT, 0), "rows: got float64"),
     "inverse of longs": ((ROWS, INVERSE.astype(np.int64), OFFSETS, OUT, 0), "inverse: got int64"),
     "offsets of ints": ((ROWS, INVERSE, OFFSETS.astype(np.int32), OUT, 0), "offsets: got int32"),
@@ -140,6 +169,7 @@ def test_pool_refuses(name):
 
 def test_pool_accepts_the_last_columns():
     pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), 1)
+    pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), np.int64(1))
 
 
 def test_pool_refuses_a_read_only_target():
@@ -171,11 +201,59 @@ def test_unpool_refuses_rows_without_weights():
         unpool(OUT, 0, 0, INVERSE, OFFSETS, False, 2)
 
 
-def test_unique_refuses_signed_keys():
-    with pytest.raises(InputError, match="keys: got int64"):
-        unique(np.int64([1]))
+def test_unpool_refuses_a_gradient_beyond_any_memory():
+    with pytest.raises(InputError, match=r"u and dim: got 2147483647 × 2147483647"):
+        unpool(OUT, 0, 2**31 - 1, INVERSE, OFFSETS, False, 2**31 - 1)
 
 
-def test_unique_refuses_every_other_key_of_an_array():
-    with pytest.raises(InputError, match="C-contiguous"):
-        unique(np.arange(6, dtype=np.uint64)[::2])
+@pytest.mark.parametrize("mean", [None, 1, float("nan"), np.array([True, False])])
+def test_a_mean_that_is_no_truth_is_refused(mean):
+    with pytest.raises(InputError, match="mean: got"):
+        pool(ROWS, INVERSE, OFFSETS, mean, OUT, 0)
+    with pytest.raises(InputError, match="mean: got"):
+        unpool(OUT, 0, 3, INVERSE, OFFSETS, mean, 2)
+
+
+def test_pool_refuses_to_write_over_its_rows():
+    shared = np.zeros((2, 4), np.float32)
+    with pytest.raises(InputError, match="out: got memory of the rows"):
+        pool(shared, INVERSE, OFFSETS, False, shared, 0)
+
+
+def test_nan_and_infinity_stay_with_their_samples():
+    rows = np.float32([[np.nan, np.inf], [1, 2]])
+    out = np.zeros((2, 2), np.float32)
+    pool(rows, INVERSE, OFFSETS, False, out, 0)
+    assert np.isnan(out[0, 0])
+    assert np.isinf(out[0, 1])
+    assert out[1].tolist() == [1, 2]
+    back = unpool(out, 0, 2, INVERSE, OFFSETS, True, 2)
+    np.testing.assert_array_equal(back, rows)
+
+
+BAD_KEYS = {
+    "signed": np.int64([1]),
+    "doubles": np.array([np.nan]),
+    "two columns": np.zeros((2, 2), np.uint64),
+    "a scalar": np.uint64(1),
+    "every other": np.arange(6, dtype=np.uint64)[::2],
+    "big-endian": np.zeros(2, ">u8"),
+    "unaligned": np.frombuffer(bytes(17), np.uint8)[1:].view(np.uint64),
+    "2^31 times the same": np.broadcast_to(np.uint64(1), 2**31),
+    "a list": [1],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_unique_refuses_keys_that_are(name):
+    with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[m\]"):
+        unique(BAD_KEYS[name])
+
+
+def test_unique_refuses_more_keys_than_an_inverse_can_name(tmp_path):
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**34)
+    keys = np.memmap(tmp_path / "sparse", np.uint64, mode="r")
+    with pytest.raises(InputError, match=r"number of keys: got 2147483648, wanted an integer in 0\.\.2147483647"):
+        unique(keys)

@@ -8,6 +8,7 @@ import xxhash
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.ground.errors import DamagedError, InputError
+from tests.count_min import bound, plain_estimates
 
 
 def keys_of(*numbers):
@@ -37,19 +38,79 @@ def test_estimates_are_never_too_low_and_close_for_what_is_frequent():
     assert excess.max() > 0  # narrow enough for the test to mean something
 
 
-def test_conservative_update_raises_only_what_limits_the_estimate():
-    """A model of the same rule, with hashes of its own reading of the header, gives the same answers."""
-    width, depth, seed = 64, 3, 2**64 - 2
-    rows = [Counter() for _ in range(depth)]
-    wanted, keys = [], zipf_keys(2_000)
-    for key in keys.tolist():
-        hashes = [xxhash.xxh64_intdigest(key.to_bytes(8, "little"), (seed + r) % 2**64) for r in range(depth)]
-        places = [((h >> 32) * width) >> 32 for h in hashes]
-        count = 1 + min(row[p] for row, p in zip(rows, places, strict=True))
-        for row, place in zip(rows, places, strict=True):
+class Model:
+    """Rows of counters in dicts, with hashes of its own reading of the header."""
+
+    def __init__(self, width, depth, seed):
+        self.width, self.seed = width, seed
+        self.rows = [Counter() for _ in range(depth)]
+
+    def places(self, key):
+        hashes = (
+            xxhash.xxh64_intdigest(key.to_bytes(8, "little"), (self.seed + r) % 2**64) for r in range(len(self.rows))
+        )
+        return [((h >> 32) * self.width) >> 32 for h in hashes]
+
+    def estimate(self, key):
+        return min(row[place] for row, place in zip(self.rows, self.places(key), strict=True))
+
+    def add(self, key):
+        count = 1 + self.estimate(key)
+        for row, place in zip(self.rows, self.places(key), strict=True):
             row[place] = max(row[place], count)
-        wanted.append(count)
-    assert CountingSketch(width, depth, seed).add(keys).tolist() == wanted
+        return count
+
+    def halve(self):
+        for row in self.rows:
+            for place in row:
+                row[place] //= 2
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_random_histories_agree_with_a_model(seed):
+    """Additions, questions, halvings and restarts in any order."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 80)), int(rng.integers(1, 6)), int(rng.integers(0, 2**64, dtype=np.uint64)))
+    sketch, model = CountingSketch(*shape), Model(*shape)
+    for _ in range(10):
+        keys = rng.integers(0, 50, rng.integers(0, 40)).astype(np.uint64)
+        counts = rng.integers(1, 4, len(keys)).astype(np.uint32)
+        if rng.random() < 0.5:
+            counts[:] = 1
+            estimates = sketch.add(keys)
+        else:
+            estimates = sketch.add(keys, counts)
+        wanted = [max(model.add(k) for _ in range(c)) for k, c in zip(keys.tolist(), counts.tolist(), strict=True)]
+        assert estimates.tolist() == wanted
+        if rng.random() < 0.3:
+            sketch.halve()
+            model.halve()
+        if rng.random() < 0.3:
+            sketch = CountingSketch.from_bytes(sketch.to_bytes())
+        asked = np.arange(60, dtype=np.uint64)
+        assert sketch.estimate(asked).tolist() == [model.estimate(k) for k in asked.tolist()]
+
+
+def stream(kind, n=100_000):
+    """[n] keys, of which most are rare."""
+    rng = np.random.default_rng(7)
+    return (rng.zipf(1.2, n) % 2**40 if kind == "zipf" else rng.integers(0, 60_000, n)).astype(np.uint64)
+
+
+@pytest.mark.parametrize("kind", ["zipf", "uniform"])
+@pytest.mark.parametrize("threshold", [5, 8])
+def test_false_admissions_stay_below_the_count_min_bound(kind, threshold):
+    width, depth, seed = 1 << 15, 4, 5
+    keys = stream(kind)
+    distinct, counts = np.unique(keys, return_counts=True)
+    sketch = CountingSketch(width, depth, seed)
+    sketch.add(keys)
+    below = counts < threshold
+    admitted = (sketch.estimate(distinct[below]) >= threshold).mean()
+    plain = (plain_estimates(keys, distinct[below], width, depth, seed) >= threshold).mean()
+    assert plain < bound(counts[below], len(keys), threshold, width, depth) < 1
+    assert admitted < plain / 5  # what raising only the lowest counters is for
+    assert (sketch.estimate(distinct[~below]) >= threshold).all()
 
 
 def test_cutting_the_stream_into_batches_changes_nothing():
@@ -143,8 +204,44 @@ def test_a_shape_out_of_range_is_refused(arguments, name):
         CountingSketch(*arguments)
 
 
-def test_keys_of_another_dtype_are_refused():
+BAD_KEYS = {
+    "signed": np.array([1]),
+    "doubles": np.array([np.nan]),
+    "two columns": np.zeros((2, 2), np.uint64),
+    "a scalar": np.uint64(1),
+    "every other": np.zeros(6, np.uint64)[::2],
+    "big-endian": np.zeros(2, ">u8"),
+    "unaligned": np.frombuffer(bytes(17), np.uint8)[1:].view(np.uint64),
+    "2^31 times the same": np.broadcast_to(np.uint64(1), 2**31),
+    "a list": [1],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_bad_keys_are_refused(name):
     sketch = CountingSketch(4, 2, seed=1)
     for call in (sketch.add, sketch.estimate):
-        with pytest.raises(InputError, match=r"keys: got int64 \[1\], wanted uint64 \[n\]"):
-            call(np.array([1]))
+        with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[n\]"):
+            call(BAD_KEYS[name])
+
+
+@pytest.mark.parametrize("counts", [np.array([1]), np.zeros(2, np.uint32), np.array([-1.0]), [1]])
+def test_bad_counts_are_refused_and_count_nothing(counts):
+    sketch = CountingSketch(4, 2, seed=1)
+    before = sketch.digest()
+    with pytest.raises(InputError, match=r"counts: got .*, wanted uint32 \[1\]"):
+        sketch.add(keys_of(1), counts)
+    assert sketch.digest() == before
+
+
+def test_no_keys_count_nothing():
+    sketch = CountingSketch(4, 2, seed=1)
+    assert sketch.add(keys_of()).tolist() == sketch.estimate(keys_of()).tolist() == []
+    assert sketch.add(keys_of(), np.zeros(0, np.uint32)).tolist() == []
+
+
+def test_a_count_of_billions_is_one_addition():
+    sketch = CountingSketch(4, 2, seed=1)
+    most = 2**32 - 1
+    assert sketch.add(keys_of(7, 7), np.array([most - 1, 5], np.uint32)).tolist() == [most - 1, most]

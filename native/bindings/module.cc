@@ -10,6 +10,7 @@ void register_quantizer(nb::module_& m);
 void register_served_view(nb::module_& m);
 void register_table(nb::module_& m);
 void register_pooling(nb::module_& m);
+void register_unique(nb::module_& m);
 void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
@@ -21,5 +22,6 @@ NB_MODULE(_native, m) {
     register_served_view(m);
     register_table(m);
     register_pooling(m);
+    register_unique(m);
     register_simd(m);
 }

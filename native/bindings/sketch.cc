@@ -1,6 +1,9 @@
 // CountingSketch for pipeline/admission/sketch.py, which checks arguments first.
 #include "sketch.h"
 
+#include <nanobind/stl/optional.h>
+
+#include <optional>
 #include <stdexcept>
 
 #include "arrays.h"
@@ -16,11 +19,12 @@ void register_sketch(nb::module_& m) {
         .def_prop_ro("seed", &CountingSketch::seed)
         .def(
             "add",
-            [](CountingSketch& self, In<uint64_t> keys, Out<uint32_t> out) {
+            [](CountingSketch& self, In<uint64_t> keys, std::optional<In<uint32_t>> counts, Out<uint32_t> out) {
+                const uint32_t* times = counts ? counts->data() : nullptr;
                 nb::gil_scoped_release nogil;
-                self.add(keys.data(), keys.size(), out.data());
+                self.add(keys.data(), times, keys.size(), out.data());
             },
-            exact("keys"), exact("out"))
+            exact("keys"), exact("counts").none(), exact("out"))
         .def(
             "estimate",
             [](const CountingSketch& self, In<uint64_t> keys, Out<uint32_t> out) {

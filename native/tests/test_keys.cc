@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "expect.h"
+#include "simd.h"
 #include "xxh64.h"
 
 namespace {
@@ -35,6 +36,24 @@ void xxh64_reads_no_byte_too_many() {
 void a_word_hashes_as_its_bytes() {
     for (uint64_t word : {uint64_t{0}, uint64_t{42}, ~uint64_t{0}, uint64_t{0x0123456789ABCDEF}})
         expect(freshet::xxh64_word(word, 9) == freshet::xxh64(&word, 8, 9), "word");
+}
+
+// Lengths around every register's, in a block of exactly that size, in place and not.
+void words_hash_alike_at_every_level() {
+    namespace simd = freshet::simd;
+    for (const simd::Level level : {simd::Level::portable, simd::Level::avx2, simd::Level::avx512}) {
+        if (!simd::force_level(level)) continue;
+        for (size_t n = 0; n < 70; ++n) {
+            std::vector<uint64_t> words(n), wanted(n), out(n);
+            for (size_t i = 0; i < n; ++i) words[i] = i * 0x9E3779B97F4A7C15;
+            for (size_t i = 0; i < n; ++i) wanted[i] = freshet::xxh64(&words[i], 8, n);
+            freshet::xxh64_words(words.data(), n, n, out.data());
+            expect(out == wanted, "words");
+            freshet::xxh64_words(words.data(), n, n, words.data());
+            expect(words == wanted, "words in place");
+        }
+    }
+    expect(simd::force_level(simd::best_level()), "back to the best level");
 }
 
 void texts_hash_by_their_offsets() {
@@ -77,6 +96,7 @@ int main() {
     xxh64_has_its_published_values();
     xxh64_reads_no_byte_too_many();
     a_word_hashes_as_its_bytes();
+    words_hash_alike_at_every_level();
     texts_hash_by_their_offsets();
     damaged_offsets_are_refused();
     doubles_have_one_zero_and_one_nan();

@@ -17,7 +17,7 @@ CountingSketch filled(uint64_t width, uint32_t depth, size_t n) {
     std::vector<uint64_t> keys(n);
     for (uint64_t& key : keys) key = random() % 500;
     std::vector<uint32_t> out(n);
-    sketch.add(keys.data(), n, out.data());
+    sketch.add(keys.data(), nullptr, n, out.data());
     return sketch;
 }
 
@@ -28,7 +28,7 @@ void estimates_are_never_too_low() {
     for (int i = 0; i < 5000; ++i) {
         const uint64_t key = random() % 300;
         uint32_t estimate;
-        sketch.add(&key, 1, &estimate);
+        sketch.add(&key, nullptr, 1, &estimate);
         expect(estimate >= ++counts[key], "estimate after addition");
     }
     for (const auto& [key, count] : counts) {
@@ -95,10 +95,40 @@ void halving_rounds_down() {
     CountingSketch sketch(256, 4, 1);
     const uint64_t keys[3] = {7, 7, 7};
     uint32_t out[3];
-    sketch.add(keys, 3, out);
+    sketch.add(keys, nullptr, 3, out);
     sketch.halve();
     sketch.estimate(keys, 1, out);
     expect(out[0] == 1, "half of three");
+}
+
+// Batches of every length around the number of keys that are fetched together.
+void counts_are_repeated_additions() {
+    std::mt19937_64 random(4);
+    for (size_t n = 0; n < 70; ++n) {
+        CountingSketch at_once(40, 3, 3), one_by_one(40, 3, 3);
+        std::vector<uint64_t> keys(n);
+        std::vector<uint32_t> counts(n), out(n);
+        for (size_t i = 0; i < n; ++i) keys[i] = random() % 90, counts[i] = static_cast<uint32_t>(random() % 5);
+        at_once.add(keys.data(), counts.data(), n, out.data());
+        for (size_t i = 0; i < n; ++i) {
+            uint32_t estimate;
+            one_by_one.estimate(&keys[i], 1, &estimate);
+            for (uint32_t k = 0; k < counts[i]; ++k) one_by_one.add(&keys[i], nullptr, 1, &estimate);
+            expect(out[i] == estimate, "estimate after several");
+        }
+        expect(at_once.digest() == one_by_one.digest(), "the same counters");
+    }
+}
+
+void counters_stop_at_the_largest() {
+    CountingSketch sketch(8, 2, 1);
+    const uint64_t keys[3] = {7, 7, 7};
+    const uint32_t counts[3] = {~uint32_t{0} - 1, 1, 5};
+    uint32_t out[3];
+    sketch.add(keys, counts, 3, out);
+    expect(out[0] == ~uint32_t{0} - 1 && out[1] == ~uint32_t{0} && out[2] == ~uint32_t{0}, "largest");
+    sketch.add(keys, nullptr, 1, out);
+    expect(out[0] == ~uint32_t{0}, "no wrap");
 }
 
 }  // namespace
@@ -110,4 +140,6 @@ int main() {
     only_one_spelling_is_read();
     a_size_that_is_a_lie_takes_no_memory();
     halving_rounds_down();
+    counts_are_repeated_additions();
+    counters_stop_at_the_largest();
 }

@@ -96,9 +96,7 @@ class Admitter:
 
     def _counted(self, sketch: CountingSketch, keys: UInt64s, counts: UInt32s) -> Bools:
         """Whether the last occurrence in this batch brought each key to the threshold."""
-        estimates = sketch.add(np.repeat(keys, counts))
-        last = np.cumsum(counts, dtype=np.int64) - 1
-        return np.asarray(estimates[last] >= self._config.threshold)
+        return np.asarray(sketch.add(keys, counts) >= self._config.threshold)
 
     def _drawn(self, keys: UInt64s, counts: UInt32s, position: tuple[int, int]) -> Bools:
         """Whether at least one of a key's occurrences is drawn: with probability 1 − (1 − p)^count."""

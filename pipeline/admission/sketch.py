@@ -55,11 +55,24 @@ class CountingSketch:
     def seed(self) -> int:
         return int(self._core.seed)
 
-    def add(self, keys: UInt64s) -> UInt32s:
-        """Count every key once, in order: [n] uint64 → [n] uint32 estimates, each after its own addition."""
+    def add(self, keys: UInt64s, counts: UInt32s | None = None) -> UInt32s:
+        """Count keys in order, each as if its occurrences came one by one.
+
+        Args:
+            keys: [n] uint64.
+            counts: [n] uint32 occurrences of each; None for one each.
+
+        Returns:
+            [n] uint32 estimates, each after its own addition.
+
+        Raises:
+            InputError: an array has the wrong dtype, shape or order.
+        """
         require("keys", keys, np.uint64, ("n",))
+        if counts is not None:
+            require("counts", counts, np.uint32, (len(keys),))
         out = np.empty(len(keys), np.uint32)
-        self._core.add(keys, out)
+        self._core.add(keys, counts, out)
         return out
 
     def estimate(self, keys: UInt64s) -> UInt32s:

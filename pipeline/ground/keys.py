@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_range
@@ -36,16 +37,21 @@ def hash_column(array: pa.Array, seed: int) -> UInt64s:
         the integers 0 and 1, -0.0 as 0.0, every NaN as one.
 
     Raises:
-        InputError: the column is of another type, or its offsets leave its text.
+        InputError: the column is of another type, or its offsets or indices leave what they point into.
 
     >>> hash_column(pa.array(["a", None]), seed=1).tolist() == [hash_bytes(b"a", 1), null_key(1)]
     True
     """
     require_range("seed", seed, 0, _MOST)
-    kind = array.type if isinstance(array, pa.Array) else None
-    if kind is None:
+    if not isinstance(array, pa.Array):
         raise InputError(f"column: got {type(array).__name__}, wanted a pyarrow Array. hint: combine_chunks()")
+    kind = array.type
+    try:
+        array.validate()  # buffers as long as the array says; where offsets point is checked where they are followed
+    except pa.ArrowInvalid as failure:
+        raise _damaged(kind, failure) from None
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        _check_lists(array)
         return hash_column(array.flatten(), seed)
     if pa.types.is_dictionary(kind):
         return _hash_dictionary(array, seed)
@@ -73,9 +79,9 @@ def combine(keys: Sequence[UInt64s], seed: int) -> UInt64s:
         InputError: no columns, or columns of different length or dtype.
     """
     require_range("seed", seed, 0, _MOST)
-    if not keys:
+    if len(keys) == 0:
         raise InputError("keys: got no columns, wanted at least one")
-    n = len(keys[0])
+    n = np.size(keys[0])
     for i, column in enumerate(keys):
         require(f"keys[{i}]", column, np.uint64, (n,))
     out = np.empty(n, np.uint64)
@@ -110,6 +116,8 @@ def hash_bytes(value: bytes, seed: int) -> int:
     '0xef46db3751d8e999'
     """
     require_range("seed", seed, 0, _MOST)
+    if not isinstance(value, bytes):
+        raise InputError(f"value: got {type(value).__name__}, wanted bytes. hint: encode()")
     return int(_native.xxh64(value, int(seed)))
 
 
@@ -120,23 +128,39 @@ def null_key(seed: int) -> int:
 
 
 def _scalar_column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    index = batch.schema.get_field_index(name)
-    if index < 0:
-        raise InputError(f"column {name} is missing, there are {', '.join(batch.schema.names)}")
-    column = batch.column(index)
+    if not isinstance(batch, pa.RecordBatch):
+        raise InputError(f"batch: got {type(batch).__name__}, wanted a pyarrow RecordBatch")
+    places = batch.schema.get_all_field_indices(name)
+    if len(places) != 1:
+        found = f"there {len(places)} times" if places else "missing"
+        raise InputError(f"column {name} is {found}, there are {', '.join(batch.schema.names)}")
+    column = batch.column(places[0])
     if pa.types.is_nested(column.type):
         raise InputError(f"column {name}: got {column.type}, wanted one value per row")
     return column
 
 
+def _check_lists(array: pa.ListArray) -> None:
+    """Refuse offsets that `flatten` would follow out of the values."""
+    offsets = np.asarray(array.offsets)
+    ascending = bool((offsets[:-1] <= offsets[1:]).all())
+    if len(offsets) == 0 or (ascending and offsets[0] >= 0 and offsets[-1] <= len(array.values)):
+        return
+    raise _damaged(array.type, "offsets leave the values")
+
+
 def _hash_dictionary(array: pa.DictionaryArray, seed: int) -> UInt64s:
+    if pa.types.is_nested(array.type.value_type):
+        raise InputError(f"column: got {array.type}, wanted {_WANTED}. hint: cast it")
     keys: UInt64s = np.append(hash_column(array.dictionary, seed), np.uint64(null_key(seed)))
-    indices = array.indices.cast(pa.int64()).fill_null(len(keys) - 1)
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid as failure:
-        raise InputError(f"column of {array.type} is damaged: {failure}") from None
-    taken: UInt64s = keys[indices.to_numpy(zero_copy_only=False)]
+    missing = len(keys) - 1
+    indices = array.indices
+    lowest, highest = (limit.as_py() for limit in pc.min_max(indices).values())
+    if lowest is not None and not 0 <= lowest <= highest < missing:
+        raise _damaged(array.type, f"indices {lowest}..{highest} leave a dictionary of {missing}")
+    if indices.null_count:
+        indices = indices.cast(pa.int64()).fill_null(missing)  # which a small index type may be unable to name
+    taken: UInt64s = keys[indices.to_numpy()]
     return taken
 
 
@@ -158,7 +182,6 @@ def _hash_plain(array: pa.Array, kind: pa.DataType, seed: int, out: UInt64s) -> 
     bitmap = None if validity is None else _view(validity, np.uint8)
     call = getattr(_native, hasher)
     try:
-        array.validate()  # buffers as long as the array says; where offsets point, the native side checks
         if hasher == "hash_booleans":
             call(_view(buffers[0], np.uint8), bitmap, start, int(seed), out)
         elif len(buffers) == 1:
@@ -167,10 +190,17 @@ def _hash_plain(array: pa.Array, kind: pa.DataType, seed: int, out: UInt64s) -> 
         else:
             offsets = _view(buffers[0], np.int32 if hasher == "hash_texts" else np.int64)[start : start + n + 1]
             call(offsets, _view(buffers[1], np.uint8), bitmap, start, int(seed), out)
-    except ValueError as failure:  # pyarrow's ArrowInvalid is one too
-        raise InputError(f"column of {kind} is damaged: {failure}. hint: validate(full=True) finds the row") from None
+    except ValueError as failure:
+        raise _damaged(kind, failure) from None
+
+
+def _damaged(kind: pa.DataType, reason: object) -> InputError:
+    return InputError(f"column of {kind} is damaged: {reason}. hint: validate(full=True) finds the row")
 
 
 def _view(buffer: pa.Buffer | None, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """The buffer's memory as an array; Arrow leaves out empty buffers."""
-    return np.frombuffer(buffer, dtype) if buffer is not None and buffer.size else np.empty(0, dtype)
+    """The buffer's memory as an array, copied where it is not aligned; Arrow leaves out empty buffers."""
+    if buffer is None or buffer.size == 0:
+        return np.empty(0, dtype)
+    view = np.frombuffer(buffer, dtype, buffer.size // np.dtype(dtype).itemsize)
+    return view if view.flags.aligned else view.copy()

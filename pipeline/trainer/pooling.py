@@ -25,24 +25,42 @@ UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
 
 
+class Uniquer:
+    """`unique` for batch after batch: keeps its hash table in between. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._core: Any = _native.Uniquer()
+
+    def unique(self, keys: UInt64s) -> tuple[UInt64s, Int32s, UInt32s]:
+        """The distinct keys in order of first appearance.
+
+        Args:
+            keys: [m] uint64, fewer than 2^31.
+
+        Returns:
+            (distinct [u] uint64, inverse [m] int32 with keys == distinct[inverse], counts [u] uint32).
+
+        Raises:
+            InputError: `keys` is no C-contiguous uint64 vector of fewer than 2^31.
+
+        >>> Uniquer().unique(np.uint64([9, 4, 9]))
+        (array([9, 4], dtype=uint64), array([0, 1, 0], dtype=int32), array([2, 1], dtype=uint32))
+        """
+        require("keys", keys, np.uint64, ("m",))
+        require_range("number of keys", len(keys), 0, 2**31 - 1)
+        m = len(keys)
+        distinct, inverse, counts = np.empty(m, np.uint64), np.empty(m, np.int32), np.empty(m, np.uint32)
+        u = self._core.unique(keys, distinct, inverse, counts)
+        return distinct[:u], inverse, counts[:u]
+
+
 def unique(keys: UInt64s) -> tuple[UInt64s, Int32s, UInt32s]:
-    """The distinct keys in order of first appearance.
+    """`Uniquer.unique` for once.
 
-    Args:
-        keys: [m] uint64.
-
-    Returns:
-        (distinct [u] uint64, inverse [m] int32 with keys == distinct[inverse], counts [u] uint32).
-
-    Raises:
-        InputError: `keys` is no C-contiguous uint64 vector.
-
-    >>> unique(np.uint64([9, 4, 9]))
-    (array([9, 4], dtype=uint64), array([0, 1, 0], dtype=int32), array([2, 1], dtype=uint32))
+    >>> unique(np.uint64([9, 4, 9]))[0]
+    array([9, 4], dtype=uint64)
     """
-    require("keys", keys, np.uint64, ("m",))
-    distinct, inverse, counts = _native.unique(keys)
-    return distinct, inverse, counts
+    return Uniquer().unique(keys)
 
 
 def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Float32s, start: int) -> None:
@@ -60,11 +78,13 @@ def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Floa
         InputError: an array has the wrong dtype, shape or order, or does not fit the others; `out` is unchanged.
     """
     require("rows", rows, np.float32, ("u", "dim"))
-    _check_samples(inverse, offsets, start)
+    _check_samples(inverse, offsets, mean, start)
     require("out", out, np.float32, (len(offsets) - 1, "columns"))
     if not out.flags.writeable:
         raise InputError("out: got a read-only array, wanted a writable one")
-    _call(_native.pool, rows, inverse, offsets, bool(mean), out, start)
+    if np.may_share_memory(rows, out):
+        raise InputError("out: got memory of the rows, wanted an array of its own")
+    _call(_native.pool, rows, inverse, offsets, mean, out, int(start))
 
 
 def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: Int64s, mean: bool, u: int) -> Float32s:
@@ -85,16 +105,21 @@ def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: I
     Raises:
         InputError: an array has the wrong dtype, shape or order, or does not fit the others.
     """
-    _check_samples(inverse, offsets, start)
+    _check_samples(inverse, offsets, mean, start)
     require("gradient", gradient, np.float32, (len(offsets) - 1, "columns"))
     require_range("dim", dim, 1, 2**31 - 1)
     require_range("u", u, 0, 2**31 - 1)
-    rows = np.empty((u, dim), np.float32)
-    _call(_native.unpool, gradient, start, inverse, offsets, bool(mean), rows)
+    try:
+        rows = np.empty((u, dim), np.float32)
+    except (MemoryError, ValueError):
+        raise InputError(f"u and dim: got {u} × {dim}, wanted a gradient that fits into memory") from None
+    _call(_native.unpool, gradient, int(start), inverse, offsets, mean, rows)
     return rows
 
 
-def _check_samples(inverse: Int32s, offsets: Int64s, start: int) -> None:
+def _check_samples(inverse: Int32s, offsets: Int64s, mean: bool, start: int) -> None:
+    if not isinstance(mean, bool):
+        raise InputError(f"mean: got {mean!r}, wanted True or False")
     require("inverse", inverse, np.int32, ("m",))
     require("offsets", offsets, np.int64, ("n + 1",))
     if len(offsets) == 0:
