@@ -30,11 +30,13 @@ void write(std::byte* cell, uint64_t key, uint32_t handle) {
     std::memcpy(cell + sizeof(key), &handle, sizeof(handle));
 }
 
-std::vector<uint32_t> places_of(const KeyIndex& index, const uint64_t* keys, size_t n) {
-    std::vector<uint32_t> places(n);
-    index.find_all({keys, n}, places.data());
-    return places;
-}
+// Rows of a batch are found by the handle they carry.
+struct CarriedHandle {
+    const uint32_t* handles;
+
+    uint64_t operator()(uint32_t i) const { return handles[i]; }
+    void prefetch(uint32_t) const {}
+};
 
 }  // namespace
 
@@ -44,6 +46,12 @@ ServedView::ServedView(size_t dim)
              ChunkedRows(cell_bytes(32, dim))},
       // Of one weight, 8 bits take the most room: four bytes of grid before the code.
       hashed_(1 + std::max(payload_bytes(8, dim), payload_bytes(32, dim))) {}
+
+std::vector<ServedView::Place> ServedView::places_of(const uint64_t* keys, size_t n) const {
+    std::vector<Place> places(n);
+    by_key_.find_each({keys, n}, KeyAt{*this}, [&](size_t i, Place place) { places[i] = place; });
+    return places;
+}
 
 ServedView::Cell ServedView::read(const std::byte* cell) {
     Cell header;
@@ -65,7 +73,7 @@ uint64_t ServedView::hash_of(uint64_t key, unsigned bits, const uint8_t* payload
 
 size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const {
     for (size_t i = 0; i < n; ++i) {
-        const Place held = handles[i] == kNoHandle ? kNoRow : by_handle_.find(handles[i]);
+        const Place held = handles[i] == kNoHandle ? kNoRow : by_handle_.find(handles[i], HandleAt{*this});
         if (held != kNoRow && read(cell_at(held)).key != keys[i]) return i;
     }
     // Ascending handles, which is how deltas come, cannot meet each other.
@@ -73,8 +81,8 @@ size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, si
     KeyIndex first_with;  // handle → the first row of the batch that carries it
     for (size_t i = 0; i < n; ++i) {
         if (handles[i] == kNoHandle) continue;
-        const uint32_t first = first_with.find(handles[i]);
-        if (first == kNoRow) first_with.insert(handles[i], static_cast<uint32_t>(i));
+        const uint32_t first = first_with.find(handles[i], CarriedHandle{handles});
+        if (first == kNoRow) first_with.insert(handles[i], static_cast<uint32_t>(i), CarriedHandle{handles});
         else if (keys[first] != keys[i]) return i;
     }
     return n;
@@ -93,7 +101,7 @@ size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint
 }
 
 void ServedView::put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload) {
-    Place place = by_key_.find(key);
+    Place place = by_key_.find(key, KeyAt{*this});
     if (place != kNoRow && (bits_of(place) != bits || read(cell_at(place)).handle != handle)) {
         drop(key, place);
         place = kNoRow;
@@ -101,8 +109,8 @@ void ServedView::put_row(uint64_t key, uint32_t handle, unsigned bits, const uin
     if (place == kNoRow) {
         place = take_cell(bits);
         write(pools_[place & 3][place >> 2], key, handle);
-        by_key_.insert(key, place);
-        if (handle != kNoHandle) by_handle_.insert(handle, place);
+        by_key_.insert(key, place, KeyAt{*this});
+        if (handle != kNoHandle) by_handle_.insert(handle, place, HandleAt{*this});
         payload_total_ += payload_bytes(bits, dim_);
     } else {
         digest_ -= hash_of(key, bits, payload_at(place));
@@ -123,8 +131,8 @@ void ServedView::drop(uint64_t key, Place place) {
     const uint32_t handle = read(cell_at(place)).handle;
     digest_ -= hash_of(key, bits, payload_at(place));
     payload_total_ -= payload_bytes(bits, dim_);
-    by_key_.erase(key);
-    if (handle != kNoHandle) by_handle_.erase(handle);
+    by_key_.erase(key, place);
+    if (handle != kNoHandle) by_handle_.erase(handle, place);
     pools_[place & 3].release(place >> 2);
 }
 
@@ -132,13 +140,13 @@ size_t ServedView::remove(const uint64_t* keys, size_t n) {
     const Writing lock(mutex_);
     const size_t before = by_key_.size();
     for (size_t i = 0; i < n; ++i)
-        if (const Place place = by_key_.find(keys[i]); place != kNoRow) drop(keys[i], place);
+        if (const Place place = by_key_.find(keys[i], KeyAt{*this}); place != kNoRow) drop(keys[i], place);
     return before - by_key_.size();
 }
 
 void ServedView::decode(const uint64_t* keys, size_t n, float* rows) const {
     const Reading lock(mutex_);
-    const auto places = places_of(by_key_, keys, n);
+    const auto places = places_of(keys, n);
     for (size_t i = 0; i < n; ++i, rows += dim_) {
         if (places[i] == kNoRow) std::fill_n(rows, dim_, 0.0f);
         else decode_row(payload_at(places[i]), dim_, bits_of(places[i]), rows);
@@ -147,20 +155,20 @@ void ServedView::decode(const uint64_t* keys, size_t n, float* rows) const {
 
 void ServedView::bits(const uint64_t* keys, size_t n, uint8_t* bits) const {
     const Reading lock(mutex_);
-    const auto places = places_of(by_key_, keys, n);
+    const auto places = places_of(keys, n);
     for (size_t i = 0; i < n; ++i) bits[i] = places[i] == kNoRow ? 0 : static_cast<uint8_t>(bits_of(places[i]));
 }
 
 void ServedView::handles(const uint64_t* keys, size_t n, uint32_t* handles) const {
     const Reading lock(mutex_);
-    const auto places = places_of(by_key_, keys, n);
+    const auto places = places_of(keys, n);
     for (size_t i = 0; i < n; ++i) handles[i] = places[i] == kNoRow ? kNoHandle : read(cell_at(places[i])).handle;
 }
 
 void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool* known) const {
     const Reading lock(mutex_);
     for (size_t i = 0; i < n; ++i) {
-        const Place place = by_handle_.find(handles[i]);
+        const Place place = by_handle_.find(handles[i], HandleAt{*this});
         known[i] = place != kNoRow;
         keys[i] = known[i] ? read(cell_at(place)).key : 0;
     }
@@ -168,7 +176,7 @@ void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool
 
 ServedView::Exported ServedView::export_rows(const uint64_t* keys, size_t n) const {
     const Reading lock(mutex_);
-    const auto places = places_of(by_key_, keys, n);
+    const auto places = places_of(keys, n);
     Exported out{std::vector<uint32_t>(n, kNoHandle), std::vector<uint8_t>(n, 0), {}};
     for (size_t i = 0; i < n; ++i) {
         if (places[i] == kNoRow) continue;
@@ -182,7 +190,11 @@ ServedView::Exported ServedView::export_rows(const uint64_t* keys, size_t n) con
 
 std::vector<uint64_t> ServedView::keys() const {
     const Reading lock(mutex_);
-    return by_key_.sorted_keys();
+    std::vector<uint64_t> keys;
+    keys.reserve(by_key_.size());
+    by_key_.for_each(KeyAt{*this}, [&](uint64_t key, Place) { keys.push_back(key); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
 }
 
 uint64_t ServedView::digest() const {

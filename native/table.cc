@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,12 +14,8 @@
 namespace freshet {
 namespace {
 
-constexpr float kSettling = 1.0f / 16;  // weight of the newest relative step
 constexpr size_t kAhead = 8;
-constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
-constexpr float kLargest = std::numeric_limits<float>::max();
-
-static_assert(sizeof(Statistics) == 16 && alignof(Statistics) == 4, "statistics are part of the packed row");
+constexpr size_t kFewKeys = 128;
 
 [[noreturn]] void refuse(const char* what, uint64_t key, const std::string& got, const char* wanted) {
     throw std::invalid_argument(std::string(what) + " of key " + std::to_string(key) + ": got " + got + ", wanted " +
@@ -38,9 +33,22 @@ const uint64_t* repeated(std::vector<uint64_t>& keys) {
     return at == keys.end() ? nullptr : &*at;
 }
 
-void sort_distinct(std::vector<uint64_t>& keys) {
-    std::sort(keys.begin(), keys.end());
-    keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+// A row of the usual length without a call.
+void copy(float* to, const float* from, size_t n) {
+    if (n == 16) std::memcpy(to, from, 16 * sizeof(float));
+    else std::memcpy(to, from, n * sizeof(float));
+}
+
+// Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
+bool excessive(const float* values, size_t n) {
+    constexpr int32_t kLimit = std::bit_cast<int32_t>(kGradientLimit);
+    int32_t found = 0;
+    for (size_t i = 0; i < n; ++i) {
+        int32_t bits;
+        std::memcpy(&bits, values + i, sizeof(bits));
+        found |= (bits & 0x7fffffff) > kLimit;
+    }
+    return found != 0;
 }
 
 }  // namespace
@@ -50,159 +58,172 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
       state_floats_(optimizer->state_floats(dim)),
       optimizer_(std::move(optimizer)),
       initializer_(initializer),
-      half_life_s_(half_life_s),
-      rows_(packed_bytes(dim_, state_floats_)) {}
+      tracker_(half_life_s),
+      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)) {}
 
 size_t Table::memory_bytes() const {
-    return index_.memory_bytes() + rows_.memory_bytes() + flags_.capacity() +
-           (touched_.capacity() + removed_.capacity()) * sizeof(uint64_t);
+    return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
+           frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes();
 }
 
-uint64_t Table::hash(uint64_t key, uint32_t row) const { return xxh64(rows_[row], rows_.row_bytes(), key); }
+uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
 
 uint32_t Table::make(uint64_t key) {
     const uint32_t row = rows_.take();
-    if (flags_.size() < rows_.bound()) flags_.resize(rows_.bound());
-    flags_[row] = 0;
-    index_.insert(key, row);
+    touched_.grow(rows_.bound());
+    frozen_.grow(rows_.bound());
+    std::memcpy(rows_[row], &key, sizeof(key));
+    index_.insert(key, row, KeyOf{rows_});
     return row;
 }
 
-void Table::touch(uint64_t key, uint32_t row) {
-    if (flags_[row] & kTouched) return;
-    const uint64_t before = hash(key, row);
-    settled_sum_ -= before;
-    touched_sum_ += before;
-    flags_[row] |= kTouched;
-    touched_.push_back(key);
+// What a row is before it changes must not be lost: its hash leaves the digest, its bytes go into the open set.
+void Table::touch(uint32_t row) {
+    if (!touched_.set(row)) return;
+    ++touched_rows_;
+    gone_sum_ += hash(row);
+    keep_frozen(row);
 }
 
-size_t Table::admit(std::span<const uint64_t> keys, uint32_t at_s) {
-    const size_t before = index_.size();
-    for (const uint64_t key : keys) {
-        if (index_.find(key) != kNoRow) continue;
-        const uint32_t row = make(key);
-        initializer_.fill(key, weights(row), dim_);
-        optimizer_->start(state(row), dim_);
-        statistics_of(row) = {0, at_s, 0.0f, 1.0f};
-        flags_[row] = kTouched;
-        touched_.push_back(key);
+void Table::keep_frozen(uint32_t row) {
+    if (frozen_.marked(row)) collect_row(row);
+}
+
+void Table::collect_row(uint32_t row) {
+    set_.add(key_of(row), packed(row));
+    frozen_.clear(row);
+    --frozen_rows_;
+}
+
+void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const {
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { rows[i] = row; });
+}
+
+// A few keys at a time, so that the lines they were looked for in are still at hand when they go in.
+size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
+    const size_t before = size();
+    for (size_t start = 0; start < keys.size(); start += kFewKeys) {
+        const auto few = keys.subspan(start, std::min(kFewKeys, keys.size() - start));
+        find(few, rows + start);
+        for (size_t i = 0; i < few.size(); ++i)
+            if (rows[start + i] == kNoRow) rows[start + i] = admit_one(few[i], at_s);
     }
-    return index_.size() - before;
+    return size() - before;
+}
+
+uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
+    if (const uint32_t row = find(key); row != kNoRow) return row;  // it stands twice in the batch
+    const uint32_t row = make(key);
+    initializer_.fill(key, weights(row), dim_);
+    optimizer_->start(state(row), dim_);
+    statistics_of(row) = {0, at_s, 0.0f, 1.0f};
+    touched_rows_ += touched_.set(row);
+    return row;
 }
 
 void Table::contains(std::span<const uint64_t> keys, uint8_t* resident) const {
-    std::vector<uint32_t> rows(keys.size());
-    index_.find_all(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i) resident[i] = rows[i] != kNoRow;
+    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
 }
 
 void Table::lookup(std::span<const uint64_t> keys, float* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    index_.find_all(keys, rows.data());
-    for (size_t i = 0; i < keys.size(); ++i, out += dim_) {
-        if (i + kAhead < keys.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(weights(rows[i + kAhead]));
-        if (rows[i] == kNoRow)
-            std::fill_n(out, dim_, 0.0f);
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
+        if (row == kNoRow)
+            std::fill_n(out + i * dim_, dim_, 0.0f);
         else
-            std::copy_n(weights(rows[i]), dim_, out);
-    }
+            copy(out + i * dim_, weights(row), dim_);
+    });
 }
 
-// Importance is the first-order Taylor estimate of what the loss would lose without the row (Molchanov et al., ICLR 2017,
-// equation 1; CVPR 2019, equation 7), summed over updates with exponential decay; convergence is 1 - unsettled. The
-// references are pipeline/importance/score.py and convergence.py.
 void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
     float* w = weights(row);
-    Statistics& s = statistics_of(row);
-    const float score = std::fabs(dot(gradient, w, dim_));
-    const float length = std::sqrt(dot(w, w, dim_));
-    const float moved = std::sqrt(optimizer_->step(w, state(row), gradient, dim_));
-    float relative = moved > 0 ? moved / (moved + length) : 0.0f;
-    if (!(relative <= 1)) relative = 1;  // lengths beyond float: as unsettled as can be
-
-    const uint32_t elapsed_s = at_s > s.last_seen_s ? at_s - s.last_seen_s : 0;
-    const double decay = elapsed_s == 0 ? 1.0 : std::exp2(-static_cast<double>(elapsed_s) / half_life_s_);
-    s.importance = static_cast<float>(s.importance * decay) + score;
-    if (!(s.importance <= kLargest)) s.importance = kLargest;  // never infinite: rows are compared by it
-    s.unsettled = s.count == 0 ? relative : s.unsettled + kSettling * (relative - s.unsettled);
-    s.last_seen_s = std::max(s.last_seen_s, at_s);
-    s.count = count > kMost - s.count ? kMost : s.count + count;
+    Learned learned{dot(gradient, w, dim_), dot(w, w, dim_), 0};
+    learned.moved_squared = optimizer_->step(w, state(row), gradient, dim_);
+    tracker_.note(statistics_of(row), learned, count, at_s);
 }
 
 void Table::check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const {
+    const bool counted = std::find(counts, counts + keys.size(), 0u) == counts + keys.size();
+    if (counted && !excessive(gradients, keys.size() * dim_)) return;
     for (size_t i = 0; i < keys.size(); ++i) {
         if (counts[i] == 0) refuse("counts", keys[i], "0", "at least 1");
-        for (size_t j = 0; j < dim_; ++j) {
-            const float g = gradients[i * dim_ + j];
-            if (!(std::fabs(g) <= kGradientLimit))
-                refuse("gradient", keys[i], std::to_string(g), "finite numbers of at most 1e17");
-        }
+        for (size_t j = 0; j < dim_; ++j)
+            if (excessive(gradients + i * dim_ + j, 1))
+                refuse("gradient", keys[i], std::to_string(gradients[i * dim_ + j]),
+                       "finite numbers of at most 1e17");
     }
 }
 
-// Rows of distinct keys. Resident keys are marked in flags_ while looking, so only missing ones need sorting.
-std::vector<uint32_t> Table::find_distinct(std::span<const uint64_t> keys) {
-    std::vector<uint32_t> rows(keys.size());
+// Resident keys are marked while looking, so only missing ones need sorting.
+void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows) {
+    in_batch_.grow(rows_.bound());
     std::vector<uint64_t> missing;
-    index_.find_all(keys, rows.data());
     const uint64_t* twice = nullptr;
     for (size_t i = 0; i < keys.size(); ++i) {
-        if (rows[i] == kNoRow) {
-            missing.push_back(keys[i]);
-        } else {
-            if (flags_[rows[i]] & kInBatch) twice = &keys[i];
-            flags_[rows[i]] |= kInBatch;
-        }
+        if (rows[i] == kNoRow) missing.push_back(keys[i]);
+        else if (!in_batch_.set(rows[i])) twice = &keys[i];
     }
     for (const uint32_t row : rows)
-        if (row != kNoRow) flags_[row] &= static_cast<uint8_t>(~kInBatch);
+        if (row != kNoRow) in_batch_.clear(row);
     if (twice == nullptr) twice = repeated(missing);
     if (twice != nullptr) refuse("keys", *twice, "it twice", "distinct keys. hint: unique() and sum the gradients");
-    return rows;
+}
+
+void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
+                        const uint32_t* counts, uint32_t at_s) {
+    check_update(keys, gradients, counts);
+    for (size_t i = 0; i < rows.size(); ++i) {
+        if (i + kAhead < rows.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(rows_[rows[i + kAhead]]);
+        if (rows[i] == kNoRow) continue;
+        touch(rows[i]);
+        learn(rows[i], gradients + i * dim_, counts[i], at_s);
+    }
 }
 
 void Table::update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s) {
-    check_update(keys, gradients, counts);
-    const std::vector<uint32_t> rows = find_distinct(keys);
-    for (size_t i = 0; i < rows.size(); ++i) {
-        if (i + kAhead < rows.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(weights(rows[i + kAhead]));
-        if (rows[i] == kNoRow) continue;
-        touch(keys[i], rows[i]);
-        learn(rows[i], gradients + i * dim_, counts[i], at_s);
-    }
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data());
+    check_distinct(keys, rows);
+    update_rows(rows, keys, gradients, counts, at_s);
 }
 
 size_t Table::remove(std::span<const uint64_t> keys) {
     const size_t before = index_.size();
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) continue;
-        touch(key, row);  // its hash leaves the settled sum; take_changes() passes over the key in touched_
+        touch(row);  // as any change; then the number is free for another key
+        touched_.clear(row);
+        --touched_rows_;
         removed_.push_back(key);
-        index_.erase(key);
+        index_.erase(key, row);
         rows_.release(row);
     }
     return before - index_.size();
 }
 
-void Table::rows(std::span<const uint64_t> keys, std::byte* packed) const {
+void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
     for (const uint64_t key : keys) {
-        const uint32_t row = index_.find(key);
+        const uint32_t row = find(key);
         if (row == kNoRow) refuse("row", key, "none", "a resident key. hint: ask contains() first");
-        std::memcpy(packed, rows_[row], rows_.row_bytes());
-        packed += rows_.row_bytes();
+        std::memcpy(out, packed(row), row_bytes());
+        out += row_bytes();
     }
 }
 
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out) const {
-    std::vector<uint32_t> rows(keys.size());
-    index_.find_all(keys, rows.data());
-    const size_t start = rows_.row_bytes() - sizeof(Statistics);
-    for (size_t i = 0; i < keys.size(); ++i) {
+    const size_t start = row_bytes() - sizeof(Statistics);
+    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
         out[i] = {0, 0, 0.0f, 1.0f};
-        if (rows[i] != kNoRow) std::memcpy(&out[i], rows_[rows[i]] + start, sizeof(Statistics));
-    }
+        if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
+    });
+}
+
+std::vector<uint64_t> Table::keys() const {
+    std::vector<uint64_t> keys;
+    keys.reserve(size());
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
 }
 
 void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed) const {
@@ -215,56 +236,82 @@ void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed
         if (!finite) refuse("row", key, "weights or state that are not finite", "finite numbers");
         if (!optimizer_->accepts(floats.data() + dim_, dim_))
             refuse("row", key, "a state its optimizer never has", "a row of the same optimizer");
-        if (!(s.importance >= 0 && s.importance <= kLargest && s.unsettled >= 0 && s.unsettled <= 1))
+        if (!possible(s))
             refuse("row", key, "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled),
                    "importance >= 0, 0 <= unsettled <= 1");
-        packed += rows_.row_bytes();
+        packed += row_bytes();
     }
 }
 
-void Table::import_rows(std::span<const uint64_t> keys, const std::byte* packed) {
-    check_packed(keys, packed);
-    std::vector<uint32_t> rows = find_distinct(keys);
-    sort_distinct(removed_);
-    for (size_t i = 0; i < keys.size(); ++i, packed += rows_.row_bytes()) {
+void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
+    check_packed(keys, from);
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data());
+    check_distinct(keys, rows);
+    std::sort(removed_.begin(), removed_.end());
+    for (size_t i = 0; i < keys.size(); ++i, from += row_bytes()) {
         const bool missing = rows[i] == kNoRow;
-        if (missing) {
-            rows[i] = make(keys[i]);
-            if (std::binary_search(removed_.begin(), removed_.end(), keys[i])) {
-                flags_[rows[i]] = kTouched;
-                touched_.push_back(keys[i]);
-            }
+        const uint32_t row = missing ? make(keys[i]) : rows[i];
+        const bool returned = missing && std::binary_search(removed_.begin(), removed_.end(), keys[i]);
+        if (returned) touched_rows_ += touched_.set(row);
+        const bool settled = !touched_.marked(row);
+        if (settled && !missing) {
+            digest_ -= hash(row);
+            keep_frozen(row);
         }
-        const bool settled = !(flags_[rows[i]] & kTouched);
-        if (settled && !missing) settled_sum_ -= hash(keys[i], rows[i]);
-        std::memcpy(rows_[rows[i]], packed, rows_.row_bytes());
-        if (settled) settled_sum_ += hash(keys[i], rows[i]);
+        std::memcpy(packed(row), from, row_bytes());
+        if (settled) digest_ += hash(row);
     }
+}
+
+// The digest moves from one begin_changes() to the next by what left it, which is known now, and by the sum over the
+// touched rows, which somebody else computes. `rest_sum` is what is there in between.
+void Table::begin_changes() {
+    if (stage_ != Stage::kNone)
+        throw std::invalid_argument("changes: got a second set, wanted one at a time. hint: settle() ends a set");
+    set_.row_bytes = row_bytes();
+    set_.reserve(touched_rows_);
+    set_.removed = std::exchange(removed_, {});
+    set_.rest_sum = digest_ -= std::exchange(gone_sum_, 0);
+    std::swap(touched_, frozen_);
+    frozen_rows_ = std::exchange(touched_rows_, 0);
+    cursor_ = 0;
+    stage_ = Stage::kCollecting;
+}
+
+size_t Table::collect(size_t max_rows) {
+    for (; max_rows > 0 && frozen_rows_ > 0; --max_rows) {
+        cursor_ = static_cast<uint32_t>(frozen_.next(cursor_));
+        collect_row(cursor_);
+    }
+    return frozen_rows_;
+}
+
+ChangeSet Table::take_collected() {
+    if (stage_ != Stage::kCollecting || frozen_rows_ > 0)
+        throw std::invalid_argument("changes: got a set that is not whole, wanted one. hint: collect() until none is left");
+    stage_ = Stage::kTaken;
+    return std::exchange(set_, {});
+}
+
+void Table::settle(uint64_t touched_sum) {
+    if (stage_ != Stage::kTaken)
+        throw std::invalid_argument("changes: got a sum, wanted a set taken first. hint: take_collected()");
+    digest_ += touched_sum;
+    stage_ = Stage::kNone;
 }
 
 Changes Table::take_changes() {
-    Changes changes;
-    sort_distinct(touched_);
-    for (const uint64_t key : touched_) {
-        const uint32_t row = index_.find(key);
-        if (row == kNoRow) continue;
-        flags_[row] &= static_cast<uint8_t>(~kTouched);
-        settled_sum_ += hash(key, row);
-        changes.touched.push_back(key);
-    }
-    sort_distinct(removed_);
-    for (const uint64_t key : removed_)
-        if (index_.find(key) == kNoRow) changes.removed.push_back(key);
-    // Given back, not kept: after a restore or a first batch these would stay as large as the table.
-    touched_ = {};
-    removed_ = {};
-    touched_sum_ = 0;
+    begin_changes();
+    collect(frozen_rows_);
+    Changes changes = finish(take_collected());
+    settle(changes.touched_sum);
     return changes;
 }
 
 uint64_t Table::scan_digest() const {
     uint64_t sum = 0;
-    index_.for_each([&](uint64_t key, uint32_t row) { sum += hash(key, row); });
+    index_.for_each(CellOf{{rows_}}, [&](uint64_t, uint32_t row) { sum += hash(row); });
     return sum;
 }
 

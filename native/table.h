@@ -4,40 +4,36 @@
 // or threads: sums run in a fixed order, first weights come from the key.
 // Ownership: the table owns its rows; they never move in memory while they live. Arrays passed in are only read.
 // Keys: any uint64. A missing key is never an error unless said so: it looks up as zeros and is passed over by update.
-// Cost: one probe and one row per key. Growing is amortised: the index doubles, rows come in chunks of 256 KiB.
+// Rows: a row number names a row while it lives; kNoRow stands for a key without one. One find() or admit() per batch
+// gives the numbers, everything else of the batch goes by them.
+// Cost: one probe and one row per key. Growing never stops the world: see key_index.h; rows come in chunks of 2 MiB.
 // Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when full.
 //
 // A packed row, little-endian, which is also what the digest covers:
 //     weights f32[dim], state f32[s], count u32, last_seen_s u32, importance f32, unsettled f32
 //
-// Changes: a row is touched when it is made or updated. take_changes() hands over what was touched and removed since it
-// was last called; digest() is the content as of that call, plus what was imported since.
+// Changes: a row is touched when it is made or updated. begin_changes() freezes what was touched and removed since it
+// was last called; collect() copies frozen rows out a few at a time, between batches, while training goes on: a frozen
+// row that is about to change is copied first. take_collected() hands the whole set over, finish() sorts and hashes it
+// in any thread, settle() folds that sum into the digest and ends the set. take_changes() is all of it in one call.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "change_set.h"
 #include "chunked_rows.h"
 #include "initializer.h"
 #include "key_index.h"
 #include "optimizer.h"
+#include "row_marks.h"
+#include "statistics.h"
 
 namespace freshet {
-
-struct Statistics {
-    uint32_t count;        // occurrences in the batches this row learned from; stops at the largest uint32
-    uint32_t last_seen_s;  // log time of the latest of them, or of the admission, seconds since 1970
-    float importance;      // decayed sum of |<gradient, weights>|, as of last_seen_s
-    float unsettled;       // moving average of the relative step; 1 before the first update
-};
-
-struct Changes {
-    std::vector<uint64_t> touched;  // resident, ascending
-    std::vector<uint64_t> removed;  // not resident, ascending
-};
 
 class Table {
 public:
@@ -46,12 +42,26 @@ public:
 
     size_t dim() const { return dim_; }
     size_t state_floats() const { return state_floats_; }
-    size_t row_bytes() const { return rows_.row_bytes(); }
+    size_t row_bytes() const { return rows_.row_bytes() - kKeyBytes; }
     size_t size() const { return index_.size(); }
     size_t memory_bytes() const;
 
-    // Gives a row to every key that has none; returns how many got one. Repeated keys count once.
-    size_t admit(std::span<const uint64_t> keys, uint32_t at_s);
+    // rows[i] = the row of keys[i], kNoRow where missing.
+    void find(std::span<const uint64_t> keys, uint32_t* rows) const;
+
+    // Gives a row to every key that has none, and all their rows in rows[i]; returns how many got one. Repeated keys
+    // count once.
+    size_t admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
+
+    // Of a living row. Weights stay there until the row is removed.
+    uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
+    const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
+
+    // One optimizer step per row with gradients[i * dim ..], then its statistics; counts[i] >= 1 occurrences at at_s.
+    // `rows` are those of `keys`, which may be missing (kNoRow, passed over) but must not repeat: that is not checked.
+    // Refuses a count of 0 and a gradient element that is not finite or beyond kGradientLimit, of missing keys as well.
+    void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
+                     const uint32_t* counts, uint32_t at_s);
 
     // resident[i] = 1 where keys[i] has a row, else 0.
     void contains(std::span<const uint64_t> keys, uint8_t* resident) const;
@@ -59,16 +69,14 @@ public:
     // weights[i * dim ..] of keys[i]; zeros where missing.
     void lookup(std::span<const uint64_t> keys, float* weights) const;
 
-    // One optimizer step per key with gradients[i * dim ..], then its statistics; counts[i] >= 1 occurrences at at_s.
-    // Refuses a repeated key, a count of 0, and a gradient element that is not finite or beyond kGradientLimit.
-    // Importance and convergence: see learn() in the .cc; time never runs backwards inside a row.
+    // find() and update_rows(); refuses a repeated key as well.
     void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s);
 
     // Removes rows; returns how many there were.
     size_t remove(std::span<const uint64_t> keys);
 
     // Every key, ascending.
-    std::vector<uint64_t> keys() const { return index_.sorted_keys(); }
+    std::vector<uint64_t> keys() const;
 
     // Packed rows, row_bytes() each. Refuses a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed) const;
@@ -78,45 +86,94 @@ public:
 
     // Sets rows to packed bytes, making those that are missing. Refuses a repeated key, floats that are not finite and
     // states the optimizer cannot have. Imported rows count as taken, except keys already touched or removed since the
-    // last take_changes(): those stay changes, or the next commit would miss them.
+    // last begin_changes(): those stay changes, or the next commit would miss them.
     void import_rows(std::span<const uint64_t> keys, const std::byte* packed);
 
-    // What changed since the last call; folds it into the digest. A key made and removed in between is in `removed`.
+    // Freezes what changed since the last call, in constant time. One set at a time: refused until settle().
+    void begin_changes();
+
+    // Copies at most max_rows frozen rows, as of begin_changes(), into the open set; returns how many are left.
+    size_t collect(size_t max_rows);
+
+    // The open set. Refused while rows are left to collect, and where no set is open.
+    ChangeSet take_collected();
+
+    // Ends the set that was taken: `touched_sum` is what finish() made of it.
+    void settle(uint64_t touched_sum);
+
+    // All of the above: what changed since the last call. A key made and removed in between is in `removed`.
     Changes take_changes();
 
-    // Sum over rows of XXH64(packed row, seed = key), modulo 2^64; as of the last take_changes(), and imports since.
-    uint64_t digest() const { return settled_sum_ + touched_sum_; }
+    // Sum over rows of XXH64(packed row, seed = key), modulo 2^64: as of the last begin_changes(), and imports since.
+    // From there to settle() the rows of the open set are missing from it.
+    uint64_t digest() const { return digest_; }
 
     // The same sum, computed anew over every row as it is now.
     uint64_t scan_digest() const;
 
 private:
-    enum Flag : uint8_t { kTouched = 1, kInBatch = 2 };
+    // A cell is the key, so that a row can say whose it is, and the packed row.
+    static constexpr size_t kKeyBytes = sizeof(uint64_t);
+    static constexpr size_t kLineBytes = 64;
 
-    float* weights(uint32_t row) { return reinterpret_cast<float*>(rows_[row]); }
-    const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(rows_[row]); }
+    struct KeyOf {
+        const ChunkedRows& cells;
+
+        uint64_t operator()(uint32_t row) const {
+            uint64_t key;
+            std::memcpy(&key, cells[row], sizeof(key));
+            return key;
+        }
+        [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
+    };
+
+    // The same, and asks for the whole row.
+    struct CellOf : KeyOf {
+        [[gnu::always_inline]] void prefetch(uint32_t row) const {
+            KeyOf::prefetch(row);
+            __builtin_prefetch(cells[row] + kLineBytes);
+        }
+    };
+
+    enum class Stage { kNone, kCollecting, kTaken };
+
+    std::byte* packed(uint32_t row) { return rows_[row] + kKeyBytes; }
+    const std::byte* packed(uint32_t row) const { return rows_[row] + kKeyBytes; }
+    float* weights(uint32_t row) { return reinterpret_cast<float*>(packed(row)); }
     float* state(uint32_t row) { return weights(row) + dim_; }
     Statistics& statistics_of(uint32_t row) { return *reinterpret_cast<Statistics*>(state(row) + state_floats_); }
-    uint64_t hash(uint64_t key, uint32_t row) const;
+    uint64_t hash(uint32_t row) const;
+    uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 
     uint32_t make(uint64_t key);
-    void touch(uint64_t key, uint32_t row);
+    uint32_t admit_one(uint64_t key, uint32_t at_s);
+    void touch(uint32_t row);
+    void keep_frozen(uint32_t row);
+    void collect_row(uint32_t row);
     void learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
-    std::vector<uint32_t> find_distinct(std::span<const uint64_t> keys);
+    void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
     void check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const;
     void check_packed(std::span<const uint64_t> keys, const std::byte* packed) const;
 
     size_t dim_, state_floats_;
     std::unique_ptr<Optimizer> optimizer_;
     UniformInitializer initializer_;
-    double half_life_s_;
+    Tracker tracker_;
     KeyIndex index_;
     ChunkedRows rows_;
-    std::vector<uint8_t> flags_;      // per row number
-    std::vector<uint64_t> touched_;   // may hold keys removed since, and those twice that came back
-    std::vector<uint64_t> removed_;   // may hold keys that came back
-    uint64_t settled_sum_ = 0;        // hashes of the rows not touched
-    uint64_t touched_sum_ = 0;        // hashes that touched and removed rows had at the last take_changes()
+    RowMarks in_batch_;               // between two lines of check_distinct only
+
+    RowMarks touched_;                // since the last begin_changes()
+    size_t touched_rows_ = 0;
+    std::vector<uint64_t> removed_;   // since then; may hold keys that came back
+    uint64_t gone_sum_ = 0;           // hashes that touched and removed rows had then
+
+    Stage stage_ = Stage::kNone;
+    RowMarks frozen_;                 // rows of the open set that are not copied yet
+    size_t frozen_rows_ = 0;
+    uint32_t cursor_ = 0;             // no row below is frozen
+    ChangeSet set_;
+    uint64_t digest_ = 0;
 };
 
 }  // namespace freshet

@@ -8,9 +8,12 @@
 #include <string>
 #include <utility>
 
+#include "arrays.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 using freshet::Table;
+using freshet_bindings::owned;
 
 namespace {
 
@@ -26,12 +29,6 @@ using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
 
 std::span<const uint64_t> span_of(const Keys& keys) { return {keys.data(), keys.shape(0)}; }
 
-nb::ndarray<nb::numpy, uint64_t, nb::ndim<1>> hand_over(std::vector<uint64_t>&& values) {
-    auto* kept = new std::vector<uint64_t>(std::move(values));
-    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<uint64_t>*>(p); });
-    return {kept->data(), {kept->size()}, owner};
-}
-
 void construct(Table* table, size_t dim, const std::string& optimizer, freshet::OptimizerOptions options, uint64_t seed,
                float init_scale, double half_life_s) {
     new (table) Table(dim, freshet::make_optimizer(optimizer, options), {seed, init_scale}, half_life_s);
@@ -43,7 +40,7 @@ nb::object keys(const Table& table) {
         nb::gil_scoped_release release;
         keys = table.keys();
     }
-    return nb::cast(hand_over(std::move(keys)));
+    return nb::cast(owned(std::move(keys)));
 }
 
 nb::tuple take_changes(Table& table) {
@@ -52,7 +49,23 @@ nb::tuple take_changes(Table& table) {
         nb::gil_scoped_release release;
         changes = table.take_changes();
     }
-    return nb::make_tuple(hand_over(std::move(changes.touched)), hand_over(std::move(changes.removed)));
+    return nb::make_tuple(owned(std::move(changes.touched)), owned(std::move(changes.removed)));
+}
+
+// (touched, packed, removed, touched_sum, digest)
+nb::tuple finish(const freshet::ChangeSet& set) {
+    freshet::Changes changes;
+    {
+        nb::gil_scoped_release release;
+        changes = freshet::finish(set);
+    }
+    return nb::make_tuple(owned(std::move(changes.touched)), owned(std::move(changes.packed)),
+                          owned(std::move(changes.removed)), changes.touched_sum, changes.digest);
+}
+
+size_t admit(Table& table, Keys keys, uint32_t at_s) {
+    std::vector<uint32_t> rows(keys.shape(0));
+    return table.admit(span_of(keys), rows.data(), at_s);
 }
 
 }  // namespace
@@ -60,14 +73,14 @@ nb::tuple take_changes(Table& table) {
 void register_table(nb::module_& m) {
     nb::class_<freshet::OptimizerOptions>(m, "OptimizerOptions")
         .def(nb::init<float, float>(), "learning_rate"_a, "initial_accumulator"_a);
+    nb::class_<freshet::ChangeSet>(m, "ChangeSet").def("finish", &finish);
     nb::class_<Table>(m, "Table")
         .def("__init__", &construct, "dim"_a, "optimizer"_a, "options"_a, "seed"_a, "init_scale"_a, "half_life_s"_a)
         .def("__len__", &Table::size)
         .def_prop_ro("state_floats", &Table::state_floats)
         .def_prop_ro("row_bytes", &Table::row_bytes)
         .def_prop_ro("memory_bytes", &Table::memory_bytes)
-        .def("admit", [](Table& t, Keys keys, uint32_t at_s) { return t.admit(span_of(keys), at_s); },
-             "keys"_a.noconvert(), "at_s"_a, WithoutGil())
+        .def("admit", &admit, "keys"_a.noconvert(), "at_s"_a, WithoutGil())
         .def("contains", [](const Table& t, Keys keys, OutFlags out) { t.contains(span_of(keys), out.data()); },
              "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
         .def("lookup", [](const Table& t, Keys keys, OutFloats out) { t.lookup(span_of(keys), out.data()); },
@@ -94,6 +107,10 @@ void register_table(nb::module_& m) {
                  t.import_rows(span_of(keys), reinterpret_cast<const std::byte*>(packed.data()));
              },
              "keys"_a.noconvert(), "packed"_a.noconvert(), WithoutGil())
+        .def("begin_changes", &Table::begin_changes, WithoutGil())
+        .def("collect", &Table::collect, "max_rows"_a, WithoutGil())
+        .def("take_collected", &Table::take_collected, WithoutGil())
+        .def("settle", &Table::settle, "touched_sum"_a)
         .def("take_changes", &take_changes)
         .def("digest", &Table::digest)
         .def("scan_digest", &Table::scan_digest, WithoutGil());

@@ -46,6 +46,13 @@ Packed rows_of(const Table& table, const Keys& keys) {
     return packed;
 }
 
+size_t admit_all(Table& table, const Keys& keys, uint32_t at_s) {
+    std::vector<uint32_t> rows(keys.size());
+    const size_t made = table.admit(keys, rows.data(), at_s);
+    for (size_t i = 0; i < keys.size(); ++i) expect(table.key_of(rows[i]) == keys[i], "a row knows its key");
+    return made;
+}
+
 void update_all(Table& table, const Keys& keys, float gradient, uint32_t at_s) {
     const std::vector<float> gradients(keys.size() * table.dim(), gradient);
     table.update(keys, gradients.data(), std::vector<uint32_t>(keys.size(), 1).data(), at_s);
@@ -71,7 +78,7 @@ struct Model {
         Keys added;
         for (const uint64_t key : keys)
             if (!rows.contains(key)) added.push_back(key);
-        expect(table.admit(keys, at_s) == added.size(), "as many rows as new keys");
+        expect(admit_all(table, keys, at_s) == added.size(), "as many rows as new keys");
         read(added);
         touched.insert(added.begin(), added.end());
     }
@@ -151,7 +158,7 @@ void table_is_a_map_over_random_operations(uint64_t seed) {
             case 2: model.remove(keys); break;
             case 3: {
                 Table source = make(kind, dim, random());
-                source.admit(keys, at_s);
+                admit_all(source, keys, at_s);
                 model.import_rows(keys, rows_of(source, keys));
                 break;
             }
@@ -165,13 +172,13 @@ void rows_stay_where_they_are_while_the_table_grows() {
     Table table = make("rowwise_adagrad", 3);
     Keys keys(100'000);
     for (size_t i = 0; i < keys.size(); ++i) keys[i] = i << 40;  // low bits all alike
-    for (const uint64_t key : keys) table.admit(std::span(&key, 1), 1);
+    for (const uint64_t key : keys) admit_all(table, {key}, 1);
     std::vector<float> before(keys.size() * 3), after(keys.size() * 3);
     table.lookup(keys, before.data());
     Keys half;
     for (size_t i = 0; i < keys.size(); i += 2) half.push_back(keys[i]);
     expect(table.remove(half) == half.size(), "half of the rows go");
-    table.admit(half, 2);
+    admit_all(table, half, 2);
     table.lookup(keys, after.data());
     expect(before == after, "weights are those of the key");
     table.take_changes();
@@ -181,7 +188,7 @@ void rows_stay_where_they_are_while_the_table_grows() {
 void bad_updates_leave_the_table_alone() {
     for (const char* kind : {"adagrad", "rowwise_adagrad"}) {
         Table table = make(kind, 2);
-        table.admit(Keys{1, 2}, 1);
+        admit_all(table, {1, 2}, 1);
         const uint64_t before = table.scan_digest();
         const float bad[] = {0, 0, 0, std::numeric_limits<float>::quiet_NaN()}, good[] = {1, 1, 1, 1};
         const uint32_t one[] = {1, 1}, none[] = {1, 0};
@@ -197,7 +204,7 @@ void bad_updates_leave_the_table_alone() {
 
 void bad_rows_are_not_imported() {
     Table table = make("adagrad", 2);
-    table.admit(Keys{1}, 1);
+    admit_all(table, {1}, 1);
     const Packed good = rows_of(table, {1});
     const auto spoiled = [&](size_t at, float value) {
         Packed packed = good;
@@ -226,7 +233,7 @@ void unknown_optimizers_and_missing_rows_are_refused() {
 
 void numbers_stay_finite() {
     Table table(1024, freshet::make_optimizer("rowwise_adagrad", {1e6f, 0.1f}), {1, 0.5f}, 1);
-    table.admit(Keys{1}, 0);
+    admit_all(table, {1}, 0);
     for (uint32_t at_s = 0; at_s < 50; ++at_s) update_all(table, {1}, freshet::kGradientLimit, at_s);
     std::vector<float> weights(1024);
     table.lookup(Keys{1}, weights.data());

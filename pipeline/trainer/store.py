@@ -6,6 +6,7 @@ and into the digest. Which keys deserve a row is decided elsewhere; time is the 
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,34 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """
     head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
     return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a table changed between two calls of `begin_changes`, as of the second."""
+
+    touched: UInt64s
+    """[t] uint64, ascending: keys whose row is new or was updated."""
+    rows: Rows
+    """[t] `row_dtype`: their rows."""
+    removed: UInt64s
+    """[r] uint64, ascending: keys that lost their row and did not get it back."""
+    touched_sum: int
+    """Σ XXH64(packed row, seed = key) mod 2^64 over `rows`; `Table.settle` folds it in."""
+    digest: int
+    """The table's digest as of `begin_changes`."""
+
+
+class ChangeSet:
+    """Rows a table has collected; needs the table no more. `finish` may run in another thread."""
+
+    def __init__(self, collected: Any, dtype: np.dtype[np.void]) -> None:
+        self._collected, self._dtype = collected, dtype
+
+    def finish(self) -> Changes:
+        """Sort and hash what was collected; releases the GIL."""
+        touched, packed, removed, touched_sum, digest = self._collected.finish()
+        return Changes(touched, packed.view(self._dtype), removed, touched_sum, digest)
 
 
 class Table:
@@ -168,18 +197,44 @@ class Table:
         packed = rows.view(np.uint8).reshape(len(keys), self.row_bytes)
         _call(self._table.import_rows, keys, packed)
 
+    def begin_changes(self) -> None:
+        """Freeze what was touched and removed since the last call, in constant time.
+
+        Raises InputError where the set begun before is not settled: there is one at a time.
+        """
+        _call(self._table.begin_changes)
+
+    def collect(self, max_rows: int) -> int:
+        """Copy at most `max_rows` frozen rows, as of `begin_changes`; returns how many are left.
+
+        Between two calls the table may be used as ever: a frozen row that is about to change is copied first.
+        """
+        require_range("max_rows", max_rows, 1, 2**32 - 1)
+        return int(_call(self._table.collect, max_rows))
+
+    def take_collected(self) -> ChangeSet:
+        """The whole set. Raises InputError while rows are left to collect."""
+        return ChangeSet(_call(self._table.take_collected), self.row_dtype)
+
+    def settle(self, changes: Changes) -> None:
+        """Fold a finished set into the digest; the next one may begin. Raises InputError where none was taken."""
+        _call(self._table.settle, changes.touched_sum)
+
     def take_changes(self) -> tuple[UInt64s, UInt64s]:
-        """What changed since the last call, folding it into the digest.
+        """What changed since the last call, folding it into the digest: a whole set, begun, collected and settled.
 
         Returns:
             (touched, removed), ascending uint64: keys that have a row which is new or was updated; keys that lost
             theirs and did not get it back.
         """
-        touched, removed = self._table.take_changes()
+        touched, removed = _call(self._table.take_changes)
         return touched, removed
 
     def digest(self) -> int:
-        """Σ XXH64(packed row, seed = key) mod 2^64 over all rows as of the last `take_changes`, and imports since."""
+        """Σ XXH64(packed row, seed = key) mod 2^64 over all rows as of the last set of changes, and imports since.
+
+        While a set is open, from `begin_changes` to `settle`, its rows are missing from the sum.
+        """
         return int(self._table.digest())
 
     def scan_digest(self) -> int:
