@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 void register_keys(nb::module_& m);
 void register_sketch(nb::module_& m);
+void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_quantizer(nb::module_& m);
 void register_served_view(nb::module_& m);
@@ -17,6 +18,7 @@ NB_MODULE(_native, m) {
     m.doc() = "freshet's native core; use the Python faces, not this module";
     register_keys(m);
     register_sketch(m);
+    register_gather(m);
     register_join_index(m);
     register_quantizer(m);
     register_served_view(m);

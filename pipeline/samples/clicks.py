@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 
 from pipeline.ground.block import EventBlock
 from pipeline.ground.config import Config
+from pipeline.ground.gather import Pick
 from pipeline.ground.keys import ids128
 from pipeline.samples.output import empty_columns
+from pipeline.samples.typed_rows import join_rows
 
 CLICK = np.dtype(
     [
@@ -66,11 +68,11 @@ class Clicks:
         filled = [p for p in parts if len(p)] or [parts[0]]
         if len(filled) == 1:
             return filled[0]
-        return cls(np.concatenate([p.rows for p in filled]), pa.concat_batches([p.columns for p in filled]))
+        return cls(join_rows([p.rows for p in filled]), pa.concat_batches([p.columns for p in filled]))
 
     def take(self, index: npt.NDArray[np.integer]) -> "Clicks":
         """The clicks at `index`."""
-        return Clicks(self.rows[index], self.columns.take(pa.array(index)))
+        return Clicks(self.rows.take(index), Pick.of(self.columns, index).gather())
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Clicks":
         """The clicks that [n] `mask` names, in order."""

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.ground.block import Int64s
+from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
 from pipeline.samples.spans import Spans
+from pipeline.samples.typed_rows import copy_rows
 
 UInt64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
@@ -31,6 +33,9 @@ HELD = np.dtype(
 _ROW_BITS = np.uint64(32)
 _ROW_MASK = np.uint64(2**32 - 1)
 _BUCKETS_PER_LIFE = 16
+_MERGED_ROWS = 4_096
+_SHARE_KEPT = 8
+"""A stretch of a block is held as a part of it, uncopied, where that is at least one in so many of its rows."""
 _ROWS_PER_BUCKET = 512
 """Where events are sparse, buckets are made wider until a block fills them with so many rows each."""
 
@@ -62,6 +67,12 @@ class Bucket:
             self._batches = [pa.concat_batches(self._batches)]
         return self._batches[0]
 
+    def pick(self, rows: Int64s) -> Pick:
+        """The raw columns of [m] `rows`, to be gathered later."""
+        starts = np.cumsum([0, *(b.num_rows for b in self._batches)])
+        batch = np.searchsorted(starts, rows, side="right") - 1
+        return Pick(tuple(self._batches), (batch << 32 | (rows - starts[batch])).astype(np.uint64))
+
     def places(self, start: int, stop: int) -> UInt64s:
         """Places of the rows from `start` to `stop`."""
         return np.uint64(self.serial << 32) | np.arange(start, stop, dtype=np.uint64)
@@ -71,9 +82,9 @@ class Bucket:
         start, stop = self._length, self._length + len(rows)
         if stop > len(self._rows):
             grown = np.zeros(max(stop, 2 * len(self._rows)), HELD)
-            grown[:start] = self.rows
+            copy_rows(grown[:start], self.rows)
             self._rows = grown
-        self._rows[start:stop] = rows
+        copy_rows(self._rows[start:stop], rows)
         self._length = stop
         self._batches.append(columns)
         self._merge_small_batches()
@@ -112,7 +123,7 @@ class Bucket:
     def _merge_small_batches(self) -> None:
         """Keep batches growing in size, so that many small blocks cost a logarithm, not their number."""
         batches = self._batches
-        while len(batches) > 1 and batches[-2].num_rows <= min(2 * batches[-1].num_rows, 65_536):
+        while len(batches) > 1 and batches[-2].num_rows <= min(2 * batches[-1].num_rows, _MERGED_ROWS):
             last = batches.pop()
             batches[-1] = pa.concat_batches([batches[-1], last])
 
@@ -262,41 +273,39 @@ class Held:
         parts = self._parts(rows["at"][kept])
         places = self._places(parts, len(kept))
         self._index.insert(ids[kept], places)
-        self._append(parts, rows[kept], columns.take(pa.array(kept)))
+        self._append(parts, rows.take(kept), Pick.of(columns, kept).gather())
         linked = before[kept] != NONE
         self._earlier.update(zip(places[linked].tolist(), before[kept][linked].tolist(), strict=True))
         held = np.zeros(len(rows), np.bool_)
         held[kept] = True
         return held
 
-    def _parts(self, at_ms: Int64s) -> list[tuple[Bucket, Int64s | None]]:
-        """The bucket of each row: (bucket, [m] rows, or None for all of them)."""
+    def _parts(self, at_ms: Int64s) -> list[tuple[Bucket, Int64s]]:
+        """The bucket of each row: (bucket, [m] rows in order)."""
         if not len(at_ms):
             return []
         scale = self._scale(at_ms)
         numbers = at_ms // (self._width_ms << scale)
-        if (numbers == numbers[0]).all():
-            return [(self._bucket((scale, int(numbers[0]))), None)]
         order = np.argsort(numbers, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
         return [(self._bucket((scale, int(numbers[g[0]]))), g) for g in groups]
 
     @staticmethod
-    def _places(parts: list[tuple[Bucket, Int64s | None]], n: int) -> UInt64s:
+    def _places(parts: list[tuple[Bucket, Int64s]], n: int) -> UInt64s:
         """[n] the places that rows will have once appended."""
         places = np.empty(n, np.uint64)
         for bucket, rows in parts:
-            count = n if rows is None else len(rows)
-            places[slice(None) if rows is None else rows] = bucket.places(len(bucket), len(bucket) + count)
+            places[rows] = bucket.places(len(bucket), len(bucket) + len(rows))
         return places
 
     @staticmethod
-    def _append(parts: list[tuple[Bucket, Int64s | None]], rows: np.ndarray, columns: pa.RecordBatch) -> None:
+    def _append(parts: list[tuple[Bucket, Int64s]], rows: np.ndarray, columns: pa.RecordBatch) -> None:
         for bucket, part in parts:
-            if part is None:
-                bucket.append(rows, columns)
+            start, stop = int(part[0]), int(part[-1]) + 1
+            if stop - start == len(part) >= columns.num_rows // _SHARE_KEPT:
+                bucket.append(rows[start:stop], columns.slice(start, len(part)))
             else:
-                bucket.append(rows[part], columns.take(pa.array(part)))
+                bucket.append(rows.take(part), Pick.of(columns, part).gather())
 
     def _bucket(self, name: tuple[int, int]) -> Bucket:
         bucket = self._by_name.get(name)

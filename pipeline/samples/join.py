@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from pipeline.ground.block import DeadLetters, EventBlock, Int64s, Kind
 from pipeline.ground.config import Config
+from pipeline.ground.gather import Pick
 from pipeline.ground.keys import ids128
 from pipeline.samples import output, position
 from pipeline.samples.clicks import Clicks
@@ -35,6 +36,7 @@ from pipeline.samples.output import Decided, Output
 from pipeline.samples.position import INPUTS, USED, Said
 from pipeline.samples.progress import Input, Progress
 from pipeline.samples.spans import Spans
+from pipeline.samples.typed_rows import join_rows
 
 _DECIDE_EVERY_ROWS = 65_536
 """Rows fed between two looks at what can be decided, so that a long bundle holds no more than a short one."""
@@ -163,13 +165,14 @@ class Join:
         late = block.at_ms < block.marks_ms
         if late.any():
             self._set_aside("impression_too_late", "impressions", rows, columns, late)
-            rows, columns = rows[~late], columns.take(pa.array(np.flatnonzero(~late)))
+            timely = np.flatnonzero(~late)
+            rows, columns = rows.take(timely), Pick.of(columns, timely).gather()
         held = self.held.hold(rows, columns)
         if not held.all():
             self._set_aside("duplicate_impression", "impressions", rows, columns, ~held)
         if self._fake:
             chosen = np.flatnonzero(held & (rows["status"] & position.NEGATIVE == 0) & self._kept(rows))
-            self._say_negatives(rows[chosen], columns.take(pa.array(chosen)), rows["at"][chosen])
+            self._say_negatives(rows.take(chosen), Pick.of(columns, chosen), rows["at"][chosen])
 
     def _decide(self) -> None:
         self._undecided_rows = 0
@@ -242,12 +245,12 @@ class Join:
             closed = bucket.close_until(closed_at_ms)
             if not len(closed):
                 continue
-            rows = bucket.rows[closed]
+            rows = bucket.rows.take(closed)
             unsaid = (rows["status"] & (position.POSITIVE | position.NEGATIVE) == 0) & self._kept(rows)
             chosen = closed[unsaid]
             if len(chosen):
-                rows = rows[unsaid]
-                self._say_negatives(rows, bucket.columns.take(pa.array(chosen)), rows["at"] + self.spans.window_ms)
+                rows = rows.compress(unsaid)
+                self._say_negatives(rows, bucket.pick(chosen), rows["at"] + self.spans.window_ms)
 
     def _kept(self, rows: np.ndarray) -> Bools:
         """Which impressions' negatives are kept: a hash of the join key below the negative rate."""
@@ -256,31 +259,31 @@ class Join:
             return np.ones(len(rows), np.bool_)
         return np.asarray(rows["id"][:, 1] < np.uint64(int(rate * 2**64)))
 
-    def _say_negatives(self, held: np.ndarray, columns: pa.RecordBatch, decided_at_ms: Int64s) -> None:
+    def _say_negatives(self, held: np.ndarray, shown: Pick, decided_at_ms: Int64s) -> None:
         rows = _sample_rows(output.NEGATIVE, held, decided_at_ms)
         rows["negative_written"] = True
         labels = np.zeros((len(rows), len(self.config.samples.labels)), np.float32)
-        self._samples.append(Decided(rows, labels, columns))
+        self._samples.append(Decided(rows, labels, shown))
 
     def _say_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
         labels = clicks.labels(self.config.samples.labels)
         for bucket, at, held in self.held.by_bucket(np.ascontiguousarray(clicks.rows["place"])):
-            impressions, click = bucket.rows[held], clicks.rows[at]
+            impressions, click = bucket.rows.take(held), clicks.rows.take(at)
             rows = _sample_rows(kind, impressions, decided_at_ms[at])
             rows["negative_written"] = self._kept(impressions) & (kind == output.COMPENSATION)
             for name in ("at", "offset", "partition", "row"):
                 rows[f"click_{name}"] = click[name]
-            self._samples.append(Decided(rows, labels[at], bucket.columns.take(pa.array(held))))
+            self._samples.append(Decided(rows, labels[at], bucket.pick(held)))
 
     def _set_aside(self, reason: str, kind: Kind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
         chosen = np.flatnonzero(which)
         if len(chosen):
             taken = columns.take(pa.array(chosen))
-            self._dead.append(output.dead_letters(reason, self._topics[kind], rows[chosen], taken))
+            self._dead.append(output.dead_letters(reason, self._topics[kind], rows.take(chosen), taken))
 
     def _lowest_offsets(self) -> dict[Input, int]:
         lowest: dict[Input, int] = {("impressions", p): o for p, o in self.held.lowest_offsets().items()}
-        waiting = np.concatenate([self.pending.rows, self.candidates.rows])
+        waiting = join_rows([self.pending.rows, self.candidates.rows])
         for partition in np.unique(waiting["partition"]).tolist():
             lowest["clicks", partition] = int(waiting["offset"][waiting["partition"] == partition].min())
         return lowest

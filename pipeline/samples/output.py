@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 
 from pipeline.ground.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.ground.config import Config
+from pipeline.ground.gather import Pick, gather_array
 from pipeline.logs.sample_block import KINDS, sample_schema
+from pipeline.samples.typed_rows import join_rows
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
+_KIND_NAMES = pa.array(KINDS)
 
 SAMPLE = np.dtype(
     [
@@ -35,11 +38,11 @@ SAMPLE = np.dtype(
 
 @dataclass(frozen=True)
 class Decided:
-    """n samples: `rows` [n] SAMPLE, `labels` [n, labels] float32, `columns` [n] the impressions' raw columns."""
+    """n samples: `rows` [n] SAMPLE, `labels` [n, labels] float32, `shown` [n] the impressions' raw columns."""
 
     rows: np.ndarray
     labels: npt.NDArray[np.float32]
-    columns: pa.RecordBatch
+    shown: Pick
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,12 @@ def sample_batch(config: Config, parts: Sequence[Decided]) -> pa.RecordBatch:
     schema = sample_schema(config)
     if not sum(len(p.rows) for p in parts):
         return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
-    rows = np.concatenate([p.rows for p in parts])
+    rows = join_rows([p.rows for p in parts])
     keys = ("decided_at", "impression_partition", "impression_offset", "impression_row", "kind")
     order = order_by([rows[k].astype(np.int64) for k in keys])
-    raw = pa.concat_batches([p.columns for p in parts]).take(pa.array(order))
-    labels = np.concatenate([p.labels for p in parts])[order]
-    return pa.RecordBatch.from_arrays(_columns(config, schema, rows[order], labels, raw), schema=schema)
+    raw = Pick.joined([p.shown for p in parts]).take(order).gather()
+    labels = np.concatenate([p.labels for p in parts]).take(order, axis=0)
+    return pa.RecordBatch.from_arrays(_columns(config, schema, rows.take(order), labels, raw), schema=schema)
 
 
 def order_by(keys: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
@@ -95,9 +98,7 @@ def _columns(
         system[name] = pa.array(np.ascontiguousarray(rows[name]), mask=clickless)
     system["weight"] = _weights(config, raw)
     system["rate"] = pa.array(np.full(len(rows), config.samples.negative_rate, np.float32))
-    system["kind"] = pa.DictionaryArray.from_arrays(pa.array(rows["kind"].astype(np.int8)), list(KINDS)).cast(
-        pa.string()
-    )
+    system["kind"] = gather_array([_KIND_NAMES], rows["kind"].astype(np.uint64))
     return [system[f.name] if f.name in system else raw.column(f.name) for f in schema]
 
 

@@ -93,8 +93,8 @@ class JoinShard:
         for topic, values in ((self._config.topics.dead_letters, dead), (self._config.topics.samples, samples)):
             if values:
                 self._log.append(topic, self.shard, values, fence=self._fences[topic])
-        self.tally.samples.update(output.samples.column("kind").to_pylist())
-        self.tally.dead_letters.update(output.dead.table.column("reason").to_pylist())
+        _count(self.tally.samples, output.samples.column("kind"))
+        _count(self.tally.dead_letters, output.dead.table.column("reason"))
         pass_point("samples.after_append")
 
     def _records(self, batch: pa.RecordBatch) -> list[bytes]:
@@ -171,3 +171,8 @@ class JoinShard:
         while records := self._log.read(topic, self.shard, at):
             yield from records
             at = records[-1].offset + 1
+
+
+def _count(into: Counter[str], column: pa.Array) -> None:
+    for found in column.value_counts():
+        into[found["values"].as_py()] += found["counts"].as_py()
