@@ -27,7 +27,7 @@ struct alignas(64) Line {
     // low bits carries nothing into its top bit and the top bit was 0 too.
     uint32_t places_of(uint8_t tag) const {
         const auto equal = [tag](uint64_t tags) {
-            const uint64_t x = tags ^ tag * 0x0101010101010101;
+            const uint64_t x = tags ^ tag * uint64_t{0x0101010101010101};
             const uint64_t tops = ~(((x & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | x | 0x7f7f7f7f7f7f7f7f);
             return static_cast<uint32_t>((tops >> 7) * 0x0102040810204080 >> 56);  // gathers a bit of each byte
         };

@@ -54,7 +54,7 @@ bool read_counters(const uint8_t* at, const uint8_t* end, size_t total, Take tak
 
 bool possible(const Header& header) {
     return std::memcmp(header.magic, "FSK1", sizeof(header.magic)) == 0 && header.width >= 1 && header.depth >= 1 &&
-           header.depth <= kMostRows && header.width <= CountingSketch::kMostCounters / header.depth;
+           header.depth <= CountingSketch::kMostRows && header.width <= CountingSketch::kMostCounters / header.depth;
 }
 
 uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth) {

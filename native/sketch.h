@@ -19,6 +19,7 @@ class CountingSketch {
 public:
     // A gigabyte of them. What a file says about its own size is only believed up to here.
     static constexpr uint64_t kMostCounters = uint64_t{1} << 28;
+    static constexpr uint32_t kMostRows = 16;
 
     // Wants width >= 1, 1 <= depth <= 16 and width * depth <= kMostCounters. May throw std::bad_alloc.
     CountingSketch(uint64_t width, uint32_t depth, uint64_t seed);
@@ -48,7 +49,6 @@ public:
 
 private:
     static constexpr size_t kAbreast = 16;  // keys whose counters are fetched together
-    static constexpr uint32_t kMostRows = 16;
     using Places = size_t[kAbreast][kMostRows];  // of one key's counters, row after row
 
     void find_places(const uint64_t* keys, size_t n, Places& places) const;
