@@ -21,8 +21,9 @@ native:
 demo: setup
 	$(BIN)/freshet demo --out demo-out
 
+# Two processes, a file in one of them: much of the time is waiting. One test at a time: .venv/bin/pytest
 test: setup check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -5,11 +5,13 @@ python -m tests.benchmarks --only trainer --rounds 1
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+from tests.benchmarks import peers
 from tests.benchmarks.alone import one_round, peer_rate, process
 from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
 
@@ -21,6 +23,7 @@ ONE_ROUND = ("growth",)
 def main(arguments: list[str]) -> int:
     """Measure, print and write; 1 where a target was missed."""
     chosen = _parse(arguments)
+    os.environ[peers.FOLDER] = str(chosen.peers.absolute())
     print_machine(chosen.rounds)
     results: list[Result] = []
     # The peer's process lives on between rounds, idle: TensorFlow starts once.
@@ -41,18 +44,20 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are shown")
     parser.add_argument("--quick", action="store_true", help="tiny sizes that only show that everything runs")
     parser.add_argument("--out", type=Path, help="folder for results.json")
+    folder = Path(os.environ.get(peers.FOLDER, peers.DEFAULT_FOLDER))
+    parser.add_argument("--peers", type=Path, default=folder, help="folder for peers' own environments")
     return parser.parse_args(arguments)
 
 
 def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:
     """Alternates peer and benchmark; a round's peer is the mean of the one before it and the one after."""
     figures: list[list[Figure]] = []
-    peers = [peer()]
+    rates = [peer()]
     for _ in range(rounds):
         with process() as fresh:
             figures.append(fresh.submit(one_round, name, quick).result())
-        peers.append(peer())
-    beside = [(before + after) / 2 for before, after in pairwise(peers)]
+        rates.append(peer())
+    beside = [(before + after) / 2 for before, after in pairwise(rates)]
     return [Result(same[-1], [f.value for f in same], beside) for same in zip(*figures, strict=True)]
 
 

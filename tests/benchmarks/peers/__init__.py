@@ -66,7 +66,8 @@ class Installed:
 
 
 TFRA = Environment("tfra", {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
-TORCH = Installed("torch", "torch", "apt-get install python3-torch")
+# Debian's PyTorch multiplies with whatever libblas is installed; the reference one is twenty times slower.
+TORCH = Installed("torch", "torch", "apt-get install python3-torch libopenblas0-pthread")
 
 
 def run(peer: Environment | Installed, script: str, **options: object) -> dict[str, Any] | None:
