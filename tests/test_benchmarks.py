@@ -18,13 +18,13 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
     assert 0 < alone.sizes["peak held impressions"] <= 40_000
 
 
-<<<<<<< HEAD
 def test_the_quantizer_is_measured_in_rates_and_errors():
     figures = {figure.what: figure for figure in one_round("quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0
     assert 2e-3 < figures["quantizer: error int4, normal rows"].value < 4e-3
     assert figures["quantizer: decode codebook of 4 bits"].sizes["bytes a row"] < 12
-=======
+
+
 def test_an_absent_peer_gives_a_reason_and_nothing_else(capsys):
     absent = peers.Installed("absent", "no_such_module", "apt-get install it")
     assert peers.run(absent, "torch_sparse_trainer", steps=1) is None
@@ -34,7 +34,6 @@ def test_an_absent_peer_gives_a_reason_and_nothing_else(capsys):
 def test_a_peer_that_fails_gives_its_last_words(capsys):
     assert peers.run(peers.Installed("system", "json", ""), "no_such_script") is None
     assert "peer no_such_script is not measured: no_such_script ended with 2: " in capsys.readouterr().err
->>>>>>> proof
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round(tmp_path):
