@@ -1,8 +1,9 @@
 // Rows of floats in fewer bits: what travels to serving and what serving holds.
 //
-// Pure functions over the caller's memory, safe from any thread; a batch allocates 16 rows of scratch where dim > 64,
-// otherwise nothing. The same row gives the same bytes on any machine, whatever its neighbours. Inputs must be finite.
-// Payloads are little-endian and have no header; who holds them knows codec and dim:
+// Pure functions over the caller's memory, safe from any thread. Encoding a batch allocates 16 rows of scratch where
+// dim > 64 (std::bad_alloc), otherwise nothing. The same row gives the same bytes on any machine, whatever rows are
+// beside it. Weights must be finite; any bytes decode to something. Payloads are little-endian and have no header; who
+// holds them knows codec and dim:
 //
 //   fp32  dim x f32, as they are
 //   fp16  dim x f16, nearest, ties to even, beyond +-65504 saturated
@@ -13,8 +14,9 @@
 //
 // The value of a code is offset + scale * code, in float32, one multiplication and one addition. A scale is never
 // negative. With int8 no weight of a row within +-65504 is off by more than half a scale (and a rounding). With int4
-// and int2 scale and offset are those with the least squared error of two tries: the grid that covers the row, and what
-// a search found; the error counted is that of the bytes written.
+// and int2 scale and offset are those with the least squared error of three tries: the grid that covers the row, and
+// two roundings of what a search found; the error counted is that of the bytes written. With all three, weights below
+// -65504 come back as that.
 #pragma once
 
 #include <cstddef>
@@ -50,8 +52,10 @@ void encode_rows(Codec codec, const float* rows, size_t n, size_t dim, uint8_t* 
 void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, float* rows);
 
 // Row i in bits[i], a known precision, at payload + offsets[i].
-void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets, uint8_t* payload);
-void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim, float* rows);
+void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets,
+                  uint8_t* payload);
+void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim,
+                  float* rows);
 
 // One row in a known precision; for who has them scattered.
 void encode_row(const float* row, size_t dim, unsigned bits, uint8_t* payload);

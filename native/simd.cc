@@ -14,6 +14,7 @@ std::atomic<Level>& current() {
 
 Level best_level() {
 #ifdef __x86_64__
+    __builtin_cpu_init();  // for who asks before the constructors have run
     // These also ask whether the operating system saves the registers.
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))

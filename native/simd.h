@@ -5,7 +5,7 @@
 //
 //   kernels/thing.h    const ThingKernels& thing_kernels(simd::Portable);   // one line per level
 //   kernels/thing.cc   const ThingKernels& thing_kernels(simd::ThisLevel) { ... }
-//   thing.cc           const ThingKernels& now() { return simd::at_level([](auto l) -> auto& { return thing_kernels(l); }); }
+//   thing.cc           simd::at_level([](auto level) -> auto& { return thing_kernels(level); }).work(...);
 //
 // A kernel keeps everything else of its own in an unnamed namespace and includes no header that defines inline
 // functions outside one: the linker keeps a single copy of those, and it could be one that the machine cannot run.

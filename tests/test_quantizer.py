@@ -36,7 +36,7 @@ def relative_mse(rows, codec):
 
 CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
 GOLDEN = {
-    "int2": "ca37bbb65403",
+    "int2": "ca37bcb65403",
     "int4": "662e22b880560f",
     "int8": "071e00b8007f664fff",
     "bf16": "00bf803ecd3d07bd803f",

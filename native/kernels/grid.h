@@ -35,9 +35,11 @@ struct Grid {
     Ints word;
     Floats scale, offset, inverse;
 
-    explicit Grid(Ints stored) : word(stored), scale(from_half(word & 0xFFFF)), offset(from_half((word >> 16) & 0xFFFF)) {
-        inverse = inverse_of(scale);
-    }
+    explicit Grid(Ints stored)
+        : word(stored),
+          scale(from_half(word & 0xFFFF)),
+          offset(from_half((word >> 16) & 0xFFFF)),
+          inverse(inverse_of(scale)) {}
     Grid(Ints scale_half, Ints offset_half) : Grid(scale_half | (offset_half << 16)) {}
 
     template <unsigned bits>

@@ -95,16 +95,38 @@ Line best_line(const Lifted& lifted, Floats range) {
     return best.line;
 }
 
-// A line in halves: the offset first, and the scale fitted once more to the offset as rounded.
+// A line in halves. Either number can be rounded first and the other fitted once more to it; which is better depends on
+// which of them halves hold worse.
+struct Rounded {
+    Grid offset_first, scale_first;
+};
+
+inline Floats not_negative(Floats scale) { return greatest_of(scale, floats(0)); }
+
 template <unsigned bits>
-Grid stored(const Lifted& lifted, Line line) {
+Rounded rounded(const Lifted& lifted, Line line) {
     const Sums sums = sums_of<bits>(lifted, line);
     const Ints offset = to_half(line.offset + lifted.least);
     const Floats rest = sums.products - (from_half(offset) - lifted.least) * sums.codes;
     const Ints coded = sums.squares > 0.0f;
     const Floats scale = coded ? rest / (coded ? sums.squares : floats(1)) : line.scale;
-    return {to_half(scale > 0.0f ? scale : floats(0)), offset};
+    const Ints rounded_scale = to_half(not_negative(line.scale));
+    const Floats mean = (lifted.total - from_half(rounded_scale) * sums.codes) / static_cast<float>(lifted.rows.dim);
+    return {{to_half(not_negative(scale)), offset}, {rounded_scale, to_half(mean + lifted.least)}};
 }
+
+// The best grid so far and its squared error.
+struct Best {
+    Ints word;
+    Floats error;
+
+    template <unsigned bits>
+    void consider(const Grid& grid, Columns rows) {
+        const Floats error_there = error_on<bits>(grid, rows);
+        word = error_there < error ? grid.word : word;
+        error = least_of(error_there, error);
+    }
+};
 
 template <unsigned bits>
 Ints best_grid(Columns rows) {
@@ -112,8 +134,11 @@ Ints best_grid(Columns rows) {
     const Lifted lifted = lift(rows, ends.least);
     // The covering grid is a try of its own: it bounds the error of rows whose offset does not fit a half well.
     const Grid safe = covering<bits>(ends);
-    const Grid found = stored<bits>(lifted, best_line<bits>(lifted, ends.greatest - ends.least));
-    return error_on<bits>(found, rows) < error_on<bits>(safe, rows) ? found.word : safe.word;
+    Best best = {safe.word, error_on<bits>(safe, rows)};
+    const Rounded found = rounded<bits>(lifted, best_line<bits>(lifted, ends.greatest - ends.least));
+    best.consider<bits>(found.offset_first, rows);
+    best.consider<bits>(found.scale_first, rows);
+    return best.word;
 }
 
 }  // namespace

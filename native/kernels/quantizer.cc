@@ -87,7 +87,8 @@ Bytes unpack(const uint8_t* packed) {
 
 template <unsigned bits>
 void read(const uint8_t* codes, size_t dim, uint32_t grid, float* row) {
-    const float scale = from_half(static_cast<int32_t>(grid & 0xFFFF)), offset = from_half(static_cast<int32_t>(grid >> 16));
+    const float scale = from_half(static_cast<int32_t>(grid & 0xFFFF));
+    const float offset = from_half(static_cast<int32_t>(grid >> 16));
     const auto values = [=](const uint8_t* packed) {
         return offset + scale * to_floats(__builtin_convertvector(unpack<bits>(packed), Ints));
     };

@@ -2,7 +2,7 @@
 //
 // Rows are fitted and written `lanes` at a time, one per lane of a register: every row is added up in the order of its
 // weights, whatever the width, and gets the same bytes. They are handed over turned: columns[i * lanes + r] is weight i
-// of row r. A grid is one word, the half of the scale below, that of the offset above: the first four bytes of a payload.
+// of row r. A grid is one word, the half of the scale below and that of the offset above, as in a payload.
 #pragma once
 
 #include <cstddef>
