@@ -1,7 +1,7 @@
 // The distinct keys of a batch in order of first appearance, and the place of every key among them.
 //
 // A Uniquer keeps its table from call to call: it allocates where a batch is more varied than any before and never else,
-// and nothing is cleared in between. Not thread-safe, so one for each thread. Expected linear time: about 1.2 probes per
+// and nothing is cleared in between. Not thread-safe, so one for each thread. Expected linear time: about 1.3 probes per
 // key, those of neighbours overlapped. Memory: 16 KiB, or 32 to 64 bytes per distinct key of the most varied batch.
 #pragma once
 

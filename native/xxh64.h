@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "xxh64_primes.h"
+#include "kernels/xxh64_primes.h"
 
 namespace freshet {
 

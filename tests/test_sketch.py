@@ -171,6 +171,18 @@ def test_any_damaged_byte_is_noticed():
             CountingSketch.from_bytes(stored[:length])
 
 
+@pytest.mark.parametrize("stored", [b"", b"FSK1", bytes(100)])
+def test_bytes_that_are_no_sketch_are_refused(stored):
+    with pytest.raises(DamagedError):
+        CountingSketch.from_bytes(stored)
+
+
+@pytest.mark.parametrize("stored", ["text", None, 5])
+def test_what_is_no_bytes_is_refused(stored):
+    with pytest.raises(InputError, match=r"stored: got .*, wanted bytes"):
+        CountingSketch.from_bytes(stored)
+
+
 @pytest.mark.parametrize(
     "counters",
     [b"\x00\x07", b"\x00\x09", b"\x00\x00", b"\x00", b"\x01" * 9, b"\xff" * 12, b"\x00\x04\x00\x04", b"\x00\x88\x00"],

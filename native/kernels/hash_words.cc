@@ -1,6 +1,6 @@
 #include "kernels/hash_words.h"
 
-#include "xxh64_primes.h"
+#include "kernels/xxh64_primes.h"
 
 namespace freshet {
 namespace {

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_range
-from pipeline.ground.errors import DamagedError
+from pipeline.ground.errors import DamagedError, InputError
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
@@ -30,7 +30,7 @@ class CountingSketch:
         seed: 0..2^64-1.
 
     Raises:
-        InputError: an argument is out of range.
+        InputError: an argument is out of range, or there is no memory for so many counters.
 
     >>> sketch = CountingSketch(1024, 4, seed=1)
     >>> sketch.add(np.array([7, 7, 9], np.uint64)).tolist()
@@ -41,7 +41,10 @@ class CountingSketch:
         require_range("depth", depth, 1, MOST_DEPTH)
         require_range("width", width, 1, MOST_COUNTERS // depth)
         require_range("seed", seed, 0, 2**64 - 1)
-        self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
+        try:
+            self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
+        except MemoryError:
+            raise InputError(f"width and depth: got {width} × {depth}, wanted counters that fit into memory") from None
 
     @property
     def width(self) -> int:
@@ -97,10 +100,12 @@ class CountingSketch:
     @staticmethod
     def from_bytes(stored: bytes) -> "CountingSketch":
         """The sketch that `to_bytes` wrote. Raises DamagedError where the bytes are not what it writes."""
+        if not isinstance(stored, (bytes, bytearray, memoryview)):
+            raise InputError(f"stored: got {type(stored).__name__}, wanted bytes")
         sketch = CountingSketch.__new__(CountingSketch)
         try:
             sketch._core = _native.CountingSketch.from_bytes(bytes(stored))
-        except ValueError:
+        except (ValueError, MemoryError):
             reason = "does not match its checksum or format. hint: restore the version before"
             raise DamagedError(f"counting sketch of {len(stored)} bytes {reason}") from None
         return sketch

@@ -1,4 +1,4 @@
-// The constants of XXH64, apart from everything else so that native/kernels can have them.
+// The constants of XXH64, apart from the functions in native/xxh64.h, which kernels must not include.
 #pragma once
 
 #include <cstdint>
