@@ -69,9 +69,10 @@ private:
 
     // Where the search for a key begins.
     struct Probe {
-        uint64_t hash;
         const LineArray* lines;
         size_t at;
+        const Line* line;  // lines[at]
+        uint8_t tag;
     };
 
     // Keys are usually hashes already, but nobody promised: both halves of a product depend on every bit.
@@ -92,7 +93,8 @@ private:
     Probe probe(uint64_t key) const {
         const uint64_t hash = hash_of(key);
         const LineArray* const lines = &arrays_[moved(hash)];
-        return {hash, lines, lines->home_of(hash)};
+        const size_t home = lines->home_of(hash);
+        return {lines, home, &(*lines)[home], tag_of(hash)};
     }
 
     // The first row with the key's tag that `accept` takes, kNoRow where there is none.
@@ -117,14 +119,15 @@ private:
 };
 
 template <class Accept>
-uint32_t KeyIndex::search(const Probe& probe, Accept accept) {
-    for (size_t at = probe.at;; ++at) {
-        const Line& line = (*probe.lines)[at];
-        for (uint32_t places = line.places_of(tag_of(probe.hash)); places != 0; places &= places - 1) {
-            const uint32_t row = line.rows[std::countr_zero(places)];
+inline uint32_t KeyIndex::search(const Probe& probe, Accept accept) {
+    const Line* line = probe.line;
+    for (size_t at = probe.at;;) {
+        for (uint32_t places = line->places_of(probe.tag); places != 0; places &= places - 1) {
+            const uint32_t row = line->rows[std::countr_zero(places)];
             if (accept(row)) return row;
         }
-        if (line.passed == 0) return kNoRow;
+        if (line->passed == 0) return kNoRow;
+        line = &(*probe.lines)[++at];
     }
 }
 
@@ -147,8 +150,8 @@ void KeyIndex::find_each(std::span<const uint64_t> keys, const KeyOf& key_of, Vi
             if (row != kNoRow) key_of.prefetch(row);
         }
         if (i < n) {
-            const Probe& next = probes[i % kStride] = probe(keys[i]);
-            __builtin_prefetch(&(*next.lines)[next.at]);
+            probes[i % kStride] = probe(keys[i]);
+            __builtin_prefetch(probes[i % kStride].line);
         }
     }
 }

@@ -11,6 +11,10 @@
 
 #include "pages.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace freshet {
 
 struct alignas(64) Line {
@@ -23,19 +27,17 @@ struct alignas(64) Line {
     uint8_t unused;
     uint32_t rows[kPlaces];
 
-    // Bit i is set where tags[i] is `tag`. Exact, eight tags at a time: a byte of x is 0 just where adding 0x7f to its
-    // low bits carries nothing into its top bit and the top bit was 0 too.
+    // Bit i is set where tags[i] is `tag`.
     uint32_t places_of(uint8_t tag) const {
-        const auto equal = [tag](uint64_t tags) {
-            const uint64_t x = tags ^ tag * uint64_t{0x0101010101010101};
-            const uint64_t tops = ~(((x & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | x | 0x7f7f7f7f7f7f7f7f);
-            return static_cast<uint32_t>((tops >> 7) * 0x0102040810204080 >> 56);  // gathers a bit of each byte
-        };
-        uint64_t first;
-        uint32_t last;
-        std::memcpy(&first, tags, sizeof(first));
-        std::memcpy(&last, tags + sizeof(first), sizeof(last));
-        return equal(first) | (equal(last) & 0xf) << 8;
+#ifdef __SSE2__
+        const __m128i head = _mm_load_si128(reinterpret_cast<const __m128i*>(tags));
+        const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(head, _mm_set1_epi8(static_cast<char>(tag))));
+        return static_cast<uint32_t>(equal) & ((1u << kPlaces) - 1);
+#else
+        uint32_t equal = 0;
+        for (unsigned place = 0; place < kPlaces; ++place) equal |= uint32_t{tags[place] == tag} << place;
+        return equal;
+#endif
     }
 
     void add(uint8_t tag, uint32_t row) {

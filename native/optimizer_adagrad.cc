@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -28,24 +29,24 @@ public:
     }
 
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
-        float moved = 0;
-        for (size_t start = 0; start < dim; start += kBlock) {
-            const size_t n = dim - start < kBlock ? dim - start : kBlock;
-            float steps[kBlock];
-            for (size_t i = 0; i < n; ++i) {
-                const float g = gradient[start + i];
-                float& sum = state[start + i];
-                sum += g * g;
-                steps[i] = options_.learning_rate * g / std::sqrt(sum + kEpsilon);
-                weights[start + i] -= steps[i];
-            }
-            moved += dot(steps, steps, n);
-        }
-        return moved;
+        return sum_of_blocks(dim, [&](size_t start, auto n) {
+            return step_block(weights + start, state + start, gradient + start, n);
+        });
     }
 
 private:
-    static constexpr size_t kBlock = 64;
+    template <class N>
+    float step_block(float* __restrict weights, float* __restrict state, const float* gradient, N n) const {
+        float steps[kBlock];
+        for (size_t i = 0; i < n; ++i) {
+            const float g = gradient[i];
+            state[i] = stored(state[i] + g * g);
+            steps[i] = options_.learning_rate * g / std::sqrt(state[i] + kEpsilon);
+            weights[i] = stored(weights[i] - steps[i]);
+        }
+        return dot(steps, steps, n);
+    }
+
     OptimizerOptions options_;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "optimizer.h"
 
 namespace freshet {
@@ -22,12 +23,14 @@ public:
 
     bool accepts(const float* state, size_t) const override { return *state >= 0; }
 
-    float step(float* weights, float* state, const float* gradient, size_t dim) const override {
-        const float squares = dot(gradient, gradient, dim);
-        *state += squares / static_cast<float>(dim);
-        const float rate = options_.learning_rate / std::sqrt(*state + kEpsilon);
-        for (size_t i = 0; i < dim; ++i) weights[i] -= rate * gradient[i];
-        return rate * rate * squares;
+    float step(float* __restrict weights, float* state, const float* gradient, size_t dim) const override {
+        return with_dim(dim, [&](auto n) {
+            const float squares = dot(gradient, gradient, n);
+            *state = stored(*state + squares / static_cast<float>(n));
+            const float rate = options_.learning_rate / std::sqrt(*state + kEpsilon);
+            for (size_t i = 0; i < n; ++i) weights[i] = stored(weights[i] - rate * gradient[i]);
+            return rate * rate * squares;
+        });
     }
 
 private:

@@ -1,6 +1,7 @@
 #include "table.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -9,12 +10,14 @@
 #include <utility>
 
 #include "dot.h"
+#include "fixed_dim.h"
 #include "xxh64.h"
 
 namespace freshet {
 namespace {
 
-constexpr size_t kAhead = 8;
+constexpr size_t kAhead = 12;
+constexpr size_t kIndexBytes = 7;  // of a key: its place in the index and its marks, rounded up
 constexpr size_t kFewKeys = 128;
 
 [[noreturn]] void refuse(const char* what, uint64_t key, const std::string& got, const char* wanted) {
@@ -33,12 +36,6 @@ const uint64_t* repeated(std::vector<uint64_t>& keys) {
     return at == keys.end() ? nullptr : &*at;
 }
 
-// A row of the usual length without a call.
-void copy(float* to, const float* from, size_t n) {
-    if (n == 16) std::memcpy(to, from, 16 * sizeof(float));
-    else std::memcpy(to, from, n * sizeof(float));
-}
-
 // Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
 bool excessive(const float* values, size_t n) {
     constexpr int32_t kLimit = std::bit_cast<int32_t>(kGradientLimit);
@@ -53,13 +50,16 @@ bool excessive(const float* values, size_t n) {
 
 }  // namespace
 
-Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s)
+Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
+             size_t budget_bytes)
     : dim_(dim),
       state_floats_(optimizer->state_floats(dim)),
       optimizer_(std::move(optimizer)),
       initializer_(initializer),
       tracker_(half_life_s),
-      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)) {}
+      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)) {
+    most_rows_ = budget_bytes / (rows_.row_bytes() + kIndexBytes);
+}
 
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
@@ -77,14 +77,14 @@ uint32_t Table::make(uint64_t key) {
     return row;
 }
 
-// What a row is before it changes must not be lost: its hash leaves the digest, its bytes go into the open set.
+// Its hash leaves the digest when a row is about to change for the first time. May run for different rows together.
 void Table::touch(uint32_t row) {
     if (!touched_.set(row)) return;
-    ++touched_rows_;
-    gone_sum_ += hash(row);
-    keep_frozen(row);
+    std::atomic_ref(touched_rows_).fetch_add(1, std::memory_order_relaxed);
+    std::atomic_ref(gone_sum_).fetch_add(hash(row), std::memory_order_relaxed);
 }
 
+// Its bytes go into the open set when a row is about to change that was not copied yet.
 void Table::keep_frozen(uint32_t row) {
     if (frozen_.marked(row)) collect_row(row);
 }
@@ -95,8 +95,8 @@ void Table::collect_row(uint32_t row) {
     --frozen_rows_;
 }
 
-void Table::find(std::span<const uint64_t> keys, uint32_t* rows) const {
-    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { rows[i] = row; });
+void Table::find(std::span<const uint64_t> keys, uint32_t* rows, size_t threads) const {
+    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { rows[i] = row; });
 }
 
 // A few keys at a time, so that the lines they were looked for in are still at hand when they go in.
@@ -113,6 +113,7 @@ size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_
 
 uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
     if (const uint32_t row = find(key); row != kNoRow) return row;  // it stands twice in the batch
+    if (size() >= most_rows_) return kNoRow;
     const uint32_t row = make(key);
     initializer_.fill(key, weights(row), dim_);
     optimizer_->start(state(row), dim_);
@@ -121,22 +122,22 @@ uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
     return row;
 }
 
-void Table::contains(std::span<const uint64_t> keys, uint8_t* resident) const {
-    index_.find_each(keys, KeyOf{rows_}, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
+void Table::contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads) const {
+    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
 }
 
-void Table::lookup(std::span<const uint64_t> keys, float* out) const {
-    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
-        if (row == kNoRow)
-            std::fill_n(out + i * dim_, dim_, 0.0f);
-        else
-            copy(out + i * dim_, weights(row), dim_);
+void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) const {
+    with_dim(dim_, [&](auto dim) {
+        each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
+            if (row == kNoRow) std::memset(out + i * dim, 0, dim * sizeof(float));
+            else std::memcpy(out + i * dim, weights(row), dim * sizeof(float));
+        });
     });
 }
 
 void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
     float* w = weights(row);
-    Learned learned{dot(gradient, w, dim_), dot(w, w, dim_), 0};
+    Learned learned = with_dim(dim_, [&](auto n) { return Learned{dot(gradient, w, n), dot(w, w, n), 0}; });
     learned.moved_squared = optimizer_->step(w, state(row), gradient, dim_);
     tracker_.note(statistics_of(row), learned, count, at_s);
 }
@@ -168,22 +169,32 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
     if (twice != nullptr) refuse("keys", *twice, "it twice", "distinct keys. hint: unique() and sum the gradients");
 }
 
-void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                        const uint32_t* counts, uint32_t at_s) {
-    check_update(keys, gradients, counts);
-    for (size_t i = 0; i < rows.size(); ++i) {
-        if (i + kAhead < rows.size() && rows[i + kAhead] != kNoRow) __builtin_prefetch(rows_[rows[i + kAhead]]);
-        if (rows[i] == kNoRow) continue;
-        touch(rows[i]);
-        learn(rows[i], gradients + i * dim_, counts[i], at_s);
-    }
+[[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
+    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(rows_[row] + at);
 }
 
-void Table::update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s) {
+void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
+                        const uint32_t* counts, uint32_t at_s, size_t threads) {
+    check_update(keys, gradients, counts);
+    if (frozen_rows_ > 0)
+        for (const uint32_t row : rows)
+            if (row != kNoRow) keep_frozen(row);
+    in_slices(rows.size(), threads, [&](size_t first, size_t last) {
+        for (size_t i = first; i < last; ++i) {
+            if (i + kAhead < last && rows[i + kAhead] != kNoRow) prefetch(rows[i + kAhead]);
+            if (rows[i] == kNoRow) continue;
+            touch(rows[i]);
+            learn(rows[i], gradients + i * dim_, counts[i], at_s);
+        }
+    });
+}
+
+void Table::update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
+                   size_t threads) {
     std::vector<uint32_t> rows(keys.size());
-    find(keys, rows.data());
+    find(keys, rows.data(), threads);
     check_distinct(keys, rows);
-    update_rows(rows, keys, gradients, counts, at_s);
+    update_rows(rows, keys, gradients, counts, at_s, threads);
 }
 
 size_t Table::remove(std::span<const uint64_t> keys) {
@@ -191,6 +202,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
     for (const uint64_t key : keys) {
         const uint32_t row = find(key);
         if (row == kNoRow) continue;
+        keep_frozen(row);
         touch(row);  // as any change; then the number is free for another key
         touched_.clear(row);
         --touched_rows_;
@@ -201,18 +213,22 @@ size_t Table::remove(std::span<const uint64_t> keys) {
     return before - index_.size();
 }
 
-void Table::rows(std::span<const uint64_t> keys, std::byte* out) const {
-    for (const uint64_t key : keys) {
-        const uint32_t row = find(key);
-        if (row == kNoRow) refuse("row", key, "none", "a resident key. hint: ask contains() first");
-        std::memcpy(out, packed(row), row_bytes());
-        out += row_bytes();
-    }
+void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads) const {
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data(), threads);
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (rows[i] == kNoRow) refuse("row", keys[i], "none", "a resident key. hint: ask contains() first");
+    in_slices(keys.size(), threads, [&](size_t first, size_t last) {
+        for (size_t i = first; i < last; ++i) {
+            if (i + kAhead < last) prefetch(rows[i + kAhead]);
+            std::memcpy(out + i * row_bytes(), packed(rows[i]), row_bytes());
+        }
+    });
 }
 
-void Table::statistics(std::span<const uint64_t> keys, Statistics* out) const {
+void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads) const {
     const size_t start = row_bytes() - sizeof(Statistics);
-    index_.find_each(keys, CellOf{{rows_}}, [&](size_t i, uint32_t row) {
+    each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
         out[i] = {0, 0, 0.0f, 1.0f};
         if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
     });
@@ -311,7 +327,7 @@ Changes Table::take_changes() {
 
 uint64_t Table::scan_digest() const {
     uint64_t sum = 0;
-    index_.for_each(CellOf{{rows_}}, [&](uint64_t, uint32_t row) { sum += hash(row); });
+    index_.for_each(CellOf{rows_}, [&](uint64_t, uint32_t row) { sum += hash(row); });
     return sum;
 }
 

@@ -1,12 +1,15 @@
 // Table: the rows of one field. A row is the weights of one key, the optimizer's state behind them, and its statistics.
 //
-// Threads: not thread-safe; one call at a time. Every result is a function of the calls made, never of addresses, time
-// or threads: sums run in a fixed order, first weights come from the key.
+// Threads: const calls may run together, any other wants to be alone. Batch calls take a number of threads and cut the
+// batch among them. Every result is a function of the calls made, never of addresses, time or threads: a row is the work
+// of one thread, sums over rows are of integers, sums within a row run in a fixed order, first weights come from the key.
 // Ownership: the table owns its rows; they never move in memory while they live. Arrays passed in are only read.
 // Keys: any uint64. A missing key is never an error unless said so: it looks up as zeros and is passed over by update.
 // Rows: a row number names a row while it lives; kNoRow stands for a key without one. One find() or admit() per batch
 // gives the numbers, everything else of the batch goes by them.
 // Cost: one probe and one row per key. Growing never stops the world: see key_index.h; rows come in chunks of 2 MiB.
+// Budget: never more than most_rows() rows, a number that only depends on the budget, so that what is admitted does not
+// depend on what came and went before. What memory_bytes() says is at most the budget and some chunks of 2 MiB.
 // Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when full.
 //
 // A packed row, little-endian, which is also what the digest covers:
@@ -31,26 +34,31 @@
 #include "key_index.h"
 #include "optimizer.h"
 #include "row_marks.h"
+#include "slices.h"
 #include "statistics.h"
 
 namespace freshet {
 
 class Table {
 public:
+    static constexpr size_t kNoBudget = ~size_t{0};
+
     // dim >= 1; half_life_s > 0: after so many seconds of log time importance counts half.
-    Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s);
+    Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
+          size_t budget_bytes = kNoBudget);
 
     size_t dim() const { return dim_; }
     size_t state_floats() const { return state_floats_; }
     size_t row_bytes() const { return rows_.row_bytes() - kKeyBytes; }
     size_t size() const { return index_.size(); }
-    size_t memory_bytes() const;
+    size_t most_rows() const { return most_rows_; }
+    size_t memory_bytes() const;  // rows, index, marks and the open set: what the process grew by
 
     // rows[i] = the row of keys[i], kNoRow where missing.
-    void find(std::span<const uint64_t> keys, uint32_t* rows) const;
+    void find(std::span<const uint64_t> keys, uint32_t* rows, size_t threads = 1) const;
 
-    // Gives a row to every key that has none, and all their rows in rows[i]; returns how many got one. Repeated keys
-    // count once.
+    // Gives a row to every key that has none, first come, first served until there are most_rows(), and says all their
+    // rows in rows[i], kNoRow where it was refused; returns how many got one. Repeated keys count once.
     size_t admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
 
     // Of a living row. Weights stay there until the row is removed.
@@ -61,16 +69,17 @@ public:
     // `rows` are those of `keys`, which may be missing (kNoRow, passed over) but must not repeat: that is not checked.
     // Refuses a count of 0 and a gradient element that is not finite or beyond kGradientLimit, of missing keys as well.
     void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                     const uint32_t* counts, uint32_t at_s);
+                     const uint32_t* counts, uint32_t at_s, size_t threads = 1);
 
     // resident[i] = 1 where keys[i] has a row, else 0.
-    void contains(std::span<const uint64_t> keys, uint8_t* resident) const;
+    void contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads = 1) const;
 
     // weights[i * dim ..] of keys[i]; zeros where missing.
-    void lookup(std::span<const uint64_t> keys, float* weights) const;
+    void lookup(std::span<const uint64_t> keys, float* weights, size_t threads = 1) const;
 
     // find() and update_rows(); refuses a repeated key as well.
-    void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s);
+    void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
+                size_t threads = 1);
 
     // Removes rows; returns how many there were.
     size_t remove(std::span<const uint64_t> keys);
@@ -79,14 +88,14 @@ public:
     std::vector<uint64_t> keys() const;
 
     // Packed rows, row_bytes() each. Refuses a missing key.
-    void rows(std::span<const uint64_t> keys, std::byte* packed) const;
+    void rows(std::span<const uint64_t> keys, std::byte* packed, size_t threads = 1) const;
 
     // Statistics; of a missing key {0, 0, 0, 1}, those of a row that was never seen.
-    void statistics(std::span<const uint64_t> keys, Statistics* out) const;
+    void statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads = 1) const;
 
     // Sets rows to packed bytes, making those that are missing. Refuses a repeated key, floats that are not finite and
     // states the optimizer cannot have. Imported rows count as taken, except keys already touched or removed since the
-    // last begin_changes(): those stay changes, or the next commit would miss them.
+    // last begin_changes(): those stay changes, or the next commit would miss them. The budget does not hold here.
     void import_rows(std::span<const uint64_t> keys, const std::byte* packed);
 
     // Freezes what changed since the last call, in constant time. One set at a time: refused until settle().
@@ -127,10 +136,13 @@ private:
         [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
     };
 
-    // The same, and asks for the whole row.
-    struct CellOf : KeyOf {
+    // The same, and asks for as much of the row as weights of the usual length take.
+    struct CellOf {
+        const ChunkedRows& cells;
+
+        uint64_t operator()(uint32_t row) const { return KeyOf{cells}(row); }
         [[gnu::always_inline]] void prefetch(uint32_t row) const {
-            KeyOf::prefetch(row);
+            __builtin_prefetch(cells[row]);
             __builtin_prefetch(cells[row] + kLineBytes);
         }
     };
@@ -145,11 +157,21 @@ private:
     uint64_t hash(uint32_t row) const;
     uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 
+    // visit(i, row of keys[i]), slices of the batch at the same time.
+    template <class Cells, class Visit>
+    void each_row(std::span<const uint64_t> keys, size_t threads, Visit visit) const {
+        in_slices(keys.size(), threads, [&](size_t first, size_t last) {
+            index_.find_each(keys.subspan(first, last - first), Cells{rows_},
+                             [&](size_t i, uint32_t row) { visit(first + i, row); });
+        });
+    }
+
     uint32_t make(uint64_t key);
     uint32_t admit_one(uint64_t key, uint32_t at_s);
-    void touch(uint32_t row);
     void keep_frozen(uint32_t row);
     void collect_row(uint32_t row);
+    void touch(uint32_t row);
+    void prefetch(uint32_t row) const;
     void learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
     void check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const;
@@ -159,6 +181,7 @@ private:
     std::unique_ptr<Optimizer> optimizer_;
     UniformInitializer initializer_;
     Tracker tracker_;
+    size_t most_rows_;
     KeyIndex index_;
     ChunkedRows rows_;
     RowMarks in_batch_;               // between two lines of check_distinct only

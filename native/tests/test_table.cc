@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -36,8 +38,12 @@ void expect_refused(Call call, const char* what) {
     expect(false, what);
 }
 
+constexpr const char* kKinds[] = {"sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl", "group_ftrl"};
+constexpr freshet::OptimizerOptions kOptions = {
+    .learning_rate = 0.1f, .initial_accumulator = 0.1f, .beta1 = 0.9f, .beta2 = 0.99f, .epsilon = 1e-8f, .beta = 1};
+
 Table make(const char* kind, size_t dim, uint64_t seed = 7) {
-    return Table(dim, freshet::make_optimizer(kind, {0.1f, 0.1f}), {seed, 0.5f}, 500);
+    return Table(dim, freshet::make_optimizer(kind, kOptions), {seed, 0.5f}, 500);
 }
 
 Packed rows_of(const Table& table, const Keys& keys) {
@@ -64,11 +70,20 @@ uint64_t digest_of(const std::map<uint64_t, Packed>& rows) {
     return sum;
 }
 
+// What a finished set should be: the rows as they were when it began.
+struct Frozen {
+    std::map<uint64_t, Packed> rows;
+    Keys removed;
+    uint64_t digest = 0;
+};
+
 // The model holds the bytes each key should have; what an update does to them is tested from Python, against NumPy.
 struct Model {
     Table table;
-    std::map<uint64_t, Packed> rows;
-    std::set<uint64_t> touched, removed;
+    std::map<uint64_t, Packed> rows = {};
+    std::set<uint64_t> touched = {}, removed = {};
+    std::optional<Frozen> open = {};
+    uint64_t imported = 0;  // what imports did to the digest since the open set began
 
     void read(const Keys& keys) {
         for (const uint64_t key : keys) rows[key] = rows_of(table, {key});
@@ -105,23 +120,59 @@ struct Model {
         table.import_rows(keys, packed.data());
         for (size_t i = 0; i < keys.size(); ++i) {
             if (removed.contains(keys[i]) && !rows.contains(keys[i])) touched.insert(keys[i]);
+            const bool settled = !touched.contains(keys[i]);
+            if (settled && rows.contains(keys[i])) imported -= hash_of(keys[i]);
             const auto first = packed.begin() + static_cast<std::ptrdiff_t>(i * table.row_bytes());
             rows[keys[i]] = Packed(first, first + static_cast<std::ptrdiff_t>(table.row_bytes()));
+            if (settled) imported += hash_of(keys[i]);
         }
     }
 
-    void take_changes() {
-        const freshet::Changes changes = table.take_changes();
-        Keys expected_touched, expected_removed;
+    uint64_t hash_of(uint64_t key) { return freshet::xxh64(rows[key].data(), rows[key].size(), key); }
+
+    void begin_changes() {
+        if (open) return expect_refused([&] { table.begin_changes(); }, "a second set");
+        open.emplace();
+        open->digest = digest_of(rows);
         for (const uint64_t key : touched)
-            if (rows.contains(key)) expected_touched.push_back(key);
+            if (rows.contains(key)) open->rows[key] = rows[key];
         for (const uint64_t key : removed)
-            if (!rows.contains(key)) expected_removed.push_back(key);
-        expect(changes.touched == expected_touched, "touched keys");
-        expect(changes.removed == expected_removed, "removed keys");
-        expect(table.digest() == digest_of(rows), "digest");
+            if (!rows.contains(key)) open->removed.push_back(key);
         touched.clear();
         removed.clear();
+        imported = 0;
+        table.begin_changes();
+    }
+
+    void collect(size_t max_rows) {
+        if (!open) return expect_refused([&] { table.take_collected(); }, "a set that nobody began");
+        if (table.collect(max_rows) > 0) return expect_refused([&] { table.take_collected(); }, "a set in part");
+        expect_refused([&] { table.settle(0); }, "a sum before its set");
+        const freshet::Changes changes = finish(table.take_collected());
+        check(changes);
+        table.settle(changes.touched_sum);
+        expect(table.digest() == open->digest + imported, "digest as of the beginning, and imports since");
+        open.reset();
+    }
+
+    void check(const freshet::Changes& changes) const {
+        Keys keys;
+        std::vector<uint8_t> packed;
+        for (const auto& [key, row] : open->rows) {
+            keys.push_back(key);
+            for (const std::byte byte : row) packed.push_back(static_cast<uint8_t>(byte));
+        }
+        expect(changes.touched == keys, "touched keys");
+        expect(changes.packed == packed, "rows as they were when the set began");
+        expect(changes.removed == open->removed, "removed keys");
+        expect(changes.digest == open->digest, "digest of the set");
+    }
+
+    void take_changes() {
+        if (open) return expect_refused([&] { table.take_changes(); }, "a second set at once");
+        begin_changes();
+        while (open) collect(1000);
+        expect(table.digest() == table.scan_digest(), "digest of everything");
     }
 
     void compare() const {
@@ -145,14 +196,14 @@ Keys choose(const Keys& known, std::mt19937_64& random) {
 
 void table_is_a_map_over_random_operations(uint64_t seed) {
     std::mt19937_64 random(seed);
-    const char* kind = seed % 2 ? "adagrad" : "rowwise_adagrad";
-    const size_t dim = 1 + random() % 40;
-    Model model{make(kind, dim), {}, {}, {}};
+    const char* kind = kKinds[seed % std::size(kKinds)];
+    const size_t dim = 1 + random() % (seed % 50 ? 6 : 100);
+    Model model{make(kind, dim)};
     Keys known = {0, ~uint64_t{0}};
-    for (int i = 0; i < 60; ++i) known.push_back(random());
-    for (uint32_t at_s = 1000; at_s < 1200; ++at_s) {
+    for (int i = 0; i < 30; ++i) known.push_back(random());
+    for (uint32_t at_s = 1000; at_s < 1060; ++at_s) {
         const Keys keys = choose(known, random);
-        switch (random() % 5) {
+        switch (random() % 7) {
             case 0: model.admit(keys, at_s); break;
             case 1: model.update(keys, at_s); break;
             case 2: model.remove(keys); break;
@@ -162,7 +213,9 @@ void table_is_a_map_over_random_operations(uint64_t seed) {
                 model.import_rows(keys, rows_of(source, keys));
                 break;
             }
-            case 4: model.take_changes(); break;
+            case 4: model.begin_changes(); break;
+            case 5: model.collect(1 + random() % 8); break;
+            case 6: model.take_changes(); break;
         }
         model.compare();
     }
@@ -186,7 +239,7 @@ void rows_stay_where_they_are_while_the_table_grows() {
 }
 
 void bad_updates_leave_the_table_alone() {
-    for (const char* kind : {"adagrad", "rowwise_adagrad"}) {
+    for (const char* kind : kKinds) {
         Table table = make(kind, 2);
         admit_all(table, {1, 2}, 1);
         const uint64_t before = table.scan_digest();
@@ -223,7 +276,7 @@ void bad_rows_are_not_imported() {
 }
 
 void unknown_optimizers_and_missing_rows_are_refused() {
-    expect_refused([] { make("adam", 2); }, "an optimizer nobody wrote");
+    expect_refused([] { make("newton", 2); }, "an optimizer nobody wrote");
     const Table table = make("adagrad", 2);
     expect_refused([&] { rows_of(table, {5}); }, "a row that is not there");
     Statistics statistics{};
@@ -232,7 +285,7 @@ void unknown_optimizers_and_missing_rows_are_refused() {
 }
 
 void numbers_stay_finite() {
-    Table table(1024, freshet::make_optimizer("rowwise_adagrad", {1e6f, 0.1f}), {1, 0.5f}, 1);
+    Table table(1024, freshet::make_optimizer("rowwise_adagrad", {.learning_rate = 1e6f, .initial_accumulator = 0.1f}), {1, 0.5f}, 1);
     admit_all(table, {1}, 0);
     for (uint32_t at_s = 0; at_s < 50; ++at_s) update_all(table, {1}, freshet::kGradientLimit, at_s);
     std::vector<float> weights(1024);
@@ -240,10 +293,76 @@ void numbers_stay_finite() {
     for (const float weight : weights) expect(std::isfinite(weight), "weights are finite");
 }
 
+void any_number_of_threads_gives_the_same_table() {
+    std::vector<Packed> rows;
+    std::vector<uint64_t> digests;
+    for (const size_t threads : {1, 2, 3, 7}) {
+        Table table = make("adagrad", 16);
+        Keys keys(20'000);
+        for (size_t i = 0; i < keys.size(); ++i) keys[i] = i * 0x9E3779B97F4A7C15;
+        std::vector<uint32_t> found(keys.size()), counts(keys.size(), 2);
+        std::vector<float> gradients(keys.size() * 16), weights(gradients.size());
+        for (size_t i = 0; i < gradients.size(); ++i) gradients[i] = static_cast<float>(i % 1009) / 1009;
+        table.admit(std::span(keys).subspan(500), found.data(), 1);
+        table.begin_changes();
+        table.collect(7000);
+        table.find(keys, found.data(), threads);
+        table.update_rows(found, keys, gradients.data(), counts.data(), 2, threads);
+        table.lookup(keys, weights.data(), threads);
+        expect(table.collect(0) == 0, "every row that changed was copied before");
+        const freshet::Changes changes = finish(table.take_collected());
+        table.settle(changes.touched_sum);
+        digests.push_back(table.digest());
+        digests.push_back(table.take_changes().digest);
+        Packed packed((keys.size() - 500) * table.row_bytes());
+        table.rows(std::span(keys).subspan(500), packed.data(), threads);
+        rows.push_back(packed);
+        const auto* floats = reinterpret_cast<const std::byte*>(weights.data());
+        rows.back().insert(rows.back().end(), floats, floats + weights.size() * sizeof(float));
+        expect(digests[digests.size() - 1] == digests[1] && digests[digests.size() - 2] == digests[0], "digests");
+        expect(rows.back() == rows.front(), "rows and weights");
+    }
+}
+
+void a_budget_is_a_number_of_rows() {
+    constexpr size_t kBudget = 20 << 20;
+    Table table(16, freshet::make_optimizer("rowwise_adagrad", kOptions), {1, 0.5f}, 1, kBudget);
+    Keys keys(table.most_rows() + 1000);
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
+    std::vector<uint32_t> rows(keys.size());
+    expect(table.admit(keys, rows.data(), 1) == table.most_rows(), "as many as there is room for");
+    expect(rows[table.most_rows() - 1] != freshet::kNoRow && rows[table.most_rows()] == freshet::kNoRow, "first come");
+    expect(table.most_rows() > kBudget / 100 && table.memory_bytes() < kBudget + (6 << 20), "the budget is used and kept");
+    table.remove(Keys{0, 1, 2});
+    expect(table.admit(std::span(keys).subspan(table.most_rows()), rows.data(), 1) == 3, "room that was made is used");
+}
+
+void keys_that_hash_alike_are_told_apart() {
+    freshet::KeyIndex index;
+    Keys keys;  // differ in few bits
+    for (uint64_t i = 0; i < 3000; ++i) keys.push_back(i << 52 | i >> 12);
+    struct KeyOf {
+        const Keys& keys;
+        uint64_t operator()(uint32_t row) const { return keys[row]; }
+        [[gnu::always_inline]] void prefetch(uint32_t) const {}
+    } key_of{keys};
+    for (uint32_t i = 0; i < keys.size(); ++i) index.insert(keys[i], i, key_of);
+    for (uint32_t i = 0; i < keys.size(); ++i) expect(index.find(keys[i], key_of) == i, "every key has its row");
+    for (uint32_t i = 0; i < keys.size(); i += 2) index.erase(keys[i], i);
+    for (uint32_t i = 0; i < keys.size(); ++i)
+        expect(index.find(keys[i], key_of) == (i % 2 ? i : freshet::kNoRow), "every other key is gone");
+    size_t visited = 0;
+    index.for_each(key_of, [&](uint64_t key, uint32_t row) { visited += keys[row] == key; });
+    expect(visited == index.size() && visited == keys.size() / 2, "each is visited once");
+}
+
 }  // namespace
 
 int main() {
-    for (uint64_t seed = 0; seed < 20; ++seed) table_is_a_map_over_random_operations(seed);
+    for (uint64_t seed = 0; seed < 1000; ++seed) table_is_a_map_over_random_operations(seed);
+    any_number_of_threads_gives_the_same_table();
+    a_budget_is_a_number_of_rows();
+    keys_that_hash_alike_are_told_apart();
     rows_stay_where_they_are_while_the_table_grows();
     bad_updates_leave_the_table_alone();
     bad_rows_are_not_imported();

@@ -139,12 +139,12 @@ def _values_of(project: Project, field: str, value: str) -> dict[str, str]:
 
 def packed_rows(project: Project, commit: Commit, field: str) -> Any:
     """[n] structured: the rows of one field in a restored version, in the order of its keys."""
-    from pipeline.trainer.store import row_dtype
+    from pipeline.trainer.store import row_dtype, state_floats
 
     config = next(f for f in project.config.fields if f.name == field)
     change = commit.fields[field]
-    states = config.dim if config.optimizer.kind == "adagrad" else 1
-    return change.rows.view(row_dtype(config.dim, states)).reshape(len(change.keys))
+    dtype = row_dtype(config.dim, state_floats(config.optimizer, config.dim))
+    return change.rows.view(dtype).reshape(len(change.keys))
 
 
 def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int) -> dict[str, Any] | None:

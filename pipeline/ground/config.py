@@ -9,13 +9,26 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.ground.errors import ConfigError
 
 ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Setting = Annotated[float, Field(gt=0, le=1e6)]
+"""Of an optimizer: so that no step leaves the floats."""
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
 
@@ -122,12 +135,73 @@ class Samples(Section):
     """Most records one in-process round reads from each partition."""
 
 
+class Sgd(Section):
+    """A field's sparse optimizer: plain stochastic gradient descent, no state."""
+
+    kind: Literal["sgd"]
+    learning_rate: Setting = 0.05
+
+
 class Adagrad(Section):
-    """A field's sparse optimizer."""
+    """A field's sparse optimizer: a sum of squared gradients for every weight, or one for the row."""
 
     kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
-    learning_rate: PositiveFloat = 0.05
-    initial_accumulator: PositiveFloat = 0.1
+    learning_rate: Setting = 0.05
+    initial_accumulator: Setting = 0.1
+
+
+class Adam(Section):
+    """A field's sparse optimizer: Adam whose steps are counted row by row; rows outside a batch stay as they are."""
+
+    kind: Literal["adam"]
+    learning_rate: Setting = 0.001
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Setting = 1e-8
+
+
+class Ftrl(Section):
+    """A field's sparse optimizer: FTRL-proximal; L1 empties single weights."""
+
+    kind: Literal["ftrl"]
+    learning_rate: Setting = 0.1
+    """α of the paper."""
+    beta: Setting = 1.0
+    l1: Penalty = 0.0
+    l2: Penalty = 0.0
+
+
+class GroupFtrl(Section):
+    """A field's sparse optimizer: FTRL-proximal with group lasso, which empties whole rows."""
+
+    kind: Literal["group_ftrl"]
+    learning_rate: Setting = 0.1
+    beta: Setting = 1.0
+    l1: Penalty = 0.0
+    l2: Penalty = 0.0
+    l21: Penalty = 0.001
+    """Weight of the group lasso; times √dim."""
+
+
+def _optimizer_kind(given: Any) -> str | None:
+    """The mark of the class that a table of settings wants; without a kind it is row-wise Adagrad's."""
+    kind = given.get("kind", "rowwise_adagrad") if isinstance(given, dict) else getattr(given, "kind", None)
+    return f"<{'adagrad' if kind == 'rowwise_adagrad' else kind}>"
+
+
+Optimizer = Annotated[
+    Annotated[Sgd, Tag("<sgd>")]
+    | Annotated[Adagrad, Tag("<adagrad>")]
+    | Annotated[Adam, Tag("<adam>")]
+    | Annotated[Ftrl, Tag("<ftrl>")]
+    | Annotated[GroupFtrl, Tag("<group_ftrl>")],
+    Discriminator(
+        _optimizer_kind,
+        custom_error_type="optimizer_kind",
+        custom_error_message="kind is one of sgd, adagrad, rowwise_adagrad, adam, ftrl, group_ftrl",
+    ),
+]
+"""Marks are in angle brackets: they are no part of a path in the file."""
 
 
 class Admission(Section):
@@ -169,7 +243,7 @@ class FieldConfig(Section):
     pooling: Literal["sum", "mean"] = "sum"
     init_scale: Annotated[float, Field(ge=0)] = 0.01
     """New weights are uniform in ± this, drawn from key and seed."""
-    optimizer: Adagrad = Adagrad()
+    optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()
 
@@ -313,7 +387,7 @@ def quiet_tensorflow() -> None:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "file"
+    return ".".join(str(part) for part in location if not str(part).startswith("<")) or "file"
 
 
 def _reason(error: Any) -> str:

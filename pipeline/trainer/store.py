@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_range
-from pipeline.ground.config import Adagrad
+from pipeline.ground.config import Optimizer
 from pipeline.ground.errors import InputError
 
 Float32s = npt.NDArray[np.float32]
@@ -28,6 +28,10 @@ STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importa
 
 MAX_DIM = 1024
 
+_NO_BUDGET = 2**64 - 1
+
+_ABOVE_ZERO = {"learning_rate", "initial_accumulator", "epsilon", "beta"}
+
 
 def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """A packed row: weights float32 [dim], optimizer state float32 [state_floats], statistics.
@@ -37,6 +41,16 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """
     head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
     return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
+
+
+def state_floats(optimizer: Optimizer, dim: int) -> int:
+    """Floats of optimizer state in a row.
+
+    >>> from pipeline.ground.config import Adagrad
+    >>> state_floats(Adagrad(kind="adagrad"), 16)
+    16
+    """
+    return int(_native.state_floats(optimizer.kind, dim))
 
 
 @dataclass(frozen=True)
@@ -68,32 +82,46 @@ class ChangeSet:
 
 
 class Table:
-    """The rows of one field. Not thread-safe; releases the GIL.
+    """The rows of one field. Questions may be asked by several threads at once, changes want to be alone.
 
-    Arrays have to be C-contiguous and of exactly the dtype named. Every method raises InputError for an array of
+    Every call releases the GIL. Results are the same for any number of threads. Arrays have to be C-contiguous and of exactly the dtype named. Every method raises InputError for an array of
     another dtype or shape, `got …, wanted …`, and leaves the table unchanged. `at_s` is log time, s since 1970.
     """
 
-    def __init__(self, dim: int, optimizer: Adagrad, seed: int, init_scale: float, half_life_s: float) -> None:
+    def __init__(
+        self,
+        dim: int,
+        optimizer: Optimizer,
+        seed: int,
+        init_scale: float,
+        half_life_s: float,
+        *,
+        budget_bytes: int | None = None,
+        threads: int = 1,
+    ) -> None:
         """An empty table.
 
         Args:
             dim: weights per row, 1 to 1,024.
-            optimizer: its kind, learning rate and first accumulator.
+            optimizer: its kind and settings.
             seed: first weights are a function of it and the key.
             init_scale: first weights are uniform in ± this; 0 makes them zero.
             half_life_s: importance counts half after so many seconds of log time.
+            budget_bytes: no row is made that would take the table beyond this; see `most_rows`.
+            threads: among how many a batch is cut, where it is large enough.
 
         Raises:
             InputError: a number is out of its range.
         """
         require_range("dim", dim, 1, MAX_DIM)
-        _check_number("learning_rate", optimizer.learning_rate, above=0)
-        _check_number("initial_accumulator", optimizer.initial_accumulator, above=0)
         _check_number("init_scale", init_scale)
         _check_number("half_life_s", half_life_s, above=0)
-        options = _native.OptimizerOptions(optimizer.learning_rate, optimizer.initial_accumulator)
-        self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s)
+        options = _options(optimizer)
+        budget = _NO_BUDGET if budget_bytes is None else budget_bytes
+        require_range("budget_bytes", budget, 0, _NO_BUDGET)
+        require_range("threads", threads, 1, 1024)
+        self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s, budget)
+        self._threads = threads
         self.dim = dim
         self.row_dtype = row_dtype(dim, self._table.state_floats)
 
@@ -107,11 +135,19 @@ class Table:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes the table holds: rows, index, marks."""
+        """Bytes the table holds: rows, index, marks and the open set of changes; what the process grew by."""
         return int(self._table.memory_bytes)
 
+    @property
+    def most_rows(self) -> int:
+        """Rows the budget is good for; what `import_rows` sets is not refused. Memory comes in steps of 2 MiB."""
+        return int(self._table.most_rows)
+
     def admit(self, keys: UInt64s, at_s: int) -> int:
-        """Give a row to every key of `keys` [n] uint64 that has none; returns how many got one."""
+        """Give a row to every key of `keys` [n] uint64 that has none; returns how many got one.
+
+        Where there are `most_rows`, a key goes without: the first of the batch come first.
+        """
         _check_keys(keys)
         return int(_call(self._table.admit, keys, _seconds(at_s)))
 
@@ -119,14 +155,14 @@ class Table:
         """[n] bool: which of `keys` [n] uint64 have a row."""
         _check_keys(keys)
         resident = np.empty(len(keys), np.uint8)
-        _call(self._table.contains, keys, resident)
+        _call(self._table.contains, keys, resident, self._threads)
         return resident.view(np.bool_)
 
     def lookup(self, keys: UInt64s) -> Float32s:
         """[n, dim] float32: the weights of `keys` [n] uint64, zeros for a key without a row."""
         _check_keys(keys)
         weights = np.empty((len(keys), self.dim), np.float32)
-        _call(self._table.lookup, keys, weights)
+        _call(self._table.lookup, keys, weights, self._threads)
         return weights
 
     def update(self, keys: UInt64s, gradients: Float32s, counts: UInt32s, at_s: int) -> None:
@@ -145,7 +181,7 @@ class Table:
         _check_keys(keys)
         require("gradients", gradients, np.float32, (len(keys), self.dim))
         require("counts", counts, np.uint32, (len(keys),))
-        _call(self._table.update, keys, gradients, counts, _seconds(at_s))
+        _call(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
 
     def remove(self, keys: UInt64s) -> int:
         """Remove the rows of `keys` [n] uint64; returns how many there were."""
@@ -161,14 +197,14 @@ class Table:
         """[n] `row_dtype`: the packed rows of `keys` [n] uint64. Raises InputError for a key without a row."""
         _check_keys(keys)
         packed = np.empty((len(keys), self.row_bytes), np.uint8)
-        _call(self._table.rows, keys, packed)
+        _call(self._table.rows, keys, packed, self._threads)
         return packed.view(self.row_dtype).reshape(len(keys))
 
     def statistics(self, keys: UInt64s) -> Rows:
         """[n] STATISTICS_DTYPE of `keys` [n] uint64; a key without a row gives (0, 0, 0, 1), as if never seen."""
         _check_keys(keys)
         packed = np.empty((len(keys), STATISTICS_DTYPE.itemsize), np.uint8)
-        _call(self._table.statistics, keys, packed)
+        _call(self._table.statistics, keys, packed, self._threads)
         return packed.view(STATISTICS_DTYPE).reshape(len(keys))
 
     def all_statistics(self) -> tuple[UInt64s, Rows]:
@@ -240,6 +276,15 @@ class Table:
     def scan_digest(self) -> int:
         """The same sum over all rows as they are now, computed anew: equals `digest` right after `take_changes`."""
         return int(self._table.scan_digest())
+
+
+def _options(optimizer: Optimizer) -> Any:
+    """The native form of an optimizer's settings. Raises InputError for one that is no such float32."""
+    options = _native.OptimizerOptions()
+    for name, value in optimizer.model_dump(exclude={"kind"}).items():
+        _check_number(name, value, above=0 if value > 0 or name in _ABOVE_ZERO else None)
+        setattr(options, name, value)
+    return options
 
 
 def _check_keys(keys: UInt64s) -> None:
