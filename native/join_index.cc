@@ -35,7 +35,7 @@ void JoinIndex::fetch_ahead(const uint64_t* ids, size_t i, size_t n) const {
 void JoinIndex::insert(const uint64_t* ids, const uint64_t* places, size_t n, uint64_t* out) {
     for (size_t i = 0; i < n; ++i) {
         fetch_ahead(ids, i, n);
-        if ((size_ + 1) * 4 > entries_.size() * 3) resize(entries_.size() * 2);
+        if ((size_ + 1) * 8 > entries_.size() * 5) resize(entries_.size() * 2);
         const Id id{{ids[2 * i], ids[2 * i + 1]}};
         Entry& entry = entries_[find(id)];
         out[i] = entry.place;
@@ -59,10 +59,25 @@ size_t JoinIndex::remove(const uint64_t* ids, size_t n) {
         const size_t at = find({{ids[2 * i], ids[2 * i + 1]}});
         if (entries_[at].place != kNone) free_entry(at);
     }
+    shrink();
+    return before - size_;
+}
+
+size_t JoinIndex::remove_at(const uint64_t* ids, const uint64_t* places, size_t n) {
+    const size_t before = size_;
+    for (size_t i = 0; i < n; ++i) {
+        fetch_ahead(ids, i, n);
+        const size_t at = find({{ids[2 * i], ids[2 * i + 1]}});
+        if (entries_[at].place == places[i] && places[i] != kNone) free_entry(at);
+    }
+    shrink();
+    return before - size_;
+}
+
+void JoinIndex::shrink() {
     size_t capacity = entries_.size();
     while (capacity > kLeastCapacity && size_ * 8 < capacity) capacity /= 2;
     if (capacity != entries_.size()) resize(capacity);
-    return before - size_;
 }
 
 void JoinIndex::free_entry(size_t hole) {

@@ -1,6 +1,6 @@
 // Where an event with this 128-bit id is kept: the hash index over the join's held impressions.
 //
-// Open addressing with linear probing in a power-of-two table of 24-byte entries, at most 3/4 full; removal shifts the
+// Open addressing with linear probing in a power-of-two table of 24-byte entries, at most 5/8 full; removal shifts the
 // following entries back, so nothing is left behind however long ids come and go. Calls are amortised O(n). The table
 // doubles when full and shrinks when less than 1/8 full. Not thread-safe: one caller at a time (matches alone may run
 // together). An allocation that fails throws std::bad_alloc; what was inserted by then stays.
@@ -30,6 +30,10 @@ public:
     // Forgets the ids; returns how many were there.
     size_t remove(const uint64_t* ids, size_t n);
 
+    // Forgets those of the ids that are kept with just their places[i]; returns how many were. One pass where match()
+    // and remove() would be two.
+    size_t remove_at(const uint64_t* ids, const uint64_t* places, size_t n);
+
     size_t size() const { return size_; }
     size_t capacity() const { return entries_.size(); }
 
@@ -47,6 +51,7 @@ private:
     void fetch_ahead(const uint64_t* ids, size_t i, size_t n) const;
     size_t find(const Id& id) const;  // its entry, or the free one where it would go
     void free_entry(size_t hole);
+    void shrink();
     void resize(size_t capacity);
 
     std::vector<Entry> entries_;

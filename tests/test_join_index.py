@@ -44,6 +44,39 @@ def test_random_operations_agree_with_a_dict(spread):
         ]
 
 
+@pytest.mark.parametrize("spread", ["hashed", "small", "second half only", "high bits only"])
+@pytest.mark.parametrize("first_seed", range(0, 400, 100))
+def test_a_hundred_seeds_of_small_batches_agree_with_a_dict(spread, first_seed):
+    for seed in range(first_seed, first_seed + 100):
+        rng = np.random.default_rng(seed)
+        index, model, keys = JoinIndex(), {}, int(rng.integers(1, 80))
+        for _ in range(12):
+            numbers = rng.integers(0, keys, rng.integers(0, 60))
+            one_step(rng, index, model, numbers, ids_of(numbers, spread))
+            assert len(index) == len(model), f"seed {seed}"
+        everything = np.arange(keys)
+        wanted = [model.get(n, int(NONE)) for n in everything.tolist()]
+        assert index.match(ids_of(everything, spread)).tolist() == wanted, f"seed {seed}"
+
+
+def one_step(rng, index, model, numbers, ids):
+    """One random operation on both, which must answer alike."""
+    what = rng.integers(4)
+    if what == 0:
+        assert index.remove(ids) == sum(model.pop(n, None) is not None for n in numbers.tolist())
+    elif what == 1:
+        places = rng.integers(0, 3, len(numbers), np.uint64)
+        own = [model.get(n) == p and model.pop(n) == p for n, p in zip(numbers.tolist(), places.tolist(), strict=True)]
+        assert index.remove_at(ids, places) == sum(own)
+    else:
+        places = rng.integers(0, 3, len(numbers), np.uint64)
+        wanted = []
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+            wanted.append(model.get(number, int(NONE)))
+            model.setdefault(number, place)
+        assert index.insert(ids, places).tolist() == wanted
+
+
 def test_an_id_twice_in_one_batch_finds_its_first_place():
     index = JoinIndex()
     ids = np.array([[1, 2], [1, 2], [2, 1]], np.uint64)
@@ -97,6 +130,11 @@ BAD_IDS = {
     "dimensions": (np.zeros(4, np.uint64), r"ids: got uint64 \[4\], wanted uint64 \[n, 2\]"),
     "order": (np.asfortranarray(np.zeros((2, 2), np.uint64)), "not C-contiguous, wanted"),
     "type": ([[1, 2]], "ids: got list, wanted uint64"),
+    "none": (None, "ids: got NoneType, wanted uint64"),
+    "byte order": (np.zeros((2, 2), ">u8"), r"ids: got >u8|ids: got uint64"),
+    "negative strides": (np.zeros((2, 2), np.uint64)[::-1], "not C-contiguous, wanted"),
+    "misaligned": (np.frombuffer(bytes(33), np.uint8)[1:].view(np.uint64).reshape(2, 2), "ids: got uint64"),
+    "rows of no bytes": (np.broadcast_to(np.uint64(1), (2**31, 2)), "not C-contiguous, wanted"),
 }
 
 
@@ -104,13 +142,23 @@ BAD_IDS = {
 def test_bad_ids_are_refused(name):
     ids, message = BAD_IDS[name]
     index = JoinIndex()
-    for call in (index.match, index.remove, lambda ids: index.insert(ids, np.zeros(2, np.uint64))):
+    places = np.zeros(2, np.uint64)
+    calls = (index.match, index.remove, lambda i: index.insert(i, places), lambda i: index.remove_at(i, places))
+    for call in calls:
         with pytest.raises(InputError, match=message):
             call(ids)
 
 
 def test_bad_places_are_refused():
     ids = np.zeros((2, 2), np.uint64)
+    for call in (JoinIndex().insert, JoinIndex().remove_at):
+        for places in (np.zeros(2, np.int64), np.zeros(4, np.uint64)[::2], np.zeros((2, 1), np.uint64), [0, 0]):
+            with pytest.raises(InputError, match=r"places: got .*, wanted uint64 \[2\]"):
+                call(ids, places)
+        with pytest.raises(
+            InputError, match=r"places: got uint64 \[2147483648\] not C-contiguous, wanted uint64 \[2\]"
+        ):
+            call(ids, np.broadcast_to(np.uint64(1), 2**31))
     with pytest.raises(InputError, match=r"places: got uint64 \[3\], wanted uint64 \[2\]"):
         JoinIndex().insert(ids, np.zeros(3, np.uint64))
     with pytest.raises(InputError, match="places: got 18446744073709551615 at 1, wanted less"):

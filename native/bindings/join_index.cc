@@ -31,5 +31,12 @@ void register_join_index(nb::module_& m) {
                 nb::gil_scoped_release nogil;
                 return self.remove(ids.data(), ids.shape(0));
             },
-            exact("ids"));
+            exact("ids"))
+        .def(
+            "remove_at",
+            [](JoinIndex& self, InRows<uint64_t> ids, In<uint64_t> places) {
+                nb::gil_scoped_release nogil;
+                return self.remove_at(ids.data(), places.data(), places.size());
+            },
+            exact("ids"), exact("places"));
 }

@@ -29,6 +29,11 @@ void agrees_with_a_map(Id (*id_of)(uint64_t)) {
             index.insert(id.data(), &place, 1, &out);
             expect(out == wanted, "insert");
             model.emplace(id, place);
+        } else if (random() % 2 == 0) {
+            const uint64_t place = random() % 4 == 0 ? wanted + 1 : wanted;
+            const bool own = known != model.end() && place == wanted;
+            expect(index.remove_at(id.data(), &place, 1) == (own ? 1u : 0u), "remove at its place only");
+            if (own) model.erase(known);
         } else {
             expect(index.remove(id.data(), 1) == model.erase(id), "remove");
         }

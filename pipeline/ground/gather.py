@@ -69,19 +69,26 @@ class Pick:
         ['c', 'b']
         """
         self._check()
-        schema = self.batches[0].schema
-        columns = [gather_array([b.column(i) for b in self.batches], self.places) for i in range(len(schema))]
+        used, schema = self._without_unused(), self.batches[0].schema
+        for batch in used.batches:
+            if batch.schema != schema:
+                raise InputError(f"batches: got {batch.schema}, wanted {schema} as the first has")
+            batch.validate()  # buffers as long as the batch says; where offsets point, the native side checks
+        columns = [gather_array([b.column(i) for b in used.batches], used.places) for i in range(len(schema))]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _without_unused(self) -> "Pick":
+        """The same rows of those batches only that have one: looking at a batch costs as much as many rows of it."""
+        numbers = (self.places >> _CHUNK_BITS).view(np.int64)
+        used = np.bincount(numbers, minlength=len(self.batches)) > 0
+        used[0] = True
+        gone = (np.cumsum(~used) << 32).view(np.uint64)
+        return Pick([b for b, u in zip(self.batches, used, strict=True) if u], self.places - gone[numbers])
 
     def _check(self) -> None:
         require("places", self.places, np.uint64, ("n",))
         if not self.batches:
             raise InputError("batches: got none, wanted at least one")
-        schema = self.batches[0].schema
-        for i, batch in enumerate(self.batches):
-            if batch.schema != schema:
-                raise InputError(f"batches[{i}]: got {batch.schema}, wanted {schema} as the first has")
-            batch.validate()  # buffers as long as the batch says; where offsets point, the native side checks
         _check_places(self.places, [b.num_rows for b in self.batches])
 
 

@@ -160,13 +160,14 @@ class _Restrictions(RestrictionProvider):  # type: ignore[misc]
 
 
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
-    """PartitionRange → EventBlock as bytes; under `DEAD`, (partition, DeadLetters pickled).
+    """PartitionRange → EventBlock; under `DEAD`, (partition, DeadLetters pickled).
 
+    Blocks are bytes, or with `packed` false themselves: for a next step that Beam runs in the same call.
     Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
     """
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, door: LogDoor, *, packed: bool = True) -> None:
+        self._door, self._packed = door, packed
 
     def process(
         self,
@@ -195,7 +196,7 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
             left = ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
             if not tracker.try_claim((left.start, left.mark_ms)):
                 return
-            yield decoded.block.to_bytes()
+            yield decoded.block.to_bytes() if self._packed else decoded.block
             if decoded.dead.table.num_rows:
                 yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
             read_bytes += sum(len(r.value) for r in records)

@@ -214,9 +214,7 @@ class Held:
         """Forget every bucket of which nothing can matter any more at this watermark."""
         for bucket in [b for b in self.buckets.values() if b.latest_at + self._held_ms <= watermark_ms]:
             del self.buckets[bucket.serial], self._by_name[bucket.name]
-            ids = _ids(bucket.rows)
-            own = self._index.match(ids) == bucket.places(0, len(bucket))
-            self._index.remove(ids[own])
+            self._index.remove_at(_ids(bucket.rows), bucket.places(0, len(bucket)))
         live = self.buckets
         self._earlier = {n: o for n, o in self._earlier.items() if n >> 32 in live and o >> 32 in live}
 

@@ -61,6 +61,12 @@ class JoinIndex:
         require("ids", ids, np.uint64, ("n", 2))
         return int(self._core.remove(ids))
 
+    def remove_at(self, ids: UInt64s, places: UInt64s) -> int:
+        """Forget those of the ids ([n, 2] uint64) kept with just their place ([n] uint64); returns how many were."""
+        require("ids", ids, np.uint64, ("n", 2))
+        require("places", places, np.uint64, (len(ids),))
+        return int(self._core.remove_at(ids, places))
+
     def __len__(self) -> int:
         return int(self._core.size)
 

@@ -2,9 +2,10 @@
 
     ranges → read (blocks) → split by shard → group by shard → join, append
 
-Keys are shards and elements are blocks, so Beam moves few and large things. Decides nothing: the join does.
+Keys are shards and elements stand for blocks, which are handed over in this process. Decides nothing: the join does.
 """
 
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -33,20 +34,32 @@ _open: dict[int, Rounds] = {}
 
 
 class SplitByShard(beam.DoFn):  # type: ignore[misc]
-    """A block as bytes → (shard, element) for every shard: its rows, and for all of them offset and watermark."""
+    """A block → (shard, element) for every shard: its rows, and for all of them offset and watermark."""
 
-    def __init__(self, columns: tuple[str, ...], shards: int) -> None:
-        self._columns, self._shards = columns, shards
+    def __init__(self, door: LogDoor, columns: tuple[str, ...], shards: int) -> None:
+        self._door, self._columns, self._shards = door, columns, shards
 
-    def process(self, element: bytes) -> Iterator[tuple[int, Element]]:
-        block = EventBlock.from_bytes(element)
+    def process(self, block: EventBlock) -> Iterator[tuple[int, Element]]:
         where = (block.watermark_ms, INPUTS.index(block.kind), block.partition, block.next_offset)
+        handover = _open[self._door.loan].handover
         if self._shards == 1:
-            yield 0, (*where, element)
+            yield 0, (*where, handover.leave(block))
             return
         of = shard_of(block.columns, self._columns, self._shards)
         for shard in range(self._shards):
-            yield shard, (*where, block.take(np.flatnonzero(of == shard)).to_bytes())
+            yield shard, (*where, handover.leave(block.take(np.flatnonzero(of == shard))))
+
+
+class SetAside(beam.DoFn):  # type: ignore[misc]
+    """(partition, DeadLetters pickled) → (shard, element): they sort before all blocks."""
+
+    def __init__(self, door: LogDoor, shards: int) -> None:
+        self._door, self._shards = door, shards
+
+    def process(self, element: tuple[int, bytes]) -> Iterator[tuple[int, Element]]:
+        partition, letters = element
+        ticket = _open[self._door.loan].handover.leave(pickle.loads(letters))
+        yield partition % self._shards, (NO_WATERMARK - 1, 0, partition, 0, ticket)
 
 
 class JoinShards(beam.DoFn):  # type: ignore[misc]
@@ -58,7 +71,8 @@ class JoinShards(beam.DoFn):  # type: ignore[misc]
     def process(self, element: tuple[int, Iterable[Element]]) -> None:
         shard, elements = element
         with self._door.reporting():
-            _open[self._door.loan].shards[shard].take(elements)
+            rounds = _open[self._door.loan]
+            rounds.shards[shard].take(elements, rounds.handover)
 
 
 class SamplesJob:
@@ -130,12 +144,11 @@ def build(pipeline: beam.Pipeline, door: LogDoor, ranges: list[PartitionRange], 
     shards = project.config.logs.shards
     read = (
         pipeline
-        | "ranges" >> beam.Create(ranges)
-        | "read" >> beam.ParDo(PartitionSource(door)).with_outputs(DEAD, main="blocks")
+        | "ranges" >> beam.Create(ranges, reshuffle=False)
+        | "read" >> beam.ParDo(PartitionSource(door, packed=False)).with_outputs(DEAD, main="blocks")
     )
-    split = SplitByShard(project.config.events.shard_columns, shards)
-    blocks = read.blocks | "split" >> beam.ParDo(split)
-    dead = read[DEAD] | "set aside" >> beam.Map(_dead_to_shard, shards=shards)
+    blocks = read.blocks | "split" >> beam.ParDo(SplitByShard(door, project.config.events.shard_columns, shards))
+    dead = read[DEAD] | "set aside" >> beam.ParDo(SetAside(door, shards))
     parts = (blocks, dead) | "all" >> beam.Flatten() | "by shard" >> beam.GroupByKey()
     _ = parts | "join" >> beam.ParDo(JoinShards(door))
 
@@ -150,8 +163,5 @@ def _run_round(project: Project, door: LogDoor, ranges: list[PartitionRange]) ->
         if failure is not None:
             raise failure from None
         raise
-
-
-def _dead_to_shard(element: tuple[int, bytes], shards: int) -> tuple[int, Element]:
-    partition, letters = element
-    return partition % shards, (NO_WATERMARK - 1, 0, partition, 0, letters)
+    finally:
+        _open[door.loan].handover.clear()

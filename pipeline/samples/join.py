@@ -32,7 +32,7 @@ from pipeline.samples import output, position
 from pipeline.samples.clicks import Clicks
 from pipeline.samples.held import HELD, Bools, Held
 from pipeline.samples.index import NONE
-from pipeline.samples.output import Decided, Output
+from pipeline.samples.output import Decided, Decisions, Output, Samples
 from pipeline.samples.position import INPUTS, USED, Said
 from pipeline.samples.progress import Input, Progress
 from pipeline.samples.spans import Spans
@@ -91,13 +91,18 @@ class Join:
 
     def finish(self) -> Output:
         """Decide all that can be decided; returns what was decided since the last call."""
+        decisions = self.decide()
+        return Output(decisions.samples.batch(), decisions.dead)
+
+    def decide(self) -> Decisions:
+        """`finish`, with samples whose columns are made as they are asked for."""
         self._decide()
         samples, dead = self._samples, self._dead
         self._samples, self._dead = [], []
         self.progress.prune(self._lowest_offsets())
         for (kind, partition), at in self.progress.of.items():
             self.said.drop_below(kind, partition, at.next_offset)
-        return Output(output.sample_batch(self.config, samples), output.dead_letter_batch(dead))
+        return Decisions(Samples(self.config, samples), output.dead_letter_batch(dead))
 
     @property
     def settled(self) -> bool:

@@ -45,6 +45,48 @@ class Decided:
     shown: Pick
 
 
+class Samples:
+    """n samples ordered by decision time, then source position, then kind; so that arrival decides nothing.
+
+    Columns are made for a stretch of rows when it is asked for: what a long bundle decides need not be in memory twice.
+    """
+
+    def __init__(self, config: Config, parts: Sequence[Decided]) -> None:
+        self._config, self._schema = config, sample_schema(config)
+        self._rows = join_rows([np.zeros(0, SAMPLE), *(p.rows for p in parts)])
+        self._parts = [p for p in parts if len(p.rows)]
+        if self._parts:
+            keys = ("decided_at", "impression_partition", "impression_offset", "impression_row", "kind")
+            self._order = order_by([self._rows[key] for key in keys])
+            self._labels = np.concatenate([p.labels for p in self._parts])
+            self._shown = Pick.joined([p.shown for p in self._parts])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def kinds(self) -> dict[str, int]:
+        """How many there are of each kind that occurs."""
+        counts = np.bincount(self._rows["kind"], minlength=len(KINDS)).tolist()
+        return {kind: count for kind, count in zip(KINDS, counts, strict=True) if count}
+
+    def batch(self, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
+        """The samples from `start` to `stop`, with the columns of `sample_schema`. Safe from several threads."""
+        if not len(self):
+            return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in self._schema], schema=self._schema)
+        order = self._order[start:stop]
+        rows, labels = self._rows.take(order), self._labels.take(order, axis=0)
+        columns = _columns(self._config, self._schema, rows, labels, self._shown.take(order).gather())
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What one bundle decided, samples not laid out in columns yet."""
+
+    samples: Samples
+    dead: DeadLetters
+
+
 @dataclass(frozen=True)
 class Output:
     """What one bundle decided: `samples` has the columns of `sample_schema`."""
@@ -53,20 +95,7 @@ class Output:
     dead: DeadLetters
 
 
-def sample_batch(config: Config, parts: Sequence[Decided]) -> pa.RecordBatch:
-    """Samples ordered by decision time, then source position, then kind; so that arrival decides nothing."""
-    schema = sample_schema(config)
-    if not sum(len(p.rows) for p in parts):
-        return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
-    rows = join_rows([p.rows for p in parts])
-    keys = ("decided_at", "impression_partition", "impression_offset", "impression_row", "kind")
-    order = order_by([rows[k].astype(np.int64) for k in keys])
-    raw = Pick.joined([p.shown for p in parts]).take(order).gather()
-    labels = np.concatenate([p.labels for p in parts]).take(order, axis=0)
-    return pa.RecordBatch.from_arrays(_columns(config, schema, rows.take(order), labels, raw), schema=schema)
-
-
-def order_by(keys: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+def order_by(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
     """The stable order by several keys, the first weighing most.
 
     Keys are packed into as few 64-bit words as their ranges need: sorting by one word is several times as fast.
@@ -74,17 +103,20 @@ def order_by(keys: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     >>> order_by([np.array([2, 1, 1]), np.array([0, 9, 7])]).tolist()
     [2, 1, 0]
     """
-    words: list[tuple[npt.NDArray[np.uint64], int]] = []
+    words: list[npt.NDArray[np.uint64]] = []
+    used = 0
     for key in keys:
         low = int(key.min())
         bits = (int(key.max()) - low).bit_length()
-        offset = (key - low).astype(np.uint64)
-        if words and words[-1][1] + bits <= 64:
-            word, used = words.pop()
-            words.append((word << np.uint64(bits) | offset if bits else word, used + bits))
-        else:
-            words.append((offset, bits))
-    return np.lexsort([word for word, _ in reversed(words)])
+        offset = np.subtract(key, low, dtype=np.int64).view(np.uint64)
+        if not words or used + bits > 64:
+            words.append(offset)
+            used = bits
+        elif bits:
+            words[-1] <<= np.uint64(bits)
+            words[-1] |= offset
+            used += bits
+    return np.lexsort(words[::-1])
 
 
 def _columns(

@@ -13,6 +13,7 @@ from pipeline.ground.project import Project
 from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange, check_log_id
+from pipeline.samples.handover import Handover
 from pipeline.samples.pace import Pace
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import RoundManifest, read_manifest, write_manifest
@@ -54,6 +55,7 @@ class Rounds:
         self._number = 0 if manifest is None else manifest.number
         self.shards = [JoinShard(project, log, shard, manifest) for shard in range(config.logs.shards)]
         self.finished = 0
+        self.handover = Handover()
         self._pace = Pace(config, log)
 
     def ends(self) -> dict[Input, int]:

@@ -4,9 +4,9 @@ It takes its fences first, then loads its state, then reads what it said beyond 
 crash leaves said but not saved is found in the log at the next start. A shard that is fenced stops for good.
 """
 
-import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,15 +22,19 @@ from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log, Record, last_record
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.source import check_log_id
+from pipeline.samples.handover import Handover
 from pipeline.samples.join import Join
 from pipeline.samples.originals import with_originals
-from pipeline.samples.output import Output, dead_letter_batch
+from pipeline.samples.output import Samples, dead_letter_batch
 from pipeline.samples.position import USED
 from pipeline.samples.roundfile import RoundManifest, ShardFile, read_shard, write_shard
 from pipeline.samples.saved import join_from_bytes, join_to_bytes
 
-Element = tuple[int, int, int, int, bytes]
-"""Watermark, input, partition, next offset, and a block or dead letters as bytes: sorts in the order to be fed."""
+_ENCODERS = 2
+"""Threads that make records of one shard's samples."""
+
+Element = tuple[int, int, int, int, int]
+"""Watermark, input, partition, next offset, and the ticket of a block or of dead letters: sorts as it is to be fed."""
 
 
 @dataclass
@@ -61,20 +65,19 @@ class JoinShard:
         self.join = self._begin() if self.file is None else self._load(self.file)
         self._recall()
 
-    def take(self, elements: Iterable[Element]) -> None:
+    def take(self, elements: Iterable[Element], handover: Handover) -> None:
         """One bundle: feed it, say what it decides. Elements of all partitions, in any order."""
         dead = [dead_letter_batch([])]
-        for *_, element in sorted(elements, key=lambda e: e[:4]):
-            found = pickle.loads(element)
+        for *_, ticket in sorted(elements):
+            found = handover.fetch(ticket)
             if isinstance(found, EventBlock):
                 self.tally.events += len(found)
                 self.join.feed(found)
             else:
                 # These sort first, so the join's offsets still tell what is new.
                 dead.append(self._unsaid(found))
-        output = self.join.finish()
-        letters = dead_letter_batch([*dead, with_originals(output.dead, self._log)])
-        self._say(Output(output.samples, letters))
+        decided = self.join.decide()
+        self._say(decided.samples, dead_letter_batch([*dead, with_originals(decided.dead, self._log)]))
 
     def save(self, number: int, read_to: Mapping[tuple[Kind, int], int]) -> ShardFile:
         """Keep the state as that of round `number`; `read_to` is where its ranges ended, gaps included."""
@@ -86,28 +89,30 @@ class JoinShard:
         self.file = write_shard(self._project.join_state, name, join_to_bytes(self.join), (ends[0], ends[1]))
         return self.file
 
-    def _say(self, output: Output) -> None:
+    def _say(self, decided: Samples, letters: DeadLetters) -> None:
         """Append; dead letters first, for the samples' records say from where on input is needed no more."""
         pass_point("samples.before_append")
-        samples, dead = self._records(output.samples), list(self._dead_records(output.dead))
+        samples, dead = self._records(decided), list(self._dead_records(letters))
         for topic, values in ((self._config.topics.dead_letters, dead), (self._config.topics.samples, samples)):
             if values:
                 self._log.append(topic, self.shard, values, fence=self._fences[topic])
-        _count(self.tally.samples, output.samples.column("kind"))
-        _count(self.tally.dead_letters, output.dead.table.column("reason"))
+        self.tally.samples.update(decided.kinds())
+        self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")
 
-    def _records(self, batch: pa.RecordBatch) -> list[bytes]:
+    def _records(self, samples: Samples) -> list[bytes]:
+        """The samples' records in order, made on several threads: laying out and packing columns holds no GIL."""
         rows, join = self._config.samples.block_rows, self.join
         log_ids = {topic: self._log.log_id(topic) for topic in self._topics.values()}
         watermark_ms = NO_WATERMARK if join.watermark_ms is None else join.watermark_ms
-        records = []
-        for start in range(0, batch.num_rows, rows):
-            last = start + rows >= batch.num_rows
-            part = pa.concat_batches([batch.slice(start, rows)])
-            block = SampleBlock(self.shard, part, join.needs(), log_ids, watermark_ms, last, join.needs_marks())
-            records.append(encode_sample_block(block))
-        return records
+        needs, marks = join.needs(), join.needs_marks()
+
+        def record(start: int) -> bytes:
+            part, last = samples.batch(start, start + rows), start + rows >= len(samples)
+            return encode_sample_block(SampleBlock(self.shard, part, needs, log_ids, watermark_ms, last, marks))
+
+        with ThreadPoolExecutor(_ENCODERS) as pool:
+            return list(pool.map(record, range(0, len(samples), rows)))
 
     def _dead_records(self, letters: DeadLetters) -> Iterator[bytes]:
         rows = self._config.samples.block_rows
@@ -171,8 +176,3 @@ class JoinShard:
         while records := self._log.read(topic, self.shard, at):
             yield from records
             at = records[-1].offset + 1
-
-
-def _count(into: Counter[str], column: pa.Array) -> None:
-    for found in column.value_counts():
-        into[found["values"].as_py()] += found["counts"].as_py()

@@ -1,10 +1,12 @@
 """Join: events per second from log through Beam in process to the samples log; and of the state machine alone.
 
 Impressions and 5 % clicks as packed records in time order, so that watermarks advance with every record; the window is
-1/20 of the span, the horizon another, and every impression is held as long as both.
+1/20 of the span, the horizon another, and every impression is held as long as both. Flink SQL's interval join runs over
+the same events in the same round where Java and Maven are there.
 """
 
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +19,17 @@ from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
+from pipeline.samples.index import JoinIndex
 from pipeline.samples.job import run_samples
 from pipeline.samples.join import Join
+from tests.benchmarks.peers import flink_join
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib
 from tests.benchmarks.stream import RECORD_ROWS, START_MS, clicks_of, in_records, zipf
 
 SPAN_S, CLICK_SHARE = 36_000, 0.05
+_FLINK_CORES = 2
+_PEERS = Path("bench-out/peers")
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
@@ -31,7 +37,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     project = join_project(folder, SPAN_S / 20)
     log = open_log(project)
     events = fill(project, log, rows)
-    machine = _state_machine(project, log, events)
+    alone = [_state_machine(project, log, events), _rebuilt_index(rows)]
     before_mib = resident_mib()
     with Stopwatch() as watch:
         report = run_samples(project, log, until_end=True)
@@ -48,10 +54,9 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         "peak_mib": peak_mib(),
         "before_mib": before_mib,
     }
-    return [
-        Figure("join, log to samples log through Beam", events / watch.seconds, "events/s", sizes, None, None, 1.0),
-        machine,
-    ]
+    rate = events / watch.seconds
+    through_beam = Figure("join, log to samples log through Beam", rate, "events/s", sizes, None, None, 1.0)
+    return [through_beam, _beside_flink(folder, rows, rate), *alone]
 
 
 def join_project(root: Path, window_s: float) -> Project:
@@ -73,6 +78,17 @@ def join_project(root: Path, window_s: float) -> Project:
 
 def fill(project: Project, log: Log, rows: int) -> int:
     """Append `rows` impressions over the span, their clicks, and a heartbeat behind all windows; returns the events."""
+    shown, clicks = events_of(rows)
+    for kind, batch in (("impressions", shown), ("clicks", clicks)):
+        target = EventTarget(project, log, kind)
+        for part in in_records(batch):
+            target.append(part)
+    heartbeat(project, log, START_MS + SPAN_S * 1000 * 2)
+    return shown.num_rows + clicks.num_rows
+
+
+def events_of(rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """`rows` impressions over the span, and their clicks."""
     random = np.random.default_rng(1)
     at_ms = START_MS + np.sort(random.integers(0, SPAN_S * 1000, rows))
     shown = pa.RecordBatch.from_pydict(
@@ -85,13 +101,37 @@ def fill(project: Project, log: Log, rows: int) -> int:
             "price": pa.array(np.round(random.exponential(20, rows), 2)),
         }
     )
-    clicks = clicks_of(1, shown, CLICK_SHARE, delay_ms=project.config.samples.window_s * 250)
-    for kind, batch in (("impressions", shown), ("clicks", clicks)):
-        target = EventTarget(project, log, kind)
-        for part in in_records(batch):
-            target.append(part)
-    heartbeat(project, log, START_MS + SPAN_S * 1000 * 2)
-    return shown.num_rows + clicks.num_rows
+    return shown, clicks_of(1, shown, CLICK_SHARE, delay_ms=SPAN_S / 20 * 250)
+
+
+def _beside_flink(folder: Path, rows: int, rate: float) -> Figure:
+    """How many times Flink's rate ours is."""
+    what, least = "join through Beam, times Flink SQL's interval join", 8.0
+    why = flink_join.missing()
+    if why is not None:
+        return Figure(what, 0.0, "x", {"not measured": why})
+    shown, clicks = events_of(rows)
+    flink_join.write_events(folder / "flink", shown, clicks)
+    try:
+        found = flink_join.measure(flink_join.jars(_PEERS), folder / "flink", _FLINK_CORES, SPAN_S // 20 // 60)
+    except CalledProcessError as failure:
+        return Figure(what, 0.0, "x", {"not measured": (failure.stderr or failure.stdout).strip()[-400:]})
+    events = shown.num_rows + clicks.num_rows
+    flink = events / found["join_s"]
+    sizes = {"events": events, "cores": _FLINK_CORES, "ours": rate, "flink": flink}
+    return Figure(what, rate / flink, "x", sizes | {"flink_reading_alone": events / found["read_s"]}, least)
+
+
+def _rebuilt_index(rows: int) -> Figure:
+    """The hash index over held impressions, built again as after a start: bucket by bucket of a state's rows."""
+    ids = np.random.default_rng(1).integers(0, 2**64, (rows, 2), np.uint64)
+    places = np.arange(rows, dtype=np.uint64)
+    index, bucket = JoinIndex(), max(1, rows // 22)
+    with Stopwatch() as watch:
+        for start in range(0, rows, bucket):
+            index.insert(ids[start : start + bucket], places[start : start + bucket])
+    sizes = {"rows": rows, "index_mib": index.memory_bytes / 2**20, "cpu_s": watch.cpu_s}
+    return Figure("join, index rebuilt", rows / watch.seconds, "rows/s", sizes, 5_000_000)
 
 
 def _state_machine(project: Project, log: Log, events: int) -> Figure:
@@ -113,7 +153,7 @@ def _state_machine(project: Project, log: Log, events: int) -> Figure:
         "peak state_mib": peak_bytes / 2**20,
         "cpu_s": watch.cpu_s,
     }
-    return Figure("join, state machine alone", events / watch.seconds, "events/s", sizes)
+    return Figure("join, state machine alone", events / watch.seconds, "events/s", sizes, 3_000_000)
 
 
 def _bytes_per_row(blocks: list[EventBlock]) -> float:

@@ -1,0 +1,61 @@
+"""Flink SQL's interval join over the same events, in one Java process: the peer of the join.
+
+Heap state, event times a second out of order at most, CSV files in (two per table, read at once), samples into a sink
+that drops them: less than what our join does, which also reads and writes a durable log. Java and Maven are looked for
+on this machine; the jars are copied once to a cache folder.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+_HERE = Path(__file__).parent
+_FILES = 2
+_HEAP = "3g"
+_OPENS = ("java.base/java.util", "java.base/java.lang", "java.base/java.nio", "java.base/java.time")
+
+
+def missing() -> str | None:
+    """Why Flink cannot run here; None where it can."""
+    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    return f"no {' and no '.join(absent)} on this machine" if absent else None
+
+
+def jars(cache: Path) -> Path:
+    """The folder of Flink's jars, filled by Maven the first time. Raises CalledProcessError where they are not had."""
+    folder, whole = cache / "flink-join", cache / "flink-join.whole"
+    if not whole.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        command = ["mvn", "-q", "-B", "-f", str(_HERE / "flink_join.pom.xml"), "dependency:copy-dependencies"]
+        copied = [*command, "-DincludeScope=runtime", f"-DoutputDirectory={folder.absolute()}"]
+        subprocess.run(copied, check=True, capture_output=True, text=True)
+        whole.touch()
+    return folder
+
+
+def write_events(folder: Path, impressions: pa.RecordBatch, clicks: pa.RecordBatch) -> None:
+    """The events as CSV, every other record's worth of rows in the other file: both readers advance together."""
+    for name, batch in (("impressions", impressions), ("clicks", clicks)):
+        (folder / name).mkdir(parents=True)
+        times = batch.column("at").cast(pa.timestamp("ms"))
+        table = pa.table({n: batch.column(n) for n in batch.schema.names if n != "at"} | {"at": times})
+        step = 1024
+        for number in range(_FILES):
+            parts = [table.slice(at, step) for at in range(number * step, table.num_rows, _FILES * step)]
+            options = pc.WriteOptions(include_header=False, quoting_style="none")
+            pc.write_csv(pa.concat_tables(parts or [table.slice(0, 0)]), folder / name / f"{number}.csv", options)
+
+
+def measure(libraries: Path, folder: Path, cores: int, window_min: int) -> dict[str, float]:
+    """Seconds of reading alone (`read_s`) and of the whole join (`join_s`), start of the job included."""
+    opens = [word for module in _OPENS for word in ("--add-opens", f"{module}=ALL-UNNAMED")]
+    path = f"{libraries.absolute()}/*"
+    program = ["java", f"-Xmx{_HEAP}", *opens, "-cp", path, str(_HERE / "FlinkJoin.java")]
+    arguments = [str(folder.absolute()), str(cores), str(window_min)]
+    ended = subprocess.run([*program, *arguments], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return found
