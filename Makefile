@@ -42,7 +42,7 @@ native-check-thread: SANITIZE := thread
 native-check-address native-check-thread: native-check-%: setup
 	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/tests -B build/$@ -DFRESHET_SANITIZE=$(SANITIZE)
 	$(BIN)/cmake --build build/$@ --parallel 2
-	$(BIN)/ctest --test-dir build/$@ --output-on-failure
+	$(BIN)/ctest --test-dir build/$@ --output-on-failure --parallel 2
 
 # What reads bytes from outside, fed with bytes nobody meant: FUZZ_SECONDS in all, the same inputs for the same FUZZ_SEED.
 FUZZ_SECONDS ?= 60

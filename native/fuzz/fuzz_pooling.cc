@@ -1,4 +1,4 @@
-// Pooling with any offsets and indices: refused before anything is written, or the transpose of itself.
+// Pooling with any offsets and indices: refused by check(), or pool() and unpool() stay inside their arrays.
 #include <stdexcept>
 
 #include "input.h"
@@ -7,7 +7,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input input(bytes, size);
     const size_t m = input.take_size(32), n = input.take_size(16), u = input.take_size(8);
-    const size_t dim = 1 + input.take_size(17), start = input.take_size(3), columns = start + dim + input.take_size(2);
+    const size_t dim = 1 + input.take_size(17), start = input.take_size(3), count = start + dim + input.take_size(2);
     const bool mean = input.take<uint8_t>() % 2, tame = input.take<uint8_t>() % 4 != 0;
     std::vector<int32_t> inverse = input.take_many<int32_t>(m);
     std::vector<int64_t> offsets = input.take_many<int64_t>(n + 1);
@@ -18,13 +18,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
         offsets.back() = static_cast<int64_t>(m);
     }
     const freshet::Pooling pooling{inverse, offsets, u, dim, mean};
-    std::vector<float> rows(u * dim, 1.0f), out(n * columns, -1.0f), gradients(u * dim, -1.0f);
+    std::vector<float> rows(u * dim, 1.0f), out(n * count, -1.0f), gradients(u * dim, -1.0f);
+    const freshet::Columns columns{count, start};
     try {
-        freshet::pool(pooling, rows.data(), out.data(), columns, start);
+        freshet::check(pooling, columns);
     } catch (const std::invalid_argument&) {
-        for (const float value : out) must(value == -1.0f, "a refused call writes nothing");
         return 0;
     }
-    freshet::unpool(pooling, out.data(), columns, start, gradients.data());
+    freshet::pool(pooling, rows.data(), out.data(), columns);
+    std::vector<const float*> apart(u);
+    for (size_t row = 0; row < u; ++row) apart[row] = rows.data() + row * dim;
+    std::vector<float> again(n * count, -1.0f);
+    freshet::pool(pooling, apart.data(), again.data(), columns);
+    must(again == out, "rows apart are pooled like rows together");
+    freshet::unpool(pooling, out.data(), columns, gradients.data());
     return 0;
 }

@@ -1,5 +1,5 @@
 // Payloads from outside decode to something, whatever they hold; finite rows encode; and both give the same bytes at every
-// SIMD level. Buffers have the exact size and lie on the heap: the sanitizer then sees a step beyond their ends.
+// SIMD level, alone and among others. Buffers have the exact size: the sanitizer then sees a step beyond their ends.
 #include <cmath>
 
 #include "input.h"
@@ -8,49 +8,57 @@
 
 namespace {
 
+using freshet::Codec;
 using freshet::simd::Level;
 
-struct Row {
-    unsigned bits;
-    std::vector<uint8_t> payload;
-    std::vector<float> weights;
+struct Batch {
+    Codec codec;
+    size_t n, dim;
+
+    std::vector<float> decoded(const std::vector<uint8_t>& payloads) const {
+        std::vector<float> rows(n * dim);
+        freshet::decode_rows(codec, payloads.data(), n, dim, rows.data());
+        return rows;
+    }
+
+    std::vector<uint8_t> encoded(const std::vector<float>& rows) const {
+        std::vector<uint8_t> payloads(n * freshet::payload_bytes(codec, dim));
+        freshet::encode_rows(codec, rows.data(), n, dim, payloads.data());
+        return payloads;
+    }
 };
-
-std::vector<float> decoded(const Row& row, size_t dim) {
-    std::vector<float> weights(dim);
-    freshet::decode_row(row.payload.data(), dim, row.bits, weights.data());
-    return weights;
-}
-
-std::vector<uint8_t> encoded(const Row& row, size_t dim) {
-    std::vector<uint8_t> payload(freshet::payload_bytes(row.bits, dim));
-    freshet::encode_row(row.weights.data(), dim, row.bits, payload.data());
-    return payload;
-}
 
 template <typename T>
 bool same_bytes(const std::vector<T>& one, const std::vector<T>& other) {
     return one.size() == other.size() && std::memcmp(one.data(), other.data(), one.size() * sizeof(T)) == 0;
 }
 
+template <typename T>
+std::vector<T> last_of(const std::vector<T>& values, size_t count) {
+    return {values.end() - static_cast<std::ptrdiff_t>(count), values.end()};
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input input(bytes, size);
-    const size_t dim = 1 + input.take_size(70);
-    Row row{4u << input.take<uint8_t>() % 4, {}, {}};
-    row.payload = input.take_many<uint8_t>(freshet::payload_bytes(row.bits, dim));
-    row.weights = input.take_many<float>(dim);
-    for (float& weight : row.weights)
+    const Batch batch{static_cast<Codec>(input.take<uint8_t>() % 6), 1 + input.take_size(20), 1 + input.take_size(70)};
+    const size_t row_bytes = freshet::payload_bytes(batch.codec, batch.dim);
+    const auto payloads = input.take_many<uint8_t>(batch.n * row_bytes);
+    std::vector<float> rows = input.take_many<float>(batch.n * batch.dim);
+    for (float& weight : rows)
         if (!std::isfinite(weight)) weight = 0;
     (void)freshet::simd::force_level(Level::portable);
-    const std::vector<float> plain_weights = decoded(row, dim);
-    const std::vector<uint8_t> plain_payload = encoded(row, dim);
+    const std::vector<float> plain_rows = batch.decoded(payloads);
+    const std::vector<uint8_t> plain_payloads = batch.encoded(rows);
     for (const Level level : {Level::avx2, Level::avx512}) {
         if (!freshet::simd::force_level(level)) continue;
-        must(same_bytes(decoded(row, dim), plain_weights), "a level decodes like portable");
-        must(same_bytes(encoded(row, dim), plain_payload), "a level encodes like portable");
+        must(same_bytes(batch.decoded(payloads), plain_rows), "a level decodes like portable");
+        must(same_bytes(batch.encoded(rows), plain_payloads), "a level encodes like portable");
     }
-    if (row.bits == 32) must(same_bytes(decoded({32, plain_payload, {}}, dim), row.weights), "32 bits keep a row");
+    const Batch alone{batch.codec, 1, batch.dim};
+    must(same_bytes(alone.encoded(last_of(rows, batch.dim)), last_of(plain_payloads, row_bytes)), "a row alone");
+    must(same_bytes(alone.decoded(last_of(payloads, row_bytes)), last_of(plain_rows, batch.dim)), "a payload alone");
+    if (batch.codec == Codec::fp32) must(same_bytes(batch.decoded(plain_payloads), rows), "32 bits keep a row");
     return 0;
 }

@@ -10,7 +10,10 @@
 #include "keys.h"
 #include "pooling.h"
 #include "quantizer.h"
+#include "row_marks.h"
 #include "served_view.h"
+#include "table.h"
+#include "unique.h"
 
 namespace {
 
@@ -112,13 +115,16 @@ void pure_functions_share_nothing() {
     for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(30 * i);
     const std::vector<float> row(16, 0.25f);
     const auto call = [&] {
-        const freshet::Unique distinct = freshet::unique(keys);
+        freshet::Uniquer uniquer;  // one for each thread
+        freshet::Unique distinct;
+        uniquer.unique(keys, distinct);
         const size_t u = distinct.keys.size(), n = offsets.size() - 1;
         const std::vector<float> rows(u * 16, 0.5f);
         std::vector<float> pooled(n * 16), gradients(u * 16), decoded(16);
         const freshet::Pooling pooling{distinct.inverse, offsets, u, 16, true};
-        freshet::pool(pooling, rows.data(), pooled.data(), 16, 0);
-        freshet::unpool(pooling, pooled.data(), 16, 0, gradients.data());
+        freshet::check(pooling, {16, 0});
+        freshet::pool(pooling, rows.data(), pooled.data(), {16, 0});
+        freshet::unpool(pooling, pooled.data(), {16, 0}, gradients.data());
         expect(pooled[0] == 0.5f, "the mean of equal rows");
         std::vector<uint8_t> payload(freshet::payload_bytes(4, 16));
         freshet::encode_row(row.data(), 16, 4, payload.data());
@@ -130,10 +136,43 @@ void pure_functions_share_nothing() {
     at_once({call, call, call});
 }
 
+void changes_are_finished_while_training_goes_on() {
+    freshet::Table table(4, freshet::make_optimizer("adagrad", {0.1f, 0.1f}), {7, 0.5f}, 500);
+    std::vector<uint64_t> keys(500);
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = 7 * i;
+    std::vector<uint32_t> rows(keys.size());
+    table.admit(keys, rows.data(), 1);
+    const uint64_t before = table.scan_digest();
+    table.begin_changes();
+    while (table.collect(100) > 0) {}
+    const freshet::ChangeSet set = table.take_collected();
+    freshet::Changes changes;
+    const std::vector<float> gradients(keys.size() * 4, 0.5f);
+    const std::vector<uint32_t> counts(keys.size(), 1);
+    at_once({[&] { changes = freshet::finish(set); },
+             [&] { table.update(keys, gradients.data(), counts.data(), 2); }});
+    table.settle(changes.touched_sum);
+    expect(changes.digest == before && changes.touched == keys, "the set is as of its beginning");
+}
+
+void marks_of_different_rows_are_set_together() {
+    freshet::RowMarks marks;
+    marks.grow(1000);
+    std::vector<std::function<void()>> calls;
+    for (uint32_t part = 0; part < 3; ++part)
+        calls.emplace_back([&marks, part] {
+            for (uint32_t row = part; row < 999; row += 3) expect(marks.set(row), "a row marked once");
+        });
+    at_once(calls);
+    for (uint32_t row = 0; row < 999; ++row) expect(marks.marked(row), "every mark is there");
+}
+
 }  // namespace
 
 int main() {
     a_served_view_has_many_readers_beside_its_writer();
     a_join_index_is_matched_by_several();
     pure_functions_share_nothing();
+    changes_are_finished_while_training_goes_on();
+    marks_of_different_rows_are_set_together();
 }

@@ -6,9 +6,6 @@ and all its checks. PyTorch runs in the system's interpreter over the same rows 
 a figure's sizes.
 """
 
-import json
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +15,7 @@ import numpy as np
 
 from pipeline.ground.simd import forced_simd_level, simd_level, simd_levels
 from pipeline.versions.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
+from tests.benchmarks import peers
 from tests.benchmarks.mind_rows import mind_rows
 from tests.benchmarks.report import Figure
 
@@ -27,7 +25,6 @@ GREEDY_TIMES = 50.0
 """So many times the rate of PyTorch's greedy search at 4 bits."""
 ERROR_MOST = {"int4": 3.36e-3}
 RATE = "rows per core-second"
-_PEER = Path(__file__).parent / "peers" / "torch_quantizer.py"
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
@@ -121,15 +118,6 @@ def _of(peer: dict[str, float], codec: str, what: str) -> dict[str, float]:
 
 def _torch(rows: np.ndarray, folder: Path) -> dict[str, float]:
     """PyTorch's numbers over the same rows; none, and the reason printed, where it is not to be had."""
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
-    if python is None or subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode:
-        print(
-            "PyTorch is not measured: the system's python3 has no torch. hint: apt-get install python3-torch",
-            flush=True,
-        )
-        return {}
     path = folder / "rows.npy"
     np.save(path, rows)
-    said = subprocess.run([python, _PEER, "--rows", path], capture_output=True, check=True, text=True).stdout
-    measured: dict[str, float] = json.loads(said.splitlines()[-1])
-    return measured
+    return peers.run(peers.TORCH, "torch_quantizer", rows=path) or {}

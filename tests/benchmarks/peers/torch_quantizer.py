@@ -49,4 +49,5 @@ def main() -> None:
     print(json.dumps(measured))
 
 
-main()
+if __name__ == "__main__":
+    main()
