@@ -6,6 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FACES = {
+    "pipeline/ground/gather.py",
     "pipeline/ground/keys.py",
     "pipeline/ground/simd.py",
     "pipeline/samples/index.py",
@@ -14,6 +15,7 @@ FACES = {
     "pipeline/versions/served.py",
     "pipeline/trainer/store.py",
     "pipeline/trainer/pooling.py",
+    "pipeline/trainer/model_input.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]
 

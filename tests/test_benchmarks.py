@@ -11,11 +11,12 @@ from tests.benchmarks.report import Figure, Result, write_results
 
 
 def test_a_small_join_is_measured_with_its_sizes_and_units():
-    through_beam, alone = one_round("join", quick=True)
+    through_beam, alone, rebuilt = one_round("join", quick=True)
     assert through_beam.unit == alone.unit == "events/s"
     assert through_beam.value > 0
     assert through_beam.sizes["events"] == alone.sizes["events"] > 40_000
     assert 0 < alone.sizes["peak held impressions"] <= 40_000
+    assert rebuilt.value > 0
 
 
 def test_the_quantizer_is_measured_in_rates_and_errors():

@@ -56,7 +56,8 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     }
     rate = events / watch.seconds
     through_beam = Figure("join, log to samples log through Beam", rate, "events/s", sizes, None, None, 1.0)
-    return [through_beam, _beside_flink(folder, rows, rate), *alone]
+    beside = [] if quick else [_beside_flink(folder, rows, rate)]
+    return [through_beam, *beside, *alone]
 
 
 def join_project(root: Path, window_s: float) -> Project:
