@@ -8,6 +8,18 @@
 #include "xxh64.h"
 
 namespace freshet {
+namespace {
+
+constexpr size_t kAhead = 16, kLineBytes = 64;
+
+[[gnu::always_inline]] inline void prefetch(const ChangeSet& set, uint32_t i) {
+    __builtin_prefetch(&set.keys[i]);
+    const std::byte* row = set.packed.data() + i * set.row_bytes;
+    for (size_t at = 0; at < set.row_bytes; at += kLineBytes) __builtin_prefetch(row + at);
+    __builtin_prefetch(row + set.row_bytes - 1);
+}
+
+}  // namespace
 
 Changes finish(const ChangeSet& set) {
     const std::vector<uint32_t> order = ascending(set.keys);
@@ -15,11 +27,12 @@ Changes finish(const ChangeSet& set) {
     done.touched.reserve(order.size());
     done.packed.resize(order.size() * set.row_bytes);
     uint8_t* out = done.packed.data();
-    for (const uint32_t i : order) {
-        std::memcpy(out, set.packed.data() + i * set.row_bytes, set.row_bytes);
-        done.touched.push_back(set.keys[i]);
-        done.touched_sum += xxh64(out, set.row_bytes, set.keys[i]);
-        out += set.row_bytes;
+    for (size_t at = 0; at < order.size(); ++at, out += set.row_bytes) {
+        if (at + kAhead < order.size()) prefetch(set, order[at + kAhead]);
+        const uint64_t key = set.keys[order[at]];
+        std::memcpy(out, set.packed.data() + order[at] * set.row_bytes, set.row_bytes);
+        done.touched.push_back(key);
+        done.touched_sum += xxh64(out, set.row_bytes, key);
     }
     std::vector<uint64_t> removed = set.removed;
     std::sort(removed.begin(), removed.end());

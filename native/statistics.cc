@@ -12,19 +12,15 @@ constexpr float kSettling = 1.0f / 16;  // weight of the newest relative step
 constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
 constexpr float kLargest = std::numeric_limits<float>::max();
 
-// 1 / 11!, 1 / 10!, ..., 1 / 0!
-constexpr double kSeries[] = {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
-                              1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2,     1.0,        1.0};
-
-// 2^-x for x >= 0 to 2e-11, exact for whole x: exp's series for the fraction, exponent bits for the rest. The library's
-// exp2 is nobody's promise across versions and processors.
+// 2^-x for x >= 0, to 2e-10, exact for whole x: exponent bits for the nearest whole number, exp's series for the rest,
+// its even and odd terms side by side. The library's exp2 is nobody's promise across versions and processors.
 double halved(double x) {
     if (!(x < 1000)) return 0.0;
-    const double whole = std::floor(x);
-    const double y = (whole - x) * 0.6931471805599453;
-    double sum = 0.0;
-    for (const double term : kSeries) sum = sum * y + term;
-    return sum * std::bit_cast<double>(static_cast<uint64_t>(1023 - static_cast<int64_t>(whole)) << 52);
+    const auto whole = static_cast<int64_t>(x + 0.5);
+    const double y = (static_cast<double>(whole) - x) * 0.6931471805599453, y2 = y * y;
+    const double even = 1 + y2 * (1.0 / 2 + y2 * (1.0 / 24 + y2 * (1.0 / 720 + y2 * (1.0 / 40320))));
+    const double odd = 1 + y2 * (1.0 / 6 + y2 * (1.0 / 120 + y2 * (1.0 / 5040)));
+    return (even + y * odd) * std::bit_cast<double>(static_cast<uint64_t>(1023 - whole) << 52);
 }
 
 }  // namespace

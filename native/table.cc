@@ -181,6 +181,7 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
     touched_.prefetch(row);
     const std::byte* cell = rows_[row];
     for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
+    __builtin_prefetch(cell + rows_.row_bytes() - 1);
 }
 
 void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,

@@ -64,7 +64,20 @@ def test_table_is_made_with_the_least_and_the_most_weights(dim):
     ],
 )
 @pytest.mark.parametrize(
-    "keys", [np.int64([1, 2]), np.uint64([[1, 2]]), np.arange(4, dtype=np.uint64)[::2], [1, 2], None, 3.5]
+    "keys",
+    [
+        np.int64([1, 2]),
+        np.uint64([[1, 2]]),
+        np.arange(4, dtype=np.uint64)[::2],
+        np.arange(2, dtype=np.uint64)[::-1],
+        np.broadcast_to(np.uint64(1), 2**31),
+        np.frombuffer(bytes(17), np.uint8)[1:].view(np.uint64),  # not aligned
+        np.uint64([1, 2]).astype(">u8"),
+        np.uint64(1),
+        [1, 2],
+        None,
+        3.5,
+    ],
 )
 def test_every_call_refuses_keys_that_are_no_plain_uint64_vector(call, keys):
     table = make()
@@ -91,6 +104,13 @@ BAD_UPDATES = {
     "too few gradients": (keys_of(1, 2), GRADIENTS[:1], ones(2), "gradients: got"),
     "gradients as doubles": (keys_of(1, 2), GRADIENTS.astype(np.float64), ones(2), "gradients: got float64"),
     "gradients by columns": (keys_of(1, 2), np.asfortranarray(GRADIENTS), ones(2), "gradients: got"),
+    "gradients that are one number often": (
+        keys_of(1, 2),
+        np.broadcast_to(np.float32(0), (2, 4)),
+        ones(2),
+        "gradients: got",
+    ),
+    "no gradients at all": (keys_of(1), np.zeros((0, 4), np.float32), ones(1), "gradients: got"),
     "too many counts": (keys_of(1, 2), GRADIENTS, ones(3), "counts: got"),
     "signed counts": (keys_of(1, 2), GRADIENTS, np.int32([1, 1]), "counts: got int32"),
 }

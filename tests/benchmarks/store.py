@@ -60,21 +60,22 @@ def _table(optimizer: Optimizer) -> Table:
 
 def _growth(table: Table, keys: UInt64s, batch: int, tfra: Sizes) -> list[Figure]:
     """From empty, a hundred keys a call, so that a pause shows; bytes at every size, from a sixtieth of the keys on."""
-    few, pauses, worst = 100, [], 0.0
+    few, pauses, waits, worst = 100, [], [], 0.0
     began = time.process_time()
     for start in range(0, len(keys), few):
-        called = time.perf_counter()
+        called, called_s = time.thread_time(), time.perf_counter()
         table.admit(keys[start : start + few], 1)
-        pauses.append(time.perf_counter() - called)
+        pauses.append(time.thread_time() - called)
+        waits.append(time.perf_counter() - called_s)
         if start >= len(keys) // 60 and start % batch == 0:
             worst = max(worst, table.memory_bytes / len(table))
     spent = time.process_time() - began
     sizes = {"keys": len(keys), "keys a call": few, "dim": DIM, "optimizer": "rowwise_adagrad"}
-    ordinary = float(np.percentile(pauses, 99.9)) * 1e3
+    ordinary = {"99.9 % within": float(np.percentile(pauses, 99.9)) * 1e3, "by the wall clock": max(waits) * 1e3}
     bytes_sizes = sizes | {"most while it grew": worst} | _of(tfra, "bytes_per_key", "peak_bytes_per_key")
     return [
         Figure("store: growth", len(keys) / spent, RATE, sizes | _of(tfra, "insert_keys_per_core_s")),
-        Figure("store: longest pause of an admit", max(pauses) * 1e3, "ms", sizes | {"99.9 % within": ordinary}),
+        Figure("store: longest pause of an admit", max(pauses) * 1e3, "ms of processor time", sizes | ordinary),
         Figure("store: memory", table.memory_bytes / len(table), "bytes a key", bytes_sizes, most=BYTES_MOST),
     ]
 
