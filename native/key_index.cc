@@ -44,11 +44,11 @@ void KeyIndex::leave(size_t line) {
     count_room();
 }
 
-// 27 of 32 places may be taken.
+// 27 of 32 places may be taken, in a small index 20: the last lines to be moved are fuller than that by the stretch.
 void KeyIndex::count_room() {
     const LineArray &now = arrays_[kNow], &next = arrays_[kNext];
     const size_t lines = now.homes() - moved_ + moved_ * next.homes() / now.homes();
-    room_ = lines * Line::kPlaces * 27 / 32;
+    room_ = lines * Line::kPlaces * (small(now.homes()) ? 20 : 27) / 32;
 }
 
 }  // namespace freshet
