@@ -55,7 +55,7 @@ void ModelInput::admit(size_t f, std::span<const int64_t> places, uint32_t at_s)
         keys.push_back(part.keys.keys[static_cast<size_t>(place)]);
     }
     std::vector<uint32_t> rows(keys.size());
-    part.table->admit(keys, rows.data(), at_s);
+    part.table->admit_new(keys, rows.data(), at_s);
     for (size_t i = 0; i < rows.size(); ++i) part.rows[static_cast<size_t>(places[i])] = rows[i];
 }
 

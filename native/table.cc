@@ -114,13 +114,24 @@ size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_
         const auto few = keys.subspan(start, std::min(kFewKeys, keys.size() - start));
         find(few, rows + start);
         for (size_t i = 0; i < few.size(); ++i)
-            if (rows[start + i] == kNoRow) rows[start + i] = admit_one(few[i], at_s);
+            if (rows[start + i] == kNoRow) {
+                const uint32_t row = find(few[i]);  // it may stand twice in the batch
+                rows[start + i] = row == kNoRow ? admit_one(few[i], at_s) : row;
+            }
+    }
+    return size() - before;
+}
+
+size_t Table::admit_new(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
+    const size_t before = size();
+    for (size_t i = 0; i < keys.size(); ++i) {
+        if (i + kAhead < keys.size()) index_.prefetch(keys[i + kAhead]);
+        rows[i] = admit_one(keys[i], at_s);
     }
     return size() - before;
 }
 
 uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
-    if (const uint32_t row = find(key); row != kNoRow) return row;  // it stands twice in the batch
     if (size() >= most_rows_) return kNoRow;
     const uint32_t row = make(key);
     initializer_.fill(key, weights(row), dim_);

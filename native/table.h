@@ -62,6 +62,9 @@ public:
     // rows in rows[i], kNoRow where it was refused; returns how many got one. Repeated keys count once.
     size_t admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
 
+    // The same for keys known to be distinct and to have no row, which spares looking for them; that is not checked.
+    size_t admit_new(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
+
     // Of a living row. Weights stay there until the row is removed.
     uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
@@ -178,7 +181,7 @@ private:
     }
 
     uint32_t make(uint64_t key);
-    uint32_t admit_one(uint64_t key, uint32_t at_s);
+    uint32_t admit_one(uint64_t key, uint32_t at_s);  // kNoRow where the budget is spent
     void keep(uint32_t row);
     void collect_row(uint32_t row);
     void touch(uint32_t row);
