@@ -92,10 +92,16 @@ def _blocks(noted: Sequence[_Noted]) -> list[tuple[str, int, bytes]]:
     blocks = []
     for field in sorted({field for each in noted for field in each.places}):
         keys, places = _occurrences(field, noted)
-        texts = pc.utf8_slice_codeunits(noted[0].plan.describe(field, samples, at_ms, places), 0, _MOST_CHARACTERS)
+        texts = _shortened(noted[0].plan.describe(field, samples, at_ms, places))
         block = pa.RecordBatch.from_arrays([pa.array(keys), texts], schema=_COLUMNS)
         blocks.append((field, block.num_rows, pack(block)))
     return blocks
+
+
+def _shortened(texts: pa.StringArray) -> pa.StringArray:
+    """Each text's first characters; most columns hold none that is longer, which their bytes tell at once."""
+    longest_bytes = pc.max(pc.binary_length(texts)).as_py() or 0
+    return texts if longest_bytes <= _MOST_CHARACTERS else pc.utf8_slice_codeunits(texts, 0, _MOST_CHARACTERS)
 
 
 def _occurrences(field: str, noted: Sequence[_Noted]) -> tuple[UInt64s, npt.NDArray[np.int64]]:
