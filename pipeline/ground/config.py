@@ -284,7 +284,7 @@ class Train(Section):
     commit_every_s: PositiveFloat = 1.0
     """Wall time between commits."""
     commit_share: Fraction = 0.2
-    """Commits take at most this share of the time: where they are slow, they come less often than `commit_every_s`."""
+    """Training stands still for commits for at most this share of the time; else they come less often."""
     commit_every_log_s: PositiveFloat | None = 600.0
     """Commit this often by the log's time as well: a backfill can then be rolled back as finely as a live run."""
     commit_every_batches: PositiveInt | None = None

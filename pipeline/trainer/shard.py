@@ -73,18 +73,20 @@ class TrainerShard:
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
 
-        Returns when all of it is committed. Raises HaltedError where a batch's loss is no number or above the limit,
+        Returns when all of it is committed; nothing is under way when it raises either. Raises HaltedError where a batch's loss is no number or above the limit,
         FencedError where somebody took over.
         """
         self._quarantines = self._versions.ledger.quarantines(self._shard)
-        while not stop.is_set() and (prepared := self._next(stop_offset)):
-            self._learn(prepared)
-            self.committer.serve()
-            if self._due():
+        try:
+            while not stop.is_set() and (prepared := self._next(stop_offset)):
+                self._learn(prepared)
+                self.committer.serve()
+                if self._due():
+                    self.commit()
+            if self._uncommitted:
                 self.commit()
-        if self._uncommitted:
-            self.commit()
-        self.committer.settle()
+        finally:  # whatever ended it: a commit under way needs this thread
+            self.committer.settle()
 
     def commit(self, *, flush: bool = False) -> VersionId:
         """Begin to make what was learned a version; with `flush`, everything withheld goes out too.
