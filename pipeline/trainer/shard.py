@@ -73,8 +73,11 @@ class TrainerShard:
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
 
-        Returns when all of it is committed; nothing is under way when it raises either. Raises HaltedError where a batch's loss is no number or above the limit,
-        FencedError where somebody took over.
+        Returns when all of it is committed; nothing is under way when it raises either.
+
+        Raises:
+            HaltedError: a batch's loss is no number or above the limit.
+            FencedError: somebody took over.
         """
         self._quarantines = self._versions.ledger.quarantines(self._shard)
         try:
