@@ -405,7 +405,7 @@ def test_readers_never_see_half_a_version(trainer):
             for name, table in trainer.tables.items():
                 for key in keys:
                     table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1.0, 0.5)
-            trainer.commit(touched={name: FieldTouched(keys, NONE) for name in DIMS}, flush=True)
+            trainer.commit(touched={name: FieldTouched(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True)
             replica.catch_up()
     finally:
         stop.set()
@@ -440,7 +440,7 @@ def test_a_delta_of_nothing_but_tombstones_removes_them(trainer):
     gone = trainer.tables["user"].keys()[:2]
     for key in gone:
         del trainer.tables["user"].held[int(key)]
-    trainer.commit(touched={"user": FieldTouched(NONE, gone)})
+    trainer.commit(touched={"user": FieldTouched(NONE, trainer.tables["user"].rows(NONE), gone)})
     assert len(trainer.said[1].prepared.delta.fields["user"]) == 0
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
