@@ -405,7 +405,9 @@ def test_readers_never_see_half_a_version(trainer):
             for name, table in trainer.tables.items():
                 for key in keys:
                     table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1.0, 0.5)
-            trainer.commit(touched={name: FieldTouched(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True)
+            trainer.commit(
+                touched={name: FieldTouched(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True
+            )
             replica.catch_up()
     finally:
         stop.set()

@@ -12,6 +12,7 @@ void register_served_view(nb::module_& m);
 void register_table(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_unique(nb::module_& m);
+void register_withheld(nb::module_& m);
 void register_model_input(nb::module_& m);
 void register_simd(nb::module_& m);
 
@@ -26,6 +27,7 @@ NB_MODULE(_native, m) {
     register_table(m);
     register_pooling(m);
     register_unique(m);
+    register_withheld(m);
     register_model_input(m);
     register_simd(m);
 }

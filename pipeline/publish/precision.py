@@ -48,42 +48,6 @@ def prices(dim: int, known: Bools) -> npt.NDArray[np.float64]:
     return np.where(known, payload + _HANDLE_BYTES, payload + _HANDLE_BYTES + _KEY_BYTES).astype(np.float64)
 
 
-def select(worth: Floats, value: Floats, share: float) -> Bools:
-    """The rows that carry `share` of all worth in the fewest bytes: most worth per byte first, the last one included.
-
-    Args:
-        worth: [n] float32, not negative.
-        value: [n] float32, worth per byte.
-        share: in (0, 1].
-
-    Returns:
-        [n] bool; rows without worth are never chosen, ties go to the earlier row.
-
-    >>> select(np.float32([1, 8, 0, 1]), np.float32([1, 8, 0, 1]), 0.8).tolist()
-    [False, True, False, False]
-    """
-    chosen = np.zeros(len(worth), np.bool_)
-    if len(worth):
-        candidates = _most_valuable(value, worth, share)
-        order = candidates[np.argsort(-value[candidates], kind="stable")]
-        carried = np.cumsum(worth[order], dtype=np.float64)
-        whole = carried[-1] if len(order) == len(worth) else worth.sum(dtype=np.float64)
-        chosen[order[(carried - worth[order] < share * whole) & (worth[order] > 0)]] = True
-    return chosen
-
-
-def _most_valuable(value: Floats, worth: Floats, share: float) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of rows sure to hold all that `select` chooses: a few rows mostly, and far fewer to sort."""
-    wanted = share * worth.sum(dtype=np.float64)
-    for part in (32, 8):
-        count = len(worth) // part
-        if count:
-            top = np.flatnonzero(value >= np.partition(value, -count)[-count])
-            if worth[top].sum(dtype=np.float64) > wanted:
-                return top
-    return np.arange(len(worth))
-
-
 def warranted_bits(importance: Floats, convergence: Floats) -> UInt8s:
     """The precision each row deserves: 4 bits while it moves, more the more settled *and* important it is.
 
