@@ -152,7 +152,8 @@ def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
         quiet = np.array(sorted(before[name] - found), np.uint64)  # what no precision warranted now would improve
         held = trainer.tables[name].rows(quiet)
         served, served_bits, _ = trainer.publisher.views[name].hold(quiet)
-        bits, _ = quantise(held["weights"].copy(), served, served_bits, held["importance"], 1 - held["unsettled"])
+        importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
+        bits, _ = quantise(held["weights"], served, served_bits, importance, convergence)
         assert not bits.any()
 
 

@@ -220,10 +220,10 @@ class Publisher:
 
     def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
-        weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
+        importance = np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
         served, served_bits, handles = self.views[name].hold(keys)
-        bits, payload = quantise(weights, served, served_bits, importance, convergence)
+        bits, payload = quantise(rows["weights"], served, served_bits, importance, convergence)
         return bits, payload, handles
 
     def _hand_out(self, name: str, count: int) -> UInt32s:
