@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <mutex>
 #include <stdexcept>
 
@@ -32,13 +31,31 @@ void write(std::byte* cell, uint64_t key, uint32_t handle) {
     std::memcpy(cell + sizeof(key), &handle, sizeof(handle));
 }
 
-// Rows of a batch are found by the handle they carry.
+constexpr size_t kNear = 128;  // rows put at a time: what they look at fits the nearest cache
+
+static_assert(HandleIndex::kNoPlace == kNoRow);
+
+// Some rows of a batch, found by the handle they carry.
 struct CarriedHandle {
     const uint32_t* handles;
 
     uint64_t operator()(uint32_t i) const { return handles[i]; }
     void prefetch(uint32_t) const {}
 };
+
+// The first of `rows`, ascending places in a batch, that carries the handle of another key among them; n for none.
+size_t meeting_in(const uint64_t* keys, const uint32_t* handles, const std::vector<uint32_t>& rows, size_t n) {
+    const auto by_handle = [handles](uint32_t a, uint32_t b) { return handles[a] >= handles[b]; };
+    // Ascending handles, which is how they are given out, cannot meet.
+    if (std::adjacent_find(rows.begin(), rows.end(), by_handle) == rows.end()) return n;
+    KeyIndex first_with;  // handle → the first row that carries it
+    for (const uint32_t i : rows) {
+        const uint32_t first = first_with.find(handles[i], CarriedHandle{handles});
+        if (first == kNoRow) first_with.insert(handles[i], i, CarriedHandle{handles});
+        else if (keys[first] != keys[i]) return i;
+    }
+    return n;
+}
 
 }  // namespace
 
@@ -74,20 +91,20 @@ uint64_t ServedView::hash_of(uint64_t key, unsigned bits, const uint8_t* payload
 }
 
 size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const {
-    for (size_t i = 0; i < n; ++i) {
-        const Place held = handles[i] == kNoHandle ? kNoRow : by_handle_.find(handles[i], HandleAt{*this});
-        if (held != kNoRow && read(cell_at(held)).key != keys[i]) return i;
-    }
-    // Ascending handles, which is how deltas come, cannot meet each other.
-    if (std::adjacent_find(handles, handles + n, std::greater_equal<>()) == handles + n) return n;
-    KeyIndex first_with;  // handle → the first row of the batch that carries it
+    const auto places = places_of(keys, n);
+    std::vector<uint32_t> fresh;  // rows whose handle nobody has yet
     for (size_t i = 0; i < n; ++i) {
         if (handles[i] == kNoHandle) continue;
-        const uint32_t first = first_with.find(handles[i], CarriedHandle{handles});
-        if (first == kNoRow) first_with.insert(handles[i], static_cast<uint32_t>(i), CarriedHandle{handles});
-        else if (keys[first] != keys[i]) return i;
+        const Place held = by_handle_[handles[i]];
+        if (held == kNoRow) fresh.push_back(static_cast<uint32_t>(i));
+        else if (held != places[i]) return i;
     }
-    return n;
+    return meeting_in(keys, handles, fresh, n);
+}
+
+// A search from the first key on is what asks for memory ahead.
+void ServedView::come_near(const uint64_t* keys, size_t n) const {
+    by_key_.find_each({keys, n}, KeyAt{*this}, [](size_t, Place) {});
 }
 
 size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint8_t* bits, const uint8_t* payload,
@@ -96,6 +113,7 @@ size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint
     const size_t conflict = conflict_in(keys, handles, n);
     if (conflict < n) return conflict;
     for (size_t i = 0; i < n; ++i) {
+        if (i % kNear == 0) come_near(keys + i, std::min(kNear, n - i));
         put_row(keys[i], handles[i], bits[i], payload);
         payload += payload_bytes(bits[i], dim_);
     }
@@ -112,7 +130,7 @@ void ServedView::put_row(uint64_t key, uint32_t handle, unsigned bits, const uin
         place = take_cell(bits);
         write(pools_[place & 3][place >> 2], key, handle);
         by_key_.insert(key, place, KeyAt{*this});
-        if (handle != kNoHandle) by_handle_.insert(handle, place, HandleAt{*this});
+        if (handle != kNoHandle) by_handle_.set(handle, place);
         payload_total_ += payload_bytes(bits, dim_);
     } else {
         digest_ -= hash_of(key, bits, payload_at(place));
@@ -134,7 +152,7 @@ void ServedView::drop(uint64_t key, Place place) {
     digest_ -= hash_of(key, bits, payload_at(place));
     payload_total_ -= payload_bytes(bits, dim_);
     by_key_.erase(key, place);
-    if (handle != kNoHandle) by_handle_.erase(handle, place);
+    if (handle != kNoHandle) by_handle_.clear(handle);
     pools_[place & 3].release(place >> 2);
 }
 
@@ -198,7 +216,7 @@ void ServedView::handles(const uint64_t* keys, size_t n, uint32_t* handles) cons
 void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool* known) const {
     const Reading lock(mutex_);
     for (size_t i = 0; i < n; ++i) {
-        const Place place = by_handle_.find(handles[i], HandleAt{*this});
+        const Place place = by_handle_[handles[i]];
         known[i] = place != kNoRow;
         keys[i] = known[i] ? read(cell_at(place)).key : 0;
     }
@@ -208,6 +226,9 @@ ServedView::Exported ServedView::export_rows(const uint64_t* keys, size_t n) con
     const Reading lock(mutex_);
     const auto places = places_of(keys, n);
     Exported out{std::vector<uint32_t>(n, kNoHandle), std::vector<uint8_t>(n, 0), {}};
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; ++i) bytes += places[i] == kNoRow ? 0 : payload_bytes(bits_of(places[i]), dim_);
+    out.payload.reserve(bytes);
     for (size_t i = 0; i < n; ++i) {
         if (places[i] == kNoRow) continue;
         out.handles[i] = read(cell_at(places[i])).handle;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "chunked_rows.h"
+#include "handle_index.h"
 #include "key_index.h"
 
 namespace freshet {
@@ -87,23 +88,18 @@ private:
         uint32_t handle;
     };
 
-    // How the two indexes read a cell.
+    // How the index of keys reads a cell.
     struct KeyAt {
         const ServedView& view;
         uint64_t operator()(Place place) const { return read(view.cell_at(place)).key; }
         [[gnu::always_inline]] void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
     };
-    struct HandleAt {
-        const ServedView& view;
-        uint64_t operator()(Place place) const { return read(view.cell_at(place)).handle; }
-        [[gnu::always_inline]] void prefetch(Place place) const { __builtin_prefetch(view.cell_at(place)); }
-    };
-
     static Cell read(const std::byte* cell);
     const std::byte* cell_at(Place place) const { return pools_[place & 3][place >> 2]; }
     const uint8_t* payload_at(Place place) const;
     std::vector<Place> places_of(const uint64_t* keys, size_t n) const;
     size_t conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const;
+    void come_near(const uint64_t* keys, size_t n) const;
     void put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload);
     Place take_cell(unsigned bits);
     void drop(uint64_t key, Place place);
@@ -113,7 +109,7 @@ private:
     mutable std::shared_mutex mutex_;
     std::array<ChunkedRows, 4> pools_;
     KeyIndex by_key_;
-    KeyIndex by_handle_;
+    HandleIndex by_handle_;
     std::vector<uint8_t> hashed_;  // the writer's scratch: bits and payload side by side
     uint64_t digest_ = 0;
     size_t payload_total_ = 0;

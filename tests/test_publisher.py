@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.publish.precision import movement_worth, prices, quantise, select, warranted_bits
+from pipeline.publish.precision import movement_worth, prices, quantise, warranted_bits
 from pipeline.publish.publisher import FieldTouched, Publisher
+from pipeline.publish.withheld import select
 from pipeline.versions.delta import decode_delta, served_digest
 from pipeline.versions.served import ServedView
 from tests.synthetic import DIMS, SyntheticTrainer, project_at
@@ -149,8 +150,11 @@ def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
     for name in DIMS:
         found = set(trainer.publisher.withheld(name).tolist())
         quiet = np.array(sorted(before[name] - found), np.uint64)  # what no precision warranted now would improve
-        sent = trainer.publisher._precise(name, quiet)[1] if len(quiet) else np.empty(0)
-        assert not sent.any()
+        held = trainer.tables[name].rows(quiet)
+        served, served_bits, _ = trainer.publisher.views[name].hold(quiet)
+        importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
+        bits, _ = quantise(held["weights"], served, served_bits, importance, convergence)
+        assert not bits.any()
 
 
 def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):

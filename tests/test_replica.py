@@ -406,7 +406,7 @@ def test_readers_never_see_half_a_version(trainer):
                 for key in keys:
                     table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1.0, 0.5)
             trainer.commit(
-                touched={n: FieldTouched(keys, trainer.tables[n].rows(keys), NONE) for n in DIMS}, flush=True
+                touched={name: FieldTouched(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True
             )
             replica.catch_up()
     finally:

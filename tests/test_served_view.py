@@ -183,6 +183,35 @@ def test_a_handle_is_free_again_after_its_key_was_removed():
     assert view.keys_of(handles_of(0))[0].tolist() == [6]
 
 
+def test_handles_may_lie_far_apart_and_take_little_more():
+    view, keys = ServedView(DIM), keys_of(1, 2, 3, 4)
+    handles = handles_of(2**32 - 2, 2**14, 0, 2**31)
+    view.put(keys, handles, *rows_of(keys))
+    assert view.keys_of(handles)[0].tolist() == keys.tolist()
+    assert not view.keys_of(handles_of(2**32 - 3, 2**14 - 1, 1, 2**31 + 1))[1].any()
+    assert view.memory_bytes < 4 * 2**20
+
+
+def test_a_row_of_four_bits_takes_little_beside_key_handle_and_payload():
+    view, n = ServedView(dim=16), 300_000
+    keys = np.random.default_rng(5).permutation(n).astype(np.uint64)
+    view.put(keys, np.arange(n, dtype=np.uint32), np.full(n, 4, np.uint8), np.zeros(n * 12, np.uint8))
+    indexes_and_pages = 4.25 + 12 + 4 * 2**21 / n
+    assert view.memory_bytes / n < 8 + 4 + 12 + indexes_and_pages
+
+
+def test_handles_that_died_leave_next_to_nothing():
+    view, alive = ServedView(dim=1), 1_000
+    payload, bits = np.zeros(alive * 2, np.uint8), np.full(alive, 16, np.uint8)
+    for generation in range(200):
+        keys = np.arange(alive, dtype=np.uint64) + np.uint64(generation * alive)
+        view.put(keys, keys.astype(np.uint32), bits, payload)
+        if generation == 0:
+            once = view.memory_bytes
+        view.remove(keys)
+    assert view.memory_bytes < once + 200 * alive
+
+
 def test_cells_are_used_again():
     view, keys = ServedView(DIM), np.arange(3_000, dtype=np.uint64)
     handles = keys.astype(np.uint32)

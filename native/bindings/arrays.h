@@ -16,6 +16,9 @@ template <typename T>
 using In = nb::ndarray<const T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using InRows = nb::ndarray<const T, nb::numpy, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+// Rows that may lie apart, as the weights of packed rows do.
+template <typename T>
+using InApart = nb::ndarray<const T, nb::numpy, nb::ndim<2>, nb::device::cpu>;
 template <typename T>
 using Out = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>

@@ -8,10 +8,12 @@ void register_sketch(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_quantizer(nb::module_& m);
+void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
 void register_table(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_unique(nb::module_& m);
+void register_withheld(nb::module_& m);
 void register_model_input(nb::module_& m);
 void register_simd(nb::module_& m);
 
@@ -22,10 +24,12 @@ NB_MODULE(_native, m) {
     register_gather(m);
     register_join_index(m);
     register_quantizer(m);
+    register_sent_rows(m);
     register_served_view(m);
     register_table(m);
     register_pooling(m);
     register_unique(m);
+    register_withheld(m);
     register_model_input(m);
     register_simd(m);
 }

@@ -1,4 +1,5 @@
-"""Which rows a delta carries, and at which precision. Pure functions over arrays; the policy of design D8 in one place.
+"""Which rows a delta carries, and at which precision. Pure functions over arrays; the policy of design D8 in one place,
+with the face of `native/sent_rows` that carries it out.
 
 What is withheld from serving is row − served view. A movement Δ of a row changes the loss by about |⟨gradient, Δ⟩|;
 with importance ≈ decayed sum of |⟨gradient, weights⟩| (first-order Taylor score, Molchanov et al. 2019) that is
@@ -8,7 +9,10 @@ importance × ‖Δ‖ / ‖row‖, the movement's worth. The few rows with most
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.versions.quantizer import PRECISIONS, decode, encode, payload_bytes
+import pipeline._native as _native
+from pipeline.ground.arrays import require, require_apart, require_range
+from pipeline.ground.errors import InputError
+from pipeline.versions.quantizer import MOST_DIM, PRECISIONS, payload_bytes
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -21,7 +25,11 @@ SKIP = 0
 # Hence 8 bits for rows that move less than 6 % an update, and so on; importance then decides who is worth the bytes.
 STEPS = ((8, 0.94, 1.0), (16, 0.996, 8.0), (32, 0.9997, 64.0))
 
+COARSER_GAIN = 2.0
+"""So many times closer a coarser row than the served one has to bring serving, to be worth what it loses."""
+
 _HANDLE_BYTES, _KEY_BYTES = 2, 8  # a handle with what Avro adds; a key
+_SERVED = np.isin(np.arange(256), (SKIP, *PRECISIONS))
 
 
 def movement_worth(moved: Floats, length: Floats, importance: Floats) -> Floats:
@@ -46,42 +54,6 @@ def prices(dim: int, known: Bools) -> npt.NDArray[np.float64]:
     """[n] bytes that sending each row of `dim` weights takes about; a row that serving does not know brings its key."""
     payload = min(payload_bytes(bits, dim) for bits in PRECISIONS)
     return np.where(known, payload + _HANDLE_BYTES, payload + _HANDLE_BYTES + _KEY_BYTES).astype(np.float64)
-
-
-def select(worth: Floats, value: Floats, share: float) -> Bools:
-    """The rows that carry `share` of all worth in the fewest bytes: most worth per byte first, the last one included.
-
-    Args:
-        worth: [n] float32, not negative.
-        value: [n] float32, worth per byte.
-        share: in (0, 1].
-
-    Returns:
-        [n] bool; rows without worth are never chosen, ties go to the earlier row.
-
-    >>> select(np.float32([1, 8, 0, 1]), np.float32([1, 8, 0, 1]), 0.8).tolist()
-    [False, True, False, False]
-    """
-    chosen = np.zeros(len(worth), np.bool_)
-    if len(worth):
-        candidates = _most_valuable(value, worth, share)
-        order = candidates[np.argsort(-value[candidates], kind="stable")]
-        carried = np.cumsum(worth[order], dtype=np.float64)
-        whole = carried[-1] if len(order) == len(worth) else worth.sum(dtype=np.float64)
-        chosen[order[(carried - worth[order] < share * whole) & (worth[order] > 0)]] = True
-    return chosen
-
-
-def _most_valuable(value: Floats, worth: Floats, share: float) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of rows sure to hold all that `select` chooses: a few rows mostly, and far fewer to sort."""
-    wanted = share * worth.sum(dtype=np.float64)
-    for part in (32, 8):
-        count = len(worth) // part
-        if count:
-            top = np.flatnonzero(value >= np.partition(value, -count)[-count])
-            if worth[top].sum(dtype=np.float64) > wanted:
-                return top
-    return np.arange(len(worth))
 
 
 def warranted_bits(importance: Floats, convergence: Floats) -> UInt8s:
@@ -125,8 +97,8 @@ def quantise(
     tried at the served precision; a row of which serving holds nothing yet is sent unless it is all zeros.
 
     Args:
-        weights: [n, dim] float32.
-        served: [n, dim] float32, zeros where serving holds nothing.
+        weights: [n, dim] float32, finite; rows may lie apart, as the weights inside packed rows do.
+        served: [n, dim] float32, what serving holds.
         served_bits: [n] uint8, 0 where serving holds nothing.
         importance: [n] float32.
         convergence: [n] float32.
@@ -134,33 +106,23 @@ def quantise(
     Returns:
         bits: [n] uint8 of 0 (SKIP), 4, 8, 16, 32.
         payload: uint8, the bytes of those not skipped, one after another.
+
+    Raises:
+        InputError: a wrong dtype, shape or precision, or a weight that is NaN or infinite.
     """
-    dim = weights.shape[1]
+    require("served", served, np.float32, ("n", "dim"))
+    n, dim = served.shape
+    require_range("dim", dim, 1, MOST_DIM)
+    require_apart("weights", weights, np.float32, (n, dim))
+    require("served_bits", served_bits, np.uint8, (n,))
+    if not _SERVED[served_bits].all():
+        wrong = served_bits[int(np.argmin(_SERVED[served_bits]))]
+        raise InputError(f"served_bits: got {wrong}, wanted {SKIP} or one of {PRECISIONS}")
+    require("importance", importance, np.float32, (n,))
+    require("convergence", convergence, np.float32, (n,))
     bits = cheapest_as_fine(dim)[warranted_bits(importance, convergence)]
-    finer = np.maximum(bits, served_bits)
-    first, starts = encode(weights, bits)
-    behind, error = _lengths(weights - served), _lengths(weights - decode(first, bits, dim))
-    known = served_bits > 0
-    sent = np.where(known, np.where(bits < served_bits, 2 * error, error) < behind, np.any(weights != 0, axis=1))
-    again = np.flatnonzero(known & ~sent & (finer > bits))
-    second, second_starts = encode(np.ascontiguousarray(weights[again]), finer[again])
-    closer = _lengths(weights[again] - decode(second, finer[again], dim)) < behind[again]
-    tries = np.concatenate([np.flatnonzero(sent), len(bits) + np.flatnonzero(closer)])
-    order = np.argsort(np.concatenate([np.flatnonzero(sent), again[closer]]), kind="stable")
-    all_starts = np.concatenate([starts[:-1], starts[-1] + second_starts])
-    chosen = np.where(sent, bits, SKIP).astype(np.uint8)
-    chosen[again[closer]] = finer[again[closer]]
-    return chosen, _gathered(np.concatenate([first, second]), all_starts, tries[order])
-
-
-def _gathered(payload: UInt8s, starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> UInt8s:
-    """The bytes of `rows`, in that order; row i has `payload[starts[i]:starts[i + 1]]`."""
-    sizes = starts[rows + 1] - starts[rows]
-    ends = np.cumsum(sizes)
-    shift = np.repeat(starts[rows] - (ends - sizes), sizes)
-    return payload[shift + np.arange(len(shift))]
-
-
-def _lengths(rows: Floats) -> Floats:
-    """[n] the Euclidean length of each row."""
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32)
+    chosen = np.empty(n, np.uint8)
+    finite, payload = _native.encode_sent(weights, served, served_bits, bits, COARSER_GAIN, chosen)
+    if finite < n:
+        raise InputError(f"weights: got one that is not finite in row {finite}, wanted finite ones")
+    return chosen, payload

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from pipeline.ground.block import UInt64s
 from pipeline.ground.by_field import by_field
 from pipeline.ground.config import Publish
-from pipeline.publish.precision import SKIP, Bools, Floats, movement_worth, prices, quantise, select
+from pipeline.publish.precision import SKIP, movement_worth, prices, quantise
+from pipeline.publish.withheld import Bools, Judged, Withheld, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
 from pipeline.versions.served import NO_HANDLE, ServedView
 
@@ -99,37 +100,6 @@ class Prepared:
     served_digest: str
 
 
-@dataclass
-class _Withheld:
-    """Keys with withheld movement, ascending, what it is worth, and its worth per byte that sending it takes."""
-
-    keys: UInt64s
-    worth: Floats
-    value: Floats
-
-    @classmethod
-    def nothing(cls) -> "_Withheld":
-        return cls(np.empty(0, np.uint64), np.empty(0, np.float32), np.empty(0, np.float32))
-
-    def where(self, rows: Bools) -> "_Withheld":
-        return _Withheld(self.keys[rows], self.worth[rows], self.value[rows])
-
-    def without(self, keys: UInt64s) -> "_Withheld":
-        """All but `keys`, which ascend too. What is withheld may be most of a table, what changes is less."""
-        if not len(keys) or not len(self.keys):
-            return self
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        kept = np.ones(len(self.keys), np.bool_)
-        kept[places[self.keys[places] == keys]] = False
-        return self.where(kept)
-
-    def joined(self, other: "_Withheld") -> "_Withheld":
-        """These and the others, whose keys are not among them."""
-        places = np.searchsorted(self.keys, other.keys)
-        worth, value = np.insert(self.worth, places, other.worth), np.insert(self.value, places, other.value)
-        return _Withheld(np.insert(self.keys, places, other.keys), worth, value)
-
-
 class Publisher:
     """Prepares the deltas of one shard. Not thread-safe: the trainer's thread owns it.
 
@@ -197,12 +167,13 @@ class Publisher:
             return np.empty(0, np.uint64)
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
-        withheld = self._withheld[name].without(change.keys).without(change.removed)
-        self._withheld[name] = withheld.joined(self._judge(name, change.keys, change.rows))
+        judged = self._judge(name, change.keys, change.rows)
+        withheld = self._withheld[name].without(np.unique(change.removed))
+        self._withheld[name] = withheld.judged(judged)
         return removed
 
-    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> _Withheld:
-        """Those of `keys` whose rows differ from what serving holds, and what the difference is worth."""
+    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> Judged:
+        """Which of `keys` have rows that differ from what serving holds, and what the difference is worth."""
         view = self.views[name]
         importance = np.ascontiguousarray(rows["importance"])
         apart = view.compare(keys, rows["weights"])
@@ -211,20 +182,19 @@ class Publisher:
         importance[~told] = importance[told].mean() if told.any() else 1
         worth = movement_worth(apart.moved, apart.length, importance)
         value = (worth / prices(view.dim, apart.bits > 0)).astype(np.float32)
-        return _Withheld(keys, worth, value).where(apart.differs)
+        return Judged(keys, worth, value, apart.differs)
 
     def _choose(self, flush: bool) -> dict[str, UInt64s]:
-        """By field, the keys to send now, ascending."""
+        """By field, the keys to send now, ascending; from here on they are not withheld any more."""
         names = sorted(self._withheld)
-        if flush:
-            return {name: self._withheld[name].keys for name in names}
         held = [self._withheld[name] for name in names]
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
         value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
-        chosen = select(worth, value, self._config.share)
-        cuts = np.cumsum([len(h.keys) for h in held])[:-1]
-        parts: list[Bools] = np.split(chosen, cuts)
-        return {name: h.keys[part] for name, h, part in zip(names, held, parts, strict=True)}
+        chosen = np.ones(len(worth), np.bool_) if flush else select(worth, value, self._config.share)
+        parts = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
+        parted = {name: h.parted(part) for name, h, part in zip(names, held, parts, strict=True)}
+        self._withheld = {name: left for name, (_, left) in parted.items()}
+        return {name: keys for name, (keys, _) in parted.items()}
 
     def _rows_of(self, name: str, keys: UInt64s, change: FieldTouched | None) -> Rows:
         """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""
@@ -240,7 +210,6 @@ class Publisher:
     def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
         """Quantise the rows of `keys` as they deserve and put them into the view."""
         view = self.views[name]
-        self._withheld[name] = self._withheld[name].without(keys)
         bits, payload, handles = self._quantised(name, keys, rows)
         sent = bits != SKIP
         keys, bits, handles = keys[sent], bits[sent], handles[sent]
@@ -251,10 +220,10 @@ class Publisher:
 
     def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
-        weights, importance = np.ascontiguousarray(rows["weights"]), np.ascontiguousarray(rows["importance"])
+        importance = np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
         served, served_bits, handles = self.views[name].hold(keys)
-        bits, payload = quantise(weights, served, served_bits, importance, convergence)
+        bits, payload = quantise(rows["weights"], served, served_bits, importance, convergence)
         return bits, payload, handles
 
     def _hand_out(self, name: str, count: int) -> UInt32s:
@@ -263,17 +232,18 @@ class Publisher:
         self._next_handles[name] = first + count
         return np.arange(first, first + count, dtype=np.uint32)
 
-    def _find_withheld(self, name: str) -> _Withheld:
+    def _find_withheld(self, name: str) -> Withheld:
         """After a start: every row against the view, those that sending would improve."""
-        every = self._tables[name].keys()
-        found = [_Withheld.nothing()]
+        every, found = self._tables[name].keys(), []
         for start in range(0, len(every), _CHUNK_ROWS):
             keys = every[start : start + _CHUNK_ROWS]
             rows = self._tables[name].rows(keys)
             judged = self._judge(name, keys, rows)
-            bits, _, _ = self._quantised(name, judged.keys, rows[np.searchsorted(keys, judged.keys)])
-            found.append(judged.where(bits != SKIP))
-        return _Withheld(*(np.concatenate([getattr(f, part) for f in found]) for part in ("keys", "worth", "value")))
+            withheld = np.flatnonzero(judged.withheld)
+            bits, _, _ = self._quantised(name, keys[withheld], rows[withheld])
+            judged.withheld[withheld[bits == SKIP]] = False
+            found.append(Withheld.nothing().judged(judged))
+        return Withheld.joined(found)
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}
