@@ -65,11 +65,13 @@ def one_step(rng, index, model, numbers, ids):
     if what == 0:
         assert index.remove(ids) == sum(model.pop(n, None) is not None for n in numbers.tolist())
     elif what == 1:
-        places = rng.integers(0, 3, len(numbers), np.uint64)
-        own = [model.get(n) == p and model.pop(n) == p for n, p in zip(numbers.tolist(), places.tolist(), strict=True)]
-        assert index.remove_at(ids, places) == sum(own)
+        bucket = int(rng.integers(0, 4))
+        gone = [number for number, place in model.items() if place >> 32 == bucket]
+        assert index.forget(bucket) == len(gone)
+        for number in gone:
+            del model[number]
     else:
-        places = rng.integers(0, 3, len(numbers), np.uint64)
+        places = rng.integers(0, 3, len(numbers), np.uint64) << np.uint64(32) | rng.integers(0, 9, 1, np.uint64)
         wanted = []
         for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
             wanted.append(model.get(number, int(NONE)))
@@ -96,6 +98,35 @@ def test_the_ids_zero_and_all_ones_are_ids_like_others():
     assert (index.match(ids) == NONE).all()
     index.insert(ids, np.array([0, 2**64 - 2], np.uint64))
     assert index.match(ids).tolist() == [0, 2**64 - 2]
+
+
+def test_a_forgotten_buckets_number_may_be_used_again():
+    index, ids = JoinIndex(), ids_of(np.arange(10), "hashed")
+    index.insert(ids, np.arange(10, dtype=np.uint64))
+    assert (index.forget(0), index.forget(0), len(index)) == (10, 0, 0)
+    index.insert(ids[:3], np.array([7, 8, 9], np.uint64))
+    assert len(index) == 3
+    assert index.match(ids).tolist() == [7, 8, 9] + [int(NONE)] * 7
+
+
+def test_an_id_of_a_forgotten_bucket_is_kept_anew_and_its_neighbours_are_still_found():
+    index, ids = JoinIndex(), ids_of(np.arange(8), "second half only")
+    places = np.arange(8, dtype=np.uint64) % np.uint64(2) << np.uint64(32)
+    index.insert(ids, places)
+    index.forget(1)
+    assert (index.insert(ids, places + np.uint64(5)) == np.where(places == 0, places, NONE)).all()
+    assert index.match(ids).tolist() == [0, (1 << 32) + 5] * 4
+
+
+def test_memory_is_bounded_by_what_is_held_however_many_buckets_come_and_go():
+    index, rows = JoinIndex(), 1_000
+    for bucket in range(100):
+        ids = ids_of(np.arange(bucket * rows, (bucket + 1) * rows), "hashed")
+        index.insert(ids, np.uint64(bucket << 32) | np.arange(rows, dtype=np.uint64))
+        assert index.memory_bytes <= 24 * 2 * (5 * rows * 8 // 5)
+        if bucket >= 3:
+            assert index.forget(bucket - 3) == rows
+            assert len(index) == 3 * rows
 
 
 def test_removing_twice_counts_once():
@@ -143,7 +174,7 @@ def test_bad_ids_are_refused(name):
     ids, message = BAD_IDS[name]
     index = JoinIndex()
     places = np.zeros(2, np.uint64)
-    calls = (index.match, index.remove, lambda i: index.insert(i, places), lambda i: index.remove_at(i, places))
+    calls = (index.match, index.remove, lambda i: index.insert(i, places))
     for call in calls:
         with pytest.raises(InputError, match=message):
             call(ids)
@@ -151,15 +182,18 @@ def test_bad_ids_are_refused(name):
 
 def test_bad_places_are_refused():
     ids = np.zeros((2, 2), np.uint64)
-    for call in (JoinIndex().insert, JoinIndex().remove_at):
-        for places in (np.zeros(2, np.int64), np.zeros(4, np.uint64)[::2], np.zeros((2, 1), np.uint64), [0, 0]):
-            with pytest.raises(InputError, match=r"places: got .*, wanted uint64 \[2\]"):
-                call(ids, places)
-        with pytest.raises(
-            InputError, match=r"places: got uint64 \[2147483648\] not C-contiguous, wanted uint64 \[2\]"
-        ):
-            call(ids, np.broadcast_to(np.uint64(1), 2**31))
+    for places in (np.zeros(2, np.int64), np.zeros(4, np.uint64)[::2], np.zeros((2, 1), np.uint64), [0, 0]):
+        with pytest.raises(InputError, match=r"places: got .*, wanted uint64 \[2\]"):
+            JoinIndex().insert(ids, places)
+    with pytest.raises(InputError, match=r"places: got uint64 \[2147483648\] not C-contiguous, wanted uint64 \[2\]"):
+        JoinIndex().insert(ids, np.broadcast_to(np.uint64(1), 2**31))
     with pytest.raises(InputError, match=r"places: got uint64 \[3\], wanted uint64 \[2\]"):
         JoinIndex().insert(ids, np.zeros(3, np.uint64))
     with pytest.raises(InputError, match="places: got 18446744073709551615 at 1, wanted less"):
         JoinIndex().insert(ids, np.array([0, NONE], np.uint64))
+
+
+@pytest.mark.parametrize("bucket", [-1, 2**32, 1.0, None, True])
+def test_bad_buckets_are_refused(bucket):
+    with pytest.raises(InputError, match=r"bucket: got .*, wanted an integer in 0..4294967295"):
+        JoinIndex().forget(bucket)

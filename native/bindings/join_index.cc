@@ -32,11 +32,5 @@ void register_join_index(nb::module_& m) {
                 return self.remove(ids.data(), ids.shape(0));
             },
             exact("ids"))
-        .def(
-            "remove_at",
-            [](JoinIndex& self, InRows<uint64_t> ids, In<uint64_t> places) {
-                nb::gil_scoped_release nogil;
-                return self.remove_at(ids.data(), places.data(), places.size());
-            },
-            exact("ids"), exact("places"));
+        .def("forget", &JoinIndex::forget, exact("number"), nb::call_guard<nb::gil_scoped_release>());
 }

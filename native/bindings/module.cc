@@ -7,6 +7,7 @@ void register_keys(nb::module_& m);
 void register_sketch(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
+void register_join_rows(nb::module_& m);
 void register_quantizer(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
@@ -23,6 +24,7 @@ NB_MODULE(_native, m) {
     register_sketch(m);
     register_gather(m);
     register_join_index(m);
+    register_join_rows(m);
     register_quantizer(m);
     register_sent_rows(m);
     register_served_view(m);

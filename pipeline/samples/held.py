@@ -11,24 +11,12 @@ import pyarrow as pa
 from pipeline.ground.block import Int64s
 from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
+from pipeline.samples.rows import HELD, Telling, close_rows, extent_of
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import copy_rows
 
 UInt64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
-
-HELD = np.dtype(
-    [
-        ("id", "u8", (2,)),
-        ("at", "i8"),
-        ("offset", "i8"),
-        ("partition", "i4"),
-        ("row", "i4"),
-        ("status", "u1"),
-        ("closed", "?"),
-    ],
-    align=True,
-)
 
 _ROW_BITS = np.uint64(32)
 _ROW_MASK = np.uint64(2**32 - 1)
@@ -51,10 +39,15 @@ class Bucket:
         self.lowest_at, self.latest_at = 2**62, -(2**62)
         self.lowest_offsets: dict[int, int] = {}
         self.open_from: list[tuple[int, int, int]] = []
-        """Stretches (first row, last row + 1, lowest time) whose windows may still be open."""
+        """Stretches (first row, last row + 1, lowest open time) whose windows are not all closed."""
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def lowest_open_at(self) -> int:
+        """The lowest time of a row that is not closed, or below it; 2^62 where there is none."""
+        return min((lowest for *_, lowest in self.open_from), default=2**62)
 
     @property
     def rows(self) -> np.ndarray:
@@ -78,7 +71,7 @@ class Bucket:
         return np.uint64(self.serial << 32) | np.arange(start, stop, dtype=np.uint64)
 
     def append(self, rows: np.ndarray, columns: pa.RecordBatch) -> None:
-        """Hold [m] HELD rows with their raw columns."""
+        """Hold [m] HELD rows with their raw columns, m at least 1."""
         start, stop = self._length, self._length + len(rows)
         if stop > len(self._rows):
             grown = np.zeros(max(stop, 2 * len(self._rows)), HELD)
@@ -88,31 +81,27 @@ class Bucket:
         self._length = stop
         self._batches.append(columns)
         self._merge_small_batches()
-        low, high = int(rows["at"].min()), int(rows["at"].max())
-        self.lowest_at, self.latest_at = min(self.lowest_at, low), max(self.latest_at, high)
-        for partition in np.unique(rows["partition"]).tolist():
-            lowest = int(rows["offset"][rows["partition"] == partition].min())
+        extent = extent_of(rows)
+        self.lowest_at, self.latest_at = min(self.lowest_at, extent.lowest_at), max(self.latest_at, extent.latest_at)
+        for partition, lowest in extent.lowest_offsets.items():
             self.lowest_offsets[partition] = min(lowest, self.lowest_offsets.get(partition, lowest))
-        if not rows["closed"].all():
-            self._open(start, stop, low)
+        if extent.open:
+            self._open(start, stop, extent.lowest_at)
 
-    def close_until(self, at_ms: int) -> Int64s:
-        """Mark rows with time at most `at_ms` closed; returns the [m] rows that were open until now."""
-        found: list[Int64s] = []
+    def close_until(self, at_ms: int, telling: Telling) -> Int64s:
+        """Close the windows of rows with time at most `at_ms`; returns the [m] rows among them to tell of."""
+        told: list[Int64s] = []
         still: list[tuple[int, int, int]] = []
         for start, stop, lowest in self.open_from:
             if lowest > at_ms:
                 still.append((start, stop, lowest))
                 continue
-            part = self._rows[start:stop]
-            due = (part["at"] <= at_ms) & ~part["closed"]
-            found.append(start + np.flatnonzero(due))
-            part["closed"] |= due
-            left = part["at"][~part["closed"]]
-            if len(left):
-                still.append((start, stop, int(left.min())))
+            rows, lowest_open = close_rows(self.rows, (start, stop), at_ms, telling)
+            told.append(rows)
+            if lowest_open is not None:
+                still.append((start, stop, lowest_open))
         self.open_from = still
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        return np.concatenate(told) if told else np.zeros(0, np.int64)
 
     def _open(self, start: int, stop: int, lowest: int) -> None:
         if self.open_from and self.open_from[-1][1] == start and stop - self.open_from[-1][0] <= 4096:
@@ -210,11 +199,18 @@ class Held:
         for bucket, _, rows in self.by_bucket(places):
             bucket.rows["status"][rows] |= np.uint8(flag)
 
+    def open_until(self, at_ms: int) -> list[Bucket]:
+        """The buckets with an open row of time at most `at_ms`."""
+        return [b for b in self.buckets.values() if b.lowest_open_at <= at_ms]
+
     def forget(self, watermark_ms: int) -> None:
         """Forget every bucket of which nothing can matter any more at this watermark."""
-        for bucket in [b for b in self.buckets.values() if b.latest_at + self._held_ms <= watermark_ms]:
+        gone = [b for b in self.buckets.values() if b.latest_at + self._held_ms <= watermark_ms]
+        if not gone:
+            return
+        for bucket in gone:
             del self.buckets[bucket.serial], self._by_name[bucket.name]
-            self._index.remove_at(_ids(bucket.rows), bucket.places(0, len(bucket)))
+            self._index.forget(bucket.serial)
         live = self.buckets
         self._earlier = {n: o for n, o in self._earlier.items() if n >> 32 in live and o >> 32 in live}
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.ground.arrays import require
+from pipeline.ground.arrays import require, require_range
 from pipeline.ground.errors import InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -19,7 +19,7 @@ NONE = np.uint64(2**64 - 1)
 
 
 class JoinIndex:
-    """128-bit ids → uint64 places. Not thread-safe. Every method raises InputError for a wrong dtype or shape.
+    """128-bit ids → uint64 places, a bucket in their upper 32 bits. Not thread-safe. Every method raises InputError for a wrong dtype or shape.
 
     >>> index = JoinIndex()
     >>> ids = np.array([[1, 2], [3, 4], [1, 2]], np.uint64)
@@ -61,11 +61,13 @@ class JoinIndex:
         require("ids", ids, np.uint64, ("n", 2))
         return int(self._core.remove(ids))
 
-    def remove_at(self, ids: UInt64s, places: UInt64s) -> int:
-        """Forget those of the ids ([n, 2] uint64) kept with just their place ([n] uint64); returns how many were."""
-        require("ids", ids, np.uint64, ("n", 2))
-        require("places", places, np.uint64, (len(ids),))
-        return int(self._core.remove_at(ids, places))
+    def forget(self, bucket: int) -> int:
+        """Forget every place whose upper 32 bits are `bucket`; returns how many there were. Searches for nothing.
+
+        Raises InputError for a bucket outside of 0..2^32-1.
+        """
+        require_range("bucket", bucket, 0, 2**32 - 1)
+        return int(self._core.forget(int(bucket)))
 
     def __len__(self) -> int:
         return int(self._core.size)

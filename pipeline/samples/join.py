@@ -30,11 +30,12 @@ from pipeline.ground.gather import Pick
 from pipeline.ground.keys import ids128
 from pipeline.samples import output, position
 from pipeline.samples.clicks import Clicks
-from pipeline.samples.held import HELD, Bools, Held
+from pipeline.samples.held import Bools, Held
 from pipeline.samples.index import NONE
 from pipeline.samples.output import Decided, Decisions, Output, Samples
 from pipeline.samples.position import INPUTS, USED, Said
 from pipeline.samples.progress import Input, Progress
+from pipeline.samples.rows import Telling, held_rows, samples_of
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import join_rows
 
@@ -162,10 +163,7 @@ class Join:
         return clicks.where(self.said.flags("clicks", rows["partition"], rows["offset"], rows["row"]) == 0)
 
     def _take_impressions(self, block: EventBlock, flags: npt.NDArray[np.uint8]) -> None:
-        rows = np.zeros(len(block), HELD)
-        rows["id"] = ids128(block.columns, self.config.events.key)
-        rows["at"], rows["offset"], rows["row"] = block.at_ms, block.offsets, block.rows
-        rows["partition"], rows["status"], rows["closed"] = block.partition, flags, self._fake
+        rows = held_rows(block, ids128(block.columns, self.config.events.key), flags, self._fake)
         columns = block.columns
         late = block.at_ms < block.marks_ms
         if late.any():
@@ -177,7 +175,7 @@ class Join:
             self._set_aside("duplicate_impression", "impressions", rows, columns, ~held)
         if self._fake:
             chosen = np.flatnonzero(held & (rows["status"] & position.NEGATIVE == 0) & self._kept(rows))
-            self._say_negatives(rows.take(chosen), Pick.of(columns, chosen), rows["at"][chosen])
+            self._say_negatives(rows, chosen, Pick.of(columns, chosen), 0)
 
     def _decide(self) -> None:
         self._undecided_rows = 0
@@ -246,36 +244,35 @@ class Join:
         return clicks.where(first)
 
     def _close_windows(self, closed_at_ms: int) -> None:
-        for bucket in self.held.buckets.values():
-            closed = bucket.close_until(closed_at_ms)
-            if not len(closed):
-                continue
-            rows = bucket.rows.take(closed)
-            unsaid = (rows["status"] & (position.POSITIVE | position.NEGATIVE) == 0) & self._kept(rows)
-            chosen = closed[unsaid]
-            if len(chosen):
-                rows = rows.compress(unsaid)
-                self._say_negatives(rows, bucket.pick(chosen), rows["at"] + self.spans.window_ms)
+        telling = Telling(position.POSITIVE | position.NEGATIVE, self._kept_below)
+        for bucket in self.held.open_until(closed_at_ms):
+            told = bucket.close_until(closed_at_ms, telling)
+            if len(told):
+                self._say_negatives(bucket.rows, told, bucket.pick(told), self.spans.window_ms)
+
+    @property
+    def _kept_below(self) -> int | None:
+        """A negative is kept where the second half of its join key's hash is below this; None: every one."""
+        rate = self.config.samples.negative_rate
+        return None if rate >= 1 else int(rate * 2**64)
 
     def _kept(self, rows: np.ndarray) -> Bools:
-        """Which impressions' negatives are kept: a hash of the join key below the negative rate."""
-        rate = self.config.samples.negative_rate
-        if rate >= 1:
-            return np.ones(len(rows), np.bool_)
-        return np.asarray(rows["id"][:, 1] < np.uint64(int(rate * 2**64)))
+        """Which impressions' negatives are kept."""
+        below = self._kept_below
+        return np.ones(len(rows), np.bool_) if below is None else np.asarray(rows["id"][:, 1] < np.uint64(below))
 
-    def _say_negatives(self, held: np.ndarray, shown: Pick, decided_at_ms: Int64s) -> None:
-        rows = _sample_rows(output.NEGATIVE, held, decided_at_ms)
-        rows["negative_written"] = True
+    def _say_negatives(self, held: np.ndarray, chosen: Int64s, shown: Pick, after_ms: int) -> None:
+        rows = samples_of(held, chosen, after_ms, output.NEGATIVE, True)
         labels = np.zeros((len(rows), len(self.config.samples.labels)), np.float32)
         self._samples.append(Decided(rows, labels, shown))
 
     def _say_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
         labels = clicks.labels(self.config.samples.labels)
         for bucket, at, held in self.held.by_bucket(np.ascontiguousarray(clicks.rows["place"])):
-            impressions, click = bucket.rows.take(held), clicks.rows.take(at)
-            rows = _sample_rows(kind, impressions, decided_at_ms[at])
-            rows["negative_written"] = self._kept(impressions) & (kind == output.COMPENSATION)
+            click = clicks.rows.take(at)
+            rows = samples_of(bucket.rows, held, 0, kind, False)
+            rows["decided_at"] = decided_at_ms[at]
+            rows["negative_written"] = self._kept(bucket.rows.take(held)) & (kind == output.COMPENSATION)
             for name in ("at", "offset", "partition", "row"):
                 rows[f"click_{name}"] = click[name]
             self._samples.append(Decided(rows, labels[at], bucket.pick(held)))
@@ -295,11 +292,3 @@ class Join:
 
     def _name(self, at: Input) -> str:
         return f"{self._topics[at[0]]}/{at[1]}"
-
-
-def _sample_rows(kind: int, impressions: np.ndarray, decided_at_ms: Int64s) -> np.ndarray:
-    rows = np.zeros(len(impressions), output.SAMPLE)
-    rows["kind"], rows["decided_at"] = kind, decided_at_ms
-    for name in ("at", "offset", "partition", "row"):
-        rows[f"impression_{name}"] = impressions[name]
-    return rows

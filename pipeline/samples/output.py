@@ -13,27 +13,11 @@ from pipeline.ground.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.ground.config import Config
 from pipeline.ground.gather import Pick, gather_array
 from pipeline.logs.sample_block import KINDS, sample_schema
+from pipeline.samples.rows import SAMPLE
 from pipeline.samples.typed_rows import join_rows
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
 _KIND_NAMES = pa.array(KINDS)
-
-SAMPLE = np.dtype(
-    [
-        ("decided_at", "i8"),
-        ("impression_at", "i8"),
-        ("click_at", "i8"),
-        ("impression_offset", "i8"),
-        ("click_offset", "i8"),
-        ("impression_partition", "i4"),
-        ("impression_row", "i4"),
-        ("click_partition", "i4"),
-        ("click_row", "i4"),
-        ("kind", "u1"),
-        ("negative_written", "?"),
-    ],
-    align=True,
-)
 
 
 @dataclass(frozen=True)
@@ -174,13 +158,16 @@ def dead_letters(reason: str, topic: str, rows: np.ndarray, columns: pa.RecordBa
     return DeadLetters(pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA))
 
 
+_NO_DEAD_LETTERS = DeadLetters(
+    pa.RecordBatch.from_arrays([pa.array([], f.type) for f in DEAD_LETTER_SCHEMA], schema=DEAD_LETTER_SCHEMA)
+)
+
+
 def dead_letter_batch(parts: Sequence[DeadLetters]) -> DeadLetters:
     """Dead letters by source position."""
     tables = [p.table for p in parts if p.table.num_rows]
     if not tables:
-        return DeadLetters(
-            pa.RecordBatch.from_arrays([pa.array([], f.type) for f in DEAD_LETTER_SCHEMA], schema=DEAD_LETTER_SCHEMA)
-        )
+        return _NO_DEAD_LETTERS
     table = pa.concat_batches(tables)
     keys = [(name, "ascending") for name in ("topic", "partition", "offset", "row")]
     return DeadLetters(table.take(pc.sort_indices(table, sort_keys=keys)))

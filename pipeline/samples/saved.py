@@ -20,10 +20,11 @@ from pipeline.ground.config import Config
 from pipeline.ground.errors import DamagedError, MigrationError
 from pipeline.logs.columns import pack, unpack
 from pipeline.samples.clicks import CLICK, Clicks
-from pipeline.samples.held import HELD, Bucket
+from pipeline.samples.held import Bucket
 from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
+from pipeline.samples.rows import HELD
 
 _MAGIC = b"FRSHJOIN"
 _VERSION = 1

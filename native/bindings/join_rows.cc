@@ -1,0 +1,66 @@
+// The join's rows for pipeline/samples/rows.py, which checks arguments first. Rows come as the bytes they are.
+#include "join_rows.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
+
+#include "arrays.h"
+
+using namespace freshet_bindings;
+using namespace freshet;
+
+namespace {
+
+std::span<HeldRow> held(const Out<uint8_t>& rows) {
+    return {reinterpret_cast<HeldRow*>(rows.data()), rows.size() / sizeof(HeldRow)};
+}
+
+std::span<const HeldRow> held(const In<uint8_t>& rows) {
+    return {reinterpret_cast<const HeldRow*>(rows.data()), rows.size() / sizeof(HeldRow)};
+}
+
+void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t> rows, In<uint8_t> status,
+          int32_t partition, bool closed, Out<uint8_t> out) {
+    nb::gil_scoped_release nogil;
+    fill_held({ids.data(), at.data(), offsets.data(), rows.data(), status.data(), partition}, closed, held(out));
+}
+
+nb::tuple extent(In<uint8_t> rows) {
+    Extent found;
+    {
+        nb::gil_scoped_release nogil;
+        found = extent_of(held(rows));
+    }
+    return nb::make_tuple(found.lowest_at, found.latest_at, found.open, found.lowest_offsets);
+}
+
+nb::tuple close_some(Out<uint8_t> rows, size_t start, size_t stop, int64_t until, uint8_t said,
+                std::optional<uint64_t> ids_below) {
+    std::vector<int64_t> told;
+    std::optional<int64_t> lowest;
+    {
+        nb::gil_scoped_release nogil;
+        lowest = close_rows(held(rows), start, stop, until, {said, ids_below}, told);
+    }
+    return nb::make_tuple(owned(std::move(told)), lowest);
+}
+
+void samples(In<uint8_t> rows, In<int64_t> chosen, int64_t after, uint8_t kind, bool negative_written,
+             Out<uint8_t> out) {
+    nb::gil_scoped_release nogil;
+    make_samples(held(rows), {chosen.data(), chosen.size()}, after, kind, negative_written,
+                 reinterpret_cast<SampleRow*>(out.data()));
+}
+
+}  // namespace
+
+void register_join_rows(nb::module_& m) {
+    m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("status"),
+          exact("partition"), exact("closed"), exact("out"));
+    m.def("join_extent", &extent, exact("rows"));
+    m.def("join_close", &close_some, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
+          nb::arg("ids_below").none());
+    m.def("join_samples", &samples, exact("rows"), exact("chosen"), exact("after"), exact("kind"),
+          exact("negative_written"), exact("out"));
+}

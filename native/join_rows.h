@@ -1,0 +1,69 @@
+// The join's rows: a held impression and a sample, as they lie in memory, and the work done on each of them.
+//
+// The layouts are those of HELD (pipeline/samples/held.py), which is also the state file's, and of SAMPLE
+// (pipeline/samples/output.py). Decides nothing: what flags mean and when windows close, the caller says. Pure functions
+// over the caller's arrays, safe from any thread, linear time; they trust numbers of rows and throw std::bad_alloc alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace freshet {
+
+struct HeldRow {
+    uint64_t id[2];
+    int64_t at, offset;
+    int32_t partition, row;
+    uint8_t status, closed;  // flags; 0 or 1
+    uint8_t unused[6];
+};
+
+struct SampleRow {
+    int64_t decided_at, impression_at, click_at, impression_offset, click_offset;
+    int32_t impression_partition, impression_row, click_partition, click_row;
+    uint8_t kind, negative_written;
+    uint8_t unused[6];
+};
+
+static_assert(sizeof(HeldRow) == 48 && sizeof(SampleRow) == 64, "rows are stored and shared with NumPy");
+
+// Events of one partition as columns of one length.
+struct EventColumns {
+    const uint64_t* ids;  // [n][2]
+    const int64_t *at, *offsets;
+    const int32_t* rows;
+    const uint8_t* status;
+    int32_t partition;
+};
+
+// out[i] = event i, open or closed as `closed` says.
+void fill_held(const EventColumns& events, bool closed, std::span<HeldRow> out);
+
+// What rows span; at least one row.
+struct Extent {
+    int64_t lowest_at, latest_at;
+    size_t open;                                               // rows that are not closed
+    std::vector<std::pair<int32_t, int64_t>> lowest_offsets;  // by partition, in the order they occur
+};
+Extent extent_of(std::span<const HeldRow> rows);
+
+// Which closed rows are told: those with none of the flags `said`, and the second half of their id below `ids_below`.
+struct Telling {
+    uint8_t said;
+    std::optional<uint64_t> ids_below;  // none: every id
+};
+
+// Closes the open rows from `start` to `stop` with time at most `until`, and appends to `told` the numbers of those to
+// tell. Returns the lowest time of a row still open, none where all are closed.
+std::optional<int64_t> close_rows(std::span<HeldRow> rows, size_t start, size_t stop, int64_t until,
+                                  const Telling& telling, std::vector<int64_t>& told);
+
+// out[i] = a sample of the impression rows[chosen[i]] without a click, decided `after` its time.
+void make_samples(std::span<const HeldRow> rows, std::span<const int64_t> chosen, int64_t after, uint8_t kind,
+                  bool negative_written, SampleRow* out);
+
+}  // namespace freshet

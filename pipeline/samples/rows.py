@@ -1,0 +1,153 @@
+"""The join's typed rows, and what is done on each of them: the Python face of `native/join_rows`.
+
+`HELD` is also how the state file lays impressions out. Decides nothing: flags and times come from the caller.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.ground.arrays import require
+from pipeline.ground.block import EventBlock, Int64s, UInt64s
+from pipeline.ground.errors import InputError
+
+HELD = np.dtype(
+    [
+        ("id", "u8", (2,)),
+        ("at", "i8"),
+        ("offset", "i8"),
+        ("partition", "i4"),
+        ("row", "i4"),
+        ("status", "u1"),
+        ("closed", "?"),
+    ],
+    align=True,
+)
+"""A held impression."""
+
+SAMPLE = np.dtype(
+    [
+        ("decided_at", "i8"),
+        ("impression_at", "i8"),
+        ("click_at", "i8"),
+        ("impression_offset", "i8"),
+        ("click_offset", "i8"),
+        ("impression_partition", "i4"),
+        ("impression_row", "i4"),
+        ("click_partition", "i4"),
+        ("click_row", "i4"),
+        ("kind", "u1"),
+        ("negative_written", "?"),
+    ],
+    align=True,
+)
+"""A sample without its columns; without a click, what begins with `click_` is 0."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What rows span.
+
+    Attributes:
+        lowest_at, latest_at: ms.
+        open: how many of them are not closed.
+        lowest_offsets: by partition.
+    """
+
+    lowest_at: int
+    latest_at: int
+    open: int
+    lowest_offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Which impressions a closed window tells of.
+
+    Attributes:
+        said: flags; one whose status has any of them is not told of.
+        ids_below: nor is one whose id's second half is not below this; None: all are.
+    """
+
+    said: int
+    ids_below: int | None
+
+
+def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], closed: bool) -> np.ndarray:
+    """A block's rows as [n] HELD.
+
+    Args:
+        block: n events.
+        ids: [n, 2] uint64.
+        status: [n] uint8 flags.
+        closed: whether their windows are closed already.
+    """
+    n = len(block)
+    require("ids", ids, np.uint64, (n, 2))
+    columns = {"at": (block.at_ms, np.int64), "offsets": (block.offsets, np.int64), "rows": (block.rows, np.int32)}
+    for name, (column, dtype) in columns.items():
+        require(name, column, dtype, (n,))
+    require("status", status, np.uint8, (n,))
+    out = np.zeros(n, HELD)
+    _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, status, block.partition, closed, _bytes(out))
+    return out
+
+
+def extent_of(rows: np.ndarray) -> Extent:
+    """What [n] HELD rows span, n at least 1."""
+    _require_held(rows)
+    lowest, latest, still_open, offsets = _native.join_extent(_bytes(rows))
+    return Extent(lowest, latest, still_open, dict(offsets))
+
+
+def close_rows(rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: Telling) -> tuple[Int64s, int | None]:
+    """Close the open rows of a part with time at most `until_ms`.
+
+    Args:
+        rows: [n] HELD; `closed` changes.
+        part: its first row, and the one behind its last.
+        until_ms: ms.
+        telling: which of them to tell of.
+
+    Returns:
+        told: [m] int64 numbers of rows that were open until now and are to be told of, ascending.
+        lowest_open_at: the lowest time in the part that is still open; None where none is.
+    """
+    _require_held(rows)
+    start, stop = part
+    if not 0 <= start <= stop <= len(rows):
+        raise InputError(f"part: got {start}..{stop}, wanted it in 0..{len(rows)}")
+    return _native.join_close(_bytes(rows), start, stop, until_ms, telling.said, telling.ids_below)
+
+
+def samples_of(rows: np.ndarray, chosen: Int64s, after_ms: int, kind: int, negative_written: bool) -> np.ndarray:
+    """Samples without a click, of some impressions.
+
+    Args:
+        rows: [n] HELD.
+        chosen: [m] int64 numbers of rows.
+        after_ms: how long after its impression each is decided.
+        kind, negative_written: of all of them.
+
+    Returns:
+        [m] SAMPLE.
+    """
+    _require_held(rows)
+    require("chosen", chosen, np.int64, ("m",))
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(rows):
+        raise InputError(f"chosen: got {chosen.min()}..{chosen.max()}, wanted it in 0..{len(rows) - 1}")
+    out = np.empty(len(chosen), SAMPLE)
+    _native.join_samples(_bytes(rows), chosen, after_ms, kind, negative_written, _bytes(out))
+    return out
+
+
+def _require_held(rows: np.ndarray) -> None:
+    require("rows", rows, HELD, ("n",))
+
+
+def _bytes(rows: np.ndarray) -> npt.NDArray[Any]:
+    return rows.view(np.uint8)
