@@ -6,16 +6,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FACES = {
+    "pipeline/admission/sketch.py",
     "pipeline/ground/gather.py",
     "pipeline/ground/keys.py",
     "pipeline/ground/simd.py",
+    "pipeline/publish/precision.py",
+    "pipeline/publish/withheld.py",
     "pipeline/samples/index.py",
-    "pipeline/admission/sketch.py",
+    "pipeline/samples/rows.py",
+    "pipeline/trainer/model_input.py",
+    "pipeline/trainer/pooling.py",
+    "pipeline/trainer/store.py",
     "pipeline/versions/quantizer.py",
     "pipeline/versions/served.py",
-    "pipeline/trainer/store.py",
-    "pipeline/trainer/pooling.py",
-    "pipeline/trainer/model_input.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]
 
