@@ -149,11 +149,11 @@ class Committer:
         self._channel.say(prepared.delta, prepared.encoded)
         self._levels.announce_realtime(prepared)
         pass_point("trainer.after_publish")
+        self.took_s = self._project.clock.monotonic_s() - began_at_s
         self.chain.current = id
         self.dictionary.write()
         self._publish_files(moment.standing.last_at_ms)
         self._versions.retain(self._writer.shard, moment.standing.last_at_ms)
-        self.took_s = self._project.clock.monotonic_s() - began_at_s
 
     def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> Prepared:
         """The delta of this commit; the publisher's view holds it afterwards."""

@@ -87,7 +87,8 @@ class Dictionary:
 
 def _blocks(noted: Sequence[_Noted]) -> list[tuple[str, int, bytes]]:
     """(field, entries, packed columns) of what was noted of batches with the same columns."""
-    samples = pa.concat_batches([each.prepared.batch.samples for each in noted])
+    described = [name for name in noted[0].plan.columns if name in noted[0].prepared.batch.samples.schema.names]
+    samples = pa.concat_batches([each.prepared.batch.samples.select(described) for each in noted])
     at_ms = np.concatenate([each.prepared.impression_at_ms for each in noted])
     blocks = []
     for field in sorted({field for each in noted for field in each.places}):
@@ -106,11 +107,12 @@ def _shortened(texts: pa.StringArray) -> pa.StringArray:
 
 def _occurrences(field: str, noted: Sequence[_Noted]) -> tuple[UInt64s, npt.NDArray[np.int64]]:
     """Keys to remember [k], and where each comes first among the field's occurrences in all of these batches."""
-    keys, places, base = [], [], 0
-    for each in noted:
-        batch = each.prepared.fields[field]
-        if field in each.places:
-            keys.append(batch.keys[each.places[field]])
-            places.append(base + batch.first_occurrences(each.places[field]))
-        base += len(batch.inverse)
-    return np.concatenate(keys), np.concatenate(places)
+    batches = [each.prepared.fields[field] for each in noted]
+    bases = np.cumsum([0, *(len(batch.keys) for batch in batches)])
+    none = np.empty(0, np.int64)
+    wanted = np.concatenate([base + each.places.get(field, none) for base, each in zip(bases, noted, strict=False)])
+    # A batch numbers its keys in order of first appearance: with the batches' numbers one behind the other, a key comes
+    # first where the largest number so far goes up.
+    numbers = np.concatenate([base + batch.inverse for base, batch in zip(bases, batches, strict=False)])
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1))
+    return np.concatenate([batch.keys for batch in batches])[wanted], first[wanted]

@@ -30,12 +30,6 @@ class FieldBatch:
     offsets: Int64s
     """[n + 1] sample → its occurrences."""
 
-    def first_occurrences(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """[k] where in the batch's m occurrences each of `keys[index]` comes first."""
-        # Keys are numbered in order of first appearance: each comes first where the largest number so far goes up.
-        first = np.flatnonzero(np.diff(np.maximum.accumulate(self.inverse), prepend=np.int32(-1)))
-        return first[index]
-
 
 @dataclass(frozen=True)
 class PreparedBatch:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.ground.by_field import by_field
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError, VersionError
 
@@ -163,10 +164,8 @@ def _buffer(content: Section) -> memoryview:
 
 def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> bytes:
     """Everything before the sections."""
-    listed = [
-        {"name": name, "length": len(buffer), "sha256": hashlib.sha256(buffer).hexdigest()}
-        for name, buffer in buffers.items()
-    ]
+    checksums = by_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
+    listed = [{"name": name, "length": len(buffers[name]), "sha256": checksums[name]} for name in buffers]
     encoded = json.dumps(
         {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
