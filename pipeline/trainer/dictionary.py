@@ -4,6 +4,7 @@ It is a help, not a truth: kept outside the versions, never rolled back, and ful
 with every commit, in blocks of keys and texts as packed columns; read by people, who can wait for a whole field.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -46,7 +47,7 @@ class Dictionary:
         self._most = project.config.train.dictionary_size
         counted = self._db.read("SELECT field, sum(entries) AS n FROM block GROUP BY field")
         self._known = {row["field"]: int(row["n"]) for row in counted}
-        self._waiting: list[_Noted] = []
+        self._waiting: deque[_Noted] = deque()
 
     def note(self, plan: FeaturePlan, prepared: PreparedBatch, admitted: Mapping[str, npt.NDArray[np.int64]]) -> None:
         """Keep the values of newly admitted keys: by field, their places in the batch's distinct keys.
@@ -64,7 +65,7 @@ class Dictionary:
 
     def write(self) -> None:
         """Make what was noted durable. One thread at a time; training may note meanwhile."""
-        noted, self._waiting = self._waiting, []
+        noted = [self._waiting.popleft() for _ in range(len(self._waiting))]
         rows = []
         for _, alike in groupby(noted, key=lambda each: each.prepared.batch.samples.schema):
             rows += _blocks(list(alike))
