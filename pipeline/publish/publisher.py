@@ -18,6 +18,7 @@ from pipeline.ground.config import Publish
 from pipeline.publish.precision import SKIP, movement_worth, prices, quantise
 from pipeline.publish.withheld import Bools, Judged, Withheld, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.versions.row_groups import reorder_payload
 from pipeline.versions.served import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
@@ -216,7 +217,8 @@ class Publisher:
         new = handles == NO_HANDLE
         handles[new] = self._hand_out(name, int(new.sum()))
         view.put(keys, handles, bits, payload)
-        return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
+        change = ServedChange(keys, handles, bits, payload, removed)
+        return _delta_of(view.dim, change, new), change
 
     def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
@@ -251,10 +253,29 @@ class Publisher:
 
 def field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
     """The rows of `keys` as `view` holds them, `new` [n] bool marking those serving does not know, and tombstones."""
-    order = np.argsort(new, kind="stable")
-    keys, new = keys[order], new[order]
     handles, bits, payload = view.export(keys)
-    return FieldDelta(view.dim, handles[~new], keys[new], handles[new], bits, payload, removed)
+    return _delta_of(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
+
+
+def _delta_of(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
+    """A change as a delta tells it: rows that serving knows first."""
+    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
+    if new.all():
+        return FieldDelta(dim, none32, change.keys, change.handles, change.bits, change.payload, change.removed)
+    if not new.any():
+        return FieldDelta(dim, change.handles, none64, none32, change.bits, change.payload, change.removed)
+    order = np.argsort(new, kind="stable")
+    payload = reorder_payload(change.payload, change.bits, order, dim)
+    known, fresh = np.split(order, [len(new) - np.count_nonzero(new)])
+    return FieldDelta(
+        dim,
+        change.handles[known],
+        change.keys[fresh],
+        change.handles[fresh],
+        change.bits[order],
+        payload,
+        change.removed,
+    )
 
 
 def _delta(
