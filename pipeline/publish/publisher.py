@@ -203,7 +203,7 @@ class Publisher:
             return self._tables[name].rows(keys)
         places = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
         waited = change.keys[places] != keys
-        rows = change.rows[places]
+        rows = change.rows.take(places)
         if waited.any():
             rows[waited] = self._tables[name].rows(keys[waited])
         return rows
