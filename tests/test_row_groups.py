@@ -57,6 +57,12 @@ def test_the_greatest_number_is_read_and_no_bytes_are_no_numbers():
     assert len(decode_gaps(b"")) == 0
 
 
+@pytest.mark.parametrize("odd", [5, "0301", bytearray(2), np.zeros(2, np.uint8), None])
+def test_what_is_no_bytes_is_no_gaps(odd):
+    with pytest.raises(InputError, match="gaps: got .*, wanted bytes"):
+        decode_gaps(odd)
+
+
 def test_any_bytes_are_read_or_refused():
     random = np.random.default_rng(4)
     for _ in range(3_000):

@@ -154,8 +154,8 @@ class Publisher:
         before = self._served_digest
         removed = by_field(lambda name: self._take_in(name, touched.get(name)), self.views)
         chosen = self._choose(flush)
-        rows = by_field(lambda name: self._rows_of(name, chosen[name], touched.get(name)), chosen)
-        sent = by_field(lambda name: self._send(name, chosen[name], rows[name], removed[name]), chosen)
+        taken = by_field(lambda name: self._take_out(name, chosen[name], touched.get(name)), chosen)
+        sent = by_field(lambda name: self._send(name, *taken[name], removed[name]), taken)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
@@ -185,17 +185,22 @@ class Publisher:
         value = (worth / prices(view.dim, apart.bits > 0)).astype(np.float32)
         return Judged(keys, worth, value, apart.differs)
 
-    def _choose(self, flush: bool) -> dict[str, UInt64s]:
-        """By field, the keys to send now, ascending; from here on they are not withheld any more."""
+    def _choose(self, flush: bool) -> dict[str, Bools]:
+        """By field, which of the withheld rows to send now."""
         names = sorted(self._withheld)
         held = [self._withheld[name] for name in names]
+        if flush:
+            return {name: np.ones(len(h), np.bool_) for name, h in zip(names, held, strict=True)}
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
         value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
-        chosen = np.ones(len(worth), np.bool_) if flush else select(worth, value, self._config.share)
-        parts = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
-        parted = {name: h.parted(part) for name, h, part in zip(names, held, parts, strict=True)}
-        self._withheld = {name: left for name, (_, left) in parted.items()}
-        return {name: keys for name, (keys, _) in parted.items()}
+        chosen = select(worth, value, self._config.share)
+        parts: list[Bools] = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
+        return dict(zip(names, parts, strict=True))
+
+    def _take_out(self, name: str, chosen: Bools, change: FieldTouched | None) -> tuple[UInt64s, Rows]:
+        """The keys that are withheld no longer, ascending, and their rows."""
+        keys, self._withheld[name] = self._withheld[name].parted(chosen)
+        return keys, self._rows_of(name, keys, change)
 
     def _rows_of(self, name: str, keys: UInt64s, change: FieldTouched | None) -> Rows:
         """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""

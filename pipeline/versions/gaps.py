@@ -32,12 +32,14 @@ def encode_gaps(values: UInt64s) -> bytes:
 
 
 def decode_gaps(spelled: bytes) -> UInt64s:
-    """Read them back: [n] uint64. Raises DamagedError for bytes that end inside a gap or lead above 64 bits.
+    """Read them back: [n] uint64, ascending. Raises DamagedError for bytes that end inside a gap or lead above 64 bits.
 
     >>> decode_gaps(bytes.fromhex("0301a802")).tolist()
     [3, 4, 300]
     """
-    wrong, values = _native.decode_gaps(bytes(spelled))
+    if not isinstance(spelled, bytes):
+        raise InputError(f"gaps: got {type(spelled).__name__}, wanted bytes")
+    wrong, values = _native.decode_gaps(spelled)
     if wrong is not None:
         raise DamagedError(f"gaps of {len(spelled)} bytes {wrong}. hint: they are damaged or were cut off")
     numbers: UInt64s = values
