@@ -59,7 +59,7 @@ def test_the_greatest_number_is_read_and_no_bytes_are_no_numbers():
 
 @pytest.mark.parametrize("odd", [5, "0301", bytearray(2), np.zeros(2, np.uint8), None])
 def test_what_is_no_bytes_is_no_gaps(odd):
-    with pytest.raises(InputError, match="gaps: got .*, wanted bytes"):
+    with pytest.raises(InputError, match=r"gaps: got .*, wanted bytes"):
         decode_gaps(odd)
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pipeline._native as _native
 from pipeline.ground.arrays import require
 from pipeline.ground.errors import InputError
-from pipeline.versions.quantizer import payload_offsets
+from pipeline.versions.quantizer import payload_total
 
 UInt8s = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
@@ -36,7 +36,7 @@ def group_rows(
     require("new_handles", new_handles, np.uint32, ("n",))
     require("new_keys", new_keys, np.uint64, (len(new_handles),))
     require("bits", bits, np.uint8, (len(handles) + len(new_handles),))
-    require("payload", payload, np.uint8, (int(payload_offsets(bits, dim)[-1]),))
+    require("payload", payload, np.uint8, (payload_total(bits, dim),))
     groups: list[dict[str, Any]] = _native.group_rows(handles, new_keys, new_handles, bits, payload, int(dim))
     return groups
 
@@ -57,7 +57,7 @@ def reorder_payload(payload: UInt8s, bits: UInt8s, order: Int64s, dim: int) -> U
         InputError: a wrong dtype, shape, precision or order.
     """
     require("bits", bits, np.uint8, ("n",))
-    require("payload", payload, np.uint8, (int(payload_offsets(bits, dim)[-1]),))
+    require("payload", payload, np.uint8, (payload_total(bits, dim),))
     require("order", order, np.int64, (len(bits),))
     seen = np.zeros(len(bits), np.bool_)
     if len(order) and (order.min() < 0 or order.max() >= len(bits)):
