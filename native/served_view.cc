@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <stdexcept>
 
@@ -90,8 +91,8 @@ uint64_t ServedView::hash_of(uint64_t key, unsigned bits, const uint8_t* payload
     return xxh64(hashed_.data(), 1 + bytes, key);
 }
 
-size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const {
-    const auto places = places_of(keys, n);
+size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places) const {
+    const size_t n = places.size();
     std::vector<uint32_t> fresh;  // rows whose handle nobody has yet
     for (size_t i = 0; i < n; ++i) {
         if (handles[i] == kNoHandle) continue;
@@ -102,26 +103,31 @@ size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, si
     return meeting_in(keys, handles, fresh, n);
 }
 
-// A search from the first key on is what asks for memory ahead.
-void ServedView::come_near(const uint64_t* keys, size_t n) const {
-    by_key_.find_each({keys, n}, KeyAt{*this}, [](size_t, Place) {});
+// Asks for the cells of rows that are there, and by searching once more for where the others will be entered.
+void ServedView::come_near(const uint64_t* keys, const Place* places, size_t n) const {
+    for (size_t i = 0; i < n; ++i)
+        if (places[i] != kNoRow) __builtin_prefetch(cell_at(places[i]), 1);
+    if (std::find(places, places + n, kNoRow) != places + n)
+        by_key_.find_each({keys, n}, KeyAt{*this}, [](size_t, Place) {});
 }
 
 size_t ServedView::put(const uint64_t* keys, const uint32_t* handles, const uint8_t* bits, const uint8_t* payload,
                        size_t n) {
     const Writing lock(mutex_);
-    const size_t conflict = conflict_in(keys, handles, n);
+    const auto places = places_of(keys, n);
+    const size_t conflict = conflict_in(keys, handles, places);
     if (conflict < n) return conflict;
+    // Where a key may come twice, its first row changes the place of the second.
+    const bool once = std::adjacent_find(keys, keys + n, std::greater_equal<>()) == keys + n;
     for (size_t i = 0; i < n; ++i) {
-        if (i % kNear == 0) come_near(keys + i, std::min(kNear, n - i));
-        put_row(keys[i], handles[i], bits[i], payload);
+        if (i % kNear == 0) come_near(keys + i, places.data() + i, std::min(kNear, n - i));
+        put_row(keys[i], once ? places[i] : by_key_.find(keys[i], KeyAt{*this}), handles[i], bits[i], payload);
         payload += payload_bytes(bits[i], dim_);
     }
     return n;
 }
 
-void ServedView::put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload) {
-    Place place = by_key_.find(key, KeyAt{*this});
+void ServedView::put_row(uint64_t key, Place place, uint32_t handle, unsigned bits, const uint8_t* payload) {
     if (place != kNoRow && (bits_of(place) != bits || read(cell_at(place)).handle != handle)) {
         drop(key, place);
         place = kNoRow;

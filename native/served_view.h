@@ -98,9 +98,9 @@ private:
     const std::byte* cell_at(Place place) const { return pools_[place & 3][place >> 2]; }
     const uint8_t* payload_at(Place place) const;
     std::vector<Place> places_of(const uint64_t* keys, size_t n) const;
-    size_t conflict_in(const uint64_t* keys, const uint32_t* handles, size_t n) const;
-    void come_near(const uint64_t* keys, size_t n) const;
-    void put_row(uint64_t key, uint32_t handle, unsigned bits, const uint8_t* payload);
+    size_t conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places) const;
+    void come_near(const uint64_t* keys, const Place* places, size_t n) const;
+    void put_row(uint64_t key, Place place, uint32_t handle, unsigned bits, const uint8_t* payload);
     Place take_cell(unsigned bits);
     void drop(uint64_t key, Place place);
     uint64_t hash_of(uint64_t key, unsigned bits, const uint8_t* payload);

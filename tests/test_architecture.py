@@ -17,7 +17,9 @@ FACES = {
     "pipeline/trainer/model_input.py",
     "pipeline/trainer/pooling.py",
     "pipeline/trainer/store.py",
+    "pipeline/versions/gaps.py",
     "pipeline/versions/quantizer.py",
+    "pipeline/versions/row_groups.py",
     "pipeline/versions/served.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]

@@ -8,7 +8,6 @@ import pytest
 
 from pipeline.ground.errors import DamagedError
 from pipeline.versions.delta import Delta, FieldDelta, decode_delta, delta_name, encode_delta, served_digest
-from pipeline.versions.gaps import decode_gaps, encode_gaps
 from pipeline.versions.quantizer import payload_offsets
 
 
@@ -139,16 +138,6 @@ def test_a_known_row_costs_about_one_byte_beside_its_payload():
     change = FieldDelta(16, handles, none64, none32, bits, payload, none64)
     overhead = len(encode_delta(delta(fields={"user": change}))) - len(payload)
     assert overhead < 1.1 * n
-
-
-def test_gaps_survive_at_every_length():
-    values = np.array(sorted({0, *(1 << s for s in range(64)), *((1 << s) - 1 for s in range(1, 65))}), np.uint64)
-    assert decode_gaps(encode_gaps(values)).tolist() == values.tolist()
-
-
-def test_gaps_that_end_inside_a_number_are_refused():
-    with pytest.raises(DamagedError, match="inside a number"):
-        decode_gaps(bytes([1, 0x80]))
 
 
 def test_served_digest_tells_fields_apart():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.ground.errors import InputError
 from pipeline.versions.quantizer import (
     CODECS,
     PRECISIONS,
@@ -12,6 +13,7 @@ from pipeline.versions.quantizer import (
     encode_rows,
     payload_bytes,
     payload_offsets,
+    payload_total,
     row_bytes,
 )
 
@@ -210,3 +212,13 @@ def test_no_rows_give_no_bytes():
 
 def test_offsets_name_each_rows_payload():
     assert payload_offsets(np.array([4, 32, 8], np.uint8), 16).tolist() == [0, 12, 76, 96]
+    assert payload_total(np.array([4, 32, 8], np.uint8), 16) == 96
+    assert payload_total(np.empty(0, np.uint8), 16) == 0
+
+
+@pytest.mark.parametrize("measure", [payload_offsets, payload_total])
+def test_rows_of_no_known_precision_have_no_length(measure):
+    with pytest.raises(InputError, match="bits: got 5 at 1, wanted one of"):
+        measure(np.array([4, 5, 0], np.uint8), 16)
+    with pytest.raises(InputError, match=r"bits: got int64 \[1\], wanted uint8"):
+        measure(np.array([4]), 16)

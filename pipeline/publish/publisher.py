@@ -18,6 +18,7 @@ from pipeline.ground.config import Publish
 from pipeline.publish.precision import SKIP, movement_worth, prices, quantise
 from pipeline.publish.withheld import Bools, Judged, Withheld, select
 from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.versions.row_groups import reorder_payload
 from pipeline.versions.served import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
@@ -153,8 +154,8 @@ class Publisher:
         before = self._served_digest
         removed = by_field(lambda name: self._take_in(name, touched.get(name)), self.views)
         chosen = self._choose(flush)
-        rows = by_field(lambda name: self._rows_of(name, chosen[name], touched.get(name)), chosen)
-        sent = by_field(lambda name: self._send(name, chosen[name], rows[name], removed[name]), chosen)
+        taken = by_field(lambda name: self._take_out(name, chosen[name], touched.get(name)), chosen)
+        sent = by_field(lambda name: self._send(name, *taken[name], removed[name]), taken)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
@@ -184,17 +185,22 @@ class Publisher:
         value = (worth / prices(view.dim, apart.bits > 0)).astype(np.float32)
         return Judged(keys, worth, value, apart.differs)
 
-    def _choose(self, flush: bool) -> dict[str, UInt64s]:
-        """By field, the keys to send now, ascending; from here on they are not withheld any more."""
+    def _choose(self, flush: bool) -> dict[str, Bools]:
+        """By field, which of the withheld rows to send now."""
         names = sorted(self._withheld)
         held = [self._withheld[name] for name in names]
+        if flush:
+            return {name: np.ones(len(h), np.bool_) for name, h in zip(names, held, strict=True)}
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
         value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
-        chosen = np.ones(len(worth), np.bool_) if flush else select(worth, value, self._config.share)
-        parts = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
-        parted = {name: h.parted(part) for name, h, part in zip(names, held, parts, strict=True)}
-        self._withheld = {name: left for name, (_, left) in parted.items()}
-        return {name: keys for name, (keys, _) in parted.items()}
+        chosen = select(worth, value, self._config.share)
+        parts: list[Bools] = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
+        return dict(zip(names, parts, strict=True))
+
+    def _take_out(self, name: str, chosen: Bools, change: FieldTouched | None) -> tuple[UInt64s, Rows]:
+        """The keys that are withheld no longer, ascending, and their rows."""
+        keys, self._withheld[name] = self._withheld[name].parted(chosen)
+        return keys, self._rows_of(name, keys, change)
 
     def _rows_of(self, name: str, keys: UInt64s, change: FieldTouched | None) -> Rows:
         """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""
@@ -202,7 +208,7 @@ class Publisher:
             return self._tables[name].rows(keys)
         places = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
         waited = change.keys[places] != keys
-        rows = change.rows[places]
+        rows = change.rows.take(places)
         if waited.any():
             rows[waited] = self._tables[name].rows(keys[waited])
         return rows
@@ -216,7 +222,8 @@ class Publisher:
         new = handles == NO_HANDLE
         handles[new] = self._hand_out(name, int(new.sum()))
         view.put(keys, handles, bits, payload)
-        return field_delta(view, keys, new, removed), ServedChange(keys, handles, bits, payload, removed)
+        change = ServedChange(keys, handles, bits, payload, removed)
+        return _delta_of(view.dim, change, new), change
 
     def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
@@ -251,10 +258,29 @@ class Publisher:
 
 def field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
     """The rows of `keys` as `view` holds them, `new` [n] bool marking those serving does not know, and tombstones."""
-    order = np.argsort(new, kind="stable")
-    keys, new = keys[order], new[order]
     handles, bits, payload = view.export(keys)
-    return FieldDelta(view.dim, handles[~new], keys[new], handles[new], bits, payload, removed)
+    return _delta_of(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
+
+
+def _delta_of(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
+    """A change as a delta tells it: rows that serving knows first."""
+    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
+    if new.all():
+        return FieldDelta(dim, none32, change.keys, change.handles, change.bits, change.payload, change.removed)
+    if not new.any():
+        return FieldDelta(dim, change.handles, none64, none32, change.bits, change.payload, change.removed)
+    order = np.argsort(new, kind="stable")
+    payload = reorder_payload(change.payload, change.bits, order, dim)
+    known, fresh = np.split(order, [len(new) - np.count_nonzero(new)])
+    return FieldDelta(
+        dim,
+        change.handles[known],
+        change.keys[fresh],
+        change.handles[fresh],
+        change.bits[order],
+        payload,
+        change.removed,
+    )
 
 
 def _delta(

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from pipeline.ground.errors import DamagedError
 from pipeline.ground.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.gaps import decode_gaps, encode_gaps
-from pipeline.versions.quantizer import MOST_DIM, PRECISIONS, payload_bytes, payload_offsets
+from pipeline.versions.quantizer import MOST_DIM, PRECISIONS, payload_bytes
+from pipeline.versions.row_groups import group_rows
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
@@ -132,9 +133,8 @@ def encode_delta(delta: Delta) -> bytes:
         "dense": delta.dense,
         "fields": [_field_record(name, delta.fields[name]) for name in sorted(delta.fields)],
     }
-    encoded = bytearray(encode(load_schema("delta"), record))
-    encoded[_CHECKSUM] = hashlib.sha256(encoded).digest()
-    return bytes(encoded)
+    blank = encode(load_schema("delta"), record)
+    return b"".join((blank[: _CHECKSUM.start], hashlib.sha256(blank).digest(), memoryview(blank)[_CHECKSUM.stop :]))
 
 
 def delta_name(encoded: bytes) -> str:
@@ -155,9 +155,9 @@ def decode_delta(encoded: bytes) -> Delta:
         DamagedError: for bytes that are not, to the last bit, what `encode_delta` wrote.
     """
     wanted = delta_name(encoded)
-    blank = bytearray(encoded)
-    blank[_CHECKSUM] = bytes(32)
-    got = hashlib.sha256(blank).hexdigest()
+    sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(32))
+    sha.update(memoryview(encoded)[_CHECKSUM.stop :])
+    got = sha.hexdigest()
     if got != wanted:
         raise DamagedError(
             f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
@@ -182,34 +182,13 @@ def decode_delta(encoded: bytes) -> Delta:
 
 
 def _field_record(name: str, change: FieldDelta) -> dict[str, Any]:
-    known = len(change.handles)
-    handles = np.concatenate([change.handles, change.new_handles])
-    starts = payload_offsets(change.bits, change.dim)
-    assert len(handles) == len(change.bits), f"{name} has {len(handles)} handles and {len(change.bits)} precisions"
-    assert starts[-1] == len(change.payload), f"{name} has {len(change.payload)} payload bytes, wanted {starts[-1]}"
     return {
         "name": name,
         "dim": change.dim,
         "removed": encode_gaps(np.sort(change.removed)),
-        "groups": [
-            _group_record(change, handles, starts, known, bits) for bits in PRECISIONS if np.any(change.bits == bits)
-        ],
-    }
-
-
-def _group_record(
-    change: FieldDelta, handles: UInt32s, starts: npt.NDArray[np.int64], known: int, bits: int
-) -> dict[str, Any]:
-    index = np.flatnonzero(change.bits == bits)
-    index = index[np.lexsort((handles[index], index >= known))]
-    old, new = index[index < known], index[index >= known]
-    places = starts[index][:, None] + np.arange(payload_bytes(bits, change.dim))
-    return {
-        "bits": bits,
-        "known": encode_gaps(handles[old].astype(np.uint64)),
-        "new_handles": encode_gaps(handles[new].astype(np.uint64)),
-        "new_keys": change.new_keys[new - known].astype("<u8").tobytes(),
-        "payload": change.payload[places].tobytes(),
+        "groups": group_rows(
+            change.handles, change.new_keys, change.new_handles, change.bits, change.payload, change.dim
+        ),
     }
 
 

@@ -88,9 +88,23 @@ def payload_offsets(bits: UInt8s, dim: int) -> Int64s:
     require("bits", bits, np.uint8, ("n",))
     of_row = sizes[bits]
     if (of_row < 0).any():
-        at = int(np.argmax(of_row < 0))
-        raise InputError(f"bits: got {bits[at]} at {at}, wanted one of {PRECISIONS}")
+        raise _unknown_precision(bits)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(of_row)])
+
+
+def payload_total(bits: UInt8s, dim: int) -> int:
+    """Bytes of the payloads of rows with these precisions, [n] uint8; the last of `payload_offsets`, sooner.
+
+    >>> payload_total(np.uint8([4, 32, 4]), 16)
+    88
+
+    Raises InputError for a precision there is none of.
+    """
+    require("bits", bits, np.uint8, ("n",))
+    counts = {each: int(np.count_nonzero(bits == each)) for each in PRECISIONS}
+    if sum(counts.values()) < len(bits):
+        raise _unknown_precision(bits)
+    return sum(count * payload_bytes(each, dim) for each, count in counts.items())
 
 
 def encode(rows: Float32s, bits: UInt8s) -> tuple[UInt8s, Int64s]:
@@ -182,6 +196,11 @@ def _number_of(codec: str) -> int:
     if codec not in CODECS:
         raise InputError(f"codec: got {codec!r}, wanted one of {', '.join(CODECS)}")
     return CODECS.index(codec)
+
+
+def _unknown_precision(bits: UInt8s) -> InputError:
+    at = int(np.argmin(np.isin(bits, PRECISIONS)))
+    return InputError(f"bits: got {bits[at]} at {at}, wanted one of {PRECISIONS}")
 
 
 def _require_rows(rows: Float32s) -> None:

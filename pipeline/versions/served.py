@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_apart, require_range
 from pipeline.ground.errors import InputError
-from pipeline.versions.quantizer import MOST_DIM, payload_offsets
+from pipeline.versions.quantizer import MOST_DIM, payload_total
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
@@ -73,7 +73,7 @@ class ServedView:
         require("keys", keys, np.uint64, ("n",))
         require("handles", handles, np.uint32, (len(keys),))
         require("bits", bits, np.uint8, (len(keys),))
-        require("payload", payload, np.uint8, (int(payload_offsets(bits, self.dim)[-1]),))
+        require("payload", payload, np.uint8, (payload_total(bits, self.dim),))
         conflict = int(self._core.put(keys, handles, bits, payload))
         if conflict < len(keys):
             handle, key = handles[conflict], keys[conflict]
