@@ -278,8 +278,12 @@ class Held:
         """The bucket of each row: (bucket, [m] rows in order)."""
         if not len(at_ms):
             return []
-        scale = self._scale(at_ms)
-        numbers = at_ms // (self._width_ms << scale)
+        low, high = int(at_ms.min()), int(at_ms.max())
+        scale = self._scale(len(at_ms), high - low)
+        width_ms = self._width_ms << scale
+        if low // width_ms == high // width_ms:
+            return [(self._bucket((scale, low // width_ms)), np.arange(len(at_ms)))]
+        numbers = at_ms // width_ms
         order = np.argsort(numbers, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
         return [(self._bucket((scale, int(numbers[g[0]]))), g) for g in groups]
@@ -308,10 +312,10 @@ class Held:
             self._next_serial += 1
         return bucket
 
-    def _scale(self, at_ms: Int64s) -> int:
-        """How often the width doubles so that this block fills its buckets."""
-        pieces = (int(at_ms.max()) - int(at_ms.min())) / self._width_ms
-        wanted = max(1.0, len(at_ms) / _ROWS_PER_BUCKET)
+    def _scale(self, rows: int, span_ms: int) -> int:
+        """How often the width doubles so that a block of so many rows over such a span fills its buckets."""
+        pieces = span_ms / self._width_ms
+        wanted = max(1.0, rows / _ROWS_PER_BUCKET)
         scale = 0
         while pieces / (1 << scale) > wanted:
             scale += 1
