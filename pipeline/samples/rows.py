@@ -114,6 +114,8 @@ def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], cl
 def extent_of(rows: np.ndarray) -> Extent:
     """What [n] HELD rows span, n at least 1."""
     _require_held(rows)
+    if not len(rows):
+        raise InputError("rows: got no rows, wanted at least one")
     lowest, latest, still_open, offsets = _native.join_extent(_bytes(rows))
     return Extent(lowest, latest, still_open, dict(offsets))
 
