@@ -14,11 +14,18 @@ constexpr size_t kAhead = 12;
 // The odd number next to 2^64 / golden ratio: spreads ids that differ in few bits over the product's top bits.
 constexpr uint64_t kSpread = 0x9E3779B97F4A7C15;
 
+// How many entries the slots are good for.
 size_t most_entries(size_t capacity) { return capacity * 5 / 8; }
 
 }  // namespace
 
 JoinIndex::JoinIndex() : slots_(kLeastCapacity) {}
+
+void JoinIndex::reserve(size_t n) {
+    size_t capacity = slots_.size();
+    while (most_entries(capacity) < n) capacity *= 2;
+    if (capacity != slots_.size()) rebuild(capacity);
+}
 
 uint32_t JoinIndex::tag_of(const Id& id) {
     return static_cast<uint32_t>(((id.words[0] ^ std::rotl(id.words[1], 32)) * kSpread) >> 32);

@@ -26,6 +26,9 @@ public:
 
     JoinIndex();
 
+    // Makes room for n entries in all, so that inserting them does not grow the table step by step. Changes nothing else.
+    void reserve(size_t n);
+
     // For each i in order: out[i] is the place already kept under ids[i] (which stays), or kNone where there was none
     // and places[i] is kept from now on. An id twice in one batch finds its own earlier place. ids is [n][2]; places
     // differ from kNone.

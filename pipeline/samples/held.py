@@ -133,6 +133,11 @@ class Held:
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self.buckets.values())
 
+    @property
+    def index_bytes(self) -> int:
+        """What the index over ids takes."""
+        return self._index.memory_bytes
+
     def hold(self, rows: np.ndarray, columns: pa.RecordBatch) -> Bools:
         """Hold impressions in log order, the first of each id.
 
@@ -233,10 +238,13 @@ class Held:
         for bucket in buckets:
             self.buckets[bucket.serial] = self._by_name[bucket.name] = bucket
             self._next_serial = max(self._next_serial, bucket.serial + 1)
+        self._index.reserve(len(self))
         for bucket in buckets:
             ids, places = _ids(bucket.rows), bucket.places(0, len(bucket))
-            newest = ~np.isin(places, links[:, 1])
-            self._index_latest(ids[newest], places[newest])
+            if len(links):
+                newest = ~np.isin(places, links[:, 1])
+                ids, places = ids[newest], places[newest]
+            self._index_latest(ids, places)
 
     def _index_latest(self, ids: UInt64s, places: UInt64s) -> None:
         before = self._index.insert(ids, places)

@@ -32,6 +32,14 @@ class JoinIndex:
     def __init__(self) -> None:
         self._core: Any = _native.JoinIndex()
 
+    def reserve(self, n: int) -> None:
+        """Make room for `n` ids in all, which then come in without growing the table step by step.
+
+        Raises InputError for an n outside of 0..2^31.
+        """
+        require_range("n", n, 0, 2**31)
+        self._core.reserve(int(n))
+
     def insert(self, ids: UInt64s, places: UInt64s) -> UInt64s:
         """Keep places under ids that have none yet.
 

@@ -28,6 +28,7 @@ from pipeline.ground.block import DeadLetters, EventBlock, Int64s, Kind
 from pipeline.ground.config import Config
 from pipeline.ground.gather import Pick
 from pipeline.ground.keys import ids128
+from pipeline.logs.sample_block import sample_schema
 from pipeline.samples import output, position
 from pipeline.samples.clicks import Clicks
 from pipeline.samples.held import Bools, Held
@@ -61,6 +62,7 @@ class Join:
         self.held = Held(self.spans)
         self.pending, self.candidates = Clicks.none(config), Clicks.none(config)
         self.said = Said()
+        self._schema = sample_schema(config)
         self._fake = config.samples.policy == "fake_negative"
         self._topics: dict[Kind, str] = {"impressions": config.topics.impressions, "clicks": config.topics.clicks}
         self._arrived: list[Clicks] = []
@@ -103,7 +105,7 @@ class Join:
         self.progress.prune(self._lowest_offsets())
         for (kind, partition), at in self.progress.of.items():
             self.said.drop_below(kind, partition, at.next_offset)
-        return Decisions(Samples(self.config, samples), output.dead_letter_batch(dead))
+        return Decisions(Samples(self.config, self._schema, samples), output.dead_letter_batch(dead))
 
     @property
     def settled(self) -> bool:

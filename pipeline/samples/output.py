@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.ground.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters, Int64s
 from pipeline.ground.config import Config
 from pipeline.ground.gather import Pick, gather_array
-from pipeline.logs.sample_block import KINDS, sample_schema
+from pipeline.logs.sample_block import KINDS
 from pipeline.samples.rows import Source
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
@@ -50,11 +50,12 @@ class Decided:
 class Samples:
     """n samples ordered by decision time, then source position, then kind; so that arrival decides nothing.
 
+    `schema` is the configuration's `sample_schema`.
     Columns are made for a stretch of rows when it is asked for: what a long bundle decides need not be in memory twice.
     """
 
-    def __init__(self, config: Config, parts: Sequence[Decided]) -> None:
-        self._config, self._schema = config, sample_schema(config)
+    def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[Decided]) -> None:
+        self._config, self._schema = config, schema
         parts = [part for part in parts if len(part)]
         self._n = sum(map(len, parts))
         if not parts:
@@ -79,7 +80,7 @@ class Samples:
     def batch(self, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
         """The samples from `start` to `stop`, with the columns of `sample_schema`. Safe from several threads."""
         if not self._n:
-            return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in self._schema], schema=self._schema)
+            return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self._schema], schema=self._schema)
         order = self._order[start:stop]
         raw = self._shown.take(order).gather()
         system = self._clicks.columns(order, self._config.samples.labels)
