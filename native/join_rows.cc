@@ -53,19 +53,13 @@ std::optional<int64_t> close_rows(std::span<HeldRow> rows, size_t start, size_t 
     return lowest;
 }
 
-void make_samples(std::span<const HeldRow> rows, std::span<const int64_t> chosen, int64_t after, uint8_t kind,
-                  bool negative_written, SampleRow* out) {
-    for (const int64_t number : chosen) {
-        const HeldRow& row = rows[static_cast<size_t>(number)];
-        SampleRow sample{};
-        sample.decided_at = row.at + after;
-        sample.impression_at = row.at;
-        sample.impression_offset = row.offset;
-        sample.impression_partition = row.partition;
-        sample.impression_row = row.row;
-        sample.kind = kind;
-        sample.negative_written = negative_written;
-        *out++ = sample;
+void pick_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen, const SourceColumns& out) {
+    for (size_t i = 0; i < chosen.size(); ++i) {
+        const HeldRow& row = rows[static_cast<size_t>(chosen[i])];
+        out.at[i] = row.at;
+        out.offsets[i] = row.offset;
+        out.partitions[i] = row.partition;
+        out.rows[i] = row.row;
     }
 }
 

@@ -1,8 +1,8 @@
-// The join's rows: a held impression and a sample, as they lie in memory, and the work done on each of them.
+// The join's rows: a held impression as it lies in memory, and the work done on each of them.
 //
-// The layouts are those of HELD (pipeline/samples/held.py), which is also the state file's, and of SAMPLE
-// (pipeline/samples/output.py). Decides nothing: what flags mean and when windows close, the caller says. Pure functions
-// over the caller's arrays, safe from any thread, linear time; they trust numbers of rows and throw std::bad_alloc alone.
+// The layout is that of HELD (pipeline/samples/rows.py) and of the state file. Decides nothing: what flags mean and when
+// windows close, the caller says. Pure functions over the caller's arrays, safe from any thread, linear time; they trust
+// numbers of rows and throw std::bad_alloc alone.
 #pragma once
 
 #include <cstddef>
@@ -22,14 +22,7 @@ struct HeldRow {
     uint8_t unused[6];
 };
 
-struct SampleRow {
-    int64_t decided_at, impression_at, click_at, impression_offset, click_offset;
-    int32_t impression_partition, impression_row, click_partition, click_row;
-    uint8_t kind, negative_written;
-    uint8_t unused[6];
-};
-
-static_assert(sizeof(HeldRow) == 48 && sizeof(SampleRow) == 64, "rows are stored and shared with NumPy");
+static_assert(sizeof(HeldRow) == 48, "rows are stored and shared with NumPy");
 
 // Events of one partition as columns of one length.
 struct EventColumns {
@@ -62,8 +55,13 @@ struct Telling {
 std::optional<int64_t> close_rows(std::span<HeldRow> rows, size_t start, size_t stop, int64_t until,
                                   const Telling& telling, std::vector<int64_t>& told);
 
-// out[i] = a sample of the impression rows[chosen[i]] without a click, decided `after` its time.
-void make_samples(std::span<const HeldRow> rows, std::span<const int64_t> chosen, int64_t after, uint8_t kind,
-                  bool negative_written, SampleRow* out);
+// When and from where events came, as columns to be written.
+struct SourceColumns {
+    int64_t *at, *offsets;
+    int32_t *partitions, *rows;
+};
+
+// Entry i of every column = that of rows[chosen[i]].
+void pick_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen, const SourceColumns& out);
 
 }  // namespace freshet

@@ -197,3 +197,21 @@ def test_bad_places_are_refused():
 def test_bad_buckets_are_refused(bucket):
     with pytest.raises(InputError, match=r"bucket: got .*, wanted an integer in 0..4294967295"):
         JoinIndex().forget(bucket)
+
+
+def test_room_made_before_is_not_made_again_and_what_is_kept_stays():
+    index, ids = JoinIndex(), ids_of(np.arange(1_000), "hashed")
+    index.insert(ids[:5], np.arange(5, dtype=np.uint64))
+    index.reserve(1_000)
+    reserved = index.memory_bytes
+    index.insert(ids, np.arange(1_000, dtype=np.uint64))
+    assert index.memory_bytes == reserved
+    index.reserve(10)
+    assert index.memory_bytes == reserved
+    assert index.match(ids).tolist() == list(range(1_000))
+
+
+@pytest.mark.parametrize("n", [-1, 2**31 + 1, 1.0, None])
+def test_room_for_nonsense_is_refused(n):
+    with pytest.raises(InputError, match=r"n: got .*, wanted an integer in 0..2147483648"):
+        JoinIndex().reserve(n)

@@ -10,7 +10,8 @@ void register_join_index(nb::module_& m) {
     nb::class_<JoinIndex>(m, "JoinIndex")
         .def(nb::init<>())
         .def_prop_ro("size", &JoinIndex::size)
-        .def_prop_ro("capacity", &JoinIndex::capacity)
+        .def_prop_ro("memory_bytes", &JoinIndex::memory_bytes)
+        .def("reserve", &JoinIndex::reserve, exact("n"), nb::call_guard<nb::gil_scoped_release>())
         .def(
             "insert",
             [](JoinIndex& self, InRows<uint64_t> ids, In<uint64_t> places, Out<uint64_t> out) {

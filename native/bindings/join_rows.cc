@@ -46,11 +46,11 @@ nb::tuple close_some(Out<uint8_t> rows, size_t start, size_t stop, int64_t until
     return nb::make_tuple(owned(std::move(told)), lowest);
 }
 
-void samples(In<uint8_t> rows, In<int64_t> chosen, int64_t after, uint8_t kind, bool negative_written,
-             Out<uint8_t> out) {
+void sources(In<uint8_t> rows, In<int64_t> chosen, Out<int64_t> at, Out<int64_t> offsets, Out<int32_t> partitions,
+             Out<int32_t> rows_out) {
     nb::gil_scoped_release nogil;
-    make_samples(held(rows), {chosen.data(), chosen.size()}, after, kind, negative_written,
-                 reinterpret_cast<SampleRow*>(out.data()));
+    pick_sources(held(rows), {chosen.data(), chosen.size()},
+                 {at.data(), offsets.data(), partitions.data(), rows_out.data()});
 }
 
 }  // namespace
@@ -61,6 +61,6 @@ void register_join_rows(nb::module_& m) {
     m.def("join_extent", &extent, exact("rows"));
     m.def("join_close", &close_some, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
           nb::arg("ids_below").none());
-    m.def("join_samples", &samples, exact("rows"), exact("chosen"), exact("after"), exact("kind"),
-          exact("negative_written"), exact("out"));
+    m.def("join_sources", &sources, exact("rows"), exact("chosen"), exact("at"), exact("offsets"), exact("partitions"),
+          exact("rows_out"));
 }

@@ -82,6 +82,8 @@ class Pick:
         numbers = (self.places >> _CHUNK_BITS).view(np.int64)
         used = np.bincount(numbers, minlength=len(self.batches)) > 0
         used[0] = True
+        if used.all():
+            return self
         gone = (np.cumsum(~used) << 32).view(np.uint64)
         return Pick([b for b, u in zip(self.batches, used, strict=True) if u], self.places - gone[numbers])
 

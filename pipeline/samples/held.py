@@ -133,6 +133,11 @@ class Held:
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self.buckets.values())
 
+    @property
+    def index_bytes(self) -> int:
+        """What the index over ids takes."""
+        return self._index.memory_bytes
+
     def hold(self, rows: np.ndarray, columns: pa.RecordBatch) -> Bools:
         """Hold impressions in log order, the first of each id.
 
@@ -233,10 +238,13 @@ class Held:
         for bucket in buckets:
             self.buckets[bucket.serial] = self._by_name[bucket.name] = bucket
             self._next_serial = max(self._next_serial, bucket.serial + 1)
+        self._index.reserve(len(self))
         for bucket in buckets:
             ids, places = _ids(bucket.rows), bucket.places(0, len(bucket))
-            newest = ~np.isin(places, links[:, 1])
-            self._index_latest(ids[newest], places[newest])
+            if len(links):
+                newest = ~np.isin(places, links[:, 1])
+                ids, places = ids[newest], places[newest]
+            self._index_latest(ids, places)
 
     def _index_latest(self, ids: UInt64s, places: UInt64s) -> None:
         before = self._index.insert(ids, places)
@@ -278,8 +286,12 @@ class Held:
         """The bucket of each row: (bucket, [m] rows in order)."""
         if not len(at_ms):
             return []
-        scale = self._scale(at_ms)
-        numbers = at_ms // (self._width_ms << scale)
+        low, high = int(at_ms.min()), int(at_ms.max())
+        scale = self._scale(len(at_ms), high - low)
+        width_ms = self._width_ms << scale
+        if low // width_ms == high // width_ms:
+            return [(self._bucket((scale, low // width_ms)), np.arange(len(at_ms)))]
+        numbers = at_ms // width_ms
         order = np.argsort(numbers, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
         return [(self._bucket((scale, int(numbers[g[0]]))), g) for g in groups]
@@ -308,10 +320,10 @@ class Held:
             self._next_serial += 1
         return bucket
 
-    def _scale(self, at_ms: Int64s) -> int:
-        """How often the width doubles so that this block fills its buckets."""
-        pieces = (int(at_ms.max()) - int(at_ms.min())) / self._width_ms
-        wanted = max(1.0, len(at_ms) / _ROWS_PER_BUCKET)
+    def _scale(self, rows: int, span_ms: int) -> int:
+        """How often the width doubles so that a block of so many rows over such a span fills its buckets."""
+        pieces = span_ms / self._width_ms
+        wanted = max(1.0, rows / _ROWS_PER_BUCKET)
         scale = 0
         while pieces / (1 << scale) > wanted:
             scale += 1

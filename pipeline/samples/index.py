@@ -19,7 +19,9 @@ NONE = np.uint64(2**64 - 1)
 
 
 class JoinIndex:
-    """128-bit ids → uint64 places, a bucket in their upper 32 bits. Not thread-safe. Every method raises InputError for a wrong dtype or shape.
+    """128-bit ids → uint64 places, which have a bucket's number in their upper 32 bits. Not thread-safe.
+
+    Every method raises InputError for a wrong dtype or shape.
 
     >>> index = JoinIndex()
     >>> ids = np.array([[1, 2], [3, 4], [1, 2]], np.uint64)
@@ -29,6 +31,14 @@ class JoinIndex:
 
     def __init__(self) -> None:
         self._core: Any = _native.JoinIndex()
+
+    def reserve(self, n: int) -> None:
+        """Make room for `n` ids in all, which then come in without growing the table step by step.
+
+        Raises InputError for an n outside of 0..2^31.
+        """
+        require_range("n", n, 0, 2**31)
+        self._core.reserve(int(n))
 
     def insert(self, ids: UInt64s, places: UInt64s) -> UInt64s:
         """Keep places under ids that have none yet.
@@ -74,5 +84,5 @@ class JoinIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """What the table takes."""
-        return int(self._core.capacity) * 24
+        """What slots and entries take."""
+        return int(self._core.memory_bytes)

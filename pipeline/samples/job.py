@@ -1,8 +1,10 @@
-"""The samples job: one Beam pipeline per round, from partitions of both inputs to the shards that join them.
+"""The samples job: a Beam pipeline that runs once a round, from partitions of both inputs to the shards that join them.
 
-    ranges → read (blocks) → split by shard → group by shard → join, append
+    round → ranges → read (blocks) → split by shard → group by shard → join, append
 
-Keys are shards and elements stand for blocks, which are handed over in this process. Decides nothing: the join does.
+Keys are shards and elements stand for blocks, which are handed over in this process. The pipeline is put together once
+per job, for that takes longer than many a round; what a round reads, its first step asks for. Decides nothing: the join
+does.
 """
 
 import pickle
@@ -31,6 +33,16 @@ Progress = Callable[[int, int], None]
 
 _open: dict[int, Rounds] = {}
 """The shards that workers of this process find, by the loan of their log."""
+
+
+class PlannedRanges(beam.DoFn):  # type: ignore[misc]
+    """Anything → the ranges of the round under way."""
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def process(self, element: bytes) -> list[PartitionRange]:
+        return _open[self._door.loan].planned
 
 
 class SplitByShard(beam.DoFn):  # type: ignore[misc]
@@ -89,6 +101,7 @@ class SamplesJob:
         self._rounds = Rounds(project, log)
         self._door = lend(project, log)
         _open[self._door.loan] = self._rounds
+        self._pipeline = build(self._door, project)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Join what the logs hold now, or until `stop`; returns how many records were read.
@@ -101,12 +114,23 @@ class SamplesJob:
         """
         ends, read = self._rounds.ends(), 0
         while not self.stop.is_set() and (ranges := self._rounds.plan(ends)):
-            _run_round(self.project, self._door, ranges)
+            self._run_round()
             self._rounds.finish(ranges)
             read += sum((r.stop or r.start) - r.start for r in ranges)
             if progress is not None:
                 progress(read, read + self._rounds.left(ends))
         return read
+
+    def _run_round(self) -> None:
+        try:
+            self._pipeline.run().wait_until_finish()
+        except Exception:
+            failure: FreshetError | None = self._door.failure()
+            if failure is not None:
+                raise failure from None
+            raise
+        finally:
+            self._rounds.handover.clear()
 
     def report(self) -> SamplesReport:
         """What this run did so far."""
@@ -139,29 +163,18 @@ def run_samples(
         job.close()
 
 
-def build(pipeline: beam.Pipeline, door: LogDoor, ranges: list[PartitionRange], project: Project) -> None:
-    """Put the job's steps on a pipeline."""
+def build(door: LogDoor, project: Project) -> beam.Pipeline:
+    """The job's steps; each run of them is a round."""
+    pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
     shards = project.config.logs.shards
     read = (
         pipeline
-        | "ranges" >> beam.Create(ranges, reshuffle=False)
+        | "round" >> beam.Impulse()
+        | "ranges" >> beam.ParDo(PlannedRanges(door))
         | "read" >> beam.ParDo(PartitionSource(door, packed=False)).with_outputs(DEAD, main="blocks")
     )
     blocks = read.blocks | "split" >> beam.ParDo(SplitByShard(door, project.config.events.shard_columns, shards))
     dead = read[DEAD] | "set aside" >> beam.ParDo(SetAside(door, shards))
     parts = (blocks, dead) | "all" >> beam.Flatten() | "by shard" >> beam.GroupByKey()
     _ = parts | "join" >> beam.ParDo(JoinShards(door))
-
-
-def _run_round(project: Project, door: LogDoor, ranges: list[PartitionRange]) -> None:
-    pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
-    build(pipeline, door, ranges, project)
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception:
-        failure: FreshetError | None = door.failure()
-        if failure is not None:
-            raise failure from None
-        raise
-    finally:
-        _open[door.loan].handover.clear()
+    return pipeline

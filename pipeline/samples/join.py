@@ -28,6 +28,7 @@ from pipeline.ground.block import DeadLetters, EventBlock, Int64s, Kind
 from pipeline.ground.config import Config
 from pipeline.ground.gather import Pick
 from pipeline.ground.keys import ids128
+from pipeline.logs.sample_block import sample_schema
 from pipeline.samples import output, position
 from pipeline.samples.clicks import Clicks
 from pipeline.samples.held import Bools, Held
@@ -35,7 +36,7 @@ from pipeline.samples.index import NONE
 from pipeline.samples.output import Decided, Decisions, Output, Samples
 from pipeline.samples.position import INPUTS, USED, Said
 from pipeline.samples.progress import Input, Progress
-from pipeline.samples.rows import Telling, held_rows, samples_of
+from pipeline.samples.rows import Source, Telling, held_rows, sources_of
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import join_rows
 
@@ -61,6 +62,7 @@ class Join:
         self.held = Held(self.spans)
         self.pending, self.candidates = Clicks.none(config), Clicks.none(config)
         self.said = Said()
+        self._schema = sample_schema(config)
         self._fake = config.samples.policy == "fake_negative"
         self._topics: dict[Kind, str] = {"impressions": config.topics.impressions, "clicks": config.topics.clicks}
         self._arrived: list[Clicks] = []
@@ -103,7 +105,7 @@ class Join:
         self.progress.prune(self._lowest_offsets())
         for (kind, partition), at in self.progress.of.items():
             self.said.drop_below(kind, partition, at.next_offset)
-        return Decisions(Samples(self.config, samples), output.dead_letter_batch(dead))
+        return Decisions(Samples(self.config, self._schema, samples), output.dead_letter_batch(dead))
 
     @property
     def settled(self) -> bool:
@@ -262,20 +264,17 @@ class Join:
         return np.ones(len(rows), np.bool_) if below is None else np.asarray(rows["id"][:, 1] < np.uint64(below))
 
     def _say_negatives(self, held: np.ndarray, chosen: Int64s, shown: Pick, after_ms: int) -> None:
-        rows = samples_of(held, chosen, after_ms, output.NEGATIVE, True)
-        labels = np.zeros((len(rows), len(self.config.samples.labels)), np.float32)
-        self._samples.append(Decided(rows, labels, shown))
+        sources = sources_of(held, chosen)
+        written = np.ones(len(chosen), np.bool_)
+        self._samples.append(Decided(output.NEGATIVE, sources.at + after_ms, sources, written, shown))
 
     def _say_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
         labels = clicks.labels(self.config.samples.labels)
         for bucket, at, held in self.held.by_bucket(np.ascontiguousarray(clicks.rows["place"])):
-            click = clicks.rows.take(at)
-            rows = samples_of(bucket.rows, held, 0, kind, False)
-            rows["decided_at"] = decided_at_ms[at]
-            rows["negative_written"] = self._kept(bucket.rows.take(held)) & (kind == output.COMPENSATION)
-            for name in ("at", "offset", "partition", "row"):
-                rows[f"click_{name}"] = click[name]
-            self._samples.append(Decided(rows, labels[at], bucket.pick(held)))
+            written = self._kept(bucket.rows.take(held)) & (kind == output.COMPENSATION)
+            sources, clicked = sources_of(bucket.rows, held), Source.of(clicks.rows.take(at))
+            shown = bucket.pick(held)
+            self._samples.append(Decided(kind, decided_at_ms[at], sources, written, shown, clicked, labels[at]))
 
     def _set_aside(self, reason: str, kind: Kind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
         chosen = np.flatnonzero(which)

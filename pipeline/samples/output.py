@@ -9,58 +9,117 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters
+from pipeline.ground.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters, Int64s
 from pipeline.ground.config import Config
 from pipeline.ground.gather import Pick, gather_array
-from pipeline.logs.sample_block import KINDS, sample_schema
-from pipeline.samples.rows import SAMPLE
-from pipeline.samples.typed_rows import join_rows
+from pipeline.logs.sample_block import KINDS
+from pipeline.samples.rows import Source
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
 _KIND_NAMES = pa.array(KINDS)
 
+Bools = npt.NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Decided:
-    """n samples: `rows` [n] SAMPLE, `labels` [n, labels] float32, `shown` [n] the impressions' raw columns."""
+    """n samples of one kind.
 
-    rows: np.ndarray
-    labels: npt.NDArray[np.float32]
+    Attributes:
+        kind: of all of them.
+        decided_at: [n] int64, ms.
+        impressions: their sources.
+        negative_written: [n] bool.
+        shown: [n] the impressions' raw columns.
+        clicks: sources of the clicks; None where there are none.
+        labels: [n, labels] float32 of the clicks; None where there are none, and every label is 0.
+    """
+
+    kind: int
+    decided_at: Int64s
+    impressions: Source
+    negative_written: Bools
     shown: Pick
+    clicks: Source | None = None
+    labels: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.decided_at)
 
 
 class Samples:
     """n samples ordered by decision time, then source position, then kind; so that arrival decides nothing.
 
+    `schema` is the configuration's `sample_schema`.
     Columns are made for a stretch of rows when it is asked for: what a long bundle decides need not be in memory twice.
     """
 
-    def __init__(self, config: Config, parts: Sequence[Decided]) -> None:
-        self._config, self._schema = config, sample_schema(config)
-        self._rows = join_rows([np.zeros(0, SAMPLE), *(p.rows for p in parts)])
-        self._parts = [p for p in parts if len(p.rows)]
-        if self._parts:
-            keys = ("decided_at", "impression_partition", "impression_offset", "impression_row", "kind")
-            self._order = order_by([self._rows[key] for key in keys])
-            self._labels = np.concatenate([p.labels for p in self._parts])
-            self._shown = Pick.joined([p.shown for p in self._parts])
+    def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[Decided]) -> None:
+        self._config, self._schema = config, schema
+        parts = [part for part in parts if len(part)]
+        self._n = sum(map(len, parts))
+        if not parts:
+            return
+        self._kinds = np.repeat(np.array([p.kind for p in parts], np.uint8), [len(p) for p in parts])
+        self._impressions = Source.joined([p.impressions for p in parts])
+        self._negative_written = np.concatenate([p.negative_written for p in parts])
+        self._shown = Pick.joined([p.shown for p in parts])
+        self._clicks = _Clicks(parts, len(config.samples.labels))
+        at = self._impressions
+        decided_at = np.concatenate([p.decided_at for p in parts])
+        self._order = order_by([decided_at, at.partition, at.offset, at.row, self._kinds])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._n
 
     def kinds(self) -> dict[str, int]:
         """How many there are of each kind that occurs."""
-        counts = np.bincount(self._rows["kind"], minlength=len(KINDS)).tolist()
+        counts = np.bincount(self._kinds, minlength=len(KINDS)).tolist() if self._n else [0] * len(KINDS)
         return {kind: count for kind, count in zip(KINDS, counts, strict=True) if count}
 
     def batch(self, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
         """The samples from `start` to `stop`, with the columns of `sample_schema`. Safe from several threads."""
-        if not len(self):
-            return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in self._schema], schema=self._schema)
+        if not self._n:
+            return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self._schema], schema=self._schema)
         order = self._order[start:stop]
-        rows, labels = self._rows.take(order), self._labels.take(order, axis=0)
-        columns = _columns(self._config, self._schema, rows, labels, self._shown.take(order).gather())
+        raw = self._shown.take(order).gather()
+        system = self._clicks.columns(order, self._config.samples.labels)
+        for name, column in vars(self._impressions.take(order)).items():
+            system[f"impression_{name}"] = pa.array(column)
+        system["negative_written"] = pa.array(self._negative_written.take(order))
+        system["weight"] = _weights(self._config, raw)
+        system["rate"] = pa.array(np.full(len(order), self._config.samples.negative_rate, np.float32))
+        system["kind"] = gather_array([_KIND_NAMES], self._kinds.take(order).astype(np.uint64))
+        columns = [system[f.name] if f.name in system else raw.column(f.name) for f in self._schema]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+
+class _Clicks:
+    """The clicks of the samples that have one, behind one of zeros, which stands for no click."""
+
+    def __init__(self, parts: Sequence[Decided], labels: int) -> None:
+        clicks, lengths = [p.clicks for p in parts], [len(p) for p in parts]
+        number = np.cumsum(np.repeat([c is not None for c in clicks], lengths))
+        self._number = np.where(np.repeat([c is None for c in clicks], lengths), 0, number)
+        none = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int32)
+        self._sources = Source.joined([Source(*none), *(c for c in clicks if c is not None)])
+        found = [p.labels for p in parts if p.labels is not None]
+        self._labels = np.concatenate([np.zeros((1, labels), np.float32), *found]).T
+
+    def columns(self, order: Int64s, labels: Sequence[str]) -> dict[str, pa.Array]:
+        """The clicks' columns and the labels of the samples at [n] `order`."""
+        number = self._number.take(order)
+        validity, nulls = _validity(number > 0)
+        found = {name: pa.array(column.take(number)) for name, column in zip(labels, self._labels, strict=True)}
+        for name, values in vars(self._sources.take(number)).items():
+            kind, buffers = pa.from_numpy_dtype(values.dtype), [validity, pa.py_buffer(values)]
+            found[f"click_{name}"] = pa.Array.from_buffers(kind, len(order), buffers, nulls)
+        return found
+
+
+def _validity(present: Bools) -> tuple[pa.Buffer | None, int]:
+    nulls = len(present) - int(np.count_nonzero(present))
+    return (pa.py_buffer(np.packbits(present, bitorder="little")) if nulls else None), nulls
 
 
 @dataclass(frozen=True)
@@ -101,21 +160,6 @@ def order_by(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
             words[-1] |= offset
             used += bits
     return np.lexsort(words[::-1])
-
-
-def _columns(
-    config: Config, schema: pa.Schema, rows: np.ndarray, labels: np.ndarray, raw: pa.RecordBatch
-) -> list[pa.Array]:
-    clickless = rows["kind"] == NEGATIVE
-    system = {name: pa.array(labels[:, i]) for i, name in enumerate(config.samples.labels)}
-    for name in ("impression_partition", "impression_offset", "impression_row", "impression_at", "negative_written"):
-        system[name] = pa.array(np.ascontiguousarray(rows[name]))
-    for name in ("click_at", "click_partition", "click_offset", "click_row"):
-        system[name] = pa.array(np.ascontiguousarray(rows[name]), mask=clickless)
-    system["weight"] = _weights(config, raw)
-    system["rate"] = pa.array(np.full(len(rows), config.samples.negative_rate, np.float32))
-    system["kind"] = gather_array([_KIND_NAMES], rows["kind"].astype(np.uint64))
-    return [system[f.name] if f.name in system else raw.column(f.name) for f in schema]
 
 
 def _weights(config: Config, raw: pa.RecordBatch) -> pa.Array:

@@ -40,7 +40,15 @@ class SamplesReport:
 
 
 class Rounds:
-    """The shards of a project's join, opened: fences taken, state loaded, what was said read. Not thread-safe."""
+    """The shards of a project's join, opened: fences taken, state loaded, what was said read. Not thread-safe.
+
+    Attributes:
+        topics: of the inputs.
+        shards: the joins.
+        finished: rounds finished since this was opened.
+        handover: what is under way between steps.
+        planned: what the round under way reads.
+    """
 
     def __init__(self, project: Project, log: Log) -> None:
         self._project, self._log = project, log
@@ -55,6 +63,7 @@ class Rounds:
         self._number = 0 if manifest is None else manifest.number
         self.shards = [JoinShard(project, log, shard, manifest) for shard in range(config.logs.shards)]
         self.finished = 0
+        self.planned: list[PartitionRange] = []
         self.handover = Handover()
         self._pace = Pace(config, log)
 
@@ -79,7 +88,8 @@ class Rounds:
             if start < stop:
                 topic = self.topics[kind]
                 ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, self._log_ids[topic]))
-        return self._pace.paced(ranges, ends) if ranges else []
+        self.planned = self._pace.paced(ranges, ends) if ranges else []
+        return self.planned
 
     def left(self, ends: Mapping[Input, int]) -> int:
         """Offsets before `ends` that are still to be read."""

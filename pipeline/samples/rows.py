@@ -3,8 +3,8 @@
 `HELD` is also how the state file lays impressions out. Decides nothing: flags and times come from the caller.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require
-from pipeline.ground.block import EventBlock, Int64s, UInt64s
+from pipeline.ground.block import EventBlock, Int32s, Int64s, UInt64s
 from pipeline.ground.errors import InputError
 
 HELD = np.dtype(
@@ -29,23 +29,37 @@ HELD = np.dtype(
 )
 """A held impression."""
 
-SAMPLE = np.dtype(
-    [
-        ("decided_at", "i8"),
-        ("impression_at", "i8"),
-        ("click_at", "i8"),
-        ("impression_offset", "i8"),
-        ("click_offset", "i8"),
-        ("impression_partition", "i4"),
-        ("impression_row", "i4"),
-        ("click_partition", "i4"),
-        ("click_row", "i4"),
-        ("kind", "u1"),
-        ("negative_written", "?"),
-    ],
-    align=True,
-)
-"""A sample without its columns; without a click, what begins with `click_` is 0."""
+
+@dataclass(frozen=True)
+class Source:
+    """When and from where n events came: [n] each.
+
+    Attributes:
+        at, offset: int64; times are ms.
+        partition, row: int32.
+    """
+
+    at: Int64s
+    offset: Int64s
+    partition: Int32s
+    row: Int32s
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Source":
+        """That of [n] typed rows with these four fields."""
+        return cls(*(np.ascontiguousarray(rows[name]) for name in _SOURCE))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Source"]) -> "Source":
+        """All of one or more parts, in order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _SOURCE))
+
+    def take(self, index: Int64s) -> "Source":
+        """Those at `index`."""
+        return Source(*(getattr(self, name).take(index) for name in _SOURCE))
+
+
+_SOURCE = tuple(field.name for field in fields(Source))
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,8 @@ def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], cl
 def extent_of(rows: np.ndarray) -> Extent:
     """What [n] HELD rows span, n at least 1."""
     _require_held(rows)
+    if not len(rows):
+        raise InputError("rows: got no rows, wanted at least one")
     lowest, latest, still_open, offsets = _native.join_extent(_bytes(rows))
     return Extent(lowest, latest, still_open, dict(offsets))
 
@@ -121,27 +137,19 @@ def close_rows(rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: 
     start, stop = part
     if not 0 <= start <= stop <= len(rows):
         raise InputError(f"part: got {start}..{stop}, wanted it in 0..{len(rows)}")
-    return _native.join_close(_bytes(rows), start, stop, until_ms, telling.said, telling.ids_below)
+    told, lowest = _native.join_close(_bytes(rows), start, stop, until_ms, telling.said, telling.ids_below)
+    return told, lowest
 
 
-def samples_of(rows: np.ndarray, chosen: Int64s, after_ms: int, kind: int, negative_written: bool) -> np.ndarray:
-    """Samples without a click, of some impressions.
-
-    Args:
-        rows: [n] HELD.
-        chosen: [m] int64 numbers of rows.
-        after_ms: how long after its impression each is decided.
-        kind, negative_written: of all of them.
-
-    Returns:
-        [m] SAMPLE.
-    """
+def sources_of(rows: np.ndarray, chosen: Int64s) -> Source:
+    """The sources of the rows at [m] int64 `chosen` among [n] HELD."""
     _require_held(rows)
     require("chosen", chosen, np.int64, ("m",))
-    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(rows):
+    m = len(chosen)
+    if m and not 0 <= chosen.min() <= chosen.max() < len(rows):
         raise InputError(f"chosen: got {chosen.min()}..{chosen.max()}, wanted it in 0..{len(rows) - 1}")
-    out = np.empty(len(chosen), SAMPLE)
-    _native.join_samples(_bytes(rows), chosen, after_ms, kind, negative_written, _bytes(out))
+    out = Source(np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.int32), np.empty(m, np.int32))
+    _native.join_sources(_bytes(rows), chosen, out.at, out.offset, out.partition, out.row)
     return out
 
 
