@@ -43,9 +43,24 @@ void agrees_with_a_map(Id (*id_of)(uint64_t)) {
     }
 }
 
+void room_made_before_is_enough() {
+    JoinIndex index;
+    index.reserve(1'000);
+    const size_t capacity = index.capacity(), bytes = index.memory_bytes();
+    for (uint64_t n = 0; n < 1'000; ++n) {
+        const Id id{n, n};
+        uint64_t out;
+        index.insert(id.data(), &n, 1, &out);
+        expect(out == JoinIndex::kNone, "new");
+    }
+    expect(index.capacity() == capacity && index.memory_bytes() == bytes, "nothing grew");
+    expect(index.forget(0) == 1'000 && index.capacity() == 16, "and all of it is given back");
+}
+
 }  // namespace
 
 int main() {
+    room_made_before_is_enough();
     agrees_with_a_map([](uint64_t n) { return Id{n * 0x9E3779B185EBCA87, n * 0xC2B2AE3D27D4EB4F}; });
     agrees_with_a_map([](uint64_t n) { return Id{n, n}; });
     agrees_with_a_map([](uint64_t n) { return Id{0, n << 54}; });
