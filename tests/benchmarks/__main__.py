@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from tests.benchmarks import peers
 from tests.benchmarks.alone import one_round, peer_rate, process
 from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
 
-NAMES = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
+CHAIN = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
+NATIVE = ("keys", "unique", "sketch")
+"""Parts that bring a peer of their own along, in the same process."""
 ONE_ROUND = ("growth",)
 """Tables of many sizes, where a second round would tell little."""
 
@@ -28,9 +31,12 @@ def main(arguments: list[str]) -> int:
     results: list[Result] = []
     # The peer's process lives on between rounds, idle: TensorFlow starts once.
     with process() as standing:
-        for name in chosen.only or NAMES:
+        for name in chosen.only or (*CHAIN, *NATIVE):
             rounds = 1 if name in ONE_ROUND else chosen.rounds
-            found = _measure(name, rounds, chosen.quick, lambda: standing.submit(peer_rate, chosen.quick).result())
+            if name in NATIVE:
+                found = _beside_its_own(name, rounds, chosen.quick)
+            else:
+                found = _measure(name, rounds, chosen.quick, lambda: standing.submit(peer_rate, chosen.quick).result())
             print_results(found)
             results += found
     if chosen.out:
@@ -40,7 +46,9 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure freshet beside its peer.")
-    parser.add_argument("--only", action="append", choices=NAMES, help="only this benchmark; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*CHAIN, *NATIVE), help="only this benchmark; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are shown")
     parser.add_argument("--quick", action="store_true", help="tiny sizes that only show that everything runs")
     parser.add_argument("--out", type=Path, help="folder for results.json")
@@ -59,6 +67,11 @@ def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> 
         rates.append(peer())
     beside = [(before + after) / 2 for before, after in pairwise(rates)]
     return [Result(same[-1], [f.value for f in same], beside) for same in zip(*figures, strict=True)]
+
+
+def _beside_its_own(name: str, rounds: int, quick: bool) -> list[Result]:
+    with process() as fresh:
+        return fresh.submit(import_module(f"tests.benchmarks.{name}").measure, quick, rounds).result()
 
 
 if __name__ == "__main__":
