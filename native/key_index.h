@@ -1,7 +1,7 @@
 // KeyIndex: key → row number, for rows that know their own keys.
 //
 // A line is one cache line of twelve places, each a byte of the key's hash and a row number; the key itself is read from
-// the row, which whoever asks wants to read anyway. That takes 6.3 bytes a key, 8.5 up to half a million keys. Lines are
+// the row, which whoever asks wants to read anyway. That takes 6.3 bytes a key, 8.5 up to some 300,000 keys. Lines are
 // in the order of the hash: a key's home is the line at hash × lines / 2^64, and where that is full it goes to the next
 // line with a free place. Each line counts the keys that went past it, so a search knows where to end and erasing leaves
 // nothing behind.
@@ -93,7 +93,7 @@ private:
         return tag == 0 ? 1 : tag;
     }
 
-    static bool small(size_t homes) { return homes < (size_t{1} << 16); }
+    static bool small(size_t homes) { return homes < (size_t{1} << 15); }
 
     bool moved(uint64_t hash) const { return arrays_[kNow].home_of(hash) < moved_; }
 
