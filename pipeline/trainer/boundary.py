@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 _Answer = TypeVar("_Answer")
-_Asked = tuple[Callable[[], Any], "Future[Any]"]
+_Asked = tuple[Callable[[], Any], "Future[Any] | None"]
 
 
 class Boundary:
@@ -42,6 +42,13 @@ class Boundary:
         self._asked.put((question, answer))
         return answer.result()
 
+    def tell(self, action: Callable[[], None]) -> None:
+        """Have `action` done at the next boundary without waiting for it; what it raises, the training thread raises."""
+        if self._beside:
+            self._asked.put((action, None))
+        else:
+            action()
+
     def serve(self) -> None:
         """At a boundary: answer what has been asked by now."""
         for _ in range(self._asked.qsize()):
@@ -57,6 +64,9 @@ class Boundary:
         if asked is None:
             return
         question, answer = asked
+        if answer is None:
+            question()
+            return
         try:
             answer.set_result(question())
         except BaseException as failure:

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.ground.block import UInt64s
 from pipeline.ground.by_field import by_field
 from pipeline.trainer.boundary import Boundary
-from pipeline.trainer.store import Changes, Rows, Table
+from pipeline.trainer.store import Changes, ChangeSet, Rows, Table
 
 _SLICE_ROWS = 32_768
 """Rows that training copies at one boundary: about two milliseconds."""
@@ -41,35 +41,36 @@ class FrozenTables:
     def __init__(self, tables: Mapping[str, Table], boundary: Boundary) -> None:
         self._tables, self._boundary = dict(tables), boundary
         self.rows = {name: FrozenRows(table, boundary) for name, table in tables.items()}
+        self._sets: dict[str, ChangeSet] | None = None
 
     def begin(self) -> None:
-        """Freeze what every table is now; in constant time."""
+        """Freeze what every table is now, and copy as many changed rows as one boundary allows: all of them mostly."""
         for table in self._tables.values():
             table.begin_changes()
+        self._sets = self._collect_some()
 
     def changes(self) -> dict[str, Changes]:
         """By field, what changed between the last two `begin`, with the rows as of the last."""
-        while not self._boundary.ask(self._collect_some):
-            pass
-        sets = self._boundary.ask(lambda: {name: table.take_collected() for name, table in self._tables.items()})
+        while (sets := self._sets) is None:
+            self._sets = self._boundary.ask(self._collect_some)
         return by_field(lambda name: sets[name].finish(), sets)
 
     def end(self, changes: Mapping[str, Changes]) -> None:
-        """Let the tables forget what they were; `changes` is what `changes` gave."""
+        """Let the tables forget what they were, at the next boundary; `changes` is what `changes` gave."""
 
         def settle() -> None:
             for name, table in self._tables.items():
                 table.settle(changes[name])
 
-        self._boundary.ask(settle)
+        self._boundary.tell(settle)
 
-    def _collect_some(self) -> bool:
-        """Copy as many rows as one boundary allows; returns whether that was all."""
+    def _collect_some(self) -> dict[str, ChangeSet] | None:
+        """Copy as many rows as one boundary allows; returns the sets once that was all."""
         budget = _SLICE_ROWS
         for table in self._tables.values():
             before = table.frozen_rows
             if before:
                 budget -= before - table.collect(budget)
             if budget <= 0:
-                return False
-        return True
+                return None
+        return {name: table.take_collected() for name, table in self._tables.items()}
