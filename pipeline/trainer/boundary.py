@@ -43,7 +43,7 @@ class Boundary:
         return answer.result()
 
     def tell(self, action: Callable[[], None]) -> None:
-        """Have `action` done at the next boundary without waiting for it; what it raises, the training thread raises."""
+        """Have `action` done at the next boundary, not waiting for it; what it raises, the training thread raises."""
         if self._beside:
             self._asked.put((action, None))
         else:

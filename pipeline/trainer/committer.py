@@ -5,6 +5,7 @@ version file, CURRENT, delta, then the files that are due; a crash in between lo
 serving would see twice.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store import VersionStore
+
+_SWITCH_S = 0.0005
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Committer:
         self._boundary = Boundary()
         self._frozen = FrozenTables({name: table.rows for name, table in tables.fields.items()}, self._boundary)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        # Training and commit take turns in the interpreter: at its usual 5 ms a delta would wait several times.
+        sys.setswitchinterval(_SWITCH_S)
         self._under_way: Future[None] | None = None
         self.stood_still_s = self.longest_stop_s = 0.0
         """How long training has stood still for the newest commit, in all and at most at a stretch."""
