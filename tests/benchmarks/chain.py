@@ -107,7 +107,7 @@ def _timed(
         trainer.close()
     assert report.samples == samples >= 0.9 * rows, f"{rows} impressions, {samples} samples, {report.samples} learned"
     return Figure(
-        what, rows / whole.seconds, "impressions/s", _sizes(rows, asdict(report), whole) | parts, least_ratio=0.12
+        what, rows / whole.seconds, "impressions/s", _sizes(rows, asdict(report), whole) | parts, least_ratio=0.3
     )
 
 

@@ -29,7 +29,7 @@ class Figure:
         if self.least_ratio is not None:
             return f">= {self.least_ratio:g} x peer"
         if self.least is not None:
-            return f">= {self.least:,.0f}"
+            return f">= {self.least:,.10g}"
         return "-" if self.most is None else f"<= {self.most:g}"
 
 

@@ -7,7 +7,6 @@ a pass only ever makes it longer.
 """
 
 import ctypes
-import importlib
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.ground.config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
 from pipeline.trainer.store import Table
+from tests.benchmarks import peers
 from tests.benchmarks.report import Figure
 
 KEYS, BATCH, DIM, BATCHES, PASSES = 6_000_000, 50_000, 16, 20, 4
@@ -161,11 +161,6 @@ def _rates(works: dict[str, Callable[[], None]], keys: int) -> dict[str, float]:
 
 def _tfra(keys: int, batch: int) -> Sizes:
     """What TFRA measured of itself; nothing, the reason printed, where it is not to be had."""
-    try:
-        peers = importlib.import_module("tests.benchmarks.peers")
-    except ModuleNotFoundError:
-        print("peer tfra is not measured: tests.benchmarks.peers is not there", file=sys.stderr)
-        return {}
     return peers.run(peers.TFRA, "tfra_store", keys=keys, batch=batch, dim=DIM) or {}
 
 

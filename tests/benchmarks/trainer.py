@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.logs.open import open_log
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.store import VersionStore
+from tests.benchmarks import peers
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib
 from tests.benchmarks.stream import append_samples, stream_project
@@ -44,4 +45,19 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         "seconds": watch.seconds,
         "peak_mib": peak_mib(),
     }
-    return [Figure("trainer", learned / watch.seconds, "samples/s", sizes, least_ratio=0.2)]
+    rate = learned / watch.seconds
+    beside = [] if quick else _beside_other_trainers(rate)
+    return [Figure("trainer", rate, "samples/s", sizes, least_ratio=0.7), *beside]
+
+
+def _beside_other_trainers(rate: float) -> list[Figure]:
+    """The same model, batch and keys in other libraries, those that are installed: rows in memory, nothing durable."""
+    figures = []
+    for name, peer, script, least in (
+        ("TFRA", peers.TFRA, "tfra_trainer", 2.9),
+        ("PyTorch's sparse rows", peers.TORCH, "torch_sparse_trainer", None),
+    ):
+        if measured := peers.run(peer, script):
+            theirs = measured["samples_per_s"]
+            figures.append(Figure(f"trainer, times {name}", rate / theirs, "x", {"theirs": theirs}, least=least))
+    return figures
