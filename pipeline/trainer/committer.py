@@ -73,7 +73,7 @@ class Committer:
         self, project: Project, log: Log, versions: VersionStore, writer: Writer, chain: Chain, tables: Tables
     ) -> None:
         self.chain = chain
-        self._project, self._versions, self._writer, self._tables = project, versions, writer, tables
+        self._project, self._versions, self._writer = project, versions, writer
         self._channel = DeltaChannel(project, log, writer.shard)
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
@@ -174,7 +174,7 @@ class Committer:
     def _commit_of(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: Prepared) -> Commit:
         whole = self._turn_of_a_whole_one()
         fields = {
-            name: field_change(change, prepared.fields[name], self._tables.fields[name].config.dim)
+            name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)
             for name, change in changes.items()
         }
         if whole:
