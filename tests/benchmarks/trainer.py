@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.logs.open import open_log
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.store import VersionStore
-from tests.benchmarks import peers
+from tests.benchmarks import peers, tracking
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib
 from tests.benchmarks.stream import append_samples, stream_project
@@ -46,7 +46,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         "peak_mib": peak_mib(),
     }
     rate = learned / watch.seconds
-    beside = [] if quick else _beside_other_trainers(rate)
+    beside = [] if quick else tracking.measure(folder, rate) + _beside_other_trainers(rate)
     return [Figure("trainer", rate, "samples/s", sizes, least_ratio=0.7), *beside]
 
 

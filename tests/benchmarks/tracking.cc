@@ -1,0 +1,49 @@
+// What importance and convergence cost a row: one step of row-wise Adagrad on scattered rows, with and without what
+// Table::learn does for them. Built by the benchmark with the core's own sources, called through ctypes.
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "dot.h"
+#include "fixed_dim.h"
+#include "optimizer.h"
+#include "statistics.h"
+
+namespace {
+
+constexpr size_t kDim = 16, kAhead = 8;
+
+struct alignas(64) Row {
+    float weights[kDim];
+    float state;
+    freshet::Statistics statistics;
+};
+
+}  // namespace
+
+extern "C" {
+
+// One step of each of rows[which[i]], i < n, of a table of `size` rows.
+void tracking_pass(const uint32_t* which, size_t n, size_t size, const float* gradients, int tracked) {
+    static std::vector<Row> rows;
+    if (rows.size() != size) rows.assign(size, Row{{0.1f}, 0.1f, {0, 1, 0.0f, 1.0f}});
+    static const auto optimizer = freshet::make_optimizer("rowwise_adagrad", {.learning_rate = 0.05f});
+    const freshet::Tracker tracker(86'400);
+    for (size_t i = 0; i < n; ++i) {
+        if (i + kAhead < n) {
+            __builtin_prefetch(&rows[which[i + kAhead]]);
+            __builtin_prefetch(reinterpret_cast<const char*>(&rows[which[i + kAhead]]) + 64);
+        }
+        Row& row = rows[which[i]];
+        const float* gradient = gradients + i * kDim;
+        freshet::Learned learned{};
+        if (tracked)
+            learned = freshet::with_dim(kDim, [&](auto dim) {
+                return freshet::Learned{freshet::dot(gradient, row.weights, dim), freshet::dot(row.weights, row.weights, dim), 0};
+            });
+        learned.moved_squared = optimizer->step(row.weights, &row.state, gradient, kDim);
+        if (tracked) tracker.note(row.statistics, learned, 1, 2);
+    }
+}
+
+}
