@@ -153,3 +153,8 @@ def test_records_that_are_no_dead_letters_are_damaged(name):
 def test_dead_letters_with_headers_that_are_no_numbers_are_damaged(text):
     with pytest.raises(DamagedError, match=rf"header freshet.row is '{text}', wanted int32"):
         read_dead_letters([Record(7, 0, b"", {**HEADERS, "freshet.row": text})])
+
+
+def test_dead_letters_with_headers_that_are_no_text_are_damaged():
+    with pytest.raises(DamagedError, match=r"header freshet.reason is '\\ud800', wanted string"):
+        read_dead_letters([Record(7, 0, b"", {**HEADERS, "freshet.reason": "\ud800"})])

@@ -65,12 +65,12 @@ def _row(record: Record) -> dict[str, Any]:
                 "hint: something else writes the topic"
             )
         kind = DEAD_LETTER_SCHEMA.field(column).type
-        row[column] = text if text is None or pa.types.is_string(kind) else _number(name, text, kind, record.offset)
+        row[column] = None if text is None else _value(name, text, kind, record.offset)
     return row
 
 
-def _number(name: str, text: str, kind: pa.DataType, offset: int) -> int:
+def _value(name: str, text: str, kind: pa.DataType, offset: int) -> Any:
     try:
-        return int(pa.scalar(int(text), kind).as_py())
-    except (ValueError, OverflowError, pa.ArrowInvalid):
+        return pa.scalar(text if pa.types.is_string(kind) else int(text), kind).as_py()
+    except (ValueError, OverflowError, pa.ArrowInvalid):  # a lone surrogate is a ValueError too
         raise DamagedError(f"record {offset} of the dead letters: header {name} is {text!r}, wanted {kind}") from None
