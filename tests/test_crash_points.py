@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.ground.crashpoint import POINTS
 from pipeline.ground.project import Project
+from pipeline.ingest.replay import LETTER
+from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from tests.command_line import START_MS, feed, freshet, make_events, make_shop, samples_of, start
@@ -63,7 +65,8 @@ def words_of(point: str) -> list[str]:
     part = point.split(".")[0]
     rollback = ["rollback", "--before", str(START_MS + SECOND * 10_000)]
     publish = ["publish", "--level", "full"]
-    return {"publish": publish, "rollback": rollback}.get(part) or [
+    replay = ["dead-letters", "replay"]
+    return {"publish": publish, "rollback": rollback, "replay": replay}.get(part) or [
         "run",
         "samples" if part == "samples" else "all",
         "--until-end",
@@ -127,6 +130,17 @@ def test_a_crash_inside_a_rollback_is_finished_on_request(crashed, learned, poin
     assert freshet(project, "rollback", "--finish")["finished"] == []
     assert_served_is_current(project)
     assert freshet(project, "run", "all", "--until-end")["train"]["samples"] == 0
+
+
+def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):
+    project = crashed["replay.after_append"]
+    letters = sum(found["letters"] for found in freshet(project, "dead-letters", "list")["dead_letters"])
+    done = freshet(project, "dead-letters", "replay")
+    assert letters == done["replayed_before"] > 0 == done["replayed"]
+    opened = Project.open(project)
+    log = open_log(opened)
+    names = [r.headers[LETTER] for run in runs_of(log, "clicks", 0) for r in run if LETTER in r.headers]
+    assert len(names) == len(set(names)) == letters
 
 
 def trained_anew(project: Path, root: Path) -> Path:

@@ -19,7 +19,7 @@ from pipeline.ground.project import Project
 from pipeline.ingest.chunk import CHUNK_ROWS
 from pipeline.ingest.convert import convert, convert_time
 from pipeline.ingest.ingest import heartbeat, ingest, rehearse
-from pipeline.logs.dead_letters import decode_dead_letters
+from pipeline.logs.dead_letters import read_dead_letters
 from pipeline.logs.events import EventCodec
 from pipeline.logs.open import open_log
 
@@ -71,9 +71,7 @@ def events_in(project, log, kind="impressions"):
 
 
 def dead_in(log):
-    return [
-        row for record in log.read("dead-letters", 0, 0) for row in decode_dead_letters(record.value).table.to_pylist()
-    ]
+    return read_dead_letters(log.read("dead-letters", 0, 0)).table.to_pylist()
 
 
 def expected(rows):

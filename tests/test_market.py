@@ -13,8 +13,9 @@ from pipeline.ground.clock import ManualClock
 from pipeline.ground.config import load_config
 from pipeline.ground.project import Project
 from pipeline.ingest.ingest import heartbeat
-from pipeline.logs.dead_letters import decode_dead_letters
+from pipeline.logs.dead_letters import read_dead_letters
 from pipeline.logs.events import EventCodec
+from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.market.config import MarketConfig
@@ -266,7 +267,7 @@ def joined(tmp_path_factory, hours):
     heartbeat(project, log, SMALL.start_at_ms + 9 * HOUR_MS)
     run_samples(project, log, until_end=True)
     samples = pa.concat_batches([decode_sample_block(record.value).batch for record in log.read("samples", 0, 0)])
-    letters = [decode_dead_letters(record.value).table for record in log.read("dead-letters", 0, 0)]
+    letters = [read_dead_letters(records).table for records in runs_of(log, "dead-letters", 0)]
     log.close()
     return samples.to_pandas(), pa.concat_batches(letters).to_pandas()
 

@@ -7,8 +7,8 @@ from pipeline.ground.block import DEAD_LETTER_SCHEMA
 from pipeline.ground.config import Config, parse_config
 from pipeline.ground.errors import ConfigError, DamagedError
 from pipeline.ground.schemas import decode, encode, load_schema
-from pipeline.logs.columns import pack
-from pipeline.logs.dead_letters import dead_letters, decode_dead_letters, encode_dead_letters, merge_dead_letters
+from pipeline.logs.dead_letters import dead_letter_records, dead_letters, merge_dead_letters, read_dead_letters
+from pipeline.logs.log import Record
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block, sample_schema
 
 
@@ -114,7 +114,8 @@ LETTER = {
 
 def test_dead_letters_come_back_with_their_original_bytes():
     letters = dead_letters([LETTER, {**LETTER, "event_at": 3}])
-    found = decode_dead_letters(encode_dead_letters(letters, shard=1))
+    values, headers = dead_letter_records(letters, {"freshet.shard": "1"})
+    found = read_dead_letters(map(Record, (0, 1), (5, 5), values, headers))
     assert found.table.schema == DEAD_LETTER_SCHEMA
     assert found.table.to_pylist() == [LETTER, {**LETTER, "event_at": 3}]
 
@@ -125,7 +126,35 @@ def test_dead_letters_merge_in_order_and_nothing_merges_to_nothing():
     assert merge_dead_letters([]).table.num_rows == 0
 
 
-def test_dead_letters_with_other_columns_are_damaged():
-    datum = {"shard": 0, "rows": 1, "columns": pack(pa.record_batch({"reason": ["x"]}))}
-    with pytest.raises(DamagedError, match="dead letters have columns reason, wanted reason, topic"):
-        decode_dead_letters(encode(load_schema("dead_letter_block"), datum))
+HEADERS = {
+    "freshet.reason": "undecodable",
+    "__connect.errors.topic": "clicks",
+    "__connect.errors.partition": "1",
+    "__connect.errors.offset": str(2**40),
+    "freshet.row": "5",
+    "__connect.errors.exception.message": "why",
+}
+
+
+def test_a_dead_letter_is_a_record_with_its_own_bytes_and_headers_that_say_why():
+    assert dead_letter_records(dead_letters([LETTER]), {}) == ([b"\0\xff"], [HEADERS])
+    (_, (timed,)) = dead_letter_records(dead_letters([{**LETTER, "event_at": 3}]), {"freshet.shard": "2"})
+    assert timed == {**HEADERS, "freshet.event_at": "3", "freshet.shard": "2"}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_records_that_are_no_dead_letters_are_damaged(name):
+    without = {key: text for key, text in HEADERS.items() if key != name}
+    with pytest.raises(DamagedError, match=f"record 7 of the dead letters has no header {name}"):
+        read_dead_letters([Record(7, 0, b"", without)])
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", str(2**31), "1e3"])
+def test_dead_letters_with_headers_that_are_no_numbers_are_damaged(text):
+    with pytest.raises(DamagedError, match=rf"header freshet.row is '{text}', wanted int32"):
+        read_dead_letters([Record(7, 0, b"", {**HEADERS, "freshet.row": text})])
+
+
+def test_dead_letters_with_headers_that_are_no_text_are_damaged():
+    with pytest.raises(DamagedError, match=r"header freshet.reason is '\\ud800', wanted string"):
+        read_dead_letters([Record(7, 0, b"", {**HEADERS, "freshet.reason": "\ud800"})])

@@ -20,8 +20,9 @@ from pipeline.ground.crashpoint import arm
 from pipeline.ground.errors import DamagedError, FencedError, LogReplacedError, OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
-from pipeline.logs.dead_letters import decode_dead_letters
+from pipeline.logs.dead_letters import read_dead_letters
 from pipeline.logs.events import EventCodec
+from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples.job import run_samples
@@ -91,8 +92,8 @@ class World:
         """(reason, topic, partition, offset), sorted."""
         found = []
         for shard in range(self.config.logs.shards):
-            for record in self.log.read("dead-letters", shard, 0):
-                found += decode_dead_letters(record.value).table.to_pylist()
+            for records in runs_of(self.log, "dead-letters", shard):
+                found += read_dead_letters(records).table.to_pylist()
         places = [(r["reason"], r["topic"], r["partition"], r["offset"]) for r in found]
         assert len(set(places)) == len(places), "a position was set aside twice"
         return sorted(places)
@@ -240,10 +241,10 @@ def test_dead_letter_of_a_single_event_keeps_its_own_bytes(tmp_path):
     world.append("clicks", 0, [b"poison"])
     world.heartbeat(2 * D)
     world.run()
-    (record,) = world.log.read("dead-letters", 0, 0)
-    letters = decode_dead_letters(record.value).table.to_pylist()
-    assert [r["reason"] for r in letters] == ["orphan_click", "undecodable"]
-    assert [r["original"] for r in letters] == [world.log.read("clicks", 0, o)[0].value for o in (0, 1)]
+    letters = world.log.read("dead-letters", 0, 0)
+    assert [r.headers["freshet.reason"] for r in letters] == ["orphan_click", "undecodable"]
+    assert [r.headers["__connect.errors.offset"] for r in letters] == ["0", "1"]
+    assert [r.value for r in letters] == [world.log.read("clicks", 0, o)[0].value for o in (0, 1)]
 
 
 @pytest.mark.parametrize("inputs", ["whole", "trimmed"])

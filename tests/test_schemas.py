@@ -26,7 +26,6 @@ IDS = {
     "event_block": 352914696,
     "heartbeat": 1861295332,
     "sample_block": 986863013,
-    "dead_letter_block": 144835679,
     "archive_record": 1203205459,
 }
 COLUMNS = {"id": "int", "item": "string", "tags": "strings", "price": "float", "seen": "bool"}

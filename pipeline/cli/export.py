@@ -16,8 +16,8 @@ from pipeline.cli.show import FieldName, check_field, packed_rows
 from pipeline.ground.block import DEAD_LETTER_SCHEMA
 from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
-from pipeline.logs.dead_letters import decode_dead_letters
-from pipeline.logs.log import Log
+from pipeline.logs.dead_letters import read_dead_letters
+from pipeline.logs.log import Log, runs_of
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block, sample_schema
 from pipeline.versions.served import ServedView
@@ -96,9 +96,9 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
     opened = open_project(project)
     log, topic = open_log(opened), opened.config.topics.dead_letters
     tables = (
-        decode_dead_letters(value).table
+        read_dead_letters(records).table
         for shard in range(opened.config.logs.shards)
-        for value in _values(log, topic, shard)
+        for records in runs_of(log, topic, shard)
     )
     _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
 
@@ -118,23 +118,14 @@ def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, empty: p
     emit({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
 
 
-def _values(log: Log, topic: str, partition: int) -> Iterator[bytes]:
-    at = log.begin_offset(topic, partition)
-    while records := log.read(topic, partition, at):
-        yield from (record.value for record in records)
-        at = records[-1].offset + 1
-
-
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
     topic = project.config.topics.samples
-    at = log.begin_offset(topic, shard)
-    while records := log.read(topic, shard, at):
+    for records in runs_of(log, topic, shard):
         for record in records:
             batch = decode_sample_block(record.value).batch
             if end is not None and record.offset >= end[0]:
                 batch = batch.slice(0, end[1] if record.offset == end[0] else 0)
             yield batch
-        at = records[-1].offset + 1
 
 
 def _version_ids(project: Project, store: VersionStore, version: str | None) -> list[VersionId]:

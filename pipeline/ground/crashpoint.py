@@ -17,6 +17,7 @@ POINTS = (
     "publish.after_files",  # files of an incremental or full written, not announced
     "rollback.after_plan",  # plan durable and generation raised, no reverse delta yet
     "rollback.after_delta",
+    "replay.after_append",  # dead letters are back in their topic, the ledger does not say so
 )
 
 _armed: str | None = None

@@ -19,9 +19,9 @@ from pipeline.ingest.chunk import BadRow, Chunk
 from pipeline.ingest.files import read_file
 from pipeline.ingest.ledger import Entry, IngestLedger, chunks_in_log, file_digest
 from pipeline.ingest.rows import check_first, to_rows
-from pipeline.logs.dead_letters import dead_letters, encode_dead_letters
+from pipeline.logs.dead_letters import dead_letter_records, dead_letters
 from pipeline.logs.events import EventCodec
-from pipeline.logs.log import Log
+from pipeline.logs.log import Headers, Log
 
 BLOCK_ROWS = 8_192
 """Most events packed into one record."""
@@ -121,8 +121,8 @@ class EventTarget:
             starts = range(0, part.num_rows, BLOCK_ROWS)
             yield partition, [self.codec.encode_block(part.slice(start, BLOCK_ROWS)) for start in starts]
 
-    def dead_record(self, path: Path, bad: list[BadRow]) -> bytes:
-        """The dead letters of bad rows: offset −1, the row is the file's line."""
+    def set_aside(self, path: Path, bad: list[BadRow], headers: Headers) -> None:
+        """Append the dead letters of bad rows: offset −1, the row is the file's line."""
         rows = [
             {
                 "reason": "undecodable",
@@ -135,7 +135,8 @@ class EventTarget:
             }
             for row in bad
         ]
-        return encode_dead_letters(dead_letters(rows))
+        values, why = dead_letter_records(dead_letters(rows), headers)
+        self.log.append(self.dead_topic, 0, values, headers=why)
 
     def _split(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
         if not batch.num_rows:
@@ -182,7 +183,7 @@ def _append_chunk(
         if number >= have[f"{target.topic}/{partition}"]:
             target.log.append(target.topic, partition, values, headers=headers)
     if rows.bad and number >= have[f"{target.dead_topic}/0"]:
-        target.log.append(target.dead_topic, 0, [target.dead_record(path, rows.bad)], headers=headers)
+        target.set_aside(path, rows.bad, headers)
     return rows.batch.num_rows, len(rows.bad)
 
 

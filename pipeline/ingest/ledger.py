@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.ground.block import Kind
 from pipeline.ground.durable import write_whole
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.log import Log, runs_of
 
 FILE_HEADER = "ingest-file"
 CHUNK_HEADER = "ingest-chunk"
@@ -83,10 +83,9 @@ def chunks_in_log(log: Log, entry: Entry) -> dict[str, int]:
 
 def _count_chunks(log: Log, place: str, start: int, mark: str) -> int:
     topic, _, partition = place.rpartition("/")
-    chunks, offset = 0, max(start, log.begin_offset(topic, int(partition)))
-    while records := log.read(topic, int(partition), offset, ReadLimits()):
+    chunks, begin = 0, max(start, log.begin_offset(topic, int(partition)))
+    for records in runs_of(log, topic, int(partition), begin):
         for record in records:
             if record.headers.get(FILE_HEADER) == mark:
                 chunks = max(chunks, int(record.headers[CHUNK_HEADER]) + 1)
-        offset = records[-1].offset + 1
     return chunks

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from pipeline.ground.errors import DamagedError, LogError, LogReplacedError
 from pipeline.ground.schemas import load_schema
 from pipeline.logs.checksum import checksum, headers_text
-from pipeline.logs.log import Fence, Log, ReadLimits, Record
+from pipeline.logs.log import Fence, Headers, Log, ReadLimits, Record
 from pipeline.logs.partition import check_start
 
 _ONE_READ = ReadLimits()
@@ -121,7 +121,7 @@ class ArchiveLog:
         values: Sequence[bytes],
         *,
         fence: Fence | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | Sequence[Headers] | None = None,
     ) -> int:
         self._refuse(f"append {len(values)} records to {topic}/{partition}")
 

@@ -1,8 +1,8 @@
 """A log whose input topics are an archive and whose own topics live in the embedded log: what a backfill runs on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pipeline.logs.log import Fence, Log, ReadLimits, Record
+from pipeline.logs.log import Fence, Headers, Log, ReadLimits, Record
 
 _ONE_READ = ReadLimits()
 
@@ -47,7 +47,7 @@ class BackfillLog:
         values: Sequence[bytes],
         *,
         fence: Fence | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | Sequence[Headers] | None = None,
     ) -> int:
         return self._of(topic).append(topic, partition, values, fence=fence, headers=headers)
 

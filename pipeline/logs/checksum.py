@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping
 
 
-def headers_text(headers: Mapping[str, str] | None) -> str:
+def headers_text(headers: Mapping[str, str]) -> str:
     """Headers as they are stored and checked: JSON with sorted keys, nothing for none.
 
     >>> headers_text({"b": "2", "a": "1"})

@@ -1,6 +1,8 @@
-"""The dead-letters topic's records: events set aside, each with reason, source position and original bytes.
+"""The dead-letters topic's records: one event set aside each, its original bytes as they were, its headers saying why.
 
-Layout: frame, Avro `dead_letter_block`; its `columns` are an Arrow IPC stream of `DEAD_LETTER_SCHEMA`.
+Headers, all text: `__connect.errors.topic`, `.partition`, `.offset` and `.exception.message`, as Kafka Connect names
+them; `freshet.reason`; `freshet.row` inside the source record; `freshet.event_at` in ms, where the event had a time;
+and `freshet.shard`, where a join set it aside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +12,20 @@ import pyarrow as pa
 
 from pipeline.ground.block import DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.ground.errors import DamagedError
-from pipeline.ground.schemas import decode, encode, load_schema
-from pipeline.logs.columns import pack, unpack
+from pipeline.logs.log import Headers, Record
 
-NO_SHARD = -1
-"""Where no join set the event aside (ingest did)."""
+SHARD = "freshet.shard"
+_HEADERS = {
+    "reason": "freshet.reason",
+    "topic": "__connect.errors.topic",
+    "partition": "__connect.errors.partition",
+    "offset": "__connect.errors.offset",
+    "row": "freshet.row",
+    "event_at": "freshet.event_at",
+    "detail": "__connect.errors.exception.message",
+}
+"""By column of `DEAD_LETTER_SCHEMA`; the column left over is the record's value."""
+_OPTIONAL = "event_at"
 
 
 def dead_letters(rows: Sequence[Mapping[str, Any]]) -> DeadLetters:
@@ -29,18 +40,37 @@ def merge_dead_letters(parts: Iterable[DeadLetters]) -> DeadLetters:
     return DeadLetters(pa.concat_batches(tables)) if tables else dead_letters([])
 
 
-def encode_dead_letters(letters: DeadLetters, shard: int = NO_SHARD) -> bytes:
-    """One record of the dead-letters topic."""
-    datum = {"shard": shard, "rows": letters.table.num_rows, "columns": pack(letters.table)}
-    return encode(load_schema("dead_letter_block"), datum)
+def dead_letter_records(letters: DeadLetters, also: Headers) -> tuple[list[bytes], list[Headers]]:
+    """Values and headers of the topic's records, one for each letter; every one has the headers `also` besides."""
+    rows = letters.table.to_pylist()
+    headers: list[Headers] = [
+        {name: str(row[column]) for column, name in _HEADERS.items() if row[column] is not None} | dict(also)
+        for row in rows
+    ]
+    return [row["original"] for row in rows], headers
 
 
-def decode_dead_letters(value: bytes) -> DeadLetters:
-    """A record of the dead-letters topic. Raises DamagedError."""
-    datum = decode(load_schema("dead_letter_block"), value)
-    table = unpack(datum["columns"], datum["rows"])
-    if not table.schema.equals(DEAD_LETTER_SCHEMA):
-        raise DamagedError(
-            f"dead letters have columns {', '.join(table.schema.names)}, wanted {', '.join(DEAD_LETTER_SCHEMA.names)}"
-        )
-    return DeadLetters(table)
+def read_dead_letters(records: Iterable[Record]) -> DeadLetters:
+    """The letters of the topic's records, in order. Raises DamagedError for a record that is none."""
+    return dead_letters([_row(record) for record in records])
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"original": record.value}
+    for column, name in _HEADERS.items():
+        text = record.headers.get(name)
+        if text is None and column != _OPTIONAL:
+            raise DamagedError(
+                f"record {record.offset} of the dead letters has no header {name}. "
+                "hint: something else writes the topic"
+            )
+        kind = DEAD_LETTER_SCHEMA.field(column).type
+        row[column] = None if text is None else _value(name, text, kind, record.offset)
+    return row
+
+
+def _value(name: str, text: str, kind: pa.DataType, offset: int) -> Any:
+    try:
+        return pa.scalar(text if pa.types.is_string(kind) else int(text), kind).as_py()
+    except (ValueError, OverflowError, pa.ArrowInvalid):  # a lone surrogate is a ValueError too
+        raise DamagedError(f"record {offset} of the dead letters: header {name} is {text!r}, wanted {kind}") from None

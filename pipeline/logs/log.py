@@ -4,9 +4,13 @@ Two engines speak this interface, SQLite (embedded) and an archive of Avro files
 The same contract test runs against all of them (`tests/test_logs.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from pipeline.ground.errors import InputError
+
+Headers = Mapping[str, str]
 
 
 class Record(NamedTuple):
@@ -79,9 +83,11 @@ class Log(Protocol):
         values: Sequence[bytes],
         *,
         fence: Fence | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | Sequence[Headers] | None = None,
     ) -> int:
-        """Append all values durably and atomically, each with `headers`; returns the offset of the first.
+        """Append all values durably and atomically; returns the offset of the first.
+
+        `headers` are those of every record, or one's own for each in a sequence as long as `values`.
 
         Raises FencedError where `fence` is no longer the newest of its partition.
         """
@@ -94,6 +100,27 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files; the log cannot be used afterwards."""
+
+
+def headers_of_each(headers: Headers | Sequence[Headers] | None, count: int) -> Sequence[Headers]:
+    """The headers of each of `count` records that are appended together.
+
+    >>> headers_of_each({"a": "1"}, 2)
+    [{'a': '1'}, {'a': '1'}]
+    """
+    if headers is None or isinstance(headers, Mapping):
+        return [headers or {}] * count
+    if len(headers) != count:
+        raise InputError(f"headers: got {len(headers)} for {count} values, wanted one mapping, or one for each value")
+    return headers
+
+
+def runs_of(log: Log, topic: str, partition: int, start: int | None = None) -> Iterator[list[Record]]:
+    """All records from `start` on, or from the beginning, to the end there is; in runs as `read` returns them."""
+    at = log.begin_offset(topic, partition) if start is None else start
+    while records := log.read(topic, partition, at):
+        yield records
+        at = records[-1].offset + 1
 
 
 def last_record(log: Log, topic: str, partition: int) -> Record | None:

@@ -9,7 +9,7 @@ from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
 from pipeline.logs.archive import ArchiveLog
 from pipeline.logs.backfill import BackfillLog
-from pipeline.logs.log import Log
+from pipeline.logs.log import Log, runs_of
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
 
@@ -62,16 +62,9 @@ def _copy_schemas(archive: Log, own: Log) -> None:
     """Archived events need their writers' schemas, and new ones must have somewhere to go."""
     if SCHEMAS_TOPIC not in archive.topics():
         return
-    known = set(_values(own))
-    missing = [value for value in _values(archive) if value not in known]
+    known, archived = (
+        [record.value for run in runs_of(log, SCHEMAS_TOPIC, 0) for record in run] for log in (own, archive)
+    )
+    missing = [value for value in archived if value not in known]
     if missing:
         own.append(SCHEMAS_TOPIC, 0, missing)
-
-
-def _values(log: Log) -> list[bytes]:
-    values: list[bytes] = []
-    at = log.begin_offset(SCHEMAS_TOPIC, 0)
-    while records := log.read(SCHEMAS_TOPIC, 0, at):
-        values += [record.value for record in records]
-        at = records[-1].offset + 1
-    return values

@@ -6,17 +6,18 @@ that returned survives a power cut. One connection writes and one reads, each un
 waits for this process's fsync. Thread-safe, and safe beside other processes.
 """
 
+import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.ground.errors import DamagedError, FencedError, FreshetError, LogError, LogReplacedError, OffsetError
 from pipeline.logs.checksum import checksum, headers_text
-from pipeline.logs.log import Fence, ReadLimits, Record
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
 _TABLES = """
@@ -90,11 +91,8 @@ class Partition:
             )
             return self._records(rows, limits.max_bytes)
 
-    def append(
-        self, values: Sequence[bytes], headers: Mapping[str, str] | None, now_ms: int, fence: Fence | None
-    ) -> int:
+    def append(self, values: Sequence[bytes], headers: Sequence[Headers], now_ms: int, fence: Fence | None) -> int:
         """Append in one transaction with the check of the fence; returns the first offset."""
-        text = headers_text(headers)
         with self._writing() as connection:
             epoch, first, last_ms = connection.execute(
                 "SELECT epoch, end_offset, last_appended_at_ms FROM partition"
@@ -105,9 +103,10 @@ class Partition:
                     "hint: another process writes it now, stop this one"
                 )
             at_ms = max(now_ms, last_ms)
+            records = zip(itertools.count(first), map(headers_text, headers), values, strict=False)
             connection.executemany(
                 "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
-                ((o, at_ms, checksum(o, at_ms, text, v), text, v) for o, v in enumerate(values, first)),
+                ((o, at_ms, checksum(o, at_ms, text, v), text, v) for o, text, v in records),
             )
             connection.execute(
                 "UPDATE partition SET end_offset = ?, last_appended_at_ms = ?", (first + len(values), at_ms)

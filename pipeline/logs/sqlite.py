@@ -10,12 +10,12 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import DamagedError, LogError, LogReplacedError
-from pipeline.logs.log import Fence, ReadLimits, Record
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record, headers_of_each
 from pipeline.logs.partition import Partition, make_partition
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -97,12 +97,12 @@ class SqliteLog:
         values: Sequence[bytes],
         *,
         fence: Fence | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | Sequence[Headers] | None = None,
     ) -> int:
         file = self._partition(topic, partition)
         if fence is not None:
             self._check_fence(fence, topic, partition, file.log_id)
-        return file.append(values, headers, self._clock.now_ms(), fence)
+        return file.append(values, headers_of_each(headers, len(values)), self._clock.now_ms(), fence)
 
     def take_fence(self, topic: str, partition: int) -> Fence:
         file = self._partition(topic, partition)

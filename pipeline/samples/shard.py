@@ -5,7 +5,7 @@ crash leaves said but not saved is found in the log at the next start. A shard t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +17,9 @@ from pipeline.ground.block import DeadLetters, EventBlock, Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.errors import OffsetError
 from pipeline.ground.project import Project
-from pipeline.logs.dead_letters import decode_dead_letters, encode_dead_letters
+from pipeline.logs.dead_letters import SHARD, dead_letter_records, read_dead_letters
 from pipeline.logs.events import NO_WATERMARK
-from pipeline.logs.log import Log, Record, last_record
+from pipeline.logs.log import Log, last_record, runs_of
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.source import check_log_id
 from pipeline.samples.handover import Handover
@@ -92,10 +92,14 @@ class JoinShard:
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
         """Append; dead letters first, for the samples' records say from where on input is needed no more."""
         pass_point("samples.before_append")
-        samples, dead = self._records(decided), list(self._dead_records(letters))
-        for topic, values in ((self._config.topics.dead_letters, dead), (self._config.topics.samples, samples)):
+        topics = self._config.topics
+        dead, why = dead_letter_records(letters, {SHARD: str(self.shard)})
+        for topic, values, headers in (
+            (topics.dead_letters, dead, why),
+            (topics.samples, self._records(decided), None),
+        ):
             if values:
-                self._log.append(topic, self.shard, values, fence=self._fences[topic])
+                self._log.append(topic, self.shard, values, fence=self._fences[topic], headers=headers)
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")
@@ -113,11 +117,6 @@ class JoinShard:
 
         with ThreadPoolExecutor(_ENCODERS) as pool:
             return list(pool.map(record, range(0, len(samples), rows)))
-
-    def _dead_records(self, letters: DeadLetters) -> Iterator[bytes]:
-        rows = self._config.samples.block_rows
-        for start in range(0, letters.table.num_rows, rows):
-            yield encode_dead_letters(DeadLetters(letters.table.slice(start, rows)), self.shard)
 
     def _unsaid(self, letters: DeadLetters) -> DeadLetters:
         """Dead letters of the source at positions that are new to this shard."""
@@ -165,14 +164,8 @@ class JoinShard:
         """Take what the own partitions say beyond the state as said."""
         topics, file = self._config.topics, self.file
         samples_from = None if file is None else file.samples_offset
-        for record in self._own(topics.samples, samples_from):
-            self.join.remember_said([decode_sample_block(record.value).batch])
+        for records in runs_of(self._log, topics.samples, self.shard, samples_from):
+            self.join.remember_said([decode_sample_block(record.value).batch for record in records])
         dead_from = None if file is None else file.dead_letters_offset
-        for record in self._own(topics.dead_letters, dead_from):
-            self.join.remember_said([], [decode_dead_letters(record.value)])
-
-    def _own(self, topic: str, start: int | None) -> Iterator[Record]:
-        at = self._log.begin_offset(topic, self.shard) if start is None else start
-        while records := self._log.read(topic, self.shard, at):
-            yield from records
-            at = records[-1].offset + 1
+        for records in runs_of(self._log, topics.dead_letters, self.shard, dead_from):
+            self.join.remember_said([], [read_dead_letters(records)])

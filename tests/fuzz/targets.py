@@ -3,6 +3,7 @@
 A target goes as far with what it decoded as the first code that trusts it does.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from random import Random
 from pipeline.admission.sketch import CountingSketch
 from pipeline.ground.clock import ManualClock
 from pipeline.logs.archive import ArchiveLog, write_archive
-from pipeline.logs.dead_letters import dead_letters, decode_dead_letters, encode_dead_letters
+from pipeline.logs.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.events import EventCodec
+from pipeline.logs.log import Record
 from pipeline.logs.sample_block import decode_sample_block, encode_sample_block
 from pipeline.logs.sqlite import SqliteLog
 from pipeline.model import weights
@@ -107,7 +109,16 @@ def _samples_seeds() -> list[bytes]:
 
 
 def _letters_seeds() -> list[bytes]:
-    return [encode_dead_letters(dead_letters([test_sample_block.LETTER]))]
+    _, headers = dead_letter_records(dead_letters([test_sample_block.LETTER]), {})
+    return [json.dumps(each).encode() for each in headers]
+
+
+def _letters(headers: bytes) -> object:
+    try:
+        texts = {str(name): str(text) for name, text in json.loads(headers).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return read_dead_letters([Record(0, 0, b"", texts)])
 
 
 _CODEC = EventCodec(test_events.events(), "impressions", SqliteLog(_SCRATCH / "events", ManualClock(test_events.NOW)))
@@ -190,7 +201,7 @@ TARGETS = {
     "version": Target(_version, _version_seeds, seals.version_file, reshape.behind_prefix("<8sII", 2)),
     "published": Target(_published, _published_seeds, seals.manifest, reshape.whole_text),
     "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
-    "dead_letters": Target(decode_dead_letters, _letters_seeds, seals.framed("dead_letter_block")),
+    "dead_letters": Target(_letters, _letters_seeds, reshape=reshape.whole_text),
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
     "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
