@@ -359,7 +359,7 @@ void keys_that_hash_alike_are_told_apart() {
 }  // namespace
 
 int main() {
-    for (uint64_t seed = 0; seed < 1000; ++seed) table_is_a_map_over_random_operations(seed);
+    for (uint64_t seed = 0; seed < 3000; ++seed) table_is_a_map_over_random_operations(seed);
     any_number_of_threads_gives_the_same_table();
     a_budget_is_a_number_of_rows();
     keys_that_hash_alike_are_told_apart();
