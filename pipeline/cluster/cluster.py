@@ -6,8 +6,9 @@
     cluster.up()                    # starts what is absent: the TaskManager
     cluster.down(wipe=True)
 
-Processes are called `kafka`, `jobmanager` and `taskmanager-1`, `taskmanager-2`, … Nothing supervises them between two
-calls: whoever wants them restarted calls `up` again. JobManagers keep no jobs over their own end.
+Processes are called `kafka`, `jobmanager` and `taskmanager-1`, `taskmanager-2`, … Nothing watches them between two
+calls: who wants them restarted calls `up` again. A JobManager that ends takes its jobs with it; they are submitted
+again from a savepoint, a retained checkpoint or the logs.
 """
 
 import contextlib
@@ -15,14 +16,21 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from pipeline.cluster.jars import Engine, resolve_jars
-from pipeline.cluster.kafka import broker_answers, prepare_kafka
-from pipeline.cluster.ports import free_ports, port_is_free
-from pipeline.cluster.process import Process, strays
+from pipeline.cluster.base_jar import write_base_jar
+from pipeline.cluster.flink import (
+    jobmanager_answers,
+    jobmanager_command,
+    taskmanager_command,
+    taskmanager_registered,
+)
+from pipeline.cluster.jars import resolve_jars
+from pipeline.cluster.kafka import broker_answers, broker_command
+from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
+from pipeline.cluster.ports import free_port, port_is_free
+from pipeline.cluster.process import Process, Running, strays
 from pipeline.ground.clock import Clock, SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
@@ -35,20 +43,29 @@ _PASSING = ("run", "tmp")
 
 
 class LocalCluster:
-    """A broker and a Flink cluster as `settings` say, in `folder`. Not thread-safe."""
+    """A broker and a Flink cluster as `settings` say, in `folder`. Not thread-safe; processes take turns."""
 
     def __init__(self, settings: Cluster, folder: Path, clock: Clock | None = None, cache: Path | None = None) -> None:
         self.settings = settings
         self.folder = folder.absolute()
+        self.names = process_names(settings.taskmanagers)
         self._clock = clock or SystemClock()
         self._cache = cache or cache_folder()
-        workers = tuple(f"taskmanager-{i}" for i in range(1, settings.taskmanagers + 1))
-        self.names = ("kafka", "jobmanager", *workers)
 
     @property
     def bootstrap(self) -> str:
         """Where Kafka's clients begin."""
         return f"127.0.0.1:{self.settings.kafka_port}"
+
+    @property
+    def rest_url(self) -> str:
+        """Flink's REST interface and web page."""
+        return f"http://127.0.0.1:{self.settings.flink_rest_port}"
+
+    @property
+    def base_jar(self) -> Path:
+        """What `--flink_job_server_jar` wants; there once the JobManager was started."""
+        return self.folder / "flink" / "base.jar"
 
     def up(self, names: Iterable[str] = ()) -> list[str]:
         """Start what is absent of `names` (of none: of all), and wait until all of them answer; what was started.
@@ -60,7 +77,7 @@ class LocalCluster:
         """
         wanted = tuple(names) or self.names
         with self._alone():
-            absent = [name for name in wanted if not self.process(name).running()]
+            absent = to_start(self.settings, wanted, self.running())
             for name in absent:
                 self._start(name)
             for name in wanted:
@@ -68,23 +85,25 @@ class LocalCluster:
         return absent
 
     def down(self, wipe: bool = False) -> list[str]:
-        """End everything in order, the last started first; with `wipe` delete data and logs too. What was ended."""
+        """End everything, the last started first; with `wipe` delete data and logs too. What was ended."""
+        if not self.folder.is_dir():
+            return []
         with self._alone():
-            running = [name for name in reversed(self._on_record()) if self.process(name).running()]
+            running = to_stop(self.running())
             for name in running:
-                self.process(name).stop(_GRACE_S)
+                self.stop(name)
             for pid in strays(self.folder):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for part in (*_PASSING, *(_KEPT if wipe else ())):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
-        if wipe:
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
+            for part in (*_PASSING, *(_KEPT if wipe else ())):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+            if wipe:
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
         return running
 
     def start(self, name: str) -> None:
-        """Start one process and wait until it answers."""
+        """Start one process if it is absent, and wait until it answers."""
         self.up([name])
 
     def stop(self, name: str) -> None:
@@ -101,20 +120,34 @@ class LocalCluster:
         self.start(name)
 
     def process(self, name: str) -> Process:
-        """The process called `name`. Raises InputError for a name that the settings do not give."""
-        if name not in self.names and name not in self._on_record():
-            raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
+        """The process called `name`. Raises InputError for one that neither the settings nor a record name."""
+        known = (*self.names, *self._on_record())
+        if name not in known:
+            raise InputError(f"process {name} does not exist. known: {', '.join(dict.fromkeys(known))}")
         return Process(name, self.folder, self._clock)
 
-    def ready(self, name: str) -> bool:
-        """Whether the process answers."""
-        return broker_answers(self.settings.kafka_port)
+    def running(self) -> dict[str, Running]:
+        """The processes that live, in the order they are started in."""
+        names = dict.fromkeys((*self.names, *self._on_record()))
+        found = {name: Process(name, self.folder, self._clock).running() for name in names}
+        return {name: process for name, process in found.items() if process}
+
+    def answers(self, name: str) -> bool:
+        """Whether the process lives and does its work."""
+        process = self.process(name).running()
+        if process is None:
+            return False
+        if name == "kafka":
+            return broker_answers(process.port)
+        if name == "jobmanager":
+            return jobmanager_answers(process.port)
+        return taskmanager_registered(self.settings.flink_rest_port, taskmanager_number(name), process.port)
 
     def wait_ready(self, name: str) -> None:
         """Return once the process answers. Raises ClusterError where it ends, or is silent for too long."""
         process = self.process(name)
         deadline = self._clock.monotonic_s() + _READY_PATIENCE_S
-        while not self.ready(name):
+        while not self.answers(name):
             if process.running() is None:
                 raise ClusterError(f"{name} has ended: {process.last_words()}. hint: see {process.log}")
             if self._clock.monotonic_s() > deadline:
@@ -122,18 +155,28 @@ class LocalCluster:
             self._clock.wait(_LOOK_EVERY_S)
 
     def _start(self, name: str) -> None:
-        engine: Engine = "kafka" if name == "kafka" else "flink"
-        jars = resolve_jars(engine, self.settings.versions, self._cache)
-        port = self.settings.kafka_port
-        for needed in (self.settings.kafka_port, self.settings.kafka_controller_port):
-            if not port_is_free(needed):
-                raise ClusterError(f"port {needed}, which {name} needs, is taken. hint: change it in [cluster]")
-        self.process(name).start(prepare_kafka(self.settings, self.folder, jars), port)
+        ports = ports_of(self.settings, name)
+        for port in ports:
+            if not port_is_free(port):
+                raise ClusterError(f"port {port}, which {name} needs, is taken. hint: change it in [cluster]")
+        main_port = free_port() if name.startswith("taskmanager-") else ports[0]
+        self.process(name).start(self._command(name, main_port), main_port)
 
-    def _on_record(self) -> tuple[str, ...]:
-        """Names that were started at some time, in the order of starting them all."""
-        found = {path.stem for path in (self.folder / "run").glob("*.json")}
-        return (*self.names, *sorted(found.difference(self.names)))
+    def _command(self, name: str, port: int) -> list[str]:
+        if name == "kafka":
+            return broker_command(
+                self.settings, self.folder, resolve_jars("kafka", self.settings.versions, self._cache)
+            )
+        jars = resolve_jars("flink", self.settings.versions, self._cache)
+        if name != "jobmanager":
+            return taskmanager_command(self.settings, self.folder, jars, taskmanager_number(name), port)
+        command = jobmanager_command(self.settings, self.folder, jars)
+        write_base_jar(jars, self.base_jar)
+        return command
+
+    def _on_record(self) -> list[str]:
+        """Names that were started since the last `down`, those too that the settings name no more."""
+        return sorted(path.stem for path in (self.folder / "run").glob("*.json"))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

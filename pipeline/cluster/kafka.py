@@ -55,7 +55,7 @@ def render_properties(settings: Cluster, data: Path) -> str:
     return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def prepare_kafka(settings: Cluster, folder: Path, jars: Path) -> list[str]:
+def broker_command(settings: Cluster, folder: Path, jars: Path) -> list[str]:
     """Write the broker's settings into `folder`, make its data folder the first time; the command that starts it.
 
     Raises:

@@ -1,8 +1,8 @@
 """One supervised process: its own session, a log, and a record that is never mistaken for somebody else's process.
 
-The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that the
-system gave to another process since counts as absent, and is never killed. What a process starts itself inherits a
-mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
+The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
+the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
+a mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
 """
 
 import contextlib
