@@ -26,7 +26,7 @@ def free_port() -> int:
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         port: int = tried.getsockname()[1]
-        return port
+    return port
 
 
 def free_port_range(count: int) -> int:
@@ -35,9 +35,9 @@ def free_port_range(count: int) -> int:
     Raises:
         ClusterError: where there are none.
     """
-    places = range(_FIRST, _LAST - count, count)
+    places = list(range(_FIRST, _LAST - count, count))
     begin = os.getpid() % len(places)
-    for first in (*places[begin:], *places[:begin]):
+    for first in places[begin:] + places[:begin]:
         if all(port_is_free(port) for port in range(first, first + count)):
             return first
     raise ClusterError(f"no {count} ports in a row are free from {_FIRST} to {_LAST}. hint: end what listens there")
