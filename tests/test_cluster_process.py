@@ -52,9 +52,9 @@ def test_a_process_is_found_again_by_its_record(process, tmp_path):
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_never_killed(process, stranger):
-    begun = process.start(LONG, 9092)
+    process.start(LONG, 9092)
     process.kill()
-    rewrite(process, pid=stranger.pid, start_ticks=begun.start_ticks - 1)
+    rewrite(process, pid=stranger.pid, start_ticks=1)
     assert process.running() is None
     process.kill()
     process.stop(GRACE_S)
@@ -98,6 +98,19 @@ def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
     while strays(tmp_path):
         process.clock.wait(0.01)
     assert not (tmp_path / "run").exists()
+
+
+def test_last_words_are_those_of_the_last_start(process):
+    process.log.parent.mkdir(parents=True)
+    process.log.write_text("ERROR of long ago\n")
+    process.start(["sh", "-c", f"echo fine >> {process.log}; echo talk"], 9092)
+    while process.running():
+        process.clock.wait(0.01)
+    assert process.last_words() == "talk"
+    process.start(["sh", "-c", f"echo ERROR out of disk >> {process.log}; echo talk"], 9092)
+    while process.running():
+        process.clock.wait(0.01)
+    assert process.last_words() == "ERROR out of disk"
 
 
 def test_down_ends_processes_that_the_settings_name_no_more(tmp_path):

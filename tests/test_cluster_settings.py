@@ -20,7 +20,7 @@ SMALLEST_MB = 768
 
 
 def running(port):
-    return Running(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port)
+    return Running(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port, log_bytes=0)
 
 
 def pairs(text, separator):

@@ -54,6 +54,7 @@ def _copy_dependencies(engine: Engine, versions: Mapping[str, str], folder: Path
     command = [find_maven(), "-q", "-B", "-f", str(POM), "-P", engine, *replaced, *goal]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
-        told = lines[0].removeprefix("[ERROR] ") if lines else f"exit code {done.returncode}"
+        # Maven colours what nobody will see: the mark is not always where the line begins.
+        errors = [line.partition("[ERROR] ")[2] for line in done.stdout.splitlines() if "[ERROR] " in line]
+        told = errors[0].removesuffix(" -> [Help 1]") if errors else f"exit code {done.returncode}"
         raise ClusterError(f"Maven cannot have the jars of {engine}: {told}. hint: see `versions` of [cluster]")

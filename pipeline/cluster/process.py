@@ -8,6 +8,7 @@ a mark in its environment, the cluster's folder, by which `strays` finds what is
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -21,17 +22,19 @@ from pipeline.ground.errors import ClusterError
 MARK = "FRESHET_CLUSTER"
 _LOOK_EVERY_S = 0.05
 _KILL_PATIENCE_S = 10.0
+_TELLING = re.compile("ERROR|FATAL|Exception|Error:")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A process as it was started; `port` is where it listens."""
+    """A process as it was started; `port` is where it listens, `log_bytes` where in its log it began."""
 
     pid: int
     start_ticks: int
     boot: str
     started_at_ms: int
     port: int
+    log_bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,15 @@ class Process:
 
     def running(self) -> Running | None:
         """The process if it lives; None too where its pid belongs to another one by now."""
-        try:
-            found = Running(**json.loads(self.record.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-        alive = found.boot == _boot() and found.start_ticks == _start_ticks(found.pid)
+        found = self._recorded()
+        alive = found and found.boot == _boot() and found.start_ticks == _start_ticks(found.pid)
         return found if alive else None
 
     def start(self, command: Sequence[str], port: int) -> Running:
         """Start `command`, which will listen on `port`. The process must not run."""
         for path in (self.record, self.log):
             path.parent.mkdir(parents=True, exist_ok=True)
+        log_bytes = self.log.stat().st_size if self.log.exists() else 0
         with self.talk.open("wb") as talk:
             child = subprocess.Popen(
                 list(command),
@@ -78,8 +79,8 @@ class Process:
                 start_new_session=True,
                 env=environment_with(**{MARK: str(self.folder)}),
             )
-        ticks = _start_ticks(child.pid)
-        started = Running(child.pid, ticks or 0, _boot(), self.clock.now_ms(), port)
+        ticks = _start_ticks(child.pid) or 0
+        started = Running(child.pid, ticks, _boot(), self.clock.now_ms(), port, log_bytes)
         self._write(started)
         return started
 
@@ -95,10 +96,18 @@ class Process:
             raise ClusterError(f"{self.name} does not end after SIGKILL. hint: its disk may hang, see dmesg")
 
     def last_words(self) -> str:
-        """The last line that tells of an error, or the last line, in its log and talk."""
-        lines = [line for path in (self.log, self.talk) for line in _tail(path)]
-        telling = [line for line in lines if "ERROR" in line or "Exception" in line or "FATAL" in line]
+        """The last line since its start that tells of an error, or the last line, in its log and talk."""
+        found = self._recorded()
+        lines = _lines(self.log, found.log_bytes if found else 0) + _lines(self.talk, 0)
+        telling = [line for line in lines if _TELLING.search(line)]
         return (telling or lines or ["it said nothing"])[-1].strip()
+
+    def _recorded(self) -> Running | None:
+        """What the record says, whether it still lives or not."""
+        try:
+            return Running(**json.loads(self.record.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def _end(self, signal_number: int, patience_s: float) -> bool:
         """Send a signal and wait; whether it is gone."""
@@ -152,8 +161,10 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def _tail(path: Path, lines: int = 200) -> list[str]:
+def _lines(path: Path, from_byte: int) -> list[str]:
+    """Lines from a byte on; all of them where the file was turned over since."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        said = path.read_bytes()
     except FileNotFoundError:
         return []
+    return said[from_byte if from_byte <= len(said) else 0 :].decode(errors="replace").splitlines()
