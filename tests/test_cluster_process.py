@@ -10,7 +10,7 @@ import pytest
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.jars import jars_folder
 from pipeline.cluster.ports import free_port, free_port_range
-from pipeline.cluster.process import Process, strays
+from pipeline.cluster.process import Process, descendants
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
@@ -83,7 +83,7 @@ def test_who_does_not_listen_to_sigterm_is_killed(process, tmp_path):
         process.clock.wait(0.01)
     process.stop(grace_s=0.3)
     assert process.running() is None
-    assert started.pid not in strays(tmp_path)
+    assert started.pid not in descendants(tmp_path)
 
 
 def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
@@ -92,10 +92,10 @@ def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
         process.clock.wait(0.01)
     child = int(told)
     process.kill()
-    assert strays(tmp_path) == [child]
+    assert descendants(tmp_path) == [child]
     assert started.pid != child
     assert LocalCluster(Cluster(), tmp_path).down() == []
-    while strays(tmp_path):
+    while descendants(tmp_path):
         process.clock.wait(0.01)
     assert not (tmp_path / "run").exists()
 

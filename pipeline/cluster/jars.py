@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 from pipeline.cluster.java import find_maven
-from pipeline.ground.errors import ClusterError
+from pipeline.ground.errors import ClusterError, ConfigError
 
 Engine = Literal["kafka", "flink"]
 POM = Path(__file__).with_name("pom.xml")
@@ -29,8 +30,10 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
     """The folder with the jars of `engine`, filled by Maven if it is not there yet.
 
     Raises:
+        ConfigError: for a version of something that `pom.xml` does not name.
         ClusterError: where there is no Maven, or it cannot have one of the jars.
     """
+    _check_names(versions)
     folder = jars_folder(engine, versions, cache)
     if folder.is_dir():
         return folder
@@ -46,6 +49,14 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
+
+
+def _check_names(versions: Mapping[str, str]) -> None:
+    found = ElementTree.parse(POM).iterfind("{*}properties/*")
+    known = [element.tag.rpartition("}")[2] for element in found]
+    for name in versions:
+        if name not in known:
+            raise ConfigError(f"cluster.versions.{name} is no property of {POM.name}. known: {', '.join(known)}")
 
 
 def _copy_dependencies(engine: Engine, versions: Mapping[str, str], folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
 the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
-a mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
+a mark in its environment, the cluster's folder, by which `descendants` finds what is left over. Reads /proc: Linux only.
 """
 
 import contextlib
@@ -129,7 +129,7 @@ class Process:
         making.replace(self.record)
 
 
-def strays(folder: Path) -> list[int]:
+def descendants(folder: Path) -> list[int]:
     """Pids of living processes that descend from the cluster in `folder`, its own ones and their children."""
     mark = f"{MARK}={folder}".encode()
     found = []
