@@ -61,6 +61,16 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_never_killed(process, str
     assert stranger.poll() is None
 
 
+def test_the_end_of_somebody_elses_child_is_left_to_them(process):
+    child = subprocess.Popen(["sh", "-c", "exit 7"])
+    process.start(LONG, 9092)
+    process.kill()
+    rewrite(process, pid=child.pid, start_ticks=1)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process.running() is None
+    assert child.wait() == 7
+
+
 def test_a_record_from_before_a_reboot_counts_for_nothing(process):
     started = process.start(LONG, 9092)
     rewrite(process, boot="another")

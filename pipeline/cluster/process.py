@@ -2,7 +2,7 @@
 
 The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
 the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
-a mark in its environment, the cluster's folder, by which `descendants` finds what is left over. Reads /proc: Linux only.
+a mark in its environment, the cluster's folder: `descendants` finds by it what is left over. Reads /proc: Linux only.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.config import environment_with
@@ -62,8 +63,15 @@ class Process:
     def running(self) -> Running | None:
         """The process if it lives; None too where its pid belongs to another one by now."""
         found = self._recorded()
-        alive = found and found.boot == _boot() and found.start_ticks == _start_ticks(found.pid)
-        return found if alive else None
+        seen = _look(found.pid) if found and found.boot == _boot() else None
+        if found is None or seen is None or seen.start_ticks != found.start_ticks:
+            return None
+        if seen.dead:
+            # Only what is surely ours is collected: another child's end is for whoever waits for it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(found.pid, os.WNOHANG)
+            return None
+        return found
 
     def start(self, command: Sequence[str], port: int) -> Running:
         """Start `command`, which will listen on `port`. The process must not run."""
@@ -79,7 +87,8 @@ class Process:
                 start_new_session=True,
                 env=environment_with(**{MARK: str(self.folder)}),
             )
-        ticks = _start_ticks(child.pid) or 0
+        seen = _look(child.pid)
+        ticks = seen.start_ticks if seen else 0
         started = Running(child.pid, ticks, _boot(), self.clock.now_ms(), port, log_bytes)
         self._write(started)
         return started
@@ -137,15 +146,20 @@ def descendants(folder: Path) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0") and _start_ticks(int(entry.name)) is not None:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return sorted(found)
 
 
-def _start_ticks(pid: int) -> int | None:
-    """When a living process began; None for one that is gone, or dead and not yet collected."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+class _Seen(NamedTuple):
+    """What the system says of a pid."""
+
+    start_ticks: int
+    dead: bool
+
+
+def _look(pid: int) -> _Seen | None:
+    """What is known of a pid; None where it has no process, living or dead."""
     try:
         told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -153,8 +167,7 @@ def _start_ticks(pid: int) -> int | None:
     # The name before it may hold spaces and brackets. Fields from here: state 0, threads 17, start 19.
     fields = told.rpartition(")")[2].split()
     # A dead first thread among living ones is not the end: they still hold the process's ports.
-    dead = fields[0] in "ZX" and int(fields[17]) <= 1
-    return None if dead else int(fields[19])
+    return _Seen(int(fields[19]), dead=fields[0] in "ZX" and int(fields[17]) <= 1)
 
 
 def _boot() -> str:
