@@ -320,6 +320,23 @@ class Serving(Section):
     poll_ms: PositiveInt = 2
 
 
+class Telemetry(Section):
+    """What a process tells of itself."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Where a process answers Prometheus, or one of the next 15 where that is taken; 0 takes any that is free."""
+    tensorboard: str | None = None
+    """Folder of the trainer's TensorBoard summaries."""
+    every_s: PositiveFloat = 10.0
+    """Importance and convergence are looked at, and summaries written, by commits at least this far apart."""
+
+    @property
+    def on(self) -> bool:
+        """Whether somebody looks."""
+        return self.port is not None or self.tensorboard is not None
+
+
 class Config(Section):
     """The whole file."""
 
@@ -335,6 +352,7 @@ class Config(Section):
     train: Train = Train()
     publish: Publish = Publish()
     serving: Serving = Serving()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:

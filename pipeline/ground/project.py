@@ -43,3 +43,8 @@ class Project:
     def published(self) -> Path:
         """Incremental and full snapshots for serving."""
         return self.state / "published"
+
+    @property
+    def telemetry(self) -> Path:
+        """Where Prometheus finds the processes that answer it."""
+        return self.state / "telemetry"
