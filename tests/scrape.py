@@ -2,10 +2,14 @@
 
 import json
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.ground import telemetry
 
 
 class Scrape(NamedTuple):
@@ -51,3 +55,22 @@ def url_of(project: Path, process: str) -> str | None:
     [group] = json.loads(told.read_text())
     [target] = group["targets"]
     return f"http://{target}/metrics"
+
+
+def _declared() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every name that may be told, with its labels."""
+    for declared in vars(telemetry).values():
+        if isinstance(declared, telemetry.Shown):
+            yield declared.name, declared.labels
+        elif isinstance(declared, Histogram | Counter):
+            [family] = declared.describe()
+            ends = ("_bucket", "_sum", "_count") if family.type == "histogram" else ("_total",)
+            yield from ((family.name + end, declared._labelnames) for end in ends)
+
+
+def declared_names() -> set[str]:
+    return {name for name, _ in _declared()}
+
+
+def declared_labels(name: str) -> tuple[str, ...]:
+    return dict(_declared())[name]
