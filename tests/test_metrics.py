@@ -11,7 +11,7 @@ from tests.test_cli_follow import ask, until
 
 ROWS = 300
 FIELDS = {"user", "item", "position", "hour"}
-TELEMETRY = "\n[telemetry]\nport = 0\nevery_s = 0.001\n"
+TELEMETRY = "[telemetry]\nport = 0\nevery_s = 0.001"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def world(tmp_path_factory):
 def make_measured_shop(folder):
     project = make_shop(folder, {"# port = 8501": "port = 0"})
     path = project / "freshet.toml"
-    path.write_text(path.read_text() + TELEMETRY)
+    text = path.read_text()
+    assert text.count("[telemetry]") == 1
+    path.write_text(text.replace("[telemetry]", TELEMETRY))
     return project
 
 

@@ -20,7 +20,12 @@ Rows = npt.NDArray[Any]
 
 MOST = 2_048
 
-_KEPT = np.dtype([("importance", "<f4"), ("last_seen_s", "<u4"), ("unsettled", "<f4")])
+_NEWS = 16
+"""So many times `most` are kept until they are sorted in; mostly somebody looks before."""
+_KEPT = np.dtype(
+    [("key", "<u8"), ("importance", "<f4"), ("last_seen_s", "<u4"), ("unsettled", "<f4"), ("there", np.bool_)]
+)
+_OF_A_ROW = ("importance", "last_seen_s", "unsettled")
 
 
 class RowSample:
@@ -28,12 +33,14 @@ class RowSample:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._keys, self._rows = np.empty(0, np.uint64), np.empty(0, _KEPT)
+        self._rows = np.empty(0, _KEPT)
+        self._news: list[npt.NDArray[np.void]] = []
+        """What commits told since somebody looked, `_KEPT`, in their order."""
         self._bound = np.uint64(2**64 - 1)
         """Every row with a key up to here is in the sample."""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._settled())
 
     def take(self, keys: UInt64s, rows: Rows, removed: UInt64s) -> None:
         """Follow one commit.
@@ -41,26 +48,36 @@ class RowSample:
         Args:
             keys: [n] uint64 ascending, keys whose row is new or changed.
             rows: [n] their rows.
-            removed: [r] uint64, keys that have no row any more.
+            removed: [r] uint64 ascending, keys that have no row any more.
         """
-        end = int(np.searchsorted(keys, self._bound, side="right"))
-        news = np.empty(end, _KEPT)
-        for name in _KEPT.names or ():
-            news[name] = rows[name][:end]
-        stay = ~(np.isin(self._keys, keys[:end]) | np.isin(self._keys, removed))
-        together = np.concatenate([self._keys[stay], keys[:end]])
-        order = np.argsort(together)[: self._most]
-        if len(together) > self._most:
-            self._bound = together[order[-1]]
-        self._keys, self._rows = together[order], np.concatenate([self._rows[stay], news])[order]
+        n, r = (int(np.searchsorted(told, self._bound, side="right")) for told in (keys, removed))
+        news = np.zeros(n + r, _KEPT)
+        news["key"][:n], news["key"][n:], news["there"][:n] = keys[:n], removed[:r], True
+        for name in _OF_A_ROW:
+            news[name][:n] = rows[name][:n]
+        self._news.append(news)
+        if sum(map(len, self._news)) > _NEWS * self._most:
+            self._settled()
 
     def importance(self, at_s: int, half_life_s: float) -> Float64s:
         """[len] the rows' importance, decayed to log time `at_s`."""
-        return decayed(self._rows["importance"], self._rows["last_seen_s"], at_s, half_life_s)
+        rows = self._settled()
+        return decayed(rows["importance"], rows["last_seen_s"], at_s, half_life_s)
 
     def convergence(self) -> Float64s:
         """[len] the rows' convergence."""
-        return convergence(self._rows["unsettled"]).astype(np.float64)
+        return convergence(self._settled()["unsettled"]).astype(np.float64)
+
+    def _settled(self) -> npt.NDArray[np.void]:
+        """[len] `_KEPT`, by key: of each key what was told last, the smallest keys of those that are there."""
+        if self._news:
+            told = np.concatenate([self._rows, *self._news])[::-1]
+            newest = told[np.unique(told["key"], return_index=True)[1]]
+            there = newest[newest["there"]]
+            if len(there) > self._most:
+                self._bound = there["key"][self._most - 1]
+            self._rows, self._news = there[: self._most], []
+        return self._rows
 
 
 def quantiles(values: Float64s, at: Sequence[float]) -> dict[float, float]:
