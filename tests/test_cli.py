@@ -53,7 +53,16 @@ def test_every_command_that_changes_something_once_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
-    changed = {"dead-letters replay", "publish", "rollback", "quarantine add", "quarantine remove", "resume", "cluster up", "cluster down"}
+    changed = {
+        "dead-letters replay",
+        "publish",
+        "rollback",
+        "quarantine add",
+        "quarantine remove",
+        "resume",
+        "cluster up",
+        "cluster down",
+    }
     assert dry == fed | changed
 
 

@@ -13,7 +13,7 @@ import sys
 import structlog
 import typer
 
-from pipeline.cli import change, create, dead_letters, export, feed, run, show
+from pipeline.cli import change, cluster, create, dead_letters, export, feed, run, show
 from pipeline.cli.output import say
 from pipeline.ground import crashpoint
 from pipeline.ground.config import crash_point_of_environment

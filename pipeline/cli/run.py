@@ -12,6 +12,7 @@ import typer
 
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, UntilEnd, open_project
 from pipeline.cli.output import emit, progress_bar, say
+from pipeline.ground import telemetry
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
@@ -40,7 +41,7 @@ def samples(project: ProjectFolder = HERE, until_end: UntilEnd = False, as_json:
     """
     from pipeline.samples.job import run_samples
 
-    opened = open_project(project)
+    opened = _open_measured(project, "samples")
     with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
 
         def tell(read: int, known: int) -> None:
@@ -59,7 +60,7 @@ def train(
     """
     from pipeline.trainer.job import run_train
 
-    opened = open_project(project)
+    opened = _open_measured(project, "train")
     with _until_signalled(until_end) as stop:
         report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
     emit(asdict(report), as_json)
@@ -72,7 +73,7 @@ def run_all(
 
     Example: freshet run all
     """
-    opened = open_project(project)
+    opened = _open_measured(project, "all")
     log = open_log(opened)
     with _until_signalled(until_end) as stop:
         report = _rounds_of_both(opened, log, stop, until_end, migrate)
@@ -86,7 +87,7 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """
     from pipeline.serving.http import serve
 
-    opened = open_project(project)
+    opened = _open_measured(project, "replica")
     host, name = opened.config.serving.host, opened.config.name
 
     def ready(port: int) -> None:
@@ -108,6 +109,15 @@ def demo(
     from pipeline.demo.run import run_demo
 
     emit(run_demo(out, say), as_json)
+
+
+def _open_measured(folder: Path, process: str) -> Project:
+    """The project in `folder`, this process answering Prometheus where `[telemetry]` says so."""
+    project = open_project(folder)
+    port = telemetry.serve(project, process)
+    if port is not None:
+        say(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
+    return project
 
 
 @contextmanager

@@ -349,6 +349,23 @@ class Cluster(Section):
     """Versions that replace those of `pipeline/cluster/pom.xml`, by property: `{"kafka.version" = "4.1.1"}`."""
 
 
+class Telemetry(Section):
+    """What a process tells of itself."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Where a process answers Prometheus, or one of the next 15 where that is taken; 0 takes any that is free."""
+    tensorboard: str | None = None
+    """Folder of the trainer's TensorBoard summaries."""
+    every_s: PositiveFloat = 10.0
+    """Importance and convergence are looked at, and summaries written, by commits at least this far apart."""
+
+    @property
+    def on(self) -> bool:
+        """Whether somebody looks."""
+        return self.port is not None or self.tensorboard is not None
+
+
 class Config(Section):
     """The whole file."""
 
@@ -365,6 +382,7 @@ class Config(Section):
     publish: Publish = Publish()
     serving: Serving = Serving()
     cluster: Cluster = Cluster()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:

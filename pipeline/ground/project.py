@@ -48,3 +48,8 @@ class Project:
     def cluster(self) -> Path:
         """The local Kafka and Flink: data, settings and logs."""
         return self.root / self.config.cluster.folder if self.config.cluster.folder else self.state / "cluster"
+
+    @property
+    def telemetry(self) -> Path:
+        """Where Prometheus finds the processes that answer it."""
+        return self.state / "telemetry"

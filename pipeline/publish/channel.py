@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.ground.project import Project
 from pipeline.logs.log import Fence, Log, Record, last_record
+from pipeline.publish.measure import publishing
 from pipeline.versions.delta import Delta, decode_delta
 
 
@@ -25,12 +26,14 @@ class DeltaChannel:
 
     def __init__(self, project: Project, log: Log, shard: int) -> None:
         self._log, self._topic, self._shard = log, project.config.topics.deltas, shard
+        self._clock = project.clock
         log.create_topic(self._topic, project.config.logs.shards)
         self._fence: Fence = log.take_fence(self._topic, shard)
 
     def say(self, delta: Delta, encoded: bytes) -> int:
         """Append one delta; returns its offset. Raises FencedError where another writer took over."""
-        return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers_of(delta))
+        with publishing(delta, len(encoded), self._clock):
+            return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers_of(delta))
 
     def last_said(self) -> Place | None:
         """Where the newest delta in the topic leads; None where there is none."""

@@ -18,6 +18,7 @@ from pipeline.ground.errors import DeltaError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
+from pipeline.publish.measure import publishing
 from pipeline.publish.publisher import Prepared, field_delta
 from pipeline.versions.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
 from pipeline.versions.ledger import Ledger
@@ -188,8 +189,9 @@ class LevelPublisher:
         return deltas if whole else []
 
     def _write(self, delta: Delta) -> Manifest:
-        project = self._project
-        manifest = write_published(project.published, delta, encode_delta(delta))
+        project, encoded = self._project, encode_delta(delta)
+        with publishing(delta, len(encoded), project.clock):
+            manifest = write_published(project.published, delta, encoded)
         pass_point("publish.after_files")
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
         self._versions.ledger.set_published(

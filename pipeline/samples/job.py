@@ -16,6 +16,7 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from pipeline.ground import telemetry
 from pipeline.ground.block import EventBlock
 from pipeline.ground.errors import FreshetError
 from pipeline.ground.keys import shard_of
@@ -102,6 +103,7 @@ class SamplesJob:
         self._door = lend(project, log)
         _open[self._door.loan] = self._rounds
         self._pipeline = build(self._door, project)
+        telemetry.watch("samples", self._rounds.readings)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Join what the logs hold now, or until `stop`; returns how many records were read.
@@ -114,8 +116,9 @@ class SamplesJob:
         """
         ends, read = self._rounds.ends(), 0
         while not self.stop.is_set() and (ranges := self._rounds.plan(ends)):
-            self._run_round()
-            self._rounds.finish(ranges)
+            with telemetry.timed(telemetry.ROUND_SECONDS, self.project.clock):
+                self._run_round()
+                self._rounds.finish(ranges)
             read += sum((r.stop or r.start) - r.start for r in ranges)
             if progress is not None:
                 progress(read, read + self._rounds.left(ends))
@@ -138,6 +141,7 @@ class SamplesJob:
 
     def close(self) -> None:
         """Let the shards go; their state is that of the last round."""
+        telemetry.forget("samples")
         _open.pop(self._door.loan, None)
         take_back(self._door)
 

@@ -4,18 +4,20 @@ Plans which offsets a round reads, and keeps the shards between rounds. Knows no
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange, check_log_id
 from pipeline.samples.handover import Handover
 from pipeline.samples.pace import Pace
 from pipeline.samples.position import INPUTS
+from pipeline.samples.readings import input_readings, shard_readings
 from pipeline.samples.roundfile import RoundManifest, read_manifest, write_manifest
 from pipeline.samples.shard import JoinShard
 
@@ -113,6 +115,12 @@ class Rounds:
             dead.update(shard.tally.dead_letters)
         events = sum(shard.tally.events for shard in self.shards)
         return SamplesReport(events, dict(sorted(samples.items())), dict(sorted(dead.items())), self.finished)
+
+    def readings(self) -> Iterator[Reading]:
+        """What Prometheus is told. Raises LogError."""
+        yield from input_readings(self._log, self.topics, self.shards)
+        for shard in self.shards:
+            yield from shard_readings(shard)
 
     def _start(self, kind: Kind, partition: int) -> tuple[int, int | None]:
         """The first offset that some shard has not read, and the partition's mark before it.

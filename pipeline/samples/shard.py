@@ -39,11 +39,13 @@ Element = tuple[int, int, int, int, int]
 
 @dataclass
 class Tally:
-    """What a shard has read and said since it was opened."""
+    """What a shard has read and said since it was opened, and what it holds after its newest bundle."""
 
     events: int = 0
     samples: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
+    held: int = 0
+    pending: int = 0
 
 
 class JoinShard:
@@ -64,6 +66,7 @@ class JoinShard:
         self.tally = Tally()
         self.join = self._begin() if self.file is None else self._load(self.file)
         self._recall()
+        self._count_held()
 
     def take(self, elements: Iterable[Element], handover: Handover) -> None:
         """One bundle: feed it, say what it decides. Elements of all partitions, in any order."""
@@ -78,6 +81,7 @@ class JoinShard:
                 dead.append(self._unsaid(found))
         decided = self.join.decide()
         self._say(decided.samples, dead_letter_batch([*dead, with_originals(decided.dead, self._log)]))
+        self._count_held()
 
     def save(self, number: int, read_to: Mapping[tuple[Kind, int], int]) -> ShardFile:
         """Keep the state as that of round `number`; `read_to` is where its ranges ended, gaps included."""
@@ -103,6 +107,9 @@ class JoinShard:
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")
+
+    def _count_held(self) -> None:
+        self.tally.held, self.tally.pending = len(self.join.held), len(self.join.pending)
 
     def _records(self, samples: Samples) -> list[bytes]:
         """The samples' records in order, made on several threads: laying out and packing columns holds no GIL."""

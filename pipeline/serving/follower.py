@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from pipeline.ground import telemetry
 from pipeline.ground.errors import DamagedError, DeltaError, FreshetError, ModelError, OffsetError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log, ReadLimits, Record
@@ -30,7 +31,7 @@ class Follower:
         """Follow `chain.shard`; `switch` carries a verified step out while readers are kept away."""
         self.chain = chain
         self._log, self._topic, self._folder = log, project.config.topics.deltas, project.published
-        self._switch = switch
+        self._switch, self._clock = switch, project.clock
         self._offset: int | None = None
         self._replay_until = 0
         self._gap_at: int | None = None
@@ -109,6 +110,7 @@ class Follower:
             fit = self.chain.fit(delta, name)
             if fit is Fit.APPLY:
                 self._apply(delta, name)
+                self._note_freshness(delta, record)
         except (DamagedError, DeltaError, ModelError) as failure:
             self._refuse("damaged" if isinstance(failure, DamagedError) else "unfit", record.offset, failure)
             return False
@@ -127,6 +129,13 @@ class Follower:
     def _apply(self, delta: Delta, name: str) -> None:
         self._switch(self.chain, self.chain.verify(delta, name))
         self._problem = None
+
+    def _note_freshness(self, delta: Delta, record: Record) -> None:
+        """How old is what serving shows from now on; what was there before this replica says nothing of that."""
+        if delta.level == "realtime" and record.offset >= self._replay_until:
+            shard, now_ms = str(self.chain.shard), self._clock.now_ms()
+            telemetry.COMMIT_VISIBLE.labels(shard).observe((now_ms - record.appended_at_ms) / 1000)
+            telemetry.FRESHNESS.labels(shard).observe((now_ms - delta.last_at_ms) / 1000)
 
     def _go_back(self) -> None:
         if self._gap_at is not None:

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.config import Config
 from pipeline.ground.errors import InputError, LogError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
-from pipeline.serving.metrics import CONTENT_TYPE, Metrics
+from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
 
 _MOST_BODY_BYTES = 64 << 20
@@ -45,12 +46,11 @@ class Rest:
     def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
         self._replica, self._config, self._clock = replica, config, clock
         self._model = f"/v1/models/{config.name}"
-        self._metrics = Metrics(replica)
 
     def get(self, path: str) -> Answer:
         """Answer a GET of `path`."""
         if path == "/metrics":
-            return Answer(200, CONTENT_TYPE, self._metrics.text())
+            return Answer(200, telemetry.CONTENT_TYPE, telemetry.text())
         if path == self._model:
             return _json(200, self._version_status())
         if path == f"{self._model}/metadata":
@@ -63,7 +63,8 @@ class Rest:
             return self._unknown("POST", path)
         started_s = self._clock.monotonic_s()
         answer = self._predict(body)
-        self._metrics.observe(answer.status, self._clock.monotonic_s() - started_s)
+        telemetry.PREDICT_REQUESTS.labels(str(answer.status)).inc()
+        telemetry.PREDICT_SECONDS.observe(self._clock.monotonic_s() - started_s)
         return answer
 
     def _predict(self, body: bytes) -> Answer:
@@ -103,7 +104,7 @@ class ReplicaServer:
 
     def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
         """Bind to the configured host and port; port 0 takes a free one. Raises InputError where it is taken."""
-        address = (config.serving.host, config.serving.port)
+        address, self._replica = (config.serving.host, config.serving.port), replica
         try:
             self._server = _Server(address, Rest(replica, config, clock))
         except OSError as failure:
@@ -115,12 +116,14 @@ class ReplicaServer:
         return int(self._server.server_address[1])
 
     def __enter__(self) -> "ReplicaServer":
+        telemetry.watch("replica", lambda: replica_readings(self._replica))
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
+        telemetry.forget("replica")
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

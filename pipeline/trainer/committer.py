@@ -25,6 +25,7 @@ from pipeline.trainer.boundary import Boundary
 from pipeline.trainer.checkpoint import Moment, field_change, packed, training_digest
 from pipeline.trainer.dictionary import Dictionary
 from pipeline.trainer.frozen import FrozenTables
+from pipeline.trainer.gauges import Gauges
 from pipeline.trainer.store import Changes
 from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
@@ -78,6 +79,7 @@ class Committer:
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
         self.dictionary = Dictionary(project, writer.shard)
+        self.gauges = Gauges(project, writer.shard, tables)
         self._boundary = Boundary()
         self._frozen = FrozenTables({name: table.rows for name, table in tables.fields.items()}, self._boundary)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
@@ -106,6 +108,7 @@ class Committer:
         self.stood_still_s = self.longest_stop_s = 0.0
         with self._standing_still():
             self._frozen.begin()
+            self.gauges.at_boundary()
             id = self._versions.next_id(self._writer.shard)
             self._under_way = self._worker.submit(self._make, id, moment)
         return id
@@ -140,6 +143,7 @@ class Committer:
             self._worker.shutdown()
             self._hooks.close()
             self.dictionary.close()
+            self.gauges.close()
 
     def _make(self, id: VersionId, moment: Moment) -> None:
         """The whole commit, in the worker's thread."""
@@ -155,6 +159,7 @@ class Committer:
         self._levels.announce_realtime(prepared)
         pass_point("trainer.after_publish")
         self.took_s = self._project.clock.monotonic_s() - began_at_s
+        self.gauges.committed(id, moment, changes, self.took_s)
         self.chain.current = id
         self.dictionary.write()
         self._publish_files(moment.standing.last_at_ms)
@@ -244,4 +249,5 @@ class Committer:
         finally:
             stop_s = self._project.clock.monotonic_s() - began_at_s
             self.stood_still_s += stop_s
+            self.gauges.stalled_s += stop_s
             self.longest_stop_s = max(self.longest_stop_s, stop_s)

@@ -13,8 +13,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from pipeline.ground import telemetry
 from pipeline.ground.errors import FencedError, FreshetError, HaltedError
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.store import VersionStore
@@ -46,6 +48,7 @@ class TrainJob:
         self._ends: list[tuple[int, int]] = []
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
         self.failure: BaseException | None = None
+        telemetry.watch("train", self._readings)
 
     def shard(self, index: int) -> TrainerShard:
         """The open shard, taking it over first where this run has not yet."""
@@ -100,7 +103,14 @@ class TrainJob:
 
     def close(self) -> None:
         """Let the shards go; what they learned since their last commit is learned again by the next run."""
+        telemetry.forget("train")
         self._forget_all()
+
+    def _readings(self) -> Iterator[Reading]:
+        for index in range(self.project.config.logs.shards):
+            yield telemetry.TRAIN_HALTED.reading(self.versions.ledger.halted(index) is not None, index)
+        for shard in list(self._open.values()):
+            yield from shard.readings()
 
     def _rolled_back(self) -> bool:
         return any(shard.generation != self.versions.ledger.generation() for shard in self._open.values())

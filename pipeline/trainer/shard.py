@@ -5,6 +5,7 @@ committed but not published. Learning is a function of the samples log; commits 
 """
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.features.plan import FeaturePlan
+from pipeline.ground import telemetry
 from pipeline.ground.block import Int64s
 from pipeline.ground.config import Train
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import differences, identity_of, serving_digest
@@ -117,6 +120,15 @@ class TrainerShard:
             "rows": {name: len(table.rows) for name, table in self.tables.fields.items()},
             "validation": self._validation(),
         }
+
+    def readings(self) -> Iterator[Reading]:
+        """What Prometheus is told, in any thread. Raises LogError."""
+        position, end = self._standing.position, self._log.end_offset(self._config.topics.samples, self._shard)
+        yield telemetry.TRAIN_SAMPLES.reading(self.samples, self._shard)
+        yield telemetry.TRAIN_BATCHES.reading(self.batches, self._shard)
+        yield telemetry.TRAIN_EVENT_TIME.reading(self._standing.last_at_ms / 1000, self._shard)
+        yield telemetry.TRAIN_LAG.reading(max(0, end - position.offset), self._shard)
+        yield from self.committer.gauges.readings()
 
     def close(self) -> None:
         """Stop reading ahead and let commit and hooks finish. What was not committed is learned again by the next."""

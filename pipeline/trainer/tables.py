@@ -27,11 +27,14 @@ class FieldTable:
         self.rows = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
+        self.expired = 0
 
     def sweep(self, at_s: int) -> int:
         """Remove what has expired by log time `at_s`; returns how many rows went."""
         keys = self.sweeper.sweep(self.rows, at_s)
-        return self.rows.remove(keys) if len(keys) else 0
+        expired = self.rows.remove(keys) if len(keys) else 0
+        self.expired += expired
+        return expired
 
 
 class Tables:

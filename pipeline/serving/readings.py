@@ -1,0 +1,23 @@
+"""What Prometheus is told of a replica: its status, read when it asks."""
+
+from collections.abc import Iterator
+
+from pipeline.ground import telemetry
+from pipeline.ground.telemetry import Reading
+from pipeline.serving.replica import Replica
+
+
+def replica_readings(replica: Replica) -> Iterator[Reading]:
+    """Where every shard stands. Raises LogError."""
+    for shard in replica.status()["shards"]:
+        index = shard["shard"]
+        yield telemetry.SERVED_GENERATION.reading(shard["generation"], index)
+        yield telemetry.SERVED_SEQUENCE.reading(shard["sequence"], index)
+        yield telemetry.DELTA_LAG.reading(shard["lag_records"], index)
+        if shard["last_at_ms"] is not None:
+            yield telemetry.SERVED_EVENT_TIME.reading(shard["last_at_ms"] / 1000, index)
+        for field, rows in shard["rows"].items():
+            yield telemetry.SERVED_ROWS.reading(rows, index, field)
+            yield telemetry.SERVED_BYTES.reading(shard["payload_bytes"][field], index, field)
+        for kind, count in shard["refused"].items():
+            yield telemetry.DELTAS_REFUSED.reading(count, index, kind)
