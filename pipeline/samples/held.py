@@ -12,6 +12,7 @@ from pipeline.ground.block import Int64s
 from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
 from pipeline.samples.rows import HELD, Telling, close_rows, extent_of
+from pipeline.samples.segment import Segment
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import copy_rows
 
@@ -40,6 +41,8 @@ class Bucket:
         self.lowest_offsets: dict[int, int] = {}
         self.open_from: list[tuple[int, int, int]] = []
         """Stretches (first row, last row + 1, lowest open time) whose windows are not all closed."""
+        self.segments: tuple[Segment, ...] = ()
+        """What it was last saved as; later rows come behind these."""
 
     def __len__(self) -> int:
         return self._length
