@@ -98,9 +98,9 @@ def current(project):
     return found
 
 
-@pytest.mark.parametrize("name", ["ROUND.json", "*.join", "*.rows"])
+@pytest.mark.parametrize("name", ["ROUND.json", "*.join"])
 def test_a_damaged_join_state_is_named_and_can_be_done_without(learned, calm, name):
-    path = min((learned / "state" / "samples").glob(name))
+    [path] = (learned / "state" / "samples").glob(name)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
