@@ -27,8 +27,8 @@ from pipeline.samples.join import Join
 from pipeline.samples.originals import with_originals
 from pipeline.samples.output import Samples, dead_letter_batch
 from pipeline.samples.position import USED
-from pipeline.samples.roundfile import RoundManifest, ShardFile, read_shard, write_shard
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.samples.roundfile import RoundManifest, ShardFile, read_shard, segments_in, write_shard
+from pipeline.samples.saved import load_join, save_join
 
 _ENCODERS = 2
 """Threads that make records of one shard's samples."""
@@ -90,7 +90,8 @@ class JoinShard:
             partition.next_offset = max(partition.next_offset, offset)
         ends = tuple(self._log.end_offset(topic, self.shard) for topic in self._fences)
         name = f"{number:012d}-{self.shard}.join"
-        self.file = write_shard(self._project.join_state, name, join_to_bytes(self.join), (ends[0], ends[1]))
+        saved = save_join(self.join, segments_in(self.file))
+        self.file = write_shard(self._project.join_state, name, saved, (ends[0], ends[1]))
         return self.file
 
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
@@ -143,8 +144,8 @@ class JoinShard:
         return {kind: self._log.partitions(topic) for kind, topic in self._topics.items()}
 
     def _load(self, file: ShardFile) -> Join:
-        state = read_shard(self._project.join_state, file)
-        return join_from_bytes(self._config, self.shard, self._partitions(), state, file.name)
+        frames = read_shard(self._project.join_state, file)
+        return load_join(self._config, self.shard, self._partitions(), frames)
 
     def _begin(self) -> Join:
         """A join without any state: from where its last record says it needs the input, or from the beginning."""

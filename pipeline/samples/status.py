@@ -8,7 +8,7 @@ from pipeline.logs.log import Log
 from pipeline.samples.join import Join
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import read_manifest, read_shard
-from pipeline.samples.saved import join_from_bytes
+from pipeline.samples.saved import load_join
 
 
 def join_status(project: Project, log: Log) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
     manifest = read_manifest(project.join_state)
     files = () if manifest is None else manifest.shards
     joins = [
-        join_from_bytes(project.config, shard, partitions, read_shard(project.join_state, file), file.name)
+        load_join(project.config, shard, partitions, read_shard(project.join_state, file))
         for shard, file in enumerate(files)
     ]
     watermarks = [join.watermark_ms for join in joins]
@@ -33,7 +33,7 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
         "held_impressions": sum(len(join.held) for join in joins),
         "pending_clicks": sum(len(join.pending) for join in joins),
         "waiting_clicks": sum(len(join.candidates) for join in joins),
-        "bytes": sum(file.length for file in files),
+        "bytes": sum(file.bytes for file in files),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, joins, kind, names[kind], p)
             for kind in INPUTS
