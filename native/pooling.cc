@@ -7,6 +7,8 @@
 namespace freshet {
 namespace {
 
+constexpr size_t kAhead = 12;  // samples: one lies too far from the next for the processor to foresee it
+
 [[noreturn]] void refuse(const char* what, int64_t got, const std::string& wanted) {
     throw std::invalid_argument(std::string(what) + ": got " + std::to_string(got) + ", wanted " + wanted);
 }
@@ -90,10 +92,14 @@ template <class RowAt>
 void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns) {
     by_step(pooling.dim, [&]<class Step>(Step) {
         if (!single_valued(pooling)) return pool_ragged<Step>(pooling, row_at, out, columns);
+        const std::span<const int32_t> inverse = pooling.inverse;
         float* target = out + columns.start;
-        for (const int32_t k : pooling.inverse) {
-            Step::copy(target, row_at(k), pooling.dim);
-            target += columns.count;
+        for (size_t i = 0; i < inverse.size(); ++i, target += columns.count) {
+            if (i + kAhead < inverse.size()) {
+                __builtin_prefetch(row_at(inverse[i + kAhead]));
+                __builtin_prefetch(target + kAhead * columns.count, 1);
+            }
+            Step::copy(target, row_at(inverse[i]), pooling.dim);
         }
     });
 }
@@ -139,9 +145,10 @@ void unpool(const Pooling& pooling, const float* pooled, Columns columns, float*
     by_step(pooling.dim, [&]<class Step>(Step) {
         const float* source = pooled + columns.start;
         if (!single_valued(pooling)) return unpool_ragged<Step>(pooling, source, columns, gradients);
-        for (const int32_t k : pooling.inverse) {
-            Step::add(gradients + static_cast<size_t>(k) * pooling.dim, source, pooling.dim);
-            source += columns.count;
+        const std::span<const int32_t> inverse = pooling.inverse;
+        for (size_t i = 0; i < inverse.size(); ++i, source += columns.count) {
+            if (i + kAhead < inverse.size()) __builtin_prefetch(source + kAhead * columns.count);
+            Step::add(gradients + static_cast<size_t>(inverse[i]) * pooling.dim, source, pooling.dim);
         }
     });
 }

@@ -69,6 +69,29 @@ def test_all_fields_at_once_are_as_one_after_the_other(threads):
             np.testing.assert_array_equal(table.rows(table.keys()), other.rows(other.keys()))
 
 
+def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
+    random, early, late = np.random.default_rng(3), tables(), tables()
+    ahead, in_turn = (ModelInput(rows, MEAN, DENSE, 2) for rows in (early, late))
+    batches = [batch_of(random, 9) for _ in range(20)]
+    ours, theirs = np.zeros((2, 9, COLUMNS), np.float32)
+    ahead.find(batches[0])
+    ahead.admit_missing((0, 1, 2), 0)
+    for second, batch in enumerate(batches):
+        gradient = random.normal(size=(9, COLUMNS)).astype(np.float32)
+        ahead.gather(ours)
+        if second + 1 < len(batches):
+            ahead.find(batches[second + 1])
+            ahead.admit_missing((0, 1, 2), second + 1)
+        ahead.learn(gradient, second)
+        in_turn.find(batch)
+        in_turn.admit_missing((0, 1, 2), second)
+        in_turn.gather(theirs)
+        in_turn.learn(gradient, second)
+        np.testing.assert_array_equal(ours, theirs)
+    for table, other in zip(early, late, strict=True):
+        np.testing.assert_array_equal(table.rows(table.keys()), other.rows(other.keys()))
+
+
 def test_keys_that_have_earned_it_get_rows_and_the_others_look_up_as_zeros():
     rows = tables()
     together = ModelInput(rows, MEAN, DENSE, 1)
@@ -96,7 +119,7 @@ def test_what_does_not_fit_is_refused_by_name():
     outside = FieldBatch(good[0].keys, good[0].inverse + np.int32(99), good[0].counts, good[0].offsets)
     with pytest.raises(InputError, match="inverse: got"):
         together.find([outside, *good[1:]])
-    with pytest.raises(InputError, match=r"find\(\) first"):
+    with pytest.raises(InputError, match=r"find\(\) and gather\(\) first"):
         together.gather(np.zeros((6, COLUMNS), np.float32))
     together.find(good)
     with pytest.raises(InputError, match="places: got 99, wanted 0 to"):
@@ -104,6 +127,8 @@ def test_what_does_not_fit_is_refused_by_name():
     for matrix in (np.zeros((5, COLUMNS), np.float32), np.zeros((6, COLUMNS + 1), np.float32)):
         with pytest.raises(InputError, match=r"out: got \[.*\], wanted \[6 or more, 27\]"):
             together.gather(matrix)
+    together.gather(np.zeros((6, COLUMNS), np.float32))
+    for matrix in (np.zeros((5, COLUMNS), np.float32), np.zeros((6, COLUMNS + 1), np.float32)):
         with pytest.raises(InputError, match=r"gradient: got \[.*\], wanted \[6 or more, 27\]"):
             together.learn(matrix, 1)
     with pytest.raises(InputError, match="out: got float64"):
@@ -114,5 +139,6 @@ def test_a_gradient_that_is_no_number_is_refused():
     together = ModelInput(tables(), MEAN, DENSE, 2)
     together.find(batch_of(np.random.default_rng(2), 6))
     together.admit_missing([0], 1)
+    together.gather(np.zeros((6, COLUMNS), np.float32))
     with pytest.raises(InputError, match=r"gradient of key .* got nan"):
         together.learn(np.full((6, COLUMNS), np.nan, np.float32), 1)

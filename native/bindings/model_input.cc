@@ -3,6 +3,7 @@
 
 #include <nanobind/stl/vector.h>
 
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
@@ -19,12 +20,18 @@ std::span<const T> span_of(const In<T>& array) {
     return {array.data(), array.size()};
 }
 
-// The arrays of one field, kept for as long as the batch is the current one.
+// The arrays of one field, kept for as long as somebody may ask for the batch.
 struct FieldArrays {
     In<uint64_t> keys;
     In<int32_t> inverse;
     In<uint32_t> counts;
     In<int64_t> offsets;
+};
+
+struct Batch {
+    std::vector<FieldArrays> arrays;
+    size_t samples = 0;
+    bool waiting = false;  // to be taken up
 };
 
 class BoundInput {
@@ -42,20 +49,20 @@ public:
             const FieldArrays& kept = arrays.back();
             keys.push_back({span_of(kept.keys), span_of(kept.inverse), span_of(kept.counts), span_of(kept.offsets)});
         }
+        const size_t samples = arrays.empty() ? 0 : arrays[0].offsets.size() - 1;
+        for (const FieldArrays& kept : arrays)
+            if (kept.offsets.size() - 1 != samples) throw std::invalid_argument("offsets: fields differ in samples");
         std::vector<size_t> missing(tables_.size());
         {
             nb::gil_scoped_release nogil;
             input_.find(keys, missing.data());
         }
-        arrays_ = std::move(arrays);
-        samples_ = arrays_.empty() ? 0 : arrays_[0].offsets.size() - 1;
-        for (const FieldArrays& kept : arrays_)
-            if (kept.offsets.size() - 1 != samples_) throw std::invalid_argument("offsets: fields differ in samples");
+        begun_ = {std::move(arrays), samples, true};
         return missing;
     }
 
     void resident(size_t field, Out<uint8_t> resident) const {
-        if (resident.size() != arrays_.at(field).keys.size()) throw std::invalid_argument("resident: wrong length");
+        if (resident.size() != begun_.arrays.at(field).keys.size()) throw std::invalid_argument("resident: wrong length");
         input_.resident(field, resident.data());
     }
 
@@ -73,13 +80,14 @@ public:
     }
 
     void gather(OutRows<float> out) {
-        check("out", out.shape(0), out.shape(1));
+        check("out", begun_.waiting ? begun_ : taken_up_, out.shape(0), out.shape(1));
+        if (std::exchange(begun_.waiting, false)) std::swap(begun_, taken_up_);
         nb::gil_scoped_release nogil;
         input_.gather(out.data());
     }
 
     void learn(InRows<float> gradient, uint32_t at_s) {
-        check("gradient", gradient.shape(0), gradient.shape(1));
+        check("gradient", taken_up_, gradient.shape(0), gradient.shape(1));
         nb::gil_scoped_release nogil;
         input_.learn(gradient.data(), at_s);
     }
@@ -92,18 +100,17 @@ private:
     }
 
     // Rows behind the batch's last sample are allowed and left alone.
-    void check(const char* name, size_t rows, size_t columns) const {
-        if (arrays_.empty()) throw std::invalid_argument("find() first");
-        if (rows >= samples_ && columns == input_.columns()) return;
+    void check(const char* name, const Batch& batch, size_t rows, size_t columns) const {
+        if (batch.arrays.empty()) throw std::invalid_argument("find() and gather() first");
+        if (rows >= batch.samples && columns == input_.columns()) return;
         throw std::invalid_argument(std::string(name) + ": got [" + std::to_string(rows) + ", " +
-                                    std::to_string(columns) + "], wanted [" + std::to_string(samples_) + " or more, " +
-                                    std::to_string(input_.columns()) + "]");
+                                    std::to_string(columns) + "], wanted [" + std::to_string(batch.samples) +
+                                    " or more, " + std::to_string(input_.columns()) + "]");
     }
 
     std::vector<nb::object> tables_;
     ModelInput input_;
-    std::vector<FieldArrays> arrays_;
-    size_t samples_ = 0;
+    Batch begun_, taken_up_;
 };
 
 }  // namespace

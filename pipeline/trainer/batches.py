@@ -71,6 +71,7 @@ class BatchReader:
         self._log, self._topic, self._partition = log, topic, partition
         self._batch_size, self._quarantined = batch_size, quarantined
         self._offset, self._skip_rows = start
+        self._records: deque[Record] = deque()
         self._pieces: deque[_Piece] = deque()
         self._waiting_rows = 0
         self._ready: deque[Batch] = deque()
@@ -78,12 +79,13 @@ class BatchReader:
     def next(self, stop_offset: int) -> Batch | None:
         """The next batch from records below `stop_offset`; None where no whole or flushed one is there yet."""
         while not self._ready and self._offset < stop_offset:
-            records = self._log.read(self._topic, self._partition, self._offset, ReadLimits(records=64))
-            records = [record for record in records if record.offset < stop_offset]
-            if not records:
+            # Read many, decode one: whoever waits for a batch would wait for all of them.
+            if not self._records:
+                records = self._log.read(self._topic, self._partition, self._offset, ReadLimits(records=64))
+                self._records.extend(records)
+            if not self._records or self._records[0].offset >= stop_offset:
                 break
-            for record in records:
-                self._take_in(record)
+            self._take_in(self._records.popleft())
         return self._ready.popleft() if self._ready else None
 
     def _take_in(self, record: Record) -> None:

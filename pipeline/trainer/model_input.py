@@ -3,7 +3,9 @@
 keys of every field  [u] distinct, as `FieldBatch` has them
   find     → the rows of the batch, each looked up once
   gather   → [n, columns]: every field's pooled rows, in the order of the tables; the dense columns behind them stay
-  learn    ← [n, columns] gradient, back to the rows found
+  learn    ← [n, columns] gradient, back to the rows of the batch gathered last
+
+Between `gather` and `learn` of a batch the next one may be found and admitted: that reads no weights.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ Int64s = npt.NDArray[np.int64]
 class ModelInput:
     """The tables of a model, side by side. Not thread-safe; releases the GIL.
 
-    Between `find` and `learn` of a batch nobody else may remove rows of the tables. Results do not depend on `threads`.
+    Between `find` and `learn` of a batch nobody may remove rows of the tables. Results do not depend on `threads`.
     """
 
     def __init__(self, tables: Sequence[Table], mean: Sequence[bool], dense_columns: int, threads: int) -> None:
@@ -50,7 +52,7 @@ class ModelInput:
         return missing
 
     def resident(self, table: int) -> Bools:
-        """[u] which keys of the batch have a row in the table of this number."""
+        """[u] which keys of the batch begun have a row in the table of this number."""
         resident = np.empty(self._sizes[table], np.uint8)
         self._call("resident", table, resident)
         return resident.view(np.bool_)
@@ -66,12 +68,12 @@ class ModelInput:
         return places
 
     def gather(self, out: Float32s) -> None:
-        """Write the batch's pooled rows to the first n rows of `out` [≥ n, columns]; keys without a row are zeros."""
+        """Write the pooled rows of the batch begun to the first n rows of `out` [≥ n, columns]; no row gives zeros."""
         require("out", out, np.float32, ("rows", "columns"))
         self._call("gather", out)
 
     def learn(self, gradient: Float32s, at_s: int) -> None:
-        """Update the batch's rows by the gradient [≥ n, columns] of what `gather` wrote. Raises InputError."""
+        """Update the rows by the gradient [≥ n, columns] of what `gather` wrote last. Raises InputError."""
         require("gradient", gradient, np.float32, ("rows", "columns"))
         self._call("learn", gradient, at_s)
 

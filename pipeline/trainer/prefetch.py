@@ -72,6 +72,12 @@ class Prefetcher:
         self._ahead = self._worker.submit(self._prepare, stop_offset) if prepared else None
         return prepared
 
+    def ahead(self, stop_offset: int) -> PreparedBatch | None:
+        """As `next`, where a batch is being prepared already; None where there is none or it failed: `next` tells."""
+        if self._ahead is None or self._ahead.exception() or self._ahead.result() is None:
+            return None
+        return self.next(stop_offset)
+
     def close(self) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)
 

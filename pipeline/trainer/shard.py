@@ -2,11 +2,15 @@
 
 The store's position is the truth. Opening a shard takes it over (a new epoch), restores CURRENT and says again what was
 committed but not published. Learning is a function of the samples log; commits are made beside it and change nothing.
+
+The dense step of a batch runs in a thread of its own. This one meanwhile answers the commit under way, finds the next
+batch's keys and gives rows to those that earned one: nothing of that reads or writes what the step is about to change.
 """
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +27,9 @@ from pipeline.ground.errors import HaltedError, InputError, LogReplacedError, Mi
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
-from pipeline.model.dense import DenseModel
+from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import differences, identity_of, serving_digest
-from pipeline.trainer.batches import Batch, BatchReader
+from pipeline.trainer.batches import Batch, BatchReader, Position
 from pipeline.trainer.checkpoint import (
     Moment,
     Standing,
@@ -40,6 +44,15 @@ from pipeline.trainer.tables import Tables
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
+
+
+@dataclass(frozen=True)
+class FoundBatch:
+    """A batch whose keys have been found; those that earned a row have one."""
+
+    prepared: PreparedBatch
+    at_ms: int
+    """The log's time once it is learned."""
 
 
 class TrainerShard:
@@ -71,6 +84,7 @@ class TrainerShard:
             log, topic, shard, self._standing.position, self._config.model.batch_size, self._quarantined
         )
         self._prefetch = Prefetcher(reader, self.plan, self._config.samples.labels)
+        self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._committed_at_s, self._committed_at_ms = project.clock.monotonic_s(), self._standing.last_at_ms
 
     def train(self, stop_offset: int, stop: threading.Event) -> None:
@@ -83,11 +97,13 @@ class TrainerShard:
             FencedError: somebody took over.
         """
         self._quarantines = self._versions.ledger.quarantines(self._shard)
+        found: FoundBatch | None = None
         try:
-            while not stop.is_set() and (prepared := self._next(stop_offset)):
-                self._learn(prepared)
-                self.committer.serve()
-                if self._due():
+            while found := found or self._find_first(stop_offset, stop):
+                due = self._due(found)
+                # A version holds nothing of the batch behind it.
+                found = self._learn(found, None if due or stop.is_set() else stop_offset)
+                if due:
                     self.commit()
             if self._uncommitted:
                 self.commit()
@@ -133,6 +149,7 @@ class TrainerShard:
     def close(self) -> None:
         """Stop reading ahead and let commit and hooks finish. What was not committed is learned again by the next."""
         self._prefetch.close()
+        self._dense.shutdown()
         self.committer.close()
 
     def _restore(self, epoch: int, migrate: bool) -> Committer:
@@ -189,13 +206,43 @@ class TrainerShard:
             self._model.load_matching(commit.dense)
             self._uncommitted = True
 
-    def _learn(self, prepared: PreparedBatch) -> None:
-        """One step: admit, gather, score, learn, expire, and move the position."""
-        batch, standing = prepared.batch, self._standing
-        at_ms = max(standing.last_at_ms, int(batch.at_ms.max()))
-        admitted = self.tables.admit(prepared, at_ms // 1000, standing.position)
+    def _find_first(self, stop_offset: int, stop: threading.Event) -> FoundBatch | None:
+        """The batch at the position, where there is one to learn."""
+        prepared = None if stop.is_set() else self._next(stop_offset)
+        return self._find(prepared, self._standing.position, self._standing.last_at_ms) if prepared else None
+
+    def _find_ahead(self, found: FoundBatch, stop_offset: int) -> FoundBatch | None:
+        """The batch behind `found`; None where it is not ready, or a sweep comes first."""
+        prepared = None if self.tables.sweep_due(found.at_ms // 1000) else self._prefetch.ahead(stop_offset)
+        return self._find(prepared, found.prepared.batch.end, found.at_ms) if prepared else None
+
+    def _find(self, prepared: PreparedBatch, position: Position, last_at_ms: int) -> FoundBatch:
+        """Find and admit the keys of the batch at `position`, before which the log's time is `last_at_ms`."""
+        at_ms = max(last_at_ms, int(prepared.batch.at_ms.max()))
+        admitted = self.tables.admit(prepared, at_ms // 1000, position)
         self.committer.dictionary.note(self.plan, prepared, admitted)
-        result = self._model.step(self.tables.gather(prepared), prepared.targets)
+        return FoundBatch(prepared, at_ms)
+
+    def _learn(self, found: FoundBatch, stop_offset: int | None) -> FoundBatch | None:
+        """One step: gather, score, learn, expire, and move the position.
+
+        Returns the next batch below `stop_offset`, where it could be found on the way.
+        """
+        prepared, following = found.prepared, None
+        step = self._dense.submit(self._model.step, self.tables.gather(prepared), prepared.targets)
+        try:
+            self.committer.serve()
+            if stop_offset is not None:
+                following = self._find_ahead(found, stop_offset)
+        finally:
+            wait([step])
+        self._take(found, step.result())
+        return following
+
+    def _take(self, found: FoundBatch, result: StepResult) -> None:
+        """Bring what the dense step gave back to the rows, and move the position."""
+        prepared, at_ms = found.prepared, found.at_ms
+        batch, standing = prepared.batch, self._standing
         # A batch that takes many negatives back has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
         if not abs(result.loss) <= limit:
@@ -205,8 +252,7 @@ class TrainerShard:
             self.tables.learn(result.gradient, at_ms // 1000)
         except InputError as failure:
             raise self._halt(batch, str(failure)) from None
-        for table in self.tables.fields.values():
-            table.sweep(at_ms // 1000)
+        self.tables.sweep(at_ms // 1000)
         standing.position, standing.last_at_ms = batch.end, at_ms
         self._committed_at_ms = self._committed_at_ms or at_ms
         standing.first_at_ms = min(standing.first_at_ms, int(batch.at_ms.min()))
@@ -239,11 +285,12 @@ class TrainerShard:
         self._versions.ledger.halt(self._shard, reason, str(kept.relative_to(self._project.root)))
         return _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))
 
-    def _due(self) -> bool:
+    def _due(self, found: FoundBatch) -> bool:
+        """Whether a commit follows `found`."""
         train = self._config.train
-        if train.commit_every_batches and self.batches % train.commit_every_batches == 0:
+        if train.commit_every_batches and (self.batches + 1) % train.commit_every_batches == 0:
             return True
-        learned_ms = self._standing.last_at_ms - self._committed_at_ms
+        learned_ms = found.at_ms - (self._committed_at_ms or found.at_ms)
         if train.commit_every_log_s and learned_ms >= train.commit_every_log_s * 1000:
             return True
         passed_s = self._project.clock.monotonic_s() - self._committed_at_s

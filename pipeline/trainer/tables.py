@@ -1,7 +1,7 @@
 """The tables of one trainer shard: from a prepared batch to the model's input, and from its gradient back to the rows.
 
 The model sees one `[batch_size, columns]` matrix: every field's pooled rows in the order of the configuration, then the
-dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by the log's time.
+dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by the log's time behind it.
 """
 
 import numpy as np
@@ -38,7 +38,11 @@ class FieldTable:
 
 
 class Tables:
-    """Every field's table. Not thread-safe. A batch goes through `admit`, `gather` and `learn`, in this order."""
+    """Every field's table. Not thread-safe. A batch goes through `admit`, `gather`, `learn` and `sweep`, in this order.
+
+    Where no sweep is due behind a batch, the next one may be admitted between its `gather` and `learn`: the same rows
+    come of it.
+    """
 
     def __init__(self, config: Config) -> None:
         self.seed = config.model.seed
@@ -79,3 +83,12 @@ class Tables:
     def learn(self, gradient: Float32s, at_s: int) -> None:
         """Bring the gradient `[n, columns]` of `gather`'s first n rows back to the tables' rows and update them."""
         self._input.learn(gradient, at_s)
+
+    def sweep_due(self, at_s: int) -> bool:
+        """Whether rows may expire at log time `at_s`."""
+        return any(table.sweeper.due(at_s) for table in self.fields.values())
+
+    def sweep(self, at_s: int) -> None:
+        """Remove what has expired by log time `at_s`."""
+        for table in self.fields.values():
+            table.sweep(at_s)
