@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "dot.h"
+#include "key_order.h"
 #include "quantizer.h"
 #include "xxh64.h"
 
@@ -58,14 +59,39 @@ size_t meeting_in(const uint64_t* keys, const uint32_t* handles, const std::vect
     return n;
 }
 
+// The rows of a batch that carry a handle, and where the payload of each begins.
+std::vector<uint32_t> with_handle(const uint32_t* handles, size_t n) {
+    std::vector<uint32_t> rows;
+    for (size_t i = 0; i < n; ++i)
+        if (handles[i] != ServedView::kNoHandle) rows.push_back(static_cast<uint32_t>(i));
+    return rows;
+}
+
+std::vector<size_t> payload_starts(const uint8_t* bits, size_t n, size_t dim) {
+    std::vector<size_t> starts(n);
+    for (size_t i = 0, at = 0; i < n; at += payload_bytes(bits[i], dim), ++i) starts[i] = at;
+    return starts;
+}
+
 }  // namespace
 
-ServedView::ServedView(size_t dim)
+// Of one weight, 8 bits take the most room: four bytes of grid before the code.
+EntryHash::EntryHash(size_t dim) : dim_(dim), bytes_(1 + std::max(payload_bytes(8, dim), payload_bytes(32, dim))) {}
+
+uint64_t EntryHash::operator()(uint64_t key, unsigned bits, const uint8_t* payload) {
+    const size_t bytes = payload_bytes(bits, dim_);
+    bytes_[0] = static_cast<uint8_t>(bits);
+    std::memcpy(bytes_.data() + 1, payload, bytes);
+    return xxh64(bytes_.data(), 1 + bytes, key);
+}
+
+ServedView::ServedView(size_t dim, bool by_handle)
     : dim_(dim),
       pools_{ChunkedRows(cell_bytes(4, dim)), ChunkedRows(cell_bytes(8, dim)), ChunkedRows(cell_bytes(16, dim)),
              ChunkedRows(cell_bytes(32, dim))},
-      // Of one weight, 8 bits take the most room: four bytes of grid before the code.
-      hashed_(1 + std::max(payload_bytes(8, dim), payload_bytes(32, dim))) {}
+      hash_(dim) {
+    if (by_handle) by_handle_.emplace();
+}
 
 std::vector<ServedView::Place> ServedView::places_of(const uint64_t* keys, size_t n) const {
     std::vector<Place> places(n);
@@ -84,21 +110,16 @@ const uint8_t* ServedView::payload_at(Place place) const {
     return reinterpret_cast<const uint8_t*>(cell_at(place)) + kHeaderBytes;
 }
 
-uint64_t ServedView::hash_of(uint64_t key, unsigned bits, const uint8_t* payload) {
-    const size_t bytes = payload_bytes(bits, dim_);
-    hashed_[0] = static_cast<uint8_t>(bits);
-    std::memcpy(hashed_.data() + 1, payload, bytes);
-    return xxh64(hashed_.data(), 1 + bytes, key);
-}
+uint64_t ServedView::held_hash(uint64_t key, Place place) { return hash_(key, bits_of(place), payload_at(place)); }
 
 size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places) const {
     const size_t n = places.size();
     std::vector<uint32_t> fresh;  // rows whose handle nobody has yet
     for (size_t i = 0; i < n; ++i) {
         if (handles[i] == kNoHandle) continue;
-        const Place held = by_handle_[handles[i]];
-        if (held == kNoRow) fresh.push_back(static_cast<uint32_t>(i));
-        else if (held != places[i]) return i;
+        if (places[i] != kNoRow && read(cell_at(places[i])).handle == handles[i]) continue;
+        if (!is_free(handles[i])) return i;
+        fresh.push_back(static_cast<uint32_t>(i));
     }
     return meeting_in(keys, handles, fresh, n);
 }
@@ -137,13 +158,39 @@ void ServedView::put_row(uint64_t key, Place place, uint32_t handle, unsigned bi
         place = take_cell(bits);
         write(pools_[place & 3][place >> 2], key, handle);
         by_key_.insert(key, place, KeyAt{*this});
-        if (handle != kNoHandle) by_handle_.set(handle, place);
+        if (by_handle_ && handle != kNoHandle) by_handle_->set(handle, place);
         payload_total_ += payload_bytes(bits, dim_);
     } else {
-        digest_ -= hash_of(key, bits, payload_at(place));
+        digest_ -= held_hash(key, place);
     }
     std::memcpy(pools_[place & 3][place >> 2] + kHeaderBytes, payload, payload_bytes(bits, dim_));
-    digest_ += hash_of(key, bits, payload);
+    digest_ += hash_(key, bits, payload);
+}
+
+// Keys side by side in ascending order, those put before those removed: of each group of equals what is held goes, and
+// the last row put comes, if one is.
+size_t ServedView::digest_after(const uint64_t* keys, const uint32_t* handles, const uint8_t* bits,
+                                const uint8_t* payload, size_t n, const uint64_t* removed, size_t removals,
+                                uint64_t* digest) const {
+    if (const size_t conflict = meeting_in(keys, handles, with_handle(handles, n), n); conflict < n) return conflict;
+    std::vector<uint64_t> all(keys, keys + n);
+    all.insert(all.end(), removed, removed + removals);
+    const std::vector<size_t> offsets = payload_starts(bits, n, dim_);
+    const std::vector<uint32_t> order = ascending(all);
+    EntryHash hash(dim_);
+    const Reading lock(mutex_);
+    const auto places = places_of(all.data(), all.size());
+    *digest = digest_;
+    for (size_t first = 0, next = 0; first < order.size(); first = next) {
+        const uint64_t key = all[order[first]];
+        size_t put = n;
+        for (; next < order.size() && all[order[next]] == key; ++next)
+            if (order[next] < n) put = order[next];
+        if (const Place place = places[order[first]]; place != kNoRow)
+            *digest -= hash(key, bits_of(place), payload_at(place));
+        if (put < n) *digest += hash(key, bits[put], payload + offsets[put]);
+    }
+    return n;
 }
 
 ServedView::Place ServedView::take_cell(unsigned bits) {
@@ -156,10 +203,10 @@ ServedView::Place ServedView::take_cell(unsigned bits) {
 void ServedView::drop(uint64_t key, Place place) {
     const unsigned bits = bits_of(place);
     const uint32_t handle = read(cell_at(place)).handle;
-    digest_ -= hash_of(key, bits, payload_at(place));
+    digest_ -= held_hash(key, place);
     payload_total_ -= payload_bytes(bits, dim_);
     by_key_.erase(key, place);
-    if (handle != kNoHandle) by_handle_.clear(handle);
+    if (by_handle_ && handle != kNoHandle) by_handle_->clear(handle);
     pools_[place & 3].release(place >> 2);
 }
 
@@ -220,10 +267,22 @@ void ServedView::handles(const uint64_t* keys, size_t n, uint32_t* handles) cons
     for (size_t i = 0; i < n; ++i) handles[i] = places[i] == kNoRow ? kNoHandle : read(cell_at(places[i])).handle;
 }
 
+HandleIndex ServedView::all_handles() const {
+    HandleIndex found;
+    by_key_.for_each(KeyAt{*this}, [&](uint64_t, Place place) {
+        const uint32_t handle = read(cell_at(place)).handle;
+        if (handle != kNoHandle) found.set(handle, place);
+    });
+    return found;
+}
+
 void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool* known) const {
     const Reading lock(mutex_);
+    std::optional<HandleIndex> scanned;
+    if (!by_handle_) scanned = all_handles();
+    const HandleIndex& found = by_handle_ ? *by_handle_ : *scanned;
     for (size_t i = 0; i < n; ++i) {
-        const Place place = by_handle_[handles[i]];
+        const Place place = found[handles[i]];
         known[i] = place != kNoRow;
         keys[i] = known[i] ? read(cell_at(place)).key : 0;
     }
@@ -272,7 +331,7 @@ size_t ServedView::payload_total() const {
 
 size_t ServedView::memory_bytes() const {
     const Reading lock(mutex_);
-    size_t bytes = by_key_.memory_bytes() + by_handle_.memory_bytes();
+    size_t bytes = by_key_.memory_bytes() + (by_handle_ ? by_handle_->memory_bytes() : 0);
     for (const ChunkedRows& pool : pools_) bytes += pool.memory_bytes();
     return bytes;
 }

@@ -20,6 +20,7 @@ DIM, ROWS = 4, 3
 def good(name: str) -> np.ndarray:
     return {
         "keys": np.arange(ROWS, dtype=np.uint64),
+        "removed": np.arange(ROWS, dtype=np.uint64),
         "handles": np.arange(ROWS, dtype=np.uint32),
         "bits": np.full(ROWS, 8, np.uint8),
         "payload": np.zeros(ROWS * payload_bytes(8, DIM), np.uint8),
@@ -59,6 +60,18 @@ CALLS: dict[str, tuple[str, Callable[[ServedView, object], object]]] = {
     "put handles": ("handles", lambda view, odd: view.put(good("keys"), odd, good("bits"), good("payload"))),
     "put bits": ("bits", lambda view, odd: view.put(good("keys"), good("handles"), odd, good("payload"))),
     "put payload": ("payload", lambda view, odd: view.put(good("keys"), good("handles"), good("bits"), odd)),
+    "digest_after keys": (
+        "keys",
+        lambda view, odd: view.digest_after(odd, good("handles"), good("bits"), good("payload"), good("keys")),
+    ),
+    "digest_after payload": (
+        "payload",
+        lambda view, odd: view.digest_after(good("keys"), good("handles"), good("bits"), odd, good("keys")),
+    ),
+    "digest_after removed": (
+        "removed",
+        lambda view, odd: view.digest_after(good("keys"), good("handles"), good("bits"), good("payload"), odd),
+    ),
     "remove": ("keys", lambda view, odd: view.remove(odd)),
     "decode": ("keys", lambda view, odd: view.decode(odd)),
     "bits": ("keys", lambda view, odd: view.bits(odd)),

@@ -67,9 +67,10 @@ class Model:
         return decode(np.frombuffer(payload, np.uint8), np.array([bits], np.uint8), DIM)[0]
 
 
-def test_random_operations_agree_with_a_dict():
+@pytest.mark.parametrize("by_handle", [True, False])
+def test_random_operations_agree_with_a_dict(by_handle):
     rng = np.random.default_rng(21)
-    view, model, everything = ServedView(DIM), Model(), np.arange(400, dtype=np.uint64)
+    view, model, everything = ServedView(DIM, by_handle=by_handle), Model(), np.arange(400, dtype=np.uint64)
     for step in range(150):
         keys = rng.integers(0, 400, rng.integers(0, 60)).astype(np.uint64)
         if step % 3 == 2:
@@ -174,6 +175,44 @@ def test_a_handle_of_another_key_is_refused_and_nothing_changes(keys, handles):
         view.put(keys, handles_of(*handles), *rows_of(keys, seed=3))
     assert (view.digest(), view.keys().tolist()) == (before, [1, 5])
     assert view.handles(keys_of(5, 1)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("handles", [(4, 4, 6), (7, 9, 7)])
+def test_a_view_that_is_not_searched_by_handle_still_refuses_two_new_keys_with_one(handles):
+    view, keys = ServedView(DIM, by_handle=False), keys_of(6, 7, 8)
+    with pytest.raises(InputError, match=r"handle \d of key \d is another key's"):
+        view.put(keys, handles_of(*handles), *rows_of(keys))
+    assert len(view) == 0
+
+
+def test_a_view_that_is_not_searched_by_handle_takes_four_bytes_a_row_less():
+    keys = np.random.default_rng(1).integers(0, 2**64, 300_000, np.uint64)
+    rows = np.full(len(keys), 4, np.uint8), np.zeros(len(keys) * payload_bytes(4, 16), np.uint8)
+    sizes = []
+    for by_handle in (True, False):
+        view = ServedView(16, by_handle=by_handle)
+        view.put(keys, np.arange(len(keys), dtype=np.uint32), *rows)
+        sizes.append(view.memory_bytes / len(keys))
+    assert sizes[0] - sizes[1] == pytest.approx(4.25, abs=0.1)
+
+
+def test_the_digest_is_told_before_anything_is_done():
+    rng = np.random.default_rng(22)
+    view, *_ = filled(*range(100))
+    for step in range(60):
+        keys, removed = (rng.integers(0, 200, rng.integers(0, 40)).astype(np.uint64) for _ in range(2))
+        rows = keys, keys.astype(np.uint32), *rows_of(keys, seed=step)
+        before, told = view.digest(), view.digest_after(*rows, removed)
+        assert view.digest() == before
+        view.remove(removed)
+        view.put(*rows)
+        assert view.digest() == told
+
+
+def test_no_digest_is_told_of_two_keys_with_one_handle():
+    view, keys = ServedView(DIM), keys_of(6, 7)
+    with pytest.raises(InputError, match="handle 3 of key 7 is another key's"):
+        view.digest_after(keys, handles_of(3, 3), *rows_of(keys), keys_of())
 
 
 def test_a_handle_is_free_again_after_its_key_was_removed():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from pipeline.ground.errors import DamagedError, FencedError, VersionError
-from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.container import Container, Draft
+from pipeline.versions.state import TableChange, VersionId
+from pipeline.versions.store import DRAFTED_FROM_BYTES, VersionStore
 from tests.versions_world import World, entries_of, project_in, rows_of, served_of
 
 
@@ -279,23 +281,95 @@ def test_the_shard_count_is_fixed(tmp_path, store, world):
     other.close()
 
 
+@contextmanager
+def disk_of(most_bytes):
+    """Meanwhile no file of this process may grow beyond this."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def test_a_commit_that_does_not_fit_on_disk_leaves_nothing(store, world):
     id = world.commit()
     before = sorted(store.folder.rglob("*.*"))
     commit = world.build()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
-    try:
-        with pytest.raises(VersionError, match=r"000000000002\.1\.0\.version cannot be written.*make room"):
-            store.stage(commit)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with disk_of(200), pytest.raises(VersionError, match=r"000000000002\.1\.0\.version cannot be written.*make room"):
+        store.stage(commit)
     assert sorted(store.folder.rglob("*.*")) == before
     assert store.current(0) == id
     store.commit(commit)
     assert store.current(0) == commit.id
+
+
+def with_long_rows(commit):
+    """The same commit, its rows so long that its file is begun early; and what is known of it by then."""
+    change = commit.fields["user"]
+    random = np.random.default_rng(commit.id.sequence)
+    rows = random.integers(0, 256, (len(change.keys), DRAFTED_FROM_BYTES // len(change.keys) + 1)).astype(np.uint8)
+    longer = replace(commit, fields={"user": replace(change, rows=rows)})
+    return longer, {"user": TableChange(change.keys, rows, change.removed)}
+
+
+def test_a_version_whose_rows_were_written_first_is_the_version(store, world):
+    commit, tables = with_long_rows(world.build())
+    with store.drafting(commit.id, commit.epoch, tables) as draft:
+        assert draft is not None
+        store.commit(commit, draft)
+    store.check(commit.id)
+    assert file_of(store, commit.id).stat().st_size == store.ledger.version(commit.id).size_bytes
+    restored = store.restore(commit.id)
+    assert (rows_of(restored), served_of(restored)) == (rows_of(commit), served_of(commit))
+    assert store.delta(commit.id) == commit.delta
+    assert store.manifest(commit.id)["samples_seen"] == commit.samples_seen
+
+
+def test_a_few_rows_are_not_written_first(store, world):
+    commit = world.build()
+    change = commit.fields["user"]
+    tables = {"user": TableChange(change.keys, change.rows, change.removed)}
+    with store.drafting(commit.id, commit.epoch, tables) as draft:
+        assert draft is None
+
+
+def test_rows_written_first_leave_nothing_where_no_version_follows(store, world):
+    commit, tables = with_long_rows(world.build())
+    before = sorted(store.folder.rglob("*.*"))
+    with pytest.raises(KeyError), store.drafting(commit.id, commit.epoch, tables):
+        raise KeyError("what is prepared beside it")
+    assert sorted(store.folder.rglob("*.*")) == before
+    store.commit(commit)
+    assert store.current(0) == commit.id
+
+
+def test_rows_written_first_that_do_not_fit_on_disk_leave_nothing(store, world):
+    commit, tables = with_long_rows(world.build())
+    before = sorted(store.folder.rglob("*.*"))
+    with (
+        disk_of(1 << 20),
+        pytest.raises(VersionError, match=r"cannot be written.*make room"),
+        store.drafting(commit.id, commit.epoch, tables) as draft,
+    ):
+        store.commit(commit, draft)
+    assert sorted(store.folder.rglob("*.*")) == before
+    assert store.current(0) is None
+
+
+@pytest.mark.parametrize("room", [1, 300, 5_000])
+def test_a_header_that_outgrows_its_room_is_written_all_the_same(tmp_path, room):
+    path, sections = tmp_path / "file", {"first": np.arange(9, dtype=np.uint64), "second": b"bytes", "third": b""}
+    with Draft(path, {"second": b"bytes"}, room) as draft:
+        size = draft.finish({"kind": "test"}, sections)
+    assert size == path.stat().st_size
+    with Container(path) as file:
+        assert file.header["kind"] == "test"
+        assert file.array("first", np.uint64).tolist() == list(range(9))
+        assert (file.section("second"), file.section("third")) == (b"bytes", b"")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 PROCESS = """

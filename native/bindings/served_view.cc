@@ -1,6 +1,8 @@
 // ServedView for pipeline/versions/served.py, which checks lengths and precisions first.
 #include "served_view.h"
 
+#include <nanobind/stl/pair.h>
+
 #include <utility>
 
 #include "arrays.h"
@@ -55,6 +57,17 @@ void bind_questions(nb::class_<ServedView>& view) {
                 self.keys_of(handles.data(), handles.size(), keys.data(), known.data());
             },
             exact("handles"), exact("keys"), exact("known"))
+        .def(
+            "digest_after",
+            [](const ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload,
+               In<uint64_t> removed) {
+                uint64_t digest = 0;
+                nb::gil_scoped_release nogil;
+                const size_t conflict = self.digest_after(keys.data(), handles.data(), bits.data(), payload.data(),
+                                                          keys.size(), removed.data(), removed.size(), &digest);
+                return std::pair(conflict, digest);
+            },
+            exact("keys"), exact("handles"), exact("bits"), exact("payload"), exact("removed"))
         .def("keys",
              [](const ServedView& self) {
                  std::vector<uint64_t> keys;
@@ -84,7 +97,7 @@ void bind_questions(nb::class_<ServedView>& view) {
 void register_served_view(nb::module_& m) {
     using Free = nb::call_guard<nb::gil_scoped_release>;
     nb::class_<ServedView> view(m, "ServedView");
-    view.def(nb::init<size_t>(), exact("dim"))
+    view.def(nb::init<size_t, bool>(), exact("dim"), exact("by_handle"))
         .def("digest", &ServedView::digest, Free())
         .def("size", &ServedView::size, Free())
         .def("payload_total", &ServedView::payload_total, Free())

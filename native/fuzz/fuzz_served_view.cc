@@ -19,15 +19,19 @@ void put(freshet::ServedView& view, Input& input) {
         bits[i] = static_cast<uint8_t>(4u << bits[i] % 4);
         bytes += freshet::payload_bytes(bits[i], view.dim());
     }
+    const std::vector<uint8_t> payload = input.take_many<uint8_t>(bytes);
     const uint64_t before = view.digest();
-    const size_t done = view.put(keys.data(), handles.data(), bits.data(), input.take_many<uint8_t>(bytes).data(), n);
+    uint64_t wanted = before;
+    const size_t apart = view.digest_after(keys.data(), handles.data(), bits.data(), payload.data(), n, nullptr, 0, &wanted);
+    const size_t done = view.put(keys.data(), handles.data(), bits.data(), payload.data(), n);
     must(done == n || view.digest() == before, "a refused batch changes nothing");
+    must(done < n || (apart == n && view.digest() == wanted), "a digest told before is the digest after");
 }
 
 void compare_with_copy(const freshet::ServedView& view) {
     const std::vector<uint64_t> keys = view.keys();
     const freshet::ServedView::Exported rows = view.export_rows(keys.data(), keys.size());
-    freshet::ServedView copy(view.dim());
+    freshet::ServedView copy(view.dim(), true);
     const size_t n = keys.size();
     must(copy.put(keys.data(), rows.handles.data(), rows.bits.data(), rows.payload.data(), n) == n, "export is put");
     must(copy.digest() == view.digest() && copy.payload_total() == view.payload_total(), "a copy is the same");
@@ -39,7 +43,7 @@ void compare_with_copy(const freshet::ServedView& view) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input input(bytes, size);
-    freshet::ServedView view(1 + input.take_size(40));
+    freshet::ServedView view(1 + input.take_size(40), true);
     while (!input.empty()) {
         if (input.take<uint8_t>() % 4 != 0) {
             put(view, input);

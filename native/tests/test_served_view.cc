@@ -32,8 +32,8 @@ uint64_t digest_of(const std::map<uint64_t, Row>& model) {
     return sum;
 }
 
-void agrees_with_a_map(size_t dim) {
-    ServedView view(dim);
+void agrees_with_a_map(size_t dim, bool by_handle) {
+    ServedView view(dim, by_handle);
     std::map<uint64_t, Row> model;
     std::mt19937_64 random(9);
     for (int step = 0; step < 5'000; ++step) {
@@ -44,7 +44,10 @@ void agrees_with_a_map(size_t dim) {
             Row row{static_cast<uint32_t>(key + (random() % 2) * 1000), static_cast<uint8_t>(4u << random() % 4), {}};
             row.payload.resize(freshet::payload_bytes(row.bits, dim));
             for (uint8_t& byte : row.payload) byte = static_cast<uint8_t>(random());
+            uint64_t told = 0;
+            expect(view.digest_after(&key, &row.handle, &row.bits, row.payload.data(), 1, &key, 1, &told) == 1, "told");
             expect(view.put(&key, &row.handle, &row.bits, row.payload.data(), 1) == 1, "put");
+            expect(view.digest() == told, "the digest told before");
             model[key] = row;
         }
         expect(view.size() == model.size(), "size");
@@ -61,7 +64,7 @@ void agrees_with_a_map(size_t dim) {
 }
 
 void anothers_handle_is_refused() {
-    ServedView view(1);
+    ServedView view(1, true);
     const std::vector<uint8_t> payload(8, 0), bits = {16, 16};
     const uint64_t first[2] = {1, 2}, second[2] = {3, 4};
     const uint32_t handles[2] = {0, 1}, taken[2] = {5, 1}, twice[2] = {6, 6};
@@ -73,7 +76,7 @@ void anothers_handle_is_refused() {
 }
 
 void readers_see_whole_batches() {
-    ServedView view(kDim);
+    ServedView view(kDim, true);
     constexpr size_t kRows = 500;
     std::vector<uint64_t> keys(kRows);
     std::vector<uint32_t> handles(kRows);
@@ -106,7 +109,8 @@ void readers_see_whole_batches() {
 }  // namespace
 
 int main() {
-    for (const size_t dim : {1, 2, 5, 16}) agrees_with_a_map(dim);
+    for (const size_t dim : {1, 2, 5, 16})
+        for (const bool by_handle : {true, false}) agrees_with_a_map(dim, by_handle);
     anothers_handle_is_refused();
     readers_see_whole_batches();
 }

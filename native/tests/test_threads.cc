@@ -29,7 +29,7 @@ void at_once(const std::vector<std::function<void()>>& calls) {
 struct Served {
     static constexpr size_t kRows = 200, kDim = 4;
 
-    ServedView view{kDim};
+    ServedView view{kDim, true};
     std::vector<uint64_t> keys = std::vector<uint64_t>(kRows);
     std::vector<uint32_t> handles = std::vector<uint32_t>(kRows);
     std::atomic<bool> done = false;

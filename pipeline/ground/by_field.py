@@ -12,6 +12,11 @@ _Result = TypeVar("_Result")
 _MOST_THREADS = 4
 
 
+def field_workers() -> ThreadPoolExecutor:
+    """Threads for the work of several fields; leaving the `with` block waits for them."""
+    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="field")
+
+
 def by_field(work: Callable[[str], _Result], names: Iterable[str]) -> dict[str, _Result]:
     """`work(name)` by name, in the order of `names`; the first failure in that order is raised.
 
@@ -19,5 +24,5 @@ def by_field(work: Callable[[str], _Result], names: Iterable[str]) -> dict[str, 
     {'user': 4, 'item_id': 7}
     """
     names = list(names)
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="field") as workers:
+    with field_workers() as workers:
         return dict(zip(names, workers.map(work, names), strict=True))

@@ -1,7 +1,7 @@
 """One shard's chain as serving holds it: decides whether a delta fits, and applies it whole or not at all.
 
-A delta is verified before anything changes: what its rows and tombstones would do to the served digest is worked out on
-scratch views, so a wrong delta never reaches a reader. Not thread-safe; the replica holds its lock while `switch` runs.
+A delta is verified before anything changes: what its rows and tombstones would do to the served digest is worked out
+before a reader can see any of them. Not thread-safe; the replica holds its lock while `switch` runs.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,6 @@ from pipeline.versions.delta import Delta, FieldDelta, served_digest
 from pipeline.versions.served import ServedView
 
 _REMEMBERED_NAMES = 4_096
-_WRAP = 1 << 64
 
 Span = tuple[str, int, int, int]
 
@@ -195,11 +194,12 @@ def _field_step(view: ServedView, change: FieldDelta, what: str) -> _FieldStep:
             f"{what}: {int(clash.sum())} new keys have handles in use, the first is {change.new_handles[clash][0]}"
         )
     keys = np.concatenate([known, change.new_keys])
-    held = np.concatenate([keys, change.removed])
-    before = ServedView(view.dim)
-    _copy(view, np.unique(held), before)
-    after = _filled(change, keys, what)
-    return _FieldStep(view, (view.digest() - before.digest() + after.digest()) % _WRAP, keys, change)
+    handles = np.concatenate([change.handles, change.new_handles])
+    try:
+        digest = view.digest_after(keys, handles, change.bits, change.payload, change.removed)
+    except InputError as failure:
+        raise DeltaError(f"{what}: {failure}") from None
+    return _FieldStep(view, digest, keys, change)
 
 
 def _whole_step(change: FieldDelta, what: str) -> _FieldStep:
@@ -208,21 +208,9 @@ def _whole_step(change: FieldDelta, what: str) -> _FieldStep:
         raise DeltaError(
             f"{what}: a full has {len(change.handles)} rows without keys. run: freshet publish --level full"
         )
-    view = _filled(change, change.new_keys, what)
-    return _FieldStep(view, view.digest(), change.new_keys)
-
-
-def _filled(change: FieldDelta, keys: UInt64s, what: str) -> ServedView:
-    """A view of just the rows of `change`, whose keys are `keys`. Raises DeltaError."""
     view = ServedView(change.dim)
     try:
-        view.put(keys, np.concatenate([change.handles, change.new_handles]), change.bits, change.payload)
+        view.put(change.new_keys, change.new_handles, change.bits, change.payload)
     except InputError as failure:
         raise DeltaError(f"{what}: {failure}") from None
-    return view
-
-
-def _copy(view: ServedView, keys: UInt64s, into: ServedView) -> None:
-    keys = keys[view.bits(keys) > 0]
-    handles, bits, payload = view.export(keys)
-    into.put(keys, handles, bits, payload)
+    return _FieldStep(view, view.digest(), change.new_keys)

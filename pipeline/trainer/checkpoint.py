@@ -110,7 +110,7 @@ def identity_in(commit: Commit) -> dict[str, str]:
 def restore_tables(commit: Commit, config: Config, kept: set[str]) -> tuple[Tables, dict[str, ServedView]]:
     """Tables and served views as a version has them; fields that are not `kept` start empty."""
     tables = Tables(config)
-    views = {field.name: ServedView(field.dim) for field in config.fields}
+    views = empty_views(config)
     for name in kept & set(commit.fields):
         change, table = commit.fields[name], tables.fields[name]
         table.rows.import_rows(change.keys, np.ascontiguousarray(change.rows))
@@ -119,6 +119,11 @@ def restore_tables(commit: Commit, config: Config, kept: set[str]) -> tuple[Tabl
         expiry = commit.filters[f"expiry.{name}"]
         table.sweeper = Sweeper.from_bytes(table.config.expiry, config.train.half_life_s, expiry)
     return tables, views
+
+
+def empty_views(config: Config) -> dict[str, ServedView]:
+    """By field, a view for a publisher: it gives the handles out, and is seldom asked whose one is."""
+    return {field.name: ServedView(field.dim, by_handle=False) for field in config.fields}
 
 
 def restore_standing(commit: Commit, labels: tuple[str, ...]) -> Standing:

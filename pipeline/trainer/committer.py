@@ -8,7 +8,7 @@ serving would see twice.
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +28,9 @@ from pipeline.trainer.frozen import FrozenTables
 from pipeline.trainer.gauges import Gauges
 from pipeline.trainer.store import Changes
 from pipeline.trainer.tables import Tables
+from pipeline.versions.container import Draft
 from pipeline.versions.served import ServedView
-from pipeline.versions.state import Commit, FieldChange, VersionId
+from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
 from pipeline.versions.store import VersionStore
 
 _SWITCH_S = 0.0005
@@ -148,12 +149,14 @@ class Committer:
     def _make(self, id: VersionId, moment: Moment) -> None:
         """The whole commit, in the worker's thread."""
         began_at_s = self._project.clock.monotonic_s()
-        with self._boundary.beside_training():
-            changes = self._frozen.changes()
-            prepared = self._prepare(id, moment, changes)
-            commit = self._commit_of(id, moment, changes, prepared)
-            self._frozen.end(changes)
-        self._versions.commit(commit)
+        with ExitStack() as drafts:
+            with self._boundary.beside_training():
+                changes, whole = self._frozen.changes(), self._turn_of_a_whole_one()
+                draft = None if whole else drafts.enter_context(self._drafting(id, changes))
+                prepared = self._prepare(id, moment, changes)
+                commit = self._commit_of(id, moment, changes, prepared, whole)
+                self._frozen.end(changes)
+            self._versions.commit(commit, draft)
         pass_point("trainer.after_commit")
         self._channel.say(prepared.delta, prepared.encoded)
         self._levels.announce_realtime(prepared)
@@ -164,6 +167,11 @@ class Committer:
         self.dictionary.write()
         self._publish_files(moment.standing.last_at_ms)
         self._versions.retain(self._writer.shard, moment.standing.last_at_ms)
+
+    def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
+        """The version's file while everything but its rows is still worked out."""
+        tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
+        return self._versions.drafting(id, self._writer.epoch, tables)
 
     def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> Prepared:
         """The delta of this commit; the publisher's view holds it afterwards."""
@@ -176,8 +184,9 @@ class Committer:
         touched = {name: FieldTouched(c.touched, c.rows, c.removed) for name, c in changes.items()}
         return self._publisher.prepare(step, touched, moment.serving_dense, flush=moment.flush)
 
-    def _commit_of(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: Prepared) -> Commit:
-        whole = self._turn_of_a_whole_one()
+    def _commit_of(
+        self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: Prepared, whole: bool
+    ) -> Commit:
         fields = {
             name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)
             for name, change in changes.items()

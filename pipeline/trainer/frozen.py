@@ -1,11 +1,12 @@
 """The rows of all fields as they were at one batch boundary, for the commit made of them while training goes on."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 
 import numpy as np
 
 from pipeline.ground.block import UInt64s
-from pipeline.ground.by_field import by_field
+from pipeline.ground.by_field import field_workers
 from pipeline.trainer.boundary import Boundary
 from pipeline.trainer.store import Changes, ChangeSet, Rows, Table
 
@@ -41,19 +42,29 @@ class FrozenTables:
     def __init__(self, tables: Mapping[str, Table], boundary: Boundary) -> None:
         self._tables, self._boundary = dict(tables), boundary
         self.rows = {name: FrozenRows(table, boundary) for name, table in tables.items()}
-        self._sets: dict[str, ChangeSet] | None = None
+        self._open: list[str] = []
+        self._collected: dict[str, ChangeSet] = {}
 
     def begin(self) -> None:
         """Freeze what every table is now, and copy as many changed rows as one boundary allows: all of them mostly."""
         for table in self._tables.values():
             table.begin_changes()
-        self._sets = self._collect_some()
+        self._open = list(self._tables)
+        self._collected = self._collect_some()
 
     def changes(self) -> dict[str, Changes]:
-        """By field, what changed between the last two `begin`, with the rows as of the last."""
-        while (sets := self._sets) is None:
-            self._sets = self._boundary.ask(self._collect_some)
-        return by_field(lambda name: sets[name].finish(), sets)
+        """By field, what changed between the last two `begin`, with the rows as of the last.
+
+        A field is sorted and hashed while those behind it are still copied.
+        """
+        collected = self._collected
+        finishing: dict[str, Future[Changes]] = {}
+        with field_workers() as workers:
+            while True:
+                finishing |= {name: workers.submit(rows.finish) for name, rows in collected.items()}
+                if len(finishing) == len(self._tables):
+                    return {name: work.result() for name, work in finishing.items()}
+                collected = self._boundary.ask(self._collect_some)
 
     def end(self, changes: Mapping[str, Changes]) -> None:
         """Let the tables forget what they were, at the next boundary; `changes` is what `changes` gave."""
@@ -64,13 +75,18 @@ class FrozenTables:
 
         self._boundary.tell(settle)
 
-    def _collect_some(self) -> dict[str, ChangeSet] | None:
-        """Copy as many rows as one boundary allows; returns the sets once that was all."""
+    def _collect_some(self) -> dict[str, ChangeSet]:
+        """Copy as many rows as one boundary allows; returns the sets that are whole by it."""
         budget = _SLICE_ROWS
-        for table in self._tables.values():
-            before = table.frozen_rows
-            if before:
-                budget -= before - table.collect(budget)
-            if budget <= 0:
-                return None
-        return {name: table.take_collected() for name, table in self._tables.items()}
+        whole: dict[str, ChangeSet] = {}
+        while self._open and budget > 0:
+            name = self._open[0]
+            table = self._tables[name]
+            if before := table.frozen_rows:
+                left = table.collect(budget)
+                budget -= before - left
+                if left:
+                    break
+            whole[name] = table.take_collected()
+            self._open.pop(0)
+        return whole

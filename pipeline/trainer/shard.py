@@ -33,6 +33,7 @@ from pipeline.trainer.batches import Batch, BatchReader, Position
 from pipeline.trainer.checkpoint import (
     Moment,
     Standing,
+    empty_views,
     filters_of,
     identity_in,
     restore_standing,
@@ -41,7 +42,6 @@ from pipeline.trainer.checkpoint import (
 from pipeline.trainer.committer import Chain, Committer, Writer
 from pipeline.trainer.prefetch import Prefetcher, PreparedBatch, SpoiltBatchError
 from pipeline.trainer.tables import Tables
-from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -158,7 +158,7 @@ class TrainerShard:
         log_id = self._log.log_id(self._config.topics.samples)
         current = self._versions.current(self._shard)
         self._chain = Chain(current, None, migrating=False)
-        views: dict[str, ServedView] = {field.name: ServedView(field.dim) for field in self._config.fields}
+        views = empty_views(self._config)
         self.tables, self._standing = Tables(self._config), Standing.start(labels)
         self._uncommitted, next_handles, serving_dense = False, {}, b""
         if current is not None:

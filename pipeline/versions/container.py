@@ -3,7 +3,7 @@
     0   8   magic "FRESHVER"
     8   4   format version, uint32
     12  4   length H of the header, uint32
-    16  H   header: JSON (UTF-8, sorted keys); `sections` lists name, length and SHA-256 of each
+    16  H   header: JSON (UTF-8, sorted keys), perhaps spaces; `sections` lists name, length and SHA-256 of each
     …       the sections in that order, one after another, raw
     -32 32  SHA-256 of the bytes 0 to 16 + H, and so, through the sections' own checksums, of the whole file
 
@@ -16,6 +16,7 @@ import operator
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.ground.by_field import by_field
-from pipeline.ground.durable import write_whole
+from pipeline.ground.durable import NewFile, write_whole
 from pipeline.ground.errors import DamagedError, VersionError
 
 MAGIC = b"FRESHVER"
@@ -32,7 +33,7 @@ FORMAT = 1
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM_BYTES = 32
 
-Section = bytes | npt.NDArray[Any]
+Section = bytes | memoryview | npt.NDArray[Any]
 
 
 def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
@@ -42,10 +43,56 @@ def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str
         VersionError: where it cannot be written (a full disk, for one). Then nothing is left of it.
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
-    prefix = _prefix(header, buffers)
+    prefix = _prefix(header, buffers, _checksums(buffers))
     chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
     write_whole(path, chunks)
     return sum(len(chunk) for chunk in chunks)
+
+
+class Draft:
+    """A file whose first sections are written and hashed, in threads of its own, while the rest is worked out.
+
+    Room is left for the header, which comes last. Use it as a context manager: unless finished, nothing is left.
+    """
+
+    def __init__(self, path: Path, sections: Mapping[str, Section], room: int) -> None:
+        """Begin with `sections`, which must not change; `room` bytes should hold the header, or all is written anew."""
+        self._path, self._room = path, room
+        self._buffers = {name: _buffer(content) for name, content in sections.items()}
+        self._file = NewFile(path)
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="draft")
+        self._written = self._workers.submit(self._write)
+        self._hashed = self._workers.submit(_checksums, self._buffers)
+
+    def __enter__(self) -> "Draft":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.shutdown()
+        self._file.drop()
+
+    def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
+        """Write what is missing of `sections` and the header; durable when this returns. As `write_container`."""
+        rest = {name: _buffer(content) for name, content in sections.items() if name not in self._buffers}
+        buffers = self._buffers | rest
+        checksums = self._hashed.result() | _checksums(rest)
+        prefix = _prefix(header, buffers, checksums, self._room)
+        self._written.result()
+        if len(prefix) > _PREFIX.size + self._room:
+            self._file.drop()
+            return write_container(self._path, header, buffers)
+        for buffer in rest.values():
+            self._file.write(buffer)
+        self._file.write(hashlib.sha256(prefix).digest())
+        self._file.write(prefix, at=0)
+        self._file.keep()
+        return len(prefix) + sum(len(buffer) for buffer in buffers.values()) + _CHECKSUM_BYTES
+
+    def _write(self) -> None:
+        self._file.write(b"", at=_PREFIX.size + self._room)
+        for buffer in self._buffers.values():
+            self._file.write(buffer)
+        self._file.settle()
 
 
 class Container:
@@ -156,17 +203,23 @@ class Container:
 
 
 def _buffer(content: Section) -> memoryview:
-    if isinstance(content, bytes):
+    if isinstance(content, bytes | memoryview):
         return memoryview(content)
     little = np.ascontiguousarray(content, dtype=content.dtype.newbyteorder("<"))
     return memoryview(little.reshape(-1).view(np.uint8).data)
 
 
-def _prefix(header: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> bytes:
-    """Everything before the sections."""
-    checksums = by_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
+def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, str]:
+    return by_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
+
+
+def _prefix(
+    header: Mapping[str, Any], buffers: Mapping[str, memoryview], checksums: Mapping[str, str], room: int = 0
+) -> bytes:
+    """Everything before the sections; spaces fill what the header leaves of its room."""
     listed = [{"name": name, "length": len(buffers[name]), "sha256": checksums[name]} for name in buffers]
     encoded = json.dumps(
         {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
     ).encode()
+    encoded = encoded.ljust(room)
     return _PREFIX.pack(MAGIC, FORMAT, len(encoded)) + encoded

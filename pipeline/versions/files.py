@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.ground.errors import DamagedError
-from pipeline.versions.container import Container, Section, write_container
+from pipeline.versions.container import Container, Draft, Section, write_container
 from pipeline.versions.quantizer import payload_offsets
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt64s, VersionId, union_keys
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, UInt64s, VersionId, union_keys
 
 _PLAIN = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
@@ -30,10 +30,26 @@ _ARRAYS = {
     "served_removed": np.uint64,
 }
 
+# What a draft leaves for its header: more than the list of sections takes, which is most of it.
+_ROOM_BYTES, _FIELD_ROOM_BYTES = 8192, 2048
+
 
 def write_commit(path: Path, commit: Commit) -> int:
     """Write one version's file; returns its size in bytes. Raises VersionError, leaving nothing behind."""
     return write_container(path, manifest_of(commit), _sections(commit))
+
+
+def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
+    """Begin a version's file while only its rows are known; `finish_commit` ends it. Raises VersionError."""
+    sections: dict[str, Section] = {
+        f"fields/{name}/{part}": getattr(tables[name], part) for name in sorted(tables) for part in TableChange._fields
+    }
+    return Draft(path, sections, _ROOM_BYTES + sum(_FIELD_ROOM_BYTES + 16 * len(name.encode()) for name in tables))
+
+
+def finish_commit(draft: Draft, commit: Commit) -> int:
+    """`write_commit`, going on from a draft, whose rows are the commit's."""
+    return draft.finish(manifest_of(commit), _sections(commit))
 
 
 def manifest_of(commit: Commit) -> dict[str, Any]:

@@ -53,10 +53,17 @@ class ServedView:
     [32, 0]
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, by_handle: bool = True) -> None:
+        """An empty view of rows of `dim` weights.
+
+        Args:
+            dim: weights per row.
+            by_handle: keep what finds rows by handle, 4.25 bytes each. Without it `keys_of` goes over all rows, and
+                `put` only refuses a handle that two keys of the batch get anew: who gives handles out knows them.
+        """
         require_range("dim", dim, 1, MOST_DIM)
         self.dim = int(dim)
-        self._core: Any = _native.ServedView(self.dim)
+        self._core: Any = _native.ServedView(self.dim, by_handle)
 
     def put(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
         """Hold these rows from now on, in place of what their keys had; of a key twice in the batch, the last.
@@ -70,16 +77,20 @@ class ServedView:
         Raises:
             InputError: nothing was changed; also where a handle already is another key's.
         """
-        require("keys", keys, np.uint64, ("n",))
-        require("handles", handles, np.uint32, (len(keys),))
-        require("bits", bits, np.uint8, (len(keys),))
-        require("payload", payload, np.uint8, (payload_total(bits, self.dim),))
-        conflict = int(self._core.put(keys, handles, bits, payload))
-        if conflict < len(keys):
-            handle, key = handles[conflict], keys[conflict]
-            raise InputError(
-                f"handle {handle} of key {key} is another key's, wanted one of its own. hint: remove that key"
-            )
+        self._require_rows(keys, handles, bits, payload)
+        _refuse_conflict(int(self._core.put(keys, handles, bits, payload)), keys, handles)
+
+    def digest_after(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s, removed: UInt64s) -> int:
+        """What `digest` would be after `remove(removed)` and `put` of these rows, of which nothing is done.
+
+        Raises:
+            InputError: two keys of the batch have the same handle; whether a held key has it is not looked at.
+        """
+        self._require_rows(keys, handles, bits, payload)
+        require("removed", removed, np.uint64, ("r",))
+        conflict, digest = self._core.digest_after(keys, handles, bits, payload, removed)
+        _refuse_conflict(int(conflict), keys, handles)
+        return int(digest)
 
     def remove(self, keys: UInt64s) -> int:
         """Forget keys and their handles; returns how many of the keys were there."""
@@ -169,3 +180,18 @@ class ServedView:
     def memory_bytes(self) -> int:
         """What payloads, indexes and free cells take."""
         return int(self._core.memory_bytes())
+
+    def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
+        require("keys", keys, np.uint64, ("n",))
+        require("handles", handles, np.uint32, (len(keys),))
+        require("bits", bits, np.uint8, (len(keys),))
+        require("payload", payload, np.uint8, (payload_total(bits, self.dim),))
+
+
+def _refuse_conflict(conflict: int, keys: UInt64s, handles: UInt32s) -> None:
+    """`conflict` is the row whose handle another key has, or their number."""
+    if conflict < len(keys):
+        raise InputError(
+            f"handle {handles[conflict]} of key {keys[conflict]} is another key's, wanted one of its own. "
+            "hint: remove that key"
+        )

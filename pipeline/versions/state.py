@@ -7,7 +7,7 @@ bytes, `store.py` keeps them, `ledger.py` says which one is CURRENT.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,14 @@ class FieldChange:
         """[t] uint64 sorted: every key a replica hears of between the parent and this commit."""
         put = self.served_keys if self.served_touched is None else self.served_touched
         return union_keys([put, self.served_removed])
+
+
+class TableChange(NamedTuple):
+    """The part of a `FieldChange` that is about the table: `keys`, `rows` and `removed`."""
+
+    keys: UInt64s
+    rows: UInt8s
+    removed: UInt64s
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@
 The epoch is in the name so that a writer that was taken over can never replace its successor's file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,11 @@ import numpy as np
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.errors import DamagedError, FencedError
 from pipeline.ground.project import Project
+from pipeline.versions.container import Draft
 from pipeline.versions.files import (
     check_file,
+    draft_commit,
+    finish_commit,
     read_commit,
     read_delta,
     read_manifest,
@@ -36,6 +40,7 @@ from pipeline.versions.state import (
     Commit,
     FieldChange,
     ServedEntries,
+    TableChange,
     UInt64s,
     VersionId,
     VersionSummary,
@@ -46,6 +51,9 @@ from pipeline.versions.state import (
 _Content = TypeVar("_Content")
 _THIN_EVERY_MS = 60_000
 _ATTEMPTS = 3
+
+DRAFTED_FROM_BYTES = 16 << 20
+"""Rows of so many bytes take the disk longer than threads cost."""
 
 
 class VersionStore:
@@ -83,8 +91,24 @@ class VersionStore:
         current = self.ledger.current(shard)
         return VersionId(self.ledger.generation(), shard, self._shards, current.sequence + 1 if current else 1)
 
-    def commit(self, commit: Commit) -> None:
+    @contextmanager
+    def drafting(self, id: VersionId, epoch: int, tables: Mapping[str, TableChange]) -> Iterator[Draft | None]:
+        """Begin the file of a version whose rows are known, beside whatever else is done; `commit` ends it.
+
+        None where the rows are few: they are written soon enough. What was not committed leaves no file behind.
+        """
+        if sum(change.rows.nbytes for change in tables.values()) < DRAFTED_FROM_BYTES:
+            yield None
+            return
+        with draft_commit(self.folder / version_path(id, epoch, 0), tables) as draft:
+            yield draft
+
+    def commit(self, commit: Commit, draft: Draft | None = None) -> None:
         """Write the version's file, then move CURRENT to it.
+
+        Args:
+            commit: the version.
+            draft: its file where it has been begun.
 
         Raises:
             FencedError: somebody else took the shard over, or it was rolled back. Its file is removed again.
@@ -95,7 +119,7 @@ class VersionStore:
                 f"version {commit.id} comes from epoch {commit.epoch}, shard {commit.id.shard} is at epoch "
                 f"{self.ledger.epoch(commit.id.shard)}. hint: somebody took the shard over; stop this trainer"
             )
-        staged = self.stage(commit)
+        staged = self.stage(commit, draft)
         pass_point("trainer.before_commit")
         try:
             self.ledger.commit(staged)
@@ -104,14 +128,15 @@ class VersionStore:
             raise
         self._last_filters[commit.id.shard] = (commit.id, commit.filters)
 
-    def stage(self, commit: Commit) -> StagedVersion:
+    def stage(self, commit: Commit, draft: Draft | None = None) -> StagedVersion:
         """Make the version's file durable without moving CURRENT. Raises VersionError."""
         path, told = version_path(commit.id, commit.epoch, 0), commit
         parent, filters = self._last_filters.get(commit.id.shard, (None, {}))
         if not commit.full and parent is not None and parent == commit.parent:
             whole, changes = told_as_changes(commit.filters, filters)
             told = replace(commit, filters=whole, filter_changes=changes)
-        return StagedVersion(commit, path, write_commit(self.folder / path, told))
+        size = finish_commit(draft, told) if draft else write_commit(self.folder / path, told)
+        return StagedVersion(commit, path, size)
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All versions kept of a shard, undone ones too, by generation and sequence."""

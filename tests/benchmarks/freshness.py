@@ -18,6 +18,7 @@ from pipeline.logs.open import open_log
 from pipeline.serving.http import follow
 from pipeline.serving.replica import Replica
 from pipeline.trainer.shard import TrainerShard
+from pipeline.versions.container import Draft
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.report import Figure
@@ -33,8 +34,8 @@ class TimedStore(VersionStore):
         super().__init__(project)
         self.moved: dict[str, float] = {}
 
-    def commit(self, commit: Commit) -> None:
-        super().commit(commit)
+    def commit(self, commit: Commit, draft: Draft | None = None) -> None:
+        super().commit(commit, draft)
         self.moved[str(commit.id)] = time.monotonic()
 
 

@@ -18,15 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.ground.config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
+from pipeline.publish.withheld import Withheld
 from pipeline.trainer.store import Table
+from pipeline.versions.quantizer import payload_bytes, payload_total
+from pipeline.versions.served import ServedView
 from tests.benchmarks import peers
 from tests.benchmarks.report import Figure
+from tests.benchmarks.stopwatch import resident_mib
 
 KEYS, BATCH, DIM, BATCHES, PASSES = 6_000_000, 50_000, 16, 20, 4
 RATE = "keys per core-second"
 CLASS = {"lookup": 18e6, "update": 9e6}
 PERCENT_OF_BARE, OF_TFRA = 80.0, {"lookup": 5.0, "update": 3.0}
-BYTES_MOST = 100.0
+BYTES_MOST, SERVED_BYTES_MOST = 100.0, 20.0
 OPTIMIZERS: tuple[Optimizer, ...] = (
     Adagrad(),
     Adagrad(kind="adagrad"),
@@ -39,6 +43,8 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 UInt64s = npt.NDArray[np.uint64]
 Sizes = dict[str, Any]
 
+WITHHELD_BYTES = sum(column.itemsize for column in vars(Withheld.nothing()).values())
+
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
     keys = np.random.default_rng(1).integers(1, 2**62, KEYS // 60 if quick else KEYS, np.uint64)
@@ -49,6 +55,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     figures += _lookup(table, keys, batch, _Bare.built(folder), tfra)
     figures += _commit(table, keys, batch)
     del table
+    figures += _served(keys, batch)
     for optimizer in OPTIMIZERS[: 2 if quick else None]:
         figures += _update(optimizer, keys, batch, tfra)
     return figures
@@ -78,6 +85,19 @@ def _growth(table: Table, keys: UInt64s, batch: int, tfra: Sizes) -> list[Figure
         Figure("store: longest pause of an admit", max(pauses) * 1e3, "ms of processor time", sizes | ordinary),
         Figure("store: memory", table.memory_bytes / len(table), "bytes a key", bytes_sizes, most=BYTES_MOST),
     ]
+
+
+def _served(keys: UInt64s, batch: int) -> list[Figure]:
+    """What a trainer's view of serving takes beside the table, every key in 4 bits; marks are the table's."""
+    before_mib, view = resident_mib(), ServedView(DIM, by_handle=False)
+    for start in range(0, len(keys), batch):
+        part = keys[start : start + batch]
+        handles = np.arange(start, start + len(part), dtype=np.uint32)
+        bits = np.full(len(part), 4, np.uint8)
+        view.put(part, handles, bits, np.zeros(payload_total(bits, DIM), np.uint8))
+    sizes = {"keys": len(keys), "dim": DIM, "bits": 4, "of it payload": payload_bytes(4, DIM)}
+    sizes |= {"resident_mib": resident_mib() - before_mib, "more for a withheld row": WITHHELD_BYTES}
+    return [Figure("store: served view", view.memory_bytes / len(view), "bytes a key", sizes, most=SERVED_BYTES_MOST)]
 
 
 def _lookup(table: Table, keys: UInt64s, batch: int, bare: "_Bare | None", tfra: Sizes) -> list[Figure]:
