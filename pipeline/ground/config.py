@@ -320,6 +320,34 @@ class Serving(Section):
     poll_ms: PositiveInt = 2
 
 
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Cluster(Section):
+    """A Kafka broker and a Flink cluster on this machine, all on the loopback address."""
+
+    folder: str | None = None
+    """Their data, settings and logs; by default `cluster` inside the state folder."""
+    kafka_port: Port = 9092
+    kafka_controller_port: Port = 9093
+    kafka_heap_mb: Annotated[int, Field(ge=192)] = 384
+    message_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 8 << 20
+    """The largest batch of records the broker takes."""
+    flink_rest_port: Port = 8081
+    flink_rpc_port: Port = 6123
+    """Of the JobManager; TaskManagers choose free ones at each start."""
+    flink_metrics_port: Port | None = 9249
+    """Prometheus reads the JobManager here, TaskManager i at this + i; None switches that off."""
+    jobmanager_heap_mb: Annotated[int, Field(ge=256)] = 384
+    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
+    taskmanager_slots: PositiveInt = 2
+    taskmanager_mb: Annotated[int, Field(ge=768)] = 1024
+    """All memory of one TaskManager's Java; Python workers come on top."""
+    state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
+    versions: dict[str, str] = {}
+    """Versions that replace those of `pipeline/cluster/pom.xml`, by property: `{"kafka.version" = "4.1.1"}`."""
+
+
 class Config(Section):
     """The whole file."""
 
@@ -335,6 +363,7 @@ class Config(Section):
     train: Train = Train()
     publish: Publish = Publish()
     serving: Serving = Serving()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:
@@ -379,6 +408,16 @@ def load_config(path: Path) -> Config:
 def crash_point_of_environment() -> str | None:
     """What FRESHET_CRASH_AT arms, for tests of crashes."""
     return os.environ.get("FRESHET_CRASH_AT")
+
+
+def environment_with(**added: str) -> dict[str, str]:
+    """What a process started from here sees: our own environment and what is added."""
+    return {**os.environ, **added}
+
+
+def cache_folder() -> Path:
+    """Where what can be had again is kept for all projects: $XDG_CACHE_HOME/freshet, else ~/.cache/freshet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "freshet"
 
 
 def quiet_tensorflow() -> None:
