@@ -1,4 +1,4 @@
-"""The contract of a log: what every engine answers alike. Engines subclass it (`test_logs.py`, `live/test_kafka_log.py`)."""
+"""The contract of a log: what every engine answers alike; `test_logs.py` and `live/test_kafka_log.py` run it."""
 
 import os
 

@@ -15,13 +15,12 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.cluster.jars import Engine, resolve_jars
 from pipeline.cluster.kafka import broker_answers, prepare_kafka
-from pipeline.cluster.ports import free_ports, port_is_free
+from pipeline.cluster.ports import port_is_free
 from pipeline.cluster.process import Process, strays
 from pipeline.ground.clock import Clock, SystemClock
 from pipeline.ground.config import Cluster, cache_folder

@@ -10,39 +10,25 @@ import itertools
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
-from kafka.consumer.fetcher import IsolationLevel
-from kafka.errors import (
-    OffsetOutOfRangeError,
-    TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
+from kafka.errors import OffsetOutOfRangeError
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError, LogReplacedError, OffsetError
-from pipeline.logs.kafka_calls import KafkaSettings, patiently
+from pipeline.logs.kafka_calls import KafkaSettings
 from pipeline.logs.kafka_reader import KafkaReader
+from pipeline.logs.kafka_topics import KafkaTopics, Topic
 from pipeline.logs.kafka_writer import KafkaWriter
 from pipeline.logs.log import Fence, ReadLimits, Record
 from pipeline.logs.partition import check_start
 from pipeline.logs.sqlite import check_topic_name
+from pipeline.logs.topic_plan import WantedTopic, first_values
 
 _ONE_READ = ReadLimits()
 _IDLE_READERS = 2
-_PAUSE_S = 0.02
-Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class _Topic:
-    log_id: str
-    partitions: int
+"""Kept open per partition, each where it has come to."""
 
 
 class KafkaLog:
@@ -51,24 +37,28 @@ class KafkaLog:
     Do not carry it over a fork: it refuses to work there.
     """
 
-    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+    def __init__(self, settings: KafkaSettings, clock: Clock, wanted: Sequence[WantedTopic] = ()) -> None:
         self._settings, self._clock = settings, clock
+        self._wanted = {topic.name: topic for topic in wanted}
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
-        self._admin: Any = patiently(settings, clock, "connect", lambda: KafkaAdminClient(**settings.client()))
-        self._topics: dict[str, _Topic] = {}
+        self._cluster = KafkaTopics(settings, clock)
+        self._seen: dict[str, Topic] = {}
         self._readers: dict[tuple[str, int], list[KafkaReader]] = {}
+        self._stalls = 0
         self._writers: dict[str, KafkaWriter] = {}
         self._fenced: dict[Fence, tuple[KafkaWriter, str]] = {}
         self._epochs = itertools.count(1)
 
     def create_topic(self, topic: str, partitions: int) -> None:
         check_topic_name(topic)
+        self._check_open()
         if partitions < 1:
             raise LogError(f"topic {topic} needs at least 1 partition, got {partitions}")
-        if self._describe(topic) is None:
-            self._ask(f"make topic {topic}", lambda: self._make(topic, partitions))
+        if self._cluster.find(topic) is None:
+            wanted = self._wanted.get(topic, WantedTopic(topic, partitions, None, "nothing else is known"))
+            self._cluster.make(topic, partitions, first_values(wanted, self._settings.max_record_bytes))
         found = self.partitions(topic)
         if found != partitions:
             raise LogError(
@@ -77,9 +67,8 @@ class KafkaLog:
             )
 
     def topics(self) -> list[str]:
-        prefix = self._settings.prefix
-        names: list[str] = self._ask("list topics", self._admin.list_topics)
-        return sorted(n.removeprefix(prefix) for n in names if n.startswith(prefix) and not n.startswith("__"))
+        self._check_open()
+        return self._cluster.names()
 
     def partitions(self, topic: str) -> int:
         return self._look_up(topic).partitions
@@ -88,39 +77,47 @@ class KafkaLog:
         return self._look_up(topic).log_id
 
     def delete_topic(self, topic: str) -> None:
-        log_id = self.log_id(topic)
-        name = self._settings.prefix + topic
-        self._ask(f"delete topic {topic}", lambda: self._admin.delete_topics([name]))
-        ends_s = self._clock.monotonic_s() + self._settings.patience_s
-        while (found := self._describe(topic)) is not None and found.log_id == log_id:
-            if self._clock.monotonic_s() > ends_s:
-                raise LogError(f"topic {topic} is still there {self._settings.patience_s:g} s after it was deleted")
-            self._clock.wait(_PAUSE_S)
-        self._forget(topic)
+        self._check_open()
+        self._cluster.delete(topic)
+        with self._lock:
+            self._seen.pop(topic, None)
+            gone = [r for key in list(self._readers) if key[0] == topic for r in self._readers.pop(key)]
+        for reader in gone:
+            reader.close()
+
+    def settings_of(self, topic: str) -> dict[str, str]:
+        """The topic's settings on the cluster."""
+        self._check_open()
+        return self._cluster.values(topic)
+
+    def change_settings(self, topic: str, values: Mapping[str, str]) -> None:
+        """Change settings of a topic on the cluster."""
+        self._check_open()
+        self._cluster.change(topic, values)
 
     def begin_offset(self, topic: str, partition: int) -> int:
-        return self._offset(topic, partition, OffsetSpec.EARLIEST)
+        self._check_partition(topic, partition)
+        return self._cluster.begin_offset(topic, partition)
 
     def end_offset(self, topic: str, partition: int) -> int:
-        return self._offset(topic, partition, OffsetSpec.LATEST)
+        self._check_partition(topic, partition)
+        return self._cluster.stable_offset(topic, partition)
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
-        found = self._offset(topic, partition, max(at_ms, 0))
+        self._check_partition(topic, partition)
+        found = self._cluster.offset_at(topic, partition, at_ms)
         end = self.end_offset(topic, partition)
-        return end if found < 0 else min(found, end)
+        return end if found is None else min(found, end)
 
     def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
         self._check_partition(topic, partition)
-        name = f"{topic}/{partition}"
-        if start < 0:
-            check_start(name, start, self.begin_offset(topic, partition), self.end_offset(topic, partition))
+        self._check_not_negative(topic, partition, start)
         while True:
             try:
                 with self._reader(topic, partition, start) as reader:
                     return reader.read(start, limits, lambda: self._checked_end(topic, partition, start))
             except OffsetOutOfRangeError:
-                high = self._offset(topic, partition, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
-                check_start(name, start, self.begin_offset(topic, partition), high)
+                self._check_start(topic, partition, start)
 
     def append(
         self,
@@ -134,22 +131,17 @@ class KafkaLog:
         self._check_partition(topic, partition)
         if fence is not None:
             writer = self._holder(fence, topic, partition)
-        elif not values or self._writer("plain").fits_one_batch(values, headers or {}):
-            writer = self._writer("plain")
+        elif self._settings.fits_one_batch(values, headers or {}):
+            writer = self._writer("whole batches")
         else:
-            writer = self._writer("large")
+            writer = self._writer("transactions")
         return writer.append(topic, partition, values, headers or {}) if values else self.end_offset(topic, partition)
 
     def take_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
         log_id = self.log_id(topic)
         name = f"freshet/{self._settings.prefix}{topic}/{partition}/{log_id}"
-        writer = KafkaWriter(self._settings, self._clock, name)
-        try:
-            writer.take_over()
-        except BaseException:
-            writer.close()
-            raise
+        writer = self._open_writer(name)
         # Kafka's own epoch is the fence; this number only tells the take-overs of one process apart.
         fence = Fence(topic, partition, next(self._epochs))
         with self._lock:
@@ -161,8 +153,7 @@ class KafkaLog:
         if before > end:
             raise OffsetError(f"partition {topic}/{partition} ends at offset {end}, cannot trim before {before}")
         if before > self.begin_offset(topic, partition):
-            place = self._place(topic, partition)
-            self._ask(f"trim {topic}/{partition}", lambda: self._admin.delete_records({place: before}))
+            self._cluster.trim(topic, partition, before)
 
     def close(self) -> None:
         with self._lock:
@@ -171,13 +162,16 @@ class KafkaLog:
             self._closed = True
             readers = [reader for idle in self._readers.values() for reader in idle]
             writers = [*self._writers.values(), *(writer for writer, _ in self._fenced.values())]
-        for client in (*readers, *writers, self._admin):
-            client.close()
+        for reader in readers:
+            reader.close()
+        for writer in writers:
+            writer.close()
+        self._cluster.close()
 
+    @property
     def stalls(self) -> int:
-        """How often readers stalled and were built anew."""
-        with self._lock:
-            return sum(reader.rebuilt for idle in self._readers.values() for reader in idle)
+        """How often a reader stalled and was built anew."""
+        return self._stalls
 
     def _check_open(self) -> None:
         if self._closed:
@@ -188,83 +182,33 @@ class KafkaLog:
                 "hint: open it after the fork"
             )
 
-    def _ask(self, what: str, call: Callable[[], Found]) -> Found:
+    def _look_up(self, topic: str) -> Topic:
         self._check_open()
-        return patiently(self._settings, self._clock, what, call)
-
-    def _place(self, topic: str, partition: int) -> TopicPartition:
-        return TopicPartition(self._settings.prefix + topic, partition)
-
-    def _describe(self, topic: str) -> _Topic | None:
-        """The topic as the cluster has it now; None where it has not."""
-
-        def ask() -> _Topic | None:
-            (found,) = self._admin.describe_topics([self._settings.prefix + topic])
-            failure = for_code(found["error_code"])
-            if failure is UnknownTopicOrPartitionError:
-                return None
-            if found["error_code"] != 0:
-                raise failure(topic)
-            return _Topic(self._topic_id(topic, found), len(found["partitions"]))
-
-        return self._ask(f"look up topic {topic}", ask)
-
-    def _topic_id(self, topic: str, found: Mapping[str, Any]) -> str:
-        given = str(found.get("topic_id") or uuid.UUID(int=0))
-        if uuid.UUID(given).int == 0:
-            raise LogError(
-                f"kafka at {self._settings.bootstrap} gives topic {topic} no id, so one made again could not be told "
-                "apart. hint: brokers from 2.8 on give ids"
-            )
-        return given
-
-    def _look_up(self, topic: str) -> _Topic:
-        found = self._describe(topic)
-        if found is None:
-            self._forget(topic)
-            raise LogError(f"topic {topic} does not exist at {self._settings.bootstrap}. run: freshet topics create")
-        with self._lock:
-            self._topics[topic] = found
+        found = self._cluster.get(topic)
+        self._seen[topic] = found
         return found
-
-    def _forget(self, topic: str) -> None:
-        with self._lock:
-            self._topics.pop(topic, None)
-            gone = [r for key in list(self._readers) if key[0] == topic for r in self._readers.pop(key)]
-        for reader in gone:
-            reader.close()
 
     def _check_partition(self, topic: str, partition: int) -> None:
         self._check_open()
-        found = self._topics.get(topic) or self._look_up(topic)
-        if not 0 <= partition < found.partitions and partition >= self._look_up(topic).partitions or partition < 0:
-            raise LogError(f"topic {topic} has partitions 0..{found.partitions - 1}, {partition} is none of them")
+        seen = self._seen.get(topic)
+        if seen is None or not 0 <= partition < seen.partitions:
+            seen = self._look_up(topic)
+        if not 0 <= partition < seen.partitions:
+            raise LogError(f"topic {topic} has partitions 0..{seen.partitions - 1}, {partition} is none of them")
 
-    def _offset(
-        self,
-        topic: str,
-        partition: int,
-        wanted: int,
-        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
-    ) -> int:
-        self._check_partition(topic, partition)
-        place = self._place(topic, partition)
+    def _check_not_negative(self, topic: str, partition: int, start: int) -> None:
+        if start < 0:
+            self._check_start(topic, partition, start)
 
-        def ask() -> int:
-            try:
-                return int(self._admin.list_partition_offsets({place: wanted}, isolation_level=isolation)[place].offset)
-            except UnknownTopicOrPartitionError:
-                self._look_up(topic)
-                raise
-
-        return self._ask(f"find an offset of {topic}/{partition}", ask)
+    def _check_start(self, topic: str, partition: int, start: int) -> None:
+        """Offsets of an open transaction are there, though nothing can be read yet; what lies beyond is not."""
+        begin, high = self.begin_offset(topic, partition), self._cluster.high_offset(topic, partition)
+        check_start(f"{topic}/{partition}", start, begin, high)
 
     def _checked_end(self, topic: str, partition: int, start: int) -> int:
         end = self.end_offset(topic, partition)
         if start > end:
-            # Offsets of an open transaction are there, though nothing can be read yet; what lies beyond is not.
-            high = self._offset(topic, partition, OffsetSpec.LATEST, IsolationLevel.READ_UNCOMMITTED)
-            check_start(f"{topic}/{partition}", start, 0, max(end, high))
+            self._check_start(topic, partition, start)
         return end
 
     @contextmanager
@@ -276,28 +220,38 @@ class KafkaLog:
             if found is not None:
                 idle.remove(found)
         reader = found or KafkaReader(self._settings, self._clock, topic, partition)
+        before = reader.rebuilt
         try:
             yield reader
         except BaseException:
             reader.close()
             raise
         with self._lock:
+            self._stalls += reader.rebuilt - before
             idle = self._readers.setdefault((topic, partition), [])
-            keep = not self._closed and len(idle) < _IDLE_READERS
-            if keep:
+            kept = not self._closed and len(idle) < _IDLE_READERS
+            if kept:
                 idle.append(reader)
-        if not keep:
+        if not kept:
             reader.close()
 
+    def _open_writer(self, transactional_id: str | None) -> KafkaWriter:
+        writer = KafkaWriter(self._settings, self._clock, transactional_id)
+        try:
+            if transactional_id is not None:
+                writer.take_over()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
     def _writer(self, kind: str) -> KafkaWriter:
+        """The writer of appends without a fence; one that is lost is replaced."""
         with self._lock:
             found = self._writers.get(kind)
             if found is None or found.lost:
-                name = f"freshet/{self._settings.prefix}append/{uuid.uuid4().hex}" if kind == "large" else None
-                made = KafkaWriter(self._settings, self._clock, name)
-                if name is not None:
-                    made.take_over()
-                self._writers[kind] = made
+                name = f"freshet/{self._settings.prefix}append/{uuid.uuid4().hex}" if kind == "transactions" else None
+                self._writers[kind] = self._open_writer(name)
                 if found is not None:
                     found.close()
             return self._writers[kind]
@@ -315,24 +269,3 @@ class KafkaLog:
                 "hint: choose where to start in the new one"
             )
         return writer
-
-    def _make(self, topic: str, partitions: int) -> None:
-        settings = self._settings
-        configs = {
-            "cleanup.policy": "delete",
-            "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(settings.max_record_bytes),
-        }
-        if topic in settings.retention_ms:
-            kept_ms = settings.retention_ms[topic]
-            configs["retention.ms"] = str(-1 if kept_ms is None else kept_ms)
-        wanted = {
-            "num_partitions": partitions,
-            "replication_factor": settings.replication_factor or -1,
-            "configs": configs,
-        }
-        try:
-            self._admin.create_topics({settings.prefix + topic: wanted})
-        except TopicAlreadyExistsError:
-            pass  # another process was first; whose topic it is, create_topic checks
-        self._admin.wait_for_topics([settings.prefix + topic])

@@ -4,7 +4,7 @@ A broker that restarts, a leader that moved, a node that is not ready: all pass,
 patience ends; then a LogError names the cluster, what was asked and how long it was tried. Nothing else is swallowed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from pipeline.ground.errors import ConfigError, DamagedError, FreshetError, LogE
 
 _PAUSE_S = 0.05
 _RECONNECT_MOST_MS = 500
+_RECORD_OVERHEAD = 64
+_BATCH_OVERHEAD = 1 << 10
 Found = TypeVar("Found")
 
 
@@ -32,7 +34,6 @@ class KafkaSettings:
         patience_s: how long a call is tried again while brokers are away.
         transaction_timeout_s: the cluster ends a dead writer's transaction after this long; till then readers wait.
         stall_s: a reader that gets nothing for so long, though there is something, is built anew.
-        retention_ms: by topic, for topics that are made; None keeps for ever, a topic not named is the cluster's choice.
     """
 
     bootstrap: str
@@ -40,11 +41,15 @@ class KafkaSettings:
     security: Mapping[str, Any] = field(default_factory=dict)
     compression: str = "lz4"
     replication_factor: int | None = None
-    max_record_bytes: int = 64 << 20
+    max_record_bytes: int = 32 << 20
     patience_s: float = 60.0
     transaction_timeout_s: float = 30.0
     stall_s: float = 5.0
-    retention_ms: Mapping[str, int | None] = field(default_factory=dict)
+
+    def fits_one_batch(self, values: Sequence[bytes], headers: Mapping[str, str]) -> bool:
+        """Whether these values surely go as one record batch; its bytes before compression count."""
+        each = _RECORD_OVERHEAD + sum(len(key.encode()) + len(text.encode()) + 10 for key, text in headers.items())
+        return _BATCH_OVERHEAD + sum(map(len, values)) + each * len(values) <= self.max_record_bytes
 
     def client(self) -> dict[str, Any]:
         """What every client is made with."""

@@ -27,8 +27,6 @@ _RETRY_MS = 2
 """A transaction waits this long between its steps: 16 ms in all, 116 at the client's default of 100."""
 _LINGER_MS = 86_400_000
 """Long enough for a process that was stopped in the middle of an append."""
-_RECORD_OVERHEAD = 64
-_BATCH_OVERHEAD = 1 << 10
 _REQUEST_OVERHEAD = 1 << 20
 _GRACE_S = 5.0
 Found = TypeVar("Found")
@@ -79,10 +77,6 @@ class KafkaWriter:
             except KafkaError as failure:
                 raise self._given_up(topic, partition, failure) from failure
 
-    def fits_one_batch(self, values: Sequence[bytes], headers: Mapping[str, str]) -> bool:
-        """Whether these values go as one record batch, without a transaction."""
-        return _batch_bytes(values, headers) <= self._settings.max_record_bytes
-
     def close(self) -> None:
         self._producer.close(timeout=0 if self.lost else _GRACE_S)
 
@@ -116,7 +110,8 @@ class KafkaWriter:
             self._within(f"commit to {topic}/{partition}", producer.commit_transaction)
         else:
             producer.flush(timeout=self._settings.patience_s)
-        return [int(future.get(timeout=0).offset) for future in sent][0]
+        offsets = [int(future.get(timeout=0).offset) for future in sent]
+        return offsets[0]
 
     def _given_up(self, topic: str, partition: int, failure: KafkaError) -> FreshetError:
         undone = self._transactional and self._aborted()
@@ -160,15 +155,10 @@ class KafkaWriter:
             raise failures[0]
 
     def _check_sizes(self, topic: str, values: Sequence[bytes], headers: Mapping[str, str]) -> None:
-        most, largest = self._settings.max_record_bytes, max(values, key=len)
-        if _batch_bytes([largest], headers) > most:
+        largest = max(values, key=len)
+        if not self._settings.fits_one_batch([largest], headers):
             raise LogError(
-                f"a record of {len(largest)} bytes is too large for topic {topic}: logs.max_record_bytes allows {most}. "
+                f"a record of {len(largest)} bytes is too large for topic {topic}: "
+                f"logs.max_record_bytes allows {self._settings.max_record_bytes}. "
                 "hint: raise it, and max.message.bytes of the topic with it"
             )
-
-
-def _batch_bytes(values: Sequence[bytes], headers: Mapping[str, str]) -> int:
-    """No less than the bytes of a record batch of these values before compression."""
-    each = _RECORD_OVERHEAD + sum(len(key.encode()) + len(text.encode()) + 10 for key, text in headers.items())
-    return _BATCH_OVERHEAD + sum(map(len, values)) + each * len(values)

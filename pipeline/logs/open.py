@@ -1,10 +1,13 @@
-"""Opens the log that the configuration names and makes the topics it lacks.
+"""Opens the log that the configuration names, makes the topics it lacks, and warns of those that keep too little.
 
 Engine `archive`: impressions and clicks are read from the archive in `logs.path`, all else lives in the embedded log
 inside the state folder.
 """
 
-from pipeline.ground.config import Config
+from typing import TYPE_CHECKING
+
+import structlog
+
 from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
 from pipeline.logs.archive import ArchiveLog
@@ -12,20 +15,12 @@ from pipeline.logs.backfill import BackfillLog
 from pipeline.logs.log import Log
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
+from pipeline.logs.topic_plan import TopicChange, needed_changes, topics_of, wanted_topics
 
+if TYPE_CHECKING:
+    from pipeline.logs.kafka import KafkaLog
 
-def topics_of(config: Config) -> dict[str, int]:
-    """Every topic of the configuration with its number of partitions."""
-    names, logs = config.topics, config.logs
-    return {
-        names.impressions: logs.partitions,
-        names.clicks: logs.partitions,
-        names.samples: logs.shards,
-        names.dead_letters: logs.shards,
-        names.deltas: logs.shards,
-        names.notices: 1,
-        SCHEMAS_TOPIC: 1,
-    }
+_talk = structlog.get_logger(__name__)
 
 
 def open_log(project: Project) -> Log:
@@ -33,9 +28,50 @@ def open_log(project: Project) -> Log:
     topics = topics_of(project.config)
     if project.config.logs.engine == "archive":
         return _open_backfill(project, topics)
+    if project.config.logs.engine == "kafka":
+        return _open_kafka(project)
     log = SqliteLog(project.logs, project.clock)
     for topic, partitions in topics.items():
         log.create_topic(topic, partitions)
+    return log
+
+
+def connect_kafka(project: Project) -> "KafkaLog":
+    """The project's Kafka, no topic made or looked at. Raises LogError where no broker answers."""
+    # The client takes a while to import and only this engine needs it.
+    from pipeline.logs.kafka import KafkaLog
+    from pipeline.logs.kafka_calls import KafkaSettings
+
+    logs = project.config.logs
+    settings = KafkaSettings(
+        bootstrap=logs.bootstrap or "",
+        prefix=logs.prefix,
+        security=logs.security,
+        compression=logs.compression,
+        replication_factor=logs.replication_factor,
+        max_record_bytes=logs.max_record_bytes,
+        patience_s=logs.patience_s,
+    )
+    return KafkaLog(settings, project.clock, wanted_topics(project.config))
+
+
+def topic_changes(project: Project, log: "KafkaLog") -> list[TopicChange]:
+    """What is wrong with the settings of the topics that are there."""
+    most, there = project.config.logs.max_record_bytes, set(log.topics())
+    found = [(topic, log.settings_of(topic.name)) for topic in wanted_topics(project.config) if topic.name in there]
+    return [change for topic, values in found for change in needed_changes(topic, values, most)]
+
+
+def _open_kafka(project: Project) -> Log:
+    log = connect_kafka(project)
+    try:
+        for topic, partitions in topics_of(project.config).items():
+            log.create_topic(topic, partitions)
+        for change in topic_changes(project, log):
+            _talk.warning(f"{change.told()}. run: freshet topics create")
+    except BaseException:
+        log.close()
+        raise
     return log
 
 
