@@ -5,6 +5,7 @@ Kafka writes whole: the producer lingers for ever and is flushed by hand, so it 
 batch, and every append under a fence, is a transaction; its marker uses up an offset.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ class KafkaWriter:
     def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Mapping[str, str]) -> int:
         """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
 
-        After a LogError that says the outcome is unknown this writer is lost; read the partition to learn it.
+        After an error of the broker this writer is lost; where the outcome is unknown, read the partition to learn it.
         """
         self._check_sizes(topic, values, headers)
         with self._lock:
@@ -78,7 +79,12 @@ class KafkaWriter:
                 raise self._given_up(topic, partition, failure) from failure
 
     def close(self) -> None:
-        self._producer.close(timeout=0 if self.lost else _GRACE_S)
+        """Give back the client; what it could not send by now is never sent."""
+        with contextlib.suppress(KafkaError):
+            self._producer.close(timeout=0 if self.lost else _GRACE_S)
+            return
+        # `close` flushes first, and raises before it has stopped anything where a broker is away.
+        self._producer._sender.force_close()
 
     def _open(self, transactional_id: str | None) -> Any:
         settings, patience_ms = self._settings, round(self._settings.patience_s * 1000)
@@ -124,8 +130,8 @@ class KafkaWriter:
             outcome = "nothing was written" if undone else "whether it was written is unknown"
             what = f"append to {topic}/{partition} ({outcome})"
             error = translated(self._settings, what, failure, self._settings.patience_s)
-        if not undone:
-            self._lost = error
+        # The client's sequence numbers have a hole now: the broker would refuse what follows.
+        self._lost = error
         return error
 
     def _aborted(self) -> bool:
