@@ -6,8 +6,9 @@
     cluster.up()                    # starts what is absent: the TaskManager
     cluster.down(wipe=True)
 
-Processes are called `kafka`, `jobmanager` and `taskmanager-1`, `taskmanager-2`, … Nothing supervises them between two
-calls: whoever wants them restarted calls `up` again. JobManagers keep no jobs over their own end.
+Processes are called `kafka`, `jobmanager` and `taskmanager-1`, `taskmanager-2`, … Nothing watches them between two
+calls: who wants them restarted calls `up` again. A JobManager that ends takes its jobs with it; they are submitted
+again from a savepoint, a retained checkpoint or the logs.
 """
 
 import contextlib
@@ -15,16 +16,25 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pipeline.cluster.jars import Engine, resolve_jars
-from pipeline.cluster.kafka import broker_answers, prepare_kafka
-from pipeline.cluster.ports import port_is_free
-from pipeline.cluster.process import Process, strays
+from pipeline.cluster.base_jar import write_base_jar
+from pipeline.cluster.flink import (
+    jobmanager_answers,
+    jobmanager_command,
+    taskmanager_command,
+    taskmanager_registered,
+)
+from pipeline.cluster.jars import Engine, jars_folder, resolve_jars
+from pipeline.cluster.kafka import broker_answers, broker_command
+from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
+from pipeline.cluster.ports import free_port, port_is_free
+from pipeline.cluster.process import Process, Running, strays
 from pipeline.ground.clock import Clock, SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
+from pipeline.ground.project import Project
 
 _READY_PATIENCE_S = 90.0
 _LOOK_EVERY_S = 0.1
@@ -34,20 +44,44 @@ _PASSING = ("run", "tmp")
 
 
 class LocalCluster:
-    """A broker and a Flink cluster as `settings` say, in `folder`. Not thread-safe."""
+    """A broker and a Flink cluster as `settings` say, in `folder`. Not thread-safe; processes take turns."""
 
-    def __init__(self, settings: Cluster, folder: Path, clock: Clock | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, settings: Cluster, folder: Path, clock: Clock | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
         self.settings = settings
         self.folder = folder.absolute()
+        self.names = process_names(settings.taskmanagers)
         self._clock = clock or SystemClock()
-        self._cache = cache or cache_folder()
-        workers = tuple(f"taskmanager-{i}" for i in range(1, settings.taskmanagers + 1))
-        self.names = ("kafka", "jobmanager", *workers)
+        self._say = say or (lambda _: None)
+
+    @classmethod
+    def of(cls, project: Project, say: Callable[[str], None] | None = None) -> "LocalCluster":
+        """The cluster that a project's `[cluster]` describes."""
+        return cls(project.config.cluster, project.cluster, project.clock, say)
 
     @property
     def bootstrap(self) -> str:
         """Where Kafka's clients begin."""
         return f"127.0.0.1:{self.settings.kafka_port}"
+
+    @property
+    def rest_url(self) -> str:
+        """Flink's REST interface and web page."""
+        return f"http://127.0.0.1:{self.settings.flink_rest_port}"
+
+    @property
+    def base_jar(self) -> Path:
+        """What `--flink_job_server_jar` wants; there once the JobManager was started."""
+        return self.folder / "flink" / "base.jar"
+
+    def plan_up(self, names: Iterable[str] = ()) -> list[str]:
+        """What `up` would start now. Raises as `up` does where names or ports don't fit."""
+        wanted = tuple(names) or self.names
+        for name in wanted:
+            if name not in self.names:
+                raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
+        return to_start(self.settings, wanted, self.running())
 
     def up(self, names: Iterable[str] = ()) -> list[str]:
         """Start what is absent of `names` (of none: of all), and wait until all of them answer; what was started.
@@ -55,35 +89,43 @@ class LocalCluster:
         The first time, Maven fetches the jars: half a minute or more.
 
         Raises:
+            InputError: for a name that the settings do not give.
             ClusterError: where Java, a jar or a port is not to be had, or a process ends before it answers.
         """
         wanted = tuple(names) or self.names
         with self._alone():
-            absent = [name for name in wanted if not self.process(name).running()]
+            absent = self.plan_up(wanted)
             for name in absent:
+                self._say(f"starting {name}")
                 self._start(name)
             for name in wanted:
                 self.wait_ready(name)
         return absent
 
+    def plan_down(self) -> list[str]:
+        """What `down` would end now, in its order."""
+        return to_stop(self.running())
+
     def down(self, wipe: bool = False) -> list[str]:
-        """End everything in order, the last started first; with `wipe` delete data and logs too. What was ended."""
+        """End everything, the last started first; with `wipe` delete data and logs too. What was ended."""
+        if not self.folder.is_dir():
+            return []
         with self._alone():
-            running = [name for name in reversed(self._on_record()) if self.process(name).running()]
+            running = self.plan_down()
             for name in running:
-                self.process(name).stop(_GRACE_S)
-            for pid in strays(self.folder):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        for part in (*_PASSING, *(_KEPT if wipe else ())):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
-        if wipe:
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
+                self._say(f"ending {name}")
+                self.stop(name)
+            self._end_strays()
+            for part in (*_PASSING, *(_KEPT if wipe else ())):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+            if wipe:
+                # What somebody else put there stays.
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
         return running
 
     def start(self, name: str) -> None:
-        """Start one process and wait until it answers."""
+        """Start one process if it is absent, and wait until it answers."""
         self.up([name])
 
     def stop(self, name: str) -> None:
@@ -100,20 +142,33 @@ class LocalCluster:
         self.start(name)
 
     def process(self, name: str) -> Process:
-        """The process called `name`. Raises InputError for a name that the settings do not give."""
-        if name not in self.names and name not in self._on_record():
+        """The process called `name`, whether it lives or not. Raises InputError for a name nobody ever used."""
+        if name not in (*self.names, *self._on_record()):
             raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
         return Process(name, self.folder, self._clock)
 
-    def ready(self, name: str) -> bool:
-        """Whether the process answers."""
-        return broker_answers(self.settings.kafka_port)
+    def running(self) -> dict[str, Running]:
+        """The processes that live, in the order they are started in."""
+        names = dict.fromkeys((*self.names, *self._on_record()))
+        found = {name: Process(name, self.folder, self._clock).running() for name in names}
+        return {name: process for name, process in found.items() if process}
+
+    def answers(self, name: str) -> bool:
+        """Whether the process lives and does its work."""
+        process = self.process(name).running()
+        if process is None:
+            return False
+        if name == "kafka":
+            return broker_answers(process.port)
+        if name == "jobmanager":
+            return jobmanager_answers(process.port)
+        return taskmanager_registered(self.settings.flink_rest_port, taskmanager_number(name), process.port)
 
     def wait_ready(self, name: str) -> None:
         """Return once the process answers. Raises ClusterError where it ends, or is silent for too long."""
         process = self.process(name)
         deadline = self._clock.monotonic_s() + _READY_PATIENCE_S
-        while not self.ready(name):
+        while not self.answers(name):
             if process.running() is None:
                 raise ClusterError(f"{name} has ended: {process.last_words()}. hint: see {process.log}")
             if self._clock.monotonic_s() > deadline:
@@ -121,18 +176,37 @@ class LocalCluster:
             self._clock.wait(_LOOK_EVERY_S)
 
     def _start(self, name: str) -> None:
-        engine: Engine = "kafka" if name == "kafka" else "flink"
-        jars = resolve_jars(engine, self.settings.versions, self._cache)
-        port = self.settings.kafka_port
-        for needed in (self.settings.kafka_port, self.settings.kafka_controller_port):
-            if not port_is_free(needed):
-                raise ClusterError(f"port {needed}, which {name} needs, is taken. hint: change it in [cluster]")
-        self.process(name).start(prepare_kafka(self.settings, self.folder, jars), port)
+        ports = ports_of(self.settings, name)
+        for port in ports:
+            if not port_is_free(port):
+                raise ClusterError(f"port {port}, which {name} needs, is taken. hint: change it in [cluster]")
+        main_port = free_port() if name.startswith("taskmanager-") else ports[0]
+        self.process(name).start(self._command(name, main_port), main_port)
 
-    def _on_record(self) -> tuple[str, ...]:
-        """Names that were started at some time, in the order of starting them all."""
-        found = {path.stem for path in (self.folder / "run").glob("*.json")}
-        return (*self.names, *sorted(found.difference(self.names)))
+    def _command(self, name: str, port: int) -> list[str]:
+        jars = self._jars("kafka" if name == "kafka" else "flink")
+        if name == "kafka":
+            return broker_command(self.settings, self.folder, jars)
+        if name != "jobmanager":
+            return taskmanager_command(self.settings, self.folder, jars, taskmanager_number(name), port)
+        command = jobmanager_command(self.settings, self.folder, jars)
+        write_base_jar(jars, self.base_jar)
+        return command
+
+    def _jars(self, engine: Engine) -> Path:
+        if not jars_folder(engine, self.settings.versions, cache_folder()).is_dir():
+            self._say(f"Maven fetches the jars of {engine}, this once")
+        return resolve_jars(engine, self.settings.versions, cache_folder())
+
+    def _end_strays(self) -> None:
+        """End what the processes started and left behind: workers that were stopped or hang."""
+        for pid in strays(self.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _on_record(self) -> list[str]:
+        """Names that were started since the last `down`, those too that the settings name no more."""
+        return sorted(path.stem for path in (self.folder / "run").glob("*.json"))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -1,6 +1,12 @@
-"""Ports on the loopback address: whether one is free, and one that is."""
+"""Ports on the loopback address: whether one is free, and some that are."""
 
+import os
 import socket
+
+from pipeline.ground.errors import ClusterError
+
+_FIRST, _LAST = 16_384, 32_000
+"""Below those that systems hand out to clients: none of them is taken by a connection that happens to be open."""
 
 
 def port_is_free(port: int) -> bool:
@@ -15,13 +21,23 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free now; nothing keeps them so."""
-    tried = [socket.socket() for _ in range(count)]
-    try:
-        for one in tried:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in tried]
-    finally:
-        for one in tried:
-            one.close()
+def free_port() -> int:
+    """A port that is free now; nothing keeps it so."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port: int = tried.getsockname()[1]
+    return port
+
+
+def free_port_range(count: int) -> int:
+    """The first of `count` ports in a row that are free now; processes that ask at once begin to look apart.
+
+    Raises:
+        ClusterError: where there are none.
+    """
+    places = list(range(_FIRST, _LAST - count, count))
+    begin = os.getpid() % len(places)
+    for first in places[begin:] + places[:begin]:
+        if all(port_is_free(port) for port in range(first, first + count)):
+            return first
+    raise ClusterError(f"no {count} ports in a row are free from {_FIRST} to {_LAST}. hint: end what listens there")

@@ -1,8 +1,8 @@
 """One supervised process: its own session, a log, and a record that is never mistaken for somebody else's process.
 
-The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that the
-system gave to another process since counts as absent, and is never killed. What a process starts itself inherits a
-mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
+The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
+the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
+a mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
 """
 
 import contextlib
@@ -141,9 +141,11 @@ def _start_ticks(pid: int) -> int | None:
         told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name before it may hold spaces and brackets. Fields from here: state is the first, starttime the twentieth.
+    # The name before it may hold spaces and brackets. Fields from here: state 0, threads 17, start 19.
     fields = told.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    # A dead first thread among living ones is not the end: they still hold the process's ports.
+    dead = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if dead else int(fields[19])
 
 
 def _boot() -> str:

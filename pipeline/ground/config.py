@@ -384,8 +384,9 @@ class Cluster(Section):
     flink_rest_port: Port = 8081
     flink_rpc_port: Port = 6123
     """Of the JobManager; TaskManagers choose free ones at each start."""
-    flink_metrics_port: Port | None = 9249
-    """Prometheus reads the JobManager here, TaskManager i at this + i; None switches that off."""
+    flink_metrics_port: Port | None = None
+    """Prometheus reads the JobManager here, TaskManager i at this + i. Flink offers them on every address of the
+    machine, not on the loopback address alone: hence off unless asked for."""
     jobmanager_heap_mb: Annotated[int, Field(ge=256)] = 384
     taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
     taskmanager_slots: PositiveInt = 2
