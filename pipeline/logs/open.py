@@ -4,6 +4,7 @@ Engine `archive`: impressions and clicks are read from the archive in `logs.path
 inside the state folder.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,7 +16,7 @@ from pipeline.logs.backfill import BackfillLog
 from pipeline.logs.log import Log
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
-from pipeline.logs.topic_plan import TopicChange, needed_changes, topics_of, wanted_topics
+from pipeline.logs.topic_plan import TopicChange, WantedTopic, needed_changes, topics_of, wanted_topics
 
 if TYPE_CHECKING:
     from pipeline.logs.kafka import KafkaLog
@@ -55,19 +56,37 @@ def connect_kafka(project: Project) -> "KafkaLog":
     return KafkaLog(settings, project.clock, wanted_topics(project.config))
 
 
-def topic_changes(project: Project, log: "KafkaLog") -> list[TopicChange]:
-    """What is wrong with the settings of the topics that are there."""
-    most, there = project.config.logs.max_record_bytes, set(log.topics())
-    found = [(topic, log.settings_of(topic.name)) for topic in wanted_topics(project.config) if topic.name in there]
-    return [change for topic, values in found for change in needed_changes(topic, values, most)]
+@dataclass(frozen=True)
+class TopicPlan:
+    """What to do so that a project's topics are as its configuration wants them."""
+
+    missing: tuple[WantedTopic, ...]
+    changes: tuple[TopicChange, ...]
+
+
+def plan_topics(project: Project, log: "KafkaLog") -> TopicPlan:
+    """Compare the topics on the cluster with what is wanted. Changes nothing."""
+    there, most = set(log.topics()), project.config.logs.max_record_bytes
+    wanted = wanted_topics(project.config)
+    found = [(topic, log.settings_of(topic.name)) for topic in wanted if topic.name in there]
+    changes = [change for topic, values in found for change in needed_changes(topic, values, most)]
+    return TopicPlan(tuple(topic for topic in wanted if topic.name not in there), tuple(changes))
+
+
+def create_topics(log: "KafkaLog", plan: TopicPlan) -> None:
+    """Carry the plan out."""
+    for topic in plan.missing:
+        log.create_topic(topic.name, topic.partitions)
+    for change in plan.changes:
+        log.change_settings(change.topic, {change.setting: change.wanted})
 
 
 def _open_kafka(project: Project) -> Log:
     log = connect_kafka(project)
     try:
-        for topic, partitions in topics_of(project.config).items():
-            log.create_topic(topic, partitions)
-        for change in topic_changes(project, log):
+        for topic in wanted_topics(project.config):
+            log.create_topic(topic.name, topic.partitions)
+        for change in plan_topics(project, log).changes:
             _talk.warning(f"{change.told()}. run: freshet topics create")
     except BaseException:
         log.close()

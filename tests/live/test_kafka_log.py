@@ -1,7 +1,6 @@
 """The log on a real broker: the contract every engine keeps, and what only Kafka can do to a log."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,13 +11,17 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster
 from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
+from pipeline.ground.project import Project
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from pipeline.logs.kafka_reader import KafkaReader
 from pipeline.logs.log import ReadLimits
+from pipeline.logs.topic_plan import topics_of
+from tests.command_line import call, freshet, make_events, make_shop
 from tests.log_contract import LogContract
 
 ONE = ReadLimits(records=1)
@@ -26,9 +29,9 @@ ONE = ReadLimits(records=1)
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    # Not from the range that the system gives to clients: one that calls a broker which is away would meet itself.
-    port, controller = random.sample([p for p in range(20_000, 32_000) if p % 97 == os.getpid() % 97], 2)
-    settings = Cluster(kafka_port=port, kafka_controller_port=controller)
+    """A broker of this file's own: tests kill it."""
+    port = free_port_range(2)
+    settings = Cluster(kafka_port=port, kafka_controller_port=port + 1)
     cluster = LocalCluster(settings, tmp_path_factory.mktemp("cluster"))
     cluster.up(["kafka"])
     yield cluster
@@ -247,7 +250,7 @@ class TestSizes:
         log.create_topic("t", 1)
         fence = log.take_fence("t", 0)
         for held in (None, fence):
-            with pytest.raises(LogError, match="200000 bytes is too large for topic t: logs.max_record_bytes allows"):
+            with pytest.raises(LogError, match=r"200000 bytes is too large for topic t: logs\.max_record_bytes allows"):
                 log.append("t", 0, [bytes(200_000)], fence=held)
             log.append("t", 0, [b"small"], fence=held)
         assert [r.value for r in everything(log)] == [b"small"] * 2
@@ -365,3 +368,48 @@ class TestProcesses:
         other = KafkaLog(KafkaSettings(settings.bootstrap, prefix=uuid.uuid4().hex), clock)
         assert (log.topics(), other.topics()) == (["t"], [])
         other.close()
+
+
+@pytest.fixture
+def shop(tmp_path, settings):
+    """A project on the broker, with topics of its own."""
+    engine = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
+    return make_shop(tmp_path / "shop", {"[logs]": engine + "\noutage_s = 1000"})
+
+
+class TestTopics:
+    def test_topics_are_planned_made_and_then_as_wanted(self, shop, settings, clock):
+        planned = freshet(shop, "topics", "create", "--dry-run")
+        assert planned["would_change"] == []
+        names = [row["topic"] for row in planned["would_make"]]
+        assert sorted(names) == sorted(topics_of(Project.open(shop).config))
+        made = freshet(shop, "topics", "create")
+        assert made == {"made": planned["would_make"], "changed": []}
+        assert freshet(shop, "topics", "create") == {"made": [], "changed": []}
+        log = KafkaLog(settings, clock)
+        assert log.topics() == sorted(names)
+        values = log.settings_of("clicks")
+        assert (values["retention.ms"], values["message.timestamp.type"]) == ("5830000", "LogAppendTime")
+        log.close()
+
+    def test_a_topic_that_keeps_too_little_is_told_at_start_and_put_right_by_the_command(self, shop, settings, clock):
+        freshet(shop, "topics", "create")
+        log = KafkaLog(settings, clock)
+        log.change_settings("clicks", {"retention.ms": "5000"})
+        told = call("status", "--project", shop, "--json").err
+        assert "topic clicks has retention.ms 5000, 5830000 is wanted: window 600 s + horizon 3600 s" in told
+        assert "run: freshet topics create" in told
+        (changed,) = freshet(shop, "topics", "create")["changed"]
+        assert (changed["topic"], changed["found"], changed["wanted"]) == ("clicks", "5000", "5830000")
+        assert log.settings_of("clicks")["retention.ms"] == "5830000"
+        log.close()
+
+    def test_a_whole_round_of_the_shop_runs_on_it(self, shop):
+        impressions, clicks = make_events(seed=1, rows=400)
+        for kind, events in (("impressions", impressions), ("clicks", clicks)):
+            events.to_parquet(shop / f"{kind}.parquet")
+            freshet(shop, "ingest", kind, shop / f"{kind}.parquet")
+        freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
+        done = freshet(shop, "run", "samples", "--until-end")
+        assert sum(done["samples"].values()) >= 400, done
+        assert freshet(shop, "run", "train", "--until-end")
