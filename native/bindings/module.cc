@@ -9,6 +9,7 @@ void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_join_rows(nb::module_& m);
 void register_quantizer(nb::module_& m);
+void register_record_batches(nb::module_& m);
 void register_row_groups(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
@@ -27,6 +28,7 @@ NB_MODULE(_native, m) {
     register_join_index(m);
     register_join_rows(m);
     register_quantizer(m);
+    register_record_batches(m);
     register_row_groups(m);
     register_sent_rows(m);
     register_served_view(m);

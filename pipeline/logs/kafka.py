@@ -10,25 +10,27 @@ import itertools
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from kafka.errors import OffsetOutOfRangeError
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError, LogReplacedError, OffsetError
 from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka_fetch import KafkaFetcher
+from pipeline.logs.kafka_lent import LentClients
 from pipeline.logs.kafka_reader import KafkaReader
 from pipeline.logs.kafka_topics import KafkaTopics, Topic
 from pipeline.logs.kafka_writer import KafkaWriter
 from pipeline.logs.log import Fence, ReadLimits, Record
 from pipeline.logs.partition import check_start
+from pipeline.logs.record_run import RecordRun
 from pipeline.logs.sqlite import check_topic_name
 from pipeline.logs.topic_plan import WantedTopic, first_values
 
 _ONE_READ = ReadLimits()
-_IDLE_READERS = 2
-"""Kept open per partition, each where it has come to."""
+Found = TypeVar("Found")
 
 
 class KafkaLog:
@@ -45,8 +47,8 @@ class KafkaLog:
         self._closed = False
         self._cluster = KafkaTopics(settings, clock)
         self._seen: dict[str, Topic] = {}
-        self._readers: dict[tuple[str, int], list[KafkaReader]] = {}
-        self._stalls = 0
+        self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
+        self._fetchers = LentClients(lambda topic, partition: KafkaFetcher(settings, clock, topic, partition))
         self._writers: dict[str, KafkaWriter] = {}
         self._fenced: dict[Fence, tuple[KafkaWriter, str]] = {}
         self._epochs = itertools.count(1)
@@ -81,9 +83,8 @@ class KafkaLog:
         self._cluster.delete(topic)
         with self._lock:
             self._seen.pop(topic, None)
-            gone = [r for key in list(self._readers) if key[0] == topic for r in self._readers.pop(key)]
-        for reader in gone:
-            reader.close()
+        self._readers.forget(topic)
+        self._fetchers.forget(topic)
 
     def settings_of(self, topic: str) -> dict[str, str]:
         """The topic's settings on the cluster."""
@@ -110,14 +111,11 @@ class KafkaLog:
         return end if found is None else min(found, end)
 
     def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
-        self._check_partition(topic, partition)
-        self._check_not_negative(topic, partition, start)
-        while True:
-            try:
-                with self._reader(topic, partition, start) as reader:
-                    return reader.read(start, limits, lambda: self._checked_end(topic, partition, start))
-            except OffsetOutOfRangeError:
-                self._check_start(topic, partition, start)
+        return self._read(self._readers, topic, partition, start, limits)
+
+    def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> RecordRun:
+        """As `read`, decoded natively, a column at a time (`record_run.py`)."""
+        return self._read(self._fetchers, topic, partition, start, limits)
 
     def append(
         self,
@@ -160,10 +158,9 @@ class KafkaLog:
             if self._closed:
                 return
             self._closed = True
-            readers = [reader for idle in self._readers.values() for reader in idle]
             writers = [*self._writers.values(), *(writer for writer, _ in self._fenced.values())]
-        for reader in readers:
-            reader.close()
+        self._readers.close()
+        self._fetchers.close()
         for writer in writers:
             writer.close()
         self._cluster.close()
@@ -171,7 +168,7 @@ class KafkaLog:
     @property
     def stalls(self) -> int:
         """How often a reader stalled and was built anew."""
-        return self._stalls
+        return self._readers.rebuilt
 
     def _check_open(self) -> None:
         if self._closed:
@@ -196,44 +193,27 @@ class KafkaLog:
         if not 0 <= partition < seen.partitions:
             raise LogError(f"topic {topic} has partitions 0..{seen.partitions - 1}, {partition} is none of them")
 
-    def _check_not_negative(self, topic: str, partition: int, start: int) -> None:
-        if start < 0:
-            self._check_start(topic, partition, start)
-
     def _check_start(self, topic: str, partition: int, start: int) -> None:
         """Offsets of an open transaction are there, though nothing can be read yet; what lies beyond is not."""
         begin, high = self.begin_offset(topic, partition), self._cluster.high_offset(topic, partition)
         check_start(f"{topic}/{partition}", start, begin, high)
+
+    def _read(self, clients: LentClients[Found], topic: str, partition: int, start: int, limits: ReadLimits) -> Found:
+        self._check_partition(topic, partition)
+        if start < 0:
+            self._check_start(topic, partition, start)
+        while True:
+            try:
+                with clients.lend(topic, partition, start) as client:
+                    return client.read(start, limits, lambda: self._checked_end(topic, partition, start))
+            except OffsetOutOfRangeError:
+                self._check_start(topic, partition, start)
 
     def _checked_end(self, topic: str, partition: int, start: int) -> int:
         end = self.end_offset(topic, partition)
         if start > end:
             self._check_start(topic, partition, start)
         return end
-
-    @contextmanager
-    def _reader(self, topic: str, partition: int, start: int) -> Iterator[KafkaReader]:
-        """A reader for this thread alone, if possible the one that has come to `start`."""
-        with self._lock:
-            idle = self._readers.setdefault((topic, partition), [])
-            found = next((r for r in idle if r.at == start), idle[-1] if idle else None)
-            if found is not None:
-                idle.remove(found)
-        reader = found or KafkaReader(self._settings, self._clock, topic, partition)
-        before = reader.rebuilt
-        try:
-            yield reader
-        except BaseException:
-            reader.close()
-            raise
-        with self._lock:
-            self._stalls += reader.rebuilt - before
-            idle = self._readers.setdefault((topic, partition), [])
-            kept = not self._closed and len(idle) < _IDLE_READERS
-            if kept:
-                idle.append(reader)
-        if not kept:
-            reader.close()
 
     def _open_writer(self, transactional_id: str | None) -> KafkaWriter:
         writer = KafkaWriter(self._settings, self._clock, transactional_id)

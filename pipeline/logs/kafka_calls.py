@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaError
+from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaError, OffsetOutOfRangeError
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import ConfigError, DamagedError, FreshetError, LogError
@@ -69,6 +69,8 @@ def patiently(settings: KafkaSettings, clock: Clock, what: str, call: Callable[[
     while True:
         try:
             return call()
+        except OffsetOutOfRangeError:
+            raise  # the caller knows which offsets there are
         except KafkaError as failure:
             tried_s = clock.monotonic_s() - began_s
             if not failure.retriable or tried_s >= settings.patience_s:
