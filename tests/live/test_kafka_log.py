@@ -1,21 +1,15 @@
 """The log on a real broker: the contract every engine keeps, and what only Kafka can do to a log."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import uuid
-from dataclasses import dataclass
 
 import pytest
 from kafka import KafkaProducer
 
-from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster
 from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
 from pipeline.ground.project import Project
 from pipeline.logs.kafka import KafkaLog
@@ -24,38 +18,10 @@ from pipeline.logs.kafka_reader import KafkaReader
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.topic_plan import topics_of
 from tests.command_line import call, freshet, make_events, make_shop
+from tests.live.everything import everything
 from tests.log_contract import LogContract
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    """A broker of this file's own: tests kill it."""
-    port = free_port_range(2)
-    settings = Cluster(kafka_port=port, kafka_controller_port=port + 1)
-    cluster = LocalCluster(settings, tmp_path_factory.mktemp("cluster"))
-    cluster.up(["kafka"])
-    yield cluster
-    cluster.down(wipe=True)
-
-
-@pytest.fixture
-def settings(broker):
-    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", patience_s=30.0)
-
-
-@pytest.fixture
-def clock():
-    return SystemClock()
-
-
-@pytest.fixture
-def log(settings, clock):
-    made = KafkaLog(settings, clock)
-    made.create_topic("t", 2)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -63,110 +29,8 @@ def reading(log):
     return lambda: log
 
 
-@pytest.fixture
-def another(settings, clock):
-    """A log of another process, as far as the cluster can tell."""
-    made = KafkaLog(settings, clock)
-    yield made
-    made.close()
-
-
-def everything(log, topic="t", partition=0):
-    at, found = log.begin_offset(topic, partition), []
-    while step := log.read(topic, partition, at):
-        found += step
-        at = step[-1].offset + 1
-    return found
-
-
 class TestKafka(LogContract):
     pass
-
-
-@dataclass(frozen=True)
-class ByRuns:
-    """A log that reads every run natively and gives its records one by one."""
-
-    log: KafkaLog
-
-    def read(self, topic, partition, start, limits=ALL):
-        return self.log.read_run(topic, partition, start, limits).records()
-
-    def __getattr__(self, name):
-        return getattr(self.log, name)
-
-
-class TestKafkaByRuns(LogContract):
-    @pytest.fixture
-    def reading(self, log):
-        return lambda: ByRuns(log)
-
-
-def every_run(log, limits, topic="t"):
-    """All of a partition by runs; the reading goes on where each run says."""
-    at, end, found = log.begin_offset(topic, 0), log.end_offset(topic, 0), []
-    while at < end:
-        run = log.read_run(topic, 0, at, limits)
-        assert run.next_offset > at
-        found += run.records()
-        at = run.next_offset
-    return found
-
-
-class TestRunsAreWhatThePlainConsumerReads:
-    @pytest.mark.parametrize("limits", [ReadLimits(), ReadLimits(records=7), ReadLimits(max_bytes=3_000)])
-    def test_over_transactions_of_every_kind_codec_and_size(self, log, settings, limits):
-        chance = random.Random(3)
-        for round, codec in enumerate(["lz4", "zstd", "gzip", None] * 3):
-            producer = KafkaProducer(
-                bootstrap_servers=settings.bootstrap,
-                transactional_id=uuid.uuid4().hex,
-                compression_type=codec,
-                batch_size=chance.choice([1, 1_000, 100_000]),
-                linger_ms=5,
-            )
-            producer.init_transactions()
-            for end in (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction):
-                producer.begin_transaction()
-                for n in range(chance.randrange(1, 60)):
-                    headers = [("round", b"%d" % round)] if n % 5 == 0 else []
-                    producer.send(settings.prefix + "t", chance.randbytes(chance.randrange(900)), None, headers, 0)
-                    if n % 7 == 0:
-                        log.append("t", 0, [b"between"])
-                end()
-            producer.close()
-        wanted = everything(log)
-        assert len(wanted) > 300
-        assert every_run(log, limits) == wanted
-        starts = chance.sample(range(log.end_offset("t", 0)), 20)
-        assert [log.read_run("t", 0, at, ONE).records() for at in starts] == [
-            log.read("t", 0, at, ONE) for at in starts
-        ]
-
-    def test_offsets_that_are_gone_or_not_there_are_named(self, log):
-        log.append("t", 0, [b"a", b"b", b"c"])
-        log.trim("t", 0, 2)
-        for start, told in (
-            (1, "begins at offset 2, offset 1 is gone"),
-            (4, "ends at offset 3, offset 4"),
-            (-1, "is gone"),
-        ):
-            with pytest.raises(OffsetError, match=told):
-                log.read_run("t", 0, start)
-
-    def test_a_run_waits_for_a_first_record(self, log, another):
-        threading.Timer(0.3, lambda: another.append("t", 0, [b"late"])).start()
-        assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000)).records()[0].value == b"late"
-        assert len(log.read_run("t", 0, 1, ReadLimits(wait_ms=200))) == 0
-
-    def test_runs_go_on_over_a_broker_that_was_killed(self, log, broker):
-        log.append("t", 0, [b"a"])
-        assert len(log.read_run("t", 0, 0)) == 1
-        broker.kill("kafka")
-        starter = threading.Thread(target=broker.start, args=("kafka",))
-        starter.start()
-        assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a"]
-        starter.join()
 
 
 class TestFences:

@@ -1,0 +1,103 @@
+"""Runs of records decoded natively from a real broker: the contract of reading, and the plain consumer as reference."""
+
+import random
+import threading
+import uuid
+from dataclasses import dataclass
+
+import pytest
+from kafka import KafkaProducer
+
+from pipeline.ground.errors import OffsetError
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.log import ReadLimits
+from tests.live.everything import everything
+from tests.log_contract import LogContract
+
+ONE, ALL = ReadLimits(records=1), ReadLimits()
+
+
+@dataclass(frozen=True)
+class ByRuns:
+    """A log that reads every run natively and gives its records one by one."""
+
+    log: KafkaLog
+
+    def read(self, topic, partition, start, limits=ALL):
+        return self.log.read_run(topic, partition, start, limits).records()
+
+    def __getattr__(self, name):
+        return getattr(self.log, name)
+
+
+class TestKafkaByRuns(LogContract):
+    @pytest.fixture
+    def reading(self, log):
+        return lambda: ByRuns(log)
+
+
+def every_run(log, limits, topic="t"):
+    """All of a partition by runs; the reading goes on where each run says."""
+    at, end, found = log.begin_offset(topic, 0), log.end_offset(topic, 0), []
+    while at < end:
+        run = log.read_run(topic, 0, at, limits)
+        assert run.next_offset > at
+        found += run.records()
+        at = run.next_offset
+    return found
+
+
+class TestRunsAreWhatThePlainConsumerReads:
+    @pytest.mark.parametrize("limits", [ReadLimits(), ReadLimits(records=7), ReadLimits(max_bytes=3_000)])
+    def test_over_transactions_of_every_kind_codec_and_size(self, log, settings, limits):
+        chance = random.Random(3)
+        for round, codec in enumerate(["lz4", "zstd", "gzip", None] * 3):
+            producer = KafkaProducer(
+                bootstrap_servers=settings.bootstrap,
+                transactional_id=uuid.uuid4().hex,
+                compression_type=codec,
+                batch_size=chance.choice([1, 1_000, 100_000]),
+                linger_ms=5,
+            )
+            producer.init_transactions()
+            for end in (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction):
+                producer.begin_transaction()
+                for n in range(chance.randrange(1, 60)):
+                    headers = [("round", b"%d" % round)] if n % 5 == 0 else []
+                    producer.send(settings.prefix + "t", chance.randbytes(chance.randrange(900)), None, headers, 0)
+                    if n % 7 == 0:
+                        log.append("t", 0, [b"between"])
+                end()
+            producer.close()
+        wanted = everything(log)
+        assert len(wanted) > 300
+        assert every_run(log, limits) == wanted
+        starts = chance.sample(range(log.end_offset("t", 0)), 20)
+        assert [log.read_run("t", 0, at, ONE).records() for at in starts] == [
+            log.read("t", 0, at, ONE) for at in starts
+        ]
+
+    def test_offsets_that_are_gone_or_not_there_are_named(self, log):
+        log.append("t", 0, [b"a", b"b", b"c"])
+        log.trim("t", 0, 2)
+        for start, told in (
+            (1, "begins at offset 2, offset 1 is gone"),
+            (4, "ends at offset 3, offset 4"),
+            (-1, "is gone"),
+        ):
+            with pytest.raises(OffsetError, match=told):
+                log.read_run("t", 0, start)
+
+    def test_a_run_waits_for_a_first_record(self, log, another):
+        threading.Timer(0.3, lambda: another.append("t", 0, [b"late"])).start()
+        assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000)).records()[0].value == b"late"
+        assert len(log.read_run("t", 0, 1, ReadLimits(wait_ms=200))) == 0
+
+    def test_runs_go_on_over_a_broker_that_was_killed(self, log, broker):
+        log.append("t", 0, [b"a"])
+        assert len(log.read_run("t", 0, 0)) == 1
+        broker.kill("kafka")
+        starter = threading.Thread(target=broker.start, args=("kafka",))
+        starter.start()
+        assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a"]
+        starter.join()
