@@ -10,6 +10,7 @@ FACES = {
     "pipeline/ground/gather.py",
     "pipeline/ground/keys.py",
     "pipeline/ground/simd.py",
+    "pipeline/logs/avro_events.py",
     "pipeline/logs/kafka_records.py",
     "pipeline/publish/precision.py",
     "pipeline/publish/withheld.py",

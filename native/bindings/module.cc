@@ -3,6 +3,7 @@
 
 namespace nb = nanobind;
 
+void register_avro_events(nb::module_& m);
 void register_keys(nb::module_& m);
 void register_sketch(nb::module_& m);
 void register_gather(nb::module_& m);
@@ -22,6 +23,7 @@ void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "freshet's native core; use the Python faces, not this module";
+    register_avro_events(m);
     register_keys(m);
     register_sketch(m);
     register_gather(m);

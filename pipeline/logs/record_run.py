@@ -68,9 +68,10 @@ class RecordRun:
         ends = np.frombuffer(self.values.buffers()[1], np.int32)[self.values.offset :][: len(self) + 1]
         fitting = int(np.searchsorted(ends[1:] - ends[0], limits.max_bytes, side="right")) if len(self) else 0
         at = min(max(fitting, 1), limits.records, len(self))
-        return self._part(0, at), self._part(at, len(self))
+        return self.part(0, at), self.part(at, len(self))
 
-    def _part(self, begin: int, end: int) -> "RecordRun":
+    def part(self, begin: int, end: int) -> "RecordRun":
+        """Rows `begin` to `end`; what is read next lies behind them."""
         return RecordRun(
             self.offsets[begin:end],
             self.appended_at_ms[begin:end],
