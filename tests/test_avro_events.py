@@ -161,8 +161,8 @@ def test_arrays_that_are_none_are_named(codec):
         decode_events(pa.array([None], pa.binary()), 1, ARROW)
     with pytest.raises(InputError, match="column x: got date32"):
         decode_events(pa.array([b""]), 1, pa.schema({"x": pa.date32()}))
-    broken = pa.Array.from_buffers(
-        pa.binary(), 1, [None, pa.py_buffer(np.array([0, 99], np.int32)), pa.py_buffer(b"short")]
-    )
-    with pytest.raises(InputError, match="values: Length spanned by binary offsets"):
+    offsets = np.array([0, 5], np.int32)
+    broken = pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(b"short")])
+    offsets[1] = 99
+    with pytest.raises(InputError, match=r"values: .* out of bounds: 99 > 5"):
         decode_events(broken, 1, ARROW)

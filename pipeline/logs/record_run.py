@@ -5,7 +5,7 @@ records are laid out here. Both give the same run for the same log.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -63,12 +63,32 @@ class RecordRun:
         """All records as objects."""
         return [self.record(row) for row in range(len(self))]
 
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of all values."""
+        ends = self._value_ends()
+        return int(ends[-1] - ends[0])
+
+    def before(self, stop: int) -> "RecordRun":
+        """The records below offset `stop`; what is read next is no further than it.
+
+        >>> run = RecordRun.of([Record(4, 10, b"a"), Record(6, 10, b"b")], 3)
+        >>> [(len(run.before(stop)), run.before(stop).next_offset) for stop in (4, 5, 6, 9)]
+        [(0, 4), (1, 5), (1, 6), (2, 7)]
+        """
+        kept = self.part(0, int(np.searchsorted(self.offsets, stop)))
+        return replace(kept, next_offset=min(kept.next_offset, stop))
+
     def cut(self, limits: ReadLimits) -> tuple["RecordRun", "RecordRun"]:
         """What one read may return of it, at least one record, and the rest."""
-        ends = np.frombuffer(self.values.buffers()[1], np.int32)[self.values.offset :][: len(self) + 1]
+        ends = self._value_ends()
         fitting = int(np.searchsorted(ends[1:] - ends[0], limits.max_bytes, side="right")) if len(self) else 0
         at = min(max(fitting, 1), limits.records, len(self))
         return self.part(0, at), self.part(at, len(self))
+
+    def _value_ends(self) -> npt.NDArray[np.int32]:
+        held = self.values.buffers()[1] or bytes(4)
+        return np.frombuffer(held, np.int32)[self.values.offset :][: len(self) + 1]
 
     def part(self, begin: int, end: int) -> "RecordRun":
         """Rows `begin` to `end`; what is read next lies behind them."""
