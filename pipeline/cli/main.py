@@ -74,6 +74,8 @@ def _quiet_logs() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     # What fails in a bundle is raised as it is; Beam would tell it a second time, with a traceback.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # Brokers that are away for a while are no error of ours; one that stays away is raised as one.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

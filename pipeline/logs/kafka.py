@@ -50,6 +50,8 @@ class KafkaLog:
         self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
         self._fetchers = LentClients(lambda topic, partition: KafkaFetcher(settings, clock, topic, partition))
         self._writers: dict[str, KafkaWriter] = {}
+        self._opening = threading.Lock()
+        """Held while a writer is opened, which takes the cluster; `_lock` never waits for it."""
         self._fenced: dict[Fence, tuple[KafkaWriter, str]] = {}
         self._epochs = itertools.count(1)
 
@@ -143,7 +145,14 @@ class KafkaLog:
         # Kafka's own epoch is the fence; this number only tells the take-overs of one process apart.
         fence = Fence(topic, partition, next(self._epochs))
         with self._lock:
+            earlier = [
+                held
+                for other, (held, _) in self._fenced.items()
+                if (other.topic, other.partition) == (topic, partition)
+            ]
             self._fenced[fence] = writer, log_id
+        for held in earlier:
+            held.retire(topic, partition)
         return fence
 
     def trim(self, topic: str, partition: int, before: int) -> None:
@@ -227,14 +236,17 @@ class KafkaLog:
 
     def _writer(self, kind: str) -> KafkaWriter:
         """The writer of appends without a fence; one that is lost is replaced."""
-        with self._lock:
+        with self._opening:
             found = self._writers.get(kind)
-            if found is None or found.lost:
-                name = f"freshet/{self._settings.prefix}append/{uuid.uuid4().hex}" if kind == "transactions" else None
-                self._writers[kind] = self._open_writer(name)
-                if found is not None:
-                    found.close()
-            return self._writers[kind]
+            if found is not None and not found.lost:
+                return found
+            name = f"freshet/{self._settings.prefix}append/{uuid.uuid4().hex}" if kind == "transactions" else None
+            made = self._open_writer(name)
+            with self._lock:
+                self._writers[kind] = made
+            if found is not None:
+                found.close()
+            return made
 
     def _holder(self, fence: Fence, topic: str, partition: int) -> KafkaWriter:
         if (fence.topic, fence.partition) != (topic, partition):

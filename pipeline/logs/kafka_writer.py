@@ -44,6 +44,7 @@ class KafkaWriter:
         self._transactional = transactional_id is not None
         self._lock = threading.Lock()
         self._lost: FreshetError | None = None
+        self._retired = False
         self._producer: Any = patiently(settings, clock, "open a writer", lambda: self._open(transactional_id))
 
     @property
@@ -70,13 +71,19 @@ class KafkaWriter:
             try:
                 return self._send(topic, partition, values, headers)
             except (ProducerFencedError, InvalidProducerEpochError) as failure:
-                self._lost = FencedError(
-                    f"partition {topic}/{partition} was taken over: the broker refuses this writer's epoch. "
-                    "hint: another process writes it now, stop this one"
-                )
+                self._lost = _taken_over(topic, partition)
                 raise self._lost from failure
             except KafkaError as failure:
                 raise self._given_up(topic, partition, failure) from failure
+
+    def retire(self, topic: str, partition: int) -> None:
+        """End the writer of a fence that was taken again: every further append raises FencedError."""
+        with self._lock:
+            if self._retired:
+                return
+            self._retired = True
+            self._lost = self._lost or _taken_over(topic, partition)
+        self.close()
 
     def close(self) -> None:
         """Give back the client; what it could not send by now is never sent."""
@@ -168,3 +175,10 @@ class KafkaWriter:
                 f"logs.max_record_bytes allows {self._settings.max_record_bytes}. "
                 "hint: raise it, and max.message.bytes of the topic with it"
             )
+
+
+def _taken_over(topic: str, partition: int) -> FencedError:
+    return FencedError(
+        f"partition {topic}/{partition} was taken over: the broker refuses this writer's epoch. "
+        "hint: another process writes it now, stop this one"
+    )

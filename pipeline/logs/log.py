@@ -1,7 +1,7 @@
 """The log: topics of partitions of ordered records with offsets. What everything else here is a function of.
 
-Three engines speak this interface: SQLite (embedded), Kafka, and an archive of Avro files (read only). The same contract
-runs against all of them (`tests/log_contract.py`).
+Three engines speak this interface: SQLite (embedded), Kafka, and an archive of Avro files (read only). The same
+contract runs against all of them (`tests/log_contract.py`).
 """
 
 from collections.abc import Mapping, Sequence

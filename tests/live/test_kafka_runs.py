@@ -5,12 +5,17 @@ import threading
 import uuid
 from dataclasses import dataclass
 
+import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaProducer
 
 from pipeline.ground.errors import OffsetError
+from pipeline.ground.project import Project
+from pipeline.logs.events import EventCodec
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.log import ReadLimits
+from pipeline.logs.open import open_log
+from tests.command_line import freshet, make_events, make_shop
 from tests.live.everything import everything
 from tests.log_contract import LogContract
 
@@ -101,3 +106,28 @@ class TestRunsAreWhatThePlainConsumerReads:
         starter.start()
         assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a"]
         starter.join()
+
+
+class TestSource:
+    def test_a_round_over_single_events_gives_what_the_embedded_log_gives(self, tmp_path, settings):
+        """The same events, one per record, through Kafka's runs and through SQLite's records."""
+        impressions, clicks = make_events(seed=2, rows=300)
+        kafka = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
+        tables = []
+        for name, engine in (("sqlite", "[logs]"), ("kafka", kafka)):
+            shop = make_shop(tmp_path / name, {"[logs]": engine})
+            opened = Project.open(shop)
+            log = open_log(opened)
+            for kind, events in (("impressions", impressions), ("clicks", clicks)):
+                codec = EventCodec(opened.config.events, kind, log)
+                rows = events.to_dict("records")
+                log.append(kind, 0, [codec.encode_event(int(row.pop("at")), row) for row in rows] + [b"no event"])
+            log.close()
+            freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
+            done = freshet(shop, "run", "samples", "--until-end")
+            freshet(shop, "export", "samples", "--out", shop / "samples.parquet")
+            columns = [c for c in pq.read_schema(shop / "samples.parquet").names if "offset" not in c]
+            tables.append((done["samples"], pq.read_table(shop / "samples.parquet").select(columns)))
+        assert tables[0][0] == tables[1][0]
+        assert tables[0][1].num_rows >= 300
+        assert tables[0][1].equals(tables[1][1])
