@@ -15,6 +15,7 @@ from pipeline.logs.events import EventCodec
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
+from tests.benchmarks import kafka
 from tests.command_line import freshet, make_events, make_shop
 from tests.live.everything import everything
 from tests.log_contract import LogContract
@@ -112,9 +113,9 @@ class TestSource:
     def test_a_round_over_single_events_gives_what_the_embedded_log_gives(self, tmp_path, settings):
         """The same events, one per record, through Kafka's runs and through SQLite's records."""
         impressions, clicks = make_events(seed=2, rows=300)
-        kafka = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
+        on_kafka = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
         tables = []
-        for name, engine in (("sqlite", "[logs]"), ("kafka", kafka)):
+        for name, engine in (("sqlite", "[logs]"), ("kafka", on_kafka)):
             shop = make_shop(tmp_path / name, {"[logs]": engine})
             opened = Project.open(shop)
             log = open_log(opened)
@@ -131,3 +132,9 @@ class TestSource:
         assert tables[0][0] == tables[1][0]
         assert tables[0][1].num_rows >= 300
         assert tables[0][1].equals(tables[1][1])
+
+
+def test_the_benchmark_runs_and_reads_every_event():
+    results = kafka.measure(quick=True, rounds=1)
+    assert len(results) == 6
+    assert all(result.value > 0 and result.ratio > 1 for result in results)
