@@ -10,7 +10,7 @@ import pytest
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.jars import jars_folder
 from pipeline.cluster.ports import free_port, free_port_range
-from pipeline.cluster.process import Process, strays
+from pipeline.cluster.process import Process, descendants
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
@@ -52,13 +52,23 @@ def test_a_process_is_found_again_by_its_record(process, tmp_path):
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_never_killed(process, stranger):
-    begun = process.start(LONG, 9092)
+    process.start(LONG, 9092)
     process.kill()
-    rewrite(process, pid=stranger.pid, start_ticks=begun.start_ticks - 1)
+    rewrite(process, pid=stranger.pid, start_ticks=1)
     assert process.running() is None
     process.kill()
     process.stop(GRACE_S)
     assert stranger.poll() is None
+
+
+def test_the_end_of_somebody_elses_child_is_left_to_them(process):
+    child = subprocess.Popen(["sh", "-c", "exit 7"])
+    process.start(LONG, 9092)
+    process.kill()
+    rewrite(process, pid=child.pid, start_ticks=1)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process.running() is None
+    assert child.wait() == 7
 
 
 def test_a_record_from_before_a_reboot_counts_for_nothing(process):
@@ -83,7 +93,7 @@ def test_who_does_not_listen_to_sigterm_is_killed(process, tmp_path):
         process.clock.wait(0.01)
     process.stop(grace_s=0.3)
     assert process.running() is None
-    assert started.pid not in strays(tmp_path)
+    assert started.pid not in descendants(tmp_path)
 
 
 def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
@@ -92,12 +102,25 @@ def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
         process.clock.wait(0.01)
     child = int(told)
     process.kill()
-    assert strays(tmp_path) == [child]
+    assert descendants(tmp_path) == [child]
     assert started.pid != child
     assert LocalCluster(Cluster(), tmp_path).down() == []
-    while strays(tmp_path):
+    while descendants(tmp_path):
         process.clock.wait(0.01)
     assert not (tmp_path / "run").exists()
+
+
+def test_last_words_are_those_of_the_last_start(process):
+    process.log.parent.mkdir(parents=True)
+    process.log.write_text("ERROR of long ago\n")
+    process.start(["sh", "-c", f"echo fine >> {process.log}; echo talk"], 9092)
+    while process.running():
+        process.clock.wait(0.01)
+    assert process.last_words() == "talk"
+    process.start(["sh", "-c", f"echo ERROR out of disk >> {process.log}; echo talk"], 9092)
+    while process.running():
+        process.clock.wait(0.01)
+    assert process.last_words() == "ERROR out of disk"
 
 
 def test_down_ends_processes_that_the_settings_name_no_more(tmp_path):

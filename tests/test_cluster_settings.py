@@ -20,7 +20,7 @@ SMALLEST_MB = 768
 
 
 def running(port):
-    return Running(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port)
+    return Running(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port, log_bytes=0)
 
 
 def pairs(text, separator):
@@ -115,6 +115,11 @@ def test_other_versions_are_other_jars(tmp_path):
     assert usual != jars_folder("kafka", {"kafka.version": "4.1.2"}, tmp_path) != jars_folder("flink", {}, tmp_path)
     usual.mkdir(parents=True)
     assert resolve_jars("kafka", {}, tmp_path) == usual
+
+
+def test_a_version_of_something_unknown_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"versions\.kafka is no property of pom\.xml\. known: kafka\.version"):
+        resolve_jars("kafka", {"kafka": "4.1.2"}, tmp_path)
 
 
 def make_jars(folder, drop=""):

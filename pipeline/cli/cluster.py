@@ -18,7 +18,8 @@ Names = Annotated[
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(
-        help="A Kafka broker and a Flink cluster on this machine, as [cluster] says. Needs Java 17 and Maven.",
+        help="A Kafka broker and a Flink cluster on this machine, as the table `cluster` of freshet.toml says. "
+        "Needs Java 17 and Maven.",
         epilog="Exit codes: 0 done, 2 configuration or usage, 3 a process that does not exist, 12 Java, Maven, a jar "
         "or a port is not to be had, or a process ended before it answered.",
         no_args_is_help=True,

@@ -30,7 +30,7 @@ from pipeline.cluster.jars import Engine, jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_answers, broker_command
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
-from pipeline.cluster.process import Process, Running, strays
+from pipeline.cluster.process import Process, Running, descendants
 from pipeline.ground.clock import Clock, SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
@@ -115,7 +115,7 @@ class LocalCluster:
             for name in running:
                 self._say(f"ending {name}")
                 self.stop(name)
-            self._end_strays()
+            self._end_descendants()
             for part in (*_PASSING, *(_KEPT if wipe else ())):
                 shutil.rmtree(self.folder / part, ignore_errors=True)
             if wipe:
@@ -198,9 +198,9 @@ class LocalCluster:
             self._say(f"Maven fetches the jars of {engine}, this once")
         return resolve_jars(engine, self.settings.versions, cache_folder())
 
-    def _end_strays(self) -> None:
+    def _end_descendants(self) -> None:
         """End what the processes started and left behind: workers that were stopped or hang."""
-        for pid in strays(self.folder):
+        for pid in descendants(self.folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

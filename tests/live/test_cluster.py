@@ -9,7 +9,7 @@ from kafka.admin import NewTopic
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink import ask_flink
 from pipeline.cluster.ports import free_port_range
-from pipeline.cluster.process import strays
+from pipeline.cluster.process import descendants
 from pipeline.cluster.standing import cluster_standing
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster
@@ -97,9 +97,9 @@ def test_down_leaves_data_and_no_process(tmp_path):
     one = LocalCluster(Cluster(kafka_port=first, kafka_controller_port=first + 1), tmp_path / "one")
     try:
         one.up(["kafka"])
-        assert strays(one.folder) == [one.running()["kafka"].pid]
+        assert descendants(one.folder) == [one.running()["kafka"].pid]
         assert one.down() == ["kafka"]
-        assert strays(one.folder) == []
+        assert descendants(one.folder) == []
         assert sorted(os.listdir(one.folder)) == ["kafka", "logs"]
     finally:
         one.down(wipe=True)
