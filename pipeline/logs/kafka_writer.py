@@ -139,6 +139,7 @@ class KafkaWriter:
             error = translated(self._settings, what, failure, self._settings.patience_s)
         # The client's sequence numbers have a hole now: the broker would refuse what follows.
         self._lost = error
+        self.close()  # or it would go on trying behind the back of a caller who was told
         return error
 
     def _aborted(self) -> bool:
