@@ -10,6 +10,8 @@ FACES = {
     "pipeline/ground/gather.py",
     "pipeline/ground/keys.py",
     "pipeline/ground/simd.py",
+    "pipeline/logs/avro_events.py",
+    "pipeline/logs/kafka_records.py",
     "pipeline/publish/precision.py",
     "pipeline/publish/withheld.py",
     "pipeline/samples/index.py",

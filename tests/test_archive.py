@@ -11,8 +11,9 @@ from pipeline.ground.errors import ConfigError, DamagedError, LogError, LogRepla
 from pipeline.ground.project import Project
 from pipeline.logs.archive import ArchiveLog, write_archive
 from pipeline.logs.log import ReadLimits
-from pipeline.logs.open import open_log, topics_of
+from pipeline.logs.open import open_log
 from pipeline.logs.sqlite import SqliteLog
+from pipeline.logs.topic_plan import topics_of
 
 NOON_MS = 1_700_000_000_000
 

@@ -54,7 +54,7 @@ def test_every_command_that_changes_something_once_has_a_dry_run():
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
     changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay"}
-    assert dry == fed | changed | {"cluster up", "cluster down"}
+    assert dry == fed | changed | {"topics create", "cluster up", "cluster down"}
 
 
 def test_every_error_has_a_documented_exit_code():

@@ -1,5 +1,6 @@
 """Events on the wire: what decodes, what becomes a dead letter, and how a partition's marks move."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -20,6 +21,7 @@ from pipeline.logs.columns import pack
 from pipeline.logs.event_columns import event_document
 from pipeline.logs.events import NO_WATERMARK, Decoded, EventCodec
 from pipeline.logs.log import Record
+from pipeline.logs.record_run import RecordRun
 from pipeline.logs.registry import SCHEMAS_TOPIC, Registry
 from pipeline.logs.sqlite import SqliteLog
 
@@ -59,7 +61,22 @@ def event(codec: EventCodec, at_ms: int, **values) -> bytes:
 
 
 def decode(codec: EventCodec, values: Sequence[bytes], mark_ms: int | None = None) -> Decoded:
-    return codec.decode(records(values), "in", 3, mark_ms)
+    return both_ways(codec, records(values), mark_ms)
+
+
+def both_ways(codec: EventCodec, found: list[Record], mark_ms: int | None) -> Decoded:
+    """What records decode to one by one, which must be what they decode to as a run."""
+    decoded = codec.decode(found, "in", 3, mark_ms)
+    run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, mark_ms)
+    # NaN is not itself to Arrow's equality, and how buffers are padded says nothing.
+    assert repr(run.block.columns.to_pylist()) == repr(decoded.block.columns.to_pylist())
+    assert run.block.columns.schema == decoded.block.columns.schema
+    for field in dataclasses.fields(EventBlock):
+        if field.name != "columns":
+            assert np.array_equal(getattr(run.block, field.name), getattr(decoded.block, field.name)), field.name
+    assert run.dead.table.to_pylist() == decoded.dead.table.to_pylist()
+    assert run.mark_ms == decoded.mark_ms
+    return decoded
 
 
 def letters(decoded: Decoded) -> list[dict]:

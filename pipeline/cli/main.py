@@ -13,7 +13,7 @@ import sys
 import structlog
 import typer
 
-from pipeline.cli import change, cluster, create, dead_letters, export, feed, run, show
+from pipeline.cli import change, cluster, create, dead_letters, export, feed, run, show, topics
 from pipeline.cli.output import say
 from pipeline.ground import crashpoint
 from pipeline.ground.config import crash_point_of_environment
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, feed, run, show, change, dead_letters, export, cluster):
+for part in (create, feed, run, show, change, dead_letters, export, topics, cluster):
     part.register(app)
 
 
@@ -74,6 +74,8 @@ def _quiet_logs() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     # What fails in a bundle is raised as it is; Beam would tell it a second time, with a traceback.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # Brokers that are away for a while are no error of ours; one that stays away is raised as one.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 

@@ -46,16 +46,64 @@ class Section(BaseModel):
         return {name: None if name in optional and value == "off" else value for name, value in given.items()}
 
 
+_OF_KAFKA = (
+    "bootstrap",
+    "prefix",
+    "security",
+    "compression",
+    "replication_factor",
+    "max_record_bytes",
+    "patience_s",
+)
+
+
 class Logs(Section):
     """Where topics live, and how many partitions they are made with."""
 
-    engine: Literal["sqlite", "archive"] = "sqlite"
+    engine: Literal["sqlite", "archive", "kafka"] = "sqlite"
     path: str | None = None
-    """Folder of the logs; by default `logs` inside the state folder."""
+    """Folder of the logs; by default `logs` inside the state folder. Not for `kafka`."""
     partitions: PositiveInt = 1
     """Partitions of the impressions and clicks topics."""
     shards: PositiveInt = 1
     """Join shards = samples partitions = trainer shards; fixed for a topic's life."""
+    outage_s: Annotated[float, Field(ge=0)] = 259_200.0
+    """The longest the join may stand still and still find its inputs; their retention must cover it."""
+    rollback_s: Annotated[float, Field(ge=0)] = 604_800.0
+    """How far back a rollback may go; the samples' retention must cover it."""
+    detection_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """How long bad data may stay unnoticed; comes on top of it."""
+    bootstrap: str | None = None
+    """`kafka`: where the client begins, `host:port`, several with commas between."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
+    """`kafka`: goes before every topic's name on the cluster."""
+    security: dict[str, str | int | bool] = {}
+    """`kafka`: settings of kafka-python that begin with security_, ssl_ or sasl_, handed on as they are."""
+    compression: Literal["none", "lz4", "zstd"] = "lz4"
+    """`kafka`: of what is written here."""
+    replication_factor: PositiveInt | None = None
+    """`kafka`: of topics made here; None leaves it to the cluster."""
+    max_record_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 32 << 20
+    """`kafka`: the largest record of topics made here."""
+    patience_s: PositiveFloat = 60.0
+    """`kafka`: how long a call is tried again while brokers are away."""
+
+    @model_validator(mode="after")
+    def _belong_to_the_engine(self) -> Self:
+        problems = []
+        if self.engine == "kafka":
+            if not self.bootstrap:
+                problems.append("bootstrap is missing, engine kafka begins there. hint: bootstrap = 'host:9092'")
+            if self.path is not None:
+                problems.append("path is not for engine kafka, whose logs are on the brokers. hint: remove it")
+        else:
+            foreign = [name for name in _OF_KAFKA if name in self.model_fields_set]
+            problems += [f"{name} is for engine kafka, this is {self.engine}. hint: remove it" for name in foreign]
+        strange = [name for name in self.security if not name.startswith(("security_", "ssl_", "sasl_"))]
+        problems += [f"security.{n} begins with none of security_, ssl_, sasl_. hint: rename it" for n in strange]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class Topics(Section):

@@ -8,6 +8,7 @@ itself. Nothing here knows a log.
 import hashlib
 import io
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pipeline.ground.errors import DamagedError
 
 _FRAME = struct.Struct(">BI")
 FRAME_BYTES = _FRAME.size
+# fastavro names the stream it read from: a dead letter's text must not depend on where that lay in memory.
+_ADDRESS = re.compile(r" from <_io\.BytesIO object at 0x[0-9a-f]+>")
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def decode_body(writer: Schema, body: bytes | memoryview, reader: Schema | None 
     try:
         datum = fastavro.schemaless_reader(stream, writer.parsed, reader.parsed if reader else None)
     except Exception as failure:  # poison makes fastavro raise EOFError, IndexError, UnicodeDecodeError and more
-        raise DamagedError(f"bytes are no {writer.name}: {failure or type(failure).__name__}") from failure
+        told = _ADDRESS.sub("", str(failure)) or type(failure).__name__
+        raise DamagedError(f"bytes are no {writer.name}: {told}") from failure
     if stream.tell() != len(body):
         raise DamagedError(f"{writer.name} ends after {stream.tell()} of {len(body)} bytes")
     assert isinstance(datum, dict)

@@ -5,7 +5,7 @@ partition's own log alone (its order, event times and heartbeats), never on wher
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.ground.errors import DamagedError
 from pipeline.logs.dead_letters import dead_letters
 from pipeline.logs.event_columns import AT
 from pipeline.logs.log import Record
+from pipeline.logs.record_run import RecordRun
 
 NO_WATERMARK = -(2**62)
 """Watermark of a partition in which no event was seen yet: earlier than any time, and far from overflow."""
@@ -43,15 +44,26 @@ class _Part:
 
     Attributes:
         records: one record for all rows, or one for each.
+        offsets: [records] int64.
+        appended_at_ms: [records] int64.
         times: [n] int64 ms, nulls where an event has none.
         columns: [n] configured columns; None for a heartbeat.
         packed: [n] the columns as they were packed; None where a record holds one row.
     """
 
-    records: list[Record]
+    records: Sequence[Record]
+    offsets: Int64s
+    appended_at_ms: Int64s
     times: pa.Array
     columns: pa.RecordBatch | None
     packed: pa.RecordBatch | None
+
+    @classmethod
+    def of(
+        cls, records: list[Record], times: pa.Array, columns: pa.RecordBatch | None, packed: pa.RecordBatch | None
+    ) -> "_Part":
+        offsets = np.array([r.offset for r in records], np.int64)
+        return cls(records, offsets, np.array([r.appended_at_ms for r in records], np.int64), times, columns, packed)
 
     def record_of(self, row: int) -> Record:
         return self.records[0 if self.packed is not None else row]
@@ -72,7 +84,13 @@ class EventRun:
     def add_block(self, record: Record, times: pa.Array, columns: pa.RecordBatch, packed: pa.RecordBatch) -> None:
         """A record of many rows."""
         self._flush_singles()
-        self._parts.append(_Part([record], times, columns, packed))
+        self._parts.append(_Part.of([record], times, columns, packed))
+
+    def add_events(self, run: RecordRun, times: Int64s, columns: pa.RecordBatch) -> None:
+        """A record of one event for each of the [n] rows of `run`."""
+        self._flush_singles()
+        records = _RecordsOf(run)
+        self._parts.append(_Part(records, run.offsets, run.appended_at_ms, pa.array(times), columns, None))
 
     def add_event(self, record: Record, event: Mapping[str, Any]) -> None:
         """A record of one event, with its time under `at`."""
@@ -81,7 +99,7 @@ class EventRun:
     def add_heartbeat(self, record: Record, at_ms: int) -> None:
         """A record that moves the mark and holds no event."""
         self._flush_singles()
-        self._parts.append(_Part([record], _times([at_ms]), None, None))
+        self._parts.append(_Part.of([record], _times([at_ms]), None, None))
 
     def set_aside(self, record: Record, detail: str, event_at: int | None = None) -> None:
         """A whole record that cannot be read."""
@@ -119,17 +137,15 @@ class EventRun:
     def _flatten(self) -> tuple[Int64s, Int64s, Int64s, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Per row of all parts: time, latest time allowed, offset, row inside its record, whether it is an event."""
         sizes = np.array([len(p.times) for p in self._parts], dtype=np.int64)
-        per_record = np.array(
-            [len(p.times) if p.packed is not None else 1 for p in self._parts for _ in p.records], np.int64
+        per_record = _joined(
+            [np.full(len(p.records), 1 if p.packed is None else len(p.times), np.int64) for p in self._parts]
         )
-        records = [r for p in self._parts for r in p.records]
-        offsets = np.repeat(np.array([r.offset for r in records], np.int64), per_record)
-        limits = np.repeat(np.array([r.appended_at_ms for r in records], np.int64), per_record) + self._rules.skew_ms
+        offsets = np.repeat(_joined([p.offsets for p in self._parts]), per_record)
+        limits = np.repeat(_joined([p.appended_at_ms for p in self._parts]), per_record) + self._rules.skew_ms
         firsts = np.repeat(np.cumsum(per_record) - per_record, per_record)
         rows = (np.arange(len(firsts), dtype=np.int64) - firsts).astype(np.int32)
         events = np.repeat(np.array([p.columns is not None for p in self._parts], np.bool_), sizes)
-        times = [p.times.fill_null(_NULL_TIME).to_numpy(zero_copy_only=False) for p in self._parts]
-        flat = np.concatenate(times) if times else np.empty(0, np.int64)
+        flat = _joined([p.times.fill_null(_NULL_TIME).to_numpy(zero_copy_only=False) for p in self._parts])
         # Poison times near the ends of int64 would wrap around when disorder is added.
         return np.clip(flat, NO_WATERMARK, _FURTHEST_MS), np.minimum(limits, _FURTHEST_MS - 1), offsets, rows, events
 
@@ -210,7 +226,7 @@ class EventRun:
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as failure:
             raise DamagedError(f"a value does not fit its column: {failure}") from failure
         batch = pa.RecordBatch.from_arrays(columns, schema=self._rules.columns)
-        return _Part([record for record, _ in singles], times, batch, None)
+        return _Part.of([record for record, _ in singles], times, batch, None)
 
 
 def row_as_json(batch: pa.RecordBatch, row: int) -> bytes:
@@ -221,6 +237,23 @@ def row_as_json(batch: pa.RecordBatch, row: int) -> bytes:
     """
     values = {name: batch.column(i)[row].as_py() for i, name in enumerate(batch.schema.names)}
     return json.dumps(values, default=str, ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True)
+class _RecordsOf(Sequence[Record]):
+    """The records of a run, made when asked for: only those that are set aside are."""
+
+    run: RecordRun
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.run.record(row)
+
+
+def _joined(arrays: list[Int64s]) -> Int64s:
+    return np.concatenate(arrays) if arrays else np.empty(0, np.int64)
 
 
 def _times(values: list[int | None]) -> pa.Array:

@@ -1,7 +1,7 @@
 """The log: topics of partitions of ordered records with offsets. What everything else here is a function of.
 
-Two engines speak this interface, SQLite (embedded) and an archive of Avro files (read only); Kafka will be the third.
-The same contract test runs against all of them (`tests/test_logs.py`).
+Three engines speak this interface: SQLite (embedded), Kafka, and an archive of Avro files (read only). The same
+contract runs against all of them (`tests/log_contract.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ class Log(Protocol):
         """The lowest offset that can still be read."""
 
     def end_offset(self, topic: str, partition: int) -> int:
-        """The offset the next record will get."""
+        """The offset behind the last record that can be read; the next one gets it, or a later one."""
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         """The first offset appended at or after `at_ms`; the end offset where there is none."""
@@ -89,7 +89,8 @@ class Log(Protocol):
 
         `headers` are those of every record, or one's own for each in a sequence as long as `values`.
 
-        Raises FencedError where `fence` is no longer the newest of its partition.
+        Raises FencedError where `fence` is no longer the newest of its partition. After a LogError of a broker the
+        outcome is unknown and a fence is lost: take it again, and read what was said.
         """
 
     def take_fence(self, topic: str, partition: int) -> Fence:

@@ -1,10 +1,14 @@
-"""Opens the log that the configuration names and makes the topics it lacks.
+"""Opens the log that the configuration names, makes the topics it lacks, and warns of those that keep too little.
 
 Engine `archive`: impressions and clicks are read from the archive in `logs.path`, all else lives in the embedded log
 inside the state folder.
 """
 
-from pipeline.ground.config import Config
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
 from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
 from pipeline.logs.archive import ArchiveLog
@@ -12,20 +16,12 @@ from pipeline.logs.backfill import BackfillLog
 from pipeline.logs.log import Log, runs_of
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
+from pipeline.logs.topic_plan import TopicChange, WantedTopic, needed_changes, topics_of, wanted_topics
 
+if TYPE_CHECKING:
+    from pipeline.logs.kafka import KafkaLog
 
-def topics_of(config: Config) -> dict[str, int]:
-    """Every topic of the configuration with its number of partitions."""
-    names, logs = config.topics, config.logs
-    return {
-        names.impressions: logs.partitions,
-        names.clicks: logs.partitions,
-        names.samples: logs.shards,
-        names.dead_letters: logs.shards,
-        names.deltas: logs.shards,
-        names.notices: 1,
-        SCHEMAS_TOPIC: 1,
-    }
+_talk = structlog.get_logger(__name__)
 
 
 def open_log(project: Project) -> Log:
@@ -33,9 +29,68 @@ def open_log(project: Project) -> Log:
     topics = topics_of(project.config)
     if project.config.logs.engine == "archive":
         return _open_backfill(project, topics)
+    if project.config.logs.engine == "kafka":
+        return _open_kafka(project)
     log = SqliteLog(project.logs, project.clock)
     for topic, partitions in topics.items():
         log.create_topic(topic, partitions)
+    return log
+
+
+def connect_kafka(project: Project) -> "KafkaLog":
+    """The project's Kafka, no topic made or looked at. Raises LogError where no broker answers."""
+    # The client takes a while to import and only this engine needs it.
+    from pipeline.logs.kafka import KafkaLog
+    from pipeline.logs.kafka_calls import KafkaSettings
+
+    logs = project.config.logs
+    settings = KafkaSettings(
+        bootstrap=logs.bootstrap or "",
+        prefix=logs.prefix,
+        security=logs.security,
+        compression=logs.compression,
+        replication_factor=logs.replication_factor,
+        max_record_bytes=logs.max_record_bytes,
+        patience_s=logs.patience_s,
+    )
+    return KafkaLog(settings, project.clock, wanted_topics(project.config))
+
+
+@dataclass(frozen=True)
+class TopicPlan:
+    """What to do so that a project's topics are as its configuration wants them."""
+
+    missing: tuple[WantedTopic, ...]
+    changes: tuple[TopicChange, ...]
+
+
+def plan_topics(project: Project, log: "KafkaLog") -> TopicPlan:
+    """Compare the topics on the cluster with what is wanted. Changes nothing."""
+    there, most = set(log.topics()), project.config.logs.max_record_bytes
+    wanted = wanted_topics(project.config)
+    found = [(topic, log.settings_of(topic.name)) for topic in wanted if topic.name in there]
+    changes = [change for topic, values in found for change in needed_changes(topic, values, most)]
+    return TopicPlan(tuple(topic for topic in wanted if topic.name not in there), tuple(changes))
+
+
+def create_topics(log: "KafkaLog", plan: TopicPlan) -> None:
+    """Carry the plan out."""
+    for topic in plan.missing:
+        log.create_topic(topic.name, topic.partitions)
+    for change in plan.changes:
+        log.change_settings(change.topic, {change.setting: change.wanted})
+
+
+def _open_kafka(project: Project) -> Log:
+    log = connect_kafka(project)
+    try:
+        for topic in wanted_topics(project.config):
+            log.create_topic(topic.name, topic.partitions)
+        for change in plan_topics(project, log).changes:
+            _talk.warning(f"{change.told()}. run: freshet topics create")
+    except BaseException:
+        log.close()
+        raise
     return log
 
 

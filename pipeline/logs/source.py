@@ -20,9 +20,10 @@ from apache_beam.transforms.core import RestrictionProvider
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import FreshetError, LogReplacedError
 from pipeline.ground.project import Project
-from pipeline.logs.events import EventCodec
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.events import Decoded, EventCodec
+from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
+from pipeline.logs.record_run import RunLog
 
 DEAD = "dead"
 """Tag of the output that carries dead letters."""
@@ -184,33 +185,41 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
         left = tracker.current_restriction()
         ends_s, read_bytes = project.clock.monotonic_s() + _PROCESS_S, 0
         while left.stop is None or left.start < left.stop:
-            records = read_run(log, element, left)
-            if not records:
+            decoded, read = decode_next(log, codec, element, left)
+            if decoded is None:
                 # Offsets may have gaps, so a closed range may end without a record.
                 if left.stop is None or log.end_offset(element.topic, element.partition) < left.stop:
                     tracker.defer_remainder()
                 else:
                     tracker.try_claim((left.stop, left.mark_ms))
                 return
-            decoded = codec.decode(records, element.topic, element.partition, left.mark_ms)
             left = ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
             if not tracker.try_claim((left.start, left.mark_ms)):
                 return
             yield decoded.block.to_bytes() if self._packed else decoded.block
             if decoded.dead.table.num_rows:
                 yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
-            read_bytes += sum(len(r.value) for r in records)
+            read_bytes += read
             if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
                 tracker.defer_remainder()
                 return
 
 
-def read_run(log: Log, element: PartitionRange, left: ReadRange) -> list[Record]:
-    """The next records of a range, at most what makes one block."""
-    most = _BLOCK_RECORDS if left.stop is None else min(_BLOCK_RECORDS, left.stop - left.start)
-    limits = ReadLimits(most, _BLOCK_BYTES, _POLL_MS if left.stop is None else 0)
-    records = log.read(element.topic, element.partition, left.start, limits)
-    return [r for r in records if left.stop is None or r.offset < left.stop]
+def decode_next(log: Log, codec: EventCodec, element: PartitionRange, left: ReadRange) -> tuple[Decoded | None, int]:
+    """The next records of a range, at most what makes one block, decoded, and their bytes; None where none are."""
+    topic, partition, stop = element.topic, element.partition, left.stop
+    most = _BLOCK_RECORDS if stop is None else min(_BLOCK_RECORDS, stop - left.start)
+    limits = ReadLimits(most, _BLOCK_BYTES, _POLL_MS if stop is None else 0)
+    if isinstance(log, RunLog):
+        run = log.read_run(topic, partition, left.start, limits)
+        if stop is not None:
+            run = run.before(stop)
+        decoded = codec.decode_run(run, topic, partition, left.mark_ms) if len(run) else None
+        return decoded, run.value_bytes
+    records = log.read(topic, partition, left.start, limits)
+    records = [r for r in records if stop is None or r.offset < stop]
+    decoded = codec.decode(records, topic, partition, left.mark_ms) if records else None
+    return decoded, sum(len(r.value) for r in records)
 
 
 def check_log_id(log: Log, topic: str, log_id: str) -> None:

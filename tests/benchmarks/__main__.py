@@ -17,7 +17,7 @@ from tests.benchmarks.alone import one_round, peer_rate, process
 from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
 
 CHAIN = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
-NATIVE = ("keys", "unique", "sketch")
+NATIVE = ("keys", "unique", "sketch", "kafka")
 """Parts that bring a peer of their own along, in the same process."""
 ONE_ROUND = ("growth",)
 """Tables of many sizes, where a second round would tell little."""

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import crc32c
 import xxhash
 
 from pipeline.ground.schemas import FRAME_BYTES, frame, load_schema
@@ -27,6 +28,16 @@ def delta(value: bytes) -> bytes:
     start = frame(load_schema("delta").id, b"")
     rest = value[FRAME_BYTES + 32 :]
     return start + hashlib.sha256(start + bytes(32) + rest).digest() + rest
+
+
+def record_set(value: bytes) -> bytes:
+    """One batch of Kafka's: its length, format and CRC-32C."""
+    if len(value) < 61:
+        return value
+    sealed = bytearray(value)
+    sealed[8:12], sealed[16] = (len(value) - 12).to_bytes(4, "big"), 2
+    sealed[17:21] = crc32c.crc32c(bytes(sealed[21:])).to_bytes(4, "big")
+    return bytes(sealed)
 
 
 def sketch(value: bytes) -> bytes:

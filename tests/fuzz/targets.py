@@ -15,6 +15,7 @@ from pipeline.ground.clock import ManualClock
 from pipeline.logs.archive import ArchiveLog, write_archive
 from pipeline.logs.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.events import EventCodec
+from pipeline.logs.kafka_records import decode_record_set
 from pipeline.logs.log import Record
 from pipeline.logs.sample_block import decode_sample_block, encode_sample_block
 from pipeline.logs.sqlite import SqliteLog
@@ -29,7 +30,7 @@ from pipeline.versions.delta import decode_delta, encode_delta
 from pipeline.versions.fold import net_commit
 from pipeline.versions.published import Manifest, manifest_of, read_published
 from pipeline.versions.store import VersionStore
-from tests import test_delta, test_events, test_sample_block
+from tests import test_delta, test_events, test_kafka_records, test_sample_block
 from tests.fuzz import reshape, seals
 from tests.join_bench import Bench as JoinBench
 from tests.join_bench import S, W
@@ -126,6 +127,10 @@ def _letters(headers: bytes) -> object:
 _CODEC = EventCodec(test_events.events(), "impressions", SqliteLog(_SCRATCH / "events", ManualClock(test_events.NOW)))
 
 
+def _record_set_seeds() -> list[bytes]:
+    return [test_kafka_records.batch(5, test_kafka_records.some(8), codec) for codec in ("plain", "lz4", "zstd")]
+
+
 def _events_seeds() -> list[bytes]:
     batch = test_events.batch([5, None, 10**9], tags=[["a"], None, []])
     event = test_events.event(_CODEC, 500, price=1.5, seen=True, tags=["x", "y"])
@@ -209,6 +214,7 @@ TARGETS = {
     "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
     "dead_letters": Target(_letters, _letters_seeds, reshape=reshape.whole_text),
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
+    "record_set": Target(lambda value: decode_record_set(value, 0).records(), _record_set_seeds, seals.record_set),
     "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
     "join_state": Target(_join, lambda: [_HEAD], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)),

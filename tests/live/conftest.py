@@ -3,11 +3,16 @@
 Without Java and Maven these tests fail; they are never skipped.
 """
 
+import uuid
+
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
+from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.kafka_calls import KafkaSettings
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +28,41 @@ def cluster(tmp_path_factory):
         yield made
     finally:
         made.down(wipe=True)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    """A broker by itself, for the log's tests: some kill it."""
+    port = free_port_range(2)
+    made = LocalCluster(Cluster(kafka_port=port, kafka_controller_port=port + 1), tmp_path_factory.mktemp("broker"))
+    try:
+        made.up(["kafka"])
+        yield made
+    finally:
+        made.down(wipe=True)
+
+
+@pytest.fixture
+def settings(broker):
+    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", patience_s=30.0)
+
+
+@pytest.fixture
+def clock():
+    return SystemClock()
+
+
+@pytest.fixture
+def log(settings, clock):
+    made = KafkaLog(settings, clock)
+    made.create_topic("t", 2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def another(settings, clock):
+    """A log of another process, as far as the cluster can tell."""
+    made = KafkaLog(settings, clock)
+    yield made
+    made.close()

@@ -1,0 +1,367 @@
+"""The log on a real broker: the contract every engine keeps, and what only Kafka can do to a log."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+
+import pytest
+from kafka import KafkaProducer
+
+from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
+from pipeline.ground.project import Project
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka_reader import KafkaReader
+from pipeline.logs.log import ReadLimits
+from pipeline.logs.topic_plan import topics_of
+from tests.command_line import call, freshet, make_events, make_shop
+from tests.live.everything import everything
+from tests.log_contract import LogContract
+
+ONE, ALL = ReadLimits(records=1), ReadLimits()
+
+
+@pytest.fixture
+def reading(log):
+    return lambda: log
+
+
+class TestKafka(LogContract):
+    pass
+
+
+class TestFences:
+    def test_a_zombie_is_fenced_and_stays_so(self, log, another):
+        first = log.take_fence("t", 0)
+        log.append("t", 0, [b"before"], fence=first)
+        second = another.take_fence("t", 0)
+        for _ in range(2):
+            with pytest.raises(FencedError, match="t/0 was taken over"):
+                log.append("t", 0, [b"zombie"], fence=first)
+        another.append("t", 0, [b"after"], fence=second)
+        assert [r.value for r in everything(log)] == [b"before", b"after"]
+
+    def test_a_fence_taken_again_in_one_process_kills_the_one_before(self, log):
+        first, second = log.take_fence("t", 0), log.take_fence("t", 0)
+        with pytest.raises(FencedError):
+            log.append("t", 0, [b"x"], fence=first)
+        assert log.append("t", 0, [b"y"], fence=second) >= 0
+
+    def test_fences_of_two_partitions_live_side_by_side(self, log):
+        fences = [log.take_fence("t", p) for p in (0, 1)]
+        for p, fence in enumerate(fences):
+            log.append("t", p, [b"x"], fence=fence)
+        with pytest.raises(LogError, match="fence of t/0 cannot append to t/1"):
+            log.append("t", 1, [b"x"], fence=fences[0])
+
+    def test_a_fence_of_a_topic_made_again_is_refused(self, log):
+        fence, log_id = log.take_fence("t", 0), log.log_id("t")
+        log.delete_topic("t")
+        log.create_topic("t", 2)
+        assert log.log_id("t") != log_id
+        with pytest.raises(LogReplacedError, match=f"the fence is of {log_id}"):
+            log.append("t", 0, [b"x"], fence=fence)
+
+    def test_all_values_of_a_fenced_append_follow_one_another(self, log):
+        fence = log.take_fence("t", 0)
+        starts = [log.append("t", 0, [b"%d" % n] * 3, fence=fence, headers={"n": str(n)}) for n in range(4)]
+        found = everything(log)
+        assert [r.offset for r in found] == [s + i for s in starts for i in range(3)]
+        assert [(r.value, r.headers["n"]) for r in found] == [(b"%d" % n, str(n)) for n in range(4) for _ in range(3)]
+
+
+DEAD_WRITER = """
+import sys, time
+from kafka import KafkaProducer
+bootstrap, name, topic, timeout_ms = sys.argv[1:]
+producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=name, transaction_timeout_ms=int(timeout_ms))
+producer.init_transactions()
+producer.begin_transaction()
+producer.send(topic, b"never committed", partition=0).get(timeout=20)
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def dead_writer(log, settings):
+    """Leaves a transaction open in t/0 and dies; gets its transactional id and the cluster's patience with it."""
+
+    def die(name: str, timeout_ms: int) -> None:
+        arguments = [settings.bootstrap, name, settings.prefix + "t", str(timeout_ms)]
+        writer = subprocess.Popen([sys.executable, "-c", DEAD_WRITER, *arguments], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout.readline() == "open\n"
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+
+    return die
+
+
+class TestDeadWriters:
+    def test_the_next_holder_of_the_fence_undoes_what_was_left_open(self, log, another, settings, dead_writer):
+        dead_writer(f"freshet/{settings.prefix}t/0/{log.log_id('t')}", 600_000)
+        log.append("t", 0, [b"other"])
+        assert (log.end_offset("t", 0), log.read("t", 0, 0)) == (0, [])
+        fence = another.take_fence("t", 0)
+        # From here on all that was said can be read: nothing is open below the end.
+        assert [r.value for r in everything(another)] == [b"other"]
+        another.append("t", 0, [b"mine"], fence=fence)
+        assert [r.value for r in everything(log)] == [b"other", b"mine"]
+
+    def test_without_a_next_holder_the_cluster_undoes_it_after_the_timeout(self, log, dead_writer, clock):
+        dead_writer("somebody else", 1_000)
+        log.append("t", 0, [b"other"])
+        assert log.read("t", 0, 0) == []
+        ends_s = clock.monotonic_s() + 40
+        while not (found := log.read("t", 0, 0, ReadLimits(wait_ms=500))):
+            assert clock.monotonic_s() < ends_s
+        assert [r.value for r in found] == [b"other"]
+
+    def test_offsets_of_an_open_transaction_may_be_asked_for_and_those_beyond_not(self, log, dead_writer):
+        dead_writer("somebody else", 600_000)
+        assert log.read("t", 0, 1) == []
+        with pytest.raises(OffsetError, match="t/0 ends at offset 1, offset 2"):
+            log.read("t", 0, 2)
+
+
+class TestGaps:
+    def test_a_read_may_start_on_a_gap(self, log):
+        fence = log.take_fence("t", 0)
+        starts = [log.append("t", 0, [b"%d" % n], fence=fence) for n in range(3)]
+        assert starts == [0, 2, 4]
+        assert [log.read("t", 0, at, ONE)[0].offset for at in range(5)] == [0, 2, 2, 4, 4]
+        assert log.end_offset("t", 0) == 6
+        assert log.read("t", 0, 5) == []
+        assert log.read("t", 0, 6) == []
+
+    def test_what_was_undone_is_skipped_and_does_not_end_a_read(self, log, settings):
+        producer = KafkaProducer(bootstrap_servers=settings.bootstrap, transactional_id=uuid.uuid4().hex)
+        producer.init_transactions()
+        for n in range(30):
+            producer.begin_transaction()
+            producer.send(settings.prefix + "t", os.urandom(1 << 19), partition=0).get(timeout=20)
+            (producer.abort_transaction if n % 10 else producer.commit_transaction)()
+        producer.close()
+        # Some fetches hold nothing but undone records.
+        assert [r.offset for r in everything(log)] == [0, 20, 40]
+
+    def test_what_was_trimmed_under_a_reader_is_named(self, log, another):
+        log.append("t", 0, [b"%d" % n for n in range(6)])
+        log.read("t", 0, 0, ReadLimits(records=2))
+        another.trim("t", 0, 5)
+        with pytest.raises(OffsetError, match="begins at offset 5, offset 1 is gone"):
+            log.read("t", 0, 1)
+        assert [r.offset for r in log.read("t", 0, 5)] == [5]
+
+
+class TestForeignProducers:
+    @pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
+    def test_their_compression_is_understood(self, log, settings, compression):
+        producer = KafkaProducer(bootstrap_servers=settings.bootstrap, compression_type=compression, linger_ms=20)
+        values = [b"event %d " % n * 40 for n in range(500)]
+        for value in values:
+            producer.send(settings.prefix + "t", value, partition=0)
+        producer.close()
+        assert [r.value for r in everything(log)] == values
+        # A start inside a compressed batch drops what comes before it.
+        assert log.read("t", 0, 250, ONE)[0].value == values[250]
+
+    def test_what_is_no_text_in_headers_is_marked_and_no_value_is_empty(self, log, settings):
+        producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
+        producer.send(settings.prefix + "t", key=b"k", headers=[("a", b"\xff"), ("b", b"1"), ("b", b"2")], partition=0)
+        producer.close()
+        (found,) = everything(log)
+        assert (found.value, found.headers) == (b"", {"a": "�", "b": "2"})
+
+    @pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+    def test_we_write_every_compression(self, settings, clock, compression):
+        log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, compression=compression), clock)
+        log.create_topic("t", 1)
+        log.append("t", 0, [b"x" * 1000] * 100)
+        assert [r.value for r in everything(log)] == [b"x" * 1000] * 100
+        log.close()
+
+
+class TestSizes:
+    def test_a_record_larger_than_a_fetch_is_read(self, log):
+        value = os.urandom(9 << 20)
+        log.append("t", 0, [b"before", value, b"after"])
+        assert [r.value for r in everything(log)] == [b"before", value, b"after"]
+
+    def test_values_that_fill_no_one_batch_are_still_one_append(self, log):
+        values = [os.urandom(1 << 20) for _ in range(40)]
+        log.append("t", 0, values)
+        assert [r.value for r in everything(log)] == values
+
+    def test_a_record_that_is_too_large_is_named_and_the_next_one_goes_through(self, settings, clock):
+        log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, max_record_bytes=100_000), clock)
+        log.create_topic("t", 1)
+        fence = log.take_fence("t", 0)
+        for held in (None, fence):
+            with pytest.raises(LogError, match=r"200000 bytes is too large for topic t: logs\.max_record_bytes allows"):
+                log.append("t", 0, [bytes(200_000)], fence=held)
+            log.append("t", 0, [b"small"], fence=held)
+        assert [r.value for r in everything(log)] == [b"small"] * 2
+        log.close()
+
+    def test_a_record_that_the_broker_finds_too_large_costs_the_writer_not_the_partition(self, log):
+        log.change_settings("t", {"max.message.bytes": "1000"})
+        fence = log.take_fence("t", 0)
+        for held in (None, fence):
+            with pytest.raises(LogError, match=r"topic t refuses a record: .*raise max.message.bytes"):
+                log.append("t", 0, [os.urandom(5_000)], fence=held)
+        with pytest.raises(LogError, match="topic t refuses a record"):
+            log.append("t", 0, [b"small"], fence=fence)
+        log.append("t", 0, [b"small"])
+        log.append("t", 0, [b"small"], fence=log.take_fence("t", 0))
+        assert [r.value for r in everything(log)] == [b"small"] * 2
+
+
+class TestOutages:
+    def test_a_broker_killed_while_reading_and_appending_loses_and_doubles_nothing(self, log, broker):
+        wanted = [b"%d" % n for n in range(300)]
+        fence = log.take_fence("t", 0)
+        failures = []
+
+        def append() -> None:
+            try:
+                for n, value in enumerate(wanted):
+                    log.append("t", 0, [value], fence=fence if n % 2 else None)
+            except Exception as failure:
+                failures.append(failure)
+
+        writer = threading.Thread(target=append)
+        writer.start()
+        found, at, killed = [], 0, 0
+        while len(found) < len(wanted) and not failures:
+            records = log.read("t", 0, at, ReadLimits(wait_ms=200))
+            found += [r.value for r in records]
+            at = records[-1].offset + 1 if records else at
+            if len(found) > 100 * (killed + 1) and killed < 2:
+                killed += 1
+                broker.kill("kafka")
+                broker.start("kafka")
+        writer.join()
+        assert (failures, killed) == ([], 2)
+        assert found == wanted
+
+    def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
+        log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, patience_s=2.0), clock)
+        log.create_topic("t", 1)
+        fence = log.take_fence("t", 0)
+        log.append("t", 0, [b"a"])
+        log.read("t", 0, 0)
+        broker.kill("kafka")
+        try:
+            for ask in (
+                lambda: log.read("t", 0, 1),
+                lambda: log.end_offset("t", 0),
+                lambda: log.append("t", 0, [b"b"]),
+                lambda: log.append("t", 0, [b"b"], fence=fence),
+            ):
+                began_s = clock.monotonic_s()
+                with pytest.raises(
+                    LogError, match=rf"kafka at {settings.bootstrap} could not .*t.*, tried for \d+\.\d s"
+                ):
+                    ask()
+                assert clock.monotonic_s() - began_s < 30
+        finally:
+            broker.start("kafka")
+            log.close()
+
+    def test_a_reader_that_stalls_is_built_anew_until_patience_ends(self, log, settings, clock):
+        impatient = KafkaSettings(settings.bootstrap, settings.prefix, patience_s=3.0, stall_s=0.5)
+        reader = KafkaReader(impatient, clock, "t", 0)
+        with pytest.raises(LogError, match=r"read t/0, tried for 3.* nothing came at offset 0 though"):
+            reader.read(0, ReadLimits(), lambda: 1)
+        assert reader.rebuilt >= 2
+        log.append("t", 0, [b"a"])
+        assert [r.value for r in reader.read(0, ReadLimits(), lambda: 1)] == [b"a"]
+        reader.close()
+
+
+class TestProcesses:
+    def test_a_fork_may_not_use_it(self, log):
+        child = os.fork()
+        if child == 0:
+            try:
+                log.topics()
+            except LogError as failure:
+                os._exit(3 if "open it after the fork" in str(failure) else 4)
+            os._exit(5)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+    def test_threads_share_it(self, log):
+        failures = []
+
+        def work(partition: int) -> None:
+            try:
+                at = 0
+                for n in range(40):
+                    log.append("t", partition, [b"%d" % n])
+                    (record,) = log.read("t", partition, at, ReadLimits(records=1, wait_ms=5_000))
+                    assert record.value == b"%d" % n
+                    at = record.offset + 1
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=work, args=(p,)) for p in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
+    def test_topics_of_another_prefix_are_not_seen(self, log, settings, clock):
+        other = KafkaLog(KafkaSettings(settings.bootstrap, prefix=uuid.uuid4().hex), clock)
+        assert (log.topics(), other.topics()) == (["t"], [])
+        other.close()
+
+
+@pytest.fixture
+def shop(tmp_path, settings):
+    """A project on the broker, with topics of its own."""
+    engine = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
+    return make_shop(tmp_path / "shop", {"[logs]": engine + "\noutage_s = 1000"})
+
+
+class TestTopics:
+    def test_topics_are_planned_made_and_then_as_wanted(self, shop, settings, clock):
+        planned = freshet(shop, "topics", "create", "--dry-run")
+        assert planned["would_change"] == []
+        names = [row["topic"] for row in planned["would_make"]]
+        assert sorted(names) == sorted(topics_of(Project.open(shop).config))
+        made = freshet(shop, "topics", "create")
+        assert made == {"made": planned["would_make"], "changed": []}
+        assert freshet(shop, "topics", "create") == {"made": [], "changed": []}
+        log = KafkaLog(settings, clock)
+        assert log.topics() == sorted(names)
+        values = log.settings_of("clicks")
+        assert (values["retention.ms"], values["message.timestamp.type"]) == ("5830000", "LogAppendTime")
+        log.close()
+
+    def test_a_topic_that_keeps_too_little_is_told_at_start_and_put_right_by_the_command(self, shop, settings, clock):
+        freshet(shop, "topics", "create")
+        log = KafkaLog(settings, clock)
+        log.change_settings("clicks", {"retention.ms": "5000"})
+        told = call("status", "--project", shop, "--json").err
+        assert "topic clicks has retention.ms 5000, 5830000 is wanted: window 600 s + horizon 3600 s" in told
+        assert "run: freshet topics create" in told
+        (changed,) = freshet(shop, "topics", "create")["changed"]
+        assert (changed["topic"], changed["found"], changed["wanted"]) == ("clicks", "5000", "5830000")
+        assert log.settings_of("clicks")["retention.ms"] == "5830000"
+        log.close()
+
+    def test_a_whole_round_of_the_shop_runs_on_it(self, shop):
+        impressions, clicks = make_events(seed=1, rows=400)
+        for kind, events in (("impressions", impressions), ("clicks", clicks)):
+            events.to_parquet(shop / f"{kind}.parquet")
+            freshet(shop, "ingest", kind, shop / f"{kind}.parquet")
+        freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
+        done = freshet(shop, "run", "samples", "--until-end")
+        assert sum(done["samples"].values()) >= 400, done
+        assert freshet(shop, "run", "train", "--until-end")

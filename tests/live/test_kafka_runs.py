@@ -1,0 +1,140 @@
+"""Runs of records decoded natively from a real broker: the contract of reading, and the plain consumer as reference."""
+
+import random
+import threading
+import uuid
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+import pytest
+from kafka import KafkaProducer
+
+from pipeline.ground.errors import OffsetError
+from pipeline.ground.project import Project
+from pipeline.logs.events import EventCodec
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.log import ReadLimits
+from pipeline.logs.open import open_log
+from tests.benchmarks import kafka
+from tests.command_line import freshet, make_events, make_shop
+from tests.live.everything import everything
+from tests.log_contract import LogContract
+
+ONE, ALL = ReadLimits(records=1), ReadLimits()
+
+
+@dataclass(frozen=True)
+class ByRuns:
+    """A log that reads every run natively and gives its records one by one."""
+
+    log: KafkaLog
+
+    def read(self, topic, partition, start, limits=ALL):
+        return self.log.read_run(topic, partition, start, limits).records()
+
+    def __getattr__(self, name):
+        return getattr(self.log, name)
+
+
+class TestKafkaByRuns(LogContract):
+    @pytest.fixture
+    def reading(self, log):
+        return lambda: ByRuns(log)
+
+
+def every_run(log, limits, topic="t"):
+    """All of a partition by runs; the reading goes on where each run says."""
+    at, end, found = log.begin_offset(topic, 0), log.end_offset(topic, 0), []
+    while at < end:
+        run = log.read_run(topic, 0, at, limits)
+        assert run.next_offset > at
+        found += run.records()
+        at = run.next_offset
+    return found
+
+
+class TestRunsAreWhatThePlainConsumerReads:
+    @pytest.mark.parametrize("limits", [ReadLimits(), ReadLimits(records=7), ReadLimits(max_bytes=3_000)])
+    def test_over_transactions_of_every_kind_codec_and_size(self, log, settings, limits):
+        chance = random.Random(3)
+        for round, codec in enumerate(["lz4", "zstd", "gzip", None] * 3):
+            producer = KafkaProducer(
+                bootstrap_servers=settings.bootstrap,
+                transactional_id=uuid.uuid4().hex,
+                compression_type=codec,
+                batch_size=chance.choice([1, 1_000, 100_000]),
+                linger_ms=5,
+            )
+            producer.init_transactions()
+            for end in (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction):
+                producer.begin_transaction()
+                for n in range(chance.randrange(1, 60)):
+                    headers = [("round", b"%d" % round)] if n % 5 == 0 else []
+                    producer.send(settings.prefix + "t", chance.randbytes(chance.randrange(900)), None, headers, 0)
+                    if n % 7 == 0:
+                        log.append("t", 0, [b"between"])
+                end()
+            producer.close()
+        wanted = everything(log)
+        assert len(wanted) > 300
+        assert every_run(log, limits) == wanted
+        starts = chance.sample(range(log.end_offset("t", 0)), 20)
+        assert [log.read_run("t", 0, at, ONE).records() for at in starts] == [
+            log.read("t", 0, at, ONE) for at in starts
+        ]
+
+    def test_offsets_that_are_gone_or_not_there_are_named(self, log):
+        log.append("t", 0, [b"a", b"b", b"c"])
+        log.trim("t", 0, 2)
+        for start, told in (
+            (1, "begins at offset 2, offset 1 is gone"),
+            (4, "ends at offset 3, offset 4"),
+            (-1, "is gone"),
+        ):
+            with pytest.raises(OffsetError, match=told):
+                log.read_run("t", 0, start)
+
+    def test_a_run_waits_for_a_first_record(self, log, another):
+        threading.Timer(0.3, lambda: another.append("t", 0, [b"late"])).start()
+        assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000)).records()[0].value == b"late"
+        assert len(log.read_run("t", 0, 1, ReadLimits(wait_ms=200))) == 0
+
+    def test_runs_go_on_over_a_broker_that_was_killed(self, log, broker):
+        log.append("t", 0, [b"a"])
+        assert len(log.read_run("t", 0, 0)) == 1
+        broker.kill("kafka")
+        starter = threading.Thread(target=broker.start, args=("kafka",))
+        starter.start()
+        assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a"]
+        starter.join()
+
+
+class TestSource:
+    def test_a_round_over_single_events_gives_what_the_embedded_log_gives(self, tmp_path, settings):
+        """The same events, one per record, through Kafka's runs and through SQLite's records."""
+        impressions, clicks = make_events(seed=2, rows=300)
+        on_kafka = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
+        tables = []
+        for name, engine in (("sqlite", "[logs]"), ("kafka", on_kafka)):
+            shop = make_shop(tmp_path / name, {"[logs]": engine})
+            opened = Project.open(shop)
+            log = open_log(opened)
+            for kind, events in (("impressions", impressions), ("clicks", clicks)):
+                codec = EventCodec(opened.config.events, kind, log)
+                rows = events.to_dict("records")
+                log.append(kind, 0, [codec.encode_event(int(row.pop("at")), row) for row in rows] + [b"no event"])
+            log.close()
+            freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
+            done = freshet(shop, "run", "samples", "--until-end")
+            freshet(shop, "export", "samples", "--out", shop / "samples.parquet")
+            columns = [c for c in pq.read_schema(shop / "samples.parquet").names if "offset" not in c]
+            tables.append((done["samples"], pq.read_table(shop / "samples.parquet").select(columns)))
+        assert tables[0][0] == tables[1][0]
+        assert tables[0][1].num_rows >= 300
+        assert tables[0][1].equals(tables[1][1])
+
+
+def test_the_benchmark_runs_and_reads_every_event():
+    results = kafka.measure(quick=True, rounds=1)
+    assert len(results) == 6
+    assert all(result.value > 0 and result.ratio > 1 for result in results)
