@@ -6,6 +6,7 @@ that reads the file or the environment.
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -320,6 +321,22 @@ class Serving(Section):
     poll_ms: PositiveInt = 2
 
 
+class Flink(Section):
+    """The cluster that `--runner flink` runs the jobs on."""
+
+    rest: str = "http://127.0.0.1:8081"
+    """Its REST address."""
+    parallelism: PositiveInt = 2
+    """Subtasks of every step; another one starts from the logs alone."""
+    checkpoint_every_s: PositiveFloat = 10.0
+    folder: str | None = None
+    """URI for checkpoints and savepoints that all machines see; by default `flink` inside the state folder."""
+    jar: str | None = None
+    """The small jar with Beam's entry class; by default the one of `freshet cluster`."""
+    worker: str = "freshet-worker"
+    """Command that starts a Python worker on a TaskManager."""
+
+
 class Config(Section):
     """The whole file."""
 
@@ -335,6 +352,7 @@ class Config(Section):
     train: Train = Train()
     publish: Publish = Publish()
     serving: Serving = Serving()
+    flink: Flink = Flink()
 
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:
@@ -379,6 +397,11 @@ def load_config(path: Path) -> Config:
 def crash_point_of_environment() -> str | None:
     """What FRESHET_CRASH_AT arms, for tests of crashes."""
     return os.environ.get("FRESHET_CRASH_AT")
+
+
+def hand_to_worker(values: Mapping[str, str]) -> None:
+    """Set what Beam's worker reads from the environment; call before it starts."""
+    os.environ.update(values)
 
 
 def quiet_tensorflow() -> None:

@@ -7,6 +7,7 @@ time, records and bytes; it never decides where to start, and refuses a log that
 
 import itertools
 import pickle
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from apache_beam.transforms.core import RestrictionProvider
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import FreshetError, LogReplacedError
 from pipeline.ground.project import Project
-from pipeline.logs.events import EventCodec
+from pipeline.logs.events import Decoded, EventCodec
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.logs.open import open_log
+from pipeline.logs.span import Span
 
 DEAD = "dead"
 """Tag of the output that carries dead letters."""
@@ -57,17 +59,23 @@ class PartitionRange:
 
 @dataclass(frozen=True)
 class LogDoor:
-    """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled."""
+    """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled.
+
+    Attributes:
+        root: the project's folder.
+        loan: number of the loan; 0 for a door that nothing was lent for.
+    """
 
     root: str
-    loan: int
+    loan: int = 0
 
     def open(self) -> tuple[Project, Log]:
-        """The project and its log."""
-        if self.loan not in _lent:
-            project = Project.open(Path(self.root))
-            _lent[self.loan] = (project, open_log(project))
-        return _lent[self.loan]
+        """The project and its log, opened once in a process."""
+        with _opening:
+            if self not in _lent:
+                project = Project.open(Path(self.root))
+                _lent[self] = (project, open_log(project))
+            return _lent[self]
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -75,30 +83,31 @@ class LogDoor:
         try:
             yield
         except FreshetError as failure:
-            _failed.setdefault(self.loan, failure)
+            _failed.setdefault(self, failure)
             raise
 
     def failure(self) -> FreshetError | None:
         """The first error that a worker of this process reported."""
-        return _failed.get(self.loan)
+        return _failed.get(self)
 
 
-_lent: dict[int, tuple[Project, Log]] = {}
-_failed: dict[int, FreshetError] = {}
+_opening = threading.Lock()
+_lent: dict[LogDoor, tuple[Project, Log]] = {}
+_failed: dict[LogDoor, FreshetError] = {}
 _loans = itertools.count(1)
 
 
 def lend(project: Project, log: Log) -> LogDoor:
     """A door to a log that is open in this process; give it back with `take_back`."""
     door = LogDoor(str(project.root), next(_loans))
-    _lent[door.loan] = (project, log)
+    _lent[door] = (project, log)
     return door
 
 
 def take_back(door: LogDoor) -> None:
     """The door no longer leads to the lent log."""
-    _lent.pop(door.loan, None)
-    _failed.pop(door.loan, None)
+    _lent.pop(door, None)
+    _failed.pop(door, None)
 
 
 @dataclass(frozen=True)
@@ -193,16 +202,26 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
                     tracker.try_claim((left.stop, left.mark_ms))
                 return
             decoded = codec.decode(records, element.topic, element.partition, left.mark_ms)
-            left = ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
+            start, left = left.start, ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
             if not tracker.try_claim((left.start, left.mark_ms)):
                 return
-            yield decoded.block.to_bytes() if self._packed else decoded.block
-            if decoded.dead.table.num_rows:
-                yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
+            yield from self._outputs(start, decoded)
             read_bytes += sum(len(r.value) for r in records)
             if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
                 tracker.defer_remainder()
                 return
+
+    def _outputs(self, start: int, decoded: Decoded) -> Iterator[Any]:
+        yield decoded.block.to_bytes() if self._packed else decoded.block
+        if decoded.dead.table.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD, (decoded.block.partition, pickle.dumps(decoded.dead, protocol=5)))
+
+
+class SpanSource(PartitionSource):
+    """PartitionRange → Span as bytes."""
+
+    def _outputs(self, start: int, decoded: Decoded) -> Iterator[bytes]:
+        yield Span.of(start, decoded).to_bytes()
 
 
 def read_run(log: Log, element: PartitionRange, left: ReadRange) -> list[Record]:

@@ -51,6 +51,15 @@ class RoundManifest:
     shards: tuple[ShardFile, ...]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where one shard's state lies, and the logs that its offsets belong to."""
+
+    folder: Path
+    file: ShardFile
+    log_ids: Mapping[str, str]
+
+
 _FORM = TypeAdapter(RoundManifest)
 
 
@@ -71,6 +80,24 @@ def read_manifest(folder: Path) -> RoundManifest | None:
         raise DamagedError(
             f"{path} is damaged: {failure}. hint: delete {folder}; the join then begins again where its samples say"
         ) from failure
+
+
+def newest_kept(join_state: Path, shard: int) -> Kept | None:
+    """The shard's state that knows most of what it has said: of the last round, or kept live; None without any.
+
+    Any of them would do: what was said beyond is read from the log. Raises DamagedError.
+    """
+    found = []
+    for folder, place in ((join_state, shard), (live_folder(join_state, shard), 0)):
+        manifest = read_manifest(folder)
+        if manifest is not None and place < len(manifest.shards):
+            found.append(Kept(folder, manifest.shards[place], manifest.log_ids))
+    return max(found, key=lambda kept: (kept.file.samples_offset, kept.file.dead_letters_offset), default=None)
+
+
+def live_folder(join_state: Path, shard: int) -> Path:
+    """Where a shard that runs on its own keeps its state, as a round of one shard."""
+    return join_state / f"live-{shard}"
 
 
 def write_manifest(folder: Path, manifest: RoundManifest) -> None:

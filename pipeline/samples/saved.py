@@ -24,6 +24,7 @@ from pipeline.samples.held import Bucket
 from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
+from pipeline.samples.progress import Progress
 from pipeline.samples.rows import HELD
 
 _MAGIC = b"FRSHJOIN"
@@ -66,6 +67,17 @@ def join_from_bytes(
         return _join_of(config, shard, input_partitions, json.loads(header), body, name)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, StopIteration, RecursionError) as failure:
         raise DamagedError(f"{name} matches its checksum and makes no sense: {failure!r}. {_HINT}") from failure
+
+
+def progress_in(
+    config: Config, shard: int, input_partitions: Mapping[Kind, int], value: bytes, name: str = "join state"
+) -> Progress:
+    """How far the join that `join_to_bytes` wrote has read, without the join. Raises as `join_from_bytes`."""
+    header = json.loads(_unframed(value, name)[0])
+    _check_keyed(header, config, shard, name)
+    progress = Progress(input_partitions)
+    progress.restore(header["progress"])
+    return progress
 
 
 def _join_of(
