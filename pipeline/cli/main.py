@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by
 another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 11 a version
-that cannot be kept or found, 130 interrupted.
+that cannot be kept or found, 12 the local cluster, 130 interrupted.
 """
 
 import json
@@ -22,7 +22,7 @@ from pipeline.ground.errors import FreshetError
 _INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failure, 2 configuration or usage, 3 input, 4 log, 5 fenced, 6 damaged, 7 delta, "
-    "8 migration needed, 9 halted, 10 rollback, 11 version, 130 interrupted."
+    "8 migration needed, 9 halted, 10 rollback, 11 version, 12 cluster, 130 interrupted."
 )
 
 app = typer.Typer(

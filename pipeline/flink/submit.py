@@ -49,7 +49,8 @@ class _Server(FlinkUberJarJobServer):  # type: ignore[misc]
 
     def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> _Job:
         port = self._artifact_port
-        self.made = _Job(self._master_url, self.executable_jar(), job_id, job_name, pipeline, options, port)
+        jar = self.executable_jar()  # type: ignore[no-untyped-call]
+        self.made = _Job(self._master_url, jar, job_id, job_name, pipeline, options, port)  # type: ignore[no-untyped-call]
         self.made.savepoint = self._savepoint
         return self.made
 

@@ -324,10 +324,10 @@ class Serving(Section):
 class Flink(Section):
     """The cluster that `--runner flink` runs the jobs on."""
 
-    rest: str = "http://127.0.0.1:8081"
-    """Its REST address."""
-    parallelism: PositiveInt = 2
-    """Subtasks of every step; another one starts from the logs alone."""
+    rest: str | None = None
+    """Its REST address, `http://host:port`; by default that of `freshet cluster`."""
+    parallelism: PositiveInt = 1
+    """Subtasks of every step; with another one the jobs start from the logs alone."""
     checkpoint_every_s: PositiveFloat = 10.0
     folder: str | None = None
     """URI for checkpoints and savepoints that all machines see; by default `flink` inside the state folder."""
@@ -335,6 +335,35 @@ class Flink(Section):
     """The small jar with Beam's entry class; by default the one of `freshet cluster`."""
     worker: str = "freshet-worker"
     """Command that starts a Python worker on a TaskManager."""
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Cluster(Section):
+    """A Kafka broker and a Flink cluster on this machine, all on the loopback address."""
+
+    folder: str | None = None
+    """Their data, settings and logs; by default `cluster` inside the state folder."""
+    kafka_port: Port = 9092
+    kafka_controller_port: Port = 9093
+    kafka_heap_mb: Annotated[int, Field(ge=192)] = 384
+    message_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 8 << 20
+    """The largest batch of records the broker takes."""
+    flink_rest_port: Port = 8081
+    flink_rpc_port: Port = 6123
+    """Of the JobManager; TaskManagers choose free ones at each start."""
+    flink_metrics_port: Port | None = None
+    """Prometheus reads the JobManager here, TaskManager i at this + i. Flink offers them on every address of the
+    machine, not on the loopback address alone: hence off unless asked for."""
+    jobmanager_heap_mb: Annotated[int, Field(ge=256)] = 384
+    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
+    taskmanager_slots: PositiveInt = 2
+    taskmanager_mb: Annotated[int, Field(ge=768)] = 1024
+    """All memory of one TaskManager's Java; Python workers come on top."""
+    state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
+    versions: dict[str, str] = {}
+    """Versions that replace those of `pipeline/cluster/pom.xml`, by property: `{"kafka.version" = "4.1.1"}`."""
 
 
 class Config(Section):
@@ -353,6 +382,7 @@ class Config(Section):
     publish: Publish = Publish()
     serving: Serving = Serving()
     flink: Flink = Flink()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:
@@ -402,6 +432,16 @@ def crash_point_of_environment() -> str | None:
 def hand_to_worker(values: Mapping[str, str]) -> None:
     """Set what Beam's worker reads from the environment; call before it starts."""
     os.environ.update(values)
+
+
+def environment_with(**added: str) -> dict[str, str]:
+    """What a process started from here sees: our own environment and what is added."""
+    return {**os.environ, **added}
+
+
+def cache_folder() -> Path:
+    """Where what can be had again is kept for all projects: $XDG_CACHE_HOME/freshet, else ~/.cache/freshet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "freshet"
 
 
 def quiet_tensorflow() -> None:

@@ -13,7 +13,8 @@ FreshetError
 ├── VersionError           a version cannot be stored or is not there: make room, or name another
 ├── MigrationError         configuration or model changed: pass --migrate
 ├── HaltedError            bad data stopped the line: quarantine and resume
-└── RollbackError          a rollback cannot be planned or carried out
+├── RollbackError          a rollback cannot be planned or carried out
+└── ClusterError           a process of the local cluster cannot be had: see its log, or free what it needs
 
 Messages are lower case, name the object and both values, and end in a hint: `topic clicks has 2 partitions, the
 configuration says 4. hint: …`.
@@ -96,3 +97,9 @@ class VersionError(FreshetError):
     """A version cannot be kept or found."""
 
     exit_code = 11
+
+
+class ClusterError(FreshetError):
+    """A process of the local cluster cannot be had: see its log, or free what it needs."""
+
+    exit_code = 12

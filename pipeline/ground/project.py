@@ -43,3 +43,8 @@ class Project:
     def published(self) -> Path:
         """Incremental and full snapshots for serving."""
         return self.state / "published"
+
+    @property
+    def cluster(self) -> Path:
+        """The local Kafka and Flink: data, settings and logs."""
+        return self.root / self.config.cluster.folder if self.config.cluster.folder else self.state / "cluster"

@@ -1,0 +1,143 @@
+"""A Flink cluster that stands alone: settings, the commands of JobManager and TaskManagers, and their REST answers.
+
+Checkpoints are kept when a job is cancelled, and a job restarts as often as it takes: whether it should is for
+whoever watches it.
+"""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.java import java_command
+from pipeline.cluster.log4j import render_log4j2
+from pipeline.cluster.memory import split_memory
+from pipeline.ground.config import Cluster
+
+_ASK_PATIENCE_S = 2.0
+_RESTARTS = 2**31 - 1
+_HEARTBEAT_MS, _HEARTBEAT_PATIENCE_MS = 2_000, 10_000
+_KNOCK_EVERY_MS = 1_000
+_JOBMANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASKMANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+# Flink and Beam look into the library's private parts, which Java allows only where it is said.
+_OPENED = (
+    *("lang", "lang.reflect", "io", "net", "nio", "text", "time", "util"),
+    *("util.concurrent", "util.concurrent.atomic", "util.concurrent.locks"),
+)
+_ACCESS = (
+    "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
+    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+    *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED),
+)
+
+
+def render_flink_conf(settings: Cluster, home: Path, temporary: Path) -> str:
+    """The text of the settings all of the cluster's processes share; `home` keeps what they write to stay."""
+    values: dict[str, Any] = {
+        "jobmanager.rpc.address": "127.0.0.1",
+        "jobmanager.rpc.port": settings.flink_rpc_port,
+        "jobmanager.bind-host": "127.0.0.1",
+        "taskmanager.host": "127.0.0.1",
+        "taskmanager.bind-host": "127.0.0.1",
+        "taskmanager.numberOfTaskSlots": settings.taskmanager_slots,
+        "rest.address": "127.0.0.1",
+        "rest.bind-address": "127.0.0.1",
+        "rest.port": settings.flink_rest_port,
+        "web.submit.enable": "true",
+        "web.upload.dir": temporary,
+        "web.tmpdir": temporary,
+        "io.tmp.dirs": temporary,
+        "parallelism.default": settings.taskmanagers * settings.taskmanager_slots,
+        "state.backend.type": settings.state_backend,
+        "state.backend.incremental": "true",
+        "state.checkpoints.dir": (home / "checkpoints").as_uri(),
+        "state.savepoints.dir": (home / "savepoints").as_uri(),
+        "state.checkpoints.num-retained": 2,
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": _RESTARTS,
+        "restart-strategy.fixed-delay.delay": "1 s",
+        "heartbeat.interval": _HEARTBEAT_MS,
+        "heartbeat.timeout": _HEARTBEAT_PATIENCE_MS,
+        # TaskManagers knock this often at a JobManager that is away.
+        "cluster.registration.error-delay": _KNOCK_EVERY_MS,
+        "cluster.registration.refused-registration-delay": _KNOCK_EVERY_MS,
+    }
+    if settings.flink_metrics_port is not None:
+        values["metrics.reporter.prom.factory.class"] = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+    values |= split_memory(settings.taskmanager_mb, settings.state_backend).settings()
+    return "".join(f"{name}: {value}\n" for name, value in values.items())
+
+
+def _prepare(settings: Cluster, folder: Path) -> Path:
+    """Write the cluster's settings into `folder`; the folder Flink reads them from."""
+    home = folder / "flink"
+    conf = home / "conf"
+    for made in (conf, home / "checkpoints", home / "savepoints", folder / "tmp"):
+        made.mkdir(parents=True, exist_ok=True)
+    (conf / "log4j2.xml").write_text(render_log4j2(), encoding="utf-8")
+    # Flink 1 reads the first, Flink 2 the second.
+    for name in ("flink-conf.yaml", "config.yaml"):
+        (conf / name).write_text(render_flink_conf(settings, home, folder / "tmp"), encoding="utf-8")
+    return conf
+
+
+def jobmanager_command(settings: Cluster, folder: Path, jars: Path) -> list[str]:
+    """What starts the JobManager."""
+    conf = _prepare(settings, folder)
+    options = [f"-Xmx{settings.jobmanager_heap_mb}m", *_ACCESS, *_log_options(folder, "jobmanager")]
+    main = [_JOBMANAGER, "--configDir", str(conf), *_metrics_option(settings, 0)]
+    return java_command(jars, folder / "tmp", options, main)
+
+
+def taskmanager_command(settings: Cluster, folder: Path, jars: Path, number: int, port: int) -> list[str]:
+    """What starts TaskManager `number`, which listens on `port`."""
+    conf, name = _prepare(settings, folder), f"taskmanager-{number}"
+    memory = split_memory(settings.taskmanager_mb, settings.state_backend)
+    sizes = [
+        f"-Xmx{memory.heap}m",
+        f"-XX:MaxDirectMemorySize={memory.direct}m",
+        f"-XX:MaxMetaspaceSize={memory.metaspace}m",
+    ]
+    # Its id stays the same over restarts: the JobManager then forgets the former one at once.
+    own = {"taskmanager.resource-id": name, "taskmanager.rpc.port": str(port), "taskmanager.cpu.cores": "1"}
+    arguments = [argument for key, value in own.items() for argument in ("-D", f"{key}={value}")]
+    main = [_TASKMANAGER, "--configDir", str(conf), *arguments, *_metrics_option(settings, number)]
+    return java_command(jars, folder / "tmp", [*sizes, *_ACCESS, *_log_options(folder, name)], main)
+
+
+def jobmanager_answers(rest_port: int) -> bool:
+    """Whether a JobManager on `rest_port` answers."""
+    return ask_flink(rest_port, "/overview") is not None
+
+
+def taskmanager_registered(rest_port: int, number: int, port: int) -> bool:
+    """Whether TaskManager `number`, the one that listens on `port`, offers its slots to the JobManager."""
+    found = ask_flink(rest_port, "/taskmanagers") or {"taskmanagers": []}
+    return any(
+        one["id"] == f"taskmanager-{number}" and f":{port}/" in one["path"] and one["slotsNumber"] > 0
+        for one in found["taskmanagers"]
+    )
+
+
+def ask_flink(rest_port: int, path: str) -> Any:
+    """The JSON that Flink's REST interface answers; None where nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}{path}", timeout=_ASK_PATIENCE_S) as answer:
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
+def _metrics_option(settings: Cluster, number: int) -> list[str]:
+    if settings.flink_metrics_port is None:
+        return []
+    return ["-D", f"metrics.reporter.prom.port={settings.flink_metrics_port + number}"]
+
+
+def _log_options(folder: Path, name: str) -> list[str]:
+    return [
+        f"-Dlog4j2.configurationFile={folder / 'flink' / 'conf' / 'log4j2.xml'}",
+        f"-Dlog.file={folder / 'logs' / name}.log",
+    ]

@@ -1,0 +1,119 @@
+"""A Kafka broker that is its own controller (KRaft): its settings, its data folder, how to start and to ask it.
+
+Set for exactly-once on one node: internal topics with one replica and few partitions, topics made on purpose only.
+"""
+
+import shutil
+import socket
+import struct
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from pipeline.cluster.java import java_command
+from pipeline.cluster.log4j import render_log4j2
+from pipeline.ground.config import Cluster
+from pipeline.ground.errors import ClusterError
+
+_INTERNAL_PARTITIONS = 4
+_REQUEST_LIMIT_BYTES = 100 << 20
+_ASK_PATIENCE_S = 1.0
+_METADATA, _METADATA_VERSION = 3, 1
+
+
+def render_properties(settings: Cluster, data: Path) -> str:
+    """The text of server.properties for a broker that keeps its logs in `data`."""
+    controller = f"127.0.0.1:{settings.kafka_controller_port}"
+    values = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{settings.kafka_port},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{settings.kafka_port}",
+        "log.dirs": data,
+        # A broker that was killed is let in again only once its former self has been silent for so long.
+        "broker.session.timeout.ms": 3_000,
+        "broker.heartbeat.interval.ms": 500,
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": settings.message_max_bytes,
+        "socket.request.max.bytes": max(_REQUEST_LIMIT_BYTES, settings.message_max_bytes + (1 << 20)),
+        "group.initial.rebalance.delay.ms": 0,
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": _INTERNAL_PARTITIONS,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": _INTERNAL_PARTITIONS,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+        # Its default, 128 MB, is a third of the heap.
+        "log.cleaner.dedupe.buffer.size": 16 << 20,
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def broker_command(settings: Cluster, folder: Path, jars: Path) -> list[str]:
+    """Write the broker's settings into `folder`, make its data folder the first time; the command that starts it.
+
+    Raises:
+        ClusterError: where there is no Java, or the data folder cannot be made.
+    """
+    home, data = folder / "kafka", folder / "kafka" / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    (folder / "tmp").mkdir(exist_ok=True)
+    (home / "log4j2.xml").write_text(render_log4j2(), encoding="utf-8")
+    (home / "server.properties").write_text(render_properties(settings, data), encoding="utf-8")
+    if not data.is_dir():
+        _format(settings, folder, jars, data)
+    options = [f"-Xmx{settings.kafka_heap_mb}m", *_log_options(folder, "kafka")]
+    return java_command(jars, folder / "tmp", options, ["kafka.Kafka", str(home / "server.properties")])
+
+
+def broker_answers(port: int) -> bool:
+    """Whether a broker on `port` takes requests and counts itself among the brokers that live."""
+    # One metadata request (version 1, no topics) by hand: the client would need a thread and seconds of retries.
+    request = struct.pack(">hhih", _METADATA, _METADATA_VERSION, 1, -1) + struct.pack(">i", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", port), _ASK_PATIENCE_S) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = _read_exactly(connection, 12)
+    except OSError:
+        return False
+    # Length and correlation id, then how many brokers there are: a broker that still starts says none.
+    return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
+
+
+def _format(settings: Cluster, folder: Path, jars: Path, data: Path) -> None:
+    """Make `data` by Kafka's own tool, under another name first: a folder that is there is whole."""
+    making = data.with_name("data.making")
+    shutil.rmtree(making, ignore_errors=True)
+    properties = data.with_name("making.properties")
+    properties.write_text(render_properties(settings, making), encoding="utf-8")
+    id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    tool = ["kafka.tools.StorageTool", "format", "-t", id, "-c", str(properties)]
+    options = ["-Xmx128m", *_log_options(folder, "kafka-format")]
+    command = java_command(jars, folder / "tmp", options, tool)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    properties.unlink()
+    if done.returncode:
+        told = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise ClusterError(f"{data} cannot be made: {told[-1]}. hint: see {folder / 'logs'}")
+    making.rename(data)
+
+
+def _log_options(folder: Path, name: str) -> list[str]:
+    return [
+        f"-Dlog4j2.configurationFile={folder / 'kafka' / 'log4j2.xml'}",
+        f"-Dlog.file={folder / 'logs' / name}.log",
+    ]
+
+
+def _read_exactly(connection: socket.socket, size: int) -> bytes:
+    """`size` bytes, or fewer where the connection ends."""
+    read = b""
+    while len(read) < size and (part := connection.recv(size - len(read))):
+        read += part
+    return read
