@@ -11,6 +11,7 @@ from pipeline.ground.errors import ClusterError
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
+_END_WITHIN_S = 60.0
 _OWN_ERROR = re.compile(r"^(?:pipeline\.ground\.errors\.)?(\w+Error: .*)$", re.MULTILINE)
 _UNSETTLED_S = 120.0
 
@@ -111,6 +112,7 @@ def stop_with_savepoint(flink: FlinkRest, job: str, folder: str, clock: Clock) -
         if answer["status"]["id"] == "COMPLETED":
             operation = answer["operation"]
             if "location" in operation:
+                _wait_ended(flink, job, clock)
                 return str(operation["location"])
             raise ClusterError(
                 f"savepoint of job {job} failed: {failure_in(operation['failure-cause']['stack-trace'])}"
@@ -122,7 +124,14 @@ def stop_with_savepoint(flink: FlinkRest, job: str, folder: str, clock: Clock) -
 def cancel(flink: FlinkRest, job: str, clock: Clock) -> None:
     """End the job without a savepoint; its last checkpoint stays."""
     flink.patch(f"/jobs/{job}?mode=cancel")
-    while flink.get(f"/jobs/{job}")["state"] not in _ENDED:
+    _wait_ended(flink, job, clock)
+
+
+def _wait_ended(flink: FlinkRest, job: str, clock: Clock) -> None:
+    ends_s = clock.monotonic_s() + _END_WITHIN_S
+    while (state := flink.get(f"/jobs/{job}")["state"]) not in _ENDED:
+        if clock.monotonic_s() > ends_s:
+            raise ClusterError(f"job {job} is still {state} after {_END_WITHIN_S:.0f} s. hint: see {flink.address}")
         clock.wait(_LOOK_EVERY_S)
 
 

@@ -3,6 +3,8 @@
 The store's position is the truth: an element only says which shard, and nothing about it lives in Beam's state.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -14,43 +16,50 @@ from pipeline.logs.source import LogDoor
 from pipeline.trainer.live import turn
 
 
+@dataclass(frozen=True)
+class Work:
+    """A restriction: turns still to be had, without an end, or none. Beam drops a rest that is false."""
+
+    ended: bool
+
+
 class _Turns(RestrictionTracker):  # type: ignore[misc]
-    """Work without an end; what is left after a turn is all of it."""
+    """What is left after a turn is as much as before."""
 
-    def __init__(self, ended: bool) -> None:
-        self._ended = ended
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
-    def current_restriction(self) -> bool:
-        return self._ended
+    def current_restriction(self) -> Work:
+        return self._work
 
     def try_claim(self, position: object) -> bool:
-        return not self._ended
+        return not self._work.ended
 
-    def try_split(self, fraction_of_remainder: float) -> tuple[bool, bool] | None:
-        if fraction_of_remainder != 0 or self._ended:
+    def try_split(self, fraction_of_remainder: float) -> tuple[Work, Work] | None:
+        if fraction_of_remainder != 0 or self._work.ended:
             return None
-        self._ended = True
-        return True, False
+        self._work = Work(ended=True)
+        return self._work, Work(ended=False)
 
     def check_done(self) -> None:
-        if not self._ended:
+        if not self._work.ended:
             raise ValueError("a turn was left without a next one")
 
     def current_progress(self) -> RestrictionProgress:
         return RestrictionProgress(completed=0, remaining=1)
 
     def is_bounded(self) -> bool:
-        return False
+        return self._work.ended
 
 
 class _Unending(RestrictionProvider):  # type: ignore[misc]
-    def initial_restriction(self, element: int) -> bool:
-        return False
+    def initial_restriction(self, element: int) -> Work:
+        return Work(ended=False)
 
-    def create_tracker(self, restriction: bool) -> _Turns:
+    def create_tracker(self, restriction: Work) -> _Turns:
         return _Turns(restriction)
 
-    def restriction_size(self, element: int, restriction: bool) -> int:
+    def restriction_size(self, element: int, restriction: Work) -> int:
         return 1
 
 
@@ -60,8 +69,8 @@ class AllShards(beam.DoFn):  # type: ignore[misc]
     def __init__(self, door: LogDoor) -> None:
         self._door = door
 
-    def process(self, element: bytes) -> range:
-        return range(self._door.open()[0].config.logs.shards)
+    def process(self, element: bytes) -> Iterator[int]:
+        yield from range(self._door.open()[0].config.logs.shards)
 
 
 class TrainLive(beam.DoFn):  # type: ignore[misc]
