@@ -21,16 +21,17 @@ from apache_beam.transforms.core import RestrictionProvider
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import FreshetError, LogReplacedError
 from pipeline.ground.project import Project
-from pipeline.logs.events import Decoded, EventCodec
+from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.logs.open import open_log
-from pipeline.logs.span import Span
 
 DEAD = "dead"
 """Tag of the output that carries dead letters."""
 
-_BLOCK_RECORDS = 4_096
-_BLOCK_BYTES = 256 << 10
+BLOCK_RECORDS = 4_096
+BLOCK_BYTES = 256 << 10
+"""At the first of them one block ends."""
+
 _PROCESS_S = 0.5
 _PROCESS_BYTES = 64 << 20
 _POLL_MS = 200
@@ -157,7 +158,9 @@ class ReadTracker(RestrictionTracker):  # type: ignore[misc]
         return self._range.stop is not None
 
 
-class _Restrictions(RestrictionProvider):  # type: ignore[misc]
+class Restrictions(RestrictionProvider):  # type: ignore[misc]
+    """PartitionRange → what of it is still to be read."""
+
     def initial_restriction(self, element: PartitionRange) -> ReadRange:
         return ReadRange(element.start, element.stop, element.mark_ms)
 
@@ -165,7 +168,7 @@ class _Restrictions(RestrictionProvider):  # type: ignore[misc]
         return ReadTracker(restriction)
 
     def restriction_size(self, element: PartitionRange, restriction: ReadRange) -> int:
-        return _BLOCK_RECORDS if restriction.stop is None else max(0, restriction.stop - restriction.start)
+        return BLOCK_RECORDS if restriction.stop is None else max(0, restriction.stop - restriction.start)
 
 
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
@@ -181,7 +184,7 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
     def process(
         self,
         element: PartitionRange,
-        tracker: Any = beam.DoFn.RestrictionParam(_Restrictions()),  # noqa: B008 - how Beam declares a parameter
+        tracker: Any = beam.DoFn.RestrictionParam(Restrictions()),  # noqa: B008 - how Beam declares a parameter
     ) -> Iterator[Any]:
         with self._door.reporting():
             yield from self._read(element, tracker)
@@ -202,32 +205,22 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
                     tracker.try_claim((left.stop, left.mark_ms))
                 return
             decoded = codec.decode(records, element.topic, element.partition, left.mark_ms)
-            start, left = left.start, ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
+            left = ReadRange(decoded.block.next_offset, left.stop, decoded.mark_ms)
             if not tracker.try_claim((left.start, left.mark_ms)):
                 return
-            yield from self._outputs(start, decoded)
+            yield decoded.block.to_bytes() if self._packed else decoded.block
+            if decoded.dead.table.num_rows:
+                yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
             read_bytes += sum(len(r.value) for r in records)
             if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
                 tracker.defer_remainder()
                 return
 
-    def _outputs(self, start: int, decoded: Decoded) -> Iterator[Any]:
-        yield decoded.block.to_bytes() if self._packed else decoded.block
-        if decoded.dead.table.num_rows:
-            yield beam.pvalue.TaggedOutput(DEAD, (decoded.block.partition, pickle.dumps(decoded.dead, protocol=5)))
 
-
-class SpanSource(PartitionSource):
-    """PartitionRange → Span as bytes."""
-
-    def _outputs(self, start: int, decoded: Decoded) -> Iterator[bytes]:
-        yield Span.of(start, decoded).to_bytes()
-
-
-def read_run(log: Log, element: PartitionRange, left: ReadRange) -> list[Record]:
-    """The next records of a range, at most what makes one block."""
-    most = _BLOCK_RECORDS if left.stop is None else min(_BLOCK_RECORDS, left.stop - left.start)
-    limits = ReadLimits(most, _BLOCK_BYTES, _POLL_MS if left.stop is None else 0)
+def read_run(log: Log, element: PartitionRange, left: ReadRange, poll_ms: int = _POLL_MS) -> list[Record]:
+    """The next records of a range, at most what makes one block; an open one is waited for."""
+    most = BLOCK_RECORDS if left.stop is None else min(BLOCK_RECORDS, left.stop - left.start)
+    limits = ReadLimits(most, BLOCK_BYTES, poll_ms if left.stop is None else 0)
     records = log.read(element.topic, element.partition, left.start, limits)
     return [r for r in records if left.stop is None or r.offset < left.stop]
 

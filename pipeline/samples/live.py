@@ -43,6 +43,7 @@ class LiveShard:
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         self._codecs = {kind: EventCodec(project.config.events, kind, log) for kind in INPUTS}
         self._shard = JoinShard(project, log, shard, newest_kept(project.join_state, shard))
+        self._kept_to: list[int] = []
         self._kept_at_s, self._kept_within_s = project.clock.monotonic_s(), 0.0
 
     @property
@@ -82,9 +83,11 @@ class LiveShard:
 
     def _keep_if_due(self) -> None:
         began_s = self._project.clock.monotonic_s()
-        if began_s - self._kept_at_s < max(_KEEP_EVERY_S, self._kept_within_s / _KEEP_SHARE):
+        read_to = [at.next_offset for at in self._shard.join.progress.of.values()]
+        early = began_s - self._kept_at_s < max(_KEEP_EVERY_S, self._kept_within_s / _KEEP_SHARE)
+        if early or read_to == self._kept_to:
             return
-        self._number += 1
+        self._number, self._kept_to = self._number + 1, read_to
         folder = live_folder(self._project.join_state, self._shard.shard)
         file = self._shard.save(folder, self._number, {})
         write_manifest(folder, RoundManifest(self._number, self._log_ids, (file,)))

@@ -15,7 +15,8 @@ from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline.ground.project import Project
-from pipeline.logs.source import LogDoor, PartitionRange, SpanSource
+from pipeline.logs.live_source import SpanSource
+from pipeline.logs.source import LogDoor, PartitionRange
 from pipeline.logs.span import Span
 from pipeline.samples.live import split, starts, take
 
