@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check bench native native-check native-check-address native-check-thread fuzz setup clean
+.PHONY: demo test test-live check bench native native-check native-check-address native-check-thread fuzz setup clean
 
 setup: $(VENV)/ready
 
@@ -24,6 +24,10 @@ demo: setup
 # Two processes, a file in one of them: much of the time is waiting. One test at a time: .venv/bin/pytest
 test: setup check
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# On a real Kafka and a real Flink on this machine; needs Java 17 and Maven (.ci/install-java) and fails without.
+test-live: setup
+	$(BIN)/pytest tests/live
 
 check: setup
 	$(BIN)/ruff check .

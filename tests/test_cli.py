@@ -53,7 +53,8 @@ def test_every_command_that_changes_something_once_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
-    assert dry == fed | {"publish", "rollback", "quarantine add", "quarantine remove", "resume"}
+    changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "cluster up", "cluster down"}
+    assert dry == fed | changed
 
 
 def test_every_error_has_a_documented_exit_code():

@@ -13,7 +13,7 @@ import sys
 import structlog
 import typer
 
-from pipeline.cli import change, create, export, feed, live, run, show
+from pipeline.cli import change, cluster, create, export, feed, live, run, show
 from pipeline.cli.output import say
 from pipeline.ground import crashpoint
 from pipeline.ground.config import crash_point_of_environment
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, feed, run, live, show, change, export):
+for part in (create, feed, run, live, show, change, export, cluster):
     part.register(app)
 
 

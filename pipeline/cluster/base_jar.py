@@ -26,11 +26,14 @@ def write_base_jar(jars: Path, out: Path) -> None:
         ClusterError: where one of the classes is absent.
     """
     making = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    with zipfile.ZipFile(making, "w", zipfile.ZIP_DEFLATED) as jar:
-        jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), _MANIFEST)
-        for pattern, name in _PARTS:
-            _copy_class(jars, pattern, name, jar)
-    making.replace(out)
+    try:
+        with zipfile.ZipFile(making, "w", zipfile.ZIP_DEFLATED) as jar:
+            jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), _MANIFEST)
+            for pattern, name in _PARTS:
+                _copy_class(jars, pattern, name, jar)
+        making.replace(out)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def _copy_class(jars: Path, pattern: str, name: str, jar: zipfile.ZipFile) -> None:

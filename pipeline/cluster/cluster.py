@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.cluster.base_jar import write_base_jar
@@ -26,14 +26,15 @@ from pipeline.cluster.flink import (
     taskmanager_command,
     taskmanager_registered,
 )
-from pipeline.cluster.jars import resolve_jars
+from pipeline.cluster.jars import Engine, jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_answers, broker_command
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
-from pipeline.cluster.process import Process, Running, strays
+from pipeline.cluster.process import Process, Running, descendants
 from pipeline.ground.clock import Clock, SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 from pipeline.ground.errors import ClusterError, InputError
+from pipeline.ground.project import Project
 
 _READY_PATIENCE_S = 90.0
 _LOOK_EVERY_S = 0.1
@@ -45,12 +46,19 @@ _PASSING = ("run", "tmp")
 class LocalCluster:
     """A broker and a Flink cluster as `settings` say, in `folder`. Not thread-safe; processes take turns."""
 
-    def __init__(self, settings: Cluster, folder: Path, clock: Clock | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, settings: Cluster, folder: Path, clock: Clock | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
         self.settings = settings
         self.folder = folder.absolute()
         self.names = process_names(settings.taskmanagers)
         self._clock = clock or SystemClock()
-        self._cache = cache or cache_folder()
+        self._say = say or (lambda _: None)
+
+    @classmethod
+    def of(cls, project: Project, say: Callable[[str], None] | None = None) -> "LocalCluster":
+        """The cluster that a project's `[cluster]` describes."""
+        return cls(project.config.cluster, project.cluster, project.clock, say)
 
     @property
     def bootstrap(self) -> str:
@@ -67,37 +75,51 @@ class LocalCluster:
         """What `--flink_job_server_jar` wants; there once the JobManager was started."""
         return self.folder / "flink" / "base.jar"
 
+    def plan_up(self, names: Iterable[str] = ()) -> list[str]:
+        """What `up` would start now. Raises as `up` does where names or ports don't fit."""
+        wanted = tuple(names) or self.names
+        for name in wanted:
+            if name not in self.names:
+                raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
+        return to_start(self.settings, wanted, self.running())
+
     def up(self, names: Iterable[str] = ()) -> list[str]:
         """Start what is absent of `names` (of none: of all), and wait until all of them answer; what was started.
 
         The first time, Maven fetches the jars: half a minute or more.
 
         Raises:
+            InputError: for a name that the settings do not give.
             ClusterError: where Java, a jar or a port is not to be had, or a process ends before it answers.
         """
         wanted = tuple(names) or self.names
         with self._alone():
-            absent = to_start(self.settings, wanted, self.running())
+            absent = self.plan_up(wanted)
             for name in absent:
+                self._say(f"starting {name}")
                 self._start(name)
             for name in wanted:
                 self.wait_ready(name)
         return absent
+
+    def plan_down(self) -> list[str]:
+        """What `down` would end now, in its order."""
+        return to_stop(self.running())
 
     def down(self, wipe: bool = False) -> list[str]:
         """End everything, the last started first; with `wipe` delete data and logs too. What was ended."""
         if not self.folder.is_dir():
             return []
         with self._alone():
-            running = to_stop(self.running())
+            running = self.plan_down()
             for name in running:
+                self._say(f"ending {name}")
                 self.stop(name)
-            for pid in strays(self.folder):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self._end_descendants()
             for part in (*_PASSING, *(_KEPT if wipe else ())):
                 shutil.rmtree(self.folder / part, ignore_errors=True)
             if wipe:
+                # What somebody else put there stays.
                 with contextlib.suppress(OSError):
                     self.folder.rmdir()
         return running
@@ -120,10 +142,9 @@ class LocalCluster:
         self.start(name)
 
     def process(self, name: str) -> Process:
-        """The process called `name`. Raises InputError for one that neither the settings nor a record name."""
-        known = (*self.names, *self._on_record())
-        if name not in known:
-            raise InputError(f"process {name} does not exist. known: {', '.join(dict.fromkeys(known))}")
+        """The process called `name`, whether it lives or not. Raises InputError for a name nobody ever used."""
+        if name not in (*self.names, *self._on_record()):
+            raise InputError(f"process {name} does not exist. known: {', '.join(self.names)}")
         return Process(name, self.folder, self._clock)
 
     def running(self) -> dict[str, Running]:
@@ -163,16 +184,25 @@ class LocalCluster:
         self.process(name).start(self._command(name, main_port), main_port)
 
     def _command(self, name: str, port: int) -> list[str]:
+        jars = self._jars("kafka" if name == "kafka" else "flink")
         if name == "kafka":
-            return broker_command(
-                self.settings, self.folder, resolve_jars("kafka", self.settings.versions, self._cache)
-            )
-        jars = resolve_jars("flink", self.settings.versions, self._cache)
+            return broker_command(self.settings, self.folder, jars)
         if name != "jobmanager":
             return taskmanager_command(self.settings, self.folder, jars, taskmanager_number(name), port)
         command = jobmanager_command(self.settings, self.folder, jars)
         write_base_jar(jars, self.base_jar)
         return command
+
+    def _jars(self, engine: Engine) -> Path:
+        if not jars_folder(engine, self.settings.versions, cache_folder()).is_dir():
+            self._say(f"Maven fetches the jars of {engine}, this once")
+        return resolve_jars(engine, self.settings.versions, cache_folder())
+
+    def _end_descendants(self) -> None:
+        """End what the processes started and left behind: workers that were stopped or hang."""
+        for pid in descendants(self.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _on_record(self) -> list[str]:
         """Names that were started since the last `down`, those too that the settings name no more."""

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 from pipeline.cluster.java import find_maven
-from pipeline.ground.errors import ClusterError
+from pipeline.ground.errors import ClusterError, ConfigError
 
 Engine = Literal["kafka", "flink"]
 POM = Path(__file__).with_name("pom.xml")
@@ -29,8 +30,10 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
     """The folder with the jars of `engine`, filled by Maven if it is not there yet.
 
     Raises:
+        ConfigError: for a version of something that `pom.xml` does not name.
         ClusterError: where there is no Maven, or it cannot have one of the jars.
     """
+    _check_names(versions)
     folder = jars_folder(engine, versions, cache)
     if folder.is_dir():
         return folder
@@ -48,12 +51,21 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
     return folder
 
 
+def _check_names(versions: Mapping[str, str]) -> None:
+    found = ElementTree.parse(POM).iterfind("{*}properties/*")
+    known = [element.tag.rpartition("}")[2] for element in found]
+    for name in versions:
+        if name not in known:
+            raise ConfigError(f"cluster.versions.{name} is no property of {POM.name}. known: {', '.join(known)}")
+
+
 def _copy_dependencies(engine: Engine, versions: Mapping[str, str], folder: Path) -> None:
     replaced = [f"-D{name}={version}" for name, version in sorted(versions.items())]
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     command = [find_maven(), "-q", "-B", "-f", str(POM), "-P", engine, *replaced, *goal]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
-        told = lines[0].removeprefix("[ERROR] ") if lines else f"exit code {done.returncode}"
+        # Maven colours what nobody will see: the mark is not always where the line begins.
+        errors = [line.partition("[ERROR] ")[2] for line in done.stdout.splitlines() if "[ERROR] " in line]
+        told = errors[0].removesuffix(" -> [Help 1]") if errors else f"exit code {done.returncode}"
         raise ClusterError(f"Maven cannot have the jars of {engine}: {told}. hint: see `versions` of [cluster]")

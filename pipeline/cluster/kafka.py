@@ -94,7 +94,8 @@ def _format(settings: Cluster, folder: Path, jars: Path, data: Path) -> None:
     properties.write_text(render_properties(settings, making), encoding="utf-8")
     id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", "-t", id, "-c", str(properties)]
-    options = ["-Xmx128m", *_log_options(folder, "kafka-format")]
+    # A tool that runs once: compiling it well would take longer than running it.
+    options = ["-Xmx128m", "-XX:TieredStopAtLevel=1", *_log_options(folder, "kafka-format")]
     command = java_command(jars, folder / "tmp", options, tool)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     properties.unlink()

@@ -2,17 +2,19 @@
 
 The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
 the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
-a mark in its environment, the cluster's folder, by which `strays` finds what is left over. Reads /proc: Linux only.
+a mark in its environment, the cluster's folder: `descendants` finds by it what is left over. Reads /proc: Linux only.
 """
 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.config import environment_with
@@ -21,17 +23,19 @@ from pipeline.ground.errors import ClusterError
 MARK = "FRESHET_CLUSTER"
 _LOOK_EVERY_S = 0.05
 _KILL_PATIENCE_S = 10.0
+_TELLING = re.compile("ERROR|FATAL|Exception|Error:")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A process as it was started; `port` is where it listens."""
+    """A process as it was started; `port` is where it listens, `log_bytes` where in its log it began."""
 
     pid: int
     start_ticks: int
     boot: str
     started_at_ms: int
     port: int
+    log_bytes: int
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,22 @@ class Process:
 
     def running(self) -> Running | None:
         """The process if it lives; None too where its pid belongs to another one by now."""
-        try:
-            found = Running(**json.loads(self.record.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+        found = self._recorded()
+        seen = _look(found.pid) if found and found.boot == _boot() else None
+        if found is None or seen is None or seen.start_ticks != found.start_ticks:
             return None
-        alive = found.boot == _boot() and found.start_ticks == _start_ticks(found.pid)
-        return found if alive else None
+        if seen.dead:
+            # Only what is surely ours is collected: another child's end is for whoever waits for it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(found.pid, os.WNOHANG)
+            return None
+        return found
 
     def start(self, command: Sequence[str], port: int) -> Running:
         """Start `command`, which will listen on `port`. The process must not run."""
         for path in (self.record, self.log):
             path.parent.mkdir(parents=True, exist_ok=True)
+        log_bytes = self.log.stat().st_size if self.log.exists() else 0
         with self.talk.open("wb") as talk:
             child = subprocess.Popen(
                 list(command),
@@ -78,8 +87,9 @@ class Process:
                 start_new_session=True,
                 env=environment_with(**{MARK: str(self.folder)}),
             )
-        ticks = _start_ticks(child.pid)
-        started = Running(child.pid, ticks or 0, _boot(), self.clock.now_ms(), port)
+        seen = _look(child.pid)
+        ticks = seen.start_ticks if seen else 0
+        started = Running(child.pid, ticks, _boot(), self.clock.now_ms(), port, log_bytes)
         self._write(started)
         return started
 
@@ -95,10 +105,18 @@ class Process:
             raise ClusterError(f"{self.name} does not end after SIGKILL. hint: its disk may hang, see dmesg")
 
     def last_words(self) -> str:
-        """The last line that tells of an error, or the last line, in its log and talk."""
-        lines = [line for path in (self.log, self.talk) for line in _tail(path)]
-        telling = [line for line in lines if "ERROR" in line or "Exception" in line or "FATAL" in line]
+        """The last line since its start that tells of an error, or the last line, in its log and talk."""
+        found = self._recorded()
+        lines = _lines(self.log, found.log_bytes if found else 0) + _lines(self.talk, 0)
+        telling = [line for line in lines if _TELLING.search(line)]
         return (telling or lines or ["it said nothing"])[-1].strip()
+
+    def _recorded(self) -> Running | None:
+        """What the record says, whether it still lives or not."""
+        try:
+            return Running(**json.loads(self.record.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
     def _end(self, signal_number: int, patience_s: float) -> bool:
         """Send a signal and wait; whether it is gone."""
@@ -120,7 +138,7 @@ class Process:
         making.replace(self.record)
 
 
-def strays(folder: Path) -> list[int]:
+def descendants(folder: Path) -> list[int]:
     """Pids of living processes that descend from the cluster in `folder`, its own ones and their children."""
     mark = f"{MARK}={folder}".encode()
     found = []
@@ -128,15 +146,20 @@ def strays(folder: Path) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0") and _start_ticks(int(entry.name)) is not None:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return sorted(found)
 
 
-def _start_ticks(pid: int) -> int | None:
-    """When a living process began; None for one that is gone, or dead and not yet collected."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+class _Seen(NamedTuple):
+    """What the system says of a pid."""
+
+    start_ticks: int
+    dead: bool
+
+
+def _look(pid: int) -> _Seen | None:
+    """What is known of a pid; None where it has no process, living or dead."""
     try:
         told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -144,16 +167,17 @@ def _start_ticks(pid: int) -> int | None:
     # The name before it may hold spaces and brackets. Fields from here: state 0, threads 17, start 19.
     fields = told.rpartition(")")[2].split()
     # A dead first thread among living ones is not the end: they still hold the process's ports.
-    dead = fields[0] in "ZX" and int(fields[17]) <= 1
-    return None if dead else int(fields[19])
+    return _Seen(int(fields[19]), dead=fields[0] in "ZX" and int(fields[17]) <= 1)
 
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def _tail(path: Path, lines: int = 200) -> list[str]:
+def _lines(path: Path, from_byte: int) -> list[str]:
+    """Lines from a byte on; all of them where the file was turned over since."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        said = path.read_bytes()
     except FileNotFoundError:
         return []
+    return said[from_byte if from_byte <= len(said) else 0 :].decode(errors="replace").splitlines()

@@ -1,0 +1,123 @@
+"""The cluster itself: a real broker and a real Flink, each killed with `kill -9` and started again by `up`."""
+
+import os
+from pathlib import Path
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.admin import NewTopic
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.flink import ask_flink
+from pipeline.cluster.ports import free_port_range
+from pipeline.cluster.process import descendants
+from pipeline.cluster.standing import cluster_standing
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import Cluster
+
+PATIENCE_MS = 20_000
+
+
+def say_in_a_transaction(cluster, topic, value):
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    with KafkaProducer(bootstrap_servers=cluster.bootstrap, transactional_id=topic) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(topic, value)
+        producer.commit_transaction()
+
+
+def first_value(cluster, topic):
+    reader = KafkaConsumer(
+        topic,
+        bootstrap_servers=cluster.bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        consumer_timeout_ms=PATIENCE_MS,
+    )
+    try:
+        return next(reader).value
+    finally:
+        reader.close()
+
+
+def slots(cluster):
+    return ask_flink(cluster.settings.flink_rest_port, "/overview")["slots-total"]
+
+
+def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
+    say_in_a_transaction(cluster, "outlives", b"here")
+    assert first_value(cluster, "outlives") == b"here"
+    before = cluster.running()["kafka"]
+    cluster.kill("kafka")
+    assert "kafka" not in cluster.running()
+    assert cluster.up() == ["kafka"]
+    assert cluster.running()["kafka"].pid != before.pid
+    assert first_value(cluster, "outlives") == b"here"
+
+
+def test_a_taskmanager_that_was_killed_comes_back_with_its_slots(cluster):
+    assert slots(cluster) == 2
+    cluster.kill("taskmanager-1")
+    assert not cluster.answers("taskmanager-1")
+    assert cluster.up() == ["taskmanager-1"]
+    assert slots(cluster) == 2
+
+
+def test_a_jobmanager_that_was_killed_gets_its_taskmanagers_back(cluster):
+    cluster.kill("jobmanager")
+    assert cluster.up() == ["jobmanager"]
+    assert slots(cluster) == 2
+
+
+def test_up_on_a_cluster_that_is_up_starts_nothing(cluster):
+    before = cluster.running()
+    assert cluster.up() == []
+    assert cluster.running() == before
+
+
+def test_standing_names_every_process_with_its_port_and_log(cluster):
+    standing = cluster_standing(cluster, SystemClock())
+    assert standing["up"]
+    assert [row["name"] for row in standing["processes"]] == ["kafka", "jobmanager", "taskmanager-1"]
+    assert {row["state"] for row in standing["processes"]} == {"running"}
+    assert all(row["pid"] and row["port"] and Path(row["log"]).stat().st_size for row in standing["processes"])
+    assert standing["flink"]["slots"] == standing["flink"]["free_slots"] == 2
+    assert standing["flink"]["jobs"] == []
+
+
+def test_everything_listens_on_the_loopback_address_alone(cluster):
+    pids = {found.pid for found in cluster.running().values()}
+    listening = {address for pid in pids for address in addresses_listened_on(pid)}
+    assert listening == {"127.0.0.1"}
+
+
+def test_down_leaves_data_and_no_process(tmp_path):
+    first = free_port_range(2)
+    one = LocalCluster(Cluster(kafka_port=first, kafka_controller_port=first + 1), tmp_path / "one")
+    try:
+        one.up(["kafka"])
+        assert descendants(one.folder) == [one.running()["kafka"].pid]
+        assert one.down() == ["kafka"]
+        assert descendants(one.folder) == []
+        assert sorted(os.listdir(one.folder)) == ["kafka", "logs"]
+    finally:
+        one.down(wipe=True)
+    assert not one.folder.exists()
+
+
+def addresses_listened_on(pid):
+    """IPv4 and IPv6 addresses on which a process accepts connections, from /proc."""
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    own = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
+    tables = [Path(f"/proc/{pid}/net/{kind}").read_text() for kind in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()]
+    listening = "0A"
+    return {spelled(row[1].split(":")[0]) for row in rows if row[3] == listening and row[9] in own}
+
+
+def spelled(hexadecimal):
+    """`0100007F`, or the same mapped into IPv6, as 127.0.0.1."""
+    if len(hexadecimal) == 32 and not hexadecimal.startswith("0000000000000000FFFF0000"):
+        return hexadecimal
+    return ".".join(str(byte) for byte in reversed(bytes.fromhex(hexadecimal[-8:])))
