@@ -33,10 +33,16 @@ class Lead:
         """
         if mark_ms is None:
             return True
-        own = f"{kind}-{partition}"
-        others = [_told(path) for path in self._folder.iterdir() if path.name != own and path.name[0] != "."]
-        behind = [at_ms for at_ms, more in others if more and at_ms is not None]
+        behind = [at_ms for at_ms, more in self._others(kind, partition) if more and at_ms is not None]
         return not behind or mark_ms <= min(behind) + self._lead_ms
+
+    def others_have_more(self, kind: Kind, partition: int) -> bool:
+        """Whether some other partition has something that can be read now."""
+        return any(more for _, more in self._others(kind, partition))
+
+    def _others(self, kind: Kind, partition: int) -> list[tuple[int | None, bool]]:
+        own = f"{kind}-{partition}"
+        return [_told(path) for path in self._folder.iterdir() if path.name != own and path.name[0] != "."]
 
 
 def _told(path: Path) -> tuple[int | None, bool]:

@@ -73,7 +73,7 @@ class _Reader:
         left: ReadRange = tracker.current_restriction()
         ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, _TURN_BYTES, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(left):
-            records = read_run(self._log, self._element, left, self._poll_ms)
+            records = read_run(self._log, self._element, left, self._patience_ms())
             span, left = self._decode(left, records)
             if not tracker.try_claim((left.start, left.mark_ms)):
                 return
@@ -81,9 +81,15 @@ class _Reader:
                 self._emitted_at_s = self._clock.monotonic_s()
                 yield span.to_bytes()
             run_bytes = sum(len(record.value) for record in records)
-            room_bytes, more = room_bytes - run_bytes, len(records) >= BLOCK_RECORDS or run_bytes >= BLOCK_BYTES
+            room_bytes -= run_bytes
+            # A small run was all there was; waiting for the next would hold this one back.
+            more = len(records) >= BLOCK_RECORDS // 4 or run_bytes >= BLOCK_BYTES // 4
         self._lead.tell(self._element.kind, self._element.partition, left.mark_ms, more=more)
         tracker.defer_remainder()
+
+    def _patience_ms(self) -> int:
+        busy = self._lead.others_have_more(self._element.kind, self._element.partition)
+        return 0 if busy else self._poll_ms
 
     def _may_read(self, left: ReadRange) -> bool:
         if self._lead.allows(self._element.kind, self._element.partition, left.mark_ms):
