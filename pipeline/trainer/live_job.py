@@ -23,7 +23,7 @@ class Work:
     ended: bool
 
 
-class _Turns(RestrictionTracker):  # type: ignore[misc]
+class WorkTracker(RestrictionTracker):  # type: ignore[misc]
     """What is left after a turn is as much as before."""
 
     def __init__(self, work: Work) -> None:
@@ -56,8 +56,8 @@ class _Unending(RestrictionProvider):  # type: ignore[misc]
     def initial_restriction(self, element: int) -> Work:
         return Work(ended=False)
 
-    def create_tracker(self, restriction: Work) -> _Turns:
-        return _Turns(restriction)
+    def create_tracker(self, restriction: Work) -> WorkTracker:
+        return WorkTracker(restriction)
 
     def restriction_size(self, element: int, restriction: Work) -> int:
         return 1

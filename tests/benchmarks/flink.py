@@ -39,7 +39,7 @@ from tests.benchmarks.stopwatch import Stopwatch
 from tests.benchmarks.stream import in_records
 
 _LOOK_EVERY_S = 0.02
-_WITHIN_S = 300.0
+_WITHIN_S = 120.0
 _FORM = """name = "join"
 [events]
 key = ["id"]
@@ -118,7 +118,7 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
 
 def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     """Seconds from the death of a worker whose join holds `rows` impressions until its next one has joined a click."""
-    project = project_in(folder / "held", SPAN_S * 2)
+    project = project_in(folder / "held", SPAN_S * 4)
     log = open_log(project)
     shown, clicks = events_of(rows)
     _append(project, log, shown, clicks)
@@ -130,7 +130,7 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]
     for pid in _workers(cluster):
         os.kill(pid, signal.SIGKILL)
     with Stopwatch() as watch:
-        _append(project, log, _later(shown, rows), _later(clicks, rows))
+        _append(project, log, *_later(shown, rows))
         _until(lambda: said.rows() > clicks.num_rows)
     return {
         "held": rows,
@@ -146,11 +146,13 @@ def _append(project: Project, log: Log, shown: pa.RecordBatch, clicks: pa.Record
             target.append(part)
 
 
-def _later(batch: pa.RecordBatch, rows: int) -> pa.RecordBatch:
-    """The first hundred rows again, under other ids, after all of the span."""
-    few = batch.slice(0, 100)
-    moved = {"at": pc.add(few.column("at"), SPAN_S * 1000), "id": pc.add(few.column("id"), rows)}
-    return pa.RecordBatch.from_pydict({name: moved.get(name, few.column(name)) for name in few.schema.names})
+def _later(shown: pa.RecordBatch, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """A hundred impressions more, under new ids, long after the span, and a click on each."""
+    few = shown.slice(0, 100)
+    at, id = pc.add(few.column("at"), 2 * SPAN_S * 1000), pc.add(few.column("id"), rows)
+    moved = {"at": at, "id": id}
+    more = pa.RecordBatch.from_pydict({name: moved.get(name, few.column(name)) for name in few.schema.names})
+    return more, pa.RecordBatch.from_pydict({"at": pc.add(at, 1_000), "id": id})
 
 
 def project_in(root: Path, window_s: float) -> Project:

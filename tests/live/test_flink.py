@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import feed, freshet, make_events, make_shop, samples_of
+from tests.command_line import START_MS, feed, freshet, make_events, make_shop, samples_of
 
 PIECES, ROWS = 4, 500
 WAIT_S = 90.0
@@ -135,6 +135,24 @@ def test_killed_task_manager_loses_and_doubles_nothing(shop):
     shop.wait_until_joined()
 
 
+def test_worker_that_wakes_after_another_took_over_says_nothing(shop):
+    shop.feed()
+    shop.run()
+    shop.wait_until_joined()
+    zombies = workers(shop.cluster)
+    for pid in zombies:
+        os.kill(pid, signal.SIGSTOP)
+    shop.feed()
+    shop.cluster.kill("taskmanager-1")
+    shop.cluster.start("taskmanager-1")
+    shop.wait_until_joined()
+    for pid in zombies:
+        os.kill(pid, signal.SIGCONT)
+    shop.feed(close=True)
+    shop.wait_until_joined()
+    shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in zombies))
+
+
 def test_job_of_a_killed_job_manager_goes_on_from_its_last_checkpoint(shop):
     shop.feed()
     shop.run()
@@ -157,6 +175,28 @@ def test_trainer_learns_what_a_run_in_process_learns_from_the_same_samples(shop)
     shutil.copytree(shop.project / "state" / "logs" / "samples", calm / "state" / "logs" / "samples")
     freshet(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
+
+
+def test_rollback_while_both_jobs_run_needs_no_restart(shop):
+    shop.feed(2)
+    shop.run("all")
+    shop.wait_until_joined()
+    shop.wait_for(lambda: generation(shop.project) == 0)
+    freshet(shop.project, "rollback", "--before", START_MS + ROWS * 10_000)
+    shop.feed(2, close=True)
+    shop.wait_until_joined()
+    shop.wait_for(lambda: generation(shop.project) == 1 and seen(shop.project) > ROWS)
+    assert {row["state"] for row in freshet(shop.project, "status")["jobs"]} == {"RUNNING"}
+
+
+def generation(project):
+    """Of CURRENT; None before the first commit."""
+    found = [row["version"] for row in freshet(project, "versions")["versions"] if row["current"]]
+    return int(found[0].split("/")[0].removeprefix("g")) if found else None
+
+
+def seen(project):
+    return sum(row["samples_seen"] for row in freshet(project, "versions")["versions"] if row["current"])
 
 
 def current(project):
