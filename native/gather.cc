@@ -17,6 +17,24 @@ bool bit(const Bits& bits, size_t row) {
     return bits.bytes == nullptr || (bits.bytes[at >> 3] >> (at & 7) & 1);
 }
 
+// Picks are mostly stretches of neighbours with a few left out, and a stretch is copied whole: visit(first, n) is called
+// for each, in order, and returns whether to go on. False where it did not.
+template <typename Visit>
+bool each_stretch(std::span<const uint64_t> places, Visit visit) {
+    for (size_t first = 0, n = 1; first < places.size(); first += n, n = 1) {
+        while (first + n < places.size() && places[first + n] == places[first] + n) ++n;
+        if (!visit(first, n)) return false;
+    }
+    return true;
+}
+
+// Whether n + 1 offsets never run backwards. Without a branch, for that takes several at once.
+bool ascending(const int32_t* offsets, size_t n) {
+    bool back = false;
+    for (size_t i = 0; i < n; ++i) back |= offsets[i + 1] < offsets[i];
+    return !back;
+}
+
 }  // namespace
 
 bool places_fit(std::span<const uint64_t> places, std::span<const uint64_t> rows) {
@@ -30,7 +48,14 @@ bool places_fit(std::span<const uint64_t> places, std::span<const uint64_t> rows
 
 template <typename Word>
 void gather_words(std::span<const uint64_t> places, const Word* const* chunks, Word* out) {
-    for (const uint64_t place : places) *out++ = chunks[chunk_of(place)][row_of(place)];
+    each_stretch(places, [=](size_t first, size_t n) {
+        const Word* from = chunks[chunk_of(places[first])] + row_of(places[first]);
+        if (n == 1)
+            out[first] = *from;
+        else
+            std::memcpy(out + first, from, n * sizeof(Word));
+        return true;
+    });
 }
 
 template void gather_words(std::span<const uint64_t>, const uint8_t* const*, uint8_t*);
@@ -53,32 +78,33 @@ size_t gather_bits(std::span<const uint64_t> places, const Bits* chunks, uint8_t
 }
 
 bool gather_offsets(std::span<const uint64_t> places, const Ranges* chunks, int32_t* out) {
-    int64_t sum = 0;
-    *out++ = 0;
-    for (const uint64_t place : places) {
-        const Ranges& chunk = chunks[chunk_of(place)];
-        const int64_t begin = chunk.offsets[row_of(place)], end = chunk.offsets[row_of(place) + 1];
-        if (begin < 0 || end < begin || static_cast<uint64_t>(end) > chunk.bytes) return false;
-        sum += end - begin;
-        if (sum > std::numeric_limits<int32_t>::max()) return false;
-        *out++ = static_cast<int32_t>(sum);
-    }
-    return true;
+    out[0] = 0;
+    return each_stretch(places, [=](size_t first, size_t n) {
+        const Ranges& chunk = chunks[chunk_of(places[first])];
+        const int32_t* from = chunk.offsets + row_of(places[first]);
+        const int64_t begin = from[0], end = from[n];
+        if (begin < 0 || end < begin || static_cast<uint64_t>(end) > chunk.bytes || !ascending(from, n)) return false;
+        const int64_t moved = out[first] - begin;
+        if (end + moved > std::numeric_limits<int32_t>::max()) return false;
+        for (size_t i = 1; i <= n; ++i) out[first + i] = static_cast<int32_t>(from[i] + moved);
+        return true;
+    });
 }
 
 void gather_texts(std::span<const uint64_t> places, const Ranges* chunks, const int32_t* offsets, uint8_t* out) {
     const size_t all = static_cast<size_t>(offsets[places.size()]);
-    for (size_t i = 0; i < places.size(); ++i) {
-        const Ranges& chunk = chunks[chunk_of(places[i])];
-        const size_t begin = static_cast<size_t>(chunk.offsets[row_of(places[i])]);
-        const size_t at = static_cast<size_t>(offsets[i]), length = static_cast<size_t>(offsets[i + 1]) - at;
-        // Most texts are short: a copy of fixed length is two instructions. What it writes too much the next text
-        // overwrites; near the ends of either side there is no room for that.
+    each_stretch(places, [=](size_t first, size_t n) {
+        const Ranges& chunk = chunks[chunk_of(places[first])];
+        const size_t begin = static_cast<size_t>(chunk.offsets[row_of(places[first])]);
+        const size_t at = static_cast<size_t>(offsets[first]), length = static_cast<size_t>(offsets[first + n]) - at;
+        // A text alone is mostly short: a copy of fixed length is two instructions. What it writes too much the next
+        // text overwrites; near the ends of either side there is no room for that.
         if (length <= kShort && begin + kShort <= chunk.bytes && at + kShort <= all)
             std::memcpy(out + at, chunk.text + begin, kShort);
         else if (length != 0)
             std::memcpy(out + at, chunk.text + begin, length);
-    }
+        return true;
+    });
 }
 
 void gather_members(std::span<const uint64_t> places, const Ranges* chunks, uint64_t* out) {

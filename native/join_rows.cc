@@ -63,4 +63,8 @@ void pick_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen
     }
 }
 
+void rows_at(std::span<const uint64_t> places, const HeldRow* const* chunks, HeldRow* out) {
+    for (const uint64_t place : places) *out++ = chunks[place >> 32][place & 0xFFFFFFFF];
+}
+
 }  // namespace freshet

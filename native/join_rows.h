@@ -64,4 +64,7 @@ struct SourceColumns {
 // Entry i of every column = that of rows[chosen[i]].
 void pick_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen, const SourceColumns& out);
 
+// out[i] = the row at places[i]: chunk << 32 | row in it.
+void rows_at(std::span<const uint64_t> places, const HeldRow* const* chunks, HeldRow* out);
+
 }  // namespace freshet

@@ -1,11 +1,14 @@
 """The join's saved form: comes back, changes with the configuration, is refused where it is damaged."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 
 from pipeline.ground.errors import DamagedError, MigrationError
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.samples import roundfile
+from pipeline.samples.saved import join_from_bytes, join_to_bytes, load_join, save_join
+from pipeline.samples.segment import cut
 from tests.join_bench import Bench, S, W, config_of
 
 
@@ -67,5 +70,82 @@ def flip(state, at):
 def test_head_of_the_saved_form_is_fixed():
     state = join_to_bytes(Bench().join)
     magic, version, header, body = struct.unpack_from("<8sIIQ", state)
-    assert (magic, version) == (b"FRSHJOIN", 1)
+    assert (magic, version) == (b"FRSHJOIN", 2)
     assert len(state) == 24 + header + body + 16
+
+
+def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tmp_path):
+    bench = Bench()
+    for item in range(40):
+        bench.impression(S, item=item)
+    first = saved_in(tmp_path, bench, None)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.rows")}
+    bench.click(S + 5, item=3)
+    bench.impression(S + 6, item=40)
+    bench.finish()
+    second = saved_in(tmp_path, bench, first)
+    new = {path.name for path in tmp_path.glob("*.rows")} - set(before)
+    assert len(new) == 1
+    assert len(second.segments) == 2
+    assert all((tmp_path / name).read_bytes() == value for name, value in before.items())
+    bench.join = load_join(bench.config, 0, bench.partitions, roundfile.read_shard(tmp_path, second))
+    bench.click(S + 7, item=3)
+    bench.watermark(S + W + 7)
+    assert sorted(s["item"] for s in bench.samples if s["kind"] == "negative") == [*range(3), *range(4, 41)]
+    assert bench.reasons == ["duplicate_click"]
+
+
+def saved_in(folder, bench, before):
+    bench.finish()
+    saved = save_join(bench.join, roundfile.segments_in(before))
+    file = roundfile.write_shard(folder, f"{0 if before is None else 1}.join", saved, (0, 0))
+    roundfile.write_manifest(folder, roundfile.RoundManifest(1, {}, (file,)))
+    return file
+
+
+def test_a_save_that_failed_leaves_nothing_out_of_the_next():
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    lost = save_join(bench.join)
+    again = save_join(bench.join, frozenset())
+    assert again.new == lost.new
+    assert save_join(bench.join, {segment.name for segment in again.segments}).new == {}
+
+
+def test_segments_no_round_names_any_more_are_gone(tmp_path):
+    bench = Bench()
+    bench.impression(S)
+    file = saved_in(tmp_path, bench, None)
+    (path,) = tmp_path.glob("*.rows")
+    bench.watermark(S + 100 * W)
+    assert saved_in(tmp_path, bench, file).segments == ()
+    assert not path.exists()
+
+
+def test_a_segment_that_is_missing_or_anothers_is_named(tmp_path):
+    bench = Bench()
+    bench.impression(S)
+    file = saved_in(tmp_path / "one", bench, None)
+    other = Bench()
+    other.impression(S, item=2)
+    saved_in(tmp_path / "other", other, None)
+    (path,), (others,) = (tmp_path.glob(f"{name}/*.rows") for name in ("one", "other"))
+    for value in (others.read_bytes(), None):
+        path.unlink()
+        if value is not None:
+            path.write_bytes(value)
+        with pytest.raises(DamagedError, match=f"{path.name} (has 1 rows|is missing).* hint: delete"):
+            load_join(bench.config, 0, bench.partitions, roundfile.read_shard(tmp_path / "one", file))
+
+
+def test_rounds_without_number_leave_a_logarithm_of_segments():
+    stops, written = [], 0
+    for rows in range(100, 100_100, 100):
+        before = set(pairwise([0, *stops]))
+        stops = cut(stops, rows)
+        written += sum(stop - first for first, stop in pairwise([0, *stops]) if (first, stop) not in before)
+        assert stops[-1] == rows
+        assert len(stops) <= 12
+    assert written < 12 * 100_000
+    assert cut(stops, rows) == stops

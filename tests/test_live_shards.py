@@ -119,16 +119,41 @@ def test_workers_that_come_and_go_change_nothing(world, wanted, seed):
 
 def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
     spans = pieces_of(world)
-    shard_state = world.project.join_state / "live-0"
+    folders = world.project.join_state.glob
     live = LiveShard(world.project, world.log, 0)
     live.take([part for span in spans[: len(spans) // 2] for to, part in split(span, world.project) if to == 0])
-    assert not shard_state.exists()
+    assert not list(folders("live-0-*"))
     world.project.clock.wait(60)
     live.take([next(part for to, part in split(spans[len(spans) // 2], world.project) if to == 0)])
-    assert len(list(shard_state.glob("*.join"))) == 1
+    assert len(list(folders("live-0-*/*.join"))) == 1
     first = {(r.kind, r.partition): r.start for r in starts(world.project, world.log)}
     assert min(first.values()) == 0  # of shard 1, which has read nothing
     join_all(world, pieces_of(world), random.Random(3))
+    assert world.said() == wanted
+
+
+def test_one_that_was_taken_over_spoils_no_state_of_the_other(world, wanted):
+    spans = pieces_of(world)
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in spans]
+    zombie, clock = LiveShard(world.project, world.log, 0), world.project.clock
+    newer = LiveShard(world.project, world.log, 0)
+    for live, bundle in ((newer, parts[:30]), (zombie, []), (newer, parts[30:])):
+        clock.wait(60)
+        live.take(bundle)
+    (folder,) = world.project.join_state.glob("live-0-*")
+    assert (folder / "ROUND.json").exists()
+    join_all(world, spans, random.Random(1))
+    assert world.said() == wanted
+
+
+def test_state_goes_on_by_its_segments_from_opening_to_opening(world, wanted):
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in pieces_of(world)]
+    for at in range(0, len(parts), 4):
+        live = LiveShard(world.project, world.log, 0)
+        world.project.clock.wait(60)
+        live.take(parts[at : at + 4])
+        assert len(list(world.project.join_state.glob("live-0-*"))) == 1
+    join_all(world, pieces_of(world), random.Random(1))
     assert world.said() == wanted
 
 

@@ -311,11 +311,12 @@ def test_second_join_fences_the_first_which_stops(tmp_path, wanted):
     assert world.said() == wanted
 
 
-def test_damaged_state_file_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize("kind", ["join", "rows"])
+def test_damaged_state_file_is_refused_by_name(tmp_path, kind):
     world = World(tmp_path)
     fill(world, events=20)
     world.run()
-    (path, *_) = sorted(world.project.join_state.glob("*.join"))
+    (path, *_) = sorted(world.project.join_state.glob(f"*.{kind}"))
     path.write_bytes(path.read_bytes()[:-3] + b"xxx")
     with pytest.raises(DamagedError, match=f"{path.name}.*hint: delete"):
         world.run()

@@ -15,7 +15,8 @@ from pipeline.ground.schemas import decode, encode, load_schema
 from pipeline.logs.archive import ArchiveLog
 from pipeline.model import weights
 from pipeline.samples import roundfile
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.samples.frames import frames_of
+from pipeline.samples.saved import join_from_bytes, join_to_bytes, save_join
 from pipeline.versions import files
 from pipeline.versions.delta import decode_delta, encode_delta
 from pipeline.versions.gaps import encode_gaps
@@ -178,8 +179,20 @@ STATES = {
     "no sections": lambda header: {**header, "sections": []},
     "sections of other lengths": lambda header: {**header, "sections": [1] * len(header["sections"])},
     "a bucket without serial": lambda header: {**header, "buckets": [[None, *header["buckets"][0][1:]]]},
+    "a bucket without its segment": lambda header: {**header, "buckets": [[*header["buckets"][0][:3], 0]]},
+    "a segment of no rows": lambda header: with_segment(header, stop=0),
+    "a segment of more rows": lambda header: with_segment(header, stop=2),
+    "a segment that begins elsewhere": lambda header: with_segment(header, first=1),
+    "another bucket's segment": lambda header: with_segment(header, serial=7),
+    "no segments": lambda header: {**header, "buckets": [], "segments": []},
     "progress of another kind": lambda header: {**header, "progress": 5},
 }
+
+
+def with_segment(header: dict, **other: object) -> dict:
+    (segment,) = header["segments"]
+    names = ("serial", "first", "stop", "digest", "length")
+    return {**header, "segments": [list({**dict(zip(names, segment, strict=True)), **other}.values())]}
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -187,23 +200,34 @@ def test_join_state_that_makes_no_sense_is_damaged(name):
     bench = Bench()
     bench.impression(S)
     bench.finish()
-    state = join_to_bytes(bench.join)
+    head, segment = frames_of(join_to_bytes(bench.join), "state")
     layout = struct.Struct("<8sIIQ")
-    magic, form, length, _ = layout.unpack_from(state)
+    magic, form, length, _ = layout.unpack_from(head)
     end = layout.size + length
-    header = json.dumps(STATES[name](json.loads(state[layout.size : end]))).encode()
-    sealed = seals.join_state(layout.pack(magic, form, len(header), 0) + header + state[end:])
-    with pytest.raises(DamagedError, match="makes no sense"):
-        join_from_bytes(bench.config, 0, bench.partitions, sealed)
+
+    def state(change):
+        header = json.dumps(change(json.loads(head[layout.size : end]))).encode()
+        return seals.join_state(layout.pack(magic, form, len(header), 0) + header + head[end:]) + segment
+
+    assert len(join_from_bytes(bench.config, 0, bench.partitions, state(dict)).held) == 1
+    with pytest.raises(DamagedError, match=r"makes no sense|wanted"):
+        join_from_bytes(bench.config, 0, bench.partitions, state(STATES[name]))
 
 
 @pytest.mark.parametrize("name", [5, "../1.join", "sub/1.join", "1.txt", ""])
-def test_a_round_that_names_a_file_elsewhere_is_damaged(name, tmp_path):
-    shard = roundfile.write_shard(tmp_path, "1.join", b"state", (3, 4))
+@pytest.mark.parametrize("of", ["head", "segment"])
+def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    shard = roundfile.write_shard(tmp_path, "1.join", save_join(bench.join), (3, 4))
     roundfile.write_manifest(tmp_path, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
     path = tmp_path / "ROUND.json"
     document = json.loads(path.read_bytes())
-    document["round"]["shards"][0]["name"] = name
+    [named] = document["round"]["shards"]
+    if of == "segment":
+        [named], name = named["segments"], f"../{name}"
+    named["name"] = name
     path.write_bytes(seals.round_manifest(json.dumps(document).encode()))
     with pytest.raises(DamagedError, match=r"ROUND\.json is damaged"):
         roundfile.read_manifest(tmp_path)

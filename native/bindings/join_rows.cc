@@ -53,6 +53,13 @@ void sources(In<uint8_t> rows, In<int64_t> chosen, Out<int64_t> at, Out<int64_t>
                  {at.data(), offsets.data(), partitions.data(), rows_out.data()});
 }
 
+void gather_rows(In<uint64_t> places, const std::vector<In<uint8_t>>& chunks, Out<uint8_t> out) {
+    std::vector<const HeldRow*> rows;
+    for (const auto& chunk : chunks) rows.push_back(held(chunk).data());
+    nb::gil_scoped_release nogil;
+    rows_at({places.data(), places.size()}, rows.data(), held(out).data());
+}
+
 }  // namespace
 
 void register_join_rows(nb::module_& m) {
@@ -63,4 +70,5 @@ void register_join_rows(nb::module_& m) {
           nb::arg("ids_below").none());
     m.def("join_sources", &sources, exact("rows"), exact("chosen"), exact("at"), exact("offsets"), exact("partitions"),
           exact("rows_out"));
+    m.def("join_rows_at", &gather_rows, exact("places"), exact("chunks"), exact("out"));
 }

@@ -39,6 +39,17 @@ void spans_all_partitions() {
     expect(extent.lowest_offsets == std::vector<std::pair<int32_t, int64_t>>{{0, 8}, {1, 7}}, "offsets");
 }
 
+void gathers_rows_of_several_chunks() {
+    const std::array<HeldRow, 2> one{row_at(1), row_at(2)};
+    const std::array<HeldRow, 1> other{row_at(3, 4, true)};
+    const std::array<const HeldRow*, 2> chunks{one.data(), other.data()};
+    const std::array<uint64_t, 4> places{uint64_t{1} << 32, 1, 0, 1};
+    std::array<HeldRow, 4> out;
+    rows_at(places, chunks.data(), out.data());
+    expect(out[0].at == 3 && out[0].status == 4 && out[0].closed == 1, "of the second chunk");
+    expect(out[1].at == 2 && out[2].at == 1 && out[3].at == 2, "of the first");
+}
+
 void fills_and_picks() {
     const std::array<uint64_t, 4> ids{1, 2, 3, 4};
     const std::array<int64_t, 2> at{10, 11}, offsets{20, 21};
@@ -58,6 +69,7 @@ void fills_and_picks() {
 }  // namespace
 
 int main() {
+    gathers_rows_of_several_chunks();
     closes_up_to_and_with_a_time();
     spans_all_partitions();
     fills_and_picks();

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pipeline.ground.block import Int64s
 from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
-from pipeline.samples.rows import HELD, Telling, close_rows, extent_of
+from pipeline.samples.rows import HELD, Telling, close_rows, extent_of, rows_at
+from pipeline.samples.segment import Segment
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import copy_rows
 
@@ -40,14 +41,13 @@ class Bucket:
         self.lowest_offsets: dict[int, int] = {}
         self.open_from: list[tuple[int, int, int]] = []
         """Stretches (first row, last row + 1, lowest open time) whose windows are not all closed."""
+        self.lowest_open_at = 2**62
+        """The lowest time of a row that is not closed, or below it; 2^62 where there is none."""
+        self.segments: tuple[Segment, ...] = ()
+        """What it was last saved as; later rows come behind these."""
 
     def __len__(self) -> int:
         return self._length
-
-    @property
-    def lowest_open_at(self) -> int:
-        """The lowest time of a row that is not closed, or below it; 2^62 where there is none."""
-        return min((lowest for *_, lowest in self.open_from), default=2**62)
 
     @property
     def rows(self) -> np.ndarray:
@@ -60,11 +60,14 @@ class Bucket:
             self._batches = [pa.concat_batches(self._batches)]
         return self._batches[0]
 
+    @property
+    def batches(self) -> list[pa.RecordBatch]:
+        """The raw columns as they lie, one after the other."""
+        return self._batches
+
     def pick(self, rows: Int64s) -> Pick:
         """The raw columns of [m] `rows`, to be gathered later."""
-        starts = np.cumsum([0, *(b.num_rows for b in self._batches)])
-        batch = np.searchsorted(starts, rows, side="right") - 1
-        return Pick(tuple(self._batches), (batch << 32 | (rows - starts[batch])).astype(np.uint64))
+        return _picked(self._batches, rows)
 
     def places(self, start: int, stop: int) -> UInt64s:
         """Places of the rows from `start` to `stop`."""
@@ -101,9 +104,11 @@ class Bucket:
             if lowest_open is not None:
                 still.append((start, stop, lowest_open))
         self.open_from = still
+        self.lowest_open_at = min((lowest for *_, lowest in still), default=2**62)
         return np.concatenate(told) if told else np.zeros(0, np.int64)
 
     def _open(self, start: int, stop: int, lowest: int) -> None:
+        self.lowest_open_at = min(self.lowest_open_at, lowest)
         if self.open_from and self.open_from[-1][1] == start and stop - self.open_from[-1][0] <= 4096:
             first, _, before = self.open_from.pop()
             start, lowest = first, min(before, lowest)
@@ -183,26 +188,21 @@ class Held:
             places[later] = [self._earlier.get(int(p), int(NONE)) for p in places[later]] if self._earlier else NONE
             times = self._times(places)
 
-    def by_bucket(self, places: UInt64s) -> list[tuple[Bucket, Int64s, Int64s]]:
-        """Group places: (bucket, [m] positions in `places`, [m] rows in the bucket), in order of bucket serial."""
-        serials = (places >> _ROW_BITS).astype(np.int64)
-        order = np.argsort(serials, kind="stable")
-        cuts = np.flatnonzero(np.diff(serials[order])) + 1
-        groups = np.split(order, cuts) if len(order) else []
-        rows = (places & _ROW_MASK).astype(np.int64)
-        return [(self.buckets[int(serials[g[0]])], g, rows[g]) for g in groups]
+    def rows_at(self, places: UInt64s) -> np.ndarray:
+        """[n] HELD at held places, a copy."""
+        return rows_at([bucket.rows for bucket in self.buckets.values()], self._numbered(places))
 
-    def status(self, places: UInt64s) -> npt.NDArray[np.uint8]:
-        """[n] status of held places."""
-        out = np.zeros(len(places), np.uint8)
-        for bucket, at, rows in self.by_bucket(places):
-            out[at] = bucket.rows["status"][rows]
-        return out
+    def pick(self, places: UInt64s) -> Pick:
+        """The raw columns at held places, to be gathered later."""
+        buckets, numbered = self.buckets.values(), self._numbered(places)
+        first = np.cumsum([0, *map(len, buckets)])[(numbered >> _ROW_BITS).view(np.int64)]
+        return _picked([b for bucket in buckets for b in bucket.batches], first + (numbered & _ROW_MASK).view(np.int64))
 
     def mark(self, places: UInt64s, flag: int) -> None:
         """Add `flag` to the status of held places."""
-        for bucket, _, rows in self.by_bucket(places):
-            bucket.rows["status"][rows] |= np.uint8(flag)
+        serials, rows = places >> _ROW_BITS, (places & _ROW_MASK).astype(np.int64)
+        for serial in np.unique(serials):
+            self.buckets[int(serial)].rows["status"][rows[serials == serial]] |= np.uint8(flag)
 
     def open_until(self, at_ms: int) -> list[Bucket]:
         """The buckets with an open row of time at most `at_ms`."""
@@ -235,7 +235,7 @@ class Held:
     def restore(self, buckets: list[Bucket], links: UInt64s) -> None:
         """Hold saved buckets, and index them again: of several impressions with one id the latest."""
         self._earlier = {int(newer): int(older) for newer, older in links}
-        for bucket in buckets:
+        for bucket in sorted(buckets, key=lambda b: b.serial):
             self.buckets[bucket.serial] = self._by_name[bucket.name] = bucket
             self._next_serial = max(self._next_serial, bucket.serial + 1)
         self._index.reserve(len(self))
@@ -333,9 +333,20 @@ class Held:
         """[n] times of places; -2^62 for NONE."""
         out = np.full(len(places), -(2**62), np.int64)
         found = np.flatnonzero(places != NONE)
-        for bucket, at, rows in self.by_bucket(places[found]):
-            out[found[at]] = bucket.rows["at"][rows]
+        out[found] = self.rows_at(places[found])["at"]
         return out
+
+    def _numbered(self, places: UInt64s) -> UInt64s:
+        """Places with the bucket's number among `buckets` for its serial, which ascend together."""
+        serials = np.fromiter(self.buckets, np.uint64, len(self.buckets))
+        return np.searchsorted(serials, places >> _ROW_BITS).astype(np.uint64) << _ROW_BITS | places & _ROW_MASK
+
+
+def _picked(batches: list[pa.RecordBatch], rows: Int64s) -> Pick:
+    """[m] `rows` of batches that lie one after the other."""
+    starts = np.cumsum([0, *(b.num_rows for b in batches)])
+    batch = np.searchsorted(starts, rows, side="right") - 1
+    return Pick(tuple(batches), (batch << 32 | (rows - starts[batch])).astype(np.uint64))
 
 
 def _ids(rows: np.ndarray) -> UInt64s:

@@ -219,7 +219,7 @@ class Join:
             return
         in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < spans.window_ms) & ~too_late
         # Only what the shard has said itself can have closed this window already; its word stands.
-        in_window &= self.held.status(rows["place"]) & position.NEGATIVE == 0
+        in_window &= self.held.rows_at(np.ascontiguousarray(rows["place"]))["status"] & position.NEGATIVE == 0
         positives = self._first_of_each(clicks.where(in_window), position.POSITIVE)
         self._say_clicks(output.POSITIVE, positives, positives.rows["at"])
         self.candidates = Clicks.joined([self.candidates, clicks.where(~in_window & ~too_late)])
@@ -238,7 +238,7 @@ class Join:
     def _first_of_each(self, clicks: Clicks, flag: int) -> Clicks:
         """The first click of each impression that has no label yet, which it now has; the others are duplicates."""
         places = np.ascontiguousarray(clicks.rows["place"])
-        free = np.flatnonzero(self.held.status(places) & _LABELLED == 0)
+        free = np.flatnonzero(self.held.rows_at(places)["status"] & _LABELLED == 0)
         first = np.zeros(len(clicks), np.bool_)
         first[free[np.unique(places[free], return_index=True)[1]]] = True
         self.held.mark(places[first], flag)
@@ -269,12 +269,15 @@ class Join:
         self._samples.append(Decided(output.NEGATIVE, sources.at + after_ms, sources, written, shown))
 
     def _say_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
+        if not len(clicks):
+            return
+        places = np.ascontiguousarray(clicks.rows["place"])
+        held, shown = self.held.rows_at(places), self.held.pick(places)
+        written = self._kept(held) & (kind == output.COMPENSATION)
         labels = clicks.labels(self.config.samples.labels)
-        for bucket, at, held in self.held.by_bucket(np.ascontiguousarray(clicks.rows["place"])):
-            written = self._kept(bucket.rows.take(held)) & (kind == output.COMPENSATION)
-            sources, clicked = sources_of(bucket.rows, held), Source.of(clicks.rows.take(at))
-            shown = bucket.pick(held)
-            self._samples.append(Decided(kind, decided_at_ms[at], sources, written, shown, clicked, labels[at]))
+        self._samples.append(
+            Decided(kind, decided_at_ms, Source.of(held), written, shown, Source.of(clicks.rows), labels)
+        )
 
     def _set_aside(self, reason: str, kind: Kind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
         chosen = np.flatnonzero(which)

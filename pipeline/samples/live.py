@@ -23,7 +23,14 @@ from pipeline.logs.span import Span
 from pipeline.samples.handover import Parcel
 from pipeline.samples.position import INPUTS
 from pipeline.samples.progress import Input, PartitionProgress
-from pipeline.samples.roundfile import RoundManifest, live_folder, newest_kept, read_shard, write_manifest
+from pipeline.samples.roundfile import (
+    RoundManifest,
+    forget_older,
+    live_folder,
+    newest_kept,
+    read_shard,
+    write_manifest,
+)
 from pipeline.samples.saved import progress_in
 from pipeline.samples.shard import JoinShard, needed_from
 from pipeline.samples.spans import Spans, mark_of
@@ -88,9 +95,11 @@ class LiveShard:
         if early or read_to == self._kept_to:
             return
         self._number, self._kept_to = self._number + 1, read_to
-        folder = live_folder(self._project.join_state, self._shard.shard)
+        join_state, shard = self._project.join_state, self._shard.shard
+        folder = live_folder(join_state, shard, self._shard.epoch)
         file = self._shard.save(folder, self._number, {})
         write_manifest(folder, RoundManifest(self._number, self._log_ids, (file,)))
+        forget_older(join_state, shard, self._shard.epoch)
         pass_point("samples.after_state")
         self._kept_at_s = self._project.clock.monotonic_s()
         self._kept_within_s = self._kept_at_s - began_s
@@ -155,7 +164,7 @@ def _read_to(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, i
         return needed_from(project, log, shard)
     topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
-    progress = progress_in(project.config, shard, partitions, read_shard(kept.folder, kept.file), kept.file.name)
+    progress = progress_in(project.config, shard, partitions, read_shard(kept.folder, kept.file))
     return {at: (p.next_offset, p.watermark_ms) for at, p in progress.of.items()}
 
 

@@ -153,6 +153,26 @@ def sources_of(rows: np.ndarray, chosen: Int64s) -> Source:
     return out
 
 
+def rows_at(chunks: Sequence[np.ndarray], places: UInt64s) -> np.ndarray:
+    """The rows at places.
+
+    Args:
+        chunks: [m] HELD each.
+        places: [n] uint64: number of the chunk << 32 | row in it.
+
+    Returns:
+        [n] HELD, a copy.
+    """
+    for rows in chunks:
+        _require_held(rows)
+    require("places", places, np.uint64, ("n",))
+    if not _native.places_fit(places, np.array([len(rows) for rows in chunks], np.uint64)):
+        raise InputError(f"places: got one outside of {len(chunks)} chunks")
+    out = np.empty(len(places), HELD)
+    _native.join_rows_at(places, [_bytes(rows) for rows in chunks], _bytes(out))
+    return out
+
+
 def _require_held(rows: np.ndarray) -> None:
     require("rows", rows, HELD, ("n",))
 

@@ -1,14 +1,14 @@
-"""The join's state as bytes: one form, for the round file and for a runner's state alike.
+"""The join's state as frames: one form, for the round's files and for a runner's state alike.
 
-Layout: magic `FRSHJOIN` | format version u32 | header length u32 | body length u64 | header (JSON) | body (sections
-one after the other) | BLAKE2b-128 of everything before. Little-endian. The header names each section's length in bytes;
-typed rows are NumPy's bytes, raw columns Arrow IPC streams. The index over ids is not stored: it is built again.
+The head holds what changes: offsets and watermarks, waiting clicks, and of each held impression its marks, one byte
+(its status, and in the highest bit whether its window is closed). It names the segments (`segment`) that hold the
+impressions themselves: those are written once, and saving again costs what is new. As one value (`join_to_bytes`) the
+state is the head and its segments one after the other. The index over ids is not stored: it is built again.
 """
 
-import hashlib
-import json
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,27 +20,40 @@ from pipeline.ground.config import Config
 from pipeline.ground.errors import DamagedError, MigrationError
 from pipeline.logs.columns import pack, unpack
 from pipeline.samples.clicks import CLICK, Clicks
+from pipeline.samples.frames import HINT, digest_of, frame, frames_of, making_sense, unframe
 from pipeline.samples.held import Bucket
 from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
 from pipeline.samples.progress import Progress
-from pipeline.samples.rows import HELD
+from pipeline.samples.segment import Segment, cut, decode_segment, encode_segment
 
-_MAGIC = b"FRSHJOIN"
-_VERSION = 1
-_HEAD = struct.Struct("<8sIIQ")
-_SUM_BYTES = 16
-_HINT = "hint: delete it; the join then begins again at what its samples partition says it needs"
+_CLOSED = 128
 
 
-def join_to_bytes(join: Join) -> bytes:
-    """The whole state; only just after `finish`."""
+@dataclass(frozen=True)
+class SavedJoin:
+    """A state of the join.
+
+    Attributes:
+        head: its frame.
+        segments: those the head names, in order.
+        new: by name, the frames of segments that were not written yet.
+    """
+
+    head: bytes
+    segments: tuple[Segment, ...]
+    new: Mapping[str, bytes]
+
+
+def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
+    """The state, but for segments whose names are in `written`; only just after `finish`."""
     assert join.settled, "a join is saved after finish"
-    sections: list[bytes] = []
+    new: dict[str, bytes] = {}
     buckets = [b for b in join.held.buckets.values() if len(b)]
     for bucket in buckets:
-        sections += [bucket.rows.tobytes(), pack(bucket.columns)]
+        bucket.segments = tuple(_segments(bucket, written, new))
+    sections: list[bytes] = [_marks(bucket).tobytes() for bucket in buckets]
     for clicks in (join.pending, join.candidates):
         sections += [clicks.rows.tobytes(), pack(clicks.columns)]
     sections += [join.held.links.tobytes(), join.said.rows.tobytes()]
@@ -48,57 +61,119 @@ def join_to_bytes(join: Join) -> bytes:
         "shard": join.shard,
         "keyed": _keyed(join.config),
         "progress": join.progress.to_json(),
-        "buckets": [[b.serial, *b.name] for b in buckets],
-        "sections": [len(s) for s in sections],
+        "buckets": [[b.serial, *b.name, len(b.segments)] for b in buckets],
+        "segments": [s for b in buckets for s in b.segments],
     }
-    return _framed(json.dumps(header).encode(), b"".join(sections))
+    return SavedJoin(frame(header, sections), tuple(s for b in buckets for s in b.segments), new)
+
+
+def load_join(
+    config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
+) -> Join:
+    """The join that was saved; columns are those the configuration declares now, new ones null.
+
+    Args:
+        config: what it joins by.
+        shard: which of its shards it is.
+        input_partitions: by kind, how many there are.
+        frames: the head and its segments in order, each with a name for messages.
+
+    Raises DamagedError where a frame is not whole or not the one named, MigrationError where the join key or the shards
+    have changed.
+    """
+    each = iter(frames)
+    name, head = next(each)
+    header, sections = unframe(head, name)
+    with making_sense(name):
+        _check_keyed(header, config, shard, name)
+        join = Join(config, shard, input_partitions)
+        join.progress.restore(header["progress"])
+        buckets = _buckets(header, sections, each, empty_columns(config.events.impressions.columns).schema)
+        if next(each, None) is not None:
+            raise ValueError("a segment that it does not name follows it")
+        clicks = empty_columns(config.events.clicks.columns).schema
+        join.pending, join.candidates = _clicks(sections, clicks), _clicks(sections, clicks)
+        join.held.restore(buckets, np.frombuffer(next(sections), np.uint64).reshape(-1, 2))
+        join.said = Said(np.frombuffer(next(sections), SAID).copy())
+        return join
+
+
+def progress_in(
+    config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
+) -> Progress:
+    """How far the join that was saved has read; of `frames` only the head is looked at. Raises as `load_join`."""
+    name, head = next(iter(frames))
+    header, _ = unframe(head, name)
+    with making_sense(name):
+        _check_keyed(header, config, shard, name)
+        progress = Progress(input_partitions)
+        progress.restore(header["progress"])
+        return progress
+
+
+def join_to_bytes(join: Join) -> bytes:
+    """The whole state; only just after `finish`."""
+    saved = save_join(join)
+    return b"".join([saved.head, *(saved.new[segment.name] for segment in saved.segments)])
 
 
 def join_from_bytes(
     config: Config, shard: int, input_partitions: Mapping[Kind, int], value: bytes, name: str = "join state"
 ) -> Join:
-    """The join that `join_to_bytes` wrote; columns are those the configuration declares now, new ones null.
-
-    Raises DamagedError where the bytes are not whole, MigrationError where the join key or the shards have changed.
-    `name` is for messages.
-    """
-    header, body = _unframed(value, name)
-    try:
-        return _join_of(config, shard, input_partitions, json.loads(header), body, name)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, StopIteration, RecursionError) as failure:
-        raise DamagedError(f"{name} matches its checksum and makes no sense: {failure!r}. {_HINT}") from failure
+    """The join that `join_to_bytes` wrote, as `load_join` gives it; `name` is for messages."""
+    frames = [(name, one) for one in frames_of(value, name)] or [(name, b"")]
+    return load_join(config, shard, input_partitions, frames)
 
 
-def progress_in(
-    config: Config, shard: int, input_partitions: Mapping[Kind, int], value: bytes, name: str = "join state"
-) -> Progress:
-    """How far the join that `join_to_bytes` wrote has read, without the join. Raises as `join_from_bytes`."""
-    header = json.loads(_unframed(value, name)[0])
-    _check_keyed(header, config, shard, name)
-    progress = Progress(input_partitions)
-    progress.restore(header["progress"])
-    return progress
+def _segments(bucket: Bucket, written: Container[str], new: dict[str, bytes]) -> Iterator[Segment]:
+    """A bucket's segments; frames of those that are not written yet go into `new`."""
+    before = {(s.first, s.stop): s for s in bucket.segments if s.name in written}
+    for first, stop in pairwise([0, *cut([s.stop for s in bucket.segments], len(bucket))]):
+        segment = before.get((first, stop))
+        if segment is None:
+            columns = bucket.pick(np.arange(first, stop)).gather()
+            segment, new[segment.name] = encode_segment(bucket.serial, first, bucket.rows[first:stop], columns)
+        yield segment
 
 
-def _join_of(
-    config: Config, shard: int, input_partitions: Mapping[Kind, int], header: dict[str, Any], body: bytes, name: str
-) -> Join:
-    _check_keyed(header, config, shard, name)
-    sections = _sections(header["sections"], body)
-    join = Join(config, shard, input_partitions)
-    join.progress.restore(header["progress"])
-    impressions = empty_columns(config.events.impressions.columns).schema
+def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
+    rows = bucket.rows
+    return rows["status"] | rows["closed"] * np.uint8(_CLOSED)
+
+
+def _buckets(
+    header: dict[str, Any], sections: Iterator[memoryview], frames: Iterator[tuple[str, bytes]], schema: pa.Schema
+) -> list[Bucket]:
     buckets = []
-    for serial, *bucket_name in header["buckets"]:
-        bucket = Bucket(serial, (bucket_name[0], bucket_name[1]))
-        bucket.append(*_rows_and_columns(sections, HELD, impressions))
+    segments = iter([Segment(*s) for s in header["segments"]])
+    for serial, scale, number, count in header["buckets"]:
+        bucket = Bucket(serial, (scale, number))
+        marks = np.frombuffer(next(sections), np.uint8)
+        bucket.segments = tuple(islice(segments, count))
+        for segment in bucket.segments:
+            rows, columns = _segment_of(segment, bucket, *next(frames))
+            part = marks[segment.first : segment.stop]
+            rows["status"], rows["closed"] = part % _CLOSED, part >= _CLOSED
+            bucket.append(rows, _aligned(columns, schema))
+        if len(marks) != len(bucket):
+            raise ValueError(f"bucket {serial} has {len(bucket)} rows and marks of {len(marks)}")
         buckets.append(bucket)
-    clicks = empty_columns(config.events.clicks.columns).schema
-    join.pending = Clicks(*_rows_and_columns(sections, CLICK, clicks))
-    join.candidates = Clicks(*_rows_and_columns(sections, CLICK, clicks))
-    join.held.restore(buckets, np.frombuffer(next(sections), np.uint64).reshape(-1, 2))
-    join.said = Said(np.frombuffer(next(sections), SAID).copy())
-    return join
+    return buckets
+
+
+def _segment_of(segment: Segment, bucket: Bucket, name: str, value: bytes) -> tuple[np.ndarray, pa.RecordBatch]:
+    """The rows and columns of the segment that the bucket goes on with."""
+    if (segment.serial, segment.first) != (bucket.serial, len(bucket)) or segment.first >= segment.stop:
+        raise ValueError(f"segment {segment.name} does not follow row {len(bucket)} of bucket {bucket.serial}")
+    rows, columns = decode_segment(value, name)
+    if digest_of(value) != segment.digest or len(rows) != segment.stop - segment.first:
+        raise DamagedError(f"{name} has {len(rows)} rows and digest {digest_of(value)}, wanted {segment.name}. {HINT}")
+    return rows, columns
+
+
+def _clicks(sections: Iterator[memoryview], schema: pa.Schema) -> Clicks:
+    rows = np.frombuffer(next(sections), CLICK).copy()
+    return Clicks(rows, _aligned(unpack(bytes(next(sections)), len(rows)), schema))
 
 
 def _keyed(config: Config) -> dict[str, Any]:
@@ -113,13 +188,6 @@ def _check_keyed(header: dict[str, Any], config: Config, shard: int, name: str) 
             f"{name} was made with {was}, the configuration says {now}. "
             "hint: set it back, or begin a new state folder and new topics"
         )
-
-
-def _rows_and_columns(
-    sections: Iterator[bytes], dtype: np.dtype[np.void], schema: pa.Schema
-) -> tuple[npt.NDArray[np.void], pa.RecordBatch]:
-    rows = np.frombuffer(next(sections), dtype).copy()
-    return rows, _aligned(unpack(next(sections), len(rows)), schema)
 
 
 def _aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -138,32 +206,3 @@ def _aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
                 f"the configuration says {field.type}: {failure}. hint: set it back, or give the new column a new name"
             ) from failure
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _framed(header: bytes, body: bytes) -> bytes:
-    whole = _HEAD.pack(_MAGIC, _VERSION, len(header), len(body)) + header + body
-    return whole + hashlib.blake2b(whole, digest_size=_SUM_BYTES).digest()
-
-
-def _unframed(value: bytes, name: str) -> tuple[bytes, bytes]:
-    """Header and body of whole bytes. Raises DamagedError."""
-    if len(value) < _HEAD.size + _SUM_BYTES:
-        raise DamagedError(f"{name} has {len(value)} bytes, at least {_HEAD.size + _SUM_BYTES} are needed. {_HINT}")
-    magic, version, header_bytes, body_bytes = _HEAD.unpack_from(value)
-    if (magic, version) != (_MAGIC, _VERSION):
-        raise DamagedError(
-            f"{name} begins with {magic!r} version {version}, wanted {_MAGIC!r} version {_VERSION}. {_HINT}"
-        )
-    wanted = _HEAD.size + header_bytes + body_bytes + _SUM_BYTES
-    if len(value) != wanted:
-        raise DamagedError(f"{name} has {len(value)} bytes, its head says {wanted}. {_HINT}")
-    if hashlib.blake2b(value[:-_SUM_BYTES], digest_size=_SUM_BYTES).digest() != value[-_SUM_BYTES:]:
-        raise DamagedError(f"{name} does not match its checksum. {_HINT}")
-    return value[_HEAD.size : _HEAD.size + header_bytes], value[_HEAD.size + header_bytes : -_SUM_BYTES]
-
-
-def _sections(lengths: list[int], body: bytes) -> Iterator[bytes]:
-    start = 0
-    for length in lengths:
-        yield body[start : start + length]
-        start += length

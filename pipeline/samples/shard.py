@@ -29,8 +29,8 @@ from pipeline.samples.originals import with_originals
 from pipeline.samples.output import Samples, dead_letter_batch
 from pipeline.samples.position import USED
 from pipeline.samples.progress import Input
-from pipeline.samples.roundfile import Kept, ShardFile, read_shard, write_shard
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.samples.roundfile import Kept, ShardFile, adopt_segments, read_shard, segments_in, write_shard
+from pipeline.samples.saved import load_join, save_join
 
 _ENCODERS = 2
 """Threads that make records of one shard's samples."""
@@ -64,10 +64,16 @@ class JoinShard:
         self._topics: dict[Kind, str] = {"impressions": topics.impressions, "clicks": topics.clicks}
         self._fences = {topic: log.take_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
         self.file: ShardFile | None = None if found is None else found.file
+        self._kept_in = None if found is None else found.folder
         self.tally = Tally()
         self._set_aside: list[DeadLetters] = []
         self.join = self._begin() if found is None else self._load(found)
         self._recall()
+
+    @property
+    def epoch(self) -> int:
+        """Of this opening's fence over the samples partition."""
+        return self._fences[self._config.topics.samples].epoch
 
     def take(self, elements: Iterable[Element], handover: Handover) -> None:
         """One bundle: feed it, say what it decides. Elements of all partitions, in any order."""
@@ -102,7 +108,10 @@ class JoinShard:
             partition.next_offset = max(partition.next_offset, offset)
         ends = tuple(self._log.end_offset(topic, self.shard) for topic in self._fences)
         name = f"{number:012d}-{self.shard}.join"
-        self.file = write_shard(folder, name, join_to_bytes(self.join), (ends[0], ends[1]))
+        if self.file is not None and self._kept_in not in (None, folder):
+            adopt_segments(self._kept_in, folder, self.file)
+        saved = save_join(self.join, segments_in(self.file))
+        self.file, self._kept_in = write_shard(folder, name, saved, (ends[0], ends[1])), folder
         return self.file
 
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
@@ -155,8 +164,7 @@ class JoinShard:
     def _load(self, found: Kept) -> Join:
         for topic, log_id in found.log_ids.items():
             check_log_id(self._log, topic, log_id)
-        state = read_shard(found.folder, found.file)
-        return join_from_bytes(self._config, self.shard, self._partitions(), state, found.file.name)
+        return load_join(self._config, self.shard, self._partitions(), read_shard(found.folder, found.file))
 
     def _begin(self) -> Join:
         """A join without any state: from where its last record says it needs the input, or from the beginning."""

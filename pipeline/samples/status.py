@@ -8,7 +8,7 @@ from pipeline.logs.log import Log
 from pipeline.samples.join import Join
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import newest_kept, read_manifest, read_shard
-from pipeline.samples.saved import join_from_bytes
+from pipeline.samples.saved import load_join
 
 
 def join_status(project: Project, log: Log) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
     manifest = read_manifest(project.join_state)
     kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
     joins = [
-        join_from_bytes(project.config, shard, partitions, read_shard(found.folder, found.file), found.file.name)
+        load_join(project.config, shard, partitions, read_shard(found.folder, found.file))
         for shard, found in enumerate(kept)
         if found is not None
     ]
@@ -34,7 +34,7 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
         "held_impressions": sum(len(join.held) for join in joins),
         "pending_clicks": sum(len(join.pending) for join in joins),
         "waiting_clicks": sum(len(join.candidates) for join in joins),
-        "bytes": sum(found.file.length for found in kept if found is not None),
+        "bytes": sum(found.file.bytes for found in kept if found is not None),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, joins, kind, names[kind], p)
             for kind in INPUTS

@@ -125,8 +125,7 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]
     said = Said(log)
     submit(_submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
     _until(lambda: said.rows() >= clicks.num_rows)
-    kept = project.join_state / "live-0" / "ROUND.json"
-    _until(kept.exists)
+    _until(lambda: any(project.join_state.glob("live-0-*/ROUND.json")))
     for pid in _workers(cluster):
         os.kill(pid, signal.SIGKILL)
     with Stopwatch() as watch:
@@ -135,7 +134,7 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]
     return {
         "held": rows,
         "recovered_s": watch.seconds,
-        "state_bytes": sum(f.stat().st_size for f in kept.parent.iterdir()),
+        "state_bytes": sum(f.stat().st_size for f in project.join_state.glob("live-0-*/*")),
     }
 
 

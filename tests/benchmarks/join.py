@@ -11,7 +11,7 @@ from subprocess import CalledProcessError
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.block import EventBlock
+from pipeline.ground.block import EventBlock, Kind
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import parse_config
 from pipeline.ground.project import Project
@@ -22,7 +22,9 @@ from pipeline.logs.open import open_log
 from pipeline.samples.held import Bucket, Held
 from pipeline.samples.job import run_samples
 from pipeline.samples.join import Join
+from pipeline.samples.roundfile import read_shard, segments_in, write_shard
 from pipeline.samples.rows import HELD
+from pipeline.samples.saved import load_join, save_join
 from pipeline.samples.spans import Spans
 from tests.benchmarks.peers import flink_join
 from tests.benchmarks.report import Figure
@@ -40,7 +42,8 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     project = join_project(folder, SPAN_S / 20)
     log = open_log(project)
     events = fill(project, log, rows)
-    alone = [_state_machine(project, log, events), _rebuilt_index(project, rows)]
+    blocks = sorted(_blocks(project, log), key=lambda b: (b.watermark_ms, b.kind == "clicks"))
+    alone = [_state_machine(project, blocks), _rebuilt_index(project, rows), *_kept_state(folder / "kept", blocks)]
     before_mib = resident_mib()
     with Stopwatch() as watch:
         report = run_samples(project, log, until_end=True)
@@ -144,9 +147,40 @@ def _rebuilt_index(project: Project, rows: int) -> Figure:
     return Figure(what, rows / watch.cpu_s, "rows/s", sizes | {"seconds": watch.seconds}, 5_000_000)
 
 
-def _state_machine(project: Project, log: Log, events: int) -> Figure:
+def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
+    """What a round writes where half of the blocks are held already and a tenth as many are new; and a start."""
+    project = join_project(folder, SPAN_S * 10)
+    partitions: dict[Kind, int] = {"impressions": 1, "clicks": 1}
+    join, half = Join(project.config, 0, partitions), len(blocks) // 2
+    file, seconds, new_bytes = None, 0.0, 0
+    for number, part in enumerate((blocks[:half], blocks[half : half + half // 10])):
+        for block in part:
+            join.feed(block)
+        join.finish()
+        with Stopwatch() as watch:
+            saved = save_join(join, segments_in(file))
+            file = write_shard(folder, f"{number}.join", saved, (0, 0))
+        seconds, new_bytes = watch.seconds, len(saved.head) + sum(map(len, saved.new.values()))
+    assert file is not None
+    with Stopwatch() as watch:
+        loaded = load_join(project.config, 0, partitions, read_shard(folder, file))
+    assert len(loaded.held) == len(join.held), "not all came back"
+    sizes = {"held": len(join.held), "state_mib": file.bytes / 2**20, "files": len(file.segments) + 1}
+    return [
+        Figure("join, a round's state written, durable", seconds, "s", sizes | {"new_mib": new_bytes / 2**20}),
+        Figure(
+            "join, state read and ready, per processor second",
+            len(join.held) / watch.cpu_s,
+            "rows/s",
+            sizes | {"seconds": watch.seconds},
+            3_000_000,
+        ),
+    ]
+
+
+def _state_machine(project: Project, blocks: list[EventBlock]) -> Figure:
     """The join without log and Beam, fed block by block in the order of the watermarks."""
-    blocks = sorted(_blocks(project, log), key=lambda b: (b.watermark_ms, b.kind == "clicks"))
+    events = sum(map(len, blocks))
     join = Join(project.config, 0, {"impressions": 1, "clicks": 1})
     held = peak_bytes = samples = 0
     columns_bytes = _bytes_per_row(blocks)

@@ -18,7 +18,9 @@ from pipeline.logs.sample_block import decode_sample_block, encode_sample_block
 from pipeline.logs.sqlite import SqliteLog
 from pipeline.model import weights
 from pipeline.samples import roundfile
-from pipeline.samples.saved import join_from_bytes, join_to_bytes
+from pipeline.samples.frames import frames_of
+from pipeline.samples.saved import join_to_bytes, load_join, save_join
+from pipeline.samples.segment import decode_segment
 from pipeline.serving.chain import Chain
 from pipeline.versions import files
 from pipeline.versions.delta import decode_delta, encode_delta
@@ -146,19 +148,23 @@ def _join_bench() -> JoinBench:
 _BENCH = _join_bench()
 
 
-def _join(state: bytes) -> object:
-    return join_to_bytes(join_from_bytes(_BENCH.config, 0, _BENCH.partitions, state))
+_HEAD, *_SEGMENTS = frames_of(join_to_bytes(_BENCH.join), "state")
+
+
+def _join(head: bytes) -> object:
+    frames = [("head", head), *(("segment", segment) for segment in _SEGMENTS)]
+    return join_to_bytes(load_join(_BENCH.config, 0, _BENCH.partitions, frames))
 
 
 def _round(text: bytes) -> object:
     _file(text, "ROUND.json")
     manifest = roundfile.read_manifest(_SCRATCH)
     assert manifest is not None
-    return [roundfile.read_shard(_SCRATCH, shard) for shard in manifest.shards]
+    return [list(roundfile.read_shard(_SCRATCH, shard)) for shard in manifest.shards]
 
 
 def _round_seeds() -> list[bytes]:
-    shard = roundfile.write_shard(_SCRATCH, "1.join", b"state", (3, 4))
+    shard = roundfile.write_shard(_SCRATCH, "1.join", save_join(_BENCH.join), (3, 4))
     roundfile.write_manifest(_SCRATCH, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
     return [(_SCRATCH / "ROUND.json").read_bytes()]
 
@@ -194,8 +200,12 @@ TARGETS = {
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
     "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
-    "join_state": Target(
-        _join, lambda: [join_to_bytes(_BENCH.join)], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)
+    "join_state": Target(_join, lambda: [_HEAD], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)),
+    "join_segment": Target(
+        lambda value: decode_segment(value, "segment"),
+        lambda: list(_SEGMENTS),
+        seals.join_state,
+        reshape.behind_prefix("<8sIIQ", 2),
     ),
     "round": Target(_round, _round_seeds, seals.round_manifest, reshape.whole_text),
     "archive": Target(

@@ -1,0 +1,76 @@
+"""Segments: a bucket's rows in pieces that are written once. Of a row only its marks ever change: they lie elsewhere.
+
+A segment is a frame (`frames`) of two sections: rows as NumPy's bytes of HELD, marks zero, and raw columns as an Arrow
+IPC stream. Its name says which rows of which bucket it holds and what they are: one name never means two contents.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.ground.errors import DamagedError
+from pipeline.logs.columns import pack, unpack
+from pipeline.samples.frames import digest_of, frame, making_sense, unframe
+from pipeline.samples.rows import HELD
+from pipeline.samples.typed_rows import copy_rows
+
+_LARGE_ROWS = 65_536
+"""A segment with more rows is not written again to be joined with what comes after it."""
+
+
+class Segment(NamedTuple):
+    """Which rows a segment holds, and how long and of which checksum (hex) its frame is."""
+
+    serial: int
+    first: int
+    stop: int
+    digest: str
+    length: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.serial}-{self.first}-{self.stop}-{self.digest}"
+
+
+def cut(stops: Sequence[int], rows: int) -> list[int]:
+    """Where the segments of a bucket end that has `rows` rows now, of which those before ended at `stops`.
+
+    What came since is joined with segments before it that are not much larger, so that rounds without number leave a
+    logarithm of segments, and a row is written as often.
+
+    >>> cut([], 10), cut([1000], 1010), cut([1000, 1010], 1020)
+    ([10], [1000, 1010], [1000, 1020])
+    """
+    edges = [0, *stops, *([rows] if rows > (stops[-1] if stops else 0) else [])]
+    while len(edges) > 2 and edges[-2] - edges[-3] <= min(2 * (edges[-1] - edges[-2]), _LARGE_ROWS):
+        del edges[-2]
+    return edges[1:]
+
+
+def encode_segment(serial: int, first: int, rows: np.ndarray, columns: pa.RecordBatch) -> tuple[Segment, bytes]:
+    """The segment of bucket `serial` from row `first` on, and its frame.
+
+    Args:
+        serial: the bucket's.
+        first: the first row's number in it.
+        rows: [n] HELD.
+        columns: [n] raw columns.
+    """
+    unmarked = np.empty(len(rows), HELD)
+    copy_rows(unmarked, rows)
+    unmarked["status"], unmarked["closed"] = 0, False
+    value = frame({"rows": len(rows)}, [unmarked.tobytes(), pack(columns)])
+    return Segment(serial, first, first + len(rows), digest_of(value), len(value)), value
+
+
+def decode_segment(value: bytes, name: str) -> tuple[np.ndarray, pa.RecordBatch]:
+    """[n] HELD and [n] raw columns. Raises DamagedError; `name` is for messages."""
+    _, sections = unframe(value, name)
+    with making_sense(name):
+        rows = np.frombuffer(next(sections), HELD).copy()
+        try:
+            return rows, unpack(bytes(next(sections)), len(rows))
+        except DamagedError as failure:
+            raise DamagedError(f"{name}: {failure}") from failure
