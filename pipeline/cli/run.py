@@ -4,28 +4,46 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli import live
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, UntilEnd, open_project
 from pipeline.cli.output import emit, progress_bar, say
 from pipeline.ground import telemetry
+from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 
+
+class RunnerName(StrEnum):
+    """Where the jobs run."""
+
+    LOCAL = "local"
+    FLINK = "flink"
+
+
 Migrate = Annotated[
     bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
 ]
+Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the Flink cluster of [flink].")]
+Master = Annotated[
+    str | None, typer.Option("--flink-master", help="The cluster's REST address, in place of flink.rest.")
+]
+FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: use no savepoint and no checkpoint.")]
 _IDLE_WAIT_S = 0.05
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(help="Run the jobs in this process; they follow the logs until stopped.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Run the jobs, in this process until stopped, or on Flink; they follow the logs.", no_args_is_help=True
+    )
     group.command("samples")(samples)
     group.command("train")(train)
     group.command("all")(run_all)
@@ -34,13 +52,23 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def samples(project: ProjectFolder = HERE, until_end: UntilEnd = False, as_json: AsJson = False) -> None:
+def samples(
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: Master = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
+) -> None:
     """Join impressions and clicks into the samples log.
 
     Example: freshet run samples --until-end
     """
     from pipeline.samples.job import run_samples
 
+    if runner is RunnerName.FLINK:
+        _submit(project, ("samples",), Live(flink_master, from_logs, until_end), as_json)
+        return
     opened = _open_measured(project, "samples")
     with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
 
@@ -52,7 +80,13 @@ def samples(project: ProjectFolder = HERE, until_end: UntilEnd = False, as_json:
 
 
 def train(
-    project: ProjectFolder = HERE, until_end: UntilEnd = False, migrate: Migrate = False, as_json: AsJson = False
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    migrate: Migrate = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: Master = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
 ) -> None:
     """Learn from the samples log, commit versions and publish them.
 
@@ -60,6 +94,9 @@ def train(
     """
     from pipeline.trainer.job import run_train
 
+    if runner is RunnerName.FLINK:
+        _submit(project, ("train",), Live(flink_master, from_logs, until_end, migrate), as_json)
+        return
     opened = _open_measured(project, "train")
     with _until_signalled(until_end) as stop:
         report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
@@ -67,12 +104,21 @@ def train(
 
 
 def run_all(
-    project: ProjectFolder = HERE, until_end: UntilEnd = False, migrate: Migrate = False, as_json: AsJson = False
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    migrate: Migrate = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: Master = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run the join and the trainer in turn.
+    """Run the join and the trainer in turn; on Flink, side by side.
 
     Example: freshet run all
     """
+    if runner is RunnerName.FLINK:
+        _submit(project, live.JOBS, Live(flink_master, from_logs, until_end, migrate), as_json)
+        return
     opened = _open_measured(project, "all")
     log = open_log(opened)
     with _until_signalled(until_end) as stop:
@@ -118,6 +164,28 @@ def _open_measured(folder: Path, process: str) -> Project:
     if port is not None:
         say(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
     return project
+
+
+@dataclass(frozen=True)
+class Live:
+    """What was asked of a run on Flink."""
+
+    master: str | None
+    from_logs: bool
+    until_end: bool
+    migrate: bool = False
+
+
+def _submit(folder: Path, jobs: tuple[str, ...], asked: Live, as_json: bool) -> None:
+    """Submit the jobs and return once they run; `freshet stop` ends them."""
+    for option, given in (("--until-end", asked.until_end), ("--migrate", asked.migrate)):
+        if given:
+            raise InputError(f"{option} does not go with --runner flink. hint: first freshet run train {option}")
+    opened = open_project(folder)
+    if asked.master:
+        flink = opened.config.flink.model_copy(update={"rest": asked.master})
+        opened = replace(opened, config=opened.config.model_copy(update={"flink": flink}))
+    emit({"jobs": live.submit_jobs(opened, jobs, asked.from_logs)}, as_json)
 
 
 @contextmanager

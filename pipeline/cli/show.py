@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from pipeline.cli.live import jobs_status
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
 from pipeline.cli.output import emit, instant
 from pipeline.ground.errors import InputError
@@ -44,6 +45,7 @@ def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
         {
             "name": opened.config.name,
             "generation": store.ledger.generation(),
+            "jobs": jobs_status(opened),
             "join": join_status(opened, log),
             "trainer": shards,
             "quarantines": len(quarantines),

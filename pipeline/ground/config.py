@@ -6,6 +6,7 @@ that reads the file or the environment.
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -368,6 +369,22 @@ class Serving(Section):
     poll_ms: PositiveInt = 2
 
 
+class Flink(Section):
+    """The cluster that `--runner flink` runs the jobs on."""
+
+    rest: str | None = None
+    """Its REST address, `http://host:port`; by default that of `freshet cluster`."""
+    parallelism: PositiveInt = 1
+    """Subtasks of every step; with another one the jobs start from the logs alone."""
+    checkpoint_every_s: PositiveFloat = 10.0
+    folder: str | None = None
+    """URI for checkpoints and savepoints that all machines see; by default `flink` inside the state folder."""
+    jar: str | None = None
+    """The small jar with Beam's entry class; by default the one of `freshet cluster`."""
+    worker: str = "freshet-worker"
+    """Command that starts a Python worker on a TaskManager."""
+
+
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -429,6 +446,7 @@ class Config(Section):
     train: Train = Train()
     publish: Publish = Publish()
     serving: Serving = Serving()
+    flink: Flink = Flink()
     cluster: Cluster = Cluster()
     telemetry: Telemetry = Telemetry()
 
@@ -475,6 +493,11 @@ def load_config(path: Path) -> Config:
 def crash_point_of_environment() -> str | None:
     """What FRESHET_CRASH_AT arms, for tests of crashes."""
     return os.environ.get("FRESHET_CRASH_AT")
+
+
+def hand_to_worker(values: Mapping[str, str]) -> None:
+    """Set what Beam's worker reads from the environment; call before it starts."""
+    os.environ.update(values)
 
 
 def environment_with(**added: str) -> dict[str, str]:

@@ -35,6 +35,11 @@ class Project:
         return self.state / "samples"
 
     @property
+    def lead(self) -> Path:
+        """What live readers of the inputs tell each other."""
+        return self.state / "lead"
+
+    @property
     def versions(self) -> Path:
         """The ledger and the trainer's versions."""
         return self.state / "versions"

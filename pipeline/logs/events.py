@@ -117,6 +117,10 @@ class EventCodec:
         block, dead, mark = run.finish(mark_ms, records[-1].offset + 1)
         return Decoded(block, dead, mark)
 
+    def nothing(self, topic: str, partition: int, mark_ms: int | None, next_offset: int) -> Decoded:
+        """A run of no records, before `next_offset`: it says where reading stands."""
+        return Decoded(*EventRun(self._rules, topic, partition).finish(mark_ms, next_offset))
+
     def decode_run(self, run: RecordRun, topic: str, partition: int, mark_ms: int | None) -> Decoded:
         """As `decode`, for a run: single events of this configuration's own schema are decoded all at once."""
         events = EventRun(self._rules, topic, partition)

@@ -61,7 +61,7 @@ class KafkaWriter:
             raise translated(self._settings, "take a fence", failure, 0.0) from failure
 
     def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
-        """Append at least one value, each with its headers; returns the offset of the first. Raises FencedError and LogError.
+        """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
 
         After an error of the broker this writer is lost; where the outcome is unknown, read the partition to learn it.
         """
@@ -118,11 +118,10 @@ class KafkaWriter:
         name, producer = self._settings.prefix + topic, self._producer
         if self._transactional:
             producer.begin_transaction()
+        pairs = ([(key, text.encode()) for key, text in each.items()] for each in headers)
         sent = [
-            producer.send(
-                name, value, headers=[(key, text.encode()) for key, text in each.items()], partition=partition
-            )
-            for value, each in zip(values, headers, strict=True)
+            producer.send(name, value, headers=each, partition=partition)
+            for value, each in zip(values, pairs, strict=True)
         ]
         if self._transactional:
             self._within(f"commit to {topic}/{partition}", producer.commit_transaction)

@@ -7,11 +7,12 @@ time, records and bytes; it never decides where to start, and refuses a log that
 
 import itertools
 import pickle
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
@@ -28,8 +29,10 @@ from pipeline.logs.record_run import RunLog
 DEAD = "dead"
 """Tag of the output that carries dead letters."""
 
-_BLOCK_RECORDS = 4_096
-_BLOCK_BYTES = 256 << 10
+BLOCK_RECORDS = 4_096
+BLOCK_BYTES = 256 << 10
+"""At the first of them one block ends."""
+
 _PROCESS_S = 0.5
 _PROCESS_BYTES = 64 << 20
 _POLL_MS = 200
@@ -58,17 +61,23 @@ class PartitionRange:
 
 @dataclass(frozen=True)
 class LogDoor:
-    """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled."""
+    """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled.
+
+    Attributes:
+        root: the project's folder.
+        loan: number of the loan; 0 for a door that nothing was lent for.
+    """
 
     root: str
-    loan: int
+    loan: int = 0
 
     def open(self) -> tuple[Project, Log]:
-        """The project and its log."""
-        if self.loan not in _lent:
-            project = Project.open(Path(self.root))
-            _lent[self.loan] = (project, open_log(project))
-        return _lent[self.loan]
+        """The project and its log, opened once in a process."""
+        with _opening:
+            if self not in _lent:
+                project = Project.open(Path(self.root))
+                _lent[self] = (project, open_log(project))
+            return _lent[self]
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -76,30 +85,31 @@ class LogDoor:
         try:
             yield
         except FreshetError as failure:
-            _failed.setdefault(self.loan, failure)
+            _failed.setdefault(self, failure)
             raise
 
     def failure(self) -> FreshetError | None:
         """The first error that a worker of this process reported."""
-        return _failed.get(self.loan)
+        return _failed.get(self)
 
 
-_lent: dict[int, tuple[Project, Log]] = {}
-_failed: dict[int, FreshetError] = {}
+_opening = threading.Lock()
+_lent: dict[LogDoor, tuple[Project, Log]] = {}
+_failed: dict[LogDoor, FreshetError] = {}
 _loans = itertools.count(1)
 
 
 def lend(project: Project, log: Log) -> LogDoor:
     """A door to a log that is open in this process; give it back with `take_back`."""
     door = LogDoor(str(project.root), next(_loans))
-    _lent[door.loan] = (project, log)
+    _lent[door] = (project, log)
     return door
 
 
 def take_back(door: LogDoor) -> None:
     """The door no longer leads to the lent log."""
-    _lent.pop(door.loan, None)
-    _failed.pop(door.loan, None)
+    _lent.pop(door, None)
+    _failed.pop(door, None)
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,9 @@ class ReadTracker(RestrictionTracker):  # type: ignore[misc]
         return self._range.stop is not None
 
 
-class _Restrictions(RestrictionProvider):  # type: ignore[misc]
+class Restrictions(RestrictionProvider):  # type: ignore[misc]
+    """PartitionRange → what of it is still to be read."""
+
     def initial_restriction(self, element: PartitionRange) -> ReadRange:
         return ReadRange(element.start, element.stop, element.mark_ms)
 
@@ -157,7 +169,7 @@ class _Restrictions(RestrictionProvider):  # type: ignore[misc]
         return ReadTracker(restriction)
 
     def restriction_size(self, element: PartitionRange, restriction: ReadRange) -> int:
-        return _BLOCK_RECORDS if restriction.stop is None else max(0, restriction.stop - restriction.start)
+        return BLOCK_RECORDS if restriction.stop is None else max(0, restriction.stop - restriction.start)
 
 
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
@@ -173,7 +185,7 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
     def process(
         self,
         element: PartitionRange,
-        tracker: Any = beam.DoFn.RestrictionParam(_Restrictions()),  # noqa: B008 - how Beam declares a parameter
+        tracker: Any = beam.DoFn.RestrictionParam(Restrictions()),  # noqa: B008 - how Beam declares a parameter
     ) -> Iterator[Any]:
         with self._door.reporting():
             yield from self._read(element, tracker)
@@ -199,27 +211,39 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
             yield decoded.block.to_bytes() if self._packed else decoded.block
             if decoded.dead.table.num_rows:
                 yield beam.pvalue.TaggedOutput(DEAD, (element.partition, pickle.dumps(decoded.dead, protocol=5)))
-            read_bytes += read
+            read_bytes += read.value_bytes
             if left.start != left.stop and (read_bytes > _PROCESS_BYTES or project.clock.monotonic_s() > ends_s):
                 tracker.defer_remainder()
                 return
 
 
-def decode_next(log: Log, codec: EventCodec, element: PartitionRange, left: ReadRange) -> tuple[Decoded | None, int]:
-    """The next records of a range, at most what makes one block, decoded, and their bytes; None where none are."""
+class Amount(NamedTuple):
+    """How much one read gave."""
+
+    records: int
+    value_bytes: int
+
+
+def decode_next(
+    log: Log, codec: EventCodec, element: PartitionRange, left: ReadRange, poll_ms: int = _POLL_MS
+) -> tuple[Decoded | None, Amount]:
+    """The next records of a range, at most what makes one block, decoded; None where none are.
+
+    An open range is waited for, `poll_ms` at most.
+    """
     topic, partition, stop = element.topic, element.partition, left.stop
-    most = _BLOCK_RECORDS if stop is None else min(_BLOCK_RECORDS, stop - left.start)
-    limits = ReadLimits(most, _BLOCK_BYTES, _POLL_MS if stop is None else 0)
+    most = BLOCK_RECORDS if stop is None else min(BLOCK_RECORDS, stop - left.start)
+    limits = ReadLimits(most, BLOCK_BYTES, poll_ms if stop is None else 0)
     if isinstance(log, RunLog):
         run = log.read_run(topic, partition, left.start, limits)
         if stop is not None:
             run = run.before(stop)
         decoded = codec.decode_run(run, topic, partition, left.mark_ms) if len(run) else None
-        return decoded, run.value_bytes
+        return decoded, Amount(len(run), run.value_bytes)
     records = log.read(topic, partition, left.start, limits)
     records = [r for r in records if stop is None or r.offset < stop]
     decoded = codec.decode(records, topic, partition, left.mark_ms) if records else None
-    return decoded, sum(len(r.value) for r in records)
+    return decoded, Amount(len(records), sum(len(r.value) for r in records))
 
 
 def check_log_id(log: Log, topic: str, log_id: str) -> None:

@@ -7,7 +7,10 @@ them. All files are written first, the manifest is replaced by one rename: all s
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,15 @@ class RoundManifest:
     shards: tuple[ShardFile, ...]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where one shard's state lies, and the logs that its offsets belong to."""
+
+    folder: Path
+    file: ShardFile
+    log_ids: Mapping[str, str]
+
+
 _FORM = TypeAdapter(RoundManifest)
 
 
@@ -89,6 +101,46 @@ def read_manifest(folder: Path) -> RoundManifest | None:
         raise DamagedError(
             f"{path} is damaged: {failure}. hint: delete {folder}; the join then begins again where its samples say"
         ) from failure
+
+
+def newest_kept(join_state: Path, shard: int) -> Kept | None:
+    """The shard's state that knows most of what it has said: of the last round, or kept live; None without any.
+
+    Any of them would do: what was said beyond is read from the log. Raises DamagedError.
+    """
+    found = []
+    for folder, place in ((join_state, shard), *((live, 0) for live in _live_folders(join_state, shard))):
+        manifest = read_manifest(folder)
+        if manifest is not None and place < len(manifest.shards):
+            found.append(Kept(folder, manifest.shards[place], manifest.log_ids))
+    return max(found, key=lambda kept: (kept.file.samples_offset, kept.file.dead_letters_offset), default=None)
+
+
+def live_folder(join_state: Path, shard: int, epoch: int) -> Path:
+    """Where a shard that runs on its own keeps its state, as rounds of one shard.
+
+    Each opening has a folder of its own, so that one that was taken over spoils nothing for the one that did.
+    """
+    return join_state / f"live-{shard}-{epoch}"
+
+
+def forget_older(join_state: Path, shard: int, epoch: int) -> None:
+    """Delete what openings before that of `epoch` kept; a later one's is never touched by an earlier one."""
+    for folder in _live_folders(join_state, shard):
+        if int(folder.name.rpartition("-")[2]) < epoch:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def adopt_segments(source: Path, folder: Path, file: ShardFile) -> None:
+    """Make the segments of a state in `source` those of `folder` too, without a copy: they are never written again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for segment in file.segments:
+        with suppress(FileExistsError):
+            os.link(source / f"{segment.name}.rows", folder / f"{segment.name}.rows")
+
+
+def _live_folders(join_state: Path, shard: int) -> list[Path]:
+    return sorted(join_state.glob(f"live-{shard}-*"))
 
 
 def write_manifest(folder: Path, manifest: RoundManifest) -> None:

@@ -11,15 +11,15 @@ from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
-from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange, check_log_id
 from pipeline.samples.handover import Handover
 from pipeline.samples.pace import Pace
 from pipeline.samples.position import INPUTS
 from pipeline.samples.readings import input_readings, shard_readings
-from pipeline.samples.roundfile import RoundManifest, read_manifest, write_manifest
+from pipeline.samples.roundfile import RoundManifest, newest_kept, read_manifest, write_manifest
 from pipeline.samples.shard import JoinShard
+from pipeline.samples.spans import mark_of
 
 Input = tuple[Kind, int]
 
@@ -63,7 +63,8 @@ class Rounds:
             for topic, log_id in manifest.log_ids.items():
                 check_log_id(log, topic, log_id)
         self._number = 0 if manifest is None else manifest.number
-        self.shards = [JoinShard(project, log, shard, manifest) for shard in range(config.logs.shards)]
+        kept = [newest_kept(project.join_state, shard) for shard in range(config.logs.shards)]
+        self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(kept)]
         self.finished = 0
         self.planned: list[PartitionRange] = []
         self.handover = Handover()
@@ -101,7 +102,8 @@ class Rounds:
         """The ranges have been read and what they decide is said: make that the state of all shards at once."""
         self._number += 1
         read_to: dict[Input, int] = {(r.kind, r.partition): r.stop for r in ranges if r.stop is not None}
-        files = tuple(shard.save(self._number, read_to) for shard in self.shards)
+        folder = self._project.join_state
+        files = tuple(shard.save(folder, self._number, read_to) for shard in self.shards)
         write_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
         pass_point("samples.after_state")
         self.finished += 1
@@ -129,6 +131,4 @@ class Rounds:
         """
         progress = [shard.join.progress.of[kind, partition] for shard in self.shards]
         behind = min(progress, key=lambda p: p.next_offset)
-        if behind.watermark_ms is None or behind.watermark_ms == NO_WATERMARK:
-            return behind.next_offset, None
-        return behind.next_offset, behind.watermark_ms + self.shards[0].join.spans.disorder_ms
+        return behind.next_offset, mark_of(behind.watermark_ms, self.shards[0].join.spans)

@@ -25,6 +25,7 @@ from pipeline.samples.held import Bucket
 from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
+from pipeline.samples.progress import Progress
 from pipeline.samples.segment import Segment, cut, decode_segment, encode_segment
 
 _CLOSED = 128
@@ -95,6 +96,19 @@ def load_join(
         join.held.restore(buckets, np.frombuffer(next(sections), np.uint64).reshape(-1, 2))
         join.said = Said(np.frombuffer(next(sections), SAID).copy())
         return join
+
+
+def progress_in(
+    config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
+) -> Progress:
+    """How far the join that was saved has read; of `frames` only the head is looked at. Raises as `load_join`."""
+    name, head = next(iter(frames))
+    header, _ = unframe(head, name)
+    with making_sense(name):
+        _check_keyed(header, config, shard, name)
+        progress = Progress(input_partitions)
+        progress.restore(header["progress"])
+        return progress
 
 
 def join_to_bytes(join: Join) -> bytes:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from pipeline.logs.events import NO_WATERMARK
 from pipeline.logs.log import Log, last_record, runs_of
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.source import check_log_id
-from pipeline.samples.handover import Handover
+from pipeline.samples.handover import Handover, Parcel
 from pipeline.samples.join import Join
 from pipeline.samples.originals import with_originals
 from pipeline.samples.output import Samples, dead_letter_batch
 from pipeline.samples.position import USED
-from pipeline.samples.roundfile import RoundManifest, ShardFile, read_shard, segments_in, write_shard
+from pipeline.samples.progress import Input
+from pipeline.samples.roundfile import Kept, ShardFile, adopt_segments, read_shard, segments_in, write_shard
 from pipeline.samples.saved import load_join, save_join
 
 _ENCODERS = 2
@@ -57,41 +59,63 @@ class JoinShard:
         tally: counts since it was opened.
     """
 
-    def __init__(self, project: Project, log: Log, shard: int, manifest: RoundManifest | None) -> None:
+    def __init__(self, project: Project, log: Log, shard: int, found: Kept | None) -> None:
+        """Take the fences and load what `found` keeps; None begins where the shard's last record says."""
         self._project, self._log, self.shard = project, log, shard
         self._config, topics = project.config, project.config.topics
         self._topics: dict[Kind, str] = {"impressions": topics.impressions, "clicks": topics.clicks}
         self._fences = {topic: log.take_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
-        self.file: ShardFile | None = None if manifest is None else manifest.shards[shard]
+        self.file: ShardFile | None = None if found is None else found.file
+        self._kept_in = None if found is None else found.folder
         self.tally = Tally()
-        self.join = self._begin() if self.file is None else self._load(self.file)
+        self._set_aside: list[DeadLetters] = []
+        self.join = self._begin() if found is None else self._load(found)
         self._recall()
         self._count_held()
 
+    @property
+    def epoch(self) -> int:
+        """Of this opening's fence over the samples partition."""
+        return self._fences[self._config.topics.samples].epoch
+
     def take(self, elements: Iterable[Element], handover: Handover) -> None:
         """One bundle: feed it, say what it decides. Elements of all partitions, in any order."""
-        dead = [dead_letter_batch([])]
-        for *_, ticket in sorted(elements):
-            found = handover.fetch(ticket)
-            if isinstance(found, EventBlock):
-                self.tally.events += len(found)
-                self.join.feed(found)
-            else:
-                # These sort first, so the join's offsets still tell what is new.
-                dead.append(self._unsaid(found))
-        decided = self.join.decide()
-        self._say(decided.samples, dead_letter_batch([*dead, with_originals(decided.dead, self._log)]))
+        self.take_in(handover.fetch(ticket) for *_, ticket in sorted(elements))
+
+    def take_in(self, parcels: Iterable[Parcel]) -> None:
+        """Feed them all, and say what they decide."""
+        for parcel in parcels:
+            self.feed(parcel)
+        self.say()
+
+    def feed(self, parcel: Parcel) -> None:
+        """Take in a block, those of one partition in log order, or dead letters of the source, before their block."""
+        if isinstance(parcel, EventBlock):
+            self.tally.events += len(parcel)
+            self.join.feed(parcel)
+        else:
+            # Their block comes after them, so the join's offsets still tell what is new.
+            self._set_aside.append(self._unsaid(parcel))
+
+    def say(self) -> None:
+        """Append what all that was fed decides."""
+        decided, dead = self.join.decide(), self._set_aside
+        self._set_aside = []
+        letters = [dead_letter_batch(dead), with_originals(decided.dead, self._log)]
+        self._say(decided.samples, dead_letter_batch(letters))
         self._count_held()
 
-    def save(self, number: int, read_to: Mapping[tuple[Kind, int], int]) -> ShardFile:
+    def save(self, folder: Path, number: int, read_to: Mapping[tuple[Kind, int], int]) -> ShardFile:
         """Keep the state as that of round `number`; `read_to` is where its ranges ended, gaps included."""
         for at, offset in read_to.items():
             partition = self.join.progress.of[at]
             partition.next_offset = max(partition.next_offset, offset)
         ends = tuple(self._log.end_offset(topic, self.shard) for topic in self._fences)
         name = f"{number:012d}-{self.shard}.join"
+        if self.file is not None and self._kept_in not in (None, folder):
+            adopt_segments(self._kept_in, folder, self.file)
         saved = save_join(self.join, segments_in(self.file))
-        self.file = write_shard(self._project.join_state, name, saved, (ends[0], ends[1]))
+        self.file, self._kept_in = write_shard(folder, name, saved, (ends[0], ends[1])), folder
         return self.file
 
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
@@ -143,29 +167,16 @@ class JoinShard:
     def _partitions(self) -> dict[Kind, int]:
         return {kind: self._log.partitions(topic) for kind, topic in self._topics.items()}
 
-    def _load(self, file: ShardFile) -> Join:
-        frames = read_shard(self._project.join_state, file)
-        return load_join(self._config, self.shard, self._partitions(), frames)
+    def _load(self, found: Kept) -> Join:
+        for topic, log_id in found.log_ids.items():
+            check_log_id(self._log, topic, log_id)
+        return load_join(self._config, self.shard, self._partitions(), read_shard(found.folder, found.file))
 
     def _begin(self) -> Join:
         """A join without any state: from where its last record says it needs the input, or from the beginning."""
         join = Join(self._config, self.shard, self._partitions())
-        last = last_record(self._log, self._config.topics.samples, self.shard)
-        block = None if last is None else decode_sample_block(last.value)
-        for kind, partition in join.progress.of:
-            name = f"{self._topics[kind]}/{partition}"
-            begins = self._log.begin_offset(self._topics[kind], partition)
-            if block is None:
-                join.begin(kind, partition, begins, None)
-                continue
-            check_log_id(self._log, self._topics[kind], block.log_ids[self._topics[kind]])
-            needed = block.needs.get(name, 0)
-            if needed < begins:
-                raise OffsetError(
-                    f"partition {name} begins at offset {begins}, shard {self.shard} of the join lost its state and "
-                    f"needs it from {needed}. hint: restore {self._project.join_state} or the log"
-                )
-            join.begin(kind, partition, needed, block.marks.get(name))
+        for (kind, partition), (offset, mark_ms) in needed_from(self._project, self._log, self.shard).items():
+            join.begin(kind, partition, offset, mark_ms)
         return join
 
     def _recall(self) -> None:
@@ -177,3 +188,27 @@ class JoinShard:
         dead_from = None if file is None else file.dead_letters_offset
         for records in runs_of(self._log, topics.dead_letters, self.shard, dead_from):
             self.join.remember_said([], [read_dead_letters(records)])
+
+
+def needed_from(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, int | None]]:
+    """Per input partition the offset a shard without any state begins at, and the watermark (ms) before it.
+
+    Raises LogReplacedError, and OffsetError where an input no longer reaches back that far.
+    """
+    topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
+    last = last_record(log, project.config.topics.samples, shard)
+    block = None if last is None else decode_sample_block(last.value)
+    found: dict[Input, tuple[int, int | None]] = {}
+    for kind, topic in topics.items():
+        if block is not None:
+            check_log_id(log, topic, block.log_ids[topic])
+        for partition in range(log.partitions(topic)):
+            name, begins = f"{topic}/{partition}", log.begin_offset(topic, partition)
+            needed = begins if block is None else block.needs.get(name, 0)
+            if needed < begins:
+                raise OffsetError(
+                    f"partition {name} begins at offset {begins}, shard {shard} of the join lost its state and "
+                    f"needs it from {needed}. hint: restore {project.join_state} or the log"
+                )
+            found[kind, partition] = (needed, None if block is None else block.marks.get(name))
+    return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.ground.config import Config
+from pipeline.logs.events import NO_WATERMARK
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,8 @@ class Spans:
         A click may come before its impression and is decided within `disorder_ms`, so nothing goes earlier than that.
         """
         return max(self.known_ms, self.disorder_ms)
+
+
+def mark_of(watermark_ms: int | None, spans: Spans) -> int | None:
+    """The largest event time that a partition's watermark stands for; None where it has seen none."""
+    return None if watermark_ms is None or watermark_ms == NO_WATERMARK else watermark_ms + spans.disorder_ms

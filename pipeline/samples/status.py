@@ -1,4 +1,4 @@
-"""Where the join stands, for the operator: read from the last finished round, without taking any fence."""
+"""Where the join stands, for the operator: read from what its shards keep, without taking any fence."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.samples.join import Join
 from pipeline.samples.position import INPUTS
-from pipeline.samples.roundfile import read_manifest, read_shard
+from pipeline.samples.roundfile import newest_kept, read_manifest, read_shard
 from pipeline.samples.saved import load_join
 
 
@@ -20,20 +20,21 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
     names = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
     partitions = {kind: log.partitions(names[kind]) for kind in INPUTS}
     manifest = read_manifest(project.join_state)
-    files = () if manifest is None else manifest.shards
+    kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
     joins = [
-        load_join(project.config, shard, partitions, read_shard(project.join_state, file))
-        for shard, file in enumerate(files)
+        load_join(project.config, shard, partitions, read_shard(found.folder, found.file))
+        for shard, found in enumerate(kept)
+        if found is not None
     ]
     watermarks = [join.watermark_ms for join in joins]
     known = [mark for mark in watermarks if mark is not None]
     return {
         "rounds": 0 if manifest is None else manifest.number,
-        "watermark_ms": min(known) if known and len(known) == len(watermarks) else None,
+        "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(kept) else None,
         "held_impressions": sum(len(join.held) for join in joins),
         "pending_clicks": sum(len(join.pending) for join in joins),
         "waiting_clicks": sum(len(join.candidates) for join in joins),
-        "bytes": sum(file.bytes for file in files),
+        "bytes": sum(found.file.bytes for found in kept if found is not None),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, joins, kind, names[kind], p)
             for kind in INPUTS

@@ -1,0 +1,158 @@
+"""The jobs on a Flink cluster, for the commands `run --runner flink`, `stop` and `status`."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
+from pipeline.cli.output import emit, say
+from pipeline.flink import jobs, resume
+from pipeline.flink.options import Submission
+from pipeline.flink.rest import FlinkRest
+from pipeline.ground.errors import ClusterError, ConfigError
+from pipeline.ground.project import Project
+
+JOBS = ("samples", "train")
+
+Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train; both where none is named.", metavar="[JOB]…")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(stop)
+
+
+def stop(only: Jobs = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Stop the jobs on Flink, each with a savepoint that the next run goes on from.
+
+    Example: freshet stop
+    """
+    opened = open_project(project)
+    flink, stopped = FlinkRest(rest_of(opened)), []
+    for job, id in _running(opened, flink, only or JOBS).items():
+        stopped.append({"job": job, "id": id, "savepoint": _stop_one(opened, flink, job, id)})
+    emit({"stopped": stopped}, as_json)
+
+
+def submit_jobs(project: Project, wanted: Iterable[str], from_logs: bool) -> list[dict[str, Any]]:
+    """Start the jobs that do not run yet, each from its savepoint, its last checkpoint or the logs; until they run."""
+    flink, wanted = FlinkRest(rest_of(project)), tuple(wanted)
+    running = _running(project, flink, wanted)
+    started: list[dict[str, Any]] = []
+    for job in wanted:
+        if job in running:
+            say(f"job {job} runs already")
+            started.append({"job": job, "id": running[job], "submitted": False, "from": None})
+            continue
+        began = None if from_logs else _resume_path(project, flink, job)
+        say(f"job {job} starts from {began or 'the logs'}")
+        id = _submit(project, job, began)
+        started.append({"job": job, "id": id, "submitted": True, "from": began})
+    for row in started:
+        jobs.wait_running(flink, row["id"], project.clock)
+    return started
+
+
+def jobs_status(project: Project) -> list[dict[str, Any]]:
+    """The jobs that were ever submitted, as the cluster shows them; a cluster that is away is said, not raised."""
+    rows = []
+    for job in JOBS:
+        submitted = resume.read_submitted(_folder(project), job)
+        if submitted is None:
+            continue
+        row: dict[str, Any] = {"job": job, "savepoint": submitted.savepoint}
+        try:
+            view = jobs.look(FlinkRest(rest_of(project)), submitted.job, project.clock.now_ms())
+            rows.append({**row, **asdict(view)})
+        except ClusterError as failure:
+            rows.append({**row, "id": submitted.job, "state": "UNKNOWN", "last_failure": str(failure)})
+    return rows
+
+
+def rest_of(project: Project) -> str:
+    """The REST address of the cluster the configuration names."""
+    return project.config.flink.rest or f"http://127.0.0.1:{project.config.cluster.flink_rest_port}"
+
+
+def _submit(project: Project, job: str, began: str | None) -> str:
+    from pipeline.flink.submit import submit
+
+    submission = _submission(project, job)
+    id = submit(submission, _builder(project, job), began)
+    form = resume.form_of(submission.parallelism)
+    resume.write_submitted(_folder(project), job, resume.Submitted(id, form, began))
+    return id
+
+
+def _builder(project: Project, job: str) -> Callable[[Any], None]:
+    from pipeline.samples import live_job as samples
+    from pipeline.trainer import live_job as train
+
+    build = {"samples": samples.build, "train": train.build}[job]
+    return lambda pipeline: build(pipeline, project)
+
+
+def _submission(project: Project, job: str) -> Submission:
+    flink = project.config.flink
+    jar = Path(flink.jar) if flink.jar else project.cluster / "flink" / "base.jar"
+    if not jar.exists():
+        raise ConfigError(f"flink.jar: {jar} does not exist. hint: freshet cluster up makes it")
+    return Submission(
+        name=_name(project, job),
+        rest=FlinkRest(rest_of(project)).address,
+        jar=jar,
+        worker=_worker(flink.worker),
+        parallelism=flink.parallelism,
+        checkpoint_every_s=flink.checkpoint_every_s,
+        folder=_storage(project, job),
+        logs=_folder(project) / "workers",
+    )
+
+
+def _worker(command: str) -> str:
+    """The command with its folder, where it lies beside this interpreter or on the path; else as it is."""
+    beside = Path(sys.executable).parent / command
+    return str(beside) if beside.exists() else shutil.which(command) or command
+
+
+def _stop_one(project: Project, flink: FlinkRest, job: str, id: str) -> str | None:
+    submitted = resume.read_submitted(_folder(project), job) or resume.Submitted(id, "")
+    try:
+        savepoint = jobs.stop_with_savepoint(flink, id, f"{_storage(project, job)}/savepoints", project.clock)
+    except ClusterError as failure:
+        say(f"job {job} is stopped without a savepoint: {failure}")
+        jobs.cancel(flink, id, project.clock)
+        return None
+    resume.write_submitted(_folder(project), job, resume.stopped_at(submitted, savepoint))
+    return savepoint
+
+
+def _resume_path(project: Project, flink: FlinkRest, job: str) -> str | None:
+    form = resume.form_of(project.config.flink.parallelism)
+    submitted = resume.read_submitted(_folder(project), job)
+    if submitted is not None and submitted.form != form:
+        say(f"job {job} ran as {submitted.form}, and is to run as {form}: its savepoints do not fit")
+    return resume.resume_path(flink, submitted, form, f"{_storage(project, job)}/checkpoints")
+
+
+def _running(project: Project, flink: FlinkRest, wanted: Iterable[str]) -> dict[str, str]:
+    by_name = {_name(project, job): job for job in wanted}
+    return {by_name[name]: id for name, id in jobs.live_jobs(flink, by_name).items()}
+
+
+def _name(project: Project, job: str) -> str:
+    return f"freshet-{project.config.name}-{job}"
+
+
+def _folder(project: Project) -> Path:
+    return project.state / "flink"
+
+
+def _storage(project: Project, job: str) -> str:
+    """URI of the folder for the job's checkpoints and savepoints."""
+    return f"{project.config.flink.folder or _folder(project).as_uri()}/{job}"

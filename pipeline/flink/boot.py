@@ -1,0 +1,96 @@
+"""The program a TaskManager starts for each Python worker of a job (Beam's PROCESS environment).
+
+Asks Beam's provision service what the worker is to know, sends all output to a file of its own (Flink throws a worker's
+output away), and ends with its TaskManager: one that was killed outright ends nobody.
+"""
+
+import argparse
+import os
+import threading
+from pathlib import Path
+
+import grpc
+from apache_beam.portability.api import beam_provision_api_pb2 as provision
+from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision_grpc
+from apache_beam.runners.worker import sdk_worker_main
+from google.protobuf import json_format, text_format
+
+from pipeline.flink.options import LOGS_OPTION
+from pipeline.ground import crashpoint
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import crash_point_of_environment, hand_to_worker
+
+_ANSWER_WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.5
+
+
+def main() -> None:
+    """Entry point of the `freshet-worker` script."""
+    task_manager = os.getppid()
+    arguments = _arguments()
+    found = _provision(arguments)
+    options = json_format.MessageToDict(found.pipeline_options)
+    _write_to(Path(options[LOGS_OPTION]) / f"{_file_name(arguments.id)}.log")
+    hand_to_worker(_environment(arguments, found))
+    crashpoint.arm(crash_point_of_environment())
+    threading.Thread(target=_end_with, args=(task_manager,), daemon=True).start()
+    sdk_worker_main.main([])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--id", required=True)
+    parser.add_argument("--provision_endpoint", required=True)
+    parser.add_argument("--semi_persist_dir", default="")
+    known, _ = parser.parse_known_args()
+    return known
+
+
+def _provision(arguments: argparse.Namespace) -> provision.ProvisionInfo:
+    # The Java side knows by this header which worker is calling.
+    caller = [("worker_id", arguments.id)]
+    with grpc.insecure_channel(arguments.provision_endpoint) as channel:
+        stub = provision_grpc.ProvisionServiceStub(channel)
+        request = provision.GetProvisionInfoRequest()
+        answer: provision.GetProvisionInfoResponse = stub.GetProvisionInfo(
+            request, metadata=caller, timeout=_ANSWER_WITHIN_S
+        )
+        return answer.info
+
+
+def _environment(arguments: argparse.Namespace, found: provision.ProvisionInfo) -> dict[str, str]:
+    """What `sdk_worker_main` expects to find."""
+    values = {
+        "WORKER_ID": arguments.id,
+        "PIPELINE_OPTIONS": json_format.MessageToJson(found.pipeline_options),
+        "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(found.logging_endpoint),
+        "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(found.control_endpoint),
+        "RUNNER_CAPABILITIES": " ".join(found.runner_capabilities),
+    }
+    if found.status_endpoint.url:
+        values["STATUS_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(found.status_endpoint)
+    if arguments.semi_persist_dir:
+        values["SEMI_PERSISTENT_DIRECTORY"] = arguments.semi_persist_dir
+    return values
+
+
+def _write_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def _file_name(worker: str) -> str:
+    return f"{worker}-{os.getpid()}"
+
+
+def _end_with(task_manager: int) -> None:
+    clock = SystemClock()
+    while os.getppid() == task_manager:
+        clock.wait(_LOOK_EVERY_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Jobs on a cluster: which run, how they are, and how they are stopped. Asks Flink each time and remembers nothing."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.flink.rest import FlinkRest
+from pipeline.ground.clock import Clock
+from pipeline.ground.errors import ClusterError
+
+_ENDED = {"CANCELED", "FAILED", "FINISHED"}
+_LOOK_EVERY_S = 0.1
+_STOP_WITHIN_S = 120.0
+_END_WITHIN_S = 60.0
+_OWN_ERROR = re.compile(r"^(?:pipeline\.ground\.errors\.)?(\w+Error: .*)$", re.MULTILINE)
+_UNSETTLED_S = 120.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A completed checkpoint: where it lies, when it was triggered, how large it is."""
+
+    path: str
+    at_ms: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job as Flink shows it.
+
+    Attributes:
+        id, name, state: Flink's.
+        restarts: since it was submitted.
+        last_checkpoint: None before the first.
+        last_failure: what made it restart last; None where nothing did.
+        unsettled: whether it failed in the last minutes and more than twice in all: it may go on so for ever.
+    """
+
+    id: str
+    name: str
+    state: str
+    restarts: int
+    last_checkpoint: Checkpoint | None
+    last_failure: str | None
+    unsettled: bool
+
+
+def live_jobs(flink: FlinkRest, names: Iterable[str]) -> dict[str, str]:
+    """Ids of the jobs with these names that have not ended, by name."""
+    wanted = set(names)
+    jobs = flink.get("/jobs/overview")["jobs"]
+    return {job["name"]: job["jid"] for job in jobs if job["name"] in wanted and job["state"] not in _ENDED}
+
+
+def look(flink: FlinkRest, job: str, now_ms: int) -> JobView:
+    """The job as it is now. Raises ClusterError where the cluster does not know it."""
+    shown = flink.get(f"/jobs/{job}")
+    metrics = flink.get(f"/jobs/{job}/metrics?get=numRestarts")
+    restarts = max((int(float(m["value"])) for m in metrics), default=0)
+    history = flink.get(f"/jobs/{job}/exceptions?maxExceptions=1").get("exceptionHistory", {}).get("entries", [])
+    failed_at_ms = history[0]["timestamp"] if history else 0
+    return JobView(
+        job,
+        shown["name"],
+        shown["state"],
+        restarts,
+        last_checkpoint(flink, job),
+        failure_in(history[0]["stacktrace"]) if history else None,
+        restarts > 2 and now_ms - failed_at_ms < _UNSETTLED_S * 1000,
+    )
+
+
+def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
+    """The job's last completed checkpoint; None before the first."""
+    latest = flink.get(f"/jobs/{job}/checkpoints").get("latest") or {}
+    found = latest.get("completed")
+    if not found:
+        return None
+    return Checkpoint(found["external_path"], found["trigger_timestamp"], found["state_size"])
+
+
+def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = 60.0) -> None:
+    """Return once all of the job's tasks run.
+
+    Raises ClusterError where they do not within `within_s`, or the job has ended; it names the last failure.
+    """
+    ends_s = clock.monotonic_s() + within_s
+    while True:
+        shown = flink.get(f"/jobs/{job}")
+        tasks = {vertex["status"] for vertex in shown["vertices"]}
+        if shown["state"] == "RUNNING" and tasks <= {"RUNNING", "FINISHED"}:
+            return
+        if shown["state"] in _ENDED or clock.monotonic_s() > ends_s:
+            view = look(flink, job, clock.now_ms())
+            raise ClusterError(
+                f"job {view.name} is {view.state} with tasks {', '.join(sorted(tasks))}: {view.last_failure}. "
+                f"hint: has the cluster slots left? see {flink.address}"
+            )
+        clock.wait(_LOOK_EVERY_S)
+
+
+def stop_with_savepoint(flink: FlinkRest, job: str, folder: str, clock: Clock) -> str:
+    """Take a savepoint into `folder` (a URI) and end the job; returns the savepoint's path. Nothing is drained.
+
+    Raises ClusterError where the savepoint fails; the job then goes on.
+    """
+    order = flink.post(f"/jobs/{job}/stop", {"targetDirectory": folder, "drain": False})["request-id"]
+    ends_s = clock.monotonic_s() + _STOP_WITHIN_S
+    while clock.monotonic_s() < ends_s:
+        answer = flink.get(f"/jobs/{job}/savepoints/{order}")
+        if answer["status"]["id"] == "COMPLETED":
+            operation = answer["operation"]
+            if "location" in operation:
+                _wait_ended(flink, job, clock)
+                return str(operation["location"])
+            raise ClusterError(
+                f"savepoint of job {job} failed: {failure_in(operation['failure-cause']['stack-trace'])}"
+            )
+        clock.wait(_LOOK_EVERY_S)
+    raise ClusterError(f"savepoint of job {job} took longer than {_STOP_WITHIN_S:.0f} s")
+
+
+def cancel(flink: FlinkRest, job: str, clock: Clock) -> None:
+    """End the job without a savepoint; its last checkpoint stays."""
+    flink.patch(f"/jobs/{job}?mode=cancel")
+    _wait_ended(flink, job, clock)
+
+
+def _wait_ended(flink: FlinkRest, job: str, clock: Clock) -> None:
+    ends_s = clock.monotonic_s() + _END_WITHIN_S
+    while (state := flink.get(f"/jobs/{job}")["state"]) not in _ENDED:
+        if clock.monotonic_s() > ends_s:
+            raise ClusterError(f"job {job} is still {state} after {_END_WITHIN_S:.0f} s. hint: see {flink.address}")
+        clock.wait(_LOOK_EVERY_S)
+
+
+def failure_in(stack_trace: str) -> str:
+    """What a person wants to read of a stack trace: a worker's own error, else its first line.
+
+    >>> lines = ["java.lang.Exception: x", "at a.b", "pipeline.ground.errors.FencedError: shard 0 was taken", "at c"]
+    >>> failure_in(chr(10).join(lines))
+    'FencedError: shard 0 was taken'
+    """
+    own = _OWN_ERROR.findall(stack_trace)
+    return str(own[-1]) if own else stack_trace.strip().split("\n", 1)[0]

@@ -1,0 +1,69 @@
+"""What a job is submitted with. Options are stored in every checkpoint, so they hold no documents."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+LOGS_OPTION = "beam:option:freshet_worker_logs:v1"
+"""Under what name a worker finds the folder of its log file."""
+
+_BUNDLE_ELEMENTS = 100
+_BUNDLE_MS = 50
+_STATE_CACHE_MB = 100
+_RESTARTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job as the cluster is to run it.
+
+    Attributes:
+        name: the job's; one job of a name runs at a time.
+        rest: the cluster's REST address, `http://host:port`.
+        jar: the small jar that carries Beam's entry class.
+        worker: command that starts a worker on a TaskManager.
+        parallelism: Flink subtasks of every step.
+        checkpoint_every_s: between checkpoints.
+        folder: for checkpoints and savepoints, as a URI; on storage that all machines of the cluster see.
+        logs: folder for the workers' log files.
+    """
+
+    name: str
+    rest: str
+    jar: Path
+    worker: str
+    parallelism: int
+    checkpoint_every_s: float
+    folder: str
+    logs: Path
+
+
+def arguments(job: Submission) -> list[str]:
+    """Beam's options for the job.
+
+    Without bundle limits elements stay in an open bundle for ever; without many restarts the tries of one outage use
+    them up.
+    """
+    return [
+        "--streaming",
+        f"--job_name={job.name}",
+        f"--flink_master={job.rest}",
+        "--flink_submit_uber_jar",
+        f"--flink_job_server_jar={job.jar}",
+        "--environment_type=PROCESS",
+        f"--environment_config={json.dumps({'command': job.worker})}",
+        "--sdk_worker_parallelism=1",
+        f"--parallelism={job.parallelism}",
+        f"--max_cache_memory_usage_mb={_STATE_CACHE_MB}",
+        f"--max_bundle_size={_BUNDLE_ELEMENTS}",
+        f"--max_bundle_time_mills={_BUNDLE_MS}",
+        "--finish_bundle_before_checkpointing",
+        f"--checkpointing_interval={round(job.checkpoint_every_s * 1000)}",
+        f"--number_of_execution_retries={_RESTARTS}",
+        "--execution_retry_delay=1000",
+        "--externalized_checkpoints_enabled",
+        "--retain_externalized_checkpoints_on_cancellation",
+        "--state_backend=filesystem",
+        f"--state_backend_storage_path={job.folder}/checkpoints",
+        f"--freshet_worker_logs={job.logs}",
+    ]

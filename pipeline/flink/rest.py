@@ -1,0 +1,43 @@
+"""Flink's REST interface: questions and orders as JSON. Every failure is a ClusterError that names what was asked."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from pipeline.ground.errors import ClusterError
+
+_PATIENCE_S = 20.0
+
+
+class FlinkRest:
+    """A cluster at its REST address, `http://host:port`. Thread-safe."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address if "://" in address else f"http://{address}"
+
+    def get(self, path: str) -> Any:
+        """The answer to a question. Raises ClusterError."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to an order. Raises ClusterError."""
+        return self._ask("POST", path, body)
+
+    def patch(self, path: str) -> Any:
+        """The answer to a change. Raises ClusterError."""
+        return self._ask("PATCH", path, None)
+
+    def _ask(self, method: str, path: str, body: Any) -> Any:
+        sent = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, sent, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as failure:
+            said = failure.read().decode(errors="replace").strip()
+            raise ClusterError(f"flink at {self.address} answers {failure.code} to {method} {path}: {said}") from None
+        except (OSError, ValueError) as failure:
+            raise ClusterError(
+                f"flink at {self.address} does not answer: {failure}. hint: freshet cluster up, or set flink.rest"
+            ) from None

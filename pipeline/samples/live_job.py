@@ -1,0 +1,92 @@
+"""The samples job on a runner that lives on: partitions of both inputs, read as they grow, to shards.
+
+    partitions → spread → read (spans) → split by shard → join, append
+
+Its steps are the same for every configuration, so a savepoint outlives a change of it; partitions and shards are data.
+Decides nothing: the shards do.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import VarIntCoder
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+
+from pipeline.ground.project import Project
+from pipeline.logs.live_source import SpanSource
+from pipeline.logs.source import LogDoor, PartitionRange
+from pipeline.logs.span import Span
+from pipeline.samples.live import split, starts, take
+
+
+class OpenRanges(beam.DoFn):  # type: ignore[misc]
+    """Anything → an open range for every input partition, from what the shards have read."""
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def process(self, element: bytes) -> list[PartitionRange]:
+        return starts(*self._door.open())
+
+
+class SplitSpans(beam.DoFn):  # type: ignore[misc]
+    """A span → (shard, span) for every shard, as bytes."""
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
+        project, _ = self._door.open()
+        if project.config.logs.shards == 1:
+            yield 0, element
+            return
+        for shard, part in split(Span.from_bytes(element), project):
+            yield shard, part.to_bytes()
+
+
+class JoinLive(beam.DoFn):  # type: ignore[misc]
+    """(shard, span) → nothing; what a bundle decides goes to the shard's own partitions.
+
+    Beam's state is one number, where the shard's samples ended: a log that has lost some is not written to.
+    """
+
+    _SAID_TO = ReadModifyWriteStateSpec("said to", VarIntCoder())
+
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
+
+    def setup(self) -> None:
+        self._said_to: dict[int, int] = {}
+
+    def start_bundle(self) -> None:
+        self._arrived: defaultdict[int, list[Span]] = defaultdict(list)
+
+    def process(self, element: tuple[int, bytes], said_to: Any = beam.DoFn.StateParam(_SAID_TO)) -> None:  # noqa: B008 - Beam's way
+        shard, span = element
+        if shard not in self._arrived:
+            if shard in self._said_to:
+                said_to.write(self._said_to[shard])
+            else:
+                self._said_to[shard] = said_to.read() or 0
+        self._arrived[shard].append(Span.from_bytes(span))
+
+    def finish_bundle(self) -> None:
+        project, log = self._door.open()
+        for shard, spans in self._arrived.items():
+            self._said_to[shard] = take(project, log, shard, spans, self._said_to[shard])
+
+
+def build(pipeline: beam.Pipeline, project: Project) -> None:
+    """Put the job's steps on `pipeline`."""
+    door = LogDoor(str(project.root))
+    spans = (
+        pipeline
+        | "start" >> beam.Impulse()
+        | "partitions" >> beam.ParDo(OpenRanges(door))
+        | "spread" >> beam.Reshuffle()
+        | "read" >> beam.ParDo(SpanSource(door)).with_output_types(bytes)
+    )
+    parts = spans | "split" >> beam.ParDo(SplitSpans(door)).with_output_types(tuple[int, bytes])
+    _ = parts | "join" >> beam.ParDo(JoinLive(door))

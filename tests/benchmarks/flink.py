@@ -1,0 +1,199 @@
+"""The join on a real Flink beside the join in process, over the same embedded log: rates, start, and recovery.
+
+python -m tests.benchmarks.flink --rows 2000000
+python -m tests.benchmarks.flink --rows 2000000 --recovery
+
+Needs Java and Maven. Prints one JSON object: events per second on Flink, from the first sample to the last and from
+submission, and in process; seconds from submission to the first sample. Or, with `--recovery`, seconds from `kill -9`
+of a worker whose join holds as many impressions until it is back at the head of the log.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
+from pipeline.flink.options import Submission
+from pipeline.flink.submit import submit
+from pipeline.ground.config import Cluster
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import EventTarget
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.samples import live_job
+from pipeline.samples.job import run_samples
+from tests.benchmarks.join import SPAN_S, events_of, fill
+from tests.benchmarks.stopwatch import Stopwatch
+from tests.benchmarks.stream import in_records
+
+_LOOK_EVERY_S = 0.02
+_WITHIN_S = 120.0
+_FORM = """name = "join"
+[events]
+key = ["id"]
+disorder_s = 1.0
+[events.impressions.columns]
+id = "int"
+user = "string"
+item = "string"
+position = "int"
+price = "float"
+[events.clicks.columns]
+id = "int"
+[samples]
+window_s = {window}
+horizon_s = {window}
+remember_s = 0.0
+[[fields]]
+name = "user"
+columns = ["user"]
+"""
+
+
+def main() -> None:
+    """Measure once, print, and end the cluster."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--recovery", dest="what", action="store_const", const=recovery, default=rates)
+    chosen = parser.parse_args()
+    # So that a `timeout` ends the cluster too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
+        cluster = started_cluster(Path(folder) / "cluster")
+        try:
+            print(json.dumps(chosen.what(Path(folder), cluster, chosen.rows)))
+        finally:
+            cluster.down(wipe=True)
+
+
+def started_cluster(folder: Path) -> LocalCluster:
+    """A Flink cluster of one TaskManager, without Kafka."""
+    first = free_port_range(4)
+    settings = Cluster(
+        kafka_port=first, kafka_controller_port=first + 1, flink_rest_port=first + 2, flink_rpc_port=first + 3
+    )
+    cluster = LocalCluster(settings, folder)
+    cluster.up(["jobmanager", "taskmanager-1"])
+    return cluster
+
+
+def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
+    """The join's rate on Flink and in process, over the same events."""
+    project, calm = project_in(folder / "live", SPAN_S / 20), project_in(folder / "calm", SPAN_S / 20)
+    log = open_log(project)
+    events = fill(project, log, rows)
+    shutil.copytree(project.logs, calm.logs)
+    with Stopwatch() as in_process:
+        wanted = sum(run_samples(calm, open_log(calm), until_end=True).samples.values())
+    said = Said(log)
+    with Stopwatch() as all_of_it:
+        with Stopwatch() as submitted:
+            submit(_submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
+        with Stopwatch() as first:
+            _until(lambda: said.rows() > 0)
+        with Stopwatch() as rest:
+            _until(lambda: said.rows() >= wanted)
+    assert said.rows() == wanted
+    return {
+        "events": events,
+        "in_process_events_per_s": events / in_process.seconds,
+        "flink_events_per_s": events / rest.seconds,
+        "flink_events_per_s_from_submission": events / all_of_it.seconds,
+        "submitted_s": submitted.seconds,
+        "first_sample_s": submitted.seconds + first.seconds,
+    }
+
+
+def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
+    """Seconds from the death of a worker whose join holds `rows` impressions until its next one has joined a click."""
+    project = project_in(folder / "held", SPAN_S * 4)
+    log = open_log(project)
+    shown, clicks = events_of(rows)
+    _append(project, log, shown, clicks)
+    said = Said(log)
+    submit(_submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
+    _until(lambda: said.rows() >= clicks.num_rows)
+    _until(lambda: any(project.join_state.glob("live-0-*/ROUND.json")))
+    for pid in _workers(cluster):
+        os.kill(pid, signal.SIGKILL)
+    with Stopwatch() as watch:
+        _append(project, log, *_later(shown, rows))
+        _until(lambda: said.rows() > clicks.num_rows)
+    return {
+        "held": rows,
+        "recovered_s": watch.seconds,
+        "state_bytes": sum(f.stat().st_size for f in project.join_state.glob("live-0-*/*")),
+    }
+
+
+def _append(project: Project, log: Log, shown: pa.RecordBatch, clicks: pa.RecordBatch) -> None:
+    for kind, batch in (("impressions", shown), ("clicks", clicks)):
+        target = EventTarget(project, log, kind)
+        for part in in_records(batch):
+            target.append(part)
+
+
+def _later(shown: pa.RecordBatch, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """A hundred impressions more, under new ids, long after the span, and a click on each."""
+    few = shown.slice(0, 100)
+    at, id = pc.add(few.column("at"), 2 * SPAN_S * 1000), pc.add(few.column("id"), rows)
+    moved = {"at": at, "id": id}
+    more = pa.RecordBatch.from_pydict({name: moved.get(name, few.column(name)) for name in few.schema.names})
+    return more, pa.RecordBatch.from_pydict({"at": pc.add(at, 1_000), "id": id})
+
+
+def project_in(root: Path, window_s: float) -> Project:
+    """The project of the join's benchmark, in a folder from which a worker can open it."""
+    root.mkdir()
+    (root / "freshet.toml").write_text(_FORM.format(window=window_s), encoding="utf-8")
+    return Project.open(root)
+
+
+def _submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
+    worker = str(Path(sys.executable).parent / "freshet-worker")
+    folder = (project.state / "flink").as_uri()
+    logs = project.state / "flink" / "workers"
+    return Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs)
+
+
+def _workers(cluster: LocalCluster) -> list[int]:
+    parent = cluster.running()["taskmanager-1"].pid
+    children = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    return [int(pid) for found in children for pid in found]
+
+
+class Said:
+    """Counts the samples of partition 0, reading each record once."""
+
+    def __init__(self, log: Log) -> None:
+        self._log, self._at, self._rows = log, 0, 0
+
+    def rows(self) -> int:
+        """How many there are by now."""
+        while records := self._log.read("samples", 0, self._at):
+            self._rows += sum(decode_sample_block(record.value).batch.num_rows for record in records)
+            self._at = records[-1].offset + 1
+        return self._rows
+
+
+def _until(reached: Callable[[], object]) -> None:
+    ends_s = time.monotonic() + _WITHIN_S
+    while not reached():
+        assert time.monotonic() < ends_s, "took too long"
+        time.sleep(_LOOK_EVERY_S)
+
+
+if __name__ == "__main__":
+    main()

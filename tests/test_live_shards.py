@@ -1,0 +1,261 @@
+"""Live shards say what a run in process says, whatever a runner loses, repeats, reorders, kills or leaves behind."""
+
+import random
+import shutil
+import threading
+
+import pytest
+from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
+
+from pipeline.ground.errors import FencedError, OffsetError
+from pipeline.logs.live_source import SpanSource
+from pipeline.logs.source import ReadRange, ReadTracker, lend, take_back
+from pipeline.logs.span import Span
+from pipeline.samples.live import LiveShard, split, starts, take
+from pipeline.samples.status import join_status
+from tests.test_samples_job import NOW, D, H, W, World, fill
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("calm"))
+    fill(world)
+    world.run()
+    return world.said()
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path / "live")
+    fill(made)
+    return made
+
+
+class Source:
+    """Beam's source of one partition, turn by turn."""
+
+    def __init__(self, world, element):
+        self.world, self.element = world, element
+        self.door = lend(world.project, world.log)
+        self.left = ReadRange(element.start, None, element.mark_ms)
+        self.source = SpanSource(self.door)
+        self.source.setup()
+
+    def turn(self):
+        safe = ThreadsafeRestrictionTracker(ReadTracker(self.left))
+        spans = [Span.from_bytes(e) for e in self.source.process(self.element, RestrictionTrackerView(safe))]
+        safe.check_done()
+        self.left, _ = safe.deferred_status()
+        return spans
+
+    def all(self):
+        spans = []
+        while self.left.start < self.world.log.end_offset(self.element.topic, self.element.partition):
+            spans += self.turn()
+        take_back(self.door)
+        return spans
+
+
+def pieces_of(world, cut=7):
+    """Everything the inputs hold from where the shards begin, as spans of few records, partition by partition."""
+    found = []
+    for element in starts(world.project, world.log):
+        end, at, mark = world.log.end_offset(element.topic, element.partition), element.start, element.mark_ms
+        while at < end:
+            records = world.log.read(element.topic, element.partition, at)[:cut]
+            decoded = world.codecs[element.kind].decode(records, element.topic, element.partition, mark)
+            found.append(Span.of(at, decoded))
+            at, mark = decoded.block.next_offset, decoded.mark_ms
+    return found
+
+
+def ends_of(world):
+    """What the source emits of partitions that are read to their ends: spans of nothing."""
+    last = {(s.block.kind, s.block.partition): s.block for s in pieces_of(world)}
+    for (kind, partition), block in last.items():
+        mark = block.watermark_ms + D
+        yield Span.of(block.next_offset, world.codecs[kind].nothing(kind, partition, mark, block.next_offset))
+
+
+def bundles_for(world, shard, spans, rng):
+    parts = [part for span in spans for to, part in split(span, world.project) if to == shard]
+    while parts:
+        size = rng.randrange(1, 6)
+        yield parts[:size]
+        parts = parts[size:]
+
+
+def join_all(world, spans, rng, reopen=0.0):
+    """Every shard takes all spans in bundles; before some of them it is opened anew, as by a new worker."""
+    for shard in range(world.config.logs.shards):
+        live = LiveShard(world.project, world.log, shard)
+        for bundle in bundles_for(world, shard, spans, rng):
+            if rng.random() < reopen:
+                live = LiveShard(world.project, world.log, shard)
+            live.take(bundle)
+        live.take([part for span in ends_of(world) for to, part in split(span, world.project) if to == shard])
+
+
+def test_bundles_in_order_say_what_a_run_in_process_says(world, wanted):
+    join_all(world, pieces_of(world), random.Random(1))
+    assert world.said() == wanted
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lost_repeated_and_reordered_spans_change_nothing(world, wanted, seed):
+    rng = random.Random(seed)
+    spans = pieces_of(world)
+    kept = [s for s in spans if rng.random() > 0.5] + [s for s in spans if rng.random() < 0.3]
+    rng.shuffle(kept)
+    join_all(world, kept, rng)
+    assert world.said() == wanted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_that_come_and_go_change_nothing(world, wanted, seed):
+    join_all(world, pieces_of(world), random.Random(seed), reopen=0.3)
+    assert world.said() == wanted
+
+
+def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
+    spans = pieces_of(world)
+    folders = world.project.join_state.glob
+    live = LiveShard(world.project, world.log, 0)
+    live.take([part for span in spans[: len(spans) // 2] for to, part in split(span, world.project) if to == 0])
+    assert not list(folders("live-0-*"))
+    world.project.clock.wait(60)
+    live.take([next(part for to, part in split(spans[len(spans) // 2], world.project) if to == 0)])
+    assert len(list(folders("live-0-*/*.join"))) == 1
+    first = {(r.kind, r.partition): r.start for r in starts(world.project, world.log)}
+    assert min(first.values()) == 0  # of shard 1, which has read nothing
+    join_all(world, pieces_of(world), random.Random(3))
+    assert world.said() == wanted
+
+
+def test_one_that_was_taken_over_spoils_no_state_of_the_other(world, wanted):
+    spans = pieces_of(world)
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in spans]
+    zombie, clock = LiveShard(world.project, world.log, 0), world.project.clock
+    newer = LiveShard(world.project, world.log, 0)
+    for live, bundle in ((newer, parts[:30]), (zombie, []), (newer, parts[30:])):
+        clock.wait(60)
+        live.take(bundle)
+    (folder,) = world.project.join_state.glob("live-0-*")
+    assert (folder / "ROUND.json").exists()
+    join_all(world, spans, random.Random(1))
+    assert world.said() == wanted
+
+
+def test_state_goes_on_by_its_segments_from_opening_to_opening(world, wanted):
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in pieces_of(world)]
+    for at in range(0, len(parts), 4):
+        live = LiveShard(world.project, world.log, 0)
+        world.project.clock.wait(60)
+        live.take(parts[at : at + 4])
+        assert len(list(world.project.join_state.glob("live-0-*"))) == 1
+    join_all(world, pieces_of(world), random.Random(1))
+    assert world.said() == wanted
+
+
+def test_process_and_runner_take_over_from_each_other(world, wanted):
+    spans = pieces_of(world)
+    half = [s for s in spans if s.block.next_offset <= 60]
+    join_all(world, half, random.Random(1))
+    world.project.clock.wait(60)
+    world.run()
+    assert world.said() == wanted
+    shutil.rmtree(world.project.join_state)
+    join_all(world, pieces_of(world), random.Random(2))
+    assert world.said() == wanted
+
+
+def test_shard_opened_elsewhere_stops_the_one_before(world, wanted):
+    spans = pieces_of(world)
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in spans]
+    zombie = LiveShard(world.project, world.log, 0)
+    newer = LiveShard(world.project, world.log, 0)
+    with pytest.raises(FencedError):
+        zombie.take(parts)
+    newer.take(parts)
+    join_all(world, spans, random.Random(1))
+    assert world.said() == wanted
+
+
+def test_worker_goes_on_after_a_bundle_that_failed(world, wanted):
+    spans = pieces_of(world)
+    parts = {s: [p for span in spans for to, p in split(span, world.project) if to == s] for s in (0, 1)}
+    said_to = take(world.project, world.log, 0, parts[0][:10], 0)
+    LiveShard(world.project, world.log, 0)
+    with pytest.raises(FencedError):
+        take(world.project, world.log, 0, parts[0], said_to)
+    for shard in (0, 1):
+        take(world.project, world.log, shard, parts[shard], 0)
+    assert world.said() == wanted
+
+
+def test_samples_partition_that_lost_records_is_refused(world):
+    (part, *_) = [p for to, p in split(pieces_of(world)[0], world.project) if to == 0]
+    with pytest.raises(OffsetError, match="records were lost"):
+        take(world.project, world.log, 0, [part], 10)
+
+
+def test_source_reads_what_is_there_and_goes_on_with_what_comes(world):
+    element = next(r for r in starts(world.project, world.log) if r.kind == "clicks")
+    source = Source(world, element)
+    spans = source.all()
+    assert [s.start for s in spans[1:]] == [s.block.next_offset for s in spans[:-1]]
+    world.click(W + H, 2 * 7 + element.partition)
+    (span,) = source.turn()
+    assert (span.start, len(span.block)) == (spans[-1].block.next_offset, 1)
+
+
+def test_idle_partition_emits_a_span_of_nothing_now_and_then(world):
+    source = Source(world, starts(world.project, world.log)[0])
+    last = source.all()[-1].block
+    found = [s for _ in range(200) for s in source.turn()]
+    assert 1 <= len(found) < 20
+    assert {(len(s.block), s.start, s.block.watermark_ms) for s in found} == {(0, last.next_offset, last.watermark_ms)}
+
+
+def test_partition_far_ahead_waits_for_the_others(tmp_path):
+    world = World(tmp_path, partitions=1, shards=1)
+    for number in range(20_000):
+        world.log.append(
+            "impressions", 0, [world.codecs["impressions"].encode_event(NOW + number * 10, {"item": number})]
+        )
+    for number in range(5_000):
+        world.log.append("clicks", 0, [world.codecs["clicks"].encode_event(NOW + number * 400, {"item": number})])
+    impressions, clicks = (Source(world, element) for element in starts(world.project, world.log))
+    read = []
+    for _ in range(60):
+        read.append((impressions.left.mark_ms, clicks.left.mark_ms))
+        impressions.turn()
+        clicks.turn()
+    both = [(i, c) for i, c in read if i is not None and c is not None and i < NOW + 199_000]
+    block_ms = 4_096 * 400
+    assert all(c - i <= W + block_ms for i, c in both)
+    assert impressions.left.mark_ms == NOW + 199_990
+    assert clicks.left.mark_ms == NOW + 4_999 * 400
+
+
+def test_status_tells_where_live_shards_stand(world):
+    spans = pieces_of(world)
+    for shard in range(2):
+        live = LiveShard(world.project, world.log, shard)
+        world.project.clock.wait(60)
+        live.take([p for span in spans for to, p in split(span, world.project) if to == shard])
+    status = join_status(world.project, world.log)
+    assert {row["lag"] for row in status["inputs"].values()} == {0}
+    assert status["watermark_ms"] is not None
+
+
+def test_two_threads_of_one_worker_take_turns(world, wanted):
+    spans = pieces_of(world)
+    parts = {s: [p for span in spans for to, p in split(span, world.project) if to == s] for s in (0, 1)}
+    tasks = [(shard, parts[shard]) for shard in (0, 1) for _ in range(3)]
+    threads = [threading.Thread(target=take, args=(world.project, world.log, s, p, 0)) for s, p in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert world.said() == wanted
