@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.admission.admit import Admitter
-from pipeline.ground.config import Admission
 from pipeline.ground.errors import DamagedError, MigrationError
+from pipeline.ground.field_config import Admission
 
 DAY_S = 86_400
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.admission.expire import Sweeper, expired
-from pipeline.ground.config import Adagrad, Expiry
 from pipeline.ground.errors import DamagedError
+from pipeline.ground.field_config import Adagrad, Expiry
 from pipeline.trainer.store import Table
 
 STATISTICS = [("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4")]

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.boundary import Boundary
 from pipeline.trainer.frozen import FrozenTables
 from pipeline.trainer.store import Table

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.model_input import ModelInput
 from pipeline.trainer.pooling import pool, unique, unpool
 from pipeline.trainer.prefetch import FieldBatch

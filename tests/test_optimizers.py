@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd, parse_config
+from pipeline.ground.config import parse_config
 from pipeline.ground.errors import ConfigError, InputError
+from pipeline.ground.field_config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
 from pipeline.trainer.store import Table, row_dtype, state_floats
 
 FEW = np.arange(7, dtype=np.uint64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from pipeline.ground.config import Adagrad
+from pipeline.ground.field_config import Adagrad
 from pipeline.ground.simd import forced_simd_level, simd_levels
 from pipeline.importance.convergence import relative_step, settle
 from pipeline.importance.score import accumulate, taylor_score

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.store import Table
 
 KEYS = np.arange(1_000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.store import Table, row_dtype
 
 NOTHING = np.zeros(0, np.uint64)

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.ground.config import Adagrad
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.store import Table
 
 # In a process of its own: nothing that others freed can hide what the table takes.
@@ -16,7 +16,7 @@ GROW = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from pipeline.ground.config import Adagrad
+from pipeline.ground.field_config import Adagrad
 from pipeline.trainer.store import Table
 
 def resident():

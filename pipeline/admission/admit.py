@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.ground.block import UInt64s
-from pipeline.ground.config import Admission
 from pipeline.ground.errors import DamagedError, MigrationError
+from pipeline.ground.field_config import Admission
 
 Bools = npt.NDArray[np.bool_]
 UInt32s = npt.NDArray[np.uint32]

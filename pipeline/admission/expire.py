@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.ground.block import UInt64s
-from pipeline.ground.config import Expiry
 from pipeline.ground.errors import DamagedError
+from pipeline.ground.field_config import Expiry
 
 _NEVER = -1
 _STATE = struct.Struct("<8sq")

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, load_function
 from pipeline.ground.block import ARROW_TYPES, Int64s, UInt64s
-from pipeline.ground.config import FieldConfig
 from pipeline.ground.errors import InputError, ModelError
+from pipeline.ground.field_config import FieldConfig
 from pipeline.ground.keys import combine, hash_bytes, hash_column
 
 MISSING = "(missing)"

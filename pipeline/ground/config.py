@@ -8,43 +8,22 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
-    Tag,
     ValidationError,
     model_validator,
 )
 
 from pipeline.ground.errors import ConfigError
+from pipeline.ground.field_config import DenseConfig, FieldConfig
+from pipeline.ground.section import Fraction, Name, Section
 
 ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Setting = Annotated[float, Field(gt=0, le=1e6)]
-"""Of an optimizer: so that no step leaves the floats."""
-Penalty = Annotated[float, Field(ge=0, le=1e6)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, nothing unknown in it. TOML has no null: "off" says None where that is allowed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _off_is_none(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
-        return {name: None if name in optional and value == "off" else value for name, value in given.items()}
 
 
 _OF_KAFKA = (
@@ -182,127 +161,6 @@ class Samples(Section):
     """Most samples in one record of the samples log."""
     round_records: PositiveInt = 2_000
     """Most records one in-process round reads from each partition."""
-
-
-class Sgd(Section):
-    """A field's sparse optimizer: plain stochastic gradient descent, no state."""
-
-    kind: Literal["sgd"]
-    learning_rate: Setting = 0.05
-
-
-class Adagrad(Section):
-    """A field's sparse optimizer: a sum of squared gradients for every weight, or one for the row."""
-
-    kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
-    learning_rate: Setting = 0.05
-    initial_accumulator: Setting = 0.1
-
-
-class Adam(Section):
-    """A field's sparse optimizer: Adam whose steps are counted row by row; rows outside a batch stay as they are."""
-
-    kind: Literal["adam"]
-    learning_rate: Setting = 0.001
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    epsilon: Setting = 1e-8
-
-
-class Ftrl(Section):
-    """A field's sparse optimizer: FTRL-proximal; L1 empties single weights."""
-
-    kind: Literal["ftrl"]
-    learning_rate: Setting = 0.1
-    """α of the paper."""
-    beta: Setting = 1.0
-    l1: Penalty = 0.0
-    l2: Penalty = 0.0
-
-
-class GroupFtrl(Section):
-    """A field's sparse optimizer: FTRL-proximal with group lasso, which empties whole rows."""
-
-    kind: Literal["group_ftrl"]
-    learning_rate: Setting = 0.1
-    beta: Setting = 1.0
-    l1: Penalty = 0.0
-    l2: Penalty = 0.0
-    l21: Penalty = 0.001
-    """Weight of the group lasso; times √dim."""
-
-
-def _optimizer_kind(given: Any) -> str | None:
-    """The mark of the class that a table of settings wants; without a kind it is row-wise Adagrad's."""
-    kind = given.get("kind", "rowwise_adagrad") if isinstance(given, dict) else getattr(given, "kind", None)
-    return f"<{'adagrad' if kind == 'rowwise_adagrad' else kind}>"
-
-
-Optimizer = Annotated[
-    Annotated[Sgd, Tag("<sgd>")]
-    | Annotated[Adagrad, Tag("<adagrad>")]
-    | Annotated[Adam, Tag("<adam>")]
-    | Annotated[Ftrl, Tag("<ftrl>")]
-    | Annotated[GroupFtrl, Tag("<group_ftrl>")],
-    Discriminator(
-        _optimizer_kind,
-        custom_error_type="optimizer_kind",
-        custom_error_message="kind is one of sgd, adagrad, rowwise_adagrad, adam, ftrl, group_ftrl",
-    ),
-]
-"""Marks are in angle brackets: they are no part of a path in the file."""
-
-
-class Admission(Section):
-    """When a key earns a row."""
-
-    kind: Literal["off", "count", "probability"] = "off"
-    threshold: PositiveInt = 2
-    """`count`: the occurrence at which a key is admitted."""
-    probability: Fraction = 0.1
-    """`probability`: chance that one occurrence admits a key."""
-    sketch_width: PositiveInt = 65_536
-    sketch_depth: PositiveInt = 4
-    halve_every_s: PositiveFloat | None = 86_400.0
-    """Counts are halved this often, by the log's time."""
-
-
-class Expiry(Section):
-    """When a row is removed."""
-
-    ttl_s: PositiveFloat | None = None
-    """Removed when unseen for this long, by the log's time."""
-    budget_bytes: PositiveInt | None = None
-    """The field's rows × row bytes stay below this: the least important go first."""
-    sweep_every_s: PositiveFloat = 600.0
-    """How often to look, by the log's time."""
-
-
-class FieldConfig(Section):
-    """A named input of the model with its own table."""
-
-    name: Name
-    columns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Raw impression columns (`at` is the impression's time). Several are crossed."""
-    transform: str = "value"
-    """`value`, `cross`, `bucket`, `log2`, `hour`, `weekday`, or a user's vectorised `module:function`."""
-    boundaries: tuple[float, ...] = ()
-    """`bucket`: ascending upper bounds."""
-    dim: Annotated[int, Field(ge=1, le=1024)] = 16
-    pooling: Literal["sum", "mean"] = "sum"
-    init_scale: Annotated[float, Field(ge=0)] = 0.01
-    """New weights are uniform in ± this, drawn from key and seed."""
-    optimizer: Optimizer = Adagrad()
-    admission: Admission = Admission()
-    expiry: Expiry = Expiry()
-
-
-class DenseConfig(Section):
-    """A number handed to the model as it is."""
-
-    name: Name
-    column: str
-    transform: Literal["value", "log1p"] = "value"
 
 
 class Model(Section):

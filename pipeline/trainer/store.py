@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.ground.arrays import require, require_range
-from pipeline.ground.config import Optimizer
 from pipeline.ground.errors import InputError
+from pipeline.ground.field_config import Optimizer
 
 Float32s = npt.NDArray[np.float32]
 UInt32s = npt.NDArray[np.uint32]
@@ -46,7 +46,7 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
 def state_floats(optimizer: Optimizer, dim: int) -> int:
     """Floats of optimizer state in a row.
 
-    >>> from pipeline.ground.config import Adagrad
+    >>> from pipeline.ground.field_config import Adagrad
     >>> state_floats(Adagrad(kind="adagrad"), 16)
     16
     """

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
-from pipeline.ground.config import Config, FieldConfig
+from pipeline.ground.config import Config
+from pipeline.ground.field_config import FieldConfig
 from pipeline.trainer.batches import Position
 from pipeline.trainer.model_input import ModelInput
 from pipeline.trainer.prefetch import PreparedBatch

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
+from pipeline.ground.field_config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
 from pipeline.publish.withheld import Withheld
 from pipeline.trainer.store import Table
 from pipeline.versions.quantizer import payload_bytes, payload_total

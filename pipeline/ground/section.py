@@ -1,0 +1,22 @@
+"""What every table of the configuration is, and the kinds of values that several of them have."""
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, nothing unknown in it. TOML has no null: "off" says None where that is allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_none(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        return {name: None if name in optional and value == "off" else value for name, value in given.items()}
