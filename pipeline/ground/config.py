@@ -57,7 +57,7 @@ class Logs(Section):
     """`kafka`: where the client begins, `host:port`, several with commas between."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     """`kafka`: goes before every topic's name on the cluster."""
-    security: dict[str, str | int | bool] = {}
+    security: dict[str, str | int | bool] = Field(default_factory=dict)
     """`kafka`: settings of kafka-python that begin with security_, ssl_ or sasl_, handed on as they are."""
     compression: Literal["none", "lz4", "zstd"] = "lz4"
     """`kafka`: of what is written here."""
@@ -268,7 +268,7 @@ class Cluster(Section):
     taskmanager_mb: Annotated[int, Field(ge=768)] = 1024
     """All memory of one TaskManager's Java; Python workers come on top."""
     state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Versions that replace those of `pipeline/cluster/pom.xml`, by property: `{"kafka.version" = "4.1.1"}`."""
 
 
