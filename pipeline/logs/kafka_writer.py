@@ -45,7 +45,7 @@ class KafkaWriter:
         self._transactional = transactional_id is not None
         self._lock = threading.Lock()
         self._lost: FreshetError | None = None
-        self._retired = False
+        self._retired, self.epoch = False, 0
         self._producer: Any = patiently(settings, clock, "open a writer", lambda: self._open(transactional_id))
 
     @property
@@ -54,11 +54,17 @@ class KafkaWriter:
         return self._lost is not None
 
     def take_over(self) -> None:
-        """End what earlier writers of this transactional id left open and forbid them more. Raises LogError."""
+        """End what earlier writers of this transactional id left open and forbid them more. Raises LogError.
+
+        From now on `epoch` is a number that is larger at every take-over, in whatever process.
+        """
         try:
             self._within("take a fence", self._producer.init_transactions)
         except KafkaError as failure:
             raise translated(self._settings, "take a fence", failure, 0.0) from failure
+        # The broker counts epochs in 16 bits; when they are used up it gives a new producer id, a larger one.
+        taken = self._producer._transaction_manager.producer_id_and_epoch
+        self.epoch = int(taken.producer_id) << 16 | int(taken.epoch)
 
     def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
         """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
@@ -71,10 +77,10 @@ class KafkaWriter:
                 raise self._lost
             try:
                 return self._send(topic, partition, values, headers)
-            except (ProducerFencedError, InvalidProducerEpochError) as failure:
-                self._lost = _taken_over(topic, partition)
-                raise self._lost from failure
             except KafkaError as failure:
+                if self._fenced(failure):
+                    self._lost = _taken_over(topic, partition)
+                    raise self._lost from failure
                 raise self._given_up(topic, partition, failure) from failure
 
     def retire(self, topic: str, partition: int) -> None:
@@ -129,6 +135,11 @@ class KafkaWriter:
             producer.flush(timeout=self._settings.patience_s)
         offsets = [int(future.get(timeout=0).offset) for future in sent]
         return offsets[0]
+
+    def _fenced(self, failure: KafkaError) -> bool:
+        """Whether the broker refused this writer's epoch; the client may have heard so while it did something else."""
+        heard = self._producer._transaction_manager.last_error
+        return any(isinstance(error, (ProducerFencedError, InvalidProducerEpochError)) for error in (failure, heard))
 
     def _given_up(self, topic: str, partition: int, failure: KafkaError) -> FreshetError:
         undone = self._transactional and self._aborted()
