@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.ground.errors import DamagedError, MigrationError
 from pipeline.samples import roundfile
-from pipeline.samples.saved import join_from_bytes, join_to_bytes, load_join, save_join
+from pipeline.samples.saved import join_from_bytes, join_to_bytes, load_join, load_standing, save_join
 from pipeline.samples.segment import cut
 from tests.join_bench import Bench, S, W, config_of
 
@@ -29,6 +29,25 @@ def test_state_comes_back_from_its_bytes():
         (1, "negative"), (2, "positive"), (3, "compensation"), (3, "negative"), (4, "positive"),
     ]  # fmt: skip
     assert bench.reasons == ["duplicate_impression"]
+
+
+def test_the_head_alone_tells_where_the_join_stands():
+    bench = Bench()
+    for item in (1, 2, 3):
+        bench.impression(S + item, item=item)
+    bench.click(S + 5, item=2)
+    bench.click(S + 6, item=9)
+    bench.finish()
+    standing = load_standing(bench.config, 0, bench.partitions, [("head", save_join(bench.join).head)])
+    join = bench.join
+    assert (standing.held, standing.pending, standing.candidates) == (
+        len(join.held),
+        len(join.pending),
+        len(join.candidates),
+    )
+    assert standing.held == 3
+    assert standing.pending + standing.candidates > 0
+    assert standing.progress.to_json() == join.progress.to_json()
 
 
 def test_state_gains_and_loses_columns_with_the_configuration():

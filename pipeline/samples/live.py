@@ -31,7 +31,7 @@ from pipeline.samples.roundfile import (
     read_shard,
     write_manifest,
 )
-from pipeline.samples.saved import progress_in
+from pipeline.samples.saved import load_standing
 from pipeline.samples.shard import JoinShard, needed_from
 from pipeline.samples.spans import Spans, mark_of
 
@@ -167,8 +167,8 @@ def _read_to(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, i
         return needed_from(project, log, shard)
     topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
-    progress = progress_in(project.config, shard, partitions, read_shard(kept.folder, kept.file))
-    return {at: (p.next_offset, p.watermark_ms) for at, p in progress.of.items()}
+    standing = load_standing(project.config, shard, partitions, read_shard(kept.folder, kept.file))
+    return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
 
 
 def _parcels(span: Span) -> Iterator[Parcel]:

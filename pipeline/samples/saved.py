@@ -46,6 +46,16 @@ class SavedJoin:
     new: Mapping[str, bytes]
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a join stands: how far it has read, and how many impressions, pending and candidate clicks it holds."""
+
+    progress: Progress
+    held: int
+    pending: int
+    candidates: int
+
+
 def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
     """The state, but for segments whose names are in `written`; only just after `finish`."""
     assert join.settled, "a join is saved after finish"
@@ -98,17 +108,19 @@ def load_join(
         return join
 
 
-def progress_in(
+def load_standing(
     config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
-) -> Progress:
-    """How far the join that was saved has read; of `frames` only the head is looked at. Raises as `load_join`."""
+) -> Standing:
+    """Where the join that was saved stands; of `frames` only the head is looked at. Raises as `load_join`."""
     name, head = next(iter(frames))
-    header, _ = unframe(head, name)
+    header, sections = unframe(head, name)
     with making_sense(name):
         _check_keyed(header, config, shard, name)
         progress = Progress(input_partitions)
         progress.restore(header["progress"])
-        return progress
+        held = sum(len(next(sections)) for _ in header["buckets"])
+        pending, _, candidates, *_ = (len(section) // CLICK.itemsize for section in sections)
+        return Standing(progress, held, pending, candidates)
 
 
 def join_to_bytes(join: Join) -> bytes:

@@ -5,10 +5,9 @@ from typing import Any
 from pipeline.ground.block import Kind
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
-from pipeline.samples.join import Join
 from pipeline.samples.position import INPUTS
 from pipeline.samples.roundfile import newest_kept, read_manifest, read_shard
-from pipeline.samples.saved import load_join
+from pipeline.samples.saved import Standing, load_standing
 
 
 def join_status(project: Project, log: Log) -> dict[str, Any]:
@@ -21,30 +20,30 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
     partitions = {kind: log.partitions(names[kind]) for kind in INPUTS}
     manifest = read_manifest(project.join_state)
     kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
-    joins = [
-        load_join(project.config, shard, partitions, read_shard(found.folder, found.file))
+    standing = [
+        load_standing(project.config, shard, partitions, read_shard(found.folder, found.file))
         for shard, found in enumerate(kept)
         if found is not None
     ]
-    watermarks = [join.watermark_ms for join in joins]
+    watermarks = [one.progress.watermark(INPUTS) for one in standing]
     known = [mark for mark in watermarks if mark is not None]
     return {
         "rounds": 0 if manifest is None else manifest.number,
         "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(kept) else None,
-        "held_impressions": sum(len(join.held) for join in joins),
-        "pending_clicks": sum(len(join.pending) for join in joins),
-        "waiting_clicks": sum(len(join.candidates) for join in joins),
+        "held_impressions": sum(one.held for one in standing),
+        "pending_clicks": sum(one.pending for one in standing),
+        "waiting_clicks": sum(one.candidates for one in standing),
         "bytes": sum(found.file.bytes for found in kept if found is not None),
         "inputs": {
-            f"{names[kind]}/{p}": _input(log, joins, kind, names[kind], p)
+            f"{names[kind]}/{p}": _input(log, standing, kind, names[kind], p)
             for kind in INPUTS
             for p in range(partitions[kind])
         },
     }
 
 
-def _input(log: Log, joins: list[Join], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
-    progress = [join.progress.of[kind, partition] for join in joins]
+def _input(log: Log, standing: list[Standing], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
+    progress = [one.progress.of[kind, partition] for one in standing]
     offset = min((p.next_offset for p in progress), default=log.begin_offset(topic, partition))
     end = log.end_offset(topic, partition)
     mark = min((p.watermark_ms for p in progress if p.watermark_ms is not None), default=None)
