@@ -6,7 +6,6 @@ transactional id per partition: taking it raises Kafka's producer epoch, and the
 Topics are made so that the broker stamps records (LogAppendTime): times never run backwards, whatever producers say.
 """
 
-import itertools
 import os
 import threading
 import uuid
@@ -53,7 +52,6 @@ class KafkaLog:
         self._opening = threading.Lock()
         """Held while a writer is opened, which takes the cluster; `_lock` never waits for it."""
         self._fenced: dict[Fence, tuple[KafkaWriter, str]] = {}
-        self._epochs = itertools.count(1)
 
     def create_topic(self, topic: str, partitions: int) -> None:
         check_topic_name(topic)
@@ -143,8 +141,7 @@ class KafkaLog:
         log_id = self.log_id(topic)
         name = f"freshet/{self._settings.prefix}{topic}/{partition}/{log_id}"
         writer = self._open_writer(name)
-        # Kafka's own epoch is the fence; this number only tells the take-overs of one process apart.
-        fence = Fence(topic, partition, next(self._epochs))
+        fence = Fence(topic, partition, writer.epoch)
         with self._lock:
             earlier = [
                 held
