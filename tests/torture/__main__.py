@@ -6,6 +6,7 @@ python -m tests.torture --kills 100 --seed 2 --rate 300 --keep torture-out
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from tests.torture.run import torture
 def main(arguments: list[str]) -> int:
     """Run and report."""
     chosen = _parse(arguments)
+    # That a broker is away is known here.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="freshet-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     first = free_port_range(4)

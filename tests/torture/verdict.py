@@ -107,8 +107,8 @@ def compare_samples(live: Project, calm: Project) -> dict[str, int]:
 
 
 def compare_letters(live: Project, calm: Project) -> dict[str, int]:
-    """As `compare`, of the dead letters."""
-    return compare(letters_of(live), letters_of(calm), _LETTER_KEY)
+    """As `compare`, of the dead letters; their details may tell when a record was appended, which a copy was later."""
+    return compare(*(letters_of(project).drop(columns="detail") for project in (live, calm)), _LETTER_KEY)
 
 
 def samples_of(project: Project) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
     """Something that equals itself, lists and missing values too."""
     if hasattr(value, "tolist"):
         value = value.tolist()
-    return None if isinstance(value, float) and value != value else str(value)
+    return "" if value is None or value != value else str(value)
 
 
 def _wait(site: Site, reached: Any) -> None:
