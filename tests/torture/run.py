@@ -26,8 +26,10 @@ def torture(cluster: LocalCluster, folder: Path, kills: int, seed: int, rate: fl
     load.start()
     try:
         site.open()
-        say(f"at the head after {Head(site, load).wait(began_s)}")
-        struck = strike(site, load, plan_kills(kills, seed), say)
+        head = Head(site, load)
+        say(f"at the head after {head.wait(began_s)}")
+        struck = strike(site, head, plan_kills(kills, seed), say)
+        head.close()
         load.end()
         produced_s = clock.monotonic_s() - began_s
         report = judge(site, folder, say)
@@ -48,13 +50,12 @@ def torture(cluster: LocalCluster, folder: Path, kills: int, seed: int, rate: fl
     }
 
 
-def strike(site: Site, load: Load, kills: Iterable[Kill], say: Say) -> list[dict[str, Any]]:
+def strike(site: Site, head: Head, kills: Iterable[Kill], say: Say) -> list[dict[str, Any]]:
     """Kill and restore by plan; what was done, with the seconds until each stage was at the head again.
 
     A kill that a hasty one follows is not waited for: it has no times.
     """
-    head, clock, struck = Head(site, load), site.project.clock, list[dict[str, Any]]()
-    plan = list(kills)
+    clock, struck, plan = site.project.clock, list[dict[str, Any]](), list(kills)
     for number, kill in enumerate(plan):
         clock.wait(kill.pause_s)
         began_s = clock.monotonic_s()
@@ -74,7 +75,7 @@ def judge(site: Site, folder: Path, say: Say) -> dict[str, Any]:
     """Everything against an undisturbed run."""
     live, twin = site.project, twin_project(folder / "twin")
     verdict.join_calmly(live, twin)
-    wanted = len(verdict.samples_of(twin))
+    wanted = verdict.count_samples(twin)
     say(f"an undisturbed join gives {wanted} samples")
     verdict.wait_for_samples(site, wanted)
     samples, letters = verdict.compare_samples(live, twin), verdict.compare_letters(live, twin)

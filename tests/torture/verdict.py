@@ -19,12 +19,12 @@ from tests.torture.site import Site
 _SAMPLE_KEY = ["impression_partition", "impression_offset", "impression_row", "kind"]
 _LETTER_KEY = ["topic", "partition", "offset", "row"]
 _WITHIN_S = 180.0
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 1.0
 
 
 def wait_for_samples(site: Site, wanted: int) -> None:
-    """Return once the live log has as many samples, or something else than growing goes on."""
-    _wait(site, lambda: len(samples_of(site.project)) >= wanted)
+    """Return once the live log has as many samples, or has had the time to."""
+    _wait(site, lambda: count_samples(site.project) >= wanted)
 
 
 def join_calmly(live: Project, twin: Project) -> None:
@@ -109,6 +109,14 @@ def compare_samples(live: Project, calm: Project) -> dict[str, int]:
 def compare_letters(live: Project, calm: Project) -> dict[str, int]:
     """As `compare`, of the dead letters; their details may tell when a record was appended, which a copy was later."""
     return compare(*(letters_of(project).drop(columns="detail") for project in (live, calm)), _LETTER_KEY)
+
+
+def count_samples(project: Project) -> int:
+    """How many there are."""
+    log, topic = open_log(project), project.config.topics.samples
+    found = sum(len(batch) for shard in range(project.config.logs.shards) for batch in _samples(log, topic, shard))
+    log.close()
+    return found
 
 
 def samples_of(project: Project) -> pd.DataFrame:
