@@ -112,6 +112,18 @@ def test_a_new_row_worth_little_waits_like_any_other(trainer):
     assert (view.bits(withheld) > 0).all()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_that_are_judged_stay_as_they_were_learned(trainer, count):
+    """Importance 0 counts as the others' when a row is judged, but that is nothing the commit may keep."""
+    keys = np.arange(1, count + 1, dtype=np.uint64)
+    for key in keys:
+        trainer.tables["user"].put(int(key), np.full(DIMS["user"], 0.5, np.float32), importance=0.0, unsettled=1.0)
+    touched = touched_of(trainer, keys, NONE)
+    before = touched.rows.copy()
+    trainer.commit(touched={"user": touched})
+    assert touched.rows.tobytes() == before.tobytes()
+
+
 def test_known_rows_travel_as_handles_only(trainer):
     first = trainer.commit(touched=trainer.change(200, 0), flush=True)
     assert len(first.prepared.delta.fields["user"].new_keys) > 50

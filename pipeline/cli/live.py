@@ -110,7 +110,7 @@ def _submission(project: Project, job: str) -> Submission:
         parallelism=flink.parallelism,
         checkpoint_every_s=flink.checkpoint_every_s,
         folder=_storage(project, job),
-        logs=_folder(project) / "workers",
+        logs=_folder(project) / "workers" / job,
     )
 
 

@@ -66,6 +66,15 @@ class KafkaWriter:
         taken = self._producer._transaction_manager.producer_id_and_epoch
         self.epoch = int(taken.producer_id) << 16 | int(taken.epoch)
 
+    @property
+    def epoch(self) -> int:
+        """Of the last take-over: greater than that of every earlier one, whichever process took it.
+
+        The cluster raises a producer's epoch, and gives a producer id that is greater once its 16 bits are used up.
+        """
+        told = self._producer._transaction_manager.producer_id_and_epoch
+        return int(told.producer_id) << 16 | int(told.epoch)
+
     def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
         """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
 

@@ -176,7 +176,7 @@ class Publisher:
     def _judge(self, name: str, keys: UInt64s, rows: Rows) -> Judged:
         """Which of `keys` have rows that differ from what serving holds, and what the difference is worth."""
         view = self.views[name]
-        importance = np.ascontiguousarray(rows["importance"])
+        importance = rows["importance"].copy()  # a column of one row is contiguous as it is, and the commit's own
         apart = view.compare(keys, rows["weights"])
         # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
         told = importance > 0

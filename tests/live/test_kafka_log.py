@@ -51,6 +51,10 @@ class TestFences:
             log.append("t", 0, [b"x"], fence=first)
         assert log.append("t", 0, [b"y"], fence=second) >= 0
 
+    def test_a_later_fence_has_a_greater_epoch_whoever_takes_it(self, log, another):
+        epochs = [taken_by.take_fence("t", 0).epoch for taken_by in (log, another, another, log)]
+        assert epochs == sorted(set(epochs))
+
     def test_fences_of_two_partitions_live_side_by_side(self, log):
         fences = [log.take_fence("t", p) for p in (0, 1)]
         for p, fence in enumerate(fences):

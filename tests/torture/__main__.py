@@ -1,0 +1,59 @@
+"""Kills everything in turn and says whether anything was lost: one JSON object on stdout; 1 where anything differs.
+
+python -m tests.torture --kills 6 --seed 1
+python -m tests.torture --kills 100 --seed 2 --rate 300 --keep torture-out
+"""
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
+from pipeline.ground.config import Cluster
+from tests.torture.run import torture
+
+
+def main(arguments: list[str]) -> int:
+    """Run and report."""
+    chosen = _parse(arguments)
+    # That a broker is away is known here.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="freshet-torture-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    first = free_port_range(4)
+    ports = {name: first + i for i, name in enumerate(_PORTS)}
+    cluster = LocalCluster(Cluster(**ports), folder / "cluster", say=_say)
+    try:
+        cluster.up()
+        report = torture(cluster, folder, chosen.kills, chosen.seed, chosen.rate, _say)
+    finally:
+        cluster.down()
+        if chosen.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(report))
+    return 0 if report["equal"] else 1
+
+
+_PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Kill everything, lose nothing.")
+    parser.add_argument("--kills", type=int, default=6, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="of the events and of the schedule")
+    parser.add_argument("--rate", type=float, default=200.0, help="impressions a second")
+    parser.add_argument("--keep", type=Path, help="folder that keeps everything; a new one")
+    return parser.parse_args(arguments)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""How far each stage has come, in the events' own time, and whether that is the head of the log again.
+
+What the load produced in the last moments is not missed: that much a stage may be behind and still be at the head.
+"""
+
+from collections.abc import Callable
+
+from pipeline.logs.log import last_record
+from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.versions.store import VersionStore
+from tests.torture.load import Load
+from tests.torture.site import Site
+
+BEHIND_S = {"samples": 2.0, "trainer": 5.0, "replica": 5.0}
+"""How far behind the newest click a stage is at the head: batches and commits take their time."""
+_LOOK_EVERY_S = 0.2
+_WITHIN_S = 180.0
+
+
+class Head:
+    """The stages, watched from outside: asks and changes nothing."""
+
+    def __init__(self, site: Site, load: Load) -> None:
+        self._site, self._load = site, load
+        self._log, self._store = open_log(site.project), VersionStore(site.project)
+
+    def close(self) -> None:
+        self._store.close()
+        self._log.close()
+
+    def wait(self, since_s: float) -> dict[str, float]:
+        """Seconds from `since_s` until each stage was at the head, with something produced since. Raises."""
+        clock, found = self._site.project.clock, dict[str, float]()
+        stages: dict[str, Callable[[], int]] = {
+            "samples": self._samples_ms,
+            "trainer": self._trainer_ms,
+            "replica": self._replica_ms,
+        }
+        produced_ms = self._load.clicked_at_ms(since_s)
+        while len(found) < len(stages):
+            self._load.check()
+            for stage, reached in stages.items():
+                now_s = clock.monotonic_s()
+                wanted_ms = max(produced_ms + 1, self._load.clicked_at_ms(now_s - BEHIND_S[stage]))
+                if stage not in found and reached() >= wanted_ms:
+                    found[stage] = round(clock.monotonic_s() - since_s, 1)
+            if clock.monotonic_s() - since_s > _WITHIN_S:
+                raise AssertionError(f"not at the head after {_WITHIN_S:.0f} s, but {found}: {self._site.jobs()}")
+            clock.wait(_LOOK_EVERY_S)
+        return found
+
+    def _samples_ms(self) -> int:
+        config = self._site.project.config
+        marks = []
+        for shard in range(config.logs.shards):
+            record = last_record(self._log, config.topics.samples, shard)
+            marks.append(0 if record is None else decode_sample_block(record.value).watermark_ms)
+        return min(marks) + round(config.events.disorder_s * 1000)
+
+    def _trainer_ms(self) -> int:
+        versions = [self._store.current(shard) for shard in range(self._site.project.config.logs.shards)]
+        return min(0 if id is None else self._store.ledger.version(id).last_at_ms for id in versions)
+
+    def _replica_ms(self) -> int:
+        status = self._site.replica_status()
+        return 0 if status is None else min(shard["last_at_ms"] or 0 for shard in status["shards"])

@@ -1,0 +1,51 @@
+"""The market's project in three forms: the one that is tortured, its calm twin in process, and a calm trainer."""
+
+from importlib import resources
+from pathlib import Path
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.ground.project import Project
+
+SHARDS = 2
+_TRAIN = """
+[train]
+commit_every_s = 1
+
+[serving]
+port = 0
+"""
+
+
+def live_project(root: Path, cluster: LocalCluster) -> Project:
+    """On the cluster."""
+    flink = f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 2\n'
+    return _write(root, _on_kafka(cluster), flink)
+
+
+def twin_project(root: Path) -> Project:
+    """With an embedded log of its own."""
+    return _write(root, "", "")
+
+
+def calm_trainer(root: Path, cluster: LocalCluster) -> Project:
+    """Learns from the same samples as the live project, and tells what it learns elsewhere."""
+    return _write(root, _on_kafka(cluster), '\n[topics]\ndeltas = "calm-deltas"\nnotices = "calm-notices"\n')
+
+
+def _on_kafka(cluster: LocalCluster) -> str:
+    return f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\npatience_s = 60\n'
+
+
+def _write(root: Path, logs: str, more: str) -> Project:
+    root.mkdir(parents=True)
+    files = resources.files("pipeline.market") / "project"
+    (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")
+    text = (files / "freshet.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ("[logs]\npartitions = 1\nshards = 1\n", f"[logs]\n{logs}partitions = {SHARDS}\nshards = {SHARDS}\n"),
+        ("batch_size = 512", "batch_size = 128"),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    (root / "freshet.toml").write_text(text + _TRAIN + more, encoding="utf-8")
+    return Project.open(root)

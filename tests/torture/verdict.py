@@ -1,0 +1,158 @@
+"""What came out, beside an undisturbed run over the same events: every comparison counts what is not the same."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.ground.project import Project
+from pipeline.logs.dead_letters import read_dead_letters
+from pipeline.logs.log import Log, runs_of
+from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.samples.job import run_samples
+from pipeline.trainer.job import run_train
+from pipeline.versions.store import VersionStore
+from tests.torture.site import Site
+
+_SAMPLE_KEY = ["impression_partition", "impression_offset", "impression_row", "kind"]
+_LETTER_KEY = ["topic", "partition", "offset", "row"]
+_WITHIN_S = 180.0
+_LOOK_EVERY_S = 1.0
+
+
+def wait_for_samples(site: Site, wanted: int) -> None:
+    """Return once the live log has as many samples, or has had the time to."""
+    _wait(site, lambda: count_samples(site.project) >= wanted)
+
+
+def join_calmly(live: Project, twin: Project) -> None:
+    """Copy the events, offset for offset, and join them in process, undisturbed."""
+    source, own = open_log(live), open_log(twin)
+    for topic in (live.config.topics.impressions, live.config.topics.clicks):
+        for partition in range(source.partitions(topic)):
+            for records in runs_of(source, topic, partition):
+                first = own.append(topic, partition, [record.value for record in records])
+                assert first == records[0].offset, f"{topic}/{partition} has a gap before {records[0].offset}"
+    run_samples(twin, own, until_end=True)
+    source.close()
+    own.close()
+
+
+def train_calmly(calm: Project) -> list[dict[str, Any]]:
+    """Learn from the whole samples log at once; CURRENT of each shard."""
+    log = open_log(calm)
+    run_train(calm, log, until_end=True)
+    log.close()
+    return currents(calm)
+
+
+def wait_for_trainer(site: Site, wanted: list[dict[str, Any]]) -> None:
+    """Return once the live trainer stands where the calm one does."""
+    positions = [row["position"] for row in wanted]
+    _wait(site, lambda: [row["position"] for row in currents(site.project)] == positions)
+
+
+def wait_for_replica(site: Site, wanted: list[dict[str, Any]]) -> None:
+    """Return once the replica serves CURRENT, or has had the time to."""
+    versions = [row["version"] for row in wanted]
+    _wait(site, lambda: [row["version"] for row in served(site)] == versions)
+
+
+def currents(project: Project) -> list[dict[str, Any]]:
+    """CURRENT of each shard that has one."""
+    store, rows = VersionStore(project), []
+    for shard in range(project.config.logs.shards):
+        if (id := store.current(shard)) is not None:
+            found = store.ledger.version(id)
+            position = [found.offset, found.row]
+            row = {"version": str(id), "position": position, "digest": found.digest, "served": found.served_digest}
+            rows.append(row)
+    store.close()
+    return rows
+
+
+def served(site: Site) -> list[dict[str, Any]]:
+    """What the replica serves, by shard."""
+    status = site.replica_status()
+    shards = [] if status is None else status["shards"]
+    return [{"version": shard["version"], "served": shard["digest"]} for shard in shards]
+
+
+def compare(live: pd.DataFrame, calm: pd.DataFrame, key: list[str]) -> dict[str, int]:
+    """Rows of `calm` that are not in `live`, of `live` more often than in `calm`, and those that are not the same.
+
+    >>> calm = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 0]})
+    >>> compare(pd.DataFrame({"id": [3, 1, 1], "label": [1, 0, 0]}), calm, ["id"])
+    {'wanted': 3, 'found': 3, 'lost': 1, 'doubled': 1, 'differing': 1}
+    """
+    places = [pd.MultiIndex.from_frame(rows[key]) for rows in (live, calm)]
+    lost = len(places[1].difference(places[0]))
+    counted = [pd.Series(1, index=place).groupby(level=list(range(len(key)))).sum() for place in places]
+    extra = counted[0].sub(counted[1], fill_value=0)
+    doubled = int(extra[extra > 0].sum())
+    both = [
+        rows.drop_duplicates(key).set_index(key)[sorted(set(rows.columns) - set(key))].map(_plain)
+        for rows in (live, calm)
+    ]
+    common = both[0].index.intersection(both[1].index)
+    differing = int((both[0].loc[common] != both[1].loc[common]).any(axis=1).sum())
+    return {"wanted": len(calm), "found": len(live), "lost": lost, "doubled": doubled, "differing": differing}
+
+
+def compare_samples(live: Project, calm: Project) -> dict[str, int]:
+    """As `compare`."""
+    return compare(samples_of(live), samples_of(calm), _SAMPLE_KEY)
+
+
+def compare_letters(live: Project, calm: Project) -> dict[str, int]:
+    """As `compare`, of the dead letters; their details may tell when a record was appended, which a copy was later."""
+    return compare(*(letters_of(project).drop(columns="detail") for project in (live, calm)), _LETTER_KEY)
+
+
+def count_samples(project: Project) -> int:
+    """How many there are."""
+    log, topic = open_log(project), project.config.topics.samples
+    found = sum(len(batch) for shard in range(project.config.logs.shards) for batch in _samples(log, topic, shard))
+    log.close()
+    return found
+
+
+def samples_of(project: Project) -> pd.DataFrame:
+    """All samples."""
+    topic = project.config.topics.samples
+    return _table(project, lambda log, shard: _samples(log, topic, shard))
+
+
+def letters_of(project: Project) -> pd.DataFrame:
+    """All dead letters."""
+    topic = project.config.topics.dead_letters
+    return _table(project, lambda log, shard: (read_dead_letters(run).table for run in runs_of(log, topic, shard)))
+
+
+def _samples(log: Log, topic: str, shard: int) -> Iterator[pa.RecordBatch]:
+    for records in runs_of(log, topic, shard):
+        yield from (decode_sample_block(record.value).batch for record in records)
+
+
+def _table(project: Project, batches: Any) -> pd.DataFrame:
+    log = open_log(project)
+    found: list[Iterable[pa.RecordBatch]] = [batches(log, shard) for shard in range(project.config.logs.shards)]
+    table = pa.Table.from_batches([batch for shard in found for batch in shard])
+    log.close()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _plain(value: Any) -> Any:
+    """Something that equals itself, lists and missing values too."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return "" if value is None or value != value else str(value)
+
+
+def _wait(site: Site, reached: Any) -> None:
+    clock, ends_s = site.project.clock, site.project.clock.monotonic_s() + _WITHIN_S
+    while not reached() and clock.monotonic_s() < ends_s:
+        clock.wait(_LOOK_EVERY_S)
