@@ -45,7 +45,7 @@ class KafkaWriter:
         self._transactional = transactional_id is not None
         self._lock = threading.Lock()
         self._lost: FreshetError | None = None
-        self._retired, self.epoch = False, 0
+        self._retired = False
         self._producer: Any = patiently(settings, clock, "open a writer", lambda: self._open(transactional_id))
 
     @property
@@ -54,17 +54,11 @@ class KafkaWriter:
         return self._lost is not None
 
     def take_over(self) -> None:
-        """End what earlier writers of this transactional id left open and forbid them more. Raises LogError.
-
-        From now on `epoch` is a number that is larger at every take-over, in whatever process.
-        """
+        """End what earlier writers of this transactional id left open and forbid them more. Raises LogError."""
         try:
             self._within("take a fence", self._producer.init_transactions)
         except KafkaError as failure:
             raise translated(self._settings, "take a fence", failure, 0.0) from failure
-        # The broker counts epochs in 16 bits; when they are used up it gives a new producer id, a larger one.
-        taken = self._producer._transaction_manager.producer_id_and_epoch
-        self.epoch = int(taken.producer_id) << 16 | int(taken.epoch)
 
     @property
     def epoch(self) -> int:
