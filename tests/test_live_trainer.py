@@ -5,6 +5,7 @@ import threading
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.errors import FencedError
 from pipeline.logs.open import open_log
@@ -12,7 +13,7 @@ from pipeline.logs.source import lend, take_back
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.job import run_train
-from pipeline.trainer.live import LiveTrainer, TurnEnd, turn
+from pipeline.trainer.live import LiveTrainer, TurnEnd, readings, turn
 from pipeline.trainer.live_job import TrainLive, Work, WorkTracker
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.quarantine import Quarantine
@@ -43,6 +44,19 @@ def seen(project):
 def turns(live, count=3):
     for _ in range(count):
         live.turn()
+
+
+def test_worker_tells_of_the_trainer_it_holds(shop):
+    project, log = shop
+
+    def told():
+        return {r.metric: r.value for r in readings(project) if r.labels == ("0",)}
+
+    assert told() == {}
+    for _ in range(3):
+        turn(project, log, 0)
+    assert told()[telemetry.TRAIN_SAMPLES] == seen(project) > 0
+    assert (told()[telemetry.TRAIN_LAG], told()[telemetry.TRAIN_HALTED]) == (0, 0)
 
 
 def test_turns_learn_what_a_round_in_process_learns(shop, tmp_path):

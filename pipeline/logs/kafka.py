@@ -10,11 +10,12 @@ import itertools
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import TypeVar
 
 from kafka.errors import OffsetOutOfRangeError
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError, LogReplacedError, OffsetError
 from pipeline.logs.kafka_calls import KafkaSettings
@@ -30,7 +31,7 @@ from pipeline.logs.sqlite import check_topic_name
 from pipeline.logs.topic_plan import WantedTopic, first_values
 
 _ONE_READ = ReadLimits()
-Found = TypeVar("Found")
+Found = TypeVar("Found", bound=Sized)
 
 
 class KafkaLog:
@@ -136,7 +137,10 @@ class KafkaLog:
             writer = self._writer("whole batches")
         else:
             writer = self._writer("transactions")
-        return writer.append(topic, partition, values, each) if values else self.end_offset(topic, partition)
+        if not values:
+            return self.end_offset(topic, partition)
+        with telemetry.timed(telemetry.LOG_APPEND_SECONDS.labels(topic), self._clock):
+            return writer.append(topic, partition, values, each)
 
     def take_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
@@ -212,10 +216,14 @@ class KafkaLog:
         self._check_partition(topic, partition)
         if start < 0:
             self._check_start(topic, partition, start)
+        began_s = self._clock.monotonic_s()
         while True:
             try:
                 with clients.lend(topic, partition, start) as client:
-                    return client.read(start, limits, lambda: self._checked_end(topic, partition, start))
+                    found = client.read(start, limits, lambda: self._checked_end(topic, partition, start))
+                if len(found):
+                    telemetry.LOG_READ_SECONDS.labels(topic).observe(self._clock.monotonic_s() - began_s)
+                return found
             except OffsetOutOfRangeError:
                 self._check_start(topic, partition, start)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaError, OffsetOutOfRangeError
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import ConfigError, DamagedError, FreshetError, LogError
 from pipeline.logs.log import Headers
@@ -77,6 +78,7 @@ def patiently(settings: KafkaSettings, clock: Clock, what: str, call: Callable[[
             tried_s = clock.monotonic_s() - began_s
             if not failure.retriable or tried_s >= settings.patience_s:
                 raise translated(settings, what, failure, tried_s) from failure
+        telemetry.LOG_RETRIES.inc()
         clock.wait(_PAUSE_S)
 
 

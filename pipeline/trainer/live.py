@@ -7,10 +7,13 @@ affair.
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import FencedError, HaltedError
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.store import VersionStore
@@ -68,6 +71,13 @@ class LiveTrainer:
             self._open.close()
         self._open, self._end = None, -1
 
+    def readings(self) -> Iterator[Reading]:
+        """What Prometheus is told, in any thread. Raises LogError."""
+        yield telemetry.TRAIN_HALTED.reading(self._versions.ledger.halted(self._index) is not None, self._index)
+        shard = self._open
+        if shard is not None:
+            yield from shard.readings()
+
     def _learn(self, ends: TurnEnd) -> None:
         if self._rolled_back():
             self.close()
@@ -99,7 +109,15 @@ _opening = threading.Lock()
 def turn(project: Project, log: Log, shard: int) -> None:
     """A turn of the shard that this process holds, opened first where it does not. Raises as `LiveTrainer.turn`."""
     of = (str(project.root), shard)
-    with _turns[of]:
+    failures = telemetry.SHARD_FAILURES.labels("train", str(shard))
+    with _turns[of], failures.count_exceptions():
         if of not in _held:
             _held[of] = LiveTrainer(project, log, shard)
         _held[of].turn()
+
+
+def readings(project: Project) -> Iterator[Reading]:
+    """What Prometheus is told of the project's shards that this process holds. Raises LogError."""
+    for (root, _), trainer in list(_held.items()):
+        if root == str(project.root):
+            yield from trainer.readings()

@@ -5,6 +5,7 @@ The store's position is the truth: an element only says which shard, and nothing
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -12,8 +13,9 @@ from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
 from pipeline.ground.project import Project
+from pipeline.ground.worker_telemetry import serve_worker
 from pipeline.logs.source import LogDoor
-from pipeline.trainer.live import turn
+from pipeline.trainer.live import readings, turn
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
 
     def __init__(self, door: LogDoor) -> None:
         self._door = door
+
+    def setup(self) -> None:
+        project, _ = self._door.open()
+        serve_worker(project, "train", partial(readings, project))
 
     def process(
         self,
