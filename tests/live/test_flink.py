@@ -247,7 +247,7 @@ def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
     settings = shop.project / "freshet.toml"
     text = settings.read_text()
     assert "dim = 8" in text
-    settings.write_text(text.replace("dim = 8", "dim = 16", 1))
+    settings.write_text(text.replace("dim = 8", "dim = 16"))
     call("run", "train", "--runner", "flink", "--project", shop.project)
     shop.wait_for(lambda: shop.job("train")["unsettled"])
     assert shop.job("train")["last_failure"].startswith("MigrationError: ")
