@@ -196,7 +196,7 @@ def test_worker_goes_on_after_a_bundle_that_failed(world, wanted):
 
 def test_worker_tells_of_the_shards_it_holds_and_counts_bundles_that_failed(world):
     def told(metric):
-        return {r.labels: r.value for r in readings(world.project, world.log) if r.metric is metric}
+        return {r.labels: r.value for r in readings(str(world.project.root)) if r.metric is metric}
 
     spans = pieces_of(world)
     parts = {s: [p for span in spans for to, p in split(span, world.project) if to == s] for s in (0, 1)}

@@ -50,7 +50,7 @@ def test_worker_tells_of_the_trainer_it_holds(shop):
     project, log = shop
 
     def told():
-        return {r.metric: r.value for r in readings(project) if r.labels == ("0",)}
+        return {r.metric: r.value for r in readings(str(project.root)) if r.labels == ("0",)}
 
     assert told() == {}
     for _ in range(3):

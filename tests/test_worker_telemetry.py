@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 
 from pipeline.ground import telemetry, worker_telemetry
+from pipeline.ground.project import Project
 from pipeline.ground.seat import Seat, left_seats
+from tests.command_line import make_shop
 from tests.scrape import scrape, url_of
-from tests.shop import WRITTEN, make_project
 
 HOLD = """
 import sys
@@ -50,8 +52,8 @@ def kill(process):
     process.wait()
 
 
-def served(root):
-    return make_project(root, {**WRITTEN, "telemetry": {"port": 0}})
+def served(root, settings="port = 0"):
+    return Project.open(make_shop(root, {"[telemetry]\n": f"[telemetry]\n{settings}\n"}))
 
 
 def test_each_process_has_a_seat_of_its_own_and_a_killed_one_gives_its_seat_back(tmp_path, holder):
@@ -77,8 +79,8 @@ def test_kinds_have_seats_apart(tmp_path):
 
 def test_worker_answers_under_its_seat_until_it_is_told_to_end(tmp_path):
     project = served(tmp_path)
-    worker_telemetry.serve_worker(project, "train", list)
-    worker_telemetry.serve_worker(project, "train", list)
+    worker_telemetry.serve_worker(tmp_path, "train")
+    worker_telemetry.serve_worker(tmp_path, "train")
     [address] = project.telemetry.glob("*.json")
     assert address.stem.startswith("train-")
     assert scrape(url_of(tmp_path, address.stem))("freshet_disk_free_bytes") > 0
@@ -94,20 +96,21 @@ def test_addresses_of_the_dead_go_and_those_of_the_living_and_of_others_stay(tmp
         (project.telemetry / f"{name}.json").write_text("[]")
     kill(processes[0][0])
     kill(processes[2][0])
-    worker_telemetry.serve_worker(project, "samples", list)
+    worker_telemetry.serve_worker(tmp_path, "samples")
     assert {path.stem for path in project.telemetry.glob("*.json")} == {*names[:2], "samples-elsewhere-0", "all"}
     assert scrape(url_of(tmp_path, names[0])).names
 
 
-def test_where_no_port_is_free_a_worker_says_so_and_works_on(tmp_path, monkeypatch, capsys):
-    project = make_project(tmp_path, {**WRITTEN, "telemetry": {"port": 0, "host": "203.0.113.1"}})
-    worker_telemetry.serve_worker(project, "samples", list)
-    assert "this worker's metrics are not answered" in capsys.readouterr().out
+def test_where_no_port_is_free_a_worker_says_so_and_works_on(tmp_path):
+    project = served(tmp_path, 'port = 0\nhost = "203.0.113.1"')
+    with structlog.testing.capture_logs() as said:
+        worker_telemetry.serve_worker(tmp_path, "samples")
+    assert [line["event"] for line in said] == ["this worker's metrics are not answered"]
     assert list(project.telemetry.glob("*.json")) == []
 
 
 def test_off_means_no_seat_and_no_file(tmp_path):
-    project = make_project(tmp_path, {**WRITTEN, "telemetry": {"port": "off"}})
-    worker_telemetry.serve_worker(project, "samples", list)
+    project = Project.open(make_shop(tmp_path))
+    worker_telemetry.serve_worker(tmp_path, "samples")
     assert not project.telemetry.exists()
     assert telemetry.serve(project, "samples") is None

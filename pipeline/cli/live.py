@@ -113,6 +113,8 @@ def _submission(project: Project, job: str) -> Submission:
         checkpoint_every_s=flink.checkpoint_every_s,
         folder=_storage(project, job),
         logs=_folder(project) / "workers",
+        project=project.root,
+        job=job,
     )
 
 

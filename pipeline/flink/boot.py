@@ -18,11 +18,11 @@ from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
-from pipeline.flink.options import LOGS_OPTION
+from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
 from pipeline.ground import crashpoint
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import crash_point_of_environment, hand_to_worker
-from pipeline.ground.worker_telemetry import stop_serving_worker
+from pipeline.ground.worker_telemetry import serve_worker, stop_serving_worker
 
 _ANSWER_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.5
@@ -39,6 +39,8 @@ def main() -> None:
     crashpoint.arm(crash_point_of_environment())
     threading.Thread(target=_end_with, args=(task_manager,), daemon=True).start()
     signal.signal(signal.SIGTERM, _end)
+    # Before anything asks for the log: a worker whose brokers are away is one to look at.
+    serve_worker(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
     sdk_worker_main.main([])
 
 

@@ -18,7 +18,6 @@ class Seat:
 
     def __init__(self, folder: Path, kind: str) -> None:
         """Take the first name of `kind` on this machine that is free. Raises OSError where `folder` knows no locks."""
-        self.kind = kind
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():
             self.name = f"{kind}-{socket.gethostname()}-{number}"

@@ -5,6 +5,7 @@ file, and starts again count as such. A worker that cannot answer says so and wo
 """
 
 import threading
+from pathlib import Path
 
 import structlog
 
@@ -12,33 +13,31 @@ from pipeline.ground import telemetry
 from pipeline.ground.errors import FreshetError
 from pipeline.ground.project import Project
 from pipeline.ground.seat import Seat, left_seats
-from pipeline.ground.telemetry import Reader
 
 _talk = structlog.get_logger(__name__)
 _turn = threading.Lock()
 _seat: Seat | None = None
 
 
-def serve_worker(project: Project, job: str, reader: Reader) -> None:
-    """Answer Prometheus from now on as a worker of `job`, where `[telemetry] port` says so. Thread-safe.
+def serve_worker(root: Path, job: str) -> None:
+    """Answer Prometheus from now on as a worker of `job`, where the project's `[telemetry] port` says so. Thread-safe.
 
     Once is enough. Address files that dead workers of this job left on this machine are taken away.
 
     Args:
-        project: whose job.
-        job: which, such as `train`.
-        reader: tells of the shards that this process holds.
+        root: the project's folder.
+        job: which of its jobs, such as `train`.
     """
     global _seat
-    if project.config.telemetry.port is None:
-        return
     with _turn:
         if _seat is not None:
             return
         try:
+            project = Project.open(root)
+            if project.config.telemetry.port is None:
+                return
             _seat = Seat(project.telemetry, job)
             _clean(project, job)
-            telemetry.watch(job, reader)
             telemetry.serve(project, _seat.name)
         except (FreshetError, OSError) as failure:
             _talk.warning("this worker's metrics are not answered", job=job, problem=str(failure))
@@ -49,7 +48,6 @@ def stop_serving_worker() -> None:
     global _seat
     telemetry.stop_serving()
     if _seat is not None:
-        telemetry.forget(_seat.kind)
         _seat.leave()
     _seat = None
 

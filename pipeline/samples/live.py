@@ -61,6 +61,10 @@ class LiveShard:
         """What it drives, to be looked at."""
         return self._shard
 
+    def input_readings(self, shards: Sequence[JoinShard]) -> Iterator[Reading]:
+        """How far `shards` have read the inputs. Raises LogError."""
+        return input_readings(self._log, self._topics, shards)
+
     @property
     def said_to(self) -> int:
         """Where the shard's samples partition ends."""
@@ -149,13 +153,13 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
         return held.said_to
 
 
-def readings(project: Project, log: Log) -> Iterator[Reading]:
-    """What Prometheus is told of the project's shards that this process holds. Raises LogError."""
-    topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
-    shards = [live.join_shard for (root, _), live in list(_held.items()) if root == str(project.root)]
-    yield from input_readings(log, topics, shards)
-    for shard in shards:
-        yield from shard_readings(shard)
+def readings(root: str) -> Iterator[Reading]:
+    """What Prometheus is told of the shards of the project in `root` that this process holds. Raises LogError."""
+    held = [live for (of, _), live in list(_held.items()) if of == root]
+    if held:
+        yield from held[0].input_readings([live.join_shard for live in held])
+    for live in held:
+        yield from shard_readings(live.join_shard)
 
 
 def split(span: Span, project: Project) -> Iterator[tuple[int, Span]]:

@@ -15,8 +15,8 @@ import apache_beam as beam
 from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+from pipeline.ground import telemetry
 from pipeline.ground.project import Project
-from pipeline.ground.worker_telemetry import serve_worker
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import LogDoor, PartitionRange
 from pipeline.logs.span import Span
@@ -60,8 +60,7 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
         self._door = door
 
     def setup(self) -> None:
-        project, log = self._door.open()
-        serve_worker(project, "samples", partial(readings, project, log))
+        telemetry.watch("samples", partial(readings, self._door.root))
         self._said_to: dict[int, int] = {}
 
     def start_bundle(self) -> None:

@@ -116,8 +116,8 @@ def turn(project: Project, log: Log, shard: int) -> None:
         _held[of].turn()
 
 
-def readings(project: Project) -> Iterator[Reading]:
-    """What Prometheus is told of the project's shards that this process holds. Raises LogError."""
-    for (root, _), trainer in list(_held.items()):
-        if root == str(project.root):
+def readings(root: str) -> Iterator[Reading]:
+    """What Prometheus is told of the shards of the project in `root` that this process holds. Raises LogError."""
+    for (of, _), trainer in list(_held.items()):
+        if of == root:
             yield from trainer.readings()

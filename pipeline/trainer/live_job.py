@@ -12,8 +12,8 @@ import apache_beam as beam
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
+from pipeline.ground import telemetry
 from pipeline.ground.project import Project
-from pipeline.ground.worker_telemetry import serve_worker
 from pipeline.logs.source import LogDoor
 from pipeline.trainer.live import readings, turn
 
@@ -82,8 +82,7 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
         self._door = door
 
     def setup(self) -> None:
-        project, _ = self._door.open()
-        serve_worker(project, "train", partial(readings, project))
+        telemetry.watch("train", partial(readings, self._door.root))
 
     def process(
         self,
