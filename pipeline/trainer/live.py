@@ -1,6 +1,6 @@
 """Trainer shards driven in turns by a runner: each turn learns for a moment and returns. CURRENT is the truth.
 
-A shard stays open between turns. One that is halted waits, one that a rollback fenced is opened again on the new
+A shard stays open between turns. One that is halted waits, as does one amid a rollback; one that a rollback fenced is opened again on the new
 generation; one that another trainer fenced ends its turn with the error, and whether it gets another is the runner's
 affair.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
-from pipeline.ground.errors import FencedError, HaltedError
+from pipeline.ground.errors import FencedError, HaltedError, RollbackError
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
@@ -53,7 +53,7 @@ class LiveTrainer:
         """
         try:
             self._learn(TurnEnd(self._project.clock, _TURN_S))
-        except HaltedError:
+        except (HaltedError, RollbackError):
             self.close()
             self._project.clock.wait(_IDLE_S)
         except FencedError:
