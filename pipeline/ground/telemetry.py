@@ -156,7 +156,8 @@ LOG_READ_SECONDS = _happens(
     "freshet_log_read_seconds", "Reads that gave records, the wait for the first included.", ("topic",), _SLOW
 )
 LOG_APPEND_SECONDS = _happens("freshet_log_append_seconds", "Appends, until they are committed.", ("topic",), _SLOW)
-LOG_RETRIES = Counter("freshet_log_retries", "Calls to Kafka that failed and were tried again.", registry=_registry)
+LOG_FAILURES = Counter("freshet_log_failures", "Calls to Kafka that failed, tried again or not.", registry=_registry)
+LOG_WAITING = Shown("freshet_log_waiting_seconds", "How long the oldest call to Kafka under way has waited.")
 LOG_STALLS = Counter("freshet_log_stalls", "Readers that stalled and were built anew.", registry=_registry)
 SHARD_FAILURES = Counter(
     "freshet_shard_failures", "Bundles and turns of a live shard that ended with an error.", ("kind", "shard"),

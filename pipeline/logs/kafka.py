@@ -18,7 +18,7 @@ from kafka.errors import OffsetOutOfRangeError
 from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError, LogReplacedError, OffsetError
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka_calls import KafkaSettings, readings, waiting
 from pipeline.logs.kafka_fetch import KafkaFetcher
 from pipeline.logs.kafka_lent import LentClients
 from pipeline.logs.kafka_reader import KafkaReader
@@ -46,6 +46,7 @@ class KafkaLog:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
+        telemetry.watch("kafka", readings)
         self._cluster = KafkaTopics(settings, clock)
         self._seen: dict[str, Topic] = {}
         self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
@@ -139,7 +140,7 @@ class KafkaLog:
             writer = self._writer("transactions")
         if not values:
             return self.end_offset(topic, partition)
-        with telemetry.timed(telemetry.LOG_APPEND_SECONDS.labels(topic), self._clock):
+        with waiting(self._clock), telemetry.timed(telemetry.LOG_APPEND_SECONDS.labels(topic), self._clock):
             return writer.append(topic, partition, values, each)
 
     def take_fence(self, topic: str, partition: int) -> Fence:
@@ -219,7 +220,7 @@ class KafkaLog:
         began_s = self._clock.monotonic_s()
         while True:
             try:
-                with clients.lend(topic, partition, start) as client:
+                with waiting(self._clock), clients.lend(topic, partition, start) as client:
                     found = client.read(start, limits, lambda: self._checked_end(topic, partition, start))
                 if len(found):
                     telemetry.LOG_READ_SECONDS.labels(topic).observe(self._clock.monotonic_s() - began_s)

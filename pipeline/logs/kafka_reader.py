@@ -118,7 +118,7 @@ class KafkaReader:
             # What passes is polled again; the caller's watch over the offset ends it.
             if not failure.retriable:
                 raise translated(self._settings, self._what, failure, 0.0) from failure
-            telemetry.LOG_RETRIES.inc()
+            telemetry.LOG_FAILURES.inc()
             return
         self._ahead.extend(_record(r) for r in found.get(self._place, ()))
 

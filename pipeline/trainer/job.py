@@ -84,7 +84,7 @@ class TrainJob:
                 self.project.clock.wait(_IDLE_WAIT_S)
 
     def round_or_wait(self) -> int:
-        """A round; 0 after waiting where a shard is halted or a rollback under way, and where one began a generation."""
+        """A round; 0 after waiting where a shard is halted or a rollback is under way, and where one ended."""
         try:
             return self.round()
         except (HaltedError, RollbackError):

@@ -1,8 +1,8 @@
 """Trainer shards driven in turns by a runner: each turn learns for a moment and returns. CURRENT is the truth.
 
-A shard stays open between turns. One that is halted waits, as does one amid a rollback; one that a rollback fenced is opened again on the new
-generation; one that another trainer fenced ends its turn with the error, and whether it gets another is the runner's
-affair.
+A shard stays open between turns. One that is halted waits, as does one amid a rollback; one that a rollback fenced is
+opened again on the new generation; one that another trainer fenced ends its turn with the error, and whether it gets
+another is the runner's affair.
 """
 
 import threading
