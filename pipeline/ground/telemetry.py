@@ -297,10 +297,11 @@ def _listen_at(project: Project, process: str, port: int) -> _Open:
     announced = _announce(project, process, server.server_port)
 
     def stop() -> None:
+        # First, for whoever told this process to end may not wait for the rest.
+        _withdraw(*announced)
         server.shutdown()
         server.server_close()
         thread.join()
-        _withdraw(*announced)
 
     atexit.register(stop)
     return _Open(server.server_port, stop)
