@@ -7,11 +7,12 @@ import threading
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
+from pipeline.ground import telemetry
 from pipeline.ground.errors import FencedError, OffsetError
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import ReadRange, ReadTracker, lend, take_back
 from pipeline.logs.span import Span
-from pipeline.samples.live import LiveShard, split, starts, take
+from pipeline.samples.live import LiveShard, readings, split, starts, take
 from pipeline.samples.status import join_status
 from tests.test_samples_job import NOW, D, H, W, World, fill
 
@@ -191,6 +192,27 @@ def test_worker_goes_on_after_a_bundle_that_failed(world, wanted):
     for shard in (0, 1):
         take(world.project, world.log, shard, parts[shard], 0)
     assert world.said() == wanted
+
+
+def test_worker_tells_of_the_shards_it_holds_and_counts_bundles_that_failed(world):
+    def told(metric):
+        return {r.labels: r.value for r in readings(str(world.project.root)) if r.metric is metric}
+
+    spans = pieces_of(world)
+    parts = {s: [p for span in spans for to, p in split(span, world.project) if to == s] for s in (0, 1)}
+    assert told(telemetry.JOIN_EVENTS) == told(telemetry.JOIN_LAG) == {}
+    for shard in (0, 1):
+        take(world.project, world.log, shard, parts[shard], 0)
+    events = sum(len(s.block) for s in spans)
+    assert sum(told(telemetry.JOIN_EVENTS).values()) == events
+    assert sum(told(telemetry.JOIN_SAMPLES).values()) == len(world.said()[0])
+    assert set(told(telemetry.JOIN_LAG).values()) == {0}
+    failures = telemetry.SHARD_FAILURES.labels("join", "0")
+    before = failures._value.get()
+    with pytest.raises(OffsetError):
+        take(world.project, world.log, 0, [], 1_000_000)
+    assert failures._value.get() == before + 1
+    assert set(told(telemetry.JOIN_EVENTS)) == {("1",)}
 
 
 def test_samples_partition_that_lost_records_is_refused(world):

@@ -5,14 +5,15 @@ import threading
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.errors import FencedError
 from pipeline.logs.open import open_log
 from pipeline.logs.source import lend, take_back
-from pipeline.rollback.act import roll_back
+from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.job import run_train
-from pipeline.trainer.live import LiveTrainer, TurnEnd, turn
+from pipeline.trainer.live import LiveTrainer, TurnEnd, readings, turn
 from pipeline.trainer.live_job import TrainLive, Work, WorkTracker
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.quarantine import Quarantine
@@ -45,6 +46,19 @@ def turns(live, count=3):
         live.turn()
 
 
+def test_worker_tells_of_the_trainer_it_holds(shop):
+    project, log = shop
+
+    def told():
+        return {r.metric: r.value for r in readings(str(project.root)) if r.labels == ("0",)}
+
+    assert told() == {}
+    for _ in range(3):
+        turn(project, log, 0)
+    assert told()[telemetry.TRAIN_SAMPLES] == seen(project) > 0
+    assert (told()[telemetry.TRAIN_LAG], told()[telemetry.TRAIN_HALTED]) == (0, 0)
+
+
 def test_turns_learn_what_a_round_in_process_learns(shop, tmp_path):
     project, log = shop
     live = LiveTrainer(project, log, 0)
@@ -70,6 +84,26 @@ def test_rollback_moves_the_open_shard_to_the_new_generation(shop):
     live.close()
     assert VersionStore(project).current(0).generation == 1
     assert target < seen(project) <= 1000
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_rollback_that_is_half_done_is_waited_for(shop, reopened):
+    project, log = shop
+    live = LiveTrainer(project, log, 0)
+    turns(live)
+    before, plan = seen(project), plan_rollback(project, log, before_ms=START_MS + 1000 * 1000)
+    targets = {shard.target.shard: shard.target for shard in plan.shards}
+    quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
+    VersionStore(project).ledger.begin_rollback(targets, quarantine, plan.describe())
+    if reopened:
+        live.close()
+    turns(live, 2)
+    assert seen(project) == before
+    resume_pending(project, log)
+    turns(live)
+    live.close()
+    assert VersionStore(project).current(0).generation == 1
+    assert seen(project) <= 1000
 
 
 def test_halted_shard_waits_and_goes_on_after_quarantine_and_resume(shop):

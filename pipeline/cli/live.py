@@ -69,6 +69,8 @@ def jobs_status(project: Project) -> list[dict[str, Any]]:
         try:
             view = jobs.look(FlinkRest(rest_of(project)), submitted.job, project.clock.now_ms())
             rows.append({**row, **asdict(view)})
+            if view.unsettled:
+                say(f"job {job} restarts again and again, {view.restarts} times so far, last over: {view.last_failure}")
         except ClusterError as failure:
             rows.append({**row, "id": submitted.job, "state": "UNKNOWN", "last_failure": str(failure)})
     return rows
@@ -111,6 +113,8 @@ def _submission(project: Project, job: str) -> Submission:
         checkpoint_every_s=flink.checkpoint_every_s,
         folder=_storage(project, job),
         logs=_folder(project) / "workers" / job,
+        project=project.root,
+        job=job,
     )
 
 

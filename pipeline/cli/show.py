@@ -49,6 +49,7 @@ def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
             "join": join_status(opened, log),
             "trainer": shards,
             "quarantines": len(quarantines),
+            "unfinished_rollbacks": len(store.ledger.pending_rollbacks()),
             "logs": logs,
         },
         as_json,

@@ -1,13 +1,16 @@
 """The program a TaskManager starts for each Python worker of a job (Beam's PROCESS environment).
 
 Asks Beam's provision service what the worker is to know, sends all output to a file of its own (Flink throws a worker's
-output away), and ends with its TaskManager: one that was killed outright ends nobody.
+output away), takes its address back from Prometheus when it is told to end, and ends with its TaskManager: one that was
+killed outright ends nobody.
 """
 
 import argparse
 import os
+import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_provision_api_pb2 as provision
@@ -15,10 +18,11 @@ from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
-from pipeline.flink.options import LOGS_OPTION
+from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
 from pipeline.ground import crashpoint
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import crash_point_of_environment, hand_to_worker
+from pipeline.ground.worker_telemetry import serve_worker, stop_serving_worker
 
 _ANSWER_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.5
@@ -34,6 +38,9 @@ def main() -> None:
     hand_to_worker(_environment(arguments, found))
     crashpoint.arm(crash_point_of_environment())
     threading.Thread(target=_end_with, args=(task_manager,), daemon=True).start()
+    signal.signal(signal.SIGTERM, _end)
+    # Before anything asks for the log: a worker whose brokers are away is one to look at.
+    serve_worker(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
     sdk_worker_main.main([])
 
 
@@ -83,6 +90,12 @@ def _write_to(path: Path) -> None:
 
 def _file_name(worker: str) -> str:
     return f"{worker}-{os.getpid()}"
+
+
+def _end(number: int, frame: Any) -> None:
+    """As SIGTERM ends a process, at once; what it holds is nothing but a cache."""
+    stop_serving_worker()
+    os._exit(0)
 
 
 def _end_with(task_manager: int) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 LOGS_OPTION = "beam:option:freshet_worker_logs:v1"
 """Under what name a worker finds the folder of its log file."""
+PROJECT_OPTION = "beam:option:freshet_project:v1"
+"""Under what name it finds the project's folder."""
+JOB_OPTION = "beam:option:freshet_job:v1"
+"""Under what name it finds which of the project's jobs it works for."""
 
 _BUNDLE_ELEMENTS = 100
 _BUNDLE_MS = 50
@@ -26,6 +30,8 @@ class Submission:
         checkpoint_every_s: between checkpoints.
         folder: for checkpoints and savepoints, as a URI; on storage that all machines of the cluster see.
         logs: folder for the workers' log files.
+        project: the project's folder.
+        job: which of its jobs this is.
     """
 
     name: str
@@ -36,6 +42,8 @@ class Submission:
     checkpoint_every_s: float
     folder: str
     logs: Path
+    project: Path
+    job: str
 
 
 def arguments(job: Submission) -> list[str]:
@@ -66,4 +74,6 @@ def arguments(job: Submission) -> list[str]:
         "--state_backend=filesystem",
         f"--state_backend_storage_path={job.folder}/checkpoints",
         f"--freshet_worker_logs={job.logs}",
+        f"--freshet_project={job.project}",
+        f"--freshet_job={job.job}",
     ]

@@ -35,9 +35,24 @@ class FlinkRest:
             with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as failure:
-            said = failure.read().decode(errors="replace").strip()
+            said = problem_in(failure.read().decode(errors="replace"))
             raise ClusterError(f"flink at {self.address} answers {failure.code} to {method} {path}: {said}") from None
         except (OSError, ValueError) as failure:
             raise ClusterError(
                 f"flink at {self.address} does not answer: {failure}. hint: freshet cluster up, or set flink.rest"
             ) from None
+
+
+def problem_in(answer: str) -> str:
+    r"""What a person wants to read of a refusal: its last error, without the stack trace.
+
+    >>> problem_in('{"errors": ["Internal", "job 7 not found\\n\\tat org.apache.flink"]}')
+    'job 7 not found'
+    >>> problem_in("Bad Gateway")
+    'Bad Gateway'
+    """
+    try:
+        errors = json.loads(answer)["errors"]
+    except (ValueError, KeyError, TypeError):
+        errors = [answer]
+    return str(errors[-1] if errors else answer).strip().split("\n", 1)[0]

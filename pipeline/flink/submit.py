@@ -17,11 +17,13 @@ Build = Callable[[beam.Pipeline], None]
 
 
 class WorkerOptions(PipelineOptions):  # type: ignore[misc]
-    """Makes our option one that travels to the workers."""
+    """Makes our options ones that travel to the workers."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--freshet_worker_logs", help="Folder for the workers' log files.")
+        parser.add_argument("--freshet_project", help="The project's folder.")
+        parser.add_argument("--freshet_job", help="Which of its jobs this is.")
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]

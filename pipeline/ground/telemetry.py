@@ -89,7 +89,9 @@ JOIN_WATERMARK = Shown(
 JOIN_HELD = Shown("freshet_join_held_impressions", "Impressions held for clicks.", ("shard",))
 JOIN_PENDING = Shown("freshet_join_pending_clicks", "Clicks held for their impression.", ("shard",))
 JOIN_STATE = Shown("freshet_join_state_bytes", "Saved state of the join.", ("shard",))
-ROUND_SECONDS = _happens("freshet_join_round_seconds", "Time to read, join, say and save one round.", (), _SLOW)
+ROUND_SECONDS = _happens(
+    "freshet_join_round_seconds", "Time to join, say and save one round, or one bundle live.", (), _SLOW
+)
 
 # Training.
 TRAIN_SAMPLES = Shown("freshet_train_samples_total", "Samples learned from.", ("shard",))
@@ -148,6 +150,19 @@ FRESHNESS = _happens(
 )
 PREDICT_REQUESTS = Counter("freshet_predict_requests", "Prediction requests.", ("status",), registry=_registry)
 PREDICT_SECONDS = _happens("freshet_predict_seconds", "Time to answer a prediction.", (), _FAST)
+
+# The log on Kafka, and shards on Flink.
+LOG_READ_SECONDS = _happens(
+    "freshet_log_read_seconds", "Reads that gave records, the wait for the first included.", ("topic",), _SLOW
+)
+LOG_APPEND_SECONDS = _happens("freshet_log_append_seconds", "Appends, until they are committed.", ("topic",), _SLOW)
+LOG_FAILURES = Counter("freshet_log_failures", "Calls to Kafka that failed, tried again or not.", registry=_registry)
+LOG_WAITING = Shown("freshet_log_waiting_seconds", "How long the oldest call to Kafka under way has waited.")
+LOG_STALLS = Counter("freshet_log_stalls", "Readers that stalled and were built anew.", registry=_registry)
+SHARD_FAILURES = Counter(
+    "freshet_shard_failures", "Bundles and turns of a live shard that ended with an error.", ("kind", "shard"),
+    registry=_registry,
+)  # fmt: skip
 
 # The process.
 DISK_FREE = Shown("freshet_disk_free_bytes", "Room on the disk of the state folder.")
@@ -282,10 +297,11 @@ def _listen_at(project: Project, process: str, port: int) -> _Open:
     announced = _announce(project, process, server.server_port)
 
     def stop() -> None:
+        # First, for whoever told this process to end may not wait for the rest.
+        _withdraw(*announced)
         server.shutdown()
         server.server_close()
         thread.join()
-        _withdraw(*announced)
 
     atexit.register(stop)
     return _Open(server.server_port, stop)

@@ -9,14 +9,15 @@ Topics are made so that the broker stamps records (LogAppendTime): times never r
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import TypeVar
 
 from kafka.errors import OffsetOutOfRangeError
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError, LogReplacedError, OffsetError
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka_calls import KafkaSettings, readings, waiting
 from pipeline.logs.kafka_fetch import KafkaFetcher
 from pipeline.logs.kafka_lent import LentClients
 from pipeline.logs.kafka_reader import KafkaReader
@@ -29,7 +30,7 @@ from pipeline.logs.sqlite import check_topic_name
 from pipeline.logs.topic_plan import WantedTopic, first_values
 
 _ONE_READ = ReadLimits()
-Found = TypeVar("Found")
+Found = TypeVar("Found", bound=Sized)
 
 
 class KafkaLog:
@@ -44,6 +45,7 @@ class KafkaLog:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
+        telemetry.watch("kafka", readings)
         self._cluster = KafkaTopics(settings, clock)
         self._seen: dict[str, Topic] = {}
         self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
@@ -134,7 +136,10 @@ class KafkaLog:
             writer = self._writer("whole batches")
         else:
             writer = self._writer("transactions")
-        return writer.append(topic, partition, values, each) if values else self.end_offset(topic, partition)
+        if not values:
+            return self.end_offset(topic, partition)
+        with waiting(self._clock), telemetry.timed(telemetry.LOG_APPEND_SECONDS.labels(topic), self._clock):
+            return writer.append(topic, partition, values, each)
 
     def take_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
@@ -209,10 +214,14 @@ class KafkaLog:
         self._check_partition(topic, partition)
         if start < 0:
             self._check_start(topic, partition, start)
+        began_s = self._clock.monotonic_s()
         while True:
             try:
-                with clients.lend(topic, partition, start) as client:
-                    return client.read(start, limits, lambda: self._checked_end(topic, partition, start))
+                with waiting(self._clock), clients.lend(topic, partition, start) as client:
+                    found = client.read(start, limits, lambda: self._checked_end(topic, partition, start))
+                if len(found):
+                    telemetry.LOG_READ_SECONDS.labels(topic).observe(self._clock.monotonic_s() - began_s)
+                return found
             except OffsetOutOfRangeError:
                 self._check_start(topic, partition, start)
 

@@ -4,14 +4,17 @@ A broker that restarts, a leader that moved, a node that is not ready: all pass,
 patience ends; then a LogError names the cluster, what was asked and how long it was tried. Nothing else is swallowed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaError, OffsetOutOfRangeError
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import ConfigError, DamagedError, FreshetError, LogError
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Headers
 
 _PAUSE_S = 0.05
@@ -65,8 +68,33 @@ class KafkaSettings:
         }
 
 
+_under_way: dict[object, tuple[Clock, float]] = {}
+
+
+@contextmanager
+def waiting(clock: Clock) -> Iterator[None]:
+    """What is inside waits for the cluster."""
+    call = object()
+    _under_way[call] = clock, clock.monotonic_s()
+    try:
+        yield
+    finally:
+        del _under_way[call]
+
+
+def readings() -> Iterator[Reading]:
+    """How long the oldest call of this process has waited, for whatever log."""
+    waits_s = [clock.monotonic_s() - began_s for clock, began_s in list(_under_way.values())]
+    yield telemetry.LOG_WAITING.reading(max(waits_s, default=0.0))
+
+
 def patiently(settings: KafkaSettings, clock: Clock, what: str, call: Callable[[], Found]) -> Found:
     """What `call` returns, tried again over passing failures. Raises LogError, ConfigError and DamagedError."""
+    with waiting(clock):
+        return _try_again(settings, clock, what, call)
+
+
+def _try_again(settings: KafkaSettings, clock: Clock, what: str, call: Callable[[], Found]) -> Found:
     began_s = clock.monotonic_s()
     while True:
         try:
@@ -74,6 +102,7 @@ def patiently(settings: KafkaSettings, clock: Clock, what: str, call: Callable[[
         except OffsetOutOfRangeError:
             raise  # the caller knows which offsets there are
         except KafkaError as failure:
+            telemetry.LOG_FAILURES.inc()
             tried_s = clock.monotonic_s() - began_s
             if not failure.retriable or tried_s >= settings.patience_s:
                 raise translated(settings, what, failure, tried_s) from failure

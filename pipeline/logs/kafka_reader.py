@@ -13,6 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.logs.kafka_calls import KafkaSettings, patiently, translated
 from pipeline.logs.log import ReadLimits, Record
@@ -100,6 +101,7 @@ class KafkaReader:
 
     def _rebuild(self, at: int) -> None:
         self.rebuilt += 1
+        telemetry.LOG_STALLS.inc()
         _say.warning("kafka reader stalled, built anew", place=self._what, offset=at, times=self.rebuilt)
         self.close()
         self.at = -1
@@ -116,6 +118,7 @@ class KafkaReader:
             # What passes is polled again; the caller's watch over the offset ends it.
             if not failure.retriable:
                 raise translated(self._settings, self._what, failure, 0.0) from failure
+            telemetry.LOG_FAILURES.inc()
             return
         self._ahead.extend(_record(r) for r in found.get(self._place, ()))
 

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from pipeline.ground import telemetry
 from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.errors import OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange, ReadRange, decode_next
@@ -23,6 +25,7 @@ from pipeline.logs.span import Span
 from pipeline.samples.handover import Parcel
 from pipeline.samples.position import INPUTS
 from pipeline.samples.progress import Input, PartitionProgress
+from pipeline.samples.readings import input_readings, shard_readings
 from pipeline.samples.roundfile import (
     RoundManifest,
     forget_older,
@@ -52,6 +55,15 @@ class LiveShard:
         self._shard = JoinShard(project, log, shard, newest_kept(project.join_state, shard))
         self._kept_to: list[int] = []
         self._kept_at_s, self._kept_within_s = project.clock.monotonic_s(), 0.0
+
+    @property
+    def join_shard(self) -> JoinShard:
+        """What it drives, to be looked at."""
+        return self._shard
+
+    def input_readings(self, shards: Sequence[JoinShard]) -> Iterator[Reading]:
+        """How far `shards` have read the inputs. Raises LogError."""
+        return input_readings(self._log, self._topics, shards)
 
     @property
     def said_to(self) -> int:
@@ -130,12 +142,28 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
         OffsetError: the samples partition has lost records since.
     """
     of = (str(project.root), shard)
-    with _turns[of]:
-        held = _held.pop(of, None) or LiveShard(project, log, shard)
-        _check_not_lost(project, shard, held.said_to, said_to)
-        held.take(spans)
-        _held[of] = held
+    failures = telemetry.SHARD_FAILURES.labels("join", str(shard))
+    with _turns[of], failures.count_exceptions():
+        if of not in _held:
+            _held[of] = LiveShard(project, log, shard)
+        held = _held[of]
+        try:
+            _check_not_lost(project, shard, held.said_to, said_to)
+            with telemetry.timed(telemetry.ROUND_SECONDS, project.clock):
+                held.take(spans)
+        except BaseException:
+            del _held[of]
+            raise
         return held.said_to
+
+
+def readings(root: str) -> Iterator[Reading]:
+    """What Prometheus is told of the shards of the project in `root` that this process holds. Raises LogError."""
+    held = [live for (of, _), live in list(_held.items()) if of == root]
+    if held:
+        yield from held[0].input_readings([live.join_shard for live in held])
+    for live in held:
+        yield from shard_readings(live.join_shard)
 
 
 def split(span: Span, project: Project) -> Iterator[tuple[int, Span]]:

@@ -8,17 +8,19 @@ Decides nothing: the shards do.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+from pipeline.ground import telemetry
 from pipeline.ground.project import Project
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import LogDoor, PartitionRange
 from pipeline.logs.span import Span
-from pipeline.samples.live import split, starts, take
+from pipeline.samples.live import readings, split, starts, take
 
 
 class OpenRanges(beam.DoFn):  # type: ignore[misc]
@@ -58,6 +60,7 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
         self._door = door
 
     def setup(self) -> None:
+        telemetry.watch("samples", partial(readings, self._door.root))
         self._said_to: dict[int, int] = {}
 
     def start_bundle(self) -> None:

@@ -14,7 +14,7 @@ import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline.ground import telemetry
-from pipeline.ground.errors import FencedError, FreshetError, HaltedError
+from pipeline.ground.errors import FencedError, FreshetError, HaltedError, RollbackError
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
@@ -84,10 +84,10 @@ class TrainJob:
                 self.project.clock.wait(_IDLE_WAIT_S)
 
     def round_or_wait(self) -> int:
-        """A round; 0 after waiting where a shard is halted, and where a rollback began a new generation."""
+        """A round; 0 after waiting where a shard is halted or a rollback is under way, and where one ended."""
         try:
             return self.round()
-        except HaltedError:
+        except (HaltedError, RollbackError):
             self._forget_all()
             self.project.clock.wait(_HALTED_WAIT_S)
         except FencedError:

@@ -1,16 +1,19 @@
 """Trainer shards driven in turns by a runner: each turn learns for a moment and returns. CURRENT is the truth.
 
-A shard stays open between turns. One that is halted waits, one that a rollback fenced is opened again on the new
-generation; one that another trainer fenced ends its turn with the error, and whether it gets another is the runner's
-affair.
+A shard stays open between turns. One that is halted waits, as does one amid a rollback; one that a rollback fenced is
+opened again on the new generation; one that another trainer fenced ends its turn with the error, and whether it gets
+another is the runner's affair.
 """
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 
+from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
-from pipeline.ground.errors import FencedError, HaltedError
+from pipeline.ground.errors import FencedError, HaltedError, RollbackError
 from pipeline.ground.project import Project
+from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.store import VersionStore
@@ -50,7 +53,7 @@ class LiveTrainer:
         """
         try:
             self._learn(TurnEnd(self._project.clock, _TURN_S))
-        except HaltedError:
+        except (HaltedError, RollbackError):
             self.close()
             self._project.clock.wait(_IDLE_S)
         except FencedError:
@@ -67,6 +70,13 @@ class LiveTrainer:
         if self._open is not None:
             self._open.close()
         self._open, self._end = None, -1
+
+    def readings(self) -> Iterator[Reading]:
+        """What Prometheus is told, in any thread. Raises LogError."""
+        yield telemetry.TRAIN_HALTED.reading(self._versions.ledger.halted(self._index) is not None, self._index)
+        shard = self._open
+        if shard is not None:
+            yield from shard.readings()
 
     def _learn(self, ends: TurnEnd) -> None:
         if self._rolled_back():
@@ -99,7 +109,15 @@ _opening = threading.Lock()
 def turn(project: Project, log: Log, shard: int) -> None:
     """A turn of the shard that this process holds, opened first where it does not. Raises as `LiveTrainer.turn`."""
     of = (str(project.root), shard)
-    with _turns[of]:
+    failures = telemetry.SHARD_FAILURES.labels("train", str(shard))
+    with _turns[of], failures.count_exceptions():
         if of not in _held:
             _held[of] = LiveTrainer(project, log, shard)
         _held[of].turn()
+
+
+def readings(root: str) -> Iterator[Reading]:
+    """What Prometheus is told of the shards of the project in `root` that this process holds. Raises LogError."""
+    for (of, _), trainer in list(_held.items()):
+        if of == root:
+            yield from trainer.readings()

@@ -5,15 +5,17 @@ The store's position is the truth: an element only says which shard, and nothing
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.transforms.core import RestrictionProvider
 
+from pipeline.ground import telemetry
 from pipeline.ground.project import Project
 from pipeline.logs.source import LogDoor
-from pipeline.trainer.live import turn
+from pipeline.trainer.live import readings, turn
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
 
     def __init__(self, door: LogDoor) -> None:
         self._door = door
+
+    def setup(self) -> None:
+        telemetry.watch("train", partial(readings, self._door.root))
 
     def process(
         self,

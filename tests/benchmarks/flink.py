@@ -167,7 +167,7 @@ def _submission(project: Project, cluster: LocalCluster, name: str) -> Submissio
     worker = str(Path(sys.executable).parent / "freshet-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
-    return Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs)
+    return Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
 
 
 def _workers(cluster: LocalCluster) -> list[int]:

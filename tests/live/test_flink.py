@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import feed, freshet, make_events, make_shop, samples_of
+from tests.command_line import call, feed, freshet, make_events, make_shop, samples_of
+from tests.scrape import scrape, url_of
 
 PIECES, ROWS = 4, 500
 WAIT_S = 90.0
@@ -191,6 +192,73 @@ def test_rollback_while_both_jobs_run_needs_no_restart(shop):
     shop.wait_for(lambda: newest(shop.project)["version"].startswith("g1/"))
     shop.wait_for(lambda: newest(shop.project)["samples_seen"] > good["samples_seen"])
     assert {row["state"] for row in freshet(shop.project, "status")["jobs"]} == {"RUNNING"}
+
+
+MEASURED = {**SHARDED, "[telemetry]\n": "[telemetry]\nport = 0\n"}
+
+
+@pytest.mark.parametrize("shop", [MEASURED], indirect=True)
+def test_workers_answer_prometheus_and_one_that_follows_a_killed_one_takes_its_name(shop):
+    def addresses():
+        return sorted(path.stem for path in (shop.project / "state" / "telemetry").glob("*.json"))
+
+    def told(job):
+        return scrape(url_of(shop.project, next(name for name in addresses() if name.startswith(job))))
+
+    shop.feed()
+    shop.run("all")
+    shop.wait_until_joined()
+    shop.wait_for(lambda: len(addresses()) == 2)
+    names = addresses()
+    assert [name.partition("-")[0] for name in names] == ["samples", "train"]
+    joined = len(samples_of(shop.project))
+    shop.wait_for(lambda: sum(told("samples").all("freshet_join_samples_total").values()) == joined)
+    shop.wait_for(lambda: sum(told("train").all("freshet_train_samples_total").values()) == joined)
+    samples, train = told("samples"), told("train")
+    assert set(samples.all("freshet_join_lag_records").values()) == {0}
+    assert set(samples.all("freshet_shard_failures_total").values()) == {0}
+    assert samples("freshet_join_round_seconds_count") > 0
+    assert set(train.all("freshet_train_halted").values()) == {0}
+    assert all(count > 0 for count in train.all("freshet_commit_seconds_count").values())
+    began = {job: told(job)("process_start_time_seconds") for job in ("samples", "train")}
+    for pid in workers(shop.cluster):
+        os.kill(pid, signal.SIGKILL)
+    shop.feed(close=True)
+    shop.wait_until_joined()
+    shop.wait_for(lambda: all(answers_since(shop, name, began[name.partition("-")[0]]) for name in names))
+    assert addresses() == names
+    shop.stop()
+    shop.wait_for(lambda: addresses() == [])
+
+
+def answers_since(shop, name, at):
+    """Whether the process of that name is one that began after `at`."""
+    try:
+        return scrape(url_of(shop.project, name))("process_start_time_seconds") > at
+    except OSError:
+        return False
+
+
+def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
+    shop.feed()
+    shop.run("all")
+    shop.wait_for(lambda: newest(shop.project))
+    shop.stop()
+    settings = shop.project / "freshet.toml"
+    text = settings.read_text()
+    assert "dim = 8" in text
+    settings.write_text(text.replace("dim = 8", "dim = 16"))
+    call("run", "train", "--runner", "flink", "--project", shop.project)
+    shop.wait_for(lambda: shop.job("train")["unsettled"])
+    assert shop.job("train")["last_failure"].startswith("MigrationError: ")
+    said = call("status", "--project", shop.project).err
+    assert "job train restarts again and again" in said
+    assert "MigrationError" in said
+    settings.write_text(text)
+    shop.feed(close=True)
+    learned = newest(shop.project)["samples_seen"]
+    shop.run("samples")
+    shop.wait_for(lambda: newest(shop.project)["samples_seen"] > learned)
 
 
 def newest(project):

@@ -10,6 +10,7 @@ import uuid
 import pytest
 from kafka import KafkaProducer
 
+from pipeline.ground import telemetry
 from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
 from pipeline.ground.project import Project
 from pipeline.logs.kafka import KafkaLog
@@ -20,6 +21,7 @@ from pipeline.logs.topic_plan import topics_of
 from tests.command_line import call, freshet, make_events, make_shop
 from tests.live.everything import everything
 from tests.log_contract import LogContract
+from tests.scrape import parsed
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
 
@@ -252,6 +254,28 @@ class TestOutages:
         writer.join()
         assert (failures, killed) == ([], 2)
         assert found == wanted
+
+    def test_that_calls_wait_for_a_broker_that_is_away_is_told_while_they_wait(self, log, broker, clock):
+        def told(name, **labels):
+            return parsed(telemetry.text().decode())(name, **labels)
+
+        log.append("t", 0, [b"before"])
+        assert log.read("t", 0, 0)
+        counted = told("freshet_log_append_seconds_count", topic="t")
+        assert counted >= 1
+        assert told("freshet_log_read_seconds_count", topic="t") >= 1
+        broker.kill("kafka")
+        writer = threading.Thread(target=log.append, args=("t", 0, [b"after"]))
+        writer.start()
+        ends_s = clock.monotonic_s() + 20
+        while told("freshet_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
+            clock.wait(0.1)
+        assert 2 <= told("freshet_log_waiting_seconds") < 20
+        broker.start("kafka")
+        writer.join()
+        assert told("freshet_log_waiting_seconds") < 1
+        assert told("freshet_log_append_seconds_count", topic="t") == counted + 1
+        assert [r.value for r in everything(log)] == [b"before", b"after"]
 
     def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, patience_s=2.0), clock)
