@@ -65,14 +65,16 @@ class LiveShard:
             FencedError: the shard was opened elsewhere since.
             OffsetError: what is missing is no longer in the log.
         """
+        events = 0
         for span in sorted(spans, key=lambda s: (s.block.watermark_ms, s.block.next_offset)):
             at = self._shard.join.progress.of[span.block.kind, span.block.partition]
             for missed in self._missed(at, span):
                 self._shard.take_in(_parcels(missed))
             for parcel in _parcels(span):
                 self._shard.feed(parcel)
+            events += len(span.block)
         self._shard.say()
-        self._keep_if_due()
+        self._keep_if_due(idle=not events)
 
     def _missed(self, at: PartitionProgress, span: Span) -> Iterator[Span]:
         """The runs between what was read and this span's start, this shard's rows of them."""
@@ -87,10 +89,12 @@ class LiveShard:
             parts = split(Span.of(left.start, decoded), self._project)
             yield next(part for shard, part in parts if shard == self._shard.shard)
 
-    def _keep_if_due(self) -> None:
+    def _keep_if_due(self, *, idle: bool) -> None:
         began_s = self._project.clock.monotonic_s()
         read_to = [at.next_offset for at in self._shard.join.progress.of.values()]
-        early = began_s - self._kept_at_s < max(_KEEP_EVERY_S, self._kept_within_s / _KEEP_SHARE)
+        # Who has nothing to do is held up by nothing.
+        pause_s = _KEEP_EVERY_S if idle else max(_KEEP_EVERY_S, self._kept_within_s / _KEEP_SHARE)
+        early = began_s - self._kept_at_s < pause_s
         if early or read_to == self._kept_to:
             return
         self._number, self._kept_to = self._number + 1, read_to

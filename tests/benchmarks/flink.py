@@ -34,6 +34,7 @@ from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples import live_job
 from pipeline.samples.job import run_samples
+from pipeline.samples.live import starts
 from tests.benchmarks.join import SPAN_S, events_of, fill
 from tests.benchmarks.stopwatch import Stopwatch
 from tests.benchmarks.stream import in_records
@@ -125,7 +126,8 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]
     said = Said(log)
     submit(_submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
     _until(lambda: said.rows() >= clicks.num_rows)
-    _until(lambda: any(project.join_state.glob("live-0-*/ROUND.json")))
+    ends = {topic: log.end_offset(topic, 0) for topic in ("impressions", "clicks")}
+    _until(lambda: all(read.start == ends[read.topic] for read in starts(project, log)))
     for pid in _workers(cluster):
         os.kill(pid, signal.SIGKILL)
     with Stopwatch() as watch:
