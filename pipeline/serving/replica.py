@@ -120,8 +120,11 @@ class Replica:
 
     def status(self) -> dict[str, Any]:
         """Where every shard stands, what was refused and why; JSON-able."""
+        # Not inside the lock: a delta would wait for it with the log, and predictions behind the delta.
+        ends = [follower.end() for follower in self._followers]
         with self._lock.reading():
-            return {"version": self.version, "ready": self.ready, "shards": [f.status() for f in self._followers]}
+            shards = [follower.status(end) for follower, end in zip(self._followers, ends, strict=True)]
+            return {"version": self.version, "ready": self.ready, "shards": shards}
 
     def load_predictor(self) -> "Predictor":
         """Build features and network now instead of at the first prediction. Raises ConfigError and ModelError."""
