@@ -7,7 +7,7 @@ from pipeline.ground.block import DEAD_LETTER_SCHEMA
 from pipeline.ground.config import Config, parse_config
 from pipeline.ground.errors import ConfigError, DamagedError
 from pipeline.ground.schemas import decode, encode, load_schema
-from pipeline.logs.dead_letters import dead_letter_records, dead_letters, merge_dead_letters, read_dead_letters
+from pipeline.logs.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.log import Record
 from pipeline.logs.sample_block import SampleBlock, decode_sample_block, encode_sample_block, sample_schema
 
@@ -118,12 +118,6 @@ def test_dead_letters_come_back_with_their_original_bytes():
     found = read_dead_letters(map(Record, (0, 1), (5, 5), values, headers))
     assert found.table.schema == DEAD_LETTER_SCHEMA
     assert found.table.to_pylist() == [LETTER, {**LETTER, "event_at": 3}]
-
-
-def test_dead_letters_merge_in_order_and_nothing_merges_to_nothing():
-    one, two = dead_letters([LETTER]), dead_letters([{**LETTER, "row": 6}])
-    assert merge_dead_letters([one, dead_letters([]), two]).table.column("row").to_pylist() == [5, 6]
-    assert merge_dead_letters([]).table.num_rows == 0
 
 
 HEADERS = {

@@ -34,12 +34,6 @@ def dead_letters(rows: Sequence[Mapping[str, Any]]) -> DeadLetters:
     return DeadLetters(pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA))
 
 
-def merge_dead_letters(parts: Iterable[DeadLetters]) -> DeadLetters:
-    """All dead letters of `parts`, in order."""
-    tables = [part.table for part in parts if part.table.num_rows]
-    return DeadLetters(pa.concat_batches(tables)) if tables else dead_letters([])
-
-
 def dead_letter_records(letters: DeadLetters, also: Headers) -> tuple[list[bytes], list[Headers]]:
     """Values and headers of the topic's records, one for each letter; every one has the headers `also` besides."""
     rows = letters.table.to_pylist()

@@ -177,11 +177,6 @@ class KafkaLog:
             writer.close()
         self._cluster.close()
 
-    @property
-    def stalls(self) -> int:
-        """How often a reader stalled and was built anew."""
-        return self._readers.rebuilt
-
     def _check_open(self) -> None:
         if self._closed:
             raise LogError(f"log at {self._settings.bootstrap} was closed. hint: open it again")

@@ -1,7 +1,7 @@
 """A run of records of one partition as columns: what `Log.read` gives as objects, for who wants thousands at once.
 
-A log that can read runs has `read_run` (Kafka, whose record batches are decoded natively); for any other one its
-records are laid out here. Both give the same run for the same log.
+A log that can read runs has `read_run`: Kafka, whose record batches are decoded natively. A run holds what the records
+that `read` gives do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.log import ReadLimits, Record
 
 Int64s = npt.NDArray[np.int64]
 
@@ -107,10 +107,3 @@ class RunLog(Protocol):
 
     def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
         """As `Log.read`; `next_offset` may lie beyond records that readers do not see."""
-
-
-def read_run(log: Log, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
-    """A run of any log. Raises what its `read` raises."""
-    if isinstance(log, RunLog):
-        return log.read_run(topic, partition, start, limits)
-    return RecordRun.of(log.read(topic, partition, start, limits), start)
