@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.ground.block import Kind
 from pipeline.ground.errors import ConfigError
 from pipeline.ground.field_config import DenseConfig, FieldConfig
 from pipeline.ground.section import Fraction, Name, Section
@@ -96,6 +97,11 @@ class Topics(Section):
     deltas: str = "deltas"
     notices: str = "notices"
     """CloudEvents about versions and rollbacks."""
+
+    @property
+    def inputs(self) -> dict[Kind, str]:
+        """Those that the join reads, by kind of event."""
+        return {"impressions": self.impressions, "clicks": self.clicks}
 
 
 class EventColumns(Section):

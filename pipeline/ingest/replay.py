@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import InputError
@@ -93,9 +92,8 @@ def _letters(project: Project, log: Log, since_ms: int | None) -> Iterator[tuple
 
 
 def _codecs(project: Project, log: Log) -> dict[str, EventCodec]:
-    topics, events = project.config.topics, project.config.events
-    kinds: dict[str, Kind] = {topics.impressions: "impressions", topics.clicks: "clicks"}
-    return {topic: EventCodec(events, kind, log) for topic, kind in kinds.items()}
+    config = project.config
+    return {topic: EventCodec(config.events, kind, log) for kind, topic in config.topics.inputs.items()}
 
 
 def _codec_of(letter: Mapping[str, Any], codecs: Mapping[str, EventCodec], name: str) -> EventCodec:

@@ -64,7 +64,7 @@ class Join:
         self.said = Said()
         self._schema = sample_schema(config)
         self._fake = config.samples.policy == "fake_negative"
-        self._topics: dict[Kind, str] = {"impressions": config.topics.impressions, "clicks": config.topics.clicks}
+        self._topics = config.topics.inputs
         self._arrived: list[Clicks] = []
         self._samples: list[Decided] = []
         self._dead: list[DeadLetters] = []

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from pipeline.ground import telemetry
-from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.errors import OffsetError
 from pipeline.ground.keys import shard_of
@@ -49,7 +48,7 @@ class LiveShard:
     def __init__(self, project: Project, log: Log, shard: int) -> None:
         self._project, self._log, self._number = project, log, 0
         names = project.config.topics
-        self._topics: dict[Kind, str] = {"impressions": names.impressions, "clicks": names.clicks}
+        self._topics = names.inputs
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         self._codecs = {kind: EventCodec(project.config.events, kind, log) for kind in INPUTS}
         self._shard = JoinShard(project, log, shard, newest_kept(project.join_state, shard))
@@ -193,7 +192,7 @@ def _read_to(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, i
     kept = newest_kept(project.join_state, shard)
     if kept is None:
         return needed_from(project, log, shard)
-    topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
+    topics = project.config.topics.inputs
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
     standing = load_standing(project.config, shard, partitions, read_shard(kept.folder, kept.file))
     return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}

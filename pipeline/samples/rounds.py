@@ -56,7 +56,7 @@ class Rounds:
         self._project, self._log = project, log
         config = project.config
         names = config.topics
-        self.topics: dict[Kind, str] = {"impressions": names.impressions, "clicks": names.clicks}
+        self.topics = names.inputs
         manifest = read_manifest(project.join_state)
         self._log_ids = {t: log.log_id(t) for t in (*self.topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:

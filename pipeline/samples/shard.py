@@ -63,7 +63,7 @@ class JoinShard:
         """Take the fences and load what `found` keeps; None begins where the shard's last record says."""
         self._project, self._log, self.shard = project, log, shard
         self._config, topics = project.config, project.config.topics
-        self._topics: dict[Kind, str] = {"impressions": topics.impressions, "clicks": topics.clicks}
+        self._topics = topics.inputs
         self._fences = {topic: log.take_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
         self.file: ShardFile | None = None if found is None else found.file
         self._kept_in = None if found is None else found.folder
@@ -195,7 +195,7 @@ def needed_from(project: Project, log: Log, shard: int) -> dict[Input, tuple[int
 
     Raises LogReplacedError, and OffsetError where an input no longer reaches back that far.
     """
-    topics: dict[Kind, str] = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
+    topics = project.config.topics.inputs
     last = last_record(log, project.config.topics.samples, shard)
     block = None if last is None else decode_sample_block(last.value)
     found: dict[Input, tuple[int, int | None]] = {}

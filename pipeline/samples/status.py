@@ -16,7 +16,7 @@ def join_status(project: Project, log: Log) -> dict[str, Any]:
 
     Raises DamagedError for a state file.
     """
-    names = {"impressions": project.config.topics.impressions, "clicks": project.config.topics.clicks}
+    names = project.config.topics.inputs
     partitions = {kind: log.partitions(names[kind]) for kind in INPUTS}
     manifest = read_manifest(project.join_state)
     kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
