@@ -13,6 +13,7 @@ from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
+from tests.live.live_shop import Shop
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,13 @@ def cluster(tmp_path_factory):
         yield made
     finally:
         made.down(wipe=True)
+
+
+@pytest.fixture
+def shop(cluster, tmp_path, request):
+    made = Shop(tmp_path, cluster, getattr(request, "param", None))
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")
