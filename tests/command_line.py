@@ -117,4 +117,5 @@ def samples_of(project: Path) -> pd.DataFrame:
     out = project / "samples.parquet"
     freshet(project, "export", "samples", "--out", out)
     rows = pd.read_parquet(out)
-    return rows.sort_values(["impression_at", "impression_id", "kind"], ignore_index=True)
+    place = [f"impression_{part}" for part in ("partition", "offset", "row")]
+    return rows.sort_values(["impression_at", "impression_id", *place, "kind"], ignore_index=True)

@@ -1,5 +1,6 @@
-"""A shop on the live cluster beside its twin in process, and what the tests of jobs on Flink look at."""
+"""A project on the live cluster, and a shop whose twin runs in process over the same events."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -12,24 +13,13 @@ WAIT_S = 90.0
 SHARDED = {"[logs]\n": "[logs]\npartitions = 2\nshards = 2\n"}
 
 
-class Shop:
-    """A project on the cluster, and a twin whose jobs run in process over the same events."""
+class Live:
+    """A project whose jobs run on the cluster."""
 
-    def __init__(self, root, cluster, replaced):
-        self.cluster = cluster
-        self.project = make_shop(root / "live", replaced)
-        self.twin = make_shop(root / "twin", replaced)
-        with (self.project / "freshet.toml").open("a") as file:
+    def __init__(self, project, cluster):
+        self.project, self.cluster = project, cluster
+        with (project / "freshet.toml").open("a") as file:
             file.write(f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 1\n')
-        self._fed = 0
-
-    def feed(self, pieces=1, close=False):
-        """The next events, into both."""
-        for piece in range(self._fed, self._fed + pieces):
-            for folder in (self.project, self.twin):
-                feed(folder, make_events(7, ROWS, piece * ROWS), f"piece-{piece}", close=close and piece + 1 == pieces)
-        self._fed += pieces
-        freshet(self.twin, "run", "samples", "--until-end")
 
     def run(self, job="samples", *options):
         started = freshet(self.project, "run", job, "--runner", "flink", *options)["jobs"]
@@ -41,9 +31,9 @@ class Shop:
     def job(self, name="samples"):
         return next(row for row in freshet(self.project, "status")["jobs"] if row["job"] == name)
 
-    def wait_until_joined(self):
-        """Return once the live project has said what its twin has; fail where it says anything else."""
-        wanted, ends_s = samples_of(self.twin), time.monotonic() + WAIT_S
+    def wait_for_samples(self, wanted):
+        """Return once the project has said just `wanted`, as `samples_of` gives them."""
+        ends_s = time.monotonic() + WAIT_S
         while len(found := samples_of(self.project)) < len(wanted):
             assert time.monotonic() < ends_s, (len(found), len(wanted), self.job())
             time.sleep(0.2)
@@ -54,6 +44,63 @@ class Shop:
         while not reached():
             assert time.monotonic() < ends_s, freshet(self.project, "status")
             time.sleep(0.2)
+
+
+class Shop(Live):
+    """A shop on the cluster, and a twin whose jobs run in process over the same events."""
+
+    def __init__(self, root, cluster, replaced):
+        super().__init__(make_shop(root / "live", replaced), cluster)
+        self.twin = make_shop(root / "twin", replaced)
+        self._fed = 0
+
+    def feed(self, pieces=1, close=False):
+        """The next events, into both."""
+        for piece in range(self._fed, self._fed + pieces):
+            self.give(make_events(7, ROWS, piece * ROWS), f"piece-{piece}", close=close and piece + 1 == pieces)
+        self._fed += pieces
+        freshet(self.twin, "run", "samples", "--until-end")
+
+    def give(self, events, name, close=False):
+        """These events, into both."""
+        for folder in (self.project, self.twin):
+            feed(folder, events, name, close=close)
+
+    def change(self, replaced):
+        """Pieces of both configurations replaced."""
+        for folder in (self.project, self.twin):
+            change(folder, replaced)
+
+    def wait_until_joined(self):
+        """Return once the live project has said what its twin has; fail where it says anything else."""
+        self.wait_for_samples(samples_of(self.twin))
+
+
+def change(project, replaced):
+    """Pieces of a project's freshet.toml replaced."""
+    path = project / "freshet.toml"
+    text = path.read_text()
+    for old, new in replaced.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def trainer_beside(project):
+    """A project that has the other's configuration, model and samples log, and nothing else."""
+    calm = project.parent / "calm"
+    calm.mkdir()
+    for name in ("freshet.toml", "model.py"):
+        shutil.copy(project / name, calm)
+    take_samples(calm, project)
+    return calm
+
+
+def take_samples(project, source):
+    """Give a project the samples log that another one has now."""
+    logs = Path("state", "logs", "samples")
+    shutil.rmtree(project / logs, ignore_errors=True)
+    shutil.copytree(source / logs, project / logs)
 
 
 def workers(cluster):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import call, freshet, make_shop, samples_of
-from tests.live.live_shop import SHARDED, current, newest, workers
+from tests.command_line import call, freshet, samples_of
+from tests.live.live_shop import SHARDED, current, newest, trainer_beside, workers
 from tests.scrape import scrape, url_of
 
 
@@ -104,8 +104,7 @@ def test_trainer_learns_what_a_run_in_process_learns_from_the_same_samples(shop)
     shop.run("all")
     shop.feed(2, close=True)
     shop.wait_until_joined()
-    calm = make_shop(shop.project.parent / "calm")
-    shutil.copytree(shop.project / "state" / "logs" / "samples", calm / "state" / "logs" / "samples")
+    calm = trainer_beside(shop.project)
     freshet(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
 
