@@ -147,7 +147,7 @@ def test_backlog_is_learned_from_in_more_than_one_turn(shop):
 def test_beam_gives_every_shard_its_next_turn(shop):
     project, log = shop
     door = lend(project, log)
-    step, work = TrainLive(door), Work(ended=False)
+    step, work = TrainLive(door, [0]), Work(ended=False)
     for _ in range(2):
         safe = ThreadsafeRestrictionTracker(WorkTracker(work))
         step.process(0, RestrictionTrackerView(safe))

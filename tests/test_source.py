@@ -49,7 +49,7 @@ class World:
         self.log.append("impressions", 0, [self.codec.encode_event(t, {"item": t % 7}) for t in times])
 
     def range(self, start, stop, mark_ms=None):
-        return PartitionRange("impressions", "impressions", 0, start, stop, mark_ms, self.log.log_id("impressions"))
+        return PartitionRange("impressions", "impressions", 0, start, stop, mark_ms, self.log.log_id("impressions"), 1)
 
     def read(self, element):
         """All blocks and dead letters of a range, resumed as often as the source asks; and how often that was."""

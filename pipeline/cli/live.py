@@ -84,10 +84,8 @@ def rest_of(project: Project) -> str:
 def _submit(project: Project, job: str, began: str | None) -> str:
     from pipeline.flink.submit import submit
 
-    submission = _submission(project, job)
-    id = submit(submission, _builder(project, job), began)
-    form = resume.form_of(submission.parallelism)
-    resume.write_submitted(_folder(project), job, resume.Submitted(id, form, began))
+    id = submit(_submission(project, job), _builder(project, job), began)
+    resume.write_submitted(_folder(project), job, resume.Submitted(id, _form(project), began))
     return id
 
 
@@ -137,11 +135,15 @@ def _stop_one(project: Project, flink: FlinkRest, job: str, id: str) -> str | No
 
 
 def _resume_path(project: Project, flink: FlinkRest, job: str) -> str | None:
-    form = resume.form_of(project.config.flink.parallelism)
+    form = _form(project)
     submitted = resume.read_submitted(_folder(project), job)
     if submitted is not None and submitted.form != form:
         say(f"job {job} ran as {submitted.form}, and is to run as {form}: its savepoints do not fit")
     return resume.resume_path(flink, submitted, form, f"{_storage(project, job)}/checkpoints")
+
+
+def _form(project: Project) -> str:
+    return resume.form_of(project.config.flink.parallelism, project.config.logs.partitions)
 
 
 def _running(project: Project, flink: FlinkRest, wanted: Iterable[str]) -> dict[str, str]:

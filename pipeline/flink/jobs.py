@@ -12,6 +12,7 @@ _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
+_RUN_WITHIN_S = 120.0
 _OWN_ERROR = re.compile(r"^(?:pipeline\.ground\.errors\.)?(\w+Error: .*)$", re.MULTILINE)
 _UNSETTLED_S = 120.0
 
@@ -80,7 +81,7 @@ def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
     return Checkpoint(found["external_path"], found["trigger_timestamp"], found["state_size"])
 
 
-def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = 60.0) -> None:
+def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RUN_WITHIN_S) -> None:
     """Return once all of the job's tasks run.
 
     Raises ClusterError where they do not within `within_s`, or the job has ended; it names the last failure.

@@ -38,9 +38,10 @@ class Submitted:
 _FORM = TypeAdapter(Submitted)
 
 
-def form_of(parallelism: int) -> str:
-    """What must stay the same for a savepoint to fit."""
-    return f"freshet {version('freshet')}, beam {version('apache-beam')}, parallelism {parallelism}"
+def form_of(parallelism: int, partitions: int) -> str:
+    """What must stay the same for a savepoint to fit: it lists the partitions that are read."""
+    releases = f"freshet {version('freshet')}, beam {version('apache-beam')}"
+    return f"{releases}, parallelism {parallelism}, partitions {partitions}"
 
 
 def read_submitted(folder: Path, name: str) -> Submitted | None:

@@ -14,7 +14,7 @@ import apache_beam as beam
 from pipeline.ground.project import Project
 from pipeline.logs.events import Decoded, EventCodec
 from pipeline.logs.lead import Lead
-from pipeline.logs.log import Log
+from pipeline.logs.log import Log, check_partitions
 from pipeline.logs.source import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
@@ -37,7 +37,8 @@ _IDLE_SPAN_S = 5.0
 class SpanSource(beam.DoFn):  # type: ignore[misc]
     """PartitionRange, open → Span as bytes.
 
-    Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
+    Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again, LogError where it has
+    more partitions by now than are read.
     """
 
     def __init__(self, door: LogDoor) -> None:
@@ -69,7 +70,7 @@ class _Reader:
         self._emitted_at_s = self._clock.monotonic_s() - _IDLE_SPAN_S
 
     def turn(self, tracker: Any) -> Iterator[bytes]:
-        check_log_id(self._log, self._element.topic, self._element.log_id)
+        self._check_topic()
         left: ReadRange = tracker.current_restriction()
         ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, _TURN_BYTES, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(left):
@@ -85,6 +86,13 @@ class _Reader:
             more = read.records >= BLOCK_RECORDS // 4 or read.value_bytes >= BLOCK_BYTES // 4
         self._lead.tell(self._element.kind, self._element.partition, left.mark_ms, more=more)
         tracker.defer_remainder()
+
+    def _check_topic(self) -> None:
+        element = self._element
+        check_log_id(self._log, element.topic, element.log_id)
+        # One reader looks for all of the topic's.
+        if element.partition == 0:
+            check_partitions(self._log, element.topic, element.beside)
 
     def _patience_ms(self) -> int:
         busy = self._lead.others_have_more(self._element.kind, self._element.partition)

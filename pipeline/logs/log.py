@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pipeline.ground.errors import InputError
+from pipeline.ground.errors import InputError, LogError
 
 Headers = Mapping[str, str]
 
@@ -135,3 +135,13 @@ def last_record(log: Log, topic: str, partition: int) -> Record | None:
             return records[-1] if records else None
         back *= 2
     return None
+
+
+def check_partitions(log: Log, topic: str, read: int) -> None:
+    """Raise LogError where `topic` has not just the partitions that are read: one that was added would never be."""
+    found = log.partitions(topic)
+    if found != read:
+        raise LogError(
+            f"topic {topic} has {found} partitions, {read} are read. hint: freshet stop, set logs.partitions to "
+            f"{found} for both inputs, and run again: a partition that was added is read from its beginning"
+        )

@@ -13,7 +13,7 @@ from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
 from pipeline.logs.archive import ArchiveLog
 from pipeline.logs.backfill import BackfillLog
-from pipeline.logs.log import Log, runs_of
+from pipeline.logs.log import Log, check_partitions, runs_of
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
 from pipeline.logs.topic_plan import TopicChange, WantedTopic, needed_changes, topics_of, wanted_topics
@@ -84,6 +84,7 @@ def create_topics(log: "KafkaLog", plan: TopicPlan) -> None:
 def _open_kafka(project: Project) -> Log:
     log = connect_kafka(project)
     try:
+        _check_inputs(project, log)
         for topic in wanted_topics(project.config):
             log.create_topic(topic.name, topic.partitions)
         for change in plan_topics(project, log).changes:
@@ -92,6 +93,14 @@ def _open_kafka(project: Project) -> Log:
         log.close()
         raise
     return log
+
+
+def _check_inputs(project: Project, log: Log) -> None:
+    """Inputs are where partitions may be added; of every other topic the number is fixed for its life."""
+    there = set(log.topics())
+    for topic in project.config.topics.inputs.values():
+        if topic in there:
+            check_partitions(log, topic, project.config.logs.partitions)
 
 
 def _open_backfill(project: Project, topics: dict[str, int]) -> Log:

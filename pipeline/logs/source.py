@@ -48,6 +48,7 @@ class PartitionRange:
         stop: the offset to stop before; None follows the log.
         mark_ms: the partition's largest event time before `start`; None where there was none.
         log_id: the log that the offsets belong to.
+        beside: how many partitions of the topic are read, this one among them.
     """
 
     topic: str
@@ -57,6 +58,7 @@ class PartitionRange:
     stop: int | None
     mark_ms: int | None
     log_id: str
+    beside: int
 
 
 @dataclass(frozen=True)

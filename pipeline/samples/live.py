@@ -18,7 +18,7 @@ from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
 from pipeline.logs.events import EventCodec
-from pipeline.logs.log import Log
+from pipeline.logs.log import Log, check_partitions
 from pipeline.logs.source import PartitionRange, ReadRange, decode_next
 from pipeline.logs.span import Span
 from pipeline.samples.handover import Parcel
@@ -91,7 +91,8 @@ class LiveShard:
         """The runs between what was read and this span's start, this shard's rows of them."""
         kind, partition = span.block.kind, span.block.partition
         topic = self._topics[kind]
-        element = PartitionRange(topic, kind, partition, 0, span.start, None, self._log_ids[topic])
+        partitions = self._project.config.logs.partitions
+        element = PartitionRange(topic, kind, partition, 0, span.start, None, self._log_ids[topic], partitions)
         while at.next_offset < span.start:
             left = ReadRange(at.next_offset, span.start, mark_of(at.watermark_ms, self._shard.join.spans))
             decoded, _ = decode_next(self._log, self._codecs[kind], element, left)
@@ -175,16 +176,21 @@ def split(span: Span, project: Project) -> Iterator[tuple[int, Span]]:
 
 
 def starts(project: Project, log: Log) -> list[PartitionRange]:
-    """Every input partition, open, from the first offset that some shard has not read. Takes no fence."""
+    """Every input partition, open, from the first offset that some shard has not read. Takes no fence.
+
+    Raises LogError where an input has not the partitions that are configured.
+    """
     names = project.config.topics
     read = [_read_to(project, log, shard) for shard in range(project.config.logs.shards)]
     ranges = []
     for kind in INPUTS:
-        topic = names.impressions if kind == "impressions" else names.clicks
-        for partition in range(log.partitions(topic)):
+        topic, partitions = names.inputs[kind], project.config.logs.partitions
+        check_partitions(log, topic, partitions)
+        for partition in range(partitions):
             offset, watermark_ms = min((of[kind, partition] for of in read), key=lambda at: at[0])
             mark_ms = mark_of(watermark_ms, Spans.of(project.config))
-            ranges.append(PartitionRange(topic, kind, partition, offset, None, mark_ms, log.log_id(topic)))
+            log_id = log.log_id(topic)
+            ranges.append(PartitionRange(topic, kind, partition, offset, None, mark_ms, log_id, partitions))
     return ranges
 
 

@@ -7,7 +7,7 @@ Decides nothing: the shards do.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline.ground import telemetry
 from pipeline.ground.project import Project
+from pipeline.ground.spread import spread_keys
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import LogDoor, PartitionRange
 from pipeline.logs.span import Span
@@ -34,30 +35,30 @@ class OpenRanges(beam.DoFn):  # type: ignore[misc]
 
 
 class SplitSpans(beam.DoFn):  # type: ignore[misc]
-    """A span → (shard, span) for every shard, as bytes."""
+    """A span → (key, span) for every shard by its key, as bytes."""
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
+        self._door, self._keys = door, keys
 
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        project, _ = self._door.open()
-        if project.config.logs.shards == 1:
-            yield 0, element
+        if len(self._keys) == 1:
+            yield self._keys[0], element
             return
-        for shard, part in split(Span.from_bytes(element), project):
-            yield shard, part.to_bytes()
+        for shard, part in split(Span.from_bytes(element), self._door.open()[0]):
+            yield self._keys[shard], part.to_bytes()
 
 
 class JoinLive(beam.DoFn):  # type: ignore[misc]
-    """(shard, span) → nothing; what a bundle decides goes to the shard's own partitions.
+    """(shard's key, span) → nothing; what a bundle decides goes to the shard's own partitions.
 
     Beam's state is one number, where the shard's samples ended: a log that has lost some is not written to.
     """
 
     _SAID_TO = ReadModifyWriteStateSpec("said to", VarIntCoder())
 
-    def __init__(self, door: LogDoor) -> None:
+    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
         self._door = door
+        self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
         telemetry.watch("samples", partial(readings, self._door.root))
@@ -67,7 +68,8 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
         self._arrived: defaultdict[int, list[Span]] = defaultdict(list)
 
     def process(self, element: tuple[int, bytes], said_to: Any = beam.DoFn.StateParam(_SAID_TO)) -> None:  # noqa: B008 - Beam's way
-        shard, span = element
+        key, span = element
+        shard = self._shards[key]
         if shard not in self._arrived:
             if shard in self._said_to:
                 said_to.write(self._said_to[shard])
@@ -83,7 +85,7 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
 
 def build(pipeline: beam.Pipeline, project: Project) -> None:
     """Put the job's steps on `pipeline`."""
-    door = LogDoor(str(project.root))
+    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, project.config.flink.parallelism)
     spans = (
         pipeline
         | "start" >> beam.Impulse()
@@ -91,5 +93,5 @@ def build(pipeline: beam.Pipeline, project: Project) -> None:
         | "spread" >> beam.Reshuffle()
         | "read" >> beam.ParDo(SpanSource(door)).with_output_types(bytes)
     )
-    parts = spans | "split" >> beam.ParDo(SplitSpans(door)).with_output_types(tuple[int, bytes])
-    _ = parts | "join" >> beam.ParDo(JoinLive(door))
+    parts = spans | "split" >> beam.ParDo(SplitSpans(door, keys)).with_output_types(tuple[int, bytes])
+    _ = parts | "join" >> beam.ParDo(JoinLive(door, keys))

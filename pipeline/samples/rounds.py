@@ -11,7 +11,7 @@ from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
-from pipeline.logs.log import Log
+from pipeline.logs.log import Log, check_partitions
 from pipeline.logs.source import PartitionRange, check_log_id
 from pipeline.samples.handover import Handover
 from pipeline.samples.pace import Pace
@@ -56,7 +56,7 @@ class Rounds:
         self._project, self._log = project, log
         config = project.config
         names = config.topics
-        self.topics = names.inputs
+        self.topics, self._partitions = names.inputs, config.logs.partitions
         manifest = read_manifest(project.join_state)
         self._log_ids = {t: log.log_id(t) for t in (*self.topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:
@@ -71,12 +71,11 @@ class Rounds:
         self._pace = Pace(config, log)
 
     def ends(self) -> dict[Input, int]:
-        """Where each input partition ends now."""
-        return {
-            (kind, p): self._log.end_offset(topic, p)
-            for kind, topic in self.topics.items()
-            for p in range(self._log.partitions(topic))
-        }
+        """Where each input partition ends now. Raises LogError where partitions were added since this was opened."""
+        for topic in self.topics.values():
+            check_partitions(self._log, topic, self._partitions)
+        places = [(kind, p) for kind in self.topics for p in range(self._partitions)]
+        return {(kind, p): self._log.end_offset(self.topics[kind], p) for kind, p in places}
 
     def plan(self, ends: Mapping[Input, int]) -> list[PartitionRange]:
         """The next round: of every partition with something before its end, at most `round_records` offsets.
@@ -90,7 +89,8 @@ class Rounds:
             stop = min(end, start + most)
             if start < stop:
                 topic = self.topics[kind]
-                ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, self._log_ids[topic]))
+                log_id = self._log_ids[topic]
+                ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, log_id, self._partitions))
         self.planned = self._pace.paced(ranges, ends) if ranges else []
         return self.planned
 

@@ -3,7 +3,7 @@
 The store's position is the truth: an element only says which shard, and nothing about it lives in Beam's state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from apache_beam.transforms.core import RestrictionProvider
 
 from pipeline.ground import telemetry
 from pipeline.ground.project import Project
+from pipeline.ground.spread import spread_keys
 from pipeline.logs.source import LogDoor
 from pipeline.trainer.live import readings, turn
 
@@ -66,20 +67,21 @@ class _Unending(RestrictionProvider):  # type: ignore[misc]
 
 
 class AllShards(beam.DoFn):  # type: ignore[misc]
-    """Anything → every shard."""
+    """Anything → the key of every shard."""
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, keys: Sequence[int]) -> None:
+        self._keys = keys
 
     def process(self, element: bytes) -> Iterator[int]:
-        yield from range(self._door.open()[0].config.logs.shards)
+        yield from self._keys
 
 
 class TrainLive(beam.DoFn):  # type: ignore[misc]
-    """Shard → nothing: its commits are the result."""
+    """A shard's key → nothing: its commits are the result."""
 
-    def __init__(self, door: LogDoor) -> None:
+    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
         self._door = door
+        self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
         telemetry.watch("train", partial(readings, self._door.root))
@@ -89,17 +91,17 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
         element: int,
         tracker: Any = beam.DoFn.RestrictionParam(_Unending()),  # noqa: B008 - how Beam declares a parameter
     ) -> None:
-        turn(*self._door.open(), element)
+        turn(*self._door.open(), self._shards[element])
         tracker.defer_remainder()
 
 
 def build(pipeline: beam.Pipeline, project: Project) -> None:
     """Put the job's steps on `pipeline`."""
-    door = LogDoor(str(project.root))
+    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, project.config.flink.parallelism)
     _ = (
         pipeline
         | "start" >> beam.Impulse()
-        | "shards" >> beam.ParDo(AllShards(door))
+        | "shards" >> beam.ParDo(AllShards(keys))
         | "spread" >> beam.Reshuffle()
-        | "train" >> beam.ParDo(TrainLive(door))
+        | "train" >> beam.ParDo(TrainLive(door, keys))
     )

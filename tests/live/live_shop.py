@@ -56,15 +56,26 @@ class Shop(Live):
 
     def feed(self, pieces=1, close=False):
         """The next events, into both."""
-        for piece in range(self._fed, self._fed + pieces):
-            self.give(make_events(7, ROWS, piece * ROWS), f"piece-{piece}", close=close and piece + 1 == pieces)
-        self._fed += pieces
-        freshet(self.twin, "run", "samples", "--until-end")
+        for _ in range(pieces - 1):
+            self.give(self.next_events())
+        self.give(self.next_events(), close)
+        self.join_twin()
 
-    def give(self, events, name, close=False):
+    def next_events(self):
+        self._fed += 1
+        return make_events(7, ROWS, (self._fed - 1) * ROWS)
+
+    def give(self, events, close=False):
         """These events, into both."""
         for folder in (self.project, self.twin):
-            feed(folder, events, name, close=close)
+            feed(folder, events, f"piece-{self._fed}", close=close)
+
+    def tell(self, *command):
+        """A command to both."""
+        return [freshet(folder, *command) for folder in (self.project, self.twin)]
+
+    def join_twin(self):
+        freshet(self.twin, "run", "samples", "--until-end")
 
     def change(self, replaced):
         """Pieces of both configurations replaced."""

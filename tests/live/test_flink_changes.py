@@ -1,0 +1,187 @@
+"""What changes around jobs on Flink: configuration, parallelism, partitions, what the inputs still hold.
+
+Samples stay those of a run in process over the same logs, with the same change at the same place.
+"""
+
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewPartitions
+
+from pipeline.flink.jobs import look
+from pipeline.flink.rest import FlinkRest
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.errors import LogError
+from pipeline.ground.keys import shard_of
+from pipeline.ground.project import Project
+from pipeline.logs.open import open_log
+from pipeline.samples.job import SamplesJob
+from tests.command_line import call, freshet, samples_of
+from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside
+
+COLOURED = {
+    'position = "int"\n': 'position = "int"\ncolour = "string"\n',
+    '[[fields]]\nname = "item"\n': '[[fields]]\nname = "colour"\ncolumns = ["colour"]\ndim = 4\n\n'
+    '[[fields]]\nname = "item"\n',
+}
+COLOURS = ("red", "green", "blue")
+
+
+def coloured(events):
+    impressions, clicks = events
+    return impressions.assign(colour=np.resize(COLOURS, len(impressions))), clicks
+
+
+def test_both_jobs_go_on_from_savepoints_with_a_field_and_a_column_more(shop):
+    shop.feed()
+    shop.run("all")
+    shop.wait_until_joined()
+    calm = trainer_beside(shop.project)
+    freshet(calm, "run", "train", "--until-end")
+    shop.wait_for(lambda: current(shop.project) == current(calm))
+    savepoints = {row["job"]: row["savepoint"] for row in shop.stop()}
+    for folder in (shop.project, shop.twin, calm):
+        change(folder, COLOURED)
+    shop.give(coloured(shop.next_events()))
+    shop.join_twin()
+    assert shop.run("samples")["samples"]["from"] == savepoints["samples"]
+    shop.wait_until_joined()
+    assert set(samples_of(shop.project)["colour"].dropna()) == set(COLOURS)
+    take_samples(calm, shop.project)
+    for folder in (shop.project, calm):
+        freshet(folder, "run", "train", "--until-end", "--migrate")
+    assert shop.run("train")["train"]["from"] == savepoints["train"]
+    shop.give(coloured(shop.next_events()), close=True)
+    shop.join_twin()
+    shop.wait_until_joined()
+    take_samples(calm, shop.project)
+    freshet(calm, "run", "train", "--until-end")
+    shop.wait_for(lambda: current(shop.project) == current(calm))
+
+
+def in_parallel(project, subtasks):
+    """Have the jobs run as so many subtasks."""
+    text = (project / "freshet.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("parallelism = ")]
+    (project / "freshet.toml").write_text("\n".join([*kept, f"parallelism = {subtasks}", ""]))
+
+
+def begun(shop, job):
+    """Start a job; what was said about where it starts."""
+    done = call("run", job, "--runner", "flink", "--project", shop.project, "--json")
+    assert done.code == 0, done
+    return done.result["jobs"][0]["from"], done.err
+
+
+def busy_subtasks(shop, job, step):
+    """How many subtasks of a step were given anything."""
+    rest = FlinkRest(shop.cluster.rest_url)
+    id = shop.job(job)["id"]
+    vertices = rest.get(f"/jobs/{id}")["vertices"]
+    (found,) = [v["id"] for v in vertices if step in v["name"] and "PairWithRestriction" not in v["name"]]
+    subtasks = rest.get(f"/jobs/{id}/vertices/{found}")["subtasks"]
+    return sum(one["metrics"]["read-records"] > 0 for one in subtasks)
+
+
+@pytest.mark.parametrize("shop", [SHARDED], indirect=True)
+def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
+    shop.feed()
+    shop.run()
+    shop.wait_until_joined()
+    for before, subtasks in ((1, 2), (2, 1)):
+        shop.stop()
+        in_parallel(shop.project, subtasks)
+        shop.feed(close=subtasks == 1)
+        began, said = begun(shop, "samples")
+        assert began is None
+        assert f"parallelism {before}, partitions 2, and is to run as" in said
+        assert "its savepoints do not fit" in said
+        assert "job samples starts from the logs" in said
+        shop.wait_until_joined()
+        shop.wait_for(lambda wanted=subtasks: busy_subtasks(shop, "samples", "join") == wanted)
+
+
+@pytest.mark.parametrize("shop", [SHARDED], indirect=True)
+def test_two_subtasks_learn_what_a_run_in_process_learns(shop):
+    in_parallel(shop.project, 2)
+    shop.feed()
+    freshet(shop.project, "run", "samples", "--until-end")
+    shop.run("train")
+    shop.feed(close=True)
+    freshet(shop.project, "run", "samples", "--until-end")
+    calm = trainer_beside(shop.project)
+    freshet(calm, "run", "train", "--until-end")
+    assert len(current(calm)) == 2
+    shop.wait_for(lambda: current(shop.project) == current(calm))
+    shop.wait_for(lambda: busy_subtasks(shop, "train", "train") == 2)
+
+
+def only_in(partition, events):
+    """Those of the events that two partitions would keep in this one."""
+    return tuple(rows[of_partition(rows) == partition] for rows in events)
+
+
+def of_partition(rows):
+    return shard_of(pa.RecordBatch.from_pandas(rows[["impression_id"]], preserve_index=False), ("impression_id",), 2)
+
+
+@pytest.mark.parametrize("shop", [SHARDED], indirect=True)
+def test_windows_wait_for_an_idle_partition_until_a_heartbeat_as_in_process(shop):
+    shop.feed()
+    shop.run()
+    shop.wait_until_joined()
+    for _ in range(2):
+        shop.give(only_in(0, shop.next_events()))
+    shop.join_twin()
+    shop.wait_until_joined()
+    held = samples_of(shop.project)
+    watermarks = {name: at["watermark_ms"] for name, at in freshet(shop.twin, "status")["join"]["inputs"].items()}
+    assert watermarks["impressions/0"] > watermarks["impressions/1"] + 3_600_000
+    assert held[held["kind"] == "negative"]["impression_at"].max().value // 10**6 < watermarks["impressions/1"]
+    shop.tell("heartbeat", watermarks["impressions/0"])
+    shop.join_twin()
+    shop.wait_until_joined()
+    assert len(samples_of(shop.project)) > len(held) + 100
+    shop.feed(close=True)
+    shop.wait_until_joined()
+
+
+def kafka_shop(cluster, root):
+    """A shop whose logs are on Kafka, as are its twin's."""
+    prefix = uuid.uuid4().hex[:8]
+    engine = f'[logs]\nengine = "kafka"\nbootstrap = "{cluster.bootstrap}"\npartitions = 1\nprefix = "{prefix}.live."\n'
+    shop = Shop(root, cluster, {"[logs]\n": engine})
+    change(shop.twin, {f'"{prefix}.live."': f'"{prefix}.twin."'})
+    return shop, [f"{prefix}.{who}.{topic}" for who in ("live", "twin") for topic in ("impressions", "clicks")]
+
+
+def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_configured(cluster, tmp_path):
+    shop, inputs = kafka_shop(cluster, tmp_path)
+    told = "LogError: topic impressions has 2 partitions, 1 are read. hint: freshet stop, set logs.partitions to 2"
+    shop.feed()
+    job = shop.run()["samples"]["id"]
+    shop.wait_until_joined()
+    project = Project.open(shop.twin)
+    in_process = SamplesJob(project, open_log(project))
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+        admin.create_partitions({topic: NewPartitions(2) for topic in inputs})
+    with pytest.raises(LogError, match="topic impressions has 2 partitions, 1 are read"):
+        in_process.catch_up()
+    in_process.close()
+    refused = call("status", "--project", shop.project, "--json")
+    assert (refused.code, refused.result["kind"]) == (4, "LogError")
+    rest, now_ms = FlinkRest(cluster.rest_url), SystemClock().now_ms()
+    told_by_flink = lambda: (look(rest, job, now_ms).last_failure or "").startswith(told)  # noqa: E731
+    shop.change({"partitions = 1\n": "partitions = 2\n"})
+    shop.wait_for(told_by_flink)
+    shop.stop()
+    shop.feed(2, close=True)
+    began, said = begun(shop, "samples")
+    assert began is None
+    assert "its savepoints do not fit" in said
+    shop.wait_until_joined()
+    assert set(samples_of(shop.project)["impression_partition"]) == {0, 1}
+    shop.stop()
