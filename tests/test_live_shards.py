@@ -3,12 +3,13 @@
 import random
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from pipeline.ground import telemetry
-from pipeline.ground.errors import FencedError, OffsetError
+from pipeline.ground.errors import FencedError, LogError, OffsetError
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import ReadRange, ReadTracker, lend, take_back
 from pipeline.logs.span import Span
@@ -258,6 +259,12 @@ def test_partition_far_ahead_waits_for_the_others(tmp_path):
     assert all(c - i <= W + block_ms for i, c in both)
     assert impressions.left.mark_ms == NOW + 199_990
     assert clicks.left.mark_ms == NOW + 4_999 * 400
+
+
+def test_partition_that_nobody_would_read_is_said(world):
+    element = next(r for r in starts(world.project, world.log) if r.partition == 0)
+    with pytest.raises(LogError, match="topic impressions has 2 partitions, 1 are read"):
+        Source(world, replace(element, beside=1)).turn()
 
 
 def test_status_tells_where_live_shards_stand(world):

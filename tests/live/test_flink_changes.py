@@ -14,7 +14,7 @@ from kafka.admin import NewPartitions
 from pipeline.flink.jobs import look
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import SystemClock
-from pipeline.ground.errors import LogError
+from pipeline.ground.errors import LogError, OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
 from pipeline.logs.open import open_log
@@ -185,3 +185,33 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
     shop.wait_until_joined()
     assert set(samples_of(shop.project)["impression_partition"]) == {0, 1}
     shop.stop()
+
+
+def trim_inputs(project, before):
+    log = open_log(Project.open(project))
+    for topic in ("impressions", "clicks"):
+        log.trim(topic, 0, before)
+    log.close()
+
+
+def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_command(shop):
+    shop.feed()
+    shop.run()
+    shop.wait_until_joined()
+    shop.wait_for(lambda: {at["lag"] for at in freshet(shop.project, "status")["join"]["inputs"].values()} == {0})
+    shop.stop()
+    for _ in range(2):
+        shop.give(shop.next_events())
+    for folder in (shop.project, shop.twin):
+        trim_inputs(folder, 2)
+    assert call("run", "samples", "--until-end", "--project", shop.twin).code == OffsetError.exit_code
+    call("run", "samples", "--runner", "flink", "--project", shop.project)
+    told = "OffsetError: partition impressions/0 begins at offset 2, offset 1 is gone"
+    shop.wait_for(lambda: (shop.job()["last_failure"] or "").startswith(told))
+    shop.stop()
+    gone = [{"topic": topic, "from_offset": 1, "to_offset": 2} for topic in ("impressions", "clicks")]
+    for done in shop.tell("skip"):
+        assert [{name: row[name] for name in gone[0]} for row in done["skipped"]] == gone
+    shop.feed(close=True)
+    assert shop.run("samples", "--from-logs")["samples"]["from"] is None
+    shop.wait_until_joined()
