@@ -48,6 +48,8 @@ def render_flink_conf(settings: Cluster, home: Path, temporary: Path) -> str:
         "web.upload.dir": temporary,
         "web.tmpdir": temporary,
         "io.tmp.dirs": temporary,
+        # Each TaskManager has its own Python workers: subtasks on several of them really run side by side.
+        "cluster.evenly-spread-out-slots": "true",
         "parallelism.default": settings.taskmanagers * settings.taskmanager_slots,
         "state.backend.type": settings.state_backend,
         "state.backend.incremental": "true",

@@ -115,12 +115,13 @@ def take_samples(project, source):
 
 
 def workers(cluster):
-    """Process ids of the Python workers that this cluster's TaskManager started."""
-    parent, found = cluster.running()["taskmanager-1"].pid, []
+    """Process ids of the Python workers that this cluster's TaskManagers started."""
+    parents = {process.pid for name, process in cluster.running().items() if name.startswith("taskmanager")}
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            if int(fields[1]) == parent and b"freshet-worker" in (folder / "cmdline").read_bytes():
+            if int(fields[1]) in parents and b"freshet-worker" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except OSError:
             continue

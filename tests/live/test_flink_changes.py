@@ -11,16 +11,19 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions
 
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
 from pipeline.flink.jobs import look
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import Cluster
 from pipeline.ground.errors import LogError, OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
 from pipeline.logs.open import open_log
 from pipeline.samples.job import SamplesJob
 from tests.command_line import call, freshet, samples_of
-from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside
+from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside, workers
 
 COLOURED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',
@@ -104,19 +107,35 @@ def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
         shop.wait_for(lambda wanted=subtasks: busy_subtasks(shop, "samples", "join") == wanted)
 
 
-@pytest.mark.parametrize("shop", [SHARDED], indirect=True)
-def test_two_subtasks_learn_what_a_run_in_process_learns(shop):
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A Flink cluster of two TaskManagers, without a broker."""
+    first = free_port_range(2)
+    ports = {"flink_rest_port": first, "flink_rpc_port": first + 1}
+    made = LocalCluster(Cluster(**ports, taskmanagers=2, taskmanager_mb=768), tmp_path_factory.mktemp("wide"))
+    try:
+        made.up(["jobmanager", "taskmanager-1", "taskmanager-2"])
+        yield made
+    finally:
+        made.down(wipe=True)
+
+
+def test_two_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(wide, tmp_path):
+    shop = Shop(tmp_path, wide, SHARDED)
     in_parallel(shop.project, 2)
-    shop.feed()
-    freshet(shop.project, "run", "samples", "--until-end")
-    shop.run("train")
-    shop.feed(close=True)
-    freshet(shop.project, "run", "samples", "--until-end")
+    shop.feed(2)
+    shop.run("all")
+    shop.feed(2, close=True)
+    shop.wait_until_joined()
     calm = trainer_beside(shop.project)
     freshet(calm, "run", "train", "--until-end")
     assert len(current(calm)) == 2
     shop.wait_for(lambda: current(shop.project) == current(calm))
-    shop.wait_for(lambda: busy_subtasks(shop, "train", "train") == 2)
+    for job, step in (("samples", "join"), ("train", "train")):
+        shop.wait_for(lambda job=job, step=step: busy_subtasks(shop, job, step) == 2)
+    # Each TaskManager runs a worker of either job.
+    assert len(workers(wide)) == 4
+    shop.stop()
 
 
 def only_in(partition, events):
