@@ -109,10 +109,11 @@ def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    """A Flink cluster of two TaskManagers, without a broker."""
+    """A Flink cluster of two TaskManagers with eight slots, without a broker."""
     first = free_port_range(2)
     ports = {"flink_rest_port": first, "flink_rpc_port": first + 1}
-    made = LocalCluster(Cluster(**ports, taskmanagers=2, taskmanager_mb=768), tmp_path_factory.mktemp("wide"))
+    settings = Cluster(**ports, taskmanagers=2, taskmanager_slots=4, taskmanager_mb=768)
+    made = LocalCluster(settings, tmp_path_factory.mktemp("wide"))
     try:
         made.up(["jobmanager", "taskmanager-1", "taskmanager-2"])
         yield made
@@ -120,19 +121,19 @@ def wide(tmp_path_factory):
         made.down(wipe=True)
 
 
-def test_two_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(wide, tmp_path):
-    shop = Shop(tmp_path, wide, SHARDED)
-    in_parallel(shop.project, 2)
+def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(wide, tmp_path):
+    shop = Shop(tmp_path, wide, {"[logs]\n": "[logs]\npartitions = 2\nshards = 4\n"})
+    in_parallel(shop.project, 4)
     shop.feed(2)
     shop.run("all")
     shop.feed(2, close=True)
     shop.wait_until_joined()
     calm = trainer_beside(shop.project)
     freshet(calm, "run", "train", "--until-end")
-    assert len(current(calm)) == 2
+    assert len(current(calm)) == 4
     shop.wait_for(lambda: current(shop.project) == current(calm))
     for job, step in (("samples", "join"), ("train", "train")):
-        shop.wait_for(lambda job=job, step=step: busy_subtasks(shop, job, step) == 2)
+        shop.wait_for(lambda job=job, step=step: busy_subtasks(shop, job, step) == 4)
     # Each TaskManager runs a worker of either job.
     assert len(workers(wide)) == 4
     shop.stop()
