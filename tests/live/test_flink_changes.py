@@ -38,31 +38,44 @@ def coloured(events):
     return impressions.assign(colour=np.resize(COLOURS, len(impressions))), clicks
 
 
-def test_both_jobs_go_on_from_savepoints_with_a_field_and_a_column_more(shop):
+def test_join_goes_on_from_its_savepoint_with_a_column_and_a_field_more(shop):
     shop.feed()
-    shop.run("all")
+    shop.run()
     shop.wait_until_joined()
+    (stopped,) = shop.stop()
+    shop.change(COLOURED)
+    shop.give(coloured(shop.next_events()), close=True)
+    shop.join_twin()
+    assert shop.run()["samples"]["from"] == stopped["savepoint"]
+    shop.wait_until_joined()
+    assert set(samples_of(shop.project)["colour"].dropna()) == set(COLOURS)
+
+
+def test_trainer_goes_on_from_its_savepoint_once_migrated_to_a_field_more(shop):
+    shop.feed()
+    join_in_process(shop.project)
+    shop.run("train")
     calm = trainer_beside(shop.project)
     freshet(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
-    savepoints = {row["job"]: row["savepoint"] for row in shop.stop()}
+    (stopped,) = shop.stop()
     for folder in (shop.project, shop.twin, calm):
         change(folder, COLOURED)
     shop.give(coloured(shop.next_events()))
-    shop.join_twin()
-    assert shop.run("samples")["samples"]["from"] == savepoints["samples"]
-    shop.wait_until_joined()
-    assert set(samples_of(shop.project)["colour"].dropna()) == set(COLOURS)
+    join_in_process(shop.project)
     take_samples(calm, shop.project)
     for folder in (shop.project, calm):
         freshet(folder, "run", "train", "--until-end", "--migrate")
-    assert shop.run("train")["train"]["from"] == savepoints["train"]
+    assert shop.run("train")["train"]["from"] == stopped["savepoint"]
     shop.give(coloured(shop.next_events()), close=True)
-    shop.join_twin()
-    shop.wait_until_joined()
+    join_in_process(shop.project)
     take_samples(calm, shop.project)
     freshet(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
+
+
+def join_in_process(project):
+    freshet(project, "run", "samples", "--until-end")
 
 
 def in_parallel(project, subtasks):
