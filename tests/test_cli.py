@@ -53,7 +53,7 @@ def test_every_command_that_changes_something_once_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
-    changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay"}
+    changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay", "skip"}
     assert dry == fed | changed | {"topics create", "cluster up", "cluster down"}
 
 
