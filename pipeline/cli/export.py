@@ -103,10 +103,18 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
     _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
 
 
-def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, empty: pa.Schema) -> None:
-    """Write under a temporary name, then rename: a file that is there is whole. Nothing is a table without rows."""
-    kept = list(batches)
-    table = pa.Table.from_batches(kept) if kept else empty.empty_table()
+def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: pa.Schema) -> None:
+    """Write under a temporary name, then rename: a file that is there is whole.
+
+    The columns are those of `schema`, then what batches of earlier configurations have; null where a batch lacks one.
+    """
+    parts = [schema.empty_table(), *(pa.Table.from_batches([batch]) for batch in batches)]
+    try:
+        table = pa.concat_tables(parts, promote_options="default")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as failure:
+        raise InputError(
+            f"a column has had several types: {failure}. hint: a changed column needs a new name"
+        ) from None
     temporary = out.with_name(out.name + ".part")
     try:
         pq.write_table(table, temporary)

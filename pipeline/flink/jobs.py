@@ -84,7 +84,8 @@ def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
 def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RUN_WITHIN_S) -> None:
     """Return once all of the job's tasks run.
 
-    Raises ClusterError where they do not within `within_s`, or the job has ended; it names the last failure.
+    Raises ClusterError where they do not within `within_s`, or the job has ended or fails again and again; it names the
+    last failure.
     """
     ends_s = clock.monotonic_s() + within_s
     while True:
@@ -92,8 +93,8 @@ def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RU
         tasks = {vertex["status"] for vertex in shown["vertices"]}
         if shown["state"] == "RUNNING" and tasks <= {"RUNNING", "FINISHED"}:
             return
-        if shown["state"] in _ENDED or clock.monotonic_s() > ends_s:
-            view = look(flink, job, clock.now_ms())
+        view = look(flink, job, clock.now_ms())
+        if view.state in _ENDED or view.unsettled or clock.monotonic_s() > ends_s:
             raise ClusterError(
                 f"job {view.name} is {view.state} with tasks {', '.join(sorted(tasks))}: {view.last_failure}. "
                 f"hint: has the cluster slots left? see {flink.address}"
