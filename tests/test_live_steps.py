@@ -47,5 +47,6 @@ def test_shards_spread_evenly_over_any_number_of_subtasks(parallelism):
         assert [subtask_of(key, parallelism) for key in keys] == [shard % parallelism for shard in range(shards)]
 
 
-def test_shards_taken_for_keys_would_leave_a_subtask_without_work():
-    assert [subtask_of(key, 4) for key in range(4)] == [3, 1, 0, 3]
+def test_keys_go_where_the_classes_of_beam_2_70_and_flink_1_19_send_them():
+    keys = [*range(8), 128, 129, 130, 16_384, 16_385]
+    assert [subtask_of(key, 64) for key in keys] == [23, 61, 62, 34, 24, 10, 0, 35, 7, 12, 32, 60, 45]

@@ -1,14 +1,15 @@
 """Keys that spread evenly over the parallel subtasks of a step on Flink.
 
-Flink hashes a key into a key group and gives each subtask a run of groups (`KeyGroupRangeAssignment`, whose hash is
-MurmurHash3 for one word). Of a handful of shards chance would give one subtask three and another none, so the keys that
-stand for them are chosen. Only balance hangs on it: where a runner hashes otherwise, other subtasks do the same work.
+Flink hashes a key into a key group and gives each subtask a run of groups. Of a handful of shards chance would give one
+subtask three and another none, so the keys that stand for them are chosen. Two hash: Beam's `FlinkKey` the encoded key
+(MurmurHash3, 128 bits, Appleby 2011), and Flink's `MathUtils.murmurHash` the low word of that (MurmurHash3, 32 bits).
+Only balance hangs on it: where a release hashes otherwise, other subtasks do the same work.
 """
 
 from itertools import count
 
 _LEAST_GROUPS, _MOST_GROUPS = 128, 32_768
-_WORD = 0xFFFF_FFFF
+_WORD, _LONG = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
 def spread_keys(shards: int, parallelism: int) -> tuple[int, ...]:
@@ -26,14 +27,14 @@ def spread_keys(shards: int, parallelism: int) -> tuple[int, ...]:
 
 
 def subtask_of(key: int, parallelism: int) -> int:
-    """The subtask, of so many, that gets what belongs to an integer key (≥ 0).
+    """The subtask, of so many, that gets what belongs to an integer key (0 ≤ key < 2^56).
 
-    >>> [subtask_of(key, 2) for key in range(4)]
-    [1, 0, 0, 1]
+    >>> [subtask_of(key, 4) for key in range(4)]
+    [1, 3, 3, 2]
     """
     rounded = 1 << (parallelism + parallelism // 2 - 1).bit_length()
     groups = min(max(rounded, _LEAST_GROUPS), _MOST_GROUPS)
-    return _murmur(_byte_buffer_hash(_varint(key))) % groups * parallelism // groups
+    return _murmur(_key_hash(_varint(key))) % groups * parallelism // groups
 
 
 def _varint(value: int) -> bytes:
@@ -42,19 +43,26 @@ def _varint(value: int) -> bytes:
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
-def _byte_buffer_hash(encoded: bytes) -> int:
-    """What Java's ByteBuffer.hashCode gives; as an unsigned word."""
-    found = 1
-    for byte in reversed(encoded):
-        found = (31 * found + (byte - 256 if byte > 127 else byte)) & _WORD
-    return found
+def _key_hash(encoded: bytes) -> int:
+    """The low word of MurmurHash3's 128 bits, of at most eight bytes with seed 0."""
+    size = len(encoded)
+    first = _rotated(int.from_bytes(encoded, "little") * 0x87C37B91114253D5 & _LONG, 31, 64) * 0x4CF5AD432745937F
+    first = (first & _LONG ^ size) + size & _LONG
+    second = first + size & _LONG
+    return _mixed(first) + _mixed(second) & _WORD
+
+
+def _mixed(word: int) -> int:
+    word = (word ^ word >> 33) * 0xFF51AFD7ED558CCD & _LONG
+    word = (word ^ word >> 33) * 0xC4CEB9FE1A85EC53 & _LONG
+    return word ^ word >> 33
 
 
 def _murmur(word: int) -> int:
-    """Flink's MathUtils.murmurHash: MurmurHash3 (Appleby 2011) of four bytes, made non-negative."""
+    """MurmurHash3's 32 bits, of four bytes with seed 0, made non-negative."""
     word = word * 0xCC9E2D51 & _WORD
-    word = _rotated(word, 15) * 0x1B873593 & _WORD
-    word = (_rotated(word, 13) * 5 + 0xE6546B64) & _WORD
+    word = _rotated(word, 15, 32) * 0x1B873593 & _WORD
+    word = (_rotated(word, 13, 32) * 5 + 0xE6546B64) & _WORD
     word ^= 4
     word = (word ^ word >> 16) * 0x85EBCA6B & _WORD
     word = (word ^ word >> 13) * 0xC2B2AE35 & _WORD
@@ -62,5 +70,5 @@ def _murmur(word: int) -> int:
     return word if word < 1 << 31 else (1 << 32) - word & 0x7FFF_FFFF
 
 
-def _rotated(word: int, bits: int) -> int:
-    return (word << bits | word >> 32 - bits) & _WORD
+def _rotated(word: int, by: int, bits: int) -> int:
+    return (word << by | word >> bits - by) & ((1 << bits) - 1)
