@@ -1,8 +1,10 @@
 """Both jobs on a real Flink: the same samples as in process, whatever is stopped or killed, and the same model."""
 
 import os
+import re
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -81,6 +83,22 @@ def workers(cluster):
     return found
 
 
+def scratch_of(cluster):
+    """Folders of the workers' temporary files."""
+    return {path.name for path in (cluster.folder / "tmp").glob("freshet-worker-*")}
+
+
+def told_to_workers(shop, job="samples"):
+    """What reached the newest worker of what its job was submitted with, by its log."""
+    logs = (shop.project / "state" / "flink" / "workers" / job).glob("*.log")
+    said = max(logs, key=lambda path: path.stat().st_mtime).read_text()
+    return {
+        "state cache": int(re.search(r"Creating state cache with size (\d+)", said)[1]),
+        "project": re.search(r"'--freshet_project=(.*?)'", said)[1],
+        "job": re.search(r"'--freshet_job=(.*?)'", said)[1],
+    }
+
+
 @pytest.mark.parametrize("shop", [None, SHARDED], indirect=True, ids=["one shard", "two shards"])
 def test_samples_are_row_for_row_those_of_a_run_in_process(shop):
     shop.feed(2)
@@ -90,7 +108,10 @@ def test_samples_are_row_for_row_those_of_a_run_in_process(shop):
     shop.wait_until_joined()
 
 
-def test_stopped_job_goes_on_from_its_savepoint(shop):
+def test_stopped_job_goes_on_from_its_savepoint_and_leaves_no_temporary_file(shop, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     shop.feed()
     assert shop.run()["samples"]["from"] is None
     shop.wait_until_joined()
@@ -99,6 +120,9 @@ def test_stopped_job_goes_on_from_its_savepoint(shop):
     shop.feed(2, close=True)
     assert shop.run()["samples"]["from"] == stopped["savepoint"]
     shop.wait_until_joined()
+    shop.stop()
+    assert list(temporary.iterdir()) == []
+    shop.wait_for(lambda: scratch_of(shop.cluster) == set())
 
 
 def test_job_without_savepoint_and_checkpoint_goes_on_from_the_logs_alone(shop):
@@ -117,11 +141,15 @@ def test_killed_worker_loses_and_doubles_nothing(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
-    for pid in workers(shop.cluster):
+    assert told_to_workers(shop) == {"state cache": 100 << 20, "project": str(shop.project), "job": "samples"}
+    killed = workers(shop.cluster)
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     shop.feed(2, close=True)
     shop.wait_until_joined()
     shop.wait_for(lambda: shop.job()["restarts"] >= 1)
+    assert scratch_of(shop.cluster) == {f"freshet-worker-{pid}" for pid in workers(shop.cluster)}
+    assert not set(killed) & set(workers(shop.cluster))
 
 
 def test_killed_task_manager_loses_and_doubles_nothing(shop):
