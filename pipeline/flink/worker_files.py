@@ -1,4 +1,4 @@
-"""What a worker writes beside its work, bounded: a log file of its own, and a folder for temporary files that ends with it.
+"""What a worker writes beside its work, bounded: a log file, and a folder for temporary files that ends with it.
 
 Workers are killed without warning, so each removes what its dead predecessors left: their temporary folders on this
 machine, and their job's oldest log files.
