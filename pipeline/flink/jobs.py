@@ -15,6 +15,10 @@ _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
 _PYTHON_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+Error: .*)$", re.MULTILINE)
 _CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+_WRAPPING = re.compile(
+    r"[\w.]*(?:Asynchronous|Timer|Execution|Completion)Exception\b|[\w.]+: [\w.]+(?:Exception|Error)\b"
+)
+"""What only says in which thread or call a cause was met: a bundle's end by time is a timer of Flink's."""
 _NO_SLOTS = "NoResourceAvailableException"
 _UNSETTLED_S = 120.0
 
@@ -143,16 +147,20 @@ def _wait_ended(flink: FlinkRest, job: str, clock: Clock) -> None:
 
 
 def failure_in(stack_trace: str) -> str:
-    """What a person wants to read of a stack trace: a worker's error, else the innermost cause, else its first line.
+    """What a person wants to read of a stack trace: a worker's error, else the first cause that says something.
 
     >>> lines = ["java.lang.Exception: x", "at a.b", "pipeline.ground.errors.FencedError: shard 0 was taken", "at c"]
     >>> failure_in(chr(10).join(lines))
     'FencedError: shard 0 was taken'
-    >>> failure_in(chr(10).join(["TimerException: y", "at a.b", "Caused by: java.io.IOException: gone", "at c"]))
-    'java.io.IOException: gone'
+    >>> lines = ["a.AsynchronousException: timer", "Caused by: TimerException{x}", "Caused by: a.IOException: gone"]
+    >>> failure_in(chr(10).join([*lines, "at a.b", "Caused by: a.b: cancelled"]))
+    'a.IOException: gone'
     """
-    found = _PYTHON_ERROR.findall(stack_trace) or _CAUSE.findall(stack_trace)
-    return str(found[-1]) if found else stack_trace.strip().split("\n", 1)[0]
+    own = _PYTHON_ERROR.findall(stack_trace)
+    if own:
+        return str(own[-1])
+    causes = [stack_trace.strip().split("\n", 1)[0], *_CAUSE.findall(stack_trace)]
+    return next((cause for cause in causes if not _WRAPPING.match(cause)), causes[-1])
 
 
 def _waits_for(flink: FlinkRest, shown: Any, trace: str) -> str | None:
@@ -166,6 +174,6 @@ def _waits_for(flink: FlinkRest, shown: Any, trace: str) -> str | None:
     if not scheduled and _NO_SLOTS not in trace and cluster["slots-total"] >= needed:
         return None
     return (
-        f"{needed} slots: {cluster['taskmanagers']} TaskManagers have {cluster['slots-total']}, "
-        f"{cluster['slots-available']} of them free"
+        f"slots: it needs {needed}, {cluster['slots-available']} of {cluster['slots-total']} are free, "
+        f"TaskManagers: {cluster['taskmanagers']}"
     )

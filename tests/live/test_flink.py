@@ -159,6 +159,8 @@ def test_killed_task_manager_loses_and_doubles_nothing(shop):
     orphans = workers(shop.cluster)
     shop.cluster.kill("taskmanager-1")
     shop.feed(2, close=True)
+    shop.wait_for(lambda: shop.job()["waits_for"])
+    assert shop.job()["waits_for"] == "slots: it needs 1, 0 of 0 are free, TaskManagers: 0"
     shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
     shop.cluster.start("taskmanager-1")
     shop.wait_until_joined()
