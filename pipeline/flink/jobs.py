@@ -159,7 +159,7 @@ def failure_in(stack_trace: str) -> str:
     own = _PYTHON_ERROR.findall(stack_trace)
     if own:
         return str(own[-1])
-    causes = [stack_trace.strip().split("\n", 1)[0], *_CAUSE.findall(stack_trace)]
+    causes: list[str] = [stack_trace.strip().split("\n", 1)[0], *_CAUSE.findall(stack_trace)]
     return next((cause for cause in causes if not _WRAPPING.match(cause)), causes[-1])
 
 
