@@ -121,16 +121,15 @@ def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    row = {"job": job["job"], "state": job["state"], "last failure": job["last_failure"]}
-    if "restarts" not in job:
-        return row
-    state = f"{job['state']}, waits for {job['waits_for']}" if job["waits_for"] else job["state"]
-    last = job["last_checkpoint"]
-    checkpoint = f"{ago(last['at_ms'], now_ms)}, {size(last['size_bytes'])}" if last else None
-    return row | {
-        "state": state,
-        "restarts": job["restarts"],
-        "last checkpoint": checkpoint,
+    """Of a cluster that is away there is only why."""
+    waits = f"waits for {job['waits_for']}" if job.get("waits_for") else ""
+    unsettled = "unsettled" if job.get("unsettled") else ""
+    last = job.get("last_checkpoint")
+    return {
+        "job": job["job"],
+        "state": ", ".join(filter(None, (job["state"], waits, unsettled))),
+        "restarts": job.get("restarts"),
+        "last checkpoint": f"{ago(last['at_ms'], now_ms)}, {size(last['size_bytes'])}" if last else None,
         "last failure": job["last_failure"],
     }
 
