@@ -80,6 +80,8 @@ def submit(job: Submission, build: Build, savepoint: str | None = None) -> str:
         pipeline.run()
     made = None if runner.server is None else runner.server.made
     assert made is not None, "run() submits"
+    # A job that was started has a copy of its own.
+    made.delete_jar()  # type: ignore[no-untyped-call]
     return made.flink_id
 
 

@@ -122,6 +122,7 @@ def test_stopped_job_goes_on_from_its_savepoint_and_leaves_no_temporary_file(sho
     shop.wait_until_joined()
     shop.stop()
     assert list(temporary.iterdir()) == []
+    assert list((shop.cluster.folder / "tmp" / "flink-web-upload").iterdir()) == []
     shop.wait_for(lambda: scratch_of(shop.cluster) == set())
 
 
