@@ -37,11 +37,11 @@ def test_a_log_goes_on_where_a_process_of_that_number_wrote_before(tmp_path):
 def test_temporary_files_of_dead_workers_go_and_those_of_living_ones_stay(root):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, living, other = (root / f"freshet-worker-{end}" for end in (dead.pid, os.getppid(), "x"))
+    left, living, other = (root / f"freshet-worker-{end}" for end in (f"{dead.pid}-a", f"{os.getppid()}-b", "x"))
     for folder in (left, living, other):
         folder.mkdir()
         (folder / "file").touch()
     mine = open_scratch()
-    assert mine.name == f"freshet-worker-{os.getpid()}"
+    assert mine.name.startswith(f"freshet-worker-{os.getpid()}-")
     assert set(root.iterdir()) == {mine, living, other}
     assert (living / "file").exists()

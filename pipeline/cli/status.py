@@ -97,12 +97,14 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
 def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """The same as lines and tables that fit a screen, times and sizes in words."""
     join, trainer = found["join"], found["trainer"]
-    shown = {
-        **found,
+    kept = f"{size(join['bytes'])}, kept {ago(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
+    return {
+        "name": found["name"],
+        "generation": found["generation"],
         "jobs": [_job_row(job, now_ms) for job in found["jobs"]],
         "join": {
             "watermark": instant(join["watermark_ms"]),
-            "state": f"{size(join['bytes'])}, kept {ago(join['kept_at_ms'], now_ms)}" if join["bytes"] else None,
+            "state": kept,
             **{name: join[name] for name in ("held_impressions", "pending_clicks", "waiting_clicks")},
         },
         "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
@@ -112,12 +114,8 @@ def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             for row in trainer
             for label, scores in row.get("validation", {}).items()
         ],
+        **{name: found[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
     }
-    order = ("name", "generation", "jobs", "join", "inputs", "trainer", "validation")
-    shown = {name: shown[name] for name in order} | shown
-    # Said at the end instead.
-    del shown["log_problem"]
-    return shown
 
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -29,13 +29,11 @@ def open_log(folder: Path, worker: str) -> Path:
 
 def open_scratch() -> Path:
     """Make this process's folder for temporary files; those of processes that are gone are removed."""
-    root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{_SCRATCH}[0-9]*"):
-        if not _lives(int(left.name.removeprefix(_SCRATCH))):
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        pid = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if pid.isdecimal() and not _lives(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-    scratch = root / f"{_SCRATCH}{os.getpid()}"
-    scratch.mkdir(exist_ok=True)
-    return scratch
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
 
 
 def _changed_at(path: Path) -> float:
