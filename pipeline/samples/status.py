@@ -34,7 +34,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         "held_impressions": sum(one.held for one in standing),
         "pending_clicks": sum(one.pending for one in standing),
         "waiting_clicks": sum(one.candidates for one in standing),
-        "kept_at_ms": min((_kept_at_ms(found) for found in kept if found is not None), default=None),
+        "kept_at_ms": min((at for found in kept if found and (at := _kept_at_ms(found))), default=None),
         "bytes": sum(found.file.bytes for found in kept if found is not None),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, standing, kind, names[kind], p)
@@ -44,8 +44,12 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     }
 
 
-def _kept_at_ms(kept: Kept) -> int:
-    return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
+def _kept_at_ms(kept: Kept) -> int | None:
+    """None where a newer one has just taken its place."""
+    try:
+        return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return None
 
 
 def _input(log: Log | None, standing: list[Standing], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
