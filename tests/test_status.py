@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.cluster.ports import free_port
+from pipeline.flink.resume import Submitted, write_submitted
 from pipeline.ground.clock import SystemClock
 from tests.command_line import call, feed, freshet, make_events, make_shop
 
@@ -31,6 +32,19 @@ def test_people_read_times_sizes_and_a_row_for_each_partition(joined):
     assert " KiB, kept " in next(line for line in lines if line.strip().startswith("state: "))
     assert not [line for line in lines if "_ms" in line or "problem" in line]
     assert found["log_problem"] is None
+
+
+def test_a_cluster_that_is_away_is_said_in_the_row_of_each_job(joined):
+    rest = f"127.0.0.1:{free_port()}"
+    with (joined / "freshet.toml").open("a") as file:
+        file.write(f'\n[flink]\nrest = "{rest}"\n')
+    write_submitted(joined / "state" / "flink", "samples", Submitted("4d1d", "form"))
+    (job,) = freshet(joined, "status")["jobs"]
+    assert (job["job"], job["id"], job["state"]) == ("samples", "4d1d", "UNKNOWN")
+    assert job["last_failure"].startswith(f"flink at http://{rest} does not answer")
+    shown = next(line for line in call("status", "--project", joined).out.splitlines() if "UNKNOWN" in line)
+    assert shown.split()[:4] == ["samples", "UNKNOWN", "–", "–"]
+    assert job["last_failure"] in shown
 
 
 def test_a_log_that_is_away_is_said_within_seconds_and_the_rest_is_shown(joined):
