@@ -11,7 +11,7 @@ from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
 from pipeline.cli.output import ago, emit, instant, say, size
 from pipeline.ground.errors import LogError
 from pipeline.ground.project import Project
-from pipeline.logs.log import Log
+from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.versions.store import VersionStore
 
@@ -74,24 +74,31 @@ def _topic(log: Log, topic: str) -> dict[str, Any]:
 
 def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -> dict[str, Any]:
     current, halt = store.current(shard), store.ledger.halted(shard)
-    end = log.end_offset(project.config.topics.samples, shard) if log else None
     row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
     if halt:
         row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
+    topic = project.config.topics.samples
     if current is None:
-        return row | {"lag_records": end}
+        return row | {"lag_records": None if log is None else log.end_offset(topic, shard)}
     summary = store.ledger.version(current)
     validation: Any = store.manifest(current)["validation"]
     published = {level: store.ledger.published(level, shard) for level in ("incremental", "full")}
     return row | {
         "offset": summary.offset,
-        "lag_records": None if end is None else end - summary.offset,
+        "lag_records": None if log is None else _lag(log, topic, shard, summary.offset),
         "log_time": instant(summary.last_at_ms),
         "samples_seen": summary.samples_seen,
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
         "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
         "validation": {name: report["total"] for name, report in validation.items()},
     }
+
+
+def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
+    """Records still to be read; what is left of nothing but gaps, such as Kafka's marks of commits, is none."""
+    end, start = log.end_offset(topic, partition), max(offset, log.begin_offset(topic, partition))
+    gaps = start < end and not log.read(topic, partition, start, ReadLimits(records=1))
+    return 0 if gaps else end - offset
 
 
 def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -402,3 +402,6 @@ class TestTopics:
         done = freshet(shop, "run", "samples", "--until-end")
         assert sum(done["samples"].values()) >= 400, done
         assert freshet(shop, "run", "train", "--until-end")
+        # The mark of the join's last commit, which is all that is left, is nothing to learn from.
+        (shard,) = freshet(shop, "status")["trainer"]
+        assert (shard["lag_records"], shard["samples_seen"]) == (0, sum(done["samples"].values()))
