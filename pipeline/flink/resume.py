@@ -40,7 +40,7 @@ _FORM = TypeAdapter(Submitted)
 
 def form_of(parallelism: int) -> str:
     """What must stay the same for a savepoint to fit."""
-    return f"freshet {version('freshet')}, beam {version('apache-beam')}, parallelism {parallelism}"
+    return f"freshet {version('freshet')}, beam {version('apache-beam')}, parallelism at most {parallelism}"
 
 
 def read_submitted(folder: Path, name: str) -> Submitted | None:
