@@ -61,21 +61,6 @@ def assert_equal_to(trainer, replica):
         assert replica.export(name).equals(served_table([view]))
 
 
-class SlowToTellItsEnd:
-    """A log that says where a partition ends only when `told` is set."""
-
-    def __init__(self, log):
-        self._log, self.asked, self.told = log, threading.Event(), threading.Event()
-
-    def end_offset(self, topic, partition):
-        self.asked.set()
-        self.told.wait(10)
-        return self._log.end_offset(topic, partition)
-
-    def __getattr__(self, name):
-        return getattr(self._log, name)
-
-
 def refused(replica, shard=0):
     return replica.status()["shards"][shard]["refused"]
 
@@ -477,23 +462,3 @@ def test_headers_tell_where_a_delta_leads(trainer):
     record = trainer.log.read("deltas", 0, 1)[0]
     assert record.headers == headers_of(decode_delta(record.value))
     assert record.headers["sequence"] == "2"
-
-
-def test_a_status_that_waits_for_the_log_keeps_no_delta_waiting(trainer):
-    trainer.run(2)
-    slow = SlowToTellItsEnd(trainer.log)
-    slow.told.set()
-    replica = Replica(trainer.project, slow)
-    replica.catch_up()
-    trainer.run(1)
-    slow.asked.clear()
-    slow.told.clear()
-    asking = threading.Thread(target=replica.status)
-    asking.start()
-    try:
-        assert slow.asked.wait(20)
-        assert replica.catch_up() == 1
-        assert asking.is_alive()
-    finally:
-        slow.told.set()
-        asking.join()

@@ -18,6 +18,7 @@ from pipeline.ground.errors import ClusterError, ConfigError
 from pipeline.ground.project import Project
 
 JOBS = ("samples", "train")
+_LOOK_PATIENCE_S = 3.0
 
 Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train; both where none is named.", metavar="[JOB]…")]
 
@@ -60,14 +61,14 @@ def submit_jobs(project: Project, wanted: Iterable[str], from_logs: bool) -> lis
 
 def jobs_status(project: Project) -> list[dict[str, Any]]:
     """The jobs that were ever submitted, as the cluster shows them; a cluster that is away is said, not raised."""
-    rows = []
+    flink, rows = FlinkRest(rest_of(project), _LOOK_PATIENCE_S), []
     for job in JOBS:
         submitted = resume.read_submitted(_folder(project), job)
         if submitted is None:
             continue
         row: dict[str, Any] = {"job": job, "savepoint": submitted.savepoint}
         try:
-            view = jobs.look(FlinkRest(rest_of(project)), submitted.job, project.clock.now_ms())
+            view = jobs.look(flink, submitted.job, project.clock.now_ms())
             rows.append({**row, **asdict(view)})
             if view.unsettled:
                 say(f"job {job} restarts again and again, {view.restarts} times so far, last over: {view.last_failure}")

@@ -13,7 +13,7 @@ import sys
 import structlog
 import typer
 
-from pipeline.cli import change, cluster, create, dead_letters, export, feed, live, run, show, skip, topics
+from pipeline.cli import change, cluster, create, dead_letters, export, feed, live, run, show, skip, status, topics
 from pipeline.cli.output import say
 from pipeline.ground import crashpoint
 from pipeline.ground.config import crash_point_of_environment
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, feed, run, live, show, change, skip, dead_letters, export, topics, cluster):
+for part in (create, feed, run, live, status, show, change, skip, dead_letters, export, topics, cluster):
     part.register(app)
 
 

@@ -15,6 +15,8 @@ from rich.table import Table
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False)
 _PIPE_WIDTH = 1_000
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_IN_SECONDS, _IN_MINUTES = 120, 7_200
 _DIGEST = re.compile("[0-9a-f]{32,}")
 
 
@@ -49,6 +51,32 @@ def instant(at_ms: int | None) -> str | None:
     if at_ms is None or at_ms < 0:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+
+
+def size(count: int) -> str:
+    """Bytes in words.
+
+    >>> size(0), size(1_023), size(100_264), size(3 << 30)
+    ('0 B', '1023 B', '98 KiB', '3 GiB')
+    """
+    unit = 0
+    while count >= 1024 ** (unit + 1) and unit + 1 < len(_UNITS):
+        unit += 1
+    return f"{count / 1024**unit:.0f} {_UNITS[unit]}"
+
+
+def ago(at_ms: int | None, now_ms: int) -> str:
+    """How long ago something happened, in words.
+
+    >>> ago(1_000, 4_500), ago(0, 600_000), ago(0, 8_000_000), ago(None, 0)
+    ('3 s ago', '10 min ago', '2 h ago', 'never')
+    """
+    if at_ms is None:
+        return "never"
+    seconds = max(0, now_ms - at_ms) // 1000
+    if seconds < _IN_SECONDS:
+        return f"{seconds} s ago"
+    return f"{seconds // 60} min ago" if seconds < _IN_MINUTES else f"{seconds // 3600} h ago"
 
 
 def _show(name: str, value: Any, depth: int) -> None:

@@ -1,19 +1,16 @@
-"""Commands that answer questions and change nothing: `status`, `versions`, `inspect`, `importance`."""
+"""Commands that answer questions and change nothing: `versions`, `inspect`, `importance`."""
 
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from pipeline.cli.live import jobs_status
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
 from pipeline.cli.output import emit, instant
 from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 from pipeline.importance.convergence import convergence
 from pipeline.importance.score import decayed, most_important
-from pipeline.logs.log import Log
-from pipeline.logs.open import open_log
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -22,38 +19,9 @@ FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(status)
     app.command()(versions)
     app.command()(inspect)
     app.command()(importance)
-
-
-def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Show where everything stands: offsets, lag, watermarks, rows, versions, what is published, what is halted.
-
-    Example: freshet status
-    """
-    from pipeline.samples.status import join_status
-
-    opened = open_project(project)
-    log = open_log(opened)
-    store = VersionStore(opened)
-    shards = [_shard_status(opened, log, store, shard) for shard in range(opened.config.logs.shards)]
-    logs = [_topic_status(log, topic) for topic in log.topics()]
-    quarantines = [q for q in store.ledger.all_quarantines() if q.removed_at_ms is None]
-    emit(
-        {
-            "name": opened.config.name,
-            "generation": store.ledger.generation(),
-            "jobs": jobs_status(opened),
-            "join": join_status(opened, log),
-            "trainer": shards,
-            "quarantines": len(quarantines),
-            "unfinished_rollbacks": len(store.ledger.pending_rollbacks()),
-            "logs": logs,
-        },
-        as_json,
-    )
 
 
 def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -206,32 +174,4 @@ def _version_row(summary: Any, current: VersionId | None) -> dict[str, Any]:
         "samples_seen": summary.samples_seen,
         "rows_touched": summary.rows_touched,
         "bytes": summary.size_bytes,
-    }
-
-
-def _topic_status(log: Log, topic: str) -> dict[str, Any]:
-    ends = [log.end_offset(topic, partition) for partition in range(log.partitions(topic))]
-    begins = [log.begin_offset(topic, partition) for partition in range(log.partitions(topic))]
-    return {"topic": topic, "partitions": len(ends), "begin_offsets": begins, "end_offsets": ends}
-
-
-def _shard_status(project: Project, log: Log, store: VersionStore, shard: int) -> dict[str, Any]:
-    current, halt = store.current(shard), store.ledger.halted(shard)
-    end = log.end_offset(project.config.topics.samples, shard)
-    row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
-    if halt:
-        row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
-    if current is None:
-        return row | {"lag_records": end}
-    summary = store.ledger.version(current)
-    validation: Any = store.manifest(current)["validation"]
-    published = {level: store.ledger.published(level, shard) for level in ("incremental", "full")}
-    return row | {
-        "offset": summary.offset,
-        "lag_records": end - summary.offset,
-        "log_time": instant(summary.last_at_ms),
-        "samples_seen": summary.samples_seen,
-        "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
-        "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
-        "validation": {name: report["total"] for name, report in validation.items()},
     }

@@ -2,7 +2,8 @@
 
 The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
 the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
-a mark in its environment, the cluster's folder: `descendants` finds by it what is left over. Reads /proc: Linux only.
+a mark in its environment, the cluster's folder: `descendants` finds by it what is left over; and its temporary files
+lie in that folder's `tmp`. Reads /proc: Linux only.
 """
 
 import contextlib
@@ -75,8 +76,9 @@ class Process:
 
     def start(self, command: Sequence[str], port: int) -> Running:
         """Start `command`, which will listen on `port`. The process must not run."""
-        for path in (self.record, self.log):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "tmp"
+        for made in (self.record.parent, self.log.parent, temporary):
+            made.mkdir(parents=True, exist_ok=True)
         log_bytes = self.log.stat().st_size if self.log.exists() else 0
         with self.talk.open("wb") as talk:
             child = subprocess.Popen(
@@ -85,7 +87,7 @@ class Process:
                 stdout=talk,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment_with(**{MARK: str(self.folder)}),
+                env=environment_with(**{MARK: str(self.folder), "TMPDIR": str(temporary)}),
             )
         seen = _look(child.pid)
         ticks = seen.start_ticks if seen else 0

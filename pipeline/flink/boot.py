@@ -2,13 +2,18 @@
 
 Asks Beam's provision service what the worker is to know, sends all output to a file of its own (Flink throws a worker's
 output away), takes its address back from Prometheus when it is told to end, and ends with its TaskManager: one that was
-killed outright ends nobody.
+killed outright ends nobody. Its temporary files lie in a folder that ends with it.
 """
 
 import argparse
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
 from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
+from pipeline.flink.worker_files import open_log, open_scratch
 from pipeline.ground import crashpoint
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import crash_point_of_environment, hand_to_worker
@@ -34,11 +40,13 @@ def main() -> None:
     arguments = _arguments()
     found = _provision(arguments)
     options = json_format.MessageToDict(found.pipeline_options)
-    _write_to(Path(options[LOGS_OPTION]) / f"{_file_name(arguments.id)}.log")
+    _write_to(open_log(Path(options[LOGS_OPTION]), arguments.id))
+    forget_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
+    atexit.register(forget_scratch)
     hand_to_worker(_environment(arguments, found))
     crashpoint.arm(crash_point_of_environment())
-    threading.Thread(target=_end_with, args=(task_manager,), daemon=True).start()
-    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with, args=(task_manager, forget_scratch), daemon=True).start()
+    signal.signal(signal.SIGTERM, partial(_end, forget_scratch))
     # Before anything asks for the log: a worker whose brokers are away is one to look at.
     serve_worker(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
     sdk_worker_main.main([])
@@ -82,26 +90,31 @@ def _environment(arguments: argparse.Namespace, found: provision.ProvisionInfo) 
 
 
 def _write_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 
 
-def _file_name(worker: str) -> str:
-    return f"{worker}-{os.getpid()}"
+def _use_scratch() -> Path:
+    """Let all temporary files of this process lie in its own folder."""
+    scratch = open_scratch()
+    tempfile.tempdir = str(scratch)
+    hand_to_worker({"TMPDIR": str(scratch)})
+    return scratch
 
 
-def _end(number: int, frame: Any) -> None:
+def _end(forget_scratch: Callable[[], None], number: int, frame: Any) -> None:
     """As SIGTERM ends a process, at once; what it holds is nothing but a cache."""
     stop_serving_worker()
+    forget_scratch()
     os._exit(0)
 
 
-def _end_with(task_manager: int) -> None:
+def _end_with(task_manager: int, forget_scratch: Callable[[], None]) -> None:
     clock = SystemClock()
     while os.getppid() == task_manager:
         clock.wait(_LOOK_EVERY_S)
+    forget_scratch()
     os._exit(1)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import Clock
@@ -13,7 +14,13 @@ _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
 _RUN_WITHIN_S = 120.0
-_OWN_ERROR = re.compile(r"^(?:pipeline\.ground\.errors\.)?(\w+Error: .*)$", re.MULTILINE)
+_PYTHON_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w+Error: .*)$", re.MULTILINE)
+_CAUSE = re.compile(r"^Caused by: (.*)$", re.MULTILINE)
+_WRAPPING = re.compile(
+    r"[\w.]*(?:Asynchronous|Timer|Execution|Completion)Exception\b|[\w.]+: [\w.]+(?:Exception|Error)\b"
+)
+"""What only says in which thread or call a cause was met: a bundle's end by time is a timer of Flink's."""
+_NO_SLOTS = "NoResourceAvailableException"
 _UNSETTLED_S = 120.0
 
 
@@ -32,6 +39,7 @@ class JobView:
 
     Attributes:
         id, name, state: Flink's.
+        waits_for: what keeps it from running, though nothing is wrong with it; None where nothing does.
         restarts: since it was submitted.
         last_checkpoint: None before the first.
         last_failure: what made it restart last; None where nothing did.
@@ -41,6 +49,7 @@ class JobView:
     id: str
     name: str
     state: str
+    waits_for: str | None
     restarts: int
     last_checkpoint: Checkpoint | None
     last_failure: str | None
@@ -61,13 +70,15 @@ def look(flink: FlinkRest, job: str, now_ms: int) -> JobView:
     restarts = max((int(float(m["value"])) for m in metrics), default=0)
     history = flink.get(f"/jobs/{job}/exceptions?maxExceptions=1").get("exceptionHistory", {}).get("entries", [])
     failed_at_ms = history[0]["timestamp"] if history else 0
+    trace = history[0]["stacktrace"] if history else ""
     return JobView(
         job,
         shown["name"],
         shown["state"],
+        _waits_for(flink, shown, trace),
         restarts,
         last_checkpoint(flink, job),
-        failure_in(history[0]["stacktrace"]) if history else None,
+        failure_in(trace) if history else None,
         restarts > 2 and now_ms - failed_at_ms < _UNSETTLED_S * 1000,
     )
 
@@ -138,11 +149,33 @@ def _wait_ended(flink: FlinkRest, job: str, clock: Clock) -> None:
 
 
 def failure_in(stack_trace: str) -> str:
-    """What a person wants to read of a stack trace: a worker's own error, else its first line.
+    """What a person wants to read of a stack trace: a worker's error, else the first cause that says something.
 
     >>> lines = ["java.lang.Exception: x", "at a.b", "pipeline.ground.errors.FencedError: shard 0 was taken", "at c"]
     >>> failure_in(chr(10).join(lines))
     'FencedError: shard 0 was taken'
+    >>> lines = ["a.AsynchronousException: timer", "Caused by: TimerException{x}", "Caused by: a.IOException: gone"]
+    >>> failure_in(chr(10).join([*lines, "at a.b", "Caused by: a.b: cancelled"]))
+    'a.IOException: gone'
     """
-    own = _OWN_ERROR.findall(stack_trace)
-    return str(own[-1]) if own else stack_trace.strip().split("\n", 1)[0]
+    own = _PYTHON_ERROR.findall(stack_trace)
+    if own:
+        return str(own[-1])
+    causes: list[str] = [stack_trace.strip().split("\n", 1)[0], *_CAUSE.findall(stack_trace)]
+    return next((cause for cause in causes if not _WRAPPING.match(cause)), causes[-1])
+
+
+def _waits_for(flink: FlinkRest, shown: Any, trace: str) -> str | None:
+    """Slots, where the cluster has none for the job: its tasks are scheduled, or failed for want of them."""
+    vertices = shown["vertices"]
+    if shown["state"] in _ENDED or all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices):
+        return None
+    cluster = flink.get("/overview")
+    needed = max((vertex["parallelism"] for vertex in vertices), default=1)
+    scheduled = any(vertex["tasks"]["SCHEDULED"] for vertex in vertices)
+    if not scheduled and _NO_SLOTS not in trace and cluster["slots-total"] >= needed:
+        return None
+    return (
+        f"slots: it needs {needed}, {cluster['slots-available']} of {cluster['slots-total']} are free, "
+        f"TaskManagers: {cluster['taskmanagers']}"
+    )

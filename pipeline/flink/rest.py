@@ -13,8 +13,9 @@ _PATIENCE_S = 20.0
 class FlinkRest:
     """A cluster at its REST address, `http://host:port`. Thread-safe."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience_s: float = _PATIENCE_S) -> None:
         self.address = address if "://" in address else f"http://{address}"
+        self._patience_s = patience_s
 
     def get(self, path: str) -> Any:
         """The answer to a question. Raises ClusterError."""
@@ -32,7 +33,7 @@ class FlinkRest:
         sent = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, sent, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
+            with urllib.request.urlopen(request, timeout=self._patience_s) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as failure:
             said = problem_in(failure.read().decode(errors="replace"))

@@ -3,7 +3,9 @@
 Beam's own way ignores a savepoint here, so it is put into the request that starts the jar.
 """
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -70,11 +72,26 @@ class _Runner(FlinkRunner):  # type: ignore[misc]
 
 
 def submit(job: Submission, build: Build, savepoint: str | None = None) -> str:
-    """Start the job; returns Flink's id of it. `build` puts the steps on a pipeline."""
+    """Start the job; returns Flink's id of it. `build` puts the steps on a pipeline. Not thread-safe."""
     runner = _Runner(job.rest, savepoint)
-    pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(arguments(job)))
-    build(pipeline)
-    pipeline.run()
+    with _passing_folder():
+        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(arguments(job)))
+        build(pipeline)
+        pipeline.run()
     made = None if runner.server is None else runner.server.made
     assert made is not None, "run() submits"
+    # A job that was started has a copy of its own.
+    made.delete_jar()  # type: ignore[no-untyped-call]
     return made.flink_id
+
+
+@contextmanager
+def _passing_folder() -> Iterator[None]:
+    """Temporary files lie in a folder that is gone afterwards: Beam leaves three behind for every job."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="freshet-submit-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

@@ -1,6 +1,6 @@
 """Keys that spread evenly over the parallel subtasks of a step on Flink.
 
-Flink hashes a key into a key group and gives each subtask a run of groups. Of a handful of shards chance would give one
+Flink hashes a key into a key group, of which our jobs have one per subtask. Of a handful of shards chance would give one
 subtask three and another none, so the keys that stand for them are chosen. Two hash: Beam's `FlinkKey` the encoded key
 (MurmurHash3, 128 bits, Appleby 2011), and Flink's `MathUtils.murmurHash` the low word of that (MurmurHash3, 32 bits).
 Only balance hangs on it: where a release hashes otherwise, other subtasks do the same work.
@@ -8,7 +8,6 @@ Only balance hangs on it: where a release hashes otherwise, other subtasks do th
 
 from itertools import count
 
-_LEAST_GROUPS, _MOST_GROUPS = 128, 32_768
 _WORD, _LONG = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -30,11 +29,9 @@ def subtask_of(key: int, parallelism: int) -> int:
     """The subtask, of so many, that gets what belongs to an integer key (0 ≤ key < 2^56).
 
     >>> [subtask_of(key, 4) for key in range(4)]
-    [1, 3, 3, 2]
+    [2, 2, 1, 0]
     """
-    rounded = 1 << (parallelism + parallelism // 2 - 1).bit_length()
-    groups = min(max(rounded, _LEAST_GROUPS), _MOST_GROUPS)
-    return _murmur(_key_hash(_varint(key))) % groups * parallelism // groups
+    return _murmur(_key_hash(_varint(key))) % parallelism
 
 
 def _varint(value: int) -> bytes:

@@ -113,7 +113,8 @@ def translated(settings: KafkaSettings, what: str, failure: Exception, tried_s: 
     """The client's error in our words."""
     if isinstance(failure, CorruptRecordError):
         return DamagedError(f"kafka at {settings.bootstrap}, {what}: {failure}. hint: restore the broker's replica")
-    why = f"{type(failure).__name__}: {failure}".rstrip(": .")
+    # Some of the client's errors begin with their own name.
+    why = f"{type(failure).__name__}: {str(failure).removeprefix(f'{type(failure).__name__}: ')}".rstrip(": .")
     if isinstance(failure, KafkaConfigurationError | AssertionError | ValueError):
         return ConfigError(f"logs: the kafka client refuses its settings: {why}. hint: see logs.security")
     return LogError(

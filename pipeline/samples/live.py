@@ -17,6 +17,7 @@ from pipeline.ground.errors import OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
+from pipeline.logs.ends import Ends
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log, check_partitions
 from pipeline.logs.source import PartitionRange, ReadRange, decode_next
@@ -51,6 +52,7 @@ class LiveShard:
         self._topics = names.inputs
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         self._codecs = {kind: EventCodec(project.config.events, kind, log) for kind in INPUTS}
+        self._ends = Ends(log)
         self._shard = JoinShard(project, log, shard, newest_kept(project.join_state, shard))
         self._kept_to: list[int] = []
         self._kept_at_s, self._kept_within_s = project.clock.monotonic_s(), 0.0
@@ -62,7 +64,7 @@ class LiveShard:
 
     def input_readings(self, shards: Sequence[JoinShard]) -> Iterator[Reading]:
         """How far `shards` have read the inputs. Raises LogError."""
-        return input_readings(self._log, self._topics, shards)
+        return input_readings(self._ends, self._topics, shards)
 
     @property
     def said_to(self) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.ground import telemetry
 from pipeline.ground.block import Kind
 from pipeline.ground.telemetry import Reading
+from pipeline.logs.ends import Ends
 from pipeline.logs.events import NO_WATERMARK
-from pipeline.logs.log import Log
 from pipeline.samples.shard import JoinShard
 
 
@@ -24,15 +24,17 @@ def shard_readings(shard: JoinShard) -> Iterator[Reading]:
         yield telemetry.JOIN_STATE.reading(shard.file.length, index)
 
 
-def input_readings(log: Log, topics: Mapping[Kind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
-    """How far every input partition is read, by the shard that is furthest behind. Raises LogError."""
-    for kind, topic in topics.items():
-        for partition in range(log.partitions(topic)):
-            known = [p for shard in shards if (p := shard.join.progress.of.get((kind, partition)))]
-            if not known:
-                continue
-            end, read = log.end_offset(topic, partition), min(p.next_offset for p in known)
-            yield telemetry.JOIN_LAG.reading(max(0, end - read), topic, partition)
-            marks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
-            if marks:
-                yield telemetry.JOIN_WATERMARK.reading(min(marks) / 1000, topic, partition)
+def input_readings(ends: Ends, topics: Mapping[Kind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
+    """How far every input partition is read, by the shard that is furthest behind; no lag while the log is away.
+
+    Raises LogError.
+    """
+    for kind, partition in sorted({at for shard in shards for at in shard.join.progress.of}):
+        topic = topics[kind]
+        known = [p for shard in shards if (p := shard.join.progress.of.get((kind, partition)))]
+        lag = ends.lag(topic, partition, min(p.next_offset for p in known))
+        if lag is not None:
+            yield telemetry.JOIN_LAG.reading(lag, topic, partition)
+        marks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
+        if marks:
+            yield telemetry.JOIN_WATERMARK.reading(min(marks) / 1000, topic, partition)

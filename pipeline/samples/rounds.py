@@ -11,6 +11,7 @@ from pipeline.ground.block import Kind
 from pipeline.ground.crashpoint import pass_point
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
+from pipeline.logs.ends import Ends
 from pipeline.logs.log import Log, check_partitions
 from pipeline.logs.source import PartitionRange, check_log_id
 from pipeline.samples.handover import Handover
@@ -53,7 +54,7 @@ class Rounds:
     """
 
     def __init__(self, project: Project, log: Log) -> None:
-        self._project, self._log = project, log
+        self._project, self._log, self._ends = project, log, Ends(log)
         config = project.config
         names = config.topics
         self.topics, self._partitions = names.inputs, config.logs.partitions
@@ -120,7 +121,7 @@ class Rounds:
 
     def readings(self) -> Iterator[Reading]:
         """What Prometheus is told. Raises LogError."""
-        yield from input_readings(self._log, self.topics, self.shards)
+        yield from input_readings(self._ends, self.topics, self.shards)
         for shard in self.shards:
             yield from shard_readings(shard)
 

@@ -51,12 +51,8 @@ class Follower:
         self._look_for_files = False
         return applied
 
-    def end(self) -> int:
-        """Where the topic ends: asks the log, which takes as long as a broker is away. Raises LogError."""
-        return self._log.end_offset(self._topic, self.chain.shard)
-
-    def status(self, end: int) -> dict[str, Any]:
-        """JSON-able; `end` is where the topic ended a moment ago."""
+    def status(self, end: int | None) -> dict[str, Any]:
+        """JSON-able; `end` is where the topic ended a moment ago, None where that is not known."""
         chain = self.chain
         return {
             "shard": chain.shard,
@@ -66,7 +62,7 @@ class Follower:
             "last_at_ms": chain.last_at_ms,
             "digest": chain.digest,
             "offset": self._offset,
-            "lag_records": max(0, end - (self._offset or 0)),
+            "lag_records": None if end is None else max(0, end - (self._offset or 0)),
             "waiting_for_gap": self._gap_at is not None,
             "rows": {name: len(view) for name, view in chain.views.items()},
             "payload_bytes": {name: view.payload_total for name, view in chain.views.items()},

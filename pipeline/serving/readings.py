@@ -8,12 +8,13 @@ from pipeline.serving.replica import Replica
 
 
 def replica_readings(replica: Replica) -> Iterator[Reading]:
-    """Where every shard stands. Raises LogError."""
+    """Where every shard stands; no lag while the log is away."""
     for shard in replica.status()["shards"]:
         index = shard["shard"]
         yield telemetry.SERVED_GENERATION.reading(shard["generation"], index)
         yield telemetry.SERVED_SEQUENCE.reading(shard["sequence"], index)
-        yield telemetry.DELTA_LAG.reading(shard["lag_records"], index)
+        if shard["lag_records"] is not None:
+            yield telemetry.DELTA_LAG.reading(shard["lag_records"], index)
         if shard["last_at_ms"] is not None:
             yield telemetry.SERVED_EVENT_TIME.reading(shard["last_at_ms"] / 1000, index)
         for field, rows in shard["rows"].items():

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import InputError
+from pipeline.ground.errors import InputError, LogError
 from pipeline.ground.project import Project
+from pipeline.logs.ends import Ends
 from pipeline.logs.log import Log
 from pipeline.serving.chain import Chain, Step
 from pipeline.serving.export import served_table
@@ -40,7 +41,7 @@ class Replica:
             model_digest: refuse deltas of another model; None takes any whose fields and dense weights fit.
         """
         config = project.config
-        self._project, self._lock = project, ReadWriteLock()
+        self._project, self._lock, self._ends = project, ReadWriteLock(), Ends(log)
         self._predictor: Predictor | None = None
         dims = {field.name: field.dim for field in config.fields}
         shards = config.logs.shards
@@ -119,9 +120,9 @@ class Replica:
             return self._followers[shard].chain.scan_digest()
 
     def status(self) -> dict[str, Any]:
-        """Where every shard stands, what was refused and why; JSON-able."""
+        """Where every shard stands, what was refused and why; JSON-able. A lag is None while the log is away."""
         # Not inside the lock: a delta would wait for it with the log, and predictions behind the delta.
-        ends = [follower.end() for follower in self._followers]
+        ends = [self._end(shard) for shard in range(len(self._followers))]
         with self._lock.reading():
             shards = [follower.status(end) for follower, end in zip(self._followers, ends, strict=True)]
             return {"version": self.version, "ready": self.ready, "shards": shards}
@@ -138,6 +139,13 @@ class Replica:
                     predictor.load(self._followers[0].chain.dense)
                 self._predictor = predictor
         return self._predictor
+
+    def _end(self, shard: int) -> int | None:
+        """Where the deltas of a shard end; None where the log does not tell."""
+        try:
+            return self._ends.end(self._project.config.topics.deltas, shard)
+        except LogError:
+            return None  # who follows the deltas meets it too, and says so
 
     def _switch(self, chain: Chain, step: Step) -> None:
         with self._lock.writing():

@@ -26,6 +26,7 @@ from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
+from pipeline.logs.ends import Ends
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import differences, identity_of, serving_digest
@@ -68,7 +69,7 @@ class TrainerShard:
             MigrationError: configuration or model changed since CURRENT, and `migrate` is false.
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
         """
-        self._project, self._config, self._log = project, project.config, log
+        self._project, self._config, self._log, self._ends = project, project.config, log, Ends(log)
         self._versions, self._shard = versions, shard
         _refuse_halted(versions, shard)
         epoch = versions.take_over(shard)
@@ -138,12 +139,13 @@ class TrainerShard:
         }
 
     def readings(self) -> Iterator[Reading]:
-        """What Prometheus is told, in any thread. Raises LogError."""
-        position, end = self._standing.position, self._log.end_offset(self._config.topics.samples, self._shard)
+        """What Prometheus is told, in any thread; no lag while the log is away. Raises LogError."""
+        lag = self._ends.lag(self._config.topics.samples, self._shard, self._standing.position.offset)
         yield telemetry.TRAIN_SAMPLES.reading(self.samples, self._shard)
         yield telemetry.TRAIN_BATCHES.reading(self.batches, self._shard)
         yield telemetry.TRAIN_EVENT_TIME.reading(self._standing.last_at_ms / 1000, self._shard)
-        yield telemetry.TRAIN_LAG.reading(max(0, end - position.offset), self._shard)
+        if lag is not None:
+            yield telemetry.TRAIN_LAG.reading(lag, self._shard)
         yield from self.committer.gauges.readings()
 
     def close(self) -> None:

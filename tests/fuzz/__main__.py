@@ -11,9 +11,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.ground.config import environment_with
 
 _SPARE_S = 60.0
 """Beyond its share, for starting up and for the last input; then a target counts as hanging."""
@@ -79,25 +82,32 @@ def _run(name: str, command: list[str], share_s: float, chosen: argparse.Namespa
         prefix = f"-artifact_prefix={crashes / name}-"
         options = [f"-max_total_time={round(share_s)}", f"-seed={chosen.seed}", f"-timeout={_HANGS_S}", prefix]
         folder = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="freshet-fuzz-") as passing:
+        said, failed = _end_of([*command, *options], folder, share_s + _SPARE_S, passing)
+    runs = [int(found) for found in _RUNS.findall(said)]
+    outcome = Outcome(name, failed, runs[-1] if runs else 0, said)
+    _print(outcome, crashes)
+    return outcome
+
+
+def _end_of(command: list[str], folder: Path, within_s: float, temporary: str) -> tuple[str, bool]:
+    """What it said, and whether it failed. A fuzzer ends without tidying up: its temporary files lie in `temporary`."""
     try:
         done = subprocess.run(
-            [*command, *options],
+            command,
             cwd=folder,
+            env=environment_with(TMPDIR=temporary),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             check=False,
-            timeout=share_s + _SPARE_S,
+            timeout=within_s,
         )
-        said, failed = done.stdout, done.returncode != 0
     except subprocess.TimeoutExpired:
-        said, failed = f"no end after {share_s + _SPARE_S:.0f} s", True
-    runs = [int(found) for found in _RUNS.findall(said)]
-    outcome = Outcome(name, failed, runs[-1] if runs else 0, said)
-    _print(outcome, crashes)
-    return outcome
+        return f"no end after {within_s:.0f} s", True
+    return done.stdout, done.returncode != 0
 
 
 def _print(outcome: Outcome, crashes: Path) -> None:

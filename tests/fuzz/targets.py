@@ -54,7 +54,8 @@ class Target:
     reshape: Callable[[bytes, Random], bytes] | None = None
 
 
-_SCRATCH = Path(tempfile.mkdtemp(prefix="freshet-fuzz-"))
+_PASSING = tempfile.TemporaryDirectory(prefix="freshet-fuzz-")
+_SCRATCH = Path(_PASSING.name)
 
 
 def _file(content: bytes, name: str = "input") -> Path:

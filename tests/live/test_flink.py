@@ -1,8 +1,10 @@
 """Both jobs on a real Flink: the same samples as in process, whatever is stopped or killed, and the same model."""
 
 import os
+import re
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,22 @@ import pytest
 from tests.command_line import call, freshet, samples_of
 from tests.live.live_shop import SHARDED, current, newest, trainer_beside, workers
 from tests.scrape import scrape, url_of
+
+
+def scratch_of(cluster):
+    """Process ids of the workers that have a folder for temporary files."""
+    return {int(path.name.split("-")[2]) for path in (cluster.folder / "tmp").glob("freshet-worker-*")}
+
+
+def told_to_workers(shop, job="samples"):
+    """What reached the newest worker of what its job was submitted with, by its log."""
+    logs = (shop.project / "state" / "flink" / "workers" / job).glob("*.log")
+    said = max(logs, key=lambda path: path.stat().st_mtime).read_text()
+    return {
+        "state cache": int(re.search(r"Creating state cache with size (\d+)", said)[1]),
+        "project": re.search(r"'--freshet_project=(.*?)'", said)[1],
+        "job": re.search(r"'--freshet_job=(.*?)'", said)[1],
+    }
 
 
 @pytest.mark.parametrize("shop", [None, SHARDED], indirect=True, ids=["one shard", "two shards"])
@@ -22,7 +40,10 @@ def test_samples_are_row_for_row_those_of_a_run_in_process(shop):
     shop.wait_until_joined()
 
 
-def test_stopped_job_goes_on_from_its_savepoint(shop):
+def test_stopped_job_goes_on_from_its_savepoint_and_leaves_no_temporary_file(shop, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     shop.feed()
     assert shop.run()["samples"]["from"] is None
     shop.wait_until_joined()
@@ -31,6 +52,10 @@ def test_stopped_job_goes_on_from_its_savepoint(shop):
     shop.feed(2, close=True)
     assert shop.run()["samples"]["from"] == stopped["savepoint"]
     shop.wait_until_joined()
+    shop.stop()
+    assert list(temporary.iterdir()) == []
+    assert list((shop.cluster.folder / "tmp" / "flink-web-upload").iterdir()) == []
+    shop.wait_for(lambda: scratch_of(shop.cluster) == set())
 
 
 def test_job_without_savepoint_and_checkpoint_goes_on_from_the_logs_alone(shop):
@@ -49,11 +74,15 @@ def test_killed_worker_loses_and_doubles_nothing(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
-    for pid in workers(shop.cluster):
+    assert told_to_workers(shop) == {"state cache": 100 << 20, "project": str(shop.project), "job": "samples"}
+    killed = workers(shop.cluster)
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     shop.feed(2, close=True)
     shop.wait_until_joined()
     shop.wait_for(lambda: shop.job()["restarts"] >= 1)
+    assert scratch_of(shop.cluster) == set(workers(shop.cluster))
+    assert not set(killed) & set(workers(shop.cluster))
 
 
 def test_killed_task_manager_loses_and_doubles_nothing(shop):
@@ -63,6 +92,8 @@ def test_killed_task_manager_loses_and_doubles_nothing(shop):
     orphans = workers(shop.cluster)
     shop.cluster.kill("taskmanager-1")
     shop.feed(2, close=True)
+    shop.wait_for(lambda: shop.job()["waits_for"])
+    assert shop.job()["waits_for"] == "slots: it needs 1, 0 of 0 are free, TaskManagers: 0"
     shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
     shop.cluster.start("taskmanager-1")
     shop.wait_until_joined()

@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 from pipeline.ground import telemetry
 from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
 from pipeline.ground.project import Project
+from pipeline.logs.ends import Ends
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from pipeline.logs.kafka_reader import KafkaReader
@@ -271,8 +272,16 @@ class TestOutages:
         while told("freshet_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
             clock.wait(0.1)
         assert 2 <= told("freshet_log_waiting_seconds") < 20
+        # Who only shows how far the log goes does not wait with them.
+        shown, began_s = Ends(log), clock.monotonic_s()
+        assert shown.end("t", 0) is None
+        assert shown.lag("t", 0, 0) is None
+        assert clock.monotonic_s() - began_s < 10
         broker.start("kafka")
         writer.join()
+        while (end := shown.end("t", 0)) is None:
+            clock.wait(0.1)
+        assert end == log.end_offset("t", 0)
         assert told("freshet_log_waiting_seconds") < 1
         assert told("freshet_log_append_seconds_count", topic="t") == counted + 1
         assert [r.value for r in everything(log)] == [b"before", b"after"]
@@ -393,3 +402,6 @@ class TestTopics:
         done = freshet(shop, "run", "samples", "--until-end")
         assert sum(done["samples"].values()) >= 400, done
         assert freshet(shop, "run", "train", "--until-end")
+        # The mark of the join's last commit, which is all that is left, is nothing to learn from.
+        (shard,) = freshet(shop, "status")["trainer"]
+        assert (shard["lag_records"], shard["samples_seen"]) == (0, sum(done["samples"].values()))
