@@ -12,7 +12,7 @@ from pipeline.ground.block import Int64s
 from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
 from pipeline.samples.rows import HELD, Telling, close_rows, extent_of, rows_at
-from pipeline.samples.segment import Segment
+from pipeline.samples.segment import Piece, Segment
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import copy_rows
 
@@ -68,6 +68,16 @@ class Bucket:
     def pick(self, rows: Int64s) -> Pick:
         """The raw columns of [m] `rows`, to be gathered later."""
         return _picked(self._batches, rows)
+
+    def piece(self, first: int, stop: int) -> Piece:
+        """The rows from `first` to `stop`, as they lie."""
+        columns, at = [], 0
+        for batch in self._batches:
+            start, end = max(first - at, 0), min(stop - at, batch.num_rows)
+            if start < end:
+                columns.append(batch.slice(start, end - start))
+            at += batch.num_rows
+        return Piece(self.serial, first, self.rows[first:stop], columns)
 
     def places(self, start: int, stop: int) -> UInt64s:
         """Places of the rows from `start` to `stop`."""

@@ -6,7 +6,7 @@ impressions themselves: those are written once, and saving again costs what is n
 state is the head and its segments one after the other. The index over ids is not stored: it is built again.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -26,9 +26,36 @@ from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
 from pipeline.samples.progress import Progress
-from pipeline.samples.segment import Segment, cut, decode_segment, encode_segment
+from pipeline.samples.segment import Piece, Segment, cut, decode_segment
 
 _CLOSED = 128
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state of the join, taken while nothing is fed; encoding it takes longer, and the join may go on meanwhile.
+
+    Attributes:
+        header: the head's, but for the segments.
+        sections: the head's.
+        buckets: each with what it consists of: segments that are written already, and what is to become segments.
+    """
+
+    header: Mapping[str, Any]
+    sections: Sequence[bytes]
+    buckets: Sequence[tuple[Bucket, Sequence[Segment | Piece]]]
+
+    def encode(self, keep: Callable[[Segment, bytes], None]) -> tuple[bytes, tuple[Segment, ...]]:
+        """The head's frame and the segments it names, in order; each new one is handed to `keep` first, with its frame.
+
+        In any thread, but of one join one after the other: buckets remember what they were last saved as.
+        """
+        names: list[list[Any]] = []
+        for bucket, parts in self.buckets:
+            bucket.segments = tuple(_kept(part, keep) for part in parts)
+            names.append([bucket.serial, *bucket.name, len(parts)])
+        segments = tuple(s for bucket, _ in self.buckets for s in bucket.segments)
+        return frame({**self.header, "buckets": names, "segments": segments}, self.sections), segments
 
 
 @dataclass(frozen=True)
@@ -56,25 +83,23 @@ class Standing:
     candidates: int
 
 
-def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
-    """The state, but for segments whose names are in `written`; only just after `finish`."""
+def take_snapshot(join: Join, written: Container[str] = ()) -> Snapshot:
+    """The state, where segments whose names are in `written` need not be made again; only just after `finish`."""
     assert join.settled, "a join is saved after finish"
-    new: dict[str, bytes] = {}
     buckets = [b for b in join.held.buckets.values() if len(b)]
-    for bucket in buckets:
-        bucket.segments = tuple(_segments(bucket, written, new))
     sections: list[bytes] = [_marks(bucket).tobytes() for bucket in buckets]
     for clicks in (join.pending, join.candidates):
         sections += [clicks.rows.tobytes(), pack(clicks.columns)]
     sections += [join.held.links.tobytes(), join.said.rows.tobytes()]
-    header = {
-        "shard": join.shard,
-        "keyed": _keyed(join.config),
-        "progress": join.progress.to_json(),
-        "buckets": [[b.serial, *b.name, len(b.segments)] for b in buckets],
-        "segments": [s for b in buckets for s in b.segments],
-    }
-    return SavedJoin(frame(header, sections), tuple(s for b in buckets for s in b.segments), new)
+    header = {"shard": join.shard, "keyed": _keyed(join.config), "progress": join.progress.to_json()}
+    return Snapshot(header, sections, [(bucket, list(_parts(bucket, written))) for bucket in buckets])
+
+
+def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
+    """The state, but for segments whose names are in `written`; only just after `finish`."""
+    new: dict[str, bytes] = {}
+    head, segments = take_snapshot(join, written).encode(lambda segment, value: new.update({segment.name: value}))
+    return SavedJoin(head, segments, new)
 
 
 def load_join(
@@ -137,15 +162,19 @@ def join_from_bytes(
     return load_join(config, shard, input_partitions, frames)
 
 
-def _segments(bucket: Bucket, written: Container[str], new: dict[str, bytes]) -> Iterator[Segment]:
-    """A bucket's segments; frames of those that are not written yet go into `new`."""
+def _parts(bucket: Bucket, written: Container[str]) -> Iterator[Segment | Piece]:
+    """What the bucket's rows lie in, or will."""
     before = {(s.first, s.stop): s for s in bucket.segments if s.name in written}
     for first, stop in pairwise([0, *cut([s.stop for s in bucket.segments], len(bucket))]):
-        segment = before.get((first, stop))
-        if segment is None:
-            columns = bucket.pick(np.arange(first, stop)).gather()
-            segment, new[segment.name] = encode_segment(bucket.serial, first, bucket.rows[first:stop], columns)
-        yield segment
+        yield before.get((first, stop)) or bucket.piece(first, stop)
+
+
+def _kept(part: Segment | Piece, keep: Callable[[Segment, bytes], None]) -> Segment:
+    if isinstance(part, Segment):
+        return part
+    segment, value = part.encode()
+    keep(segment, value)
+    return segment
 
 
 def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
