@@ -83,13 +83,17 @@ class Bucket:
         """Places of the rows from `start` to `stop`."""
         return np.uint64(self.serial << 32) | np.arange(start, stop, dtype=np.uint64)
 
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all."""
+        grown = np.zeros(max(rows, self._length), HELD)
+        copy_rows(grown[: self._length], self.rows)
+        self._rows = grown
+
     def append(self, rows: np.ndarray, columns: pa.RecordBatch) -> None:
         """Hold [m] HELD rows with their raw columns, m at least 1."""
         start, stop = self._length, self._length + len(rows)
         if stop > len(self._rows):
-            grown = np.zeros(max(stop, 2 * len(self._rows)), HELD)
-            copy_rows(grown[:start], self.rows)
-            self._rows = grown
+            self.reserve(max(stop, 2 * len(self._rows)))
         copy_rows(self._rows[start:stop], rows)
         self._length = stop
         self._batches.append(columns)

@@ -6,10 +6,12 @@ impressions themselves: those are written once, and saving again costs what is n
 state is the head and its segments one after the other. The index over ids is not stored: it is built again.
 """
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,8 @@ from pipeline.samples.progress import Progress
 from pipeline.samples.segment import Piece, Segment, cut, decode_segment
 
 _CLOSED = 128
+_DECODERS = 2
+"""Threads that read a state's segments."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,9 @@ def load_join(
         _check_keyed(header, config, shard, name)
         join = Join(config, shard, input_partitions)
         join.progress.restore(header["progress"])
-        buckets = _buckets(header, sections, each, empty_columns(config.events.impressions.columns).schema)
-        if next(each, None) is not None:
+        decoded = _decoded_ahead(each)
+        buckets = _buckets(header, sections, decoded, empty_columns(config.events.impressions.columns).schema)
+        if next(decoded, None) is not None:
             raise ValueError("a segment that it does not name follows it")
         clicks = empty_columns(config.events.clicks.columns).schema
         join.pending, join.candidates = _clicks(sections, clicks), _clicks(sections, clicks)
@@ -183,16 +188,17 @@ def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
 
 
 def _buckets(
-    header: dict[str, Any], sections: Iterator[memoryview], frames: Iterator[tuple[str, bytes]], schema: pa.Schema
+    header: dict[str, Any], sections: Iterator[memoryview], decoded: Iterator["_Decoded"], schema: pa.Schema
 ) -> list[Bucket]:
     buckets = []
     segments = iter([Segment(*s) for s in header["segments"]])
     for serial, scale, number, count in header["buckets"]:
         bucket = Bucket(serial, (scale, number))
         marks = np.frombuffer(next(sections), np.uint8)
+        bucket.reserve(len(marks))
         bucket.segments = tuple(islice(segments, count))
         for segment in bucket.segments:
-            rows, columns = _segment_of(segment, bucket, *next(frames))
+            rows, columns = _segment_of(segment, bucket, next(decoded))
             part = marks[segment.first : segment.stop]
             rows["status"], rows["closed"] = part % _CLOSED, part >= _CLOSED
             bucket.append(rows, _aligned(columns, schema))
@@ -202,14 +208,39 @@ def _buckets(
     return buckets
 
 
-def _segment_of(segment: Segment, bucket: Bucket, name: str, value: bytes) -> tuple[np.ndarray, pa.RecordBatch]:
+class _Decoded(NamedTuple):
+    """What a segment's frame holds; `digest` is the frame's own."""
+
+    name: str
+    rows: np.ndarray
+    columns: pa.RecordBatch
+    digest: str
+
+
+def _decoded_ahead(frames: Iterable[tuple[str, bytes]]) -> Iterator[_Decoded]:
+    """Segments in order, some decoded ahead on other threads: nearly all of that holds no GIL."""
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        under_way = deque[Future[_Decoded]]()
+        for name, value in frames:
+            under_way.append(pool.submit(_decode, name, value))
+            if len(under_way) > _DECODERS:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _decode(name: str, value: bytes) -> _Decoded:
+    return _Decoded(name, *decode_segment(value, name), digest_of(value))
+
+
+def _segment_of(segment: Segment, bucket: Bucket, found: _Decoded) -> tuple[np.ndarray, pa.RecordBatch]:
     """The rows and columns of the segment that the bucket goes on with."""
     if (segment.serial, segment.first) != (bucket.serial, len(bucket)) or segment.first >= segment.stop:
         raise ValueError(f"segment {segment.name} does not follow row {len(bucket)} of bucket {bucket.serial}")
-    rows, columns = decode_segment(value, name)
-    if digest_of(value) != segment.digest or len(rows) != segment.stop - segment.first:
-        raise DamagedError(f"{name} has {len(rows)} rows and digest {digest_of(value)}, wanted {segment.name}. {HINT}")
-    return rows, columns
+    rows, digest = len(found.rows), found.digest
+    if digest != segment.digest or rows != segment.stop - segment.first:
+        raise DamagedError(f"{found.name} has {rows} rows and digest {digest}, wanted {segment.name}. {HINT}")
+    return found.rows, found.columns
 
 
 def _clicks(sections: Iterator[memoryview], schema: pa.Schema) -> Clicks:
