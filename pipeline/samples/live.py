@@ -216,6 +216,9 @@ def readings(root: str) -> Iterator[Reading]:
 def split(span: Span, project: Project) -> Iterator[tuple[int, Span]]:
     """The span's part for every shard; offset and watermark go to all of them, dead letters to one."""
     shards = project.config.logs.shards
+    if shards == 1:
+        yield 0, span
+        return
     to = span.block.partition % shards
     of = shard_of(span.block.columns, project.config.events.shard_columns, shards)
     for shard in range(shards):
