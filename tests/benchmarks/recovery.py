@@ -7,7 +7,9 @@ The victim is killed while the join holds `rows` impressions: once its state has
 with `--at-once` right after it has caught up with all of them. A TaskManager is started again at once, as a supervisor
 would; a worker is Flink's business. Back is who has joined clicks on impressions that came after the kill.
 
-Needs Java and Maven. Prints one JSON object; all times are seconds since the kill.
+Needs Java and Maven. Prints one JSON object. Its times are seconds since the kill, each stage after the one before: the
+loss was noticed, the TaskManager registered, a worker process was there, all tasks ran, the shard was open with its
+state loaded, the first click on what came later was joined.
 """
 
 import argparse
@@ -111,6 +113,7 @@ class Held:
             **(started if victim == "taskmanager" else {}),
             "worker_s": lambda: bool(set(workers(self._cluster)) - before),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
+            "opened_s": lambda: self._opened(set(workers(self._cluster)) - before),
             "recovered_s": lambda: self._said.rows() > self._clicks.num_rows,
         }
 
@@ -118,6 +121,11 @@ class Held:
         """The states that the job's tasks are in."""
         id = live_jobs(self._flink, [self._job])[self._job]
         return {vertex["status"] for vertex in self._flink.get(f"/jobs/{id}")["vertices"]}
+
+    def _opened(self, pids: set[int]) -> bool:
+        """Whether one of these workers has loaded the join's state."""
+        logs = [path for pid in pids for path in (self._project.state / "flink" / "workers").glob(f"*-{pid}.log")]
+        return any("join shard is open" in log.read_text(encoding="utf-8", errors="replace") for log in logs)
 
     def _state_bytes(self) -> int:
         return sum(f.stat().st_size for f in self._project.join_state.glob("live-0-*/*"))
