@@ -1,5 +1,7 @@
 """What import-linter cannot see: who touches the native core, and what the native core touches."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,10 @@ def test_time_chance_and_environment_enter_at_their_one_place(words):
 def test_no_file_is_longer_than_five_hundred_lines():
     files = [*SOURCES, *(ROOT / "tests").rglob("*.py")]
     assert [name(path) for path in files if len(text(path).splitlines()) > 500] == []
+
+
+def test_who_submits_jobs_does_without_tensorflow():
+    modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.live_job, pipeline.trainer.live_job"
+    code = f"import sys, {modules}; print(*(m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.split() == []

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.ground.errors import DamagedError, MigrationError
 from pipeline.samples import roundfile
-from pipeline.samples.saved import join_from_bytes, join_to_bytes, load_join, load_standing, save_join
+from pipeline.samples.saved import join_from_bytes, join_to_bytes, load_join, load_standing, save_join, take_snapshot
 from pipeline.samples.segment import cut
 from tests.join_bench import Bench, S, W, config_of
 
@@ -116,8 +116,8 @@ def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tm
 
 def saved_in(folder, bench, before):
     bench.finish()
-    saved = save_join(bench.join, roundfile.segments_in(before))
-    file = roundfile.write_shard(folder, f"{0 if before is None else 1}.join", saved, (0, 0))
+    state = take_snapshot(bench.join, roundfile.segments_in(before))
+    file = roundfile.write_shard(folder, f"{0 if before is None else 1}.join", state, (0, 0))
     roundfile.write_manifest(folder, roundfile.RoundManifest(1, {}, (file,)))
     return file
 

@@ -3,17 +3,19 @@
 import random
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from pipeline.ground import telemetry
-from pipeline.ground.errors import FencedError, LogError, OffsetError
+from pipeline.ground.errors import FencedError, LogError, OffsetError, VersionError
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import ReadRange, ReadTracker, lend, take_back
 from pipeline.logs.span import Span
-from pipeline.samples.live import LiveShard, readings, split, starts, take
+from pipeline.samples.live import Keep, LiveShard, readings, split, starts, take
+from pipeline.samples.roundfile import newest_kept
 from pipeline.samples.status import join_status
 from tests.test_samples_job import NOW, D, H, W, World, fill
 
@@ -127,6 +129,7 @@ def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
     assert not list(folders("live-0-*"))
     world.project.clock.wait(60)
     live.take([next(part for to, part in split(spans[len(spans) // 2], world.project) if to == 0)])
+    live.settle()
     assert len(list(folders("live-0-*/*.join"))) == 1
     first = {(r.kind, r.partition): r.start for r in starts(world.project, world.log)}
     assert min(first.values()) == 0  # of shard 1, which has read nothing
@@ -142,6 +145,7 @@ def test_one_that_was_taken_over_spoils_no_state_of_the_other(world, wanted):
     for live, bundle in ((newer, parts[:30]), (zombie, []), (newer, parts[30:])):
         clock.wait(60)
         live.take(bundle)
+        live.settle()
     (folder,) = world.project.join_state.glob("live-0-*")
     assert (folder / "ROUND.json").exists()
     join_all(world, spans, random.Random(1))
@@ -154,9 +158,66 @@ def test_state_goes_on_by_its_segments_from_opening_to_opening(world, wanted):
         live = LiveShard(world.project, world.log, 0)
         world.project.clock.wait(60)
         live.take(parts[at : at + 4])
+        live.settle()
         assert len(list(world.project.join_state.glob("live-0-*"))) == 1
     join_all(world, pieces_of(world), random.Random(1))
     assert world.said() == wanted
+
+
+def test_state_is_kept_while_the_shard_goes_on_and_no_sooner_than_five_seconds_after_the_last(world):
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in pieces_of(world)]
+    live, clock = LiveShard(world.project, world.log, 0), world.project.clock
+    kept = []
+    for number, part in enumerate(parts[:12]):
+        clock.wait(2)
+        live.take([part])
+        live.settle()
+        found = newest_kept(world.project.join_state, 0)
+        if found is not None and found.file.name not in kept:
+            kept.append(found.file.name)
+            assert number % 3 == 2
+    assert len(kept) == 4
+
+
+@pytest.mark.parametrize(
+    ("held_up_s", "wrote_s", "pause_s"), [(0.0, 0.0, 5), (0.1, 1.25, 5), (0.2, 1.0, 10), (0, 5, 20)]
+)
+def test_what_keeping_costs_says_how_often_it_is_done(held_up_s, wrote_s, pause_s):
+    assert Keep(100.0, held_up_s, wrote_s).next_at_s(idle=False) == 100 + pause_s
+    assert Keep(100.0, held_up_s, wrote_s).next_at_s(idle=True) == 105
+
+
+def test_state_that_cannot_be_kept_ends_the_bundle_after(world):
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in pieces_of(world)]
+    live = LiveShard(world.project, world.log, 0)
+    world.project.join_state.mkdir(parents=True)
+    (world.project.join_state / f"live-0-{live.join_shard.epoch}").write_text("in the way")
+    world.project.clock.wait(60)
+    live.take(parts[:2])
+    with pytest.raises(VersionError, match="live-0-"):
+        live.settle()
+    with pytest.raises(VersionError, match="live-0-"):
+        live.take(parts[2:4])
+
+
+def test_state_replaced_while_it_is_read_is_read_anew(world):
+    """A shard that was taken over is still writing: its files go away between a manifest and their being read."""
+    parts = [next(part for to, part in split(span, world.project) if to == 0) for span in pieces_of(world)]
+    zombie = LiveShard(world.project, world.log, 0)
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            starts(world.project, world.log)
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for part in parts[:40]:
+            world.project.clock.wait(60)
+            zombie.take([part])
+            zombie.settle()
+        stop.set()
+    assert looking.exception() is None
 
 
 def test_process_and_runner_take_over_from_each_other(world, wanted):
@@ -273,6 +334,7 @@ def test_status_tells_where_live_shards_stand(world):
         live = LiveShard(world.project, world.log, shard)
         world.project.clock.wait(60)
         live.take([p for span in spans for to, p in split(span, world.project) if to == shard])
+        live.settle()
     status = join_status(world.project, world.log)
     assert {row["lag"] for row in status["inputs"].values()} == {0}
     assert status["watermark_ms"] is not None

@@ -16,7 +16,7 @@ from pipeline.logs.archive import ArchiveLog
 from pipeline.model import weights
 from pipeline.samples import roundfile
 from pipeline.samples.frames import frames_of
-from pipeline.samples.saved import join_from_bytes, join_to_bytes, save_join
+from pipeline.samples.saved import join_from_bytes, join_to_bytes, take_snapshot
 from pipeline.versions import files
 from pipeline.versions.delta import decode_delta, encode_delta
 from pipeline.versions.gaps import encode_gaps
@@ -220,7 +220,7 @@ def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
     bench = Bench()
     bench.impression(S)
     bench.finish()
-    shard = roundfile.write_shard(tmp_path, "1.join", save_join(bench.join), (3, 4))
+    shard = roundfile.write_shard(tmp_path, "1.join", take_snapshot(bench.join), (3, 4))
     roundfile.write_manifest(tmp_path, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
     path = tmp_path / "ROUND.json"
     document = json.loads(path.read_bytes())

@@ -64,11 +64,11 @@ def samples(
 
     Example: freshet run samples --until-end
     """
-    from pipeline.samples.job import run_samples
-
     if runner is RunnerName.FLINK:
         _submit(project, ("samples",), Live(flink_master, from_logs, until_end), as_json)
         return
+    from pipeline.samples.job import run_samples
+
     opened = _open_measured(project, "samples")
     with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
 
@@ -92,11 +92,11 @@ def train(
 
     Example: freshet run train --until-end
     """
-    from pipeline.trainer.job import run_train
-
     if runner is RunnerName.FLINK:
         _submit(project, ("train",), Live(flink_master, from_logs, until_end, migrate), as_json)
         return
+    from pipeline.trainer.job import run_train
+
     opened = _open_measured(project, "train")
     with _until_signalled(until_end) as stop:
         report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)

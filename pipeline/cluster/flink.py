@@ -16,7 +16,9 @@ from pipeline.ground.config import Cluster
 
 _ASK_PATIENCE_S = 2.0
 _RESTARTS = 2**31 - 1
-_HEARTBEAT_MS, _HEARTBEAT_PATIENCE_MS = 2_000, 10_000
+_HEARTBEAT_MS, _HEARTBEAT_PATIENCE_MS = 1_000, 10_000
+"""A TaskManager that cannot be reached twice in a row is given up: in two heartbeats, before its next one has begun."""
+_RESTART_AFTER_MS = 100
 _KNOCK_EVERY_MS = 1_000
 _JOBMANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASKMANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -59,7 +61,7 @@ def render_flink_conf(settings: Cluster, home: Path, temporary: Path) -> str:
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": _RESTARTS,
-        "restart-strategy.fixed-delay.delay": "1 s",
+        "restart-strategy.fixed-delay.delay": f"{_RESTART_AFTER_MS} ms",
         "heartbeat.interval": _HEARTBEAT_MS,
         "heartbeat.timeout": _HEARTBEAT_PATIENCE_MS,
         # TaskManagers knock this often at a JobManager that is away.

@@ -15,6 +15,8 @@ _BUNDLE_ELEMENTS = 100
 _BUNDLE_MS = 50
 _STATE_CACHE_MB = 100
 _RESTARTS = 1_000_000
+_RESTART_AFTER_MS = 100
+"""A start of workers takes seconds by itself, so one that fails for ever is no storm."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def arguments(job: Submission) -> list[str]:
         "--finish_bundle_before_checkpointing",
         f"--checkpointing_interval={round(job.checkpoint_every_s * 1000)}",
         f"--number_of_execution_retries={_RESTARTS}",
-        "--execution_retry_delay=1000",
+        f"--execution_retry_delay={_RESTART_AFTER_MS}",
         "--externalized_checkpoints_enabled",
         "--retain_externalized_checkpoints_on_cancellation",
         "--state_backend=filesystem",

@@ -20,12 +20,11 @@ _SUM_BYTES = 16
 HINT = "hint: delete the join's state; it then begins again at what its samples partition says it needs"
 
 
-def frame(header: Mapping[str, Any], sections: Sequence[bytes]) -> bytes:
-    """The frame of a JSON header, which `sections` is added to, and sections."""
+def frame(header: Mapping[str, Any], sections: Sequence[bytes | memoryview]) -> bytes:
+    """The frame of a JSON header, which `sections` is added to, and sections of bytes."""
     text = json.dumps({**header, "sections": [len(s) for s in sections]}).encode()
-    start = _HEAD.pack(_MAGIC, _VERSION, len(text), sum(map(len, sections))) + text
-    whole = b"".join([start, *sections])
-    return whole + _sum(whole)
+    parts = [_HEAD.pack(_MAGIC, _VERSION, len(text), sum(map(len, sections))), text, *sections]
+    return b"".join([*parts, _sum(*parts)])
 
 
 def digest_of(value: bytes) -> str:
@@ -85,5 +84,8 @@ def _sections(lengths: list[int], body: memoryview) -> Iterator[memoryview]:
         start += length
 
 
-def _sum(value: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(value, digest_size=_SUM_BYTES).digest()
+def _sum(*parts: bytes | memoryview) -> bytes:
+    found = hashlib.blake2b(digest_size=_SUM_BYTES)
+    for part in parts:
+        found.update(part)
+    return found.digest()

@@ -12,7 +12,7 @@ from pipeline.ground.block import Int64s
 from pipeline.ground.gather import Pick
 from pipeline.samples.index import NONE, JoinIndex
 from pipeline.samples.rows import HELD, Telling, close_rows, extent_of, rows_at
-from pipeline.samples.segment import Segment
+from pipeline.samples.segment import Piece, Segment
 from pipeline.samples.spans import Spans
 from pipeline.samples.typed_rows import copy_rows
 
@@ -69,17 +69,31 @@ class Bucket:
         """The raw columns of [m] `rows`, to be gathered later."""
         return _picked(self._batches, rows)
 
+    def piece(self, first: int, stop: int) -> Piece:
+        """The rows from `first` to `stop`, as they lie."""
+        columns, at = [], 0
+        for batch in self._batches:
+            start, end = max(first - at, 0), min(stop - at, batch.num_rows)
+            if start < end:
+                columns.append(batch.slice(start, end - start))
+            at += batch.num_rows
+        return Piece(self.serial, first, self.rows[first:stop], columns)
+
     def places(self, start: int, stop: int) -> UInt64s:
         """Places of the rows from `start` to `stop`."""
         return np.uint64(self.serial << 32) | np.arange(start, stop, dtype=np.uint64)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all."""
+        grown = np.zeros(max(rows, self._length), HELD)
+        copy_rows(grown[: self._length], self.rows)
+        self._rows = grown
 
     def append(self, rows: np.ndarray, columns: pa.RecordBatch) -> None:
         """Hold [m] HELD rows with their raw columns, m at least 1."""
         start, stop = self._length, self._length + len(rows)
         if stop > len(self._rows):
-            grown = np.zeros(max(stop, 2 * len(self._rows)), HELD)
-            copy_rows(grown[:start], self.rows)
-            self._rows = grown
+            self.reserve(max(stop, 2 * len(self._rows)))
         copy_rows(self._rows[start:stop], rows)
         self._length = stop
         self._batches.append(columns)

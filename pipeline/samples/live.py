@@ -2,18 +2,23 @@
 
 The runner only hands over runs of records; what a shard says and keeps is settled between it and the logs (design D4b).
 A shard that finds a run missing before the one it is given reads it itself; one that it knows, it passes over. State is
-kept beside the runner's, now and then: what came since is read from the logs again, so any kept state will do, or none.
+kept beside the runner's, now and then, by a thread of its own while the shard goes on: what came since is read from the
+logs again, so any kept state will do, or none.
 """
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import structlog
 
 from pipeline.ground import telemetry
 from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.errors import OffsetError
+from pipeline.ground.errors import DamagedError, OffsetError
 from pipeline.ground.keys import shard_of
 from pipeline.ground.project import Project
 from pipeline.ground.telemetry import Reading
@@ -27,7 +32,9 @@ from pipeline.samples.position import INPUTS
 from pipeline.samples.progress import Input, PartitionProgress
 from pipeline.samples.readings import input_readings, shard_readings
 from pipeline.samples.roundfile import (
+    Kept,
     RoundManifest,
+    ShardFile,
     forget_older,
     live_folder,
     newest_kept,
@@ -38,24 +45,55 @@ from pipeline.samples.saved import load_standing
 from pipeline.samples.shard import JoinShard, needed_from
 from pipeline.samples.spans import Spans, mark_of
 
-_KEEP_SHARE = 0.05
-"""State is kept for at most this share of the time."""
 _KEEP_EVERY_S = 5.0
+"""State is kept so often at most; it writes what is new, so keeping it more often costs little."""
+_HELD_UP_SHARE = 0.02
+"""A shard is held up for at most this share of the time: its marks are copied, one byte for each held impression."""
+_KEEP_SHARE = 0.25
+"""State is being written for at most this share of the time, beside the shard."""
+
+T = TypeVar("T")
+_talk = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How the last state was kept: when that ended, how long it held the shard up, and how long it wrote beside it."""
+
+    ended_at_s: float
+    held_up_s: float = 0.0
+    wrote_s: float = 0.0
+
+    def next_at_s(self, *, idle: bool) -> float:
+        """When state may be kept again; who has nothing to do is held up by nothing.
+
+        >>> Keep(100.0, 0.05, 1.0).next_at_s(idle=False), Keep(100.0, 0.2, 1.0).next_at_s(idle=False)
+        (105.0, 110.0)
+        """
+        if idle:
+            return self.ended_at_s + _KEEP_EVERY_S
+        return self.ended_at_s + max(_KEEP_EVERY_S, self.held_up_s / _HELD_UP_SHARE, self.wrote_s / _KEEP_SHARE)
 
 
 class LiveShard:
     """One shard, opened: fences taken, state loaded, what was said read. Not thread-safe."""
 
     def __init__(self, project: Project, log: Log, shard: int) -> None:
-        self._project, self._log, self._number = project, log, 0
+        self._project, self._log, self._clock, self._number = project, log, project.clock, 0
         names = project.config.topics
         self._topics = names.inputs
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         self._codecs = {kind: EventCodec(project.config.events, kind, log) for kind in INPUTS}
         self._ends = Ends(log)
-        self._shard = JoinShard(project, log, shard, newest_kept(project.join_state, shard))
+        began_s = self._clock.monotonic_s()
+        self._shard = _of_newest(project, shard, lambda kept: JoinShard(project, log, shard, kept))
+        opened_at_s = self._clock.monotonic_s()
+        self._folder = live_folder(project.join_state, shard, self._shard.epoch)
+        self._keeper, self._keeping = ThreadPoolExecutor(1), Future[Keep]()
+        self._keeping.set_result(Keep(opened_at_s))
         self._kept_to: list[int] = []
-        self._kept_at_s, self._kept_within_s = project.clock.monotonic_s(), 0.0
+        held, seconds = len(self._shard.join.held), round(opened_at_s - began_s, 3)
+        _talk.info("join shard is open", shard=shard, held=held, seconds=seconds)
 
     @property
     def join_shard(self) -> JoinShard:
@@ -103,23 +141,33 @@ class LiveShard:
             parts = split(Span.of(left.start, decoded), self._project)
             yield next(part for shard, part in parts if shard == self._shard.shard)
 
+    def settle(self) -> None:
+        """Return once no state is being kept. Raises what went wrong with it."""
+        self._keeping.result()
+
+    def close(self) -> None:
+        """Return once nothing is written any more; the shard takes nothing after that."""
+        self._keeper.shutdown()
+
     def _keep_if_due(self, *, idle: bool) -> None:
-        began_s = self._project.clock.monotonic_s()
+        if not self._keeping.done():
+            return
+        began_s = self._clock.monotonic_s()
         read_to = [at.next_offset for at in self._shard.join.progress.of.values()]
-        # Who has nothing to do is held up by nothing.
-        pause_s = _KEEP_EVERY_S if idle else max(_KEEP_EVERY_S, self._kept_within_s / _KEEP_SHARE)
-        early = began_s - self._kept_at_s < pause_s
-        if early or read_to == self._kept_to:
+        if began_s < self._keeping.result().next_at_s(idle=idle) or read_to == self._kept_to:
             return
         self._number, self._kept_to = self._number + 1, read_to
-        join_state, shard = self._project.join_state, self._shard.shard
-        folder = live_folder(join_state, shard, self._shard.epoch)
-        file = self._shard.save(folder, self._number, {})
-        write_manifest(folder, RoundManifest(self._number, self._log_ids, (file,)))
-        forget_older(join_state, shard, self._shard.epoch)
+        write = self._shard.saving(self._folder, self._number)
+        held_up_s = self._clock.monotonic_s() - began_s
+        self._keeping = self._keeper.submit(self._keep, write, self._number, held_up_s)
+
+    def _keep(self, write: Callable[[], ShardFile], number: int, held_up_s: float) -> Keep:
+        began_s = self._clock.monotonic_s()
+        write_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
+        forget_older(self._project.join_state, self._shard.shard, self._shard.epoch)
         pass_point("samples.after_state")
-        self._kept_at_s = self._project.clock.monotonic_s()
-        self._kept_within_s = self._kept_at_s - began_s
+        ended_at_s = self._clock.monotonic_s()
+        return Keep(ended_at_s, held_up_s, ended_at_s - began_s)
 
 
 _held: dict[tuple[str, int], LiveShard] = {}
@@ -154,7 +202,7 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
             with telemetry.timed(telemetry.ROUND_SECONDS, project.clock):
                 held.take(spans)
         except BaseException:
-            del _held[of]
+            _held.pop(of).close()
             raise
         return held.said_to
 
@@ -171,6 +219,9 @@ def readings(root: str) -> Iterator[Reading]:
 def split(span: Span, project: Project) -> Iterator[tuple[int, Span]]:
     """The span's part for every shard; offset and watermark go to all of them, dead letters to one."""
     shards = project.config.logs.shards
+    if shards == 1:
+        yield 0, span
+        return
     to = span.block.partition % shards
     of = shard_of(span.block.columns, project.config.events.shard_columns, shards)
     for shard in range(shards):
@@ -197,13 +248,30 @@ def starts(project: Project, log: Log) -> list[PartitionRange]:
 
 
 def _read_to(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, int | None]]:
-    kept = newest_kept(project.join_state, shard)
-    if kept is None:
-        return needed_from(project, log, shard)
     topics = project.config.topics.inputs
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
-    standing = load_standing(project.config, shard, partitions, read_shard(kept.folder, kept.file))
-    return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
+
+    def look(kept: Kept | None) -> dict[Input, tuple[int, int | None]]:
+        if kept is None:
+            return needed_from(project, log, shard)
+        standing = load_standing(project.config, shard, partitions, read_shard(kept.folder, kept.file))
+        return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
+
+    return _of_newest(project, shard, look)
+
+
+def _of_newest(project: Project, shard: int, use: Callable[[Kept | None], T]) -> T:
+    """What `use` makes of the newest state that was kept. Raises DamagedError.
+
+    A shard that was taken over may replace its own just now; then it is another one that is the newest.
+    """
+    while True:
+        kept = newest_kept(project.join_state, shard)
+        try:
+            return use(kept)
+        except DamagedError:
+            if newest_kept(project.join_state, shard) == kept:
+                raise
 
 
 def _parcels(span: Span) -> Iterator[Parcel]:

@@ -59,50 +59,66 @@ def _source(batch: pa.RecordBatch, prefix: str) -> list[np.ndarray]:
 
 
 class Said:
-    """Positions already spoken of. Not thread-safe."""
+    """Positions already spoken of. Not thread-safe.
+
+    What is forgotten is cleared away once it is half of all: a long replay forgets a little after every block, and
+    would index all the rest anew each time.
+    """
 
     def __init__(self, rows: np.ndarray | None = None) -> None:
-        self.rows = np.zeros(0, SAID) if rows is None else rows
-        self._index = JoinIndex()
-        self._index_all()
+        self._hold(np.zeros(0, SAID) if rows is None else rows)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows) - sum(self._gone.values())
+
+    @property
+    def rows(self) -> np.ndarray:
+        """[n] SAID: those that are not forgotten."""
+        rows, kept = self._rows, np.ones(len(self._rows), np.bool_)
+        for (number, partition), below in self._below.items():
+            kept &= (rows["input"] != number) | (rows["partition"] != partition) | (rows["offset"] >= below)
+        return rows[kept]
 
     def add(self, rows: np.ndarray) -> None:
         """Take `rows` ([n] SAID) as said; flags of one position add up."""
         everything = np.concatenate([self.rows, rows])
-        self._index = JoinIndex()
         places = np.arange(len(everything), dtype=np.uint64)
-        earlier = self._index.insert(_ids(everything), places)
+        earlier = JoinIndex().insert(_ids(everything), places)
         repeated = earlier != NONE
         np.bitwise_or.at(everything["flags"], earlier[repeated].astype(np.int64), everything["flags"][repeated])
-        self.rows = everything[~repeated]
-        self._index_all()
+        self._hold(everything[~repeated])
 
     def flags(
         self, kind: Kind, partition: npt.ArrayLike, offsets: np.ndarray, rows: np.ndarray
     ) -> npt.NDArray[np.uint8]:
-        """[n] uint8 flags of the positions; 0 where nothing was said."""
-        if not len(self.rows):
+        """[n] uint8 flags of the positions, none of them forgotten; 0 where nothing was said."""
+        if not len(self):
             return np.zeros(len(offsets), np.uint8)
         places = self._index.match(_ids(said_rows(kind, (partition, offsets, rows), 0)))
         found = places != NONE
-        return np.where(found, self.rows["flags"][np.where(found, places, 0).astype(np.int64)], 0).astype(np.uint8)
+        return np.where(found, self._rows["flags"][np.where(found, places, 0).astype(np.int64)], 0).astype(np.uint8)
 
     def drop_below(self, kind: Kind, partition: int, offset: int) -> None:
         """Forget what lies below `offset`: it has been read and will not come again."""
-        rows = self.rows
-        gone = (rows["input"] == INPUTS.index(kind)) & (rows["partition"] == partition) & (rows["offset"] < offset)
-        if gone.any():
-            self.rows = rows[~gone]
-            self._index = JoinIndex()
-            self._index_all()
+        at = (INPUTS.index(kind), partition)
+        if at in self._offsets:
+            self._below[at] = max(offset, self._below.get(at, offset))
+            self._gone[at] = int(np.searchsorted(self._offsets[at], self._below[at]))
+            if 2 * sum(self._gone.values()) >= len(self._rows):
+                self._hold(self.rows)
 
-    def _index_all(self) -> None:
-        self._index = JoinIndex()
-        if len(self.rows):
-            self._index.insert(_ids(self.rows), np.arange(len(self.rows), dtype=np.uint64))
+    def _hold(self, rows: np.ndarray) -> None:
+        self._rows, self._index = rows, JoinIndex()
+        self._below, self._gone = dict[tuple[int, int], int](), dict[tuple[int, int], int]()
+        self._offsets: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+        if not len(rows):
+            return
+        self._index.insert(_ids(rows), np.arange(len(rows), dtype=np.uint64))
+        for number in np.unique(rows["input"]).tolist():
+            of_input = rows[rows["input"] == number]
+            for partition in np.unique(of_input["partition"]).tolist():
+                offsets = of_input["offset"][of_input["partition"] == partition]
+                self._offsets[number, partition] = np.sort(offsets)
 
 
 def _ids(rows: np.ndarray) -> UInt64s:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from pipeline.ground.durable import write_whole
 from pipeline.ground.errors import DamagedError
-from pipeline.samples.saved import SavedJoin
+from pipeline.samples.saved import Snapshot
 
 _MANIFEST = "ROUND.json"
 _SUFFIXES = (".join", ".rows")
@@ -106,10 +106,11 @@ def read_manifest(folder: Path) -> RoundManifest | None:
 def newest_kept(join_state: Path, shard: int) -> Kept | None:
     """The shard's state that knows most of what it has said: of the last round, or kept live; None without any.
 
-    Any of them would do: what was said beyond is read from the log. Raises DamagedError.
+    Any of them would do: what was said beyond is read from the log. Of equals it is the latest opening's, whose files
+    nobody deletes. Raises DamagedError.
     """
     found = []
-    for folder, place in ((join_state, shard), *((live, 0) for live in _live_folders(join_state, shard))):
+    for folder, place in (*((live, 0) for live in _live_folders(join_state, shard)), (join_state, shard)):
         manifest = read_manifest(folder)
         if manifest is not None and place < len(manifest.shards):
             found.append(Kept(folder, manifest.shards[place], manifest.log_ids))
@@ -127,7 +128,7 @@ def live_folder(join_state: Path, shard: int, epoch: int) -> Path:
 def forget_older(join_state: Path, shard: int, epoch: int) -> None:
     """Delete what openings before that of `epoch` kept; a later one's is never touched by an earlier one."""
     for folder in _live_folders(join_state, shard):
-        if int(folder.name.rpartition("-")[2]) < epoch:
+        if _epoch_of(folder) < epoch:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,7 +141,12 @@ def adopt_segments(source: Path, folder: Path, file: ShardFile) -> None:
 
 
 def _live_folders(join_state: Path, shard: int) -> list[Path]:
-    return sorted(join_state.glob(f"live-{shard}-*"))
+    """Those of the latest opening first."""
+    return sorted(join_state.glob(f"live-{shard}-*"), key=_epoch_of, reverse=True)
+
+
+def _epoch_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 def write_manifest(folder: Path, manifest: RoundManifest) -> None:
@@ -159,14 +165,12 @@ def segments_in(file: ShardFile | None) -> frozenset[str]:
     return frozenset() if file is None else frozenset(segment.name for segment in file.segments)
 
 
-def write_shard(folder: Path, name: str, saved: SavedJoin, ends: tuple[int, int]) -> ShardFile:
+def write_shard(folder: Path, name: str, state: Snapshot, ends: tuple[int, int]) -> ShardFile:
     """Keep a shard's state; it counts once a manifest names it. `ends`: of its samples and dead-letters partitions."""
-    for segment, value in saved.new.items():
-        write_whole(folder / f"{segment}.rows", [value])
-    write_whole(folder / name, [saved.head])
-    digest = hashlib.blake2b(saved.head, digest_size=16).hexdigest()
-    segments = tuple(SegmentFile(segment.name, segment.length) for segment in saved.segments)
-    return ShardFile(name, len(saved.head), digest, segments, *ends)
+    head, found = state.encode(lambda segment, value: write_whole(folder / f"{segment.name}.rows", [value]))
+    write_whole(folder / name, [head])
+    digest = hashlib.blake2b(head, digest_size=16).hexdigest()
+    return ShardFile(name, len(head), digest, tuple(SegmentFile(s.name, s.length) for s in found), *ends)
 
 
 def read_shard(folder: Path, file: ShardFile) -> Iterator[tuple[str, bytes]]:

@@ -6,10 +6,12 @@ impressions themselves: those are written once, and saving again costs what is n
 state is the head and its segments one after the other. The index over ids is not stored: it is built again.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +28,38 @@ from pipeline.samples.join import Join
 from pipeline.samples.output import empty_columns
 from pipeline.samples.position import SAID, Said
 from pipeline.samples.progress import Progress
-from pipeline.samples.segment import Segment, cut, decode_segment, encode_segment
+from pipeline.samples.segment import Piece, Segment, cut, decode_segment
 
 _CLOSED = 128
+_DECODERS = 2
+"""Threads that read a state's segments."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state of the join, taken while nothing is fed; encoding it takes longer, and the join may go on meanwhile.
+
+    Attributes:
+        header: the head's, but for the segments.
+        sections: the head's.
+        buckets: each with what it consists of: segments that are written already, and what is to become segments.
+    """
+
+    header: Mapping[str, Any]
+    sections: Sequence[bytes]
+    buckets: Sequence[tuple[Bucket, Sequence[Segment | Piece]]]
+
+    def encode(self, keep: Callable[[Segment, bytes], None]) -> tuple[bytes, tuple[Segment, ...]]:
+        """The head's frame and the segments it names, in order; each new one is handed to `keep` first, with its frame.
+
+        In any thread, but of one join one after the other: buckets remember what they were last saved as.
+        """
+        names: list[list[Any]] = []
+        for bucket, parts in self.buckets:
+            bucket.segments = tuple(_kept(part, keep) for part in parts)
+            names.append([bucket.serial, *bucket.name, len(parts)])
+        segments = tuple(s for bucket, _ in self.buckets for s in bucket.segments)
+        return frame({**self.header, "buckets": names, "segments": segments}, self.sections), segments
 
 
 @dataclass(frozen=True)
@@ -56,25 +87,23 @@ class Standing:
     candidates: int
 
 
-def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
-    """The state, but for segments whose names are in `written`; only just after `finish`."""
+def take_snapshot(join: Join, written: Container[str] = ()) -> Snapshot:
+    """The state, where segments whose names are in `written` need not be made again; only just after `finish`."""
     assert join.settled, "a join is saved after finish"
-    new: dict[str, bytes] = {}
     buckets = [b for b in join.held.buckets.values() if len(b)]
-    for bucket in buckets:
-        bucket.segments = tuple(_segments(bucket, written, new))
     sections: list[bytes] = [_marks(bucket).tobytes() for bucket in buckets]
     for clicks in (join.pending, join.candidates):
         sections += [clicks.rows.tobytes(), pack(clicks.columns)]
     sections += [join.held.links.tobytes(), join.said.rows.tobytes()]
-    header = {
-        "shard": join.shard,
-        "keyed": _keyed(join.config),
-        "progress": join.progress.to_json(),
-        "buckets": [[b.serial, *b.name, len(b.segments)] for b in buckets],
-        "segments": [s for b in buckets for s in b.segments],
-    }
-    return SavedJoin(frame(header, sections), tuple(s for b in buckets for s in b.segments), new)
+    header = {"shard": join.shard, "keyed": _keyed(join.config), "progress": join.progress.to_json()}
+    return Snapshot(header, sections, [(bucket, list(_parts(bucket, written))) for bucket in buckets])
+
+
+def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
+    """The state, but for segments whose names are in `written`; only just after `finish`."""
+    new: dict[str, bytes] = {}
+    head, segments = take_snapshot(join, written).encode(lambda segment, value: new.update({segment.name: value}))
+    return SavedJoin(head, segments, new)
 
 
 def load_join(
@@ -98,8 +127,9 @@ def load_join(
         _check_keyed(header, config, shard, name)
         join = Join(config, shard, input_partitions)
         join.progress.restore(header["progress"])
-        buckets = _buckets(header, sections, each, empty_columns(config.events.impressions.columns).schema)
-        if next(each, None) is not None:
+        decoded = _decoded_ahead(each)
+        buckets = _buckets(header, sections, decoded, empty_columns(config.events.impressions.columns).schema)
+        if next(decoded, None) is not None:
             raise ValueError("a segment that it does not name follows it")
         clicks = empty_columns(config.events.clicks.columns).schema
         join.pending, join.candidates = _clicks(sections, clicks), _clicks(sections, clicks)
@@ -137,15 +167,19 @@ def join_from_bytes(
     return load_join(config, shard, input_partitions, frames)
 
 
-def _segments(bucket: Bucket, written: Container[str], new: dict[str, bytes]) -> Iterator[Segment]:
-    """A bucket's segments; frames of those that are not written yet go into `new`."""
+def _parts(bucket: Bucket, written: Container[str]) -> Iterator[Segment | Piece]:
+    """What the bucket's rows lie in, or will."""
     before = {(s.first, s.stop): s for s in bucket.segments if s.name in written}
     for first, stop in pairwise([0, *cut([s.stop for s in bucket.segments], len(bucket))]):
-        segment = before.get((first, stop))
-        if segment is None:
-            columns = bucket.pick(np.arange(first, stop)).gather()
-            segment, new[segment.name] = encode_segment(bucket.serial, first, bucket.rows[first:stop], columns)
-        yield segment
+        yield before.get((first, stop)) or bucket.piece(first, stop)
+
+
+def _kept(part: Segment | Piece, keep: Callable[[Segment, bytes], None]) -> Segment:
+    if isinstance(part, Segment):
+        return part
+    segment, value = part.encode()
+    keep(segment, value)
+    return segment
 
 
 def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
@@ -154,16 +188,17 @@ def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
 
 
 def _buckets(
-    header: dict[str, Any], sections: Iterator[memoryview], frames: Iterator[tuple[str, bytes]], schema: pa.Schema
+    header: dict[str, Any], sections: Iterator[memoryview], decoded: Iterator["_Decoded"], schema: pa.Schema
 ) -> list[Bucket]:
     buckets = []
     segments = iter([Segment(*s) for s in header["segments"]])
     for serial, scale, number, count in header["buckets"]:
         bucket = Bucket(serial, (scale, number))
         marks = np.frombuffer(next(sections), np.uint8)
+        bucket.reserve(len(marks))
         bucket.segments = tuple(islice(segments, count))
         for segment in bucket.segments:
-            rows, columns = _segment_of(segment, bucket, *next(frames))
+            rows, columns = _segment_of(segment, bucket, next(decoded))
             part = marks[segment.first : segment.stop]
             rows["status"], rows["closed"] = part % _CLOSED, part >= _CLOSED
             bucket.append(rows, _aligned(columns, schema))
@@ -173,14 +208,39 @@ def _buckets(
     return buckets
 
 
-def _segment_of(segment: Segment, bucket: Bucket, name: str, value: bytes) -> tuple[np.ndarray, pa.RecordBatch]:
+class _Decoded(NamedTuple):
+    """What a segment's frame holds; `digest` is the frame's own."""
+
+    name: str
+    rows: np.ndarray
+    columns: pa.RecordBatch
+    digest: str
+
+
+def _decoded_ahead(frames: Iterable[tuple[str, bytes]]) -> Iterator[_Decoded]:
+    """Segments in order, some decoded ahead on other threads: nearly all of that holds no GIL."""
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        under_way = deque[Future[_Decoded]]()
+        for name, value in frames:
+            under_way.append(pool.submit(_decode, name, value))
+            if len(under_way) > _DECODERS:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _decode(name: str, value: bytes) -> _Decoded:
+    return _Decoded(name, *decode_segment(value, name), digest_of(value))
+
+
+def _segment_of(segment: Segment, bucket: Bucket, found: _Decoded) -> tuple[np.ndarray, pa.RecordBatch]:
     """The rows and columns of the segment that the bucket goes on with."""
     if (segment.serial, segment.first) != (bucket.serial, len(bucket)) or segment.first >= segment.stop:
         raise ValueError(f"segment {segment.name} does not follow row {len(bucket)} of bucket {bucket.serial}")
-    rows, columns = decode_segment(value, name)
-    if digest_of(value) != segment.digest or len(rows) != segment.stop - segment.first:
-        raise DamagedError(f"{name} has {len(rows)} rows and digest {digest_of(value)}, wanted {segment.name}. {HINT}")
-    return rows, columns
+    rows, digest = len(found.rows), found.digest
+    if digest != segment.digest or rows != segment.stop - segment.first:
+        raise DamagedError(f"{found.name} has {rows} rows and digest {digest}, wanted {segment.name}. {HINT}")
+    return found.rows, found.columns
 
 
 def _clicks(sections: Iterator[memoryview], schema: pa.Schema) -> Clicks:

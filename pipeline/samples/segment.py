@@ -5,6 +5,7 @@ IPC stream. Its name says which rows of which bucket it holds and what they are:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from pipeline.samples.typed_rows import copy_rows
 
 _LARGE_ROWS = 65_536
 """A segment with more rows is not written again to be joined with what comes after it."""
+_MOST_ROWS = 262_144
+"""What is new is cut into segments of so many rows: memory for one at a time is made once and used again."""
 
 
 class Segment(NamedTuple):
@@ -34,19 +37,41 @@ class Segment(NamedTuple):
         return f"{self.serial}-{self.first}-{self.stop}-{self.digest}"
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a bucket that a segment is to be made of. Of them only marks ever change, so any thread may encode it.
+
+    Attributes:
+        serial: the bucket's.
+        first: the first row's number in it.
+        rows: [n] HELD.
+        columns: batches of n raw columns in all, one after the other.
+    """
+
+    serial: int
+    first: int
+    rows: np.ndarray
+    columns: Sequence[pa.RecordBatch]
+
+    def encode(self) -> tuple[Segment, bytes]:
+        """The segment and its frame."""
+        return encode_segment(self.serial, self.first, self.rows, pa.concat_batches(self.columns))
+
+
 def cut(stops: Sequence[int], rows: int) -> list[int]:
     """Where the segments of a bucket end that has `rows` rows now, of which those before ended at `stops`.
 
     What came since is joined with segments before it that are not much larger, so that rounds without number leave a
     logarithm of segments, and a row is written as often.
 
-    >>> cut([], 10), cut([1000], 1010), cut([1000, 1010], 1020)
-    ([10], [1000, 1010], [1000, 1020])
+    >>> cut([], 10), cut([1000], 1010), cut([1000, 1010], 1020), cut([10], 600_000)
+    ([10], [1000, 1010], [1000, 1020], [262144, 524288, 600000])
     """
     edges = [0, *stops, *([rows] if rows > (stops[-1] if stops else 0) else [])]
     while len(edges) > 2 and edges[-2] - edges[-3] <= min(2 * (edges[-1] - edges[-2]), _LARGE_ROWS):
         del edges[-2]
-    return edges[1:]
+    last = edges[-2:]
+    return [*edges[1:-1], *range(last[0] + _MOST_ROWS, last[-1], _MOST_ROWS), *edges[1:][-1:]]
 
 
 def encode_segment(serial: int, first: int, rows: np.ndarray, columns: pa.RecordBatch) -> tuple[Segment, bytes]:
@@ -61,7 +86,7 @@ def encode_segment(serial: int, first: int, rows: np.ndarray, columns: pa.Record
     unmarked = np.empty(len(rows), HELD)
     copy_rows(unmarked, rows)
     unmarked["status"], unmarked["closed"] = 0, False
-    value = frame({"rows": len(rows)}, [unmarked.tobytes(), pack(columns)])
+    value = frame({"rows": len(rows)}, [unmarked.view(np.uint8).data, pack(columns)])
     return Segment(serial, first, first + len(rows), digest_of(value), len(value)), value
 
 

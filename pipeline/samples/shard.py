@@ -5,7 +5,7 @@ crash leaves said but not saved is found in the log at the next start. A shard t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipeline.samples.output import Samples, dead_letter_batch
 from pipeline.samples.position import USED
 from pipeline.samples.progress import Input
 from pipeline.samples.roundfile import Kept, ShardFile, adopt_segments, read_shard, segments_in, write_shard
-from pipeline.samples.saved import load_join, save_join
+from pipeline.samples.saved import load_join, take_snapshot
 
 _ENCODERS = 2
 """Threads that make records of one shard's samples."""
@@ -110,13 +110,21 @@ class JoinShard:
         for at, offset in read_to.items():
             partition = self.join.progress.of[at]
             partition.next_offset = max(partition.next_offset, offset)
+        return self.saving(folder, number)()
+
+    def saving(self, folder: Path, number: int) -> Callable[[], ShardFile]:
+        """What keeps the state as it is now; to be called in any thread, before the next such call to this shard."""
         ends = tuple(self._log.end_offset(topic, self.shard) for topic in self._fences)
-        name = f"{number:012d}-{self.shard}.join"
-        if self.file is not None and self._kept_in not in (None, folder):
-            adopt_segments(self._kept_in, folder, self.file)
-        saved = save_join(self.join, segments_in(self.file))
-        self.file, self._kept_in = write_shard(folder, name, saved, (ends[0], ends[1])), folder
-        return self.file
+        before, kept_in, state = self.file, self._kept_in, take_snapshot(self.join, segments_in(self.file))
+
+        def write() -> ShardFile:
+            if before is not None and kept_in not in (None, folder):
+                adopt_segments(kept_in, folder, before)
+            name = f"{number:012d}-{self.shard}.join"
+            self.file, self._kept_in = write_shard(folder, name, state, (ends[0], ends[1])), folder
+            return self.file
+
+        return write
 
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
         """Append; dead letters first, for the samples' records say from where on input is needed no more."""

@@ -1,6 +1,7 @@
 """The train job on a runner that lives on: one element per shard, whose work never ends and is done in turns.
 
-The store's position is the truth: an element only says which shard, and nothing about it lives in Beam's state.
+The store's position is the truth: an element only says which shard, and nothing about it lives in Beam's state. What
+learns is imported where it is needed: who submits the job does without TensorFlow, seconds sooner.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ from pipeline.ground import telemetry
 from pipeline.ground.project import Project
 from pipeline.ground.spread import spread_keys
 from pipeline.logs.source import LogDoor
-from pipeline.trainer.live import readings, turn
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
         self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
+        from pipeline.trainer.live import readings
+
         telemetry.watch("train", partial(readings, self._door.root))
 
     def process(
@@ -91,6 +93,8 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
         element: int,
         tracker: Any = beam.DoFn.RestrictionParam(_Unending()),  # noqa: B008 - how Beam declares a parameter
     ) -> None:
+        from pipeline.trainer.live import turn
+
         turn(*self._door.open(), self._shards[element])
         tracker.defer_remainder()
 

@@ -1,16 +1,13 @@
-"""The join on a real Flink beside the join in process, over the same embedded log: rates, start, and recovery.
+"""The join on a real Flink beside the join in process, over the same embedded log: rates and start.
 
 python -m tests.benchmarks.flink --rows 2000000
-python -m tests.benchmarks.flink --rows 2000000 --recovery
 
 Needs Java and Maven. Prints one JSON object: events per second on Flink, from the first sample to the last and from
-submission, and in process; seconds from submission to the first sample. Or, with `--recovery`, seconds from `kill -9`
-of a worker whose join holds as many impressions until it is back at the head of the log.
+submission, and in process; seconds from submission to the first sample.
 """
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sys
@@ -19,25 +16,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.flink.options import Submission
 from pipeline.flink.submit import submit
 from pipeline.ground.config import Cluster
 from pipeline.ground.project import Project
-from pipeline.ingest.ingest import EventTarget
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples import live_job
 from pipeline.samples.job import run_samples
-from pipeline.samples.live import starts
-from tests.benchmarks.join import SPAN_S, events_of, fill
+from tests.benchmarks.join import SPAN_S, fill
 from tests.benchmarks.stopwatch import Stopwatch
-from tests.benchmarks.stream import in_records
 
 _LOOK_EVERY_S = 0.02
 _WITHIN_S = 120.0
@@ -67,14 +58,13 @@ def main() -> None:
     """Measure once, print, and end the cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--recovery", dest="what", action="store_const", const=recovery, default=rates)
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
         cluster = started_cluster(Path(folder) / "cluster")
         try:
-            print(json.dumps(chosen.what(Path(folder), cluster, chosen.rows)))
+            print(json.dumps(rates(Path(folder), cluster, chosen.rows)))
         finally:
             cluster.down(wipe=True)
 
@@ -101,11 +91,11 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     said = Said(log)
     with Stopwatch() as all_of_it:
         with Stopwatch() as submitted:
-            submit(_submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
+            submit(submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
         with Stopwatch() as first:
-            _until(lambda: said.rows() > 0)
+            until(lambda: said.rows() > 0)
         with Stopwatch() as rest:
-            _until(lambda: said.rows() >= wanted)
+            until(lambda: said.rows() >= wanted)
     assert said.rows() == wanted
     return {
         "events": events,
@@ -117,45 +107,6 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     }
 
 
-def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
-    """Seconds from the death of a worker whose join holds `rows` impressions until its next one has joined a click."""
-    project = project_in(folder / "held", SPAN_S * 4)
-    log = open_log(project)
-    shown, clicks = events_of(rows)
-    _append(project, log, shown, clicks)
-    said = Said(log)
-    submit(_submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
-    _until(lambda: said.rows() >= clicks.num_rows)
-    ends = {topic: log.end_offset(topic, 0) for topic in ("impressions", "clicks")}
-    _until(lambda: all(read.start == ends[read.topic] for read in starts(project, log)))
-    for pid in _workers(cluster):
-        os.kill(pid, signal.SIGKILL)
-    with Stopwatch() as watch:
-        _append(project, log, *_later(shown, rows))
-        _until(lambda: said.rows() > clicks.num_rows)
-    return {
-        "held": rows,
-        "recovered_s": watch.seconds,
-        "state_bytes": sum(f.stat().st_size for f in project.join_state.glob("live-0-*/*")),
-    }
-
-
-def _append(project: Project, log: Log, shown: pa.RecordBatch, clicks: pa.RecordBatch) -> None:
-    for kind, batch in (("impressions", shown), ("clicks", clicks)):
-        target = EventTarget(project, log, kind)
-        for part in in_records(batch):
-            target.append(part)
-
-
-def _later(shown: pa.RecordBatch, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """A hundred impressions more, under new ids, long after the span, and a click on each."""
-    few = shown.slice(0, 100)
-    at, id = pc.add(few.column("at"), 2 * SPAN_S * 1000), pc.add(few.column("id"), rows)
-    moved = {"at": at, "id": id}
-    more = pa.RecordBatch.from_pydict({name: moved.get(name, few.column(name)) for name in few.schema.names})
-    return more, pa.RecordBatch.from_pydict({"at": pc.add(at, 1_000), "id": id})
-
-
 def project_in(root: Path, window_s: float) -> Project:
     """The project of the join's benchmark, in a folder from which a worker can open it."""
     root.mkdir()
@@ -163,17 +114,12 @@ def project_in(root: Path, window_s: float) -> Project:
     return Project.open(root)
 
 
-def _submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
+def submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
+    """The project's join, to be submitted to the cluster as job `name`."""
     worker = str(Path(sys.executable).parent / "freshet-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
     return Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
-
-
-def _workers(cluster: LocalCluster) -> list[int]:
-    parent = cluster.running()["taskmanager-1"].pid
-    children = [path.read_text().split() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    return [int(pid) for found in children for pid in found]
 
 
 class Said:
@@ -190,10 +136,11 @@ class Said:
         return self._rows
 
 
-def _until(reached: Callable[[], object]) -> None:
-    ends_s = time.monotonic() + _WITHIN_S
+def until(reached: Callable[[], object], within_s: float = _WITHIN_S) -> None:
+    """Return once `reached`, which is looked at again and again. Raises."""
+    ends_s = time.monotonic() + within_s
     while not reached():
-        assert time.monotonic() < ends_s, "took too long"
+        assert time.monotonic() < ends_s, f"not reached after {within_s:.0f} s"
         time.sleep(_LOOK_EVERY_S)
 
 

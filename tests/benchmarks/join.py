@@ -24,7 +24,7 @@ from pipeline.samples.job import run_samples
 from pipeline.samples.join import Join
 from pipeline.samples.roundfile import read_shard, segments_in, write_shard
 from pipeline.samples.rows import HELD
-from pipeline.samples.saved import load_join, save_join
+from pipeline.samples.saved import load_join, take_snapshot
 from pipeline.samples.spans import Spans
 from tests.benchmarks.peers import flink_join
 from tests.benchmarks.report import Figure
@@ -158,9 +158,10 @@ def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
             join.feed(block)
         join.finish()
         with Stopwatch() as watch:
-            saved = save_join(join, segments_in(file))
-            file = write_shard(folder, f"{number}.join", saved, (0, 0))
-        seconds, new_bytes = watch.seconds, len(saved.head) + sum(map(len, saved.new.values()))
+            before = segments_in(file)
+            file = write_shard(folder, f"{number}.join", take_snapshot(join, before), (0, 0))
+        seconds = watch.seconds
+        new_bytes = file.length + sum(s.length for s in file.segments if s.name not in before)
     assert file is not None
     with Stopwatch() as watch:
         loaded = load_join(project.config, 0, partitions, read_shard(folder, file))

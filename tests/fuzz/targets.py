@@ -22,7 +22,7 @@ from pipeline.logs.sqlite import SqliteLog
 from pipeline.model import weights
 from pipeline.samples import roundfile
 from pipeline.samples.frames import frames_of
-from pipeline.samples.saved import join_to_bytes, load_join, save_join
+from pipeline.samples.saved import join_to_bytes, load_join, take_snapshot
 from pipeline.samples.segment import decode_segment
 from pipeline.serving.chain import Chain
 from pipeline.versions import files
@@ -181,7 +181,7 @@ def _round(text: bytes) -> object:
 
 
 def _round_seeds() -> list[bytes]:
-    shard = roundfile.write_shard(_SCRATCH, "1.join", save_join(_BENCH.join), (3, 4))
+    shard = roundfile.write_shard(_SCRATCH, "1.join", take_snapshot(_BENCH.join), (3, 4))
     roundfile.write_manifest(_SCRATCH, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
     return [(_SCRATCH / "ROUND.json").read_bytes()]
 
