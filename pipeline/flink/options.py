@@ -12,7 +12,7 @@ JOB_OPTION = "beam:option:freshet_job:v1"
 """Under what name it finds which of the project's jobs it works for."""
 
 _BUNDLE_ELEMENTS = 100
-_BUNDLE_MS = 50
+_BUNDLE_MS = 10
 _STATE_CACHE_MB = 100
 _RESTARTS = 1_000_000
 

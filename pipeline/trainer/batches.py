@@ -79,14 +79,22 @@ class BatchReader:
     def next(self, stop_offset: int) -> Batch | None:
         """The next batch from records below `stop_offset`; None where no whole or flushed one is there yet."""
         while not self._ready and self._offset < stop_offset:
-            # Read many, decode one: whoever waits for a batch would wait for all of them.
-            if not self._records:
-                records = self._log.read(self._topic, self._partition, self._offset, ReadLimits(records=64))
-                self._records.extend(records)
+            self._read_on()
             if not self._records or self._records[0].offset >= stop_offset:
                 break
             self._take_in(self._records.popleft())
         return self._ready.popleft() if self._ready else None
+
+    def wait(self, wait_ms: int) -> bool:
+        """Whether there is a record that was not taken in yet; waited for at most so long, and kept for `next`."""
+        self._read_on(wait_ms)
+        return bool(self._records)
+
+    def _read_on(self, wait_ms: int = 0) -> None:
+        # Read many, decode one: whoever waits for a batch would wait for all of them.
+        if not self._records:
+            limits = ReadLimits(records=64, wait_ms=wait_ms)
+            self._records.extend(self._log.read(self._topic, self._partition, self._offset, limits))
 
     def _take_in(self, record: Record) -> None:
         block = decode_sample_block(record.value)

@@ -15,7 +15,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from pipeline.ground import telemetry
 from pipeline.ground.project import Project
 from pipeline.logs.source import LogDoor
-from pipeline.trainer.live import readings, turn
+from pipeline.trainer.held import let_go, readings, turn
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         telemetry.watch("train", partial(readings, self._door.root))
+
+    def teardown(self) -> None:
+        let_go(self._door.root)
 
     def process(
         self,

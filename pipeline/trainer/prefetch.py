@@ -78,6 +78,12 @@ class Prefetcher:
             return None
         return self.next(stop_offset)
 
+    def wait(self, wait_ms: int) -> bool:
+        """Whether `next` finds something new to read; waited for at most so long. Call it where `next` gave None."""
+        if self._ahead and (self._ahead.exception() or self._ahead.result()):
+            return True
+        return self._worker.submit(self._reader.wait, wait_ms).result()
+
     def close(self) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)
 

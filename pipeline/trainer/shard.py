@@ -87,6 +87,10 @@ class TrainerShard:
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._committed_at_s, self._committed_at_ms = project.clock.monotonic_s(), self._standing.last_at_ms
 
+    def wait(self, wait_ms: int) -> bool:
+        """Whether the log goes on behind what `train` has read; waited for at most so long. Raises LogError."""
+        return self._prefetch.wait(wait_ms)
+
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
 
