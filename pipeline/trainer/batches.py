@@ -18,6 +18,10 @@ from pipeline.ground.block import Int64s
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.logs.sample_block import decode_sample_block
 
+NO_END = 2**63 - 1
+"""Behind every offset."""
+_READ_RECORDS = 64
+
 Mask = Callable[[Int64s, int], npt.NDArray[np.bool_]]
 """(sample times [n] ms, offset of their record) → [n], true where training must not read."""
 
@@ -85,15 +89,20 @@ class BatchReader:
             self._take_in(self._records.popleft())
         return self._ready.popleft() if self._ready else None
 
-    def wait(self, wait_ms: int) -> bool:
-        """Whether there is a record that was not taken in yet; waited for at most so long, and kept for `next`."""
+    def wait(self, wait_ms: int) -> int:
+        """An offset up to which `next` finds records; they are waited for at most so long.
+
+        It is the one read to where none come, and without an end where there may be more than were read at once.
+        """
         self._read_on(wait_ms)
-        return bool(self._records)
+        if not self._records:
+            return self._offset
+        return NO_END if len(self._records) == _READ_RECORDS else self._records[-1].offset + 1
 
     def _read_on(self, wait_ms: int = 0) -> None:
         # Read many, decode one: whoever waits for a batch would wait for all of them.
         if not self._records:
-            limits = ReadLimits(records=64, wait_ms=wait_ms)
+            limits = ReadLimits(records=_READ_RECORDS, wait_ms=wait_ms)
             self._records.extend(self._log.read(self._topic, self._partition, self._offset, limits))
 
     def _take_in(self, record: Record) -> None:

@@ -21,7 +21,6 @@ _TURN_S = 1.0
 _IDLE_S = 0.5
 _WAIT_MS = 100
 """How long samples are waited for before anything else is looked at."""
-_NO_END = 2**63 - 1
 
 _opening = threading.Lock()
 """Building a model draws from one seed of the whole process."""
@@ -89,8 +88,7 @@ class LiveTrainer:
         if self._open is None:
             with _opening:
                 self._open = TrainerShard(self._project, self._log, self._versions, self._index)
-        if self._open.wait(_WAIT_MS):
-            self._open.train(_NO_END, ends)
+        self._open.train(self._open.wait(_WAIT_MS), ends)
 
     def _rolled_back(self) -> bool:
         return self._open is not None and self._open.generation != self._versions.ledger.generation()

@@ -13,7 +13,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s, UInt64s
 from pipeline.ground.errors import InputError
 from pipeline.model.targets import Targets, targets_of
-from pipeline.trainer.batches import Batch, BatchReader
+from pipeline.trainer.batches import NO_END, Batch, BatchReader
 from pipeline.trainer.pooling import Uniquer
 
 
@@ -78,10 +78,10 @@ class Prefetcher:
             return None
         return self.next(stop_offset)
 
-    def wait(self, wait_ms: int) -> bool:
-        """Whether `next` finds something new to read; waited for at most so long. Call it where `next` gave None."""
+    def wait(self, wait_ms: int) -> int:
+        """An offset up to which there are records, as `BatchReader.wait`: what was prepared already counts."""
         if self._ahead and (self._ahead.exception() or self._ahead.result()):
-            return True
+            return NO_END
         return self._worker.submit(self._reader.wait, wait_ms).result()
 
     def close(self) -> None:

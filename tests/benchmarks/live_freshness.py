@@ -27,17 +27,21 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import Cluster
 from pipeline.ground.project import Project
+from pipeline.ingest.ingest import heartbeat
 from pipeline.logs.log import Log, last_record
 from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.live_load import PacedLoad, project_in
-from tests.benchmarks.live_ways import Way, Ways
+from tests.benchmarks.live_ways import Way, Ways, set_aside
 from tests.benchmarks.report import machine
 from tests.benchmarks.watched import Seen, Watched
 
 EKKO_S = 2.4
 WARM_UP_S = 20.0
 """Windows close and code is compiled before anything is measured."""
+_CLOSING_MS = 30_000
+"""So far beyond the last event a heartbeat closes every window."""
 _START_WITHIN_S, _SETTLE_WITHIN_S, _LOOK_EVERY_S = 120.0, 60.0, 0.5
 _PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
 
@@ -76,23 +80,30 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
             time.sleep(warm_up_s + seconds)
         finally:
             load.end()
-        _until(lambda: _settled(project, log, replica.seen()), _SETTLE_WITHIN_S)
+        closed_ms = project.clock.now_ms() + _CLOSING_MS
+        heartbeat(project, log, closed_ms)
+        _until(lambda: _settled(project, log, closed_ms, replica.seen()), _SETTLE_WITHIN_S)
         seen = replica.seen()
     produced = load.produced(since_s, since_s + seconds)
     ways = Ways(project, log, seen).of(produced)
+    lost = produced.keys() - ways.keys() - set_aside(project, log)
     log.close()
-    return report(ways, rate, len(produced))
+    return {
+        "rate_events_per_s": rate,
+        "clicks": len(produced),
+        "set_aside": len(produced) - len(ways) - len(lost),
+        "lost": len(lost),
+        **report(list(ways.values())),
+    }
 
 
-def report(ways: list[Way], rate: float, produced: int) -> dict[str, Any]:
+def report(ways: list[Way]) -> dict[str, Any]:
     """What is printed. Percentiles are of the clicks that version brought serving something of."""
     table = {name: np.array([getattr(way, name) for way in ways]) for name in ("said", "learned", "visible", "sent")}
     withheld = table["sent"] == 0
     visible = table["visible"][~withheld & ~np.isnan(table["visible"])]
     return {
-        "rate_events_per_s": rate,
-        "clicks": produced,
-        "sampled": len(ways),
+        "count": len(ways),
         "invisible": int(np.isnan(table["visible"]).sum()),
         "withheld_share": round(float(withheld.mean()), 4),
         "rows_sent_share": round(float(np.nanmean(table["sent"])), 4),
@@ -118,15 +129,16 @@ def _at(seconds: npt.NDArray[np.float64], percent: float) -> float:
     return round(float(np.percentile(known, percent)), 4) if len(known) else float("nan")
 
 
-def _settled(project: Project, log: Log, seen: Seen) -> bool:
-    """Whether all samples are learned and shown."""
+def _settled(project: Project, log: Log, closed_ms: int, seen: Seen) -> bool:
+    """Whether everything up to the heartbeat at `closed_ms` is said, learned and shown."""
+    mark_ms = closed_ms - round(project.config.events.disorder_s * 1000)
     store, topic = VersionStore(project), project.config.topics.samples
     try:
         for shard in range(project.config.logs.shards):
             last, current = last_record(log, topic, shard), store.current(shard)
-            if last is None or current is None or store.ledger.version(current).offset <= last.offset:
+            if last is None or decode_sample_block(last.value).watermark_ms < mark_ms or current is None:
                 return False
-            if str(current) not in seen[-1][0]:
+            if store.ledger.version(current).offset <= last.offset or str(current) not in seen[-1][0]:
                 return False
     finally:
         store.close()

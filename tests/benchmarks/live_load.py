@@ -32,9 +32,6 @@ _REPLACED = {
     "remember_s = 600": "remember_s = {window}",
 }
 _MORE = """
-[train]
-commit_every_s = 0.1
-
 [flink]
 rest = "{rest}"
 jar = "{jar}"
@@ -42,7 +39,7 @@ jar = "{jar}"
 
 
 def project_in(root: Path, cluster: LocalCluster) -> Project:
-    """The market's project on a cluster, its spans in seconds of the clock, commits every 0.1 s."""
+    """The market's project on a cluster, its spans in seconds of the clock."""
     root.mkdir()
     files = resources.files("pipeline.market") / "project"
     (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")

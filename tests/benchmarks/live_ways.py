@@ -3,6 +3,7 @@
 All times are seconds of CLOCK_MONOTONIC; what the broker and the ledger stamp by the wall clock is brought to it.
 """
 
+import json
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.project import Project
+from pipeline.logs.dead_letters import read_dead_letters
 from pipeline.logs.log import Log, Record, runs_of
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.versions.state import VersionId, VersionSummary
@@ -47,32 +49,32 @@ class Ways:
         self._plan = FeaturePlan(project.config, project.root)
         self._wall_s = time.time() - time.monotonic()
 
-    def of(self, produced: dict[int, float]) -> list[Way]:
-        """Of the clicks that have a sample."""
-        ways = []
+    def of(self, produced: dict[int, float]) -> dict[int, Way]:
+        """By id, of the clicks that have a sample."""
+        ways: dict[int, Way] = {}
         for shard in range(self._project.config.logs.shards):
             chain = _Chain(self._store, self._seen, shard, self._wall_s)
             for records in runs_of(self._log, self._project.config.topics.samples, shard):
                 for record in records:
-                    ways += self._of_record(record, chain, produced)
+                    ways |= self._of_record(record, chain, produced)
         self._store.close()
         return ways
 
-    def _of_record(self, record: Record, chain: "_Chain", produced: dict[int, float]) -> list[Way]:
+    def _of_record(self, record: Record, chain: "_Chain", produced: dict[int, float]) -> dict[int, Way]:
         samples = decode_sample_block(record.value).batch
         clicked = samples.column("click_at").is_valid().to_numpy(zero_copy_only=False)
         ids = samples.column("id").to_numpy()
         rows = [row for row in np.flatnonzero(clicked).tolist() if int(ids[row]) in produced]
         if not rows:
-            return []
+            return {}
         keys = self._plan.extract(samples, samples.column("impression_at").to_numpy()).keys
         said_s = record.appended_at_ms / 1000 - self._wall_s
-        found = []
+        found = {}
         for row in rows:
             own = {name: of.keys[of.offsets[row] : of.offsets[row + 1]] for name, of in keys.items()}
             learned_s, visible_s, sent = chain.learned(record.offset, row, own)
             at_s = produced[int(ids[row])]
-            found.append(Way(said_s - at_s, learned_s - at_s, visible_s - at_s, sent))
+            found[int(ids[row])] = Way(said_s - at_s, learned_s - at_s, visible_s - at_s, sent)
         return found
 
 
@@ -111,3 +113,13 @@ class _Chain:
 def _sequence(versions: str, shard: int) -> int:
     """The number of one shard's version in what the replica shows: `g0/s0-of-2/42+g0/s1-of-2/7`."""
     return VersionId.parse(versions.split("+")[shard]).sequence
+
+
+def set_aside(project: Project, log: Log) -> set[int]:
+    """Ids of the clicks in the dead letters."""
+    topics, found = project.config.topics, set[int]()
+    for shard in range(project.config.logs.shards):
+        for records in runs_of(log, topics.dead_letters, shard):
+            letters = read_dead_letters(records).table.to_pylist()
+            found |= {json.loads(row["original"])["id"] for row in letters if row["topic"] == topics.clicks}
+    return found
