@@ -1,7 +1,7 @@
 """Freshness: from a version's commit to the same version visible in a replica that follows in another process.
 
 A commit begins where the trainer is told to commit (files, ledger, publishing included) or is durable once CURRENT has
-moved; both are given. The replica polls as `freshet replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
+moved; both are given. The replica follows as `freshet replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
 """
 
 import threading
@@ -56,7 +56,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     ids = [id for id in begun if id in seen]
     assert ids, "the replica showed no version"
     sizes = {"commits": len(begun), "seen one by one": len(ids), "fields": FIELDS, "dim": DIM, "batch": BATCH}
-    sizes |= {"replica": f"another process, polls every {Serving().poll_ms} ms"}
+    sizes |= {"replica": f"another process, waits in the log {Serving().poll_ms} ms at a time"}
     figures = []
     for name, starts, most in (("CURRENT moved", moved, 20.0), ("commit began", begun, None)):
         lags = np.array([(seen[id] - starts[id]) * 1000 for id in ids])

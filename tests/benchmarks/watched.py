@@ -26,15 +26,15 @@ class WatchedReplica(Replica):
 
     seen: Seen
 
-    def catch_up(self) -> int:
-        before, applied = self.version, super().catch_up()
+    def catch_up(self, wait_ms: int = 0) -> int:
+        before, applied = self.version, super().catch_up(wait_ms)
         if self.version != before:
             self.seen.append((self.version, time.monotonic()))
         return applied
 
 
 class Watched(AbstractContextManager["Watched"]):
-    """The process, from the moment it follows; it polls as `freshet replica` does."""
+    """The process, from the moment it follows; it follows as `freshet replica` does."""
 
     def __init__(self, folder: Path, opener: Opener) -> None:
         """`opener` makes the project of `folder`; it can be pickled."""
