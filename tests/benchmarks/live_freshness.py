@@ -40,6 +40,7 @@ from tests.benchmarks.watched import Seen, Watched
 EKKO_S = 2.4
 WARM_UP_S = 20.0
 """Windows close and code is compiled before anything is measured."""
+_BUSY_S = 0.3
 _CLOSING_MS = 30_000
 """So far beyond the last event a heartbeat closes every window."""
 _START_WITHIN_S, _SETTLE_WITHIN_S, _LOOK_EVERY_S = 120.0, 60.0, 0.5
@@ -62,9 +63,20 @@ def main() -> None:
         try:
             cluster.up()
             project = project_in(Path(folder) / "live", cluster)
-            print(json.dumps(measure(project, chosen.rate, chosen.seconds) | {"machine": machine()}))
+            before = core_share()
+            found = measure(project, chosen.rate, chosen.seconds)
+            shares = {"core_share": [before, core_share()]}
+            print(json.dumps(found | {"machine": machine() | shares}))
         finally:
             cluster.down(wipe=True)
+
+
+def core_share() -> float:
+    """The share of one core that a busy process gets here now: 1 where nobody else wants it."""
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    while time.process_time() - cpu_s < _BUSY_S:
+        pass
+    return round(_BUSY_S / (time.monotonic() - began_s), 2)
 
 
 def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WARM_UP_S) -> dict[str, Any]:
