@@ -124,7 +124,7 @@ class Events(Section):
     impressions: EventColumns
     clicks: EventColumns
     skew_s: PositiveFloat = 60.0
-    """How far ahead of its append time an event's time may be."""
+    """How far ahead of its append time an event's time may be; it moves its partition's mark to that append at most."""
     disorder_s: Annotated[float, Field(ge=0)] = 30.0
     """How far behind its partition's latest event an event may arrive without being late."""
 
