@@ -1,4 +1,4 @@
-"""Producers whose clocks are wrong share partitions with one whose clock is right: what that one says is joined as ever.
+"""Producers whose clocks are wrong share partitions with one whose clock is right: its events are joined as ever.
 
 How far ahead a clock may be (`events.skew_s`) is more here than how far behind an event may come (`disorder_s`).
 """

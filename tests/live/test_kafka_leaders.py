@@ -25,29 +25,24 @@ def leader_of(bootstrap, topic, partition):
         admin.close()
 
 
+class Reading(threading.Thread):
+    """Reads a partition from its begin until it has found so many records."""
+
+    def __init__(self, count, once):
+        super().__init__(daemon=True)
+        self.found, self._count, self._once = [], count, once
+        self.start()
+
+    def run(self):
+        at = 0
+        while len(self.found) < self._count:
+            records, at = self._once(at)
+            self.found += [r.value for r in records]
+
+
 def go_on_over(log, topic, partition, change):
     """Append and read, both ways and without a pause, while `change` happens in the middle."""
     wanted, fence = [b"%d" % n for n in range(200)], log.take_fence(topic, partition)
-    failures, changed = [], threading.Event()
-
-    def append():
-        try:
-            for n, value in enumerate(wanted):
-                log.append(topic, partition, [value], fence=fence if n % 2 else None)
-                if n == len(wanted) // 2:
-                    changed.wait()
-        except Exception as failure:
-            failures.append(failure)
-
-    def change_then():
-        change()
-        changed.set()
-
-    def read(found, once):
-        at = 0
-        while len(found) < len(wanted) and not failures:
-            records, at = once(at)
-            found += [r.value for r in records]
 
     def plainly(at):
         records = log.read(topic, partition, at, WAIT)
@@ -57,18 +52,18 @@ def go_on_over(log, topic, partition, change):
         run = log.read_run(topic, partition, at, WAIT)
         return run.records(), run.next_offset
 
-    found = [], []
-    work = [(append,), (read, found[0], plainly), (read, found[1], natively)]
-    threads = [threading.Thread(target=do, args=arguments) for do, *arguments in work]
-    for thread in threads:
-        thread.start()
-    while min(map(len, found)) < len(wanted) // 4 and not failures:
-        threads[0].join(0.05)
-    change_then()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert found == (wanted, wanted)
+    readings = [Reading(len(wanted), once) for once in (plainly, natively)]
+    changing = threading.Thread(target=change)
+    for n, value in enumerate(wanted):
+        if n == len(wanted) // 4:
+            changing.start()
+        log.append(topic, partition, [value], fence=fence if n % 2 else None)
+        if n > len(wanted) // 4 and changing.is_alive():
+            changing.join(0.05)
+    changing.join()
+    for reading in readings:
+        reading.join(60)
+        assert reading.found == wanted
     assert [r.value for r in everything(log, topic, partition)] == wanted
 
 
