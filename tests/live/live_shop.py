@@ -1,6 +1,7 @@
 """A shop on the live cluster beside its twin in process, and what the tests of jobs on Flink look at."""
 
 import time
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,16 @@ class Shop:
         while not reached():
             assert time.monotonic() < ends_s, freshet(self.project, "status")
             time.sleep(0.2)
+
+
+class ShopOnKafka(Shop):
+    """The live project's logs are on the cluster's broker."""
+
+    def __init__(self, root, cluster, replaced=None):
+        super().__init__(root, cluster, replaced)
+        settings = self.project / "freshet.toml"
+        engine = f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{uuid.uuid4().hex[:8]}."\n'
+        settings.write_text(settings.read_text().replace("[logs]\n", f"[logs]\n{engine}", 1))
 
 
 def workers(cluster):

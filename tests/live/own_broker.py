@@ -2,7 +2,6 @@
 
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.kafka import broker_answers, broker_command
-from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import Process
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster, cache_folder
@@ -13,9 +12,9 @@ _WITHIN_S = 60.0
 class OwnBroker:
     """One process and its folder."""
 
-    def __init__(self, folder, ports=2):
-        """Takes so many free ports; the first two are the broker's and the controller's."""
-        self.port = free_port_range(ports)
+    def __init__(self, folder, port):
+        """Its port is `port`, the controller's is the next."""
+        self.port = port
         self.folder, self._clock = folder, SystemClock()
         self._settings = Cluster(kafka_port=self.port, kafka_controller_port=self.port + 1, kafka_heap_mb=256)
         self.process = Process("kafka", folder, self._clock)

@@ -5,6 +5,7 @@ import threading
 import pytest
 from kafka import KafkaAdminClient
 
+from pipeline.cluster.ports import free_port_range
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from pipeline.logs.log import ReadLimits
@@ -42,7 +43,7 @@ class Reading(threading.Thread):
 
 def go_on_over(log, topic, partition, change):
     """Append and read, both ways and without a pause, while `change` happens in the middle."""
-    wanted, fence = [b"%d" % n for n in range(200)], log.take_fence(topic, partition)
+    wanted, fence = [b"%d" % n for n in range(120)], log.take_fence(topic, partition)
 
     def plainly(at):
         records = log.read(topic, partition, at, WAIT)
@@ -83,7 +84,8 @@ def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(log, b
 @pytest.fixture
 def pair(tmp_path):
     """Two brokers; the first is the controller too and keeps the cluster's own topics."""
-    first, second = OwnBroker(tmp_path / "first"), OwnBroker(tmp_path / "second")
+    port = free_port_range(3)
+    first, second = OwnBroker(tmp_path / "first", port), OwnBroker(tmp_path / "second", port + 2)
     try:
         first.start({})
         yield first, second

@@ -7,6 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
+from pipeline.cluster.ports import free_port_range
 from pipeline.ground.errors import ConfigError, LogError
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
@@ -23,7 +24,7 @@ SCRAM = "SCRAM-SHA-512"
 def guarded(tmp_path_factory):
     """Lets anybody in at its first port, with a password at its third, with TLS and a password at its fourth."""
     folder = tmp_path_factory.mktemp("guarded")
-    broker = OwnBroker(folder, ports=4)
+    broker = OwnBroker(folder, free_port_range(4))
     names = ("PLAINTEXT", "CONTROLLER", "SASL_PLAINTEXT", "SASL_SSL")
     at = {name: f"{name}://127.0.0.1:{broker.port + number}" for number, name in enumerate(names)}
     plain = JAAS.format("plain.PlainLoginModule", f'user_{USER}="{PASSWORD}"')
