@@ -13,8 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
@@ -29,6 +32,7 @@ from tests.live.live_shop import workers
 from tests.scrape import scrape, url_of
 from tests.torture.project import live_project
 
+MINUTE_MS = 60_000
 _LOOK_EVERY_S = 0.1
 _WITHIN_S = 280.0
 
@@ -76,13 +80,16 @@ def catch_up(root: Path, cluster: LocalCluster, hours: int, per_hour: int) -> It
 
 
 def produce(project: Project, config: MarketConfig) -> int:
-    """All of the market, as it arrives, and a day on a heartbeat; how many events."""
+    """All of the market as it arrives, a minute at a time, and a day on a heartbeat; how many events."""
     log, market, events = open_log(project), Market(1, config), 0
     targets = [EventTarget(project, log, kind) for kind in ("impressions", "clicks")]
     for hour in range(config.hours):
-        arrived = market.events(hour)
-        for target, rows in zip(targets, (arrived.impressions, arrived.clicks), strict=True):
-            target.append(rows)
+        arrived, ends_ms = market.events(hour), market.end_at_ms(hour)
+        both = (arrived.impressions, arrived.impressions_arrive_ms), (arrived.clicks, arrived.clicks_arrive_ms)
+        for target, (rows, arrive_ms) in zip(targets, both, strict=True):
+            cuts = np.searchsorted(arrive_ms, ends_ms - MINUTE_MS * np.arange(59, 0, -1)).tolist()
+            for start, stop in pairwise([0, *cuts, rows.num_rows]):
+                target.append(rows.slice(start, stop - start))
             events += rows.num_rows
     heartbeat(project, log, market.end_at_ms(config.hours - 1) + 24 * HOUR_MS)
     log.close()
