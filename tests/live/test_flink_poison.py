@@ -55,7 +55,7 @@ def test_a_record_larger_than_a_fetch_is_joined(shop):
     large = {
         "at": pa.array([START_MS] * rows),
         "impression_id": pa.array([f"large-{n}" for n in range(rows)]),
-        "user": pa.array([random.bytes(48).hex() for _ in range(rows)]),
+        "user": pa.array([random.bytes(64).hex() for _ in range(rows)]),
         "item": pa.array(["i"] * rows),
         "position": pa.array([0] * rows),
     }
@@ -63,7 +63,7 @@ def test_a_record_larger_than_a_fetch_is_joined(shop):
         opened = Project.open(project)
         log = open_log(opened)
         value = EventCodec(opened.config.events, "impressions", log).encode_block(pa.record_batch(large))
-        assert len(value) > 5 << 20
+        assert len(value) > 7 << 20
         log.append("impressions", 0, [value])
         log.close()
     shop.run()
