@@ -215,7 +215,17 @@ class TestTimes:
         for value in (event(codec, at), codec.encode_block(batch([at]))):
             decoded = decode(codec, [value])
             assert (len(decoded.block), decoded.dead.table.num_rows) == ((1, 0) if alive else (0, 1))
-            assert decoded.mark_ms == (at if alive else None)
+            assert decoded.mark_ms == (min(at, NOW) if alive else None)
+
+    def test_an_event_moves_the_mark_no_further_than_its_append(self, codec):
+        decoded = decode(codec, [event(codec, NOW - 1), event(codec, NOW + SKEW), event(codec, NOW - 2)])
+        assert decoded.block.at_ms.tolist() == [NOW - 1, NOW + SKEW, NOW - 2]
+        assert (marks(decoded), decoded.mark_ms) == ([NOW - 1, NOW, NOW], NOW)
+
+    def test_a_heartbeat_is_taken_at_its_word_up_to_the_skew(self, codec):
+        ahead = NOW + SKEW
+        assert decode(codec, [codec.encode_heartbeat(ahead)]).block.watermark_ms == ahead
+        assert decode(codec, [codec.encode_heartbeat(ahead + 1)]).mark_ms is None
 
     @pytest.mark.parametrize("at", [-(2**63), -1, NOW + SKEW + 1, 2**63 - 1])
     def test_an_impossible_time_is_set_aside_and_moves_nothing(self, codec, at):

@@ -11,7 +11,7 @@ from pipeline.logs.events import EventCodec
 from pipeline.logs.log import runs_of
 from pipeline.logs.registry import SCHEMAS_TOPIC
 from tests.command_line import START_MS, feed, freshet, make_events, make_shop
-from tests.test_samples_job import NOW, D, W, World
+from tests.test_samples_job import APPENDED, NOW, D, W, World
 
 
 def replay(world, *reasons, **options):
@@ -95,7 +95,7 @@ def test_only_letters_set_aside_since_then(tmp_path):
     world.project.clock.wait(5)
     world.append("clicks", 1, [b"more poison"])
     world.run()
-    assert plan_replay(world.project, world.log, since_ms=NOW + 1).reasons == {"undecodable": 1}
+    assert plan_replay(world.project, world.log, since_ms=APPENDED + 1).reasons == {"undecodable": 1}
 
 
 def test_letters_of_a_topic_that_has_another_name_now_are_refused(tmp_path):

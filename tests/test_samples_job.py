@@ -30,13 +30,15 @@ from pipeline.samples.rounds import Rounds
 from pipeline.samples.status import join_status
 
 NOW = 1_700_000_000_000
+APPENDED = NOW + 3_600_000
+"""The log's clock, behind all events: none is by a clock that runs ahead."""
 W, H, R, D = 10_000, 20_000, 5_000, 1_000
 
 
 class World:
     """A project in a folder with a manual clock."""
 
-    def __init__(self, root, partitions=2, shards=2, **samples):
+    def __init__(self, root, partitions=2, shards=2, skew_s=1_000_000, **samples):
         root.mkdir(exist_ok=True)
         settings = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000, **samples}
         config = parse_config(
@@ -45,7 +47,7 @@ class World:
                 "events": {
                     "key": ["item"],
                     "disorder_s": D / 1000,
-                    "skew_s": 1_000_000,
+                    "skew_s": skew_s,
                     "impressions": {"columns": {"item": "int", "place": "string"}},
                     "clicks": {"columns": {"item": "int"}},
                 },
@@ -53,7 +55,7 @@ class World:
                 "fields": [{"name": "item", "columns": ["item"]}],
             }
         )
-        self.config, self.project = config, Project(root, config, ManualClock(NOW))
+        self.config, self.project = config, Project(root, config, ManualClock(APPENDED))
         self.log = open_log(self.project)
         self.codecs = {k: EventCodec(config.events, k, self.log) for k in ("impressions", "clicks")}
 

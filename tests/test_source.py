@@ -32,7 +32,7 @@ def world(tmp_path):
             "fields": [{"name": "item", "columns": ["item"]}],
         }
     )
-    project = Project(tmp_path, config, ManualClock(NOW))
+    project = Project(tmp_path, config, ManualClock(NOW + 3_600_000))
     log = open_log(project)
     door = lend(project, log)
     yield World(project, log, door)

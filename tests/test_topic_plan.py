@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.ground.config import parse_config
+from pipeline.ground.config import parse_config, revealed
 from pipeline.ground.errors import ConfigError
+from pipeline.ground.section import Secret
 from pipeline.logs.topic_plan import WantedTopic, first_values, needed_changes, topics_of, wanted_topics
 from tests.shop import WRITTEN
 
@@ -80,3 +81,34 @@ def test_only_settings_of_security_are_handed_on():
     assert configured(engine="kafka", bootstrap="a:1", security=security).logs.security == security
     with pytest.raises(ConfigError, match=r"security\.acks begins with none of security_, ssl_, sasl_"):
         configured(engine="kafka", bootstrap="a:1", security={"acks": "0"})
+
+
+def test_a_password_is_kept_elsewhere():
+    for name in ("sasl_plain_password", "ssl_password"):
+        with pytest.raises(ConfigError, match=rf"security\.{name} is written out\. hint: {name} = {{ file"):
+            configured(engine="kafka", bootstrap="a:1", security={name: "secret"})
+        for place in ({"file": "here"}, {"env": "THERE"}):
+            found = configured(engine="kafka", bootstrap="a:1", security={name: place}).logs.security[name]
+            assert found == Secret(**place)
+    for places in ({}, {"file": "here", "env": "THERE"}):
+        with pytest.raises(ConfigError, match="one of both"):
+            configured(engine="kafka", bootstrap="a:1", security={"ssl_password": places})
+
+
+def test_a_secret_is_read_from_a_file_beside_the_project_or_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "here").write_text("open sesame\n")
+    monkeypatch.setenv("THERE", "open sesame")
+    for secret in (Secret(file="here"), Secret(file=str(tmp_path / "here")), Secret(env="THERE")):
+        assert revealed(secret, tmp_path) == "open sesame"
+
+
+def test_a_secret_that_is_not_there_or_empty_is_named(tmp_path, monkeypatch):
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.delenv("THERE", raising=False)
+    for secret, told in (
+        (Secret(file="gone"), r"gone cannot be read: .*No such file"),
+        (Secret(file="empty"), r"empty is empty or not set"),
+        (Secret(env="THERE"), r"\$THERE is empty or not set"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            revealed(secret, tmp_path)

@@ -60,7 +60,8 @@ class EventBlock:
         at_ms: [n] event times, ms.
         offsets: [n] source offsets of the rows.
         rows: [n] index inside the source record (0 for a record that holds one event).
-        marks_ms: [n] the watermark at each row, the row included: largest event time so far minus disorder, ms.
+        marks_ms: [n] the watermark at each row, the row included: largest event time so far, a time ahead of its append
+            as that append, minus disorder, ms.
         next_offset: where reading goes on after this block.
         watermark_ms: the partition's watermark after this block (heartbeats included), ms.
     """

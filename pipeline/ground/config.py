@@ -21,7 +21,7 @@ from pydantic import (
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import ConfigError
 from pipeline.ground.field_config import DenseConfig, FieldConfig
-from pipeline.ground.section import Fraction, Name, Section
+from pipeline.ground.section import Fraction, Name, Secret, Section
 
 ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
@@ -58,8 +58,9 @@ class Logs(Section):
     """`kafka`: where the client begins, `host:port`, several with commas between."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     """`kafka`: goes before every topic's name on the cluster."""
-    security: dict[str, str | int | bool] = Field(default_factory=dict)
-    """`kafka`: settings of kafka-python that begin with security_, ssl_ or sasl_, handed on as they are."""
+    security: dict[str, str | int | bool | Secret] = Field(default_factory=dict)
+    """`kafka`: settings of kafka-python that begin with security_, ssl_ or sasl_, handed on as they are. Passwords are
+    `{ file = … }` or `{ env = … }`: this file is copied, shown and kept under version control."""
     compression: Literal["none", "lz4", "zstd"] = "lz4"
     """`kafka`: of what is written here."""
     replication_factor: PositiveInt | None = None
@@ -82,6 +83,10 @@ class Logs(Section):
             problems += [f"{name} is for engine kafka, this is {self.engine}. hint: remove it" for name in foreign]
         strange = [name for name in self.security if not name.startswith(("security_", "ssl_", "sasl_"))]
         problems += [f"security.{n} begins with none of security_, ssl_, sasl_. hint: rename it" for n in strange]
+        shown = [n for n, value in self.security.items() if n.endswith("password") and not isinstance(value, Secret)]
+        problems += [
+            f'security.{n} stands in this file. hint: {n} = {{ file = "…" }} or {{ env = "…" }}' for n in shown
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -124,7 +129,7 @@ class Events(Section):
     impressions: EventColumns
     clicks: EventColumns
     skew_s: PositiveFloat = 60.0
-    """How far ahead of its append time an event's time may be."""
+    """How far ahead of its append time an event's time may be; it moves its partition's mark to that append at most."""
     disorder_s: Annotated[float, Field(ge=0)] = 30.0
     """How far behind its partition's latest event an event may arrive without being late."""
 
@@ -353,6 +358,18 @@ def load_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{path} is not TOML: {failure}") from None
     return parse_config(document, str(path))
+
+
+def revealed(secret: Secret, root: Path) -> str:
+    """What a secret says, without the end of its line. Raises ConfigError where it is not there, or is empty."""
+    place = f"${secret.env}" if secret.env else str(root / str(secret.file))
+    try:
+        found = os.environ.get(secret.env, "") if secret.env else Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ConfigError(f"secret {place} cannot be read: {failure}") from None
+    if not (value := found.rstrip("\r\n")):
+        raise ConfigError(f"secret {place} is empty or not set. hint: see logs.security")
+    return value
 
 
 def crash_point_of_environment() -> str | None:

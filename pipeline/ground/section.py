@@ -1,6 +1,6 @@
 """What every table of the configuration is, and the kinds of values that several of them have."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,3 +20,16 @@ class Section(BaseModel):
             return given
         optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
         return {name: None if name in optional and value == "off" else value for name, value in given.items()}
+
+
+class Secret(Section):
+    """A value that is kept elsewhere: in a file (its path from the project's folder), or in the environment."""
+
+    file: str | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("a secret is { file = … } or { env = … }, one of both")
+        return self

@@ -109,12 +109,13 @@ class EventRun:
         """The block, what was set aside, and the partition's mark after this run (`mark_ms` is the one before)."""
         self._flush_singles()
         rules = self._rules
-        times, limits, offsets, rows, events = self._flatten()
+        times, appended, offsets, rows, events = self._flatten()
         nulls = self._null_keys(events)
-        timely = (times >= 0) & (times <= limits)
+        timely = (times >= 0) & (times <= np.minimum(appended, _FURTHEST_MS - 1 - rules.skew_ms) + rules.skew_ms)
         valid = timely & (nulls < 0)
-        # A heartbeat says "nothing older than me follows", an event only "nothing older than me less disorder".
-        reach = np.where(events, times, times + rules.disorder_ms)
+        # A heartbeat says "nothing older than me follows", an event only "nothing older than me less disorder"; and one
+        # by a clock that runs ahead must not make those of all others late: the log's own clock bounds what it says.
+        reach = np.where(events, np.minimum(times, appended), times + rules.disorder_ms)
         start = NO_WATERMARK if mark_ms is None else mark_ms
         marks = np.maximum(np.maximum.accumulate(np.where(valid, reach, NO_WATERMARK)), start) if len(times) else times
         mark = int(marks[-1]) if len(marks) else start
@@ -135,19 +136,19 @@ class EventRun:
         return block, letters, None if mark == NO_WATERMARK else mark
 
     def _flatten(self) -> tuple[Int64s, Int64s, Int64s, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Per row of all parts: time, latest time allowed, offset, row inside its record, whether it is an event."""
+        """Per row of all parts: time, when it was appended, offset, row inside its record, whether it is an event."""
         sizes = np.array([len(p.times) for p in self._parts], dtype=np.int64)
         per_record = _joined(
             [np.full(len(p.records), 1 if p.packed is None else len(p.times), np.int64) for p in self._parts]
         )
         offsets = np.repeat(_joined([p.offsets for p in self._parts]), per_record)
-        limits = np.repeat(_joined([p.appended_at_ms for p in self._parts]), per_record) + self._rules.skew_ms
+        appended = np.repeat(_joined([p.appended_at_ms for p in self._parts]), per_record)
         firsts = np.repeat(np.cumsum(per_record) - per_record, per_record)
         rows = (np.arange(len(firsts), dtype=np.int64) - firsts).astype(np.int32)
         events = np.repeat(np.array([p.columns is not None for p in self._parts], np.bool_), sizes)
         flat = _joined([p.times.fill_null(_NULL_TIME).to_numpy(zero_copy_only=False) for p in self._parts])
         # Poison times near the ends of int64 would wrap around when disorder is added.
-        return np.clip(flat, NO_WATERMARK, _FURTHEST_MS), np.minimum(limits, _FURTHEST_MS - 1), offsets, rows, events
+        return np.clip(flat, NO_WATERMARK, _FURTHEST_MS), appended, offsets, rows, events
 
     def _null_keys(self, events: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
         """Per row: the index of the first key column that is null, or -1."""

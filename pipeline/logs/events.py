@@ -35,8 +35,8 @@ class Decoded:
     Attributes:
         block: the events, in log order.
         dead: what was set aside, one per source position, in log order.
-        mark_ms: the partition's largest event time so far, ms (a heartbeat counts as its time + disorder); None where
-            nothing was seen yet. The next `decode` of this partition wants it.
+        mark_ms: the partition's largest event time so far, ms (an event counts up to its append, a heartbeat as its
+            time + disorder); None where nothing was seen yet. The next `decode` of this partition wants it.
     """
 
     block: EventBlock

@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaError, OffsetOutOfRangeError
+from kafka.errors import (
+    CorruptRecordError,
+    KafkaConfigurationError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
 
 from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
@@ -117,6 +124,8 @@ def translated(settings: KafkaSettings, what: str, failure: Exception, tried_s: 
     why = f"{type(failure).__name__}: {str(failure).removeprefix(f'{type(failure).__name__}: ')}".rstrip(": .")
     if isinstance(failure, KafkaConfigurationError | AssertionError | ValueError):
         return ConfigError(f"logs: the kafka client refuses its settings: {why}. hint: see logs.security")
+    if isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
+        return ConfigError(f"logs: kafka at {settings.bootstrap} lets nobody in: {why}. hint: see logs.security")
     return LogError(
         f"kafka at {settings.bootstrap} could not {what}, tried for {tried_s:.1f} s: {why}. "
         "hint: is the broker up, and is logs.bootstrap right"

@@ -27,6 +27,8 @@ _MOST_WAIT_MS = 1_000
 _FIRST_VERSION, _LAST_VERSION = 4, 12
 """From 4 on the broker lists aborted transactions; from 13 on topics go by id."""
 _NO_SESSION, _NO_SESSION_EPOCH = 0, -1
+_ANY_LEADER_EPOCH = -1
+"""What a leader that was deposed and does not know it still gives is committed: it lies below its high watermark."""
 
 
 class KafkaFetcher:
@@ -96,9 +98,9 @@ class KafkaFetcher:
     def _request(self, start: int, wait_ms: int) -> Any:
         part = FetchRequest.FetchTopic.FetchPartition(
             partition=self._place.partition,
-            current_leader_epoch=-1,
+            current_leader_epoch=_ANY_LEADER_EPOCH,
             fetch_offset=start,
-            last_fetched_epoch=-1,
+            last_fetched_epoch=_ANY_LEADER_EPOCH,
             partition_max_bytes=_FETCH_BYTES,
         )
         return FetchRequest(

@@ -13,6 +13,7 @@ from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError
 from pipeline.logs.kafka_calls import KafkaSettings, patiently
+from pipeline.logs.kafka_knock import knock
 
 _PAUSE_S = 0.02
 Found = TypeVar("Found")
@@ -31,6 +32,8 @@ class KafkaTopics:
 
     def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
+        if settings.security:
+            patiently(settings, clock, "connect", lambda: knock(settings))
         self._admin: Any = patiently(settings, clock, "connect", lambda: KafkaAdminClient(**settings.client()))
 
     def names(self) -> list[str]:

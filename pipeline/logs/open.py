@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pipeline.ground.config import revealed
 from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
+from pipeline.ground.section import Secret
 from pipeline.logs.archive import ArchiveLog
 from pipeline.logs.backfill import BackfillLog
 from pipeline.logs.log import Log, check_partitions, runs_of
@@ -47,7 +49,7 @@ def connect_kafka(project: Project) -> "KafkaLog":
     settings = KafkaSettings(
         bootstrap=logs.bootstrap or "",
         prefix=logs.prefix,
-        security=logs.security,
+        security={n: revealed(v, project.root) if isinstance(v, Secret) else v for n, v in logs.security.items()},
         compression=logs.compression,
         replication_factor=logs.replication_factor,
         max_record_bytes=logs.max_record_bytes,

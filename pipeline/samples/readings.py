@@ -21,7 +21,7 @@ def shard_readings(shard: JoinShard) -> Iterator[Reading]:
     yield telemetry.JOIN_HELD.reading(tally.held, index)
     yield telemetry.JOIN_PENDING.reading(tally.pending, index)
     if shard.file is not None:
-        yield telemetry.JOIN_STATE.reading(shard.file.length, index)
+        yield telemetry.JOIN_STATE.reading(shard.file.bytes, index)
 
 
 def input_readings(ends: Ends, topics: Mapping[Kind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:

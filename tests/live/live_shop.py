@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -85,6 +86,16 @@ class Shop(Live):
     def wait_until_joined(self):
         """Return once the live project has said what its twin has; fail where it says anything else."""
         self.wait_for_samples(samples_of(self.twin))
+
+
+class ShopOnKafka(Shop):
+    """The live project's logs are on the cluster's broker."""
+
+    def __init__(self, root, cluster, replaced=None):
+        super().__init__(root, cluster, replaced)
+        settings = self.project / "freshet.toml"
+        engine = f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{uuid.uuid4().hex[:8]}."\n'
+        settings.write_text(settings.read_text().replace("[logs]\n", f"[logs]\n{engine}", 1))
 
 
 def change(project, replaced):

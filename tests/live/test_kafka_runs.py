@@ -1,5 +1,6 @@
 """Runs of records decoded natively from a real broker: the contract of reading, and the plain consumer as reference."""
 
+import os
 import random
 import threading
 import uuid
@@ -82,6 +83,13 @@ class TestRunsAreWhatThePlainConsumerReads:
         assert [log.read_run("t", 0, at, ONE).records() for at in starts] == [
             log.read("t", 0, at, ONE) for at in starts
         ]
+
+    def test_over_records_larger_than_a_fetch(self, log):
+        for size in (9 << 20, 5 << 20):
+            log.append("t", 0, [b"before", os.urandom(size), b"after"])
+        wanted = everything(log)
+        assert [len(r.value) for r in wanted] == [6, 9 << 20, 5, 6, 5 << 20, 5]
+        assert every_run(log, ReadLimits()) == every_run(log, ONE) == wanted
 
     def test_offsets_that_are_gone_or_not_there_are_named(self, log):
         log.append("t", 0, [b"a", b"b", b"c"])

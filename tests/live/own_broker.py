@@ -1,0 +1,43 @@
+"""A broker with settings of its own: those of `freshet cluster` and a few more, of which the last word counts."""
+
+from pipeline.cluster.jars import resolve_jars
+from pipeline.cluster.kafka import broker_answers, broker_command
+from pipeline.cluster.process import Process
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import Cluster, cache_folder
+
+_WITHIN_S = 60.0
+
+
+class OwnBroker:
+    """One process and its folder."""
+
+    def __init__(self, folder, port):
+        """Its port is `port`, the controller's is the next."""
+        self.port = port
+        self.folder, self._clock = folder, SystemClock()
+        self._settings = Cluster(kafka_port=self.port, kafka_controller_port=self.port + 1, kafka_heap_mb=256)
+        self.process = Process("kafka", folder, self._clock)
+
+    @property
+    def bootstrap(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def data(self):
+        return self.folder / "kafka" / "data"
+
+    def start(self, more):
+        """Start it with `more` settings; return once it answers."""
+        command = broker_command(self._settings, self.folder, resolve_jars("kafka", {}, cache_folder()))
+        with (self.folder / "kafka" / "server.properties").open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}={value}\n" for name, value in more.items())
+        self.process.start(command, self.port)
+        ends_s = self._clock.monotonic_s() + _WITHIN_S
+        while not broker_answers(self.port):
+            gone_on = self.process.running() is not None and self._clock.monotonic_s() < ends_s
+            assert gone_on, self.process.last_words()
+            self._clock.wait(0.1)
+
+    def kill(self):
+        self.process.kill()

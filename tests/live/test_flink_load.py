@@ -1,0 +1,172 @@
+"""Jobs on Flink under load: one that is slower than what feeds it, one that is hours behind, one that is set back.
+
+Nothing queues in a process: the log is the buffer, lag is told, and what a process holds does not grow with it.
+"""
+
+import os
+import shutil
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import BLOCK_ROWS
+from pipeline.logs.open import open_log
+from tests.command_line import feed, freshet, make_events, make_shop
+from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, current, newest, workers
+from tests.scrape import scrape, url_of
+
+MOST_GROWTH_BYTES = 96 << 20
+"""Of the resident memory of one process, beside what the same process took for a small piece of the same work."""
+
+
+@pytest.fixture
+def shop(cluster, tmp_path, request):
+    made = Shop(tmp_path, cluster, getattr(request, "param", None))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def on_kafka(cluster, tmp_path, request):
+    made = ShopOnKafka(tmp_path, cluster, getattr(request, "param", None))
+    yield made
+    made.stop()
+
+
+def workers_of(shop, job):
+    """Process ids of one job's workers: by the file that each of them logs to."""
+    folder = shop.project / "state" / "flink" / "workers" / job
+    return [pid for pid in workers(shop.cluster) if Path(os.readlink(f"/proc/{pid}/fd/1")).parent == folder]
+
+
+def resident_bytes(pid):
+    """What a process takes of memory; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+class Most:
+    """The most that each of some numbers came to while it looked."""
+
+    def __init__(self, **numbers):
+        self._numbers, self._over = numbers, threading.Event()
+        self.of = dict.fromkeys(numbers, 0)
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self.of
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._over.wait(0.2):
+            for name, number in self._numbers.items():
+                self.of[name] = max(self.of[name], number())
+
+
+@contextmanager
+def stopped(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_trainer_that_stands_still_does_not_hold_the_join_back_and_catches_up_to_the_same_model(shop):
+    shop.feed()
+    shop.run("all")
+    shop.wait_until_joined()
+    shop.wait_for(lambda: newest(shop.project))
+    trainers, joiners = workers_of(shop, "train"), workers_of(shop, "samples")
+    assert trainers
+    assert joiners
+    everybody = [*trainers, *joiners, shop.cluster.running()["taskmanager-1"].pid]
+    before = {pid: resident_bytes(pid) for pid in everybody}
+    with Most(**{str(pid): lambda pid=pid: resident_bytes(pid) for pid in everybody}) as most:
+        with stopped(trainers):
+            shop.feed(6, close=True)
+            shop.wait_until_joined()
+            (shard,) = freshet(shop.project, "status")["trainer"]
+            assert shard["lag_records"] > 0
+        calm = make_shop(shop.project.parent / "calm")
+        shutil.copytree(shop.project / "state" / "logs" / "samples", calm / "state" / "logs" / "samples")
+        freshet(calm, "run", "train", "--until-end")
+        shop.wait_for(lambda: current(shop.project) == current(calm))
+    (shard,) = freshet(shop.project, "status")["trainer"]
+    assert shard["lag_records"] == 0
+    assert {pid: most[str(pid)] - before[pid] > MOST_GROWTH_BYTES for pid in everybody} == dict.fromkeys(
+        everybody, False
+    )
+    assert {row["restarts"] for row in freshet(shop.project, "status")["jobs"]} == {0}
+
+
+PER_HOUR, HOURS = 20_000, 6
+SPANS_S = 600 + 3_600 + 600 + 30
+"""Window, horizon, remember and disorder of the shop."""
+MEASURED = {"[telemetry]\n": "[telemetry]\nport = 0\n"}
+
+
+@pytest.mark.parametrize("on_kafka", [MEASURED], indirect=True)
+def test_a_join_that_is_six_hours_behind_holds_no_more_than_on_every_day(on_kafka):
+    shop = on_kafka
+    feed_both(shop, make_events(3, HOURS * PER_HOUR, every_ms=3_600_000 // PER_HOUR))
+    assert freshet(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] > 0
+    with Most(
+        held=lambda: told(shop, "freshet_join_held_impressions"),
+        bytes=lambda: told(shop, "freshet_join_state_bytes"),
+        resident=lambda: told(shop, "process_resident_memory_bytes"),
+    ) as most:
+        shop.run()
+        shop.wait_until_joined()
+        shop.wait_for(lambda: freshet(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] == 0)
+    # The input that is ahead may lead by a window, both come in blocks, and buckets are forgotten whole.
+    assert 0 < most["held"] <= (SPANS_S + 600) * PER_HOUR / 3_600 * (1 + 1 / 16) + 2 * BLOCK_ROWS < HOURS * PER_HOUR / 2
+    assert 0 < most["bytes"] <= 200 * most["held"]
+    assert 0 < most["resident"] <= 1 << 30
+
+
+def feed_both(shop, events):
+    """Into the live project and its twin, with the end of all inputs; the twin joins them."""
+    for folder in (shop.project, shop.twin):
+        feed(folder, events, close=True)
+    freshet(shop.twin, "run", "samples", "--until-end")
+
+
+def told(shop, metric):
+    """One value of the samples job's worker; 0 while it answers nothing."""
+    try:
+        (name,) = [path.stem for path in (shop.project / "state" / "telemetry").glob("samples-*.json")]
+        return sum(scrape(url_of(shop.project, name)).all(metric).values())
+    except (OSError, ValueError):
+        return 0
+
+
+@pytest.mark.parametrize("shop", [SHARDED], indirect=True)
+def test_a_job_set_back_to_its_savepoint_while_its_workers_are_ahead_says_nothing_twice(shop):
+    """Somebody takes a shard's fence: its bundle fails, Flink restores both shards, the other one's worker may live."""
+    shop.feed()
+    shop.run()
+    shop.wait_until_joined()
+    shop.stop()
+    shop.run()
+    shop.feed(2)
+    shop.wait_until_joined()
+    log = open_log(Project.open(shop.project))
+    for shard in range(2):
+        log.take_fence("samples", shard)
+        shop.feed(close=shard == 1)
+        shop.wait_until_joined()
+    log.close()
+    shop.wait_for(lambda: shop.job()["restarts"] >= 2)

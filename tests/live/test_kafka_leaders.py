@@ -1,0 +1,122 @@
+"""Partitions that change their leader, or its epoch: reading, natively and plainly, and appending go on."""
+
+import threading
+
+import pytest
+from kafka import KafkaAdminClient
+
+from pipeline.cluster.ports import free_port_range
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.log import ReadLimits
+from tests.live.everything import everything
+from tests.live.own_broker import OwnBroker
+
+WAIT = ReadLimits(records=50, wait_ms=200)
+
+
+def leader_of(bootstrap, topic, partition):
+    """Node and epoch of a partition's leader, as the cluster's metadata say."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        (found,) = admin.describe_topics([topic])
+        (row,) = [row for row in found["partitions"] if row["partition_index"] == partition]
+        return row["leader_id"], row["leader_epoch"]
+    finally:
+        admin.close()
+
+
+class Reading(threading.Thread):
+    """Reads a partition from its begin until it has found so many records."""
+
+    def __init__(self, count, once):
+        super().__init__(daemon=True)
+        self.found, self._count, self._once = [], count, once
+        self.start()
+
+    def run(self):
+        at = 0
+        while len(self.found) < self._count:
+            records, at = self._once(at)
+            self.found += [r.value for r in records]
+
+
+def go_on_over(log, topic, partition, change):
+    """Append and read, both ways and without a pause, while `change` happens in the middle."""
+    wanted, fence = [b"%d" % n for n in range(120)], log.take_fence(topic, partition)
+
+    def plainly(at):
+        records = log.read(topic, partition, at, WAIT)
+        return records, records[-1].offset + 1 if records else at
+
+    def natively(at):
+        run = log.read_run(topic, partition, at, WAIT)
+        return run.records(), run.next_offset
+
+    readings = [Reading(len(wanted), once) for once in (plainly, natively)]
+    changing = threading.Thread(target=change)
+    for n, value in enumerate(wanted):
+        if n == len(wanted) // 4:
+            changing.start()
+        log.append(topic, partition, [value], fence=fence if n % 2 else None)
+        if n > len(wanted) // 4 and changing.is_alive():
+            changing.join(0.05)
+    changing.join()
+    for reading in readings:
+        reading.join(60)
+        assert reading.found == wanted
+    assert [r.value for r in everything(log, topic, partition)] == wanted
+
+
+def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(log, broker, settings):
+    before = leader_of(broker.bootstrap, settings.prefix + "t", 0)
+
+    def restart():
+        broker.kill("kafka")
+        broker.start("kafka")
+
+    go_on_over(log, "t", 0, restart)
+    node, epoch = leader_of(broker.bootstrap, settings.prefix + "t", 0)
+    assert node == before[0]
+    assert epoch > before[1]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two brokers; the first is the controller too and keeps the cluster's own topics."""
+    port = free_port_range(3)
+    first, second = OwnBroker(tmp_path / "first", port), OwnBroker(tmp_path / "second", port + 2)
+    try:
+        first.start({})
+        yield first, second
+    finally:
+        for broker in (second, first):
+            broker.kill()
+
+
+def join_cluster(second, first):
+    """Start `second` as a broker of the cluster that `first` controls."""
+    if not second.data.exists():
+        second.data.mkdir(parents=True)
+        told = (first.data / "meta.properties").read_text().splitlines()
+        cluster = next(line for line in told if line.startswith("cluster.id="))
+        (second.data / "meta.properties").write_text(f"version=1\nnode.id=2\n{cluster}\n")
+    where = f"PLAINTEXT://{second.bootstrap}"
+    more = {"process.roles": "broker", "node.id": 2, "controller.quorum.voters": f"1@127.0.0.1:{first.port + 1}"}
+    second.start({**more, "listeners": where, "advertised.listeners": where})
+
+
+def test_a_leader_that_is_killed_is_followed_by_its_replica_and_all_goes_on(pair, clock):
+    first, second = pair
+    alone = KafkaLog(KafkaSettings(first.bootstrap), clock)
+    alone.create_topic("before", 1)
+    alone.take_fence("before", 0)
+    alone.close()
+    join_cluster(second, first)
+    both = f"{second.bootstrap},{first.bootstrap}"
+    log = KafkaLog(KafkaSettings(both, replication_factor=2, patience_s=30.0), clock)
+    log.create_topic("t", 2)
+    (partition,) = [p for p in range(2) if leader_of(first.bootstrap, "t", p)[0] == 2]
+    go_on_over(log, "t", partition, second.kill)
+    assert leader_of(first.bootstrap, "t", partition)[0] == 1
+    log.close()
