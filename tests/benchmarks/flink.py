@@ -101,11 +101,11 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     said = Said(log)
     with Stopwatch() as all_of_it:
         with Stopwatch() as submitted:
-            submit(_submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
+            submit(submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
         with Stopwatch() as first:
-            _until(lambda: said.rows() > 0)
+            until(lambda: said.rows() > 0)
         with Stopwatch() as rest:
-            _until(lambda: said.rows() >= wanted)
+            until(lambda: said.rows() >= wanted)
     assert said.rows() == wanted
     return {
         "events": events,
@@ -124,15 +124,15 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]
     shown, clicks = events_of(rows)
     _append(project, log, shown, clicks)
     said = Said(log)
-    submit(_submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
-    _until(lambda: said.rows() >= clicks.num_rows)
+    submit(submission(project, cluster, "held"), lambda pipeline: live_job.build(pipeline, project))
+    until(lambda: said.rows() >= clicks.num_rows)
     ends = {topic: log.end_offset(topic, 0) for topic in ("impressions", "clicks")}
-    _until(lambda: all(read.start == ends[read.topic] for read in starts(project, log)))
+    until(lambda: all(read.start == ends[read.topic] for read in starts(project, log)))
     for pid in _workers(cluster):
         os.kill(pid, signal.SIGKILL)
     with Stopwatch() as watch:
         _append(project, log, *_later(shown, rows))
-        _until(lambda: said.rows() > clicks.num_rows)
+        until(lambda: said.rows() > clicks.num_rows)
     return {
         "held": rows,
         "recovered_s": watch.seconds,
@@ -156,14 +156,15 @@ def _later(shown: pa.RecordBatch, rows: int) -> tuple[pa.RecordBatch, pa.RecordB
     return more, pa.RecordBatch.from_pydict({"at": pc.add(at, 1_000), "id": id})
 
 
-def project_in(root: Path, window_s: float) -> Project:
-    """The project of the join's benchmark, in a folder from which a worker can open it."""
+def project_in(root: Path, window_s: float, logs: str = "") -> Project:
+    """The project of the join's benchmark, in a folder from which a worker can open it; `logs` is its table [logs]."""
     root.mkdir()
-    (root / "freshet.toml").write_text(_FORM.format(window=window_s), encoding="utf-8")
+    (root / "freshet.toml").write_text(_FORM.format(window=window_s) + logs, encoding="utf-8")
     return Project.open(root)
 
 
-def _submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
+def submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
+    """The project's join, to be submitted to the cluster as job `name`."""
     worker = str(Path(sys.executable).parent / "freshet-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
@@ -190,10 +191,11 @@ class Said:
         return self._rows
 
 
-def _until(reached: Callable[[], object]) -> None:
-    ends_s = time.monotonic() + _WITHIN_S
+def until(reached: Callable[[], object], within_s: float = _WITHIN_S) -> None:
+    """Return once `reached`, which is looked at again and again. Raises."""
+    ends_s = time.monotonic() + within_s
     while not reached():
-        assert time.monotonic() < ends_s, "took too long"
+        assert time.monotonic() < ends_s, f"not reached after {within_s:.0f} s"
         time.sleep(_LOOK_EVERY_S)
 
 
