@@ -24,8 +24,8 @@ def ended_events(rows: int) -> Events:
     """`rows` impressions, their clicks, and behind them one of each that belongs to none."""
     shown, clicks = events_of(rows)
     return {
-        "impressions": pa.concat_batches([shown, _last(shown, id=-1)]),
-        "clicks": pa.concat_batches([clicks, _last(clicks, id=-2)]),
+        "impressions": pa.concat_batches([shown, after_all(shown, id=-1)]),
+        "clicks": pa.concat_batches([clicks, after_all(clicks, id=-2)]),
     }
 
 
@@ -49,6 +49,7 @@ def append_single(project: Project, log: Log, events: Events) -> None:
             producer.flush()
 
 
-def _last(batch: pa.RecordBatch, id: int) -> pa.RecordBatch:
+def after_all(batch: pa.RecordBatch, id: int) -> pa.RecordBatch:
+    """One event like the first of `batch`, under another id and long after the span."""
     row = {**batch.slice(0, 1).to_pylist()[0], "at": START_MS + 2 * SPAN_S * 1000, "id": id}
     return pa.RecordBatch.from_pylist([row], schema=batch.schema)

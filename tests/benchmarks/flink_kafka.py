@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -117,12 +118,12 @@ def main() -> None:
             cluster.down(wipe=True)
 
 
-def local_cluster(folder: Path) -> LocalCluster:
+def local_cluster(folder: Path, taskmanager_mb: int = TASKMANAGER_MB) -> LocalCluster:
     """A broker, a JobManager and a TaskManager whose memory both backends have their share of."""
     ports = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
     first = free_port_range(len(ports))
     chosen = {name: first + number for number, name in enumerate(ports)}
-    return LocalCluster(Cluster(**chosen, taskmanager_mb=TASKMANAGER_MB, state_backend="rocksdb"), folder)
+    return LocalCluster(Cluster(**chosen, taskmanager_mb=taskmanager_mb, state_backend="rocksdb"), folder)
 
 
 def measure(
@@ -170,12 +171,23 @@ def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Back
     """Submit Flink SQL's join over the project's topics, wait for its samples, and end it."""
     log = open_log(project)
     assert isinstance(log, KafkaLog), "the peer reads from Kafka alone"
-    out = f"sql-{backend}"
-    log.create_topic(out, 1)
     with serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
-        join = SqlJoin.of(project, out, registry, backend, guarantee)
-        cache = Path(os.environ.get(peers.FOLDER) or peers.DEFAULT_FOLDER)
-        return _timed(lambda: flink_kafka_join.submit(cluster, cache, join), SqlSaid(log, out), cluster, samples)
+        start = partial(submit_sql, project, log, cluster, registry, backend, guarantee)
+        return _timed(start, SqlSaid(log, sql_topic(backend)), cluster, samples)
+
+
+def submit_sql(
+    project: Project, log: KafkaLog, cluster: LocalCluster, registry: str, backend: Backend, guarantee: Guarantee
+) -> str:
+    """Start Flink SQL's join over the project's topics into `sql_topic(backend)`; Flink's id of the job."""
+    log.create_topic(sql_topic(backend), 1)
+    join = SqlJoin.of(project, sql_topic(backend), registry, backend, guarantee)
+    return flink_kafka_join.submit(cluster, Path(os.environ.get(peers.FOLDER) or peers.DEFAULT_FOLDER), join)
+
+
+def sql_topic(backend: Backend) -> str:
+    """Where the peer's samples go."""
+    return f"sql-{backend}"
 
 
 def _timed(start: Callable[[], str], said: Said, cluster: LocalCluster, samples: int) -> Run:
