@@ -61,24 +61,20 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -
     assert isinstance(log, KafkaLog), "the peer reads from Kafka alone"
     shown, clicks = events_of(rows)
     append_single(project, log, {"impressions": shown, "clicks": clicks})
+    # A job that starts again asks the registry again.
     with serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
         job = submit_sql(project, log, cluster, registry, backend, "at-least-once")
         said = SqlSaid(log, sql_topic(backend))
         until(lambda: said.look() >= clicks.num_rows, _WITHIN_S)
-    state_bytes = _checkpointed(cluster, job)
-    assert said.look() == clicks.num_rows, "one sample for every click"
-    cluster.kill("taskmanager-1")
-    with Stopwatch() as recovered:
-        append_single(project, log, {"impressions": after_all(shown, id=-1), "clicks": after_all(clicks, id=-1)})
-        cluster.start("taskmanager-1")
-        until(lambda: said.look() > clicks.num_rows, _WITHIN_S)
+        state_bytes = _checkpointed(cluster, job)
+        assert said.look() == clicks.num_rows, "one sample for every click"
+        cluster.kill("taskmanager-1")
+        with Stopwatch() as recovered:
+            append_single(project, log, {"impressions": after_all(shown, id=-1), "clicks": after_all(clicks, id=-1)})
+            cluster.start("taskmanager-1")
+            until(lambda: said.look() > clicks.num_rows, _WITHIN_S)
     assert said.look() == clicks.num_rows + 1, "the checkpoint held every event before the kill"
-    return {
-        "backend": backend,
-        "held": rows,
-        "state_bytes": state_bytes,
-        "recovered_s": recovered.seconds,
-    }
+    return {"backend": backend, "held": rows, "state_bytes": state_bytes, "recovered_s": recovered.seconds}
 
 
 def _checkpointed(cluster: LocalCluster, job: str) -> int:
