@@ -3,12 +3,13 @@
 python -m tests.benchmarks.flink_kafka --rows 1000000
 python -m tests.benchmarks.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
 
-One broker, one TaskManager, one run: ours (exactly once, one Python worker), then Flink SQL (parallelism 2) with each
-state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are there beforehand, one a
-record. Ours is measured over packed records too, which only it can read. All must say the same samples: as many, and as
-many of them positive; ours says compensations besides. What the peer does less is told in `peers/flink_kafka_join.py`.
+One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (parallelism
+2) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are there
+beforehand, one a record. Ours is measured over packed records too, which only it can read. All must say the same
+samples: as many, and as many of them positive; ours says compensations besides. What the peer does less is told in
+`peers/flink_kafka_join.py`.
 
-Needs Java and Maven. Prints one JSON object. A rate is events over the seconds from the first sample to the last, with
+Needs Java and Maven. Prints one JSON object, and on stderr each run's figures as it ends. A rate is events over the seconds from the first sample to the last, with
 `_from_submission` from the submission on, and `_per_core_s` over the processor seconds that the whole cluster (broker,
 JobManager, TaskManager, worker) took meanwhile: other work on the machine does not count there. `times_*` is our rate
 over the peer's.
@@ -55,7 +56,8 @@ from tests.benchmarks.stopwatch import Stopwatch
 WINDOW_S = SPAN_S // 20
 TASKMANAGER_MB = 1536
 _WITHIN_S = 300.0
-_LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}"\n'
+_LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}"\npartitions = 2\n'
+"""Two, so that both of the peer's subtasks have one to read; our shard reads both."""
 
 
 class Said(Protocol):
@@ -133,13 +135,12 @@ def measure(
     events = ended_events(rows)
     total = sum(batch.num_rows for batch in events.values())
     single, packed = (project_on(cluster, folder / name, f"{name}.", WINDOW_S) for name in ("single", "packed"))
-    runs: dict[str, Run] = {}
-    for name, project, append in (("ours", single, append_single), ("ours_packed", packed, append_packed)):
-        log = open_log(project)
-        append(project, log, events)
-        runs[name] = run_ours(project, log, cluster, rows)
+    append_single(single, open_log(single), events)
+    append_packed(packed, open_log(packed), events)
+    ways = {"ours": partial(run_ours, single, cluster, rows), "ours_packed": partial(run_ours, packed, cluster, rows)}
     for backend in backends:
-        runs[f"flink_sql_{backend}"] = run_sql(single, cluster, rows, backend, guarantee)
+        ways[f"flink_sql_{backend}"] = partial(run_sql, single, cluster, rows, backend, guarantee)
+    runs = {name: _told(name, way(), total) for name, way in ways.items()}
     _check(runs.values(), rows)
     figures: dict[str, Any] = {"machine": machine(), "events": total, "guarantee": guarantee}
     figures |= {"samples": rows, "positives": runs["ours"].positives, "compensations": runs["ours"].compensations}
@@ -156,7 +157,7 @@ def project_on(cluster: LocalCluster, root: Path, prefix: str, window_s: float) 
     return project_in(root, window_s, _LOGS.format(bootstrap=cluster.bootstrap, prefix=prefix))
 
 
-def run_ours(project: Project, log: Log, cluster: LocalCluster, samples: int) -> Run:
+def run_ours(project: Project, cluster: LocalCluster, samples: int) -> Run:
     """Submit our join, wait for its samples, and end it."""
 
     def start() -> str:
@@ -164,7 +165,7 @@ def run_ours(project: Project, log: Log, cluster: LocalCluster, samples: int) ->
             submission(project, cluster, project.root.name), lambda pipeline: live_job.build(pipeline, project)
         )
 
-    return _timed(start, OurSaid(log), cluster, samples)
+    return _timed(start, OurSaid(open_log(project)), cluster, samples)
 
 
 def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Backend, guarantee: Guarantee) -> Run:
@@ -235,6 +236,11 @@ class OurSaid:
                 self.positives += counts["positive"]
                 self.compensations += len(kinds) - sum(counts.values())
         return self.samples
+
+
+def _told(name: str, run: Run, events: int) -> Run:
+    print(json.dumps(run.told(name, events)), file=sys.stderr, flush=True)
+    return run
 
 
 def _check(runs: Iterable[Run], rows: int) -> None:

@@ -70,7 +70,7 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -
         assert said.look() == clicks.num_rows, "one sample for every click"
         cluster.kill("taskmanager-1")
         with Stopwatch() as recovered:
-            append_single(project, log, {"impressions": after_all(shown, id=-1), "clicks": after_all(clicks, id=-1)})
+            append_single(project, log, {"impressions": after_all(shown, [-1]), "clicks": after_all(clicks, [-1])})
             cluster.start("taskmanager-1")
             until(lambda: said.look() > clicks.num_rows, _WITHIN_S)
     assert said.look() == clicks.num_rows + 1, "the checkpoint held every event before the kill"
