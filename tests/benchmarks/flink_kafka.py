@@ -3,16 +3,16 @@
 python -m tests.benchmarks.flink_kafka --rows 1000000
 python -m tests.benchmarks.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
 
-One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (parallelism
-2) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are there
-beforehand, one a record. Ours is measured over packed records too, which only it can read. All must say the same
+One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (two
+subtasks) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are
+there beforehand, one a record. Ours is measured over packed records too, which only it can read. All must say the same
 samples: as many, and as many of them positive; ours says compensations besides. What the peer does less is told in
 `peers/flink_kafka_join.py`.
 
-Needs Java and Maven. Prints one JSON object, and on stderr each run's figures as it ends. A rate is events over the seconds from the first sample to the last, with
-`_from_submission` from the submission on, and `_per_core_s` over the processor seconds that the whole cluster (broker,
-JobManager, TaskManager, worker) took meanwhile: other work on the machine does not count there. `times_*` is our rate
-over the peer's.
+Needs Java and Maven. Prints one JSON object, and each run's figures on stderr as it ends. A rate is events over the
+seconds from the first sample to the last, with `_from_submission` from the submission on, and `_per_core_s` over the
+processor seconds that the whole cluster (broker, JobManager, TaskManager, worker) took meanwhile: other work on the
+machine does not count there. `times_*` is our rate over the peer's.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ from pipeline.ground.config import Cluster
 from pipeline.ground.project import Project
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.log import Log
-from pipeline.logs.open import open_log
+from pipeline.logs.open import connect_kafka, open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples import live_job
 from tests.benchmarks import peers
@@ -135,8 +136,9 @@ def measure(
     events = ended_events(rows)
     total = sum(batch.num_rows for batch in events.values())
     single, packed = (project_on(cluster, folder / name, f"{name}.", WINDOW_S) for name in ("single", "packed"))
-    append_single(single, open_log(single), events)
-    append_packed(packed, open_log(packed), events)
+    for project, append in ((single, append_single), (packed, append_packed)):
+        with closing(open_log(project)) as log:
+            append(project, log, events)
     ways = {"ours": partial(run_ours, single, cluster, rows), "ours_packed": partial(run_ours, packed, cluster, rows)}
     for backend in backends:
         ways[f"flink_sql_{backend}"] = partial(run_sql, single, cluster, rows, backend, guarantee)
@@ -165,14 +167,13 @@ def run_ours(project: Project, cluster: LocalCluster, samples: int) -> Run:
             submission(project, cluster, project.root.name), lambda pipeline: live_job.build(pipeline, project)
         )
 
-    return _timed(start, OurSaid(open_log(project)), cluster, samples)
+    with closing(open_log(project)) as log:
+        return _timed(start, OurSaid(log), cluster, samples)
 
 
 def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Backend, guarantee: Guarantee) -> Run:
     """Submit Flink SQL's join over the project's topics, wait for its samples, and end it."""
-    log = open_log(project)
-    assert isinstance(log, KafkaLog), "the peer reads from Kafka alone"
-    with serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
+    with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
         start = partial(submit_sql, project, log, cluster, registry, backend, guarantee)
         return _timed(start, SqlSaid(log, sql_topic(backend)), cluster, samples)
 

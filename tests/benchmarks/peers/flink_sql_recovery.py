@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.flink.jobs import last_checkpoint
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import SystemClock
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.open import open_log
+from pipeline.logs.open import connect_kafka, open_log
 from tests.benchmarks.events_on_kafka import after_all, append_single
 from tests.benchmarks.flink import until
 from tests.benchmarks.flink_kafka import TASKMANAGER_MB, local_cluster, project_on, sql_topic, submit_sql
@@ -57,12 +57,11 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -
     The window is four times the events' span: all `rows` impressions are held.
     """
     project = project_on(cluster, folder / "held", "held.", SPAN_S * 4)
-    log = open_log(project)
-    assert isinstance(log, KafkaLog), "the peer reads from Kafka alone"
     shown, clicks = events_of(rows)
-    append_single(project, log, {"impressions": shown, "clicks": clicks})
+    with closing(open_log(project)) as log:
+        append_single(project, log, {"impressions": shown, "clicks": clicks})
     # A job that starts again asks the registry again.
-    with serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
+    with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
         job = submit_sql(project, log, cluster, registry, backend, "at-least-once")
         said = SqlSaid(log, sql_topic(backend))
         until(lambda: said.look() >= clicks.num_rows, _WITHIN_S)
@@ -73,7 +72,7 @@ def recovery(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -
             append_single(project, log, {"impressions": after_all(shown, [-1]), "clicks": after_all(clicks, [-1])})
             cluster.start("taskmanager-1")
             until(lambda: said.look() > clicks.num_rows, _WITHIN_S)
-    assert said.look() == clicks.num_rows + 1, "the checkpoint held every event before the kill"
+        assert said.look() == clicks.num_rows + 1, "the checkpoint held every event before the kill"
     return {"backend": backend, "held": rows, "state_bytes": state_bytes, "recovered_s": recovered.seconds}
 
 
