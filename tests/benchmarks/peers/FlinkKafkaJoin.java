@@ -15,6 +15,7 @@ public class FlinkKafkaJoin {
         settings.setString("state.backend.type", given[8]);
         settings.setString("execution.checkpointing.interval", given[9] + " ms");
         settings.setString("state.checkpoints.dir", given[10]);
+        settings.setString("pipeline.object-reuse", "true");
         String[] jars = given[12].split(",");
         StreamTableEnvironment tables = StreamTableEnvironment.create(StreamExecutionEnvironment
                 .createRemoteEnvironment("127.0.0.1", Integer.parseInt(given[0]), settings, jars));
@@ -36,6 +37,7 @@ public class FlinkKafkaJoin {
         return "CREATE TABLE samples (" + columns + ", shown_at TIMESTAMP(3) NOT NULL, clicked_at TIMESTAMP(3), "
                 + "label INT NOT NULL) WITH ('connector' = 'kafka', 'topic' = '" + topic
                 + "', 'properties.bootstrap.servers' = '" + bootstrap + "', 'properties.transaction.timeout.ms' = '600000', "
+                + "'properties.linger.ms' = '20', 'properties.batch.size' = '262144', "
                 + "'sink.delivery-guarantee' = '" + guarantee + "', 'sink.transactional-id-prefix' = '" + topic
                 + "', 'format' = 'avro')";
     }
