@@ -1,5 +1,7 @@
 """Beam's source reads a partition once, in bounded pieces, with the right watermark, and refuses another log."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,8 +14,21 @@ from pipeline.ground.config import parse_config
 from pipeline.ground.errors import LogReplacedError, OffsetError
 from pipeline.ground.project import Project
 from pipeline.logs.events import EventCodec
+from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.logs.source import DEAD, PartitionRange, PartitionSource, ReadRange, ReadTracker, lend, take_back
+from pipeline.logs.record_run import RecordRun
+from pipeline.logs.source import (
+    BLOCK_RECORDS,
+    DEAD,
+    RUN_RECORDS,
+    PartitionRange,
+    PartitionSource,
+    ReadRange,
+    ReadTracker,
+    decode_next,
+    lend,
+    take_back,
+)
 
 NOW = 1_700_000_000_000
 DISORDER = 1_000
@@ -111,6 +126,27 @@ def test_long_range_is_read_in_several_calls(world):
     blocks, _, times = world.read(world.range(0, count))
     assert times == 2
     assert sum(len(b) for b in blocks) == count * rows
+
+
+@dataclass(frozen=True)
+class ByRuns:
+    """A log that reads runs, as Kafka's does."""
+
+    log: Log
+
+    def read_run(self, topic, partition, start, limits):
+        return RecordRun.of(self.log.read(topic, partition, start, limits), start)
+
+
+@pytest.mark.parametrize(("by_runs", "most"), [(False, BLOCK_RECORDS), (True, RUN_RECORDS)])
+def test_a_block_ends_with_its_records_later_where_the_log_reads_runs(world, by_runs, most):
+    world.append(*([NOW] * (most + 1)))
+    log = ByRuns(world.log) if by_runs else world.log
+    element = world.range(0, None)
+    decoded, read = decode_next(log, world.codec, element, ReadRange(0, None, None), poll_ms=0)
+    assert (len(decoded.block), decoded.block.next_offset, read.records) == (most, most, most)
+    decoded, read = decode_next(log, world.codec, element, ReadRange(most, None, decoded.mark_ms), poll_ms=0)
+    assert (len(decoded.block), read.records) == (1, 1)
 
 
 def test_heartbeat_alone_makes_a_block_that_moves_the_watermark(world):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.logs.log import ReadLimits, Record
+from pipeline.logs.log import Log, ReadLimits, Record
 
 Int64s = npt.NDArray[np.int64]
 
@@ -107,3 +107,10 @@ class RunLog(Protocol):
 
     def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
         """As `Log.read`; `next_offset` may lie beyond records that readers do not see."""
+
+
+def read_run(log: Log, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
+    """A run from any log, natively where it can: as its `read`."""
+    if isinstance(log, RunLog):
+        return log.read_run(topic, partition, start, limits)
+    return RecordRun.of(log.read(topic, partition, start, limits), start)

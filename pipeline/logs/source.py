@@ -32,6 +32,8 @@ DEAD = "dead"
 BLOCK_RECORDS = 4_096
 BLOCK_BYTES = 256 << 10
 """At the first of them one block ends."""
+RUN_RECORDS, RUN_BYTES = 16_384, 1 << 20
+"""The same for a log that reads runs: there a record costs next to nothing, and what a block costs weighs."""
 
 _PROCESS_S = 0.5
 _PROCESS_BYTES = 64 << 20
@@ -234,18 +236,19 @@ def decode_next(
     An open range is waited for, `poll_ms` at most.
     """
     topic, partition, stop = element.topic, element.partition, left.stop
-    most = BLOCK_RECORDS if stop is None else min(BLOCK_RECORDS, stop - left.start)
-    limits = ReadLimits(most, BLOCK_BYTES, poll_ms if stop is None else 0)
+    records, max_bytes = (RUN_RECORDS, RUN_BYTES) if isinstance(log, RunLog) else (BLOCK_RECORDS, BLOCK_BYTES)
+    most = records if stop is None else min(records, stop - left.start)
+    limits = ReadLimits(most, max_bytes, poll_ms if stop is None else 0)
     if isinstance(log, RunLog):
         run = log.read_run(topic, partition, left.start, limits)
         if stop is not None:
             run = run.before(stop)
         decoded = codec.decode_run(run, topic, partition, left.mark_ms) if len(run) else None
         return decoded, Amount(len(run), run.value_bytes)
-    records = log.read(topic, partition, left.start, limits)
-    records = [r for r in records if stop is None or r.offset < stop]
-    decoded = codec.decode(records, topic, partition, left.mark_ms) if records else None
-    return decoded, Amount(len(records), sum(len(r.value) for r in records))
+    found = log.read(topic, partition, left.start, limits)
+    found = [r for r in found if stop is None or r.offset < stop]
+    decoded = codec.decode(found, topic, partition, left.mark_ms) if found else None
+    return decoded, Amount(len(found), sum(len(r.value) for r in found))
 
 
 def check_log_id(log: Log, topic: str, log_id: str) -> None:

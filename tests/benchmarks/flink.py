@@ -107,10 +107,10 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     }
 
 
-def project_in(root: Path, window_s: float) -> Project:
-    """The project of the join's benchmark, in a folder from which a worker can open it."""
+def project_in(root: Path, window_s: float, logs: str = "") -> Project:
+    """The project of the join's benchmark, in a folder from which a worker can open it; `logs` is its table [logs]."""
     root.mkdir()
-    (root / "freshet.toml").write_text(_FORM.format(window=window_s), encoding="utf-8")
+    (root / "freshet.toml").write_text(_FORM.format(window=window_s) + logs, encoding="utf-8")
     return Project.open(root)
 
 

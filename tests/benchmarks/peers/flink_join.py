@@ -16,7 +16,9 @@ import pyarrow.csv as pc
 _HERE = Path(__file__).parent
 _FILES = 2
 _HEAP = "3g"
-_OPENS = ("java.base/java.util", "java.base/java.lang", "java.base/java.nio", "java.base/java.time")
+_OPENED = ("java.base/java.util", "java.base/java.lang", "java.base/java.nio", "java.base/java.time")
+OPENS = tuple(word for module in _OPENED for word in ("--add-opens", f"{module}=ALL-UNNAMED"))
+"""What Java must be told so that Flink may look into the library's private parts."""
 
 
 def missing() -> str | None:
@@ -25,13 +27,16 @@ def missing() -> str | None:
     return f"no {' and no '.join(absent)} on this machine" if absent else None
 
 
-def jars(cache: Path) -> Path:
-    """The folder of Flink's jars, filled by Maven the first time. Raises CalledProcessError where they are not had."""
-    folder, whole = cache / "flink-join", cache / "flink-join.whole"
+def jars(cache: Path, name: str = "flink_join") -> Path:
+    """The folder of the jars that NAME.pom.xml asks for, filled by Maven the first time.
+
+    Raises CalledProcessError where they are not had.
+    """
+    folder, whole = cache.absolute() / name, cache / f"{name}.whole"
     if not whole.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        command = ["mvn", "-q", "-B", "-f", str(_HERE / "flink_join.pom.xml"), "dependency:copy-dependencies"]
-        copied = [*command, "-DincludeScope=runtime", f"-DoutputDirectory={folder.absolute()}"]
+        command = ["mvn", "-q", "-B", "-f", str(_HERE / f"{name}.pom.xml"), "dependency:copy-dependencies"]
+        copied = [*command, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
         subprocess.run(copied, check=True, capture_output=True, text=True)
         whole.touch()
     return folder
@@ -52,9 +57,7 @@ def write_events(folder: Path, impressions: pa.RecordBatch, clicks: pa.RecordBat
 
 def measure(libraries: Path, folder: Path, cores: int, window_min: int) -> dict[str, float]:
     """Seconds of reading alone (`read_s`) and of the whole join (`join_s`), start of the job included."""
-    opens = [word for module in _OPENS for word in ("--add-opens", f"{module}=ALL-UNNAMED")]
-    path = f"{libraries.absolute()}/*"
-    program = ["java", f"-Xmx{_HEAP}", *opens, "-cp", path, str(_HERE / "FlinkJoin.java")]
+    program = ["java", f"-Xmx{_HEAP}", *OPENS, "-cp", f"{libraries}/*", str(_HERE / "FlinkJoin.java")]
     arguments = [str(folder.absolute()), str(cores), str(window_min)]
     ended = subprocess.run([*program, *arguments], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])

@@ -1,0 +1,61 @@
+"""The join's events on Kafka, there before anybody reads them: one a record, as Kafka's users send them, or packed.
+
+Behind them a few of each kind, long after all windows, say in every partition that nothing more is to come.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from confluent_kafka import Producer
+
+from pipeline.ground.block import Kind
+from pipeline.ground.keys import shard_of
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import EventTarget
+from pipeline.logs.events import EventCodec
+from pipeline.logs.log import Log
+from tests.benchmarks.event_records import encode_events
+from tests.benchmarks.join import SPAN_S, events_of
+from tests.benchmarks.stream import START_MS, in_records
+
+Events = dict[Kind, pa.RecordBatch]
+
+_ENDING = 16
+"""Events behind all others: enough that a few partitions get one each."""
+_PRODUCER = {"enable.idempotence": True, "linger.ms": 20, "batch.size": 1 << 18, "queue.buffering.max.messages": 10**6}
+
+
+def ended_events(rows: int) -> Events:
+    """`rows` impressions, their clicks, and behind them a few of each that belong to none."""
+    shown, clicks = events_of(rows)
+    return {
+        "impressions": pa.concat_batches([shown, after_all(shown, range(-_ENDING, 0))]),
+        "clicks": pa.concat_batches([clicks, after_all(clicks, range(-2 * _ENDING, -_ENDING))]),
+    }
+
+
+def append_packed(project: Project, log: Log, events: Events) -> None:
+    """Append them as our own producers do, thousands in a record."""
+    for kind, batch in events.items():
+        target = EventTarget(project, log, kind)
+        for part in in_records(batch):
+            target.append(part)
+
+
+def append_single(project: Project, log: Log, events: Events) -> None:
+    """Append them one a record, to the partition that their key says."""
+    logs = project.config.logs
+    producer = Producer({"bootstrap.servers": logs.bootstrap, "compression.type": logs.compression, **_PRODUCER})
+    for kind, batch in events.items():
+        schema, topic = EventCodec(project.config.events, kind, log).schema, project.config.topics.inputs[kind]
+        for part in in_records(batch):
+            partitions = shard_of(part, project.config.events.shard_columns, logs.partitions).tolist()
+            for partition, record in zip(partitions, encode_events(schema.id, part), strict=True):
+                producer.produce(logs.prefix + topic, record, partition=partition)
+            producer.flush()
+
+
+def after_all(batch: pa.RecordBatch, ids: Sequence[int]) -> pa.RecordBatch:
+    """Events like the first of `batch`, under other ids and long after the span."""
+    row = {**batch.slice(0, 1).to_pylist()[0], "at": START_MS + 2 * SPAN_S * 1000}
+    return pa.RecordBatch.from_pylist([{**row, "id": id} for id in ids], schema=batch.schema)

@@ -1,0 +1,254 @@
+"""The join on Flink from Kafka to the samples topic, beside Flink SQL's interval join over the same topics.
+
+python -m tests.benchmarks.flink_kafka --rows 1000000
+python -m tests.benchmarks.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
+
+One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (two
+subtasks) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are
+there beforehand, one a record. Ours is measured over packed records too, which only it can read. All must say the same
+samples: as many, and as many of them positive; ours says compensations besides. What the peer does less is told in
+`peers/flink_kafka_join.py`.
+
+Needs Java and Maven. Prints one JSON object, and each run's figures on stderr as it ends. A rate is events over the
+seconds from the first sample to the last, with `_from_submission` from the submission on, and `_per_core_s` over the
+processor seconds that the whole cluster (broker, JobManager, TaskManager, worker) took meanwhile: other work on the
+machine does not count there. `times_*` is our rate over the peer's.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import pyarrow.compute as pc
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
+from pipeline.cluster.process import descendants
+from pipeline.flink.jobs import cancel
+from pipeline.flink.rest import FlinkRest
+from pipeline.flink.submit import submit
+from pipeline.ground.clock import SystemClock
+from pipeline.ground.config import Cluster
+from pipeline.ground.project import Project
+from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.log import Log
+from pipeline.logs.open import connect_kafka, open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.samples import live_job
+from tests.benchmarks import peers
+from tests.benchmarks.events_on_kafka import append_packed, append_single, ended_events
+from tests.benchmarks.flink import project_in, submission, until
+from tests.benchmarks.join import SPAN_S
+from tests.benchmarks.peers import flink_kafka_join
+from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSaid
+from tests.benchmarks.peers.schema_registry import serve_schemas
+from tests.benchmarks.report import machine
+from tests.benchmarks.stopwatch import Stopwatch
+
+WINDOW_S = SPAN_S // 20
+TASKMANAGER_MB = 1536
+_WITHIN_S = 300.0
+_LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}"\npartitions = 2\n'
+"""Two, so that both of the peer's subtasks have one to read; our shard reads both."""
+
+
+class Said(Protocol):
+    """Reads what a join says."""
+
+    samples: int
+    positives: int
+    compensations: int
+
+    def look(self) -> int:
+        """How many samples there are by now, compensations aside."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a job went: seconds since its submission, and what it said.
+
+    Attributes:
+        submitted_s, first_s, last_s: when the submission returned, when the first and the last sample could be read.
+        cpu_s: processor seconds of the cluster's processes between those two samples.
+        samples, positives, compensations: how many; compensations are not among the samples.
+    """
+
+    submitted_s: float
+    first_s: float
+    last_s: float
+    cpu_s: float
+    samples: int
+    positives: int
+    compensations: int
+
+    def told(self, name: str, events: int) -> dict[str, float]:
+        """Its figures under `name`."""
+        return {
+            f"{name}_events_per_s": events / (self.last_s - self.first_s),
+            f"{name}_events_per_s_from_submission": events / self.last_s,
+            f"{name}_events_per_core_s": events / self.cpu_s,
+            f"{name}_submitted_s": self.submitted_s,
+            f"{name}_first_sample_s": self.first_s,
+        }
+
+
+def main() -> None:
+    """Measure once, print, and end the cluster."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--backend", action="append", choices=get_args(Backend))
+    parser.add_argument("--guarantee", choices=get_args(Guarantee), default="at-least-once")
+    chosen = parser.parse_args()
+    # So that a `timeout` ends the cluster too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
+        cluster = local_cluster(Path(folder) / "cluster")
+        try:
+            cluster.up()
+            backends = chosen.backend or get_args(Backend)
+            found = measure(Path(folder), cluster, chosen.rows, backends, chosen.guarantee)
+            print(json.dumps(found))
+        finally:
+            cluster.down(wipe=True)
+
+
+def local_cluster(folder: Path, taskmanager_mb: int = TASKMANAGER_MB) -> LocalCluster:
+    """A broker, a JobManager and a TaskManager whose memory both backends have their share of."""
+    ports = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
+    first = free_port_range(len(ports))
+    chosen = {name: first + number for number, name in enumerate(ports)}
+    return LocalCluster(Cluster(**chosen, taskmanager_mb=taskmanager_mb, state_backend="rocksdb"), folder)
+
+
+def measure(
+    folder: Path, cluster: LocalCluster, rows: int, backends: Iterable[Backend], guarantee: Guarantee
+) -> dict[str, Any]:
+    """All figures, by name."""
+    events = ended_events(rows)
+    total = sum(batch.num_rows for batch in events.values())
+    single, packed = (project_on(cluster, folder / name, f"{name}.", WINDOW_S) for name in ("single", "packed"))
+    for project, append in ((single, append_single), (packed, append_packed)):
+        with closing(open_log(project)) as log:
+            append(project, log, events)
+    ways = {"ours": partial(run_ours, single, cluster, rows), "ours_packed": partial(run_ours, packed, cluster, rows)}
+    for backend in backends:
+        ways[f"flink_sql_{backend}"] = partial(run_sql, single, cluster, rows, backend, guarantee)
+    runs = {name: _told(name, way(), total) for name, way in ways.items()}
+    _check(runs.values(), rows)
+    figures: dict[str, Any] = {"machine": machine(), "events": total, "guarantee": guarantee}
+    figures |= {"samples": rows, "positives": runs["ours"].positives, "compensations": runs["ours"].compensations}
+    for name, run in runs.items():
+        figures |= run.told(name, total)
+    for name in (f"flink_sql_{backend}" for backend in backends):
+        for what in ("events_per_s", "events_per_s_from_submission", "events_per_core_s"):
+            figures[f"times_{name}_{what}"] = figures[f"ours_{what}"] / figures[f"{name}_{what}"]
+    return figures
+
+
+def project_on(cluster: LocalCluster, root: Path, prefix: str, window_s: float) -> Project:
+    """The project of the join's benchmark with its topics on the cluster's broker."""
+    return project_in(root, window_s, _LOGS.format(bootstrap=cluster.bootstrap, prefix=prefix))
+
+
+def run_ours(project: Project, cluster: LocalCluster, samples: int) -> Run:
+    """Submit our join, wait for its samples, and end it."""
+
+    def start() -> str:
+        return submit(
+            submission(project, cluster, project.root.name), lambda pipeline: live_job.build(pipeline, project)
+        )
+
+    with closing(open_log(project)) as log:
+        return _timed(start, OurSaid(log), cluster, samples)
+
+
+def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Backend, guarantee: Guarantee) -> Run:
+    """Submit Flink SQL's join over the project's topics, wait for its samples, and end it."""
+    with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
+        start = partial(submit_sql, project, log, cluster, registry, backend, guarantee)
+        return _timed(start, SqlSaid(log, sql_topic(backend)), cluster, samples)
+
+
+def submit_sql(
+    project: Project, log: KafkaLog, cluster: LocalCluster, registry: str, backend: Backend, guarantee: Guarantee
+) -> str:
+    """Start Flink SQL's join over the project's topics into `sql_topic(backend)`; Flink's id of the job."""
+    log.create_topic(sql_topic(backend), 1)
+    join = SqlJoin.of(project, sql_topic(backend), registry, backend, guarantee)
+    return flink_kafka_join.submit(cluster, Path(os.environ.get(peers.FOLDER) or peers.DEFAULT_FOLDER), join)
+
+
+def sql_topic(backend: Backend) -> str:
+    """Where the peer's samples go."""
+    return f"sql-{backend}"
+
+
+def _timed(start: Callable[[], str], said: Said, cluster: LocalCluster, samples: int) -> Run:
+    with Stopwatch() as submitted:
+        job = start()
+    try:
+        with Stopwatch() as first:
+            until(lambda: said.look() > 0, _WITHIN_S)
+        before_s = cpu_seconds(cluster)
+        with Stopwatch() as rest:
+            until(lambda: said.look() >= samples, _WITHIN_S)
+        cpu_s = cpu_seconds(cluster) - before_s
+    finally:
+        cancel(FlinkRest(cluster.rest_url), job, SystemClock())
+    first_s = submitted.seconds + first.seconds
+    last_s = first_s + rest.seconds
+    return Run(submitted.seconds, first_s, last_s, cpu_s, said.samples, said.positives, said.compensations)
+
+
+def cpu_seconds(cluster: LocalCluster) -> float:
+    """Processor time that the cluster's processes and their workers have taken so far."""
+    ticks = 0
+    for pid in descendants(cluster.folder):
+        # User and system time; the name before them may hold spaces and brackets.
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        ticks += int(told[11]) + int(told[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class OurSaid:
+    """Counts the samples of partition 0, reading each record once."""
+
+    def __init__(self, log: Log) -> None:
+        self._log, self._at = log, 0
+        self.samples = self.positives = self.compensations = 0
+
+    def look(self) -> int:
+        """How many samples there are by now, compensations aside."""
+        while records := self._log.read("samples", 0, self._at):
+            self._at = records[-1].offset + 1
+            for record in records:
+                kinds = decode_sample_block(record.value).batch.column("kind")
+                counts = {kind: pc.sum(pc.equal(kinds, kind)).as_py() or 0 for kind in ("positive", "negative")}
+                self.samples += sum(counts.values())
+                self.positives += counts["positive"]
+                self.compensations += len(kinds) - sum(counts.values())
+        return self.samples
+
+
+def _told(name: str, run: Run, events: int) -> Run:
+    print(json.dumps(run.told(name, events)), file=sys.stderr, flush=True)
+    return run
+
+
+def _check(runs: Iterable[Run], rows: int) -> None:
+    said = {(run.samples, run.positives) for run in runs}
+    assert len(said) == 1, f"samples and positives differ: {said}"
+    assert {samples for samples, _ in said} == {rows}, f"{rows} impressions gave {said}"
+
+
+if __name__ == "__main__":
+    main()
