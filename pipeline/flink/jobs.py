@@ -1,14 +1,17 @@
 """Jobs on a cluster: which run, how they are, and how they are stopped. Asks Flink each time and remembers nothing."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import ClusterError
 
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
+_AT_WORK = {"RUNNING", "FINISHED"}
 _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
@@ -35,6 +38,7 @@ class JobView:
         last_checkpoint: None before the first.
         last_failure: what made it restart last; None where nothing did.
         unsettled: whether it failed in the last minutes and more than twice in all: it may go on so for ever.
+        stands_still: why it does no work, whatever its state; None where all of its tasks run, or it has ended.
     """
 
     id: str
@@ -44,6 +48,7 @@ class JobView:
     last_checkpoint: Checkpoint | None
     last_failure: str | None
     unsettled: bool
+    stands_still: str | None
 
 
 def live_jobs(flink: FlinkRest, names: Iterable[str]) -> dict[str, str]:
@@ -68,7 +73,28 @@ def look(flink: FlinkRest, job: str, now_ms: int) -> JobView:
         last_checkpoint(flink, job),
         failure_in(history[0]["stacktrace"]) if history else None,
         restarts > 2 and now_ms - failed_at_ms < _UNSETTLED_S * 1000,
+        None if shown["state"] in _ENDED else why_still(shown["vertices"], flink.get("/overview")),
     )
+
+
+def why_still(vertices: Iterable[Mapping[str, Any]], overview: Mapping[str, int]) -> str | None:
+    """Why a job with these vertices does no work on a cluster that is so; None where all of its tasks run.
+
+    >>> why_still([{"tasks": {"RUNNING": 2, "SCHEDULED": 0}}], {})
+    >>> cluster = {"taskmanagers": 0, "slots-total": 0, "slots-available": 0}
+    >>> why_still([{"tasks": {"SCHEDULED": 2}}, {"tasks": {"CREATED": 1}}], cluster)
+    '3 of 3 tasks do not run (1 CREATED, 2 SCHEDULED): no TaskManager is there'
+    """
+    tasks: Counter[str] = Counter()
+    for vertex in vertices:
+        tasks.update(vertex["tasks"])
+    idle = {state: count for state, count in sorted(tasks.items()) if count and state not in _AT_WORK}
+    if not idle:
+        return None
+    slots = f"{overview['slots-available']} of {overview['slots-total']} slots are free"
+    states = ", ".join(f"{count} {state}" for state, count in idle.items())
+    cause = slots if overview["taskmanagers"] else "no TaskManager is there"
+    return f"{sum(idle.values())} of {tasks.total()} tasks do not run ({states}): {cause}"
 
 
 def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
@@ -89,7 +115,7 @@ def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = 60.
     while True:
         shown = flink.get(f"/jobs/{job}")
         tasks = {vertex["status"] for vertex in shown["vertices"]}
-        if shown["state"] == "RUNNING" and tasks <= {"RUNNING", "FINISHED"}:
+        if shown["state"] == "RUNNING" and tasks <= _AT_WORK:
             return
         if shown["state"] in _ENDED or clock.monotonic_s() > ends_s:
             view = look(flink, job, clock.now_ms())

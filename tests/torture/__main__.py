@@ -16,6 +16,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import Cluster
 from tests.torture.run import torture
+from tests.torture.schedule import plan_kills
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     cluster = LocalCluster(Cluster(**ports), folder / "cluster", say=_say)
     try:
         cluster.up()
-        report = torture(cluster, folder, chosen.kills, chosen.seed, chosen.rate, _say)
+        report = torture(cluster, folder, plan_kills(chosen.kills, chosen.seed), chosen.seed, chosen.rate, _say)
     finally:
         cluster.down()
         if chosen.keep is None:

@@ -50,6 +50,15 @@ class Head:
             clock.wait(_LOOK_EVERY_S)
         return found
 
+    def wait_until_learned(self, at_ms: int) -> None:
+        """Return once every shard has learned from samples of that time or later. Raises."""
+        clock = self._site.project.clock
+        ends_s = clock.monotonic_s() + _WITHIN_S
+        while self._trainer_ms() < at_ms:
+            self._load.check()
+            assert clock.monotonic_s() < ends_s, f"nothing of {at_ms} is learned: {self._site.jobs()}"
+            clock.wait(_LOOK_EVERY_S)
+
     def _samples_ms(self) -> int:
         config = self._site.project.config
         marks = []

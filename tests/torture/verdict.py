@@ -13,6 +13,7 @@ from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples.job import run_samples
 from pipeline.trainer.job import run_train
+from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.torture.site import Site
 
@@ -40,8 +41,24 @@ def join_calmly(live: Project, twin: Project) -> None:
     own.close()
 
 
-def train_calmly(calm: Project) -> list[dict[str, Any]]:
-    """Learn from the whole samples log at once; CURRENT of each shard."""
+def quarantines_of(project: Project) -> list[Quarantine]:
+    """What its trainer must not read, as its rollbacks have left it."""
+    store = VersionStore(project)
+    found = store.ledger.all_quarantines()
+    store.close()
+    return found
+
+
+def train_calmly(calm: Project, quarantines: Iterable[Quarantine]) -> list[dict[str, Any]]:
+    """Learn from the whole samples log at once, but for what is quarantined; CURRENT of each shard.
+
+    A rollback leaves nothing else behind: its targets are from before the quarantine, so what was learned of the range
+    is undone.
+    """
+    store = VersionStore(calm)
+    for quarantine in quarantines:
+        store.ledger.add_quarantine(quarantine)
+    store.close()
     log = open_log(calm)
     run_train(calm, log, until_end=True)
     log.close()
@@ -67,8 +84,8 @@ def currents(project: Project) -> list[dict[str, Any]]:
         if (id := store.current(shard)) is not None:
             found = store.ledger.version(id)
             position = [found.offset, found.row]
-            row = {"version": str(id), "position": position, "digest": found.digest, "served": found.served_digest}
-            rows.append(row)
+            row = {"version": str(id), "position": position, "samples_seen": found.samples_seen}
+            rows.append({**row, "digest": found.digest, "served": found.served_digest})
     store.close()
     return rows
 
