@@ -30,6 +30,8 @@ def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, 
         assert epochs == sorted(epochs)
         assert taken_over[shard] in epochs
     assert not {store.folder / version.path for shard in range(2) for version in store.versions(shard)} & written
+    for pid in site.workers("train"):  # those that came after it are to stop as well
+        os.kill(pid, signal.SIGKILL)
     start_task_manager(site.cluster)
     head = Head(site, load)
     head.wait(clock.monotonic_s())

@@ -16,7 +16,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import Cluster
 from tests.torture.run import torture
-from tests.torture.schedule import plan_kills
+from tests.torture.schedule import RARE, VICTIMS, plan_kills
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,13 @@ _PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_p
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Kill everything, lose nothing.")
+    rare = "\n".join(f"  {victim:20}{what}" for victim, what in RARE.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture",
+        description="Kill everything, lose nothing.",
+        epilog=f"victims: {', '.join(VICTIMS)}\nand, from the seventh on, one of seven:\n{rare}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--kills", type=int, default=6, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the events and of the schedule")
     parser.add_argument("--rate", type=float, default=200.0, help="impressions a second")
