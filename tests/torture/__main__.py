@@ -16,7 +16,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import Cluster
 from tests.torture.run import torture
-from tests.torture.schedule import RARE, VICTIMS, plan_kills
+from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
     cluster = LocalCluster(Cluster(**ports), folder / "cluster", say=_say)
     try:
         cluster.up()
-        report = torture(cluster, folder, plan_kills(chosen.kills, chosen.seed), chosen.seed, chosen.rate, _say)
+        plan = Plan(list(plan_kills(chosen.kills, chosen.seed)), chosen.minutes and chosen.minutes * 60)
+        report = torture(cluster, folder, plan, chosen.seed, chosen.rate, _say)
     finally:
         cluster.down()
         if chosen.keep is None:
@@ -53,6 +54,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=6, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the events and of the schedule")
+    parser.add_argument("--minutes", type=float, help="strike no longer than this, whatever of the plan is left")
     parser.add_argument("--rate", type=float, default=200.0, help="impressions a second")
     parser.add_argument("--keep", type=Path, help="folder that keeps everything; a new one")
     return parser.parse_args(arguments)

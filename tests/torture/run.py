@@ -1,6 +1,5 @@
 """One run: load, kills, verdict."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,12 @@ from tests.torture import verdict
 from tests.torture.head import Head
 from tests.torture.load import Load
 from tests.torture.project import calm_trainer, live_project, twin_project
-from tests.torture.schedule import Kill
+from tests.torture.schedule import Plan
 from tests.torture.site import Site
 from tests.torture.strike import Say, Striker, recovery_of
 
 
-def torture(
-    cluster: LocalCluster, folder: Path, plan: Iterable[Kill], seed: int, rate: float, say: Say
-) -> dict[str, Any]:
+def torture(cluster: LocalCluster, folder: Path, plan: Plan, seed: int, rate: float, say: Say) -> dict[str, Any]:
     """Torture a project in `folder` on a cluster that is up; the report, `equal` in it says whether all is well.
 
     `seed` is of the events, `rate` in impressions a second.

@@ -42,6 +42,14 @@ class Kill:
     rollback_s: float | None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to strike, and for how long at most; None for as long as it takes."""
+
+    kills: list[Kill]
+    within_s: float | None = None
+
+
 def plan_kills(count: int, seed: int) -> Iterator[Kill]:
     """`count` kills; the first six are each victim once, of every seven after them one is rare.
 

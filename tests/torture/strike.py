@@ -1,6 +1,6 @@
 """One strike after the other at a site under load: what is done, and how long everybody takes to recover from it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.torture.head import Head
 from tests.torture.load import Load
-from tests.torture.schedule import Kill
+from tests.torture.schedule import Kill, Plan
 from tests.torture.site import Site
 
 Say = Callable[[str], None]
@@ -22,23 +22,25 @@ class Striker:
         self._site, self._load, self._head, self._say = site, load, head, say
         self._clock = site.project.clock
 
-    def strike(self, kills: Iterable[Kill]) -> list[Row]:
+    def strike(self, plan: Plan) -> list[Row]:
         """Carry the plan out; what was done, with the seconds until each stage was at the head again.
 
         A kill that a hasty one follows is not waited for: it has no times.
         """
-        plan = list(kills)
-        followed = [kill.hasty for kill in plan[1:]] + [False]
-        struck = []
-        for number, (kill, hurried) in enumerate(zip(plan, followed, strict=True), start=1):
+        followed = [kill.hasty for kill in plan.kills[1:]] + [False]
+        struck: list[Row] = []
+        ends_s = self._clock.monotonic_s() + (plan.within_s or float("inf"))
+        for kill, hurried in zip(plan.kills, followed, strict=True):
+            if self._clock.monotonic_s() > ends_s:
+                break
             self._clock.wait(kill.pause_s)
-            began_s = self._clock.monotonic_s()
             row = asdict(kill) | self._carry_out(kill)
-            began_s = row.pop("began_s", began_s)
+            began_s = row.pop("began_s")
             row["restored_s"] = round(self._clock.monotonic_s() - began_s, 1)
             row["recovered_s"] = None if hurried else self._head.wait(began_s)
-            self._say(f"{number} of {len(plan)}: {kill.victim}, restored {row['restored_s']}, {row['recovered_s']}")
             struck.append(row)
+            done = f"{len(struck)} of {len(plan.kills)}: {kill.victim}{' amid a rollback' if kill.rollback_s else ''}"
+            self._say(f"{done}, restored {row['restored_s']}, {row['recovered_s']}")
         return struck
 
     def _carry_out(self, kill: Kill) -> Row:
