@@ -19,7 +19,7 @@ from tests.torture.site import Site
 
 _SAMPLE_KEY = ["impression_partition", "impression_offset", "impression_row", "kind"]
 _LETTER_KEY = ["topic", "partition", "offset", "row"]
-_WITHIN_S = 180.0
+_WITHIN_S = 300.0
 _LOOK_EVERY_S = 1.0
 
 
