@@ -96,7 +96,7 @@ class Site:
         """
         while True:
             (stopped,) = self.wait_for(lambda: [pid for pid in self.workers(job) if is_stopped(pid)], f"no {job} stops")
-            if not is_held(self.project.versions / "ledger.sqlite"):
+            if not any(is_held(database) for database in self.project.versions.glob("*.sqlite")):
                 return int(stopped)
             os.kill(stopped, signal.SIGCONT)
 
