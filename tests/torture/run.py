@@ -1,5 +1,6 @@
 """One run: load, kills, verdict."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def torture(cluster: LocalCluster, folder: Path, plan: Plan, seed: int, rate: fl
         "rate_events_per_s": round(load.events / produced_s, 1),
         "events": load.events,
         **report,
+        "struck": dict(Counter(row["victim"] for row in struck)),
         "rollbacks": sum("rollback" in row for row in struck),
         "submissions": site.submissions,
         "jobs": [{name: row[name] for name in ("job", "state", "restarts")} for row in jobs],

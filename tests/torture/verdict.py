@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -109,12 +111,10 @@ def compare(live: pd.DataFrame, calm: pd.DataFrame, key: list[str]) -> dict[str,
     counted = [pd.Series(1, index=place).groupby(level=list(range(len(key)))).sum() for place in places]
     extra = counted[0].sub(counted[1], fill_value=0)
     doubled = int(extra[extra > 0].sum())
-    both = [
-        rows.drop_duplicates(key).set_index(key)[sorted(set(rows.columns) - set(key))].map(_plain)
-        for rows in (live, calm)
-    ]
+    both = [rows.drop_duplicates(key).set_index(key) for rows in (live, calm)]
     common = both[0].index.intersection(both[1].index)
-    differing = int((both[0].loc[common] != both[1].loc[common]).any(axis=1).sum())
+    pairs = [[rows.loc[common, name] for rows in both] for name in calm.columns.difference(key)]
+    differing = int(np.any([_unlike(*pair) for pair in pairs], axis=0).sum())
     return {"wanted": len(calm), "found": len(live), "lost": lost, "doubled": doubled, "differing": differing}
 
 
@@ -160,6 +160,13 @@ def _table(project: Project, batches: Any) -> pd.DataFrame:
     log.close()
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def _unlike(one: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
+    """[n] where two columns are not the same; missing values are."""
+    if one.dtype == other.dtype == object:
+        one, other = one.map(_plain), other.map(_plain)
+    return np.asarray((one != other) & ~(one.isna() & other.isna()))
 
 
 def _plain(value: Any) -> Any:
