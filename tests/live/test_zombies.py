@@ -1,4 +1,4 @@
-"""A trainer's worker that stood still between check and write, while its TaskManager lives and another took over."""
+"""Workers that stood still between check and write while another took over: their TaskManager lives, and they go on."""
 
 import os
 import signal
@@ -11,33 +11,54 @@ from tests.torture.run import judge
 
 
 def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, tmp_path):
-    clock, store = site.project.clock, VersionStore(site.project)
-    start_task_manager(site.cluster, FRESHET_CRASH_AT="trainer.before_commit:5:stop")
-    site.open()
-    zombie = site.wait_for_stopped("train")
+    store = VersionStore(site.project)
+    zombie = stop_at(site, "train", "trainer.before_commit")
     written = uncommitted(store)
     assert written
     freshet(site.project.root, "run", "train", "--until-end")
     taken_over = {shard: store.epoch(shard) for shard in range(2)}
-    os.kill(zombie, signal.SIGCONT)
+    assert failure_of(site, "train", zombie).startswith("FencedError: version ")
     site.wait_for(lambda: not (written & uncommitted(store)), "what the zombie wrote stays")
-    failed = site.wait_for(
-        lambda: next(row["last_failure"] for row in site.jobs() if row["job"] == "train"), "no failure"
-    )
-    assert failed.startswith("FencedError: version "), failed
     for shard in range(2):
         epochs = [version.epoch for version in store.lineage(shard)]
         assert epochs == sorted(epochs)
         assert taken_over[shard] in epochs
-    assert not {store.folder / version.path for shard in range(2) for version in store.versions(shard)} & written
-    for pid in site.workers("train"):  # those that came after it are to stop as well
+    assert not written & committed(store)
+    go_on(site, load, "train")
+    assert judge(site, tmp_path, print)["equal"]
+
+
+def test_a_join_that_wakes_after_another_took_over_cannot_append(site, load, tmp_path):
+    zombie = stop_at(site, "samples", "samples.before_append")
+    freshet(site.project.root, "run", "samples", "--until-end")
+    assert failure_of(site, "samples", zombie).startswith("FencedError: ")
+    go_on(site, load, "samples")
+    assert judge(site, tmp_path, print)["equal"]
+
+
+def stop_at(site, job, point):
+    """Start everything; the worker of the job that has stopped between check and write."""
+    start_task_manager(site.cluster, FRESHET_CRASH_AT=f"{point}:5:stop")
+    site.open()
+    return site.wait_for_stopped(job)
+
+
+def failure_of(site, job, zombie):
+    """What the job failed over once its zombie was continued."""
+    os.kill(zombie, signal.SIGCONT)
+    row = site.wait_for(lambda: [r for r in site.jobs() if r["job"] == job and r["last_failure"]], "nothing fails")
+    return row[0]["last_failure"]
+
+
+def go_on(site, load, job):
+    """With workers that stop nowhere, to the end of the events."""
+    for pid in site.workers(job):
         os.kill(pid, signal.SIGKILL)
     start_task_manager(site.cluster)
     head = Head(site, load)
-    head.wait(clock.monotonic_s())
+    head.wait(site.project.clock.monotonic_s())
     head.close()
     load.end()
-    assert judge(site, tmp_path, print)["equal"]
 
 
 def start_task_manager(cluster, **environment):
@@ -47,7 +68,11 @@ def start_task_manager(cluster, **environment):
         cluster.up()
 
 
+def committed(store):
+    """Files of the versions that the ledger names."""
+    return {store.folder / version.path for shard in range(2) for version in store.versions(shard)}
+
+
 def uncommitted(store):
-    """Files of versions that the ledger does not name."""
-    named = {store.folder / version.path for shard in range(2) for version in store.versions(shard)}
-    return set(store.folder.rglob("*.version")) - named
+    """Files of versions that it does not name."""
+    return set(store.folder.rglob("*.version")) - committed(store)

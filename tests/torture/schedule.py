@@ -15,7 +15,7 @@ RARE = {
     "rollback said": "the command ends once serving was told of one shard; an operator finishes it",
 }
 """From the second hand on, one of these is in it; they take turns."""
-_PAUSE_S = (0.5, 6.0)
+_PAUSE_S = (0.2, 3.0)
 _OUTAGE_S = (0.0, 4.0)
 _ABSENCE_S = (60.0, 75.0)
 _HASTE = 1 / 4

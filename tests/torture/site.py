@@ -40,9 +40,10 @@ class Site:
         self.submissions = 0
 
     def open(self) -> None:
-        """Start the jobs and the replica."""
+        """Start the jobs and, beside them, the replica."""
+        self._begin_replica()
         self._submit()
-        self._start_replica()
+        self._wait_for_replica()
 
     def close(self) -> None:
         """End the replica and stop the jobs; the cluster stays."""
@@ -72,7 +73,8 @@ class Site:
     def restore(self, victim: str) -> None:
         """What an operator does about it; a worker is Flink's own business."""
         if victim == "replica":
-            self._start_replica()
+            self._begin_replica()
+            self._wait_for_replica()
         elif victim in _PROCESS_OF:
             self.cluster.up()
         if victim == "jobmanager":
@@ -163,8 +165,11 @@ class Site:
         self._freshet("run", "all", "--runner", "flink")
         self.submissions += 1
 
-    def _start_replica(self) -> None:
+    def _begin_replica(self) -> None:
         self._replica = self._begin("replica")
+
+    def _wait_for_replica(self) -> None:
+        assert self._replica is not None
         assert self._replica.stdout is not None
         line = self._replica.stdout.readline()
         assert line, f"the replica ended: {self._talk('replica').read_text()[-2000:]}"
