@@ -12,6 +12,7 @@ from pipeline.ground.errors import ClusterError
 
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 _AT_WORK = {"RUNNING", "FINISHED"}
+_WITHOUT_SLOT = {"CREATED", "SCHEDULED"}
 _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
@@ -84,6 +85,8 @@ def why_still(vertices: Iterable[Mapping[str, Any]], overview: Mapping[str, int]
     >>> cluster = {"taskmanagers": 0, "slots-total": 0, "slots-available": 0}
     >>> why_still([{"tasks": {"SCHEDULED": 2}}, {"tasks": {"CREATED": 1}}], cluster)
     '3 of 3 tasks do not run (1 CREATED, 2 SCHEDULED): no TaskManager is there'
+    >>> why_still([{"tasks": {"RUNNING": 1, "INITIALIZING": 1}}], cluster | {"taskmanagers": 1})
+    '1 of 2 tasks do not run (1 INITIALIZING)'
     """
     tasks: Counter[str] = Counter()
     for vertex in vertices:
@@ -91,10 +94,12 @@ def why_still(vertices: Iterable[Mapping[str, Any]], overview: Mapping[str, int]
     idle = {state: count for state, count in sorted(tasks.items()) if count and state not in _AT_WORK}
     if not idle:
         return None
-    slots = f"{overview['slots-available']} of {overview['slots-total']} slots are free"
     states = ", ".join(f"{count} {state}" for state, count in idle.items())
-    cause = slots if overview["taskmanagers"] else "no TaskManager is there"
-    return f"{sum(idle.values())} of {tasks.total()} tasks do not run ({states}): {cause}"
+    told = f"{sum(idle.values())} of {tasks.total()} tasks do not run ({states})"
+    if not idle.keys() & _WITHOUT_SLOT:
+        return told
+    slots = f"{overview['slots-available']} of {overview['slots-total']} slots are free"
+    return f"{told}: {slots if overview['taskmanagers'] else 'no TaskManager is there'}"
 
 
 def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
