@@ -13,6 +13,8 @@ from tests.torture.site import Site
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
+_ENDS_AT = {"planned": "rollback.after_plan", "said": "rollback.after_delta"}
+"""Where a rollback is cut short."""
 
 
 class Striker:
@@ -48,9 +50,7 @@ class Striker:
         if what == "zombie":
             return self._make_zombie(victim)
         if what == "rollback":
-            return self._interrupt_rollback(
-                kill, {"planned": "rollback.after_plan", "said": "rollback.after_delta"}[victim]
-            )
+            return self._interrupt_rollback(kill, _ENDS_AT[victim])
         if what == "absent":
             return self._leave_absent(kill, victim)
         return self._kill_amid_rollback(kill) if kill.rollback_s is not None else self._kill(kill)
