@@ -3,14 +3,17 @@
 The processes of several points run beside each other; most of their time goes into starting.
 """
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pipeline.ground.crashpoint import POINTS
+from pipeline.ground.crashpoint import POINTS, arm
 from pipeline.ground.project import Project
 from pipeline.ingest.replay import LETTER
 from pipeline.logs.log import runs_of
@@ -92,6 +95,31 @@ def crashed(fed, later) -> dict[str, Path]:
 
 def test_every_point_has_its_crash(crashed):
     assert list(crashed) == list(POINTS)
+
+
+STOPS = """
+from pipeline.ground.crashpoint import arm, pass_point
+arm("samples.before_append:2:stop")
+for passed in range(3):
+    pass_point("samples.before_append")
+    print(passed, flush=True)
+"""
+
+
+def test_a_point_may_stop_the_process_instead_each_time_from_the_nth_on():
+    child = subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        _, status = os.waitpid(child.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), status
+        os.kill(child.pid, signal.SIGCONT)
+    assert child.communicate() == ("0\n1\n2\n", None)
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("point", ["samples.nowhere", "samples.before_append:1:sleep"])
+def test_a_point_that_is_not_there_or_ends_in_another_way_is_refused(point):
+    with pytest.raises(ValueError, match="crash point"):
+        arm(point)
 
 
 @pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(("samples.", "trainer."))])

@@ -70,6 +70,8 @@ def jobs_status(project: Project) -> list[dict[str, Any]]:
         try:
             view = jobs.look(flink, submitted.job, project.clock.now_ms())
             rows.append({**row, **asdict(view)})
+            if view.stands_still:
+                say(f"job {job} stands still: {view.stands_still}")
             if view.unsettled:
                 say(f"job {job} restarts again and again, {view.restarts} times so far, last over: {view.last_failure}")
         except ClusterError as failure:

@@ -127,12 +127,12 @@ def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """Of a cluster that is away there is only why."""
-    waits = f"waits for {job['waits_for']}" if job.get("waits_for") else ""
+    still = "stands still" if job.get("stands_still") else ""
     unsettled = "unsettled" if job.get("unsettled") else ""
     last = job.get("last_checkpoint")
     return {
         "job": job["job"],
-        "state": ", ".join(filter(None, (job["state"], waits, unsettled))),
+        "state": ", ".join(filter(None, (job["state"], still, unsettled))),
         "restarts": job.get("restarts"),
         "last checkpoint": f"{ago(last['at_ms'], now_ms)}, {size(last['size_bytes'])}" if last else None,
         "last failure": job["last_failure"],

@@ -1,7 +1,8 @@
 """Jobs on a cluster: which run, how they are, and how they are stopped. Asks Flink each time and remembers nothing."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from pipeline.ground.clock import Clock
 from pipeline.ground.errors import ClusterError
 
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
+_AT_WORK = {"RUNNING", "FINISHED"}
+_WITHOUT_SLOT = {"CREATED", "SCHEDULED"}
 _LOOK_EVERY_S = 0.1
 _STOP_WITHIN_S = 120.0
 _END_WITHIN_S = 60.0
@@ -20,7 +23,6 @@ _WRAPPING = re.compile(
     r"[\w.]*(?:Asynchronous|Timer|Execution|Completion)Exception\b|[\w.]+: [\w.]+(?:Exception|Error)\b"
 )
 """What only says in which thread or call a cause was met: a bundle's end by time is a timer of Flink's."""
-_NO_SLOTS = "NoResourceAvailableException"
 _UNSETTLED_S = 120.0
 
 
@@ -39,21 +41,21 @@ class JobView:
 
     Attributes:
         id, name, state: Flink's.
-        waits_for: what keeps it from running, though nothing is wrong with it; None where nothing does.
         restarts: since it was submitted.
         last_checkpoint: None before the first.
         last_failure: what made it restart last; None where nothing did.
         unsettled: whether it failed in the last minutes and more than twice in all: it may go on so for ever.
+        stands_still: why it does no work, whatever its state; None where all of its tasks run, or it has ended.
     """
 
     id: str
     name: str
     state: str
-    waits_for: str | None
     restarts: int
     last_checkpoint: Checkpoint | None
     last_failure: str | None
     unsettled: bool
+    stands_still: str | None
 
 
 def live_jobs(flink: FlinkRest, names: Iterable[str]) -> dict[str, str]:
@@ -75,12 +77,36 @@ def look(flink: FlinkRest, job: str, now_ms: int) -> JobView:
         job,
         shown["name"],
         shown["state"],
-        _waits_for(flink, shown, trace),
         restarts,
         last_checkpoint(flink, job),
         failure_in(trace) if history else None,
         restarts > 2 and now_ms - failed_at_ms < _UNSETTLED_S * 1000,
+        None if shown["state"] in _ENDED else why_still(shown["vertices"], flink.get("/overview")),
     )
+
+
+def why_still(vertices: Iterable[Mapping[str, Any]], overview: Mapping[str, int]) -> str | None:
+    """Why a job with these vertices does no work on a cluster that is so; None where all of its tasks run.
+
+    >>> why_still([{"tasks": {"RUNNING": 2, "SCHEDULED": 0}}], {})
+    >>> cluster = {"taskmanagers": 0, "slots-total": 0, "slots-available": 0}
+    >>> why_still([{"tasks": {"SCHEDULED": 2}}, {"tasks": {"CREATED": 1}}], cluster)
+    '3 of 3 tasks do not run (1 CREATED, 2 SCHEDULED): no TaskManager is there'
+    >>> why_still([{"tasks": {"RUNNING": 1, "INITIALIZING": 1}}], cluster | {"taskmanagers": 1})
+    '1 of 2 tasks do not run (1 INITIALIZING)'
+    """
+    tasks: Counter[str] = Counter()
+    for vertex in vertices:
+        tasks.update(vertex["tasks"])
+    idle = {state: count for state, count in sorted(tasks.items()) if count and state not in _AT_WORK}
+    if not idle:
+        return None
+    states = ", ".join(f"{count} {state}" for state, count in idle.items())
+    told = f"{sum(idle.values())} of {tasks.total()} tasks do not run ({states})"
+    if not idle.keys() & _WITHOUT_SLOT:
+        return told
+    slots = f"{overview['slots-available']} of {overview['slots-total']} slots are free"
+    return f"{told}: {slots if overview['taskmanagers'] else 'no TaskManager is there'}"
 
 
 def last_checkpoint(flink: FlinkRest, job: str) -> Checkpoint | None:
@@ -102,7 +128,7 @@ def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RU
     while True:
         shown = flink.get(f"/jobs/{job}")
         tasks = {vertex["status"] for vertex in shown["vertices"]}
-        if shown["state"] == "RUNNING" and tasks <= {"RUNNING", "FINISHED"}:
+        if shown["state"] == "RUNNING" and tasks <= _AT_WORK:
             return
         view = look(flink, job, clock.now_ms())
         if view.state in _ENDED or view.unsettled or clock.monotonic_s() > ends_s:
@@ -163,19 +189,3 @@ def failure_in(stack_trace: str) -> str:
         return str(own[-1])
     causes: list[str] = [stack_trace.strip().split("\n", 1)[0], *_CAUSE.findall(stack_trace)]
     return next((cause for cause in causes if not _WRAPPING.match(cause)), causes[-1])
-
-
-def _waits_for(flink: FlinkRest, shown: Any, trace: str) -> str | None:
-    """Slots, where the cluster has none for the job: its tasks are scheduled, or failed for want of them."""
-    vertices = shown["vertices"]
-    if shown["state"] in _ENDED or all(vertex["status"] in ("RUNNING", "FINISHED") for vertex in vertices):
-        return None
-    cluster = flink.get("/overview")
-    needed = max((vertex["parallelism"] for vertex in vertices), default=1)
-    scheduled = any(vertex["tasks"]["SCHEDULED"] for vertex in vertices)
-    if not scheduled and _NO_SLOTS not in trace and cluster["slots-total"] >= needed:
-        return None
-    return (
-        f"slots: it needs {needed}, {cluster['slots-available']} of {cluster['slots-total']} are free, "
-        f"TaskManagers: {cluster['taskmanagers']}"
-    )

@@ -1,7 +1,9 @@
 """Named points at which a test may end the process as `kill -9` would: no cleanup, no flush, no farewell.
 
 The configuration arms at most one point (`crash_at`, from the environment variable FRESHET_CRASH_AT, `name` or
-`name:N` for the N-th time it is passed). Unarmed, a point costs one comparison.
+`name:N` for the N-th time it is passed). `name:N:stop` stops the process there instead, as SIGSTOP would, and
+each time after that: whoever continues it has a zombie between its check and its write. Unarmed, a point costs one
+comparison.
 """
 
 import os
@@ -22,22 +24,25 @@ POINTS = (
 
 _armed: str | None = None
 _remaining = 0
+_signal = signal.SIGKILL
 
 
 def arm(point: str | None) -> None:
-    """Arm `name` or `name:N`; `None` disarms."""
-    global _armed, _remaining
-    name, _, count = (point or "").partition(":")
+    """Arm `name`, `name:N` or `name:N:stop`; `None` disarms."""
+    global _armed, _remaining, _signal
+    name, count, end = [*(point or "").split(":"), "", ""][:3]
     if name and name not in POINTS:
         raise ValueError(f"crash point {name} is unknown. known: {', '.join(POINTS)}")
-    _armed, _remaining = name or None, int(count or 1)
+    if end not in ("", "stop"):
+        raise ValueError(f"crash point {point} ends in {end!r}. hint: name:N:stop")
+    _armed, _remaining, _signal = name or None, int(count or 1), signal.SIGSTOP if end else signal.SIGKILL
 
 
 def pass_point(name: str) -> None:
-    """End the process here if this point is armed and its count is used up."""
+    """End or stop the process here if this point is armed and its count is used up."""
     global _remaining
     if name != _armed:
         return
     _remaining -= 1
     if _remaining <= 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _signal)

@@ -83,7 +83,7 @@ class Database:
             yield
         except sqlite3.OperationalError as failure:
             raise VersionError(
-                f"{self.path} cannot be used: {failure}. hint: make room on its disk, let other processes end"
+                f"{self.path} cannot be used: {failure}. hint: make room on its disk; if it is locked, end who holds it"
             ) from None
         except sqlite3.IntegrityError:
             raise  # our own bug: never dress it up as damage

@@ -14,6 +14,9 @@ from pipeline.ground.config import Cluster
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from tests.live.live_shop import Shop
+from tests.torture.load import Load
+from tests.torture.project import live_project
+from tests.torture.site import Site
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +77,20 @@ def another(settings, clock):
     made = KafkaLog(settings, clock)
     yield made
     made.close()
+
+
+@pytest.fixture
+def site(cluster, tmp_path):
+    """A market's project on the cluster, topics of its own; its jobs and its replica are started by `open`."""
+    made = Site(cluster, live_project(tmp_path / "live", cluster, prefix=f"{uuid.uuid4().hex[:8]}."))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def load(site):
+    """Events for the site at a steady rate, until `end`."""
+    made = Load(site.project, seed=3, rate=150.0)
+    made.start()
+    yield made
+    made.end()

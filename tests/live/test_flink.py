@@ -92,11 +92,12 @@ def test_killed_task_manager_loses_and_doubles_nothing(shop):
     orphans = workers(shop.cluster)
     shop.cluster.kill("taskmanager-1")
     shop.feed(2, close=True)
-    shop.wait_for(lambda: shop.job()["waits_for"])
-    assert shop.job()["waits_for"] == "slots: it needs 1, 0 of 0 are free, TaskManagers: 0"
     shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+    shop.wait_for(lambda: (shop.job()["stands_still"] or "").endswith("no TaskManager is there"))
+    assert "job samples stands still: " in call("status", "--project", shop.project).err
     shop.cluster.start("taskmanager-1")
     shop.wait_until_joined()
+    assert shop.job()["stands_still"] is None
 
 
 def test_worker_that_wakes_after_another_took_over_says_nothing(shop):

@@ -4,14 +4,14 @@
 """
 
 from tests.torture.run import torture
-from tests.torture.schedule import VICTIMS
+from tests.torture.schedule import VICTIMS, Plan, plan_kills
 
-KILLS, RATE = 6, 150.0
+KILLS, SEED, RATE = 6, 9, 150.0
 
 
 def test_whatever_is_killed_nothing_is_lost_or_doubled(cluster, tmp_path, capsys):
     with capsys.disabled():
-        report = torture(cluster, tmp_path, KILLS, seed=6, rate=RATE, say=print)
+        report = torture(cluster, tmp_path, Plan(list(plan_kills(KILLS, SEED))), SEED, rate=RATE, say=print)
     assert report["samples"]["lost"] == report["samples"]["doubled"] == report["samples"]["differing"] == 0
     assert report["dead_letters"]["lost"] == report["dead_letters"]["doubled"] == 0
     assert report["model"]["equal"], report["model"]

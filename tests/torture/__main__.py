@@ -16,6 +16,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import Cluster
 from tests.torture.run import torture
+from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +31,8 @@ def main(arguments: list[str]) -> int:
     cluster = LocalCluster(Cluster(**ports), folder / "cluster", say=_say)
     try:
         cluster.up()
-        report = torture(cluster, folder, chosen.kills, chosen.seed, chosen.rate, _say)
+        plan = Plan(list(plan_kills(chosen.kills, chosen.seed)), chosen.minutes and chosen.minutes * 60)
+        report = torture(cluster, folder, plan, chosen.seed, chosen.rate, _say)
     finally:
         cluster.down()
         if chosen.keep is None:
@@ -43,9 +45,16 @@ _PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_p
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Kill everything, lose nothing.")
+    rare = "\n".join(f"  {victim:20}{what}" for victim, what in RARE.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture",
+        description="Kill everything, lose nothing.",
+        epilog=f"victims: {', '.join(VICTIMS)}\nand, from the seventh on, one of seven:\n{rare}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--kills", type=int, default=6, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the events and of the schedule")
+    parser.add_argument("--minutes", type=float, help="strike no longer than this, whatever of the plan is left")
     parser.add_argument("--rate", type=float, default=200.0, help="impressions a second")
     parser.add_argument("--keep", type=Path, help="folder that keeps everything; a new one")
     return parser.parse_args(arguments)

@@ -15,7 +15,7 @@ from tests.torture.site import Site
 BEHIND_S = {"samples": 2.0, "trainer": 5.0, "replica": 5.0}
 """How far behind the newest click a stage is at the head: batches and commits take their time."""
 _LOOK_EVERY_S = 0.2
-_WITHIN_S = 180.0
+_WITHIN_S = 300.0
 
 
 class Head:
@@ -37,7 +37,7 @@ class Head:
             "trainer": self._trainer_ms,
             "replica": self._replica_ms,
         }
-        produced_ms = self._load.clicked_at_ms(since_s)
+        produced_ms, ends_s = self._load.clicked_at_ms(since_s), clock.monotonic_s() + _WITHIN_S
         while len(found) < len(stages):
             self._load.check()
             for stage, reached in stages.items():
@@ -45,10 +45,19 @@ class Head:
                 wanted_ms = max(produced_ms + 1, self._load.clicked_at_ms(now_s - BEHIND_S[stage]))
                 if stage not in found and reached() >= wanted_ms:
                     found[stage] = round(clock.monotonic_s() - since_s, 1)
-            if clock.monotonic_s() - since_s > _WITHIN_S:
+            if clock.monotonic_s() > ends_s and len(found) < len(stages):
                 raise AssertionError(f"not at the head after {_WITHIN_S:.0f} s, but {found}: {self._site.jobs()}")
             clock.wait(_LOOK_EVERY_S)
         return found
+
+    def wait_until_learned(self, at_ms: int) -> None:
+        """Return once every shard has learned from samples of that time or later. Raises."""
+        clock = self._site.project.clock
+        ends_s = clock.monotonic_s() + _WITHIN_S
+        while self._trainer_ms() < at_ms:
+            self._load.check()
+            assert clock.monotonic_s() < ends_s, f"nothing of {at_ms} is learned: {self._site.jobs()}"
+            clock.wait(_LOOK_EVERY_S)
 
     def _samples_ms(self) -> int:
         config = self._site.project.config

@@ -16,10 +16,10 @@ port = 0
 """
 
 
-def live_project(root: Path, cluster: LocalCluster) -> Project:
-    """On the cluster."""
+def live_project(root: Path, cluster: LocalCluster, prefix: str = "") -> Project:
+    """On the cluster, `prefix` before the names of its topics."""
     flink = f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 2\n'
-    return _write(root, _on_kafka(cluster), flink)
+    return _write(root, _on_kafka(cluster, prefix), flink)
 
 
 def twin_project(root: Path) -> Project:
@@ -27,13 +27,14 @@ def twin_project(root: Path) -> Project:
     return _write(root, "", "")
 
 
-def calm_trainer(root: Path, cluster: LocalCluster) -> Project:
+def calm_trainer(root: Path, cluster: LocalCluster, live: Project) -> Project:
     """Learns from the same samples as the live project, and tells what it learns elsewhere."""
-    return _write(root, _on_kafka(cluster), '\n[topics]\ndeltas = "calm-deltas"\nnotices = "calm-notices"\n')
+    prefix = live.config.logs.prefix
+    return _write(root, _on_kafka(cluster, prefix), '\n[topics]\ndeltas = "calm-deltas"\nnotices = "calm-notices"\n')
 
 
-def _on_kafka(cluster: LocalCluster) -> str:
-    return f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\npatience_s = 60\n'
+def _on_kafka(cluster: LocalCluster, prefix: str) -> str:
+    return f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{prefix}"\npatience_s = 60\n'
 
 
 def _write(root: Path, logs: str, more: str) -> Project:

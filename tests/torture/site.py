@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.process import descendants
@@ -16,10 +19,15 @@ from pipeline.ground.project import Project
 
 REPO = Path(__file__).parents[2]
 _JOB_OF = {"worker": "samples", "trainer": "train"}
-_PROCESS_OF = {"taskmanager": "taskmanager-1", "jobmanager": "jobmanager", "kafka": "kafka"}
-_APPEARS_WITHIN_S = 90.0
+_TASKMANAGER = "taskmanager-1"
+_PROCESS_OF = {"taskmanager": _TASKMANAGER, "jobmanager": "jobmanager", "kafka": "kafka"}
+_WRITES_AT = {"worker": "samples.before_append", "trainer": "trainer.before_commit"}
+"""Between check and write."""
+_STOPS_AT_PASS = 5
+_APPEARS_WITHIN_S = 120.0
 _LOOK_EVERY_S = 0.1
 _ANSWER_WITHIN_S = 5.0
+_TRANSACTION_WITHIN_S = 3.0
 
 
 class Site:
@@ -32,9 +40,10 @@ class Site:
         self.submissions = 0
 
     def open(self) -> None:
-        """Start the jobs and the replica."""
+        """Start the jobs and, beside them, the replica."""
+        self._begin_replica()
         self._submit()
-        self._start_replica()
+        self._wait_for_replica()
 
     def close(self) -> None:
         """End the replica and stop the jobs; the cluster stays."""
@@ -55,7 +64,7 @@ class Site:
             self._replica.kill()
             self._replica.wait()
             return [self._replica.pid]
-        pids = self._wait_for_workers(_JOB_OF[victim])
+        pids = self.wait_for(lambda: self.workers(_JOB_OF[victim]), f"no {victim} appears")
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -64,11 +73,61 @@ class Site:
     def restore(self, victim: str) -> None:
         """What an operator does about it; a worker is Flink's own business."""
         if victim == "replica":
-            self._start_replica()
+            self._begin_replica()
+            self._wait_for_replica()
         elif victim in _PROCESS_OF:
             self.cluster.up()
         if victim == "jobmanager":
             self._submit()
+
+    def freeze(self, victim: str) -> int:
+        """Have the worker of a job stop between check and write, and another take over; who stands still."""
+        self.cluster.kill(_TASKMANAGER)
+        with patch.dict(os.environ, FRESHET_CRASH_AT=f"{_WRITES_AT[victim]}:{_STOPS_AT_PASS}:stop"):
+            self.cluster.up()
+        frozen: int = self.wait_for_stopped(_JOB_OF[victim])
+        self.cluster.kill(_TASKMANAGER)
+        self.cluster.up()
+        return frozen
+
+    def wait_for_stopped(self, job: str) -> int:
+        """The worker of the job that has stopped at a point.
+
+        Another thread of it may be amid a transaction then, and nobody could take over before an operator ends it. That
+        is no zombie: it goes on to its next stop.
+        """
+        while True:
+            (stopped,) = self.wait_for(lambda: [pid for pid in self.workers(job) if is_stopped(pid)], f"no {job} stops")
+            if not any(is_held(database) for database in self.project.versions.glob("*.sqlite")):
+                return int(stopped)
+            os.kill(stopped, signal.SIGCONT)
+
+    def thaw(self, frozen: int) -> None:
+        """Continue it; returns once it has seen that its time is over."""
+
+        def gone() -> bool:
+            with suppress(ProcessLookupError):
+                os.kill(frozen, signal.SIGCONT)
+            return not Path(f"/proc/{frozen}").exists()
+
+        self.wait_for(gone, "a zombie lives on")
+
+    def begin_rollback(self, span_ms: tuple[int, int], crash_at: str | None = None) -> "subprocess.Popen[str]":
+        """Begin to undo what was learned of a span of bad data, and to keep it from being learned again."""
+        first, last = span_ms
+        with patch.dict(os.environ, {"FRESHET_CRASH_AT": crash_at} if crash_at else {}):
+            return self._begin("rollback", "--before", str(first), "--quarantine", f"{first}..{last}")
+
+    def finish_rollback(self) -> dict[str, Any]:
+        """Bring one that was interrupted to its end."""
+        (done,) = self._freshet("rollback", "--finish")["finished"]
+        return dict(done)
+
+    def answer_of(self, process: "subprocess.Popen[str]", command: str) -> Any:
+        """What a command that was begun says in the end; it must succeed."""
+        out, _ = process.communicate()
+        assert process.returncode == 0, f"freshet {command}: {out}{self._talk(command).read_text()[-2000:]}"
+        return json.loads(out)
 
     def replica_status(self) -> dict[str, Any] | None:
         """What the replica says of itself; None where it does not answer."""
@@ -85,25 +144,15 @@ class Site:
         rows: list[dict[str, Any]] = self._freshet("status")["jobs"]
         return rows
 
-    def _submit(self) -> None:
-        self._freshet("run", "all", "--runner", "flink")
-        self.submissions += 1
-
-    def _start_replica(self) -> None:
-        self._replica = self._begin("replica")
-        assert self._replica.stdout is not None
-        line = self._replica.stdout.readline()
-        assert line, f"the replica ended: {self._talk('replica').read_text()[-2000:]}"
-        self._replica_port = json.loads(line)["port"]
-
-    def _wait_for_workers(self, job: str) -> list[int]:
+    def wait_for(self, looked: Callable[[], Any], problem: str) -> Any:
+        """The first answer that is true."""
         ends_s = self._clock.monotonic_s() + _APPEARS_WITHIN_S
-        while not (found := self._workers(job)):
-            assert self._clock.monotonic_s() < ends_s, f"no worker of job {job} appears: {self.jobs()}"
+        while not (found := looked()):
+            assert self._clock.monotonic_s() < ends_s, f"{problem}: {self.jobs()}"
             self._clock.wait(_LOOK_EVERY_S)
         return found
 
-    def _workers(self, job: str) -> list[int]:
+    def workers(self, job: str) -> list[int]:
         """Process ids of the Python workers of a job: by the file each of them logs to."""
         folder, found = self.project.state / "flink" / "workers" / job, []
         for pid in descendants(self.cluster.folder):
@@ -112,11 +161,22 @@ class Site:
                     found.append(pid)
         return found
 
+    def _submit(self) -> None:
+        self._freshet("run", "all", "--runner", "flink")
+        self.submissions += 1
+
+    def _begin_replica(self) -> None:
+        self._replica = self._begin("replica")
+
+    def _wait_for_replica(self) -> None:
+        assert self._replica is not None
+        assert self._replica.stdout is not None
+        line = self._replica.stdout.readline()
+        assert line, f"the replica ended: {self._talk('replica').read_text()[-2000:]}"
+        self._replica_port = json.loads(line)["port"]
+
     def _freshet(self, *arguments: str) -> Any:
-        process = self._begin(*arguments)
-        out, _ = process.communicate()
-        assert process.returncode == 0, f"freshet {' '.join(arguments)}: {self._talk(arguments[0]).read_text()[-2000:]}"
-        return json.loads(out)
+        return self.answer_of(self._begin(*arguments), arguments[0])
 
     def _begin(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--project", str(self.project.root), "--json"]
@@ -127,3 +187,24 @@ class Site:
 
     def _talk(self, command: str) -> Path:
         return self.project.root / f"{command}.err"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still, as after SIGSTOP."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def is_held(database: Path) -> bool:
+    """Whether somebody holds the file's write lock and does not let go."""
+    connection = sqlite3.connect(database, timeout=_TRANSACTION_WITHIN_S, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        return False
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        connection.close()

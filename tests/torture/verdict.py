@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -13,12 +15,13 @@ from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import decode_sample_block
 from pipeline.samples.job import run_samples
 from pipeline.trainer.job import run_train
+from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.torture.site import Site
 
 _SAMPLE_KEY = ["impression_partition", "impression_offset", "impression_row", "kind"]
 _LETTER_KEY = ["topic", "partition", "offset", "row"]
-_WITHIN_S = 180.0
+_WITHIN_S = 300.0
 _LOOK_EVERY_S = 1.0
 
 
@@ -40,8 +43,24 @@ def join_calmly(live: Project, twin: Project) -> None:
     own.close()
 
 
-def train_calmly(calm: Project) -> list[dict[str, Any]]:
-    """Learn from the whole samples log at once; CURRENT of each shard."""
+def quarantines_of(project: Project) -> list[Quarantine]:
+    """What its trainer must not read, as its rollbacks have left it."""
+    store = VersionStore(project)
+    found = store.ledger.all_quarantines()
+    store.close()
+    return found
+
+
+def train_calmly(calm: Project, quarantines: Iterable[Quarantine]) -> list[dict[str, Any]]:
+    """Learn from the whole samples log at once, but for what is quarantined; CURRENT of each shard.
+
+    A rollback leaves nothing else behind: its targets are from before the quarantine, so what was learned of the range
+    is undone.
+    """
+    store = VersionStore(calm)
+    for quarantine in quarantines:
+        store.ledger.add_quarantine(quarantine)
+    store.close()
     log = open_log(calm)
     run_train(calm, log, until_end=True)
     log.close()
@@ -67,8 +86,8 @@ def currents(project: Project) -> list[dict[str, Any]]:
         if (id := store.current(shard)) is not None:
             found = store.ledger.version(id)
             position = [found.offset, found.row]
-            row = {"version": str(id), "position": position, "digest": found.digest, "served": found.served_digest}
-            rows.append(row)
+            row = {"version": str(id), "position": position, "samples_seen": found.samples_seen}
+            rows.append({**row, "digest": found.digest, "served": found.served_digest})
     store.close()
     return rows
 
@@ -92,12 +111,10 @@ def compare(live: pd.DataFrame, calm: pd.DataFrame, key: list[str]) -> dict[str,
     counted = [pd.Series(1, index=place).groupby(level=list(range(len(key)))).sum() for place in places]
     extra = counted[0].sub(counted[1], fill_value=0)
     doubled = int(extra[extra > 0].sum())
-    both = [
-        rows.drop_duplicates(key).set_index(key)[sorted(set(rows.columns) - set(key))].map(_plain)
-        for rows in (live, calm)
-    ]
+    both = [rows.drop_duplicates(key).set_index(key) for rows in (live, calm)]
     common = both[0].index.intersection(both[1].index)
-    differing = int((both[0].loc[common] != both[1].loc[common]).any(axis=1).sum())
+    pairs = [[rows.loc[common, name] for rows in both] for name in calm.columns.difference(key)]
+    differing = int(np.any([_unlike(*pair) for pair in pairs], axis=0).sum())
     return {"wanted": len(calm), "found": len(live), "lost": lost, "doubled": doubled, "differing": differing}
 
 
@@ -143,6 +160,13 @@ def _table(project: Project, batches: Any) -> pd.DataFrame:
     log.close()
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def _unlike(one: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
+    """[n] where two columns are not the same; missing values are."""
+    if one.dtype == other.dtype == object:
+        one, other = one.map(_plain), other.map(_plain)
+    return np.asarray((one != other) & ~(one.isna() & other.isna()))
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,78 @@
+"""Workers that stood still between check and write while another took over: their TaskManager lives, and they go on."""
+
+import os
+import signal
+from unittest.mock import patch
+
+from pipeline.versions.store import VersionStore
+from tests.command_line import freshet
+from tests.torture.head import Head
+from tests.torture.run import judge
+
+
+def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, tmp_path):
+    store = VersionStore(site.project)
+    zombie = stop_at(site, "train", "trainer.before_commit")
+    written = uncommitted(store)
+    assert written
+    freshet(site.project.root, "run", "train", "--until-end")
+    taken_over = {shard: store.epoch(shard) for shard in range(2)}
+    assert failure_of(site, "train", zombie).startswith("FencedError: version ")
+    site.wait_for(lambda: not (written & uncommitted(store)), "what the zombie wrote stays")
+    for shard in range(2):
+        epochs = [version.epoch for version in store.lineage(shard)]
+        assert epochs == sorted(epochs)
+        assert taken_over[shard] in epochs
+    assert not written & committed(store)
+    go_on(site, load, "train")
+    assert judge(site, tmp_path, print)["equal"]
+
+
+def test_a_join_that_wakes_after_another_took_over_cannot_append(site, load, tmp_path):
+    zombie = stop_at(site, "samples", "samples.before_append")
+    freshet(site.project.root, "run", "samples", "--until-end")
+    assert failure_of(site, "samples", zombie).startswith("FencedError: ")
+    go_on(site, load, "samples")
+    assert judge(site, tmp_path, print)["equal"]
+
+
+def stop_at(site, job, point):
+    """Start everything; the worker of the job that has stopped between check and write."""
+    start_task_manager(site.cluster, FRESHET_CRASH_AT=f"{point}:5:stop")
+    site.open()
+    return site.wait_for_stopped(job)
+
+
+def failure_of(site, job, zombie):
+    """What the job failed over once its zombie was continued."""
+    os.kill(zombie, signal.SIGCONT)
+    row = site.wait_for(lambda: [r for r in site.jobs() if r["job"] == job and r["last_failure"]], "nothing fails")
+    return row[0]["last_failure"]
+
+
+def go_on(site, load, job):
+    """With workers that stop nowhere, to the end of the events."""
+    for pid in site.workers(job):
+        os.kill(pid, signal.SIGKILL)
+    start_task_manager(site.cluster)
+    head = Head(site, load)
+    head.wait(site.project.clock.monotonic_s())
+    head.close()
+    load.end()
+
+
+def start_task_manager(cluster, **environment):
+    """Again, its workers to see `environment`."""
+    cluster.kill("taskmanager-1")
+    with patch.dict(os.environ, environment):
+        cluster.up()
+
+
+def committed(store):
+    """Files of the versions that the ledger names."""
+    return {store.folder / version.path for shard in range(2) for version in store.versions(shard)}
+
+
+def uncommitted(store):
+    """Files of versions that it does not name."""
+    return set(store.folder.rglob("*.version")) - committed(store)
