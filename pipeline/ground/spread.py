@@ -1,7 +1,7 @@
 """Keys that spread evenly over the parallel subtasks of a step on Flink.
 
-Flink hashes a key into a key group, of which our jobs have one per subtask. Of a handful of shards chance would give one
-subtask three and another none, so the keys that stand for them are chosen. Two hash: Beam's `FlinkKey` the encoded key
+Flink hashes a key into a key group, of which our jobs have one per subtask. Of a handful of shards chance would give
+one subtask three and another none, so keys that stand for them are chosen. Two hash: Beam's `FlinkKey` the encoded key
 (MurmurHash3, 128 bits, Appleby 2011), and Flink's `MathUtils.murmurHash` the low word of that (MurmurHash3, 32 bits).
 Only balance hangs on it: where a release hashes otherwise, other subtasks do the same work.
 """
