@@ -130,8 +130,10 @@ def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RU
         tasks = {vertex["status"] for vertex in shown["vertices"]}
         if shown["state"] == "RUNNING" and tasks <= _AT_WORK:
             return
-        view = look(flink, job, clock.now_ms())
-        if view.state in _ENDED or view.unsettled or clock.monotonic_s() > ends_s:
+        over = shown["state"] in _ENDED or clock.monotonic_s() > ends_s
+        # Asked only then: a job that has just been submitted does not answer everything yet.
+        view = look(flink, job, clock.now_ms()) if over or shown["state"] == "RESTARTING" else None
+        if view is not None and (over or view.unsettled):
             raise ClusterError(
                 f"job {view.name} is {view.state} with tasks {', '.join(sorted(tasks))}: {view.last_failure}. "
                 f"hint: has the cluster slots left? see {flink.address}"
