@@ -16,6 +16,7 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJ
 from pipeline.flink.options import Submission, arguments, run_request
 
 Build = Callable[[beam.Pipeline], None]
+_ANSWER_WITHIN_S = 120.0
 
 
 class WorkerOptions(PipelineOptions):  # type: ignore[misc]
@@ -29,9 +30,13 @@ class WorkerOptions(PipelineOptions):  # type: ignore[misc]
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]
-    """Beam's job, which starts from `savepoint` where there is one."""
+    """Beam's job, which starts from `savepoint` where there is one, and does not wait for ever for a silent cluster."""
 
     savepoint: str | None = None
+
+    def request(self, method: Any, path: str, expected_status: int = 200, **request: Any) -> Any:
+        request.setdefault("timeout", _ANSWER_WITHIN_S)
+        return super().request(method, path, expected_status, **request)  # type: ignore[no-untyped-call]
 
     def post(self, path: str, **request: Any) -> Any:
         if path.endswith("/run"):
