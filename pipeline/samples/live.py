@@ -121,6 +121,8 @@ class LiveShard:
             at = self._shard.join.progress.of[span.block.kind, span.block.partition]
             for missed in self._missed(at, span):
                 self._shard.take_in(_parcels(missed))
+                # One that is killed again on the way shall not begin again.
+                self._keep_if_due(idle=False)
             for parcel in _parcels(span):
                 self._shard.feed(parcel)
             events += len(span.block)
