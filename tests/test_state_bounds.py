@@ -1,9 +1,10 @@
 """What the join holds and keeps is bounded by its spans times the rate, however long it runs or far it is behind."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.ground import telemetry
-from pipeline.logs.source import BLOCK_RECORDS
 from pipeline.logs.span import Span
 from pipeline.samples.live import LiveShard, starts
 from pipeline.samples.readings import shard_readings
@@ -69,14 +70,34 @@ def test_kept_state_stops_growing_and_what_no_round_names_is_deleted(grown):
     assert all(told == size for _, told, size, _ in grown)
 
 
-def test_an_input_that_is_far_behind_is_read_no_faster_than_it_can_be_joined(tmp_path):
-    """Six lives behind: whichever source turns first, both are read in step, and no more is held than on every day."""
+BACKLOG_LIVES, RECORD_ROWS = 6, 100
+
+
+def backlog(world):
+    """An impression each ms and a click for one in three, packed, for six lives of an impression."""
+    rows = BACKLOG_LIVES * LIFE_MS
+    at = NOW + np.arange(rows)
+    shown = pa.record_batch({"at": at, "item": np.arange(rows), "place": pa.array(["p"] * rows)})
+    pressed = pa.record_batch({"at": at[::3] + 1, "item": np.arange(rows)[::3]})
+    for kind, batch in (("impressions", shown), ("clicks", pressed)):
+        starts_at = range(0, batch.num_rows, RECORD_ROWS)
+        world.log.append(kind, 0, [world.codecs[kind].encode_block(batch.slice(s, RECORD_ROWS)) for s in starts_at])
+
+
+@pytest.mark.parametrize("first", ["impressions", "clicks"])
+def test_inputs_that_are_far_behind_are_read_in_step_and_no_more_is_held_than_on_every_day(tmp_path, first):
     world = World(tmp_path, partitions=1, shards=1)
-    steady(world, 6)
-    sources = [Source(world, element) for element in reversed(starts(world.project, world.log))]
-    live, most = LiveShard(world.project, world.log, 0), 0
+    backlog(world)
+    sources = sorted(
+        (Source(world, element) for element in starts(world.project, world.log)), key=lambda s: s.element.kind != first
+    )
+    live, held, block_rows = LiveShard(world.project, world.log, 0), 0, 0
     while any(source.left.start < world.log.end_offset(source.element.topic, 0) for source in sources):
         for source in sources:
-            live.take(source.turn())
-            most = max(most, len(live.join_shard.join.held))
-    assert most <= MOST_HELD + W / EVERY_MS + BLOCK_RECORDS
+            spans = source.turn()
+            block_rows = max([block_rows, *(len(span.block) for span in spans)])
+            live.take(spans)
+            held = max(held, len(live.join_shard.join.held))
+    # One input leads the other by a window and a block at most; buckets are a sixteenth of a life wide.
+    most = (LIFE_MS + D + W) * (1 + 1 / 16) + 2 * block_rows
+    assert held <= most < BACKLOG_LIVES * LIFE_MS / 2

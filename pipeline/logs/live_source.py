@@ -68,11 +68,13 @@ class _Reader:
         # The partitions of one worker wait for records one after the other.
         self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
         self._emitted_at_s = self._clock.monotonic_s() - _IDLE_SPAN_S
+        # At first one block alone: what waits in the others is not told yet, and nothing would hold this one back.
+        self._turn_bytes = 1
 
     def turn(self, tracker: Any) -> Iterator[bytes]:
         self._check_topic()
         left: ReadRange = tracker.current_restriction()
-        ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, _TURN_BYTES, True
+        ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, self._turn_bytes, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(left):
             decoded, read = decode_next(self._log, self._codec, self._element, left, self._patience_ms())
             span, left = self._span(left, decoded)
@@ -84,6 +86,7 @@ class _Reader:
             room_bytes -= read.value_bytes
             # A small run was all there was; waiting for the next would hold this one back.
             more = read.records >= BLOCK_RECORDS // 4 or read.value_bytes >= BLOCK_BYTES // 4
+        self._turn_bytes = _TURN_BYTES
         self._lead.tell(self._element.kind, self._element.partition, left.mark_ms, more=more)
         tracker.defer_remainder()
 
