@@ -1,6 +1,7 @@
 """Partitions that change their leader, or its epoch: reading, natively and plainly, and appending go on."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from kafka import KafkaAdminClient
@@ -12,6 +13,8 @@ from pipeline.logs.log import ReadLimits
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
 
+PATIENCE_S = 120.0
+"""A broker starts in 5 s, on a busy machine in half a minute."""
 WAIT = ReadLimits(records=50, wait_ms=200)
 
 
@@ -63,12 +66,14 @@ def go_on_over(log, topic, partition, change):
             changing.join(0.05)
     changing.join()
     for reading in readings:
-        reading.join(60)
+        reading.join(PATIENCE_S)
         assert reading.found == wanted
     assert [r.value for r in everything(log, topic, partition)] == wanted
 
 
-def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(log, broker, settings):
+def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(broker, settings, clock):
+    log = KafkaLog(replace(settings, patience_s=PATIENCE_S), clock)
+    log.create_topic("t", 2)
     before = leader_of(broker.bootstrap, settings.prefix + "t", 0)
 
     def restart():
@@ -79,6 +84,7 @@ def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(log, b
     node, epoch = leader_of(broker.bootstrap, settings.prefix + "t", 0)
     assert node == before[0]
     assert epoch > before[1]
+    log.close()
 
 
 @pytest.fixture
@@ -114,7 +120,7 @@ def test_a_leader_that_is_killed_is_followed_by_its_replica_and_all_goes_on(pair
     alone.close()
     join_cluster(second, first)
     both = f"{second.bootstrap},{first.bootstrap}"
-    log = KafkaLog(KafkaSettings(both, replication_factor=2, patience_s=30.0), clock)
+    log = KafkaLog(KafkaSettings(both, replication_factor=2, patience_s=PATIENCE_S), clock)
     log.create_topic("t", 2)
     (partition,) = [p for p in range(2) if leader_of(first.bootstrap, "t", p)[0] == 2]
     go_on_over(log, "t", partition, second.kill)
