@@ -85,7 +85,7 @@ def test_only_settings_of_security_are_handed_on():
 
 def test_a_password_is_kept_elsewhere():
     for name in ("sasl_plain_password", "ssl_password"):
-        with pytest.raises(ConfigError, match=rf"security\.{name} is written out\. hint: {name} = {{ file"):
+        with pytest.raises(ConfigError, match=rf"security\.{name} stands in this file\. hint: {name} = {{ file"):
             configured(engine="kafka", bootstrap="a:1", security={name: "secret"})
         for place in ({"file": "here"}, {"env": "THERE"}):
             found = configured(engine="kafka", bootstrap="a:1", security={name: place}).logs.security[name]
