@@ -42,7 +42,7 @@ def run_job(world, spans):
     elements = [(shard, part.to_bytes()) for shard, part in parts_of(world, spans)]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         keyed = pipeline | beam.Create(elements).with_output_types(tuple[int, bytes])
-        _ = keyed | beam.ParDo(JoinLive(door))
+        _ = keyed | beam.ParDo(JoinLive(door, range(world.config.logs.shards)))
     take_back(door)
 
 

@@ -49,6 +49,7 @@ def grown(tmp_path_factory):
     for bundle in zip(*(pieces(world, element) for element in starts(world.project, world.log)), strict=False):
         world.project.clock.wait(60)
         live.take(bundle)
+        live.settle()
         told = {r.metric: r.value for r in shard_readings(live.join_shard)}
         files = [path for path in world.project.join_state.rglob("*") if path.suffix in (".join", ".rows")]
         size = sum(path.stat().st_size for path in files)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.torture.load import ticks
-from tests.torture.schedule import VICTIMS, plan_kills
+from tests.torture.schedule import RARE, VICTIMS, plan_kills
 from tests.torture.verdict import compare
 
 
@@ -15,9 +15,12 @@ def test_the_schedule_is_a_function_of_the_seed():
     assert list(plan_kills(50, 1)) != list(plan_kills(50, 2))
 
 
-def test_of_every_six_kills_each_victim_is_one():
-    victims = [kill.victim for kill in plan_kills(30, 5)]
-    assert all(sorted(victims[at : at + 6]) == sorted(VICTIMS) for at in range(0, 30, 6))
+def test_each_victim_is_one_of_the_first_six_kills_and_of_every_seven_after_them_with_a_rare_one():
+    victims = [kill.victim for kill in plan_kills(6 + 7 * len(RARE), 5)]
+    assert sorted(victims[:6]) == sorted(VICTIMS)
+    hands = [victims[at : at + 7] for at in range(6, len(victims), 7)]
+    assert all(set(hand) > set(VICTIMS) for hand in hands)
+    assert {victim for hand in hands for victim in hand if victim not in VICTIMS} == set(RARE)
 
 
 def test_a_longer_schedule_begins_as_a_shorter_one():
