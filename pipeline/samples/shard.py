@@ -57,7 +57,6 @@ class JoinShard:
         join: the state machine.
         file: its last saved state; None before the first.
         tally: counts since it was opened.
-        said_to: where its samples partition ends, which nobody else writes.
     """
 
     def __init__(self, project: Project, log: Log, shard: int, found: Kept | None) -> None:
@@ -72,7 +71,6 @@ class JoinShard:
         self._set_aside: list[DeadLetters] = []
         self.join = self._begin() if found is None else self._load(found)
         self._recall()
-        self.said_to = log.end_offset(topics.samples, shard)
         self._count_held()
 
     @property
@@ -133,13 +131,12 @@ class JoinShard:
         pass_point("samples.before_append")
         topics = self._config.topics
         dead, why = dead_letter_records(letters, {SHARD: str(self.shard)})
-        if dead:
-            self._log.append(
-                topics.dead_letters, self.shard, dead, fence=self._fences[topics.dead_letters], headers=why
-            )
-        if records := self._records(decided):
-            first = self._log.append(topics.samples, self.shard, records, fence=self._fences[topics.samples])
-            self.said_to = first + len(records)
+        for topic, values, headers in (
+            (topics.dead_letters, dead, why),
+            (topics.samples, self._records(decided), None),
+        ):
+            if values:
+                self._log.append(topic, self.shard, values, fence=self._fences[topic], headers=headers)
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")
