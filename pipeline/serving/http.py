@@ -133,9 +133,11 @@ def follow(replica: Replica, clock: Clock, poll_ms: int, stop: threading.Event) 
     """Apply deltas as they come until `stop` is set; a log that cannot be read is tried again."""
     while not stop.is_set():
         try:
-            replica.catch_up(wait_ms=poll_ms)
+            applied = replica.catch_up()
         except LogError as failure:
             _talk.error("deltas cannot be read", problem=str(failure))
+            applied = 0
+        if not applied:
             clock.wait(poll_ms / 1000)
 
 
