@@ -19,7 +19,7 @@ def torture(cluster: LocalCluster, folder: Path, plan: Plan, seed: int, rate: fl
 
     `seed` is of the events, `rate` in impressions a second.
     """
-    project = live_project(folder / "live", cluster)
+    project = live_project(folder / "live", cluster, prefix="torture.")
     clock, began_s = project.clock, project.clock.monotonic_s()
     site, load = Site(cluster, project), Load(project, seed, rate)
     load.start()
