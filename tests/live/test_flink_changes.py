@@ -182,17 +182,19 @@ def test_windows_wait_for_an_idle_partition_until_a_heartbeat_as_in_process(shop
     shop.wait_until_joined()
 
 
-def kafka_shop(cluster, root):
-    """A shop whose logs are on Kafka, as are its twin's."""
+@pytest.fixture
+def kafka_shop(cluster, tmp_path):
+    """A shop whose logs are on Kafka, as are its twin's, and the names of both's inputs there."""
     prefix = uuid.uuid4().hex[:8]
     engine = f'[logs]\nengine = "kafka"\nbootstrap = "{cluster.bootstrap}"\npartitions = 1\nprefix = "{prefix}.live."\n'
-    shop = Shop(root, cluster, {"[logs]\n": engine})
+    shop = Shop(tmp_path, cluster, {"[logs]\n": engine})
     change(shop.twin, {f'"{prefix}.live."': f'"{prefix}.twin."'})
-    return shop, [f"{prefix}.{who}.{topic}" for who in ("live", "twin") for topic in ("impressions", "clicks")]
+    yield shop, [f"{prefix}.{who}.{topic}" for who in ("live", "twin") for topic in ("impressions", "clicks")]
+    shop.stop()
 
 
-def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_configured(cluster, tmp_path):
-    shop, inputs = kafka_shop(cluster, tmp_path)
+def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_configured(cluster, kafka_shop):
+    shop, inputs = kafka_shop
     told = "LogError: topic impressions has 2 partitions, 1 are read. hint: freshet stop, set logs.partitions to 2"
     shop.feed()
     job = shop.run()["samples"]["id"]
@@ -205,7 +207,8 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
         in_process.catch_up()
     in_process.close()
     refused = call("status", "--project", shop.project, "--json")
-    assert (refused.code, refused.result["kind"]) == (4, "LogError")
+    assert refused.code == LogError.exit_code
+    assert told.removeprefix("LogError: ") in refused.result["log_problem"]
     rest, now_ms = FlinkRest(cluster.rest_url), SystemClock().now_ms()
     told_by_flink = lambda: (look(rest, job, now_ms).last_failure or "").startswith(told)  # noqa: E731
     shop.change({"partitions = 1\n": "partitions = 2\n"})
@@ -217,7 +220,6 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
     assert "its savepoints do not fit" in said
     shop.wait_until_joined()
     assert set(samples_of(shop.project)["impression_partition"]) == {0, 1}
-    shop.stop()
 
 
 def trim_inputs(project, before):
