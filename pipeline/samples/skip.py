@@ -10,6 +10,7 @@ from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.source import PartitionRange
 from pipeline.samples.live import starts
+from pipeline.samples.roundfile import forget_older
 from pipeline.samples.rounds import Rounds
 
 
@@ -24,4 +25,8 @@ def plan_skip(project: Project, log: Log) -> list[PartitionRange]:
 
 def skip(project: Project, log: Log, gone: list[PartitionRange]) -> None:
     """Make it the state of all shards that the ranges have been read. A join that runs meanwhile is fenced."""
-    Rounds(project, log).finish(gone)
+    rounds = Rounds(project, log)
+    rounds.finish(gone)
+    for shard in rounds.shards:
+        # They say as much, and would begin at what is gone.
+        forget_older(project.join_state, shard.shard, shard.epoch)
