@@ -296,6 +296,23 @@ def test_two_models_in_one_process_learn_the_same_bytes(tmp_path, learned):
     assert again.digest() == learned.digest()
 
 
+DISTURBED = DEEP.replace("    x = keras.layers.Batch", "    drawn_elsewhere()\n    x = keras.layers.Batch")
+DISTURBED += """
+import random, threading
+def drawn_elsewhere():
+    thread = threading.Thread(target=random.random)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_what_other_threads_draw_meanwhile_changes_nothing(tmp_path):
+    calm, disturbed = (tmp_path / name for name in ("calm", "disturbed"))
+    calm.mkdir()
+    disturbed.mkdir()
+    assert model_of(disturbed, DISTURBED).weights_bytes() == model_of(calm, DEEP).weights_bytes()
+
+
 def test_another_process_learns_the_same_bytes_and_keeps_stderr_clean(tmp_path, learned):
     program = "import sys, hashlib, pathlib; sys.path.insert(0, sys.argv[1]); import test_model\n"
     program += "model = test_model.trained(pathlib.Path(sys.argv[2]))\n"

@@ -6,6 +6,10 @@ source.
 
 import hashlib
 import json
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +17,17 @@ from pipeline.features.user_code import UserFunction, load_function
 from pipeline.ground.config import Config
 from pipeline.ground.errors import ModelError
 from pipeline.model.layout import Layout
-from pipeline.model.runtime import keras
+from pipeline.model.runtime import keras, seed_generator
 
 
 def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     """The user's model with repeatable initial weights, and the function that built it. Raises ModelError."""
     function = load_function(root, config.model.build)
-    layout = Layout.of(config)
-    keras.utils.set_random_seed(config.model.seed)
+    with _seeded(config.model.seed):
+        return _build(function, Layout.of(config), config.samples.labels), function
+
+
+def _build(function: UserFunction, layout: Layout, labels: tuple[str, ...]) -> keras.Model:
     inputs = {n: keras.Input((w,), name=n) for n, w in zip(layout.names, layout.widths, strict=True)}
     try:
         model = function.call(dict(inputs))
@@ -30,8 +37,28 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
         hint = "hint: return keras.Model(inputs, logits)"
         raise ModelError(f"{function.reference} returned {type(model).__name__}, wanted keras.Model. {hint}")
     logits = _logits(function.reference, model, inputs)
-    _check_logits(function.reference, model, logits, config.samples.labels)
-    return keras.Model(inputs, logits), function
+    _check_logits(function.reference, model, logits, labels)
+    return keras.Model(inputs, logits)
+
+
+_building = threading.Lock()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside, layers draw their seeds from a generator that is ours alone.
+
+    Keras draws them from that of module `random`, which every thread shares: a Kafka client that chooses a broker
+    meanwhile would give the model other weights.
+    """
+    with _building:
+        keras.utils.set_random_seed(seed)
+        shared = seed_generator.python_random
+        seed_generator.python_random = random.Random(seed)
+        try:
+            yield
+        finally:
+            seed_generator.python_random = shared
 
 
 def model_digest(model: keras.Model, function: UserFunction) -> str:

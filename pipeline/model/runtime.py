@@ -39,6 +39,7 @@ quiet_tensorflow()
 with _without_talk():
     import keras
     import tensorflow as tf
+    from keras.src.random import seed_generator
 
     tf.config.list_physical_devices()  # looks for a GPU, with another page of talk
 
@@ -53,4 +54,4 @@ def prepare_runtime(threads: int) -> None:
         return  # already running, with the number it started with
 
 
-__all__ = ["keras", "prepare_runtime", "tf"]
+__all__ = ["keras", "prepare_runtime", "seed_generator", "tf"]
