@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.logs.open import open_log
-from pipeline.trainer.batches import BatchReader, Position
+from pipeline.trainer.batches import NO_END, BatchReader, Position
 from tests.shop import START_MS, append_samples, make_project, make_samples
 
 
@@ -57,6 +57,28 @@ def test_samples_behind_the_last_whole_batch_wait_for_more_or_for_a_flush_mark(l
         whole.append(batch)
     assert sum(len(batch) for batch in whole) == 192
     assert len(reader.next(log.end_offset("samples", 0))) == 58
+
+
+def test_reader_that_waits_says_how_far_it_can_go_on_and_reads_nothing_twice(log):
+    reader = BatchReader(log, "samples", 0, START, 64, nothing_quarantined)
+    end = reader.wait(0)
+    assert end == log.end_offset("samples", 0)
+    log.trim("samples", 0, end)
+    found = []
+    while batch := reader.next(end):
+        found.append(batch)
+    assert sum(map(len, found)) == 380
+    assert reader.wait(5) == end
+
+
+def test_reader_that_found_as_much_as_it_reads_at_once_names_no_end(tmp_path):
+    project = make_project(tmp_path)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, 65), block_rows=1)
+    reader = BatchReader(log, "samples", 0, START, 64, nothing_quarantined)
+    assert reader.wait(0) == NO_END
+    assert [len(reader.next(NO_END)) for _ in range(2)] == [64, 1]
+    assert reader.wait(0) == 65
 
 
 def test_quarantined_samples_are_left_out_before_batches_are_cut(log):

@@ -1,8 +1,10 @@
 """What a job is submitted with. Options are stored in every checkpoint, so they hold no documents."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOGS_OPTION = "beam:option:freshet_worker_logs:v1"
 """Under what name a worker finds the folder of its log file."""
@@ -12,7 +14,9 @@ JOB_OPTION = "beam:option:freshet_job:v1"
 """Under what name it finds which of the project's jobs it works for."""
 
 _BUNDLE_ELEMENTS = 100
-_BUNDLE_MS = 50
+_BUNDLE_MS = 10
+_BUFFER_MS = 5
+"""What one step gives the next leaves its network buffer after this time: Flink's own 100 ms are a click's."""
 _STATE_CACHE_MB = 100
 _RESTARTS = 1_000_000
 _RESTART_AFTER_MS = 100
@@ -82,3 +86,14 @@ def arguments(job: Submission) -> list[str]:
         f"--freshet_project={job.project}",
         f"--freshet_job={job.job}",
     ]
+
+
+def run_request(asked: Mapping[str, Any], savepoint: str | None) -> dict[str, Any]:
+    """The request that starts the jar, with what Beam has no option for or passes over.
+
+    >>> run_request({"parallelism": 1}, None)["flinkConfiguration"]
+    {'execution.buffer-timeout.interval': '5 ms'}
+    """
+    start = {} if savepoint is None else {"savepointPath": savepoint}
+    settings = {"execution.buffer-timeout.interval": f"{_BUFFER_MS} ms"}
+    return {**asked, **start, "flinkConfiguration": settings}

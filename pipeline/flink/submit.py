@@ -1,6 +1,6 @@
 """Submits a Beam pipeline to a Flink cluster as one small jar, without a job server, from a savepoint or without.
 
-Beam's own way ignores a savepoint here, so it is put into the request that starts the jar.
+Beam's own way ignores a savepoint here, so it is put into the request that starts the jar, as are Flink's settings.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob, FlinkUberJarJobServer
 
-from pipeline.flink.options import Submission, arguments
+from pipeline.flink.options import Submission, arguments, run_request
 
 Build = Callable[[beam.Pipeline], None]
 _ANSWER_WITHIN_S = 120.0
@@ -39,8 +39,8 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
         return super().request(method, path, expected_status, **request)  # type: ignore[no-untyped-call]
 
     def post(self, path: str, **request: Any) -> Any:
-        if self.savepoint and path.endswith("/run"):
-            request["json"] = {**request["json"], "savepointPath": self.savepoint}
+        if path.endswith("/run"):
+            request["json"] = run_request(request["json"], self.savepoint)
         return super().post(path, **request)  # type: ignore[no-untyped-call]
 
     @property

@@ -235,7 +235,8 @@ class Serving(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8501
-    poll_ms: PositiveInt = 2
+    poll_ms: PositiveInt = 20
+    """How long a replica waits in the log for deltas, its shards one after the other, before it looks at all again."""
 
 
 class Flink(Section):

@@ -30,6 +30,8 @@ from pipeline.logs.sqlite import check_topic_name
 from pipeline.logs.topic_plan import WantedTopic, first_values
 
 _ONE_READ = ReadLimits()
+_KNOWN_S = 1.0
+"""A topic that was made again, or got partitions, elsewhere is noticed within this time: to ask takes milliseconds."""
 Found = TypeVar("Found", bound=Sized)
 
 
@@ -47,7 +49,8 @@ class KafkaLog:
         self._closed = False
         telemetry.watch("kafka", readings)
         self._cluster = KafkaTopics(settings, clock)
-        self._seen: dict[str, Topic] = {}
+        self._seen: dict[str, tuple[Topic, float]] = {}
+        """With the second each was seen at."""
         self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
         self._fetchers = LentClients(lambda topic, partition: KafkaFetcher(settings, clock, topic, partition))
         self._writers: dict[str, KafkaWriter] = {}
@@ -63,7 +66,7 @@ class KafkaLog:
         if self._cluster.find(topic) is None:
             wanted = self._wanted.get(topic, WantedTopic(topic, partitions, None, "nothing else is known"))
             self._cluster.make(topic, partitions, first_values(wanted, self._settings.max_record_bytes))
-        found = self.partitions(topic)
+        found = self._look_up(topic).partitions
         if found != partitions:
             raise LogError(
                 f"topic {topic} has {found} partitions, {partitions} are wanted. "
@@ -75,10 +78,10 @@ class KafkaLog:
         return self._cluster.names()
 
     def partitions(self, topic: str) -> int:
-        return self._look_up(topic).partitions
+        return self._known(topic).partitions
 
     def log_id(self, topic: str) -> str:
-        return self._look_up(topic).log_id
+        return self._known(topic).log_id
 
     def delete_topic(self, topic: str) -> None:
         self._check_open()
@@ -143,7 +146,7 @@ class KafkaLog:
 
     def take_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
-        log_id = self.log_id(topic)
+        log_id = self._look_up(topic).log_id
         name = f"freshet/{self._settings.prefix}{topic}/{partition}/{log_id}"
         writer = self._open_writer(name)
         fence = Fence(topic, partition, writer.epoch)
@@ -189,12 +192,19 @@ class KafkaLog:
     def _look_up(self, topic: str) -> Topic:
         self._check_open()
         found = self._cluster.get(topic)
-        self._seen[topic] = found
+        self._seen[topic] = found, self._clock.monotonic_s()
+        return found
+
+    def _known(self, topic: str) -> Topic:
+        self._check_open()
+        found, seen_at_s = self._seen.get(topic, (None, 0.0))
+        if found is None or self._clock.monotonic_s() - seen_at_s > _KNOWN_S:
+            return self._look_up(topic)
         return found
 
     def _check_partition(self, topic: str, partition: int) -> None:
         self._check_open()
-        seen = self._seen.get(topic)
+        seen, _ = self._seen.get(topic, (None, 0.0))
         if seen is None or not 0 <= partition < seen.partitions:
             seen = self._look_up(topic)
         if not 0 <= partition < seen.partitions:

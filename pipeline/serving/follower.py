@@ -19,7 +19,7 @@ from pipeline.serving.chain import Chain, Fit, Step
 from pipeline.versions.delta import Delta, decode_delta, delta_name
 from pipeline.versions.published import Manifest, manifest_paths, read_manifest, read_published
 
-_READ = ReadLimits(records=256)
+_READ_RECORDS = 256
 
 _talk = structlog.get_logger(__name__)
 
@@ -41,10 +41,10 @@ class Follower:
         self._refused: Counter[str] = Counter()
         self._problem: str | None = None
 
-    def catch_up(self) -> int:
-        """Apply what is there; returns how many deltas and files were applied."""
+    def catch_up(self, wait_ms: int = 0) -> int:
+        """Apply what is there, waiting `wait_ms` for it at most; returns how many deltas and files were applied."""
         applied = self._start() if self._offset is None else 0
-        applied += self._read_on()
+        applied += self._read_on(wait_ms)
         while (self._gap_at is not None or self._look_for_files) and (healed := self._heal()):
             self._go_back()
             applied += healed + self._read_on()
@@ -77,10 +77,10 @@ class Follower:
         self._replay_until = self._log.end_offset(self._topic, self.chain.shard)
         return applied
 
-    def _read_on(self) -> int:
+    def _read_on(self, wait_ms: int = 0) -> int:
         """Read to the end of the topic."""
         applied = 0
-        while records := self._read():
+        while records := self._read(0 if applied else wait_ms):
             for record in records:
                 self._offset = record.offset + 1
                 if self._meet(record):
@@ -90,10 +90,11 @@ class Follower:
                         break
         return applied
 
-    def _read(self) -> list[Record]:
+    def _read(self, wait_ms: int) -> list[Record]:
         assert self._offset is not None
+        limits = ReadLimits(_READ_RECORDS, wait_ms=wait_ms)
         try:
-            return self._log.read(self._topic, self.chain.shard, self._offset, _READ)
+            return self._log.read(self._topic, self.chain.shard, self._offset, limits)
         except OffsetError as failure:
             self._refuse("offset", self._offset, failure)
             self._offset = self._log.begin_offset(self._topic, self.chain.shard)

@@ -133,11 +133,9 @@ def follow(replica: Replica, clock: Clock, poll_ms: int, stop: threading.Event) 
     """Apply deltas as they come until `stop` is set; a log that cannot be read is tried again."""
     while not stop.is_set():
         try:
-            applied = replica.catch_up()
+            replica.catch_up(wait_ms=poll_ms)
         except LogError as failure:
             _talk.error("deltas cannot be read", problem=str(failure))
-            applied = 0
-        if not applied:
             clock.wait(poll_ms / 1000)
 
 

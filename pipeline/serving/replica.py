@@ -70,9 +70,13 @@ class Replica:
         """Whether every shard serves a version."""
         return all(f.chain.sequence > 0 for f in self._followers)
 
-    def catch_up(self) -> int:
-        """Apply everything that is there; returns how many deltas and files were. Never raises for a bad one."""
-        return sum(follower.catch_up() for follower in self._followers)
+    def catch_up(self, wait_ms: int = 0) -> int:
+        """Apply everything that is there; returns how many deltas and files were. Never raises for a bad one.
+
+        `wait_ms` is how long a delta is waited for at most, shard after shard.
+        """
+        wait_ms //= len(self._followers)
+        return sum(follower.catch_up(wait_ms) for follower in self._followers)
 
     def predict(self, instances: Sequence[Any]) -> tuple[Floats, str]:
         """Probabilities of JSON instances by one consistent version.

@@ -18,6 +18,10 @@ from pipeline.ground.block import Int64s
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.logs.sample_block import decode_sample_block
 
+NO_END = 2**63 - 1
+"""Behind every offset."""
+_READ_RECORDS = 64
+
 Mask = Callable[[Int64s, int], npt.NDArray[np.bool_]]
 """(sample times [n] ms, offset of their record) → [n], true where training must not read."""
 
@@ -79,14 +83,27 @@ class BatchReader:
     def next(self, stop_offset: int) -> Batch | None:
         """The next batch from records below `stop_offset`; None where no whole or flushed one is there yet."""
         while not self._ready and self._offset < stop_offset:
-            # Read many, decode one: whoever waits for a batch would wait for all of them.
-            if not self._records:
-                records = self._log.read(self._topic, self._partition, self._offset, ReadLimits(records=64))
-                self._records.extend(records)
+            self._read_on()
             if not self._records or self._records[0].offset >= stop_offset:
                 break
             self._take_in(self._records.popleft())
         return self._ready.popleft() if self._ready else None
+
+    def wait(self, wait_ms: int) -> int:
+        """An offset up to which `next` finds records; they are waited for at most so long.
+
+        It is the one read to where none come, and without an end where there may be more than were read at once.
+        """
+        self._read_on(wait_ms)
+        if not self._records:
+            return self._offset
+        return NO_END if len(self._records) == _READ_RECORDS else self._records[-1].offset + 1
+
+    def _read_on(self, wait_ms: int = 0) -> None:
+        # Read many, decode one: whoever waits for a batch would wait for all of them.
+        if not self._records:
+            limits = ReadLimits(records=_READ_RECORDS, wait_ms=wait_ms)
+            self._records.extend(self._log.read(self._topic, self._partition, self._offset, limits))
 
     def _take_in(self, record: Record) -> None:
         block = decode_sample_block(record.value)

@@ -84,16 +84,21 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
         self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
-        from pipeline.trainer.live import readings
+        from pipeline.trainer.held import readings
 
         telemetry.watch("train", partial(readings, self._door.root))
+
+    def teardown(self) -> None:
+        from pipeline.trainer.held import let_go
+
+        let_go(self._door.root)
 
     def process(
         self,
         element: int,
         tracker: Any = beam.DoFn.RestrictionParam(_Unending()),  # noqa: B008 - how Beam declares a parameter
     ) -> None:
-        from pipeline.trainer.live import turn
+        from pipeline.trainer.held import turn
 
         turn(*self._door.open(), self._shards[element])
         tracker.defer_remainder()

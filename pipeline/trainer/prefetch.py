@@ -13,7 +13,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.ground.block import Int64s, UInt64s
 from pipeline.ground.errors import InputError
 from pipeline.model.targets import Targets, targets_of
-from pipeline.trainer.batches import Batch, BatchReader
+from pipeline.trainer.batches import NO_END, Batch, BatchReader
 from pipeline.trainer.pooling import Uniquer
 
 
@@ -77,6 +77,12 @@ class Prefetcher:
         if self._ahead is None or self._ahead.exception() or self._ahead.result() is None:
             return None
         return self.next(stop_offset)
+
+    def wait(self, wait_ms: int) -> int:
+        """An offset up to which there are records, as `BatchReader.wait`: what was prepared already counts."""
+        if self._ahead and (self._ahead.exception() or self._ahead.result()):
+            return NO_END
+        return self._worker.submit(self._reader.wait, wait_ms).result()
 
     def close(self) -> None:
         self._worker.shutdown(wait=True, cancel_futures=True)

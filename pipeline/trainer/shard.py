@@ -88,6 +88,13 @@ class TrainerShard:
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._committed_at_s, self._committed_at_ms = project.clock.monotonic_s(), self._standing.last_at_ms
 
+    def wait(self, wait_ms: int) -> int:
+        """An offset that `train` can go on to, as soon as there is one, after `wait_ms` at most. Raises LogError.
+
+        Up to it `train` asks the log for nothing more: nothing stands between what it learns and the commit.
+        """
+        return self._prefetch.wait(wait_ms)
+
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every whole batch of records below `stop_offset`, committing on the way and at the end.
 

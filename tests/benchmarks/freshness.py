@@ -1,13 +1,11 @@
 """Freshness: from a version's commit to the same version visible in a replica that follows in another process.
 
 A commit begins where the trainer is told to commit (files, ledger, publishing included) or is durable once CURRENT has
-moved; both are given. The replica polls as `freshet replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
+moved; both are given. The replica follows as `freshet replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
 """
 
-import multiprocessing
 import threading
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +13,13 @@ import numpy as np
 from pipeline.ground.config import Serving
 from pipeline.ground.project import Project
 from pipeline.logs.open import open_log
-from pipeline.serving.http import follow
-from pipeline.serving.replica import Replica
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.container import Draft
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stream import append_samples, stream_project
+from tests.benchmarks.watched import Watched
 
 FIELDS, DIM, BATCH = 4, 8, 256
 
@@ -53,25 +50,13 @@ class TimedTrainer(TrainerShard):
         return id
 
 
-class WatchedReplica(Replica):
-    """Notes when a version became visible."""
-
-    seen: list[tuple[str, float]]
-
-    def catch_up(self) -> int:
-        before, applied = self.version, super().catch_up()
-        if self.version != before:
-            self.seen.append((self.version, time.monotonic()))
-        return applied
-
-
 def measure(folder: Path, quick: bool) -> list[Figure]:
     commits = 20 if quick else 300
     begun, moved, seen = _run(folder, commits)
     ids = [id for id in begun if id in seen]
     assert ids, "the replica showed no version"
     sizes = {"commits": len(begun), "seen one by one": len(ids), "fields": FIELDS, "dim": DIM, "batch": BATCH}
-    sizes |= {"replica": f"another process, polls every {Serving().poll_ms} ms"}
+    sizes |= {"replica": f"another process, waits in the log {Serving().poll_ms} ms at a time"}
     figures = []
     for name, starts, most in (("CURRENT moved", moved, 20.0), ("commit began", begun, None)):
         lags = np.array([(seen[id] - starts[id]) * 1000 for id in ids])
@@ -89,35 +74,14 @@ def _run(folder: Path, commits: int) -> tuple[dict[str, float], dict[str, float]
     append_samples(project, log, seed=1, rows=commits * BATCH, per_second=50_000)
     trainer = TimedTrainer(project, log, store, 0)
     trainer.begun = {}
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_follow, args=(folder, theirs))
-    process.start()
     try:
-        assert ours.recv() == "following"
-        trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
-        time.sleep(0.5)
-        ours.send("end")
-        seen: dict[str, float] = dict(ours.recv())
+        with Watched(folder, _project) as replica:
+            trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
+            time.sleep(0.5)
+            seen = dict(replica.seen())
     finally:
         trainer.close()
-        process.join(30)
     return trainer.begun, store.moved, seen
-
-
-def _follow(folder: Path, pipe: Connection) -> None:
-    """The other process: a replica that follows until told to end, and says what it saw when."""
-    project, stop = _project(folder), threading.Event()
-    replica = WatchedReplica(project, open_log(project))
-    replica.seen = []
-    replica.load_predictor()
-    following = threading.Thread(target=follow, args=(replica, project.clock, project.config.serving.poll_ms, stop))
-    following.start()
-    pipe.send("following")
-    pipe.recv()
-    stop.set()
-    following.join()
-    pipe.send(replica.seen)
 
 
 def _project(folder: Path) -> Project:

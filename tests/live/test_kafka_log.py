@@ -72,6 +72,15 @@ class TestFences:
         with pytest.raises(LogReplacedError, match=f"the fence is of {log_id}"):
             log.append("t", 0, [b"x"], fence=fence)
 
+    def test_a_topic_made_again_elsewhere_is_noticed_within_a_second(self, log, another, clock):
+        fence, log_id = log.take_fence("t", 0), log.log_id("t")
+        another.delete_topic("t")
+        another.create_topic("t", 3)
+        clock.wait(1.1)
+        with pytest.raises(LogReplacedError, match=f"the fence is of {log_id}"):
+            log.append("t", 0, [b"x"], fence=fence)
+        assert log.partitions("t") == 3
+
     def test_all_values_of_a_fenced_append_follow_one_another(self, log):
         fence = log.take_fence("t", 0)
         starts = [log.append("t", 0, [b"%d" % n] * 3, fence=fence, headers={"n": str(n)}) for n in range(4)]

@@ -1,0 +1,168 @@
+"""End-to-end freshness on a real Kafka and a real Flink: from a click produced to the first version with its effect.
+
+python -m tests.benchmarks.live_freshness --rate 5000 --seconds 40
+
+The market produces at the clock's pace; both jobs run on Flink; a replica follows in another process. A click counts
+from the moment it is handed to Kafka until the replica shows the first version that learned its sample; it is withheld
+where that version brought serving none of the click's rows. Needs Java and Maven. Prints one JSON object, in seconds;
+Ekko (OSDI 2022) publishes 2.4 s for the same way.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.cli.live import submit_jobs
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.ports import free_port_range
+from pipeline.ground.config import Cluster
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import heartbeat
+from pipeline.logs.log import Log, last_record
+from pipeline.logs.open import open_log
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.versions.store import VersionStore
+from tests.benchmarks.live_load import PacedLoad, project_in
+from tests.benchmarks.live_ways import Way, Ways, set_aside
+from tests.benchmarks.report import machine
+from tests.benchmarks.watched import Seen, Watched
+
+EKKO_S = 2.4
+WARM_UP_S = 20.0
+"""Windows close and code is compiled before anything is measured."""
+_BUSY_S = 0.3
+_CLOSING_MS = 30_000
+"""So far beyond the last event a heartbeat closes every window."""
+_START_WITHIN_S, _SETTLE_WITHIN_S, _LOOK_EVERY_S = 120.0, 60.0, 0.5
+_PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
+
+
+def main() -> None:
+    """Measure once, print, and end the cluster."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=5000.0, help="events a second")
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long clicks are measured")
+    chosen = parser.parse_args()
+    # So that a `timeout` ends the cluster too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="freshet-freshness-") as folder:
+        first = free_port_range(len(_PORTS))
+        ports = {name: first + i for i, name in enumerate(_PORTS)}
+        cluster = LocalCluster(Cluster(**ports), Path(folder) / "cluster")
+        try:
+            cluster.up()
+            project = project_in(Path(folder) / "live", cluster)
+            before = core_share()
+            found = measure(project, chosen.rate, chosen.seconds)
+            shares = {"core_share": [before, core_share()]}
+            print(json.dumps(found | {"machine": machine() | shares}))
+        finally:
+            cluster.down(wipe=True)
+
+
+def core_share() -> float:
+    """The share of one core that a busy process gets here now: 1 where nobody else wants it."""
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    while time.process_time() - cpu_s < _BUSY_S:
+        pass
+    return round(_BUSY_S / (time.monotonic() - began_s), 2)
+
+
+def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WARM_UP_S) -> dict[str, Any]:
+    """Freshness of the clicks of `seconds` seconds, after `warm_up_s` at the head; starts both jobs and leaves them."""
+    log = open_log(project)
+    load = PacedLoad(project, 1, rate, _START_WITHIN_S + warm_up_s + seconds)
+    submit_jobs(project, ("samples", "train"), from_logs=True)
+    with Watched(project.root, Project.open) as replica:
+        load.start()
+        try:
+            _until(lambda: bool(replica.seen()), _START_WITHIN_S)
+            since_s = time.monotonic() + warm_up_s
+            time.sleep(warm_up_s + seconds)
+        finally:
+            load.end()
+        closed_ms = project.clock.now_ms() + _CLOSING_MS
+        heartbeat(project, log, closed_ms)
+        _until(lambda: _settled(project, log, closed_ms, replica.seen()), _SETTLE_WITHIN_S)
+        seen = replica.seen()
+    produced = load.produced(since_s, since_s + seconds)
+    ways = Ways(project, log, seen).of(produced)
+    lost = produced.keys() - ways.keys() - set_aside(project, log)
+    log.close()
+    return {
+        "rate_events_per_s": rate,
+        "clicks": len(produced),
+        "set_aside": len(produced) - len(ways) - len(lost),
+        "lost": len(lost),
+        **report(list(ways.values())),
+    }
+
+
+def report(ways: list[Way]) -> dict[str, Any]:
+    """What is printed. Percentiles are of the clicks that version brought serving something of."""
+    table = {name: np.array([getattr(way, name) for way in ways]) for name in ("said", "learned", "visible", "sent")}
+    withheld = table["sent"] == 0
+    visible = table["visible"][~withheld & ~np.isnan(table["visible"])]
+    return {
+        "count": len(ways),
+        "invisible": int(np.isnan(table["visible"]).sum()),
+        "withheld_share": round(float(withheld.mean()), 4),
+        "rows_sent_share": round(float(np.nanmean(table["sent"])), 4),
+        "p50_s": _at(visible, 50),
+        "p99_s": _at(visible, 99),
+        "max_s": _at(visible, 100),
+        "with_withheld": {"p50_s": _at(table["visible"], 50), "p99_s": _at(table["visible"], 99)},
+        "stages_s": {
+            "produced_to_said": _stage(table["said"]),
+            "said_to_learned": _stage(table["learned"] - table["said"]),
+            "learned_to_visible": _stage(table["visible"] - table["learned"]),
+        },
+        "beside": {"ekko_s": EKKO_S},
+    }
+
+
+def _stage(seconds: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{percent}": _at(seconds, percent) for percent in (50, 99)}
+
+
+def _at(seconds: npt.NDArray[np.float64], percent: float) -> float:
+    known = seconds[~np.isnan(seconds)]
+    return round(float(np.percentile(known, percent)), 4) if len(known) else float("nan")
+
+
+def _settled(project: Project, log: Log, closed_ms: int, seen: Seen) -> bool:
+    """Whether everything up to the heartbeat at `closed_ms` is said, learned and shown."""
+    mark_ms = closed_ms - round(project.config.events.disorder_s * 1000)
+    store, topic = VersionStore(project), project.config.topics.samples
+    try:
+        for shard in range(project.config.logs.shards):
+            last, current = last_record(log, topic, shard), store.current(shard)
+            if last is None or decode_sample_block(last.value).watermark_ms < mark_ms or current is None:
+                return False
+            if store.ledger.version(current).offset <= last.offset or str(current) not in seen[-1][0]:
+                return False
+    finally:
+        store.close()
+    return True
+
+
+def _until(reached: Callable[[], bool], within_s: float) -> None:
+    ends_s = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < ends_s, f"not within {within_s:.0f} s"
+        time.sleep(_LOOK_EVERY_S)
+
+
+if __name__ == "__main__":
+    main()

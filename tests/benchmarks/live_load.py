@@ -1,0 +1,119 @@
+"""The market as a producer at the clock's pace: its hours go by in seconds, its events carry the time they are sent at.
+
+So many events a second, and from impression to click as long as people take, in proportion: window and disorder of
+`project_in` are the market's, shortened alike.
+"""
+
+import threading
+import time
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.cluster.cluster import LocalCluster
+from pipeline.ground.project import Project
+from pipeline.ingest.ingest import EventTarget
+from pipeline.logs.open import open_log
+from pipeline.market.config import MarketConfig
+from tests.torture.load import Batch, ticks
+
+TICK_S = 0.05
+_MARKET = MarketConfig()
+_CLICKS_PER_IMPRESSION = 0.07
+_REPLACED = {
+    "[logs]\npartitions = 1\nshards = 1\n": '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\n',
+    "disorder_s = 30 ": "disorder_s = {disorder} ",
+    "window_s = 600": "window_s = {window}",
+    "horizon_s = 3600": "horizon_s = {horizon}",
+    "remember_s = 600": "remember_s = {window}",
+}
+_MORE = """
+[flink]
+rest = "{rest}"
+jar = "{jar}"
+"""
+
+
+def project_in(root: Path, cluster: LocalCluster) -> Project:
+    """The market's project on a cluster, its spans in seconds of the clock."""
+    root.mkdir()
+    files = resources.files("pipeline.market") / "project"
+    (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")
+    text = (files / "freshet.toml").read_text(encoding="utf-8")
+    values = {"bootstrap": cluster.bootstrap, "disorder": 0.5, "window": 10, "horizon": 60}
+    for old, new in _REPLACED.items():
+        assert old in text, old
+        text = text.replace(old, new.format(**values))
+    more = _MORE.format(rest=cluster.rest_url, jar=cluster.base_jar)
+    (root / "freshet.toml").write_text(text + more, encoding="utf-8")
+    return Project.open(root)
+
+
+class PacedLoad(threading.Thread):
+    """Appends ticks until told to stop, late ones at once, and notes when each click was handed to the log.
+
+    Attributes:
+        events: how many were appended.
+    """
+
+    def __init__(self, project: Project, seed: int, rate: float, most_s: float) -> None:
+        """`rate`: events a second. All that is appended in `most_s` seconds is made beforehand."""
+        super().__init__(name="market")
+        self._project, self.events = project, 0
+        impressions_per_s = rate / (1 + _CLICKS_PER_IMPRESSION)
+        self._speed = impressions_per_s * 3600 / _MARKET.impressions_per_hour
+        made = ticks(seed, max(1, round(impressions_per_s * TICK_S)))
+        self._ticks = list(islice(made, round(most_s / TICK_S)))
+        self._over = threading.Event()
+        self._produced: list[tuple[npt.NDArray[np.int64], float]] = []
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._produce()
+        except BaseException as failure:
+            self._failure = failure
+
+    def end(self) -> None:
+        """Stop producing. Raises what stopped it before."""
+        self._over.set()
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def produced(self, since_s: float, until_s: float) -> dict[int, float]:
+        """Clicks by id: the second (CLOCK_MONOTONIC) each was first handed to the log at, between these two."""
+        found: dict[int, float] = {}
+        for ids, at_s in self._produced[:]:
+            for id in ids.tolist():
+                found.setdefault(id, at_s)
+        return {id: at_s for id, at_s in found.items() if since_s <= at_s < until_s}
+
+    def _produce(self) -> None:
+        log = open_log(self._project)
+        targets = [EventTarget(self._project, log, kind) for kind in ("impressions", "clicks")]
+        start_ms, next_s = time.time() * 1000, time.monotonic()
+        for batch in self._ticks:
+            if self._over.is_set():
+                break
+            self._send(targets, batch, start_ms)
+            next_s += TICK_S
+            self._over.wait(max(0.0, next_s - time.monotonic()))
+        log.close()
+
+    def _send(self, targets: list[EventTarget], batch: Batch, start_ms: float) -> None:
+        for target, rows in zip(targets, batch, strict=True):
+            if rows.num_rows:
+                told = self._at_the_pace(rows, start_ms)
+                if target.kind == "clicks":
+                    self._produced.append((rows.column("id").to_numpy(), time.monotonic()))
+                target.append(told)
+                self.events += rows.num_rows
+
+    def _at_the_pace(self, rows: pa.RecordBatch, start_ms: float) -> pa.RecordBatch:
+        passed_ms = (rows.column("at").to_numpy() - _MARKET.start_at_ms) / self._speed
+        return rows.set_column(0, "at", pa.array((start_ms + passed_ms).astype(np.int64)))

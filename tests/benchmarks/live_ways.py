@@ -1,0 +1,125 @@
+"""Which way each click went: when its sample was said, learned and shown, found afterwards in the logs and the ledger.
+
+All times are seconds of CLOCK_MONOTONIC; what the broker and the ledger stamp by the wall clock is brought to it.
+"""
+
+import json
+import time
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.features.plan import FeaturePlan
+from pipeline.ground.project import Project
+from pipeline.logs.dead_letters import read_dead_letters
+from pipeline.logs.log import Log, Record, runs_of
+from pipeline.logs.sample_block import decode_sample_block
+from pipeline.versions.state import VersionId, VersionSummary
+from pipeline.versions.store import VersionStore
+from tests.benchmarks.watched import Seen
+
+Keys = dict[str, npt.NDArray[np.uint64]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One click's: the second each stage was reached at, from the moment it was handed to Kafka; NaN where never.
+
+    Attributes:
+        said: its sample was appended.
+        learned: CURRENT moved to a version that has it.
+        visible: the replica showed that version or a later one.
+        sent: share of its rows that the version brought serving.
+    """
+
+    said: float
+    learned: float
+    visible: float
+    sent: float
+
+
+class Ways:
+    """Finds each click's way afterwards, in the samples log and the ledger."""
+
+    def __init__(self, project: Project, log: Log, seen: Seen) -> None:
+        self._project, self._log, self._seen = project, log, seen
+        self._store = VersionStore(project)
+        self._plan = FeaturePlan(project.config, project.root)
+        self._wall_s = time.time() - time.monotonic()
+
+    def of(self, produced: dict[int, float]) -> dict[int, Way]:
+        """By id, of the clicks that have a sample."""
+        ways: dict[int, Way] = {}
+        for shard in range(self._project.config.logs.shards):
+            chain = _Chain(self._store, self._seen, shard, self._wall_s)
+            for records in runs_of(self._log, self._project.config.topics.samples, shard):
+                for record in records:
+                    ways |= self._of_record(record, chain, produced)
+        self._store.close()
+        return ways
+
+    def _of_record(self, record: Record, chain: "_Chain", produced: dict[int, float]) -> dict[int, Way]:
+        samples = decode_sample_block(record.value).batch
+        clicked = samples.column("click_at").is_valid().to_numpy(zero_copy_only=False)
+        ids = samples.column("id").to_numpy()
+        rows = [row for row in np.flatnonzero(clicked).tolist() if int(ids[row]) in produced]
+        if not rows:
+            return {}
+        keys = self._plan.extract(samples, samples.column("impression_at").to_numpy()).keys
+        said_s = record.appended_at_ms / 1000 - self._wall_s
+        found = {}
+        for row in rows:
+            own = {name: of.keys[of.offsets[row] : of.offsets[row + 1]] for name, of in keys.items()}
+            learned_s, visible_s, sent = chain.learned(record.offset, row, own)
+            at_s = produced[int(ids[row])]
+            found[int(ids[row])] = Way(said_s - at_s, learned_s - at_s, visible_s - at_s, sent)
+        return found
+
+
+class _Chain:
+    """A shard's versions: where each ends in the samples log, when it was committed, shown, and what it brought."""
+
+    def __init__(self, store: VersionStore, seen: Seen, shard: int, wall_s: float) -> None:
+        self._store, self._wall_s = store, wall_s
+        self._versions: list[VersionSummary] = store.lineage(shard)
+        self._ends = [(version.offset, version.row) for version in self._versions]
+        shown = [(_sequence(name, shard), at_s) for name, at_s in seen]
+        self._shown = np.array([sequence for sequence, _ in shown], np.int64)
+        self._shown_s = np.array([at_s for _, at_s in shown])
+        self._touched: dict[VersionId, Keys] = {}
+
+    def learned(self, offset: int, row: int, own: Keys) -> tuple[float, float, float]:
+        """(when learned, when visible, share of the rows `own` it brought) of the sample at this place."""
+        at = bisect_right(self._ends, (offset, row))
+        if at == len(self._ends):
+            return np.nan, np.nan, np.nan
+        version = self._versions[at]
+        shown = int(np.searchsorted(self._shown, version.id.sequence))
+        visible_s = float(self._shown_s[shown]) if shown < len(self._shown) else np.nan
+        return version.committed_at_ms / 1000 - self._wall_s, visible_s, self._sent(version, own)
+
+    def _sent(self, version: VersionSummary, own: Keys) -> float:
+        if version.parent is None:
+            return 1.0
+        if version.id not in self._touched:
+            self._touched[version.id] = self._store.touched(version.parent, version.id)
+        touched = self._touched[version.id]
+        brought = [np.isin(keys, touched[name], kind="sort") for name, keys in own.items() if len(keys)]
+        return float(np.concatenate(brought).mean())
+
+
+def _sequence(versions: str, shard: int) -> int:
+    """The number of one shard's version in what the replica shows: `g0/s0-of-2/42+g0/s1-of-2/7`."""
+    return VersionId.parse(versions.split("+")[shard]).sequence
+
+
+def set_aside(project: Project, log: Log) -> set[int]:
+    """Ids of the clicks in the dead letters."""
+    topics, found = project.config.topics, set[int]()
+    for shard in range(project.config.logs.shards):
+        for records in runs_of(log, topics.dead_letters, shard):
+            letters = read_dead_letters(records).table.to_pylist()
+            found |= {json.loads(row["original"])["id"] for row in letters if row["topic"] == topics.clicks}
+    return found

@@ -1,0 +1,20 @@
+"""Every click of a market at the clock's pace shows in a replica, by way of Kafka and both jobs on Flink."""
+
+from tests.benchmarks.live_freshness import measure
+from tests.benchmarks.live_load import project_in
+from tests.command_line import freshet
+
+RATE, SECONDS, WARM_UP_S = 500.0, 5.0, 2.0
+
+
+def test_every_click_becomes_visible(cluster, tmp_path):
+    project = project_in(tmp_path / "live", cluster)
+    try:
+        found = measure(project, RATE, SECONDS, WARM_UP_S)
+    finally:
+        freshet(project.root, "stop")
+    assert found["invisible"] == found["lost"] == 0
+    assert found["count"] + found["set_aside"] == found["clicks"] > 50
+    assert 0 < found["p50_s"] <= found["p99_s"] <= found["max_s"]
+    stages = found["stages_s"].values()
+    assert all(stage["p50"] >= 0 for stage in stages)
