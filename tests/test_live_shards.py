@@ -283,6 +283,25 @@ def test_samples_partition_that_lost_records_is_refused(world):
         take(world.project, world.log, 0, [part], 10)
 
 
+def test_shard_knows_where_its_samples_end(world):
+    for shard in (0, 1):
+        parts = [p for span in pieces_of(world) for to, p in split(span, world.project) if to == shard]
+        said_to = 0
+        for start in range(0, len(parts), 5):
+            said_to = take(world.project, world.log, shard, parts[start : start + 5], said_to)
+            assert said_to == world.log.end_offset("samples", shard)
+        assert LiveShard(world.project, world.log, shard).said_to == said_to > 0
+
+
+def test_shard_whose_samples_went_on_elsewhere_is_fenced_and_not_called_lost(world):
+    parts = [p for span in pieces_of(world) for to, p in split(span, world.project) if to == 0]
+    take(world.project, world.log, 0, parts[:5], 0)
+    elsewhere = LiveShard(world.project, world.log, 0)
+    elsewhere.take(parts)
+    with pytest.raises(FencedError):
+        take(world.project, world.log, 0, parts, elsewhere.said_to)
+
+
 def test_source_reads_what_is_there_and_goes_on_with_what_comes(world):
     element = next(r for r in starts(world.project, world.log) if r.kind == "clicks")
     source = Source(world, element)

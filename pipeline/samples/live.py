@@ -106,8 +106,8 @@ class LiveShard:
 
     @property
     def said_to(self) -> int:
-        """Where the shard's samples partition ends."""
-        return self._log.end_offset(self._project.config.topics.samples, self._shard.shard)
+        """Where the shard's samples partition ends, as it knows from its opening and from what it said since."""
+        return self._shard.said_to
 
     def take(self, spans: Iterable[Span]) -> None:
         """One bundle: feed it, with what is missing before it, and say what it decides. Spans in any order.
@@ -200,7 +200,8 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
             _held[of] = LiveShard(project, log, shard)
         held = _held[of]
         try:
-            _check_not_lost(project, shard, held.said_to, said_to)
+            if held.said_to < said_to:
+                _check_not_lost(project, log, shard, said_to)
             with telemetry.timed(telemetry.ROUND_SECONDS, project.clock):
                 held.take(spans)
         except BaseException:
@@ -282,9 +283,11 @@ def _parcels(span: Span) -> Iterator[Parcel]:
     yield span.block
 
 
-def _check_not_lost(project: Project, shard: int, end: int, said_to: int) -> None:
-    if end < said_to:
+def _check_not_lost(project: Project, log: Log, shard: int, said_to: int) -> None:
+    topic = project.config.topics.samples
+    # A shard that was held elsewhere meanwhile knows less than the runner: its fence will tell.
+    if (end := log.end_offset(topic, shard)) < said_to:
         raise OffsetError(
-            f"partition {project.config.topics.samples}/{shard} ends at offset {end}, the runner saw it end at "
+            f"partition {topic}/{shard} ends at offset {end}, the runner saw it end at "
             f"{said_to}. hint: records were lost; restore the log, or start from the logs alone"
         )

@@ -57,6 +57,7 @@ class JoinShard:
         join: the state machine.
         file: its last saved state; None before the first.
         tally: counts since it was opened.
+        said_to: where its samples partition ends, which nobody else writes.
     """
 
     def __init__(self, project: Project, log: Log, shard: int, found: Kept | None) -> None:
@@ -71,6 +72,7 @@ class JoinShard:
         self._set_aside: list[DeadLetters] = []
         self.join = self._begin() if found is None else self._load(found)
         self._recall()
+        self.said_to = log.end_offset(topics.samples, shard)
         self._count_held()
 
     @property
@@ -131,12 +133,13 @@ class JoinShard:
         pass_point("samples.before_append")
         topics = self._config.topics
         dead, why = dead_letter_records(letters, {SHARD: str(self.shard)})
-        for topic, values, headers in (
-            (topics.dead_letters, dead, why),
-            (topics.samples, self._records(decided), None),
-        ):
-            if values:
-                self._log.append(topic, self.shard, values, fence=self._fences[topic], headers=headers)
+        if dead:
+            self._log.append(
+                topics.dead_letters, self.shard, dead, fence=self._fences[topics.dead_letters], headers=why
+            )
+        if records := self._records(decided):
+            first = self._log.append(topics.samples, self.shard, records, fence=self._fences[topics.samples])
+            self.said_to = first + len(records)
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")

@@ -102,6 +102,7 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
     log.close()
     return {
         "rate_events_per_s": rate,
+        "produced_events_per_s": round(load.events / load.seconds, 1),
         "clicks": len(produced),
         "set_aside": len(produced) - len(ways) - len(lost),
         "lost": len(lost),

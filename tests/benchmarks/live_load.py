@@ -58,12 +58,13 @@ class PacedLoad(threading.Thread):
 
     Attributes:
         events: how many were appended.
+        seconds: in how long.
     """
 
     def __init__(self, project: Project, seed: int, rate: float, most_s: float) -> None:
         """`rate`: events a second. All that is appended in `most_s` seconds is made beforehand."""
         super().__init__(name="market")
-        self._project, self.events = project, 0
+        self._project, self.events, self.seconds = project, 0, 0.0
         impressions_per_s = rate / (1 + _CLICKS_PER_IMPRESSION)
         self._speed = impressions_per_s * 3600 / _MARKET.impressions_per_hour
         made = ticks(seed, max(1, round(impressions_per_s * TICK_S)))
@@ -103,6 +104,7 @@ class PacedLoad(threading.Thread):
             self._send(targets, batch, start_ms)
             next_s += TICK_S
             self._over.wait(max(0.0, next_s - time.monotonic()))
+            self.seconds = time.time() - start_ms / 1000
         log.close()
 
     def _send(self, targets: list[EventTarget], batch: Batch, start_ms: float) -> None:
