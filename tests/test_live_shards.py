@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from pipeline.ground import telemetry
 from pipeline.ground.errors import FencedError, LogError, OffsetError, VersionError
 from pipeline.logs.live_source import SpanSource
-from pipeline.logs.source import ReadRange, ReadTracker, lend, take_back
+from pipeline.logs.source import lend, take_back
 from pipeline.logs.span import Span
 from pipeline.samples.live import Keep, LiveShard, readings, split, starts, take
 from pipeline.samples.roundfile import newest_kept
 from pipeline.samples.status import join_status
+from tests.beam_parts import Cell, Timer
 from tests.test_samples_job import NOW, D, H, W, World, fill
 
 
@@ -39,22 +39,25 @@ class Source:
     """Beam's source of one partition, turn by turn."""
 
     def __init__(self, world, element):
-        self.world, self.element = world, element
+        self.world, self.left = world, Cell()
         self.door = lend(world.project, world.log)
-        self.left = ReadRange(element.start, None, element.mark_ms)
         self.source = SpanSource(self.door)
         self.source.setup()
+        self.source.process((0, element), self.left, Timer())
 
     def turn(self):
-        safe = ThreadsafeRestrictionTracker(ReadTracker(self.left))
-        spans = [Span.from_bytes(e) for e in self.source.process(self.element, RestrictionTrackerView(safe))]
-        safe.check_done()
-        self.left, _ = safe.deferred_status()
+        timer = Timer()
+        spans = [Span.from_bytes(e) for e in self.source.read(self.left, timer)]
+        assert timer.is_set
         return spans
+
+    def at_end(self):
+        left = self.left.value
+        return left.start == self.world.log.end_offset(left.topic, left.partition)
 
     def all(self):
         spans = []
-        while self.left.start < self.world.log.end_offset(self.element.topic, self.element.partition):
+        while not self.at_end():
             spans += self.turn()
         take_back(self.door)
         return spans
@@ -331,14 +334,14 @@ def test_partition_far_ahead_waits_for_the_others(tmp_path):
     impressions, clicks = (Source(world, element) for element in starts(world.project, world.log))
     read = []
     for _ in range(60):
-        read.append((impressions.left.mark_ms, clicks.left.mark_ms))
+        read.append((impressions.left.value.mark_ms, clicks.left.value.mark_ms))
         impressions.turn()
         clicks.turn()
     both = [(i, c) for i, c in read if i is not None and c is not None and i < NOW + 199_000]
     block_ms = 4_096 * 400
     assert all(c - i <= W + block_ms for i, c in both)
-    assert impressions.left.mark_ms == NOW + 199_990
-    assert clicks.left.mark_ms == NOW + 4_999 * 400
+    assert impressions.left.value.mark_ms == NOW + 199_990
+    assert clicks.left.value.mark_ms == NOW + 4_999 * 400
 
 
 def test_partition_that_nobody_would_read_is_said(world):

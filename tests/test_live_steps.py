@@ -36,7 +36,7 @@ def test_steps_are_the_same_under_every_configuration(build, tmp_path):
     changed = Project.open(make_shop(tmp_path / "changed", CHANGED))
     found = steps_of(build, plain)
     assert found == steps_of(build, changed)
-    assert len(found) > 5
+    assert len(found) >= 5
 
 
 @pytest.mark.parametrize("parallelism", [1, 2, 3, 5, 8, 90])

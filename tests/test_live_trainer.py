@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from pipeline.ground import telemetry
 from pipeline.ground.clock import SystemClock
@@ -15,10 +14,11 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.held import HeldShard, let_go, readings, turn
 from pipeline.trainer.job import run_train
 from pipeline.trainer.live import LiveTrainer, TurnEnd
-from pipeline.trainer.live_job import TrainLive, Work, WorkTracker
+from pipeline.trainer.live_job import TrainLive
 from pipeline.trainer.shard import TrainerShard
 from pipeline.versions.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
+from tests.beam_parts import Timer
 from tests.shop import START_MS, append_samples, make_project, make_samples
 
 ROWS = 1500
@@ -61,6 +61,7 @@ def turn_until(project, log, reached):
         if reached():
             return
         turn(project, log, 0)
+        project.clock.wait(0.02)
     raise AssertionError("not after 300 turns")
 
 
@@ -175,13 +176,13 @@ def test_backlog_is_learned_from_in_more_than_one_turn(shop):
 def test_beam_gives_every_shard_its_next_turn(shop):
     project, log = shop
     door = lend(project, log)
-    step, work = TrainLive(door, [0]), Work(ended=False)
+    step, first = TrainLive(door, [7]), Timer()
+    step.process((7, b""), first)
+    assert first.is_set
     for _ in range(2):
-        safe = ThreadsafeRestrictionTracker(WorkTracker(work))
-        step.process(0, RestrictionTrackerView(safe))
-        safe.check_done()
-        work, _ = safe.deferred_status()
-        assert work == Work(ended=False)
+        following = Timer()
+        step.train(7, following)
+        assert following.is_set
     wait_for(lambda: seen(project) == ROWS)
     step.teardown()
     take_back(door)

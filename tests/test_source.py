@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from apache_beam.io.restriction_trackers import OffsetRange
-from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from pipeline.ground.block import EventBlock
 from pipeline.ground.clock import ManualClock
@@ -23,8 +20,6 @@ from pipeline.logs.source import (
     RUN_RECORDS,
     PartitionRange,
     PartitionSource,
-    ReadRange,
-    ReadTracker,
     decode_next,
     lend,
     take_back,
@@ -67,65 +62,38 @@ class World:
         return PartitionRange("impressions", "impressions", 0, start, stop, mark_ms, self.log.log_id("impressions"), 1)
 
     def read(self, element):
-        """All blocks and dead letters of a range, resumed as often as the source asks; and how often that was."""
-        source, blocks, dead, rest, times = PartitionSource(self.door), [], [], None, 0
-        restriction = ReadRange(element.start, element.stop, element.mark_ms)
-        while restriction is not None and times < 20:
-            safe = ThreadsafeRestrictionTracker(ReadTracker(restriction))
-            for found in source.process(element, RestrictionTrackerView(safe)):
-                if isinstance(found, bytes):
-                    blocks.append(EventBlock.from_bytes(found))
-                else:
-                    assert found.tag == DEAD
-                    dead.append(found.value)
-            safe.check_done()
-            rest = safe.deferred_status()
-            restriction, times = None if rest is None else rest[0], times + 1
-            if element.stop is None:
-                break
-        return blocks, dead, times
+        """All blocks and dead letters of a range."""
+        blocks, dead = [], []
+        for found in PartitionSource(self.door).process(element):
+            if isinstance(found, bytes):
+                blocks.append(EventBlock.from_bytes(found))
+            else:
+                assert found.tag == DEAD
+                dead.append(found.value)
+        return blocks, dead
 
 
 def test_closed_range_holds_what_lies_between_its_offsets(world):
     world.append(*range(NOW, NOW + 10))
-    blocks, dead, _ = world.read(world.range(2, 7))
+    blocks, dead = world.read(world.range(2, 7))
     assert np.concatenate([b.offsets for b in blocks]).tolist() == [2, 3, 4, 5, 6]
     assert blocks[-1].next_offset == 7
     assert dead == []
 
 
-def test_open_range_waits_for_more_and_goes_on_where_it_was(world):
-    world.append(NOW, NOW + 1)
-    source = PartitionSource(world.door)
-    safe = ThreadsafeRestrictionTracker(ReadTracker(ReadRange(0, None, None)))
-    (first,) = source.process(world.range(0, None), RestrictionTrackerView(safe))
-    rest, _ = safe.deferred_status()
-    assert rest == ReadRange(2, None, NOW + 1)
-    world.append(NOW + 2)
-    safe = ThreadsafeRestrictionTracker(ReadTracker(rest))
-    (second,) = source.process(world.range(0, None), RestrictionTrackerView(safe))
-    assert [EventBlock.from_bytes(b).next_offset for b in (first, second)] == [2, 3]
-
-
 def test_resumed_range_keeps_its_watermark(world):
     world.append(NOW, NOW + 50_000)
-    blocks, *_ = world.read(world.range(0, 2))
+    blocks, _ = world.read(world.range(0, 2))
     world.append(NOW + 50_000 - DISORDER, NOW + 50_000 - DISORDER - 1)
     mark_ms = blocks[-1].watermark_ms + DISORDER
-    (late,), *_ = world.read(world.range(2, 4, mark_ms))
+    (late,), _ = world.read(world.range(2, 4, mark_ms))
     assert (late.at_ms < late.marks_ms).tolist() == [False, True]
 
 
-def test_long_range_is_read_in_several_calls(world):
-    rows = 60_000
-    columns = {"at": pa.array([NOW] * rows), "item": pa.array(np.random.default_rng(1).integers(0, 2**62, rows))}
-    value = world.codec.encode_block(pa.record_batch(columns))
-    count = (64 << 20) // len(value) + 2
-    for _ in range(count):
-        world.log.append("impressions", 0, [value])
-    blocks, _, times = world.read(world.range(0, count))
-    assert times == 2
-    assert sum(len(b) for b in blocks) == count * rows
+def test_range_that_the_log_ends_before_is_refused_with_both_ends(world):
+    world.append(NOW, NOW + 1)
+    with pytest.raises(OffsetError, match=r"impressions/0 ends at offset 2, it was to be read up to 5: .* hint"):
+        world.read(world.range(0, 5))
 
 
 @dataclass(frozen=True)
@@ -142,16 +110,15 @@ class ByRuns:
 def test_a_block_ends_with_its_records_later_where_the_log_reads_runs(world, by_runs, most):
     world.append(*([NOW] * (most + 1)))
     log = ByRuns(world.log) if by_runs else world.log
-    element = world.range(0, None)
-    decoded, read = decode_next(log, world.codec, element, ReadRange(0, None, None), poll_ms=0)
+    decoded, read = decode_next(log, world.codec, world.range(0, None))
     assert (len(decoded.block), decoded.block.next_offset, read.records) == (most, most, most)
-    decoded, read = decode_next(log, world.codec, element, ReadRange(most, None, decoded.mark_ms), poll_ms=0)
+    decoded, read = decode_next(log, world.codec, world.range(most, None, decoded.mark_ms))
     assert (len(decoded.block), read.records) == (1, 1)
 
 
 def test_heartbeat_alone_makes_a_block_that_moves_the_watermark(world):
     world.log.append("impressions", 0, [world.codec.encode_heartbeat(NOW + 5)])
-    (block,), *_ = world.read(world.range(0, 1))
+    (block,), _ = world.read(world.range(0, 1))
     assert (len(block), block.watermark_ms, block.next_offset) == (0, NOW + 5, 1)
 
 
@@ -159,7 +126,7 @@ def test_unreadable_record_leaves_as_a_dead_letter_and_the_rest_goes_on(world):
     world.append(NOW)
     world.log.append("impressions", 0, [b"poison"])
     world.append(NOW + 1)
-    blocks, dead, _ = world.read(world.range(0, 3))
+    blocks, dead = world.read(world.range(0, 3))
     assert sum(len(b) for b in blocks) == 2
     assert [partition for partition, _ in dead] == [0]
 
@@ -181,27 +148,3 @@ def test_offset_that_was_trimmed_is_refused(world):
     world.log.trim("impressions", 0, 2)
     with pytest.raises(OffsetError, match="begins at offset 2, offset 1 is gone"):
         world.read(world.range(1, 3))
-
-
-def test_tracker_splits_only_where_it_has_read_to():
-    tracker = ReadTracker(ReadRange(0, 10, None))
-    assert tracker.try_claim((4, 123))
-    assert tracker.try_split(0.5) is None
-    assert tracker.try_split(0) == (ReadRange(0, 4, None), ReadRange(4, 10, 123))
-    assert not tracker.try_claim((6, 200))
-    tracker.check_done()
-
-
-def test_tracker_complains_about_offsets_left_unread():
-    tracker = ReadTracker(ReadRange(0, 10, None))
-    tracker.try_claim((9, 1))
-    with pytest.raises(ValueError, match="left at 9"):
-        tracker.check_done()
-    tracker.try_claim((10, 1))
-    tracker.check_done()
-
-
-def test_tracker_tells_bounded_from_open():
-    assert ReadTracker(ReadRange(3, 10, None)).is_bounded()
-    assert not ReadTracker(ReadRange(3, None, None)).is_bounded()
-    assert ReadTracker(ReadRange(3, 10, None)).current_progress().remaining_work == OffsetRange(3, 10).size()

@@ -89,11 +89,10 @@ def backlog(world):
 def test_inputs_that_are_far_behind_are_read_in_step_and_no_more_is_held_than_on_every_day(tmp_path, first):
     world = World(tmp_path, partitions=1, shards=1)
     backlog(world)
-    sources = sorted(
-        (Source(world, element) for element in starts(world.project, world.log)), key=lambda s: s.element.kind != first
-    )
+    elements = sorted(starts(world.project, world.log), key=lambda element: element.kind != first)
+    sources = [Source(world, element) for element in elements]
     live, held, block_rows = LiveShard(world.project, world.log, 0), 0, 0
-    while any(source.left.start < world.log.end_offset(source.element.topic, 0) for source in sources):
+    while not all(source.at_end() for source in sources):
         for source in sources:
             spans = source.turn()
             block_rows = max([block_rows, *(len(span.block) for span in spans)])

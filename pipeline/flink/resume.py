@@ -35,13 +35,15 @@ class Submitted:
     savepoint: str | None = None
 
 
+_STEPS = 2
+"""Raised with every change of the jobs' graphs."""
 _FORM = TypeAdapter(Submitted)
 
 
 def form_of(parallelism: int, partitions: int) -> str:
     """What must stay the same for a savepoint to fit: it lists the partitions that are read."""
     releases = f"freshet {version('freshet')}, beam {version('apache-beam')}"
-    return f"{releases}, parallelism {parallelism}, partitions {partitions}"
+    return f"{releases}, steps {_STEPS}, parallelism {parallelism}, partitions {partitions}"
 
 
 def read_submitted(folder: Path, name: str) -> Submitted | None:

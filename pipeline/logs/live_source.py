@@ -1,4 +1,8 @@
-"""Beam's way into a log that is followed: a splittable DoFn that reads one topic-partition in turns and emits spans.
+"""Beam's way into a log that is followed: a stateful DoFn that reads one topic-partition in turns and emits spans.
+
+What is left of the partition is one cell of Beam's state, and a timer that sets itself begins every turn. A splittable
+DoFn would do the same, but runners before Beam 2.76 leave something in the heap and in every checkpoint with each of
+its turns, and it would land on a subtask by chance.
 
 A turn is bounded in time and bytes. What it emits reaches the next step when it ends, so it ends once it has caught up.
 A partition is read no further ahead of the others than the attribution window. At first and now and then an idle one
@@ -7,24 +11,20 @@ keep its state.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.coders import PickleCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
 
 from pipeline.ground.project import Project
 from pipeline.logs.events import Decoded, EventCodec
 from pipeline.logs.lead import Lead
 from pipeline.logs.log import Log, check_partitions
-from pipeline.logs.source import (
-    BLOCK_BYTES,
-    BLOCK_RECORDS,
-    LogDoor,
-    PartitionRange,
-    ReadRange,
-    Restrictions,
-    check_log_id,
-    decode_next,
-)
+from pipeline.logs.source import BLOCK_BYTES, BLOCK_RECORDS, LogDoor, PartitionRange, check_log_id, decode_next
 from pipeline.logs.span import Span
 
 _TURN_S = 0.5
@@ -35,35 +35,56 @@ _IDLE_SPAN_S = 5.0
 
 
 class SpanSource(beam.DoFn):  # type: ignore[misc]
-    """PartitionRange, open → Span as bytes.
+    """(key, PartitionRange, open) → Span as bytes, without an end.
 
     Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again, LogError where it has
     more partitions by now than are read.
     """
 
+    LEFT = ReadModifyWriteStateSpec("left", PickleCoder())
+    TURN = TimerSpec("turn", TimeDomain.REAL_TIME)
+
     def __init__(self, door: LogDoor) -> None:
         self._door = door
 
     def setup(self) -> None:
-        self._readers: dict[PartitionRange, _Reader] = {}
+        self._readers: dict[tuple[str, int], _Reader] = {}
 
     def process(
         self,
-        element: PartitionRange,
-        tracker: Any = beam.DoFn.RestrictionParam(Restrictions()),  # noqa: B008 - how Beam declares a parameter
+        element: tuple[int, PartitionRange],
+        left: Any = beam.DoFn.StateParam(LEFT),  # noqa: B008 - Beam's way
+        turn: Any = beam.DoFn.TimerParam(TURN),  # noqa: B008
+    ) -> None:
+        left.write(element[1])
+        turn.set(Timestamp.now())
+
+    @on_timer(TURN)  # type: ignore[misc]
+    def read(
+        self,
+        left: Any = beam.DoFn.StateParam(LEFT),  # noqa: B008
+        turn: Any = beam.DoFn.TimerParam(TURN),  # noqa: B008
     ) -> Iterator[bytes]:
-        if element not in self._readers:
-            self._readers[element] = _Reader(*self._door.open(), element)
-        yield from self._readers[element].turn(tracker)
+        rest: PartitionRange = left.read()
+        for span, behind in self._reader(rest).turn(rest):
+            rest = behind
+            yield span.to_bytes()
+        left.write(rest)
+        turn.set(Timestamp.now())
+
+    def _reader(self, of: PartitionRange) -> "_Reader":
+        if (of.topic, of.partition) not in self._readers:
+            self._readers[of.topic, of.partition] = _Reader(*self._door.open(), of)
+        return self._readers[of.topic, of.partition]
 
 
 class _Reader:
-    """One partition over many turns. Not thread-safe."""
+    """One partition over many turns; where it stands is the caller's. Not thread-safe."""
 
-    def __init__(self, project: Project, log: Log, element: PartitionRange) -> None:
-        self._clock, self._log, self._element = project.clock, log, element
+    def __init__(self, project: Project, log: Log, of: PartitionRange) -> None:
+        self._clock, self._log, self._kind, self._partition = project.clock, log, of.kind, of.partition
         config = project.config
-        self._codec = EventCodec(config.events, element.kind, log)
+        self._codec = EventCodec(config.events, of.kind, log)
         self._lead = Lead(project.lead, round(config.samples.window_s * 1000))
         # The partitions of one worker wait for records one after the other.
         self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
@@ -71,47 +92,42 @@ class _Reader:
         # At first one block alone: what waits in the others is not told yet, and nothing would hold this one back.
         self._turn_bytes = 1
 
-    def turn(self, tracker: Any) -> Iterator[bytes]:
-        self._check_topic()
-        left: ReadRange = tracker.current_restriction()
+    def turn(self, left: PartitionRange) -> Iterator[tuple[Span, PartitionRange]]:
+        """Spans from where `left` begins, each with what is left behind it."""
+        self._check_topic(left)
         ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, self._turn_bytes, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(left):
-            decoded, read = decode_next(self._log, self._codec, self._element, left, self._patience_ms())
-            span, left = self._span(left, decoded)
-            if not tracker.try_claim((left.start, left.mark_ms)):
-                return
-            if decoded or self._silent():
+            decoded, read = decode_next(self._log, self._codec, left, self._patience_ms())
+            emitted = decoded or (self._nothing(left) if self._silent() else None)
+            if emitted:
+                span = Span.of(left.start, emitted)
+                left = replace(left, start=emitted.block.next_offset, mark_ms=emitted.mark_ms)
                 self._emitted_at_s = self._clock.monotonic_s()
-                yield span.to_bytes()
+                yield span, left
             room_bytes -= read.value_bytes
             # A small run was all there was; waiting for the next would hold this one back.
             more = read.records >= BLOCK_RECORDS // 4 or read.value_bytes >= BLOCK_BYTES // 4
         self._turn_bytes = _TURN_BYTES
-        self._lead.tell(self._element.kind, self._element.partition, left.mark_ms, more=more)
-        tracker.defer_remainder()
+        self._lead.tell(self._kind, self._partition, left.mark_ms, more=more)
 
-    def _check_topic(self) -> None:
-        element = self._element
-        check_log_id(self._log, element.topic, element.log_id)
+    def _check_topic(self, left: PartitionRange) -> None:
+        check_log_id(self._log, left.topic, left.log_id)
         # One reader looks for all of the topic's.
-        if element.partition == 0:
-            check_partitions(self._log, element.topic, element.beside)
+        if left.partition == 0:
+            check_partitions(self._log, left.topic, left.beside)
 
     def _patience_ms(self) -> int:
-        busy = self._lead.others_have_more(self._element.kind, self._element.partition)
-        return 0 if busy else self._poll_ms
+        return 0 if self._lead.others_have_more(self._kind, self._partition) else self._poll_ms
 
-    def _may_read(self, left: ReadRange) -> bool:
-        if self._lead.allows(self._element.kind, self._element.partition, left.mark_ms):
+    def _may_read(self, left: PartitionRange) -> bool:
+        if self._lead.allows(self._kind, self._partition, left.mark_ms):
             return True
         # Not for long: the partition that is waited for may be read by this very thread.
         self._clock.wait(_HELD_BACK_S)
         return False
 
-    def _span(self, left: ReadRange, decoded: Decoded | None) -> tuple[Span, ReadRange]:
-        if decoded is None:
-            decoded = self._codec.nothing(self._element.topic, self._element.partition, left.mark_ms, left.start)
-        return Span.of(left.start, decoded), ReadRange(decoded.block.next_offset, None, decoded.mark_ms)
+    def _nothing(self, left: PartitionRange) -> Decoded:
+        return self._codec.nothing(left.topic, left.partition, left.mark_ms, left.start)
 
     def _silent(self) -> bool:
         return self._clock.monotonic_s() - self._emitted_at_s >= _IDLE_SPAN_S

@@ -25,7 +25,7 @@ from pipeline.ground.telemetry import Reading
 from pipeline.logs.ends import Ends
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import Log, check_partitions
-from pipeline.logs.source import PartitionRange, ReadRange, decode_next
+from pipeline.logs.source import PartitionRange, decode_next
 from pipeline.logs.span import Span
 from pipeline.samples.handover import Parcel
 from pipeline.samples.position import INPUTS
@@ -134,10 +134,10 @@ class LiveShard:
         kind, partition = span.block.kind, span.block.partition
         topic = self._topics[kind]
         partitions = self._project.config.logs.partitions
-        element = PartitionRange(topic, kind, partition, 0, span.start, None, self._log_ids[topic], partitions)
         while at.next_offset < span.start:
-            left = ReadRange(at.next_offset, span.start, mark_of(at.watermark_ms, self._shard.join.spans))
-            decoded, _ = decode_next(self._log, self._codecs[kind], element, left)
+            mark_ms, log_id = mark_of(at.watermark_ms, self._shard.join.spans), self._log_ids[topic]
+            left = PartitionRange(topic, kind, partition, at.next_offset, span.start, mark_ms, log_id, partitions)
+            decoded, _ = decode_next(self._log, self._codecs[kind], left)
             if decoded is None:
                 return
             parts = split(Span.of(left.start, decoded), self._project)

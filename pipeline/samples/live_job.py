@@ -1,6 +1,6 @@
 """The samples job on a runner that lives on: partitions of both inputs, read as they grow, to shards.
 
-    partitions → spread → read (spans) → split by shard → join, append
+    partitions → by key: read (spans) → split by shard → by key: join, append
 
 Its steps are the same for every configuration, so a savepoint outlives a change of it; partitions and shards are data.
 Decides nothing: the shards do.
@@ -16,6 +16,7 @@ from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline.ground import telemetry
+from pipeline.ground.endless import NeverEnd
 from pipeline.ground.project import Project
 from pipeline.ground.spread import spread_keys
 from pipeline.logs.live_source import SpanSource
@@ -25,13 +26,14 @@ from pipeline.samples.live import readings, split, starts, take
 
 
 class OpenRanges(beam.DoFn):  # type: ignore[misc]
-    """Anything → an open range for every input partition, from what the shards have read."""
+    """Anything → (key, open range) for every input partition, from what the shards have read."""
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, door: LogDoor, parallelism: int) -> None:
+        self._door, self._parallelism = door, parallelism
 
-    def process(self, element: bytes) -> list[PartitionRange]:
-        return starts(*self._door.open())
+    def process(self, element: bytes) -> Iterator[tuple[int, PartitionRange]]:
+        ranges = starts(*self._door.open())
+        yield from zip(spread_keys(len(ranges), self._parallelism), ranges, strict=True)
 
 
 class SplitSpans(beam.DoFn):  # type: ignore[misc]
@@ -85,12 +87,13 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
 
 def build(pipeline: beam.Pipeline, project: Project) -> None:
     """Put the job's steps on `pipeline`."""
-    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, project.config.flink.parallelism)
+    parallelism = project.config.flink.parallelism
+    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, parallelism)
     spans = (
         pipeline
         | "start" >> beam.Impulse()
-        | "partitions" >> beam.ParDo(OpenRanges(door))
-        | "spread" >> beam.Reshuffle()
+        | "never end" >> beam.ParDo(NeverEnd())
+        | "partitions" >> beam.ParDo(OpenRanges(door, parallelism)).with_output_types(tuple[int, PartitionRange])
         | "read" >> beam.ParDo(SpanSource(door)).with_output_types(bytes)
     )
     parts = spans | "split" >> beam.ParDo(SplitSpans(door, keys)).with_output_types(tuple[int, bytes])

@@ -14,7 +14,6 @@ from pipeline.ground.telemetry import Reading
 from pipeline.logs.log import Log
 from pipeline.trainer.live import LiveTrainer
 
-_TURN_S = 0.5
 _WANTED_S = 30.0
 """A shard that got no turn for so long is let go."""
 
@@ -37,9 +36,9 @@ class HeldShard:
         return self._over.is_set()
 
     def turn(self) -> None:
-        """Say that the shard is wanted, and wait a moment. Raises what ended it, as `LiveTrainer.turn`."""
+        """Say that the shard is wanted. Raises what ended it, as `LiveTrainer.turn`."""
         self._wanted_at_s = self._clock.monotonic_s()
-        if self._over.wait(_TURN_S) and self._failure is not None:
+        if self.over and self._failure is not None:
             raise self._failure
 
     def let_go(self) -> None:
@@ -67,11 +66,16 @@ _turns: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Loc
 
 
 def turn(project: Project, log: Log, shard: int) -> None:
-    """A turn of the shard, which this process takes over first where it does not hold it. Raises as `LiveTrainer`."""
+    """A turn of the shard, which this process takes over where it does not hold it.
+
+    Raises what ended it since the last turn, as `LiveTrainer.turn`; the next one takes it over again.
+    """
     of = (str(project.root), shard)
     failures = telemetry.SHARD_FAILURES.labels("train", str(shard))
     with _turns[of], failures.count_exceptions():
-        if of not in _held or _held[of].over:
+        if of in _held and _held[of].over:
+            _held.pop(of).turn()
+        if of not in _held:
             _held[of] = HeldShard(project, log, shard)
         _held[of].turn()
 

@@ -22,9 +22,6 @@ _IDLE_S = 0.5
 _WAIT_MS = 100
 """How long samples are waited for before anything else is looked at."""
 
-_opening = threading.Lock()
-"""Building a model draws from one seed of the whole process."""
-
 
 class TurnEnd(threading.Event):
     """Set once its time is over."""
@@ -86,8 +83,7 @@ class LiveTrainer:
         if self._rolled_back():
             self.close()
         if self._open is None:
-            with _opening:
-                self._open = TrainerShard(self._project, self._log, self._versions, self._index)
+            self._open = TrainerShard(self._project, self._log, self._versions, self._index)
         self._open.train(self._open.wait(_WAIT_MS), ends)
 
     def _rolled_back(self) -> bool:

@@ -1,83 +1,41 @@
-"""The train job on a runner that lives on: one element per shard, whose work never ends and is done in turns.
+"""The train job on a runner that lives on: one key per shard, whose work never ends and is done in turns.
 
-The store's position is the truth: an element only says which shard, and nothing about it lives in Beam's state. What
-learns is imported where it is needed: who submits the job does without TensorFlow, seconds sooner.
+The store's position is the truth: a key only says which shard, and all that Beam keeps is the timer that begins its
+next turn. What learns is imported where it is needed: who submits the job does without TensorFlow, seconds sooner.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
-from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
 
 from pipeline.ground import telemetry
+from pipeline.ground.endless import NeverEnd
 from pipeline.ground.project import Project
 from pipeline.ground.spread import spread_keys
 from pipeline.logs.source import LogDoor
 
-
-@dataclass(frozen=True)
-class Work:
-    """A restriction: turns still to be had, without an end, or none. Beam drops a rest that is false."""
-
-    ended: bool
-
-
-class WorkTracker(RestrictionTracker):  # type: ignore[misc]
-    """What is left after a turn is as much as before."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    def current_restriction(self) -> Work:
-        return self._work
-
-    def try_claim(self, position: object) -> bool:
-        return not self._work.ended
-
-    def try_split(self, fraction_of_remainder: float) -> tuple[Work, Work] | None:
-        if fraction_of_remainder != 0 or self._work.ended:
-            return None
-        self._work = Work(ended=True)
-        return self._work, Work(ended=False)
-
-    def check_done(self) -> None:
-        if not self._work.ended:
-            raise ValueError("a turn was left without a next one")
-
-    def current_progress(self) -> RestrictionProgress:
-        return RestrictionProgress(completed=0, remaining=1)
-
-    def is_bounded(self) -> bool:
-        return self._work.ended
-
-
-class _Unending(RestrictionProvider):  # type: ignore[misc]
-    def initial_restriction(self, element: int) -> Work:
-        return Work(ended=False)
-
-    def create_tracker(self, restriction: Work) -> WorkTracker:
-        return WorkTracker(restriction)
-
-    def restriction_size(self, element: int, restriction: Work) -> int:
-        return 1
+_TURN_EVERY_S = 0.5
 
 
 class AllShards(beam.DoFn):  # type: ignore[misc]
-    """Anything → the key of every shard."""
+    """Anything → (key, nothing) of every shard."""
 
     def __init__(self, keys: Sequence[int]) -> None:
         self._keys = keys
 
-    def process(self, element: bytes) -> Iterator[int]:
-        yield from self._keys
+    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
+        yield from ((key, b"") for key in self._keys)
 
 
 class TrainLive(beam.DoFn):  # type: ignore[misc]
-    """A shard's key → nothing: its commits are the result."""
+    """(a shard's key, nothing) → nothing: its commits are the result."""
+
+    TURN = TimerSpec("turn", TimeDomain.REAL_TIME)
 
     def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
         self._door = door
@@ -93,15 +51,15 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
 
         let_go(self._door.root)
 
-    def process(
-        self,
-        element: int,
-        tracker: Any = beam.DoFn.RestrictionParam(_Unending()),  # noqa: B008 - how Beam declares a parameter
-    ) -> None:
-        from pipeline.trainer.held import turn
+    def process(self, element: tuple[int, bytes], turn: Any = beam.DoFn.TimerParam(TURN)) -> None:  # noqa: B008 - Beam's way
+        turn.set(Timestamp.now())
 
-        turn(*self._door.open(), self._shards[element])
-        tracker.defer_remainder()
+    @on_timer(TURN)  # type: ignore[misc]
+    def train(self, key: Any = beam.DoFn.KeyParam, turn: Any = beam.DoFn.TimerParam(TURN)) -> None:  # noqa: B008
+        from pipeline.trainer.held import turn as take_turn
+
+        take_turn(*self._door.open(), self._shards[key])
+        turn.set(Timestamp.now() + _TURN_EVERY_S)
 
 
 def build(pipeline: beam.Pipeline, project: Project) -> None:
@@ -110,7 +68,7 @@ def build(pipeline: beam.Pipeline, project: Project) -> None:
     _ = (
         pipeline
         | "start" >> beam.Impulse()
-        | "shards" >> beam.ParDo(AllShards(keys))
-        | "spread" >> beam.Reshuffle()
+        | "never end" >> beam.ParDo(NeverEnd())
+        | "shards" >> beam.ParDo(AllShards(keys)).with_output_types(tuple[int, bytes])
         | "train" >> beam.ParDo(TrainLive(door, keys))
     )

@@ -1,0 +1,38 @@
+"""A step of Beam that hands on what it gets and never ends, so that timers behind it go on firing.
+
+Once all sources of a job have ended, its watermark is at the end of time: a runner takes what a timer of a stateful
+step does then for late, and drops it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.timestamp import Duration
+
+_YEAR = Duration(365 * 86_400)
+
+
+class _HandedOn(RestrictionProvider):  # type: ignore[misc]
+    """0 is claimed by handing an element on, 1 never."""
+
+    def initial_restriction(self, element: Any) -> OffsetRange:
+        return OffsetRange(0, 2)
+
+    def create_tracker(self, restriction: OffsetRange) -> OffsetRestrictionTracker:
+        return OffsetRestrictionTracker(restriction)
+
+    def restriction_size(self, element: Any, restriction: OffsetRange) -> int:
+        return 1
+
+
+class NeverEnd(beam.DoFn):  # type: ignore[misc]
+    """An element → itself."""
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[misc]
+    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(_HandedOn())) -> Iterator[Any]:  # noqa: B008 - Beam's way
+        if tracker.current_restriction().start == 0 and tracker.try_claim(0):
+            yield element
+        tracker.defer_remainder(_YEAR)
