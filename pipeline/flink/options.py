@@ -68,8 +68,8 @@ def arguments(job: Submission) -> list[str]:
         f"--environment_config={json.dumps({'command': job.worker})}",
         "--sdk_worker_parallelism=1",
         f"--parallelism={job.parallelism}",
-        # Runners before Beam 2.76 leave something in the heap with every turn of a source, once per key group, of which
-        # there would be 128. They are Flink's units of rescaling, and no state here is ever rescaled.
+        # As many key groups as subtasks: they are Flink's units of rescaling, and no state here is ever rescaled, but
+        # keys that spread evenly can be chosen (`spread`).
         f"--max_parallelism={job.parallelism}",
         f"--max_cache_memory_usage_mb={_STATE_CACHE_MB}",
         f"--max_bundle_size={_BUNDLE_ELEMENTS}",

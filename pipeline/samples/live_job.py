@@ -16,9 +16,9 @@ from apache_beam.coders import VarIntCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from pipeline.ground import telemetry
-from pipeline.ground.endless import NeverEnd
 from pipeline.ground.project import Project
 from pipeline.ground.spread import spread_keys
+from pipeline.logs.endless import never_end
 from pipeline.logs.live_source import SpanSource
 from pipeline.logs.source import LogDoor, PartitionRange
 from pipeline.logs.span import Span
@@ -92,7 +92,7 @@ def build(pipeline: beam.Pipeline, project: Project) -> None:
     spans = (
         pipeline
         | "start" >> beam.Impulse()
-        | "never end" >> beam.ParDo(NeverEnd())
+        | "never end" >> never_end()
         | "partitions" >> beam.ParDo(OpenRanges(door, parallelism)).with_output_types(tuple[int, PartitionRange])
         | "read" >> beam.ParDo(SpanSource(door)).with_output_types(bytes)
     )

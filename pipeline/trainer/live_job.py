@@ -14,9 +14,9 @@ from apache_beam.transforms.userstate import TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
 from pipeline.ground import telemetry
-from pipeline.ground.endless import NeverEnd
 from pipeline.ground.project import Project
 from pipeline.ground.spread import spread_keys
+from pipeline.logs.endless import never_end
 from pipeline.logs.source import LogDoor
 
 _TURN_EVERY_S = 0.5
@@ -68,7 +68,7 @@ def build(pipeline: beam.Pipeline, project: Project) -> None:
     _ = (
         pipeline
         | "start" >> beam.Impulse()
-        | "never end" >> beam.ParDo(NeverEnd())
+        | "never end" >> never_end()
         | "shards" >> beam.ParDo(AllShards(keys)).with_output_types(tuple[int, bytes])
         | "train" >> beam.ParDo(TrainLive(door, keys))
     )

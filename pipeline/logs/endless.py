@@ -15,6 +15,11 @@ from apache_beam.utils.timestamp import Duration
 _YEAR = Duration(365 * 86_400)
 
 
+def never_end() -> beam.ParDo:
+    """The step."""
+    return beam.ParDo(_NeverEnd())  # type: ignore[no-untyped-call]
+
+
 class _HandedOn(RestrictionProvider):  # type: ignore[misc]
     """0 is claimed by handing an element on, 1 never."""
 
@@ -28,10 +33,10 @@ class _HandedOn(RestrictionProvider):  # type: ignore[misc]
         return 1
 
 
-class NeverEnd(beam.DoFn):  # type: ignore[misc]
+class _NeverEnd(beam.DoFn):  # type: ignore[misc]
     """An element → itself."""
 
-    @beam.DoFn.unbounded_per_element()  # type: ignore[misc]
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(_HandedOn())) -> Iterator[Any]:  # noqa: B008 - Beam's way
         if tracker.current_restriction().start == 0 and tracker.try_claim(0):
             yield element
