@@ -130,14 +130,15 @@ class JoinShard:
 
     def _say(self, decided: Samples, letters: DeadLetters) -> None:
         """Append; dead letters first, for the samples' records say from where on input is needed no more."""
-        pass_point("samples.before_append")
-        topics = self._config.topics
+        topics, records = self._config.topics, self._records(decided)
         dead, why = dead_letter_records(letters, {SHARD: str(self.shard)})
+        if dead or records:
+            pass_point("samples.before_append")
         if dead:
             self._log.append(
                 topics.dead_letters, self.shard, dead, fence=self._fences[topics.dead_letters], headers=why
             )
-        if records := self._records(decided):
+        if records:
             first = self._log.append(topics.samples, self.shard, records, fence=self._fences[topics.samples])
             self.said_to = first + len(records)
         self.tally.samples.update(decided.kinds())
