@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.ground.project import Project
 from pipeline.ingest.ingest import EventTarget
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
-from tests.torture.load import Batch, ticks
+from tests.torture.load import Batch, bots_in, ticks
 
 TICK_S = 0.05
 _MARKET = MarketConfig()
@@ -67,8 +68,8 @@ class PacedLoad(threading.Thread):
         self._project, self.events, self.seconds = project, 0, 0.0
         impressions_per_s = rate / (1 + _CLICKS_PER_IMPRESSION)
         self._speed = impressions_per_s * 3600 / _MARKET.impressions_per_hour
-        made = ticks(seed, max(1, round(impressions_per_s * TICK_S)))
-        self._ticks = list(islice(made, round(most_s / TICK_S)))
+        made = islice(ticks(seed, max(1, round(impressions_per_s * TICK_S))), round(most_s / TICK_S))
+        self._ticks = [tuple(rows.filter(pc.invert(bots_in(rows))) for rows in batch) for batch in made]
         self._over = threading.Event()
         self._produced: list[tuple[npt.NDArray[np.int64], float]] = []
         self._failure: BaseException | None = None
