@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,20 @@ def test_stopped_job_goes_on_from_its_savepoint_and_leaves_no_temporary_file(sho
     assert list(temporary.iterdir()) == []
     assert list((shop.cluster.folder / "tmp" / "flink-web-upload").iterdir()) == []
     shop.wait_for(lambda: scratch_of(shop.cluster) == set())
+
+
+def test_checkpoints_stay_as_small_however_many_turns_the_jobs_take(shop):
+    shop.feed()
+    shop.run("all")
+    shop.wait_until_joined()
+    shop.wait_for(lambda: newest(shop.project) is not None)
+    sizes = {}
+    for _ in range(2):
+        time.sleep(8)
+        for job in ("samples", "train"):
+            sizes.setdefault(job, []).append(shop.job(job)["last_checkpoint"]["size_bytes"])
+    for first, later in sizes.values():
+        assert later <= first + 1024
 
 
 def test_job_without_savepoint_and_checkpoint_goes_on_from_the_logs_alone(shop):
