@@ -48,6 +48,7 @@ def render_flink_conf(settings: Cluster, home: Path, temporary: Path) -> str:
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.port": settings.flink_rest_port,
+        "web.refresh-interval": 500,  # ms; what it tells of a job is as old as this
         "web.submit.enable": "true",
         "web.upload.dir": temporary,
         "web.tmpdir": temporary,

@@ -109,7 +109,8 @@ class Held:
         """What happens one after the other, and how it is seen that it has."""
         started = {"taskmanager_s": lambda: self._cluster.answers("taskmanager-1")}
         return {
-            "noticed_s": lambda: self._vertices() != {"RUNNING"},
+            # A worker is started again only by who has noticed; Flink may be quicker than what it tells.
+            "noticed_s": lambda: self._vertices() != {"RUNNING"} or bool(set(workers(self._cluster)) - before),
             **(started if victim == "taskmanager" else {}),
             "worker_s": lambda: bool(set(workers(self._cluster)) - before),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
@@ -137,6 +138,7 @@ def timeline(began_s: float, stages: Mapping[str, Callable[[], bool]]) -> dict[s
     for stage, reached in stages.items():
         until(reached, _WITHIN_S)
         found[stage] = time.monotonic() - began_s
+        print(stage, round(found[stage], 2), file=sys.stderr, flush=True)
     return found
 
 
