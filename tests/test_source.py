@@ -65,8 +65,8 @@ class World:
         """All blocks and dead letters of a range."""
         blocks, dead = [], []
         for found in PartitionSource(self.door).process(element):
-            if isinstance(found, bytes):
-                blocks.append(EventBlock.from_bytes(found))
+            if isinstance(found, EventBlock):
+                blocks.append(found)
             else:
                 assert found.tag == DEAD
                 dead.append(found.value)

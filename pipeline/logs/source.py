@@ -113,12 +113,12 @@ def take_back(door: LogDoor) -> None:
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
     """PartitionRange, closed → EventBlock; under `DEAD`, (partition, DeadLetters pickled).
 
-    Blocks are bytes, or with `packed` false themselves: for a next step that Beam runs in the same call.
+    Blocks are not packed: the next step is one that Beam runs in the same call.
     Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
     """
 
-    def __init__(self, door: LogDoor, *, packed: bool = True) -> None:
-        self._door, self._packed = door, packed
+    def __init__(self, door: LogDoor) -> None:
+        self._door = door
 
     def process(self, element: PartitionRange) -> Iterator[Any]:
         with self._door.reporting():
@@ -130,7 +130,7 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
         codec = EventCodec(project.config.events, left.kind, log)
         while decoded := decode_next(log, codec, left)[0]:
             left = replace(left, start=decoded.block.next_offset, mark_ms=decoded.mark_ms)
-            yield decoded.block.to_bytes() if self._packed else decoded.block
+            yield decoded.block
             if decoded.dead.table.num_rows:
                 yield beam.pvalue.TaggedOutput(DEAD, (left.partition, pickle.dumps(decoded.dead, protocol=5)))
         # Offsets may have gaps, so a range may end without a record.

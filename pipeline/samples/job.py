@@ -175,7 +175,7 @@ def build(door: LogDoor, project: Project) -> beam.Pipeline:
         pipeline
         | "round" >> beam.Impulse()
         | "ranges" >> beam.ParDo(PlannedRanges(door))
-        | "read" >> beam.ParDo(PartitionSource(door, packed=False)).with_outputs(DEAD, main="blocks")
+        | "read" >> beam.ParDo(PartitionSource(door)).with_outputs(DEAD, main="blocks")
     )
     blocks = read.blocks | "split" >> beam.ParDo(SplitByShard(door, project.config.events.shard_columns, shards))
     dead = read[DEAD] | "set aside" >> beam.ParDo(SetAside(door, shards))

@@ -108,13 +108,17 @@ class Held:
     def _stages(self, before: set[int], victim: str) -> dict[str, Callable[[], bool]]:
         """What happens one after the other, and how it is seen that it has."""
         started = {"taskmanager_s": lambda: self._cluster.answers("taskmanager-1")}
+
+        def anew() -> set[int]:
+            return set(workers(self._cluster)) - before
+
         return {
             # A worker is started again only by who has noticed; Flink may be quicker than what it tells.
-            "noticed_s": lambda: self._vertices() != {"RUNNING"} or bool(set(workers(self._cluster)) - before),
+            "noticed_s": lambda: self._vertices() != {"RUNNING"} or bool(anew()),
             **(started if victim == "taskmanager" else {}),
-            "worker_s": lambda: bool(set(workers(self._cluster)) - before),
+            "worker_s": lambda: bool(anew()),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
-            "opened_s": lambda: self._opened(set(workers(self._cluster)) - before),
+            "opened_s": lambda: self._opened(anew()),
             "recovered_s": lambda: self._said.rows() > self._clicks.num_rows,
         }
 
