@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from kafka import KafkaProducer
 from kafka.errors import (
     InvalidProducerEpochError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     ProducerFencedError,
     RecordListTooLargeError,
 )
+from kafka.net.compat import KafkaNetClient
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import FencedError, FreshetError, LogError
@@ -107,6 +109,7 @@ class KafkaWriter:
         settings, patience_ms = self._settings, round(self._settings.patience_s * 1000)
         return KafkaProducer(
             **settings.client(),
+            kafka_client=_PatientClient,
             transactional_id=transactional_id,
             enable_idempotence=True,
             acks="all",
@@ -194,6 +197,20 @@ class KafkaWriter:
                 f"logs.max_record_bytes allows {self._settings.max_record_bytes}. "
                 "hint: raise it, and max.message.bytes of the topic with it"
             )
+
+
+class _PatientClient(KafkaNetClient):  # type: ignore[misc]
+    """Says no where a broker is away.
+
+    kafka-python 3.0.12 drops a transaction's request for good where `await_ready` raises, and a commit waits for it for
+    ever; where the answer is no, the request is made again.
+    """
+
+    def await_ready(self, node_id: object, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except KafkaConnectionError:
+            return False
 
 
 def _taken_over(topic: str, partition: int) -> FencedError:

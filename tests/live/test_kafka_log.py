@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kafka import KafkaProducer
@@ -264,6 +265,20 @@ class TestOutages:
         writer.join()
         assert (failures, killed) == ([], 2)
         assert found == wanted
+
+    def test_appends_under_a_fence_go_on_when_the_broker_they_began_without_is_back(self, log, broker, clock):
+        log.create_topic("many", 8)
+        fences = [log.take_fence("many", partition) for partition in range(8)]
+        for partition, fence in enumerate(fences):
+            log.append("many", partition, [b"before"], fence=fence)
+        broker.kill("kafka")
+        with ThreadPoolExecutor(8) as threads:
+            appends = [threads.submit(log.append, "many", n, [b"after"], fence=fence) for n, fence in enumerate(fences)]
+            clock.wait(0.5)
+            broker.start("kafka")
+            assert [append.exception() for append in appends] == [None] * 8
+        for partition in range(8):
+            assert [r.value for r in everything(log, "many", partition)] == [b"before", b"after"]
 
     def test_that_calls_wait_for_a_broker_that_is_away_is_told_while_they_wait(self, log, broker, clock):
         def told(name, **labels):
