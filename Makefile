@@ -25,9 +25,9 @@ demo: setup
 test: setup check
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# On a real Kafka and a real Flink on this machine; needs Java 17 and Maven (.ci/install-java) and fails without.
+# On a real Kafka and a real Flink on this machine, one for each of two processes; needs Java 17 and Maven (.ci/install-java) and fails without.
 test-live: setup
-	$(BIN)/pytest tests/live
+	$(BIN)/pytest -n 2 --dist loadfile tests/live
 
 check: setup
 	$(BIN)/ruff check .

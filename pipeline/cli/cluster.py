@@ -45,12 +45,14 @@ def up(names: Names = None, project: ProjectFolder = HERE, dry_run: DryRun = Fal
 
 
 def down(
-    wipe: Annotated[bool, typer.Option("--wipe", help="Delete topics, checkpoints, savepoints and logs.")] = False,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Delete topics, logs and all else in its folder.")] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """End all processes. Topics, checkpoints, savepoints and logs stay unless wiped; running jobs end with it.
+    """End all processes; running jobs end with them. Topics and logs stay unless wiped.
+
+    What the jobs keep is in the project's state folder and stays: for topics that are gone it is good for nothing.
 
     Example: freshet cluster down --wipe
     """

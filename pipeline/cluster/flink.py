@@ -4,6 +4,7 @@ Checkpoints are kept when a job is cancelled, and a job restarts as often as it 
 whoever watches it.
 """
 
+import http.client
 import json
 import urllib.request
 from pathlib import Path
@@ -133,7 +134,7 @@ def ask_flink(rest_port: int, path: str) -> Any:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}{path}", timeout=_ASK_PATIENCE_S) as answer:
             return json.load(answer)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 

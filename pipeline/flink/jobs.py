@@ -135,8 +135,9 @@ def wait_running(flink: FlinkRest, job: str, clock: Clock, within_s: float = _RU
         view = look(flink, job, clock.now_ms()) if over or shown["state"] == "RESTARTING" else None
         if view is not None and (over or view.unsettled):
             raise ClusterError(
-                f"job {view.name} is {view.state} with tasks {', '.join(sorted(tasks))}: {view.last_failure}. "
-                f"hint: has the cluster slots left? see {flink.address}"
+                f"job {view.name} is {view.state} with tasks {', '.join(sorted(tasks))}: "
+                f"{view.last_failure or view.stands_still}. hint: a job takes flink.parallelism slots, each of "
+                f"cluster.taskmanagers has cluster.taskmanager_slots; see {flink.address}"
             )
         clock.wait(_LOOK_EVERY_S)
 

@@ -1,5 +1,6 @@
 """Flink's REST interface: questions and orders as JSON. Every failure is a ClusterError that names what was asked."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -38,7 +39,7 @@ class FlinkRest:
         except urllib.error.HTTPError as failure:
             said = problem_in(failure.read().decode(errors="replace"))
             raise ClusterError(f"flink at {self.address} answers {failure.code} to {method} {path}: {said}") from None
-        except (OSError, ValueError) as failure:
+        except (OSError, ValueError, http.client.HTTPException) as failure:
             raise ClusterError(
                 f"flink at {self.address} does not answer: {failure}. hint: freshet cluster up, or set flink.rest"
             ) from None

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kafka.errors import (
+    AuthorizationError,
+    BrokerResponseError,
     CorruptRecordError,
+    InvalidReplicationFactorError,
     KafkaConfigurationError,
     KafkaError,
     OffsetOutOfRangeError,
@@ -126,7 +129,18 @@ def translated(settings: KafkaSettings, what: str, failure: Exception, tried_s: 
         return ConfigError(f"logs: the kafka client refuses its settings: {why}. hint: see logs.security")
     if isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
         return ConfigError(f"logs: kafka at {settings.bootstrap} lets nobody in: {why}. hint: see logs.security")
+    if isinstance(failure, BrokerResponseError) and not failure.retriable:
+        return LogError(f"kafka at {settings.bootstrap} refuses to {what}: {why}. hint: {_way_out(settings, failure)}")
     return LogError(
         f"kafka at {settings.bootstrap} could not {what}, tried for {tried_s:.1f} s: {why}. "
         "hint: is the broker up, and is logs.bootstrap right"
     )
+
+
+def _way_out(settings: KafkaSettings, failure: BrokerResponseError) -> str:
+    if isinstance(failure, InvalidReplicationFactorError):
+        wanted = settings.replication_factor
+        return f"logs.replication_factor is {wanted or 'the broker’s own'}, and at most the number of brokers"
+    if isinstance(failure, AuthorizationError):
+        return "give the user of logs.security that right (runbooks/kubernetes.md)"
+    return "see the settings of topic and broker"

@@ -15,6 +15,8 @@ from tests.command_line import call, freshet, samples_of
 from tests.live.live_shop import SHARDED, current, newest, trainer_beside, workers
 from tests.scrape import scrape, url_of
 
+ABSENCE_S = 60.0
+
 
 def scratch_of(cluster):
     """Process ids of the workers that have a folder for temporary files."""
@@ -100,16 +102,18 @@ def test_killed_worker_loses_and_doubles_nothing(shop):
     assert not set(killed) & set(workers(shop.cluster))
 
 
-def test_killed_task_manager_loses_and_doubles_nothing(shop):
+def test_task_manager_that_is_killed_and_absent_for_a_minute_loses_and_doubles_nothing(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
     orphans = workers(shop.cluster)
     shop.cluster.kill("taskmanager-1")
+    gone_s = time.monotonic()
     shop.feed(2, close=True)
     shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
     shop.wait_for(lambda: (shop.job()["stands_still"] or "").endswith("no TaskManager is there"))
     assert "job samples stands still: " in call("status", "--project", shop.project).err
+    time.sleep(max(0.0, gone_s + ABSENCE_S - time.monotonic()))
     shop.cluster.start("taskmanager-1")
     shop.wait_until_joined()
     assert shop.job()["stands_still"] is None
