@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +14,13 @@ from pipeline.cli.output import emit, say
 from pipeline.flink import jobs, resume
 from pipeline.flink.options import Submission
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.errors import ClusterError, ConfigError
+from pipeline.ground.errors import ClusterError, ConfigError, InputError
 from pipeline.ground.project import Project
 
 JOBS = ("samples", "train")
 _LOOK_PATIENCE_S = 3.0
 
-Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train; both where none is named.", metavar="[JOB]…")]
+Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,9 +33,9 @@ def stop(only: Jobs = None, project: ProjectFolder = HERE, as_json: AsJson = Fal
 
     Example: freshet stop
     """
-    opened = open_project(project)
+    wanted, opened = _named(only or ["all"]), open_project(project)
     flink, stopped = FlinkRest(rest_of(opened)), []
-    for job, id in _running(opened, flink, only or JOBS).items():
+    for job, id in _running(opened, flink, wanted).items():
         stopped.append({"job": job, "id": id, "savepoint": _stop_one(opened, flink, job, id)})
     emit({"stopped": stopped}, as_json)
 
@@ -82,6 +82,14 @@ def jobs_status(project: Project) -> list[dict[str, Any]]:
 def rest_of(project: Project) -> str:
     """The REST address of the cluster the configuration names."""
     return project.config.flink.rest or f"http://127.0.0.1:{project.config.cluster.flink_rest_port}"
+
+
+def _named(names: Sequence[str]) -> Sequence[str]:
+    known = (*JOBS, "all")
+    for name in names:
+        if name not in known:
+            raise InputError(f"job {name} does not exist. known: {', '.join(known)}")
+    return JOBS if "all" in names else names
 
 
 def _submit(project: Project, job: str, began: str | None) -> str:

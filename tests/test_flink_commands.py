@@ -1,0 +1,85 @@
+"""`run --runner flink`, `stop` and `status` as far as they go without a cluster: what is refused, and who is asked."""
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tests.command_line import call, freshet, make_shop
+
+NAMES = {"samples": "freshet-model-samples", "train": "freshet-model-train"}
+
+
+class Flink:
+    """Flink's REST interface, of a cluster where both jobs run until somebody stops them."""
+
+    def __init__(self):
+        self.running = dict(NAMES)
+
+    def answer(self, path):
+        if path == "/jobs/overview":
+            return {"jobs": [{"jid": job, "name": n, "state": "RUNNING"} for job, n in self.running.items()]}
+        job, asked = re.match(r"/jobs/(\w+)/?(\w*)", path).groups()
+        if asked == "stop":
+            del self.running[job]
+            return {"request-id": "1"}
+        if asked == "savepoints":
+            return {"status": {"id": "COMPLETED"}, "operation": {"location": f"file:/{job}"}}
+        return {"state": "RUNNING" if job in self.running else "FINISHED"}
+
+
+@pytest.fixture
+def flink():
+    """A real HTTP server on this machine; its `address` is there beside what runs."""
+    flink = Flink()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            said = json.dumps(flink.answer(self.path)).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    flink.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield flink
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def shop(tmp_path, flink):
+    """A project that knows the cluster."""
+    project = make_shop(tmp_path / "shop")
+    set_flink(project, f'rest = "{flink.address}"')
+    return project
+
+
+def set_flink(project, settings):
+    with (project / "freshet.toml").open("a") as file:
+        file.write(f"\n[flink]\n{settings}\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "stopped"), [((), {"samples", "train"}), (("all",), {"samples", "train"}), (("train",), {"train"})]
+)
+def test_stop_ends_the_jobs_that_are_named(shop, flink, named, stopped):
+    assert {row["job"] for row in freshet(shop, "stop", *named)["stopped"]} == stopped
+    assert set(NAMES) - set(flink.running) == stopped
+
+
+def test_a_job_that_does_not_exist_is_not_stopped_nor_is_one_beside_it(shop, flink):
+    done = call("stop", "train", "tarin", "--project", shop)
+    assert (done.code, done.err) == (3, "error: job tarin does not exist. known: samples, train, all\n")
+    assert flink.running == NAMES
