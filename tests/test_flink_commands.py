@@ -62,13 +62,9 @@ def flink():
 def shop(tmp_path, flink):
     """A project that knows the cluster."""
     project = make_shop(tmp_path / "shop")
-    set_flink(project, f'rest = "{flink.address}"')
-    return project
-
-
-def set_flink(project, settings):
     with (project / "freshet.toml").open("a") as file:
-        file.write(f"\n[flink]\n{settings}\n")
+        file.write(f'\n[flink]\nrest = "{flink.address}"\n')
+    return project
 
 
 @pytest.mark.parametrize(
@@ -83,3 +79,21 @@ def test_a_job_that_does_not_exist_is_not_stopped_nor_is_one_beside_it(shop, fli
     done = call("stop", "train", "tarin", "--project", shop)
     assert (done.code, done.err) == (3, "error: job tarin does not exist. known: samples, train, all\n")
     assert flink.running == NAMES
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "hint"),
+    [
+        ("", "state/cluster/flink/base.jar", "freshet cluster up makes it"),
+        ('jar = "own.jar"', "own.jar", "correct it, or remove it to take that of the local cluster"),
+    ],
+)
+def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, monkeypatch, setting, place, hint):
+    flink.running.clear()
+    (shop.parent / "own.jar").touch()
+    monkeypatch.chdir(shop.parent)
+    with (shop / "freshet.toml").open("a") as file:
+        file.write(setting)
+    done = call("run", "samples", "--runner", "flink", "--project", shop, "--json")
+    assert done.code == 2
+    assert done.result["error"] == f"flink.jar: {shop / place} does not exist. hint: {hint}"

@@ -110,13 +110,10 @@ def _builder(project: Project, job: str) -> Callable[[Any], None]:
 
 def _submission(project: Project, job: str) -> Submission:
     flink = project.config.flink
-    jar = Path(flink.jar) if flink.jar else project.cluster / "flink" / "base.jar"
-    if not jar.exists():
-        raise ConfigError(f"flink.jar: {jar} does not exist. hint: freshet cluster up makes it")
     return Submission(
         name=_name(project, job),
         rest=FlinkRest(rest_of(project)).address,
-        jar=jar,
+        jar=_jar(project),
         worker=_worker(flink.worker),
         parallelism=flink.parallelism,
         checkpoint_every_s=flink.checkpoint_every_s,
@@ -125,6 +122,15 @@ def _submission(project: Project, job: str) -> Submission:
         project=project.root,
         job=job,
     )
+
+
+def _jar(project: Project) -> Path:
+    given = project.config.flink.jar
+    jar = project.root / given if given else project.cluster / "flink" / "base.jar"
+    if not jar.exists():
+        hint = "correct it, or remove it to take that of the local cluster" if given else "freshet cluster up makes it"
+        raise ConfigError(f"flink.jar: {jar} does not exist. hint: {hint}")
+    return jar
 
 
 def _worker(command: str) -> str:

@@ -250,7 +250,7 @@ class Flink(Section):
     folder: str | None = None
     """URI for checkpoints and savepoints that all machines see; by default `flink` inside the state folder."""
     jar: str | None = None
-    """The small jar with Beam's entry class; by default the one of `freshet cluster`."""
+    """The small jar with Beam's entry class, from the project's folder; by default the one of `freshet cluster`."""
     worker: str = "freshet-worker"
     """Command that starts a Python worker on a TaskManager."""
 
