@@ -63,3 +63,34 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         load_config(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "wrong"),
+    [
+        ("127.0.0.1:abc", "'127.0.0.1:abc'"),
+        ("kafka", "'kafka'"),
+        ("", "''"),
+        ("a:1,b", "'b'"),
+        ("a:1,,b:2", "''"),
+        ("a:0", "'a:0'"),
+        ("a:65536", "'a:65536'"),
+        ("http://a:1", "'http://a:1'"),
+    ],
+)
+def test_brokers_are_hosts_with_ports(bootstrap, wrong):
+    text = problems_of(lambda document: document.update(logs={"engine": "kafka", "bootstrap": bootstrap}))
+    assert f"logs.bootstrap: {wrong} is no host:port. hint: " in text
+
+
+@pytest.mark.parametrize("rest", ["http://127.0.0.1:abc", "ftp://a:1", "http://", "http://a:0", "a:65536", "a b:1", ""])
+def test_flink_is_at_an_address_of_http(rest):
+    text = problems_of(lambda document: document.update(flink={"rest": rest}))
+    assert f"flink.rest: {rest!r} is no address of http or https. hint: " in text
+
+
+def test_addresses_that_can_be_are_taken():
+    for bootstrap in ("a:1", "a-1.b:65535, [::1]:9092"):
+        assert parse_config(WRITTEN | {"logs": {"engine": "kafka", "bootstrap": bootstrap}}).logs.bootstrap == bootstrap
+    for rest in ("http://a:1", "https://a.b:65535/flink", "http://[::1]:8081", "a:8081"):
+        assert parse_config(WRITTEN | {"flink": {"rest": rest}}).flink.rest == rest

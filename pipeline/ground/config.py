@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from pipeline.ground.address import check_brokers, check_rest
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import ConfigError
 from pipeline.ground.field_config import DenseConfig, FieldConfig
@@ -54,7 +49,7 @@ class Logs(Section):
     """How far back a rollback may go; the samples' retention must cover it."""
     detection_s: Annotated[float, Field(ge=0)] = 86_400.0
     """How long bad data may stay unnoticed; comes on top of it."""
-    bootstrap: str | None = None
+    bootstrap: Annotated[str, AfterValidator(check_brokers)] | None = None
     """`kafka`: where the client begins, `host:port`, several with commas between."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     """`kafka`: goes before every topic's name on the cluster."""
@@ -242,7 +237,7 @@ class Serving(Section):
 class Flink(Section):
     """The cluster that `--runner flink` runs the jobs on."""
 
-    rest: str | None = None
+    rest: Annotated[str, AfterValidator(check_rest)] | None = None
     """Its REST address, `http://host:port`; by default that of `freshet cluster`."""
     parallelism: PositiveInt = 1
     """Subtasks of every step; with another one the jobs start from the logs alone."""
