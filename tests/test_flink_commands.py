@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from pipeline.cluster.ports import free_port
+from pipeline.flink.resume import Submitted, write_submitted
 from tests.command_line import call, freshet, make_shop
 
 NAMES = {"samples": "freshet-model-samples", "train": "freshet-model-train"}
@@ -21,13 +23,16 @@ class Flink:
     def answer(self, path):
         if path == "/jobs/overview":
             return {"jobs": [{"jid": job, "name": n, "state": "RUNNING"} for job, n in self.running.items()]}
-        job, asked = re.match(r"/jobs/(\w+)/?(\w*)", path).groups()
+        job, asked = re.fullmatch(r"(?:/jobs/)?(\w+|/overview)/?(\w*).*", path).groups()
         if asked == "stop":
             del self.running[job]
             return {"request-id": "1"}
         if asked == "savepoints":
             return {"status": {"id": "COMPLETED"}, "operation": {"location": f"file:/{job}"}}
-        return {"state": "RUNNING" if job in self.running else "FINISHED"}
+        if asked:
+            return [] if asked == "metrics" else {}
+        vertices = [{"status": "RUNNING", "tasks": {"RUNNING": 1}}]
+        return {"name": job, "state": "RUNNING" if job in self.running else "FINISHED", "vertices": vertices}
 
 
 @pytest.fixture
@@ -97,3 +102,39 @@ def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, m
     done = call("run", "samples", "--runner", "flink", "--project", shop, "--json")
     assert done.code == 2
     assert done.result["error"] == f"flink.jar: {shop / place} does not exist. hint: {hint}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "samples --runner flink --until-end",
+            "--until-end does not go with --runner flink, whose jobs follow the logs",
+        ),
+        ("train --runner flink --migrate", "run: freshet run train --until-end --migrate"),
+        ("all --runner flink --migrate --until-end", "run: freshet run train --until-end --migrate"),
+        ("samples --until-end --from-logs", "--from-logs is for --runner flink, this is --runner local. hint: "),
+        (
+            "train --until-end --flink-master a:1",
+            "--flink-master is for --runner flink, this is --runner local. hint: ",
+        ),
+        ("all --until-end --flink-master a:1", "--flink-master is for --runner flink, this is --runner local. hint: "),
+        ("all --runner flink --flink-master a:b", "--flink-master: 'a:b' is no address of http or https. hint: "),
+    ],
+)
+def test_an_option_of_the_other_runner_is_refused(shop, words, said):
+    done = call("run", *words.split(), "--project", shop)
+    assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+    assert said in done.err
+
+
+def test_what_was_submitted_to_another_cluster_is_seen_and_stopped_there(shop, flink):
+    settings = shop / "freshet.toml"
+    settings.write_text(settings.read_text().replace(flink.address, f"127.0.0.1:{free_port()}"))
+    there = ("--flink-master", flink.address)
+    assert not any(row["submitted"] for row in freshet(shop, "run", "all", "--runner", "flink", *there)["jobs"])
+    write_submitted(shop / "state" / "flink", "train", Submitted("train", "form"))
+    assert [row["state"] for row in freshet(shop, "status")["jobs"]] == ["UNKNOWN"]
+    assert [row["state"] for row in freshet(shop, "status", *there)["jobs"]] == ["RUNNING"]
+    assert call("stop", "--project", shop).code == 12
+    assert [row["job"] for row in freshet(shop, "stop", *there)["stopped"]] == ["samples", "train"]

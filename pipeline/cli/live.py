@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
 from pipeline.cli.output import emit, say
 from pipeline.flink import jobs, resume
 from pipeline.flink.options import Submission
@@ -20,7 +20,9 @@ from pipeline.ground.project import Project
 JOBS = ("samples", "train")
 _LOOK_PATIENCE_S = 3.0
 
-Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")]
+Jobs = Annotated[
+    list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,12 +30,14 @@ def register(app: typer.Typer) -> None:
     app.command()(stop)
 
 
-def stop(only: Jobs = None, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def stop(
+    only: Jobs = None, project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False
+) -> None:
     """Stop the jobs on Flink, each with a savepoint that the next run goes on from.
 
     Example: freshet stop
     """
-    wanted, opened = _named(only or ["all"]), open_project(project)
+    wanted, opened = _named(only or ["all"]), open_project(project, flink_master)
     flink, stopped = FlinkRest(rest_of(opened)), []
     for job, id in _running(opened, flink, wanted).items():
         stopped.append({"job": job, "id": id, "savepoint": _stop_one(opened, flink, job, id)})

@@ -1,11 +1,13 @@
 """Options that many commands share, and how a time on the command line is read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.ground.address import check_rest
 from pipeline.ground.errors import InputError
 from pipeline.ground.project import Project
 
@@ -17,9 +19,26 @@ OutFile = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
 HERE = Path()
 
 
-def open_project(folder: Path) -> Project:
-    """The project in `folder`. Raises ConfigError."""
-    return Project.open(folder)
+def _checked(address: str | None) -> str | None:
+    try:
+        return None if address is None else check_rest(address)
+    except ValueError as failure:
+        raise InputError(f"--flink-master: {failure}") from None
+
+
+FlinkMaster = Annotated[
+    str | None,
+    typer.Option("--flink-master", help="The cluster's REST address, in place of flink.rest.", callback=_checked),
+]
+
+
+def open_project(folder: Path, flink_master: str | None = None) -> Project:
+    """The project in `folder`, its jobs on the cluster at `flink_master` where that is given. Raises ConfigError."""
+    opened = Project.open(folder)
+    if flink_master is None:
+        return opened
+    flink = opened.config.flink.model_copy(update={"rest": flink_master})
+    return replace(opened, config=opened.config.model_copy(update={"flink": flink}))
 
 
 def read_time(text: str) -> int:

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli import live
-from pipeline.cli.options import HERE, AsJson, ProjectFolder, UntilEnd, open_project
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
 from pipeline.cli.output import emit, progress_bar, say
 from pipeline.ground import telemetry
 from pipeline.ground.errors import InputError
@@ -32,9 +32,6 @@ Migrate = Annotated[
     bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
 ]
 Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the Flink cluster of [flink].")]
-Master = Annotated[
-    str | None, typer.Option("--flink-master", help="The cluster's REST address, in place of flink.rest.")
-]
 FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: use no savepoint and no checkpoint.")]
 _IDLE_WAIT_S = 0.05
 
@@ -56,7 +53,7 @@ def samples(
     project: ProjectFolder = HERE,
     until_end: UntilEnd = False,
     runner: Runner = RunnerName.LOCAL,
-    flink_master: Master = None,
+    flink_master: FlinkMaster = None,
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +64,7 @@ def samples(
     if runner is RunnerName.FLINK:
         _submit(project, ("samples",), Live(flink_master, from_logs, until_end), as_json)
         return
+    _check_local(flink_master, from_logs)
     from pipeline.samples.job import run_samples
 
     opened = _open_measured(project, "samples")
@@ -84,7 +82,7 @@ def train(
     until_end: UntilEnd = False,
     migrate: Migrate = False,
     runner: Runner = RunnerName.LOCAL,
-    flink_master: Master = None,
+    flink_master: FlinkMaster = None,
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
@@ -95,6 +93,7 @@ def train(
     if runner is RunnerName.FLINK:
         _submit(project, ("train",), Live(flink_master, from_logs, until_end, migrate), as_json)
         return
+    _check_local(flink_master, from_logs)
     from pipeline.trainer.job import run_train
 
     opened = _open_measured(project, "train")
@@ -108,7 +107,7 @@ def run_all(
     until_end: UntilEnd = False,
     migrate: Migrate = False,
     runner: Runner = RunnerName.LOCAL,
-    flink_master: Master = None,
+    flink_master: FlinkMaster = None,
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
@@ -119,6 +118,7 @@ def run_all(
     if runner is RunnerName.FLINK:
         _submit(project, live.JOBS, Live(flink_master, from_logs, until_end, migrate), as_json)
         return
+    _check_local(flink_master, from_logs)
     opened = _open_measured(project, "all")
     log = open_log(opened)
     with _until_signalled(until_end) as stop:
@@ -178,14 +178,19 @@ class Live:
 
 def _submit(folder: Path, jobs: tuple[str, ...], asked: Live, as_json: bool) -> None:
     """Submit the jobs and return once they run; `freshet stop` ends them."""
-    for option, given in (("--until-end", asked.until_end), ("--migrate", asked.migrate)):
-        if given:
-            raise InputError(f"{option} does not go with --runner flink. hint: first freshet run train {option}")
-    opened = open_project(folder)
-    if asked.master:
-        flink = opened.config.flink.model_copy(update={"rest": asked.master})
-        opened = replace(opened, config=opened.config.model_copy(update={"flink": flink}))
+    if asked.migrate:
+        raise InputError("--migrate does not go with --runner flink. run: freshet run train --until-end --migrate")
+    if asked.until_end:
+        raise InputError("--until-end does not go with --runner flink, whose jobs follow the logs. hint: leave one out")
+    opened = open_project(folder, asked.master)
     emit({"jobs": live.submit_jobs(opened, jobs, asked.from_logs)}, as_json)
+
+
+def _check_local(master: str | None, from_logs: bool) -> None:
+    """Raise InputError for what a run in this process would pass over."""
+    for option, given in (("--flink-master", master is not None), ("--from-logs", from_logs)):
+        if given:
+            raise InputError(f"{option} is for --runner flink, this is --runner local. hint: add that, or leave it out")
 
 
 @contextmanager

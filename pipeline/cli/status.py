@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from pipeline.cli.live import jobs_status
-from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
 from pipeline.cli.output import ago, emit, instant, say, size
 from pipeline.ground.errors import LogError
 from pipeline.ground.project import Project
@@ -23,14 +23,14 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def status(project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False) -> None:
     """Show where everything stands: jobs, offsets, lag, watermarks, versions, what is published, what is halted.
 
     A log that is away is not waited for: the rest is shown, and the exit code is 4.
 
     Example: freshet status
     """
-    opened = open_project(project)
+    opened = open_project(project, flink_master)
     log, problem = _reach_log(opened)
     found = _standing(opened, log) | {"log_problem": problem}
     emit(found if as_json else _for_people(found, opened.clock.now_ms()), as_json)
