@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 import typer
+from rich import markup
 
 from pipeline.cli.main import EXIT_CODES, app
 from pipeline.ground.errors import FreshetError
@@ -47,6 +48,14 @@ def test_every_command_speaks_json_and_has_help(path, command):
     assert shown.code == 0
     assert "Example: freshet" in shown.out
     assert shown.err == ""
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES)
+def test_help_is_shown_as_it_is_written(path, command):
+    texts = [command.help, *(parameter.help or "" for parameter in command.params)]
+    assert [markup.render(text).plain for text in texts] == texts
+    # Brackets and dots around a name are added to what is optional and to what may be repeated.
+    assert not re.search(r"[\[…]|\.{3}", " ".join(parameter.metavar or "" for parameter in command.params))
 
 
 def test_every_command_that_changes_something_once_has_a_dry_run():

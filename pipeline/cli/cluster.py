@@ -11,7 +11,7 @@ from pipeline.cluster.standing import cluster_standing
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="kafka, jobmanager, taskmanager-1, …; without any: all."),
+    typer.Argument(metavar="NAME", help="kafka, jobmanager, taskmanager-1, …; without any: all."),
 ]
 
 

@@ -13,7 +13,7 @@ from pipeline.ingest.ingest import heartbeat as append_heartbeat
 from pipeline.ingest.ingest import ingest, rehearse
 from pipeline.logs.open import open_log
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="csv, csv.gz, jsonl, parquet or avro.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, jsonl, parquet or avro.")]
 Again = Annotated[bool, typer.Option("--again", help="Append files that were ingested before once more.")]
 
 

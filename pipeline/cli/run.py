@@ -31,7 +31,7 @@ class RunnerName(StrEnum):
 Migrate = Annotated[
     bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
 ]
-Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the Flink cluster of [flink].")]
+Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the cluster of flink.rest.")]
 FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: use no savepoint and no checkpoint.")]
 _IDLE_WAIT_S = 0.05
 
@@ -113,7 +113,7 @@ def run_all(
 ) -> None:
     """Run the join and the trainer in turn; on Flink, side by side.
 
-    Example: freshet run all
+    Example: freshet run all --runner flink
     """
     if runner is RunnerName.FLINK:
         _submit(project, live.JOBS, Live(flink_master, from_logs, until_end, migrate), as_json)
