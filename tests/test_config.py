@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from pipeline.ground.config import load_config, parse_config
+from pipeline.ground.config import Flink, load_config, parse_config
 from pipeline.ground.errors import ConfigError
 from tests.shop import WRITTEN
 
@@ -33,6 +33,23 @@ def test_every_problem_is_told_at_once_with_its_path():
         "events.impressions.columns.user: ",
     ):
         assert path in text
+
+
+def test_an_unknown_key_is_told_with_those_its_table_knows():
+    def change(document):
+        document["flnk"] = {}
+        document["flink"] = {"paralelism": 2}
+        document["fields"][0]["optimizer"] = {"kind": "sgd", "beta": 1}
+        document["train"]["retention"] = {"colour": "off"}
+
+    flink = ", ".join(Flink.model_fields)
+    lines = problems_of(change).splitlines()[1:]
+    assert lines[-1].startswith("  flnk: unknown key, the nearest is flink. known: name, state_dir, ")
+    assert sorted(lines[:-1]) == [
+        "  fields.0.optimizer.beta: unknown key. known: kind, learning_rate",
+        f"  flink.paralelism: unknown key, the nearest is parallelism. known: {flink}",
+        "  train.retention.colour: unknown key. known: all_s, ten_minutes_s, daily_s",
+    ]
 
 
 def test_a_key_that_only_one_event_has_is_named():

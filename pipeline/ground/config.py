@@ -4,9 +4,10 @@ Unknown keys are refused and every problem is reported at once, each with its pa
 that reads the file or the environment.
 """
 
+import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -398,9 +399,19 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 def _reason(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        return "unknown key. hint: see freshet init for the known ones"
+        return _unknown(str(error["loc"][-1]), error["input"])
     if error["type"] == "missing":
         return "missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = repr(error["input"])
     return message if error["type"] == "value_error" or len(shown) > 60 else f"{message}, got {shown}"
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    """What is wrong with a key that its table does not have.
+
+    >>> _unknown("paralelism", ("rest", "parallelism"))
+    'unknown key, the nearest is parallelism. known: rest, parallelism'
+    """
+    nearest = "".join(f", the nearest is {name}" for name in difflib.get_close_matches(key, known, 1))
+    return f"unknown key{nearest}. known: {', '.join(known)}"

@@ -15,11 +15,14 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _off_is_none(cls, given: Any) -> Any:
+    def _as_meant(cls, given: Any) -> Any:
+        """Under an unknown key come the known ones: its error shows what it finds there, and no more of the table."""
         if not isinstance(given, dict):
             return given
+        known = tuple(cls.model_fields)
         optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
-        return {name: None if name in optional and value == "off" else value for name, value in given.items()}
+        meant = {name: None if name in optional and value == "off" else value for name, value in given.items()}
+        return {name: value if name in known else known for name, value in meant.items()}
 
 
 class Secret(Section):
