@@ -175,6 +175,15 @@ def test_problems_of_features_and_model_are_reported_together(tmp_path):
     assert "Traceback" not in done.err
 
 
+def test_a_version_of_nothing_that_is_fetched_is_a_problem_too(tmp_path):
+    project = make_shop(tmp_path / "shop")
+    with (project / "freshet.toml").open("a") as file:
+        file.write('\n[cluster]\nversions = { "kafka.verson" = "4.1.1" }\n')
+    done = call("config", "check", "--project", project)
+    assert done.code == 2
+    assert "error: cluster.versions.kafka.verson is no property of pom.xml. known: kafka.version, " in done.err
+
+
 def test_a_file_that_is_no_toml_is_named(tmp_path):
     (tmp_path / "freshet.toml").write_text("name = ")
     done = call("config", "check", "--project", tmp_path)

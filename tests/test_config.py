@@ -5,7 +5,9 @@ import copy
 import pytest
 
 from pipeline.ground.config import Flink, load_config, parse_config
-from pipeline.ground.errors import ConfigError
+from pipeline.ground.errors import ConfigError, LogError
+from pipeline.logs.registry import SCHEMAS_TOPIC
+from pipeline.logs.sqlite import check_topic_name
 from tests.shop import WRITTEN
 
 
@@ -111,3 +113,47 @@ def test_addresses_that_can_be_are_taken():
         assert parse_config(WRITTEN | {"logs": {"engine": "kafka", "bootstrap": bootstrap}}).logs.bootstrap == bootstrap
     for rest in ("http://a:1", "https://a.b:65535/flink", "http://[::1]:8081", "a:8081"):
         assert parse_config(WRITTEN | {"flink": {"rest": rest}}).flink.rest == rest
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ({"kafka_port": 9093}, "kafka_port and kafka_controller_port are both 9093"),
+        (
+            {"flink_rpc_port": 9092, "flink_rest_port": 9092},
+            "kafka_port and flink_rest_port and flink_rpc_port are all",
+        ),
+        ({"flink_metrics_port": 8081}, "flink_rest_port and flink_metrics_port are both 8081"),
+        (
+            {"flink_metrics_port": 9090, "taskmanagers": 2},
+            "kafka_port and that of taskmanager-2's metrics are both 9092",
+        ),
+    ],
+)
+def test_no_two_of_a_clusters_ports_are_one(cluster, told):
+    text = problems_of(lambda document: document.update(cluster=cluster))
+    assert f"  cluster: {told}" in text
+    assert text.endswith(". hint: a port of its own for each")
+    assert parse_config(WRITTEN | {"cluster": {"flink_metrics_port": 9090, "taskmanagers": 1}})
+
+
+def test_no_two_topics_are_one():
+    text = problems_of(lambda document: document.update(topics={"impressions": "samples"}))
+    assert "topics: impressions and samples are both samples. hint: a name of its own for each" in text
+    text = problems_of(lambda document: document.update(topics={"deltas": SCHEMAS_TOPIC}))
+    assert f"topics: deltas and the registry of schemas are both {SCHEMAS_TOPIC}. hint: " in text
+    assert parse_config(WRITTEN | {"topics": {"impressions": "samples", "samples": "impressions"}})
+
+
+@pytest.mark.parametrize("name", ["a b", "", ".hidden", "-a", "a/b", "ä", "a\n", "a" * 201])
+def test_a_topic_that_the_logs_would_refuse_is_refused_in_their_words(name):
+    with pytest.raises(LogError) as refused:
+        check_topic_name(name)
+    text = problems_of(lambda document: document.update(topics={"deltas": name}))
+    assert f"topics.deltas: {refused.value}" in text
+
+
+def test_topics_that_the_logs_allow_are_taken():
+    for name in ("a" * 200, "_a-b.C9"):
+        check_topic_name(name)
+        assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder
 from pipeline.cli.output import emit
+from pipeline.cluster.jars import check_versions
 from pipeline.features.plan import FeaturePlan
 from pipeline.ground.errors import ConfigError, InputError
 from pipeline.ground.project import Project
@@ -55,13 +56,18 @@ def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     from pipeline.model.dense import DenseModel
 
     opened = Project.open(project)
+    config, root = opened.config, opened.root
     problems: list[str] = []
-    for part in (FeaturePlan, DenseModel):
+    for part in (
+        lambda: FeaturePlan(config, root),
+        lambda: DenseModel(config, root),
+        lambda: check_versions(config.cluster.versions),
+    ):
         try:
-            part(opened.config, opened.root)
+            part()
         except ConfigError as failure:
             problems.append(str(failure))
     if problems:
         raise ConfigError("\n".join(problems))
-    names = [field.name for field in opened.config.fields] + [number.name for number in opened.config.dense]
-    emit({"project": str(opened.root), "inputs": names, "problems": []}, as_json)
+    names = [field.name for field in config.fields] + [number.name for number in config.dense]
+    emit({"project": str(root), "inputs": names, "problems": []}, as_json)

@@ -33,7 +33,7 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
         ConfigError: for a version of something that `pom.xml` does not name.
         ClusterError: where there is no Maven, or it cannot have one of the jars.
     """
-    _check_names(versions)
+    check_versions(versions)
     folder = jars_folder(engine, versions, cache)
     if folder.is_dir():
         return folder
@@ -51,7 +51,8 @@ def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Pa
     return folder
 
 
-def _check_names(versions: Mapping[str, str]) -> None:
+def check_versions(versions: Mapping[str, str]) -> None:
+    """Raise ConfigError for a version of something that `pom.xml` does not name."""
     found = ElementTree.parse(POM).iterfind("{*}properties/*")
     known = [element.tag.rpartition("}")[2] for element in found]
     for name in versions:

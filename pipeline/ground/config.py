@@ -17,7 +17,7 @@ from pipeline.ground.address import check_brokers, check_rest
 from pipeline.ground.block import Kind
 from pipeline.ground.errors import ConfigError
 from pipeline.ground.field_config import DenseConfig, FieldConfig
-from pipeline.ground.section import Fraction, Name, Secret, Section
+from pipeline.ground.section import Fraction, Name, Secret, Section, TopicName, check_distinct
 
 ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
@@ -88,21 +88,30 @@ class Logs(Section):
         return self
 
 
+_REGISTRY = "schemas"
+"""A topic whose name is not to be chosen."""
+
+
 class Topics(Section):
     """Names of the topics."""
 
-    impressions: str = "impressions"
-    clicks: str = "clicks"
-    samples: str = "samples"
-    dead_letters: str = "dead-letters"
-    deltas: str = "deltas"
-    notices: str = "notices"
+    impressions: TopicName = "impressions"
+    clicks: TopicName = "clicks"
+    samples: TopicName = "samples"
+    dead_letters: TopicName = "dead-letters"
+    deltas: TopicName = "deltas"
+    notices: TopicName = "notices"
     """CloudEvents about versions and rollbacks."""
 
     @property
     def inputs(self) -> dict[Kind, str]:
         """Those that the join reads, by kind of event."""
         return {"impressions": self.impressions, "clicks": self.clicks}
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Self:
+        check_distinct([*self.model_dump().items(), ("the registry of schemas", _REGISTRY)], "name")
+        return self
 
 
 class EventColumns(Section):
@@ -278,6 +287,16 @@ class Cluster(Section):
     state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions that replace those of `pipeline/cluster/pom.xml`, by property: `{"kafka.version" = "4.1.1"}`."""
+
+    @model_validator(mode="after")
+    def _one_port_each(self) -> Self:
+        names = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
+        ports = [(name, getattr(self, name)) for name in names]
+        if (first := self.flink_metrics_port) is not None:
+            ports += [("flink_metrics_port", first)]
+            ports += [(f"that of taskmanager-{i}'s metrics", first + i) for i in range(1, self.taskmanagers + 1)]
+        check_distinct(ports, "port")
+        return self
 
 
 class Telemetry(Section):
