@@ -1,9 +1,10 @@
 """How far the join has read each input partition, its watermark there, and from where it would have to read again.
 
 A watermark depends on everything before it, so a place to begin again is only one whose watermark is known: the start
-of a block that was fed.
+of a block that was fed. Of blocks that follow each other closely one is enough: to begin a little earlier costs little.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from pipeline.ground.block import EventBlock, Kind
 
 Input = tuple[Kind, int]
+_APART_MS = 1_000
+_APART_RECORDS = 4_096
+"""Starts are so far apart, in event time or in records: there are no more of them however small blocks are."""
 
 
 @dataclass
@@ -26,6 +30,15 @@ class PartitionProgress:
     next_offset: int = 0
     watermark_ms: int | None = None
     starts: list[tuple[int, int | None]] = field(default_factory=list)
+
+    def is_far_from_last_start(self) -> bool:
+        """Whether the place that is reached is worth another start."""
+        if not self.starts:
+            return True
+        offset, watermark_ms = self.starts[-1]
+        if self.next_offset - offset >= _APART_RECORDS:
+            return True
+        return watermark_ms is None or self.watermark_ms is None or self.watermark_ms - watermark_ms >= _APART_MS
 
 
 class Progress:
@@ -43,7 +56,8 @@ class Progress:
     def passed(self, block: EventBlock) -> None:
         """The block has been taken in."""
         at = self.of[block.kind, block.partition]
-        at.starts.append((at.next_offset, at.watermark_ms))
+        if at.is_far_from_last_start():
+            at.starts.append((at.next_offset, at.watermark_ms))
         at.next_offset = block.next_offset
         at.watermark_ms = block.watermark_ms if at.watermark_ms is None else max(at.watermark_ms, block.watermark_ms)
 
@@ -58,9 +72,10 @@ class Progress:
         """Forget starts below what is still needed: `lowest` offsets, by partition; nothing for one not in it."""
         for at, partition in self.of.items():
             needed = lowest.get(at, partition.next_offset)
-            last = max((i for i, (offset, _) in enumerate(partition.starts) if offset <= needed), default=0)
-            nothing = needed >= partition.next_offset
-            partition.starts = [] if nothing else partition.starts[last:]
+            if needed >= partition.next_offset:
+                partition.starts.clear()
+            else:
+                del partition.starts[: max(0, bisect_right(partition.starts, needed, key=_offset) - 1)]
 
     def resume(self) -> dict[Input, tuple[int, int | None]]:
         """Per partition the offset to begin again at, and the watermark before it; after `prune`."""
@@ -74,3 +89,7 @@ class Progress:
         """Take what `to_json` gave."""
         for kind, number, next_offset, watermark_ms, starts in saved:
             self.of[kind, number] = PartitionProgress(next_offset, watermark_ms, [(o, m) for o, m in starts])
+
+
+def _offset(start: tuple[int, int | None]) -> int:
+    return start[0]
