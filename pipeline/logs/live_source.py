@@ -12,7 +12,7 @@ keep its state.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import apache_beam as beam
 from apache_beam.coders import PickleCoder
@@ -20,6 +20,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
+from pipeline.ground.block import Kind
 from pipeline.ground.project import Project
 from pipeline.logs.events import Decoded, EventCodec
 from pipeline.logs.lead import Lead
@@ -82,20 +83,20 @@ class _Reader:
     """One partition over many turns; where it stands is the caller's. Not thread-safe."""
 
     def __init__(self, project: Project, log: Log, of: PartitionRange) -> None:
-        self._clock, self._log, self._kind, self._partition = project.clock, log, of.kind, of.partition
+        self._clock, self._log = project.clock, log
         config = project.config
         self._codec = EventCodec(config.events, of.kind, log)
-        self._lead = Lead(project.lead, round(config.samples.window_s * 1000))
+        inputs = [(kind, p) for kind in get_args(Kind) for p in range(config.logs.partitions)]
+        window_ms = round(config.samples.window_s * 1000)
+        self._lead = Lead(project.lead, (of.kind, of.partition), inputs, window_ms, project.clock)
         # The partitions of one worker wait for records one after the other.
         self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
         self._emitted_at_s = self._clock.monotonic_s() - _IDLE_SPAN_S
-        # At first one block alone: what waits in the others is not told yet, and nothing would hold this one back.
-        self._turn_bytes = 1
 
     def turn(self, left: PartitionRange) -> Iterator[tuple[Span, PartitionRange]]:
         """Spans from where `left` begins, each with what is left behind it."""
         self._check_topic(left)
-        ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, self._turn_bytes, True
+        ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, _TURN_BYTES, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(left):
             decoded, read = decode_next(self._log, self._codec, left, self._patience_ms())
             emitted = decoded or (self._nothing(left) if self._silent() else None)
@@ -107,8 +108,7 @@ class _Reader:
             room_bytes -= read.value_bytes
             # A small run was all there was; waiting for the next would hold this one back.
             more = read.records >= BLOCK_RECORDS // 4 or read.value_bytes >= BLOCK_BYTES // 4
-        self._turn_bytes = _TURN_BYTES
-        self._lead.tell(self._kind, self._partition, left.mark_ms, more=more)
+        self._lead.tell(left.mark_ms, more=more)
 
     def _check_topic(self, left: PartitionRange) -> None:
         check_log_id(self._log, left.topic, left.log_id)
@@ -117,10 +117,10 @@ class _Reader:
             check_partitions(self._log, left.topic, left.beside)
 
     def _patience_ms(self) -> int:
-        return 0 if self._lead.others_have_more(self._kind, self._partition) else self._poll_ms
+        return 0 if self._lead.others_have_more() else self._poll_ms
 
     def _may_read(self, left: PartitionRange) -> bool:
-        if self._lead.allows(self._kind, self._partition, left.mark_ms):
+        if self._lead.allows(left.mark_ms):
             return True
         # Not for long: the partition that is waited for may be read by this very thread.
         self._clock.wait(_HELD_BACK_S)
