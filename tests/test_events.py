@@ -426,6 +426,21 @@ class TestWriters:
         (letter,) = letters(decode(codec, [encode(schema, {"at": at, "id": 3, "item": "x"})]))
         assert letter["reason"] == "undecodable"
 
+    def test_many_events_of_a_schema_that_is_missing_ask_for_it_once_and_the_next_run_again(
+        self, codec, log, monkeypatch
+    ):
+        asked = []
+        topics = log.topics
+        monkeypatch.setattr(log, "topics", lambda: asked.append(1) or topics())
+        fields = [{"name": "at", "type": "long"}, {"name": "id", "type": "long"}, {"name": "item", "type": "string"}]
+        document = {"type": "record", "name": "Shown", "fields": fields}
+        value = encode(parse_schema(document), {"at": 5, "id": 3, "item": "x"})
+        decoded = decode(codec, [value] * 100)
+        runs = 2  # decoded both ways
+        assert (len(decoded.block), len(letters(decoded)), len(asked)) == (0, 100, runs)
+        Registry(log).register("impressions", document)
+        assert len(decode(codec, [value] * 100).block) == 100
+
     def test_an_unreadable_schema_stops_nobody_and_is_told(self, codec, log):
         log.create_topic(SCHEMAS_TOPIC, 1)
         log.append(

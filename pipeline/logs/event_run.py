@@ -73,9 +73,14 @@ class _Part:
 
 
 class EventRun:
-    """Collects records in log order; `finish` makes the block. Not thread-safe."""
+    """Collects records in log order; `finish` makes the block. Not thread-safe.
+
+    Attributes:
+        refused: schema ids that no event of this run can be read with, and why.
+    """
 
     def __init__(self, rules: Rules, topic: str, partition: int) -> None:
+        self.refused: dict[int, DamagedError] = {}
         self._rules, self._topic, self._partition = rules, topic, partition
         self._parts: list[_Part] = []
         self._singles: list[tuple[Record, Mapping[str, Any]]] = []

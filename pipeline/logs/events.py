@@ -152,17 +152,24 @@ class EventCodec:
         elif found == self._heartbeat_schema.id:
             run.add_heartbeat(record, decode_body(self._heartbeat_schema, body)[AT])
         else:
-            writer = self._writer(found)
+            writer = self._writer(found, run)
             event = decode_body(writer.schema, body, None if writer.same else self._schema)
             if not isinstance(event[AT], int):
                 raise DamagedError(f"event time {AT} is {event[AT]}, wanted milliseconds")
             event[AT] //= writer.units_per_ms
             run.add_event(record, event)
 
-    def _writer(self, schema_id: int) -> _Writer:
+    def _writer(self, schema_id: int, run: EventRun) -> _Writer:
+        """The registry is asked once a run for what is not known: by then, all that its events need was registered."""
+        if schema_id in run.refused:
+            raise run.refused[schema_id]
         writer = self._writers.get(schema_id)
         if writer is None:
-            writer = self._writers[schema_id] = self._find_writer(schema_id)
+            try:
+                writer = self._writers[schema_id] = self._find_writer(schema_id)
+            except DamagedError as failure:
+                run.refused[schema_id] = failure
+                raise
         return writer
 
     def _find_writer(self, schema_id: int) -> _Writer:
