@@ -20,6 +20,8 @@ _INTERNAL_PARTITIONS = 4
 _REQUEST_LIMIT_BYTES = 100 << 20
 _ASK_PATIENCE_S = 1.0
 _METADATA, _METADATA_VERSION = 3, 1
+_LONGEST_MS = 2**31 - 1
+"""25 days: a writer with nothing to say for longer has to be started again."""
 
 
 def render_properties(settings: Cluster, data: Path) -> str:
@@ -44,6 +46,7 @@ def render_properties(settings: Cluster, data: Path) -> str:
         "offsets.topic.num.partitions": _INTERNAL_PARTITIONS,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
+        "transactional.id.expiration.ms": _LONGEST_MS,
         "transaction.state.log.num.partitions": _INTERNAL_PARTITIONS,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,

@@ -11,12 +11,17 @@ from functools import partial
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import NotLeaderForPartitionError, OffsetOutOfRangeError, for_code
-from kafka.net.compat import KafkaNetClient
+from kafka.errors import (
+    NotLeaderForPartitionError,
+    OffsetOutOfRangeError,
+    ThrottlingQuotaExceededError,
+    for_code,
+)
 from kafka.protocol.consumer import FetchRequest, IsolationLevel
 
 from pipeline.ground.clock import Clock
 from pipeline.logs.kafka_calls import KafkaSettings, patiently
+from pipeline.logs.kafka_client import PatientClient
 from pipeline.logs.kafka_records import decode_record_set
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.record_run import RecordRun
@@ -85,6 +90,8 @@ class KafkaFetcher:
             manager.run(manager.wait_for, manager.cluster.request_update(), self._timeout_ms())
             raise NotLeaderForPartitionError(f"{self._place.topic}/{self._place.partition} has no leader")
         response = manager.run(self._ask, manager, leader, self._request(start, wait_ms))
+        if not response.responses:
+            raise ThrottlingQuotaExceededError(f"the broker holds back for {response.throttle_time_ms} ms")
         (found,) = response.responses[0].partitions
         if found.error_code:
             self._refuse(manager, for_code(found.error_code))
@@ -124,7 +131,7 @@ class KafkaFetcher:
 
     def _connected(self) -> Any:
         if self._client is None:
-            client = KafkaNetClient(**self._settings.client())
+            client = PatientClient(**self._settings.client())
             client._manager._net.start()
             try:
                 client._manager.bootstrap(self._timeout_ms())

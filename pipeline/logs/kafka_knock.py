@@ -7,9 +7,9 @@ on kafka-python's `KafkaNetClient._manager` as `kafka_fetch` does, and on its `g
 from typing import Any
 
 from kafka.errors import KafkaConnectionError, KafkaError
-from kafka.net.compat import KafkaNetClient
 
 from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka_client import PatientClient
 
 
 def knock(settings: KafkaSettings) -> None:
@@ -17,7 +17,7 @@ def knock(settings: KafkaSettings) -> None:
 
     A broker that does not answer is passed over; where none does, the last one's KafkaConnectionError is raised.
     """
-    client = KafkaNetClient(**settings.client())
+    client = PatientClient(**settings.client())
     manager = client._manager
     manager._net.start()
     try:

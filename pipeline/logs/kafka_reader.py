@@ -11,11 +11,12 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
 from pipeline.logs.kafka_calls import KafkaSettings, patiently, translated
+from pipeline.logs.kafka_client import start_client
 from pipeline.logs.log import ReadLimits, Record
 
 _FETCH_BYTES = 4 << 20
@@ -84,8 +85,9 @@ class KafkaReader:
         self.at = start
 
     def _open(self) -> Any:
-        consumer = KafkaConsumer(
-            **self._settings.client(),
+        consumer = start_client(
+            self._settings,
+            KafkaConsumer,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -114,6 +116,8 @@ class KafkaReader:
             found = self._consumer.poll(timeout_ms=wait_ms, max_records=records)
         except OffsetOutOfRangeError:
             raise
+        except LogTruncationError as failure:
+            raise OffsetOutOfRangeError(str(failure)) from failure
         except KafkaError as failure:
             # What passes is polled again; the caller's watch over the offset ends it.
             if not failure.retriable:
@@ -123,7 +127,10 @@ class KafkaReader:
         self._ahead.extend(_record(r) for r in found.get(self._place, ()))
 
     def _position(self) -> int:
-        found = self._consumer.position(self._place, timeout_ms=_POLL_MS)
+        try:
+            found = self._consumer.position(self._place, timeout_ms=_POLL_MS)
+        except LogTruncationError as failure:
+            raise OffsetOutOfRangeError(str(failure)) from failure
         return self.at if found is None else int(found)
 
     def _take(self, limits: ReadLimits) -> list[Record]:

@@ -13,6 +13,7 @@ from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import LogError
 from pipeline.logs.kafka_calls import KafkaSettings, patiently
+from pipeline.logs.kafka_client import start_client
 from pipeline.logs.kafka_knock import knock
 
 _PAUSE_S = 0.02
@@ -34,7 +35,7 @@ class KafkaTopics:
         self._settings, self._clock = settings, clock
         if settings.security:
             patiently(settings, clock, "connect", lambda: knock(settings))
-        self._admin: Any = patiently(settings, clock, "connect", lambda: KafkaAdminClient(**settings.client()))
+        self._admin: Any = patiently(settings, clock, "connect", lambda: start_client(settings, KafkaAdminClient))
 
     def names(self) -> list[str]:
         """All topics under our prefix, sorted, without it."""

@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 from kafka import KafkaProducer
 from kafka.errors import (
     InvalidProducerEpochError,
-    KafkaConnectionError,
+    InvalidProducerIdMappingError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     ProducerFencedError,
     RecordListTooLargeError,
 )
-from kafka.net.compat import KafkaNetClient
 
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import FencedError, FreshetError, LogError
 from pipeline.logs.kafka_calls import KafkaSettings, patiently, translated
+from pipeline.logs.kafka_client import start_client
 from pipeline.logs.log import Headers
 
 _RETRY_MS = 2
@@ -83,8 +83,11 @@ class KafkaWriter:
             try:
                 return self._send(topic, partition, values, headers)
             except KafkaError as failure:
-                if self._fenced(failure):
+                if self._heard(failure, ProducerFencedError, InvalidProducerEpochError):
                     self._lost = _taken_over(topic, partition)
+                    raise self._lost from failure
+                if self._heard(failure, InvalidProducerIdMappingError):
+                    self._lost = _forgotten(topic, partition)
                     raise self._lost from failure
                 raise self._given_up(topic, partition, failure) from failure
 
@@ -107,9 +110,9 @@ class KafkaWriter:
 
     def _open(self, transactional_id: str | None) -> Any:
         settings, patience_ms = self._settings, round(self._settings.patience_s * 1000)
-        return KafkaProducer(
-            **settings.client(),
-            kafka_client=_PatientClient,
+        return start_client(
+            settings,
+            KafkaProducer,
             transactional_id=transactional_id,
             enable_idempotence=True,
             acks="all",
@@ -142,10 +145,11 @@ class KafkaWriter:
         offsets = [int(future.get(timeout=0).offset) for future in sent]
         return offsets[0]
 
-    def _fenced(self, failure: KafkaError) -> bool:
-        """Whether the broker refused this writer's epoch; the client may have heard so while it did something else."""
-        heard = self._producer._transaction_manager.last_error
-        return any(isinstance(error, (ProducerFencedError, InvalidProducerEpochError)) for error in (failure, heard))
+    def _heard(self, failure: KafkaError, *kinds: type[KafkaError]) -> bool:
+        """Whether the broker refused this writer so; the client may have heard it while it did something else."""
+        errors = [failure, self._producer._transaction_manager.last_error]
+        wrapped = [inner for error in errors for inner in getattr(error, "args", ())]
+        return any(isinstance(error, kinds) for error in (*errors, *wrapped))
 
     def _given_up(self, topic: str, partition: int, failure: KafkaError) -> FreshetError:
         undone = self._transactional and self._aborted()
@@ -199,22 +203,16 @@ class KafkaWriter:
             )
 
 
-class _PatientClient(KafkaNetClient):  # type: ignore[misc]
-    """Says no where a broker is away.
-
-    kafka-python 3.0.12 drops a transaction's request for good where `await_ready` raises, and a commit waits for it for
-    ever; where the answer is no, the request is made again.
-    """
-
-    def await_ready(self, node_id: object, timeout_ms: float = 30_000) -> bool:
-        try:
-            return bool(super().await_ready(node_id, timeout_ms))
-        except KafkaConnectionError:
-            return False
-
-
 def _taken_over(topic: str, partition: int) -> FencedError:
     return FencedError(
         f"partition {topic}/{partition} was taken over: the broker refuses this writer's epoch. "
         "hint: another process writes it now, stop this one"
+    )
+
+
+def _forgotten(topic: str, partition: int) -> LogError:
+    return LogError(
+        f"the cluster has forgotten the writer of {topic}/{partition}, which wrote nothing for as long as "
+        "transactional.id.expiration.ms of the brokers says; nothing was written now. "
+        "hint: start it again, it then takes the partition anew"
     )
