@@ -16,7 +16,7 @@ from pipeline.ground.project import Project
 from pipeline.ingest.ingest import BLOCK_ROWS
 from pipeline.logs.open import open_log
 from tests.command_line import feed, freshet, make_events, make_shop
-from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, current, newest, workers
+from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, newest, workers
 from tests.scrape import scrape, url_of
 
 MOST_GROWTH_BYTES = 160 << 20
@@ -155,8 +155,12 @@ def told(shop, metric):
 
 
 @pytest.mark.parametrize("shop", [SHARDED], indirect=True)
-def test_a_job_set_back_to_its_savepoint_while_its_workers_are_ahead_says_nothing_twice(shop):
-    """Somebody takes a shard's fence: its bundle fails, Flink restores both shards, the other one's worker may live."""
+def test_a_job_set_back_to_its_savepoint_while_its_state_folder_is_ahead_says_nothing_twice(shop):
+    """Somebody takes a shard's fence: its bundle fails, and Flink restores both shards from long ago, in a new worker.
+
+    One that goes on in a worker which is ahead of it: `tests/test_restored_job.py`.
+    """
+    change(shop.project, {"checkpoint_every_s = 1": "checkpoint_every_s = 3600"})
     shop.feed()
     shop.run()
     shop.wait_until_joined()
@@ -171,3 +175,4 @@ def test_a_job_set_back_to_its_savepoint_while_its_workers_are_ahead_says_nothin
         shop.wait_until_joined()
     log.close()
     shop.wait_for(lambda: shop.job()["restarts"] >= 2)
+    assert shop.job()["last_checkpoint"] is None
