@@ -291,6 +291,37 @@ def test_a_damaged_manifest_is_passed_over_and_counted_once(trainer, stand_in):
     assert refused(replica)["file"] == 1
 
 
+def vanishing(path):
+    """A file that is listed and, once somebody reads it, gone."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("gone")
+
+
+def test_a_file_that_is_dropped_between_look_and_read_is_no_bad_file(trainer, stand_in):
+    trainer.run(2)
+    trainer.levels.publish_full()
+    trainer.run(2)
+    trainer.levels.publish_full()
+    replica, _ = stand_in(files=True)
+    vanishing(replica._project.published / "g0/s0-of-1/full-0-2.json")
+    replica.catch_up()
+    assert_equal_to(trainer, replica)
+    assert refused(replica) == {}
+
+
+def test_a_damaged_file_may_be_dropped_like_any_other(trainer, stand_in):
+    trainer.run(2)
+    trainer.levels.publish_full()
+    replica, log = stand_in(files=True)
+    manifest = replica._project.published / "g0/s0-of-1/full-0-2.json"
+    manifest.write_text("{")
+    replica.catch_up()
+    vanishing(manifest)
+    log.append("deltas", 0, encoded(trainer)[1:])
+    replica.catch_up()
+    assert refused(replica) == {"file": 1, "gap": 1}
+
+
 def test_a_replica_that_fell_behind_the_topics_beginning_goes_on_from_files(trainer):
     replica = Replica(trainer.project, trainer.log)
     trainer.run(2)

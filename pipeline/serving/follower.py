@@ -152,10 +152,12 @@ class Follower:
         """Files that apply to the version held, the furthest first, the smaller of two that reach as far."""
         found = []
         for path in manifest_paths(self._folder, self.chain.shard, self.chain.shards):
-            if path in self._bad_files and self._bad_files[path] == path.stat().st_mtime_ns:
+            if path in self._bad_files and self._bad_files[path] == _written_at_ns(path):
                 continue
             try:
                 manifest = read_manifest(path)
+            except FileNotFoundError:
+                continue  # dropped since it was listed: newer files lead further
             except DamagedError as failure:
                 self._refuse_file(path, failure)
                 continue
@@ -183,8 +185,11 @@ class Follower:
         return True
 
     def _refuse_file(self, path: Path, failure: FreshetError) -> None:
-        self._bad_files[path] = path.stat().st_mtime_ns
-        self._note("file", str(failure), path=str(path))
+        """Count and show a file that was refused, until it is written again; one that is gone by now was dropped."""
+        written_at_ns = _written_at_ns(path)
+        if written_at_ns is not None:
+            self._bad_files[path] = written_at_ns
+            self._note("file", str(failure), path=str(path))
 
     def _refuse(self, kind: str, offset: int, failure: FreshetError) -> None:
         """Count and show a record that was refused, once however often it is read."""
@@ -196,3 +201,11 @@ class Follower:
         self._refused[kind] += 1
         self._problem = problem
         _talk.warning("delta refused", kind=kind, problem=problem, version=str(self.chain), **where)
+
+
+def _written_at_ns(path: Path) -> int | None:
+    """When a file was written; None where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -151,7 +151,7 @@ def manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, Man
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises DamagedError."""
+    """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
     return Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
 
 
@@ -173,12 +173,10 @@ def read_published(path: Path, manifest: Manifest) -> tuple[Delta, bytes]:
 
 def _intact(path: Path) -> Manifest | None:
     """The manifest at `path`, or None where it is not there, or it or its delta is damaged."""
-    if not path.exists():
-        return None
     try:
         manifest = read_manifest(path)
         read_published(path, manifest)
-    except DamagedError:
+    except (FileNotFoundError, DamagedError):
         return None
     return manifest
 
