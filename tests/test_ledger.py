@@ -240,8 +240,19 @@ def test_the_newest_publication_of_each_level_is_known(store):
     store.ledger.set_published("full", ids[0], "whole")
     assert store.ledger.published("incremental", 0).id == ids[2]
     assert store.ledger.published("full", 0).path == "whole"
-    store.ledger.forget_published("incremental", ids[2])
-    assert store.ledger.published("incremental", 0).id == ids[1]
+
+
+def test_what_was_published_before_a_version_is_forgotten(store):
+    world = World(store)
+    ids = [world.commit() for _ in range(3)]
+    store.ledger.set_published("full", ids[0], "first")
+    store.ledger.set_published("incremental", ids[1], "second")
+    store.ledger.set_published("incremental", ids[2], "third")
+    store.ledger.forget_published(ids[1])
+    assert store.ledger.published("full", 0) is None
+    assert store.ledger.published("incremental", 0).id == ids[2]
+    store.ledger.forget_published(ids[2])
+    assert store.ledger.published("incremental", 0).id == ids[2]
 
 
 def test_publishing_again_only_moves_the_place(store):

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +114,67 @@ def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
     trainer.run(3)
     first = trainer.levels.publish_incremental()
     before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
-    trainer.store.ledger.forget_published("incremental", trainer.said[-1].id)  # files written, then killed
+    trainer.store.ledger.forget_published(replace(trainer.said[-1].id, sequence=4))  # files written, then killed
     assert trainer.levels.publish_incremental() == first
     assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
+
+
+def on_disk(trainer):
+    """Names of all files of the shard, by generation."""
+    return {f"{path.parts[-3]}/{path.name}" for path in trainer.project.published.glob("g*/s0-of-1/*")}
+
+
+def whole(*stems):
+    return {f"{stem}.{kind}" for stem in stems for kind in ("json", "delta")}
+
+
+def publish_levels(trainer, levels):
+    """A level after every second commit."""
+    for level in levels:
+        trainer.run(2)
+        trainer.levels.publish_full() if level == "full" else trainer.levels.publish_incremental()
+
+
+def test_two_fulls_and_all_their_increments_stay(trainer):
+    publish_levels(trainer, ["incremental", "full", "incremental", "full", "incremental"])
+    wanted = whole("g0/full-0-4", "g0/incremental-4-6", "g0/full-0-8", "g0/incremental-8-10")
+    assert on_disk(trainer) == wanted
+
+
+def test_a_third_full_ends_what_leads_less_far_than_the_second(trainer):
+    publish_levels(trainer, ["full", "incremental", "full", "incremental"])
+    before = on_disk(trainer)
+    assert len(before) == 8
+    publish_levels(trainer, ["full"])
+    assert before - on_disk(trainer) == whole("g0/full-0-2", "g0/incremental-2-4")
+    assert on_disk(trainer) - before == whole("g0/full-0-10")
+    assert trainer.store.ledger.published("incremental", 0).id.sequence == 8
+
+
+def test_the_other_shards_files_stay(tmp_path):
+    trainers = [SyntheticTrainer(project_at(tmp_path, logs={"shards": 2}), shard=shard) for shard in range(2)]
+    for trainer, fulls in zip(trainers, (1, 3), strict=True):
+        publish_levels(trainer, ["full"] * fulls)
+    assert [path.stem for path, _ in manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
+    assert [path.stem for path, _ in manifests(trainers[0].project.published, 1, 2)] == ["full-0-4", "full-0-6"]
+    for trainer in trainers:
+        trainer.close()
+
+
+def test_what_a_kill_left_of_dropped_files_goes_with_the_next_full(trainer):
+    publish_levels(trainer, ["full", "incremental", "full"])
+    folder = trainer.project.published / "g0/s0-of-1"
+    (folder / "full-0-2.json").unlink()  # killed between manifests and deltas
+    (folder / ".incremental-2-4.delta.123.temporary").touch()
+    publish_levels(trainer, ["full"])
+    assert on_disk(trainer) == whole("g0/full-0-6", "g0/full-0-8")
+
+
+def test_a_mark_that_a_kill_left_of_a_dropped_file_goes_with_the_next_full(trainer):
+    publish_levels(trainer, ["full", "full"])
+    trainer.store.ledger.set_published("incremental", trainer.said[0].id, "gone")
+    publish_levels(trainer, ["full"])
+    assert trainer.store.ledger.published("incremental", 0) is None
 
 
 def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):

@@ -322,6 +322,62 @@ def test_a_damaged_file_may_be_dropped_like_any_other(trainer, stand_in):
     assert refused(replica) == {"file": 1, "gap": 1}
 
 
+def test_however_far_behind_a_replica_finds_its_way_once_old_files_are_dropped(trainer):
+    behind = []
+    for number in range(1, 11):
+        behind.append(Replica(trainer.project, trainer.log))
+        trainer.run(1)
+        behind[-1].catch_up()
+        trainer.levels.publish_full() if number in (2, 5, 8) else trainer.levels.publish_incremental()
+    trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
+    assert len(manifest_paths(trainer.project.published, 0, 1)) == 6
+    for replica in [Replica(trainer.project, trainer.log), *behind]:
+        replica.catch_up()
+        assert_equal_to(trainer, replica)
+
+
+def test_after_a_rollback_the_undone_full_stays_with_the_way_back_from_it(trainer):
+    behind = Replica(trainer.project, trainer.log)
+    trainer.run(1)
+    behind.catch_up()
+    for _ in range(2):
+        trainer.run(2)
+        trainer.levels.publish_full()
+    rolled_back(trainer, 1)
+    LevelPublisher(trainer.project, trainer.store, trainer.hooks, 0).publish_full()
+    undone, newest, reverse = manifest_paths(trainer.project.published, 0, 1)
+    assert (undone.stem, newest.stem, reverse.stem) == ("full-0-5", "full-0-3", "reverse-2-3")
+    trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
+    behind.catch_up()
+    newest.with_suffix(".delta").write_bytes(b"damaged")
+    late = Replica(trainer.project, trainer.log)
+    late.catch_up()
+    assert behind.digest() == late.digest() == trainer.said[1].prepared.served_digest
+
+
+def test_a_replica_starts_whole_while_files_are_dropped(trainer):
+    trainer.run(1)
+    trainer.levels.publish_full()
+    done, started = threading.Event(), []
+
+    def start():
+        while not done.is_set():
+            replica = Replica(trainer.project, trainer.log)
+            replica.catch_up()
+            started.append((replica.version, replica.digest(), refused(replica)))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    for _ in range(40):
+        trainer.run(1)
+        trainer.levels.publish_full()
+    done.set()
+    thread.join()
+    digests = {str(said.id): said.prepared.served_digest for said in trainer.said}
+    assert len(started) > 3
+    assert all(digests[version] == digest and not bad for version, digest, bad in started)
+
+
 def test_a_replica_that_fell_behind_the_topics_beginning_goes_on_from_files(trainer):
     replica = Replica(trainer.project, trainer.log)
     trainer.run(2)

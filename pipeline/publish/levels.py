@@ -25,6 +25,7 @@ from pipeline.versions.ledger import Ledger
 from pipeline.versions.published import Manifest, manifest_of, write_published
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import ServedEntries, VersionId
+from pipeline.versions.superseded import drop_superseded
 
 
 class Versions(Protocol):
@@ -198,6 +199,8 @@ class LevelPublisher:
             delta.level, id, f"g{id.generation}/s{id.shard}-of-{id.shards}/{manifest.file}"
         )
         self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
+        if delta.level == "full":
+            drop_superseded(project.published, self._versions.ledger, id.shard, id.shards)
         return manifest
 
 

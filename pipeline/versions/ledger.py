@@ -203,10 +203,12 @@ class Ledger:
         marks = [spell.mark_of(row) for row in rows]
         return next((mark for mark in marks if mark.id.sequence <= limits.get(mark.id.generation, -1)), None)
 
-    def forget_published(self, level: str, id: VersionId) -> None:
-        """The files of this one are gone; unknown ones are no error."""
+    def forget_published(self, before: VersionId) -> None:
+        """The files of this shard that lead less far than `before` are gone, those of older generations too."""
         with self._db.transaction() as connection:
-            connection.execute(f"DELETE FROM published {_BY_ID} AND level = ?", (*_place(id), level))
+            connection.execute(
+                "DELETE FROM published WHERE shard = ? AND (generation, sequence) < (?, ?)", _place(before)
+            )
 
     # Bad data.
 
