@@ -126,3 +126,33 @@ def test_a_failing_webhook_does_not_keep_the_executable_from_its_event(project, 
     name = program(tmp_path, "cat > got.json")
     announce(project(webhook="http://127.0.0.1:1/", executable=name), log, VERSION_PUBLISHED, "42", {})
     assert (tmp_path / "got.json").exists()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """An executable that keeps each event until `tmp_path / "go"` is there; its name."""
+    yield program(tmp_path, "cat >> got.json; until [ -e go ]; do sleep 0.01; done")
+    (tmp_path / "go").touch()
+
+
+def test_slow_hooks_do_not_hold_up_who_closes_and_what_they_miss_is_noted(project, log, slow):
+    hooks = Hooks(project(executable=slow), log)
+    for number in range(300):
+        hooks.announce(VERSION_PUBLISHED, str(number), {})
+    hooks.close(within_s=0.05)
+    *announced, dropped = notices(log)
+    assert len(announced) == hooks.failures == 300
+    assert dropped["type"] == HOOK_FAILED
+    assert dropped["data"]["event"] == announced[0]["id"]
+    assert dropped["data"]["problem"].startswith("300 events dropped")
+
+
+def test_an_event_that_was_dropped_is_not_told_again_when_its_hook_ends(project, log, tmp_path, slow):
+    hooks = Hooks(project(executable=slow), log)
+    hooks.announce(VERSION_PUBLISHED, "dropped", {"number": 0})
+    hooks.close(within_s=0.05)
+    hooks.announce(VERSION_PUBLISHED, "later", {"number": 1})
+    (tmp_path / "go").touch()
+    hooks.close()
+    assert [notice["type"] for notice in notices(log)] == [VERSION_PUBLISHED, HOOK_FAILED, VERSION_PUBLISHED]
+    assert (tmp_path / "got.json").read_text().count('"number": 1') == 1
