@@ -3,6 +3,7 @@
 The processes of several points run beside each other; most of their time goes into starting.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pipeline.ground.project import Project
 from pipeline.ingest.replay import LETTER
 from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
+from pipeline.publish.hooks import VERSION_PUBLISHED
 from pipeline.serving.replica import Replica
 from tests.command_line import START_MS, feed, freshet, make_events, make_shop, samples_of, start
 
@@ -126,9 +128,8 @@ def test_a_point_that_is_not_there_or_ends_in_another_way_is_refused(point):
 def test_a_crash_of_the_jobs_changes_neither_samples_nor_model(crashed, learned, tmp_path, point):
     project = crashed[point]
     before = freshet(project, "versions")["versions"]
-    assert len(before) == {"trainer.before_commit": 1, "trainer.after_commit": 2, "trainer.after_publish": 2}.get(
-        point, 0
-    )
+    committed = {"before_commit": 1, "after_commit": 2, "after_delta": 2, "after_publish": 2}
+    assert len(before) == committed.get(point.removeprefix("trainer."), 0)
     freshet(project, "run", "all", "--until-end")
     by_position = ["impression_offset", "impression_row", "kind"]
     pd.testing.assert_frame_equal(
@@ -137,15 +138,18 @@ def test_a_crash_of_the_jobs_changes_neither_samples_nor_model(crashed, learned,
     )
     assert current(project)["digest"] == current(trained_anew(project, tmp_path / "anew"))["digest"]
     assert_served_is_current(project)
+    assert_every_version_was_announced(project)
 
 
-def test_a_crash_after_the_files_of_a_full_is_healed_by_publishing_again(crashed):
-    project = crashed["publish.after_files"]
+@pytest.mark.parametrize("point", ["publish.after_files", "publish.after_notice"])
+def test_a_crash_before_a_full_is_marked_is_healed_by_publishing_again(crashed, point):
+    project = crashed[point]
     status = freshet(project, "status")["trainer"][0]
     assert status["published"]["full"] != status["version"]
     freshet(project, "publish", "--level", "full")
     status = freshet(project, "status")["trainer"][0]
     assert status["published"]["full"] == status["version"]
+    assert f"{status['version']}/full" in announced(project)
     assert_served_is_current(project)
 
 
@@ -186,3 +190,17 @@ def assert_served_is_current(project: Path) -> None:
     replica = Replica(opened, open_log(opened))
     replica.catch_up()
     assert replica.digest() == current(project)["served_digest"]
+
+
+def announced(project: Path) -> list[str]:
+    """What the notices topic says was published, in order."""
+    notices = [json.loads(r.value) for run in runs_of(open_log(Project.open(project)), "notices", 0) for r in run]
+    return [notice["subject"] for notice in notices if notice["type"] == VERSION_PUBLISHED]
+
+
+def assert_every_version_was_announced(project: Path) -> None:
+    """Each one's realtime delta in order, the one at which the trainer was killed perhaps twice."""
+    realtime = [subject for subject in announced(project) if subject.endswith("/realtime")]
+    versions = [f"{version['version']}/realtime" for version in freshet(project, "versions")["versions"]]
+    assert list(dict.fromkeys(realtime)) == versions
+    assert len(realtime) <= len(versions) + 1

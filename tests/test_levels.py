@@ -244,7 +244,7 @@ def test_publishing_on_command_marks_and_announces_it(trainer):
 
 def test_a_commit_is_announced_with_its_level(trainer):
     said = trainer.commit()
-    trainer.levels.announce_realtime(said.prepared)
+    trainer.levels.announce_realtime(said.prepared.delta, said.prepared.encoded)
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["subject"] == "g0/s0-of-1/1/realtime"
     assert notice["data"]["after"] == said.prepared.served_digest
@@ -256,13 +256,14 @@ from pipeline.ground.crashpoint import arm
 from tests.synthetic import SyntheticTrainer, project_at
 trainer = SyntheticTrainer(project_at(Path({root!r})))
 trainer.run(2)
-arm("publish.after_files")
+arm({point!r})
 trainer.levels.publish_full()
 """
 
 
-def test_killed_after_the_files_publishing_again_finishes_the_job(tmp_path):
-    script = KILLED.format(root=str(tmp_path))
+@pytest.mark.parametrize(("point", "announced"), [("publish.after_files", 1), ("publish.after_notice", 2)])
+def test_killed_before_the_mark_publishing_again_finishes_the_job(tmp_path, point, announced):
+    script = KILLED.format(root=str(tmp_path), point=point)
     killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], check=False)
     assert killed.returncode == -signal.SIGKILL
     trainer = SyntheticTrainer(project_at(tmp_path))
@@ -272,5 +273,6 @@ def test_killed_after_the_files_publishing_again_finishes_the_job(tmp_path):
     trainer.levels.publish_full()
     assert trainer.store.ledger.published("full", 0).id.sequence == 2
     assert file.read_bytes() == before
-    assert len(trainer.log.read("notices", 0, 0)) == 1
+    ids = [json.loads(record.value)["id"] for record in trainer.log.read("notices", 0, 0)]
+    assert ids == ["freshet.version.published:g0/s0-of-1/2/full"] * announced
     trainer.close()

@@ -109,12 +109,12 @@ def test_rows_digest_of_a_version_is_what_a_full_scan_of_its_rows_gives(shop):
     trainer.close()
 
 
-@pytest.mark.parametrize("point", ["trainer.before_commit:2", "trainer.after_commit:2", "trainer.after_publish:2"])
+@pytest.mark.parametrize("point", ["before_commit:2", "after_commit:2", "after_delta:2", "after_publish:2"])
 def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop, undisturbed, point):
     project, log = shop
     code = (
         "from pipeline.ground import crashpoint; from pipeline.logs.open import open_log; from pathlib import Path;"
-        f"from tests.shop import make_project, train; crashpoint.arm({point!r});"
+        f"from tests.shop import make_project, train; crashpoint.arm('trainer.{point}');"
         f"project = make_project(Path({str(project.root)!r})); train(project, open_log(project))"
     )
     root = Path(__file__).parent.parent

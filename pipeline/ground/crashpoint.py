@@ -15,8 +15,10 @@ POINTS = (
     "samples.after_state",
     "trainer.before_commit",  # version files written, CURRENT not moved
     "trainer.after_commit",  # CURRENT moved, the delta not published
+    "trainer.after_delta",  # the delta is in the topic, nobody was told of it
     "trainer.after_publish",
     "publish.after_files",  # files of an incremental or full written, not announced
+    "publish.after_notice",  # announced, the ledger does not say so
     "rollback.after_plan",  # plan durable and generation raised, no reverse delta yet
     "rollback.after_delta",
     "replay.after_append",  # dead letters are back in their topic, the ledger does not say so

@@ -1,7 +1,8 @@
 """The three levels of one chain: an incremental nets the realtime deltas of many versions, a full holds the whole view.
 
 Neither re-quantises: rows are the bytes of the served view, so every path to a version ends in the same bytes. Files
-are written first, then a crash may come, then the ledger's mark and the announcement; a retry writes the same files.
+are written first, then announced, then marked in the ledger; a retry after a crash writes the same files, and rather
+announces them twice than not at all.
 Incrementals never cross a rollback: the first thing published in a new generation is a full.
 """
 
@@ -19,7 +20,7 @@ from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.measure import publishing
-from pipeline.publish.publisher import Prepared, field_delta
+from pipeline.publish.publisher import field_delta
 from pipeline.versions.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
 from pipeline.versions.ledger import Ledger
 from pipeline.versions.published import Manifest, manifest_of, write_published
@@ -111,11 +112,10 @@ class LevelPublisher:
     def __init__(self, project: Project, versions: Versions, hooks: Hooks, shard: int) -> None:
         self._project, self._versions, self._hooks, self._shard = project, versions, hooks, shard
 
-    def announce_realtime(self, prepared: Prepared) -> None:
+    def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Tell the hooks about a commit whose delta is in the topic; the bytes themselves travel there."""
-        delta = prepared.delta
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
-        manifest = manifest_of(delta, prepared.encoded, "")
+        manifest = manifest_of(delta, encoded, "")
         self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
 
     def publish_full(self, views: Mapping[str, ServedView] | None = None) -> Manifest | None:
@@ -195,10 +195,11 @@ class LevelPublisher:
             manifest = write_published(project.published, delta, encoded)
         pass_point("publish.after_files")
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
+        self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
+        pass_point("publish.after_notice")
         self._versions.ledger.set_published(
             delta.level, id, f"g{id.generation}/s{id.shard}-of-{id.shards}/{manifest.file}"
         )
-        self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
         if delta.level == "full":
             drop_superseded(project.published, self._versions.ledger, id.shard, id.shards)
         return manifest

@@ -1,8 +1,8 @@
 """Commits: what a shard has learned at a batch boundary becomes a version and a delta, made beside training.
 
 Training hands a `Moment` over and goes on; only its tables are asked again, at boundaries. One commit at a time. Order:
-version file, CURRENT, delta, then the files that are due; a crash in between loses nothing and repeats nothing that
-serving would see twice.
+version file, CURRENT, delta, its announcement, then the files that are due; a crash in between loses nothing, and
+repeats nothing but announcements, under the same id.
 """
 
 import sys
@@ -29,6 +29,7 @@ from pipeline.trainer.gauges import Gauges
 from pipeline.trainer.store import Changes
 from pipeline.trainer.tables import Tables
 from pipeline.versions.container import Draft
+from pipeline.versions.delta import decode_delta
 from pipeline.versions.served import ServedView
 from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
 from pipeline.versions.store import VersionStore
@@ -93,9 +94,16 @@ class Committer:
         """How long the newest finished commit took, from its boundary until it was published."""
 
     def open(self, views: Mapping[str, ServedView], next_handles: Mapping[str, int], dense: bytes) -> None:
-        """Continue from what serving holds at CURRENT; says what was committed but not published."""
+        """Continue from what serving holds at CURRENT; says what was committed but not published.
+
+        Whether CURRENT was announced nobody knows: it is announced again.
+        """
         if self.chain.current is not None:
-            self._channel.say_missing([self._versions.delta(self.chain.current)])
+            encoded = self._versions.delta(self.chain.current)
+            self._channel.say_missing([encoded])
+            delta = decode_delta(encoded)
+            if delta.level == "realtime":  # a rollback is announced as such
+                self._levels.announce_realtime(delta, encoded)
         self._publisher = Publisher(self._project.config.publish, self._frozen.rows, views, next_handles, dense)
 
     @property
@@ -159,7 +167,8 @@ class Committer:
             self._versions.commit(commit, draft)
         pass_point("trainer.after_commit")
         self._channel.say(prepared.delta, prepared.encoded)
-        self._levels.announce_realtime(prepared)
+        pass_point("trainer.after_delta")
+        self._levels.announce_realtime(prepared.delta, prepared.encoded)
         pass_point("trainer.after_publish")
         self.took_s = self._project.clock.monotonic_s() - began_at_s
         self.gauges.committed(id, moment, changes, self.took_s)
