@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.ground.block import UInt64s
 from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.errors import DeltaError
+from pipeline.ground.errors import DeltaError, VersionError
 from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
@@ -156,12 +156,21 @@ class LevelPublisher:
         """Whether `every_s` has passed since the newest file of the levels that count as `level`."""
         if every_s is None:
             return False
-        ledger = self._versions.ledger
-        marks = [mark for name in counting if (mark := ledger.published(name, self._shard))]
-        if not marks:
-            return ledger.current(self._shard) is not None
-        last_at_ms = max(ledger.version(mark.id).last_at_ms for mark in marks)
-        return log_ms - last_at_ms >= every_s * 1000
+        reached = [at_ms for name in counting if (at_ms := self._published_at_ms(name)) is not None]
+        if not reached:
+            return self._versions.ledger.current(self._shard) is not None
+        return log_ms - max(reached) >= every_s * 1000
+
+    def _published_at_ms(self, level: str) -> int | None:
+        """The log's time that the newest file of a level reaches; None where there is none, or nobody knows any more.
+
+        After a rollback an older file counts again, whose version may have been thinned.
+        """
+        mark = self._versions.ledger.published(level, self._shard)
+        try:
+            return self._versions.ledger.version(mark.id).last_at_ms if mark else None
+        except VersionError:
+            return None
 
     def _head(self, views: Mapping[str, ServedView] | None) -> Head | None:
         current = self._versions.ledger.current(self._shard)

@@ -156,7 +156,9 @@ class Ledger:
         """Versions retention must not touch: CURRENT, pinned, published for serving, or part of a rollback."""
         versions = self.versions(shard)
         names = {(v.id.generation, v.id.sequence): v.id for v in versions}
-        held = {v.id for v in versions if v.pinned} | {mark.id for mark in self._newest_published(shard)}
+        # After a rollback an older publication counts again, whose version may be long gone.
+        published = {mark.id for mark in self._newest_published(shard)} & set(names.values())
+        held = {v.id for v in versions if v.pinned} | published
         current = self.current(shard)
         if current is not None:
             held.add(current)
