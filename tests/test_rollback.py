@@ -14,8 +14,6 @@ from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.logs.sample_block import SampleBlock, encode_sample_block, sample_schema
 from pipeline.publish.channel import DeltaChannel
-from pipeline.publish.hooks import Hooks
-from pipeline.publish.levels import LevelPublisher
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.chain import Chain, Fit
@@ -339,23 +337,6 @@ def test_a_full_published_before_the_target_counts_again(scene):
     assert scene.store.ledger.published("full", 0).path == "undone"
     scene.roll_back(to=ids[3])
     assert scene.store.ledger.published("full", 0).path == "old"
-
-
-def test_a_full_that_counts_again_may_be_of_a_version_that_was_thinned(tmp_path):
-    scene = Scene(tmp_path, retention={"all_s": 100, "ten_minutes_s": 86_400})
-    scene.worlds[0].step_ms = 100_000
-    ids = scene.commit(25, full_every=4)
-    scene.store.ledger.set_published("full", ids[20], "undone")
-    dropped = scene.store.retain(0, scene.worlds[0].at_ms).dropped
-    scene.store.ledger.set_published("full", dropped[0].id, "old")
-    scene.roll_back(to=next(v.id for v in scene.store.lineage(0) if v.id > dropped[0].id))
-    assert scene.store.ledger.published("full", 0).path == "old"
-    scene.restart()
-    scene.commit()
-    VersionStore(scene.project).retain(0, scene.worlds[0].at_ms)
-    [made] = LevelPublisher(scene.project, scene.store, Hooks(scene.project, scene.log), 0).publish_due(0)
-    assert (made.level, made.generation) == ("full", 1)
-    scene.close()
 
 
 def test_a_plan_that_no_longer_fits_is_refused(scene):
