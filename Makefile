@@ -25,7 +25,8 @@ demo: setup
 test: setup check
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# On a real Kafka and a real Flink on this machine, one for each of two processes; needs Java 17 and Maven (.ci/install-java) and fails without.
+# On a real Kafka and a real Flink on this machine, of their own for each of two processes. Needs Java 17 and Maven
+# (.ci/install-java) and fails without.
 test-live: setup
 	$(BIN)/pytest -n 2 --dist loadfile tests/live
 

@@ -4,9 +4,8 @@ import copy
 
 import pytest
 
-from pipeline.ground.config import Flink, load_config, parse_config
+from pipeline.ground.config import SCHEMAS_TOPIC, Flink, load_config, parse_config
 from pipeline.ground.errors import ConfigError, LogError
-from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import check_topic_name
 from tests.shop import WRITTEN
 

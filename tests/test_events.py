@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.ground.block import EventBlock
 from pipeline.ground.clock import ManualClock
-from pipeline.ground.config import Events
+from pipeline.ground.config import SCHEMAS_TOPIC, Events
 from pipeline.ground.errors import ConfigError, InputError, LogError
 from pipeline.ground.schemas import encode, frame, load_schema, parse_schema
 from pipeline.logs.columns import pack
@@ -22,7 +22,7 @@ from pipeline.logs.event_columns import event_document
 from pipeline.logs.events import NO_WATERMARK, Decoded, EventCodec
 from pipeline.logs.log import Record
 from pipeline.logs.record_run import RecordRun
-from pipeline.logs.registry import SCHEMAS_TOPIC, Registry
+from pipeline.logs.registry import Registry
 from pipeline.logs.sqlite import SqliteLog
 
 COLUMNS = {"id": "int", "item": "string", "price": "float", "seen": "bool", "tags": "strings"}

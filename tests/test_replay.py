@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.ground.config import SCHEMAS_TOPIC
 from pipeline.ground.errors import InputError
 from pipeline.ingest.replay import LETTER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events import EventCodec
 from pipeline.logs.log import runs_of
-from pipeline.logs.registry import SCHEMAS_TOPIC
 from tests.command_line import START_MS, feed, freshet, make_events, make_shop
 from tests.test_samples_job import APPENDED, NOW, D, W, World
 

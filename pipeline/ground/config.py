@@ -88,8 +88,8 @@ class Logs(Section):
         return self
 
 
-_REGISTRY = "schemas"
-"""A topic whose name is not to be chosen."""
+SCHEMAS_TOPIC = "schemas"
+"""The registry's topic, whose name is not to be chosen."""
 
 
 class Topics(Section):
@@ -110,7 +110,7 @@ class Topics(Section):
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Self:
-        check_distinct([*self.model_dump().items(), ("the registry of schemas", _REGISTRY)], "name")
+        check_distinct([*self.model_dump().items(), ("the registry of schemas", SCHEMAS_TOPIC)], "name")
         return self
 
 

@@ -88,6 +88,7 @@ class KafkaWriter:
                     raise self._lost from failure
                 if self._heard(failure, InvalidProducerIdMappingError):
                     self._lost = _forgotten(topic, partition)
+                    self.close()
                     raise self._lost from failure
                 raise self._given_up(topic, partition, failure) from failure
 

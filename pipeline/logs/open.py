@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.ground.config import revealed
+from pipeline.ground.config import SCHEMAS_TOPIC, revealed
 from pipeline.ground.errors import ConfigError, LogError
 from pipeline.ground.project import Project
 from pipeline.ground.section import Secret
 from pipeline.logs.archive import ArchiveLog
 from pipeline.logs.backfill import BackfillLog
 from pipeline.logs.log import Log, check_partitions, runs_of
-from pipeline.logs.registry import SCHEMAS_TOPIC
 from pipeline.logs.sqlite import SqliteLog
 from pipeline.logs.topic_plan import TopicChange, WantedTopic, needed_changes, topics_of, wanted_topics
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.ground.config import SCHEMAS_TOPIC
 from pipeline.ground.errors import LogError
 from pipeline.ground.schemas import Schema, parse_schema
 from pipeline.logs.log import Log
-
-SCHEMAS_TOPIC = "schemas"
 
 
 @dataclass(frozen=True)

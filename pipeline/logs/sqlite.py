@@ -6,19 +6,18 @@ and disappears by one rename, so nobody ever sees half of one.
 
 import json
 import os
-import re
 import shutil
 import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.ground import section
 from pipeline.ground.clock import Clock
 from pipeline.ground.errors import DamagedError, LogError, LogReplacedError
 from pipeline.logs.log import Fence, Headers, ReadLimits, Record, headers_of_each
 from pipeline.logs.partition import Partition, make_partition
 
-_TOPIC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _IDENTITY_FILE = "topic.json"
 _POLL_S = 0.002
 _ONE_READ = ReadLimits()
@@ -184,8 +183,10 @@ class SqliteLog:
 
 def check_topic_name(topic: str) -> None:
     """Raise LogError for a name that cannot be a folder."""
-    if not _TOPIC_NAME.fullmatch(topic):
-        raise LogError(f"topic name {topic!r} is not allowed. hint: letters, digits, and . _ - inside")
+    try:
+        section.check_topic_name(topic)
+    except ValueError as failure:
+        raise LogError(str(failure)) from None
 
 
 def write_identity(folder: Path, log_id: str, partitions: int) -> None:
