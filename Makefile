@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-live check bench native native-check native-check-address native-check-thread fuzz setup clean
+.PHONY: demo test test-live check bench bench-live native native-check native-check-address native-check-thread fuzz setup clean
 
 setup: $(VENV)/ready
 
@@ -28,7 +28,7 @@ test: setup check
 # On a real Kafka and a real Flink on this machine, of their own for each of two processes. Needs Java 17 and Maven
 # (.ci/install-java) and fails without.
 test-live: setup
-	$(BIN)/pytest -n 2 --dist loadfile tests/live
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/live
 
 check: setup
 	$(BIN)/ruff check .
@@ -38,6 +38,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks --out bench-out
+
+# On a real Kafka and a real Flink, beside Flink SQL. Needs Java 17 and Maven.
+bench-live: setup
+	$(BIN)/python -m tests.benchmarks.live --out bench-out/live
 
 # The C++ core under sanitizers, each in a build of its own; needs g++ alone.
 native-check: setup $(addprefix native-check-,address thread)

@@ -74,3 +74,16 @@ def test_a_broker_that_does_not_answer_to_tls_is_given_up(start, monkeypatch):
         asking.join(30)
         assert not asking.is_alive()
     assert "tried for" in failures[0]
+
+
+def test_what_came_together_with_the_end_of_a_connection_is_heard_before_the_end():
+    ours, broker = socket.socketpair()
+    with ours, broker:
+        ours.setblocking(False)
+        transport = kafka_client.HeardOutTcp(None, ours)
+        broker.sendall(b"no")
+        broker.close()
+        assert transport._sock_recv() == (b"no", None)
+        received, failure = transport._sock_recv()
+        assert received == b""
+        assert "disconnected" in str(failure)

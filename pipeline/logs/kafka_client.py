@@ -2,6 +2,7 @@
 
 What is mended here, all in kafka-python 3.0.12, which `pyproject.toml` pins:
 - the sender drops a transaction's request for good where `await_ready` raises, and a commit waits for it for ever;
+- what came together with the end of a connection is dropped, a refusal with its reason above all;
 - a TLS handshake has no end: a broker that accepts a connection and says nothing holds every call;
 - a consumer or admin client whose start fails leaves a thread and its files behind.
 """
@@ -14,7 +15,7 @@ from typing import Any
 from kafka.errors import KafkaConnectionError
 from kafka.net import manager
 from kafka.net.compat import KafkaNetClient
-from kafka.net.transport import KafkaSSLTransport
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from pipeline.logs.kafka_calls import KafkaSettings
 
@@ -31,7 +32,19 @@ class PatientClient(KafkaNetClient):  # type: ignore[misc]
             return False
 
 
-class TimedTls(KafkaSSLTransport):  # type: ignore[misc]
+class _HeardOut:
+    """Hands on what was received before the connection ended; its end is found again by the next look."""
+
+    def _sock_recv(self) -> tuple[bytes, Exception | None]:
+        received, failure = super()._sock_recv()  # type: ignore[misc]
+        return received, None if received else failure
+
+
+class HeardOutTcp(_HeardOut, KafkaTCPTransport):  # type: ignore[misc]
+    """Plain connections."""
+
+
+class TimedTls(_HeardOut, KafkaSSLTransport):  # type: ignore[misc]
     """Hangs up on a broker that does not finish its handshake in time."""
 
     async def handshake(self) -> None:
@@ -46,7 +59,7 @@ class TimedTls(KafkaSSLTransport):  # type: ignore[misc]
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
-manager.KafkaSSLTransport = TimedTls
+manager.KafkaTCPTransport, manager.KafkaSSLTransport = HeardOutTcp, TimedTls
 
 
 def start_client(settings: KafkaSettings, kind: Callable[..., Any], **values: Any) -> Any:

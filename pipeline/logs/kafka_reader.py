@@ -15,6 +15,7 @@ from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from pipeline.ground import telemetry
 from pipeline.ground.clock import Clock
+from pipeline.ground.errors import OffsetError
 from pipeline.logs.kafka_calls import KafkaSettings, patiently, translated
 from pipeline.logs.kafka_client import start_client
 from pipeline.logs.log import ReadLimits, Record
@@ -117,7 +118,7 @@ class KafkaReader:
         except OffsetOutOfRangeError:
             raise
         except LogTruncationError as failure:
-            raise OffsetOutOfRangeError(str(failure)) from failure
+            raise self._truncated(failure) from failure
         except KafkaError as failure:
             # What passes is polled again; the caller's watch over the offset ends it.
             if not failure.retriable:
@@ -130,8 +131,14 @@ class KafkaReader:
         try:
             found = self._consumer.position(self._place, timeout_ms=_POLL_MS)
         except LogTruncationError as failure:
-            raise OffsetOutOfRangeError(str(failure)) from failure
+            raise self._truncated(failure) from failure
         return self.at if found is None else int(found)
+
+    def _truncated(self, failure: LogTruncationError) -> OffsetError:
+        return OffsetError(
+            f"kafka at {self._settings.bootstrap}, {self._what}: records that were read are no longer there, and "
+            f"others may be in their place: {failure}. hint: see runbooks/broker-lost.md"
+        )
 
     def _take(self, limits: ReadLimits) -> list[Record]:
         taken: list[Record] = []

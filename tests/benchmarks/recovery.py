@@ -1,11 +1,13 @@
-"""Recovery of the live join on a real Flink: from `kill -9` until the join is back at the head of the log.
+"""Recovery of the join on Flink from Kafka, beside Flink SQL's: from `kill -9` until it is back at the head of the log.
 
-python -m tests.benchmarks.recovery --rows 10000000 --victim worker
-python -m tests.benchmarks.recovery --rows 10000000 --victim taskmanager --at-once
+python -m tests.benchmarks.recovery --rows 10000000
+python -m tests.benchmarks.recovery --rows 10000000 --victim taskmanager --at-once --alone
 
-The victim is killed while the join holds `rows` impressions: once its state has been kept at the end of the log, or
-with `--at-once` right after it has caught up with all of them. A TaskManager is started again at once, as a supervisor
-would; a worker is Flink's business. Back is who has joined clicks on impressions that came after the kill.
+One cluster and one run: the events are there beforehand, one a record, and the window is four times their span, so all
+`rows` impressions are held. A victim is killed once the join's state has been kept at the end of the log, the first
+one with `--at-once` right after the join has caught up. Then Flink SQL's join over the same topics loses its
+TaskManager. A TaskManager is started again at once, as a supervisor would; a worker is Flink's business. Back is who
+has joined a click on an impression that came after the kill.
 
 Needs Java and Maven. Prints one JSON object. Its times are seconds since the kill, each stage after the one before: the
 loss was noticed, the TaskManager registered, a worker process was there, all tasks ran, the shard was open with its
@@ -13,6 +15,7 @@ state loaded, the first click on what came later was joined.
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -23,78 +26,119 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any, get_args
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.flink.jobs import live_jobs
+from pipeline.flink.jobs import cancel, live_jobs
 from pipeline.flink.rest import FlinkRest
 from pipeline.flink.submit import submit
-from pipeline.ground.project import Project
-from pipeline.ingest.ingest import EventTarget
-from pipeline.logs.log import Log
+from pipeline.ground.clock import SystemClock
 from pipeline.logs.open import open_log
 from pipeline.samples import live_job
 from pipeline.samples.live import starts
-from tests.benchmarks.flink import Said, project_in, started_cluster, submission, until
+from tests.benchmarks.events_on_kafka import Events, after_all, append_single
+from tests.benchmarks.flink import submission, until
+from tests.benchmarks.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
 from tests.benchmarks.join import SPAN_S, events_of
+from tests.benchmarks.peers import flink_sql_recovery
+from tests.benchmarks.peers.flink_kafka_join import Backend
+from tests.benchmarks.report import machine
 from tests.benchmarks.stopwatch import Stopwatch
-from tests.benchmarks.stream import in_records
 
-_WITHIN_S = 240.0
+_WITHIN_S = 300.0
 _VICTIMS = ("worker", "taskmanager")
+_LATER = 16
+"""Impressions, and a click on each, that come after a kill: every partition gets some."""
 
 
 def main() -> None:
     """Measure once, print, and end the cluster."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--victim", choices=_VICTIMS, default="worker")
-    parser.add_argument("--at-once", action="store_true", help="kill right after catching up")
+    parser.add_argument("--victim", choices=_VICTIMS, action="append", help="may be repeated; both without")
+    parser.add_argument("--at-once", action="store_true", help="kill the first victim right after catching up")
+    parser.add_argument("--backend", choices=get_args(Backend), default="rocksdb", help="of Flink SQL's state")
+    parser.add_argument("--alone", action="store_true", help="without Flink SQL")
+    parser.add_argument("--taskmanager-mb", type=int, default=TASKMANAGER_MB)
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="freshet-recovery-") as folder:
-        cluster = started_cluster(Path(folder) / "cluster")
+        cluster = local_cluster(Path(folder) / "cluster", chosen.taskmanager_mb)
         try:
-            held = Held(Path(folder), cluster, chosen.rows)
-            caught_up = held.catch_up(settled=not chosen.at_once)
-            found = held.strike(chosen.victim)
+            cluster.up()
+            victims = chosen.victim or _VICTIMS
+            backend = None if chosen.alone else chosen.backend
+            print(json.dumps(measure(Path(folder), cluster, chosen.rows, victims, backend, at_once=chosen.at_once)))
         finally:
             cluster.down(wipe=True)
-    print(json.dumps({"victim": chosen.victim, "at_once": chosen.at_once, **caught_up, **found}))
+
+
+def measure(
+    folder: Path,
+    cluster: LocalCluster,
+    rows: int,
+    victims: tuple[str, ...],
+    backend: Backend | None,
+    *,
+    at_once: bool = False,
+) -> dict[str, Any]:
+    """All figures, by who was killed; `flink_sql` are the peer's."""
+    held = Held(folder, cluster, rows)
+    figures: dict[str, Any] = {"machine": machine(), "held": rows, "at_once": at_once, "caught_up_s": held.catch_up()}
+    for victim in victims:
+        if victim != victims[0] or not at_once:
+            held.settle()
+        figures[victim] = held.strike(victim)
+    figures["state_bytes"] = held.state_bytes()
+    held.end()
+    if backend:
+        peer = flink_sql_recovery.measure(held.project, cluster, backend, held.joined, held.append_later)
+        figures["flink_sql"] = peer
+    return figures
 
 
 class Held:
-    """A live join that holds many impressions, and what is known of it from outside."""
+    """A live join that holds many impressions, and what is known of it from outside.
+
+    Attributes:
+        joined: how many clicks there are whose impressions are held.
+    """
 
     def __init__(self, folder: Path, cluster: LocalCluster, rows: int) -> None:
-        self._cluster, self._rows = cluster, rows
-        self._project = project_in(folder / "held", SPAN_S * 4)
-        self._log = open_log(self._project)
-        self._shown, self._clicks = events_of(rows)
-        self._said = Said(self._log)
-        self._flink, self._job = FlinkRest(cluster.rest_url), "held"
+        """Append the events; nothing reads them yet."""
+        self.project = project_on(cluster, folder / "held", "held.", SPAN_S * 4)
+        self._cluster, self._log = cluster, open_log(self.project)
+        shown, clicks = events_of(rows)
+        append_single(self.project, self._log, {"impressions": shown, "clicks": clicks})
+        self._first: Events = {"impressions": shown.slice(0, 1), "clicks": clicks.slice(0, 1)}
+        self._ids = itertools.count(-1, -1)
+        self.joined = clicks.num_rows
+        self._said, self._flink, self._job = OurSaid(self._log), FlinkRest(cluster.rest_url), "held"
 
-    def catch_up(self, *, settled: bool) -> dict[str, float]:
-        """Join all there is from the beginning; `settled`: return only once the state at the end has been kept."""
-        append(self._project, self._log, self._shown, self._clicks)
+    def catch_up(self) -> float:
+        """Join all there is from the beginning; the seconds from submission."""
         with Stopwatch() as watch:
             submit(
-                submission(self._project, self._cluster, self._job),
-                lambda pipeline: live_job.build(pipeline, self._project),
+                submission(self.project, self._cluster, self._job),
+                lambda pipeline: live_job.build(pipeline, self.project),
             )
-            until(lambda: self._said.rows() >= self._clicks.num_rows, _WITHIN_S)
-        ends = {topic: self._log.end_offset(topic, 0) for topic in ("impressions", "clicks")}
-        if settled:
-            until(lambda: all(r.start == ends[r.topic] for r in starts(self._project, self._log)), _WITHIN_S)
-        return {"held": self._rows, "caught_up_s": watch.seconds, "state_bytes": self._state_bytes()}
+            until(lambda: self._said.look() >= self.joined, _WITHIN_S)
+        return watch.seconds
+
+    def settle(self) -> None:
+        """Return once the state at the end of the log has been kept."""
+
+        def kept() -> bool:
+            found = starts(self.project, self._log)
+            return all(r.start == self._log.end_offset(r.topic, r.partition) for r in found)
+
+        until(kept, _WITHIN_S)
 
     def strike(self, victim: str) -> dict[str, float]:
         """Kill, append, and wait until what was appended is joined; when each stage on the way was reached."""
         before = set(workers(self._cluster))
-        stages = self._stages(before, victim)
+        stages = self._stages(before, victim, self.joined)
         began_s = time.monotonic()
         if victim == "worker":
             for pid in before:
@@ -102,10 +146,29 @@ class Held:
         else:
             self._cluster.kill("taskmanager-1")
             threading.Thread(target=self._cluster.up, args=(["taskmanager-1"],)).start()
-        append(self._project, self._log, *_later(self._shown, self._rows))
-        return timeline(began_s, stages)
+        self.append_later()
+        found = timeline(began_s, stages)
+        until(lambda: self._said.look() >= self.joined)
+        assert self._said.look() == self.joined, "one sample for every click"
+        return found
 
-    def _stages(self, before: set[int], victim: str) -> dict[str, Callable[[], bool]]:
+    def append_later(self) -> int:
+        """Append a few impressions long after all others, and a click on each; how many."""
+        ids = list(itertools.islice(self._ids, _LATER))
+        append_single(self.project, self._log, {kind: after_all(one, ids) for kind, one in self._first.items()})
+        self.joined += len(ids)
+        return len(ids)
+
+    def state_bytes(self) -> int:
+        """What the join keeps on the disk."""
+        return sum(f.stat().st_size for f in self.project.join_state.glob("live-0-*/*"))
+
+    def end(self) -> None:
+        """End the job; its topics stay."""
+        cancel(self._flink, live_jobs(self._flink, [self._job])[self._job], SystemClock())
+        self._log.close()
+
+    def _stages(self, before: set[int], victim: str, joined: int) -> dict[str, Callable[[], bool]]:
         """What happens one after the other, and how it is seen that it has."""
         started = {"taskmanager_s": lambda: self._cluster.answers("taskmanager-1")}
 
@@ -119,7 +182,7 @@ class Held:
             "worker_s": lambda: bool(anew()),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
             "opened_s": lambda: self._opened(anew()),
-            "recovered_s": lambda: self._said.rows() > self._clicks.num_rows,
+            "recovered_s": lambda: self._said.look() > joined,
         }
 
     def _vertices(self) -> set[str]:
@@ -129,11 +192,8 @@ class Held:
 
     def _opened(self, pids: set[int]) -> bool:
         """Whether one of these workers has loaded the join's state."""
-        logs = [path for pid in pids for path in (self._project.state / "flink" / "workers").glob(f"*-{pid}.log")]
+        logs = [path for pid in pids for path in (self.project.state / "flink" / "workers").glob(f"*-{pid}.log")]
         return any("join shard is open" in log.read_text(encoding="utf-8", errors="replace") for log in logs)
-
-    def _state_bytes(self) -> int:
-        return sum(f.stat().st_size for f in self._project.join_state.glob("live-0-*/*"))
 
 
 def timeline(began_s: float, stages: Mapping[str, Callable[[], bool]]) -> dict[str, float]:
@@ -157,23 +217,6 @@ def workers(cluster: LocalCluster) -> list[int]:
         with suppress(OSError):
             found += [int(pid) for pid in path.read_text().split()]
     return found
-
-
-def append(project: Project, log: Log, shown: pa.RecordBatch, clicks: pa.RecordBatch) -> None:
-    """Append impressions and clicks, packed into records."""
-    for kind, batch in (("impressions", shown), ("clicks", clicks)):
-        target = EventTarget(project, log, kind)
-        for part in in_records(batch):
-            target.append(part)
-
-
-def _later(shown: pa.RecordBatch, rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """A hundred impressions more, under new ids, long after the span, and a click on each."""
-    few = shown.slice(0, 100)
-    at, id = pc.add(few.column("at"), 2 * SPAN_S * 1000), pc.add(few.column("id"), rows)
-    moved = {"at": at, "id": id}
-    more = pa.RecordBatch.from_pydict({name: moved.get(name, few.column(name)) for name in few.schema.names})
-    return more, pa.RecordBatch.from_pydict({"at": pc.add(at, 1_000), "id": id})
 
 
 if __name__ == "__main__":

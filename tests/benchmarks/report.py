@@ -40,6 +40,8 @@ class Result:
     figure: Figure
     values: list[float]
     peers: list[float]
+    peer: str = ""
+    """Who it is, where it is not the peer of the whole run."""
 
     @property
     def value(self) -> float:
@@ -62,7 +64,7 @@ class Result:
     def document(self) -> dict[str, Any]:
         """Plain values for JSON."""
         medians = {"value": self.value, "peer": median(self.peers), "ratio": self.ratio, "met": self.met}
-        rounds = {"values": self.values, "peers": self.peers}
+        rounds = {"values": self.values, "peers": self.peers, "peer_name": self.peer}
         return {**asdict(self.figure), **medians, "target": self.figure.target, **rounds}
 
 
@@ -93,8 +95,9 @@ def print_results(results: list[Result]) -> None:
         figure = result.figure
         spread = f"{min(result.values):,.6g} .. {max(result.values):,.6g}"
         mark = {True: "met", False: "MISSED", None: ""}[result.met]
-        rate = figure.unit.endswith("/s")
-        beside = f"{result.ratio:.3f} x peer of {median(result.peers):,.0f}" if rate else ""
+        compared = result.peer or figure.unit.endswith("/s")
+        peer = f"{result.peer or 'peer'} of {_amount(median(result.peers))}"
+        beside = f"{result.ratio:.3f} x {peer}" if compared else ""
         print(f"{figure.what}: " + ", ".join(f"{name} {_shown(value)}" for name, value in figure.sizes.items()))
         print(f"    {result.value:>14,.6g} {figure.unit:<14} {beside:<32} target {figure.target:<16} {mark}")
         if len(result.values) > 1:
@@ -109,6 +112,10 @@ def write_results(results: list[Result], out: Path) -> Path:
     document = {"machine": machine(), "results": [result.document() for result in results]}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
 def _shown(value: object) -> str:

@@ -8,6 +8,7 @@ from kafka.admin import NewTopic
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink import ask_flink
+from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import descendants
 from pipeline.cluster.standing import cluster_standing
@@ -121,3 +122,12 @@ def spelled(hexadecimal):
     if len(hexadecimal) == 32 and not hexadecimal.startswith("0000000000000000FFFF0000"):
         return hexadecimal
     return ".".join(str(byte) for byte in reversed(bytes.fromhex(hexadecimal[-8:])))
+
+
+def test_a_version_that_is_asked_for_is_that_of_all_the_jars_it_names(tmp_path):
+    folder = resolve_jars("flink", {"flink.version": "1.19.1"}, tmp_path)
+    # Flink's reporter and what it shades have versions of their own.
+    names = {path.name for path in folder.glob("flink-*.jar")}
+    own = {name for name in names if not name.startswith(("flink-metrics-prometheus-", "flink-shaded-"))}
+    assert len(own) > 10
+    assert {name for name in own if not name.endswith("-1.19.1.jar")} == set()

@@ -1,93 +1,64 @@
 """Recovery of Flink SQL's interval join: from `kill -9` of its TaskManager until it joins what came after.
 
-python -m tests.benchmarks.peers.flink_sql_recovery --rows 2000000 --backend rocksdb
-
-The TaskManager is killed while the join holds `rows` impressions and a checkpoint of all of them is complete, and is
-started again at once, as a supervisor would. Heap state of a million impressions wants about a gigabyte of
-`--taskmanager-mb`; RocksDB's lies on the disk. Needs Java and Maven. Prints one JSON object.
+The TaskManager is killed once a checkpoint of everything is complete, and is started again at once, as a supervisor
+would. Heap state of a million impressions wants about a gigabyte; RocksDB's lies on the disk.
 """
 
-import argparse
-import json
-import signal
-import sys
-import tempfile
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.flink.jobs import last_checkpoint
+from pipeline.flink.jobs import cancel, last_checkpoint
 from pipeline.flink.rest import FlinkRest
 from pipeline.ground.clock import SystemClock
-from pipeline.logs.open import connect_kafka, open_log
-from tests.benchmarks.events_on_kafka import after_all, append_single
+from pipeline.ground.project import Project
+from pipeline.logs.open import connect_kafka
 from tests.benchmarks.flink import until
-from tests.benchmarks.flink_kafka import TASKMANAGER_MB, local_cluster, project_on, sql_topic, submit_sql
-from tests.benchmarks.join import SPAN_S, events_of
+from tests.benchmarks.flink_kafka import sql_topic, submit_sql
 from tests.benchmarks.peers import flink_kafka_join
 from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSaid
 from tests.benchmarks.peers.schema_registry import serve_schemas
 from tests.benchmarks.stopwatch import Stopwatch
 
-_WITHIN_S = 300.0
+_WITHIN_S = 900.0
 
 
-def main() -> None:
-    """Measure once, print, and end the cluster."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--backend", choices=get_args(Backend), default="rocksdb")
-    parser.add_argument("--taskmanager-mb", type=int, default=TASKMANAGER_MB)
-    chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
-        cluster = local_cluster(Path(folder) / "cluster", chosen.taskmanager_mb)
-        try:
-            cluster.up()
-            print(json.dumps(recovery(Path(folder), cluster, chosen.rows, chosen.backend)))
-        finally:
-            cluster.down(wipe=True)
+def measure(
+    project: Project, cluster: LocalCluster, backend: Backend, joined: int, append_later: Callable[[], int]
+) -> dict[str, Any]:
+    """Seconds from the TaskManager's death until the job has joined a click that came after it.
 
-
-def recovery(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -> dict[str, Any]:
-    """Seconds from the death of the TaskManager until the job has joined a click that came after it.
-
-    The window is four times the events' span: all `rows` impressions are held.
+    The project's topics hold `joined` clicks on impressions that the window holds; `append_later` appends a few more of
+    both, and says how many.
     """
-    project = project_on(cluster, folder / "held", "held.", SPAN_S * 4)
-    shown, clicks = events_of(rows)
-    with closing(open_log(project)) as log:
-        append_single(project, log, {"impressions": shown, "clicks": clicks})
+    flink, clock = FlinkRest(cluster.rest_url), SystemClock()
     # A job that starts again asks the registry again.
     with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
-        job = submit_sql(project, log, cluster, registry, backend, "at-least-once")
         said = SqlSaid(log, sql_topic(backend))
-        until(lambda: said.look() >= clicks.num_rows, _WITHIN_S)
-        state_bytes = _checkpointed(cluster, job)
-        assert said.look() == clicks.num_rows, "one sample for every click"
+        with Stopwatch() as caught_up:
+            job = submit_sql(project, log, cluster, registry, backend, "at-least-once")
+            until(lambda: said.look() >= joined, _WITHIN_S)
+        state_bytes = _checkpointed(flink, job, clock.now_ms())
+        assert said.look() == joined, "one sample for every click"
         cluster.kill("taskmanager-1")
         with Stopwatch() as recovered:
-            append_single(project, log, {"impressions": after_all(shown, [-1]), "clicks": after_all(clicks, [-1])})
+            more = append_later()
             cluster.start("taskmanager-1")
-            until(lambda: said.look() > clicks.num_rows, _WITHIN_S)
-        assert said.look() == clicks.num_rows + 1, "the checkpoint held every event before the kill"
-    return {"backend": backend, "held": rows, "state_bytes": state_bytes, "recovered_s": recovered.seconds}
+            until(lambda: said.look() > joined, _WITHIN_S)
+        until(lambda: said.look() >= joined + more, _WITHIN_S)
+        assert said.look() == joined + more, "the checkpoint held every event before the kill"
+        cancel(flink, job, clock)
+    seconds = {"caught_up_s": caught_up.seconds, "recovered_s": recovered.seconds}
+    return {"backend": backend, "state_bytes": state_bytes, **seconds}
 
 
-def _checkpointed(cluster: LocalCluster, job: str) -> int:
-    """Wait for a checkpoint that begins from now on; its bytes."""
-    flink, clock = FlinkRest(cluster.rest_url), SystemClock()
-    now_ms = clock.now_ms()
+def _checkpointed(flink: FlinkRest, job: str, since_ms: int) -> int:
+    """Wait for a checkpoint that began after `since_ms`; its bytes."""
 
     def bytes_of_one() -> int:
         found = last_checkpoint(flink, job)
-        return found.size_bytes if found and found.at_ms > now_ms else 0
+        return found.size_bytes if found and found.at_ms > since_ms else 0
 
     until(bytes_of_one, _WITHIN_S)
     return bytes_of_one()
-
-
-if __name__ == "__main__":
-    main()
