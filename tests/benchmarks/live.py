@@ -41,13 +41,13 @@ def joined(found: Found) -> list[Result]:
 
 
 def recovered(found: Found) -> list[Result]:
-    """Figures of `recovery`: back at the head of the log after a kill, beside Flink SQL's join of the same topics."""
+    """Figures of `recovery`: back at the head of the log after a kill, beside Flink SQL's join."""
     sizes = {"impressions held": found["held"], "state_bytes": found["state_bytes"]}
     peer = found["flink_sql"]
     return [
         _beside(
             Figure(f"recovery of the join, {victim} killed", found[victim]["recovered_s"], "s", sizes, most=30.0),
-            f"Flink SQL, {peer['backend']}",
+            f"Flink SQL, {peer['backend']}, {peer['held']:,} held",
             peer["recovered_s"],
         )
         for victim in ("worker", "taskmanager")

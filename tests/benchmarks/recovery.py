@@ -4,10 +4,11 @@ python -m tests.benchmarks.recovery --rows 10000000
 python -m tests.benchmarks.recovery --rows 10000000 --victim taskmanager --at-once --alone
 
 One cluster and one run: the events are there beforehand, one a record, and the window is four times their span, so all
-`rows` impressions are held. A victim is killed once the join's state has been kept at the end of the log, the first
-one with `--at-once` right after the join has caught up. Then Flink SQL's join over the same topics loses its
-TaskManager. A TaskManager is started again at once, as a supervisor would; a worker is Flink's business. Back is who
-has joined a click on an impression that came after the kill.
+impressions are held. A victim is killed once the join's state has been kept at the end of the log, the first one with
+`--at-once` right after the join has caught up. Then Flink SQL's join on the same cluster loses its TaskManager, while
+it holds `--peer-rows`: to catch up with ten million takes it more than a quarter of an hour. A TaskManager is started
+again at once, as a supervisor would; a worker is Flink's business. Back is who has joined a click on an impression that
+came after the kill.
 
 Needs Java and Maven. Prints one JSON object. Its times are seconds since the kill, each stage after the one before: the
 loss was noticed, the TaskManager registered, a worker process was there, all tasks ran, the shard was open with its
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -58,6 +59,9 @@ def main() -> None:
     parser.add_argument("--victim", choices=_VICTIMS, action="append", help="may be repeated; both without")
     parser.add_argument("--at-once", action="store_true", help="kill the first victim right after catching up")
     parser.add_argument("--backend", choices=get_args(Backend), default="rocksdb", help="of Flink SQL's state")
+    parser.add_argument(
+        "--peer-rows", type=int, default=2_000_000, help="impressions Flink SQL holds, no more than ours"
+    )
     parser.add_argument("--alone", action="store_true", help="without Flink SQL")
     parser.add_argument("--taskmanager-mb", type=int, default=TASKMANAGER_MB)
     chosen = parser.parse_args()
@@ -68,23 +72,20 @@ def main() -> None:
         try:
             cluster.up()
             victims = chosen.victim or _VICTIMS
-            backend = None if chosen.alone else chosen.backend
-            print(json.dumps(measure(Path(folder), cluster, chosen.rows, victims, backend, at_once=chosen.at_once)))
+            found = ours(Path(folder), cluster, chosen.rows, victims, at_once=chosen.at_once)
+            if not chosen.alone:
+                rows = min(chosen.rows, chosen.peer_rows)
+                found["flink_sql"] = flink_sql(Path(folder), cluster, rows, chosen.backend)
+            print(json.dumps(found))
         finally:
             cluster.down(wipe=True)
 
 
-def measure(
-    folder: Path,
-    cluster: LocalCluster,
-    rows: int,
-    victims: tuple[str, ...],
-    backend: Backend | None,
-    *,
-    at_once: bool = False,
+def ours(
+    folder: Path, cluster: LocalCluster, rows: int, victims: Sequence[str], *, at_once: bool = False
 ) -> dict[str, Any]:
-    """All figures, by who was killed; `flink_sql` are the peer's."""
-    held = Held(folder, cluster, rows)
+    """Our figures, by who was killed."""
+    held = Held(folder, cluster, "ours", rows)
     figures: dict[str, Any] = {"machine": machine(), "held": rows, "at_once": at_once, "caught_up_s": held.catch_up()}
     for victim in victims:
         if victim != victims[0] or not at_once:
@@ -92,10 +93,14 @@ def measure(
         figures[victim] = held.strike(victim)
     figures["state_bytes"] = held.state_bytes()
     held.end()
-    if backend:
-        peer = flink_sql_recovery.measure(held.project, cluster, backend, held.joined, held.append_later)
-        figures["flink_sql"] = peer
     return figures
+
+
+def flink_sql(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -> dict[str, Any]:
+    """The peer's figures."""
+    held = Held(folder, cluster, "peer", rows)
+    measured = flink_sql_recovery.measure(held.project, cluster, backend, held.joined, held.append_later)
+    return {"held": rows, **measured}
 
 
 class Held:
@@ -105,16 +110,16 @@ class Held:
         joined: how many clicks there are whose impressions are held.
     """
 
-    def __init__(self, folder: Path, cluster: LocalCluster, rows: int) -> None:
-        """Append the events; nothing reads them yet."""
-        self.project = project_on(cluster, folder / "held", "held.", SPAN_S * 4)
+    def __init__(self, folder: Path, cluster: LocalCluster, name: str, rows: int) -> None:
+        """Append the events to topics of their own; nothing reads them yet."""
+        self.project = project_on(cluster, folder / name, f"{name}.", SPAN_S * 4)
         self._cluster, self._log = cluster, open_log(self.project)
         shown, clicks = events_of(rows)
         append_single(self.project, self._log, {"impressions": shown, "clicks": clicks})
         self._first: Events = {"impressions": shown.slice(0, 1), "clicks": clicks.slice(0, 1)}
         self._ids = itertools.count(-1, -1)
         self.joined = clicks.num_rows
-        self._said, self._flink, self._job = OurSaid(self._log), FlinkRest(cluster.rest_url), "held"
+        self._said, self._flink, self._job = OurSaid(self._log), FlinkRest(cluster.rest_url), name
 
     def catch_up(self) -> float:
         """Join all there is from the beginning; the seconds from submission."""

@@ -3,7 +3,9 @@
 Without Java and Maven these tests fail; they are never skipped.
 """
 
+import os
 import uuid
+from unittest.mock import patch
 
 import pytest
 
@@ -25,6 +27,13 @@ def pytest_collection_modifyitems(items):
     """Begins with the longest files; `make test-live` hands files to its processes in this order."""
     order = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_java():
+    """Java compiles quickly rather than well: what lives for seconds never gets back what the other way costs."""
+    with patch.dict(os.environ, JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1"):
+        yield
 
 
 @pytest.fixture(scope="session")

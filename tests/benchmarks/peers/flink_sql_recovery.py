@@ -21,7 +21,7 @@ from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSaid
 from tests.benchmarks.peers.schema_registry import serve_schemas
 from tests.benchmarks.stopwatch import Stopwatch
 
-_WITHIN_S = 900.0
+_WITHIN_S = 600.0
 
 
 def measure(
