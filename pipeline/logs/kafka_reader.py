@@ -46,8 +46,8 @@ class KafkaReader:
     def read(self, start: int, limits: ReadLimits, end_offset: Callable[[], int]) -> list[Record]:
         """Records from `start` on; empty where `end_offset`, asked once nothing came, is reached.
 
-        Raises OffsetOutOfRangeError (Kafka's) where the broker does not hold `start`, OffsetError where records that were
-        read before it were replaced, LogError and DamagedError.
+        Raises OffsetOutOfRangeError (Kafka's) where the broker does not hold `start`, OffsetError where what was read
+        before it has been replaced, LogError and DamagedError.
         """
         self._go_to(start)
         wait_ms, began_s = limits.wait_ms, self._clock.monotonic_s()

@@ -92,7 +92,8 @@ def ours(
             held.settle()
         figures[victim] = held.strike(victim)
     figures["state_bytes"] = held.state_bytes()
-    held.end()
+    held.cancel()
+    held.close()
     return figures
 
 
@@ -100,6 +101,7 @@ def flink_sql(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) 
     """The peer's figures."""
     held = Held(folder, cluster, "peer", rows)
     measured = flink_sql_recovery.measure(held.project, cluster, backend, held.joined, held.append_later)
+    held.close()
     return {"held": rows, **measured}
 
 
@@ -168,9 +170,12 @@ class Held:
         """What the join keeps on the disk."""
         return sum(f.stat().st_size for f in self.project.join_state.glob("live-0-*/*"))
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """End the job; its topics stay."""
         cancel(self._flink, live_jobs(self._flink, [self._job])[self._job], SystemClock())
+
+    def close(self) -> None:
+        """Leave the log."""
         self._log.close()
 
     def _stages(self, before: set[int], victim: str, joined: int) -> dict[str, Callable[[], bool]]:
