@@ -91,7 +91,7 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     said = Said(log)
     with Stopwatch() as all_of_it:
         with Stopwatch() as submitted:
-            submit(submission(project, cluster, "rates"), lambda pipeline: live_job.build(pipeline, project))
+            submit_join(project, cluster, "rates")
         with Stopwatch() as first:
             until(lambda: said.rows() > 0)
         with Stopwatch() as rest:
@@ -114,12 +114,13 @@ def project_in(root: Path, window_s: float, logs: str = "") -> Project:
     return Project.open(root)
 
 
-def submission(project: Project, cluster: LocalCluster, name: str) -> Submission:
-    """The project's join, to be submitted to the cluster as job `name`."""
+def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
+    """Submit the project's join to the cluster as job `name`; Flink's id of it."""
     worker = str(Path(sys.executable).parent / "freshet-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
-    return Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
+    job = Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
+    return submit(job, lambda pipeline: live_job.build(pipeline, project))
 
 
 class Said:

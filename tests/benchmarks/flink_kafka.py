@@ -36,7 +36,6 @@ from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import descendants
 from pipeline.flink.jobs import cancel
 from pipeline.flink.rest import FlinkRest
-from pipeline.flink.submit import submit
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster
 from pipeline.ground.project import Project
@@ -44,10 +43,9 @@ from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.log import Log
 from pipeline.logs.open import connect_kafka, open_log
 from pipeline.logs.sample_block import decode_sample_block
-from pipeline.samples import live_job
 from tests.benchmarks import peers
 from tests.benchmarks.events_on_kafka import append_packed, append_single, ended_events
-from tests.benchmarks.flink import project_in, submission, until
+from tests.benchmarks.flink import project_in, submit_join, until
 from tests.benchmarks.join import SPAN_S
 from tests.benchmarks.peers import flink_kafka_join
 from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSaid
@@ -168,12 +166,7 @@ def project_on(cluster: LocalCluster, root: Path, prefix: str, window_s: float) 
 
 def run_ours(project: Project, cluster: LocalCluster, samples: int) -> Run:
     """Submit our join, wait for its samples, and end it."""
-
-    def start() -> str:
-        return submit(
-            submission(project, cluster, project.root.name), lambda pipeline: live_job.build(pipeline, project)
-        )
-
+    start = partial(submit_join, project, cluster, project.root.name)
     with closing(open_log(project)) as log:
         return _timed(start, OurSaid(log), cluster, samples)
 

@@ -32,13 +32,11 @@ from typing import Any, get_args
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.flink.jobs import cancel, live_jobs
 from pipeline.flink.rest import FlinkRest
-from pipeline.flink.submit import submit
 from pipeline.ground.clock import SystemClock
 from pipeline.logs.open import open_log
-from pipeline.samples import live_job
 from pipeline.samples.live import starts
 from tests.benchmarks.events_on_kafka import Events, after_all, append_single
-from tests.benchmarks.flink import submission, until
+from tests.benchmarks.flink import submit_join, until
 from tests.benchmarks.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
 from tests.benchmarks.join import SPAN_S, events_of
 from tests.benchmarks.peers import flink_sql_recovery
@@ -126,21 +124,15 @@ class Held:
     def catch_up(self) -> float:
         """Join all there is from the beginning; the seconds from submission."""
         with Stopwatch() as watch:
-            submit(
-                submission(self.project, self._cluster, self._job),
-                lambda pipeline: live_job.build(pipeline, self.project),
-            )
+            submit_join(self.project, self._cluster, self._job)
             until(lambda: self._said.look() >= self.joined, _WITHIN_S)
         return watch.seconds
 
     def settle(self) -> None:
         """Return once the state at the end of the log has been kept."""
-
-        def kept() -> bool:
-            found = starts(self.project, self._log)
-            return all(r.start == self._log.end_offset(r.topic, r.partition) for r in found)
-
-        until(kept, _WITHIN_S)
+        of_inputs = [(r.topic, r.partition) for r in starts(self.project, self._log)]
+        ends = {at: self._log.end_offset(*at) for at in of_inputs}
+        until(lambda: all(r.start == ends[r.topic, r.partition] for r in starts(self.project, self._log)), _WITHIN_S)
 
     def strike(self, victim: str) -> dict[str, float]:
         """Kill, append, and wait until what was appended is joined; when each stage on the way was reached."""

@@ -1,12 +1,26 @@
 """A broker with settings of its own: those of `freshet cluster` and a few more, of which the last word counts."""
 
+from contextlib import contextmanager
+
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.kafka import broker_answers, broker_command
+from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import Process
 from pipeline.ground.clock import SystemClock
 from pipeline.ground.config import Cluster, cache_folder
 
 _WITHIN_S = 60.0
+
+
+@contextmanager
+def own_broker(folder, more):
+    """One that runs alone with `more` settings, and is killed behind the block."""
+    made = OwnBroker(folder, free_port_range(2))
+    try:
+        made.start(more)
+        yield made
+    finally:
+        made.kill()
 
 
 class OwnBroker:

@@ -7,13 +7,12 @@ import pytest
 
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.java import java_command
-from pipeline.cluster.ports import free_port_range
 from pipeline.ground.config import cache_folder
 from pipeline.ground.errors import LogError
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from pipeline.logs.log import ReadLimits
-from tests.live.own_broker import OwnBroker
+from tests.live.own_broker import own_broker
 
 FORGETS_AFTER_MS = 1_000
 WITHIN_S = 60.0
@@ -22,17 +21,12 @@ WITHIN_S = 60.0
 @pytest.fixture
 def strict(tmp_path):
     """A broker that forgets silent writers within seconds."""
-    made = OwnBroker(tmp_path, free_port_range(2))
-    try:
-        made.start(
-            {
-                "transactional.id.expiration.ms": FORGETS_AFTER_MS,
-                "transaction.remove.expired.transaction.cleanup.interval.ms": FORGETS_AFTER_MS,
-            }
-        )
+    forgetting = {
+        "transactional.id.expiration.ms": FORGETS_AFTER_MS,
+        "transaction.remove.expired.transaction.cleanup.interval.ms": FORGETS_AFTER_MS,
+    }
+    with own_broker(tmp_path, forgetting) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

@@ -4,24 +4,19 @@ import struct
 
 import pytest
 
-from pipeline.cluster.ports import free_port_range
 from pipeline.ground.errors import OffsetError
 from pipeline.logs.kafka import KafkaLog
 from pipeline.logs.kafka_calls import KafkaSettings
 from tests.live.everything import everything
-from tests.live.own_broker import OwnBroker
+from tests.live.own_broker import own_broker
 
 WRITTEN, KEPT = 50, 30
 
 
 @pytest.fixture
 def forgetful(tmp_path):
-    made = OwnBroker(tmp_path, free_port_range(2))
-    try:
-        made.start({})
+    with own_broker(tmp_path, {}) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture
