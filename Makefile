@@ -19,7 +19,7 @@ native:
 	flock $(VENV)/native.lock $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 
 demo: setup
-	$(BIN)/freshet demo --out demo-out
+	$(BIN)/springtide demo --out demo-out
 
 # Two processes, a file in one of them: much of the time is waiting. One test at a time: .venv/bin/pytest
 test: setup check
@@ -49,7 +49,7 @@ native-check: setup $(addprefix native-check-,address thread)
 native-check-address: SANITIZE := address,undefined
 native-check-thread: SANITIZE := thread
 native-check-address native-check-thread: native-check-%: setup
-	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/tests -B build/$@ -DFRESHET_SANITIZE=$(SANITIZE)
+	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/tests -B build/$@ -DSPRINGTIDE_SANITIZE=$(SANITIZE)
 	$(BIN)/cmake --build build/$@ --parallel 2
 	$(BIN)/ctest --test-dir build/$@ --output-on-failure --parallel 2
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace freshet_bindings {
+namespace springtide_bindings {
 
 namespace nb = nanobind;
 
@@ -35,4 +35,4 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> owned(std::vector<T>&& values) {
     return nb::ndarray<nb::numpy, T, nb::ndim<1>>(kept->data(), {kept->size()}, owner);
 }
 
-}  // namespace freshet_bindings
+}  // namespace springtide_bindings

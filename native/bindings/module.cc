@@ -22,7 +22,7 @@ void register_model_input(nb::module_& m);
 void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
-    m.doc() = "freshet's native core; use the Python faces, not this module";
+    m.doc() = "springtide's native core; use the Python faces, not this module";
     register_avro_events(m);
     register_keys(m);
     register_sketch(m);

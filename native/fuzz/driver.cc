@@ -16,7 +16,7 @@
 #include <iterator>
 #include <string>
 
-#include "mutate.h"
+#include "fuzz/mutate.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size);
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.admission.sketch import CountingSketch
-from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import DamagedError, MigrationError
-from pipeline.ground.field_config import Admission
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.fields import Admission
+from pipeline.errors import DamagedError, MigrationError
 
 Bools = npt.NDArray[np.bool_]
 UInt32s = npt.NDArray[np.uint32]

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import DamagedError
-from pipeline.ground.field_config import Expiry
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.fields import Expiry
+from pipeline.errors import DamagedError
 
 _NEVER = -1
 _STATE = struct.Struct("<8sq")

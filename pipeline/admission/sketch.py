@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.ground.arrays import require, require_range
-from pipeline.ground.errors import DamagedError, InputError
+from pipeline.arrays.checks import require, require_range
+from pipeline.errors import DamagedError, InputError
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]

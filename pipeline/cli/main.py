@@ -1,4 +1,4 @@
-"""The command `freshet`: puts the commands together and turns errors into one line and an exit code.
+"""The command `springtide`: puts the commands together and turns errors into one line and an exit code.
 
 Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by
 another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 11 a version
@@ -13,11 +13,24 @@ import sys
 import structlog
 import typer
 
-from pipeline.cli import change, cluster, create, dead_letters, export, feed, live, run, show, skip, status, topics
+from pipeline.cli.commands import (
+    change,
+    cluster,
+    create,
+    dead_letters,
+    export,
+    ingest,
+    run,
+    show,
+    skip,
+    status,
+    stop,
+    topics,
+)
 from pipeline.cli.output import say
-from pipeline.ground import crashpoint
-from pipeline.ground.config import crash_point_of_environment
-from pipeline.ground.errors import FreshetError
+from pipeline.configuration.config import crash_point_of_environment
+from pipeline.errors import SpringtideError
+from pipeline.process import crash_point
 
 _INTERRUPTED = 130
 EXIT_CODES = (
@@ -26,27 +39,27 @@ EXIT_CODES = (
 )
 
 app = typer.Typer(
-    name="freshet",
+    name="springtide",
     help="Keeps a recommendation model fresh: join, train, publish, serve, roll back.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, feed, run, live, status, show, change, skip, dead_letters, export, topics, cluster):
+for part in (create, ingest, run, stop, status, show, change, skip, dead_letters, export, topics, cluster):
     part.register(app)
 
 
 def run_command() -> None:
-    """Entry point of the `freshet` script."""
+    """Entry point of the `springtide` script."""
     _quiet_logs()
-    crashpoint.arm(crash_point_of_environment())
+    crash_point.arm(crash_point_of_environment())
     try:
         code = app(standalone_mode=False)
-    except FreshetError as failure:
+    except SpringtideError as failure:
         _fail(str(failure), failure.exit_code, type(failure).__name__)
     except typer.TyperException as failure:
-        _fail(f"{failure.format_message().rstrip('.')}. hint: freshet --help", failure.exit_code, "UsageError")
+        _fail(f"{failure.format_message().rstrip('.')}. hint: springtide --help", failure.exit_code, "UsageError")
     except BrokenPipeError:
         # Whoever read our output is gone; nothing is left to say, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

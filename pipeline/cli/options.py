@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pipeline.ground.address import check_rest
-from pipeline.ground.errors import InputError
-from pipeline.ground.project import Project
+from pipeline.configuration.address import check_rest
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
 
-ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder with freshet.toml.")]
+ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder with springtide.toml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop after what is in the logs now.")]

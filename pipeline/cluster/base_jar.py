@@ -9,7 +9,7 @@ import uuid
 import zipfile
 from pathlib import Path
 
-from pipeline.ground.errors import ClusterError
+from pipeline.errors import ClusterError
 
 _PARTS = (
     ("beam-runners-flink-[0-9]*.jar", "org/apache/beam/runners/flink/FlinkPipelineRunner"),

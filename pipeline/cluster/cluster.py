@@ -31,10 +31,10 @@ from pipeline.cluster.kafka import broker_answers, broker_command
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
 from pipeline.cluster.process import Process, Running, descendants
-from pipeline.ground.clock import Clock, SystemClock
-from pipeline.ground.config import Cluster, cache_folder
-from pipeline.ground.errors import ClusterError, InputError
-from pipeline.ground.project import Project
+from pipeline.configuration.config import Cluster, cache_folder
+from pipeline.configuration.project import Project
+from pipeline.errors import ClusterError, InputError
+from pipeline.process.clock import Clock, SystemClock
 
 _READY_PATIENCE_S = 90.0
 _LOOK_EVERY_S = 0.1

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.cluster.java import java_command
 from pipeline.cluster.log4j import render_log4j2
 from pipeline.cluster.memory import split_memory
-from pipeline.ground.config import Cluster
+from pipeline.configuration.config import Cluster
 
 _ASK_PATIENCE_S = 2.0
 _RESTARTS = 2**31 - 1

@@ -14,7 +14,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from pipeline.cluster.java import find_maven
-from pipeline.ground.errors import ClusterError, ConfigError
+from pipeline.errors import ClusterError, ConfigError
 
 Engine = Literal["kafka", "flink"]
 POM = Path(__file__).with_name("pom.xml")

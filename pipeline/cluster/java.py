@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.ground.errors import ClusterError
+from pipeline.errors import ClusterError
 
 OLDEST_JAVA = 17
 _HINT = "hint: sudo .ci/install-java, or install Java 17 or newer and Maven as your system does"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.cluster.java import java_command
 from pipeline.cluster.log4j import render_log4j2
-from pipeline.ground.config import Cluster
-from pipeline.ground.errors import ClusterError
+from pipeline.configuration.config import Cluster
+from pipeline.errors import ClusterError
 
 _INTERNAL_PARTITIONS = 4
 _REQUEST_LIMIT_BYTES = 100 << 20

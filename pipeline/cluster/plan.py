@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.cluster.process import Running
-from pipeline.ground.config import Cluster
-from pipeline.ground.errors import ClusterError
+from pipeline.configuration.config import Cluster
+from pipeline.errors import ClusterError
 
 
 def process_names(taskmanagers: int) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def to_start(settings: Cluster, wanted: Sequence[str], running: Mapping[str, Run
         port = ports_of(settings, name)[0]
         if name in wanted and name in running and running[name].port != port:
             raise ClusterError(
-                f"{name} runs on port {running[name].port}, the settings say {port}. run: freshet cluster down"
+                f"{name} runs on port {running[name].port}, the settings say {port}. run: springtide cluster down"
             )
     return [name for name in wanted if name not in running]
 

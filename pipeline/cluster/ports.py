@@ -3,7 +3,7 @@
 import os
 import socket
 
-from pipeline.ground.errors import ClusterError
+from pipeline.errors import ClusterError
 
 _FIRST, _LAST = 16_384, 32_000
 """Below those that systems hand out to clients: none of them is taken by a connection that happens to be open."""

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.ground.clock import Clock
-from pipeline.ground.config import environment_with
-from pipeline.ground.errors import ClusterError
+from pipeline.configuration.config import environment_with
+from pipeline.errors import ClusterError
+from pipeline.process.clock import Clock
 
-MARK = "FRESHET_CLUSTER"
+MARK = "SPRINGTIDE_CLUSTER"
 _LOOK_EVERY_S = 0.05
 _KILL_PATIENCE_S = 10.0
 _TELLING = re.compile("ERROR|FATAL|Exception|Error:")

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pipeline.configuration.project import Project
 from pipeline.demo.score import Exam, expected_ne
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.market.truth import normalized_entropy
 from pipeline.serving.replica import Replica

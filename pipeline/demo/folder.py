@@ -7,12 +7,12 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+from pipeline.configuration.project import Project
 from pipeline.demo.story import Story
-from pipeline.ground.clock import Clock
-from pipeline.ground.errors import InputError
-from pipeline.ground.project import Project
+from pipeline.errors import InputError
+from pipeline.process.clock import Clock
 
-_MARK = "made-by-freshet-demo"
+_MARK = "made-by-springtide-demo"
 _ALL_VERSIONS_S = 21_600
 
 
@@ -20,9 +20,9 @@ def make_project(out: Path, story: Story, clock: Clock) -> Project:
     """The market's project in `out/project`, with nothing learned. Raises InputError."""
     root = fresh_folder(out / "project")
     files = resources.files("pipeline.market") / "project"
-    for name in ("freshet.toml", "model.py"):
+    for name in ("springtide.toml", "model.py"):
         (root / name).write_text((files / name).read_text(encoding="utf-8"), encoding="utf-8")
-    with (root / "freshet.toml").open("a", encoding="utf-8") as toml:
+    with (root / "springtide.toml").open("a", encoding="utf-8") as toml:
         toml.write(_training(story))
     return Project.open(root, clock)
 
@@ -31,7 +31,7 @@ def fresh_folder(root: Path) -> Path:
     """Make `root`, empty but for the mark. Raises InputError where something is there that no demo made."""
     if root.exists():
         if not (root / _MARK).exists():
-            raise InputError(f"{root} is there and no demo made it. hint: freshet demo --out another-folder")
+            raise InputError(f"{root} is there and no demo made it. hint: springtide demo --out another-folder")
         shutil.rmtree(root)
     root.mkdir(parents=True)
     (root / _MARK).write_text("The demo removes this folder when it runs again.\n", encoding="utf-8")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.configuration.project import Project
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.line import Line
 from pipeline.demo.story import Story
-from pipeline.ground.project import Project
 from pipeline.publish.levels import publish_level, view_of
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
@@ -51,7 +51,7 @@ class Incident:
 
 
 def undo_bots(line: Line, replica: Replica, story: Story) -> Incident:
-    """What `freshet rollback --before TIME --quarantine FROM..TO` does, then the replica catching up.
+    """What `springtide rollback --before TIME --quarantine FROM..TO` does, then the replica catching up.
 
     The quarantine ends an attribution window after the last bot: until then its clicks become positive samples.
     """
@@ -98,7 +98,7 @@ def branch_off(line: Line, out: Path, topics: Sequence[str] = ("deltas", "notice
     """
     original = line.project
     root = fresh_folder(out / "without-rollback")
-    for name in ("freshet.toml", "model.py"):
+    for name in ("springtide.toml", "model.py"):
         shutil.copy(original.root / name, root / name)
     shutil.copytree(original.versions, root / original.config.state_dir / original.versions.name)
     names = original.config.topics

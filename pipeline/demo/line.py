@@ -3,15 +3,15 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from pipeline.configuration.project import Project
 from pipeline.demo.score import Exam
 from pipeline.demo.story import Story
-from pipeline.ground.project import Project
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.market import Market
 from pipeline.market.produce import produce
-from pipeline.samples.job import SamplesJob
-from pipeline.trainer.job import TrainJob
+from pipeline.samples.run.job import SamplesJob
+from pipeline.trainer.run.job import TrainJob
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Line:
         return learned
 
     def stop_training(self) -> None:
-        """Let the shards go, as stopping `freshet run train` does; the next `train` continues from CURRENT."""
+        """Let the shards go, as stopping `springtide run train` does; the next `train` continues from CURRENT."""
         if self._job is not None:
             self._job.close()
             self._job.versions.close()

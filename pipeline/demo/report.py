@@ -11,7 +11,7 @@ from pipeline.demo.incident import Incident
 from pipeline.demo.line import Learned
 from pipeline.demo.story import Story
 from pipeline.demo.traffic import Traffic
-from pipeline.versions.quantizer import PRECISIONS
+from pipeline.versions.deltas.quantizer import PRECISIONS
 
 STEPS = ("withheld", *(str(bits) for bits in PRECISIONS))
 

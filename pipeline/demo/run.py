@@ -18,8 +18,8 @@ from pipeline.demo.report import Curve, Run, summarize, tell
 from pipeline.demo.story import Story
 from pipeline.demo.traffic import Traffic
 from pipeline.features.plan import FeaturePlan
-from pipeline.ground.clock import Clock, SystemClock
-from pipeline.trainer.job import TrainJob
+from pipeline.process.clock import Clock, SystemClock
+from pipeline.trainer.run.job import TrainJob
 
 Say = Callable[[str], None]
 _TELL_EVERY_HOURS = 6

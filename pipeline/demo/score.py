@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ground.block import Int64s
+from pipeline.arrays.block import Int64s
 from pipeline.market.market import MarketHour
 
 Floats = npt.NDArray[np.float64]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.project import Project
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.project import Project
 from pipeline.market.market import HOUR_MS
-from pipeline.versions.delta import Delta, decode_delta
+from pipeline.versions.deltas.delta import Delta, decode_delta
+from pipeline.versions.deltas.published import manifests, read_published
+from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.files import read_commit
-from pipeline.versions.published import manifests, read_published
-from pipeline.versions.quantizer import PRECISIONS
 from pipeline.versions.state import Commit, VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 

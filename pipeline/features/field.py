@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrays.block import ARROW_TYPES, Int64s, UInt64s
+from pipeline.arrays.keys import combine, hash_bytes, hash_column
+from pipeline.configuration.fields import FieldConfig
+from pipeline.errors import InputError, ModelError
 from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, load_function
-from pipeline.ground.block import ARROW_TYPES, Int64s, UInt64s
-from pipeline.ground.errors import InputError, ModelError
-from pipeline.ground.field_config import FieldConfig
-from pipeline.ground.keys import combine, hash_bytes, hash_column
 
 MISSING = "(missing)"
 KNOWN = ("value", "cross", "bucket", "log2", "hour", "weekday")

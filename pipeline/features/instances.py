@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.block import ARROW_TYPES, Int64s
-from pipeline.ground.errors import InputError
+from pipeline.arrays.block import ARROW_TYPES, Int64s
+from pipeline.errors import InputError
 
 _INT64 = range(-(2**63), 2**63)
 

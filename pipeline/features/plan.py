@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.arrays.block import Int64s, UInt64s
+from pipeline.arrays.keys import hash_column
+from pipeline.configuration.config import Config
+from pipeline.configuration.fields import DenseConfig
+from pipeline.errors import ConfigError, InputError
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, instance_of_texts
-from pipeline.ground.block import Int64s, UInt64s
-from pipeline.ground.config import Config
-from pipeline.ground.errors import ConfigError, InputError
-from pipeline.ground.field_config import DenseConfig
-from pipeline.ground.keys import hash_column
 
 Float32s = npt.NDArray[np.float32]
 

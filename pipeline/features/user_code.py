@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.ground.errors import ModelError
+from pipeline.errors import ModelError
 
 _LOADING = threading.RLock()
 
@@ -40,7 +40,7 @@ def load_function(root: Path, reference: str) -> UserFunction:
     path = root.joinpath(*module_name.split("."))
     if not (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()):
         raise ModelError(
-            f"{reference} needs {path.with_suffix('.py')}, which does not exist. hint: freshet init writes one"
+            f"{reference} needs {path.with_suffix('.py')}, which does not exist. hint: springtide init writes one"
         )
     module, digest = _load_module(root, module_name)
     function = getattr(module, function_name, None)

@@ -23,19 +23,19 @@ from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
+from pipeline.configuration.config import crash_point_of_environment, hand_to_worker
 from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
 from pipeline.flink.worker_files import open_log, open_scratch
-from pipeline.ground import crashpoint
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import crash_point_of_environment, hand_to_worker
-from pipeline.ground.worker_telemetry import serve_worker, stop_serving_worker
+from pipeline.process import crash_point
+from pipeline.process.clock import SystemClock
+from pipeline.telemetry.worker_metrics import serve_worker, stop_serving_worker
 
 _ANSWER_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.5
 
 
 def main() -> None:
-    """Entry point of the `freshet-worker` script."""
+    """Entry point of the `springtide-worker` script."""
     task_manager = os.getppid()
     arguments = _arguments()
     found = _provision(arguments)
@@ -44,7 +44,7 @@ def main() -> None:
     forget_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
     atexit.register(forget_scratch)
     hand_to_worker(_environment(arguments, found))
-    crashpoint.arm(crash_point_of_environment())
+    crash_point.arm(crash_point_of_environment())
     threading.Thread(target=_end_with, args=(task_manager, forget_scratch), daemon=True).start()
     signal.signal(signal.SIGTERM, partial(_end, forget_scratch))
     # Before anything asks for the log: a worker whose brokers are away is one to look at.

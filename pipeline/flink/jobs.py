@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import ClusterError
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.clock import Clock
-from pipeline.ground.errors import ClusterError
+from pipeline.process.clock import Clock
 
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 _AT_WORK = {"RUNNING", "FINISHED"}
@@ -180,7 +180,7 @@ def _wait_ended(flink: FlinkRest, job: str, clock: Clock) -> None:
 def failure_in(stack_trace: str) -> str:
     """What a person wants to read of a stack trace: a worker's error, else the first cause that says something.
 
-    >>> lines = ["java.lang.Exception: x", "at a.b", "pipeline.ground.errors.FencedError: shard 0 was taken", "at c"]
+    >>> lines = ["java.lang.Exception: x", "at a.b", "pipeline.errors.FencedError: shard 0 was taken", "at c"]
     >>> failure_in(chr(10).join(lines))
     'FencedError: shard 0 was taken'
     >>> lines = ["a.AsynchronousException: timer", "Caused by: TimerException{x}", "Caused by: a.IOException: gone"]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LOGS_OPTION = "beam:option:freshet_worker_logs:v1"
+LOGS_OPTION = "beam:option:springtide_worker_logs:v1"
 """Under what name a worker finds the folder of its log file."""
-PROJECT_OPTION = "beam:option:freshet_project:v1"
+PROJECT_OPTION = "beam:option:springtide_project:v1"
 """Under what name it finds the project's folder."""
-JOB_OPTION = "beam:option:freshet_job:v1"
+JOB_OPTION = "beam:option:springtide_job:v1"
 """Under what name it finds which of the project's jobs it works for."""
 
 _BUNDLE_ELEMENTS = 100
@@ -82,9 +82,9 @@ def arguments(job: Submission) -> list[str]:
         "--retain_externalized_checkpoints_on_cancellation",
         "--state_backend=filesystem",
         f"--state_backend_storage_path={job.folder}/checkpoints",
-        f"--freshet_worker_logs={job.logs}",
-        f"--freshet_project={job.project}",
-        f"--freshet_job={job.job}",
+        f"--springtide_worker_logs={job.logs}",
+        f"--springtide_project={job.project}",
+        f"--springtide_job={job.job}",
     ]
 
 

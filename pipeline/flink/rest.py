@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from pipeline.ground.errors import ClusterError
+from pipeline.errors import ClusterError
 
 _PATIENCE_S = 20.0
 
@@ -41,7 +41,7 @@ class FlinkRest:
             raise ClusterError(f"flink at {self.address} answers {failure.code} to {method} {path}: {said}") from None
         except (OSError, ValueError, http.client.HTTPException) as failure:
             raise ClusterError(
-                f"flink at {self.address} does not answer: {failure}. hint: freshet cluster up, or set flink.rest"
+                f"flink at {self.address} does not answer: {failure}. hint: springtide cluster up, or set flink.rest"
             ) from None
 
 

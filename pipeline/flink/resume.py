@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter
 
+from pipeline.errors import ClusterError, DamagedError
 from pipeline.flink.jobs import last_checkpoint
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.durable import write_whole
-from pipeline.ground.errors import ClusterError, DamagedError
+from pipeline.formats.atomic_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ _FORM = TypeAdapter(Submitted)
 
 def form_of(parallelism: int, partitions: int) -> str:
     """What must stay the same for a savepoint to fit: it lists the partitions that are read."""
-    releases = f"freshet {version('freshet')}, beam {version('apache-beam')}"
+    releases = f"springtide {version('springtide')}, beam {version('apache-beam')}"
     return f"{releases}, steps {_STEPS}, parallelism {parallelism}, partitions {partitions}"
 
 

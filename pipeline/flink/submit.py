@@ -24,9 +24,9 @@ class WorkerOptions(PipelineOptions):  # type: ignore[misc]
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--freshet_worker_logs", help="Folder for the workers' log files.")
-        parser.add_argument("--freshet_project", help="The project's folder.")
-        parser.add_argument("--freshet_job", help="Which of its jobs this is.")
+        parser.add_argument("--springtide_worker_logs", help="Folder for the workers' log files.")
+        parser.add_argument("--springtide_project", help="The project's folder.")
+        parser.add_argument("--springtide_job", help="Which of its jobs this is.")
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]
@@ -94,7 +94,7 @@ def submit(job: Submission, build: Build, savepoint: str | None = None) -> str:
 def _passing_folder() -> Iterator[None]:
     """Temporary files lie in a folder that is gone afterwards: Beam leaves three behind for every job."""
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="freshet-submit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-submit-") as folder:
         tempfile.tempdir = folder
         try:
             yield

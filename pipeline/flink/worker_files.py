@@ -13,7 +13,7 @@ from pathlib import Path
 KEPT_LOGS = 20
 """Newest log files of a job that stay. More than its workers at a time; a job that fails for ever fills no disk."""
 
-_SCRATCH = "freshet-worker-"
+_SCRATCH = "springtide-worker-"
 
 
 def open_log(folder: Path, worker: str) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ground.config import EventColumns
-from pipeline.ground.errors import InputError
+from pipeline.configuration.config import EventColumns
+from pipeline.errors import InputError
 
 CHUNK_ROWS = 32_768
 """A chunk's rows. The same file is always cut at the same rows, so an interrupted ingest can go on at a cut."""
@@ -54,7 +54,7 @@ def require(path: Path, columns: EventColumns, found: list[str]) -> None:
     missing = [name for name in wanted_columns(columns) if name not in found]
     if missing:
         has = ", ".join(found) or "no columns"
-        hint = "hint: rename it there, or change time and columns of the event in freshet.toml"
+        hint = "hint: rename it there, or change time and columns of the event in springtide.toml"
         raise InputError(f"{path} lacks column {', '.join(missing)}, it has {has}. {hint}")
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.block import ARROW_TYPES
-from pipeline.ground.config import ColumnType, TimeUnit
+from pipeline.arrays.block import ARROW_TYPES
+from pipeline.configuration.config import ColumnType, TimeUnit
 
 Mask = npt.NDArray[np.bool_]
 LIST_SEPARATOR = "|"

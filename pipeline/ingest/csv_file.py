@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipeline.ground.config import EventColumns
-from pipeline.ground.errors import InputError
+from pipeline.configuration.config import EventColumns
+from pipeline.errors import InputError
 from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, require
 
 _BLOCK_BYTES = 4 << 20

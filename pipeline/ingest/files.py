@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.ground.config import EventColumns
-from pipeline.ground.errors import InputError
+from pipeline.configuration.config import EventColumns
+from pipeline.errors import InputError
 from pipeline.ingest.chunk import Chunk
 from pipeline.ingest.csv_file import read_csv
 from pipeline.ingest.jsonl_file import read_jsonl

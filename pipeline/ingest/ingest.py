@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.block import Kind
-from pipeline.ground.config import EventColumns
-from pipeline.ground.errors import InputError
-from pipeline.ground.keys import shard_of
-from pipeline.ground.project import Project
+from pipeline.arrays.block import Kind
+from pipeline.arrays.keys import shard_of
+from pipeline.configuration.config import EventColumns
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
 from pipeline.ingest.chunk import BadRow, Chunk
 from pipeline.ingest.files import read_file
 from pipeline.ingest.ledger import Entry, IngestLedger, chunks_in_log, file_digest
 from pipeline.ingest.rows import check_first, to_rows
-from pipeline.logs.dead_letters import dead_letter_records, dead_letters
-from pipeline.logs.events import EventCodec
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters
 from pipeline.logs.log import Headers, Log
 
 BLOCK_ROWS = 8_192

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from pipeline.ground.block import ARROW_TYPES
-from pipeline.ground.config import EventColumns
+from pipeline.arrays.block import ARROW_TYPES
+from pipeline.configuration.config import EventColumns
 from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, read_through, require
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.ground.block import Kind
-from pipeline.ground.durable import write_whole
+from pipeline.arrays.block import Kind
+from pipeline.formats.atomic_file import write_whole
 from pipeline.logs.log import Log, runs_of
 
 FILE_HEADER = "ingest-file"

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.durable import write_whole
-from pipeline.ground.errors import InputError
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
+from pipeline.formats.atomic_file import write_whole
 from pipeline.ingest.ingest import NO_OFFSET
-from pipeline.logs.dead_letters import read_dead_letters
-from pipeline.logs.event_columns import AT
-from pipeline.logs.events import EventCodec
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.event_columns import AT
 from pipeline.logs.log import Log, runs_of
+from pipeline.process.crash_point import pass_point
 
-LETTER = "freshet.replay.letter"
+LETTER = "springtide.replay.letter"
 """Header of a replayed record: `partition/offset` of its letter."""
 _APPEND = 1_000
 

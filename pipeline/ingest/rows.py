@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ground.config import EventColumns, Events
-from pipeline.ground.errors import InputError
+from pipeline.configuration.config import EventColumns, Events
+from pipeline.errors import InputError
 from pipeline.ingest.chunk import BadRow, Chunk
 from pipeline.ingest.convert import convert, convert_time
 
@@ -48,7 +48,7 @@ def check_first(path: Path, chunk: Chunk, columns: EventColumns) -> None:
     if not chunk.columns.num_rows and len(chunk.broken) >= ENOUGH_ROWS:
         row = chunk.broken[0]
         raise InputError(
-            f"{path} has no readable row; line {row.line}: {row.why}. hint: compare its format with freshet.toml"
+            f"{path} has no readable row; line {row.line}: {row.why}. hint: compare its format with springtide.toml"
         )
     for name in [columns.time, *columns.columns]:
         raw = chunk.columns.column(name)
@@ -58,7 +58,7 @@ def check_first(path: Path, chunk: Chunk, columns: EventColumns) -> None:
         wanted = f"time_unit {columns.time_unit}" if name == columns.time else columns.columns[name]
         if _failed(raw, name, columns)[filled].all():
             sample = _shown(raw[int(np.flatnonzero(filled)[0])])
-            text = f"has values like {sample}, freshet.toml says {wanted}"
+            text = f"has values like {sample}, springtide.toml says {wanted}"
             raise InputError(f"{path} column {name} {text}. hint: correct one of the two")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.ground.config import EventColumns
-from pipeline.ground.errors import InputError
+from pipeline.configuration.config import EventColumns
+from pipeline.errors import InputError
 from pipeline.ingest.chunk import CHUNK_ROWS, Chunk, require, wanted_columns
 from pipeline.ingest.convert import fits, time_fits
 
@@ -35,10 +35,10 @@ def _check_types(path: Path, columns: EventColumns, schema: pa.Schema) -> None:
         found = schema.field(name).type
         if not fits(found, declared):
             hint = "hint: cast it there, or declare what it is"
-            raise InputError(f"{path} column {name} is {found}, freshet.toml says {declared}. {hint}")
+            raise InputError(f"{path} column {name} is {found}, springtide.toml says {declared}. {hint}")
     found = schema.field(columns.time).type
     if not time_fits(found, columns.time_unit):
-        hint = "hint: set time_unit in freshet.toml"
+        hint = "hint: set time_unit in springtide.toml"
         raise InputError(f"{path} column {columns.time} is {found}, time_unit says {columns.time_unit}. {hint}")
 
 

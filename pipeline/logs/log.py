@@ -1,14 +1,15 @@
 """The log: topics of partitions of ordered records with offsets. What everything else here is a function of.
 
 Three engines speak this interface: SQLite (embedded), Kafka, and an archive of Avro files (read only). The same
-contract runs against all of them (`tests/log_contract.py`).
+contract runs against all of them (`tests/support/log_contract.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pipeline.ground.errors import InputError, LogError
+from pipeline.configuration import section
+from pipeline.errors import InputError, LogError, OffsetError
 
 Headers = Mapping[str, str]
 
@@ -142,6 +143,26 @@ def check_partitions(log: Log, topic: str, read: int) -> None:
     found = log.partitions(topic)
     if found != read:
         raise LogError(
-            f"topic {topic} has {found} partitions, {read} are read. hint: freshet stop, set logs.partitions to "
+            f"topic {topic} has {found} partitions, {read} are read. hint: springtide stop, set logs.partitions to "
             f"{found} for both inputs, and run again: a partition that was added is read from its beginning"
         )
+
+
+def check_start(name: str, start: int, begin: int, end: int) -> None:
+    """Raise OffsetError where a read cannot start at `start`."""
+    if start < begin:
+        raise OffsetError(
+            f"partition {name} begins at offset {begin}, offset {start} is gone. hint: it was trimmed, begin there"
+        )
+    if start > end:
+        raise OffsetError(
+            f"partition {name} ends at offset {end}, offset {start} is not there yet. hint: is this the same log"
+        )
+
+
+def check_topic_name(topic: str) -> None:
+    """Raise LogError for a name that cannot be a folder."""
+    try:
+        section.check_topic_name(topic)
+    except ValueError as failure:
+        raise LogError(str(failure)) from None

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.ground.config import SCHEMAS_TOPIC, revealed
-from pipeline.ground.errors import ConfigError, LogError
-from pipeline.ground.project import Project
-from pipeline.ground.section import Secret
-from pipeline.logs.archive import ArchiveLog
-from pipeline.logs.backfill import BackfillLog
+from pipeline.configuration.config import SCHEMAS_TOPIC, revealed
+from pipeline.configuration.project import Project
+from pipeline.configuration.section import Secret
+from pipeline.errors import ConfigError, LogError
+from pipeline.logs.archive.archive_log import ArchiveLog
+from pipeline.logs.archive.backfill_log import BackfillLog
 from pipeline.logs.log import Log, check_partitions, runs_of
-from pipeline.logs.sqlite import SqliteLog
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.logs.topic_plan import TopicChange, WantedTopic, needed_changes, topics_of, wanted_topics
 
 if TYPE_CHECKING:
-    from pipeline.logs.kafka import KafkaLog
+    from pipeline.logs.kafka.kafka_log import KafkaLog
 
 _talk = structlog.get_logger(__name__)
 
@@ -41,8 +41,8 @@ def open_log(project: Project) -> Log:
 def connect_kafka(project: Project) -> "KafkaLog":
     """The project's Kafka, no topic made or looked at. Raises LogError where no broker answers."""
     # The client takes a while to import and only this engine needs it.
-    from pipeline.logs.kafka import KafkaLog
-    from pipeline.logs.kafka_calls import KafkaSettings
+    from pipeline.logs.kafka.calls import KafkaSettings
+    from pipeline.logs.kafka.kafka_log import KafkaLog
 
     logs = project.config.logs
     settings = KafkaSettings(
@@ -89,7 +89,7 @@ def _open_kafka(project: Project) -> Log:
         for topic in wanted_topics(project.config):
             log.create_topic(topic.name, topic.partitions)
         for change in plan_topics(project, log).changes:
-            _talk.warning(f"{change.told()}. run: freshet topics create")
+            _talk.warning(f"{change.told()}. run: springtide topics create")
     except BaseException:
         log.close()
         raise

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.ground.config import SCHEMAS_TOPIC, Config
+from pipeline.configuration.config import SCHEMAS_TOPIC, Config
 
 _FOR_EVER = "-1"
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.log import Log
 from pipeline.market.arrival import Int64s

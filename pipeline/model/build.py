@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.configuration.config import Config
+from pipeline.errors import ModelError
 from pipeline.features.user_code import UserFunction, load_function
-from pipeline.ground.config import Config
-from pipeline.ground.errors import ModelError
 from pipeline.model.layout import Layout
 from pipeline.model.runtime import keras, seed_generator
 

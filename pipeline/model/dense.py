@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.config import Config
-from pipeline.ground.errors import InputError, ModelError
+from pipeline.configuration.config import Config
+from pipeline.errors import InputError, ModelError
 from pipeline.model.build import build_model, model_digest
 from pipeline.model.layout import Layout
 from pipeline.model.runtime import prepare_runtime, tf

@@ -4,8 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from pipeline.configuration.config import Config
 from pipeline.features.plan import FeaturePlan
-from pipeline.ground.config import Config
 from pipeline.model.dense import DenseModel
 
 Identity = Mapping[str, str]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.ground.config import Config
+from pipeline.configuration.config import Config
 
 
 @dataclass(frozen=True)

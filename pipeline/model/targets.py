@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.errors import InputError
+from pipeline.errors import InputError
 
 Float32s = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.errors import DamagedError
+from pipeline.errors import DamagedError
 
 MAGIC = b"FRSHDNSE"
 VERSION = 1

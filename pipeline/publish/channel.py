@@ -7,10 +7,10 @@ the commit's own bytes; a replica skips what it has.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.logs.log import Fence, Log, Record, last_record
 from pipeline.publish.measure import publishing
-from pipeline.versions.delta import Delta, decode_delta
+from pipeline.versions.deltas.delta import Delta, decode_delta
 
 
 @dataclass(frozen=True, order=True)

@@ -2,7 +2,7 @@
 
 The notices topic gets every event and is the record. A webhook and an executable, where configured, get it too, from a
 thread of their own: what fails there, or is too slow, is logged, counted and noted in the topic as
-`freshet.hook.failed`, and training goes on.
+`springtide.hook.failed`, and training goes on.
 """
 
 import subprocess
@@ -19,13 +19,13 @@ import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from pipeline.ground.errors import FreshetError
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.errors import SpringtideError
 from pipeline.logs.log import Log
 
-VERSION_PUBLISHED = "freshet.version.published"
-ROLLBACK = "freshet.rollback"
-HOOK_FAILED = "freshet.hook.failed"
+VERSION_PUBLISHED = "springtide.version.published"
+ROLLBACK = "springtide.rollback"
+HOOK_FAILED = "springtide.hook.failed"
 
 _TIMEOUT_S = 5.0
 _CLOSE_S = 10.0
@@ -94,7 +94,7 @@ class Hooks:
     def _note(self, event_type: str, subject: str, event_id: str, data: Mapping[str, Any]) -> bytes:
         attributes = {
             "id": event_id,
-            "source": f"/freshet/{self._project.config.name}",
+            "source": f"/springtide/{self._project.config.name}",
             "type": event_type,
             "specversion": "1.0",
             "subject": subject,
@@ -139,7 +139,7 @@ class Hooks:
         data = {"hook": hook, "event": event_id, "problem": problem}
         try:
             self._note(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
-        except FreshetError as failure:  # the log itself fails: whoever appends next will say so
+        except SpringtideError as failure:  # the log itself fails: whoever appends next will say so
             _talk.error("hook failure cannot be noted", problem=str(failure))
 
 

@@ -13,20 +13,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.errors import DeltaError, VersionError
-from pipeline.ground.project import Project
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.project import Project
+from pipeline.errors import DeltaError, VersionError
 from pipeline.logs.log import Log
+from pipeline.process.crash_point import pass_point
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.measure import publishing
 from pipeline.publish.publisher import field_delta
-from pipeline.versions.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
-from pipeline.versions.ledger import Ledger
-from pipeline.versions.published import Manifest, manifest_of, write_published
-from pipeline.versions.served import ServedView
+from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
+from pipeline.versions.deltas.published import Manifest, manifest_of, write_published
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.deltas.superseded import drop_superseded
+from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import ServedEntries, VersionId
-from pipeline.versions.superseded import drop_superseded
 
 
 class Versions(Protocol):
@@ -255,9 +255,9 @@ def _check_chain(deltas: Sequence[Delta], head: Head) -> None:
         raise DeltaError(f"nothing leads to version {head.id}. hint: give its deltas")
     for before, after in pairwise(deltas):
         if (after.base_generation, after.from_sequence) != (before.generation, before.to_sequence):
-            raise DeltaError(f"{after} does not follow {before}. run: freshet versions")
+            raise DeltaError(f"{after} does not follow {before}. run: springtide versions")
     for delta in deltas:
         if delta.level != "realtime" or delta.generation != head.id.generation:
             raise DeltaError(f"{delta} is no realtime delta of generation {head.id.generation}. hint: publish a full")
     if deltas[-1].to_sequence != head.id.sequence:
-        raise DeltaError(f"{deltas[-1]} does not lead to version {head.id}. run: freshet versions")
+        raise DeltaError(f"{deltas[-1]} does not lead to version {head.id}. run: springtide versions")

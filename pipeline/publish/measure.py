@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pipeline.ground import telemetry
-from pipeline.ground.clock import Clock
-from pipeline.versions.delta import Delta
+from pipeline.process.clock import Clock
+from pipeline.telemetry import metrics
+from pipeline.versions.deltas.delta import Delta
 
 _MOST_BITS = 32
 
@@ -18,10 +18,10 @@ def publishing(delta: Delta, size_bytes: int, clock: Clock) -> Iterator[None]:
     began_at_s = clock.monotonic_s()
     yield
     shard, level = str(delta.shard), delta.level
-    telemetry.PUBLISH_SECONDS.labels(shard, level).observe(clock.monotonic_s() - began_at_s)
-    telemetry.PUBLISHED_BYTES.labels(shard, level).inc(size_bytes)
+    metrics.PUBLISH_SECONDS.labels(shard, level).observe(clock.monotonic_s() - began_at_s)
+    metrics.PUBLISHED_BYTES.labels(shard, level).inc(size_bytes)
     for bits, rows in rows_by_bits(delta).items():
-        telemetry.PUBLISHED_ROWS.labels(shard, level, str(bits)).inc(rows)
+        metrics.PUBLISHED_ROWS.labels(shard, level, str(bits)).inc(rows)
 
 
 def rows_by_bits(delta: Delta) -> dict[int, int]:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.ground.arrays import require, require_apart, require_range
-from pipeline.ground.errors import InputError
-from pipeline.versions.quantizer import MOST_DIM, PRECISIONS, payload_bytes
+from pipeline.arrays.checks import require, require_apart, require_range
+from pipeline.errors import InputError
+from pipeline.versions.deltas.quantizer import MOST_DIM, PRECISIONS, payload_bytes
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

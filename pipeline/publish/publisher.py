@@ -12,14 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.by_field import by_field
-from pipeline.ground.config import Publish
+from pipeline.arrays.block import UInt64s
+from pipeline.arrays.by_field import by_field
+from pipeline.configuration.config import Publish
 from pipeline.publish.precision import SKIP, movement_worth, prices, quantise
 from pipeline.publish.withheld import Bools, Judged, Withheld, select
-from pipeline.versions.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
-from pipeline.versions.row_groups import reorder_payload
-from pipeline.versions.served import NO_HANDLE, ServedView
+from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.versions.deltas.row_groups import reorder_payload
+from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
 

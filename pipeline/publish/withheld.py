@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.ground.arrays import require
-from pipeline.ground.errors import InputError
+from pipeline.arrays.checks import require
+from pipeline.errors import InputError
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

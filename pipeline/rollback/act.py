@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
+from pipeline.process.crash_point import pass_point
 from pipeline.publish.channel import DeltaChannel, Place
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import Reverse, reverse_of
-from pipeline.versions.delta import decode_delta, encode_delta
-from pipeline.versions.published import write_published
-from pipeline.versions.quarantine import Quarantine
-from pipeline.versions.rows import RollbackRecord, StagedVersion
+from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.published import write_published
+from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.ledger.records import RollbackRecord, StagedVersion
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 

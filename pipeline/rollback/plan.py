@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.ground.errors import RollbackError
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.errors import RollbackError
+from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block
 from pipeline.logs.log import Log, ReadLimits
-from pipeline.logs.sample_block import SampleBlock, decode_sample_block
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 
@@ -91,7 +91,7 @@ def plan_rollback(
         VersionError: `to` is not there.
     """
     if (before_ms is None) == (to is None):
-        raise RollbackError("rollback needs a time or a version, not both. run: freshet rollback --before TIME")
+        raise RollbackError("rollback needs a time or a version, not both. run: springtide rollback --before TIME")
     store = VersionStore(project)
     try:
         if to is not None:
@@ -113,7 +113,7 @@ def _plan_shard(lineage: Sequence[VersionSummary], before_ms: int, to: VersionId
         found = [version for version in lineage if version.id == to]
         if not found:
             raise RollbackError(
-                f"version {to} was undone: CURRENT {current.id} did not grow from it. run: freshet versions"
+                f"version {to} was undone: CURRENT {current.id} did not grow from it. run: springtide versions"
             )
     else:
         found = [version for version in lineage if version.last_at_ms < before_ms]
@@ -166,11 +166,11 @@ def _newest_in(block: SampleBlock) -> int:
 
 def _nothing_to_undo(shards: Sequence[ShardPlan], before_ms: int) -> str:
     if not shards:
-        return "there is no version yet, so nothing to undo. run: freshet run train --until-end"
+        return "there is no version yet, so nothing to undo. run: springtide run train --until-end"
     newest = max(plan.current_last_at_ms for plan in shards)
     return (
         f"nothing was learned at or after {_spell(before_ms)}, the newest sample learned from is of {_spell(newest)}. "
-        "hint: to keep training from reading it, freshet quarantine add"
+        "hint: to keep training from reading it, springtide quarantine add"
     )
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.ground.errors import DamagedError
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.errors import DamagedError
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.publish.channel import Place, place_of
-from pipeline.versions.delta import Delta, FieldDelta, decode_delta
+from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
 from pipeline.versions.fold import gather_payload
 from pipeline.versions.state import Commit, ServedEntries, UInt64s, VersionId
 from pipeline.versions.store import VersionStore

@@ -11,10 +11,10 @@ from enum import Enum
 
 import numpy as np
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import DeltaError, InputError
-from pipeline.versions.delta import Delta, FieldDelta, served_digest
-from pipeline.versions.served import ServedView
+from pipeline.arrays.block import UInt64s
+from pipeline.errors import DeltaError, InputError
+from pipeline.versions.deltas.delta import Delta, FieldDelta, served_digest
+from pipeline.versions.deltas.served_view import ServedView
 
 _REMEMBERED_NAMES = 4_096
 
@@ -149,12 +149,12 @@ class Chain:
         if known != name:
             raise DeltaError(
                 f"{delta} is named {name[:12]}, the one applied was {known[:12]}. "
-                "hint: two trainers wrote this shard; run: freshet versions"
+                "hint: two trainers wrote this shard; run: springtide versions"
             )
         if delta.to_sequence == self.sequence and delta.after != self.digest:
             raise DeltaError(
                 f"{delta} leads to served digest {delta.after[:12]}, version {self} has {self.digest[:12]}. "
-                "hint: two trainers wrote this shard; run: freshet versions"
+                "hint: two trainers wrote this shard; run: springtide versions"
             )
         return Fit.SKIP
 
@@ -206,7 +206,7 @@ def _whole_step(change: FieldDelta, what: str) -> _FieldStep:
     """A full's rows as a view of their own, made while readers use the old one. Raises DeltaError."""
     if len(change.handles):
         raise DeltaError(
-            f"{what}: a full has {len(change.handles)} rows without keys. run: freshet publish --level full"
+            f"{what}: a full has {len(change.handles)} rows without keys. run: springtide publish --level full"
         )
     view = ServedView(change.dim)
     try:

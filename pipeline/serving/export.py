@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.versions.quantizer import payload_offsets
-from pipeline.versions.served import ServedView
+from pipeline.versions.deltas.quantizer import payload_offsets
+from pipeline.versions.deltas.served_view import ServedView
 
 SCHEMA = pa.schema(
     [

@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
-from pipeline.ground import telemetry
-from pipeline.ground.errors import DamagedError, DeltaError, FreshetError, ModelError, OffsetError
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.errors import DamagedError, DeltaError, ModelError, OffsetError, SpringtideError
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.serving.chain import Chain, Fit, Step
-from pipeline.versions.delta import Delta, decode_delta, delta_name
-from pipeline.versions.published import Manifest, manifest_paths, read_manifest, read_published
+from pipeline.telemetry import metrics
+from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
+from pipeline.versions.deltas.published import Manifest, manifest_paths, read_manifest, read_published
 
 _READ_RECORDS = 256
 
@@ -134,8 +134,8 @@ class Follower:
         """How old is what serving shows from now on; what was there before this replica says nothing of that."""
         if delta.level == "realtime" and record.offset >= self._replay_until:
             shard, now_ms = str(self.chain.shard), self._clock.now_ms()
-            telemetry.COMMIT_VISIBLE.labels(shard).observe((now_ms - record.appended_at_ms) / 1000)
-            telemetry.FRESHNESS.labels(shard).observe((now_ms - delta.last_at_ms) / 1000)
+            metrics.COMMIT_VISIBLE.labels(shard).observe((now_ms - record.appended_at_ms) / 1000)
+            metrics.FRESHNESS.labels(shard).observe((now_ms - delta.last_at_ms) / 1000)
 
     def _go_back(self) -> None:
         if self._gap_at is not None:
@@ -184,14 +184,14 @@ class Follower:
             return False
         return True
 
-    def _refuse_file(self, path: Path, failure: FreshetError) -> None:
+    def _refuse_file(self, path: Path, failure: SpringtideError) -> None:
         """Count and show a file that was refused, until it is written again; one that is gone by now was dropped."""
         written_at_ns = _written_at_ns(path)
         if written_at_ns is not None:
             self._bad_files[path] = written_at_ns
             self._note("file", str(failure), path=str(path))
 
-    def _refuse(self, kind: str, offset: int, failure: FreshetError) -> None:
+    def _refuse(self, kind: str, offset: int, failure: SpringtideError) -> None:
         """Count and show a record that was refused, once however often it is read."""
         if offset > self._counted_until:
             self._counted_until, self._look_for_files = offset, True

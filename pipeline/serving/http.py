@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from pipeline.ground import telemetry
-from pipeline.ground.clock import Clock
-from pipeline.ground.config import Config
-from pipeline.ground.errors import InputError, LogError
-from pipeline.ground.project import Project
+from pipeline.configuration.config import Config
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError, LogError
 from pipeline.logs.log import Log
+from pipeline.process.clock import Clock
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
+from pipeline.telemetry import metrics
 
 _MOST_BODY_BYTES = 64 << 20
 _JSON = "application/json"
@@ -50,7 +50,7 @@ class Rest:
     def get(self, path: str) -> Answer:
         """Answer a GET of `path`."""
         if path == "/metrics":
-            return Answer(200, telemetry.CONTENT_TYPE, telemetry.text())
+            return Answer(200, metrics.CONTENT_TYPE, metrics.text())
         if path == self._model:
             return _json(200, self._version_status())
         if path == f"{self._model}/metadata":
@@ -63,8 +63,8 @@ class Rest:
             return self._unknown("POST", path)
         started_s = self._clock.monotonic_s()
         answer = self._predict(body)
-        telemetry.PREDICT_REQUESTS.labels(str(answer.status)).inc()
-        telemetry.PREDICT_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        metrics.PREDICT_REQUESTS.labels(str(answer.status)).inc()
+        metrics.PREDICT_SECONDS.observe(self._clock.monotonic_s() - started_s)
         return answer
 
     def _predict(self, body: bytes) -> Answer:
@@ -82,7 +82,7 @@ class Rest:
         state = "AVAILABLE" if status["ready"] else "START"
         version = str(status["shards"][0]["sequence"])
         fine = {"error_code": "OK", "error_message": ""}
-        return {"model_version_status": [{"version": version, "state": state, "status": fine}], "freshet": status}
+        return {"model_version_status": [{"version": version, "state": state, "status": fine}], "springtide": status}
 
     def _metadata(self) -> dict[str, Any]:
         config, status = self._config, self._replica.status()
@@ -116,14 +116,14 @@ class ReplicaServer:
         return int(self._server.server_address[1])
 
     def __enter__(self) -> "ReplicaServer":
-        telemetry.watch("replica", lambda: replica_readings(self._replica))
+        metrics.watch("replica", lambda: replica_readings(self._replica))
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        telemetry.forget("replica")
+        metrics.forget("replica")
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -160,7 +160,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server_version = "freshet"
+    server_version = "springtide"
     disable_nagle_algorithm = True
     wbufsize = -1  # one packet for head and body
     server: _Server

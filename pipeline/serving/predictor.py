@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays.block import Int64s, UInt64s
+from pipeline.configuration.config import Config
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.ground.block import Int64s, UInt64s
-from pipeline.ground.config import Config
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 

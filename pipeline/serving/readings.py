@@ -2,23 +2,23 @@
 
 from collections.abc import Iterator
 
-from pipeline.ground import telemetry
-from pipeline.ground.telemetry import Reading
 from pipeline.serving.replica import Replica
+from pipeline.telemetry import metrics
+from pipeline.telemetry.metrics import Reading
 
 
 def replica_readings(replica: Replica) -> Iterator[Reading]:
     """Where every shard stands; no lag while the log is away."""
     for shard in replica.status()["shards"]:
         index = shard["shard"]
-        yield telemetry.SERVED_GENERATION.reading(shard["generation"], index)
-        yield telemetry.SERVED_SEQUENCE.reading(shard["sequence"], index)
+        yield metrics.SERVED_GENERATION.reading(shard["generation"], index)
+        yield metrics.SERVED_SEQUENCE.reading(shard["sequence"], index)
         if shard["lag_records"] is not None:
-            yield telemetry.DELTA_LAG.reading(shard["lag_records"], index)
+            yield metrics.DELTA_LAG.reading(shard["lag_records"], index)
         if shard["last_at_ms"] is not None:
-            yield telemetry.SERVED_EVENT_TIME.reading(shard["last_at_ms"] / 1000, index)
+            yield metrics.SERVED_EVENT_TIME.reading(shard["last_at_ms"] / 1000, index)
         for field, rows in shard["rows"].items():
-            yield telemetry.SERVED_ROWS.reading(rows, index, field)
-            yield telemetry.SERVED_BYTES.reading(shard["payload_bytes"][field], index, field)
+            yield metrics.SERVED_ROWS.reading(rows, index, field)
+            yield metrics.SERVED_BYTES.reading(shard["payload_bytes"][field], index, field)
         for kind, count in shard["refused"].items():
-            yield telemetry.DELTAS_REFUSED.reading(count, index, kind)
+            yield metrics.DELTAS_REFUSED.reading(count, index, kind)

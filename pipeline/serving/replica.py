@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ground.block import UInt64s
-from pipeline.ground.errors import InputError, LogError
-from pipeline.ground.project import Project
-from pipeline.logs.ends import Ends
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError, LogError
+from pipeline.logs.end_offsets import Ends
 from pipeline.logs.log import Log
 from pipeline.serving.chain import Chain, Step
 from pipeline.serving.export import served_table

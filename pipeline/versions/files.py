@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.ground.errors import DamagedError
-from pipeline.versions.container import Container, Draft, Section, write_container
-from pipeline.versions.quantizer import payload_offsets
+from pipeline.errors import DamagedError
+from pipeline.formats.container import Container, Draft, Section, write_container
+from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, UInt64s, VersionId, union_keys
 
 _PLAIN = (

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.filters import net_filters
-from pipeline.versions.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s, union_keys
 
 Int64s = npt.NDArray[np.int64]

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.ground.config import Ladder
+from pipeline.configuration.config import Ladder
 from pipeline.versions.files import read_commit, read_touched, write_commit, write_touched
 from pipeline.versions.fold import net_commit
-from pipeline.versions.ledger import Compaction, Ledger
+from pipeline.versions.ledger.ledger import Compaction, Ledger
 from pipeline.versions.state import UInt64s, VersionId, VersionSummary, union_by_field, version_path
 
 _TEN_MINUTES_MS = 600_000

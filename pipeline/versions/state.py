@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.errors import InputError
+from pipeline.errors import InputError
 
 UInt8s = npt.NDArray[np.uint8]
 UInt32s = npt.NDArray[np.uint32]
@@ -44,7 +44,7 @@ class VersionId:
         """The version that `name` spells. Raises InputError."""
         match = _NAME.fullmatch(name.strip())
         if match is None:
-            raise InputError(f"{name!r} names no version, wanted one like g0/s0-of-1/42. run: freshet versions")
+            raise InputError(f"{name!r} names no version, wanted one like g0/s0-of-1/42. run: springtide versions")
         return cls(*(int(part) for part in match.groups()))
 
 

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.ground.crashpoint import pass_point
-from pipeline.ground.errors import DamagedError, FencedError
-from pipeline.ground.project import Project
-from pipeline.versions.container import Draft
+from pipeline.configuration.project import Project
+from pipeline.errors import DamagedError, FencedError
+from pipeline.formats.container import Draft
+from pipeline.process.crash_point import pass_point
 from pipeline.versions.files import (
     check_file,
     draft_commit,
@@ -33,9 +33,9 @@ from pipeline.versions.files import (
 )
 from pipeline.versions.filters import net_filters, told_as_changes
 from pipeline.versions.fold import net_commit, net_served
-from pipeline.versions.ledger import Ledger
+from pipeline.versions.ledger.ledger import Ledger
+from pipeline.versions.ledger.records import StagedVersion
 from pipeline.versions.retention import Retention, RetentionPlan
-from pipeline.versions.rows import StagedVersion
 from pipeline.versions.state import (
     Commit,
     FieldChange,
@@ -238,7 +238,7 @@ class VersionStore:
                 missing = failure.filename
         raise DamagedError(
             f"{missing}, which version {id} needs, is missing. "
-            "hint: restore the file from a backup, or go back to a version before it: freshet versions"
+            "hint: restore the file from a backup, or go back to a version before it: springtide versions"
         )
 
 

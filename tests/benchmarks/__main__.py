@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure freshet beside its peer.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="Measure springtide beside its peer."
+    )
     parser.add_argument(
         "--only", action="append", choices=(*CHAIN, *NATIVE), help="only this benchmark; may be repeated"
     )

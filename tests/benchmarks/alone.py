@@ -17,7 +17,7 @@ def process() -> ProcessPoolExecutor:
 
 def one_round(name: str, quick: bool) -> list[Figure]:
     """One round of a benchmark, in a folder that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f"freshet-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"springtide-{name}-"))
     try:
         measured: list[Figure] = importlib.import_module(f"tests.benchmarks.{name}").measure(folder, quick)
         return measured

@@ -21,15 +21,15 @@ import numpy as np
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.config import Cluster
-from pipeline.ground.project import Project
+from pipeline.configuration.config import Cluster
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market
-from tests.command_line import freshet
 from tests.live.live_shop import workers
-from tests.scrape import scrape, url_of
+from tests.support.command_line import springtide
+from tests.support.scrape import scrape, url_of
 from tests.torture.project import live_project
 
 MINUTE_MS = 60_000
@@ -45,7 +45,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="freshet-behind-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-behind-") as folder:
         first = free_port_range(4)
         ports = {"kafka_port": first, "kafka_controller_port": first + 1, "flink_rest_port": first + 2}
         cluster = LocalCluster(Cluster(**ports, flink_rpc_port=first + 3), Path(folder) / "cluster")
@@ -60,12 +60,12 @@ def main() -> None:
 def catch_up(root: Path, cluster: LocalCluster, hours: int, per_hour: int) -> Iterator[dict[str, Any]]:
     """Put hours of the market into Kafka, start the join at the earliest, and tell of each hour that it has passed."""
     project = live_project(root, cluster)
-    with (root / "freshet.toml").open("a") as file:
+    with (root / "springtide.toml").open("a") as file:
         file.write("\n[telemetry]\nport = 0\n")
     config = MarketConfig(hours=hours, impressions_per_hour=per_hour)
     events = produce(project, config)
     yield {"hours": hours, "events": events}
-    freshet(root, "run", "samples", "--runner", "flink")
+    springtide(root, "run", "samples", "--runner", "flink")
     began_s, passed, most = time.monotonic(), 0, dict.fromkeys(("worker_mb", "taskmanager_mb"), 0.0)
     while passed < hours:
         assert time.monotonic() - began_s < _WITHIN_S, "took too long"
@@ -101,11 +101,11 @@ def answers(root: Path) -> dict[str, float]:
     try:
         (name,) = [path.stem for path in (root / "state" / "telemetry").glob("samples-*.json")]
         found = scrape(str(url_of(root, name)))
-        marks = found.all("freshet_join_watermark_timestamp_seconds").values()
+        marks = found.all("springtide_join_watermark_timestamp_seconds").values()
         return {
             "watermark_ms": 1000 * min(marks),
-            "held": sum(found.all("freshet_join_held_impressions").values()),
-            "state_mb": round(sum(found.all("freshet_join_state_bytes").values()) / 1e6, 1),
+            "held": sum(found.all("springtide_join_held_impressions").values()),
+            "state_mb": round(sum(found.all("springtide_join_state_bytes").values()) / 1e6, 1),
         }
     except (OSError, ValueError):
         return {}

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pipeline.market
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import load_config, parse_config
-from pipeline.ground.project import Project
+from pipeline.configuration.config import load_config, parse_config
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market, MarketHour
 from pipeline.market.produce import produce
-from pipeline.samples.job import SamplesJob
-from pipeline.trainer.job import TrainJob
+from pipeline.process.clock import SystemClock
+from pipeline.samples.run.job import SamplesJob
+from pipeline.trainer.run.job import TrainJob
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib
 from tests.benchmarks.stream import START_MS, clicks_of, impressions, in_records, stream_project
 
 STREAM_RATE, TURNS = 20_000, 3
-"""Impressions a second of the stream's own time; and how often join and trainer take turns, as in `freshet run all`."""
+"""Impressions a second of the stream's own time; and how often join and trainer take turns."""
 
 
 class RecordedMarket(Market):
@@ -67,7 +67,7 @@ def _stream(folder: Path, quick: bool) -> Figure:
 def _market(folder: Path, quick: bool) -> Figure:
     shutil.copytree(Path(pipeline.market.__file__).parent / "project", folder)
     # The peer's batch; everything else is the market's own project.
-    document = load_config(folder / "freshet.toml").model_dump(exclude_unset=True)
+    document = load_config(folder / "springtide.toml").model_dump(exclude_unset=True)
     document["model"]["batch_size"] = 2048
     project = Project(folder, parse_config(document), SystemClock())
     log = open_log(project)

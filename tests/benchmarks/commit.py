@@ -9,9 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
-from pipeline.trainer.shard import TrainerShard
+from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.report import Figure

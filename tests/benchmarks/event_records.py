@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.schemas import frame
+from pipeline.formats.schemas import frame
 
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """[n, width] bytes, and which of them count."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from pipeline.ground.block import Kind
-from pipeline.ground.keys import shard_of
-from pipeline.ground.project import Project
+from pipeline.arrays.block import Kind
+from pipeline.arrays.keys import shard_of
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget
-from pipeline.logs.events import EventCodec
+from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log
 from tests.benchmarks.event_records import encode_events
 from tests.benchmarks.join import SPAN_S, events_of

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
+from pipeline.configuration.config import Cluster
+from pipeline.configuration.project import Project
 from pipeline.flink.options import Submission
 from pipeline.flink.submit import submit
-from pipeline.ground.config import Cluster
-from pipeline.ground.project import Project
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
-from pipeline.samples import live_job
-from pipeline.samples.job import run_samples
+from pipeline.samples.run import live_job
+from pipeline.samples.run.job import run_samples
 from tests.benchmarks.join import SPAN_S, fill
 from tests.benchmarks.stopwatch import Stopwatch
 
@@ -61,7 +61,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-flink-") as folder:
         cluster = started_cluster(Path(folder) / "cluster")
         try:
             print(json.dumps(rates(Path(folder), cluster, chosen.rows)))
@@ -110,13 +110,13 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
 def project_in(root: Path, window_s: float, logs: str = "") -> Project:
     """The project of the join's benchmark, in a folder from which a worker can open it; `logs` is its table [logs]."""
     root.mkdir()
-    (root / "freshet.toml").write_text(_FORM.format(window=window_s) + logs, encoding="utf-8")
+    (root / "springtide.toml").write_text(_FORM.format(window=window_s) + logs, encoding="utf-8")
     return Project.open(root)
 
 
 def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
     """Submit the project's join to the cluster as job `name`; Flink's id of it."""
-    worker = str(Path(sys.executable).parent / "freshet-worker")
+    worker = str(Path(sys.executable).parent / "springtide-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
     job = Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")

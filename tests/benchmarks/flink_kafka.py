@@ -34,15 +34,15 @@ import pyarrow.compute as pc
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import descendants
+from pipeline.configuration.config import Cluster
+from pipeline.configuration.project import Project
 from pipeline.flink.jobs import cancel
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster
-from pipeline.ground.project import Project
-from pipeline.logs.kafka import KafkaLog
+from pipeline.logs.events.sample_block import decode_sample_block
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import Log
 from pipeline.logs.open import connect_kafka, open_log
-from pipeline.logs.sample_block import decode_sample_block
+from pipeline.process.clock import SystemClock
 from tests.benchmarks import peers
 from tests.benchmarks.events_on_kafka import append_packed, append_single, ended_events
 from tests.benchmarks.flink import project_in, submit_join, until
@@ -114,7 +114,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="freshet-flink-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-flink-") as folder:
         cluster = local_cluster(Path(folder) / "cluster")
         try:
             cluster.up()

@@ -1,7 +1,7 @@
 """Freshness: from a version's commit to the same version visible in a replica that follows in another process.
 
 A commit begins where the trainer is told to commit (files, ledger, publishing included) or is durable once CURRENT has
-moved; both are given. The replica follows as `freshet replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
+moved; both are given. The replica follows as `springtide replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
 """
 
 import threading
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.ground.config import Serving
-from pipeline.ground.project import Project
+from pipeline.configuration.config import Serving
+from pipeline.configuration.project import Project
+from pipeline.formats.container import Draft
 from pipeline.logs.open import open_log
-from pipeline.trainer.shard import TrainerShard
-from pipeline.versions.container import Draft
+from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.report import Figure

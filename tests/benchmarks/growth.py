@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
-from pipeline.samples.job import run_samples
-from pipeline.trainer.shard import TrainerShard
+from pipeline.samples.run.job import run_samples
+from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.alone import process

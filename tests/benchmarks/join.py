@@ -11,21 +11,21 @@ from subprocess import CalledProcessError
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.block import EventBlock, Kind
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import parse_config
-from pipeline.ground.project import Project
+from pipeline.arrays.block import EventBlock, Kind
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
-from pipeline.logs.events import EventCodec
+from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.samples.held import Bucket, Held
-from pipeline.samples.job import run_samples
-from pipeline.samples.join import Join
-from pipeline.samples.roundfile import read_shard, segments_in, write_shard
-from pipeline.samples.rows import HELD
-from pipeline.samples.saved import load_join, take_snapshot
-from pipeline.samples.spans import Spans
+from pipeline.process.clock import SystemClock
+from pipeline.samples.join.durations import Spans
+from pipeline.samples.join.held_impressions import Bucket, Held
+from pipeline.samples.join.join import Join
+from pipeline.samples.join.rows import HELD
+from pipeline.samples.run.job import run_samples
+from pipeline.samples.state.snapshot import load_join, take_snapshot
+from pipeline.samples.state.state_files import read_shard, segments_in, write_shard
 from tests.benchmarks.peers import flink_join
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib

@@ -16,12 +16,12 @@ from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster, Events
-from pipeline.logs.events import EventCodec
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.configuration.config import Cluster, Events
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
+from pipeline.process.clock import SystemClock
 from tests.benchmarks.beside import beside, main
 from tests.benchmarks.report import Figure, Result
 
@@ -39,7 +39,7 @@ RUNS = ReadLimits(records=65_536, max_bytes=8 << 20)
 def measure(quick: bool, rounds: int) -> list[Result]:
     count = 20_000 if quick else 200_000
     port = free_port_range(2)
-    with tempfile.TemporaryDirectory(prefix="freshet-kafka-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-kafka-") as folder:
         cluster = LocalCluster(Cluster(kafka_port=port, kafka_controller_port=port + 1), Path(folder))
         try:
             cluster.up(["kafka"])

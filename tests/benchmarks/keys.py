@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from pipeline.ground.keys import combine, hash_column
+from pipeline.arrays.keys import combine, hash_column
 from tests.benchmarks.beside import beside, main
 from tests.benchmarks.report import Figure, Result
 

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cli.live import submit_jobs
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.config import Cluster
-from pipeline.ground.project import Project
+from pipeline.configuration.config import Cluster
+from pipeline.configuration.project import Project
+from pipeline.flink.deployment import submit_jobs
 from pipeline.ingest.ingest import heartbeat
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, last_record
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.live_load import PacedLoad, project_in
 from tests.benchmarks.live_ways import Way, Ways, set_aside
@@ -56,7 +56,7 @@ def main() -> None:
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     logging.getLogger("kafka").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="freshet-freshness-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-freshness-") as folder:
         first = free_port_range(len(_PORTS))
         ports = {name: first + i for i, name in enumerate(_PORTS)}
         cluster = LocalCluster(Cluster(**ports), Path(folder) / "cluster")
@@ -83,7 +83,7 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
     """Freshness of the clicks of `seconds` seconds, after `warm_up_s` at the head; starts both jobs and leaves them."""
     log = open_log(project)
     load = PacedLoad(project, 1, rate, _START_WITHIN_S + warm_up_s + seconds)
-    submit_jobs(project, ("samples", "train"), from_logs=True)
+    submit_jobs(project, ("samples", "train"), from_logs=True, report=print)
     with Watched(project.root, Project.open) as replica:
         load.start()
         try:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
@@ -44,13 +44,13 @@ def project_in(root: Path, cluster: LocalCluster) -> Project:
     root.mkdir()
     files = resources.files("pipeline.market") / "project"
     (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")
-    text = (files / "freshet.toml").read_text(encoding="utf-8")
+    text = (files / "springtide.toml").read_text(encoding="utf-8")
     values = {"bootstrap": cluster.bootstrap, "disorder": 0.5, "window": 10, "horizon": 60}
     for old, new in _REPLACED.items():
         assert old in text, old
         text = text.replace(old, new.format(**values))
     more = _MORE.format(rest=cluster.rest_url, jar=cluster.base_jar)
-    (root / "freshet.toml").write_text(text + more, encoding="utf-8")
+    (root / "springtide.toml").write_text(text + more, encoding="utf-8")
     return Project.open(root)
 
 

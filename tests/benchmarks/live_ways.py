@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
-from pipeline.ground.project import Project
-from pipeline.logs.dead_letters import read_dead_letters
+from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, Record, runs_of
-from pipeline.logs.sample_block import decode_sample_block
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.watched import Seen

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.ground.simd import forced_simd_level, simd_level, simd_levels
-from pipeline.versions.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
+from pipeline.arrays.simd import forced_simd_level, simd_level, simd_levels
+from pipeline.versions.deltas.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
 from tests.benchmarks import peers
 from tests.benchmarks.mind_rows import mind_rows
 from tests.benchmarks.report import Figure

@@ -32,9 +32,9 @@ from typing import Any, get_args
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.flink.jobs import cancel, live_jobs
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.clock import SystemClock
 from pipeline.logs.open import open_log
-from pipeline.samples.live import starts
+from pipeline.process.clock import SystemClock
+from pipeline.samples.run.live_shard import starts
 from tests.benchmarks.events_on_kafka import Events, after_all, append_single
 from tests.benchmarks.flink import submit_join, until
 from tests.benchmarks.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
@@ -65,7 +65,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # So that a `timeout` ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="freshet-recovery-") as folder:
+    with tempfile.TemporaryDirectory(prefix="springtide-recovery-") as folder:
         cluster = local_cluster(Path(folder) / "cluster", chosen.taskmanager_mb)
         try:
             cluster.up()

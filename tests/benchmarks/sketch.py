@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.admission.sketch import CountingSketch
-from pipeline.ground.keys import hash_column
+from pipeline.arrays.keys import hash_column
 from tests.benchmarks.beside import beside, main
 from tests.benchmarks.report import Figure, Result
 from tests.benchmarks.stream import VALUES, zipf
-from tests.count_min import bound, plain_estimates
+from tests.support.count_min import bound, plain_estimates
 
 DEPTH, THRESHOLD = 4, 5
 BATCH = 53_248

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.ground.field_config import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
+from pipeline.configuration.fields import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
 from pipeline.publish.withheld import Withheld
-from pipeline.trainer.store import Table
-from pipeline.versions.quantizer import payload_bytes, payload_total
-from pipeline.versions.served import ServedView
+from pipeline.trainer.tables.table import Table
+from pipeline.versions.deltas.quantizer import payload_bytes, payload_total
+from pipeline.versions.deltas.served_view import ServedView
 from tests.benchmarks import peers
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import resident_mib

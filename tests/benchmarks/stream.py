@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import parse_config
-from pipeline.ground.project import Project
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.project import Project
+from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, sample_schema
 from pipeline.logs.log import Log
-from pipeline.logs.sample_block import SampleBlock, encode_sample_block, sample_schema
+from pipeline.process.clock import SystemClock
 
 START_MS = 1_700_000_000_000
 ZIPF, VALUES = 1.05, 1_000_000

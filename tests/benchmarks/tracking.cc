@@ -16,7 +16,7 @@ constexpr size_t kDim = 16, kAhead = 8;
 struct alignas(64) Row {
     float weights[kDim];
     float state;
-    freshet::Statistics statistics;
+    springtide::Statistics statistics;
 };
 
 }  // namespace
@@ -27,8 +27,8 @@ extern "C" {
 void tracking_pass(const uint32_t* which, size_t n, size_t size, const float* gradients, int tracked) {
     static std::vector<Row> rows;
     if (rows.size() != size) rows.assign(size, Row{{0.1f}, 0.1f, {0, 1, 0.0f, 1.0f}});
-    static const auto optimizer = freshet::make_optimizer("rowwise_adagrad", {.learning_rate = 0.05f});
-    const freshet::Tracker tracker(86'400);
+    static const auto optimizer = springtide::make_optimizer("rowwise_adagrad", {.learning_rate = 0.05f});
+    const springtide::Tracker tracker(86'400);
     for (size_t i = 0; i < n; ++i) {
         if (i + kAhead < n) {
             __builtin_prefetch(&rows[which[i + kAhead]]);
@@ -36,10 +36,10 @@ void tracking_pass(const uint32_t* which, size_t n, size_t size, const float* gr
         }
         Row& row = rows[which[i]];
         const float* gradient = gradients + i * kDim;
-        freshet::Learned learned{};
+        springtide::Learned learned{};
         if (tracked)
-            learned = freshet::with_dim(kDim, [&](auto dim) {
-                return freshet::Learned{freshet::dot(gradient, row.weights, dim), freshet::dot(row.weights, row.weights, dim), 0};
+            learned = springtide::with_dim(kDim, [&](auto dim) {
+                return springtide::Learned{springtide::dot(gradient, row.weights, dim), springtide::dot(row.weights, row.weights, dim), 0};
             });
         learned.moved_squared = optimizer->step(row.weights, &row.state, gradient, kDim);
         if (tracked) tracker.note(row.statistics, learned, 1, 2);

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from pipeline.logs.open import open_log
-from pipeline.trainer.shard import TrainerShard
+from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store import VersionStore
 from tests.benchmarks import peers, tracking
 from tests.benchmarks.report import Figure

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.ground.keys import hash_column
+from pipeline.arrays.keys import hash_column
 from pipeline.model.runtime import tf
-from pipeline.trainer.pooling import Uniquer
+from pipeline.trainer.batch.unique import Uniquer
 from tests.benchmarks.beside import Work, beside, main
 from tests.benchmarks.report import Figure, Result
 from tests.benchmarks.stream import VALUES, ZIPF, zipf

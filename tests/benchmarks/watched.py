@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.serving.http import follow
 from pipeline.serving.replica import Replica
@@ -34,7 +34,7 @@ class WatchedReplica(Replica):
 
 
 class Watched(AbstractContextManager["Watched"]):
-    """The process, from the moment it follows; it follows as `freshet replica` does."""
+    """The process, from the moment it follows; it follows as `springtide replica` does."""
 
     def __init__(self, folder: Path, opener: Opener) -> None:
         """`opener` makes the project of `folder`; it can be pickled."""

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.ground.config import environment_with
+from pipeline.configuration.config import environment_with
 
 _SPARE_S = 60.0
 """Beyond its share, for starting up and for the last input; then a target counts as hanging."""
@@ -82,7 +82,7 @@ def _run(name: str, command: list[str], share_s: float, chosen: argparse.Namespa
         prefix = f"-artifact_prefix={crashes / name}-"
         options = [f"-max_total_time={round(share_s)}", f"-seed={chosen.seed}", f"-timeout={_HANGS_S}", prefix]
         folder = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="freshet-fuzz-") as passing:
+    with tempfile.TemporaryDirectory(prefix="springtide-fuzz-") as passing:
         said, failed = _end_of([*command, *options], folder, share_s + _SPARE_S, passing)
     runs = [int(found) for found in _RUNS.findall(said)]
     outcome = Outcome(name, failed, runs[-1] if runs else 0, said)

@@ -16,7 +16,7 @@ from typing import Any
 
 import atheris
 
-from pipeline.ground.errors import FreshetError
+from pipeline.errors import SpringtideError
 from tests.fuzz.targets import TARGETS, Target
 
 _MOST_MEMORY_BYTES = 6 << 30
@@ -41,7 +41,7 @@ def main(name: str, options: list[str]) -> None:
 
 
 def _own_functions() -> Iterator[Callable[..., Any]]:
-    """Every loaded function of freshet: an editable install has an import hook that Atheris' own cannot follow."""
+    """Every loaded function of springtide: an editable install has an import hook that Atheris' own cannot follow."""
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "pipeline":
             classes = [held for held in vars(module).values() if inspect.isclass(held) and held.__module__ == name]
@@ -55,7 +55,7 @@ def _own_functions() -> Iterator[Callable[..., Any]]:
 def _checked(target: Target) -> Callable[[bytes], None]:
     def run(value: bytes) -> None:
         began_s = time.process_time()
-        with suppress(FreshetError):
+        with suppress(SpringtideError):
             target.decode(value)
         spent_s = time.process_time() - began_s
         assert spent_s < _SLOW_S, f"an input of {len(value)} bytes took {spent_s:.1f} s"
@@ -78,7 +78,7 @@ def _mutator(target: Target) -> Callable[[bytes, int, int], bytes]:
 
 
 def _corpus(seeds: list[bytes]) -> str:
-    folder = Path(tempfile.mkdtemp(prefix="freshet-corpus-"))
+    folder = Path(tempfile.mkdtemp(prefix="springtide-corpus-"))
     for number, seed in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(seed)
     return str(folder)

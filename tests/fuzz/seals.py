@@ -13,7 +13,7 @@ from typing import Any
 import crc32c
 import xxhash
 
-from pipeline.ground.schemas import FRAME_BYTES, frame, load_schema
+from pipeline.formats.schemas import FRAME_BYTES, frame, load_schema
 
 Seal = Callable[[bytes], bytes]
 

@@ -11,30 +11,32 @@ from pathlib import Path
 from random import Random
 
 from pipeline.admission.sketch import CountingSketch
-from pipeline.ground.clock import ManualClock
-from pipeline.logs.archive import ArchiveLog, write_archive
-from pipeline.logs.dead_letters import dead_letter_records, dead_letters, read_dead_letters
-from pipeline.logs.events import EventCodec
-from pipeline.logs.kafka_records import decode_record_set
+from pipeline.logs.archive.archive_log import ArchiveLog, write_archive
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters, read_dead_letters
+from pipeline.logs.events.sample_block import decode_sample_block, encode_sample_block
+from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.log import Record
-from pipeline.logs.sample_block import decode_sample_block, encode_sample_block
-from pipeline.logs.sqlite import SqliteLog
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model import weights
-from pipeline.samples import roundfile
-from pipeline.samples.frames import frames_of
-from pipeline.samples.saved import join_to_bytes, load_join, take_snapshot
-from pipeline.samples.segment import decode_segment
+from pipeline.process.clock import ManualClock
+from pipeline.samples.state import state_files
+from pipeline.samples.state.frames import frames_of
+from pipeline.samples.state.segment_codec import decode_segment
+from pipeline.samples.state.snapshot import join_to_bytes, load_join, take_snapshot
 from pipeline.serving.chain import Chain
 from pipeline.versions import files
-from pipeline.versions.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.published import Manifest, manifest_of, read_published
 from pipeline.versions.fold import net_commit
-from pipeline.versions.published import Manifest, manifest_of, read_published
 from pipeline.versions.store import VersionStore
-from tests import test_delta, test_events, test_kafka_records, test_sample_block
 from tests.fuzz import reshape, seals
-from tests.join_bench import Bench as JoinBench
-from tests.join_bench import S, W
-from tests.versions_world import World, project_in
+from tests.logs.events import test_events, test_sample_block
+from tests.logs.kafka import test_kafka_records
+from tests.support.join_bench import Bench as JoinBench
+from tests.support.join_bench import S, W
+from tests.support.versions_world import World, project_in
+from tests.versions.deltas import test_delta
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Target:
     """One decoder.
 
     Attributes:
-        decode: what must succeed or raise FreshetError.
+        decode: what must succeed or raise SpringtideError.
         seeds: whole inputs, the first of them good.
         seal: puts checksums right.
         reshape: changes what the bytes mean; None where changing bytes does.
@@ -54,7 +56,7 @@ class Target:
     reshape: Callable[[bytes, Random], bytes] | None = None
 
 
-_PASSING = tempfile.TemporaryDirectory(prefix="freshet-fuzz-")
+_PASSING = tempfile.TemporaryDirectory(prefix="springtide-fuzz-")
 _SCRATCH = Path(_PASSING.name)
 
 
@@ -175,14 +177,14 @@ def _join(head: bytes) -> object:
 
 def _round(text: bytes) -> object:
     _file(text, "ROUND.json")
-    manifest = roundfile.read_manifest(_SCRATCH)
+    manifest = state_files.read_manifest(_SCRATCH)
     assert manifest is not None
-    return [list(roundfile.read_shard(_SCRATCH, shard)) for shard in manifest.shards]
+    return [list(state_files.read_shard(_SCRATCH, shard)) for shard in manifest.shards]
 
 
 def _round_seeds() -> list[bytes]:
-    shard = roundfile.write_shard(_SCRATCH, "1.join", take_snapshot(_BENCH.join), (3, 4))
-    roundfile.write_manifest(_SCRATCH, roundfile.RoundManifest(2, {"samples": "log"}, (shard,)))
+    shard = state_files.write_shard(_SCRATCH, "1.join", take_snapshot(_BENCH.join), (3, 4))
+    state_files.write_manifest(_SCRATCH, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
     return [(_SCRATCH / "ROUND.json").read_bytes()]
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.configuration.config import Cluster
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.process.clock import SystemClock
 from tests.live.live_shop import Shop
 from tests.torture.load import Load
 from tests.torture.project import live_project

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.command_line import feed, freshet, make_events, make_shop, samples_of
+from tests.support.command_line import feed, make_events, make_shop, samples_of, springtide
 
 ROWS = 500
 WAIT_S = 90.0
@@ -19,18 +19,18 @@ class Live:
 
     def __init__(self, project, cluster):
         self.project, self.cluster = project, cluster
-        with (project / "freshet.toml").open("a") as file:
+        with (project / "springtide.toml").open("a") as file:
             file.write(f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 1\n')
 
     def run(self, job="samples", *options):
-        started = freshet(self.project, "run", job, "--runner", "flink", *options)["jobs"]
+        started = springtide(self.project, "run", job, "--runner", "flink", *options)["jobs"]
         return {row["job"]: row for row in started}
 
     def stop(self):
-        return freshet(self.project, "stop")["stopped"]
+        return springtide(self.project, "stop")["stopped"]
 
     def job(self, name="samples"):
-        return next(row for row in freshet(self.project, "status")["jobs"] if row["job"] == name)
+        return next(row for row in springtide(self.project, "status")["jobs"] if row["job"] == name)
 
     def wait_for_samples(self, wanted):
         """Return once the project has said just `wanted`, as `samples_of` gives them."""
@@ -43,7 +43,7 @@ class Live:
     def wait_for(self, reached):
         ends_s = time.monotonic() + WAIT_S
         while not reached():
-            assert time.monotonic() < ends_s, freshet(self.project, "status")
+            assert time.monotonic() < ends_s, springtide(self.project, "status")
             time.sleep(0.2)
 
 
@@ -73,10 +73,10 @@ class Shop(Live):
 
     def tell(self, *command):
         """A command to both."""
-        return [freshet(folder, *command) for folder in (self.project, self.twin)]
+        return [springtide(folder, *command) for folder in (self.project, self.twin)]
 
     def join_twin(self):
-        freshet(self.twin, "run", "samples", "--until-end")
+        springtide(self.twin, "run", "samples", "--until-end")
 
     def change(self, replaced):
         """Pieces of both configurations replaced."""
@@ -93,14 +93,14 @@ class ShopOnKafka(Shop):
 
     def __init__(self, root, cluster, replaced=None):
         super().__init__(root, cluster, replaced)
-        settings = self.project / "freshet.toml"
+        settings = self.project / "springtide.toml"
         engine = f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{uuid.uuid4().hex[:8]}."\n'
         settings.write_text(settings.read_text().replace("[logs]\n", f"[logs]\n{engine}", 1))
 
 
 def change(project, replaced):
-    """Pieces of a project's freshet.toml replaced."""
-    path = project / "freshet.toml"
+    """Pieces of a project's springtide.toml replaced."""
+    path = project / "springtide.toml"
     text = path.read_text()
     for old, new in replaced.items():
         assert old in text, old
@@ -112,7 +112,7 @@ def trainer_beside(project):
     """A project that has the other's configuration, model and samples log, and nothing else."""
     calm = project.parent / "calm"
     calm.mkdir()
-    for name in ("freshet.toml", "model.py"):
+    for name in ("springtide.toml", "model.py"):
         shutil.copy(project / name, calm)
     take_samples(calm, project)
     return calm
@@ -132,7 +132,7 @@ def workers(cluster):
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            if int(fields[1]) in parents and b"freshet-worker" in (folder / "cmdline").read_bytes():
+            if int(fields[1]) in parents and b"springtide-worker" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except OSError:
             continue
@@ -141,10 +141,10 @@ def workers(cluster):
 
 def newest(project):
     """The version that is CURRENT of shard 0; None before the first commit."""
-    return next((row for row in freshet(project, "versions")["versions"] if row["current"]), None)
+    return next((row for row in springtide(project, "versions")["versions"] if row["current"]), None)
 
 
 def current(project):
     """Digest and position of CURRENT, by shard."""
-    listed = freshet(project, "versions")["versions"]
+    listed = springtide(project, "versions")["versions"]
     return [(row["digest"], row["position"]) for row in listed if row["current"]]

@@ -1,4 +1,4 @@
-"""A broker with settings of its own: those of `freshet cluster` and a few more, of which the last word counts."""
+"""A broker with settings of its own: those of `springtide cluster` and a few more, of which the last word counts."""
 
 from contextlib import contextmanager
 
@@ -6,8 +6,8 @@ from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.kafka import broker_answers, broker_command
 from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import Process
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster, cache_folder
+from pipeline.configuration.config import Cluster, cache_folder
+from pipeline.process.clock import SystemClock
 
 _WITHIN_S = 60.0
 

@@ -11,9 +11,9 @@ from pipeline.cluster.flink import ask_flink
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import descendants
-from pipeline.cluster.standing import cluster_standing
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster
+from pipeline.cluster.status import cluster_standing
+from pipeline.configuration.config import Cluster
+from pipeline.process.clock import SystemClock
 
 PATIENCE_MS = 20_000
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.command_line import call, freshet, samples_of
 from tests.live.live_shop import SHARDED, current, newest, trainer_beside, workers
-from tests.scrape import scrape, url_of
+from tests.support.command_line import call, samples_of, springtide
+from tests.support.scrape import scrape, url_of
 
 ABSENCE_S = 60.0
 
 
 def scratch_of(cluster):
     """Process ids of the workers that have a folder for temporary files."""
-    return {int(path.name.split("-")[2]) for path in (cluster.folder / "tmp").glob("freshet-worker-*")}
+    return {int(path.name.split("-")[2]) for path in (cluster.folder / "tmp").glob("springtide-worker-*")}
 
 
 def told_to_workers(shop, job="samples"):
@@ -29,8 +29,8 @@ def told_to_workers(shop, job="samples"):
     said = max(logs, key=lambda path: path.stat().st_mtime).read_text()
     return {
         "state cache": int(re.search(r"Creating state cache with size (\d+)", said)[1]),
-        "project": re.search(r"'--freshet_project=(.*?)'", said)[1],
-        "job": re.search(r"'--freshet_job=(.*?)'", said)[1],
+        "project": re.search(r"'--springtide_project=(.*?)'", said)[1],
+        "job": re.search(r"'--springtide_job=(.*?)'", said)[1],
     }
 
 
@@ -156,7 +156,7 @@ def test_trainer_learns_what_a_run_in_process_learns_from_the_same_samples(shop)
     shop.feed(2, close=True)
     shop.wait_until_joined()
     calm = trainer_beside(shop.project)
-    freshet(calm, "run", "train", "--until-end")
+    springtide(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
 
 
@@ -168,12 +168,12 @@ def test_rollback_while_both_jobs_run_needs_no_restart(shop):
     shop.feed(2)
     shop.wait_for(lambda: newest(shop.project)["log_time"] > good["log_time"])
     before = pd.Timestamp(good["log_time"]) + pd.Timedelta(seconds=1)
-    freshet(shop.project, "rollback", "--before", before.isoformat())
+    springtide(shop.project, "rollback", "--before", before.isoformat())
     shop.feed(close=True)
     shop.wait_until_joined()
     shop.wait_for(lambda: newest(shop.project)["version"].startswith("g1/"))
     shop.wait_for(lambda: newest(shop.project)["samples_seen"] > good["samples_seen"])
-    assert {row["state"] for row in freshet(shop.project, "status")["jobs"]} == {"RUNNING"}
+    assert {row["state"] for row in springtide(shop.project, "status")["jobs"]} == {"RUNNING"}
 
 
 MEASURED = {**SHARDED, "[telemetry]\n": "[telemetry]\nport = 0\n"}
@@ -194,14 +194,14 @@ def test_workers_answer_prometheus_and_one_that_follows_a_killed_one_takes_its_n
     names = addresses()
     assert [name.partition("-")[0] for name in names] == ["samples", "train"]
     joined = len(samples_of(shop.project))
-    shop.wait_for(lambda: sum(told("samples").all("freshet_join_samples_total").values()) == joined)
-    shop.wait_for(lambda: sum(told("train").all("freshet_train_samples_total").values()) == joined)
+    shop.wait_for(lambda: sum(told("samples").all("springtide_join_samples_total").values()) == joined)
+    shop.wait_for(lambda: sum(told("train").all("springtide_train_samples_total").values()) == joined)
     samples, train = told("samples"), told("train")
-    assert set(samples.all("freshet_join_lag_records").values()) == {0}
-    assert set(samples.all("freshet_shard_failures_total").values()) == {0}
-    assert samples("freshet_join_round_seconds_count") > 0
-    assert set(train.all("freshet_train_halted").values()) == {0}
-    assert all(count > 0 for count in train.all("freshet_commit_seconds_count").values())
+    assert set(samples.all("springtide_join_lag_records").values()) == {0}
+    assert set(samples.all("springtide_shard_failures_total").values()) == {0}
+    assert samples("springtide_join_round_seconds_count") > 0
+    assert set(train.all("springtide_train_halted").values()) == {0}
+    assert all(count > 0 for count in train.all("springtide_commit_seconds_count").values())
     began = {job: told(job)("process_start_time_seconds") for job in ("samples", "train")}
     for pid in workers(shop.cluster):
         os.kill(pid, signal.SIGKILL)
@@ -226,7 +226,7 @@ def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
     shop.run("all")
     shop.wait_for(lambda: newest(shop.project))
     shop.stop()
-    settings = shop.project / "freshet.toml"
+    settings = shop.project / "springtide.toml"
     text = settings.read_text()
     assert "dim = 8" in text
     settings.write_text(text.replace("dim = 8", "dim = 16"))

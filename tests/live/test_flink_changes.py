@@ -12,19 +12,19 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions
 
+from pipeline.arrays.keys import shard_of
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
+from pipeline.configuration.config import Cluster
+from pipeline.configuration.project import Project
+from pipeline.errors import LogError, OffsetError
 from pipeline.flink.jobs import look
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.config import Cluster
-from pipeline.ground.errors import LogError, OffsetError
-from pipeline.ground.keys import shard_of
-from pipeline.ground.project import Project
 from pipeline.logs.open import open_log
-from pipeline.samples.job import SamplesJob
-from tests.command_line import call, freshet, samples_of
+from pipeline.process.clock import SystemClock
+from pipeline.samples.run.job import SamplesJob
 from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside, workers
+from tests.support.command_line import call, samples_of, springtide
 
 COLOURED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',
@@ -57,7 +57,7 @@ def test_trainer_goes_on_from_its_savepoint_once_migrated_to_a_field_more(shop):
     join_in_process(shop.project)
     shop.run("train")
     calm = trainer_beside(shop.project)
-    freshet(calm, "run", "train", "--until-end")
+    springtide(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
     (stopped,) = shop.stop()
     for folder in (shop.project, shop.twin, calm):
@@ -66,24 +66,24 @@ def test_trainer_goes_on_from_its_savepoint_once_migrated_to_a_field_more(shop):
     join_in_process(shop.project)
     take_samples(calm, shop.project)
     for folder in (shop.project, calm):
-        freshet(folder, "run", "train", "--until-end", "--migrate")
+        springtide(folder, "run", "train", "--until-end", "--migrate")
     assert shop.run("train")["train"]["from"] == stopped["savepoint"]
     shop.give(coloured(shop.next_events()), close=True)
     join_in_process(shop.project)
     take_samples(calm, shop.project)
-    freshet(calm, "run", "train", "--until-end")
+    springtide(calm, "run", "train", "--until-end")
     shop.wait_for(lambda: current(shop.project) == current(calm))
 
 
 def join_in_process(project):
-    freshet(project, "run", "samples", "--until-end")
+    springtide(project, "run", "samples", "--until-end")
 
 
 def in_parallel(project, subtasks):
     """Have the jobs run as so many subtasks."""
-    text = (project / "freshet.toml").read_text()
+    text = (project / "springtide.toml").read_text()
     kept = [line for line in text.splitlines() if not line.startswith("parallelism = ")]
-    (project / "freshet.toml").write_text("\n".join([*kept, f"parallelism = {subtasks}", ""]))
+    (project / "springtide.toml").write_text("\n".join([*kept, f"parallelism = {subtasks}", ""]))
 
 
 def begun(shop, job):
@@ -143,7 +143,7 @@ def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(
     shop.feed(2, close=True)
     shop.wait_until_joined()
     calm = trainer_beside(shop.project)
-    freshet(calm, "run", "train", "--until-end")
+    springtide(calm, "run", "train", "--until-end")
     assert len(current(calm)) == 4
     shop.wait_for(lambda: current(shop.project) == current(calm))
     for job, step in (("samples", "join"), ("train", "train")):
@@ -172,7 +172,7 @@ def test_windows_wait_for_an_idle_partition_until_a_heartbeat_as_in_process(shop
     shop.join_twin()
     shop.wait_until_joined()
     held = samples_of(shop.project)
-    watermarks = {name: at["watermark_ms"] for name, at in freshet(shop.twin, "status")["join"]["inputs"].items()}
+    watermarks = {name: at["watermark_ms"] for name, at in springtide(shop.twin, "status")["join"]["inputs"].items()}
     assert watermarks["impressions/0"] > watermarks["impressions/1"] + 3_600_000
     assert held[held["kind"] == "negative"]["impression_at"].max() < watermarks["impressions/1"]
     shop.tell("heartbeat", watermarks["impressions/0"])
@@ -196,7 +196,7 @@ def kafka_shop(cluster, tmp_path):
 
 def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_configured(cluster, kafka_shop):
     shop, inputs = kafka_shop
-    told = r"topic (impressions|clicks) has 2 partitions, 1 are read\. hint: freshet stop, set logs\.partitions to 2"
+    told = r"topic (impressions|clicks) has 2 partitions, 1 are read\. hint: springtide stop, set logs\.partitions to 2"
     shop.feed()
     job = shop.run()["samples"]["id"]
     shop.wait_until_joined()
@@ -235,7 +235,7 @@ def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_comman
     shop.feed()
     shop.run()
     shop.wait_until_joined()
-    shop.wait_for(lambda: {at["lag"] for at in freshet(shop.project, "status")["join"]["inputs"].values()} == {0})
+    shop.wait_for(lambda: {at["lag"] for at in springtide(shop.project, "status")["join"]["inputs"].values()} == {0})
     shop.stop()
     for _ in range(2):
         shop.give(shop.next_events())

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import BLOCK_ROWS
 from pipeline.logs.open import open_log
-from tests.command_line import feed, freshet, make_events, make_shop
 from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, newest, workers
-from tests.scrape import scrape, url_of
+from tests.support.command_line import feed, make_events, make_shop, springtide
+from tests.support.scrape import scrape, url_of
 
 MOST_GROWTH_BYTES = 160 << 20
 """Of the resident memory of one process, beside what the same process took for a small piece of the same work."""
@@ -98,18 +98,18 @@ def test_a_trainer_that_stands_still_does_not_hold_the_join_back_and_catches_up_
         with stopped(trainers):
             shop.feed(6, close=True)
             shop.wait_until_joined()
-            (shard,) = freshet(shop.project, "status")["trainer"]
+            (shard,) = springtide(shop.project, "status")["trainer"]
             assert shard["lag_records"] > 0
         calm = make_shop(shop.project.parent / "calm")
         shutil.copytree(shop.project / "state" / "logs" / "samples", calm / "state" / "logs" / "samples")
-        freshet(calm, "run", "train", "--until-end")
+        springtide(calm, "run", "train", "--until-end")
         shop.wait_for(lambda: current(shop.project) == current(calm))
-    (shard,) = freshet(shop.project, "status")["trainer"]
+    (shard,) = springtide(shop.project, "status")["trainer"]
     assert shard["lag_records"] == 0
     assert {pid: most[str(pid)] - before[pid] > MOST_GROWTH_BYTES for pid in everybody} == dict.fromkeys(
         everybody, False
     )
-    assert {row["restarts"] for row in freshet(shop.project, "status")["jobs"]} == {0}
+    assert {row["restarts"] for row in springtide(shop.project, "status")["jobs"]} == {0}
 
 
 PER_HOUR, HOURS = 20_000, 6
@@ -122,15 +122,15 @@ MEASURED = {"[telemetry]\n": "[telemetry]\nport = 0\n"}
 def test_a_join_that_is_six_hours_behind_holds_no_more_than_on_every_day(on_kafka):
     shop = on_kafka
     feed_both(shop, make_events(3, HOURS * PER_HOUR, every_ms=3_600_000 // PER_HOUR))
-    assert freshet(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] > 0
+    assert springtide(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] > 0
     with Most(
-        held=lambda: told(shop, "freshet_join_held_impressions"),
-        bytes=lambda: told(shop, "freshet_join_state_bytes"),
+        held=lambda: told(shop, "springtide_join_held_impressions"),
+        bytes=lambda: told(shop, "springtide_join_state_bytes"),
         resident=lambda: told(shop, "process_resident_memory_bytes"),
     ) as most:
         shop.run()
         shop.wait_until_joined()
-        shop.wait_for(lambda: freshet(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] == 0)
+        shop.wait_for(lambda: springtide(shop.project, "status")["join"]["inputs"]["impressions/0"]["lag"] == 0)
         shop.wait_for(lambda: most["bytes"])
     # The input that is ahead may lead by a window, both come in blocks, and buckets are forgotten whole.
     assert 0 < most["held"] <= (SPANS_S + 600) * PER_HOUR / 3_600 * (1 + 1 / 16) + 2 * BLOCK_ROWS < HOURS * PER_HOUR / 2
@@ -142,7 +142,7 @@ def feed_both(shop, events):
     """Into the live project and its twin, which joins them."""
     for folder in (shop.project, shop.twin):
         feed(folder, events, close=False)
-    freshet(shop.twin, "run", "samples", "--until-end")
+    springtide(shop.twin, "run", "samples", "--until-end")
 
 
 def told(shop, metric):
@@ -158,7 +158,7 @@ def told(shop, metric):
 def test_a_job_set_back_to_its_savepoint_while_its_state_folder_is_ahead_says_nothing_twice(shop):
     """Somebody takes a shard's fence: its bundle fails, and Flink restores both shards from long ago, in a new worker.
 
-    One that goes on in a worker which is ahead of it: `tests/test_restored_job.py`.
+    One that goes on in a worker which is ahead of it: `tests/samples/run/test_restored_job.py`.
     """
     change(shop.project, {"checkpoint_every_s = 1": "checkpoint_every_s = 3600"})
     shop.feed()

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.command_line import freshet, samples_of
 from tests.live.live_shop import Live, current, trainer_beside
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, clicks_of, impressions, joined, prepare
+from tests.support.command_line import samples_of, springtide
 
 __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
@@ -23,11 +23,11 @@ def test_samples_and_model_of_mind_are_those_of_a_run_in_process(cluster, tmp_pa
     live = Live(shutil.copytree(twin, tmp_path / "live"), cluster)
     live.run("all")
     try:
-        freshet(twin, "run", "samples", "--until-end")
+        springtide(twin, "run", "samples", "--until-end")
         live.wait_for_samples(samples_of(twin))
         assert_same_samples(samples_of(live.project), joined(impressions, clicks)[0], COLUMNS)
         calm = trainer_beside(live.project)
-        freshet(calm, "run", "train", "--until-end")
+        springtide(calm, "run", "train", "--until-end")
         live.wait_for(lambda: current(live.project) == current(calm))
     finally:
         live.stop()

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.ground.project import Project
-from pipeline.logs.events import EventCodec
+from pipeline.configuration.project import Project
+from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.open import open_log
-from tests.command_line import START_MS, freshet, samples_of
 from tests.live.live_shop import ShopOnKafka
+from tests.support.command_line import START_MS, samples_of, springtide
 
 GARBAGE = [b"", b"no event", bytes(range(256)), b"\0\0\0\0\7cut"]
 
@@ -24,7 +24,7 @@ def shop(cluster, tmp_path, request):
 
 
 def letters_of(shop, project=None):
-    listed = freshet(project or shop.project, "dead-letters", "list")["dead_letters"]
+    listed = springtide(project or shop.project, "dead-letters", "list")["dead_letters"]
     return {(row["topic"], row["reason"]): row["letters"] for row in listed}
 
 
@@ -109,7 +109,7 @@ def test_clocks_that_are_wrong_harm_only_the_events_they_date(shop):
         time.sleep(0.05)
     log.close()
     # The heartbeat is dated ahead too, within the skew: the windows of those a little ahead are closed as well.
-    freshet(shop.project, "heartbeat", time.time_ns() // 1_000_000 + 59_000)
+    springtide(shop.project, "heartbeat", time.time_ns() // 1_000_000 + 59_000)
     shop.wait_for(lambda: len(samples_of(shop.project)) >= len(right.shown) + len(ahead.shown))
     found = samples_of(shop.project)
     assert sorted(found["impression_id"]) == sorted(right.shown + ahead.shown)

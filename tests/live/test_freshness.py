@@ -2,7 +2,7 @@
 
 from tests.benchmarks.live_freshness import measure
 from tests.benchmarks.live_load import project_in
-from tests.command_line import freshet
+from tests.support.command_line import springtide
 
 RATE, SECONDS, WARM_UP_S = 500.0, 5.0, 2.0
 
@@ -12,7 +12,7 @@ def test_every_click_becomes_visible(cluster, tmp_path):
     try:
         found = measure(project, RATE, SECONDS, WARM_UP_S)
     finally:
-        freshet(project.root, "stop")
+        springtide(project.root, "stop")
     assert found["invisible"] == found["lost"] == 0
     assert found["count"] + found["set_aside"] == found["clicks"] > 50
     assert 0 < found["p50_s"] <= found["p99_s"] <= found["max_s"]

@@ -7,8 +7,8 @@ import pytest
 from kafka import KafkaAdminClient
 
 from pipeline.cluster.ports import free_port_range
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker

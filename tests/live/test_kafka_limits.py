@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.java import java_command
-from pipeline.ground.config import cache_folder
-from pipeline.ground.errors import LogError
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.configuration.config import cache_folder
+from pipeline.errors import LogError
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
 from tests.live.own_broker import own_broker
 

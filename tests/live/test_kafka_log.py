@@ -11,19 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kafka import KafkaProducer
 
-from pipeline.ground import telemetry
-from pipeline.ground.errors import FencedError, LogError, LogReplacedError, OffsetError
-from pipeline.ground.project import Project
-from pipeline.logs.ends import Ends
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
-from pipeline.logs.kafka_reader import KafkaReader
+from pipeline.configuration.project import Project
+from pipeline.errors import FencedError, LogError, LogReplacedError, OffsetError
+from pipeline.logs.end_offsets import Ends
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.reader import KafkaReader
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.topic_plan import topics_of
-from tests.command_line import call, freshet, make_events, make_shop
+from pipeline.telemetry import metrics
 from tests.live.everything import everything
-from tests.log_contract import LogContract
-from tests.scrape import parsed
+from tests.support.command_line import call, make_events, make_shop, springtide
+from tests.support.log_contract import LogContract
+from tests.support.scrape import parsed
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
 
@@ -120,7 +120,7 @@ def dead_writer(log, settings):
 
 class TestDeadWriters:
     def test_the_next_holder_of_the_fence_undoes_what_was_left_open(self, log, another, settings, dead_writer):
-        dead_writer(f"freshet/{settings.prefix}t/0/{log.log_id('t')}", 600_000)
+        dead_writer(f"springtide/{settings.prefix}t/0/{log.log_id('t')}", 600_000)
         log.append("t", 0, [b"other"])
         assert (log.end_offset("t", 0), log.read("t", 0, 0)) == (0, [])
         fence = another.take_fence("t", 0)
@@ -282,20 +282,20 @@ class TestOutages:
 
     def test_that_calls_wait_for_a_broker_that_is_away_is_told_while_they_wait(self, log, broker, clock):
         def told(name, **labels):
-            return parsed(telemetry.text().decode())(name, **labels)
+            return parsed(metrics.text().decode())(name, **labels)
 
         log.append("t", 0, [b"before"])
         assert log.read("t", 0, 0)
-        counted = told("freshet_log_append_seconds_count", topic="t")
+        counted = told("springtide_log_append_seconds_count", topic="t")
         assert counted >= 1
-        assert told("freshet_log_read_seconds_count", topic="t") >= 1
+        assert told("springtide_log_read_seconds_count", topic="t") >= 1
         broker.kill("kafka")
         writer = threading.Thread(target=log.append, args=("t", 0, [b"after"]))
         writer.start()
         ends_s = clock.monotonic_s() + 20
-        while told("freshet_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
+        while told("springtide_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
             clock.wait(0.1)
-        assert 2 <= told("freshet_log_waiting_seconds") < 20
+        assert 2 <= told("springtide_log_waiting_seconds") < 20
         # Who only shows how far the log goes does not wait with them.
         shown, began_s = Ends(log), clock.monotonic_s()
         assert shown.end("t", 0) is None
@@ -306,8 +306,8 @@ class TestOutages:
         while (end := shown.end("t", 0)) is None:
             clock.wait(0.1)
         assert end == log.end_offset("t", 0)
-        assert told("freshet_log_waiting_seconds") < 1
-        assert told("freshet_log_append_seconds_count", topic="t") == counted + 1
+        assert told("springtide_log_waiting_seconds") < 1
+        assert told("springtide_log_append_seconds_count", topic="t") == counted + 1
         assert [r.value for r in everything(log)] == [b"before", b"after"]
 
     def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
@@ -392,13 +392,13 @@ def shop(tmp_path, settings):
 
 class TestTopics:
     def test_topics_are_planned_made_and_then_as_wanted(self, shop, settings, clock):
-        planned = freshet(shop, "topics", "create", "--dry-run")
+        planned = springtide(shop, "topics", "create", "--dry-run")
         assert planned["would_change"] == []
         names = [row["topic"] for row in planned["would_make"]]
         assert sorted(names) == sorted(topics_of(Project.open(shop).config))
-        made = freshet(shop, "topics", "create")
+        made = springtide(shop, "topics", "create")
         assert made == {"made": planned["would_make"], "changed": []}
-        assert freshet(shop, "topics", "create") == {"made": [], "changed": []}
+        assert springtide(shop, "topics", "create") == {"made": [], "changed": []}
         log = KafkaLog(settings, clock)
         assert log.topics() == sorted(names)
         values = log.settings_of("clicks")
@@ -406,13 +406,13 @@ class TestTopics:
         log.close()
 
     def test_a_topic_that_keeps_too_little_is_told_at_start_and_put_right_by_the_command(self, shop, settings, clock):
-        freshet(shop, "topics", "create")
+        springtide(shop, "topics", "create")
         log = KafkaLog(settings, clock)
         log.change_settings("clicks", {"retention.ms": "5000"})
         told = call("status", "--project", shop, "--json").err
         assert "topic clicks has retention.ms 5000, 5830000 is wanted: window 600 s + horizon 3600 s" in told
-        assert "run: freshet topics create" in told
-        (changed,) = freshet(shop, "topics", "create")["changed"]
+        assert "run: springtide topics create" in told
+        (changed,) = springtide(shop, "topics", "create")["changed"]
         assert (changed["topic"], changed["found"], changed["wanted"]) == ("clicks", "5000", "5830000")
         assert log.settings_of("clicks")["retention.ms"] == "5830000"
         log.close()
@@ -421,11 +421,11 @@ class TestTopics:
         impressions, clicks = make_events(seed=1, rows=400)
         for kind, events in (("impressions", impressions), ("clicks", clicks)):
             events.to_parquet(shop / f"{kind}.parquet")
-            freshet(shop, "ingest", kind, shop / f"{kind}.parquet")
-        freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
-        done = freshet(shop, "run", "samples", "--until-end")
+            springtide(shop, "ingest", kind, shop / f"{kind}.parquet")
+        springtide(shop, "heartbeat", "2026-01-01T00:00:00Z")
+        done = springtide(shop, "run", "samples", "--until-end")
         assert sum(done["samples"].values()) >= 400, done
-        assert freshet(shop, "run", "train", "--until-end")
+        assert springtide(shop, "run", "train", "--until-end")
         # The mark of the join's last commit, which is all that is left, is nothing to learn from.
-        (shard,) = freshet(shop, "status")["trainer"]
+        (shard,) = springtide(shop, "status")["trainer"]
         assert (shard["lag_records"], shard["samples_seen"]) == (0, sum(done["samples"].values()))

@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaProducer
 
-from pipeline.ground.errors import OffsetError
-from pipeline.ground.project import Project
-from pipeline.logs.events import EventCodec
-from pipeline.logs.kafka import KafkaLog
+from pipeline.configuration.project import Project
+from pipeline.errors import OffsetError
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from tests.benchmarks import kafka
-from tests.command_line import freshet, make_events, make_shop
 from tests.live.everything import everything
-from tests.log_contract import LogContract
+from tests.support.command_line import make_events, make_shop, springtide
+from tests.support.log_contract import LogContract
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
 
@@ -132,9 +132,9 @@ class TestSource:
                 rows = events.to_dict("records")
                 log.append(kind, 0, [codec.encode_event(int(row.pop("at")), row) for row in rows] + [b"no event"])
             log.close()
-            freshet(shop, "heartbeat", "2026-01-01T00:00:00Z")
-            done = freshet(shop, "run", "samples", "--until-end")
-            freshet(shop, "export", "samples", "--out", shop / "samples.parquet")
+            springtide(shop, "heartbeat", "2026-01-01T00:00:00Z")
+            done = springtide(shop, "run", "samples", "--until-end")
+            springtide(shop, "export", "samples", "--out", shop / "samples.parquet")
             columns = [c for c in pq.read_schema(shop / "samples.parquet").names if "offset" not in c]
             tables.append((done["samples"], pq.read_table(shop / "samples.parquet").select(columns)))
         assert tables[0][0] == tables[1][0]

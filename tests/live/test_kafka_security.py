@@ -8,14 +8,14 @@ from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.errors import ConfigError, LogError
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
-from tests.command_line import call, feed, freshet, make_events, make_shop, samples_of
+from pipeline.errors import ConfigError, LogError
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
+from tests.support.command_line import call, feed, make_events, make_shop, samples_of, springtide
 
-USER, PASSWORD, WRONG = "freshet", "open sesame", "open barley"
+USER, PASSWORD, WRONG = "springtide", "open sesame", "open barley"
 JAAS = "org.apache.kafka.common.security.{} required {};"
 SCRAM = "SCRAM-SHA-512"
 
@@ -102,12 +102,12 @@ def test_a_certificate_that_nobody_vouches_for_is_named(guarded, clock, tmp_path
 def test_a_shop_is_let_in_by_the_password_in_its_file(tmp_path, guarded):
     engine = f'[logs]\nengine = "kafka"\nbootstrap = "127.0.0.1:{guarded.port + 2}"\npatience_s = 20\n'
     shop = make_shop(tmp_path / "shop", {"[logs]\n": engine})
-    with (shop / "freshet.toml").open("a") as file:
+    with (shop / "springtide.toml").open("a") as file:
         file.write('\n[logs.security]\nsecurity_protocol = "SASL_PLAINTEXT"\nsasl_mechanism = "SCRAM-SHA-512"\n')
         file.write(f'sasl_plain_username = "{USER}"\nsasl_plain_password = {{ file = "password" }}\n')
     (shop / "password").write_text(f"{PASSWORD}\n")
     feed(shop, make_events(seed=1, rows=100))
-    freshet(shop, "run", "samples", "--until-end")
+    springtide(shop, "run", "samples", "--until-end")
     assert len(samples_of(shop)) >= 100
     (shop / "password").write_text(WRONG)
     refused = call("status", "--project", shop)

@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from pipeline.ground.errors import OffsetError
-from pipeline.logs.kafka import KafkaLog
-from pipeline.logs.kafka_calls import KafkaSettings
+from pipeline.errors import OffsetError
+from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from tests.live.everything import everything
 from tests.live.own_broker import own_broker
 

@@ -5,7 +5,7 @@ import signal
 from unittest.mock import patch
 
 from pipeline.versions.store import VersionStore
-from tests.command_line import freshet
+from tests.support.command_line import springtide
 from tests.torture.head import Head
 from tests.torture.run import judge
 
@@ -15,7 +15,7 @@ def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, 
     zombie = stop_at(site, "train", "trainer.before_commit")
     written = uncommitted(store)
     assert written
-    freshet(site.project.root, "run", "train", "--until-end")
+    springtide(site.project.root, "run", "train", "--until-end")
     taken_over = {shard: store.epoch(shard) for shard in range(2)}
     assert failure_of(site, "train", zombie).startswith("FencedError: version ")
     site.wait_for(lambda: not (written & uncommitted(store)), "what the zombie wrote stays")
@@ -30,7 +30,7 @@ def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, 
 
 def test_a_join_that_wakes_after_another_took_over_cannot_append(site, load, tmp_path):
     zombie = stop_at(site, "samples", "samples.before_append")
-    freshet(site.project.root, "run", "samples", "--until-end")
+    springtide(site.project.root, "run", "samples", "--until-end")
     assert failure_of(site, "samples", zombie).startswith("FencedError: ")
     go_on(site, load, "samples")
     assert judge(site, tmp_path, print)["equal"]
@@ -38,7 +38,7 @@ def test_a_join_that_wakes_after_another_took_over_cannot_append(site, load, tmp
 
 def stop_at(site, job, point):
     """Start everything; the worker of the job that has stopped between check and write."""
-    start_task_manager(site.cluster, FRESHET_CRASH_AT=f"{point}:5:stop")
+    start_task_manager(site.cluster, SPRINGTIDE_CRASH_AT=f"{point}:5:stop")
     site.open()
     return site.wait_for_stopped(job)
 

@@ -10,7 +10,7 @@ import pandas as pd
 REPO = Path(__file__).parents[2]
 
 
-def freshet(project: Path, *arguments: str):
+def springtide(project: Path, *arguments: str):
     """Run a command on `project` and return its JSON."""
     command = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--project", str(project), "--json"]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)

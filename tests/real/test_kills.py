@@ -1,4 +1,4 @@
-"""`freshet run` on real news impressions, killed with `kill -9` ten times: the same samples, the same model from them.
+"""`springtide run` on real news impressions, killed with `kill -9` ten times: the same samples and the same model.
 
 Each kill comes only after something new was committed; what it costs is printed, and at most one round.
 """
@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
-from pipeline.samples.roundfile import read_manifest
-from pipeline.samples.status import join_status
+from pipeline.samples.run.status import join_status
+from pipeline.samples.state.state_files import read_manifest
 from pipeline.versions.state import VersionSummary
 from pipeline.versions.store import VersionStore
-from tests.command_line import call, freshet, start
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, WINDOW_MS, clicks_of, impressions, joined, prepare
+from tests.support.command_line import call, springtide, start
 
 __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
@@ -71,10 +71,10 @@ def mind(tmp_path_factory, impressions):
     low, high = np.array([(0, 30), (30, 330), (1_000, 5_000)])[rng.choice(3, count, p=[0.8, 0.15, 0.05])].T * 1000
     clicks = clicks_of(impressions, rng.integers(low, high), seed=42)
     project = prepare(tmp_path_factory.mktemp("mind"), impressions, clicks)
-    text = (project / "freshet.toml").read_text()
+    text = (project / "springtide.toml").read_text()
     text = text.replace("\n[model]\n", f"\nround_records = {ROUND_RECORDS}\n\n[model]\n")
     commits = f'commit_every_batches = {COMMIT_BATCHES}\ncommit_every_s = 3600\ncommit_every_log_s = "off"'
-    (project / "freshet.toml").write_text(text.replace("commit_every_log_s = 3600", commits))
+    (project / "springtide.toml").write_text(text.replace("commit_every_log_s = 3600", commits))
     assert WINDOW_MS == 30_000
     return project, joined(impressions, clicks)[0]
 
@@ -126,10 +126,10 @@ def test_ten_kills_leave_the_same_samples_and_the_same_model(mind, tmp_path, cap
         print()
         for number in range(1, KILLS + 1):
             kill_after_progress(disturbed, number)
-    freshet(disturbed, "run", "all", "--until-end")
+    springtide(disturbed, "run", "all", "--until-end")
     assert_same_samples(samples_of(disturbed), wanted, COLUMNS)
     calm = shutil.copytree(prepared, tmp_path / "calm")
-    freshet(calm, "run", "samples", "--until-end")
+    springtide(calm, "run", "samples", "--until-end")
     pd.testing.assert_frame_equal(sorted_all(disturbed), sorted_all(calm))
 
     versions = Watched(disturbed).versions()
@@ -141,7 +141,7 @@ def test_ten_kills_leave_the_same_samples_and_the_same_model(mind, tmp_path, cap
 
 
 def samples_of(project: Path) -> pd.DataFrame:
-    freshet(project, "export", "samples", "--out", project / "samples.parquet")
+    springtide(project, "export", "samples", "--out", project / "samples.parquet")
     return pd.read_parquet(project / "samples.parquet")
 
 
@@ -158,7 +158,7 @@ def trained_anew(project: Path, root: Path) -> Path:
     log = open_log(opened)
     for topic in ("deltas", "notices"):
         log.delete_topic(topic)
-    freshet(root, "run", "train", "--until-end")
+    springtide(root, "run", "train", "--until-end")
     return root
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.real.command import REPO, assert_same_samples, freshet
+from tests.real.command import REPO, assert_same_samples, springtide
 
 SOURCE = REPO.parent / "shared" / "data" / "mind" / "impressions.csv.gz"
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
@@ -39,12 +39,12 @@ def prepare(root: Path, impressions: pd.DataFrame, clicks: pd.DataFrame) -> Path
     shutil.copytree(Path(__file__).parent / "mind", project, ignore=shutil.ignore_patterns("__pycache__", "state"))
     impressions.drop(columns="click").to_csv(root / "impressions.csv.gz", index=False)
     clicks.to_parquet(root / "clicks.parquet", index=False)
-    shown = freshet(project, "ingest", "impressions", str(root / "impressions.csv.gz"))
-    pressed = freshet(project, "ingest", "clicks", str(root / "clicks.parquet"))
+    shown = springtide(project, "ingest", "impressions", str(root / "impressions.csv.gz"))
+    pressed = springtide(project, "ingest", "clicks", str(root / "clicks.parquet"))
     assert (shown["rows"], shown["bad_rows"]) == (len(impressions), 0)
     assert (pressed["rows"], pressed["bad_rows"]) == (len(clicks), 0)
     over_ms = max(int(impressions["ts"].max()) * 1000, int(clicks["clicked_at"].max())) + 86_400_000
-    freshet(project, "heartbeat", str(over_ms))
+    springtide(project, "heartbeat", str(over_ms))
     return project
 
 
@@ -71,11 +71,11 @@ def test_clicks_inside_and_outside_window_and_horizon_join_as_in_pandas(tmp_path
     delays_ms[: 10 * len(edges)] = np.repeat(edges, 10)
     clicks = clicks_of(impressions, delays_ms, seed=12)
     project = prepare(tmp_path, impressions, clicks)
-    freshet(project, "run", "samples", "--until-end")
-    freshet(project, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
+    springtide(project, "run", "samples", "--until-end")
+    springtide(project, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
     wanted, behind = joined(impressions, clicks)
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), wanted, COLUMNS)
-    freshet(project, "export", "dead-letters", "--out", str(tmp_path / "dead.parquet"))
+    springtide(project, "export", "dead-letters", "--out", str(tmp_path / "dead.parquet"))
     reasons = pd.read_parquet(tmp_path / "dead.parquet")["reason"].value_counts().to_dict()
     remembered = behind["delay_ms"] < WINDOW_MS + HORIZON_MS + REMEMBER_MS
     assert reasons == {"click_too_late": remembered.sum(), "orphan_click": (~remembered).sum()}
@@ -85,8 +85,8 @@ def test_one_pass_in_time_order_ranks_better_than_vowpal_wabbit(tmp_path, impres
     delays_ms = np.random.default_rng(21).integers(0, WINDOW_MS, int(impressions["click"].sum()))
     clicks = clicks_of(impressions, delays_ms, seed=22)
     project = prepare(tmp_path, impressions, clicks)
-    report = freshet(project, "run", "all", "--until-end")
-    freshet(project, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
+    report = springtide(project, "run", "all", "--until-end")
+    springtide(project, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), joined(impressions, clicks)[0], COLUMNS)
     total = report["train"]["shards"][0]["validation"]["label"]["total"]
     assert total["samples"] == len(impressions)

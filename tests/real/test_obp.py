@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.real.command import assert_same_samples, freshet
+from tests.real.command import assert_same_samples, springtide
 
 PACKAGE = "obp==0.4.1"
 WINDOW_MS, HORIZON_MS = 600_000, 3_600_000
@@ -85,7 +85,7 @@ def joined(impressions: pd.DataFrame, clicks: pd.DataFrame, policy: str) -> pd.D
 @pytest.mark.parametrize("policy", ["wait", "fake_negative"])
 def test_display_impressions_join_as_in_pandas(tmp_path: Path, impressions, policy):
     assert len(impressions) == 60_000
-    (tmp_path / "freshet.toml").write_text(CONFIG.format(policy=policy))
+    (tmp_path / "springtide.toml").write_text(CONFIG.format(policy=policy))
     clicks = impressions.loc[impressions["click"] == 1, ["id", "at_ms"]].copy()
     delays_ms = np.random.default_rng(32).choice(
         [100_000, 599_999, 600_000, 3_000_000, 4_199_999, 4_200_000], len(clicks)
@@ -95,9 +95,9 @@ def test_display_impressions_join_as_in_pandas(tmp_path: Path, impressions, poli
     clicks = clicks.sort_values("clicked_ms")
     impressions[["timestamp", "id", *RAW]].to_csv(tmp_path / "impressions.csv", index=False)
     clicks[["id", "clicked"]].to_json(tmp_path / "clicks.jsonl", orient="records", lines=True, double_precision=3)
-    assert freshet(tmp_path, "ingest", "impressions", str(tmp_path / "impressions.csv"))["rows"] == 60_000
-    assert freshet(tmp_path, "ingest", "clicks", str(tmp_path / "clicks.jsonl"))["rows"] == len(clicks)
-    freshet(tmp_path, "heartbeat", str(int(impressions["at_ms"].max()) + 86_400_000))
-    freshet(tmp_path, "run", "samples", "--until-end")
-    freshet(tmp_path, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
+    assert springtide(tmp_path, "ingest", "impressions", str(tmp_path / "impressions.csv"))["rows"] == 60_000
+    assert springtide(tmp_path, "ingest", "clicks", str(tmp_path / "clicks.jsonl"))["rows"] == len(clicks)
+    springtide(tmp_path, "heartbeat", str(int(impressions["at_ms"].max()) + 86_400_000))
+    springtide(tmp_path, "run", "samples", "--until-end")
+    springtide(tmp_path, "export", "samples", "--out", str(tmp_path / "samples.parquet"))
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), joined(impressions, clicks, policy), COLUMNS)

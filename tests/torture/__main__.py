@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.ports import free_port_range
-from pipeline.ground.config import Cluster
+from pipeline.configuration.config import Cluster
 from tests.torture.run import torture
 from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     chosen = _parse(arguments)
     # That a broker is away is known here.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="freshet-torture-"))
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="springtide-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     first = free_port_range(4)
     ports = {name: first + i for i, name in enumerate(_PORTS)}

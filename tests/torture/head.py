@@ -5,9 +5,9 @@ What the load produced in the last moments is not missed: that much a stage may 
 
 from collections.abc import Callable
 
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import last_record
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
 from pipeline.versions.store import VersionStore
 from tests.torture.load import Load
 from tests.torture.site import Site

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig

@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 
 SHARDS = 2
 _TRAIN = """
@@ -41,12 +41,12 @@ def _write(root: Path, logs: str, more: str) -> Project:
     root.mkdir(parents=True)
     files = resources.files("pipeline.market") / "project"
     (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")
-    text = (files / "freshet.toml").read_text(encoding="utf-8")
+    text = (files / "springtide.toml").read_text(encoding="utf-8")
     for old, new in (
         ("[logs]\npartitions = 1\nshards = 1\n", f"[logs]\n{logs}partitions = {SHARDS}\nshards = {SHARDS}\n"),
         ("batch_size = 512", "batch_size = 128"),
     ):
         assert old in text, old
         text = text.replace(old, new)
-    (root / "freshet.toml").write_text(text + _TRAIN + more, encoding="utf-8")
+    (root / "springtide.toml").write_text(text + _TRAIN + more, encoding="utf-8")
     return Project.open(root)

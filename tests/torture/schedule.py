@@ -8,7 +8,7 @@ import numpy as np
 VICTIMS = ("worker", "trainer", "taskmanager", "jobmanager", "replica", "kafka")
 """Killed and brought back: of every hand of cards each is one."""
 RARE = {
-    "absent taskmanager": "killed, and nobody comes for more than a minute; `freshet status` has to say what is wrong",
+    "absent taskmanager": "killed, not restarted for more than a minute; `springtide status` has to show what is wrong",
     "zombie worker": "stopped before it says samples, continued after another has taken over",
     "zombie trainer": "stopped before it commits, continued after another has taken over",
     "rollback planned": "the command ends once its plan is durable; an operator finishes it",

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.process import descendants
-from pipeline.ground.project import Project
+from pipeline.configuration.project import Project
 
 REPO = Path(__file__).parents[2]
 _JOB_OF = {"worker": "samples", "trainer": "train"}
@@ -50,7 +50,7 @@ class Site:
         if self._replica is not None:
             self._replica.terminate()
             self._replica.wait()
-        self._freshet("stop")
+        self._springtide("stop")
 
     def kill(self, victim: str) -> list[int]:
         """`kill -9`; the processes that were hit."""
@@ -83,7 +83,7 @@ class Site:
     def freeze(self, victim: str) -> int:
         """Have the worker of a job stop between check and write, and another take over; who stands still."""
         self.cluster.kill(_TASKMANAGER)
-        with patch.dict(os.environ, FRESHET_CRASH_AT=f"{_WRITES_AT[victim]}:{_STOPS_AT_PASS}:stop"):
+        with patch.dict(os.environ, SPRINGTIDE_CRASH_AT=f"{_WRITES_AT[victim]}:{_STOPS_AT_PASS}:stop"):
             self.cluster.up()
         frozen: int = self.wait_for_stopped(_JOB_OF[victim])
         self.cluster.kill(_TASKMANAGER)
@@ -115,18 +115,18 @@ class Site:
     def begin_rollback(self, span_ms: tuple[int, int], crash_at: str | None = None) -> "subprocess.Popen[str]":
         """Begin to undo what was learned of a span of bad data, and to keep it from being learned again."""
         first, last = span_ms
-        with patch.dict(os.environ, {"FRESHET_CRASH_AT": crash_at} if crash_at else {}):
+        with patch.dict(os.environ, {"SPRINGTIDE_CRASH_AT": crash_at} if crash_at else {}):
             return self._begin("rollback", "--before", str(first), "--quarantine", f"{first}..{last}")
 
     def finish_rollback(self) -> dict[str, Any]:
         """Bring one that was interrupted to its end."""
-        (done,) = self._freshet("rollback", "--finish")["finished"]
+        (done,) = self._springtide("rollback", "--finish")["finished"]
         return dict(done)
 
     def answer_of(self, process: "subprocess.Popen[str]", command: str) -> Any:
         """What a command that was begun says in the end; it must succeed."""
         out, _ = process.communicate()
-        assert process.returncode == 0, f"freshet {command}: {out}{self._talk(command).read_text()[-2000:]}"
+        assert process.returncode == 0, f"springtide {command}: {out}{self._talk(command).read_text()[-2000:]}"
         return json.loads(out)
 
     def replica_status(self) -> dict[str, Any] | None:
@@ -134,14 +134,14 @@ class Site:
         address = f"http://127.0.0.1:{self._replica_port}/v1/models/{self.project.config.name}"
         try:
             with urllib.request.urlopen(address, timeout=_ANSWER_WITHIN_S) as answer:
-                found: dict[str, Any] = json.load(answer)["freshet"]
+                found: dict[str, Any] = json.load(answer)["springtide"]
                 return found
         except (OSError, ValueError):
             return None
 
     def jobs(self) -> list[dict[str, Any]]:
-        """As `freshet status` shows them."""
-        rows: list[dict[str, Any]] = self._freshet("status")["jobs"]
+        """As `springtide status` shows them."""
+        rows: list[dict[str, Any]] = self._springtide("status")["jobs"]
         return rows
 
     def wait_for(self, looked: Callable[[], Any], problem: str) -> Any:
@@ -162,7 +162,7 @@ class Site:
         return found
 
     def _submit(self) -> None:
-        self._freshet("run", "all", "--runner", "flink")
+        self._springtide("run", "all", "--runner", "flink")
         self.submissions += 1
 
     def _begin_replica(self) -> None:
@@ -175,7 +175,7 @@ class Site:
         assert line, f"the replica ended: {self._talk('replica').read_text()[-2000:]}"
         self._replica_port = json.loads(line)["port"]
 
-    def _freshet(self, *arguments: str) -> Any:
+    def _springtide(self, *arguments: str) -> Any:
         return self.answer_of(self._begin(*arguments), arguments[0])
 
     def _begin(self, *arguments: str) -> "subprocess.Popen[str]":

@@ -8,14 +8,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.ground.project import Project
-from pipeline.logs.dead_letters import read_dead_letters
+from pipeline.configuration.project import Project
+from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, runs_of
 from pipeline.logs.open import open_log
-from pipeline.logs.sample_block import decode_sample_block
-from pipeline.samples.job import run_samples
-from pipeline.trainer.job import run_train
-from pipeline.versions.quarantine import Quarantine
+from pipeline.samples.run.job import run_samples
+from pipeline.trainer.run.job import run_train
+from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.torture.site import Site
 

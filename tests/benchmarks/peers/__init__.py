@@ -1,7 +1,7 @@
 """Peers that cannot live in our environment: scripts, each run by an interpreter of its own beside the benchmark.
 
-A script beside this file knows nothing of freshet: it takes `--name value` options and its last line on stdout is one
-JSON object of numbers. A peer that is not to be had here is told on stderr with the way to get it, and gives None: a
+A script beside this file does not import springtide: it takes `--name value` options, and its last line on stdout is
+one JSON object of numbers. A peer that is not to be had here is told on stderr with the way to get it, and gives None: a
 benchmark without its peer says so and goes on.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOLDER = "FRESHET_PEERS"
+FOLDER = "SPRINGTIDE_PEERS"
 """Names, in the environment, the folder where the peers' virtual environments are kept and made."""
 DEFAULT_FOLDER = Path("bench-out/peers")
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.ground.project import Project
-from pipeline.logs.events import EventCodec
-from pipeline.logs.kafka import KafkaLog
+from pipeline.configuration.project import Project
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
 from tests.benchmarks.peers.flink_join import OPENS, jars
 

@@ -9,11 +9,11 @@ from contextlib import closing
 from typing import Any
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.configuration.project import Project
 from pipeline.flink.jobs import cancel, last_checkpoint
 from pipeline.flink.rest import FlinkRest
-from pipeline.ground.clock import SystemClock
-from pipeline.ground.project import Project
 from pipeline.logs.open import connect_kafka
+from pipeline.process.clock import SystemClock
 from tests.benchmarks.flink import until
 from tests.benchmarks.flink_kafka import sql_topic, submit_sql
 from tests.benchmarks.peers import flink_kafka_join

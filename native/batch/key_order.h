@@ -1,0 +1,16 @@
+// The order of keys: a permutation that sorts them, by counting digits instead of comparing.
+//
+// Pure function, safe from any thread. Linear in the keys: up to six passes over (key, index), a digit that all keys
+// share costs none.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace springtide {
+
+// order[0] is the index of the smallest key, and so on; equal keys keep their order. At most 2^32 - 1 keys.
+std::vector<uint32_t> ascending(std::span<const uint64_t> keys);
+
+}  // namespace springtide

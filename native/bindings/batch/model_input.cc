@@ -1,0 +1,128 @@
+// ModelInput for pipeline/trainer/tables/model_input.py, which checks dtypes and shapes first.
+#include "batch/model_input.h"
+
+#include <nanobind/stl/vector.h>
+
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.h"
+
+using namespace springtide_bindings;
+using springtide::FieldKeys;
+using springtide::ModelInput;
+using springtide::Table;
+
+namespace {
+
+template <typename T>
+std::span<const T> span_of(const In<T>& array) {
+    return {array.data(), array.size()};
+}
+
+// The arrays of one field, kept for as long as somebody may ask for the batch.
+struct FieldArrays {
+    In<uint64_t> keys;
+    In<int32_t> inverse;
+    In<uint32_t> counts;
+    In<int64_t> offsets;
+};
+
+struct Batch {
+    std::vector<FieldArrays> arrays;
+    size_t samples = 0;
+    bool waiting = false;  // to be taken up
+};
+
+class BoundInput {
+public:
+    BoundInput(std::vector<nb::object> tables, const std::vector<bool>& mean, size_t dense_columns, size_t threads)
+        : tables_(std::move(tables)), input_(fields_of(mean), dense_columns, threads) {}
+
+    std::vector<size_t> find(const nb::list& batch) {
+        std::vector<FieldArrays> arrays;
+        std::vector<FieldKeys> keys;
+        for (const nb::handle field : batch) {
+            const auto parts = nb::cast<nb::tuple>(field);
+            arrays.push_back({nb::cast<In<uint64_t>>(parts[0], false), nb::cast<In<int32_t>>(parts[1], false),
+                              nb::cast<In<uint32_t>>(parts[2], false), nb::cast<In<int64_t>>(parts[3], false)});
+            const FieldArrays& kept = arrays.back();
+            keys.push_back({span_of(kept.keys), span_of(kept.inverse), span_of(kept.counts), span_of(kept.offsets)});
+        }
+        const size_t samples = arrays.empty() ? 0 : arrays[0].offsets.size() - 1;
+        for (const FieldArrays& kept : arrays)
+            if (kept.offsets.size() - 1 != samples) throw std::invalid_argument("offsets: fields differ in samples");
+        std::vector<size_t> missing(tables_.size());
+        {
+            nb::gil_scoped_release nogil;
+            input_.find(keys, missing.data());
+        }
+        begun_ = {std::move(arrays), samples, true};
+        return missing;
+    }
+
+    void resident(size_t field, Out<uint8_t> resident) const {
+        if (resident.size() != begun_.arrays.at(field).keys.size()) throw std::invalid_argument("resident: wrong length");
+        input_.resident(field, resident.data());
+    }
+
+    void admit(size_t field, In<int64_t> places, uint32_t at_s) { input_.admit(field, span_of(places), at_s); }
+
+    nb::list admit_missing(const std::vector<size_t>& fields, uint32_t at_s) {
+        std::vector<std::vector<int64_t>> places;
+        {
+            nb::gil_scoped_release nogil;
+            places = input_.admit_missing(fields, at_s);
+        }
+        nb::list arrays;
+        for (auto& each : places) arrays.append(owned(std::move(each)));
+        return arrays;
+    }
+
+    void gather(OutRows<float> out) {
+        check("out", begun_.waiting ? begun_ : taken_up_, out.shape(0), out.shape(1));
+        if (std::exchange(begun_.waiting, false)) std::swap(begun_, taken_up_);
+        nb::gil_scoped_release nogil;
+        input_.gather(out.data());
+    }
+
+    void learn(InRows<float> gradient, uint32_t at_s) {
+        check("gradient", taken_up_, gradient.shape(0), gradient.shape(1));
+        nb::gil_scoped_release nogil;
+        input_.learn(gradient.data(), at_s);
+    }
+
+private:
+    std::vector<ModelInput::Field> fields_of(const std::vector<bool>& mean) const {
+        std::vector<ModelInput::Field> fields;
+        for (size_t f = 0; f < tables_.size(); ++f) fields.push_back({nb::cast<Table*>(tables_[f]), mean.at(f)});
+        return fields;
+    }
+
+    // Rows behind the batch's last sample are allowed and left alone.
+    void check(const char* name, const Batch& batch, size_t rows, size_t columns) const {
+        if (batch.arrays.empty()) throw std::invalid_argument("find() and gather() first");
+        if (rows >= batch.samples && columns == input_.columns()) return;
+        throw std::invalid_argument(std::string(name) + ": got [" + std::to_string(rows) + ", " +
+                                    std::to_string(columns) + "], wanted [" + std::to_string(batch.samples) +
+                                    " or more, " + std::to_string(input_.columns()) + "]");
+    }
+
+    std::vector<nb::object> tables_;
+    ModelInput input_;
+    Batch begun_, taken_up_;
+};
+
+}  // namespace
+
+void register_model_input(nb::module_& m) {
+    nb::class_<BoundInput>(m, "ModelInput")
+        .def(nb::init<std::vector<nb::object>, const std::vector<bool>&, size_t, size_t>(), exact("tables"),
+             exact("mean"), exact("dense_columns"), exact("threads"))
+        .def("find", &BoundInput::find, exact("batch"))
+        .def("resident", &BoundInput::resident, exact("field"), exact("resident"))
+        .def("admit", &BoundInput::admit, exact("field"), exact("places"), exact("at_s"))
+        .def("admit_missing", &BoundInput::admit_missing, exact("fields"), exact("at_s"))
+        .def("gather", &BoundInput::gather, exact("out"))
+        .def("learn", &BoundInput::learn, exact("gradient"), exact("at_s"));
+}

@@ -1,0 +1,74 @@
+// The join's rows for pipeline/samples/join/rows.py, which checks arguments first. Rows come as the bytes they are.
+#include "join/join_rows.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings/arrays.h"
+
+using namespace springtide_bindings;
+using namespace springtide;
+
+namespace {
+
+std::span<HeldRow> held(const Out<uint8_t>& rows) {
+    return {reinterpret_cast<HeldRow*>(rows.data()), rows.size() / sizeof(HeldRow)};
+}
+
+std::span<const HeldRow> held(const In<uint8_t>& rows) {
+    return {reinterpret_cast<const HeldRow*>(rows.data()), rows.size() / sizeof(HeldRow)};
+}
+
+void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t> rows, In<uint8_t> status,
+          int32_t partition, bool closed, Out<uint8_t> out) {
+    nb::gil_scoped_release nogil;
+    fill_held({ids.data(), at.data(), offsets.data(), rows.data(), status.data(), partition}, closed, held(out));
+}
+
+nb::tuple extent(In<uint8_t> rows) {
+    Extent found;
+    {
+        nb::gil_scoped_release nogil;
+        found = extent_of(held(rows));
+    }
+    return nb::make_tuple(found.lowest_at, found.latest_at, found.open, found.lowest_offsets);
+}
+
+nb::tuple close_some(Out<uint8_t> rows, size_t start, size_t stop, int64_t until, uint8_t said,
+                std::optional<uint64_t> ids_below) {
+    std::vector<int64_t> told;
+    std::optional<int64_t> lowest;
+    {
+        nb::gil_scoped_release nogil;
+        lowest = close_rows(held(rows), start, stop, until, {said, ids_below}, told);
+    }
+    return nb::make_tuple(owned(std::move(told)), lowest);
+}
+
+void sources(In<uint8_t> rows, In<int64_t> chosen, Out<int64_t> at, Out<int64_t> offsets, Out<int32_t> partitions,
+             Out<int32_t> rows_out) {
+    nb::gil_scoped_release nogil;
+    pick_sources(held(rows), {chosen.data(), chosen.size()},
+                 {at.data(), offsets.data(), partitions.data(), rows_out.data()});
+}
+
+void gather_rows(In<uint64_t> places, const std::vector<In<uint8_t>>& chunks, Out<uint8_t> out) {
+    std::vector<const HeldRow*> rows;
+    for (const auto& chunk : chunks) rows.push_back(held(chunk).data());
+    nb::gil_scoped_release nogil;
+    rows_at({places.data(), places.size()}, rows.data(), held(out).data());
+}
+
+}  // namespace
+
+void register_join_rows(nb::module_& m) {
+    m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("status"),
+          exact("partition"), exact("closed"), exact("out"));
+    m.def("join_extent", &extent, exact("rows"));
+    m.def("join_close", &close_some, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
+          nb::arg("ids_below").none());
+    m.def("join_sources", &sources, exact("rows"), exact("chosen"), exact("at"), exact("offsets"), exact("partitions"),
+          exact("rows_out"));
+    m.def("join_rows_at", &gather_rows, exact("places"), exact("chunks"), exact("out"));
+}

@@ -1,0 +1,120 @@
+// ServedView for pipeline/versions/deltas/served_view.py, which checks lengths and precisions first.
+#include "serving/served_view.h"
+
+#include <nanobind/stl/pair.h>
+
+#include <utility>
+
+#include "bindings/arrays.h"
+
+using namespace springtide_bindings;
+using springtide::ServedView;
+
+namespace {
+
+void bind_questions(nb::class_<ServedView>& view) {
+    view.def(
+            "decode",
+            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows) {
+                nb::gil_scoped_release nogil;
+                self.decode(keys.data(), keys.size(), rows.data());
+            },
+            exact("keys"), exact("rows"))
+        .def(
+            "compare",
+            [](const ServedView& self, In<uint64_t> keys, InApart<float> rows, Out<float> moved, Out<float> length,
+               Out<uint8_t> bits, Out<bool> differs) {
+                nb::gil_scoped_release nogil;
+                self.compare(keys.data(), keys.size(), rows.data(), static_cast<size_t>(rows.stride(0)), moved.data(),
+                             length.data(), bits.data(), differs.data());
+            },
+            exact("keys"), exact("rows"), exact("moved"), exact("length"), exact("bits"), exact("differs"))
+        .def(
+            "hold",
+            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows, Out<uint8_t> bits, Out<uint32_t> handles) {
+                nb::gil_scoped_release nogil;
+                self.hold(keys.data(), keys.size(), rows.data(), bits.data(), handles.data());
+            },
+            exact("keys"), exact("rows"), exact("bits"), exact("handles"))
+        .def(
+            "bits",
+            [](const ServedView& self, In<uint64_t> keys, Out<uint8_t> bits) {
+                nb::gil_scoped_release nogil;
+                self.bits(keys.data(), keys.size(), bits.data());
+            },
+            exact("keys"), exact("bits"))
+        .def(
+            "handles",
+            [](const ServedView& self, In<uint64_t> keys, Out<uint32_t> handles) {
+                nb::gil_scoped_release nogil;
+                self.handles(keys.data(), keys.size(), handles.data());
+            },
+            exact("keys"), exact("handles"))
+        .def(
+            "keys_of",
+            [](const ServedView& self, In<uint32_t> handles, Out<uint64_t> keys, Out<bool> known) {
+                nb::gil_scoped_release nogil;
+                self.keys_of(handles.data(), handles.size(), keys.data(), known.data());
+            },
+            exact("handles"), exact("keys"), exact("known"))
+        .def(
+            "digest_after",
+            [](const ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload,
+               In<uint64_t> removed) {
+                uint64_t digest = 0;
+                nb::gil_scoped_release nogil;
+                const size_t conflict = self.digest_after(keys.data(), handles.data(), bits.data(), payload.data(),
+                                                          keys.size(), removed.data(), removed.size(), &digest);
+                return std::pair(conflict, digest);
+            },
+            exact("keys"), exact("handles"), exact("bits"), exact("payload"), exact("removed"))
+        .def("keys",
+             [](const ServedView& self) {
+                 std::vector<uint64_t> keys;
+                 {
+                     nb::gil_scoped_release nogil;
+                     keys = self.keys();
+                 }
+                 return owned(std::move(keys));
+             })
+        .def(
+            "export_rows",
+            [](const ServedView& self, In<uint64_t> keys) {
+                ServedView::Exported rows;
+                {
+                    nb::gil_scoped_release nogil;
+                    rows = self.export_rows(keys.data(), keys.size());
+                }
+                return nb::make_tuple(owned(std::move(rows.handles)), owned(std::move(rows.bits)),
+                                      owned(std::move(rows.payload)));
+            },
+            exact("keys"));
+}
+
+}  // namespace
+
+// Even the short questions let go of the GIL: they may have to wait for a writer, which may be waiting for the GIL.
+void register_served_view(nb::module_& m) {
+    using Free = nb::call_guard<nb::gil_scoped_release>;
+    nb::class_<ServedView> view(m, "ServedView");
+    view.def(nb::init<size_t, bool>(), exact("dim"), exact("by_handle"))
+        .def("digest", &ServedView::digest, Free())
+        .def("size", &ServedView::size, Free())
+        .def("payload_total", &ServedView::payload_total, Free())
+        .def("memory_bytes", &ServedView::memory_bytes, Free())
+        .def(
+            "put",
+            [](ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload) {
+                nb::gil_scoped_release nogil;
+                return self.put(keys.data(), handles.data(), bits.data(), payload.data(), keys.size());
+            },
+            exact("keys"), exact("handles"), exact("bits"), exact("payload"))
+        .def(
+            "remove",
+            [](ServedView& self, In<uint64_t> keys) {
+                nb::gil_scoped_release nogil;
+                return self.remove(keys.data(), keys.size());
+            },
+            exact("keys"));
+    bind_questions(view);
+}

@@ -1,0 +1,31 @@
+# The sources of the core, by component, and how its SIMD kernels are compiled. Used by the extension, the tests and the fuzzers.
+set(SPRINGTIDE_NATIVE ${CMAKE_CURRENT_LIST_DIR})
+
+# Sets SPRINGTIDE_CORE: every source of the core except the kernels.
+set(SPRINGTIDE_CORE)
+foreach(component table table/optimizers join batch serving quantizer wire memory simd)
+    file(GLOB sources CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/${component}/*.cc)
+    list(APPEND SPRINGTIDE_CORE ${sources})
+endforeach()
+
+# Compiles native/simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level.
+
+function(add_simd_kernels target)
+    file(GLOB kernels CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/simd/kernels/*.cc)
+    set(levels Portable)
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+        list(APPEND levels Avx2 Avx512)
+    endif()
+    set(flags_Avx2 -mavx2)
+    set(flags_Avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+    foreach(level ${levels})
+        add_library(${target}_${level} OBJECT ${kernels})
+        target_include_directories(${target}_${level} PRIVATE ${SPRINGTIDE_NATIVE})
+        target_compile_definitions(${target}_${level} PRIVATE SPRINGTIDE_SIMD=${level})
+        # Vectors are handed between inlined functions of one file only, so that their calling convention is no matter.
+        target_compile_options(${target}_${level} PRIVATE $<TARGET_PROPERTY:${target},COMPILE_OPTIONS> -Wno-psabi
+                               ${flags_${level}})
+        set_target_properties(${target}_${level} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+        target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${level}>)
+    endforeach()
+endfunction()

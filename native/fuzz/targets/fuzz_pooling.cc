@@ -1,0 +1,36 @@
+// Pooling with any offsets and indices: refused by check(), or pool() and unpool() stay inside their arrays.
+#include <stdexcept>
+
+#include "fuzz/input.h"
+#include "batch/pooling.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+    Input input(bytes, size);
+    const size_t m = input.take_size(32), n = input.take_size(16), u = input.take_size(8);
+    const size_t dim = 1 + input.take_size(17), start = input.take_size(3), count = start + dim + input.take_size(2);
+    const bool mean = input.take<uint8_t>() % 2, tame = input.take<uint8_t>() % 4 != 0;
+    std::vector<int32_t> inverse = input.take_many<int32_t>(m);
+    std::vector<int64_t> offsets = input.take_many<int64_t>(n + 1);
+    if (tame) {  // near what is right: small numbers, the ends in place
+        for (int32_t& index : inverse) index &= 7;
+        for (int64_t& offset : offsets) offset &= 31;
+        offsets.front() = 0;
+        offsets.back() = static_cast<int64_t>(m);
+    }
+    const springtide::Pooling pooling{inverse, offsets, u, dim, mean};
+    std::vector<float> rows(u * dim, 1.0f), out(n * count, -1.0f), gradients(u * dim, -1.0f);
+    const springtide::Columns columns{count, start};
+    try {
+        springtide::check(pooling, columns);
+    } catch (const std::invalid_argument&) {
+        return 0;
+    }
+    springtide::pool(pooling, rows.data(), out.data(), columns);
+    std::vector<const float*> apart(u);
+    for (size_t row = 0; row < u; ++row) apart[row] = rows.data() + row * dim;
+    std::vector<float> again(n * count, -1.0f);
+    springtide::pool(pooling, apart.data(), again.data(), columns);
+    must(again == out, "rows apart are pooled like rows together");
+    springtide::unpool(pooling, out.data(), columns, gradients.data());
+    return 0;
+}

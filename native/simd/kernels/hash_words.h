@@ -1,0 +1,15 @@
+// XXH64 of many eight-byte words, several abreast: what xxh64_words() in native/xxh64.h does, at each level.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "simd/simd.h"
+
+namespace springtide {
+
+void hash_words(simd::Portable, const uint64_t* words, size_t n, uint64_t seed, uint64_t* out);
+void hash_words(simd::Avx2, const uint64_t* words, size_t n, uint64_t seed, uint64_t* out);
+void hash_words(simd::Avx512, const uint64_t* words, size_t n, uint64_t seed, uint64_t* out);
+
+}  // namespace springtide

@@ -1,0 +1,38 @@
+// Loops over the weights of a row, compiled once more for each usual length, so that they are no loops.
+//
+// Only faster: what is computed, and in which order, is the same. Pure function.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+namespace springtide {
+
+// f(dim), where a usual dim is a constant to the compiler.
+template <class F>
+inline auto with_dim(size_t dim, F f) {
+    switch (dim) {
+        case 8: return f(std::integral_constant<size_t, 8>());
+        case 16: return f(std::integral_constant<size_t, 16>());
+        case 32: return f(std::integral_constant<size_t, 32>());
+        default: return f(dim);
+    }
+}
+
+inline constexpr size_t kBlock = 64;
+
+// The sum of f(start, n) over blocks of at most kBlock weights, in order; a row of a usual dim is one block.
+template <class F>
+inline float sum_of_blocks(size_t dim, F f) {
+    switch (dim) {
+        case 8: return f(0, std::integral_constant<size_t, 8>());
+        case 16: return f(0, std::integral_constant<size_t, 16>());
+        case 32: return f(0, std::integral_constant<size_t, 32>());
+        default: break;
+    }
+    float sum = 0;
+    for (size_t start = 0; start < dim; start += kBlock) sum += f(start, dim - start < kBlock ? dim - start : kBlock);
+    return sum;
+}
+
+}  // namespace springtide

@@ -1,0 +1,47 @@
+#include "table/row_history.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "batch/xxh64.h"
+
+namespace springtide {
+
+uint64_t RowHistory::key(size_t i) const {
+    uint64_t key;
+    std::memcpy(&key, cells_.data() + i * cell_bytes_, sizeof(key));
+    return key;
+}
+
+// The slot that names the key's cell, or the free one where it would.
+size_t RowHistory::slot_of(uint64_t wanted) const {
+    const size_t mask = slots_.size() - 1;
+    size_t at = xxh64_word(wanted, 0) & mask;
+    while (slots_[at] != 0 && key(slots_[at] - 1) != wanted) at = (at + 1) & mask;
+    return at;
+}
+
+void RowHistory::grow() {
+    slots_.assign(std::max<size_t>(64, slots_.size() * 2), 0);
+    for (size_t i = 0; i < size(); ++i) slots_[slot_of(key(i))] = static_cast<uint32_t>(i + 1);
+}
+
+void RowHistory::keep(uint64_t key, const std::byte* packed) {
+    if (size() >= UINT32_MAX - 1) throw std::length_error("changes: got 2^32 changed rows during one set, wanted fewer");
+    if ((size() + 1) * 3 > slots_.size() * 2) grow();
+    uint32_t& slot = slots_[slot_of(key)];
+    if (slot != 0) return;
+    slot = static_cast<uint32_t>(size() + 1);
+    const auto* bytes = reinterpret_cast<const std::byte*>(&key);
+    cells_.insert(cells_.end(), bytes, bytes + sizeof(key));
+    cells_.insert(cells_.end(), packed, packed + cell_bytes_ - sizeof(key));
+}
+
+const std::byte* RowHistory::find(uint64_t key) const {
+    if (slots_.empty()) return nullptr;
+    const uint32_t place = slots_[slot_of(key)];
+    return place == 0 ? nullptr : cells_.data() + (place - 1) * cell_bytes_ + sizeof(key);
+}
+
+}  // namespace springtide

@@ -1,0 +1,384 @@
+#include "table/table.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "table/optimizers/dot.h"
+#include "table/fixed_dim.h"
+#include "batch/xxh64.h"
+
+namespace springtide {
+namespace {
+
+constexpr size_t kAhead = 12;
+constexpr size_t kIndexBytes = 7;  // of a key: its place in the index and its marks, rounded up
+constexpr size_t kFewKeys = 128;
+
+[[noreturn]] void refuse(const char* what, uint64_t key, const std::string& got, const char* wanted) {
+    throw std::invalid_argument(std::string(what) + " of key " + std::to_string(key) + ": got " + got + ", wanted " +
+                                wanted);
+}
+
+size_t packed_bytes(size_t dim, size_t state_floats) {
+    return (dim + state_floats) * sizeof(float) + sizeof(Statistics);
+}
+
+// The first key that stands twice, if any.
+const uint64_t* repeated(std::vector<uint64_t>& keys) {
+    std::sort(keys.begin(), keys.end());
+    const auto at = std::adjacent_find(keys.begin(), keys.end());
+    return at == keys.end() ? nullptr : &*at;
+}
+
+// Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
+bool excessive(const float* values, size_t n) {
+    constexpr int32_t kLimit = std::bit_cast<int32_t>(kGradientLimit);
+    int32_t found = 0;
+    for (size_t i = 0; i < n; ++i) {
+        int32_t bits;
+        std::memcpy(&bits, values + i, sizeof(bits));
+        found |= (bits & 0x7fffffff) > kLimit;
+    }
+    return found != 0;
+}
+
+}  // namespace
+
+Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
+             size_t budget_bytes)
+    : dim_(dim),
+      state_floats_(optimizer->state_floats(dim)),
+      optimizer_(std::move(optimizer)),
+      initializer_(initializer),
+      tracker_(half_life_s),
+      rows_(kKeyBytes + packed_bytes(dim_, state_floats_)),
+      before_(packed_bytes(dim_, state_floats_)) {
+    most_rows_ = budget_bytes / (rows_.row_bytes() + kIndexBytes);
+}
+
+size_t Table::memory_bytes() const {
+    return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
+           frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
+           before_.memory_bytes() + made_.memory_bytes();
+}
+
+uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
+
+uint32_t Table::make(uint64_t key) {
+    const uint32_t row = rows_.take();
+    touched_.grow(rows_.bound());
+    frozen_.grow(rows_.bound());
+    std::memcpy(rows_[row], &key, sizeof(key));
+    index_.insert(key, row, KeyOf{rows_});
+    if (open()) {
+        made_.grow(rows_.bound());
+        made_.set(row);
+    }
+    return row;
+}
+
+// Its hash leaves the digest when a row is about to change for the first time. May run for different rows together.
+void Table::touch(uint32_t row) {
+    if (!touched_.set(row)) return;
+    std::atomic_ref(touched_rows_).fetch_add(1, std::memory_order_relaxed);
+    std::atomic_ref(gone_sum_).fetch_add(hash(row), std::memory_order_relaxed);
+}
+
+// While a set is open: what a row was is kept before its first change. A row that was made meanwhile was not there; what
+// its key had before, if it had a row, was kept when that went.
+void Table::keep(uint32_t row) {
+    if (frozen_.marked(row)) collect_row(row);
+    if (!touched_.marked(row) && !made_.marked(row)) before_.keep(key_of(row), packed(row));
+}
+
+void Table::collect_row(uint32_t row) {
+    set_.add(key_of(row), packed(row));
+    frozen_.clear(row);
+    --frozen_rows_;
+}
+
+void Table::find(std::span<const uint64_t> keys, uint32_t* rows, size_t threads) const {
+    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { rows[i] = row; });
+}
+
+// A few keys at a time, so that the lines they were looked for in are still at hand when they go in.
+size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
+    const size_t before = size();
+    for (size_t start = 0; start < keys.size(); start += kFewKeys) {
+        const auto few = keys.subspan(start, std::min(kFewKeys, keys.size() - start));
+        find(few, rows + start);
+        for (size_t i = 0; i < few.size(); ++i)
+            if (rows[start + i] == kNoRow) {
+                const uint32_t row = find(few[i]);  // it may stand twice in the batch
+                rows[start + i] = row == kNoRow ? admit_one(few[i], at_s) : row;
+            }
+    }
+    return size() - before;
+}
+
+size_t Table::admit_new(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
+    const size_t before = size();
+    for (size_t i = 0; i < keys.size(); ++i) {
+        if (i + kAhead < keys.size()) index_.prefetch(keys[i + kAhead]);
+        rows[i] = admit_one(keys[i], at_s);
+    }
+    return size() - before;
+}
+
+uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
+    if (size() >= most_rows_) return kNoRow;
+    const uint32_t row = make(key);
+    initializer_.fill(key, weights(row), dim_);
+    optimizer_->start(state(row), dim_);
+    statistics_of(row) = {0, at_s, 0.0f, 1.0f};
+    touched_rows_ += touched_.set(row);
+    return row;
+}
+
+void Table::contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads) const {
+    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
+}
+
+void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) const {
+    with_dim(dim_, [&](auto dim) {
+        each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
+            if (row == kNoRow) std::memset(out + i * dim, 0, dim * sizeof(float));
+            else std::memcpy(out + i * dim, weights(row), dim * sizeof(float));
+        });
+    });
+}
+
+void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
+    float* w = weights(row);
+    Learned learned = with_dim(dim_, [&](auto n) { return Learned{dot(gradient, w, n), dot(w, w, n), 0}; });
+    learned.moved_squared = optimizer_->step(w, state(row), gradient, dim_);
+    tracker_.note(statistics_of(row), learned, count, at_s);
+}
+
+void Table::check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const {
+    const bool counted = std::find(counts, counts + keys.size(), 0u) == counts + keys.size();
+    if (counted && !excessive(gradients, keys.size() * dim_)) return;
+    for (size_t i = 0; i < keys.size(); ++i) {
+        if (counts[i] == 0) refuse("counts", keys[i], "0", "at least 1");
+        for (size_t j = 0; j < dim_; ++j)
+            if (excessive(gradients + i * dim_ + j, 1))
+                refuse("gradient", keys[i], std::to_string(gradients[i * dim_ + j]),
+                       "finite numbers of at most 1e17");
+    }
+}
+
+// Resident keys are marked while looking, so only missing ones need sorting.
+void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows) {
+    in_batch_.grow(rows_.bound());
+    std::vector<uint64_t> missing;
+    const uint64_t* twice = nullptr;
+    for (size_t i = 0; i < keys.size(); ++i) {
+        if (rows[i] == kNoRow) missing.push_back(keys[i]);
+        else if (!in_batch_.set(rows[i])) twice = &keys[i];
+    }
+    for (const uint32_t row : rows)
+        if (row != kNoRow) in_batch_.clear(row);
+    if (twice == nullptr) twice = repeated(missing);
+    if (twice != nullptr) refuse("keys", *twice, "it twice", "distinct keys. hint: unique() and sum the gradients");
+}
+
+[[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
+    touched_.prefetch(row);
+    const std::byte* cell = rows_[row];
+    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
+    __builtin_prefetch(cell + rows_.row_bytes() - 1);
+}
+
+void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
+                        const uint32_t* counts, uint32_t at_s, size_t threads) {
+    check_update(keys, gradients, counts);
+    if (open())
+        for (const uint32_t row : rows)
+            if (row != kNoRow) keep(row);
+    in_slices(rows.size(), threads, [&](size_t first, size_t last) {
+        for (size_t i = first; i < last; ++i) {
+            if (i + kAhead < last && rows[i + kAhead] != kNoRow) prefetch(rows[i + kAhead]);
+            if (rows[i] == kNoRow) continue;
+            touch(rows[i]);
+            learn(rows[i], gradients + i * dim_, counts[i], at_s);
+        }
+    });
+}
+
+void Table::update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
+                   size_t threads) {
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data(), threads);
+    check_distinct(keys, rows);
+    update_rows(rows, keys, gradients, counts, at_s, threads);
+}
+
+size_t Table::remove(std::span<const uint64_t> keys) {
+    const size_t before = index_.size();
+    for (const uint64_t key : keys) {
+        const uint32_t row = find(key);
+        if (row == kNoRow) continue;
+        if (open()) keep(row);
+        touch(row);  // as any change; then the number is free for another key
+        touched_.clear(row);
+        made_.clear(row);
+        --touched_rows_;
+        removed_.push_back(key);
+        index_.erase(key, row);
+        rows_.release(row);
+    }
+    return before - index_.size();
+}
+
+void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads) const {
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data(), threads);
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (rows[i] == kNoRow) refuse("row", keys[i], "none", "a resident key. hint: ask contains() first");
+    in_slices(keys.size(), threads, [&](size_t first, size_t last) {
+        for (size_t i = first; i < last; ++i) {
+            if (i + kAhead < last) prefetch(rows[i + kAhead]);
+            std::memcpy(out + i * row_bytes(), packed(rows[i]), row_bytes());
+        }
+    });
+}
+
+void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads) const {
+    const size_t start = row_bytes() - sizeof(Statistics);
+    each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
+        out[i] = {0, 0, 0.0f, 1.0f};
+        if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
+    });
+}
+
+std::vector<uint64_t> Table::keys() const {
+    std::vector<uint64_t> keys;
+    keys.reserve(size());
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
+}
+
+void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed) const {
+    std::vector<float> floats(dim_ + state_floats_);
+    Statistics s;
+    for (const uint64_t key : keys) {
+        std::memcpy(floats.data(), packed, floats.size() * sizeof(float));
+        std::memcpy(&s, packed + floats.size() * sizeof(float), sizeof(s));
+        const bool finite = std::all_of(floats.begin(), floats.end(), [](float f) { return std::isfinite(f); });
+        if (!finite) refuse("row", key, "weights or state that are not finite", "finite numbers");
+        if (!optimizer_->accepts(floats.data() + dim_, dim_))
+            refuse("row", key, "a state its optimizer never has", "a row of the same optimizer");
+        if (!possible(s))
+            refuse("row", key, "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled),
+                   "importance >= 0, 0 <= unsettled <= 1");
+        packed += row_bytes();
+    }
+}
+
+void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
+    check_packed(keys, from);
+    std::vector<uint32_t> rows(keys.size());
+    find(keys, rows.data());
+    check_distinct(keys, rows);
+    std::sort(removed_.begin(), removed_.end());
+    for (size_t i = 0; i < keys.size(); ++i, from += row_bytes()) {
+        const bool missing = rows[i] == kNoRow;
+        const uint32_t row = missing ? make(keys[i]) : rows[i];
+        const bool returned = missing && std::binary_search(removed_.begin(), removed_.end(), keys[i]);
+        if (returned) touched_rows_ += touched_.set(row);
+        const bool settled = !touched_.marked(row);
+        if (settled && !missing) {
+            digest_ -= hash(row);
+            if (open()) keep(row);
+        }
+        std::memcpy(packed(row), from, row_bytes());
+        if (settled) digest_ += hash(row);
+    }
+}
+
+// The digest moves from one begin_changes() to the next by what left it, which is known now, and by the sum over the
+// touched rows, which somebody else computes. `rest_sum` is what is there in between.
+void Table::begin_changes() {
+    if (stage_ != Stage::kNone)
+        throw std::invalid_argument("changes: got a second set, wanted one at a time. hint: settle() ends a set");
+    set_.row_bytes = row_bytes();
+    set_.reserve(touched_rows_);
+    set_.removed = std::exchange(removed_, {});
+    set_.rest_sum = digest_ -= std::exchange(gone_sum_, 0);
+    std::swap(touched_, frozen_);
+    frozen_rows_ = std::exchange(touched_rows_, 0);
+    cursor_ = 0;
+    stage_ = Stage::kCollecting;
+}
+
+size_t Table::collect(size_t max_rows) {
+    for (; max_rows > 0 && frozen_rows_ > 0; --max_rows) {
+        cursor_ = static_cast<uint32_t>(frozen_.next(cursor_));
+        collect_row(cursor_);
+    }
+    return frozen_rows_;
+}
+
+ChangeSet Table::take_collected() {
+    if (stage_ != Stage::kCollecting || frozen_rows_ > 0)
+        throw std::invalid_argument("changes: got a set that is not whole, wanted one. hint: collect() until none is left");
+    stage_ = Stage::kTaken;
+    return std::exchange(set_, {});
+}
+
+std::vector<uint64_t> Table::keys_before() const {
+    std::vector<uint64_t> keys;
+    index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t row) {
+        if (!made_.marked(row)) keys.push_back(key);
+    });
+    for (size_t i = 0; i < before_.size(); ++i) {
+        const uint32_t row = find(before_.key(i));
+        if (row == kNoRow || made_.marked(row)) keys.push_back(before_.key(i));
+    }
+    return keys;
+}
+
+void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
+    for (const uint64_t key : keys) {
+        const std::byte* from = before_.find(key);
+        if (from == nullptr) {
+            const uint32_t row = find(key);
+            if (row == kNoRow || made_.marked(row)) refuse("row", key, "none at that time", "a key that had a row");
+            from = packed(row);
+        }
+        std::memcpy(out, from, row_bytes());
+        out += row_bytes();
+    }
+}
+
+void Table::settle(uint64_t touched_sum) {
+    if (stage_ != Stage::kTaken)
+        throw std::invalid_argument("changes: got a sum, wanted a set taken first. hint: take_collected()");
+    digest_ += touched_sum;
+    before_.clear();
+    made_ = RowMarks();
+    stage_ = Stage::kNone;
+}
+
+Changes Table::take_changes() {
+    begin_changes();
+    collect(frozen_rows_);
+    Changes changes = finish(take_collected());
+    settle(changes.touched_sum);
+    return changes;
+}
+
+uint64_t Table::scan_digest() const {
+    uint64_t sum = 0;
+    index_.for_each(CellOf{rows_}, [&](uint64_t, uint32_t row) { sum += hash(row); });
+    return sum;
+}
+
+}  // namespace springtide

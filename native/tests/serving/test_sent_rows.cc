@@ -1,0 +1,68 @@
+// Rows to be sent, without Python: what comes out of a batch of any size is what comes out of its rows one by one.
+#include "serving/sent_rows.h"
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "tests/expect.h"
+#include "quantizer/quantizer.h"
+
+namespace {
+
+constexpr uint8_t kServed[] = {0, 4, 8, 16, 32};
+
+struct Batch {
+    size_t n, dim, stride;
+    std::vector<float> rows, served;
+    std::vector<uint8_t> served_bits, warranted;
+
+    Batch(size_t count, size_t width, uint64_t seed)
+        : n(count), dim(width), stride(width + 3), rows(n * stride), served(n * dim), served_bits(n), warranted(n) {
+        std::mt19937_64 random(seed);
+        std::normal_distribution<float> weight(0, 0.05f);
+        for (float& each : rows) each = weight(random);
+        for (size_t i = 0; i < n; ++i) {
+            served_bits[i] = kServed[random() % 5];
+            warranted[i] = static_cast<uint8_t>(4u << random() % 4);
+            const float apart = std::pow(10.0f, -static_cast<float>(random() % 7));
+            for (size_t j = 0; j < dim; ++j) served[i * dim + j] = rows[i * stride + j] * (1 + apart);
+        }
+    }
+
+    springtide::RowsToSend from(size_t i, size_t count) const {
+        return {rows.data() + i * stride, stride, served.data() + i * dim, served_bits.data() + i, warranted.data() + i,
+                count, dim};
+    }
+};
+
+void agrees_with_rows_one_by_one(size_t dim) {
+    const Batch batch(300, dim, dim);
+    std::vector<uint8_t> chosen(batch.n), payload;
+    expect(springtide::encode_sent(batch.from(0, batch.n), 2, chosen.data(), payload) == batch.n, "finite");
+    size_t at = 0;
+    for (size_t i = 0; i < batch.n; ++i) {
+        uint8_t bits;
+        std::vector<uint8_t> row;
+        expect(springtide::encode_sent(batch.from(i, 1), 2, &bits, row) == 1, "finite");
+        expect(bits == chosen[i] && row.size() == (bits ? springtide::payload_bytes(bits, dim) : 0), "bits");
+        expect(at + row.size() <= payload.size() && std::equal(row.begin(), row.end(), payload.begin() + static_cast<long>(at)), "row");
+        at += row.size();
+    }
+    expect(at == payload.size(), "nothing more");
+}
+
+void names_the_first_row_that_is_not_finite() {
+    Batch batch(300, 5, 1);
+    std::vector<uint8_t> chosen(batch.n), payload;
+    batch.rows[140 * batch.stride + 4] = std::numeric_limits<float>::infinity();
+    batch.rows[135 * batch.stride + 5] = std::numeric_limits<float>::quiet_NaN();  // between rows
+    expect(springtide::encode_sent(batch.from(0, batch.n), 2, chosen.data(), payload) == 140, "row 140");
+}
+
+}  // namespace
+
+int main() {
+    for (const size_t dim : {1, 2, 3, 7, 16, 65, 2'000, 20'000}) agrees_with_rows_one_by_one(dim);
+    names_the_first_row_that_is_not_finite();
+}

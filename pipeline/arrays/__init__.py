@@ -1,0 +1,1 @@
+"""Arrays, event blocks and keys: what columns look like in memory."""

@@ -1,0 +1,71 @@
+"""What native calls take: C-ordered NumPy arrays of one exact dtype and shape, checked before the call.
+
+Nothing is converted silently: a wrong dtype is the caller's mistake and is named, with what was wanted instead.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InputError
+
+Shape = tuple[int | str, ...]
+
+
+def require(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
+    """Raise InputError unless `array` is a C-contiguous array of `dtype` and `shape`; a string stands for any length.
+
+    >>> require("keys", np.zeros(3, np.uint64), np.uint64, ("n",))
+    >>> require("keys", np.zeros(3, np.int64), np.uint64, ("n",))
+    Traceback (most recent call last):
+    ...
+    pipeline.errors.InputError: keys: got int64 [3], wanted uint64 [n]. hint: np.ascontiguousarray
+    """
+    wanted = np.dtype(dtype)
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == wanted
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        and _fits(array.shape, shape)
+    ):
+        return
+    hint = "hint: np.ascontiguousarray"
+    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}. {hint}")
+
+
+def require_apart(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
+    """Like `require` for rows, which may have whole items between them, as one column of packed rows has.
+
+    >>> packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
+    >>> require_apart("rows", packed["weights"], np.float32, (3, 2))
+    """
+    wanted = np.dtype(dtype)
+    if isinstance(array, np.ndarray) and array.dtype == wanted and array.shape == shape and array.flags.aligned:
+        between, inside = array.strides
+        if array.size == 0 or (inside == wanted.itemsize and between >= 0 and between % wanted.itemsize == 0):
+            return
+    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}, each row without gaps")
+
+
+def require_range(name: str, number: Any, lowest: int, highest: int) -> None:
+    """Raise InputError unless `number` is an int in lowest..highest."""
+    if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and lowest <= number <= highest:
+        return
+    raise InputError(f"{name}: got {number!r}, wanted an integer in {lowest}..{highest}")
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(isinstance(w, str) or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def _brackets(shape: Shape) -> str:
+    return "[" + ", ".join(str(length) for length in shape) + "]"
+
+
+def _describe(array: Any) -> str:
+    if not isinstance(array, np.ndarray):
+        return type(array).__name__
+    strided = "" if array.flags.c_contiguous else " not C-contiguous"
+    return f"{array.dtype} {_brackets(array.shape)}{strided}"

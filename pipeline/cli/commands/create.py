@@ -1,0 +1,73 @@
+"""Commands that begin a project: `init` and `config check`."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder
+from pipeline.cli.output import emit
+from pipeline.cluster.jars import check_versions
+from pipeline.configuration.project import Project
+from pipeline.errors import ConfigError, InputError
+from pipeline.features.plan import FeaturePlan
+
+STARTER_FILES = ("springtide.toml", "model.py")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(init)
+    config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+    config.command("check")(check)
+    app.add_typer(config, name="config")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make or to use.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a starter springtide.toml and model.py that run as they are.
+
+    Example: springtide init shop
+    """
+    present = [name for name in STARTER_FILES if (folder / name).exists()]
+    if present:
+        raise InputError(f"{folder} already has {' and '.join(present)}. hint: choose another folder")
+    written = [str(folder / name) for name in STARTER_FILES]
+    if dry_run:
+        emit({"would_write": written}, as_json)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    starter = resources.files("pipeline.cli") / "starter"
+    for name in STARTER_FILES:
+        (folder / name).write_text((starter / name).read_text(encoding="utf-8"), encoding="utf-8")
+    emit({"written": written}, as_json)
+
+
+def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Report every problem of springtide.toml and of the model at once.
+
+    Example: springtide config check --project shop
+    """
+    # TensorFlow takes seconds to import and only some commands need it.
+    from pipeline.model.dense import DenseModel
+
+    opened = Project.open(project)
+    config, root = opened.config, opened.root
+    problems: list[str] = []
+    for part in (
+        lambda: FeaturePlan(config, root),
+        lambda: DenseModel(config, root),
+        lambda: check_versions(config.cluster.versions),
+    ):
+        try:
+            part()
+        except ConfigError as failure:
+            problems.append(str(failure))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    names = [field.name for field in config.fields] + [number.name for number in config.dense]
+    emit({"project": str(root), "inputs": names, "problems": []}, as_json)

@@ -1,0 +1,170 @@
+"""Commands that write Parquet: `export samples`, `rows`, `served`, `dead-letters`."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from pipeline.arrays.block import DEAD_LETTER_SCHEMA
+from pipeline.cli.commands.show import FieldName, check_field, packed_rows
+from pipeline.cli.options import HERE, AsJson, OutFile, ProjectFolder, open_project
+from pipeline.cli.output import emit
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
+from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.sample_block import decode_sample_block, sample_schema
+from pipeline.logs.log import Log, runs_of
+from pipeline.logs.open import open_log
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.store import VersionStore
+
+AtVersion = Annotated[
+    str | None, typer.Option("--version", help="A version that `springtide versions` shows; CURRENT if left out.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(help="Write what was learned, held, served or set aside to Parquet.", no_args_is_help=True)
+    group.command("samples")(samples)
+    group.command("rows")(rows)
+    group.command("served")(served)
+    group.command("dead-letters")(dead_letters)
+    app.add_typer(group, name="export")
+
+
+def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False) -> None:
+    """Export the samples log; with --version, what that version had learned from or skipped.
+
+    Example: springtide export samples --out samples.parquet
+    """
+    opened = open_project(project)
+    log = open_log(opened)
+    ends = _positions(opened, version)
+    batches = (
+        batch
+        for shard in range(opened.config.logs.shards)
+        for batch in _sample_batches(opened, log, shard, ends.get(shard))
+    )
+    _write(out, batches, as_json, sample_schema(opened.config))
+
+
+def rows(
+    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+) -> None:
+    """Export the rows the trainer holds of a field: key, weights, optimizer state, statistics.
+
+    Example: springtide export rows item --out item.parquet
+    """
+    opened = open_project(project)
+    check_field(opened, field)
+    batches = [_row_batch(opened, commit, field) for commit in _commits(opened, version)]
+    _write(out, batches, as_json, batches[0].schema)
+
+
+def served(
+    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+) -> None:
+    """Export what serving holds of a field: key, handle, bits, the very bytes, and the weights they stand for.
+
+    Example: springtide export served item --version g0/s0-of-1/12 --out item.parquet
+    """
+    from pipeline.publish.levels import view_of
+    from pipeline.serving.export import SCHEMA, served_table
+
+    opened = open_project(project)
+    check_field(opened, field)
+    store = VersionStore(opened)
+    dim = next(f.dim for f in opened.config.fields if f.name == field)
+    views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
+    for id in _version_ids(opened, store, version):
+        views[id.shard] = view_of(store.served(id)[field])
+    _write(out, served_table(views).to_batches(), as_json, SCHEMA)
+
+
+def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Export the events that were set aside, each with its reason, source position and original bytes.
+
+    Example: springtide export dead-letters --out dead.parquet
+    """
+    opened = open_project(project)
+    log, topic = open_log(opened), opened.config.topics.dead_letters
+    tables = (
+        read_dead_letters(records).table
+        for shard in range(opened.config.logs.shards)
+        for records in runs_of(log, topic, shard)
+    )
+    _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
+
+
+def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: pa.Schema) -> None:
+    """Write under a temporary name, then rename: a file that is there is whole.
+
+    The columns are those of `schema`, then what batches of earlier configurations have; null where a batch lacks one.
+    """
+    parts = [schema.empty_table(), *(pa.Table.from_batches([batch]) for batch in batches)]
+    try:
+        table = pa.concat_tables(parts, promote_options="default")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as failure:
+        raise InputError(
+            f"a column has had several types: {failure}. hint: a changed column needs a new name"
+        ) from None
+    temporary = out.with_name(out.name + ".part")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(out)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        reason = os.strerror(failure.errno) if failure.errno else failure
+        raise InputError(f"{out} cannot be written: {reason}. hint: choose another --out") from None
+    emit({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
+
+
+def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
+    topic = project.config.topics.samples
+    for records in runs_of(log, topic, shard):
+        for record in records:
+            batch = decode_sample_block(record.value).batch
+            if end is not None and record.offset >= end[0]:
+                batch = batch.slice(0, end[1] if record.offset == end[0] else 0)
+            yield batch
+
+
+def _version_ids(project: Project, store: VersionStore, version: str | None) -> list[VersionId]:
+    if version:
+        return [VersionId.parse(version)]
+    found = [store.current(shard) for shard in range(project.config.logs.shards)]
+    ids = [id for id in found if id]
+    if not ids:
+        raise InputError(f"{project.versions} holds no version yet. run: springtide run train --until-end")
+    return ids
+
+
+def _commits(project: Project, version: str | None) -> list[Commit]:
+    store = VersionStore(project)
+    return [store.restore(id) for id in _version_ids(project, store, version)]
+
+
+def _positions(project: Project, version: str | None) -> dict[int, tuple[int, int]]:
+    """By shard, where a version stands in the samples log; empty where none is asked for."""
+    if version is None:
+        return {}
+    summary = VersionStore(project).ledger.version(VersionId.parse(version))
+    return {summary.id.shard: (summary.offset, summary.row)}
+
+
+def _row_batch(project: Project, commit: Commit, field: str) -> pa.RecordBatch:
+    packed, keys = packed_rows(project, commit, field), commit.fields[field].keys
+    columns: dict[str, pa.Array] = {"key": pa.array(keys)}
+    for name in ("weights", "state"):
+        values = np.ascontiguousarray(packed[name])
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    for name in ("count", "last_seen_s", "importance", "unsettled"):
+        columns[name] = pa.array(np.ascontiguousarray(packed[name]))
+    return pa.RecordBatch.from_pydict(columns)

@@ -1,0 +1,80 @@
+"""Commands that feed the logs: `ingest` and `heartbeat`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.arrays.block import Kind
+from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
+from pipeline.cli.output import emit, instant, progress_bar
+from pipeline.ingest.ingest import heartbeat as append_heartbeat
+from pipeline.ingest.ingest import ingest, rehearse
+from pipeline.logs.open import open_log
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, jsonl, parquet or avro.")]
+Again = Annotated[bool, typer.Option("--again", help="Append files that were ingested before once more.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(help="Append events from files to the logs.", no_args_is_help=True)
+    group.command("impressions")(impressions)
+    group.command("clicks")(clicks)
+    app.add_typer(group, name="ingest")
+    app.command()(heartbeat)
+
+
+def impressions(
+    files: Files, project: ProjectFolder = HERE, again: Again = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Append impressions. A file ingested before is skipped, one that was interrupted goes on where it stopped.
+
+    Example: springtide ingest impressions monday.parquet tuesday.csv.gz
+    """
+    _ingest("impressions", files, project, as_json, again, dry_run)
+
+
+def clicks(
+    files: Files, project: ProjectFolder = HERE, again: Again = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Append clicks. A file ingested before is skipped, one that was interrupted goes on where it stopped.
+
+    Example: springtide ingest clicks monday-clicks.jsonl
+    """
+    _ingest("clicks", files, project, as_json, again, dry_run)
+
+
+def heartbeat(
+    at: Annotated[str, typer.Argument(metavar="TIME", help="ISO 8601 or milliseconds since 1970.")],
+    project: ProjectFolder = HERE,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say that both inputs are complete before TIME, so that the windows that end by then close.
+
+    What comes later with an earlier time is late. A closed set of files ends with one of these.
+
+    Example: springtide heartbeat 2026-02-01T00:00:00Z
+    """
+    opened = open_project(project)
+    at_ms = read_time(at)
+    if not dry_run:
+        append_heartbeat(opened, open_log(opened), at_ms)
+    emit({"complete_before": instant(at_ms), "dry_run": dry_run}, as_json)
+
+
+def _ingest(kind: Kind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
+    opened = open_project(project)
+    if dry_run:
+        report = rehearse(opened, kind, files)
+        emit({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
+        return
+    with progress_bar(f"ingest {kind}, bytes") as (progress, task):
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        report = ingest(opened, open_log(opened), kind, files, tell, again)
+    emit({"kind": kind, **asdict(report)}, as_json)

@@ -1,0 +1,235 @@
+"""Commands that run: the jobs, a replica, the demo. Ctrl-C ends them cleanly and the next run continues."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
+from pipeline.cli.output import emit, progress_bar, say
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
+from pipeline.flink import deployment
+from pipeline.logs.log import Log
+from pipeline.logs.open import open_log
+from pipeline.telemetry import metrics
+
+
+class RunnerName(StrEnum):
+    """Where the jobs run."""
+
+    LOCAL = "local"
+    FLINK = "flink"
+
+
+Migrate = Annotated[
+    bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
+]
+Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the cluster of flink.rest.")]
+FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: use no savepoint and no checkpoint.")]
+_IDLE_WAIT_S = 0.05
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    group = typer.Typer(
+        help="Run the jobs, in this process until stopped, or on Flink; they follow the logs.", no_args_is_help=True
+    )
+    group.command("samples")(samples)
+    group.command("train")(train)
+    group.command("all")(run_all)
+    app.add_typer(group, name="run")
+    app.command()(replica)
+    app.command()(demo)
+
+
+def samples(
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: FlinkMaster = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
+) -> None:
+    """Join impressions and clicks into the samples log.
+
+    Example: springtide run samples --until-end
+    """
+    if runner is RunnerName.FLINK:
+        _submit(project, ("samples",), Live(flink_master, from_logs, until_end), as_json)
+        return
+    _check_local(flink_master, from_logs)
+    from pipeline.samples.run.job import run_samples
+
+    opened = _open_measured(project, "samples")
+    with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
+
+        def tell(read: int, known: int) -> None:
+            bar.update(task, completed=read, total=known)
+
+        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=tell)
+    emit(asdict(report), as_json)
+
+
+def train(
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    migrate: Migrate = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: FlinkMaster = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn from the samples log, commit versions and publish them.
+
+    Example: springtide run train --until-end
+    """
+    if runner is RunnerName.FLINK:
+        _submit(project, ("train",), Live(flink_master, from_logs, until_end, migrate), as_json)
+        return
+    _check_local(flink_master, from_logs)
+    from pipeline.trainer.run.job import run_train
+
+    opened = _open_measured(project, "train")
+    with _until_signalled(until_end) as stop:
+        report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
+    emit(asdict(report), as_json)
+
+
+def run_all(
+    project: ProjectFolder = HERE,
+    until_end: UntilEnd = False,
+    migrate: Migrate = False,
+    runner: Runner = RunnerName.LOCAL,
+    flink_master: FlinkMaster = None,
+    from_logs: FromLogs = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the join and the trainer in turn; on Flink, side by side.
+
+    Example: springtide run all --runner flink
+    """
+    if runner is RunnerName.FLINK:
+        _submit(project, deployment.JOBS, Live(flink_master, from_logs, until_end, migrate), as_json)
+        return
+    _check_local(flink_master, from_logs)
+    opened = _open_measured(project, "all")
+    log = open_log(opened)
+    with _until_signalled(until_end) as stop:
+        report = _rounds_of_both(opened, log, stop, until_end, migrate)
+    emit(report, as_json)
+
+
+def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+    """Serve predictions over HTTP and follow the deltas. Requests take the form of TensorFlow Serving's REST API.
+
+    Example: springtide replica --project shop
+    """
+    from pipeline.serving.http import serve
+
+    opened = _open_measured(project, "replica")
+    host, name = opened.config.serving.host, opened.config.name
+
+    def ready(port: int) -> None:
+        say(f"serving http://{host}:{port}/v1/models/{name}:predict")
+        emit({"ready": True, "host": host, "port": port}, as_json)
+
+    with _until_signalled(until_end=False) as stop:
+        serve(opened, open_log(opened), stop, on_ready=ready)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the picture and the project.")] = Path("demo-out"),
+    as_json: AsJson = False,
+) -> None:
+    """Run a simulated marketplace through the whole chain, with bad data and a rollback; ends with a picture.
+
+    Example: springtide demo --out demo-out
+    """
+    from pipeline.demo.run import run_demo
+
+    emit(run_demo(out, say), as_json)
+
+
+def _open_measured(folder: Path, process: str) -> Project:
+    """The project in `folder`, this process answering Prometheus where `[telemetry]` says so."""
+    project = open_project(folder)
+    port = metrics.serve(project, process)
+    if port is not None:
+        say(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
+    return project
+
+
+@dataclass(frozen=True)
+class Live:
+    """What was asked of a run on Flink."""
+
+    master: str | None
+    from_logs: bool
+    until_end: bool
+    migrate: bool = False
+
+
+def _submit(folder: Path, jobs: tuple[str, ...], asked: Live, as_json: bool) -> None:
+    """Submit the jobs and return once they run; `springtide stop` ends them."""
+    if asked.migrate:
+        raise InputError("--migrate does not go with --runner flink. run: springtide run train --until-end --migrate")
+    if asked.until_end:
+        raise InputError("--until-end does not go with --runner flink, whose jobs follow the logs. hint: leave one out")
+    opened = open_project(folder, asked.master)
+    emit({"jobs": deployment.submit_jobs(opened, jobs, asked.from_logs, say)}, as_json)
+
+
+def _check_local(master: str | None, from_logs: bool) -> None:
+    """Raise InputError for what a run in this process would pass over."""
+    for option, given in (("--flink-master", master is not None), ("--from-logs", from_logs)):
+        if given:
+            raise InputError(f"{option} is for --runner flink, this is --runner local. hint: add that, or leave it out")
+
+
+@contextmanager
+def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    if not until_end:
+        say("following the logs; Ctrl-C ends")
+
+    def end(number: int, frame: Any) -> None:
+        say("ending after this step")
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _rounds_of_both(
+    project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
+) -> dict[str, Any]:
+    """The join and the trainer by turns: what is joined in a turn is learned in the same one."""
+    from pipeline.samples.run.job import SamplesJob
+    from pipeline.trainer.run.job import TrainJob
+
+    join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
+    try:
+        while not stop.is_set():
+            joined = join.catch_up()
+            learned = trainer.round() if until_end else trainer.round_or_wait()
+            if until_end:
+                break
+            if not joined and not learned:
+                project.clock.wait(_IDLE_WAIT_S)
+        return {"samples": asdict(join.report()), "train": asdict(trainer.report())}
+    finally:
+        trainer.close()
+        join.close()

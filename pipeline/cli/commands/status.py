@@ -1,0 +1,159 @@
+"""The command `status`: where everything stands. A log or a cluster that is away is said, what it knows is left out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
+from pipeline.cli.output import ago, emit, instant, say, size
+from pipeline.configuration.project import Project
+from pipeline.errors import LogError
+from pipeline.flink.deployment import jobs_status
+from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.open import open_log
+from pipeline.versions.store import VersionStore
+
+_LOG_PATIENCE_S = 3.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(status)
+
+
+def status(project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False) -> None:
+    """Show where everything stands: jobs, offsets, lag, watermarks, versions, what is published, what is halted.
+
+    A log that is away is not waited for: the rest is shown, and the exit code is 4.
+
+    Example: springtide status
+    """
+    opened = open_project(project, flink_master)
+    log, problem = _reach_log(opened)
+    found = _standing(opened, log) | {"log_problem": problem}
+    emit(found if as_json else _for_people(found, opened.clock.now_ms()), as_json)
+    if problem:
+        say(f"error: {problem}")
+        raise typer.Exit(LogError.exit_code)
+
+
+def _reach_log(project: Project) -> tuple[Log | None, str | None]:
+    """The log, or why it cannot be had, within seconds."""
+    logs = project.config.logs
+    hasty = logs.model_copy(update={"patience_s": min(logs.patience_s, _LOG_PATIENCE_S)})
+    try:
+        return open_log(replace(project, config=project.config.model_copy(update={"logs": hasty}))), None
+    except LogError as failure:
+        return None, str(failure)
+
+
+def _standing(project: Project, log: Log | None) -> dict[str, Any]:
+    from pipeline.samples.run.status import join_status
+
+    store = VersionStore(project)
+    quarantines = [q for q in store.ledger.all_quarantines() if q.removed_at_ms is None]
+    return {
+        "name": project.config.name,
+        "generation": store.ledger.generation(),
+        "jobs": jobs_status(project, say),
+        "join": join_status(project, log),
+        "trainer": [_shard(project, log, store, shard) for shard in range(project.config.logs.shards)],
+        "quarantines": len(quarantines),
+        "unfinished_rollbacks": len(store.ledger.pending_rollbacks()),
+        "logs": [_topic(log, topic) for topic in log.topics()] if log else [],
+    }
+
+
+def _topic(log: Log, topic: str) -> dict[str, Any]:
+    ends = [log.end_offset(topic, partition) for partition in range(log.partitions(topic))]
+    begins = [log.begin_offset(topic, partition) for partition in range(log.partitions(topic))]
+    return {"topic": topic, "partitions": len(ends), "begin_offsets": begins, "end_offsets": ends}
+
+
+def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -> dict[str, Any]:
+    current, halt = store.current(shard), store.ledger.halted(shard)
+    row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
+    if halt:
+        row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
+    topic = project.config.topics.samples
+    if current is None:
+        return row | {"lag_records": None if log is None else log.end_offset(topic, shard)}
+    summary = store.ledger.version(current)
+    validation: Any = store.manifest(current)["validation"]
+    published = {level: store.ledger.published(level, shard) for level in ("incremental", "full")}
+    return row | {
+        "offset": summary.offset,
+        "lag_records": None if log is None else _lag(log, topic, shard, summary.offset),
+        "log_time": instant(summary.last_at_ms),
+        "samples_seen": summary.samples_seen,
+        "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
+        "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
+        "validation": {name: report["total"] for name, report in validation.items()},
+    }
+
+
+def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
+    """Records still to be read; what is left of nothing but gaps, such as Kafka's marks of commits, is none."""
+    end, start = log.end_offset(topic, partition), max(offset, log.begin_offset(topic, partition))
+    gaps = start < end and not log.read(topic, partition, start, ReadLimits(records=1))
+    return 0 if gaps else end - offset
+
+
+def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """The same as lines and tables that fit a screen, times and sizes in words."""
+    join, trainer = found["join"], found["trainer"]
+    kept = f"{size(join['bytes'])}, kept {ago(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
+    return {
+        "name": found["name"],
+        "generation": found["generation"],
+        "jobs": [_job_row(job, now_ms) for job in found["jobs"]],
+        "join": {
+            "watermark": instant(join["watermark_ms"]),
+            "state": kept,
+            **{name: join[name] for name in ("held_impressions", "pending_clicks", "waiting_clicks")},
+        },
+        "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
+        "trainer": [_trainer_row(row) for row in trainer],
+        "validation": [
+            {"shard": row["shard"], "label": label, **scores}
+            for row in trainer
+            for label, scores in row.get("validation", {}).items()
+        ],
+        **{name: found[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
+    }
+
+
+def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """Of a cluster that is away there is only why."""
+    still = "stands still" if job.get("stands_still") else ""
+    unsettled = "unsettled" if job.get("unsettled") else ""
+    last = job.get("last_checkpoint")
+    return {
+        "job": job["job"],
+        "state": ", ".join(filter(None, (job["state"], still, unsettled))),
+        "restarts": job.get("restarts"),
+        "last checkpoint": f"{ago(last['at_ms'], now_ms)}, {size(last['size_bytes'])}" if last else None,
+        "last failure": job["last_failure"],
+    }
+
+
+def _input_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {column: row[column] for column in ("offset", "end", "lag")}
+    return {"partition": name, **numbers, "watermark": instant(row["watermark_ms"])}
+
+
+def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    halted, published = row["halted"], row.get("published", {})
+    return {
+        "shard": row["shard"],
+        "version": row["version"],
+        "lag": row["lag_records"],
+        "log time": row.get("log_time"),
+        "samples seen": row.get("samples_seen"),
+        "versions take": size(row["version_bytes"]) if "version_bytes" in row else None,
+        "published incremental": published.get("incremental"),
+        "published full": published.get("full"),
+        "halted": f"{halted['reason']}, batch {halted['batch']}" if halted else None,
+    }

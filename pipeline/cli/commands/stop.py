@@ -1,0 +1,29 @@
+"""The command `stop`: ends the jobs on Flink, each with a savepoint."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
+from pipeline.cli.output import emit, say
+from pipeline.flink.deployment import job_names, stop_jobs
+
+Jobs = Annotated[
+    list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(stop)
+
+
+def stop(
+    only: Jobs = None, project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False
+) -> None:
+    """Stop the jobs on Flink, each with a savepoint that the next run goes on from.
+
+    Example: springtide stop
+    """
+    wanted = job_names(only or ["all"])
+    emit({"stopped": stop_jobs(open_project(project, flink_master), wanted, say)}, as_json)

@@ -1,0 +1,1 @@
+"""Configuration: `springtide.toml`, typed and frozen, and the project folder it describes."""

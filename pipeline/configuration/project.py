@@ -1,0 +1,60 @@
+"""A project: one folder with `springtide.toml`, `model.py`, and the state folder everything durable lives in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.configuration.config import Config, load_config
+from pipeline.process.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where things are, and the clock the edges use. Thread-safe."""
+
+    root: Path
+    config: Config
+    clock: Clock
+
+    @classmethod
+    def open(cls, root: Path, clock: Clock | None = None) -> "Project":
+        """The project in folder `root`. Raises ConfigError."""
+        root = root.resolve()
+        return cls(root, load_config(root / "springtide.toml"), clock or SystemClock())
+
+    @property
+    def state(self) -> Path:
+        return self.root / self.config.state_dir
+
+    @property
+    def logs(self) -> Path:
+        return self.root / self.config.logs.path if self.config.logs.path else self.state / "logs"
+
+    @property
+    def join_state(self) -> Path:
+        """The join's round files."""
+        return self.state / "samples"
+
+    @property
+    def lead(self) -> Path:
+        """What live readers of the inputs tell each other."""
+        return self.state / "lead"
+
+    @property
+    def versions(self) -> Path:
+        """The ledger and the trainer's versions."""
+        return self.state / "versions"
+
+    @property
+    def published(self) -> Path:
+        """Incremental and full snapshots for serving."""
+        return self.state / "published"
+
+    @property
+    def cluster(self) -> Path:
+        """The local Kafka and Flink: data, settings and logs."""
+        return self.root / self.config.cluster.folder if self.config.cluster.folder else self.state / "cluster"
+
+    @property
+    def telemetry(self) -> Path:
+        """Where Prometheus finds the processes that answer it."""
+        return self.state / "telemetry"

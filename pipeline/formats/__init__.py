@@ -1,0 +1,1 @@
+"""Bytes at rest: atomic files, the container format, Avro schemas, checksums."""

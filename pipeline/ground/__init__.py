@@ -1,1 +1,0 @@
-"""What every floor stands on: configuration, blocks, keys, clock, errors."""

@@ -1,0 +1,1 @@
+"""The read-only archive of Avro container files, for backfill."""

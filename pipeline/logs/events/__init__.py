@@ -1,0 +1,1 @@
+"""What the records of each topic hold: events, samples, dead letters."""

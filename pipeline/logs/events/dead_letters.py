@@ -1,0 +1,70 @@
+"""The dead-letters topic's records: one event set aside each, its original bytes as they were, its headers saying why.
+
+Headers, all text: `__connect.errors.topic`, `.partition`, `.offset` and `.exception.message`, as Kafka Connect names
+them; `springtide.reason`; `springtide.row` inside the record; `springtide.event_at` in ms, where the event had a time;
+and `springtide.shard`, where a join set it aside.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
+from pipeline.errors import DamagedError
+from pipeline.logs.log import Headers, Record
+
+SHARD = "springtide.shard"
+_HEADERS = {
+    "reason": "springtide.reason",
+    "topic": "__connect.errors.topic",
+    "partition": "__connect.errors.partition",
+    "offset": "__connect.errors.offset",
+    "row": "springtide.row",
+    "event_at": "springtide.event_at",
+    "detail": "__connect.errors.exception.message",
+}
+"""By column of `DEAD_LETTER_SCHEMA`; the column left over is the record's value."""
+_OPTIONAL = "event_at"
+
+
+def dead_letters(rows: Sequence[Mapping[str, Any]]) -> DeadLetters:
+    """Dead letters from mappings with the columns of `DEAD_LETTER_SCHEMA`; a missing one is null."""
+    columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in DEAD_LETTER_SCHEMA]
+    return DeadLetters(pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA))
+
+
+def dead_letter_records(letters: DeadLetters, also: Headers) -> tuple[list[bytes], list[Headers]]:
+    """Values and headers of the topic's records, one for each letter; every one has the headers `also` besides."""
+    rows = letters.table.to_pylist()
+    headers: list[Headers] = [
+        {name: str(row[column]) for column, name in _HEADERS.items() if row[column] is not None} | dict(also)
+        for row in rows
+    ]
+    return [row["original"] for row in rows], headers
+
+
+def read_dead_letters(records: Iterable[Record]) -> DeadLetters:
+    """The letters of the topic's records, in order. Raises DamagedError for a record that is none."""
+    return dead_letters([_row(record) for record in records])
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"original": record.value}
+    for column, name in _HEADERS.items():
+        text = record.headers.get(name)
+        if text is None and column != _OPTIONAL:
+            raise DamagedError(
+                f"record {record.offset} of the dead letters has no header {name}. "
+                "hint: something else writes the topic"
+            )
+        kind = DEAD_LETTER_SCHEMA.field(column).type
+        row[column] = None if text is None else _value(name, text, kind, record.offset)
+    return row
+
+
+def _value(name: str, text: str, kind: pa.DataType, offset: int) -> Any:
+    try:
+        return pa.scalar(text if pa.types.is_string(kind) else int(text), kind).as_py()
+    except (ValueError, OverflowError, pa.ArrowInvalid):  # a lone surrogate is a ValueError too
+        raise DamagedError(f"record {offset} of the dead letters: header {name} is {text!r}, wanted {kind}") from None

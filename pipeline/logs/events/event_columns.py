@@ -1,0 +1,105 @@
+"""What an event's columns are on the wire and in memory: its Avro schema from the configuration, and columns of other
+types brought to the configured ones, where that loses nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.arrays.block import ARROW_TYPES, Kind
+from pipeline.configuration.config import ColumnType
+from pipeline.errors import ConfigError, DamagedError
+from pipeline.formats.schemas import load_schema
+
+AT = "at"
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TEMPLATES: dict[Kind, str] = {"impressions": "impression", "clicks": "click"}
+_AVRO_TYPES: dict[str, Any] = {"string": "string", "int": "long", "float": "double", "bool": "boolean"}
+
+
+def event_document(kind: Kind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
+    """The Avro schema of single events: the template's fields, then each column as a union with null.
+
+    Raises ConfigError where a column's name cannot be a field.
+    """
+    template = load_schema(_TEMPLATES[kind]).document
+    for name in columns:
+        if name == AT or not _AVRO_NAME.fullmatch(name):
+            why = "that is the event's time" if name == AT else "avro wants letters, digits and _"
+            raise ConfigError(f"events.{kind}.columns: a column cannot be called {name!r}. hint: rename it, {why}")
+    fields = [{"name": n, "type": ["null", _avro_type(t)], "default": None} for n, t in columns.items()]
+    return {**template, "fields": [*template["fields"], *fields]}
+
+
+def arrow_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
+    """The columns of an EventBlock."""
+    return pa.schema([pa.field(name, ARROW_TYPES[kind]) for name, kind in columns.items()])
+
+
+def resolve_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
+    """`batch` with just the columns `wanted`: a missing one is null, further ones are left out.
+
+    Raises DamagedError where a column's type cannot become the wanted one without loss.
+    """
+    columns = []
+    for field in wanted:
+        index = batch.schema.get_all_field_indices(field.name)
+        if len(index) > 1:
+            raise DamagedError(f"column {field.name} is there {len(index)} times")
+        columns.append(_resolve(batch.column(index[0]), field) if index else pa.nulls(batch.num_rows, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def event_times(batch: pa.RecordBatch) -> pa.Array:
+    """[n] int64, ms, nulls kept: the column `at`. Raises DamagedError where there is none."""
+    index = batch.schema.get_all_field_indices(AT)
+    if len(index) != 1:
+        raise DamagedError(f"columns {', '.join(batch.schema.names)} hold {AT} {len(index)} times, wanted once")
+    times = batch.column(index[0])
+    if pa.types.is_timestamp(times.type):
+        times = _cast(times, pa.timestamp("ms", times.type.tz), AT, safe=False)
+    elif not pa.types.is_integer(times.type):
+        raise DamagedError(f"column {AT} is {times.type}, wanted int64 milliseconds")
+    return _cast(times, pa.int64(), AT)
+
+
+def _resolve(column: pa.Array, field: pa.Field) -> pa.Array:
+    if column.type.equals(field.type):
+        return column
+    if not _fits(column.type, field.type):
+        raise DamagedError(f"column {field.name} is {column.type}, the configuration says {field.type}")
+    return _cast(column, field.type, field.name)
+
+
+def _cast(column: pa.Array, kind: pa.DataType, name: str, safe: bool = True) -> pa.Array:
+    try:
+        return column.cast(kind, safe=safe)
+    except pa.ArrowException as failure:
+        raise DamagedError(f"column {name} cannot become {kind}: {failure}") from failure
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether every value of one type means the same in the other, overflow aside (the cast finds that)."""
+    types = pa.types
+    if types.is_null(found):
+        return True
+    if types.is_dictionary(found):
+        return _fits(found.value_type, wanted)
+    if types.is_list(wanted):
+        lists = types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+        return lists and _fits(found.value_type, wanted.value_type)
+    if types.is_string(wanted):
+        return bool(types.is_string(found) or types.is_large_string(found) or types.is_string_view(found))
+    if types.is_int64(wanted):
+        return bool(types.is_integer(found))
+    if types.is_float64(wanted):
+        return bool(types.is_integer(found) or types.is_floating(found))
+    return bool(found.equals(wanted))
+
+
+def _avro_type(kind: ColumnType) -> Any:
+    if kind in _AVRO_TYPES:
+        return _AVRO_TYPES[kind]
+    return {"type": "array", "items": _AVRO_TYPES[kind.removesuffix("s")]}

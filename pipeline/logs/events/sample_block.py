@@ -1,0 +1,119 @@
+"""The samples topic's records: samples of one join shard as packed columns, with what their writer still needs.
+
+Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the impression's raw columns followed by
+the system columns of `sample_schema`. The join writes it, the trainer, exports and a restarted join read it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pipeline.arrays.block import ARROW_TYPES
+from pipeline.configuration.config import Config
+from pipeline.errors import ConfigError
+from pipeline.formats.columns import pack, unpack
+from pipeline.formats.schemas import decode, encode, load_schema
+
+KINDS = ("positive", "negative", "compensation")
+
+_TIMES = [("impression_at", pa.int64()), ("click_at", pa.int64())]
+_REST = [
+    ("weight", pa.float32()),
+    ("rate", pa.float32()),
+    ("kind", pa.string()),
+    ("negative_written", pa.bool_()),
+    ("impression_partition", pa.int32()),
+    ("impression_offset", pa.int64()),
+    ("impression_row", pa.int32()),
+    ("click_partition", pa.int32()),
+    ("click_offset", pa.int64()),
+    ("click_row", pa.int32()),
+]
+
+
+@dataclass(frozen=True)
+class SampleBlock:
+    """n samples of one shard.
+
+    Attributes:
+        shard: the join shard that wrote them.
+        batch: [n] columns of `sample_schema`.
+        needs: per `topic/partition`, the input offset below which the shard needs nothing any more.
+        log_ids: per input topic, the log that those offsets belong to.
+        watermark_ms: the join's watermark when this was written.
+        flush: the trainer closes its batch after this record.
+        marks: per `topic/partition`, the watermark (ms) before the offset in `needs`; absent where there was none.
+    """
+
+    shard: int
+    batch: pa.RecordBatch
+    needs: Mapping[str, int]
+    log_ids: Mapping[str, str]
+    watermark_ms: int
+    flush: bool = False
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+
+def system_fields(labels: tuple[str, ...]) -> list[pa.Field]:
+    """The system columns in order: times (ms), labels, weight, negative rate, kind, and both source positions."""
+    return [pa.field(n, t) for n, t in (*_TIMES, *((label, pa.float32()) for label in labels), *_REST)]
+
+
+def sample_schema(config: Config) -> pa.Schema:
+    """Columns of a sample: raw impression columns, then system columns.
+
+    The column that `samples.weight` names may itself be called `weight`: it is then the system column and kept once.
+    Raises ConfigError where another raw column has the name of a system column.
+    """
+    system = system_fields(config.samples.labels)
+    taken = {field.name for field in system} | {"at"}
+    raw = config.events.impressions.columns
+    once = {"weight"} if config.samples.weight == "weight" else set()
+    clash = sorted((taken & set(raw)) - once)
+    if clash:
+        raise ConfigError(
+            f"events.impressions.columns: {', '.join(clash)} would collide with a sample's own column. hint: rename it"
+        )
+    names = [f.name for f in system]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with a sample's own. hint: rename"
+        )
+    return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in once] + system)
+
+
+def encode_sample_block(block: SampleBlock) -> bytes:
+    """One record of the samples topic."""
+    schema = load_schema("sample_block")
+    return encode(
+        schema,
+        {
+            "shard": block.shard,
+            "needs": dict(block.needs),
+            "marks": dict(block.marks),
+            "log_ids": dict(block.log_ids),
+            "watermark_ms": block.watermark_ms,
+            "flush": block.flush,
+            "rows": len(block),
+            "columns": pack(block.batch),
+        },
+    )
+
+
+def decode_sample_block(value: bytes) -> SampleBlock:
+    """A record of the samples topic. Raises DamagedError."""
+    datum = decode(load_schema("sample_block"), value)
+    batch = unpack(datum["columns"], datum["rows"])
+    return SampleBlock(
+        datum["shard"],
+        batch,
+        datum["needs"],
+        datum["log_ids"],
+        datum["watermark_ms"],
+        datum["flush"],
+        datum["marks"],
+    )

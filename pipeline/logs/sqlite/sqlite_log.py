@@ -1,0 +1,213 @@
+"""The embedded log: a folder of topics, each a folder with `topic.json` and one SQLite file per partition.
+
+`topic.json` names the topic's log_id and its number of partitions; every partition repeats the log_id. A topic appears
+and disappears by one rename, so nobody ever sees half of one.
+"""
+
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import DamagedError, LogError, LogReplacedError
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record, check_topic_name, headers_of_each
+from pipeline.logs.sqlite.partition import Partition, make_partition
+from pipeline.process.clock import Clock
+
+_IDENTITY_FILE = "topic.json"
+_POLL_S = 0.002
+_ONE_READ = ReadLimits()
+
+
+class SqliteLog:
+    """Thread-safe; any number of processes may share the folder. Do not carry it over a fork."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, int], Partition] = {}
+        self._fenced: dict[Fence, str] = {}
+        self._closed = False
+
+    def create_topic(self, topic: str, partitions: int) -> None:
+        check_topic_name(topic)
+        if partitions < 1:
+            raise LogError(f"topic {topic} needs at least 1 partition, got {partitions}")
+        if not self._folder_of(topic).exists():
+            self._make(topic, partitions)
+        found = self.partitions(topic)
+        if found != partitions:
+            raise LogError(
+                f"topic {topic} has {found} partitions, {partitions} are wanted. "
+                "hint: the number is fixed for a topic's life; set the configuration back or delete the topic"
+            )
+
+    def topics(self) -> list[str]:
+        self._check_open()
+        if not self._folder.is_dir():
+            return []
+        return sorted(p.parent.name for p in self._folder.glob(f"[!.]*/{_IDENTITY_FILE}"))
+
+    def partitions(self, topic: str) -> int:
+        self._check_open()
+        return read_identity(self._folder_of(topic))[1]
+
+    def log_id(self, topic: str) -> str:
+        self._check_open()
+        return read_identity(self._folder_of(topic))[0]
+
+    def delete_topic(self, topic: str) -> None:
+        self.partitions(topic)
+        with self._lock:
+            for key in [key for key in self._open if key[0] == topic]:
+                self._open.pop(key).close()
+        self._folder_of(topic).rename(self._folder / f".deleted-{uuid.uuid4().hex}")
+        _sync_folder(self._folder)
+        for gone in self._folder.glob(".deleted-*"):
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        return self._partition(topic, partition).begin_offset()
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        return self._partition(topic, partition).end_offset()
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        return self._partition(topic, partition).offset_at(at_ms)
+
+    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
+        deadline_s = self._clock.monotonic_s() + limits.wait_ms / 1000
+        while True:
+            records = self._partition(topic, partition).read(start, limits)
+            left_s = deadline_s - self._clock.monotonic_s()
+            if records or left_s <= 0:
+                return records
+            # At least a millisecond: a manual clock rounds less to nothing and would never arrive.
+            self._clock.wait(max(min(_POLL_S, left_s), 0.001))
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        values: Sequence[bytes],
+        *,
+        fence: Fence | None = None,
+        headers: Headers | Sequence[Headers] | None = None,
+    ) -> int:
+        file = self._partition(topic, partition)
+        if fence is not None:
+            self._check_fence(fence, topic, partition, file.log_id)
+        return file.append(values, headers_of_each(headers, len(values)), self._clock.now_ms(), fence)
+
+    def take_fence(self, topic: str, partition: int) -> Fence:
+        file = self._partition(topic, partition)
+        fence = Fence(topic, partition, file.take_epoch())
+        with self._lock:
+            self._fenced[fence] = file.log_id
+        return fence
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        self._partition(topic, partition).trim(before)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for file in self._open.values():
+                file.close()
+            self._open.clear()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogError(f"log {self._folder} was closed. hint: open it again")
+
+    def _check_fence(self, fence: Fence, topic: str, partition: int, log_id: str) -> None:
+        if (fence.topic, fence.partition) != (topic, partition):
+            raise LogError(f"fence of {fence.topic}/{fence.partition} cannot append to {topic}/{partition}")
+        taken_in = self._fenced.get(fence, log_id)
+        # Epochs start again in a topic made again, so an old fence could pass for a new one.
+        if taken_in != log_id:
+            raise LogReplacedError(
+                f"topic {topic} was made again: its log is {log_id}, the fence is of {taken_in}. "
+                "hint: choose where to start in the new one"
+            )
+
+    def _folder_of(self, topic: str) -> Path:
+        return self._folder / topic
+
+    def _partition(self, topic: str, number: int) -> Partition:
+        with self._lock:
+            self._check_open()
+            file = self._open.get((topic, number))
+            if file is not None and not file.replaced():
+                return file
+            if file is not None:
+                self._open.pop((topic, number)).close()
+            file = self._open_partition(topic, number)
+            self._open[topic, number] = file
+            return file
+
+    def _open_partition(self, topic: str, number: int) -> Partition:
+        folder = self._folder_of(topic)
+        log_id, partitions = read_identity(folder)
+        if not 0 <= number < partitions:
+            raise LogError(f"topic {topic} has partitions 0..{partitions - 1}, {number} is none of them")
+        file = Partition(folder / f"{number}.sqlite", f"{topic}/{number}")
+        if file.log_id != log_id:
+            file.close()
+            raise DamagedError(
+                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the whole topic's folder"
+            )
+        return file
+
+    def _make(self, topic: str, partitions: int) -> None:
+        self._check_open()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        making = self._folder / f".making-{uuid.uuid4().hex}"
+        making.mkdir()
+        log_id = uuid.uuid4().hex
+        for number in range(partitions):
+            make_partition(making / f"{number}.sqlite", log_id, number)
+        write_identity(making, log_id, partitions)
+        try:
+            making.rename(self._folder_of(topic))
+        except OSError:  # another process was first; whose topic it is, create_topic checks
+            shutil.rmtree(making)
+            if not self._folder_of(topic).exists():
+                raise
+        _sync_folder(self._folder)
+
+
+def write_identity(folder: Path, log_id: str, partitions: int) -> None:
+    """Write a topic's identity file, durably."""
+    path = folder / _IDENTITY_FILE
+    with path.open("w", encoding="utf-8") as file:
+        json.dump({"log_id": log_id, "partitions": partitions}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def read_identity(folder: Path) -> tuple[str, int]:
+    """A topic's log_id and number of partitions. Raises LogError where there is no topic, DamagedError."""
+    path = folder / _IDENTITY_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return str(found["log_id"]), int(found["partitions"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise LogError(
+            f"topic {folder.name} does not exist in {folder.parent}. "
+            "hint: it is made when springtide first opens its logs"
+        ) from None
+    except (ValueError, KeyError, TypeError) as failure:
+        raise DamagedError(f"{path} is damaged: {failure}. hint: restore it from a copy") from failure
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

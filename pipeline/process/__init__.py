@@ -1,0 +1,1 @@
+"""What a process takes from its surroundings: clock, name, crash points."""

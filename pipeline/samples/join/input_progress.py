@@ -1,0 +1,95 @@
+"""How far the join has read each input partition, its watermark there, and from where it would have to read again.
+
+A watermark depends on everything before it, so a place to begin again is only one whose watermark is known: the start
+of a block that was fed. Of blocks that follow each other closely one is enough: to begin a little earlier costs little.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.arrays.block import EventBlock, Kind
+
+Input = tuple[Kind, int]
+_APART_MS = 1_000
+_APART_RECORDS = 4_096
+"""Starts are so far apart, in event time or in records: there are no more of them however small blocks are."""
+
+
+@dataclass
+class PartitionProgress:
+    """One input partition.
+
+    Attributes:
+        next_offset: where reading goes on.
+        watermark_ms: None before the first block.
+        starts: (offset, watermark before it) of blocks that still matter, ascending.
+    """
+
+    next_offset: int = 0
+    watermark_ms: int | None = None
+    starts: list[tuple[int, int | None]] = field(default_factory=list)
+
+    def is_far_from_last_start(self) -> bool:
+        """Whether the place that is reached is worth another start."""
+        if not self.starts:
+            return True
+        offset, watermark_ms = self.starts[-1]
+        if self.next_offset - offset >= _APART_RECORDS:
+            return True
+        return watermark_ms is None or self.watermark_ms is None or self.watermark_ms - watermark_ms >= _APART_MS
+
+
+class Progress:
+    """All input partitions of one shard. Not thread-safe."""
+
+    def __init__(self, partitions: Mapping[Kind, int]) -> None:
+        self.of: dict[Input, PartitionProgress] = {
+            (kind, p): PartitionProgress() for kind, count in partitions.items() for p in range(count)
+        }
+
+    def begin(self, at: Input, offset: int, watermark_ms: int | None) -> None:
+        """Start reading a partition at `offset`, with the watermark that holds before it."""
+        self.of[at] = PartitionProgress(offset, watermark_ms)
+
+    def passed(self, block: EventBlock) -> None:
+        """The block has been taken in."""
+        at = self.of[block.kind, block.partition]
+        if at.is_far_from_last_start():
+            at.starts.append((at.next_offset, at.watermark_ms))
+        at.next_offset = block.next_offset
+        at.watermark_ms = block.watermark_ms if at.watermark_ms is None else max(at.watermark_ms, block.watermark_ms)
+
+    def watermark(self, kinds: Iterable[Kind]) -> int | None:
+        """The smallest watermark over all partitions of `kinds`; None while one of them has none."""
+        wanted = tuple(kinds)
+        marks = [p.watermark_ms for (kind, _), p in self.of.items() if kind in wanted]
+        known = [m for m in marks if m is not None]
+        return min(known) if len(known) == len(marks) else None
+
+    def prune(self, lowest: Mapping[Input, int]) -> None:
+        """Forget starts below what is still needed: `lowest` offsets, by partition; nothing for one not in it."""
+        for at, partition in self.of.items():
+            needed = lowest.get(at, partition.next_offset)
+            if needed >= partition.next_offset:
+                partition.starts.clear()
+            else:
+                del partition.starts[: max(0, bisect_right(partition.starts, needed, key=_offset) - 1)]
+
+    def resume(self) -> dict[Input, tuple[int, int | None]]:
+        """Per partition the offset to begin again at, and the watermark before it; after `prune`."""
+        return {at: (p.starts[0] if p.starts else (p.next_offset, p.watermark_ms)) for at, p in self.of.items()}
+
+    def to_json(self) -> list[list[Any]]:
+        """Plain values for a header."""
+        return [[*at, p.next_offset, p.watermark_ms, p.starts] for at, p in self.of.items()]
+
+    def restore(self, saved: list[list[Any]]) -> None:
+        """Take what `to_json` gave."""
+        for kind, number, next_offset, watermark_ms, starts in saved:
+            self.of[kind, number] = PartitionProgress(next_offset, watermark_ms, [(o, m) for o, m in starts])
+
+
+def _offset(start: tuple[int, int | None]) -> int:
+    return start[0]

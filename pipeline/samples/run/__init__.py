@@ -1,0 +1,1 @@
+"""The samples job: what drives the join, in process and on Flink."""

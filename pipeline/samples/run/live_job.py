@@ -1,0 +1,100 @@
+"""The samples job on a runner that lives on: partitions of both inputs, read as they grow, to shards.
+
+    partitions → by key: read (spans) → split by shard → by key: join, append
+
+Its steps are the same for every configuration, so a savepoint outlives a change of it; partitions and shards are data.
+Decides nothing: the shards do.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import VarIntCoder
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+
+from pipeline.configuration.project import Project
+from pipeline.logs.beam.key_spread import spread_keys
+from pipeline.logs.beam.live_source import SpanSource
+from pipeline.logs.beam.never_ending import never_end
+from pipeline.logs.beam.record_span import Span
+from pipeline.logs.beam.source import LogDoor, PartitionRange
+from pipeline.samples.run.live_shard import readings, split, starts, take
+from pipeline.telemetry import metrics
+
+
+class OpenRanges(beam.DoFn):  # type: ignore[misc]
+    """Anything → (key, open range) for every input partition, from what the shards have read."""
+
+    def __init__(self, door: LogDoor, parallelism: int) -> None:
+        self._door, self._parallelism = door, parallelism
+
+    def process(self, element: bytes) -> Iterator[tuple[int, PartitionRange]]:
+        ranges = starts(*self._door.open())
+        yield from zip(spread_keys(len(ranges), self._parallelism), ranges, strict=True)
+
+
+class SplitSpans(beam.DoFn):  # type: ignore[misc]
+    """A span → (key, span) for every shard by its key, as bytes."""
+
+    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
+        self._door, self._keys = door, keys
+
+    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
+        if len(self._keys) == 1:
+            yield self._keys[0], element
+            return
+        for shard, part in split(Span.from_bytes(element), self._door.open()[0]):
+            yield self._keys[shard], part.to_bytes()
+
+
+class JoinLive(beam.DoFn):  # type: ignore[misc]
+    """(shard's key, span) → nothing; what a bundle decides goes to the shard's own partitions.
+
+    Beam's state is one number, where the shard's samples ended: a log that has lost some is not written to.
+    """
+
+    _SAID_TO = ReadModifyWriteStateSpec("said to", VarIntCoder())
+
+    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
+        self._door = door
+        self._shards = {key: shard for shard, key in enumerate(keys)}
+
+    def setup(self) -> None:
+        metrics.watch("samples", partial(readings, self._door.root))
+        self._said_to: dict[int, int] = {}
+
+    def start_bundle(self) -> None:
+        self._arrived: defaultdict[int, list[Span]] = defaultdict(list)
+
+    def process(self, element: tuple[int, bytes], said_to: Any = beam.DoFn.StateParam(_SAID_TO)) -> None:  # noqa: B008 - Beam's way
+        key, span = element
+        shard = self._shards[key]
+        if shard not in self._arrived:
+            if shard in self._said_to:
+                said_to.write(self._said_to[shard])
+            else:
+                self._said_to[shard] = said_to.read() or 0
+        self._arrived[shard].append(Span.from_bytes(span))
+
+    def finish_bundle(self) -> None:
+        project, log = self._door.open()
+        for shard, spans in self._arrived.items():
+            self._said_to[shard] = take(project, log, shard, spans, self._said_to[shard])
+
+
+def build(pipeline: beam.Pipeline, project: Project) -> None:
+    """Put the job's steps on `pipeline`."""
+    parallelism = project.config.flink.parallelism
+    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, parallelism)
+    spans = (
+        pipeline
+        | "start" >> beam.Impulse()
+        | "never end" >> never_end()
+        | "partitions" >> beam.ParDo(OpenRanges(door, parallelism)).with_output_types(tuple[int, PartitionRange])
+        | "read" >> beam.ParDo(SpanSource(door)).with_output_types(bytes)
+    )
+    parts = spans | "split" >> beam.ParDo(SplitSpans(door, keys)).with_output_types(tuple[int, bytes])
+    _ = parts | "join" >> beam.ParDo(JoinLive(door, keys))

@@ -1,0 +1,71 @@
+"""How much one round reads: no more than memory holds, and no partition far ahead of the others in event time.
+
+Clicks come in far fewer records than impressions; read at the same number of records they would run ahead and wait in
+the join by the million. What is read together changes how much is held, never what is said.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pipeline.arrays.block import Kind
+from pipeline.configuration.config import Config
+from pipeline.logs.beam.source import PartitionRange
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.samples.join.emitted import INPUTS
+
+_ROUND_BYTES = 64 << 20
+_LOOK_RECORDS = 8
+
+
+class Pace:
+    """Shortens planned ranges. Not thread-safe."""
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self._log = log
+        self._codecs: dict[Kind, EventCodec] = {kind: EventCodec(config.events, kind, log) for kind in INPUTS}
+
+    def paced(self, ranges: Sequence[PartitionRange], ends: Mapping[tuple[Kind, int], int]) -> list[PartitionRange]:
+        """The ranges, shortened so that all stop at about the same event time; each keeps at least one offset.
+
+        `ends` says how far each partition goes: one that is read to its end holds nobody back.
+        """
+        fitting = [self._within_memory(r, _ROUND_BYTES // len(ranges)) for r in ranges]
+        last_ms = [self._time_before(r, _stop(r)) for r in fitting]
+        unfinished = [t for r, t in zip(fitting, last_ms, strict=True) if _stop(r) < ends[r.kind, r.partition]]
+        known = [t for t in unfinished if t is not None]
+        if not known:
+            return fitting
+        limit_ms = min(known)
+        return [
+            r if t is None or t <= limit_ms else self._until(r, limit_ms) for r, t in zip(fitting, last_ms, strict=True)
+        ]
+
+    def _within_memory(self, planned: PartitionRange, most_bytes: int) -> PartitionRange:
+        first = self._read(planned, planned.start, _LOOK_RECORDS)
+        mean_bytes = max(1, sum(len(r.value) for r in first) // max(1, len(first)))
+        return replace(planned, stop=min(_stop(planned), planned.start + max(1, most_bytes // mean_bytes)))
+
+    def _until(self, planned: PartitionRange, limit_ms: int) -> PartitionRange:
+        """By halving: times rise along a partition but for its disorder."""
+        low, high = planned.start + 1, _stop(planned)
+        while low < high:
+            middle = (low + high) // 2
+            at_ms = self._time_before(planned, middle + 1)
+            low, high = (low, middle) if at_ms is not None and at_ms > limit_ms else (middle + 1, high)
+        return replace(planned, stop=low)
+
+    def _time_before(self, planned: PartitionRange, offset: int) -> int | None:
+        """The largest event time in the record below `offset`; None where it has none."""
+        records = self._read(planned, offset - 1, 1)
+        if not records:
+            return None
+        return self._codecs[planned.kind].decode(records, planned.topic, planned.partition, None).mark_ms
+
+    def _read(self, planned: PartitionRange, offset: int, records: int) -> list[Record]:
+        return self._log.read(planned.topic, planned.partition, offset, ReadLimits(records=records))
+
+
+def _stop(planned: PartitionRange) -> int:
+    assert planned.stop is not None, "rounds read closed ranges"
+    return planned.stop

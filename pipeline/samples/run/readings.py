@@ -1,0 +1,40 @@
+"""What Prometheus is told of the join: counts that its shards keep anyway, read when it asks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline.arrays.block import Kind
+from pipeline.logs.end_offsets import Ends
+from pipeline.logs.events.codec import NO_WATERMARK
+from pipeline.samples.run.shard import JoinShard
+from pipeline.telemetry import metrics
+from pipeline.telemetry.metrics import Reading
+
+
+def shard_readings(shard: JoinShard) -> Iterator[Reading]:
+    """What one shard has said since it was opened, and what it holds."""
+    tally, index = shard.tally, shard.shard
+    yield metrics.JOIN_EVENTS.reading(tally.events, index)
+    for kind, count in dict(tally.samples).items():
+        yield metrics.JOIN_SAMPLES.reading(count, index, kind)
+    for reason, count in dict(tally.dead_letters).items():
+        yield metrics.DEAD_LETTERS.reading(count, index, reason)
+    yield metrics.JOIN_HELD.reading(tally.held, index)
+    yield metrics.JOIN_PENDING.reading(tally.pending, index)
+    if shard.file is not None:
+        yield metrics.JOIN_STATE.reading(shard.file.bytes, index)
+
+
+def input_readings(ends: Ends, topics: Mapping[Kind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
+    """How far every input partition is read, by the shard that is furthest behind; no lag while the log is away.
+
+    Raises LogError.
+    """
+    for kind, partition in sorted({at for shard in shards for at in shard.join.progress.of}):
+        topic = topics[kind]
+        known = [p for shard in shards if (p := shard.join.progress.of.get((kind, partition)))]
+        lag = ends.lag(topic, partition, min(p.next_offset for p in known))
+        if lag is not None:
+            yield metrics.JOIN_LAG.reading(lag, topic, partition)
+        marks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
+        if marks:
+            yield metrics.JOIN_WATERMARK.reading(min(marks) / 1000, topic, partition)

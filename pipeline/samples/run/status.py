@@ -1,0 +1,61 @@
+"""Where the join stands, for the operator: read from what its shards keep, without taking any fence."""
+
+from typing import Any
+
+from pipeline.arrays.block import Kind
+from pipeline.configuration.project import Project
+from pipeline.logs.log import Log
+from pipeline.samples.join.emitted import INPUTS
+from pipeline.samples.state.snapshot import Standing, load_standing
+from pipeline.samples.state.state_files import Kept, newest_kept, read_manifest, read_shard
+
+
+def join_status(project: Project, log: Log | None) -> dict[str, Any]:
+    """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks`, `watermark_ms`, and per input
+    partition (`inputs`, by `topic/partition`) offset, end, lag in records and watermark_ms; all as of `kept_at_ms`,
+    when the shard that kept its state longest ago did so. Without a log, ends and lags are None.
+
+    Raises DamagedError for a state file.
+    """
+    names = project.config.topics.inputs
+    partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in INPUTS}
+    manifest = read_manifest(project.join_state)
+    kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
+    standing = [
+        load_standing(project.config, shard, partitions, read_shard(found.folder, found.file))
+        for shard, found in enumerate(kept)
+        if found is not None
+    ]
+    watermarks = [one.progress.watermark(INPUTS) for one in standing]
+    known = [mark for mark in watermarks if mark is not None]
+    return {
+        "rounds": 0 if manifest is None else manifest.number,
+        "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(kept) else None,
+        "held_impressions": sum(one.held for one in standing),
+        "pending_clicks": sum(one.pending for one in standing),
+        "waiting_clicks": sum(one.candidates for one in standing),
+        "kept_at_ms": min((at for found in kept if found and (at := _kept_at_ms(found))), default=None),
+        "bytes": sum(found.file.bytes for found in kept if found is not None),
+        "inputs": {
+            f"{names[kind]}/{p}": _input(log, standing, kind, names[kind], p)
+            for kind in INPUTS
+            for p in range(partitions[kind])
+        },
+    }
+
+
+def _kept_at_ms(kept: Kept) -> int | None:
+    """None where a newer one has just taken its place."""
+    try:
+        return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return None
+
+
+def _input(log: Log | None, standing: list[Standing], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
+    progress = [one.progress.of[kind, partition] for one in standing]
+    begin, end = (log.begin_offset(topic, partition), log.end_offset(topic, partition)) if log else (None, None)
+    offset = min((p.next_offset for p in progress), default=begin)
+    lag = None if end is None or offset is None else end - offset
+    mark = min((p.watermark_ms for p in progress if p.watermark_ms is not None), default=None)
+    return {"offset": offset, "end": end, "lag": lag, "watermark_ms": mark}

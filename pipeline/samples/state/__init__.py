@@ -1,0 +1,1 @@
+"""The state of the join on disk: segments, snapshots, manifests."""

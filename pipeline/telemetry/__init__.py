@@ -1,0 +1,1 @@
+"""Metrics: every metric is declared here and exported to Prometheus from here."""

@@ -1,0 +1,1 @@
+"""Batches: cut from the samples log, prepared ahead, scored before they are learned."""

@@ -1,0 +1,218 @@
+"""Progressive validation: every sample is scored before it is learned from.
+
+Log loss, normalized entropy, calibration and AUC, over everything and per hour of the log's time. A window is a stretch
+of the log: a sample counts in the hour the log had reached when it came, so windows close in order and a replay gives
+the same ones. All sums are signed: a compensation takes its fake negative back.
+"""
+
+import base64
+import json
+import zlib
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays.block import Int64s
+from pipeline.errors import DamagedError
+
+Float64s = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
+
+WINDOW_MS = 3_600_000
+WINDOWS = 168
+"""Closed windows that are kept: a week."""
+BINS = 2**14
+LOGIT_LIMIT = 16.0
+"""The histograms behind AUC reach from minus this to this; what lies outside counts in the outermost bin."""
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good the predictions of some samples were. A value that is not defined for them is None."""
+
+    samples: int
+    positives: float
+    """Weight of the positives."""
+    negatives: float
+    """Weight of the negatives; one kept at rate r counts 1/r."""
+    log_loss: float | None
+    """Mean, in nats."""
+    normalized_entropy: float | None
+    """Log loss over the entropy of the mean label (He et al. 2014, "Practical lessons from predicting clicks on ads",
+    section 2.1)."""
+    calibration: float | None
+    """Predicted clicks over clicks."""
+    auc: float | None
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What n samples add."""
+
+    terms: Float64s
+    """[4, n] weight as positive, weight as negative, loss, predicted clicks."""
+    bins: Int64s
+    """[n] place of the logit in the histogram."""
+
+
+class Tally:
+    """Running sums behind `Metrics`. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums = np.zeros(4)
+        """Of `_Scores.terms`."""
+        self.positives = np.zeros(BINS)
+        self.negatives = np.zeros(BINS)
+
+    def add(self, scores: _Scores) -> None:
+        """Count n scored samples."""
+        self.samples += len(scores.bins)
+        self.sums += scores.terms.sum(axis=1)
+        self.positives += np.bincount(scores.bins, scores.terms[0], BINS)
+        self.negatives += np.bincount(scores.bins, scores.terms[1], BINS)
+
+    def metrics(self) -> Metrics:
+        positives, negatives, loss, predicted = (float(total) for total in self.sums)
+        weight = positives + negatives
+        log_loss = loss / weight if weight > 0 else None
+        both = positives > 0 and negatives > 0
+        entropy = _entropy(positives / weight) if both else None
+        return Metrics(
+            samples=self.samples,
+            positives=positives,
+            negatives=negatives,
+            log_loss=log_loss,
+            normalized_entropy=log_loss / entropy if log_loss is not None and entropy else None,
+            calibration=predicted / positives if positives > 0 else None,
+            auc=self._auc(positives, negatives) if both else None,
+        )
+
+    def state(self) -> dict[str, Any]:
+        bins = [_packed(self.positives), _packed(self.negatives)]
+        return {"samples": self.samples, "sums": self.sums.tolist(), "bins": bins}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "Tally":
+        tally = cls()
+        tally.samples, tally.sums = state["samples"], np.array(state["sums"])
+        tally.positives, tally.negatives = (_unpacked(bins) for bins in state["bins"])
+        return tally
+
+    def _auc(self, positives: float, negatives: float) -> float:
+        """Chance that a positive scores above a negative; inside one bin half of them do."""
+        below = np.cumsum(self.negatives) - self.negatives
+        # Not `@`: the library behind it starts threads, which spin on for longer than this takes.
+        return float((self.positives * (below + self.negatives / 2)).sum()) / (positives * negatives)
+
+
+class Progress:
+    """Progressive validation of one label of one shard. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._total, self._window = Tally(), Tally()
+        self._now_ms: int | None = None
+        self._closed: deque[tuple[int, Metrics]] = deque(maxlen=WINDOWS)
+
+    def score(self, logits: Floats, positive: Floats, negative: Floats, at_ms: Int64s) -> None:
+        """Count n samples in log order, scored before the step that learns from them.
+
+        Args:
+            logits: [n] finite, as serving would use them.
+            positive: [n] weight as a positive.
+            negative: [n] weight as a negative, below zero where one is taken back (`Targets.scored_negative`).
+            at_ms: [n] each sample's time.
+        """
+        if not len(logits):
+            return
+        scores = _scores(*(np.asarray(values, np.float64) for values in (logits, positive, negative)))
+        self._total.add(scores)
+        start_ms = int(at_ms[0]) if self._now_ms is None else self._now_ms
+        hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // WINDOW_MS
+        for hour in np.unique(hours):
+            self._open(int(hour) * WINDOW_MS)
+            inside = hours == hour
+            self._window.add(_Scores(scores.terms.compress(inside, axis=1), scores.bins[inside]))
+        self._now_ms = max(start_ms, int(at_ms.max()))
+
+    def report(self) -> dict[str, Any]:
+        """Metrics overall, of the open window and of the closed ones, oldest first; plain values for JSON."""
+        windows = list(self._closed)
+        if self._now_ms is not None:
+            windows.append((_window_of(self._now_ms), self._window.metrics()))
+        shown = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in windows]
+        return {"total": asdict(self._total.metrics()), "windows": shown}
+
+    def state(self) -> dict[str, Any]:
+        """Everything `restore` needs, plain values for JSON; the same samples give the same state, however cut."""
+        return {
+            "format": FORMAT,
+            "now_ms": self._now_ms,
+            "total": self._total.state(),
+            "window": self._window.state(),
+            "closed": [[start_ms, asdict(metrics)] for start_ms, metrics in self._closed],
+        }
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "Progress":
+        """The progress of `state`, to the last bit. Raises DamagedError."""
+        if state.get("format") != FORMAT:
+            raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
+        progress = cls()
+        progress._now_ms = state["now_ms"]
+        progress._total, progress._window = Tally.restore(state["total"]), Tally.restore(state["window"])
+        progress._closed.extend((start_ms, Metrics(**metrics)) for start_ms, metrics in state["closed"])
+        return progress
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self.state(), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> "Progress":
+        """The progress of `to_bytes`. Raises DamagedError."""
+        try:
+            document = json.loads(state)
+        except ValueError as failure:
+            raise DamagedError(f"validation state of {len(state)} bytes is not JSON: {failure}") from None
+        return cls.restore(document)
+
+    def _open(self, start_ms: int) -> None:
+        """Close the window that was open where `start_ms` begins another."""
+        if self._now_ms is not None and _window_of(self._now_ms) != start_ms:
+            self._closed.append((_window_of(self._now_ms), self._window.metrics()))
+            self._window = Tally()
+        self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
+
+
+def _window_of(at_ms: int) -> int:
+    return at_ms // WINDOW_MS * WINDOW_MS
+
+
+def _scores(logits: Float64s, positive: Float64s, negative: Float64s) -> _Scores:
+    loss_of_zero = np.logaddexp(0, logits)
+    loss_of_one = loss_of_zero - logits
+    losses = positive * loss_of_one + negative * loss_of_zero
+    predicted = (positive + negative) * np.exp(-loss_of_one)
+    bins = np.clip((logits + LOGIT_LIMIT) * (BINS / (2 * LOGIT_LIMIT)), 0, BINS - 1).astype(np.int64)
+    return _Scores(np.stack([positive, negative, losses, predicted]), bins)
+
+
+def _entropy(p: float) -> float:
+    """Of a label that is 1 with probability p, in nats.
+
+    >>> round(_entropy(0.5), 6)
+    0.693147
+    """
+    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)))
+
+
+def _packed(bins: Float64s) -> str:
+    return base64.b64encode(zlib.compress(bins.astype("<f8").tobytes(), 1)).decode()
+
+
+def _unpacked(text: str) -> Float64s:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f8").astype(np.float64)

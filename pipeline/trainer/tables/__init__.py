@@ -1,0 +1,1 @@
+"""The embedding tables of one trainer shard."""

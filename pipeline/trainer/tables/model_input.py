@@ -1,0 +1,91 @@
+"""From the keys of a batch to the dense network's input and back, all fields at once: the face of `native/model_input`.
+
+keys of every field  [u] distinct, as `FieldBatch` has them
+  find     → the rows of the batch, each looked up once
+  gather   → [n, columns]: every field's pooled rows, in the order of the tables; the dense columns behind them stay
+  learn    ← [n, columns] gradient, back to the rows of the batch gathered last
+
+Between `gather` and `learn` of a batch the next one may be found and admitted: that reads no weights.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.arrays.checks import require, require_range
+from pipeline.errors import InputError
+from pipeline.trainer.batch.prefetch import FieldBatch
+from pipeline.trainer.tables.table import Table
+
+Bools = npt.NDArray[np.bool_]
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+
+
+class ModelInput:
+    """The tables of a model, side by side. Not thread-safe; releases the GIL.
+
+    Between `find` and `learn` of a batch nobody may remove rows of the tables. Results do not depend on `threads`.
+    """
+
+    def __init__(self, tables: Sequence[Table], mean: Sequence[bool], dense_columns: int, threads: int) -> None:
+        """`mean` says for each table whether its rows are pooled by their mean, else by their sum."""
+        require_range("threads", threads, 1, 1024)
+        self._tables = list(tables)
+        native = [table.native for table in tables]
+        self._input: Any = _native.ModelInput(native, [bool(each) for each in mean], dense_columns, threads)
+        self._sizes = [0] * len(self._tables)
+
+    def find(self, batch: Sequence[FieldBatch]) -> list[int]:
+        """Begin a batch; returns for each table how many of its keys have no row. Raises InputError."""
+        arrays = [(keys.keys, keys.inverse, keys.counts, keys.offsets) for keys in batch]
+        try:
+            missing: list[int] = self._call("find", arrays)
+        except InputError:
+            for keys in batch:  # only now, for the sake of the message: there are hundreds of arrays a second
+                _require_arrays(keys)
+            raise
+        self._sizes = [len(keys.keys) for keys in batch]
+        return missing
+
+    def resident(self, table: int) -> Bools:
+        """[u] which keys of the batch begun have a row in the table of this number."""
+        resident = np.empty(self._sizes[table], np.uint8)
+        self._call("resident", table, resident)
+        return resident.view(np.bool_)
+
+    def admit(self, table: int, places: Int64s, at_s: int) -> None:
+        """Give rows to keys without one, [a] distinct places in the batch's keys; `at_s` is log time, s since 1970."""
+        require("places", places, np.int64, ("a",))
+        self._call("admit", table, places, at_s)
+
+    def admit_missing(self, tables: Sequence[int], at_s: int) -> list[Int64s]:
+        """Give rows to all keys that have none in these tables, side by side; returns for each their places [a]."""
+        places: list[Int64s] = self._call("admit_missing", list(tables), at_s)
+        return places
+
+    def gather(self, out: Float32s) -> None:
+        """Write the pooled rows of the batch begun to the first n rows of `out` [≥ n, columns]; no row gives zeros."""
+        require("out", out, np.float32, ("rows", "columns"))
+        self._call("gather", out)
+
+    def learn(self, gradient: Float32s, at_s: int) -> None:
+        """Update the rows by the gradient [≥ n, columns] of what `gather` wrote last. Raises InputError."""
+        require("gradient", gradient, np.float32, ("rows", "columns"))
+        self._call("learn", gradient, at_s)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._input, name)(*arguments)
+        except (ValueError, IndexError, RuntimeError, TypeError) as failure:
+            raise InputError(f"{name}: {failure}") from None
+
+
+def _require_arrays(batch: FieldBatch) -> None:
+    require("keys", batch.keys, np.uint64, ("u",))
+    require("inverse", batch.inverse, np.int32, ("m",))
+    require("counts", batch.counts, np.uint32, (len(batch.keys),))
+    require("offsets", batch.offsets, np.int64, ("n + 1",))

@@ -1,0 +1,333 @@
+"""The table of one field, the face of the native store: rows by key, learned from, counted, removed, handed over.
+
+A row is weights, optimizer state and statistics of one key, packed as `row_dtype` says; the same bytes go into versions
+and into the digest. Which keys deserve a row is decided elsewhere; time is the log's, handed in by the caller.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.arrays.checks import require, require_range
+from pipeline.configuration.fields import Optimizer
+from pipeline.errors import InputError
+
+Float32s = npt.NDArray[np.float32]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.void]
+"""Structured: `row_dtype` or `STATISTICS_DTYPE`."""
+
+STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4")])
+"""Occurrences learned from; log time of the latest, s since 1970; decayed as of then; 1 − convergence."""
+
+MAX_DIM = 1024
+
+_NO_BUDGET = 2**64 - 1
+
+_ABOVE_ZERO = {"learning_rate", "initial_accumulator", "epsilon", "beta"}
+
+
+def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
+    """A packed row: weights float32 [dim], optimizer state float32 [state_floats], statistics.
+
+    >>> row_dtype(16, 1).itemsize
+    84
+    """
+    head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
+    return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
+
+
+def state_floats(optimizer: Optimizer, dim: int) -> int:
+    """Floats of optimizer state in a row.
+
+    >>> from pipeline.configuration.fields import Adagrad
+    >>> state_floats(Adagrad(kind="adagrad"), 16)
+    16
+    """
+    return int(_native.state_floats(optimizer.kind, dim))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a table changed between two calls of `begin_changes`, as of the second."""
+
+    touched: UInt64s
+    """[t] uint64, ascending: keys whose row is new or was updated."""
+    rows: Rows
+    """[t] `row_dtype`: their rows."""
+    removed: UInt64s
+    """[r] uint64, ascending: keys that lost their row and did not get it back."""
+    touched_sum: int
+    """Σ XXH64(packed row, seed = key) mod 2^64 over `rows`; `Table.settle` folds it in."""
+    digest: int
+    """The table's digest as of `begin_changes`."""
+
+
+class ChangeSet:
+    """Rows a table has collected; needs the table no more. `finish` may run in another thread."""
+
+    def __init__(self, collected: Any, dtype: np.dtype[np.void]) -> None:
+        self._collected, self._dtype = collected, dtype
+
+    def finish(self) -> Changes:
+        """Sort and hash what was collected; releases the GIL."""
+        touched, packed, removed, touched_sum, digest = self._collected.finish()
+        return Changes(touched, packed.view(self._dtype), removed, touched_sum, digest)
+
+
+class Table:
+    """The rows of one field. Questions may be asked by several threads at once, changes want to be alone.
+
+    Every call releases the GIL. Results are the same for any number of threads. Arrays have to be C-contiguous and of
+    exactly the dtype named. Every method raises InputError for an array of another dtype or shape, `got …, wanted …`,
+    and leaves the table unchanged. `at_s` is log time, s since 1970.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        optimizer: Optimizer,
+        seed: int,
+        init_scale: float,
+        half_life_s: float,
+        *,
+        budget_bytes: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        """An empty table.
+
+        Args:
+            dim: weights per row, 1 to 1,024.
+            optimizer: its kind and settings.
+            seed: first weights are a function of it and the key.
+            init_scale: first weights are uniform in ± this; 0 makes them zero.
+            half_life_s: importance counts half after so many seconds of log time.
+            budget_bytes: no row is made that would take the table beyond this; see `most_rows`.
+            threads: among how many a batch is cut, where it is large enough.
+
+        Raises:
+            InputError: a number is out of its range.
+        """
+        require_range("dim", dim, 1, MAX_DIM)
+        _check_number("init_scale", init_scale)
+        _check_number("half_life_s", half_life_s, above=0)
+        options = _options(optimizer)
+        budget = _NO_BUDGET if budget_bytes is None else budget_bytes
+        require_range("budget_bytes", budget, 0, _NO_BUDGET)
+        require_range("threads", threads, 1, 1024)
+        self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s, budget)
+        self._threads = threads
+        self.dim = dim
+        self.row_dtype = row_dtype(dim, self._table.state_floats)
+
+    @property
+    def native(self) -> Any:
+        """The native table, for other faces."""
+        return self._table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one packed row."""
+        return self.row_dtype.itemsize
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes the table holds: rows, index, marks and the open set of changes; what the process grew by."""
+        return int(self._table.memory_bytes)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows the budget is good for; what `import_rows` sets is not refused. Memory comes in steps of 2 MiB."""
+        return int(self._table.most_rows)
+
+    def admit(self, keys: UInt64s, at_s: int) -> int:
+        """Give a row to every key of `keys` [n] uint64 that has none; returns how many got one.
+
+        Where there are `most_rows`, a key goes without: the first of the batch come first.
+        """
+        _check_keys(keys)
+        return int(_call(self._table.admit, keys, _seconds(at_s)))
+
+    def contains(self, keys: UInt64s) -> npt.NDArray[np.bool_]:
+        """[n] bool: which of `keys` [n] uint64 have a row."""
+        _check_keys(keys)
+        resident = np.empty(len(keys), np.uint8)
+        _call(self._table.contains, keys, resident, self._threads)
+        return resident.view(np.bool_)
+
+    def lookup(self, keys: UInt64s) -> Float32s:
+        """[n, dim] float32: the weights of `keys` [n] uint64, zeros for a key without a row."""
+        _check_keys(keys)
+        weights = np.empty((len(keys), self.dim), np.float32)
+        _call(self._table.lookup, keys, weights, self._threads)
+        return weights
+
+    def update(self, keys: UInt64s, gradients: Float32s, counts: UInt32s, at_s: int) -> None:
+        """One optimizer step per key, and its statistics; keys without a row are passed over.
+
+        Args:
+            keys: [n] uint64, distinct.
+            gradients: [n, dim] float32, of the batch's loss, summed over the key's occurrences in the batch, and taken
+                as handed in: of a mean loss, importance shrinks as batches grow.
+            counts: [n] uint32 ≥ 1, occurrences in the batch.
+            at_s: log time of the batch; where a row has been seen later, that later time stays.
+
+        Raises:
+            InputError: besides arrays that do not fit: a repeated key, a count of 0, a gradient that is not finite.
+        """
+        _check_keys(keys)
+        require("gradients", gradients, np.float32, (len(keys), self.dim))
+        require("counts", counts, np.uint32, (len(keys),))
+        _call(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
+
+    def remove(self, keys: UInt64s) -> int:
+        """Remove the rows of `keys` [n] uint64; returns how many there were."""
+        _check_keys(keys)
+        return int(_call(self._table.remove, keys))
+
+    def keys(self) -> UInt64s:
+        """[len] uint64: every key that has a row, ascending."""
+        keys: UInt64s = self._table.keys()
+        return keys
+
+    def rows(self, keys: UInt64s) -> Rows:
+        """[n] `row_dtype`: the packed rows of `keys` [n] uint64. Raises InputError for a key without a row."""
+        _check_keys(keys)
+        packed = np.empty((len(keys), self.row_bytes), np.uint8)
+        _call(self._table.rows, keys, packed, self._threads)
+        return packed.view(self.row_dtype).reshape(len(keys))
+
+    def statistics(self, keys: UInt64s) -> Rows:
+        """[n] STATISTICS_DTYPE of `keys` [n] uint64; a key without a row gives (0, 0, 0, 1), as if never seen."""
+        _check_keys(keys)
+        packed = np.empty((len(keys), STATISTICS_DTYPE.itemsize), np.uint8)
+        _call(self._table.statistics, keys, packed, self._threads)
+        return packed.view(STATISTICS_DTYPE).reshape(len(keys))
+
+    def all_statistics(self) -> tuple[UInt64s, Rows]:
+        """(every key, ascending [len] uint64; their statistics [len] STATISTICS_DTYPE)."""
+        keys = self.keys()
+        return keys, self.statistics(keys)
+
+    def import_rows(self, keys: UInt64s, rows: npt.NDArray[Any]) -> None:
+        """Set rows to what another table of this field handed over, making those that are missing.
+
+        They count as committed, not as touched, so after a restore there are no changes. A key that was touched or
+        removed since `take_changes` stays a change.
+
+        Args:
+            keys: [n] uint64, distinct.
+            rows: [n] `row_dtype`, or the same as [n, row_bytes] uint8.
+
+        Raises:
+            InputError: besides arrays that do not fit: a repeated key, or numbers no row of this table can have.
+        """
+        _check_keys(keys)
+        if isinstance(rows, np.ndarray) and rows.dtype == np.uint8:
+            require("rows", rows, np.uint8, (len(keys), self.row_bytes))
+        else:
+            require("rows", rows, self.row_dtype, (len(keys),))
+        packed = rows.view(np.uint8).reshape(len(keys), self.row_bytes)
+        _call(self._table.import_rows, keys, packed)
+
+    def begin_changes(self) -> None:
+        """Freeze what was touched and removed since the last call, in constant time.
+
+        Raises InputError where the set begun before is not settled: there is one at a time.
+        """
+        _call(self._table.begin_changes)
+
+    def collect(self, max_rows: int) -> int:
+        """Copy at most `max_rows` frozen rows, as of `begin_changes`; returns how many are left.
+
+        Between two calls the table may be used as ever: a frozen row that is about to change is copied first.
+        """
+        require_range("max_rows", max_rows, 1, 2**32 - 1)
+        return int(_call(self._table.collect, max_rows))
+
+    @property
+    def frozen_rows(self) -> int:
+        """Frozen rows that are still to be collected."""
+        return int(self._table.frozen_rows)
+
+    def take_collected(self) -> ChangeSet:
+        """The whole set. Raises InputError while rows are left to collect."""
+        return ChangeSet(_call(self._table.take_collected), self.row_dtype)
+
+    def keys_before(self) -> UInt64s:
+        """[n] uint64: every key that had a row at the last `begin_changes`, in any order; until `settle`, else now."""
+        keys: UInt64s = self._table.keys_before()
+        return keys
+
+    def rows_before(self, keys: UInt64s) -> Rows:
+        """[n] `row_dtype`: rows as of the last `begin_changes`, until `settle`; raises InputError as `rows`."""
+        _check_keys(keys)
+        packed = np.empty((len(keys), self.row_bytes), np.uint8)
+        _call(self._table.rows_before, keys, packed)
+        return packed.view(self.row_dtype).reshape(len(keys))
+
+    def settle(self, changes: Changes) -> None:
+        """Fold a finished set into the digest; the next one may begin. Raises InputError where none was taken."""
+        _call(self._table.settle, changes.touched_sum)
+
+    def take_changes(self) -> tuple[UInt64s, UInt64s]:
+        """What changed since the last call, folding it into the digest: a whole set, begun, collected and settled.
+
+        Returns:
+            (touched, removed), ascending uint64: keys that have a row which is new or was updated; keys that lost
+            theirs and did not get it back.
+        """
+        touched, removed = _call(self._table.take_changes)
+        return touched, removed
+
+    def digest(self) -> int:
+        """Σ XXH64(packed row, seed = key) mod 2^64 over all rows as of the last set of changes, and imports since.
+
+        While a set is open, from `begin_changes` to `settle`, its rows are missing from the sum.
+        """
+        return int(self._table.digest())
+
+    def scan_digest(self) -> int:
+        """The same sum over all rows as they are now, computed anew: equals `digest` right after `take_changes`."""
+        return int(self._table.scan_digest())
+
+
+def _options(optimizer: Optimizer) -> Any:
+    """The native form of an optimizer's settings. Raises InputError for one that is no such float32."""
+    options = _native.OptimizerOptions()
+    for name, value in optimizer.model_dump(exclude={"kind"}).items():
+        _check_number(name, value, above=0 if value > 0 or name in _ABOVE_ZERO else None)
+        setattr(options, name, value)
+    return options
+
+
+def _check_keys(keys: UInt64s) -> None:
+    require("keys", keys, np.uint64, ("n",))
+
+
+def _check_number(name: str, value: float, above: float | None = None) -> None:
+    as_stored = float(np.float32(value)) if abs(value) < 3e38 else math.inf
+    if not math.isfinite(as_stored) or (as_stored < 0 if above is None else as_stored <= above):
+        wanted = "a finite number >= 0" if above is None else f"a finite number > {above:g}"
+        raise InputError(f"{name}: got {value}, wanted {wanted}")
+
+
+def _seconds(at_s: int) -> int:
+    require_range("at_s, seconds since 1970", at_s, 0, 2**32 - 1)
+    return int(at_s)
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except ValueError as failure:
+        raise InputError(str(failure)) from None

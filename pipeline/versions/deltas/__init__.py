@@ -1,0 +1,1 @@
+"""Deltas for serving: codec, quantizer, served view, published files."""

@@ -1,0 +1,191 @@
+"""Published files: deltas as files for serving, each with a manifest that is written last.
+
+`state/published/g<generation>/s<i>-of-<n>/<level>-<from>-<to>.delta` holds an encoded delta (see `delta.py`; its frame
+and checksum make it self-describing) and `….json` beside it the manifest: canonical JSON of `Manifest`, with its own
+checksum. A delta without a manifest does not exist. Files are written under a temporary name, fsynced, renamed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from pipeline.errors import DamagedError, DeltaError
+from pipeline.formats.atomic_file import write_whole
+from pipeline.versions.deltas.delta import Delta, Level, decode_delta, delta_name
+from pipeline.versions.deltas.quantizer import PRECISIONS
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a published file is, without opening it.
+
+    Attributes:
+        file: name of the delta file in the manifest's folder.
+        size_bytes: of the delta file.
+        name: the delta's name, which is its checksum.
+        sha256: of the delta file.
+        rows: rows carried.
+        removed: tombstones carried.
+        precisions: rows by bits, as strings.
+    """
+
+    format: int
+    level: Level
+    generation: int
+    base_generation: int
+    shard: int
+    shards: int
+    from_sequence: int
+    to_sequence: int
+    first_at_ms: int
+    last_at_ms: int
+    before: str | None
+    after: str
+    file: str
+    size_bytes: int
+    name: str
+    sha256: str
+    rows: int
+    removed: int
+    precisions: dict[str, int]
+    model: dict[str, str]
+
+    def to_json(self) -> str:
+        """Canonical JSON with `checksum`, a SHA-256 over the rest."""
+        plain = asdict(self)
+        return _canonical({**plain, "checksum": _checksum(plain)}) + "\n"
+
+    @staticmethod
+    def from_json(text: str, path: Path) -> "Manifest":
+        """Read a manifest. Raises DamagedError that names `path`."""
+        try:
+            plain = json.loads(text)
+            wanted = plain.pop("checksum")
+            manifest = _FORM.validate_python(plain)
+            if asdict(manifest) != plain:
+                raise ValueError("other entries or types than this release writes")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
+            raise DamagedError(
+                f"manifest {path} cannot be read: {failure}. run: springtide publish --level full"
+            ) from None
+        got = _checksum(plain)
+        if got != wanted:
+            raise DamagedError(
+                f"manifest {path} has checksum {got[:12]}, wanted {str(wanted)[:12]}. "
+                "run: springtide publish --level full"
+            )
+        if manifest.file != f"{path.stem}.delta":
+            raise DamagedError(
+                f"manifest {path} names {manifest.file!r}, wanted {path.stem}.delta. "
+                "run: springtide publish --level full"
+            )
+        return manifest
+
+
+_FORM = TypeAdapter(Manifest)
+
+
+def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:
+    """Write a delta and then its manifest below `folder`; both are durable on return.
+
+    Writing the same delta again changes nothing, except that it repairs a damaged file. Raises DeltaError where another
+    delta has the place already.
+    """
+    shard_folder = folder / f"g{delta.generation}" / f"s{delta.shard}-of-{delta.shards}"
+    stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
+    path = shard_folder / f"{stem}.json"
+    manifest = manifest_of(delta, encoded, f"{stem}.delta")
+    there = _intact(path)
+    if there is not None:
+        if there.name == manifest.name:
+            return there
+        raise DeltaError(
+            f"{path} holds delta {there.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
+        )
+    write_whole(shard_folder / manifest.file, [encoded])
+    write_whole(path, [manifest.to_json().encode()])
+    return manifest
+
+
+def manifest_of(delta: Delta, encoded: bytes, file: str) -> Manifest:
+    """The manifest of a delta that is kept in `file`."""
+    bits = np.concatenate([np.empty(0, np.uint8), *(f.bits for f in delta.fields.values())])
+    return Manifest(
+        format=FORMAT,
+        level=delta.level,
+        generation=delta.generation,
+        base_generation=delta.base_generation,
+        shard=delta.shard,
+        shards=delta.shards,
+        from_sequence=delta.from_sequence,
+        to_sequence=delta.to_sequence,
+        first_at_ms=delta.first_at_ms,
+        last_at_ms=delta.last_at_ms,
+        before=delta.before,
+        after=delta.after,
+        file=file,
+        size_bytes=len(encoded),
+        name=delta_name(encoded),
+        sha256=hashlib.sha256(encoded).hexdigest(),
+        rows=len(bits),
+        removed=sum(len(f.removed) for f in delta.fields.values()),
+        precisions={str(step): int(np.count_nonzero(bits == step)) for step in PRECISIONS},
+        model=dict(delta.model),
+    )
+
+
+def manifest_paths(folder: Path, shard: int, shards: int) -> list[Path]:
+    """Every manifest of one shard, sorted."""
+    return sorted(folder.glob(f"g*/s{shard}-of-{shards}/*.json"))
+
+
+def manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, Manifest]]:
+    """Every manifest of one shard with its path. Raises DamagedError at one that cannot be read."""
+    for path in manifest_paths(folder, shard, shards):
+        yield path, read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
+    return Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+
+
+def read_published(path: Path, manifest: Manifest) -> tuple[Delta, bytes]:
+    """The delta that the manifest at `path` names, checked against it. Raises DamagedError that names the file."""
+    file = path.parent / manifest.file
+    try:
+        encoded = file.read_bytes()
+    except FileNotFoundError:
+        raise DamagedError(f"{file} is missing, its manifest is there. run: springtide publish --level full") from None
+    got = hashlib.sha256(encoded).hexdigest()
+    if got != manifest.sha256:
+        raise DamagedError(
+            f"{file} has {len(encoded)} bytes and sha256 {got[:12]}, its manifest says {manifest.size_bytes} and "
+            f"{manifest.sha256[:12]}. run: springtide publish --level full"
+        )
+    return decode_delta(encoded), encoded
+
+
+def _intact(path: Path) -> Manifest | None:
+    """The manifest at `path`, or None where it is not there, or it or its delta is damaged."""
+    try:
+        manifest = read_manifest(path)
+        read_published(path, manifest)
+    except (FileNotFoundError, DamagedError):
+        return None
+    return manifest
+
+
+def _canonical(plain: dict[str, object]) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _checksum(plain: dict[str, object]) -> str:
+    return hashlib.sha256(_canonical(plain).encode()).hexdigest()

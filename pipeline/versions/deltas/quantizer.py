@@ -1,0 +1,212 @@
+"""Rows of float32 in fewer bits per weight: the Python face of `native/quantizer`, which has the byte layout.
+
+Payloads carry no header: codec or bits, and dim, travel beside them. The same row gives the same bytes on any machine.
+Published rows mix precisions (`encode`, `decode`); whole arrays of one codec are faster (`encode_rows`, `decode_rows`).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.arrays.checks import require, require_range
+from pipeline.errors import InputError
+
+Float32s = npt.NDArray[np.float32]
+UInt8s = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
+
+CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
+"""In the order of their native numbers."""
+PRECISIONS = (4, 8, 16, 32)
+"""Bits per weight that published rows can have: int4, int8, fp16, fp32."""
+MOST_DIM = 65_536
+CODEBOOK_BITS = (2, 4, 8)
+"""Bits per weight that rows with shared grids can have."""
+MOST_ENTRIES = 256
+
+_CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
+
+
+def row_bytes(codec: str, dim: int) -> int:
+    """Bytes of one row.
+
+    >>> {codec: row_bytes(codec, 16) for codec in CODECS}
+    {'int2': 8, 'int4': 12, 'int8': 20, 'bf16': 32, 'fp16': 32, 'fp32': 64}
+
+    Raises InputError for a codec there is none of, or a dim outside 1..65536.
+    """
+    require_range("dim", dim, 1, MOST_DIM)
+    return int(_native.payload_bytes(_number_of(codec), int(dim)))
+
+
+def encode_rows(rows: Float32s, codec: str) -> UInt8s:
+    """Rows of one codec: [n, dim] float32, finite → [n, row_bytes] uint8.
+
+    Raises:
+        InputError: a wrong codec, dtype or shape, or a weight that is NaN or infinite.
+    """
+    _require_rows(rows)
+    payloads = np.empty((len(rows), row_bytes(codec, rows.shape[1])), np.uint8)
+    _native.encode_rows(_number_of(codec), rows, payloads)
+    return payloads
+
+
+def decode_rows(payloads: UInt8s, codec: str, dim: int) -> Float32s:
+    """The rows that payloads of one codec stand for: [n, row_bytes] uint8 → [n, dim] float32.
+
+    >>> rows = np.array([[0.5, -1.0, 0.25]], np.float32)
+    >>> bool((decode_rows(encode_rows(rows, "bf16"), "bf16", 3) == rows).all())
+    True
+
+    Raises:
+        InputError: a wrong codec, dtype or shape.
+    """
+    require("payloads", payloads, np.uint8, ("n", row_bytes(codec, dim)))
+    rows = np.empty((len(payloads), dim), np.float32)
+    _native.decode_rows(_number_of(codec), payloads, rows)
+    return rows
+
+
+def payload_bytes(bits: int, dim: int) -> int:
+    """Bytes of one row of so many bits per weight.
+
+    >>> [payload_bytes(bits, 16) for bits in PRECISIONS]
+    [12, 20, 32, 64]
+    """
+    if bits not in PRECISIONS:
+        raise InputError(f"bits: got {bits!r}, wanted one of {PRECISIONS}")
+    return row_bytes(_CODEC_OF[bits], dim)
+
+
+def payload_offsets(bits: UInt8s, dim: int) -> Int64s:
+    """Where each row's payload begins, and the end of the last: [n] uint8 → [n + 1] int64.
+
+    Raises InputError for a precision there is none of.
+    """
+    sizes = np.full(256, -1, np.int64)
+    sizes[list(PRECISIONS)] = [payload_bytes(each, dim) for each in PRECISIONS]
+    require("bits", bits, np.uint8, ("n",))
+    of_row = sizes[bits]
+    if (of_row < 0).any():
+        raise _unknown_precision(bits)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(of_row)])
+
+
+def payload_total(bits: UInt8s, dim: int) -> int:
+    """Bytes of the payloads of rows with these precisions, [n] uint8; the last of `payload_offsets`, sooner.
+
+    >>> payload_total(np.uint8([4, 32, 4]), 16)
+    88
+
+    Raises InputError for a precision there is none of.
+    """
+    require("bits", bits, np.uint8, ("n",))
+    counts = {each: int(np.count_nonzero(bits == each)) for each in PRECISIONS}
+    if sum(counts.values()) < len(bits):
+        raise _unknown_precision(bits)
+    return sum(count * payload_bytes(each, dim) for each, count in counts.items())
+
+
+def encode(rows: Float32s, bits: UInt8s) -> tuple[UInt8s, Int64s]:
+    """Rows of mixed precisions as payloads, one after the other.
+
+    Args:
+        rows: [n, dim] float32, finite.
+        bits: [n] uint8, each one of `PRECISIONS`.
+
+    Returns:
+        payload: [total] uint8; row i is payload[offsets[i]:offsets[i + 1]].
+        offsets: [n + 1] int64.
+
+    Raises:
+        InputError: a wrong dtype, shape or precision, or a weight that is NaN or infinite.
+    """
+    _require_rows(rows)
+    require("bits", bits, np.uint8, (len(rows),))
+    offsets = payload_offsets(bits, rows.shape[1])
+    payload = np.empty(int(offsets[-1]), np.uint8)
+    _native.encode_mixed(rows, bits, offsets, payload)
+    return payload, offsets
+
+
+def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
+    """The rows that payloads stand for.
+
+    Args:
+        payload: [total] uint8, the rows' payloads one after the other.
+        bits: [n] uint8, each one of `PRECISIONS`.
+        dim: weights per row.
+
+    Returns:
+        [n, dim] float32; exact for what `encode` kept in 32 bits.
+
+    Raises:
+        InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
+    """
+    offsets = payload_offsets(bits, dim)
+    require("payload", payload, np.uint8, (int(offsets[-1]),))
+    rows = np.empty((len(bits), dim), np.float32)
+    _native.decode_mixed(payload, bits, offsets, rows)
+    return rows
+
+
+def encode_codebook(rows: Float32s, bits: int, entries: int = MOST_ENTRIES) -> UInt8s:
+    """Rows whose scales and offsets come from one table: [n, dim] float32, finite → [total] uint8.
+
+    A row pays one byte for its grid instead of four, at a larger error; `native/quantizer_codebook.h` has the layout
+    and the source it follows. A row's bytes depend on its neighbours.
+
+    Args:
+        rows: [n, dim] float32, finite.
+        bits: 2, 4 or 8 per weight.
+        entries: grids in the table, 1..256; fewer where there are fewer rows.
+
+    Raises:
+        InputError: a wrong dtype, shape or number, or a weight that is NaN or infinite.
+    """
+    _require_rows(rows)
+    if bits not in CODEBOOK_BITS:
+        raise InputError(f"bits: got {bits!r}, wanted one of {CODEBOOK_BITS}")
+    require_range("entries", entries, 1, MOST_ENTRIES)
+    require_range("number of rows", len(rows), 0, 2**32 - 1)
+    bytes: UInt8s = _native.encode_codebook(rows, int(bits), int(entries))
+    return bytes
+
+
+def decode_codebook(encoded: UInt8s) -> Float32s:
+    """The rows of `encode_codebook`: [total] uint8 → [n, dim] float32.
+
+    >>> rows = np.array([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]], np.float32)
+    >>> decode_codebook(encode_codebook(rows, 2, entries=1)).shape
+    (2, 3)
+
+    Raises:
+        InputError: a wrong dtype or shape, or bytes that no encoder wrote.
+    """
+    require("codebook", encoded, np.uint8, ("n",))
+    wrong, n, dim = _native.check_codebook(encoded)
+    if wrong is not None:
+        raise InputError(f"codebook: got {len(encoded)} bytes {wrong}, wanted what encode_codebook gives")
+    rows = np.empty((n, dim), np.float32)
+    _native.decode_codebook(encoded, rows)
+    return rows
+
+
+def _number_of(codec: str) -> int:
+    if codec not in CODECS:
+        raise InputError(f"codec: got {codec!r}, wanted one of {', '.join(CODECS)}")
+    return CODECS.index(codec)
+
+
+def _unknown_precision(bits: UInt8s) -> InputError:
+    at = int(np.argmin(np.isin(bits, PRECISIONS)))
+    return InputError(f"bits: got {bits[at]} at {at}, wanted one of {PRECISIONS}")
+
+
+def _require_rows(rows: Float32s) -> None:
+    require("rows", rows, np.float32, ("n", "dim"))
+    require_range("dim", rows.shape[1], 1, MOST_DIM)
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row = int(np.argmin(finite.all(axis=1)))
+        raise InputError(f"rows: got a weight that is not finite in row {row}, wanted finite ones")

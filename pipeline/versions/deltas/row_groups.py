@@ -1,0 +1,69 @@
+"""The rows of a delta as it spells them: by precision, known before new, by handle. The face of `native/row_groups`."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.arrays.checks import require
+from pipeline.errors import InputError
+from pipeline.versions.deltas.quantizer import payload_total
+
+UInt8s = npt.NDArray[np.uint8]
+UInt32s = npt.NDArray[np.uint32]
+UInt64s = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
+
+
+def group_rows(
+    handles: UInt32s, new_keys: UInt64s, new_handles: UInt32s, bits: UInt8s, payload: UInt8s, dim: int
+) -> list[dict[str, Any]]:
+    """The `groups` of a field in `schemas/delta.avsc`, one for each precision there is, coarsest first.
+
+    Args:
+        handles: [k] uint32, of rows that serving knows.
+        new_keys: [n] uint64, of rows it does not know yet.
+        new_handles: [n] uint32.
+        bits: [k + n] uint8, precisions; known rows first.
+        payload: [total] uint8, in the same order.
+        dim: weights per row.
+
+    Raises:
+        InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
+    """
+    require("handles", handles, np.uint32, ("k",))
+    require("new_handles", new_handles, np.uint32, ("n",))
+    require("new_keys", new_keys, np.uint64, (len(new_handles),))
+    require("bits", bits, np.uint8, (len(handles) + len(new_handles),))
+    require("payload", payload, np.uint8, (payload_total(bits, dim),))
+    groups: list[dict[str, Any]] = _native.group_rows(handles, new_keys, new_handles, bits, payload, int(dim))
+    return groups
+
+
+def reorder_payload(payload: UInt8s, bits: UInt8s, order: Int64s, dim: int) -> UInt8s:
+    """Payloads in another order.
+
+    Args:
+        payload: [total] uint8.
+        bits: [n] uint8, precisions, in the order of the payload.
+        order: [n] int64, the row that comes first, and so on; each once.
+        dim: weights per row.
+
+    >>> reorder_payload(np.uint8([1, 2, 3, 4, 5, 6]), np.uint8([16, 32]), np.array([1, 0]), 1).tolist()
+    [3, 4, 5, 6, 1, 2]
+
+    Raises:
+        InputError: a wrong dtype, shape, precision or order.
+    """
+    require("bits", bits, np.uint8, ("n",))
+    require("payload", payload, np.uint8, (payload_total(bits, dim),))
+    require("order", order, np.int64, (len(bits),))
+    seen = np.zeros(len(bits), np.bool_)
+    if len(order) and (order.min() < 0 or order.max() >= len(bits)):
+        raise InputError(f"order: got {order.min()}..{order.max()}, wanted each of 0..{len(bits) - 1} once")
+    seen[order] = True
+    if not seen.all():
+        raise InputError(f"order: got no {int(np.argmin(seen))}, wanted each of 0..{len(bits) - 1} once")
+    reordered: UInt8s = _native.reorder_payload(payload, bits, order, int(dim))
+    return reordered

@@ -1,0 +1,197 @@
+"""What serving holds of one field: payloads and handles by key. The Python face of `native/served_view`.
+
+The publisher keeps one to know what serving has, a replica keeps one to answer from. Missing keys are answered with
+zeros, never an error.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import pipeline._native as _native
+from pipeline.arrays.checks import require, require_apart, require_range
+from pipeline.errors import InputError
+from pipeline.versions.deltas.quantizer import MOST_DIM, payload_total
+
+UInt64s = npt.NDArray[np.uint64]
+UInt32s = npt.NDArray[np.uint32]
+UInt8s = npt.NDArray[np.uint8]
+Float32s = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+NO_HANDLE = np.uint32(2**32 - 1)
+"""The handle of a key that has none."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Between n rows and what serving holds of them.
+
+    Attributes:
+        moved: [n] float32, length of row − held.
+        length: [n] float32, of the row.
+        bits: [n] uint8, precision of what is held; 0 where nothing is.
+        differs: [n] bool, whether any weight differs.
+    """
+
+    moved: Float32s
+    length: Float32s
+    bits: UInt8s
+    differs: Bools
+
+
+class ServedView:
+    """Quantised rows of one field. Thread-safe for many readers beside one writer; each call is one whole state.
+
+    Every method raises InputError for a wrong dtype or shape.
+
+    >>> view = ServedView(dim=1)
+    >>> view.put(np.array([7], np.uint64), np.array([0], np.uint32), np.array([32], np.uint8), np.zeros(4, np.uint8))
+    >>> view.bits(np.array([7, 8], np.uint64)).tolist()
+    [32, 0]
+    """
+
+    def __init__(self, dim: int, *, by_handle: bool = True) -> None:
+        """An empty view of rows of `dim` weights.
+
+        Args:
+            dim: weights per row.
+            by_handle: keep what finds rows by handle, 4.25 bytes each. Without it `keys_of` goes over all rows, and
+                `put` only refuses a handle that two keys of the batch get anew: who gives handles out knows them.
+        """
+        require_range("dim", dim, 1, MOST_DIM)
+        self.dim = int(dim)
+        self._core: Any = _native.ServedView(self.dim, by_handle)
+
+    def put(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
+        """Hold these rows from now on, in place of what their keys had; of a key twice in the batch, the last.
+
+        Args:
+            keys: [n] uint64.
+            handles: [n] uint32, NO_HANDLE for none.
+            bits: [n] uint8, precisions.
+            payload: [total] uint8, as `quantizer.encode` gives it, in the order of the keys.
+
+        Raises:
+            InputError: nothing was changed; also where a handle already is another key's.
+        """
+        self._require_rows(keys, handles, bits, payload)
+        _refuse_conflict(int(self._core.put(keys, handles, bits, payload)), keys, handles)
+
+    def digest_after(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s, removed: UInt64s) -> int:
+        """What `digest` would be after `remove(removed)` and `put` of these rows, of which nothing is done.
+
+        Raises:
+            InputError: two keys of the batch have the same handle; whether a held key has it is not looked at.
+        """
+        self._require_rows(keys, handles, bits, payload)
+        require("removed", removed, np.uint64, ("r",))
+        conflict, digest = self._core.digest_after(keys, handles, bits, payload, removed)
+        _refuse_conflict(int(conflict), keys, handles)
+        return int(digest)
+
+    def remove(self, keys: UInt64s) -> int:
+        """Forget keys and their handles; returns how many of the keys were there."""
+        require("keys", keys, np.uint64, ("n",))
+        return int(self._core.remove(keys))
+
+    def decode(self, keys: UInt64s) -> Float32s:
+        """[n] uint64 → [n, dim] float32 values; zeros for a missing key."""
+        require("keys", keys, np.uint64, ("n",))
+        rows = np.empty((len(keys), self.dim), np.float32)
+        self._core.decode(keys, rows)
+        return rows
+
+    def compare(self, keys: UInt64s, rows: Float32s) -> "Distance":
+        """How far rows are from what is held of their keys; of a missing key zeros are held.
+
+        Args:
+            keys: [n] uint64.
+            rows: [n, dim] float32; rows may lie apart, as the weights inside packed rows do.
+        """
+        require("keys", keys, np.uint64, ("n",))
+        require_apart("rows", rows, np.float32, (len(keys), self.dim))
+        n = len(keys)
+        found = Distance(np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint8), np.empty(n, np.bool_))
+        self._core.compare(keys, rows, found.moved, found.length, found.bits, found.differs)
+        return found
+
+    def hold(self, keys: UInt64s) -> tuple[Float32s, UInt8s, UInt32s]:
+        """`decode`, `bits` and `handles` of the same keys in one look."""
+        require("keys", keys, np.uint64, ("n",))
+        n = len(keys)
+        rows, bits, handles = np.empty((n, self.dim), np.float32), np.empty(n, np.uint8), np.empty(n, np.uint32)
+        self._core.hold(keys, rows, bits, handles)
+        return rows, bits, handles
+
+    def bits(self, keys: UInt64s) -> UInt8s:
+        """[n] uint64 → [n] uint8 precisions; 0 for a missing key."""
+        require("keys", keys, np.uint64, ("n",))
+        bits = np.empty(len(keys), np.uint8)
+        self._core.bits(keys, bits)
+        return bits
+
+    def handles(self, keys: UInt64s) -> UInt32s:
+        """[n] uint64 → [n] uint32 handles; NO_HANDLE for a key that is missing or has none."""
+        require("keys", keys, np.uint64, ("n",))
+        handles = np.empty(len(keys), np.uint32)
+        self._core.handles(keys, handles)
+        return handles
+
+    def keys_of(self, handles: UInt32s) -> tuple[UInt64s, Bools]:
+        """[n] uint32 → the [n] uint64 keys that have these handles, 0 where none has, and [n] bool whether one has."""
+        require("handles", handles, np.uint32, ("n",))
+        keys, known = np.empty(len(handles), np.uint64), np.empty(len(handles), np.bool_)
+        self._core.keys_of(handles, keys, known)
+        return keys, known
+
+    def keys(self) -> UInt64s:
+        """All keys, ascending: [n] uint64."""
+        keys: UInt64s = self._core.keys()
+        return keys
+
+    def export(self, keys: UInt64s) -> tuple[UInt32s, UInt8s, UInt8s]:
+        """Rows as they are held, in the order of `keys`; `put` takes them as they come.
+
+        Returns:
+            handles: [n] uint32; NO_HANDLE for a missing key.
+            bits: [n] uint8; 0 for a missing key.
+            payload: [total] uint8; nothing of a missing key.
+        """
+        require("keys", keys, np.uint64, ("n",))
+        handles, bits, payload = self._core.export_rows(keys)
+        return handles, bits, payload
+
+    def digest(self) -> int:
+        """Sum mod 2^64 over all keys of XXH64(bits as one byte, payload; seed = key); handles do not enter it."""
+        return int(self._core.digest())
+
+    def __len__(self) -> int:
+        return int(self._core.size())
+
+    @property
+    def payload_total(self) -> int:
+        """Bytes of all payloads."""
+        return int(self._core.payload_total())
+
+    @property
+    def memory_bytes(self) -> int:
+        """What payloads, indexes and free cells take."""
+        return int(self._core.memory_bytes())
+
+    def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
+        require("keys", keys, np.uint64, ("n",))
+        require("handles", handles, np.uint32, (len(keys),))
+        require("bits", bits, np.uint8, (len(keys),))
+        require("payload", payload, np.uint8, (payload_total(bits, self.dim),))
+
+
+def _refuse_conflict(conflict: int, keys: UInt64s, handles: UInt32s) -> None:
+    """`conflict` is the row whose handle another key has, or their number."""
+    if conflict < len(keys):
+        raise InputError(
+            f"handle {handles[conflict]} of key {keys[conflict]} is another key's, wanted one of its own. "
+            "hint: remove that key"
+        )

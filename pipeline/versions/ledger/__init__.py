@@ -1,0 +1,1 @@
+"""The ledger: which versions exist and which one is CURRENT."""

@@ -1,0 +1,158 @@
+"""The configuration: every problem at once, each with its path; "off" where nothing is allowed."""
+
+import copy
+
+import pytest
+
+from pipeline.configuration.config import SCHEMAS_TOPIC, Flink, load_config, parse_config
+from pipeline.errors import ConfigError, LogError
+from pipeline.logs.log import check_topic_name
+from tests.support.shop import WRITTEN
+
+
+def problems_of(change):
+    document = copy.deepcopy(WRITTEN)
+    change(document)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document, "springtide.toml")
+    return str(caught.value)
+
+
+def test_every_problem_is_told_at_once_with_its_path():
+    def change(document):
+        document["colour"] = "blue"
+        document["fields"][1]["dim"] = 0
+        document["train"]["commit_every_s"] = "often"
+        document["events"]["impressions"]["columns"]["user"] = "text"
+
+    text = problems_of(change)
+    assert "has 4 problem(s)" in text
+    for path in (
+        "colour: unknown key",
+        "fields.1.dim: ",
+        "train.commit_every_s: ",
+        "events.impressions.columns.user: ",
+    ):
+        assert path in text
+
+
+def test_an_unknown_key_is_told_with_those_its_table_knows():
+    def change(document):
+        document["flnk"] = {}
+        document["flink"] = {"paralelism": 2}
+        document["fields"][0]["optimizer"] = {"kind": "sgd", "beta": 1}
+        document["train"]["retention"] = {"colour": "off"}
+
+    flink = ", ".join(Flink.model_fields)
+    lines = problems_of(change).splitlines()[1:]
+    assert lines[-1].startswith("  flnk: unknown key, the nearest is flink. known: name, state_dir, ")
+    assert sorted(lines[:-1]) == [
+        "  fields.0.optimizer.beta: unknown key. known: kind, learning_rate",
+        f"  flink.paralelism: unknown key, the nearest is parallelism. known: {flink}",
+        "  train.retention.colour: unknown key. known: all_s, ten_minutes_s, daily_s",
+    ]
+
+
+def test_a_key_that_only_one_event_has_is_named():
+    text = problems_of(lambda document: document["events"].update(key=["id", "user"]))
+    assert "clicks.columns lacks user" in text
+
+
+def test_a_field_of_a_column_that_is_not_there_is_named():
+    text = problems_of(lambda document: document["fields"][0].update(columns=["colour"]))
+    assert "field user reads column colour, which impressions lack" in text
+
+
+def test_off_means_none_where_none_is_allowed_and_nowhere_else():
+    document = copy.deepcopy(WRITTEN)
+    document["publish"]["full_every_s"] = "off"
+    document["fields"][0]["admission"] = {"kind": "off"}
+    config = parse_config(document)
+    assert config.publish.full_every_s is None
+    assert config.fields[0].admission.kind == "off"
+    assert "model.batch_size" in problems_of(lambda document: document["model"].update(batch_size="off"))
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "does not exist"), ("a = ", "is not TOML"), ("\xff", "events")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
+    path = tmp_path / "springtide.toml"
+    if text is not None:
+        path.write_text('x = "' + text + '"' if text == "\xff" else text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "wrong"),
+    [
+        ("127.0.0.1:abc", "'127.0.0.1:abc'"),
+        ("kafka", "'kafka'"),
+        ("", "''"),
+        ("a:1,b", "'b'"),
+        ("a:1,,b:2", "''"),
+        ("a:0", "'a:0'"),
+        ("a:65536", "'a:65536'"),
+        ("http://a:1", "'http://a:1'"),
+    ],
+)
+def test_brokers_are_hosts_with_ports(bootstrap, wrong):
+    text = problems_of(lambda document: document.update(logs={"engine": "kafka", "bootstrap": bootstrap}))
+    assert f"logs.bootstrap: {wrong} is no host:port. hint: " in text
+
+
+@pytest.mark.parametrize("rest", ["http://127.0.0.1:abc", "ftp://a:1", "http://", "http://a:0", "a:65536", "a b:1", ""])
+def test_flink_is_at_an_address_of_http(rest):
+    text = problems_of(lambda document: document.update(flink={"rest": rest}))
+    assert f"flink.rest: {rest!r} is no address of http or https. hint: " in text
+
+
+def test_addresses_that_can_be_are_taken():
+    for bootstrap in ("a:1", "a-1.b:65535, [::1]:9092"):
+        assert parse_config(WRITTEN | {"logs": {"engine": "kafka", "bootstrap": bootstrap}}).logs.bootstrap == bootstrap
+    for rest in ("http://a:1", "https://a.b:65535/flink", "http://[::1]:8081", "a:8081"):
+        assert parse_config(WRITTEN | {"flink": {"rest": rest}}).flink.rest == rest
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ({"kafka_port": 9093}, "kafka_port and kafka_controller_port are both 9093"),
+        (
+            {"flink_rpc_port": 9092, "flink_rest_port": 9092},
+            "kafka_port and flink_rest_port and flink_rpc_port are all",
+        ),
+        ({"flink_metrics_port": 8081}, "flink_rest_port and flink_metrics_port are both 8081"),
+        (
+            {"flink_metrics_port": 9090, "taskmanagers": 2},
+            "kafka_port and that of taskmanager-2's metrics are both 9092",
+        ),
+    ],
+)
+def test_no_two_of_a_clusters_ports_are_one(cluster, told):
+    text = problems_of(lambda document: document.update(cluster=cluster))
+    assert f"  cluster: {told}" in text
+    assert text.endswith(". hint: a port of its own for each")
+    assert parse_config(WRITTEN | {"cluster": {"flink_metrics_port": 9090, "taskmanagers": 1}})
+
+
+def test_no_two_topics_are_one():
+    text = problems_of(lambda document: document.update(topics={"impressions": "samples"}))
+    assert "topics: impressions and samples are both samples. hint: a name of its own for each" in text
+    text = problems_of(lambda document: document.update(topics={"deltas": SCHEMAS_TOPIC}))
+    assert f"topics: deltas and the registry of schemas are both {SCHEMAS_TOPIC}. hint: " in text
+    assert parse_config(WRITTEN | {"topics": {"impressions": "samples", "samples": "impressions"}})
+
+
+@pytest.mark.parametrize("name", ["a b", "", ".hidden", "-a", "a/b", "ä", "a\n", "a" * 201])
+def test_a_topic_that_the_logs_would_refuse_is_refused_in_their_words(name):
+    with pytest.raises(LogError) as refused:
+        check_topic_name(name)
+    text = problems_of(lambda document: document.update(topics={"deltas": name}))
+    assert f"topics.deltas: {refused.value}" in text
+
+
+def test_topics_that_the_logs_allow_are_taken():
+    for name in ("a" * 200, "_a-b.C9"):
+        check_topic_name(name)
+        assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name

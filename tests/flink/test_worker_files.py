@@ -1,0 +1,47 @@
+"""What workers leave behind: the newest logs of a job, and temporary files of nobody who is dead."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from pipeline.flink.worker_files import KEPT_LOGS, open_log, open_scratch
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Where this process has its temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_newest_logs_of_a_job_stay_and_this_process_gets_one(tmp_path):
+    olds = [tmp_path / f"1-1-{number}.log" for number in range(KEPT_LOGS + 3)]
+    for age, old in enumerate(olds):
+        old.write_text("said")
+        os.utime(old, (1_000_000 - age, 1_000_000 - age))
+    other = tmp_path / "notes.txt"
+    other.touch()
+    mine = open_log(tmp_path, "1-1")
+    assert mine.name == f"1-1-{os.getpid()}.log"
+    assert set(tmp_path.iterdir()) == {mine, other, *olds[: KEPT_LOGS - 1]}
+
+
+def test_a_log_goes_on_where_a_process_of_that_number_wrote_before(tmp_path):
+    open_log(tmp_path / "job", "1-1").write_text("said")
+    assert open_log(tmp_path / "job", "1-1").read_text() == "said"
+
+
+def test_temporary_files_of_dead_workers_go_and_those_of_living_ones_stay(root):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, living, other = (root / f"springtide-worker-{end}" for end in (f"{dead.pid}-a", f"{os.getppid()}-b", "x"))
+    for folder in (left, living, other):
+        folder.mkdir()
+        (folder / "file").touch()
+    mine = open_scratch()
+    assert mine.name.startswith(f"springtide-worker-{os.getpid()}-")
+    assert set(root.iterdir()) == {mine, living, other}
+    assert (living / "file").exists()

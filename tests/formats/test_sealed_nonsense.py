@@ -1,0 +1,241 @@
+"""Nonsense behind a right checksum, as a forger or a bug of another release would write it: named as damage, no crash.
+
+What fuzzing found stays found here. Flipped bits and cut files are in the tests of each format.
+"""
+
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DamagedError
+from pipeline.formats.gaps import encode_gaps
+from pipeline.formats.schemas import decode, encode, load_schema
+from pipeline.logs.archive.archive_log import ArchiveLog
+from pipeline.model import weights
+from pipeline.samples.state import state_files
+from pipeline.samples.state.frames import frames_of
+from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes, take_snapshot
+from pipeline.versions import files
+from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.published import manifest_of, read_manifest
+from pipeline.versions.store import VersionStore
+from tests.fuzz import seals
+from tests.support.join_bench import Bench, S
+from tests.support.versions_world import World, project_in
+from tests.versions.deltas.test_delta import delta, field_delta
+
+GROUPS = {
+    "a precision there is none of": lambda group: {**group, "bits": 5},
+    "payload missing": lambda group: {**group, "payload": group["payload"][:-1]},
+    "payload left over": lambda group: {**group, "payload": group["payload"] + b"\0"},
+    "a new key missing": lambda group: {**group, "new_keys": group["new_keys"][:-8]},
+    "half a key": lambda group: {**group, "new_keys": group["new_keys"] + b"\0"},
+    "a handle beyond 32 bits": lambda group: {**group, "known": encode_gaps(np.array([2**32 + 5], np.uint64))},
+}
+
+
+def spoiled_delta(field: dict) -> bytes:
+    schema = load_schema("delta")
+    record = decode(schema, encode_delta(delta(fields={"user": field_delta(known=40, new=40)})))
+    [entry] = record["fields"]
+    return seals.delta(encode(schema, {**record, "fields": [{**entry, **field(entry)}]}))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_delta_whose_rows_do_not_fit_together_is_damaged(name):
+    def spoil(entry):
+        first, *rest = entry["groups"]
+        return {"groups": [GROUPS[name](first), *rest]}
+
+    decode_delta(spoiled_delta(dict))
+    with pytest.raises(DamagedError, match="hint: "):
+        decode_delta(spoiled_delta(spoil))
+
+
+@pytest.mark.parametrize("dim", [0, -1, 65_537, 2**31 - 1])
+def test_a_delta_of_impossible_dim_is_damaged(dim):
+    with pytest.raises(DamagedError, match=f"has dim {dim} and rows of"):
+        decode_delta(spoiled_delta(lambda entry: {"dim": dim}))
+
+
+def test_a_delta_with_one_precision_twice_is_damaged():
+    with pytest.raises(DamagedError, match="has dim 4 and rows of"):
+        decode_delta(spoiled_delta(lambda entry: {"groups": [*entry["groups"], entry["groups"][0]]}))
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory) -> bytes:
+    folder = tmp_path_factory.mktemp("version")
+    files.write_commit(folder / "whole", World(VersionStore(project_in(folder))).build())
+    return (folder / "whole").read_bytes()
+
+
+HEADERS = {
+    "no object": lambda header: [],
+    "no sections": lambda header: {**header, "sections": None},
+    "a section of negative length": lambda header: with_section(header, length=-1),
+    "a section of half a byte": lambda header: with_section(header, length=0.5),
+    "a section beyond all memory": lambda header: with_section(header, length=2**60),
+    "a section without name": lambda header: with_section(header, name=[]),
+    "fields that are a list": lambda header: {**header, "fields": []},
+    "no dim": lambda header: {**header, "fields": {"user": {"row_bytes": 24}}},
+    "rows of another size": lambda header: {**header, "fields": {"user": {"dim": 4, "row_bytes": 7}}},
+    "negative rows": lambda header: {**header, "fields": {"user": {"dim": 4, "row_bytes": -1}}},
+    "served entries of another dim": lambda header: {**header, "fields": {"user": {"dim": 5, "row_bytes": 24}}},
+    "filters that are a name": lambda header: {**header, "filters": {"x": {}}},
+    "no offset": lambda header: {name: value for name, value in header.items() if name != "offset"},
+    "an id of another type": lambda header: {**header, "id": 7},
+    "another kind of file": lambda header: {**header, "kind": []},
+}
+
+
+def with_section(header: dict, **entry: object) -> dict:
+    first, *rest = header["sections"]
+    return {**header, "sections": [{**first, **entry}, *rest]}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_version_file_whose_header_makes_no_sense_is_named(name, version, tmp_path):
+    path = tmp_path / "odd.version"
+    path.write_bytes(resealed(version, HEADERS[name]))
+    with pytest.raises(DamagedError, match=r"odd\.version"):
+        files.read_commit(path)
+
+
+def resealed(version: bytes, change) -> bytes:
+    """The file with another header and the checksum that belongs to it; sections stay as they are."""
+    prefix = struct.Struct("<8sII")
+    magic, form, length = prefix.unpack_from(version)
+    end = prefix.size + length
+    header = json.dumps(change(json.loads(version[prefix.size : end]))).encode()
+    begin = prefix.pack(magic, form, len(header)) + header
+    return begin + version[end:-32] + hashlib.sha256(begin).digest()
+
+
+def test_a_version_file_is_read_after_it_was_sealed_again(version, tmp_path):
+    path = tmp_path / "same.version"
+    path.write_bytes(resealed(version, dict))
+    assert files.read_commit(path).fields["user"].dim == 4
+
+
+MANIFESTS = {
+    "a number as text": {"rows": "5"},
+    "a level there is none of": {"level": "hourly"},
+    "an entry too many": {"more": 1},
+    "another folder's file": {"file": "../x.delta"},
+    "no name": {"file": ""},
+    "a name that is none": {"file": "\0.delta"},
+    "a checksum that is none": {"sha256": True},
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_makes_no_sense_is_named(name, tmp_path):
+    path = tmp_path / "x.json"
+    plain = json.loads(manifest_of(made := delta(), encode_delta(made), "x.delta").to_json())
+    path.write_bytes(seals.manifest(json.dumps(plain).encode()))
+    assert read_manifest(path).file == "x.delta"
+    path.write_bytes(seals.manifest(json.dumps({**plain, **MANIFESTS[name]}).encode()))
+    with pytest.raises(DamagedError, match=r"manifest .*x\.json"):
+        read_manifest(path)
+
+
+def test_a_manifest_that_nests_without_end_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(DamagedError, match=r"manifest .*x\.json cannot be read"):
+        read_manifest(tmp_path / "x.json")
+
+
+ENTRIES = {
+    "no list": 5,
+    "no shape": [["a", "<f4"]],
+    "an open dimension": [["a", "<f4", [-1]]],
+    "another shape": [["a", "<f4", [3]]],
+    "a shape beyond all memory": [["a", "<f4", [2**31, 2**31, 2**31]]],
+    "a dtype to be parsed": [["a", "f4,", [2]]],
+    "objects": [["a", "|O", [1]]],
+    "one name twice": [["a", "<f4", [1]], ["a", "<f4", [1]]],
+    "bytes left over": [["a", "<f4", [1]]],
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_dense_weights_whose_header_makes_no_sense_are_damaged(name):
+    assert weights.unpack(dense_with([["a", "<f4", [2]]]))["a"].tolist() == [0.0, 0.0]
+    with pytest.raises(DamagedError, match="header that makes no sense"):
+        weights.unpack(dense_with(ENTRIES[name]))
+
+
+def dense_with(entries) -> bytes:
+    header = json.dumps(entries).encode()
+    return seals.dense(struct.pack("<8sII", weights.MAGIC, weights.VERSION, len(header)) + header + bytes(8 + 32))
+
+
+STATES = {
+    "no object": lambda header: [],
+    "no sections": lambda header: {**header, "sections": []},
+    "sections of other lengths": lambda header: {**header, "sections": [1] * len(header["sections"])},
+    "a bucket without serial": lambda header: {**header, "buckets": [[None, *header["buckets"][0][1:]]]},
+    "a bucket without its segment": lambda header: {**header, "buckets": [[*header["buckets"][0][:3], 0]]},
+    "a segment of no rows": lambda header: with_segment(header, stop=0),
+    "a segment of more rows": lambda header: with_segment(header, stop=2),
+    "a segment that begins elsewhere": lambda header: with_segment(header, first=1),
+    "another bucket's segment": lambda header: with_segment(header, serial=7),
+    "no segments": lambda header: {**header, "buckets": [], "segments": []},
+    "progress of another kind": lambda header: {**header, "progress": 5},
+}
+
+
+def with_segment(header: dict, **other: object) -> dict:
+    (segment,) = header["segments"]
+    names = ("serial", "first", "stop", "digest", "length")
+    return {**header, "segments": [list({**dict(zip(names, segment, strict=True)), **other}.values())]}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_join_state_that_makes_no_sense_is_damaged(name):
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    head, segment = frames_of(join_to_bytes(bench.join), "state")
+    layout = struct.Struct("<8sIIQ")
+    magic, form, length, _ = layout.unpack_from(head)
+    end = layout.size + length
+
+    def state(change):
+        header = json.dumps(change(json.loads(head[layout.size : end]))).encode()
+        return seals.join_state(layout.pack(magic, form, len(header), 0) + header + head[end:]) + segment
+
+    assert len(join_from_bytes(bench.config, 0, bench.partitions, state(dict)).held) == 1
+    with pytest.raises(DamagedError, match=r"makes no sense|wanted"):
+        join_from_bytes(bench.config, 0, bench.partitions, state(STATES[name]))
+
+
+@pytest.mark.parametrize("name", [5, "../1.join", "sub/1.join", "1.txt", ""])
+@pytest.mark.parametrize("of", ["head", "segment"])
+def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    shard = state_files.write_shard(tmp_path, "1.join", take_snapshot(bench.join), (3, 4))
+    state_files.write_manifest(tmp_path, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
+    path = tmp_path / "ROUND.json"
+    document = json.loads(path.read_bytes())
+    [named] = document["round"]["shards"]
+    if of == "segment":
+        [named], name = named["segments"], f"../{name}"
+    named["name"] = name
+    path.write_bytes(seals.round_manifest(json.dumps(document).encode()))
+    with pytest.raises(DamagedError, match=r"ROUND\.json is damaged"):
+        state_files.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [None, {}, [[]], [{"begin": "x", "end": 2, "files": []}], [{"begin": 0, "end": 2}]])
+def test_an_archive_whose_contents_make_no_sense_is_named(parts, tmp_path):
+    (tmp_path / "topic").mkdir()
+    (tmp_path / "topic" / "topic.json").write_text(json.dumps({"log_id": "a", "partitions": parts}))
+    with pytest.raises(DamagedError, match=r"topic\.json is damaged"):
+        ArchiveLog(tmp_path).partitions("topic")

@@ -1,0 +1,60 @@
+"""Where partitions end, of a log that answers, refuses, or is away."""
+
+import threading
+
+import pytest
+
+from pipeline.errors import LogError
+from pipeline.logs.end_offsets import Ends
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from pipeline.process.clock import ManualClock, SystemClock
+
+SHORT_S, LONG_S = 0.05, 20.0
+
+
+class Away:
+    """A log that tells where partitions end once it is `back`."""
+
+    def __init__(self, log):
+        self._log, self.back, self.asked = log, threading.Event(), 0
+
+    def end_offset(self, topic, partition):
+        self.asked += 1
+        self.back.wait(LONG_S)
+        return self._log.end_offset(topic, partition)
+
+
+@pytest.fixture
+def log(tmp_path):
+    made = SqliteLog(tmp_path, ManualClock())
+    made.create_topic("t", 1)
+    made.append("t", 0, [b"a", b"b"])
+    yield made
+    made.close()
+
+
+def test_the_end_and_the_lag_are_those_of_the_log(log):
+    ends = Ends(log, LONG_S)
+    assert ends.end("t", 0) == 2
+    assert [ends.lag("t", 0, offset) for offset in (0, 2, 3)] == [2, 0, 0]
+
+
+def test_a_log_that_refuses_is_heard(log):
+    with pytest.raises(LogError, match="partition"):
+        Ends(log, LONG_S).end("t", 7)
+
+
+def test_a_log_that_is_away_is_asked_once_and_not_waited_for(log):
+    away, clock = Away(log), SystemClock()
+    ends = Ends(away, SHORT_S)
+    began_s = clock.monotonic_s()
+    assert [ends.end("t", 0) for _ in range(50)] == [None] * 50
+    assert ends.lag("t", 0, 0) is None
+    assert clock.monotonic_s() - began_s < LONG_S / 2
+    assert away.asked == 1
+    away.back.set()
+    ends_s = clock.monotonic_s() + LONG_S
+    while (found := ends.end("t", 0)) is None:
+        assert clock.monotonic_s() < ends_s
+        clock.wait(SHORT_S)
+    assert found == 2

@@ -1,0 +1,74 @@
+"""What import-linter cannot see: who touches the native core, and what the native core touches."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FACES = {
+    "pipeline/admission/sketch.py",
+    "pipeline/arrays/gather.py",
+    "pipeline/arrays/keys.py",
+    "pipeline/arrays/simd.py",
+    "pipeline/formats/gaps.py",
+    "pipeline/logs/events/avro.py",
+    "pipeline/logs/kafka/record_batches.py",
+    "pipeline/publish/precision.py",
+    "pipeline/publish/withheld.py",
+    "pipeline/samples/join/index.py",
+    "pipeline/samples/join/rows.py",
+    "pipeline/trainer/batch/unique.py",
+    "pipeline/trainer/tables/model_input.py",
+    "pipeline/trainer/tables/pooling.py",
+    "pipeline/trainer/tables/table.py",
+    "pipeline/versions/deltas/quantizer.py",
+    "pipeline/versions/deltas/row_groups.py",
+    "pipeline/versions/deltas/served_view.py",
+}
+SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_each_native_component_has_one_python_face():
+    users = {name(path) for path in SOURCES if path.suffix == ".py" and "import pipeline._native" in text(path)}
+    assert users == FACES
+
+
+def test_only_the_bindings_know_python():
+    knowing = [name(path) for path in SOURCES if path.suffix != ".py" and "nanobind" in text(path)]
+    assert all(path.startswith("native/bindings/") for path in knowing)
+
+
+def test_simd_kernels_include_nothing_that_would_be_shared_between_levels():
+    """An inline function compiled for AVX-512 could be the one copy the linker keeps for all."""
+    harmless = {"<cstddef>", "<cstdint>", "<cstring>", '"simd/simd.h"'}
+    kernels = [path for path in SOURCES if name(path).startswith("native/simd/kernels/")]
+    lines = [line.split() for path in kernels for line in text(path).splitlines() if line.startswith("#include")]
+    assert {included for _, included in lines if not included.startswith('"simd/kernels/')} == harmless
+
+
+@pytest.mark.parametrize("words", ["time.time(", "time.sleep(", "datetime.now(", "os.environ", "random.random("])
+def test_time_chance_and_environment_enter_at_their_one_place(words):
+    allowed = {"pipeline/process/clock.py", "pipeline/configuration/config.py"}
+    assert {name(path) for path in SOURCES if path.suffix == ".py" and words in text(path)} <= allowed
+
+
+def test_no_file_is_longer_than_five_hundred_lines():
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py")]
+    assert [name(path) for path in files if len(text(path).splitlines()) > 500] == []
+
+
+def test_who_submits_jobs_does_without_tensorflow():
+    modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.run.live_job, pipeline.trainer.run.live_job"
+    code = f"import sys, {modules}; print(*(m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.split() == []

@@ -1,0 +1,129 @@
+"""Dashboard, alarms, scrape configuration and the table of metrics: they name what processes tell, and nothing else."""
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.scrape import declared_labels, declared_names
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = json.loads((ROOT / "runbooks/grafana/springtide.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+ALERTS = [
+    rule
+    for group in yaml.safe_load((ROOT / "runbooks/prometheus/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]] + [rule["expr"] for rule in ALERTS]
+OF_ANY_TARGET = {"up", "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+LABELS_OF_PROMETHEUS = {"job", "instance", "model", "le"}
+
+
+def metrics_in(query):
+    """Names that are neither functions, nor keywords, nor labels."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|on)\s*\([^)]*\)', "", query)
+    names = set(re.findall(r"\b[a-z_][a-z0-9_]*\b(?!\s*\()", bare))
+    return names - {"and", "or", "unless", "sum", "max", "min", "avg"}
+
+
+def labels_in(query):
+    grouped = [name.strip() for group in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", query) for name in group.split(",")]
+    return set(grouped) | set(re.findall(r"[{,]\s*([a-z_]+)\s*=", query))
+
+
+def test_names_are_found_in_a_query():
+    query = 'sum by (a) (rate(springtide_x_total{b=~"$c",d="e"}[5m])) / on (f) up > 0.05 and time() - g > 1'
+    assert metrics_in(query) == {"springtide_x_total", "up", "g"}
+    assert labels_in(query) == {"a", "b", "d", "f"}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_names_only_metrics_and_labels_that_exist(query):
+    names = metrics_in(query)
+    assert names
+    assert names <= declared_names() | OF_ANY_TARGET
+    known = {label for name in names & declared_names() for label in declared_labels(name)}
+    assert labels_in(query) <= known | LABELS_OF_PROMETHEUS
+
+
+def test_every_metric_has_its_line_in_the_runbook_and_the_runbook_no_other():
+    told = set(re.findall(r"`(springtide_[a-z_]+)`", (ROOT / "runbooks/metrics.md").read_text()))
+    assert told == {re.sub("_(bucket|sum|count)$", "", name) for name in declared_names()}
+
+
+def test_names_follow_the_conventions_of_prometheus():
+    units = ("_total", "_seconds", "_bytes", "_ratio", "_records", "_bucket", "_sum", "_count")
+    plain = {name for name in declared_names() if not name.endswith(units)}
+    assert plain == {
+        "springtide_join_held_impressions", "springtide_join_pending_clicks", "springtide_train_halted",
+        "springtide_table_rows",
+        "springtide_validation_log_loss", "springtide_validation_normalized_entropy", "springtide_row_importance",
+        "springtide_row_convergence", "springtide_committed_generation", "springtide_committed_sequence",
+        "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
+        "springtide_served_rows",
+    }  # fmt: skip
+    assert all(name.startswith("springtide_") for name in declared_names())
+
+
+def test_labels_are_of_bounded_number():
+    used = {label for name in declared_names() for label in declared_labels(name)}
+    assert used == {
+        "topic", "partition", "shard", "field", "label", "window", "quantile", "kind", "reason", "level", "bits",
+        "status", "reader",
+    }  # fmt: skip
+
+
+def test_the_dashboard_is_one_that_grafana_loads():
+    assert DASHBOARD["schemaVersion"] >= 38  # Grafana 10
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", DASHBOARD["uid"])
+    assert DASHBOARD["id"] is None
+    assert DASHBOARD["title"] == "springtide"
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in PANELS:
+        assert panel["type"] in {"stat", "timeseries"}
+        assert panel["title"]
+        assert panel["description"]
+        refs = [target["refId"] for target in panel["targets"]]
+        assert refs == ["A", "B", "C", "D"][: len(refs)]
+        assert all(target["expr"].count("(") == target["expr"].count(")") for target in panel["targets"])
+
+
+def test_panels_lie_inside_the_grid_and_beside_one_another():
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    assert all(p["x"] >= 0 and p["w"] > 0 and p["x"] + p["w"] <= 24 for p in places)
+    for a, b in combinations(places, 2):
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        assert beside or below
+
+
+def test_no_datasource_is_hard_wired():
+    [source] = [v for v in DASHBOARD["templating"]["list"] if v["type"] == "datasource"]
+    assert (source["name"], source["query"]) == ("datasource", "prometheus")
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    assert all(panel["datasource"] == chosen for panel in PANELS)
+    assert all(target["datasource"] == chosen for panel in PANELS for target in panel["targets"])
+
+
+def test_alarms_have_names_of_their_own_and_runbooks_that_exist():
+    names = [rule["alert"] for rule in ALERTS]
+    assert len(set(names)) == len(names)
+    for rule in ALERTS:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert (ROOT / rule["annotations"]["runbook"]).exists()
+    told = set(re.findall(r"Springtide[A-Za-z]+", (ROOT / "runbooks/metrics.md").read_text()))
+    assert told == set(names)
+
+
+def test_the_scrape_configuration_reads_where_processes_announce_themselves():
+    config = yaml.safe_load((ROOT / "runbooks/prometheus/prometheus.yml").read_text())
+    [job] = config["scrape_configs"]
+    assert job["job_name"] == "springtide"
+    assert job["file_sd_configs"][0]["files"] == ["shop/state/telemetry/*.json"]
+    assert config["rule_files"] == ["alerts.yml"]

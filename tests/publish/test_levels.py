@@ -1,0 +1,278 @@
+"""Incremental and full: the net of the chain, written once, repaired when damaged, due by the log's time."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DamagedError, DeltaError
+from pipeline.publish.levels import Head, net_delta, publish_level
+from pipeline.versions.deltas.delta import decode_delta
+from pipeline.versions.deltas.published import manifests, read_manifest, read_published, write_published
+from tests.support.synthetic import SyntheticTrainer, project_at
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    yield trainer
+    trainer.close()
+
+
+def files(trainer):
+    return {path.stem: path for path, _ in manifests(trainer.project.published, 0, 1)}
+
+
+def deltas(trainer):
+    return [said.prepared.delta for said in trainer.said]
+
+
+def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
+    trainer.run(6)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    change = net_delta(deltas(trainer)[2:], head).fields["user"]
+    view = trainer.publisher.views["user"]
+    handles = np.concatenate([change.handles, change.new_handles])
+    keys, there = view.keys_of(handles)
+    assert there.all()
+    assert view.export(keys)[2].tobytes() == change.payload.tobytes()
+
+
+def test_an_incremental_keeps_every_tombstone(trainer):
+    trainer.run(6)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
+    assert net_delta(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
+
+
+def test_deltas_with_a_gap_cannot_be_netted(trainer):
+    trainer.run(4)
+    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    with pytest.raises(DeltaError, match="does not follow"):
+        net_delta([deltas(trainer)[1], deltas(trainer)[3]], head)
+
+
+def test_a_full_holds_every_row_that_serving_holds(trainer):
+    trainer.run(4)
+    manifest = trainer.levels.publish_full()
+    views = trainer.publisher.views
+    assert manifest.rows == sum(len(view) for view in views.values())
+    path = files(trainer)[f"full-0-{manifest.to_sequence}"]
+    change = read_published(path, manifest)[0].fields["item"]
+    assert sorted(change.new_keys.tolist()) == views["item"].keys().tolist()
+
+
+def test_views_of_the_caller_and_of_the_store_give_the_same_file(trainer):
+    trainer.run(4)
+    from_store = trainer.levels.publish_full()
+    path = files(trainer)["full-0-4"]
+    path.unlink()
+    assert trainer.levels.publish_full(trainer.publisher.views) == from_store
+
+
+def test_the_second_incremental_starts_where_the_first_ended(trainer):
+    trainer.run(3)
+    trainer.levels.publish_incremental()
+    trainer.run(2)
+    manifest = trainer.levels.publish_incremental()
+    assert (manifest.from_sequence, manifest.to_sequence) == (3, 5)
+
+
+def test_nothing_new_publishes_no_incremental(trainer):
+    assert trainer.levels.publish_incremental() is None
+    trainer.run(1)
+    trainer.levels.publish_incremental()
+    assert trainer.levels.publish_incremental() is None
+
+
+def test_levels_are_due_by_the_logs_time(tmp_path):
+    publish = {"incremental_every_s": 120.0, "full_every_s": 300.0}
+    trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
+    levels = []
+    for _ in range(12):  # one commit a minute
+        said = trainer.commit()
+        levels.append([m.level for m in trainer.levels.publish_due(said.id.sequence * 60_000)])
+    trainer.close()
+    inc, full = ["incremental"], ["full"]
+    assert levels == [full, [], inc, [], inc, full, [], inc, [], inc, full, []]
+
+
+def test_off_is_never_due(tmp_path):
+    publish = {"incremental_every_s": None, "full_every_s": None}
+    trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
+    trainer.run(3)
+    assert trainer.levels.publish_due(10**12) == []
+    trainer.close()
+
+
+def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
+    trainer.run(3)
+    first = trainer.levels.publish_incremental()
+    before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
+    trainer.store.ledger.forget_published(replace(trainer.said[-1].id, sequence=4))  # files written, then killed
+    assert trainer.levels.publish_incremental() == first
+    assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
+
+
+def on_disk(trainer):
+    """Names of all files of the shard, by generation."""
+    return {f"{path.parts[-3]}/{path.name}" for path in trainer.project.published.glob("g*/s0-of-1/*")}
+
+
+def whole(*stems):
+    return {f"{stem}.{kind}" for stem in stems for kind in ("json", "delta")}
+
+
+def publish_levels(trainer, levels):
+    """A level after every second commit."""
+    for level in levels:
+        trainer.run(2)
+        trainer.levels.publish_full() if level == "full" else trainer.levels.publish_incremental()
+
+
+def test_two_fulls_and_all_their_increments_stay(trainer):
+    publish_levels(trainer, ["incremental", "full", "incremental", "full", "incremental"])
+    wanted = whole("g0/full-0-4", "g0/incremental-4-6", "g0/full-0-8", "g0/incremental-8-10")
+    assert on_disk(trainer) == wanted
+
+
+def test_a_third_full_ends_what_leads_less_far_than_the_second(trainer):
+    publish_levels(trainer, ["full", "incremental", "full", "incremental"])
+    before = on_disk(trainer)
+    assert len(before) == 8
+    publish_levels(trainer, ["full"])
+    assert before - on_disk(trainer) == whole("g0/full-0-2", "g0/incremental-2-4")
+    assert on_disk(trainer) - before == whole("g0/full-0-10")
+    assert trainer.store.ledger.published("incremental", 0).id.sequence == 8
+
+
+def test_the_other_shards_files_stay(tmp_path):
+    trainers = [SyntheticTrainer(project_at(tmp_path, logs={"shards": 2}), shard=shard) for shard in range(2)]
+    for trainer, fulls in zip(trainers, (1, 3), strict=True):
+        publish_levels(trainer, ["full"] * fulls)
+    assert [path.stem for path, _ in manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
+    assert [path.stem for path, _ in manifests(trainers[0].project.published, 1, 2)] == ["full-0-4", "full-0-6"]
+    for trainer in trainers:
+        trainer.close()
+
+
+def test_what_a_kill_left_of_dropped_files_goes_with_the_next_full(trainer):
+    publish_levels(trainer, ["full", "incremental", "full"])
+    folder = trainer.project.published / "g0/s0-of-1"
+    (folder / "full-0-2.json").unlink()  # killed between manifests and deltas
+    (folder / ".incremental-2-4.delta.123.temporary").touch()
+    publish_levels(trainer, ["full"])
+    assert on_disk(trainer) == whole("g0/full-0-6", "g0/full-0-8")
+
+
+def test_a_mark_that_a_kill_left_of_a_dropped_file_goes_with_the_next_full(trainer):
+    publish_levels(trainer, ["full", "full"])
+    trainer.store.ledger.set_published("incremental", trainer.said[0].id, "gone")
+    publish_levels(trainer, ["full"])
+    assert trainer.store.ledger.published("incremental", 0) is None
+
+
+def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):
+    trainer.run(2)
+    manifest = trainer.levels.publish_full()
+    path = files(trainer)["full-0-2"]
+    file = path.parent / manifest.file
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(DamagedError, match=r"full-0-2\.delta"):
+        read_published(path, read_manifest(path))
+    trainer.levels.publish_full()
+    assert file.read_bytes() == whole
+
+
+def test_a_missing_file_is_named(trainer):
+    trainer.run(1)
+    manifest = trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    (path.parent / manifest.file).unlink()
+    with pytest.raises(DamagedError, match="is missing"):
+        read_published(path, manifest)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checksum": 1}'])
+def test_a_manifest_that_cannot_be_read_is_named(trainer, text):
+    trainer.run(1)
+    trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    path.write_text(text)
+    with pytest.raises(DamagedError, match=r"full-0-1\.json"):
+        read_manifest(path)
+
+
+def test_a_changed_manifest_is_refused(trainer):
+    trainer.run(1)
+    trainer.levels.publish_full()
+    path = files(trainer)["full-0-1"]
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "to_sequence": 2}))
+    with pytest.raises(DamagedError, match="checksum"):
+        read_manifest(path)
+
+
+def test_another_delta_under_a_published_name_is_refused(trainer):
+    trainer.run(2)
+    trainer.levels.publish_full()
+    other = SyntheticTrainer(project_at(trainer.project.root / "other"), seed=9)
+    other.run(2)
+    manifest = other.levels.publish_full()
+    encoded = (other.project.published / "g0/s0-of-1" / manifest.file).read_bytes()
+    other.close()
+    with pytest.raises(DeltaError, match="never change"):
+        write_published(trainer.project.published, decode_delta(encoded), encoded)
+
+
+def test_publishing_on_command_marks_and_announces_it(trainer):
+    trainer.run(2)
+    manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
+    mark = trainer.store.ledger.published("full", 0)
+    assert mark.id == trainer.said[-1].id
+    assert (trainer.project.published / mark.path).exists()
+    notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
+    assert notice["type"] == "springtide.version.published"
+    assert notice["data"]["name"] == manifest.name
+
+
+def test_a_commit_is_announced_with_its_level(trainer):
+    said = trainer.commit()
+    trainer.levels.announce_realtime(said.prepared.delta, said.prepared.encoded)
+    notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
+    assert notice["subject"] == "g0/s0-of-1/1/realtime"
+    assert notice["data"]["after"] == said.prepared.served_digest
+
+
+KILLED = """
+from pathlib import Path
+from pipeline.process.crash_point import arm
+from tests.support.synthetic import SyntheticTrainer, project_at
+trainer = SyntheticTrainer(project_at(Path({root!r})))
+trainer.run(2)
+arm({point!r})
+trainer.levels.publish_full()
+"""
+
+
+@pytest.mark.parametrize(("point", "announced"), [("publish.after_files", 1), ("publish.after_notice", 2)])
+def test_killed_before_the_mark_publishing_again_finishes_the_job(tmp_path, point, announced):
+    script = KILLED.format(root=str(tmp_path), point=point)
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    file = trainer.project.published / "g0/s0-of-1/full-0-2.delta"
+    before = file.read_bytes()
+    assert trainer.store.ledger.published("full", 0) is None
+    trainer.levels.publish_full()
+    assert trainer.store.ledger.published("full", 0).id.sequence == 2
+    assert file.read_bytes() == before
+    ids = [json.loads(record.value)["id"] for record in trainer.log.read("notices", 0, 0)]
+    assert ids == ["springtide.version.published:g0/s0-of-1/2/full"] * announced
+    trainer.close()

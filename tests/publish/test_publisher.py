@@ -1,0 +1,242 @@
+"""The publisher: what is sent, how precisely, and that nothing withheld is ever forgotten."""
+
+import numpy as np
+import pytest
+
+from pipeline.publish.precision import movement_worth, prices, quantise, warranted_bits
+from pipeline.publish.publisher import FieldTouched, Publisher
+from pipeline.publish.withheld import select
+from pipeline.versions.deltas.delta import decode_delta, served_digest
+from pipeline.versions.deltas.served_view import ServedView
+from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
+
+NONE = np.empty(0, np.uint64)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    yield trainer
+    trainer.close()
+
+
+def rows(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.05, (n, dim)).astype(np.float32)
+
+
+def touched_of(trainer: SyntheticTrainer, keys: np.ndarray, removed: np.ndarray) -> FieldTouched:
+    return FieldTouched(keys, trainer.tables["user"].rows(keys), removed)
+
+
+def test_worth_grows_with_importance_and_relative_movement():
+    moved, length, importance = np.float32([1, 1, 1]), np.float32([2, 2, 4]), np.float32([1, 3, 1])
+    assert movement_worth(moved, length, importance).tolist() == [0.5, 1.5, 0.25]
+
+
+def test_selection_stops_at_the_row_that_completes_the_share():
+    worth = np.float32([5, 3, 1, 1])
+    assert select(worth, worth / 8, 0.5).tolist() == [True, False, False, False]
+    assert select(worth, worth / 8, 0.51).tolist() == [True, True, False, False]
+    assert select(worth, worth / 8, 1.0).tolist() == [True] * 4
+
+
+def test_selection_prefers_the_row_that_costs_fewer_bytes():
+    assert select(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
+
+
+def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
+    known, new = prices(16, np.array([True, False]))
+    assert new - known == 8
+
+
+def test_nothing_withheld_selects_nothing():
+    assert not select(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
+    assert len(select(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
+
+
+def test_precision_needs_both_importance_and_convergence():
+    importance = np.float32([100, 100, 1, 100])
+    convergence = np.float32([0.999999, 0.5, 0.999999, 0.95])
+    crowd = np.ones(10_000, np.float32)
+    bits = warranted_bits(np.concatenate([importance, crowd]), np.concatenate([convergence, crowd * 0.5]))
+    assert bits[:4].tolist() == [32, 4, 4, 8]
+
+
+def test_a_row_that_serving_holds_exactly_is_skipped():
+    weights = rows(3)
+    bits, _ = quantise(weights, weights, np.full(3, 32, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32))
+    assert bits.tolist() == [0, 0, 0]
+
+
+def test_a_movement_below_the_error_of_its_precision_is_skipped():
+    weights = rows(50)
+    served = weights + np.float32(1e-5)
+    bits, _ = quantise(weights, served, np.full(50, 4, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    assert not bits.any()
+
+
+def test_a_precise_row_that_moves_little_is_sent_as_precisely_again():
+    weights = rows(50)
+    served = weights * np.float32(1.02)
+    bits, _ = quantise(weights, served, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    assert set(bits.tolist()) == {8}
+
+
+def test_a_precise_row_that_moves_far_and_is_unsettled_is_sent_coarsely():
+    weights = rows(50)
+    bits, _ = quantise(weights, -weights, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    assert set(bits.tolist()) == {4}
+
+
+def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
+    weights = np.concatenate([rows(1), np.zeros((1, 8), np.float32)])
+    bits, _ = quantise(
+        weights, np.zeros_like(weights), np.zeros(2, np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32)
+    )
+    assert (bits > 0).tolist() == [True, False]
+
+
+def test_new_rows_travel_with_their_key_and_a_fresh_handle(trainer):
+    trainer.commit(touched=trainer.change(30, 0), flush=True)
+    change = trainer.said[0].prepared.delta.fields["user"]
+    assert len(change.handles) == 0
+    assert sorted(change.new_keys.tolist()) == trainer.tables["user"].keys().tolist()
+    assert sorted(change.new_handles.tolist()) == list(range(len(change.new_keys)))
+
+
+def test_a_new_row_worth_little_waits_like_any_other(trainer):
+    trainer.commit(touched=trainer.change(200, 0))
+    view, withheld = trainer.publisher.views["user"], trainer.publisher.withheld("user")
+    assert (view.bits(withheld) == 0).any()
+    trainer.commit(touched={}, flush=True)
+    assert (view.bits(withheld) > 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_that_are_judged_stay_as_they_were_learned(trainer, count):
+    """Importance 0 counts as the others' when a row is judged, but that is nothing the commit may keep."""
+    keys = np.arange(1, count + 1, dtype=np.uint64)
+    for key in keys:
+        trainer.tables["user"].put(int(key), np.full(DIMS["user"], 0.5, np.float32), importance=0.0, unsettled=1.0)
+    touched = touched_of(trainer, keys, NONE)
+    before = touched.rows.copy()
+    trainer.commit(touched={"user": touched})
+    assert touched.rows.tobytes() == before.tobytes()
+
+
+def test_known_rows_travel_as_handles_only(trainer):
+    first = trainer.commit(touched=trainer.change(200, 0), flush=True)
+    assert len(first.prepared.delta.fields["user"].new_keys) > 50
+    second = trainer.commit(touched=trainer.change(200, 0)).prepared.delta.fields["user"]
+    assert len(second.handles) > len(second.new_keys)
+
+
+def test_a_small_share_withholds_rows_and_a_flush_sends_them_all(trainer):
+    trainer.commit(touched=trainer.change(200, 0))
+    trainer.commit(touched=trainer.change(200, 0))
+    withheld = trainer.publisher.withheld("user")
+    assert len(withheld)
+    trainer.commit(touched={}, flush=True)
+    assert len(trainer.publisher.withheld("user")) == 0
+    served = trainer.publisher.views["user"].decode(withheld)
+    truth = trainer.tables["user"].rows(withheld)["weights"]
+    error = np.linalg.norm(served - truth, axis=1) / np.linalg.norm(truth, axis=1)
+    assert np.all(error < 0.15)
+
+
+def test_a_withheld_row_is_sent_in_a_later_commit_that_does_not_touch_it(trainer):
+    trainer.commit(touched=trainer.change(200, 0))
+    trainer.commit(touched=trainer.change(200, 0))
+    waiting = set(trainer.publisher.withheld("user").tolist())
+    for _ in range(12):
+        trainer.commit(touched={})
+    left = set(trainer.publisher.withheld("user").tolist())
+    assert left < waiting
+
+
+def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
+    for _ in range(4):
+        trainer.commit()
+    before = {name: set(trainer.publisher.withheld(name).tolist()) for name in DIMS}
+    trainer.restart()
+    for name in DIMS:
+        found = set(trainer.publisher.withheld(name).tolist())
+        quiet = np.array(sorted(before[name] - found), np.uint64)  # what no precision warranted now would improve
+        held = trainer.tables[name].rows(quiet)
+        served, served_bits, _ = trainer.publisher.views[name].hold(quiet)
+        importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
+        bits, _ = quantise(held["weights"], served, served_bits, importance, convergence)
+        assert not bits.any()
+
+
+def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
+    trainer.commit(touched=trainer.change(200, 0), flush=True)
+    trainer.commit(touched=trainer.change(200, 0))
+    gone = trainer.publisher.withheld("user")[:1]
+    del trainer.tables["user"].held[int(gone[0])]
+    said = trainer.commit(touched={"user": touched_of(trainer, NONE, gone)})
+    assert gone[0] in said.prepared.delta.fields["user"].removed
+    assert gone[0] not in trainer.publisher.withheld("user")
+    assert trainer.publisher.views["user"].bits(gone)[0] == 0
+
+
+def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(trainer):
+    trainer.commit(touched=trainer.change(30, 0), flush=True)
+    key = trainer.tables["user"].keys()[:1]
+    before = trainer.publisher.views["user"].handles(key)[0]
+    trainer.tables["user"].put(int(key[0]), rows(1, 16)[0], 1.0, 0.5)
+    change = trainer.commit(touched={"user": touched_of(trainer, key, key)}).prepared.delta.fields["user"]
+    assert key[0] in change.removed
+    assert key[0] in change.new_keys
+    assert trainer.publisher.views["user"].handles(key)[0] != before
+
+
+def test_removing_a_key_that_serving_never_saw_says_nothing(trainer):
+    said = trainer.commit(touched={"user": touched_of(trainer, NONE, np.array([99], np.uint64))})
+    assert len(said.prepared.delta.fields["user"].removed) == 0
+
+
+def test_handles_are_never_given_out_twice(trainer):
+    for _ in range(10):
+        trainer.commit(touched=trainer.change(20, 8))
+    handles = np.concatenate([s.prepared.delta.fields["user"].new_handles for s in trainer.said])
+    assert len(np.unique(handles)) == len(handles)
+
+
+def test_the_delta_leads_from_the_last_served_digest_to_the_next(trainer):
+    for _ in range(3):
+        trainer.commit()
+    afters = [s.prepared.delta.after for s in trainer.said]
+    assert [s.prepared.delta.before for s in trainer.said[1:]] == afters[:-1]
+    empty = served_digest({name: ServedView(dim).digest() for name, dim in DIMS.items()}, b"")
+    assert trainer.said[0].prepared.delta.before == empty
+    assert decode_delta(trainer.said[-1].prepared.encoded).after == trainer.publisher.served_digest
+
+
+def test_the_same_changes_give_the_same_bytes(tmp_path):
+    bytes_of = []
+    for run in ("one", "two"):
+        trainer = SyntheticTrainer(project_at(tmp_path / run), seed=5)
+        trainer.run(5)
+        bytes_of.append([s.prepared.encoded for s in trainer.said])
+        trainer.close()
+    assert bytes_of[0] == bytes_of[1]
+
+
+def test_withholding_saves_most_bytes_on_skewed_importance(trainer):
+    trainer.span = 2_000
+    trainer.commit(touched=trainer.change(20_000, 0))
+    said = [trainer.commit(touched=trainer.change(1_000, 0)) for _ in range(4)]
+    sent = sum(len(s.prepared.encoded) for s in said)
+    naive = sum((8 + 4 * dim) * len(np.unique(np.arange(780))) for dim in DIMS.values()) * 4
+    assert sent * 4 < naive
+
+
+def test_a_publisher_without_rows_says_only_dense_weights(tmp_path):
+    project = project_at(tmp_path)
+    trainer = SyntheticTrainer(project)
+    trainer.publisher = Publisher(project.config.publish, trainer.tables, {n: ServedView(d) for n, d in DIMS.items()})
+    delta = trainer.commit(touched={}).prepared.delta
+    assert all(len(change) == 0 for change in delta.fields.values())
+    assert delta.dense == trainer.dense
+    trainer.close()

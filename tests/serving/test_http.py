@@ -1,0 +1,250 @@
+"""The HTTP face: TensorFlow Serving's REST form over a real model, and metrics."""
+
+import http.client
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.features.plan import FeaturePlan
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from pipeline.model.dense import DenseModel
+from pipeline.process.clock import SystemClock
+from pipeline.publish.publisher import FieldTouched
+from pipeline.serving.http import ReplicaServer, follow, serve
+from pipeline.serving.predictor import pool_rows
+from pipeline.serving.replica import Replica
+from pipeline.versions.deltas.delta import encode_delta, served_digest
+from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
+
+MODEL = '''
+"""A logistic model over the sum of all inputs."""
+
+import keras
+
+
+def build(inputs):
+    joined = keras.layers.Concatenate()(list(inputs.values()))
+    return keras.Model(inputs, keras.layers.Dense(1)(joined))
+'''
+
+INSTANCE = {"id": 1, "user": 7, "item": 3, "price": 2.5}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A trainer with rows for the keys of INSTANCE, one commit said, a replica that serves it, a server."""
+    root = tmp_path_factory.mktemp("http")
+    (root / "model.py").write_text(MODEL)
+    project = replace(project_at(root, serving={"port": 0}), clock=SystemClock())
+    trainer = SyntheticTrainer(project)
+    plan, network = FeaturePlan(project.config, root), DenseModel(project.config, root)
+    said_rows(trainer, plan, network, 1.0)
+    replica = Replica(project, trainer.log)
+    replica.catch_up()
+    with ReplicaServer(replica, project.config, project.clock) as server:
+        yield trainer, plan, network, replica, server
+    trainer.close()
+
+
+def said_rows(trainer, plan, network, value):
+    """Commit rows of `value` for INSTANCE's keys, with the network's weights."""
+    batch, at_ms = plan.batch_of([INSTANCE], 0)
+    touched = {}
+    for name, found in plan.extract(batch, at_ms).keys.items():
+        keys = np.unique(found.keys)
+        for key in keys:
+            trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1.0, 0.5)
+        touched[name] = FieldTouched(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
+    trainer.random = Fixed(network.serving_bytes())
+    trainer.commit(touched=touched, flush=True)
+
+
+class Fixed:
+    """Hands out the network's weights where the synthetic trainer would make up dense bytes."""
+
+    def __init__(self, dense):
+        self.dense = dense
+
+    def bytes(self, count):
+        return self.dense
+
+
+def ask(server, method, path, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(method, path, body if body is None or isinstance(body, bytes) else json.dumps(body))
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def predicted(server, instances):
+    status, body = ask(server, "POST", "/v1/models/model:predict", {"instances": instances})
+    assert status == 200, body
+    return json.loads(body)["predictions"]
+
+
+def expected(network, user, item, price):
+    columns = {"item": item, "user": user}
+    parts = [np.full(dim, columns[name]) for name, dim in DIMS.items()]
+    inputs = np.concatenate([*parts, [price]]).astype(np.float32)[None]
+    return np.asarray(network.predict(inputs)).ravel()
+
+
+def test_a_prediction_is_the_networks_answer_to_the_served_rows(world):
+    trainer, _, network, _, server = world
+    row = trainer.publisher.views["user"].decode(trainer.tables["user"].keys())[0, 0]
+    assert predicted(server, [INSTANCE])[0] == pytest.approx(expected(network, row, row, 2.5).tolist(), rel=1e-5)
+
+
+def test_an_instance_of_unknown_keys_gets_a_prediction_of_zero_rows(world):
+    _, _, network, _, server = world
+    answer = predicted(server, [{"user": 999, "item": 999, "price": 1.0}, INSTANCE])
+    assert answer[0] == pytest.approx(expected(network, 0, 0, 1.0).tolist(), rel=1e-5)
+    assert answer[0] != answer[1]
+
+
+def test_a_delta_changes_the_next_prediction(world):
+    trainer, plan, network, replica, server = world
+    before = predicted(server, [INSTANCE])
+    said_rows(trainer, plan, network, 3.0)
+    replica.catch_up()
+    assert predicted(server, [INSTANCE]) != before
+
+
+def test_dense_weights_that_do_not_fit_the_model_are_refused_and_the_old_ones_go_on(world):
+    trainer, _, _, replica, server = world
+    before = predicted(server, [INSTANCE])
+    last = trainer.said[-1].prepared.delta
+    fields = {name: view.digest() for name, view in trainer.publisher.views.items()}
+    empty = {name: replace_rows(change) for name, change in last.fields.items()}
+    wrong = replace(
+        last, from_sequence=last.to_sequence, to_sequence=last.to_sequence + 1, before=last.after, dense=b"nonsense",
+        after=served_digest(fields, b"nonsense"), fields=empty,
+    )  # fmt: skip
+    trainer.log.append("deltas", 0, [encode_delta(wrong)])
+    replica.catch_up()
+    assert predicted(server, [INSTANCE]) == before
+    assert "dense weights" in replica.status()["shards"][0]["problem"]
+
+
+def replace_rows(change):
+    return type(change).empty(change.dim)
+
+
+def test_the_version_is_shown_in_the_form_of_tensorflow_serving(world):
+    _, _, _, replica, server = world
+    status, body = ask(server, "GET", "/v1/models/model")
+    [version] = json.loads(body)["model_version_status"]
+    assert status == 200
+    assert version["state"] == "AVAILABLE"
+    assert version["version"] == str(replica.status()["shards"][0]["sequence"])
+
+
+def test_metadata_names_inputs_and_outputs(world):
+    status, body = ask(world[-1], "GET", "/v1/models/model/metadata")
+    signature = json.loads(body)["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert status == 200
+    assert set(signature["inputs"]) == {"id", "user", "item", "price", "at"}
+    assert set(signature["outputs"]) == {"label"}
+
+
+def test_metrics_count_predictions_and_show_the_version(world):
+    predicted(world[-1], [INSTANCE])
+    status, body = ask(world[-1], "GET", "/metrics")
+    text = body.decode()
+    assert status == 200
+    assert 'springtide_predict_requests_total{status="200"}' in text
+    assert 'springtide_served_sequence{shard="0"}' in text
+    assert 'springtide_served_rows{field="user",shard="0"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"{", "no json"),
+        (b"[]", "no instances"),
+        (b'{"instances": []}', "no instances"),
+        (b'{"instances": [3]}', "instance 0"),
+        (b'{"instances": [{"colour": 1}]}', "colour"),
+        (b'{"instances": [{"user": "seven"}]}', "seven"),
+    ],
+)
+def test_a_wrong_request_is_answered_with_what_is_wrong(world, body, problem):
+    status, answer = ask(world[-1], "POST", "/v1/models/model:predict", body)
+    assert status == 400
+    assert problem in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/models/other"), ("POST", "/v1/models/other:predict"), ("GET", "/")]
+)
+def test_an_unknown_path_is_not_found(world, method, path):
+    status, answer = ask(world[-1], method, path, b"{}" if method == "POST" else None)
+    assert status == 404
+    assert "unknown" in json.loads(answer)["error"]
+
+
+def test_a_request_without_a_length_is_refused(world):
+    connection = http.client.HTTPConnection("127.0.0.1", world[-1].port, timeout=10)
+    connection.putrequest("POST", "/v1/models/model:predict")
+    connection.endheaders()
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_before_the_first_version_predictions_are_refused(world, tmp_path):
+    (tmp_path / "model.py").write_text(MODEL)
+    project = replace(project_at(tmp_path, serving={"port": 0}), clock=SystemClock())
+    log = SqliteLog(project.logs, project.clock)
+    with ReplicaServer(Replica(project, log), project.config, project.clock) as server:
+        status, answer = ask(server, "POST", "/v1/models/model:predict", {"instances": [INSTANCE]})
+    log.close()
+    assert status == 503
+    assert "no version yet" in json.loads(answer)["error"]
+
+
+def test_serving_follows_deltas_until_told_to_stop(world):
+    trainer, *_ = world
+    stop, ready, ports = threading.Event(), threading.Event(), []
+
+    def told(port):
+        ports.append(port)
+        ready.set()
+
+    thread = threading.Thread(target=serve, args=(trainer.project, trainer.log, stop, told))
+    thread.start()
+    assert ready.wait(30)
+    server = type("Address", (), {"port": ports[0]})
+    status, _ = ask(server, "GET", "/v1/models/model")
+    stop.set()
+    thread.join(10)
+    assert status == 200
+    assert not thread.is_alive()
+
+
+def test_following_applies_what_is_said_meanwhile(tmp_path):
+    trainer = SyntheticTrainer(replace(project_at(tmp_path), clock=SystemClock()))
+    replica, stop = Replica(trainer.project, trainer.log), threading.Event()
+    thread = threading.Thread(target=follow, args=(replica, trainer.project.clock, 1, stop))
+    thread.start()
+    trainer.run(5)
+    clock = SystemClock()
+    deadline_s = clock.monotonic_s() + 10
+    while replica.version != "g0/s0-of-1/5" and clock.monotonic_s() < deadline_s:
+        clock.wait(0.005)
+    stop.set()
+    thread.join()
+    assert replica.digest() == trainer.publisher.served_digest
+    trainer.close()
+
+
+def test_pooling_sums_or_averages_and_gives_zeros_for_no_keys():
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    offsets = np.array([0, 0, 3, 3, 4])
+    assert pool_rows(rows, offsets, False).tolist() == [[0, 0], [6, 9], [0, 0], [6, 7]]
+    assert pool_rows(rows, offsets, True).tolist() == [[0, 0], [2, 3], [0, 0], [6, 7]]
+    assert pool_rows(rows[:0], np.zeros(3, np.int64), True).tolist() == [[0, 0], [0, 0]]

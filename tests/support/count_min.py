@@ -1,0 +1,30 @@
+"""A plain count-min sketch (Cormode & Muthukrishnan 2005), raising every counter, at the places of ours; its bound."""
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.keys import hash_column
+
+
+def plain_estimates(keys: np.ndarray, asked: np.ndarray, width: int, depth: int, seed: int) -> np.ndarray:
+    """[u] estimates of `asked` after each of `keys` was counted once."""
+    estimates = np.full(len(asked), len(keys), np.int64)
+    for row in range(depth):
+        counters = np.bincount(_places(keys, width, seed + row), minlength=width)
+        estimates = np.minimum(estimates, counters[_places(asked, width, seed + row)])
+    return estimates
+
+
+def bound(counts: np.ndarray, total: int, threshold: int, width: int, depth: int) -> float:
+    """The share of keys with these counts, all below the threshold, that is expected to be estimated at it, at most.
+
+    Theorem 1's argument: by Markov's inequality, the other keys fill the missing t - c in one row with a probability of
+    at most (N - c) / (width * (t - c)), and rows are independent.
+    """
+    one_row = (total - counts) / (width * (threshold - counts))
+    return float(np.minimum(1, one_row**depth).mean())
+
+
+def _places(keys: np.ndarray, width: int, seed: int) -> np.ndarray:
+    upper = hash_column(pa.array(keys.view(np.int64)), seed) >> np.uint64(32)
+    return ((upper * np.uint64(width)) >> np.uint64(32)).astype(np.int64)

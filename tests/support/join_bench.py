@@ -1,0 +1,105 @@
+"""A join on a bench: fed one event at a time, with all it said at hand."""
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.block import ARROW_TYPES, EventBlock
+from pipeline.configuration.config import parse_config
+from pipeline.samples.join.join import Join
+from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes
+
+W, H, R, D = 1_000, 2_000, 500, 100  # window, horizon, remember, disorder in ms
+S = 10_000  # when the impression is
+
+
+def config_of(events=None, **samples):
+    spans = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000}
+    return parse_config(
+        {
+            "events": {
+                "key": ["request", "item"],
+                "disorder_s": D / 1000,
+                "impressions": {
+                    "columns": {"request": "string", "item": "int", "tags": "strings", "price": "float"},
+                    **(events or {}).get("impressions", {}),
+                },
+                "clicks": {"columns": {"request": "string", "item": "int", "spent": "float", "bought": "bool"}},
+            },
+            "samples": {**spans, **samples},
+            "fields": [{"name": "item", "columns": ["item"]}],
+        }
+    )
+
+
+class Bench:
+    """A join fed one event at a time; `samples` and `dead` hold all it said."""
+
+    def __init__(self, partitions=None, **samples):
+        self.config = config_of(**samples)
+        self.partitions = partitions or {"impressions": 1, "clicks": 1}
+        self.join = Join(self.config, 0, self.partitions)
+        self.marks, self.ends = {}, {}
+        self.samples, self.dead = [], []
+
+    def impression(self, at, item=1, partition=0, **values):
+        values = {"request": "r", "item": item, "tags": ["a", "b"], "price": 0.5, **values}
+        return self.feed("impressions", partition, at, values)
+
+    def click(self, at, item=1, partition=0, **values):
+        return self.feed(
+            "clicks", partition, at, {"request": "r", "item": item, "spent": None, "bought": None, **values}
+        )
+
+    def feed(self, kind, partition, at, values):
+        source = (kind, partition)
+        mark = max(self.marks.get(source, -(2**62)), at - D)
+        offset = self.ends.get(source, 0)
+        self.marks[source], self.ends[source] = mark, offset + 1
+        types = getattr(self.config.events, kind).columns
+        columns = pa.record_batch({n: pa.array([values[n]], ARROW_TYPES[t]) for n, t in types.items()})
+        one = np.array([0], np.int32)
+        block = EventBlock(
+            kind, partition, columns, np.array([at]), np.array([offset]), one, np.array([mark]), offset + 1, mark
+        )
+        self.join.feed(block)
+        return block
+
+    def heartbeat(self, kind, at, partition=0):
+        """No event older than `at` follows."""
+        source = (kind, partition)
+        self.marks[source] = max(self.marks.get(source, -(2**62)), at)
+        self.ends[source] = self.ends.get(source, 0) + 1
+        columns = config_columns(self.config, kind)
+        nothing = np.zeros(0, np.int64)
+        rows = np.zeros(0, np.int32)
+        self.join.feed(
+            EventBlock(kind, partition, columns, nothing, nothing, rows, nothing, self.ends[source], self.marks[source])
+        )
+
+    def watermark(self, at):
+        for kind, count in self.partitions.items():
+            for partition in range(count):
+                self.heartbeat(kind, at, partition)
+        return self.finish()
+
+    def finish(self):
+        output = self.join.finish()
+        self.samples += output.samples.to_pylist()
+        self.dead += output.dead.table.to_pylist()
+        return self
+
+    def restart(self):
+        self.join = join_from_bytes(self.config, 0, self.partitions, join_to_bytes(self.join))
+
+    @property
+    def kinds(self):
+        return [s["kind"] for s in self.samples]
+
+    @property
+    def reasons(self):
+        return [d["reason"] for d in self.dead]
+
+
+def config_columns(config, kind):
+    types = getattr(config.events, kind).columns
+    return pa.record_batch({n: pa.array([], ARROW_TYPES[t]) for n, t in types.items()})

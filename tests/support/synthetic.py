@@ -1,0 +1,152 @@
+"""A synthetic trainer for tests of publishing and serving: random row changes through real publisher, store and log."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.project import Project
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from pipeline.process.clock import ManualClock
+from pipeline.publish.channel import DeltaChannel
+from pipeline.publish.hooks import Hooks
+from pipeline.publish.levels import LevelPublisher, view_of
+from pipeline.publish.publisher import FieldTouched, Prepared, Publisher, Step
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.state import Commit, FieldChange, VersionId
+from pipeline.versions.store import VersionStore
+
+DIMS = {"item": 8, "user": 16}
+
+
+def project_at(root: Path, **sections: Any) -> Project:
+    """A project with two fields; further top-level sections of the configuration as keywords."""
+    document = {
+        "events": {
+            "key": ["id"],
+            "impressions": {"columns": {"id": "int", "user": "int", "item": "int", "price": "float"}},
+            "clicks": {"columns": {"id": "int"}},
+        },
+        "fields": [{"name": n, "columns": [n], "dim": d} for n, d in DIMS.items()],
+        "dense": [{"name": "price", "column": "price"}],
+        "publish": {"share": 0.8},
+        **sections,
+    }
+    return Project(root, parse_config(document), ManualClock(1_700_000_000_000))
+
+
+class Rows:
+    """A field's rows in plain NumPy; what the publisher asks of a table."""
+
+    def __init__(self, dim: int) -> None:
+        self.dtype = np.dtype([("weights", np.float32, (dim,)), ("importance", np.float32), ("unsettled", np.float32)])
+        self.held: dict[int, np.ndarray] = {}
+
+    def keys(self) -> np.ndarray:
+        return np.array(sorted(self.held), np.uint64)
+
+    def rows(self, keys: np.ndarray) -> np.ndarray:
+        return np.array([self.held[int(k)] for k in keys], self.dtype).reshape(len(keys))
+
+    def put(self, key: int, weights: np.ndarray, importance: float, unsettled: float) -> None:
+        self.held[key] = np.array((weights, importance, unsettled), self.dtype)
+
+
+@dataclass
+class Said:
+    """One commit: its version, and the delta with its bytes."""
+
+    id: VersionId
+    prepared: Prepared
+
+
+class SyntheticTrainer:
+    """Commits random changes of two fields. `seed` decides everything."""
+
+    def __init__(self, project: Project, seed: int = 0, shard: int = 0, keys: int = 60) -> None:
+        self.project, self.shard, self.span = project, shard, keys
+        self.random = np.random.default_rng(seed)
+        self.log, self.store = SqliteLog(project.logs, project.clock), VersionStore(project)
+        self.hooks = Hooks(project, self.log)
+        self.levels = LevelPublisher(project, self.store, self.hooks, shard)
+        self.tables = {name: Rows(dim) for name, dim in DIMS.items()}
+        self.epoch = self.store.take_over(shard)
+        self.channel = DeltaChannel(project, self.log, shard)
+        self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
+        self.dense = b""
+        self.said: list[Said] = []
+
+    def change(self, count: int = 20, removed: int = 3) -> dict[str, FieldTouched]:
+        """Move `count` rows of every field and remove `removed`."""
+        touched = {}
+        for name, table in self.tables.items():
+            keys = np.unique(self.random.integers(1, self.span, count).astype(np.uint64))
+            for key in keys:
+                old = table.held.get(int(key))
+                base = self.random.normal(0, 0.05, DIMS[name]) if old is None else old["weights"]
+                moved = base + self.random.normal(0, 0.01, DIMS[name])
+                importance, unsettled = self.random.pareto(1.2), self.random.choice([0.3, 0.01, 0.001, 0.0001])
+                table.put(int(key), moved.astype(np.float32), importance, unsettled)
+            gone = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(np.uint64)
+            for key in gone:
+                del table.held[int(key)]
+            touched[name] = FieldTouched(keys, table.rows(keys), gone)
+        return touched
+
+    def commit(self, say: bool = True, flush: bool = False, touched: dict[str, FieldTouched] | None = None) -> Said:
+        """One version: random changes, the store's commit, the topic."""
+        touched = self.change() if touched is None else touched
+        id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
+        at_ms = id.sequence * 60_000
+        self.dense = self.random.bytes(40)
+        step = Step(
+            id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence, at_ms - 59_000, at_ms
+        )
+        prepared = self.publisher.prepare(step, touched, self.dense, flush=flush)
+        self.store.commit(self._commit(id, parent, step, touched, prepared))
+        if say:
+            self.channel.say(prepared.delta, prepared.encoded)
+        self.said.append(Said(id, prepared))
+        return self.said[-1]
+
+    def run(self, commits: int, **how: Any) -> None:
+        for _ in range(commits):
+            self.commit(**how)
+
+    def restart(self) -> None:
+        """A new publisher from what the store holds."""
+        current = self.store.current(self.shard)
+        views = {name: view_of(entries) for name, entries in self.store.served(current).items()}
+        handles = self.said[-1].prepared.next_handles
+        self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, self.dense)
+
+    def close(self) -> None:
+        self.hooks.close()
+        self.store.close()
+        self.log.close()
+
+    def _commit(self, id, parent, step, touched, prepared) -> Commit:
+        fields = {}
+        for name, change in prepared.fields.items():
+            base = FieldChange.empty(DIMS[name], self.tables[name].dtype.itemsize)
+            keys = touched[name].keys if name in touched else base.keys
+            rows = self.tables[name].rows(keys).view(np.uint8).reshape(len(keys), self.tables[name].dtype.itemsize)
+            fields[name] = replace(
+                base,
+                keys=keys,
+                rows=rows,
+                removed=touched[name].removed if name in touched else base.removed,
+                served_keys=change.keys,
+                served_handles=change.handles,
+                served_bits=change.bits,
+                served_payload=change.payload,
+                served_removed=change.removed,
+            )
+        return Commit(
+            id=id, parent=parent, epoch=self.epoch, offset=0, row=id.sequence, log_id="log",
+            first_at_ms=step.first_at_ms, last_at_ms=step.last_at_ms, fields=fields, dense=self.dense, filters={},
+            validation={}, quarantines_seen=[], next_handles=prepared.next_handles, model_digest="m", digest="d",
+            served_digest=prepared.served_digest, delta=prepared.encoded, full=parent is None, samples_seen=0,
+        )  # fmt: skip

@@ -1,0 +1,187 @@
+"""Metrics of real processes, scraped over HTTP: they say what the reports say, and never more series for more keys."""
+
+import json
+import signal
+
+import pytest
+
+from tests.cli.test_cli_follow import ask, until
+from tests.support.command_line import feed, make_events, make_shop, springtide, start
+from tests.support.scrape import declared_names, scrape, url_of
+
+ROWS = 300
+FIELDS = {"user", "item", "position", "hour"}
+TELEMETRY = "[telemetry]\nport = 0\nevery_s = 0.001"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A shop that was joined and trained while Prometheus looked: (project, scrape, scrape with new keys, report)."""
+    project = make_measured_shop(tmp_path_factory.mktemp("metrics") / "shop")
+    feed(project, make_events(1, ROWS))
+    running = start(project, "run", "all")
+    try:
+        url = until(lambda: url_of(project, "all"), running)
+        first = until(lambda: settled(url), running)
+        feed(project, crowd(make_events(1, ROWS, first=40_000)), "more")
+        joined = ROWS + sum(joined_by(first).values())
+        second = until(lambda: (s := settled(url)) and sum(joined_by(s).values()) >= joined and s, running)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=90)
+    finally:
+        running.kill()
+    assert (running.returncode, "Traceback" in err) == (0, False), err
+    return project, first, second, json.loads(out)
+
+
+def make_measured_shop(folder):
+    project = make_shop(folder, {"# port = 8501": "port = 0"})
+    path = project / "springtide.toml"
+    text = path.read_text()
+    assert text.count("[telemetry]") == 1
+    path.write_text(text.replace("[telemetry]", TELEMETRY))
+    return project
+
+
+def crowd(events):
+    """The same events, every one of a user and an item of its own."""
+    impressions, clicks = events
+    keys = [str(i) for i in range(len(impressions))]
+    return impressions.assign(user="new-u" + impressions.index.astype(str), item=keys), clicks
+
+
+def joined_by(metrics):
+    return metrics.all("springtide_join_samples_total")
+
+
+def settled(url):
+    """A scrape in which all that is there was joined, learned, committed and published; else None."""
+    metrics = scrape(url)
+    learned = metrics("springtide_train_samples_total", shard="0")
+    done = (
+        not any(metrics.all("springtide_join_lag_records").values())
+        and learned == sum(joined_by(metrics).values())
+        and learned == metrics("springtide_committed_samples", shard="0")
+        and metrics("springtide_commit_seconds_count", shard="0") == metrics("springtide_committed_sequence", shard="0")
+    )
+    return metrics if done else None
+
+
+def test_the_join_counts_what_its_report_counts(world):
+    _, _, metrics, report = world
+    assert metrics.all("springtide_join_events_total") == {"0": report["samples"]["events"]}
+    assert {f"{kind} 0": count for kind, count in report["samples"]["samples"].items()} == joined_by(metrics)
+    dead = {f"{reason} 0": count for reason, count in report["samples"]["dead_letters"].items()}
+    assert metrics.all("springtide_dead_letters_total") == dead
+    assert metrics("springtide_join_round_seconds_count") == report["samples"]["rounds"]
+
+
+def test_the_join_shows_what_it_holds_and_how_far_its_inputs_are(world):
+    project, _, metrics, _ = world
+    status = springtide(project, "status")["join"]
+    assert metrics("springtide_join_held_impressions", shard="0") == status["held_impressions"]
+    assert metrics("springtide_join_pending_clicks", shard="0") == status["pending_clicks"]
+    assert metrics("springtide_join_state_bytes", shard="0") == status["bytes"]
+    for name, progress in status["inputs"].items():
+        topic, _, partition = name.partition("/")
+        labels = {"topic": topic, "partition": partition}
+        assert metrics("springtide_join_lag_records", **labels) == progress["lag"] == 0
+        assert metrics("springtide_join_watermark_timestamp_seconds", **labels) == progress["watermark_ms"] / 1000
+
+
+def test_the_trainer_counts_what_its_report_counts(world):
+    _, _, metrics, report = world
+    [shard], train = report["train"]["shards"], report["train"]
+    assert metrics.all("springtide_train_samples_total") == {"0": train["samples"]}
+    assert metrics.all("springtide_train_batches_total") == {"0": train["batches"]}
+    assert metrics.all("springtide_train_event_timestamp_seconds") == {"0": shard["log_time_ms"] / 1000}
+    assert metrics.all("springtide_train_halted") == {"0": 0}
+
+
+def test_progressive_validation_is_that_of_the_report(world):
+    _, _, metrics, report = world
+    validation = report["train"]["shards"][0]["validation"]["label"]
+    for window, scores in (("all", validation["total"]), ("hour", validation["windows"][-1])):
+        for name in ("log_loss", "normalized_entropy", "calibration"):
+            suffix = "_ratio" if name == "calibration" else ""
+            shown = metrics(f"springtide_validation_{name}{suffix}", shard="0", label="label", window=window)
+            assert shown == pytest.approx(scores[name], rel=1e-12) if scores[name] is not None else shown is None
+
+
+def test_rows_bytes_and_quantiles_are_told_by_field(world):
+    _, first, metrics, _ = world
+    rows = metrics.all("springtide_table_rows")
+    assert {name.split()[0] for name in rows} == FIELDS
+    assert metrics.all("springtide_rows_admitted_total") == rows  # nothing has expired
+    assert set(metrics.all("springtide_rows_expired_total").values()) == {0}
+    assert all(size > 0 for size in metrics.all("springtide_table_bytes").values())
+    assert rows["item 0"] > first("springtide_table_rows", field="item", shard="0")
+    for name in ("springtide_row_importance", "springtide_row_convergence"):
+        spread = [metrics(name, shard="0", field="user", quantile=q) for q in ("0.1", "0.5", "0.9", "0.99")]
+        assert spread == sorted(spread)
+        assert spread[-1] > 0
+
+
+def test_every_commit_is_timed_and_its_delta_counted(world):
+    _, _, metrics, _ = world
+    sequence = metrics("springtide_committed_sequence", shard="0")
+    assert metrics("springtide_commit_seconds_count", shard="0") == sequence
+    assert metrics("springtide_publish_seconds_count", shard="0", level="realtime") == sequence
+    assert metrics("springtide_published_bytes_total", shard="0", level="realtime") > 0
+    assert metrics("springtide_commit_stall_seconds_total", shard="0") > 0
+    sent = {n.split()[0]: rows for n, rows in metrics.all("springtide_published_rows_total").items() if "realtime" in n}
+    assert sum(sent.values()) > 0
+    assert set(sent) <= {"0", "4", "8", "16", "32"}
+
+
+def test_series_do_not_grow_with_keys(world):
+    _, few, many, _ = world
+    assert many("springtide_table_rows", field="item", shard="0") > 5 * few(
+        "springtide_table_rows", field="item", shard="0"
+    )
+    grown = {name for name, _ in set(many.values) - set(few.values)}
+    assert all(name.startswith("springtide_publish") for name in grown)  # a level or precision that had not come up yet
+    assert len(many.values) < 600
+
+
+def test_a_run_that_ends_takes_its_address_back(world):
+    project, *_ = world
+    assert url_of(project, "all") is None
+
+
+def test_a_replica_shows_how_fresh_it_is(world):
+    project, *_ = world
+    serving = start(project, "replica")
+    try:
+        ready = json.loads(serving.stdout.readline())
+        own = f"http://{ready['host']}:{ready['port']}"
+        url = until(lambda: url_of(project, "replica"), serving)
+        before = scrape(url)
+        assert (
+            before("springtide_freshness_seconds_count", shard="0") is None
+        )  # what was there says nothing of freshness
+        feed(project, make_events(3, ROWS, first=120_000), "fresh")
+        report = springtide(project, "run", "all", "--until-end")
+        shard = report["train"]["shards"][0]
+        sequence = int(shard["version"].rpartition("/")[2])
+        metrics = until(lambda: (s := scrape(url))("springtide_served_sequence", shard="0") == sequence and s, serving)
+        assert ask(f"{own}/v1/models/model:predict", {"instances": [{"user": "u3"}]})[0] == 200
+        through_its_own_port = scrape(f"{own}/metrics")
+        serving.send_signal(signal.SIGTERM)
+        _, err = serving.communicate(timeout=90)
+    finally:
+        serving.kill()
+    assert "Traceback" not in err
+    fresh = report["train"]["commits"]
+    assert metrics("springtide_commit_visible_seconds_count", shard="0") == fresh
+    assert metrics("springtide_freshness_seconds_count", shard="0") == fresh
+    assert 0 < metrics("springtide_commit_visible_seconds_sum", shard="0") < 60 * fresh
+    assert metrics("springtide_served_event_timestamp_seconds", shard="0") == shard["log_time_ms"] / 1000
+    assert metrics("springtide_served_generation", shard="0") == metrics("springtide_delta_lag_records", shard="0") == 0
+    assert {n.split()[0] for n in metrics.all("springtide_served_bytes")} == FIELDS
+    # What nothing has happened of yet has no series, and what only Kafka or a worker on Flink tells has none here.
+    elsewhere = {name for name in declared_names() if name.startswith(("springtide_log_", "springtide_shard_failures"))}
+    told = world[2].names | metrics.names | through_its_own_port.names
+    unseen = declared_names() - told - elsewhere
+    assert unseen == {"springtide_deltas_refused_total", "springtide_reading_failures_total"}
+    assert through_its_own_port("springtide_predict_requests_total", status="200") == 1

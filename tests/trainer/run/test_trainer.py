@@ -1,0 +1,265 @@
+"""The trainer: a function of the samples log, whatever stops it; one writer per shard; bad data stops the line."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import FencedError, HaltedError, LogReplacedError, MigrationError
+from pipeline.logs.open import open_log
+from pipeline.publish.channel import place_of
+from pipeline.serving.replica import Replica
+from pipeline.trainer.commit.checkpoint import Moment, restore_standing, restore_tables, training_digest
+from pipeline.trainer.run.job import run_train
+from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.store import VersionStore
+from tests.support.shop import (
+    MODEL,
+    START_MS,
+    WRITTEN,
+    append_samples,
+    current_digest,
+    make_project,
+    make_samples,
+    train,
+)
+
+ROWS = 1500
+
+
+def changed(**sections):
+    document = copy.deepcopy(WRITTEN)
+    for name, value in sections.items():
+        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+    return document
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digest that one uninterrupted training over the samples comes to."""
+    project = make_project(tmp_path_factory.mktemp("undisturbed"))
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, ROWS))
+    return train(project, log)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    project = make_project(tmp_path)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, ROWS))
+    return project, log
+
+
+def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_path, undisturbed):
+    for every in (1, 7, None):
+        project = make_project(tmp_path / str(every), changed(train={"commit_every_batches": every}))
+        log = open_log(project)
+        append_samples(log, project, make_samples(1, ROWS))
+        assert train(project, log) == undisturbed
+
+
+def digest_of_what_is_kept(project, commit):
+    """A version's digest from its file alone, every row hashed anew."""
+    tables, _ = restore_tables(commit, project.config, set(commit.fields))
+    standing = restore_standing(commit, project.config.samples.labels)
+    admission = {name: (len(table.rows), table.admitter.digest()) for name, table in tables.fields.items()}
+    moment = Moment(standing, commit.dense, b"", commit.filters, {}, admission, [], False)
+    return training_digest(moment, {name: table.rows.scan_digest() for name, table in tables.fields.items()})
+
+
+def test_a_version_made_beside_training_is_what_training_was_at_its_position(tmp_path):
+    """However often one commits, and with expiry under way: the same position, the same version, to the last row."""
+    expiring = {**WRITTEN["fields"][0], "expiry": {"ttl_s": 120, "sweep_every_s": 60}}
+    digests = {}
+    for every in (1, 3):
+        sections = changed(train={"commit_every_batches": every, "full_every_commits": 4})
+        project = make_project(tmp_path / str(every), {**sections, "fields": [expiring, *WRITTEN["fields"][1:]]})
+        log = open_log(project)
+        append_samples(log, project, make_samples(1, ROWS))
+        train(project, log)
+        store = VersionStore(project)
+        for version in store.lineage(0):
+            assert digests.setdefault((version.offset, version.row), version.digest) == version.digest
+            assert digest_of_what_is_kept(project, store.restore(version.id)) == version.digest
+    assert len(digests) > 20
+
+
+def test_training_that_is_taken_up_again_at_every_record_gives_the_same_bytes(shop, undisturbed):
+    project, log = shop
+    store = VersionStore(project)
+    for stop_offset in range(1, log.end_offset("samples", 0) + 1):
+        trainer = TrainerShard(project, log, store, 0)
+        trainer.train(stop_offset, threading.Event())
+        trainer.close()
+    assert current_digest(store) == undisturbed
+
+
+def test_the_beam_job_trains_like_the_shard_itself(shop, undisturbed):
+    project, log = shop
+    report = run_train(project, log, until_end=True)
+    assert report.samples == ROWS
+    assert current_digest(VersionStore(project)) == undisturbed
+
+
+def test_rows_digest_of_a_version_is_what_a_full_scan_of_its_rows_gives(shop):
+    project, log = shop
+    train(project, log)
+    trainer = TrainerShard(project, log, VersionStore(project), 0)
+    for table in trainer.tables.fields.values():
+        assert table.rows.digest() == table.rows.scan_digest() != 0
+    trainer.close()
+
+
+@pytest.mark.parametrize("point", ["before_commit:2", "after_commit:2", "after_delta:2", "after_publish:2"])
+def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop, undisturbed, point):
+    project, log = shop
+    code = (
+        "from pipeline.process import crash_point; from pipeline.logs.open import open_log; from pathlib import Path;"
+        f"from tests.support.shop import make_project, train; crash_point.arm('trainer.{point}');"
+        f"project = make_project(Path({str(project.root)!r})); train(project, open_log(project))"
+    )
+    root = Path(__file__).parents[3]
+    ended = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert ended.returncode == -signal.SIGKILL
+    assert train(project, log) == undisturbed
+    replica = Replica(project, log)
+    replica.catch_up()
+    store = VersionStore(project)
+    assert replica.digest() == store.ledger.version(store.current(0)).served_digest
+    sequences = [place_of(record).sequence for record in log.read("deltas", 0, 0)]
+    assert sequences == sorted(set(sequences)) == list(range(1, store.current(0).sequence + 1))
+
+
+def test_a_second_trainer_on_a_shard_fences_the_first(shop):
+    project, log = shop
+    store = VersionStore(project)
+    first = TrainerShard(project, log, store, 0)
+    second = TrainerShard(project, log, store, 0)
+    with pytest.raises(FencedError, match="epoch 1"):
+        first.train(log.end_offset("samples", 0), threading.Event())
+    second.train(log.end_offset("samples", 0), threading.Event())
+    first.close()
+    second.close()
+
+
+def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
+    project = make_project(tmp_path)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, 640))
+    append_samples(log, project, make_samples(1, 64, first=640, bad=slice(10, 20)))
+    append_samples(log, project, make_samples(1, 640, first=704))
+    with pytest.raises(HaltedError, match=r"loss .*, at offset 7 row 0"):
+        train(project, log)
+    with pytest.raises(HaltedError, match="springtide resume"):
+        train(project, log)
+    store = VersionStore(project)
+    halt = store.ledger.halted(0)
+    assert (project.root / halt.batch_file).exists()
+    span = (START_MS + 640_000, START_MS + 704_000)
+    store.ledger.add_quarantine(Quarantine(0, "spoilt weights", times_ms=span))
+    store.ledger.clear_halt(0)
+    train(project, log)
+    clean = make_project(tmp_path / "clean")
+    clean_log = open_log(clean)
+    append_samples(clean_log, clean, make_samples(1, 640))
+    append_samples(clean_log, clean, make_samples(1, 640, first=704))
+    train(clean, clean_log)
+    assert rows_of(project) == rows_of(clean)
+
+
+def test_a_sample_whose_weight_is_no_number_halts_and_names_it(tmp_path):
+    project = make_project(tmp_path)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, 64, bad=slice(10, 20), weight=np.nan))
+    with pytest.raises(HaltedError, match="sample 10 of a batch has weight nan"):
+        train(project, log)
+    assert VersionStore(project).ledger.halted(0)
+
+
+def rows_of(project):
+    store = VersionStore(project)
+    fields = store.restore(store.current(0)).fields
+    return {name: (change.keys.tolist(), change.rows.tobytes()) for name, change in fields.items()}
+
+
+def test_a_changed_configuration_is_refused_by_name_and_migrated_on_request(shop):
+    project, log = shop
+    train(project, log)
+    before = rows_of(project)
+    fields = [*WRITTEN["fields"][:2], {"name": "pair", "columns": ["user", "item"], "transform": "cross", "dim": 2}]
+    other = make_project(project.root, changed(fields=fields))
+    with pytest.raises(MigrationError, match="field pair is new; field tags is gone"):
+        train(other, log)
+    train(other, log, migrate=True)
+    after = rows_of(other)
+    assert after["user"] == before["user"]
+    assert after["pair"] == ([], b"")
+    assert "tags" not in after
+    append_samples(log, other, make_samples(1, 640, first=ROWS))
+    train(other, log)
+    replica = Replica(other, log)
+    replica.catch_up()
+    store = VersionStore(other)
+    assert replica.digest() == store.ledger.version(store.current(0)).served_digest
+
+
+def test_a_changed_model_is_refused(shop):
+    project, log = shop
+    train(project, log)
+    other = make_project(project.root, model=MODEL.replace("Dense(8", "Dense(9"))
+    with pytest.raises(MigrationError, match="model changed"):
+        train(other, log)
+
+
+def test_a_samples_topic_that_was_made_again_is_refused(shop):
+    project, log = shop
+    train(project, log)
+    log.delete_topic("samples")
+    log.create_topic("samples", 1)
+    append_samples(log, project, make_samples(2, 5000))
+    with pytest.raises(LogReplacedError, match="topic samples"):
+        train(project, log)
+
+
+def test_keys_are_admitted_at_the_threshold_and_all_of_them_learned(shop):
+    project, log = shop
+    train(project, log)
+    store = VersionStore(project)
+    fields = store.restore(store.current(0)).fields
+    assert len(fields["user"].keys) == 40
+    assert len(fields["item"].keys) == 30
+
+
+def test_rows_unseen_for_their_time_to_live_are_tombstoned_everywhere(tmp_path):
+    document = changed(publish={"share": 1.0})
+    document["fields"][0]["expiry"] = {"ttl_s": 600.0, "sweep_every_s": 60.0}
+    project = make_project(tmp_path, document)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, 640))
+    train(project, log)
+    replica = Replica(project, log)
+    replica.catch_up()
+    assert replica.export("user").num_rows == 40
+    late = make_samples(5, 64, first=3000)
+    append_samples(log, project, late)
+    train(project, log)
+    replica.catch_up()
+    # The sweep runs at the boundary behind the batch, so what the batch touched stays.
+    assert replica.export("user").num_rows == len(set(late.column("user").to_pylist())) < 40
+
+
+def test_it_learns(shop):
+    project, log = shop
+    append_samples(log, project, make_samples(1, 6000, first=ROWS))
+    report = run_train(project, log, until_end=True)
+    total = report.shards[0]["validation"]["label"]["total"]
+    assert total["auc"] > 0.6
+    assert np.isclose(total["calibration"], 1, atol=0.1)

@@ -1,0 +1,260 @@
+"""Pooling: distinct keys, sums and means over ragged samples, and the transpose; against NumPy and itself."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.trainer.batch.unique import Uniquer, unique
+from pipeline.trainer.tables.pooling import pool, unpool
+
+SEEDS = range(20)
+
+
+def ragged(seed, n=37, u=11, dim=5, most=6):
+    """A batch with samples of 0 to `most` keys: rows, inverse, offsets."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, most + 1, n)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    inverse = rng.integers(0, u, offsets[-1]).astype(np.int32)
+    return rng.normal(size=(u, dim)).astype(np.float32), inverse, offsets
+
+
+def matrix(inverse, offsets, u, mean):
+    """The [n, u] matrix that pooling multiplies rows by."""
+    result = np.zeros((len(offsets) - 1, u))
+    for i, (first, end) in enumerate(itertools.pairwise(offsets)):
+        for j in range(first, end):
+            result[i, inverse[j]] += 1 / (end - first) if mean else 1
+    return result
+
+
+def model_unique(keys):
+    """The same with a dict."""
+    places = {}
+    inverse = [places.setdefault(key, len(places)) for key in keys]
+    counts = [0] * len(places)
+    for place in inverse:
+        counts[place] += 1
+    return list(places), inverse, counts
+
+
+def keys_of(rng, most=300):
+    """Up to `most` keys of 1 to 64 bits, low or high ones."""
+    bits = int(rng.integers(1, 65))
+    keys = rng.integers(0, 2**bits, int(rng.integers(0, most)), dtype=np.uint64, endpoint=False)
+    return keys << np.uint64(rng.choice([0, 64 - bits]))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_unique_is_a_dict_in_order_of_first_appearance(seed):
+    """One table through many batches, and one for each."""
+    rng, uniquer = np.random.default_rng(seed), Uniquer()
+    for i in range(100):
+        keys = keys_of(rng, 6000 if i % 50 == 0 else 300)
+        wanted = model_unique(keys.tolist())
+        for found in (uniquer.unique(keys), unique(keys)):
+            assert [part.tolist() for part in found] == list(wanted)
+            assert [part.dtype for part in found] == [np.uint64, np.int32, np.uint32]
+
+
+def test_results_stay_when_the_table_is_used_again():
+    uniquer = Uniquer()
+    first = uniquer.unique(np.uint64([5, 6, 5]))
+    uniquer.unique(np.uint64([6, 7, 8, 9]))
+    assert [part.tolist() for part in first] == [[5, 6], [0, 1, 0], [2, 1]]
+
+
+def test_unique_of_nothing_is_nothing():
+    distinct, inverse, counts = unique(np.zeros(0, np.uint64))
+    assert (len(distinct), len(inverse), len(counts)) == (0, 0, 0)
+
+
+def test_unique_knows_the_smallest_and_the_largest_key():
+    distinct, inverse, _ = unique(np.uint64([2**64 - 1, 0, 2**64 - 1]))
+    assert distinct.tolist() == [2**64 - 1, 0]
+    assert inverse.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pool_multiplies_by_the_incidence_matrix(seed, mean):
+    rows, inverse, offsets = ragged(seed)
+    out = np.full((len(offsets) - 1, 9), 7, np.float32)
+    pool(rows, inverse, offsets, mean, out, 3)
+    np.testing.assert_allclose(out[:, 3:8], matrix(inverse, offsets, len(rows), mean) @ rows, rtol=1e-5, atol=1e-6)
+
+
+def test_pool_leaves_the_other_columns_alone():
+    rows, inverse, offsets = ragged(0)
+    out = np.full((len(offsets) - 1, 9), 7, np.float32)
+    pool(rows, inverse, offsets, False, out, 3)
+    assert (out[:, :3] == 7).all()
+    assert (out[:, 8:] == 7).all()
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_sample_without_keys_pools_to_zeros(mean):
+    out = np.full((2, 2), 7, np.float32)
+    pool(np.float32([[1, 2]]), np.int32([0]), np.int64([0, 0, 1]), mean, out, 0)
+    assert out.tolist() == [[0, 0], [1, 2]]
+
+
+def test_mean_divides_by_the_number_of_keys():
+    out = np.zeros((1, 1), np.float32)
+    pool(np.float32([[1], [4]]), np.int32([0, 1, 1]), np.int64([0, 3]), True, out, 0)
+    assert out[0, 0] == 3
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_unpool_multiplies_by_the_transpose(seed, mean):
+    rows, inverse, offsets = ragged(seed)
+    gradient = np.random.default_rng(seed + 1).normal(size=(len(offsets) - 1, 9)).astype(np.float32)
+    result = unpool(gradient, 3, rows.shape[1], inverse, offsets, mean, len(rows))
+    expected = matrix(inverse, offsets, len(rows), mean).T @ gradient[:, 3:8]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_unpool_is_the_transpose_exactly_in_whole_numbers(mean):
+    rng = np.random.default_rng(5)
+    offsets = np.int64([0, 2, 2, 6, 7])  # powers of two, so that means are exact
+    inverse = np.int32([0, 1, 1, 1, 2, 0, 2])
+    rows, gradient = (rng.integers(-8, 8, size).astype(np.float32) for size in [(3, 4), (4, 4)])
+    out = np.zeros((4, 4), np.float32)
+    pool(rows, inverse, offsets, mean, out, 0)
+    back = unpool(gradient, 0, 4, inverse, offsets, mean, 3)
+    assert np.sum(out * gradient) == np.sum(rows * back)
+
+
+def test_empty_batch_pools_to_nothing_and_back_to_zeros():
+    nothing, offsets = np.zeros(0, np.int32), np.int64([0])
+    pool(np.zeros((0, 2), np.float32), nothing, offsets, False, np.zeros((0, 2), np.float32), 0)
+    assert unpool(np.zeros((0, 2), np.float32), 0, 2, nothing, offsets, False, 3).tolist() == [[0, 0]] * 3
+
+
+ROWS, INVERSE, OFFSETS = np.zeros((2, 3), np.float32), np.int32([0, 1]), np.int64([0, 1, 2])
+OUT = np.zeros((2, 4), np.float32)
+BAD_POOLS = {
+    "rows by columns": ((np.asfortranarray(ROWS), INVERSE, OFFSETS, OUT, 0), "rows: got float32"),
+    "rows of one number": ((np.broadcast_to(np.float32(1), (2**31, 3)), INVERSE, OFFSETS, OUT, 0), "rows: got float32"),
+    "2^31 times index 0": ((ROWS, np.broadcast_to(np.int32(0), 2**31), OFFSETS, OUT, 0), "inverse: got int32"),
+    "2^31 times offset 0": ((ROWS, INVERSE, np.broadcast_to(np.int64(0), 2**31), OUT, 0), "offsets: got int64"),
+    "no rows at all": ((ROWS[:0], INVERSE, OFFSETS, OUT, 0), "inverse: got 0"),
+    "a start of nan": ((ROWS, INVERSE, OFFSETS, OUT, float("nan")), "start: got nan"),
+    "rows of doubles": ((ROWS.astype(np.float64), INVERSE, OFFSETS, OUT, 0), "rows: got float64"),
+    "inverse of longs": ((ROWS, INVERSE.astype(np.int64), OFFSETS, OUT, 0), "inverse: got int64"),
+    "offsets of ints": ((ROWS, INVERSE, OFFSETS.astype(np.int32), OUT, 0), "offsets: got int32"),
+    "no offsets": ((ROWS, INVERSE, np.zeros(0, np.int64), OUT, 0), "offsets: got none"),
+    "negative index": ((ROWS, np.int32([0, -1]), OFFSETS, OUT, 0), "inverse: got -1"),
+    "index one too large": ((ROWS, np.int32([0, 2]), OFFSETS, OUT, 0), "inverse: got 2"),
+    "offsets that start late": ((ROWS, INVERSE, np.int64([1, 1, 2]), OUT, 0), r"offsets\[0\]: got 1"),
+    "offsets that end early": ((ROWS, INVERSE, np.int64([0, 1, 1]), OUT, 0), "last of offsets: got 1, wanted 2"),
+    "offsets that step back": ((ROWS, INVERSE, np.int64([0, 3, 2]), OUT, 0), "offsets: got 2, wanted at least 3"),
+    "one column too far right": ((ROWS, INVERSE, OFFSETS, OUT, 2), "start: got 2"),
+    "start beyond the columns": ((ROWS, INVERSE, OFFSETS, OUT, 5), "start: got 5"),
+    "negative start": ((ROWS, INVERSE, OFFSETS, OUT, -1), "start: got -1"),
+    "out with too few samples": ((ROWS, INVERSE, OFFSETS, OUT[:1], 0), "out: got float32"),
+    "out by columns": ((ROWS, INVERSE, OFFSETS, np.asfortranarray(OUT), 0), "out: got float32"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_POOLS)
+def test_pool_refuses(name):
+    (rows, inverse, offsets, out, start), message = BAD_POOLS[name]
+    with pytest.raises(InputError, match=message):
+        pool(rows, inverse, offsets, False, out, start)
+
+
+def test_pool_accepts_the_last_columns():
+    pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), 1)
+    pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), np.int64(1))
+
+
+def test_pool_refuses_a_read_only_target():
+    out = OUT.copy()
+    out.flags.writeable = False
+    with pytest.raises(InputError, match="read-only"):
+        pool(ROWS, INVERSE, OFFSETS, False, out, 0)
+
+
+def test_refused_pool_writes_nothing():
+    out = np.full((2, 4), 7, np.float32)
+    with pytest.raises(InputError):
+        pool(ROWS, np.int32([0, 2]), OFFSETS, False, out, 0)
+    assert (out == 7).all()
+
+
+def test_unpool_refuses_a_gradient_of_another_batch():
+    with pytest.raises(InputError, match=r"gradient: got float32 \[3, 4\], wanted float32 \[2, columns\]"):
+        unpool(np.zeros((3, 4), np.float32), 0, 3, INVERSE, OFFSETS, False, 2)
+
+
+def test_unpool_refuses_an_index_beyond_the_distinct_keys():
+    with pytest.raises(InputError, match="inverse: got 1"):
+        unpool(OUT, 0, 3, INVERSE, OFFSETS, False, 1)
+
+
+def test_unpool_refuses_rows_without_weights():
+    with pytest.raises(InputError, match="dim: got 0"):
+        unpool(OUT, 0, 0, INVERSE, OFFSETS, False, 2)
+
+
+def test_unpool_refuses_a_gradient_beyond_any_memory():
+    with pytest.raises(InputError, match=r"u and dim: got 2147483647 × 2147483647"):
+        unpool(OUT, 0, 2**31 - 1, INVERSE, OFFSETS, False, 2**31 - 1)
+
+
+@pytest.mark.parametrize("mean", [None, 1, float("nan"), np.array([True, False])])
+def test_a_mean_that_is_no_truth_is_refused(mean):
+    with pytest.raises(InputError, match="mean: got"):
+        pool(ROWS, INVERSE, OFFSETS, mean, OUT, 0)
+    with pytest.raises(InputError, match="mean: got"):
+        unpool(OUT, 0, 3, INVERSE, OFFSETS, mean, 2)
+
+
+def test_pool_refuses_to_write_over_its_rows():
+    shared = np.zeros((2, 4), np.float32)
+    with pytest.raises(InputError, match="out: got memory of the rows"):
+        pool(shared, INVERSE, OFFSETS, False, shared, 0)
+
+
+def test_nan_and_infinity_stay_with_their_samples():
+    rows = np.float32([[np.nan, np.inf], [1, 2]])
+    out = np.zeros((2, 2), np.float32)
+    pool(rows, INVERSE, OFFSETS, False, out, 0)
+    assert np.isnan(out[0, 0])
+    assert np.isinf(out[0, 1])
+    assert out[1].tolist() == [1, 2]
+    back = unpool(out, 0, 2, INVERSE, OFFSETS, True, 2)
+    np.testing.assert_array_equal(back, rows)
+
+
+BAD_KEYS = {
+    "signed": np.int64([1]),
+    "doubles": np.array([np.nan]),
+    "two columns": np.zeros((2, 2), np.uint64),
+    "a scalar": np.uint64(1),
+    "every other": np.arange(6, dtype=np.uint64)[::2],
+    "big-endian": np.zeros(2, ">u8"),
+    "unaligned": np.frombuffer(bytes(17), np.uint8)[1:].view(np.uint64),
+    "2^31 times the same": np.broadcast_to(np.uint64(1), 2**31),
+    "a list": [1],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_unique_refuses_keys_that_are(name):
+    with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[m\]"):
+        unique(BAD_KEYS[name])
+
+
+def test_unique_refuses_more_keys_than_an_inverse_can_name(tmp_path):
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**34)
+    keys = np.memmap(tmp_path / "sparse", np.uint64, mode="r")
+    with pytest.raises(InputError, match=r"number of keys: got 2147483648, wanted an integer in 0\.\.2147483647"):
+        unique(keys)

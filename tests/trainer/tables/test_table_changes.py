@@ -1,0 +1,131 @@
+"""Change sets: what a commit writes is the table as it was when the set began, however training goes on meanwhile."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from pipeline.configuration.fields import Adagrad
+from pipeline.errors import InputError
+from pipeline.trainer.tables.table import Table
+
+KEYS = np.arange(1_000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+
+def make():
+    return Table(4, Adagrad(), 7, 0.5, 500.0)
+
+
+def learn(table, keys, at_s):
+    table.update(keys, np.full((len(keys), 4), 0.5, np.float32), np.ones(len(keys), np.uint32), at_s)
+
+
+def finished(table, rows_at_once=100):
+    while table.collect(rows_at_once):
+        pass
+    return table.take_collected().finish()
+
+
+def test_set_holds_the_rows_of_the_moment_it_began():
+    table = make()
+    table.admit(KEYS, 1)
+    expected = table.rows(np.sort(KEYS))
+    table.begin_changes()
+    digest = table.scan_digest()
+    left = table.collect(10)
+    assert left == len(KEYS) - 10
+    learn(table, KEYS[::3].copy(), 2)
+    table.remove(KEYS[:500])
+    table.admit(np.arange(9_000, 9_400, dtype=np.uint64), 3)
+    changes = finished(table)
+    np.testing.assert_array_equal(changes.touched, np.sort(KEYS))
+    np.testing.assert_array_equal(changes.rows, expected)
+    assert (changes.removed.tolist(), changes.digest) == ([], digest)
+    table.settle(changes)
+    assert table.digest() == digest
+
+
+def test_next_set_says_what_happened_while_the_one_before_was_open():
+    table = make()
+    table.admit(KEYS, 1)
+    table.begin_changes()
+    learn(table, KEYS[:5], 2)
+    table.remove(KEYS[5:7])
+    table.settle(finished(table))
+    table.begin_changes()
+    changes = finished(table)
+    assert changes.touched.tolist() == sorted(KEYS[:5].tolist())
+    assert changes.removed.tolist() == sorted(KEYS[5:7].tolist())
+    table.settle(changes)
+    assert table.digest() == table.scan_digest() == changes.digest
+
+
+def test_set_is_finished_in_another_thread_while_training_goes_on():
+    table = make()
+    table.admit(KEYS, 1)
+    table.begin_changes()
+    table.collect(len(KEYS))
+    with ThreadPoolExecutor(1) as background:
+        finishing = background.submit(table.take_collected().finish)
+        for second in range(2, 40):
+            learn(table, KEYS, second)
+        table.settle(finishing.result())
+    table.take_changes()
+    assert table.digest() == table.scan_digest()
+
+
+def test_row_imported_while_a_set_is_open_counts_at_once():
+    table, other = make(), make()
+    table.admit(KEYS, 1)
+    other.admit(KEYS[:3], 9)
+    table.begin_changes()
+    table.import_rows(KEYS[:3], other.rows(KEYS[:3]))
+    changes = finished(table)
+    assert changes.rows["last_seen_s"].max() == 1
+    table.settle(changes)
+    assert table.digest() == table.scan_digest() != changes.digest
+
+
+def test_memory_of_a_set_is_the_tables_until_it_is_taken():
+    table = make()
+    table.admit(KEYS, 1)
+    before = table.memory_bytes
+    table.begin_changes()
+    table.collect(500)
+    assert table.memory_bytes - before == 500 * (8 + table.row_bytes)
+    table.collect(500)
+    table.take_collected()
+    assert table.memory_bytes == before
+
+
+BEFORE_ITS_TURN = {
+    "a second set": (lambda t: t.begin_changes(), lambda t: t.begin_changes(), "one at a time"),
+    "all at once beside an open set": (lambda t: t.begin_changes(), lambda t: t.take_changes(), "one at a time"),
+    "a set nobody began": (lambda t: None, lambda t: t.take_collected(), "collect"),
+    "a set in part": (lambda t: (t.begin_changes(), t.collect(1)), lambda t: t.take_collected(), "collect"),
+    "no rows": (lambda t: t.begin_changes(), lambda t: t.collect(0), "max_rows: got 0"),
+    "fewer than no rows": (lambda t: t.begin_changes(), lambda t: t.collect(-1), "max_rows: got -1"),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_ITS_TURN)
+def test_refused_before_its_turn(name):
+    first, then, message = BEFORE_ITS_TURN[name]
+    table = make()
+    table.admit(KEYS, 1)
+    first(table)
+    with pytest.raises(InputError, match=message):
+        then(table)
+    if table.collect(len(KEYS)) == 0 and "nobody" not in name:
+        assert len(table.take_collected().finish().touched) == len(KEYS)
+
+
+def test_set_is_settled_once():
+    table = make()
+    table.admit(KEYS, 1)
+    table.begin_changes()
+    changes = finished(table)
+    table.settle(changes)
+    with pytest.raises(InputError, match="take_collected"):
+        table.settle(changes)
+    assert table.digest() == table.scan_digest()

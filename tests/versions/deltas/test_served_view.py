@@ -1,0 +1,344 @@
+"""The served view against a dict: payloads, handles and digest through every change, and readers beside a writer."""
+
+import threading
+
+import numpy as np
+import pytest
+import xxhash
+
+from pipeline.errors import InputError
+from pipeline.versions.deltas.quantizer import PRECISIONS, decode, encode, payload_bytes
+from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
+
+DIM = 5
+
+
+def keys_of(*numbers):
+    return np.array(numbers, np.uint64)
+
+
+def handles_of(*numbers):
+    return np.array(numbers, np.uint32)
+
+
+def rows_of(keys, seed=1, bits=None):
+    """Bits and payload of random rows for these keys."""
+    rng = np.random.default_rng(seed)
+    bits = rng.choice(PRECISIONS, len(keys)).astype(np.uint8) if bits is None else np.full(len(keys), bits, np.uint8)
+    payload, _ = encode(rng.standard_normal((len(keys), DIM)).astype(np.float32), bits)
+    return bits, payload
+
+
+def filled(*numbers, seed=1):
+    """A view with these keys, the handle of each being its place in the list; and what was put."""
+    view, keys = ServedView(DIM), keys_of(*numbers)
+    bits, payload = rows_of(keys, seed)
+    view.put(keys, np.arange(len(keys), dtype=np.uint32), bits, payload)
+    return view, keys, bits, payload
+
+
+class Model:
+    """The same, as a dict from key to (handle, bits, payload)."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def put(self, keys, handles, bits, payload):
+        at = 0
+        for key, handle, precision in zip(keys.tolist(), handles.tolist(), bits.tolist(), strict=True):
+            size = payload_bytes(precision, DIM)
+            self.rows[key] = (handle, precision, payload[at : at + size].tobytes())
+            at += size
+
+    def remove(self, keys):
+        return sum(self.rows.pop(key, None) is not None for key in keys.tolist())
+
+    def digest(self):
+        return sum(xxhash.xxh64_intdigest(bytes([b]) + p, key) for key, (_, b, p) in self.rows.items()) % 2**64
+
+    def export(self, keys):
+        rows = [self.rows.get(key, (int(NO_HANDLE), 0, b"")) for key in keys.tolist()]
+        return [r[0] for r in rows], [r[1] for r in rows], b"".join(r[2] for r in rows)
+
+    def value(self, key):
+        if key not in self.rows:
+            return np.zeros(DIM, np.float32)
+        _, bits, payload = self.rows[key]
+        return decode(np.frombuffer(payload, np.uint8), np.array([bits], np.uint8), DIM)[0]
+
+
+@pytest.mark.parametrize("by_handle", [True, False])
+def test_random_operations_agree_with_a_dict(by_handle):
+    rng = np.random.default_rng(21)
+    view, model, everything = ServedView(DIM, by_handle=by_handle), Model(), np.arange(400, dtype=np.uint64)
+    for step in range(150):
+        keys = rng.integers(0, 400, rng.integers(0, 60)).astype(np.uint64)
+        if step % 3 == 2:
+            assert view.remove(keys) == model.remove(keys)
+        else:
+            handles = (keys * 3).astype(np.uint32)  # a key's own, in any order, twice where the key comes twice
+            bits, payload = rows_of(keys, seed=step)
+            view.put(keys, handles, bits, payload)
+            model.put(keys, handles, bits, payload)
+        agree(view, model, everything)
+
+
+def agree(view, model, everything):
+    handles, bits, payload = view.export(everything)
+    assert (handles.tolist(), bits.tolist(), payload.tobytes()) == model.export(everything)
+    assert (view.handles(everything) == handles).all()
+    assert (view.bits(everything) == bits).all()
+    assert (view.decode(everything) == np.stack([model.value(key) for key in everything.tolist()])).all()
+    keys, known = view.keys_of(np.arange(1_200, dtype=np.uint32))
+    wanted = {handle: key for key, (handle, _, _) in model.rows.items()}
+    assert dict(zip(np.flatnonzero(known).tolist(), keys[known].tolist(), strict=True)) == wanted
+    assert view.keys().tolist() == sorted(model.rows)
+    assert len(view) == len(model.rows)
+    assert view.payload_total == len(payload)
+    assert view.digest() == model.digest()
+
+
+def test_an_empty_view_knows_nothing():
+    view, asked = ServedView(DIM), keys_of(0, 1, 2**64 - 1)
+    assert (view.decode(asked) == 0).all()
+    assert view.bits(asked).tolist() == [0, 0, 0]
+    assert (view.handles(asked) == NO_HANDLE).all()
+    assert [part.tolist() for part in view.keys_of(handles_of(0, NO_HANDLE))] == [[0, 0], [False, False]]
+    assert view.keys().dtype == np.uint64
+    assert (len(view), view.payload_total, view.digest(), view.keys().tolist()) == (0, 0, 0, [])
+    assert [part.tolist() for part in view.export(keys_of())] == [[], [], []]
+
+
+def test_the_digest_keeps_its_value_for_ever():
+    view = ServedView(2)
+    payload, _ = encode(np.array([[0.5, -1.0], [3.0, 4.0]], np.float32), np.array([16, 4], np.uint8))
+    view.put(keys_of(7, 2**63), handles_of(0, 1), np.array([16, 4], np.uint8), payload)
+    assert view.digest() == 11898335448943942013
+
+
+def test_the_digest_does_not_depend_on_how_a_state_was_reached():
+    view, keys, bits, payload = filled(5, 1, 9, 3)
+    other, *_ = filled(9, 5, 77, seed=2)
+    other.remove(keys_of(77, 9, 5))
+    other.put(keys, handles_of(10, 11, 12, 13), bits, payload)
+    assert other.digest() == view.digest()
+
+
+def test_the_digest_sees_key_bits_and_payload():
+    digests = set()
+    for key, bits, byte in [(1, 8, 0), (2, 8, 0), (1, 8, 1), (1, 16, 0)]:
+        view = ServedView(DIM)
+        payload = np.full(payload_bytes(bits, DIM), byte, np.uint8)
+        view.put(keys_of(key), handles_of(0), np.array([bits], np.uint8), payload)
+        digests.add(view.digest())
+    assert len(digests) == 4
+
+
+def test_what_is_exported_can_be_put_elsewhere():
+    view, keys, *_ = filled(5, 1, 9, 3)
+    other = ServedView(DIM)
+    other.put(keys, *view.export(keys))
+    assert other.digest() == view.digest()
+    assert (other.handles(keys) == view.handles(keys)).all()
+
+
+def test_a_new_precision_replaces_the_old():
+    view, keys = ServedView(DIM), keys_of(5)
+    for bits in (4, 32, 8, 16, 4):
+        view.put(keys, handles_of(0), *rows_of(keys, bits=bits))
+        assert view.bits(keys).tolist() == [bits]
+        assert (len(view), view.payload_total) == (1, payload_bytes(bits, DIM))
+        assert view.keys_of(handles_of(0))[0].tolist() == [5]
+
+
+def test_a_new_handle_replaces_the_old():
+    view, keys, bits, payload = filled(5)
+    view.put(keys, handles_of(8), bits, payload)
+    assert view.keys_of(handles_of(0, 8))[1].tolist() == [False, True]
+
+
+def test_keys_may_have_no_handle():
+    view, keys = ServedView(DIM), keys_of(1, 2)
+    view.put(keys, handles_of(NO_HANDLE, NO_HANDLE), *rows_of(keys))
+    assert len(view) == 2
+    assert view.keys_of(handles_of(NO_HANDLE))[1].tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("keys", "handles"),
+    [((6,), (0,)), ((8, 6), (7, 1)), ((6, 7), (4, 4)), ((6, 7, 8), (9, 2, 9)), ((5, 6), (3, 0))],
+)
+def test_a_handle_of_another_key_is_refused_and_nothing_changes(keys, handles):
+    view, *_ = filled(5, 1)
+    before, keys = view.digest(), keys_of(*keys)
+    with pytest.raises(InputError, match=r"handle \d+ of key \d+ is another key's, wanted one of its own"):
+        view.put(keys, handles_of(*handles), *rows_of(keys, seed=3))
+    assert (view.digest(), view.keys().tolist()) == (before, [1, 5])
+    assert view.handles(keys_of(5, 1)).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("handles", [(4, 4, 6), (7, 9, 7)])
+def test_a_view_that_is_not_searched_by_handle_still_refuses_two_new_keys_with_one(handles):
+    view, keys = ServedView(DIM, by_handle=False), keys_of(6, 7, 8)
+    with pytest.raises(InputError, match=r"handle \d of key \d is another key's"):
+        view.put(keys, handles_of(*handles), *rows_of(keys))
+    assert len(view) == 0
+
+
+def test_a_view_that_is_not_searched_by_handle_takes_four_bytes_a_row_less():
+    keys = np.random.default_rng(1).integers(0, 2**64, 300_000, np.uint64)
+    rows = np.full(len(keys), 4, np.uint8), np.zeros(len(keys) * payload_bytes(4, 16), np.uint8)
+    sizes = []
+    for by_handle in (True, False):
+        view = ServedView(16, by_handle=by_handle)
+        view.put(keys, np.arange(len(keys), dtype=np.uint32), *rows)
+        sizes.append(view.memory_bytes / len(keys))
+    assert sizes[0] - sizes[1] == pytest.approx(4.25, abs=0.1)
+
+
+def test_the_digest_is_told_before_anything_is_done():
+    rng = np.random.default_rng(22)
+    view, *_ = filled(*range(100))
+    for step in range(60):
+        keys, removed = (rng.integers(0, 200, rng.integers(0, 40)).astype(np.uint64) for _ in range(2))
+        rows = keys, keys.astype(np.uint32), *rows_of(keys, seed=step)
+        before, told = view.digest(), view.digest_after(*rows, removed)
+        assert view.digest() == before
+        view.remove(removed)
+        view.put(*rows)
+        assert view.digest() == told
+
+
+def test_no_digest_is_told_of_two_keys_with_one_handle():
+    view, keys = ServedView(DIM), keys_of(6, 7)
+    with pytest.raises(InputError, match="handle 3 of key 7 is another key's"):
+        view.digest_after(keys, handles_of(3, 3), *rows_of(keys), keys_of())
+
+
+def test_a_handle_is_free_again_after_its_key_was_removed():
+    view, *_ = filled(5)
+    assert view.remove(keys_of(5, 5, 4)) == 1
+    view.put(keys_of(6), handles_of(0), *rows_of(keys_of(6)))
+    assert view.keys_of(handles_of(0))[0].tolist() == [6]
+
+
+def test_handles_may_lie_far_apart_and_take_little_more():
+    view, keys = ServedView(DIM), keys_of(1, 2, 3, 4)
+    handles = handles_of(2**32 - 2, 2**14, 0, 2**31)
+    view.put(keys, handles, *rows_of(keys))
+    assert view.keys_of(handles)[0].tolist() == keys.tolist()
+    assert not view.keys_of(handles_of(2**32 - 3, 2**14 - 1, 1, 2**31 + 1))[1].any()
+    assert view.memory_bytes < 4 * 2**20
+
+
+def test_a_row_of_four_bits_takes_little_beside_key_handle_and_payload():
+    view, n = ServedView(dim=16), 300_000
+    keys = np.random.default_rng(5).permutation(n).astype(np.uint64)
+    view.put(keys, np.arange(n, dtype=np.uint32), np.full(n, 4, np.uint8), np.zeros(n * 12, np.uint8))
+    indexes_and_pages = 4.25 + 12 + 4 * 2**21 / n
+    assert view.memory_bytes / n < 8 + 4 + 12 + indexes_and_pages
+
+
+def test_handles_that_died_leave_next_to_nothing():
+    view, alive = ServedView(dim=1), 1_000
+    payload, bits = np.zeros(alive * 2, np.uint8), np.full(alive, 16, np.uint8)
+    for generation in range(200):
+        keys = np.arange(alive, dtype=np.uint64) + np.uint64(generation * alive)
+        view.put(keys, keys.astype(np.uint32), bits, payload)
+        if generation == 0:
+            once = view.memory_bytes
+        view.remove(keys)
+    assert view.memory_bytes < once + 200 * alive
+
+
+def test_cells_are_used_again():
+    view, keys = ServedView(DIM), np.arange(3_000, dtype=np.uint64)
+    handles = keys.astype(np.uint32)
+    view.put(keys, handles, *rows_of(keys))
+    once = view.memory_bytes
+    for seed in range(5):
+        view.remove(keys)
+        view.put(keys, handles, *rows_of(keys))
+        assert view.memory_bytes <= once * 1.1, seed
+
+
+def test_readers_beside_a_writer_see_whole_batches():
+    view, keys = ServedView(DIM), np.arange(2_000, dtype=np.uint64)
+    batches = []
+    for value, bits in enumerate((32, 16, 32, 8), start=1):
+        precisions = np.full(len(keys), bits, np.uint8)
+        batches.append((precisions, encode(np.full((len(keys), DIM), value, np.float32), precisions)[0]))
+    handles, done, torn = keys.astype(np.uint32), threading.Event(), []
+    view.put(keys, handles, *batches[0])
+
+    def read():
+        while not done.is_set():
+            rows = view.decode(keys)
+            if (rows != rows[0, 0]).any() or rows[0, 0] not in (1, 2, 3, 4):
+                torn.append(rows)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for turn in range(60):
+        view.put(keys, handles, *batches[turn % len(batches)])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not torn
+
+
+def test_wrong_arrays_are_refused():
+    view, keys, bits, payload = filled(5, 1)
+    handles = handles_of(0, 1)
+    for call in (view.remove, view.decode, view.bits, view.handles, view.export):
+        with pytest.raises(InputError, match=r"keys: got int64 \[2\], wanted uint64 \[n\]"):
+            call(keys.astype(np.int64))
+    with pytest.raises(InputError, match=r"handles: got uint64 \[2\], wanted uint32 \[n\]"):
+        view.keys_of(keys)
+    with pytest.raises(InputError, match=r"handles: got uint32 \[1\], wanted uint32 \[2\]"):
+        view.put(keys, handles[:1], bits, payload)
+    with pytest.raises(InputError, match="payload: got uint8"):
+        view.put(keys, handles, bits, payload[:-1].copy())
+    with pytest.raises(InputError, match="bits: got 7 at 1, wanted one of"):
+        view.put(keys, handles, np.array([4, 7], np.uint8), payload)
+    with pytest.raises(InputError, match="dim: got 0, wanted an integer in"):
+        ServedView(0)
+
+
+def test_rows_are_compared_with_what_is_held_and_with_zeros_where_nothing_is():
+    view = ServedView(dim=2)
+    held = np.float32([[3, 4]])
+    view.put(keys_of(7), handles_of(0), np.array([32], np.uint8), held.view(np.uint8).reshape(-1))
+    packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
+    packed["weights"] = [[3, 4], [0, 0], [6, 8]]
+    apart = view.compare(keys_of(7, 7, 8), packed["weights"])
+    assert apart.moved.tolist() == [0, 5, 10]
+    assert apart.length.tolist() == [5, 0, 10]
+    assert apart.bits.tolist() == [32, 32, 0]
+    assert apart.differs.tolist() == [False, True, True]
+
+
+def test_a_difference_too_small_to_be_squared_is_still_one():
+    view = ServedView(dim=1)
+    tiny = np.float32([[1e-30]])
+    assert view.compare(keys_of(7), tiny).moved.tolist() == [0]
+    assert view.compare(keys_of(7), tiny).differs.tolist() == [True]
+
+
+def test_one_look_gives_what_three_questions_give():
+    view, random = ServedView(dim=8), np.random.default_rng(1)
+    rows, bits = random.normal(size=(50, 8)).astype(np.float32), random.choice(np.uint8([4, 8, 16, 32]), 50)
+    view.put(np.arange(50, dtype=np.uint64), np.arange(50, dtype=np.uint32), bits, encode(rows, bits)[0])
+    asked = np.arange(25, 75, dtype=np.uint64)
+    held, held_bits, handles = view.hold(asked)
+    assert np.array_equal(held, view.decode(asked))
+    assert np.array_equal(held_bits, view.bits(asked))
+    assert np.array_equal(handles, view.handles(asked))
+
+
+def test_rows_with_gaps_inside_are_refused():
+    view = ServedView(dim=2)
+    for rows in (np.zeros((1, 4), np.float32)[:, ::2], np.zeros((1, 3), np.float32), np.zeros((1, 2))):
+        with pytest.raises(InputError, match=r"rows: got .*, wanted float32 \[1, 2\]"):
+            view.compare(keys_of(7), rows)

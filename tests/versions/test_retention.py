@@ -1,0 +1,262 @@
+"""The retention ladder: what it keeps, on both sides of each step, and that nothing kept is ever hurt by it."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.configuration.config import Ladder
+from pipeline.errors import SpringtideError, VersionError
+from pipeline.versions.retention import plan_retention
+from pipeline.versions.state import VersionId, VersionSummary
+from pipeline.versions.store import VersionStore
+from tests.support.versions_world import World, project_in, rows_of, served_of
+
+LADDER = Ladder(all_s=3600, ten_minutes_s=86_400)
+HOUR, TEN_MINUTES, DAY = 3_600_000, 600_000, 86_400_000
+
+
+def summary(sequence, at_ms, full=True, parent=True):
+    id = VersionId(0, 0, 1, sequence)
+    before = VersionId(0, 0, 1, sequence - 1) if parent and sequence > 1 else None
+    return VersionSummary(
+        id, before, 1, f"{sequence}", None, 0, 0, at_ms, at_ms, "", "", 1, 1, 1, 0, full, False, 0
+    )  # fmt: skip
+
+
+def kept_of(versions, now_ms, pinned=(), ladder=LADDER):
+    gone = {version.id for version in plan_retention(versions, pinned, ladder, now_ms).dropped}
+    return [version.id.sequence for version in versions if version.id not in gone]
+
+
+def test_all_versions_of_the_last_hour_stay():
+    versions = [summary(i + 1, i * 1000) for i in range(5)]
+    assert kept_of(versions, HOUR) == [1, 2, 3, 4, 5]
+
+
+def test_a_version_past_the_hour_shares_its_ten_minutes():
+    versions = [summary(1, 0), summary(2, 1000), summary(3, 2000)]
+    assert kept_of(versions, HOUR + 1000) == [1, 2, 3]
+    assert kept_of(versions, HOUR + 1001) == [1, 3]
+
+
+def test_one_version_in_ten_minutes_stays_for_a_day():
+    versions = [summary(i + 1, i * TEN_MINUTES // 2) for i in range(8)]
+    assert kept_of(versions, 10 * HOUR) == [1, 3, 5, 7]
+
+
+def test_the_end_of_ten_minutes_belongs_to_the_next():
+    versions = [summary(1, 0), summary(2, TEN_MINUTES - 1), summary(3, TEN_MINUTES)]
+    assert kept_of(versions, 10 * HOUR) == [1, 3]
+
+
+def test_one_version_a_day_stays_for_ever():
+    versions = [summary(i + 1, i * DAY // 4) for i in range(12)]
+    assert kept_of(versions, 1000 * DAY) == [1, 5, 9]
+
+
+def test_daily_versions_end_where_the_ladder_does():
+    versions = [summary(i + 1, i * DAY) for i in range(4)]
+    ladder = Ladder(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
+    assert kept_of(versions, 3 * DAY, ladder=ladder) == [2, 3, 4]
+    assert kept_of(versions, 3 * DAY + 1, ladder=ladder) == [3, 4]
+
+
+def test_a_choice_holds_as_time_goes_on():
+    versions = [summary(i + 1, i * 60_000, parent=False) for i in range(60)]
+    at_once = kept_of(versions, 4 * HOUR)
+    for now in range(HOUR, 4 * HOUR, 60_000):
+        gone = {version.id for version in plan_retention(versions, (), LADDER, now).dropped}
+        versions = [version for version in versions if version.id not in gone]
+    assert [version.id.sequence for version in versions] == at_once
+
+
+def test_a_pinned_version_stays_with_what_restores_it():
+    versions = [summary(1, 0), summary(2, 1, full=True), summary(3, 2, full=False), summary(4, 3, full=False)]
+    plan = plan_retention(versions, [versions[3].id], LADDER, 10 * HOUR)
+    assert not plan.dropped
+    versions[1] = summary(2, 1, full=False)
+    assert not plan_retention(versions, [versions[3].id], LADDER, 10 * HOUR).rewritten
+
+
+def test_nothing_is_planned_where_nothing_is_old():
+    assert not plan_retention([], (), LADDER, 0)
+    assert not plan_retention([summary(1, 0)], (), LADDER, 10)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = VersionStore(project_in(tmp_path, retention={"all_s": 60, "ten_minutes_s": 3600}))
+    yield opened
+    opened.close()
+
+
+def test_a_version_whose_chain_goes_is_written_again_as_the_same(store):
+    world = World(store, step_ms=100_000)
+    ids = [world.commit(full=i % 7 == 3) for i in range(20)]
+    plan = store.retain(0, world.at_ms)
+    assert len(plan.dropped) > 5
+    assert plan.rewritten
+    kept = [version.id for version in store.versions(0)]
+    assert set(kept) | {version.id for version in plan.dropped} == set(ids)
+    for id in kept:
+        assert rows_of(store.restore(id)) == world.expected[id][0]
+        assert served_of(store.restore(id)) == world.expected[id][1]
+        assert store.manifest(id)["id"] == str(id)
+
+
+def test_digests_position_and_delta_survive_a_rewrite(store):
+    world = World(store, step_ms=100_000)
+    deltas, rows = {}, {}
+    for i in range(20):
+        commit = world.build(full=i % 7 == 3)
+        store.commit(commit)
+        deltas[commit.id] = commit.delta
+        rows[commit.id] = (commit.digest, commit.served_digest, commit.offset, commit.dense, commit.filters)
+    plan = store.retain(0, world.at_ms)
+    assert plan.rewritten
+    for chain in plan.rewritten:
+        id = chain[-1].id
+        state, listed = store.restore(id), store.ledger.version(id)
+        assert (state.digest, state.served_digest, state.offset, state.dense, state.filters) == rows[id]
+        assert (listed.digest, listed.served_digest, listed.offset) == rows[id][:3]
+        assert store.delta(id) == deltas[id]
+        assert listed.rewrites == 1
+
+
+def test_dropped_files_are_deleted_and_kept_ones_are_not(store):
+    world = World(store, step_ms=100_000)
+    for i in range(20):
+        world.commit(full=i % 4 == 0)
+    plan = store.retain(0, world.at_ms)
+    named = {store.folder / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
+    assert {path for path in store.folder.glob("g*/*/*")} == named
+    assert len(named) < 20
+    with pytest.raises(VersionError, match="is not there"):
+        store.restore(plan.dropped[0].id)
+
+
+def test_keys_touched_by_dropped_versions_are_still_known(store):
+    world = World(store, step_ms=100_000)
+    touched = {}
+    for i in range(30):
+        commit = world.build(full=i % 4 == 0)
+        store.commit(commit)
+        touched[commit.id.sequence] = set(commit.fields["user"].touched.tolist())
+    for now in (world.at_ms - 1_000_000, world.at_ms):
+        store.retain(0, now)
+    kept = [version.id for version in store.versions(0)]
+    assert len(kept) < 20
+    for first in kept[:-1]:
+        wanted = set().union(*(touched[s] for s in range(first.sequence + 1, kept[-1].sequence + 1)))
+        assert set(store.touched(first, kept[-1])["user"].tolist()) >= wanted
+
+
+def test_retention_twice_is_retention_once(tmp_path, store):
+    world = World(store, step_ms=100_000)
+    for i in range(20):
+        world.commit(full=i % 7 == 3)
+    assert store.retain(0, world.at_ms)
+    again = VersionStore(project_in(tmp_path, retention={"all_s": 60, "ten_minutes_s": 3600}))
+    assert not again.retain(0, world.at_ms)
+    again.close()
+
+
+def test_retention_looks_again_only_after_a_minute(store):
+    world = World(store, step_ms=100_000)
+    for _ in range(10):
+        world.commit(full=True)
+    assert store.retain(0, world.at_ms)
+    looked_at_ms = world.at_ms
+    later = [world.commit(full=True) for _ in range(9)]
+    assert not store.retain(0, looked_at_ms + 59_999)
+    assert store.retain(0, world.at_ms)
+    assert store.current(0) == later[-1]
+
+
+def test_published_and_pinned_versions_are_not_touched(store):
+    world = World(store, step_ms=100_000)
+    ids = [world.commit(full=i % 5 == 0) for i in range(20)]
+    store.ledger.set_published("full", ids[2], "a")
+    store.ledger.set_published("incremental", ids[3], "b")
+    store.pin(ids[8])
+    before = {id: store.ledger.version(id).path for id in (ids[2], ids[3], ids[8])}
+    store.retain(0, world.at_ms)
+    assert {id: store.ledger.version(id).path for id in before} == before
+    store.pin(ids[8], False)
+    store.retain(0, world.at_ms + 60_000)
+    with pytest.raises(VersionError):
+        store.ledger.version(ids[8])
+
+
+def test_a_rewritten_chain_is_gone_and_the_version_is_not(store):
+    world = World(store, step_ms=100_000)
+    for i in range(20):
+        world.commit(full=i % 7 == 3)
+    id = store.plan_retention(0, world.at_ms).rewritten[-1][-1].id
+    chain = store.ledger.chain(id)
+    store.retain(0, world.at_ms)
+    assert store.ledger.chain(id) != chain
+    for version in chain[:-1]:
+        assert not (store.folder / version.path).exists()
+    assert rows_of(store.restore(id)) == world.expected[id][0]
+
+
+def test_readers_beside_commits_and_retention_see_whole_versions_or_none(tmp_path, store):
+    world = World(store, step_ms=100_000)
+    for i in range(6):
+        world.commit(full=i % 5 == 3)
+    wrong, done, reads = [], threading.Event(), []
+
+    def read():
+        reader = VersionStore(project_in(tmp_path))
+        while not done.is_set():
+            for version in reader.versions(0):
+                try:
+                    state = reader.restore(version.id)
+                    reader.touched(version.id, reader.current(0))
+                except VersionError:
+                    continue  # dropped since it was listed
+                except SpringtideError as failure:
+                    wrong.append(failure)
+                    continue
+                reads.append((version.id, rows_of(state)))
+        reader.close()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for i in range(40):
+        world.commit(full=i % 7 == 3)
+        store.retain(0, world.at_ms)
+    done.set()
+    thread.join()
+    assert wrong == []
+    assert len(reads) > 10
+    assert all(rows == world.expected[id][0] for id, rows in reads)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_random_lives_keep_every_listed_version_whole(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("life")
+    project = project_in(root, retention={"all_s": 50, "ten_minutes_s": 2000, "daily_s": 4000})
+    store = VersionStore(project)
+    world = World(store, seed=data.draw(st.integers(0, 1000)), step_ms=data.draw(st.sampled_from([5_000, 60_000])))
+    for _ in range(data.draw(st.integers(1, 25))):
+        action = data.draw(st.sampled_from(["commit", "full", "empty", "retain", "restart", "pin"]))
+        if action == "retain":
+            store.retain(0, world.at_ms)
+        elif action in ("restart", "pin") and store.current(0):
+            if action == "pin":
+                store.pin(store.current(0))
+            else:
+                world.restart()
+        elif action in ("commit", "full", "empty"):
+            world.commit(full=action == "full", keys=0 if action == "empty" else 8, removals=20)
+    for version in store.versions(0):
+        state = store.restore(version.id)
+        assert (rows_of(state), served_of(state)) == world.expected[version.id]
+    assert np.all(np.diff([version.last_at_ms for version in store.lineage(0)]) >= 0)
+    store.close()

@@ -1,0 +1,436 @@
+"""The store of versions against a dict: what is committed comes back, what is damaged is named, the fenced stop."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DamagedError, FencedError, VersionError
+from pipeline.formats.container import Container, Draft
+from pipeline.versions.state import TableChange, VersionId
+from pipeline.versions.store import DRAFTED_FROM_BYTES, VersionStore
+from tests.support.versions_world import World, entries_of, project_in, rows_of, served_of
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = VersionStore(project_in(tmp_path))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def world(store):
+    return World(store)
+
+
+def file_of(store, id):
+    return store.folder / store.ledger.version(id).path
+
+
+@pytest.mark.parametrize("full_every", [1, 3, 1000])
+def test_every_version_restores_to_what_was_committed(store, world, full_every):
+    ids = [world.commit(full=i % full_every == 0) for i in range(20)]
+    for id in ids:
+        rows, served = world.expected[id]
+        state = store.restore(id)
+        assert rows_of(state) == rows
+        assert served_of(state) == served
+        assert state.full
+        assert not len(state.fields["user"].removed)
+
+
+def test_restored_keys_are_sorted(store, world):
+    for _ in range(5):
+        id = world.commit()
+    change = store.restore(id).fields["user"]
+    assert (np.diff(change.keys.astype(np.int64)) > 0).all()
+    assert (np.diff(change.served_keys.astype(np.int64)) > 0).all()
+
+
+def test_everything_beside_rows_comes_back_as_committed(store, world):
+    world.commit()
+    commit = world.build()
+    store.commit(commit)
+    state = store.restore(commit.id)
+    for name in (
+        "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "filters",
+        "validation", "quarantines_seen", "next_handles", "model_digest", "digest", "served_digest", "delta",
+        "samples_seen", "clocks",
+    ):  # fmt: skip
+        assert getattr(state, name) == getattr(commit, name), name
+
+
+@pytest.mark.parametrize("full_every", [3, 1000])
+def test_wide_filters_are_told_as_changes_and_come_back_whole(tmp_path, store, world, full_every):
+    wanted = {}
+    for i in range(8):
+        commit = world.build(full=i % full_every == full_every - 1)
+        store.commit(commit)
+        wanted[commit.id] = commit.filters
+        if i == 4:  # a new process knows no parent's filters at first
+            store = VersionStore(project_in(tmp_path))
+    for id, filters in wanted.items():
+        assert store.restore(id).filters == filters
+        assert store.outline(id).filters == filters
+        assert not store.restore(id).filter_changes
+    told = [store.manifest(id)["filter_changes"] for id in wanted]
+    assert told[1] == ["wide"]
+    assert told[0] == []
+
+
+def test_served_view_is_read_without_rows(store, world):
+    for i in range(6):
+        id = world.commit(full=i == 2)
+    entries = store.served(id)["user"]
+    assert entries_of(entries.keys, entries.handles, entries.bits, entries.payload) == world.expected[id][1]
+
+
+def test_delta_is_the_exact_bytes_committed(store, world):
+    commit = world.build()
+    store.commit(commit)
+    assert store.delta(commit.id) == commit.delta
+
+
+def test_outline_has_all_but_rows(store, world):
+    commit = world.build()
+    store.commit(commit)
+    outline = store.outline(commit.id)
+    assert outline.dense == commit.dense
+    assert len(outline.fields["user"].keys) == 0
+    assert outline.fields["user"].rows.shape == (0, commit.fields["user"].rows.shape[1])
+
+
+def test_a_new_process_goes_on_from_current(tmp_path, store, world):
+    id = world.commit()
+    other = VersionStore(project_in(tmp_path))
+    assert other.current(0) == id
+    assert other.next_id(0) == replace(id, sequence=id.sequence + 1)
+    other.close()
+
+
+def test_first_version_has_number_one_and_no_parent(store, world):
+    assert store.current(0) is None
+    assert world.commit() == VersionId(0, 0, 1, 1)
+    assert store.ledger.version(VersionId(0, 0, 1, 1)).parent is None
+
+
+def test_touched_names_every_served_key_since(store, world):
+    first = world.commit(full=True)
+    wanted: set[int] = set()
+    for i in range(6):
+        commit = world.build(full=i == 3)
+        store.commit(commit)
+        wanted |= set(commit.fields["user"].touched.tolist())
+    assert set(store.touched(first, commit.id)["user"].tolist()) == wanted
+    assert store.touched(commit.id, commit.id) == {}
+
+
+def test_touched_refuses_versions_that_do_not_follow(store, world):
+    first, second = world.commit(), world.commit()
+    with pytest.raises(VersionError, match="did not grow from"):
+        store.touched(second, first)
+
+
+def test_unknown_version_is_named(store, world):
+    world.commit()
+    with pytest.raises(VersionError, match="g0/s0-of-1/9 is not there"):
+        store.restore(VersionId(0, 0, 1, 9))
+
+
+def test_version_of_another_number_of_shards_is_not_there(store, world):
+    world.commit()
+    with pytest.raises(VersionError, match="is not there"):
+        store.delta(VersionId(0, 0, 2, 1))
+
+
+@pytest.mark.parametrize("where", ["magic", "header", "rows", "dense", "checksum"])
+def test_a_flipped_byte_is_named(store, world, where):
+    id = world.commit()
+    path = file_of(store, id)
+    content = bytearray(path.read_bytes())
+    place = {"magic": 0, "header": 40, "checksum": len(content) - 1}.get(where)
+    if place is None:
+        change = store.restore(id)
+        wanted = change.dense if where == "dense" else change.fields["user"].rows.tobytes()
+        place = bytes(content).index(wanted) + 3
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match=path.name):
+        store.restore(id)
+    with pytest.raises(DamagedError, match=path.name):
+        store.check(id)
+
+
+def test_every_byte_of_a_file_is_covered(store, world):
+    id = world.commit(keys=2, removals=0)
+    path = file_of(store, id)
+    content = path.read_bytes()
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises((DamagedError, VersionError), match=path.name):
+            store.check(id)
+
+
+def test_damage_in_one_section_is_told_by_its_name(store, world):
+    id = world.commit()
+    path = file_of(store, id)
+    content = bytearray(path.read_bytes())
+    content[bytes(content).index(store.outline(id).dense)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedError, match="section dense"):
+        store.restore(id)
+
+
+@pytest.mark.parametrize("left", [0, 10, 200, -1])
+def test_a_truncated_file_is_named(store, world, left):
+    id = world.commit()
+    path = file_of(store, id)
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(DamagedError, match=path.name):
+        store.restore(id)
+
+
+def test_a_file_with_bytes_added_is_named(store, world):
+    id = world.commit()
+    path = file_of(store, id)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DamagedError, match=path.name):
+        store.restore(id)
+
+
+def test_a_missing_file_of_the_chain_is_named(store, world):
+    first, second = world.commit(), world.commit()
+    path = file_of(store, first)
+    path.unlink()
+    with pytest.raises(DamagedError, match=rf"{path.name}, which version {second} needs, is missing"):
+        store.restore(second)
+
+
+def test_a_later_format_is_refused_by_number(store, world):
+    path = file_of(store, world.commit())
+    content = bytearray(path.read_bytes())
+    content[8] = 2
+    path.write_bytes(content)
+    with pytest.raises(VersionError, match="has format 2, this release reads 1"):
+        store.restore(VersionId(0, 0, 1, 1))
+
+
+def test_golden_bytes_of_a_version_file(store):
+    world = World(store, seed=7)
+    commit = replace(world.build(keys=2, removals=0), delta=b"delta", digest="d", served_digest="s")
+    store.commit(commit)
+    content = file_of(store, commit.id).read_bytes()
+    assert content[:8] == b"FRESHVER"
+    assert content[8:12] == (1).to_bytes(4, "little")
+    length = int.from_bytes(content[12:16], "little")
+    assert content[16 : 16 + length].startswith(
+        b'{"clocks":{"user":5},"digest":"d","epoch":1,"fields":{"user":{"dim":4,'
+    )
+    assert content[16 + length :].startswith(commit.dense + b"delta" + commit.filters["user"])
+
+
+def test_a_taken_over_writer_cannot_commit(tmp_path, store, world):
+    world.commit()
+    late = world.build()
+    successor = World(store, seed=2)
+    with pytest.raises(FencedError, match="comes from epoch 1, shard 0 is at epoch 2"):
+        store.commit(late)
+    assert store.current(0) == late.parent
+    successor.restart()
+    assert successor.commit() == late.id
+
+
+def test_a_fenced_commit_leaves_no_file_and_spares_the_successors(store, world):
+    world.commit()
+    late = world.build()
+    staged = store.stage(late)
+    successor = World(store, seed=2)
+    successor.restart()
+    id = successor.commit()
+    with pytest.raises(FencedError):
+        store.ledger.commit(staged)
+    with pytest.raises(FencedError):
+        store.commit(late)
+    assert served_of(store.restore(id)) == successor.expected[id][1]
+
+
+def test_a_commit_that_skips_current_is_fenced(store, world):
+    world.commit()
+    early = world.build()
+    world.commit()
+    with pytest.raises(FencedError, match="follows g0/s0-of-1/1, CURRENT is g0/s0-of-1/2"):
+        store.commit(replace(early, id=replace(early.id, sequence=3)))
+
+
+def test_the_shard_count_is_fixed(tmp_path, store, world):
+    world.commit()
+    other = VersionStore(project_in(tmp_path, shards=2))
+    with pytest.raises(VersionError, match="shard 0 is one of 1, the configuration says 2"):
+        other.take_over(0)
+    other.close()
+
+
+@contextmanager
+def disk_of(most_bytes):
+    """Meanwhile no file of this process may grow beyond this."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_commit_that_does_not_fit_on_disk_leaves_nothing(store, world):
+    id = world.commit()
+    before = sorted(store.folder.rglob("*.*"))
+    commit = world.build()
+    with disk_of(200), pytest.raises(VersionError, match=r"000000000002\.1\.0\.version cannot be written.*make room"):
+        store.stage(commit)
+    assert sorted(store.folder.rglob("*.*")) == before
+    assert store.current(0) == id
+    store.commit(commit)
+    assert store.current(0) == commit.id
+
+
+def with_long_rows(commit):
+    """The same commit, its rows so long that its file is begun early; and what is known of it by then."""
+    change = commit.fields["user"]
+    random = np.random.default_rng(commit.id.sequence)
+    rows = random.integers(0, 256, (len(change.keys), DRAFTED_FROM_BYTES // len(change.keys) + 1)).astype(np.uint8)
+    longer = replace(commit, fields={"user": replace(change, rows=rows)})
+    return longer, {"user": TableChange(change.keys, rows, change.removed)}
+
+
+def test_a_version_whose_rows_were_written_first_is_the_version(store, world):
+    commit, tables = with_long_rows(world.build())
+    with store.drafting(commit.id, commit.epoch, tables) as draft:
+        assert draft is not None
+        store.commit(commit, draft)
+    store.check(commit.id)
+    assert file_of(store, commit.id).stat().st_size == store.ledger.version(commit.id).size_bytes
+    restored = store.restore(commit.id)
+    assert (rows_of(restored), served_of(restored)) == (rows_of(commit), served_of(commit))
+    assert store.delta(commit.id) == commit.delta
+    assert store.manifest(commit.id)["samples_seen"] == commit.samples_seen
+
+
+def test_a_few_rows_are_not_written_first(store, world):
+    commit = world.build()
+    change = commit.fields["user"]
+    tables = {"user": TableChange(change.keys, change.rows, change.removed)}
+    with store.drafting(commit.id, commit.epoch, tables) as draft:
+        assert draft is None
+
+
+def test_rows_written_first_leave_nothing_where_no_version_follows(store, world):
+    commit, tables = with_long_rows(world.build())
+    before = sorted(store.folder.rglob("*.*"))
+    with pytest.raises(KeyError), store.drafting(commit.id, commit.epoch, tables):
+        raise KeyError("what is prepared beside it")
+    assert sorted(store.folder.rglob("*.*")) == before
+    store.commit(commit)
+    assert store.current(0) == commit.id
+
+
+def test_rows_written_first_that_do_not_fit_on_disk_leave_nothing(store, world):
+    commit, tables = with_long_rows(world.build())
+    before = sorted(store.folder.rglob("*.*"))
+    with (
+        disk_of(1 << 20),
+        pytest.raises(VersionError, match=r"cannot be written.*make room"),
+        store.drafting(commit.id, commit.epoch, tables) as draft,
+    ):
+        store.commit(commit, draft)
+    assert sorted(store.folder.rglob("*.*")) == before
+    assert store.current(0) is None
+
+
+@pytest.mark.parametrize("room", [1, 300, 5_000])
+def test_a_header_that_outgrows_its_room_is_written_all_the_same(tmp_path, room):
+    path, sections = tmp_path / "file", {"first": np.arange(9, dtype=np.uint64), "second": b"bytes", "third": b""}
+    with Draft(path, {"second": b"bytes"}, room) as draft:
+        size = draft.finish({"kind": "test"}, sections)
+    assert size == path.stat().st_size
+    with Container(path) as file:
+        assert file.header["kind"] == "test"
+        assert file.array("first", np.uint64).tolist() == list(range(9))
+        assert (file.section("second"), file.section("third")) == (b"bytes", b"")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+PROCESS = """
+import signal, sys
+from pathlib import Path
+from pipeline.process import crash_point
+from pipeline.errors import FencedError
+from pipeline.versions import store as module
+from pipeline.versions.store import VersionStore
+from tests.support.versions_world import World, project_in
+
+store = VersionStore(project_in(Path(sys.argv[1])))
+world = World(store)
+world.commit()
+crash_point.arm(sys.argv[2] or None)
+if sys.argv[3] == "stop":
+    commit = world.build()
+    staged = store.stage(commit)
+    assert store.epoch(0) == commit.epoch  # the check a careless writer relies on
+    signal.raise_signal(signal.SIGSTOP)
+    try:
+        store.ledger.commit(staged)
+    except FencedError as fenced:
+        print("fenced:", fenced)
+        sys.exit(5)
+else:
+    world.commit()
+"""
+
+
+def run_process(tmp_path, point="", how=""):
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(tmp_path), point, how]
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+def test_a_writer_paused_between_check_and_commit_is_fenced(tmp_path):
+    process = run_process(tmp_path, how="stop")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    store = VersionStore(project_in(tmp_path))
+    successor = World(store, seed=5)
+    successor.restart()
+    id = successor.commit()
+    process.send_signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "fenced: version g0/s0-of-1/2 comes from epoch 1, shard 0 is at epoch 3" in output
+    assert store.current(0) == id
+    assert rows_of(store.restore(id)) == successor.expected[id][0]
+    store.close()
+
+
+def test_killed_before_commit_current_has_not_moved_and_the_next_writer_goes_on(tmp_path):
+    process = run_process(tmp_path, point="trainer.before_commit")
+    assert process.wait(60) == -signal.SIGKILL
+    store = VersionStore(project_in(tmp_path))
+    assert store.current(0) == VersionId(0, 0, 1, 1)
+    assert len(list(store.folder.rglob("*.version"))) == 2
+    world = World(store)
+    world.restart()
+    assert world.commit() == VersionId(0, 0, 1, 2)
+    store.retain(0, world.at_ms)
+    assert len(list(store.folder.rglob("*.version"))) == 2
+    store.close()
