@@ -60,7 +60,7 @@ class EventBlock:
         at_ms: [n] event times, ms.
         offsets: [n] source offsets of the rows.
         rows: [n] index inside the source record (0 for a record that holds one event).
-        marks_ms: [n] the watermark at each row, the row included: largest event time so far, a time ahead of its append
+        watermarks_ms: [n] the watermark at each row, the row included: max event time, a time ahead of its append
             as that append, minus disorder, ms.
         next_offset: where reading goes on after this block.
         watermark_ms: the partition's watermark after this block (heartbeats included), ms.
@@ -72,7 +72,7 @@ class EventBlock:
     at_ms: Int64s
     offsets: Int64s
     rows: Int32s
-    marks_ms: Int64s
+    watermarks_ms: Int64s
     next_offset: int
     watermark_ms: int
 
@@ -88,7 +88,7 @@ class EventBlock:
             self.at_ms[index],
             self.offsets[index],
             self.rows[index],
-            self.marks_ms[index],
+            self.watermarks_ms[index],
             self.next_offset,
             self.watermark_ms,
         )

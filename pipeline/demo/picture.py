@@ -61,7 +61,7 @@ def _head(figure: Figure, run: Run) -> None:
     figure.text(
         0.06,
         0.018,
-        "Simulated data, one run of springtide demo. Each model predicts an hour's genuine impressions before any model has "
+        "Simulated data, one run of springtide demo. Each model predicts an hour's genuine impressions before any has "
         "learned from them; NE is taken against their true click\nprobabilities, which only a simulation knows.",
         size=10.5,
         color=_GREY,

@@ -94,7 +94,7 @@ class Log(Protocol):
         outcome is unknown and a fence is lost: take it again, and read what was said.
         """
 
-    def take_fence(self, topic: str, partition: int) -> Fence:
+    def acquire_fence(self, topic: str, partition: int) -> Fence:
         """Take the right to append; every earlier fence of this partition is dead from now on."""
 
     def trim(self, topic: str, partition: int, before: int) -> None:

@@ -28,7 +28,7 @@ class DeltaChannel:
         self._log, self._topic, self._shard = log, project.config.topics.deltas, shard
         self._clock = project.clock
         log.create_topic(self._topic, project.config.logs.shards)
-        self._fence: Fence = log.take_fence(self._topic, shard)
+        self._fence: Fence = log.acquire_fence(self._topic, shard)
 
     def say(self, delta: Delta, encoded: bytes) -> int:
         """Append one delta; returns its offset. Raises FencedError where another writer took over."""

@@ -88,7 +88,7 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     shutil.copytree(project.logs, calm.logs)
     with Stopwatch() as in_process:
         wanted = sum(run_samples(calm, open_log(calm), until_end=True).samples.values())
-    said = Said(log)
+    said = EmittedPositions(log)
     with Stopwatch() as all_of_it:
         with Stopwatch() as submitted:
             submit_join(project, cluster, "rates")
@@ -123,7 +123,7 @@ def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
     return submit(job, lambda pipeline: live_job.build(pipeline, project))
 
 
-class Said:
+class EmittedPositions:
     """Counts the samples of partition 0, reading each record once."""
 
     def __init__(self, log: Log) -> None:

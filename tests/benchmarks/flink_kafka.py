@@ -62,7 +62,7 @@ _LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}
 """Two, so that both of the peer's subtasks have one to read; our shard reads both."""
 
 
-class Said(Protocol):
+class EmittedPositions(Protocol):
     """Reads what a join says."""
 
     samples: int
@@ -192,7 +192,7 @@ def sql_topic(backend: Backend) -> str:
     return f"sql-{backend}"
 
 
-def _timed(start: Callable[[], str], said: Said, cluster: LocalCluster, samples: int) -> Run:
+def _timed(start: Callable[[], str], said: EmittedPositions, cluster: LocalCluster, samples: int) -> Run:
     with Stopwatch() as submitted:
         job = start()
     try:

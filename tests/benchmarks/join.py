@@ -19,7 +19,7 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from pipeline.samples.join.durations import Spans
+from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.held_impressions import Bucket, Held
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.rows import HELD
@@ -131,7 +131,7 @@ def _beside_flink(folder: Path, rows: int, rate: float) -> Figure:
 
 def _rebuilt_index(project: Project, rows: int) -> Figure:
     """What a start does with a state's blocks once they are read: the index over all held impressions built again."""
-    random, spans = np.random.default_rng(1), Spans.of(project.config)
+    random, spans = np.random.default_rng(1), Durations.of(project.config)
     buckets = []
     for serial, part in enumerate(np.array_split(np.arange(rows), _STATE_BUCKETS)):
         bucket = Bucket(serial, (0, serial))
@@ -212,10 +212,10 @@ def _bytes_per_row(blocks: list[EventBlock]) -> float:
 def _blocks(project: Project, log: Log) -> list[EventBlock]:
     blocks = []
     for kind in ("impressions", "clicks"):
-        codec, at, mark_ms = EventCodec(project.config.events, kind, log), 0, None
+        codec, at, max_event_time_ms = EventCodec(project.config.events, kind, log), 0, None
         while records := log.read(kind, 0, at, ReadLimits(records=1)):
-            decoded = codec.decode(records, kind, 0, mark_ms)
-            at, mark_ms = decoded.block.next_offset, decoded.mark_ms
+            decoded = codec.decode(records, kind, 0, max_event_time_ms)
+            at, max_event_time_ms = decoded.block.next_offset, decoded.max_event_time_ms
             blocks.append(decoded.block)
     return blocks
 

@@ -144,12 +144,12 @@ def _at(seconds: npt.NDArray[np.float64], percent: float) -> float:
 
 def _settled(project: Project, log: Log, closed_ms: int, seen: Seen) -> bool:
     """Whether everything up to the heartbeat at `closed_ms` is said, learned and shown."""
-    mark_ms = closed_ms - round(project.config.events.disorder_s * 1000)
+    max_event_time_ms = closed_ms - round(project.config.events.disorder_s * 1000)
     store, topic = VersionStore(project), project.config.topics.samples
     try:
         for shard in range(project.config.logs.shards):
             last, current = last_record(log, topic, shard), store.current(shard)
-            if last is None or decode_sample_block(last.value).watermark_ms < mark_ms or current is None:
+            if last is None or decode_sample_block(last.value).watermark_ms < max_event_time_ms or current is None:
                 return False
             if store.ledger.version(current).offset <= last.offset or str(current) not in seen[-1][0]:
                 return False

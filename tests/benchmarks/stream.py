@@ -79,7 +79,7 @@ def clicks_of(seed: int, shown: pa.RecordBatch, share: float, delay_ms: float) -
 def append_samples(project: Project, log: Log, seed: int, rows: int, per_second: float) -> None:
     """Fill the samples log as the join would: records of 8,192 rows; log time runs at `per_second` samples a second."""
     topic, fields = project.config.topics.samples, len(project.config.fields)
-    fence = log.take_fence(topic, 0)
+    fence = log.acquire_fence(topic, 0)
     schema = sample_schema(project.config)
     for first in range(0, rows, RECORD_ROWS):
         count = min(RECORD_ROWS, rows - first)

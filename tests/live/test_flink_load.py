@@ -170,7 +170,7 @@ def test_a_job_set_back_to_its_savepoint_while_its_state_folder_is_ahead_says_no
     shop.wait_until_joined()
     log = open_log(Project.open(shop.project))
     for shard in range(2):
-        log.take_fence("samples", shard)
+        log.acquire_fence("samples", shard)
         shop.feed(close=shard == 1)
         shop.wait_until_joined()
     log.close()

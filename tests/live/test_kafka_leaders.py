@@ -46,7 +46,7 @@ class Reading(threading.Thread):
 
 def go_on_over(log, topic, partition, change):
     """Append and read, both ways and without a pause, while `change` happens in the middle."""
-    wanted, fence = [b"%d" % n for n in range(120)], log.take_fence(topic, partition)
+    wanted, fence = [b"%d" % n for n in range(120)], log.acquire_fence(topic, partition)
 
     def plainly(at):
         records = log.read(topic, partition, at, WAIT)
@@ -116,7 +116,7 @@ def test_a_leader_that_is_killed_is_followed_by_its_replica_and_all_goes_on(pair
     first, second = pair
     alone = KafkaLog(KafkaSettings(first.bootstrap), clock)
     alone.create_topic("before", 1)
-    alone.take_fence("before", 0)
+    alone.acquire_fence("before", 0)
     alone.close()
     join_cluster(second, first)
     both = f"{second.bootstrap},{first.bootstrap}"

@@ -67,10 +67,10 @@ def test_a_reader_beyond_its_quota_is_slowed_down_and_loses_nothing(log, strict,
 
 
 def test_a_writer_that_the_cluster_has_forgotten_says_so_and_the_next_goes_on(log, clock):
-    fence = log.take_fence("t", 0)
+    fence = log.acquire_fence("t", 0)
     log.append("t", 0, [b"before"], fence=fence)
     clock.wait(8 * FORGETS_AFTER_MS / 1_000)
     with pytest.raises(LogError, match=r"forgotten the writer of t/0, which wrote nothing .*; nothing was written now"):
         log.append("t", 0, [b"never"], fence=fence)
-    log.append("t", 0, [b"after"], fence=log.take_fence("t", 0))
+    log.append("t", 0, [b"after"], fence=log.acquire_fence("t", 0))
     assert [r.value for r in log.read("t", 0, 0)] == [b"before", b"after"]

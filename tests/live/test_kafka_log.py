@@ -39,9 +39,9 @@ class TestKafka(LogContract):
 
 class TestFences:
     def test_a_zombie_is_fenced_and_stays_so(self, log, another):
-        first = log.take_fence("t", 0)
+        first = log.acquire_fence("t", 0)
         log.append("t", 0, [b"before"], fence=first)
-        second = another.take_fence("t", 0)
+        second = another.acquire_fence("t", 0)
         for _ in range(2):
             with pytest.raises(FencedError, match="t/0 was taken over"):
                 log.append("t", 0, [b"zombie"], fence=first)
@@ -49,24 +49,24 @@ class TestFences:
         assert [r.value for r in everything(log)] == [b"before", b"after"]
 
     def test_a_fence_taken_again_in_one_process_kills_the_one_before(self, log):
-        first, second = log.take_fence("t", 0), log.take_fence("t", 0)
+        first, second = log.acquire_fence("t", 0), log.acquire_fence("t", 0)
         with pytest.raises(FencedError):
             log.append("t", 0, [b"x"], fence=first)
         assert log.append("t", 0, [b"y"], fence=second) >= 0
 
     def test_a_later_fence_has_a_greater_epoch_whoever_takes_it(self, log, another):
-        epochs = [taken_by.take_fence("t", 0).epoch for taken_by in (log, another, another, log)]
+        epochs = [taken_by.acquire_fence("t", 0).epoch for taken_by in (log, another, another, log)]
         assert epochs == sorted(set(epochs))
 
     def test_fences_of_two_partitions_live_side_by_side(self, log):
-        fences = [log.take_fence("t", p) for p in (0, 1)]
+        fences = [log.acquire_fence("t", p) for p in (0, 1)]
         for p, fence in enumerate(fences):
             log.append("t", p, [b"x"], fence=fence)
         with pytest.raises(LogError, match="fence of t/0 cannot append to t/1"):
             log.append("t", 1, [b"x"], fence=fences[0])
 
     def test_a_fence_of_a_topic_made_again_is_refused(self, log):
-        fence, log_id = log.take_fence("t", 0), log.log_id("t")
+        fence, log_id = log.acquire_fence("t", 0), log.log_id("t")
         log.delete_topic("t")
         log.create_topic("t", 2)
         assert log.log_id("t") != log_id
@@ -74,7 +74,7 @@ class TestFences:
             log.append("t", 0, [b"x"], fence=fence)
 
     def test_a_topic_made_again_elsewhere_is_noticed_within_a_second(self, log, another, clock):
-        fence, log_id = log.take_fence("t", 0), log.log_id("t")
+        fence, log_id = log.acquire_fence("t", 0), log.log_id("t")
         another.delete_topic("t")
         another.create_topic("t", 3)
         clock.wait(1.1)
@@ -83,7 +83,7 @@ class TestFences:
         assert log.partitions("t") == 3
 
     def test_all_values_of_a_fenced_append_follow_one_another(self, log):
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         starts = [log.append("t", 0, [b"%d" % n] * 3, fence=fence, headers={"n": str(n)}) for n in range(4)]
         found = everything(log)
         assert [r.offset for r in found] == [s + i for s in starts for i in range(3)]
@@ -123,7 +123,7 @@ class TestDeadWriters:
         dead_writer(f"springtide/{settings.prefix}t/0/{log.log_id('t')}", 600_000)
         log.append("t", 0, [b"other"])
         assert (log.end_offset("t", 0), log.read("t", 0, 0)) == (0, [])
-        fence = another.take_fence("t", 0)
+        fence = another.acquire_fence("t", 0)
         # From here on all that was said can be read: nothing is open below the end.
         assert [r.value for r in everything(another)] == [b"other"]
         another.append("t", 0, [b"mine"], fence=fence)
@@ -147,7 +147,7 @@ class TestDeadWriters:
 
 class TestGaps:
     def test_a_read_may_start_on_a_gap(self, log):
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         starts = [log.append("t", 0, [b"%d" % n], fence=fence) for n in range(3)]
         assert starts == [0, 2, 4]
         assert [log.read("t", 0, at, ONE)[0].offset for at in range(5)] == [0, 2, 2, 4, 4]
@@ -217,7 +217,7 @@ class TestSizes:
     def test_a_record_that_is_too_large_is_named_and_the_next_one_goes_through(self, settings, clock):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, max_record_bytes=100_000), clock)
         log.create_topic("t", 1)
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         for held in (None, fence):
             with pytest.raises(LogError, match=r"200000 bytes is too large for topic t: logs\.max_record_bytes allows"):
                 log.append("t", 0, [bytes(200_000)], fence=held)
@@ -227,21 +227,21 @@ class TestSizes:
 
     def test_a_record_that_the_broker_finds_too_large_costs_the_writer_not_the_partition(self, log):
         log.change_settings("t", {"max.message.bytes": "1000"})
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         for held in (None, fence):
             with pytest.raises(LogError, match=r"topic t refuses a record: .*raise max.message.bytes"):
                 log.append("t", 0, [os.urandom(5_000)], fence=held)
         with pytest.raises(LogError, match="topic t refuses a record"):
             log.append("t", 0, [b"small"], fence=fence)
         log.append("t", 0, [b"small"])
-        log.append("t", 0, [b"small"], fence=log.take_fence("t", 0))
+        log.append("t", 0, [b"small"], fence=log.acquire_fence("t", 0))
         assert [r.value for r in everything(log)] == [b"small"] * 2
 
 
 class TestOutages:
     def test_a_broker_killed_while_reading_and_appending_loses_and_doubles_nothing(self, log, broker):
         wanted = [b"%d" % n for n in range(300)]
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         failures = []
 
         def append() -> None:
@@ -268,7 +268,7 @@ class TestOutages:
 
     def test_appends_under_a_fence_go_on_when_the_broker_they_began_without_is_back(self, log, broker, clock):
         log.create_topic("many", 8)
-        fences = [log.take_fence("many", partition) for partition in range(8)]
+        fences = [log.acquire_fence("many", partition) for partition in range(8)]
         for partition, fence in enumerate(fences):
             log.append("many", partition, [b"before"], fence=fence)
         broker.kill("kafka")
@@ -313,7 +313,7 @@ class TestOutages:
     def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, patience_s=2.0), clock)
         log.create_topic("t", 1)
-        fence = log.take_fence("t", 0)
+        fence = log.acquire_fence("t", 0)
         log.append("t", 0, [b"a"])
         log.read("t", 0, 0)
         broker.kill("kafka")

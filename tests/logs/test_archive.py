@@ -49,7 +49,7 @@ def test_files_are_named_by_their_first_offset(folder):
         lambda log: log.append("t", 0, [b"a"]),
         lambda log: log.create_topic("u", 1),
         lambda log: log.delete_topic("t"),
-        lambda log: log.take_fence("t", 0),
+        lambda log: log.acquire_fence("t", 0),
         lambda log: log.trim("t", 0, 1),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_backfill_reads_the_archive_and_writes_its_own_topics(tmp_path, clock)
     assert backfill.topics() == live.topics()
     assert backfill.log_id("clicks") == live.log_id("clicks")
     assert [r.value for r in backfill.read("clicks", 0, 0)] == [b"c"]
-    assert backfill.append("samples", 0, [b"s"], fence=backfill.take_fence("samples", 0)) == 0
+    assert backfill.append("samples", 0, [b"s"], fence=backfill.acquire_fence("samples", 0)) == 0
     with pytest.raises(LogError, match="read only"):
         backfill.append("clicks", 0, [b"c"])
 

@@ -84,9 +84,9 @@ def test_waiting_ends_with_the_first_record(tmp_path):
 
 
 def test_taking_the_fence_kills_the_one_before(log):
-    first = log.take_fence("t", 0)
+    first = log.acquire_fence("t", 0)
     log.append("t", 0, [b"a"], fence=first)
-    second = log.take_fence("t", 0)
+    second = log.acquire_fence("t", 0)
     with pytest.raises(
         FencedError, match=f"t/0 was taken over: epoch {second.epoch} is current, this writer holds {first.epoch}"
     ):
@@ -96,22 +96,22 @@ def test_taking_the_fence_kills_the_one_before(log):
 
 
 def test_a_fence_holds_for_its_own_partition_only(log):
-    fence = log.take_fence("t", 0)
-    log.take_fence("t", 1)
+    fence = log.acquire_fence("t", 0)
+    log.acquire_fence("t", 1)
     log.append("t", 0, [b"a"], fence=fence)
     with pytest.raises(LogError, match="fence of t/0 cannot append to t/1"):
         log.append("t", 1, [b"a"], fence=fence)
 
 
 def test_a_fence_outlives_a_restart_of_the_log(log, tmp_path, clock):
-    fence = log.take_fence("t", 0)
-    SqliteLog(tmp_path / "logs", clock).take_fence("t", 0)
+    fence = log.acquire_fence("t", 0)
+    SqliteLog(tmp_path / "logs", clock).acquire_fence("t", 0)
     with pytest.raises(FencedError):
         log.append("t", 0, [b"a"], fence=fence)
 
 
 def test_inputs_are_appended_without_a_fence(log):
-    log.take_fence("t", 0)
+    log.acquire_fence("t", 0)
     assert log.append("t", 0, [b"a"]) == 0
 
 
@@ -155,10 +155,10 @@ def test_another_reader_sees_the_topic_that_was_made_again(log, tmp_path, clock)
 
 
 def test_a_fence_of_a_deleted_topic_does_not_hold_in_the_new_one(log):
-    fence = log.take_fence("t", 0)
+    fence = log.acquire_fence("t", 0)
     log.delete_topic("t")
     log.create_topic("t", 2)
-    assert log.take_fence("t", 0) == fence  # epochs start again: only the log's identity tells them apart
+    assert log.acquire_fence("t", 0) == fence  # epochs start again: only the log's identity tells them apart
     old = Fence(fence.topic, fence.partition, fence.epoch)
     log.append("t", 0, [b"new"], fence=fence)
     log.delete_topic("t")

@@ -243,7 +243,7 @@ def test_heartbeats_between_hours_make_nothing_late(tmp_path):
     for kind in ("impressions", "clicks"):
         records = log.read(kind, 0, 0)
         block = EventCodec(project.config.events, kind, log).decode(records, kind, 0, None).block
-        assert np.all(block.at_ms >= block.marks_ms)
+        assert np.all(block.at_ms >= block.watermarks_ms)
     log.close()
 
 

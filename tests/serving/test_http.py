@@ -41,7 +41,7 @@ def world(tmp_path_factory):
     project = replace(project_at(root, serving={"port": 0}), clock=SystemClock())
     trainer = SyntheticTrainer(project)
     plan, network = FeaturePlan(project.config, root), DenseModel(project.config, root)
-    said_rows(trainer, plan, network, 1.0)
+    emitted_rows(trainer, plan, network, 1.0)
     replica = Replica(project, trainer.log)
     replica.catch_up()
     with ReplicaServer(replica, project.config, project.clock) as server:
@@ -49,7 +49,7 @@ def world(tmp_path_factory):
     trainer.close()
 
 
-def said_rows(trainer, plan, network, value):
+def emitted_rows(trainer, plan, network, value):
     """Commit rows of `value` for INSTANCE's keys, with the network's weights."""
     batch, at_ms = plan.batch_of([INSTANCE], 0)
     touched = {}
@@ -110,7 +110,7 @@ def test_an_instance_of_unknown_keys_gets_a_prediction_of_zero_rows(world):
 def test_a_delta_changes_the_next_prediction(world):
     trainer, plan, network, replica, server = world
     before = predicted(server, [INSTANCE])
-    said_rows(trainer, plan, network, 3.0)
+    emitted_rows(trainer, plan, network, 3.0)
     replica.catch_up()
     assert predicted(server, [INSTANCE]) != before
 

@@ -95,7 +95,7 @@ def append_samples(log: Log, project: Project, samples: pa.RecordBatch, shard: i
         encode_sample_block(SampleBlock(shard, samples.slice(s, block_rows), {}, {}, 0, s == starts[-1]))
         for s in starts
     ]
-    log.append(topic, shard, values, fence=log.take_fence(topic, shard))
+    log.append(topic, shard, values, fence=log.acquire_fence(topic, shard))
 
 
 def train(project: Project, log: Log, shard: int = 0, migrate: bool = False) -> str:

@@ -55,7 +55,7 @@ class Rows:
 
 
 @dataclass
-class Said:
+class EmittedPositions:
     """One commit: its version, and the delta with its bytes."""
 
     id: VersionId
@@ -76,7 +76,7 @@ class SyntheticTrainer:
         self.channel = DeltaChannel(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
         self.dense = b""
-        self.said: list[Said] = []
+        self.said: list[EmittedPositions] = []
 
     def change(self, count: int = 20, removed: int = 3) -> dict[str, FieldTouched]:
         """Move `count` rows of every field and remove `removed`."""
@@ -95,7 +95,9 @@ class SyntheticTrainer:
             touched[name] = FieldTouched(keys, table.rows(keys), gone)
         return touched
 
-    def commit(self, say: bool = True, flush: bool = False, touched: dict[str, FieldTouched] | None = None) -> Said:
+    def commit(
+        self, say: bool = True, flush: bool = False, touched: dict[str, FieldTouched] | None = None
+    ) -> EmittedPositions:
         """One version: random changes, the store's commit, the topic."""
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
@@ -108,7 +110,7 @@ class SyntheticTrainer:
         self.store.commit(self._commit(id, parent, step, touched, prepared))
         if say:
             self.channel.say(prepared.delta, prepared.encoded)
-        self.said.append(Said(id, prepared))
+        self.said.append(EmittedPositions(id, prepared))
         return self.said[-1]
 
     def run(self, commits: int, **how: Any) -> None:

@@ -34,7 +34,7 @@ def skip(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson
             "partition": lost.partition,
             "from_offset": lost.start,
             "to_offset": lost.stop,
-            "read_to": None if lost.mark_ms is None else instant(lost.mark_ms),
+            "read_to": None if lost.max_event_time_ms is None else instant(lost.max_event_time_ms),
         }
         for lost in gone
     ]

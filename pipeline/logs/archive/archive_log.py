@@ -124,7 +124,7 @@ class ArchiveLog:
     ) -> int:
         self._refuse(f"append {len(values)} records to {topic}/{partition}")
 
-    def take_fence(self, topic: str, partition: int) -> Fence:
+    def acquire_fence(self, topic: str, partition: int) -> Fence:
         self._refuse(f"take the fence of {topic}/{partition}")
 
     def trim(self, topic: str, partition: int, before: int) -> None:

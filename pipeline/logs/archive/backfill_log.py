@@ -51,8 +51,8 @@ class BackfillLog:
     ) -> int:
         return self._of(topic).append(topic, partition, values, fence=fence, headers=headers)
 
-    def take_fence(self, topic: str, partition: int) -> Fence:
-        return self._of(topic).take_fence(topic, partition)
+    def acquire_fence(self, topic: str, partition: int) -> Fence:
+        return self._of(topic).acquire_fence(topic, partition)
 
     def trim(self, topic: str, partition: int, before: int) -> None:
         self._of(topic).trim(topic, partition, before)

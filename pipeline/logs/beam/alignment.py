@@ -18,7 +18,7 @@ _PATIENCE_S = 30.0
 
 
 class _Told(NamedTuple):
-    mark_ms: int | None
+    max_event_time_ms: int | None
     more: bool
 
 
@@ -40,24 +40,24 @@ class Lead:
         # As the disk has it: what was told before is of readers that are no more.
         self._since_ns = self._own.stat().st_mtime_ns
 
-    def tell(self, mark_ms: int | None, *, more: bool) -> None:
-        """The own partition was read up to `mark_ms` (None: nothing yet), and has `more` that can be read now."""
+    def tell(self, max_event_time_ms: int | None, *, more: bool) -> None:
+        """Record that this partition was read up to `max_event_time_ms` (None: nothing), and whether it has `more`."""
         beside = self._own.with_name(f".{self._own.name}-{os.getpid()}")
-        beside.write_text(json.dumps([mark_ms, more]), encoding="utf-8")
+        beside.write_text(json.dumps([max_event_time_ms, more]), encoding="utf-8")
         beside.replace(self._own)
 
-    def allows(self, mark_ms: int | None) -> bool:
-        """Whether the own partition, read up to `mark_ms`, may be read further.
+    def allows(self, max_event_time_ms: int | None) -> bool:
+        """Whether the own partition, read up to `max_event_time_ms`, may be read further.
 
         The one furthest behind always may, and one that is read to its end holds nobody back.
         """
-        if mark_ms is None:
+        if max_event_time_ms is None:
             return True
         unread = [told for told in self._told() if told is None or told.more]
-        known = [told.mark_ms for told in unread if told is not None and told.mark_ms is not None]
+        known = [told.max_event_time_ms for told in unread if told is not None and told.max_event_time_ms is not None]
         if len(known) < len(unread) and self._clock.monotonic_s() < self._patient_until_s:
             return False
-        return not known or mark_ms <= min(known) + self._lead_ms
+        return not known or max_event_time_ms <= min(known) + self._lead_ms
 
     def others_have_more(self) -> bool:
         """Whether some other partition has something that can be read now, as far as is known."""

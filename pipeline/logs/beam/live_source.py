@@ -24,7 +24,7 @@ from pipeline.arrays.block import Kind
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.alignment import Lead
 from pipeline.logs.beam.record_span import Span
-from pipeline.logs.beam.source import BLOCK_BYTES, BLOCK_RECORDS, LogDoor, PartitionRange, check_log_id, decode_next
+from pipeline.logs.beam.source import BLOCK_BYTES, BLOCK_RECORDS, LogHandle, PartitionRange, check_log_id, decode_next
 from pipeline.logs.events.codec import Decoded, EventCodec
 from pipeline.logs.log import Log, check_partitions
 
@@ -45,8 +45,8 @@ class SpanSource(beam.DoFn):  # type: ignore[misc]
     LEFT = ReadModifyWriteStateSpec("left", PickleCoder())
     TURN = TimerSpec("turn", TimeDomain.REAL_TIME)
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, handle: LogHandle) -> None:
+        self._handle = handle
 
     def setup(self) -> None:
         self._readers: dict[tuple[str, int], _Reader] = {}
@@ -75,7 +75,7 @@ class SpanSource(beam.DoFn):  # type: ignore[misc]
 
     def _reader(self, of: PartitionRange) -> "_Reader":
         if (of.topic, of.partition) not in self._readers:
-            self._readers[of.topic, of.partition] = _Reader(*self._door.open(), of)
+            self._readers[of.topic, of.partition] = _Reader(*self._handle.open(), of)
         return self._readers[of.topic, of.partition]
 
 
@@ -102,13 +102,13 @@ class _Reader:
             emitted = decoded or (self._nothing(left) if self._silent() else None)
             if emitted:
                 span = Span.of(left.start, emitted)
-                left = replace(left, start=emitted.block.next_offset, mark_ms=emitted.mark_ms)
+                left = replace(left, start=emitted.block.next_offset, max_event_time_ms=emitted.max_event_time_ms)
                 self._emitted_at_s = self._clock.monotonic_s()
                 yield span, left
             room_bytes -= read.value_bytes
             # A small run was all there was; waiting for the next would hold this one back.
             more = read.records >= BLOCK_RECORDS // 4 or read.value_bytes >= BLOCK_BYTES // 4
-        self._lead.tell(left.mark_ms, more=more)
+        self._lead.tell(left.max_event_time_ms, more=more)
 
     def _check_topic(self, left: PartitionRange) -> None:
         check_log_id(self._log, left.topic, left.log_id)
@@ -120,14 +120,14 @@ class _Reader:
         return 0 if self._lead.others_have_more() else self._poll_ms
 
     def _may_read(self, left: PartitionRange) -> bool:
-        if self._lead.allows(left.mark_ms):
+        if self._lead.allows(left.max_event_time_ms):
             return True
         # Not for long: the partition that is waited for may be read by this very thread.
         self._clock.wait(_HELD_BACK_S)
         return False
 
     def _nothing(self, left: PartitionRange) -> Decoded:
-        return self._codec.nothing(left.topic, left.partition, left.mark_ms, left.start)
+        return self._codec.nothing(left.topic, left.partition, left.max_event_time_ms, left.start)
 
     def _silent(self) -> bool:
         return self._clock.monotonic_s() - self._emitted_at_s >= _IDLE_SPAN_S

@@ -42,7 +42,7 @@ class PartitionRange:
         topic, kind, partition: where.
         start: first offset.
         stop: the offset to stop before; None follows the log.
-        mark_ms: the partition's largest event time before `start`; None where there was none.
+        max_event_time_ms: the partition's largest event time before `start`; None where there was none.
         log_id: the log that the offsets belong to.
         beside: how many partitions of the topic are read, this one among them.
     """
@@ -52,18 +52,18 @@ class PartitionRange:
     partition: int
     start: int
     stop: int | None
-    mark_ms: int | None
+    max_event_time_ms: int | None
     log_id: str
     beside: int
 
 
 @dataclass(frozen=True)
-class LogDoor:
+class LogHandle:
     """How a worker comes to the log: one lent by this process, or else the project's own. Can be pickled.
 
     Attributes:
         root: the project's folder.
-        loan: number of the loan; 0 for a door that nothing was lent for.
+        loan: number of the loan; 0 for a handle that nothing was lent for.
     """
 
     root: str
@@ -92,22 +92,22 @@ class LogDoor:
 
 
 _opening = threading.Lock()
-_lent: dict[LogDoor, tuple[Project, Log]] = {}
-_failed: dict[LogDoor, SpringtideError] = {}
+_lent: dict[LogHandle, tuple[Project, Log]] = {}
+_failed: dict[LogHandle, SpringtideError] = {}
 _loans = itertools.count(1)
 
 
-def lend(project: Project, log: Log) -> LogDoor:
-    """A door to a log that is open in this process; give it back with `take_back`."""
-    door = LogDoor(str(project.root), next(_loans))
-    _lent[door] = (project, log)
-    return door
+def lend(project: Project, log: Log) -> LogHandle:
+    """A handle to a log that is open in this process; give it back with `take_back`."""
+    handle = LogHandle(str(project.root), next(_loans))
+    _lent[handle] = (project, log)
+    return handle
 
 
-def take_back(door: LogDoor) -> None:
-    """The door no longer leads to the lent log."""
-    _lent.pop(door, None)
-    _failed.pop(door, None)
+def take_back(handle: LogHandle) -> None:
+    """The handle no longer leads to the lent log."""
+    _lent.pop(handle, None)
+    _failed.pop(handle, None)
 
 
 class PartitionSource(beam.DoFn):  # type: ignore[misc]
@@ -117,19 +117,19 @@ class PartitionSource(beam.DoFn):  # type: ignore[misc]
     Raises OffsetError where an offset is gone, LogReplacedError where the topic was made again.
     """
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, handle: LogHandle) -> None:
+        self._handle = handle
 
     def process(self, element: PartitionRange) -> Iterator[Any]:
-        with self._door.reporting():
+        with self._handle.reporting():
             yield from self._read(element)
 
     def _read(self, left: PartitionRange) -> Iterator[Any]:
-        project, log = self._door.open()
+        project, log = self._handle.open()
         check_log_id(log, left.topic, left.log_id)
         codec = EventCodec(project.config.events, left.kind, log)
         while decoded := decode_next(log, codec, left)[0]:
-            left = replace(left, start=decoded.block.next_offset, mark_ms=decoded.mark_ms)
+            left = replace(left, start=decoded.block.next_offset, max_event_time_ms=decoded.max_event_time_ms)
             yield decoded.block
             if decoded.dead.table.num_rows:
                 yield beam.pvalue.TaggedOutput(DEAD, (left.partition, pickle.dumps(decoded.dead, protocol=5)))
@@ -163,11 +163,11 @@ def decode_next(log: Log, codec: EventCodec, left: PartitionRange, poll_ms: int 
         run = log.read_run(topic, partition, left.start, limits)
         if stop is not None:
             run = run.before(stop)
-        decoded = codec.decode_run(run, topic, partition, left.mark_ms) if len(run) else None
+        decoded = codec.decode_run(run, topic, partition, left.max_event_time_ms) if len(run) else None
         return decoded, Amount(len(run), run.value_bytes)
     found = log.read(topic, partition, left.start, limits)
     found = [r for r in found if stop is None or r.offset < stop]
-    decoded = codec.decode(found, topic, partition, left.mark_ms) if found else None
+    decoded = codec.decode(found, topic, partition, left.max_event_time_ms) if found else None
     return decoded, Amount(len(found), sum(len(r.value) for r in found))
 
 

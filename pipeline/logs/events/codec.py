@@ -35,13 +35,13 @@ class Decoded:
     Attributes:
         block: the events, in log order.
         dead: what was set aside, one per source position, in log order.
-        mark_ms: the partition's largest event time so far, ms (an event counts up to its append, a heartbeat as its
+        max_event_time_ms: the partition's max event time, ms (an event counts up to its append, a heartbeat as its
             time + disorder); None where nothing was seen yet. The next `decode` of this partition wants it.
     """
 
     block: EventBlock
     dead: DeadLetters
-    mark_ms: int | None
+    max_event_time_ms: int | None
 
 
 @dataclass(frozen=True)
@@ -101,27 +101,27 @@ class EventCodec:
         """A promise that no event older than `at_ms` follows in the partition it is written to."""
         return encode(self._heartbeat_schema, {AT: at_ms})
 
-    def decode(self, records: Sequence[Record], topic: str, partition: int, mark_ms: int | None) -> Decoded:
+    def decode(self, records: Sequence[Record], topic: str, partition: int, max_event_time_ms: int | None) -> Decoded:
         """The events of consecutive records of one partition; at least one record.
 
         Args:
             records: as `Log.read` returned them.
             topic: where they came from, for dead letters.
             partition: where they came from.
-            mark_ms: what the previous `decode` of this partition returned; None at its start.
+            max_event_time_ms: what the previous `decode` of this partition returned; None at its start.
         """
         assert records, "a run of records has at least one"
         run = EventRun(self._rules, topic, partition)
         for record in records:
             self._read_or_set_aside(run, record)
-        block, dead, mark = run.finish(mark_ms, records[-1].offset + 1)
+        block, dead, mark = run.finish(max_event_time_ms, records[-1].offset + 1)
         return Decoded(block, dead, mark)
 
-    def nothing(self, topic: str, partition: int, mark_ms: int | None, next_offset: int) -> Decoded:
+    def nothing(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> Decoded:
         """A run of no records, before `next_offset`: it says where reading stands."""
-        return Decoded(*EventRun(self._rules, topic, partition).finish(mark_ms, next_offset))
+        return Decoded(*EventRun(self._rules, topic, partition).finish(max_event_time_ms, next_offset))
 
-    def decode_run(self, run: RecordRun, topic: str, partition: int, mark_ms: int | None) -> Decoded:
+    def decode_run(self, run: RecordRun, topic: str, partition: int, max_event_time_ms: int | None) -> Decoded:
         """As `decode`, for a run: single events of this configuration's own schema are decoded all at once."""
         events = EventRun(self._rules, topic, partition)
         found = decode_events(run.values, self._schema.id, self._columns)
@@ -134,7 +134,7 @@ class EventCodec:
             if declined < len(run):
                 self._read_or_set_aside(events, run.record(declined))
             row = declined + 1
-        block, dead, mark = events.finish(mark_ms, run.next_offset)
+        block, dead, mark = events.finish(max_event_time_ms, run.next_offset)
         return Decoded(block, dead, mark)
 
     def _read_or_set_aside(self, run: EventRun, record: Record) -> None:

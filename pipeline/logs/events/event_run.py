@@ -110,8 +110,8 @@ class EventRun:
         """A whole record that cannot be read."""
         self._letter("undecodable", record, 0, event_at, detail, record.value)
 
-    def finish(self, mark_ms: int | None, next_offset: int) -> tuple[EventBlock, DeadLetters, int | None]:
-        """The block, what was set aside, and the partition's mark after this run (`mark_ms` is the one before)."""
+    def finish(self, max_event_time_ms: int | None, next_offset: int) -> tuple[EventBlock, DeadLetters, int | None]:
+        """The block, what was set aside, and the max event time after this run, given the one before it."""
         self._flush_singles()
         rules = self._rules
         times, appended, offsets, rows, events = self._flatten()
@@ -121,7 +121,7 @@ class EventRun:
         # A heartbeat says "nothing older than me follows", an event only "nothing older than me less disorder"; and one
         # by a clock that runs ahead must not make those of all others late: the log's own clock bounds what it says.
         reach = np.where(events, np.minimum(times, appended), times + rules.disorder_ms)
-        start = NO_WATERMARK if mark_ms is None else mark_ms
+        start = NO_WATERMARK if max_event_time_ms is None else max_event_time_ms
         marks = np.maximum(np.maximum.accumulate(np.where(valid, reach, NO_WATERMARK)), start) if len(times) else times
         mark = int(marks[-1]) if len(marks) else start
         self._letters_of(np.flatnonzero(~valid), times, timely, nulls)

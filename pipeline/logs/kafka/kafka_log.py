@@ -142,7 +142,7 @@ class KafkaLog:
         with waiting(self._clock), metrics.timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
             return writer.append(topic, partition, values, each)
 
-    def take_fence(self, topic: str, partition: int) -> Fence:
+    def acquire_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
         log_id = self._look_up(topic).log_id
         name = f"springtide/{self._settings.prefix}{topic}/{partition}/{log_id}"

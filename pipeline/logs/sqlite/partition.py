@@ -113,7 +113,7 @@ class Partition:
             )
             return int(first)
 
-    def take_epoch(self) -> int:
+    def raise_epoch(self) -> int:
         """Raise the epoch and return it."""
         with self._writing() as connection:
             (epoch,) = connection.execute("UPDATE partition SET epoch = epoch + 1 RETURNING epoch").fetchall()[0]

@@ -102,9 +102,9 @@ class SqliteLog:
             self._check_fence(fence, topic, partition, file.log_id)
         return file.append(values, headers_of_each(headers, len(values)), self._clock.now_ms(), fence)
 
-    def take_fence(self, topic: str, partition: int) -> Fence:
+    def acquire_fence(self, topic: str, partition: int) -> Fence:
         file = self._partition(topic, partition)
-        fence = Fence(topic, partition, file.take_epoch())
+        fence = Fence(topic, partition, file.raise_epoch())
         with self._lock:
             self._fenced[fence] = file.log_id
         return fence

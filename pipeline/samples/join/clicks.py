@@ -58,8 +58,8 @@ class Clicks:
         rows["id"] = ids128(block.columns, key)
         rows["at"], rows["offset"], rows["row"] = block.at_ms, block.offsets, block.rows
         rows["partition"] = block.partition
-        rows["effective"] = np.maximum(block.at_ms, block.marks_ms)
-        rows["late"] = block.at_ms < block.marks_ms
+        rows["effective"] = np.maximum(block.at_ms, block.watermarks_ms)
+        rows["late"] = block.at_ms < block.watermarks_ms
         return cls(rows, block.columns)
 
     @classmethod

@@ -7,7 +7,7 @@ from pipeline.logs.events.codec import NO_WATERMARK
 
 
 @dataclass(frozen=True)
-class Spans:
+class Durations:
     """All in ms. s is an impression's time."""
 
     window_ms: int
@@ -16,7 +16,7 @@ class Spans:
     disorder_ms: int
 
     @classmethod
-    def of(cls, config: Config) -> "Spans":
+    def of(cls, config: Config) -> "Durations":
         """The spans that the configuration gives in seconds."""
         samples = config.samples
         seconds = (samples.window_s, samples.horizon_s, samples.remember_s, config.events.disorder_s)
@@ -41,6 +41,6 @@ class Spans:
         return max(self.known_ms, self.disorder_ms)
 
 
-def mark_of(watermark_ms: int | None, spans: Spans) -> int | None:
+def max_event_time_of(watermark_ms: int | None, spans: Durations) -> int | None:
     """The largest event time that a partition's watermark stands for; None where it has seen none."""
     return None if watermark_ms is None or watermark_ms == NO_WATERMARK else watermark_ms + spans.disorder_ms

@@ -21,36 +21,36 @@ INPUTS: tuple[Kind, Kind] = ("impressions", "clicks")
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
 """What was said: three of an impression; `USED` of an event that needs no second look (a click used, a dead letter)."""
 
-SAID = np.dtype([("input", "i1"), ("partition", "i4"), ("offset", "i8"), ("row", "i4"), ("flags", "u1")], align=True)
+EMITTED = np.dtype([("input", "i1"), ("partition", "i4"), ("offset", "i8"), ("row", "i4"), ("flags", "u1")], align=True)
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def said_rows(kind: Kind, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
-    """[n] SAID from columns that broadcast: `source` is partition, offset, row."""
+def emitted_rows(kind: Kind, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
+    """[n] EMITTED from columns that broadcast: `source` is partition, offset, row."""
     columns = np.broadcast_arrays(*source, flags)
-    rows = np.zeros(len(columns[0]), SAID)
+    rows = np.zeros(len(columns[0]), EMITTED)
     rows["input"] = INPUTS.index(kind)
     for name, column in zip(("partition", "offset", "row", "flags"), columns, strict=True):
         rows[name] = column
     return rows
 
 
-def said_by_sample(batch: pa.RecordBatch) -> np.ndarray:
-    """[m] SAID of a block of samples: its impressions with what was said of each, and its clicks as used."""
+def emitted_by_samples(batch: pa.RecordBatch) -> np.ndarray:
+    """[m] EMITTED of a block of samples: its impressions with what was said of each, and its clicks as used."""
     kinds = batch.column("kind").cast(pa.string()).to_numpy(zero_copy_only=False)
     flags = np.select([kinds == "positive", kinds == "negative"], [POSITIVE, NEGATIVE], COMPENSATED)
     with_click = batch.filter(pc.is_valid(batch.column("click_offset")))
-    impressions = said_rows("impressions", _source(batch, "impression_"), flags)
-    return np.concatenate([impressions, said_rows("clicks", _source(with_click, "click_"), USED)])
+    impressions = emitted_rows("impressions", _source(batch, "impression_"), flags)
+    return np.concatenate([impressions, emitted_rows("clicks", _source(with_click, "click_"), USED)])
 
 
-def said_by_dead_letter(table: pa.RecordBatch, topics: Mapping[Kind, str]) -> np.ndarray:
-    """[m] SAID of dead letters: events used up. One that never was in an input topic (offset -1) has none."""
-    parts = [np.zeros(0, SAID)]
+def emitted_by_dead_letters(table: pa.RecordBatch, topics: Mapping[Kind, str]) -> np.ndarray:
+    """[m] EMITTED of dead letters: events used up. One that never was in an input topic (offset -1) has none."""
+    parts = [np.zeros(0, EMITTED)]
     for kind, topic in topics.items():
         of_topic = pc.and_(pc.equal(table.column("topic"), topic), pc.greater_equal(table.column("offset"), 0))
-        parts.append(said_rows(kind, _source(table.filter(of_topic), ""), USED))
+        parts.append(emitted_rows(kind, _source(table.filter(of_topic), ""), USED))
     return np.concatenate(parts)
 
 
@@ -58,7 +58,7 @@ def _source(batch: pa.RecordBatch, prefix: str) -> list[np.ndarray]:
     return [batch.column(prefix + name).to_numpy(zero_copy_only=False) for name in ("partition", "offset", "row")]
 
 
-class Said:
+class EmittedPositions:
     """Positions already spoken of. Not thread-safe.
 
     What is forgotten is cleared away once it is half of all: a long replay forgets a little after every block, and
@@ -66,21 +66,21 @@ class Said:
     """
 
     def __init__(self, rows: np.ndarray | None = None) -> None:
-        self._hold(np.zeros(0, SAID) if rows is None else rows)
+        self._hold(np.zeros(0, EMITTED) if rows is None else rows)
 
     def __len__(self) -> int:
         return len(self._rows) - sum(self._gone.values())
 
     @property
     def rows(self) -> np.ndarray:
-        """[n] SAID: those that are not forgotten."""
+        """[n] EMITTED: those that are not forgotten."""
         rows, kept = self._rows, np.ones(len(self._rows), np.bool_)
         for (number, partition), below in self._below.items():
             kept &= (rows["input"] != number) | (rows["partition"] != partition) | (rows["offset"] >= below)
         return rows[kept]
 
     def add(self, rows: np.ndarray) -> None:
-        """Take `rows` ([n] SAID) as said; flags of one position add up."""
+        """Take `rows` ([n] EMITTED) as said; flags of one position add up."""
         everything = np.concatenate([self.rows, rows])
         places = np.arange(len(everything), dtype=np.uint64)
         earlier = JoinIndex().insert(_ids(everything), places)
@@ -94,7 +94,7 @@ class Said:
         """[n] uint8 flags of the positions, none of them forgotten; 0 where nothing was said."""
         if not len(self):
             return np.zeros(len(offsets), np.uint8)
-        places = self._index.match(_ids(said_rows(kind, (partition, offsets, rows), 0)))
+        places = self._index.match(_ids(emitted_rows(kind, (partition, offsets, rows), 0)))
         found = places != NONE
         return np.where(found, self._rows["flags"][np.where(found, places, 0).astype(np.int64)], 0).astype(np.uint8)
 

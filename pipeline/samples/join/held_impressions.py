@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.arrays.block import Int64s
 from pipeline.arrays.gather import Pick
 from pipeline.arrays.structured import copy_rows
-from pipeline.samples.join.durations import Spans
+from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.index import NONE, JoinIndex
 from pipeline.samples.join.rows import HELD, Telling, close_rows, extent_of, rows_at
 from pipeline.samples.join.segment import Piece, Segment
@@ -139,7 +139,7 @@ class Bucket:
 class Held:
     """All buckets and the index over their ids. Not thread-safe."""
 
-    def __init__(self, spans: Spans) -> None:
+    def __init__(self, spans: Durations) -> None:
         self._known_ms, self._held_ms = spans.known_ms, spans.held_ms
         self._width_ms = max(1, spans.held_ms // _BUCKETS_PER_LIFE)
         self._index = JoinIndex()

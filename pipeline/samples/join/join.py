@@ -32,8 +32,8 @@ from pipeline.configuration.config import Config
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.join import emitted, output
 from pipeline.samples.join.clicks import Clicks
-from pipeline.samples.join.durations import Spans
-from pipeline.samples.join.emitted import INPUTS, USED, Said
+from pipeline.samples.join.durations import Durations
+from pipeline.samples.join.emitted import INPUTS, USED, EmittedPositions
 from pipeline.samples.join.held_impressions import Bools, Held
 from pipeline.samples.join.index import NONE
 from pipeline.samples.join.input_progress import Input, Progress
@@ -57,11 +57,11 @@ class Join:
     """
 
     def __init__(self, config: Config, shard: int, input_partitions: Mapping[Kind, int]) -> None:
-        self.config, self.shard, self.spans = config, shard, Spans.of(config)
+        self.config, self.shard, self.durations = config, shard, Durations.of(config)
         self.progress = Progress(input_partitions)
-        self.held = Held(self.spans)
+        self.held = Held(self.durations)
         self.pending, self.candidates = Clicks.none(config), Clicks.none(config)
-        self.said = Said()
+        self.emitted_positions = EmittedPositions()
         self._schema = sample_schema(config)
         self._fake = config.samples.policy == "fake_negative"
         self._topics = config.topics.inputs
@@ -79,7 +79,7 @@ class Join:
         read = self.progress.of[block.kind, block.partition].next_offset
         if block.next_offset <= read:
             return
-        flags = self.said.flags(block.kind, block.partition, block.offsets, block.rows)
+        flags = self.emitted_positions.flags(block.kind, block.partition, block.offsets, block.rows)
         new = (block.offsets >= read) & (flags & USED == 0)
         if not new.all():
             block, flags = block.take(np.flatnonzero(new)), flags[new]
@@ -104,7 +104,7 @@ class Join:
         self._samples, self._dead = [], []
         self.progress.prune(self._lowest_offsets())
         for (kind, partition), at in self.progress.of.items():
-            self.said.drop_below(kind, partition, at.next_offset)
+            self.emitted_positions.drop_below(kind, partition, at.next_offset)
         return Decisions(Samples(self.config, self._schema, samples), output.dead_letter_batch(dead))
 
     @property
@@ -121,7 +121,7 @@ class Join:
         """Per `topic/partition` the offset below which nothing is needed any more; after `finish`."""
         return {self._name(at): offset for at, (offset, _) in self.progress.resume().items()}
 
-    def needs_marks(self) -> dict[str, int]:
+    def needed_watermarks(self) -> dict[str, int]:
         """Per `topic/partition` the watermark (ms) before the offset in `needs`; absent where there was none."""
         resume = self.progress.resume()
         return {self._name(at): mark for at, (_, mark) in resume.items() if mark is not None}
@@ -130,27 +130,27 @@ class Join:
         """Start at `offset` of a partition, with the watermark that holds before it."""
         self.progress.begin((kind, partition), offset, watermark_ms)
 
-    def remember_said(self, samples: Sequence[pa.RecordBatch], dead: Sequence[DeadLetters] = ()) -> None:
+    def restore_emitted(self, samples: Sequence[pa.RecordBatch], dead: Sequence[DeadLetters] = ()) -> None:
         """Take samples and dead letters found in the shard's own partitions as decided: they are not said again.
 
         What their positions lead to is the same as if this state had said them itself.
         """
-        rows = [emitted.said_by_sample(batch) for batch in samples]
-        rows += [emitted.said_by_dead_letter(letters.table, self._topics) for letters in dead]
-        found = np.concatenate([np.zeros(0, emitted.SAID), *rows])
+        rows = [emitted.emitted_by_samples(batch) for batch in samples]
+        rows += [emitted.emitted_by_dead_letters(letters.table, self._topics) for letters in dead]
+        found = np.concatenate([np.zeros(0, emitted.EMITTED), *rows])
         if not self.held.buckets and not len(self.pending) and not len(self.candidates):
             found = self._unread(found)
         if not len(found):
             return
-        self.said.add(found)
+        self.emitted_positions.add(found)
         for bucket in self.held.buckets.values():
             held = bucket.rows
-            held["status"] |= self.said.flags(
+            held["status"] |= self.emitted_positions.flags(
                 "impressions", held["partition"], held["offset"], held["row"]
             ) & ~np.uint8(USED)
         self.pending, self.candidates = self._unsaid(self.pending), self._unsaid(self.candidates)
         for (kind, partition), at in self.progress.of.items():
-            self.said.drop_below(kind, partition, at.next_offset)
+            self.emitted_positions.drop_below(kind, partition, at.next_offset)
 
     def _unread(self, said: np.ndarray) -> np.ndarray:
         """What lies in input that has not been read yet; all that matters to a join that holds nothing."""
@@ -162,12 +162,12 @@ class Join:
 
     def _unsaid(self, clicks: Clicks) -> Clicks:
         rows = clicks.rows
-        return clicks.where(self.said.flags("clicks", rows["partition"], rows["offset"], rows["row"]) == 0)
+        return clicks.where(self.emitted_positions.flags("clicks", rows["partition"], rows["offset"], rows["row"]) == 0)
 
     def _take_impressions(self, block: EventBlock, flags: npt.NDArray[np.uint8]) -> None:
         rows = held_rows(block, ids128(block.columns, self.config.events.key), flags, self._fake)
         columns = block.columns
-        late = block.at_ms < block.marks_ms
+        late = block.at_ms < block.watermarks_ms
         if late.any():
             self._set_aside("impression_too_late", "impressions", rows, columns, late)
             timely = np.flatnonzero(~late)
@@ -187,8 +187,8 @@ class Join:
         watermark_ms = self.watermark_ms
         if watermark_ms is None:
             return
-        self._close_windows(watermark_ms - self.spans.window_ms)
-        self._settle_candidates(watermark_ms - self.spans.window_ms)
+        self._close_windows(watermark_ms - self.durations.window_ms)
+        self._settle_candidates(watermark_ms - self.durations.window_ms)
         self.held.forget(watermark_ms)
 
     def _judge(self, clicks: Clicks) -> Clicks:
@@ -197,21 +197,21 @@ class Join:
             return clicks
         at, effective = clicks.rows["at"], clicks.rows["effective"]
         places, times, next_at = self.held.find(clicks.ids(), at)
-        known = (places != NONE) & (effective - self.spans.known_ms < times)
+        known = (places != NONE) & (effective - self.durations.known_ms < times)
         clicks.rows["place"], clicks.rows["impression_at"] = places, times
         self._judge_known(clicks.where(known))
         watermark_ms = self.progress.watermark(("impressions",))
         if watermark_ms is None:
             return clicks.where(~known)
-        undecided = ~known & (at + self.spans.disorder_ms >= watermark_ms)
-        before = (next_at <= at + self.spans.disorder_ms) & (effective - self.spans.held_ms < next_at)
+        undecided = ~known & (at + self.durations.disorder_ms >= watermark_ms)
+        before = (next_at <= at + self.durations.disorder_ms) & (effective - self.durations.held_ms < next_at)
         lost = ~known & ~undecided
         self._set_aside("click_before_impression", "clicks", clicks.rows, clicks.columns, lost & before)
         self._set_aside("orphan_click", "clicks", clicks.rows, clicks.columns, lost & ~before)
         return clicks.where(undecided)
 
     def _judge_known(self, clicks: Clicks) -> None:
-        rows, spans = clicks.rows, self.spans
+        rows, spans = clicks.rows, self.durations
         too_late = rows["at"] - rows["impression_at"] >= spans.attributed_ms
         self._set_aside("click_too_late", "clicks", rows, clicks.columns, too_late)
         if self._fake:
@@ -232,7 +232,7 @@ class Join:
 
     def _compensate(self, clicks: Clicks) -> None:
         first = self._first_of_each(clicks, emitted.COMPENSATED)
-        closes_at = first.rows["impression_at"] + (0 if self._fake else self.spans.window_ms)
+        closes_at = first.rows["impression_at"] + (0 if self._fake else self.durations.window_ms)
         self._say_clicks(output.COMPENSATION, first, np.maximum(first.rows["at"], closes_at))
 
     def _first_of_each(self, clicks: Clicks, flag: int) -> Clicks:
@@ -250,7 +250,7 @@ class Join:
         for bucket in self.held.open_until(closed_at_ms):
             told = bucket.close_until(closed_at_ms, telling)
             if len(told):
-                self._say_negatives(bucket.rows, told, bucket.pick(told), self.spans.window_ms)
+                self._say_negatives(bucket.rows, told, bucket.pick(told), self.durations.window_ms)
 
     @property
     def _kept_below(self) -> int | None:

@@ -20,7 +20,7 @@ from pipeline.arrays.block import EventBlock
 from pipeline.arrays.keys import shard_of
 from pipeline.configuration.project import Project
 from pipeline.errors import SpringtideError
-from pipeline.logs.beam.source import DEAD, LogDoor, PartitionRange, PartitionSource, lend, take_back
+from pipeline.logs.beam.source import DEAD, LogHandle, PartitionRange, PartitionSource, lend, take_back
 from pipeline.logs.events.codec import NO_WATERMARK
 from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
@@ -39,22 +39,22 @@ _open: dict[int, Rounds] = {}
 class PlannedRanges(beam.DoFn):  # type: ignore[misc]
     """Anything → the ranges of the round under way."""
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, handle: LogHandle) -> None:
+        self._handle = handle
 
     def process(self, element: bytes) -> list[PartitionRange]:
-        return _open[self._door.loan].planned
+        return _open[self._handle.loan].planned
 
 
 class SplitByShard(beam.DoFn):  # type: ignore[misc]
     """A block → (shard, element) for every shard: its rows, and for all of them offset and watermark."""
 
-    def __init__(self, door: LogDoor, columns: tuple[str, ...], shards: int) -> None:
-        self._door, self._columns, self._shards = door, columns, shards
+    def __init__(self, handle: LogHandle, columns: tuple[str, ...], shards: int) -> None:
+        self._handle, self._columns, self._shards = handle, columns, shards
 
     def process(self, block: EventBlock) -> Iterator[tuple[int, Element]]:
         where = (block.watermark_ms, INPUTS.index(block.kind), block.partition, block.next_offset)
-        handover = _open[self._door.loan].handover
+        handover = _open[self._handle.loan].handover
         if self._shards == 1:
             yield 0, (*where, handover.leave(block))
             return
@@ -66,25 +66,25 @@ class SplitByShard(beam.DoFn):  # type: ignore[misc]
 class SetAside(beam.DoFn):  # type: ignore[misc]
     """(partition, DeadLetters pickled) → (shard, element): they sort before all blocks."""
 
-    def __init__(self, door: LogDoor, shards: int) -> None:
-        self._door, self._shards = door, shards
+    def __init__(self, handle: LogHandle, shards: int) -> None:
+        self._handle, self._shards = handle, shards
 
     def process(self, element: tuple[int, bytes]) -> Iterator[tuple[int, Element]]:
         partition, letters = element
-        ticket = _open[self._door.loan].handover.leave(pickle.loads(letters))
+        ticket = _open[self._handle.loan].handover.leave(pickle.loads(letters))
         yield partition % self._shards, (NO_WATERMARK - 1, 0, partition, 0, ticket)
 
 
 class JoinShards(beam.DoFn):  # type: ignore[misc]
     """(shard, its elements) → nothing; what is decided goes to the shard's own partitions."""
 
-    def __init__(self, door: LogDoor) -> None:
-        self._door = door
+    def __init__(self, handle: LogHandle) -> None:
+        self._handle = handle
 
     def process(self, element: tuple[int, Iterable[Element]]) -> None:
         shard, elements = element
-        with self._door.reporting():
-            rounds = _open[self._door.loan]
+        with self._handle.reporting():
+            rounds = _open[self._handle.loan]
             rounds.shards[shard].take(elements, rounds.handover)
 
 
@@ -100,9 +100,9 @@ class SamplesJob:
         """
         self.project, self.stop = project, stop or threading.Event()
         self._rounds = Rounds(project, log)
-        self._door = lend(project, log)
-        _open[self._door.loan] = self._rounds
-        self._pipeline = build(self._door, project)
+        self._handle = lend(project, log)
+        _open[self._handle.loan] = self._rounds
+        self._pipeline = build(self._handle, project)
         metrics.watch("samples", self._rounds.readings)
 
     def catch_up(self, progress: Progress | None = None) -> int:
@@ -128,7 +128,7 @@ class SamplesJob:
         try:
             self._pipeline.run().wait_until_finish()
         except Exception:
-            failure: SpringtideError | None = self._door.failure()
+            failure: SpringtideError | None = self._handle.failure()
             if failure is not None:
                 raise failure from None
             raise
@@ -142,8 +142,8 @@ class SamplesJob:
     def close(self) -> None:
         """Let the shards go; their state is that of the last round."""
         metrics.forget("samples")
-        _open.pop(self._door.loan, None)
-        take_back(self._door)
+        _open.pop(self._handle.loan, None)
+        take_back(self._handle)
 
 
 def run_samples(
@@ -167,18 +167,18 @@ def run_samples(
         job.close()
 
 
-def build(door: LogDoor, project: Project) -> beam.Pipeline:
+def build(handle: LogHandle, project: Project) -> beam.Pipeline:
     """The job's steps; each run of them is a round."""
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
     shards = project.config.logs.shards
     read = (
         pipeline
         | "round" >> beam.Impulse()
-        | "ranges" >> beam.ParDo(PlannedRanges(door))
-        | "read" >> beam.ParDo(PartitionSource(door)).with_outputs(DEAD, main="blocks")
+        | "ranges" >> beam.ParDo(PlannedRanges(handle))
+        | "read" >> beam.ParDo(PartitionSource(handle)).with_outputs(DEAD, main="blocks")
     )
-    blocks = read.blocks | "split" >> beam.ParDo(SplitByShard(door, project.config.events.shard_columns, shards))
-    dead = read[DEAD] | "set aside" >> beam.ParDo(SetAside(door, shards))
+    blocks = read.blocks | "split" >> beam.ParDo(SplitByShard(handle, project.config.events.shard_columns, shards))
+    dead = read[DEAD] | "set aside" >> beam.ParDo(SetAside(handle, shards))
     parts = (blocks, dead) | "all" >> beam.Flatten() | "by shard" >> beam.GroupByKey()
-    _ = parts | "join" >> beam.ParDo(JoinShards(door))
+    _ = parts | "join" >> beam.ParDo(JoinShards(handle))
     return pipeline

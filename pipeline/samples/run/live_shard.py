@@ -25,7 +25,7 @@ from pipeline.logs.end_offsets import Ends
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, check_partitions
 from pipeline.process.crash_point import pass_point
-from pipeline.samples.join.durations import Spans, mark_of
+from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input, PartitionProgress
 from pipeline.samples.run.handover import Parcel
@@ -105,12 +105,12 @@ class LiveShard:
         return input_readings(self._ends, self._topics, shards)
 
     @property
-    def said_to(self) -> int:
+    def emitted_to(self) -> int:
         """Where the shard's samples partition ends, as it knows from its opening and from what it said since."""
-        return self._shard.said_to
+        return self._shard.emitted_to
 
     def take(self, spans: Iterable[Span]) -> None:
-        """One bundle: feed it, with what is missing before it, and say what it decides. Spans in any order.
+        """One bundle: feed it, with what is missing before it, and say what it decides. Durations in any order.
 
         Raises:
             FencedError: the shard was opened elsewhere since.
@@ -135,8 +135,13 @@ class LiveShard:
         topic = self._topics[kind]
         partitions = self._project.config.logs.partitions
         while at.next_offset < span.start:
-            mark_ms, log_id = mark_of(at.watermark_ms, self._shard.join.spans), self._log_ids[topic]
-            left = PartitionRange(topic, kind, partition, at.next_offset, span.start, mark_ms, log_id, partitions)
+            max_event_time_ms, log_id = (
+                max_event_time_of(at.watermark_ms, self._shard.join.durations),
+                self._log_ids[topic],
+            )
+            left = PartitionRange(
+                topic, kind, partition, at.next_offset, span.start, max_event_time_ms, log_id, partitions
+            )
             decoded, _ = decode_next(self._log, self._codecs[kind], left)
             if decoded is None:
                 return
@@ -177,7 +182,7 @@ _turns: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Loc
 """By project folder and shard: what this process holds open, and whose turn it is."""
 
 
-def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to: int) -> int:
+def take(project: Project, log: Log, shard: int, spans: Sequence[Span], emitted_to: int) -> int:
     """A bundle for a shard, opened first where this process does not hold it; returns where its samples now end.
 
     What goes wrong in a bundle may leave decisions unsaid in memory, so the shard is then let go; the next bundle
@@ -188,7 +193,7 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
         log: the project's, opened in this process.
         shard: which.
         spans: in any order.
-        said_to: where the shard's samples ended when the runner last heard.
+        emitted_to: where the shard's samples ended when the runner last heard.
 
     Raises:
         OffsetError: the samples partition has lost records since.
@@ -200,14 +205,14 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], said_to:
             _held[of] = LiveShard(project, log, shard)
         held = _held[of]
         try:
-            if held.said_to < said_to:
-                _check_not_lost(project, log, shard, said_to)
+            if held.emitted_to < emitted_to:
+                _check_not_lost(project, log, shard, emitted_to)
             with metrics.timed(metrics.ROUND_SECONDS, project.clock):
                 held.take(spans)
         except BaseException:
             _held.pop(of).close()
             raise
-        return held.said_to
+        return held.emitted_to
 
 
 def readings(root: str) -> Iterator[Reading]:
@@ -244,9 +249,9 @@ def starts(project: Project, log: Log) -> list[PartitionRange]:
         check_partitions(log, topic, partitions)
         for partition in range(partitions):
             offset, watermark_ms = min((of[kind, partition] for of in read), key=lambda at: at[0])
-            mark_ms = mark_of(watermark_ms, Spans.of(project.config))
+            max_event_time_ms = max_event_time_of(watermark_ms, Durations.of(project.config))
             log_id = log.log_id(topic)
-            ranges.append(PartitionRange(topic, kind, partition, offset, None, mark_ms, log_id, partitions))
+            ranges.append(PartitionRange(topic, kind, partition, offset, None, max_event_time_ms, log_id, partitions))
     return ranges
 
 
@@ -283,11 +288,11 @@ def _parcels(span: Span) -> Iterator[Parcel]:
     yield span.block
 
 
-def _check_not_lost(project: Project, log: Log, shard: int, said_to: int) -> None:
+def _check_not_lost(project: Project, log: Log, shard: int, emitted_to: int) -> None:
     topic = project.config.topics.samples
     # A shard that was held elsewhere meanwhile knows less than the runner: its fence will tell.
-    if (end := log.end_offset(topic, shard)) < said_to:
+    if (end := log.end_offset(topic, shard)) < emitted_to:
         raise OffsetError(
             f"partition {topic}/{shard} ends at offset {end}, the runner saw it end at "
-            f"{said_to}. hint: records were lost; restore the log, or start from the logs alone"
+            f"{emitted_to}. hint: records were lost; restore the log, or start from the logs alone"
         )

@@ -60,7 +60,7 @@ class Pace:
         records = self._read(planned, offset - 1, 1)
         if not records:
             return None
-        return self._codecs[planned.kind].decode(records, planned.topic, planned.partition, None).mark_ms
+        return self._codecs[planned.kind].decode(records, planned.topic, planned.partition, None).max_event_time_ms
 
     def _read(self, planned: PartitionRange, offset: int, records: int) -> list[Record]:
         return self._log.read(planned.topic, planned.partition, offset, ReadLimits(records=records))

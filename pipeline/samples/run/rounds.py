@@ -13,7 +13,7 @@ from pipeline.logs.beam.source import PartitionRange, check_log_id
 from pipeline.logs.end_offsets import Ends
 from pipeline.logs.log import Log, check_partitions
 from pipeline.process.crash_point import pass_point
-from pipeline.samples.join.durations import mark_of
+from pipeline.samples.join.durations import max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.run.handover import Handover
 from pipeline.samples.run.read_budget import Pace
@@ -86,12 +86,14 @@ class Rounds:
         most = self._project.config.samples.round_records
         ranges = []
         for (kind, partition), end in sorted(ends.items(), key=lambda e: (INPUTS.index(e[0][0]), e[0][1])):
-            start, mark_ms = self._start(kind, partition)
+            start, max_event_time_ms = self._start(kind, partition)
             stop = min(end, start + most)
             if start < stop:
                 topic = self.topics[kind]
                 log_id = self._log_ids[topic]
-                ranges.append(PartitionRange(topic, kind, partition, start, stop, mark_ms, log_id, self._partitions))
+                ranges.append(
+                    PartitionRange(topic, kind, partition, start, stop, max_event_time_ms, log_id, self._partitions)
+                )
         self.planned = self._pace.paced(ranges, ends) if ranges else []
         return self.planned
 
@@ -132,4 +134,4 @@ class Rounds:
         """
         progress = [shard.join.progress.of[kind, partition] for shard in self.shards]
         behind = min(progress, key=lambda p: p.next_offset)
-        return behind.next_offset, mark_of(behind.watermark_ms, self.shards[0].join.spans)
+        return behind.next_offset, max_event_time_of(behind.watermark_ms, self.shards[0].join.durations)

@@ -57,7 +57,7 @@ class JoinShard:
         join: the state machine.
         file: its last saved state; None before the first.
         tally: counts since it was opened.
-        said_to: where its samples partition ends, which nobody else writes.
+        emitted_to: where its samples partition ends, which nobody else writes.
     """
 
     def __init__(self, project: Project, log: Log, shard: int, found: Kept | None) -> None:
@@ -65,14 +65,14 @@ class JoinShard:
         self._project, self._log, self.shard = project, log, shard
         self._config, topics = project.config, project.config.topics
         self._topics = topics.inputs
-        self._fences = {topic: log.take_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
+        self._fences = {topic: log.acquire_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
         self.file: ShardFile | None = None if found is None else found.file
         self._kept_in = None if found is None else found.folder
         self.tally = Tally()
         self._set_aside: list[DeadLetters] = []
         self.join = self._begin() if found is None else self._load(found)
         self._recall()
-        self.said_to = log.end_offset(topics.samples, shard)
+        self.emitted_to = log.end_offset(topics.samples, shard)
         self._count_held()
 
     @property
@@ -140,7 +140,7 @@ class JoinShard:
             )
         if records:
             first = self._log.append(topics.samples, self.shard, records, fence=self._fences[topics.samples])
-            self.said_to = first + len(records)
+            self.emitted_to = first + len(records)
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
         pass_point("samples.after_append")
@@ -153,7 +153,7 @@ class JoinShard:
         rows, join = self._config.samples.block_rows, self.join
         log_ids = {topic: self._log.log_id(topic) for topic in self._topics.values()}
         watermark_ms = NO_WATERMARK if join.watermark_ms is None else join.watermark_ms
-        needs, marks = join.needs(), join.needs_marks()
+        needs, marks = join.needs(), join.needed_watermarks()
 
         def record(start: int) -> bytes:
             part, last = samples.batch(start, start + rows), start + rows >= len(samples)
@@ -173,7 +173,7 @@ class JoinShard:
 
     def _is_new(self, topic: str, partition: int, offset: int, row: int) -> bool:
         kind: Kind = "impressions" if topic == self._topics["impressions"] else "clicks"
-        flags = self.join.said.flags(kind, partition, np.array([offset]), np.array([row]))
+        flags = self.join.emitted_positions.flags(kind, partition, np.array([offset]), np.array([row]))
         return bool(offset >= self.join.progress.of[kind, partition].next_offset and not flags[0] & USED)
 
     def _partitions(self) -> dict[Kind, int]:
@@ -187,8 +187,8 @@ class JoinShard:
     def _begin(self) -> Join:
         """A join without any state: from where its last record says it needs the input, or from the beginning."""
         join = Join(self._config, self.shard, self._partitions())
-        for (kind, partition), (offset, mark_ms) in needed_from(self._project, self._log, self.shard).items():
-            join.begin(kind, partition, offset, mark_ms)
+        for (kind, partition), (offset, max_event_time_ms) in needed_from(self._project, self._log, self.shard).items():
+            join.begin(kind, partition, offset, max_event_time_ms)
         return join
 
     def _recall(self) -> None:
@@ -196,10 +196,10 @@ class JoinShard:
         topics, file = self._config.topics, self.file
         samples_from = None if file is None else file.samples_offset
         for records in runs_of(self._log, topics.samples, self.shard, samples_from):
-            self.join.remember_said([decode_sample_block(record.value).batch for record in records])
+            self.join.restore_emitted([decode_sample_block(record.value).batch for record in records])
         dead_from = None if file is None else file.dead_letters_offset
         for records in runs_of(self._log, topics.dead_letters, self.shard, dead_from):
-            self.join.remember_said([], [read_dead_letters(records)])
+            self.join.restore_emitted([], [read_dead_letters(records)])
 
 
 def needed_from(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, int | None]]:

@@ -22,7 +22,7 @@ from pipeline.configuration.config import Config
 from pipeline.errors import DamagedError, MigrationError
 from pipeline.formats.columns import pack, unpack
 from pipeline.samples.join.clicks import CLICK, Clicks
-from pipeline.samples.join.emitted import SAID, Said
+from pipeline.samples.join.emitted import EMITTED, EmittedPositions
 from pipeline.samples.join.held_impressions import Bucket
 from pipeline.samples.join.input_progress import Progress
 from pipeline.samples.join.join import Join
@@ -95,7 +95,7 @@ def take_snapshot(join: Join, written: Container[str] = ()) -> Snapshot:
     sections: list[bytes] = [_marks(bucket).tobytes() for bucket in buckets]
     for clicks in (join.pending, join.candidates):
         sections += [clicks.rows.tobytes(), pack(clicks.columns)]
-    sections += [join.held.links.tobytes(), join.said.rows.tobytes()]
+    sections += [join.held.links.tobytes(), join.emitted_positions.rows.tobytes()]
     header = {"shard": join.shard, "keyed": _keyed(join.config), "progress": join.progress.to_json()}
     return Snapshot(header, sections, [(bucket, list(_parts(bucket, written))) for bucket in buckets])
 
@@ -135,7 +135,7 @@ def load_join(
         clicks = empty_columns(config.events.clicks.columns).schema
         join.pending, join.candidates = _clicks(sections, clicks), _clicks(sections, clicks)
         join.held.restore(buckets, np.frombuffer(next(sections), np.uint64).reshape(-1, 2))
-        join.said = Said(np.frombuffer(next(sections), SAID).copy())
+        join.emitted_positions = EmittedPositions(np.frombuffer(next(sections), EMITTED).copy())
         return join
 
 

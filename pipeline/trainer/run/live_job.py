@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.key_spread import spread_keys
 from pipeline.logs.beam.never_ending import never_end
-from pipeline.logs.beam.source import LogDoor
+from pipeline.logs.beam.source import LogHandle
 from pipeline.telemetry import metrics
 
 _TURN_EVERY_S = 0.5
@@ -37,19 +37,19 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
 
     TURN = TimerSpec("turn", TimeDomain.REAL_TIME)
 
-    def __init__(self, door: LogDoor, keys: Sequence[int]) -> None:
-        self._door = door
+    def __init__(self, handle: LogHandle, keys: Sequence[int]) -> None:
+        self._handle = handle
         self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
         from pipeline.trainer.run.shard_threads import readings
 
-        metrics.watch("train", partial(readings, self._door.root))
+        metrics.watch("train", partial(readings, self._handle.root))
 
     def teardown(self) -> None:
         from pipeline.trainer.run.shard_threads import let_go
 
-        let_go(self._door.root)
+        let_go(self._handle.root)
 
     def process(self, element: tuple[int, bytes], turn: Any = beam.DoFn.TimerParam(TURN)) -> None:  # noqa: B008 - Beam's way
         turn.set(Timestamp.now())
@@ -58,17 +58,20 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
     def train(self, key: Any = beam.DoFn.KeyParam, turn: Any = beam.DoFn.TimerParam(TURN)) -> None:  # noqa: B008
         from pipeline.trainer.run.shard_threads import turn as take_turn
 
-        take_turn(*self._door.open(), self._shards[key])
+        take_turn(*self._handle.open(), self._shards[key])
         turn.set(Timestamp.now() + _TURN_EVERY_S)
 
 
 def build(pipeline: beam.Pipeline, project: Project) -> None:
     """Put the job's steps on `pipeline`."""
-    door, keys = LogDoor(str(project.root)), spread_keys(project.config.logs.shards, project.config.flink.parallelism)
+    handle, keys = (
+        LogHandle(str(project.root)),
+        spread_keys(project.config.logs.shards, project.config.flink.parallelism),
+    )
     _ = (
         pipeline
         | "start" >> beam.Impulse()
         | "never end" >> never_end()
         | "shards" >> beam.ParDo(AllShards(keys)).with_output_types(tuple[int, bytes])
-        | "train" >> beam.ParDo(TrainLive(door, keys))
+        | "train" >> beam.ParDo(TrainLive(handle, keys))
     )

@@ -202,7 +202,7 @@ class Ledger:
             "SELECT * FROM published WHERE level = ? AND shard = ? ORDER BY generation DESC, sequence DESC",
             (level, shard),
         )
-        marks = [spell.mark_of(row) for row in rows]
+        marks = [spell.max_event_time_of(row) for row in rows]
         return next((mark for mark in marks if mark.id.sequence <= limits.get(mark.id.generation, -1)), None)
 
     def forget_published(self, before: VersionId) -> None:

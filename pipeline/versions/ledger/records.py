@@ -157,7 +157,7 @@ def insert_version(connection: sqlite3.Connection, staged: StagedVersion, last_a
     connection.execute(f"INSERT INTO version ({names}) VALUES ({places})", values)
 
 
-def mark_of(row: sqlite3.Row) -> PublishedMark:
+def max_event_time_of(row: sqlite3.Row) -> PublishedMark:
     """A row of `published`."""
     id = VersionId(row["generation"], row["shard"], row["shards"], row["sequence"])
     return PublishedMark(row["level"], id, row["path"], row["at_ms"])

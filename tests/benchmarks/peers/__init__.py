@@ -1,8 +1,8 @@
 """Peers that cannot live in our environment: scripts, each run by an interpreter of its own beside the benchmark.
 
 A script beside this file does not import springtide: it takes `--name value` options, and its last line on stdout is
-one JSON object of numbers. A peer that is not to be had here is told on stderr with the way to get it, and gives None: a
-benchmark without its peer says so and goes on.
+one JSON object of numbers. A peer that is not installed is reported on stderr with the way to install it, and gives
+None: the benchmark then runs without its peer.
 """
 
 import json

@@ -44,27 +44,29 @@ def world(tmp_path):
     )
     project = Project(tmp_path, config, ManualClock(NOW + 3_600_000))
     log = open_log(project)
-    door = lend(project, log)
-    yield World(project, log, door)
-    take_back(door)
+    handle = lend(project, log)
+    yield World(project, log, handle)
+    take_back(handle)
     log.close()
 
 
 class World:
-    def __init__(self, project, log, door):
-        self.project, self.log, self.door = project, log, door
+    def __init__(self, project, log, handle):
+        self.project, self.log, self.handle = project, log, handle
         self.codec = EventCodec(project.config.events, "impressions", log)
 
     def append(self, *times):
         self.log.append("impressions", 0, [self.codec.encode_event(t, {"item": t % 7}) for t in times])
 
-    def range(self, start, stop, mark_ms=None):
-        return PartitionRange("impressions", "impressions", 0, start, stop, mark_ms, self.log.log_id("impressions"), 1)
+    def range(self, start, stop, max_event_time_ms=None):
+        return PartitionRange(
+            "impressions", "impressions", 0, start, stop, max_event_time_ms, self.log.log_id("impressions"), 1
+        )
 
     def read(self, element):
         """All blocks and dead letters of a range."""
         blocks, dead = [], []
-        for found in PartitionSource(self.door).process(element):
+        for found in PartitionSource(self.handle).process(element):
             if isinstance(found, EventBlock):
                 blocks.append(found)
             else:
@@ -85,9 +87,9 @@ def test_resumed_range_keeps_its_watermark(world):
     world.append(NOW, NOW + 50_000)
     blocks, _ = world.read(world.range(0, 2))
     world.append(NOW + 50_000 - DISORDER, NOW + 50_000 - DISORDER - 1)
-    mark_ms = blocks[-1].watermark_ms + DISORDER
-    (late,), _ = world.read(world.range(2, 4, mark_ms))
-    assert (late.at_ms < late.marks_ms).tolist() == [False, True]
+    max_event_time_ms = blocks[-1].watermark_ms + DISORDER
+    (late,), _ = world.read(world.range(2, 4, max_event_time_ms))
+    assert (late.at_ms < late.watermarks_ms).tolist() == [False, True]
 
 
 def test_range_that_the_log_ends_before_is_refused_with_both_ends(world):
@@ -112,7 +114,7 @@ def test_a_block_ends_with_its_records_later_where_the_log_reads_runs(world, by_
     log = ByRuns(world.log) if by_runs else world.log
     decoded, read = decode_next(log, world.codec, world.range(0, None))
     assert (len(decoded.block), decoded.block.next_offset, read.records) == (most, most, most)
-    decoded, read = decode_next(log, world.codec, world.range(most, None, decoded.mark_ms))
+    decoded, read = decode_next(log, world.codec, world.range(most, None, decoded.max_event_time_ms))
     assert (len(decoded.block), read.records) == (1, 1)
 
 
@@ -140,7 +142,7 @@ def test_topic_made_again_is_refused_by_name_with_both_ids(world):
     now = world.log.log_id("impressions")
     with pytest.raises(LogReplacedError, match=f"topic impressions .* {now}, .* {element.log_id}. hint"):
         world.read(element)
-    assert isinstance(world.door.failure(), LogReplacedError)
+    assert isinstance(world.handle.failure(), LogReplacedError)
 
 
 def test_offset_that_was_trimmed_is_refused(world):

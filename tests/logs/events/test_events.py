@@ -60,14 +60,14 @@ def event(codec: EventCodec, at_ms: int, **values) -> bytes:
     return codec.encode_event(at_ms, {"id": 1, "item": "x", **values})
 
 
-def decode(codec: EventCodec, values: Sequence[bytes], mark_ms: int | None = None) -> Decoded:
-    return both_ways(codec, records(values), mark_ms)
+def decode(codec: EventCodec, values: Sequence[bytes], max_event_time_ms: int | None = None) -> Decoded:
+    return both_ways(codec, records(values), max_event_time_ms)
 
 
-def both_ways(codec: EventCodec, found: list[Record], mark_ms: int | None) -> Decoded:
+def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | None) -> Decoded:
     """What records decode to one by one, which must be what they decode to as a run."""
-    decoded = codec.decode(found, "in", 3, mark_ms)
-    run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, mark_ms)
+    decoded = codec.decode(found, "in", 3, max_event_time_ms)
+    run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, max_event_time_ms)
     # NaN is not itself to Arrow's equality, and how buffers are padded says nothing.
     assert repr(run.block.columns.to_pylist()) == repr(decoded.block.columns.to_pylist())
     assert run.block.columns.schema == decoded.block.columns.schema
@@ -75,7 +75,7 @@ def both_ways(codec: EventCodec, found: list[Record], mark_ms: int | None) -> De
         if field.name != "columns":
             assert np.array_equal(getattr(run.block, field.name), getattr(decoded.block, field.name)), field.name
     assert run.dead.table.to_pylist() == decoded.dead.table.to_pylist()
-    assert run.mark_ms == decoded.mark_ms
+    assert run.max_event_time_ms == decoded.max_event_time_ms
     return decoded
 
 
@@ -84,7 +84,7 @@ def letters(decoded: Decoded) -> list[dict]:
 
 
 def marks(decoded: Decoded) -> list[int]:
-    return (decoded.block.marks_ms + DISORDER).tolist()
+    return (decoded.block.watermarks_ms + DISORDER).tolist()
 
 
 class TestReading:
@@ -96,7 +96,12 @@ class TestReading:
         assert block.columns.to_pylist() == [full, null]
         assert (block.kind, block.partition, block.next_offset) == ("impressions", 3, 11)
         assert [a.tolist() for a in (block.at_ms, block.offsets, block.rows)] == [[10, 20], [7, 10], [0, 0]]
-        assert [a.dtype for a in (block.at_ms, block.offsets, block.rows, block.marks_ms)] == ["i8", "i8", "i4", "i8"]
+        assert [a.dtype for a in (block.at_ms, block.offsets, block.rows, block.watermarks_ms)] == [
+            "i8",
+            "i8",
+            "i4",
+            "i8",
+        ]
 
     def test_packed_rows_come_back_with_their_row_numbers(self, codec):
         values = [codec.encode_block(batch([10, 20], item=["a", "b"])), codec.encode_block(batch([30], tags=[["t"]]))]
@@ -134,28 +139,28 @@ class TestReading:
 
     def test_an_empty_packed_block_holds_no_events(self, codec):
         decoded = decode(codec, [codec.encode_block(batch([5, 6]).slice(0, 0))])
-        assert (len(decoded.block), decoded.block.next_offset, decoded.mark_ms) == (0, 1, None)
+        assert (len(decoded.block), decoded.block.next_offset, decoded.max_event_time_ms) == (0, 1, None)
 
     def test_a_block_survives_its_trip_through_beam(self, codec):
         block = decode(codec, [event(codec, 10), codec.encode_block(batch([1, 2]))]).block
         again = EventBlock.from_bytes(block.to_bytes())
         assert again.columns == block.columns
-        assert again.marks_ms.tolist() == block.marks_ms.tolist()
+        assert again.watermarks_ms.tolist() == block.watermarks_ms.tolist()
 
 
 class TestMarks:
     def test_a_rows_mark_is_the_largest_time_up_to_and_including_it_less_disorder(self, codec):
         decoded = decode(codec, [codec.encode_block(batch([5, 3, 9])), event(codec, 4), event(codec, 10)])
-        assert decoded.block.marks_ms.tolist() == [m - DISORDER for m in (5, 5, 9, 9, 10)]
-        assert (decoded.mark_ms, decoded.block.watermark_ms) == (10, 10 - DISORDER)
+        assert decoded.block.watermarks_ms.tolist() == [m - DISORDER for m in (5, 5, 9, 9, 10)]
+        assert (decoded.max_event_time_ms, decoded.block.watermark_ms) == (10, 10 - DISORDER)
 
     def test_the_mark_before_carries_on(self, codec):
-        decoded = decode(codec, [event(codec, 5), event(codec, 70)], mark_ms=60)
-        assert (marks(decoded), decoded.mark_ms) == ([60, 70], 70)
+        decoded = decode(codec, [event(codec, 5), event(codec, 70)], max_event_time_ms=60)
+        assert (marks(decoded), decoded.max_event_time_ms) == ([60, 70], 70)
 
     def test_a_heartbeat_raises_the_watermark_to_its_time(self, codec):
         decoded = decode(codec, [event(codec, 1000), codec.encode_heartbeat(500_000), event(codec, 2000)])
-        assert decoded.block.marks_ms.tolist() == [1000 - DISORDER, 500_000]
+        assert decoded.block.watermarks_ms.tolist() == [1000 - DISORDER, 500_000]
         assert decoded.block.watermark_ms == 500_000
         assert decoded.block.at_ms.tolist() == [1000, 2000]
 
@@ -167,21 +172,25 @@ class TestMarks:
     def test_a_heartbeat_below_the_watermark_does_nothing(self, codec):
         watermark = 100_000 - DISORDER
         for at, after in ((watermark - 1, 100_000), (watermark, 100_000), (watermark + 1, 100_001)):
-            assert decode(codec, [event(codec, 100_000), codec.encode_heartbeat(at)]).mark_ms == after
+            assert decode(codec, [event(codec, 100_000), codec.encode_heartbeat(at)]).max_event_time_ms == after
 
     def test_a_heartbeat_alone_yields_no_events_but_goes_on(self, codec):
         decoded = decode(codec, [codec.encode_heartbeat(7)])
         assert (len(decoded.block), decoded.block.next_offset, decoded.block.watermark_ms) == (0, 1, 7)
-        assert decoded.mark_ms == 7 + DISORDER
+        assert decoded.max_event_time_ms == 7 + DISORDER
         assert decoded.block.columns.schema.names == list(COLUMNS)
 
     def test_without_any_event_there_is_no_watermark(self, codec):
         decoded = decode(codec, [b"rubbish"])
-        assert (decoded.mark_ms, decoded.block.watermark_ms, decoded.block.next_offset) == (None, NO_WATERMARK, 1)
+        assert (decoded.max_event_time_ms, decoded.block.watermark_ms, decoded.block.next_offset) == (
+            None,
+            NO_WATERMARK,
+            1,
+        )
 
     def test_rubbish_leaves_the_mark_where_it_was(self, codec):
-        decoded = decode(codec, [b"rubbish"], mark_ms=50)
-        assert (decoded.mark_ms, decoded.block.watermark_ms) == (50, 50 - DISORDER)
+        decoded = decode(codec, [b"rubbish"], max_event_time_ms=50)
+        assert (decoded.max_event_time_ms, decoded.block.watermark_ms) == (50, 50 - DISORDER)
 
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
@@ -200,8 +209,8 @@ class TestMarks:
         mark, parts = None, []
         for start, stop in itertools.pairwise(cuts):
             parts.append(codec.decode(run[start:stop], "in", 0, mark))
-            mark = parts[-1].mark_ms
-        assert mark == whole.mark_ms
+            mark = parts[-1].max_event_time_ms
+        assert mark == whole.max_event_time_ms
         assert parts[-1].block.watermark_ms == whole.block.watermark_ms
         for name in ("at_ms", "offsets", "rows", "marks_ms"):
             found = np.concatenate([getattr(part.block, name) for part in parts])
@@ -215,23 +224,23 @@ class TestTimes:
         for value in (event(codec, at), codec.encode_block(batch([at]))):
             decoded = decode(codec, [value])
             assert (len(decoded.block), decoded.dead.table.num_rows) == ((1, 0) if alive else (0, 1))
-            assert decoded.mark_ms == (min(at, NOW) if alive else None)
+            assert decoded.max_event_time_ms == (min(at, NOW) if alive else None)
 
     def test_an_event_moves_the_mark_no_further_than_its_append(self, codec):
         decoded = decode(codec, [event(codec, NOW - 1), event(codec, NOW + SKEW), event(codec, NOW - 2)])
         assert decoded.block.at_ms.tolist() == [NOW - 1, NOW + SKEW, NOW - 2]
-        assert (marks(decoded), decoded.mark_ms) == ([NOW - 1, NOW, NOW], NOW)
+        assert (marks(decoded), decoded.max_event_time_ms) == ([NOW - 1, NOW, NOW], NOW)
 
     def test_a_heartbeat_is_taken_at_its_word_up_to_the_skew(self, codec):
         ahead = NOW + SKEW
         assert decode(codec, [codec.encode_heartbeat(ahead)]).block.watermark_ms == ahead
-        assert decode(codec, [codec.encode_heartbeat(ahead + 1)]).mark_ms is None
+        assert decode(codec, [codec.encode_heartbeat(ahead + 1)]).max_event_time_ms is None
 
     @pytest.mark.parametrize("at", [-(2**63), -1, NOW + SKEW + 1, 2**63 - 1])
     def test_an_impossible_time_is_set_aside_and_moves_nothing(self, codec, at):
         poison = event(codec, at)
         decoded = decode(codec, [event(codec, 5), poison, codec.encode_heartbeat(at), event(codec, 6)])
-        assert (decoded.block.at_ms.tolist(), marks(decoded), decoded.mark_ms) == ([5, 6], [5, 6], 6)
+        assert (decoded.block.at_ms.tolist(), marks(decoded), decoded.max_event_time_ms) == ([5, 6], [5, 6], 6)
         found = letters(decoded)
         assert [(f["reason"], f["event_at"], f["offset"]) for f in found] == [
             ("time_out_of_range", at, n) for n in (1, 2)
@@ -332,7 +341,7 @@ class TestUndecodable:
     def test_null_keys_and_times_inside_a_packed_block_take_only_their_rows(self, codec):
         packed = batch([5, 900, None, 6, 800], id=[1, None, 3, 4, None], item=["a", "b", "c", "d", None])
         decoded = decode(codec, [codec.encode_block(packed)])
-        assert (decoded.block.rows.tolist(), marks(decoded), decoded.mark_ms) == ([0, 3], [5, 6], 6)
+        assert (decoded.block.rows.tolist(), marks(decoded), decoded.max_event_time_ms) == ([0, 3], [5, 6], 6)
         assert [(f["row"], f["reason"], f["event_at"], f["detail"]) for f in letters(decoded)] == [
             (1, "undecodable", 900, "join key column id is null"),
             (2, "undecodable", None, "event time column at is null"),

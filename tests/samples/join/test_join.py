@@ -334,7 +334,7 @@ def test_late_click_is_still_late_after_the_state_was_lost():
     bench.heartbeat("clicks", S + 50)
     bench.click(S + 10)
     bench.finish()
-    needs, marks = bench.join.needs(), bench.join.needs_marks()
+    needs, marks = bench.join.needs(), bench.join.needed_watermarks()
     assert (needs["clicks/0"], marks["clicks/0"]) == (1, S + 50)
     bench.join = Join(bench.config, 0, bench.partitions)
     for kind in ("impressions", "clicks"):
@@ -351,7 +351,7 @@ def test_what_was_said_of_a_window_stands_even_for_a_click_on_time():
     before.impression(S)
     for kind in ("impressions", "clicks"):
         before.heartbeat(kind, S + W)
-    bench.join.remember_said([before.join.finish().samples])
+    bench.join.restore_emitted([before.join.finish().samples])
     bench.impression(S)
     bench.click(S + 1)
     assert bench.watermark(S + W).kinds == ["compensation"]
@@ -375,7 +375,9 @@ def test_large_blocks_are_decided_inside_a_bundle():
     )
     for number, start in enumerate(range(0, n, 8192)):
         part = whole.take(np.arange(start, min(n, start + 8192)))
-        part = replace(part, offsets=part.offsets + number, next_offset=number + 1, watermark_ms=int(part.marks_ms[-1]))
+        part = replace(
+            part, offsets=part.offsets + number, next_offset=number + 1, watermark_ms=int(part.watermarks_ms[-1])
+        )
         bench.join.feed(part)
         assert len(bench.join.held) <= 65_536 + 8192 + (W + H + R) * 2
     assert bench.join.finish().samples.num_rows == n - W - D

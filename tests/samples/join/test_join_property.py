@@ -255,7 +255,7 @@ class World:
         block, start = self.whole[at], self.join.progress.of[at].next_offset
         stop = min(len(block), start + self.rng.choice([1, 7, 40, 1000]))
         part = block.take(np.arange(start, stop))
-        self.join.feed(replace(part, next_offset=stop, watermark_ms=int(block.marks_ms[stop - 1])))
+        self.join.feed(replace(part, next_offset=stop, watermark_ms=int(block.watermarks_ms[stop - 1])))
 
     def say(self, output, samples=True):
         dead = output.dead
@@ -264,7 +264,7 @@ class World:
         self.said_since[1].append(dead)
         if samples and output.samples.num_rows:
             self.said_since[0].append(output.samples)
-            self.last = (self.join.needs(), self.join.needs_marks())
+            self.last = (self.join.needs(), self.join.needed_watermarks())
 
     def bundle(self):
         self.say(self.join.finish())
@@ -284,7 +284,7 @@ class World:
 
     def restart(self):
         self.join = join_from_bytes(self.config, 0, self.partitions, self.saved)
-        self.join.remember_said(*self.said_since)
+        self.join.restore_emitted(*self.said_since)
 
     def lose_state(self):
         self.say(self.join.finish())
@@ -294,7 +294,7 @@ class World:
             for kind, partition in self.whole:
                 name = f"{kind}/{partition}"
                 self.join.begin(kind, partition, needs[name], marks.get(name))
-        self.join.remember_said(self.told.batches, self.told.letters)
+        self.join.restore_emitted(self.told.batches, self.told.letters)
         self.saved, self.said_since = join_to_bytes(self.join), ([], [])
 
 

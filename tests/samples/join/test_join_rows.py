@@ -57,7 +57,7 @@ def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
     told, lowest_open = close_rows(rows, (start, stop), at_ms, telling)
     inside = (np.arange(40) >= start) & (np.arange(40) < stop)
     due = inside & ~before["closed"] & (before["at"] <= at_ms)
-    unsaid = before["status"] & np.uint8(telling.said) == 0
+    unsaid = before["status"] & np.uint8(telling.emitted_positions) == 0
     if telling.ids_below is not None:
         unsaid &= before["id"][:, 1] < np.uint64(telling.ids_below)
     still = before["at"][inside & ~before["closed"] & ~due].tolist()

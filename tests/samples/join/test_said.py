@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.samples.join.emitted import INPUTS, Said, said_rows
+from pipeline.samples.join.emitted import INPUTS, EmittedPositions, emitted_rows
 
 
 def positions(rng, count, kind, partition, offsets=40):
     rows = [(rng.randrange(offsets), rng.randrange(3), 1 << rng.randrange(4)) for _ in range(count)]
     offset, row, flags = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-    return said_rows(kind, (np.full(count, partition), offset, row), flags.astype(np.uint8))
+    return emitted_rows(kind, (np.full(count, partition), offset, row), flags.astype(np.uint8))
 
 
 def flags_of(said, kind, partition, place):
@@ -21,7 +21,7 @@ def flags_of(said, kind, partition, place):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_said_is_a_dict_of_positions_without_those_below_what_was_read(seed):
-    rng, said, known = random.Random(seed), Said(), {}
+    rng, said, known = random.Random(seed), EmittedPositions(), {}
     read = {(kind, partition): 0 for kind in INPUTS for partition in (0, 2)}
     for _ in range(60):
         kind, partition = rng.choice(list(read))

@@ -28,7 +28,7 @@ def wanted(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("calm"))
     fill(world)
     world.run()
-    return world.said()
+    return world.emitted_positions()
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ class Source:
 
     def __init__(self, world, element):
         self.world, self.left = world, Cell()
-        self.door = lend(world.project, world.log)
-        self.source = SpanSource(self.door)
+        self.handle = lend(world.project, world.log)
+        self.source = SpanSource(self.handle)
         self.source.setup()
         self.source.process((0, element), self.left, Timer())
 
@@ -62,7 +62,7 @@ class Source:
         spans = []
         while not self.at_end():
             spans += self.turn()
-        take_back(self.door)
+        take_back(self.handle)
         return spans
 
 
@@ -70,12 +70,12 @@ def pieces_of(world, cut=7):
     """Everything the inputs hold from where the shards begin, as spans of few records, partition by partition."""
     found = []
     for element in starts(world.project, world.log):
-        end, at, mark = world.log.end_offset(element.topic, element.partition), element.start, element.mark_ms
+        end, at, mark = world.log.end_offset(element.topic, element.partition), element.start, element.max_event_time_ms
         while at < end:
             records = world.log.read(element.topic, element.partition, at)[:cut]
             decoded = world.codecs[element.kind].decode(records, element.topic, element.partition, mark)
             found.append(Span.of(at, decoded))
-            at, mark = decoded.block.next_offset, decoded.mark_ms
+            at, mark = decoded.block.next_offset, decoded.max_event_time_ms
     return found
 
 
@@ -108,7 +108,7 @@ def join_all(world, spans, rng, reopen=0.0):
 
 def test_bundles_in_order_say_what_a_run_in_process_says(world, wanted):
     join_all(world, pieces_of(world), random.Random(1))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -118,13 +118,13 @@ def test_lost_repeated_and_reordered_spans_change_nothing(world, wanted, seed):
     kept = [s for s in spans if rng.random() > 0.5] + [s for s in spans if rng.random() < 0.3]
     rng.shuffle(kept)
     join_all(world, kept, rng)
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_workers_that_come_and_go_change_nothing(world, wanted, seed):
     join_all(world, pieces_of(world), random.Random(seed), reopen=0.3)
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
@@ -140,7 +140,7 @@ def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
     first = {(r.kind, r.partition): r.start for r in starts(world.project, world.log)}
     assert min(first.values()) == 0  # of shard 1, which has read nothing
     join_all(world, pieces_of(world), random.Random(3))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_one_that_was_taken_over_spoils_no_state_of_the_other(world, wanted):
@@ -155,7 +155,7 @@ def test_one_that_was_taken_over_spoils_no_state_of_the_other(world, wanted):
     (folder,) = world.project.join_state.glob("live-0-*")
     assert (folder / "ROUND.json").exists()
     join_all(world, spans, random.Random(1))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_state_goes_on_by_its_segments_from_opening_to_opening(world, wanted):
@@ -167,7 +167,7 @@ def test_state_goes_on_by_its_segments_from_opening_to_opening(world, wanted):
         live.settle()
         assert len(list(world.project.join_state.glob("live-0-*"))) == 1
     join_all(world, pieces_of(world), random.Random(1))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_state_is_kept_while_the_shard_goes_on_and_no_sooner_than_five_seconds_after_the_last(world):
@@ -232,10 +232,10 @@ def test_process_and_runner_take_over_from_each_other(world, wanted):
     join_all(world, half, random.Random(1))
     world.project.clock.wait(60)
     world.run()
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
     shutil.rmtree(world.project.join_state)
     join_all(world, pieces_of(world), random.Random(2))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_shard_opened_elsewhere_stops_the_one_before(world, wanted):
@@ -247,19 +247,19 @@ def test_shard_opened_elsewhere_stops_the_one_before(world, wanted):
         zombie.take(parts)
     newer.take(parts)
     join_all(world, spans, random.Random(1))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_worker_goes_on_after_a_bundle_that_failed(world, wanted):
     spans = pieces_of(world)
     parts = {s: [p for span in spans for to, p in split(span, world.project) if to == s] for s in (0, 1)}
-    said_to = take(world.project, world.log, 0, parts[0][:10], 0)
+    emitted_to = take(world.project, world.log, 0, parts[0][:10], 0)
     LiveShard(world.project, world.log, 0)
     with pytest.raises(FencedError):
-        take(world.project, world.log, 0, parts[0], said_to)
+        take(world.project, world.log, 0, parts[0], emitted_to)
     for shard in (0, 1):
         take(world.project, world.log, shard, parts[shard], 0)
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def test_worker_tells_of_the_shards_it_holds_and_counts_bundles_that_failed(world):
@@ -273,7 +273,7 @@ def test_worker_tells_of_the_shards_it_holds_and_counts_bundles_that_failed(worl
         take(world.project, world.log, shard, parts[shard], 0)
     events = sum(len(s.block) for s in spans)
     assert sum(told(metrics.JOIN_EVENTS).values()) == events
-    assert sum(told(metrics.JOIN_SAMPLES).values()) == len(world.said()[0])
+    assert sum(told(metrics.JOIN_SAMPLES).values()) == len(world.emitted_positions()[0])
     assert set(told(metrics.JOIN_LAG).values()) == {0}
     failures = metrics.SHARD_FAILURES.labels("join", "0")
     before = failures._value.get()
@@ -292,11 +292,11 @@ def test_samples_partition_that_lost_records_is_refused(world):
 def test_shard_knows_where_its_samples_end(world):
     for shard in (0, 1):
         parts = [p for span in pieces_of(world) for to, p in split(span, world.project) if to == shard]
-        said_to = 0
+        emitted_to = 0
         for start in range(0, len(parts), 5):
-            said_to = take(world.project, world.log, shard, parts[start : start + 5], said_to)
-            assert said_to == world.log.end_offset("samples", shard)
-        assert LiveShard(world.project, world.log, shard).said_to == said_to > 0
+            emitted_to = take(world.project, world.log, shard, parts[start : start + 5], emitted_to)
+            assert emitted_to == world.log.end_offset("samples", shard)
+        assert LiveShard(world.project, world.log, shard).emitted_to == emitted_to > 0
 
 
 def test_shard_whose_samples_went_on_elsewhere_is_fenced_and_not_called_lost(world):
@@ -305,7 +305,7 @@ def test_shard_whose_samples_went_on_elsewhere_is_fenced_and_not_called_lost(wor
     elsewhere = LiveShard(world.project, world.log, 0)
     elsewhere.take(parts)
     with pytest.raises(FencedError):
-        take(world.project, world.log, 0, parts, elsewhere.said_to)
+        take(world.project, world.log, 0, parts, elsewhere.emitted_to)
 
 
 def test_source_reads_what_is_there_and_goes_on_with_what_comes(world):
@@ -339,14 +339,14 @@ def test_partition_far_ahead_waits_for_the_others(tmp_path):
     impressions, clicks = (Source(world, element) for element in starts(world.project, world.log))
     read = []
     for _ in range(60):
-        read.append((impressions.left.value.mark_ms, clicks.left.value.mark_ms))
+        read.append((impressions.left.value.max_event_time_ms, clicks.left.value.max_event_time_ms))
         impressions.turn()
         clicks.turn()
     both = [(i, c) for i, c in read if i is not None and c is not None and i < NOW + 199_000]
     block_ms = 4_096 * 400
     assert all(c - i <= W + block_ms for i, c in both)
-    assert impressions.left.value.mark_ms == NOW + 199_990
-    assert clicks.left.value.mark_ms == NOW + 4_999 * 400
+    assert impressions.left.value.max_event_time_ms == NOW + 199_990
+    assert clicks.left.value.max_event_time_ms == NOW + 4_999 * 400
 
 
 def test_partition_that_nobody_would_read_is_said(world):
@@ -376,4 +376,4 @@ def test_two_threads_of_one_worker_take_turns(world, wanted):
         thread.start()
     for thread in threads:
         thread.join()
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted

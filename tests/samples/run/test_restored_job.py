@@ -22,7 +22,7 @@ def wanted(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("calm"))
     fill(world)
     world.run()
-    return world.said()
+    return world.emitted_positions()
 
 
 @pytest.fixture
@@ -38,17 +38,17 @@ def parts_of(world, spans):
 
 def run_job(world, spans):
     """The join's step as a job of its own, with Beam's state empty: as old as a checkpoint can be."""
-    door = lend(world.project, world.log)
+    handle = lend(world.project, world.log)
     elements = [(shard, part.to_bytes()) for shard, part in parts_of(world, spans)]
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         keyed = pipeline | beam.Create(elements).with_output_types(tuple[int, bytes])
-        _ = keyed | beam.ParDo(JoinLive(door, range(world.config.logs.shards)))
-    take_back(door)
+        _ = keyed | beam.ParDo(JoinLive(handle, range(world.config.logs.shards)))
+    take_back(handle)
 
 
 def epochs(world):
     """Of the next fences over the samples: 2 where each shard was opened once."""
-    return [world.log.take_fence("samples", shard).epoch for shard in range(world.config.logs.shards)]
+    return [world.log.acquire_fence("samples", shard).epoch for shard in range(world.config.logs.shards)]
 
 
 def held(world):
@@ -62,13 +62,13 @@ def test_a_restored_job_says_nothing_twice_and_goes_on(world, wanted, again):
     spans, ends = pieces_of(world), list(ends_of(world))
     read = [span for span in spans if span.block.next_offset <= 80]
     run_job(world, read)
-    said = world.said()
+    said = world.emitted_positions()
     assert said[0]
     assert held(world) == {("0",), ("1",)}
     run_job(world, read[int(again * len(read)) :])
-    assert world.said() == said
+    assert world.emitted_positions() == said
     run_job(world, [*spans[int(again * len(spans)) :], *ends])
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
     assert epochs(world) == [2, 2]
 
 
@@ -78,7 +78,7 @@ def test_what_a_restored_source_reads_again_is_passed_over(world, wanted):
         for element in elements:
             for shard, part in parts_of(world, Source(world, element).all()):
                 take(world.project, world.log, shard, [part], 0)
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
     assert epochs(world) == [2, 2]
 
 
@@ -92,5 +92,5 @@ def test_what_the_runner_heard_last_may_be_older_than_what_was_said(world, wante
             heard[shard].append(take(world.project, world.log, shard, [part], rng.choice(heard[shard])))
     for shard, part in parts:
         take(world.project, world.log, shard, [part], rng.choice(heard[shard]))
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
     assert epochs(world) == [2, 2]

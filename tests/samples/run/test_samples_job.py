@@ -124,7 +124,7 @@ def wanted(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("calm"))
     fill(world)
     world.run()
-    said = world.said()
+    said = world.emitted_positions()
     assert {kind for kind, *_ in said[0]} == {"positive", "negative", "compensation"}
     assert len({reason for reason, *_ in said[1]}) >= 5
     return said
@@ -162,14 +162,14 @@ def test_one_round_many_rounds_and_following_say_the_same(tmp_path, wanted):
     fill(many)
     report = many.run()
     assert report.rounds > 4
-    assert many.said() == wanted
+    assert many.emitted_positions() == wanted
     following = World(tmp_path / "following", round_records=37)
     fill(following)
     stop = threading.Event()
     total = sum(following.log.end_offset(k, p) for k in ("impressions", "clicks") for p in (0, 1))
     run_samples(following.project, following.log, until_end=False, stop=stop,
                 progress=lambda read, _: stop.set() if read >= total else None)  # fmt: skip
-    assert following.said() == wanted
+    assert following.emitted_positions() == wanted
 
 
 def test_number_of_shards_does_not_change_what_is_said(tmp_path, wanted):
@@ -177,7 +177,7 @@ def test_number_of_shards_does_not_change_what_is_said(tmp_path, wanted):
         world = World(tmp_path / str(shards), shards=shards)
         fill(world)
         world.run()
-        assert world.said() == wanted
+        assert world.emitted_positions() == wanted
 
 
 def test_run_until_end_stops_after_what_was_there_and_the_next_goes_on(tmp_path):
@@ -263,7 +263,7 @@ def test_lost_state_begins_again_where_the_samples_say(tmp_path, inputs, wanted)
         for kind, partition, offset in first_needs(world):
             world.log.trim(kind, partition, offset)
     world.run()
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 def first_needs(world):
@@ -311,7 +311,7 @@ def test_second_join_fences_the_first_which_stops(tmp_path, wanted):
     with pytest.raises(FencedError, match="was taken over"):
         world.run(progress=take_over)
     world.run()
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 @pytest.mark.parametrize("kind", ["join", "rows"])
@@ -356,7 +356,7 @@ def test_killed_anywhere_the_next_run_says_the_rest_once(tmp_path, point, wanted
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
     world.run()
-    assert world.said() == wanted
+    assert world.emitted_positions() == wanted
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def steady(world, lives):
 
 def pieces(world, element):
     """A partition in spans of one time each: 60 impressions, or what was clicked of them."""
-    at, mark, end = element.start, element.mark_ms, world.log.end_offset(element.topic, 0)
+    at, mark, end = element.start, element.max_event_time_ms, world.log.end_offset(element.topic, 0)
     size = PIECE if element.kind == "impressions" else PIECE // 3
     while at < end:
         records = world.log.read(element.topic, 0, at)[:size]
         decoded = world.codecs[element.kind].decode(records, element.topic, 0, mark)
         yield Span.of(at, decoded)
-        at, mark = decoded.block.next_offset, decoded.mark_ms
+        at, mark = decoded.block.next_offset, decoded.max_event_time_ms
 
 
 @pytest.fixture(scope="module")

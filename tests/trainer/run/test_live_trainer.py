@@ -175,8 +175,8 @@ def test_backlog_is_learned_from_in_more_than_one_turn(shop):
 
 def test_beam_gives_every_shard_its_next_turn(shop):
     project, log = shop
-    door = lend(project, log)
-    step, first = TrainLive(door, [7]), Timer()
+    handle = lend(project, log)
+    step, first = TrainLive(handle, [7]), Timer()
     step.process((7, b""), first)
     assert first.is_set
     for _ in range(2):
@@ -185,7 +185,7 @@ def test_beam_gives_every_shard_its_next_turn(shop):
         assert following.is_set
     wait_for(lambda: seen(project) == ROWS)
     step.teardown()
-    take_back(door)
+    take_back(handle)
 
 
 def test_threads_of_one_worker_take_turns(shop):
