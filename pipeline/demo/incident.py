@@ -12,7 +12,7 @@ from pipeline.configuration.project import Project
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.line import Line
 from pipeline.demo.story import Story
-from pipeline.publish.levels import publish_level, view_of
+from pipeline.publish.levels import build_served_view, publish_level
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
@@ -86,7 +86,7 @@ def serves(replica: Replica, project: Project, id: VersionId) -> bool:
         if replica.digest(id.shard) != store.ledger.version(id).served_digest:
             return False
         wanted = store.served(id)
-        return all(replica.export(name).equals(served_table([view_of(wanted[name])])) for name in wanted)
+        return all(replica.export(name).equals(served_table([build_served_view(wanted[name])])) for name in wanted)
     finally:
         store.close()
 

@@ -14,7 +14,7 @@ from pipeline.arrays.block import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.market.market import HOUR_MS
 from pipeline.versions.deltas.delta import Delta, decode_delta
-from pipeline.versions.deltas.published import manifests, read_published
+from pipeline.versions.deltas.published import delta_manifests, read_published
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.files import read_commit
 from pipeline.versions.state import Commit, VersionId, VersionSummary
@@ -63,7 +63,7 @@ class Traffic:
                 self._seen.add(version.id)
                 hour = (version.last_at_ms - self._start_at_ms) // HOUR_MS
                 self._take_version(version, self.mix.setdefault(hour, Counter()))
-        for path, manifest in manifests(self._project.published, 0, 1):
+        for path, manifest in delta_manifests(self._project.published, 0, 1):
             if manifest.level in self.levels and str(path) not in self._files:
                 self._files.add(str(path))
                 self._take_file(read_published(path, manifest)[0], manifest.size_bytes)

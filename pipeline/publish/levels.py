@@ -22,7 +22,7 @@ from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.measure import publishing
 from pipeline.publish.publisher import field_delta
 from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
-from pipeline.versions.deltas.published import Manifest, manifest_of, write_published
+from pipeline.versions.deltas.published import DeltaManifest, delta_manifest, write_published
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.deltas.superseded import drop_superseded
 from pipeline.versions.ledger.ledger import Ledger
@@ -42,7 +42,7 @@ class Versions(Protocol):
 
 
 @dataclass(frozen=True)
-class Head:
+class ServedVersion:
     """The version to publish: its id, its own delta, and by field what serving holds of it."""
 
     id: VersionId
@@ -50,7 +50,7 @@ class Head:
     views: Mapping[str, ServedView]
 
 
-def full_delta(head: Head) -> Delta:
+def full_delta(head: ServedVersion) -> Delta:
     """The whole served view with handles and dense weights. Its `first_at_ms` is 0: everything so far is in it."""
     fields = {}
     for name, view in head.views.items():
@@ -74,7 +74,7 @@ def full_delta(head: Head) -> Delta:
     )
 
 
-def net_delta(deltas: Sequence[Delta], head: Head) -> Delta:
+def merge_deltas(deltas: Sequence[Delta], head: ServedVersion) -> Delta:
     """The net of consecutive realtime deltas that end at `head`: the last operation per key, tombstones kept.
 
     It applies to every version between the first one's start and the last one's end: each row is the absolute value
@@ -85,7 +85,7 @@ def net_delta(deltas: Sequence[Delta], head: Head) -> Delta:
     """
     _check_chain(deltas, head)
     fields = {
-        name: _net_field(view, [d.fields[name] for d in deltas if name in d.fields])
+        name: _merge_field(view, [d.fields[name] for d in deltas if name in d.fields])
         for name, view in head.views.items()
     }
     return Delta(
@@ -115,10 +115,10 @@ class LevelPublisher:
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Tell the hooks about a commit whose delta is in the topic; the bytes themselves travel there."""
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
-        manifest = manifest_of(delta, encoded, "")
+        manifest = delta_manifest(delta, encoded, "")
         self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
 
-    def publish_full(self, views: Mapping[str, ServedView] | None = None) -> Manifest | None:
+    def publish_full(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish CURRENT whole; None where there is no version yet.
 
         Args:
@@ -127,7 +127,7 @@ class LevelPublisher:
         head = self._head(views)
         return self._write(full_delta(head)) if head else None
 
-    def publish_incremental(self, views: Mapping[str, ServedView] | None = None) -> Manifest | None:
+    def publish_incremental(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish what changed since the newest published file; None where nothing did.
 
         In a generation that has no file yet, and where a delta in between is no longer kept, this is a full.
@@ -136,9 +136,9 @@ class LevelPublisher:
         if head is None or self._published_sequence(head.id) == head.id.sequence:
             return None
         deltas = self._deltas_since(head)
-        return self._write(net_delta(deltas, head) if deltas else full_delta(head))
+        return self._write(merge_deltas(deltas, head) if deltas else full_delta(head))
 
-    def publish_due(self, log_ms: int, views: Mapping[str, ServedView] | None = None) -> list[Manifest]:
+    def publish_due(self, log_ms: int, views: Mapping[str, ServedView] | None = None) -> list[DeltaManifest]:
         """Publish whatever is due by the log's time, `log_ms`: after a commit, a trainer calls this.
 
         A level is due when its period has passed since the last event of the newest file that serves its purpose.
@@ -172,13 +172,13 @@ class LevelPublisher:
         except VersionError:
             return None
 
-    def _head(self, views: Mapping[str, ServedView] | None) -> Head | None:
+    def _head(self, views: Mapping[str, ServedView] | None) -> ServedVersion | None:
         current = self._versions.ledger.current(self._shard)
         if current is None:
             return None
         if views is None:
-            views = {name: view_of(entries) for name, entries in self._versions.served(current).items()}
-        return Head(current, decode_delta(self._versions.delta(current)), views)
+            views = {name: build_served_view(entries) for name, entries in self._versions.served(current).items()}
+        return ServedVersion(current, decode_delta(self._versions.delta(current)), views)
 
     def _published_sequence(self, current: VersionId) -> int | None:
         """The newest sequence published as a file in CURRENT's generation."""
@@ -186,7 +186,7 @@ class LevelPublisher:
         found = [mark.id.sequence for mark in marks if mark and mark.id.generation == current.generation]
         return max(found, default=None)
 
-    def _deltas_since(self, head: Head) -> list[Delta]:
+    def _deltas_since(self, head: ServedVersion) -> list[Delta]:
         """The deltas from the newest published file to `head`; empty where some are not kept or cross a rollback."""
         since = self._published_sequence(head.id)
         if since is None and head.id.generation > 0:
@@ -198,7 +198,7 @@ class LevelPublisher:
         whole = all(d.level == "realtime" and d.from_sequence == s for d, s in zip(deltas, starts, strict=True))
         return deltas if whole else []
 
-    def _write(self, delta: Delta) -> Manifest:
+    def _write(self, delta: Delta) -> DeltaManifest:
         project, encoded = self._project, encode_delta(delta)
         with publishing(delta, len(encoded), project.clock):
             manifest = write_published(project.published, delta, encoded)
@@ -214,7 +214,7 @@ class LevelPublisher:
         return manifest
 
 
-def publish_level(project: Project, log: Log, versions: Versions, shard: int, level: Level) -> Manifest | None:
+def publish_level(project: Project, log: Log, versions: Versions, shard: int, level: Level) -> DeltaManifest | None:
     """Publish one shard's CURRENT now, as `incremental` or `full`; None where there is nothing to publish."""
     hooks = Hooks(project, log)
     try:
@@ -224,19 +224,19 @@ def publish_level(project: Project, log: Log, versions: Versions, shard: int, le
         hooks.close()
 
 
-def announcement(manifest: Manifest) -> dict[str, Any]:
+def announcement(manifest: DeltaManifest) -> dict[str, Any]:
     """What hooks are told of a published delta; `file` is empty for a realtime one."""
     return {name: value for name, value in asdict(manifest).items() if name not in ("format", "first_at_ms")}
 
 
-def view_of(entries: ServedEntries) -> ServedView:
+def build_served_view(entries: ServedEntries) -> ServedView:
     """A served view that holds `entries`."""
     view = ServedView(entries.dim)
     view.put(entries.keys, entries.handles, entries.bits, entries.payload)
     return view
 
 
-def _net_field(view: ServedView, changes: Sequence[FieldDelta]) -> FieldDelta:
+def _merge_field(view: ServedView, changes: Sequence[FieldDelta]) -> FieldDelta:
     """Every key that some change touched: as a row where the view still holds it, as a tombstone where it was removed.
 
     A handle that the view does not know belongs to a key removed since, which has its tombstone.
@@ -250,7 +250,7 @@ def _net_field(view: ServedView, changes: Sequence[FieldDelta]) -> FieldDelta:
     return field_delta(view, keys, np.isin(keys, introduced), removed)
 
 
-def _check_chain(deltas: Sequence[Delta], head: Head) -> None:
+def _check_chain(deltas: Sequence[Delta], head: ServedVersion) -> None:
     if not deltas:
         raise DeltaError(f"nothing leads to version {head.id}. hint: give its deltas")
     for before, after in pairwise(deltas):

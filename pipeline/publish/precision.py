@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pipeline._native as _native
 from pipeline.arrays.checks import require, require_apart, require_range
 from pipeline.errors import InputError
-from pipeline.versions.deltas.quantizer import MOST_DIM, PRECISIONS, payload_bytes
+from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ def movement_worth(moved: Floats, length: Floats, importance: Floats) -> Floats:
     return worth
 
 
-def prices(dim: int, known: Bools) -> npt.NDArray[np.float64]:
+def send_cost_bytes(dim: int, known: Bools) -> npt.NDArray[np.float64]:
     """[n] bytes that sending each row of `dim` weights takes about; a row that serving does not know brings its key."""
     payload = min(payload_bytes(bits, dim) for bits in PRECISIONS)
     return np.where(known, payload + _HANDLE_BYTES, payload + _HANDLE_BYTES + _KEY_BYTES).astype(np.float64)
@@ -73,12 +73,12 @@ def warranted_bits(importance: Floats, convergence: Floats) -> UInt8s:
     return bits
 
 
-def cheapest_as_fine(dim: int) -> UInt8s:
+def cheapest_precision(dim: int) -> UInt8s:
     """[33] uint8: for each precision the cheapest one at least as fine for rows of `dim` weights, of equals the finest.
 
     Scale and offset make 4 bits as dear as fp16, or dearer, where a row has up to three weights.
 
-    >>> cheapest_as_fine(1)[[4, 8, 16, 32]].tolist(), cheapest_as_fine(16)[[4, 8, 16, 32]].tolist()
+    >>> cheapest_precision(1)[[4, 8, 16, 32]].tolist(), cheapest_precision(16)[[4, 8, 16, 32]].tolist()
     ([16, 16, 16, 32], [4, 8, 16, 32])
     """
     cheapest = np.zeros(33, np.uint8)
@@ -88,7 +88,7 @@ def cheapest_as_fine(dim: int) -> UInt8s:
     return cheapest
 
 
-def quantise(
+def quantize(
     weights: Floats, served: Floats, served_bits: UInt8s, importance: Floats, convergence: Floats
 ) -> tuple[UInt8s, UInt8s]:
     """Each of n rows at the precision it is to be sent at, or skipped where that brings serving no closer to the row.
@@ -112,7 +112,7 @@ def quantise(
     """
     require("served", served, np.float32, ("n", "dim"))
     n, dim = served.shape
-    require_range("dim", dim, 1, MOST_DIM)
+    require_range("dim", dim, 1, MAX_DIM)
     require_apart("weights", weights, np.float32, (n, dim))
     require("served_bits", served_bits, np.uint8, (n,))
     if not _SERVED[served_bits].all():
@@ -120,7 +120,7 @@ def quantise(
         raise InputError(f"served_bits: got {wrong}, wanted {SKIP} or one of {PRECISIONS}")
     require("importance", importance, np.float32, (n,))
     require("convergence", convergence, np.float32, (n,))
-    bits = cheapest_as_fine(dim)[warranted_bits(importance, convergence)]
+    bits = cheapest_precision(dim)[warranted_bits(importance, convergence)]
     chosen = np.empty(n, np.uint8)
     finite, payload = _native.encode_sent(weights, served, served_bits, bits, COARSER_GAIN, chosen)
     if finite < n:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from pipeline.arrays.block import UInt64s
 from pipeline.arrays.by_field import by_field
 from pipeline.configuration.config import Publish
-from pipeline.publish.precision import SKIP, movement_worth, prices, quantise
-from pipeline.publish.withheld import Bools, Judged, Withheld, select
+from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
+from pipeline.publish.withheld import Bools, ScoredRows, Withheld, select_rows
 from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
 from pipeline.versions.deltas.row_groups import reorder_payload
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
@@ -37,7 +37,7 @@ class RowSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class VersionRange:
     """Which versions a delta joins, and what of the log lies between them.
 
     Attributes:
@@ -59,7 +59,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class FieldTouched:
+class TouchedRows:
     """What one commit changed in a field.
 
     Attributes:
@@ -85,7 +85,7 @@ class ServedChange:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedUpdate:
     """A delta and what it does to the served view, for the commit that makes both durable.
 
     Attributes:
@@ -141,8 +141,8 @@ class Publisher:
         return self._withheld[name].keys
 
     def prepare(
-        self, step: Step, touched: Mapping[str, FieldTouched], dense: bytes, *, flush: bool = False
-    ) -> Prepared:
+        self, step: VersionRange, touched: Mapping[str, TouchedRows], dense: bytes, *, flush: bool = False
+    ) -> PreparedUpdate:
         """The realtime delta of one commit; the served view holds it afterwards.
 
         Args:
@@ -160,9 +160,9 @@ class Publisher:
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
         delta = _delta(step, "realtime", before, self._served_digest, fields, dense)
-        return Prepared(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
+        return PreparedUpdate(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
 
-    def _take_in(self, name: str, change: FieldTouched | None) -> UInt64s:
+    def _take_in(self, name: str, change: TouchedRows | None) -> UInt64s:
         """Forget the removed keys and judge the touched rows anew; returns the keys that serving has to drop."""
         if change is None:
             return np.empty(0, np.uint64)
@@ -170,10 +170,10 @@ class Publisher:
         self.views[name].remove(removed)
         judged = self._judge(name, change.keys, change.rows)
         withheld = self._withheld[name].without(np.unique(change.removed))
-        self._withheld[name] = withheld.judged(judged)
+        self._withheld[name] = withheld.updated(judged)
         return removed
 
-    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> Judged:
+    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> ScoredRows:
         """Which of `keys` have rows that differ from what serving holds, and what the difference is worth."""
         view = self.views[name]
         importance = rows["importance"].copy()  # a column of one row is contiguous as it is, and the commit's own
@@ -182,8 +182,8 @@ class Publisher:
         told = importance > 0
         importance[~told] = importance[told].mean() if told.any() else 1
         worth = movement_worth(apart.moved, apart.length, importance)
-        value = (worth / prices(view.dim, apart.bits > 0)).astype(np.float32)
-        return Judged(keys, worth, value, apart.differs)
+        value = (worth / send_cost_bytes(view.dim, apart.bits > 0)).astype(np.float32)
+        return ScoredRows(keys, worth, value, apart.differs)
 
     def _choose(self, flush: bool) -> dict[str, Bools]:
         """By field, which of the withheld rows to send now."""
@@ -193,16 +193,16 @@ class Publisher:
             return {name: np.ones(len(h), np.bool_) for name, h in zip(names, held, strict=True)}
         worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
         value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
-        chosen = select(worth, value, self._config.share)
+        chosen = select_rows(worth, value, self._config.share)
         parts: list[Bools] = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
         return dict(zip(names, parts, strict=True))
 
-    def _take_out(self, name: str, chosen: Bools, change: FieldTouched | None) -> tuple[UInt64s, Rows]:
+    def _take_out(self, name: str, chosen: Bools, change: TouchedRows | None) -> tuple[UInt64s, Rows]:
         """The keys that are withheld no longer, ascending, and their rows."""
-        keys, self._withheld[name] = self._withheld[name].parted(chosen)
+        keys, self._withheld[name] = self._withheld[name].split(chosen)
         return keys, self._rows_of(name, keys, change)
 
-    def _rows_of(self, name: str, keys: UInt64s, change: FieldTouched | None) -> Rows:
+    def _rows_of(self, name: str, keys: UInt64s, change: TouchedRows | None) -> Rows:
         """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""
         if change is None or not len(change.keys):
             return self._tables[name].rows(keys)
@@ -230,7 +230,7 @@ class Publisher:
         importance = np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
         served, served_bits, handles = self.views[name].hold(keys)
-        bits, payload = quantise(rows["weights"], served, served_bits, importance, convergence)
+        bits, payload = quantize(rows["weights"], served, served_bits, importance, convergence)
         return bits, payload, handles
 
     def _hand_out(self, name: str, count: int) -> UInt32s:
@@ -249,8 +249,8 @@ class Publisher:
             withheld = np.flatnonzero(judged.withheld)
             bits, _, _ = self._quantised(name, keys[withheld], rows[withheld])
             judged.withheld[withheld[bits == SKIP]] = False
-            found.append(Withheld.nothing().judged(judged))
-        return Withheld.joined(found)
+            found.append(Withheld.empty().updated(judged))
+        return Withheld.concatenated(found)
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}
@@ -284,7 +284,7 @@ def _delta_of(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
 
 
 def _delta(
-    step: Step, level: Level, before: str | None, after: str, fields: Mapping[str, FieldDelta], dense: bytes
+    step: VersionRange, level: Level, before: str | None, after: str, fields: Mapping[str, FieldDelta], dense: bytes
 ) -> Delta:
     return Delta(
         level=level,

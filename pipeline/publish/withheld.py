@@ -19,7 +19,7 @@ UInt64s = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredRows:
     """What sending m rows would be worth now.
 
     Attributes:
@@ -65,21 +65,21 @@ class Withheld:
         return len(self.keys)
 
     @classmethod
-    def nothing(cls) -> "Withheld":
+    def empty(cls) -> "Withheld":
         """No row."""
         return cls(*_room(0))
 
     @classmethod
-    def joined(cls, parts: Sequence["Withheld"]) -> "Withheld":
+    def concatenated(cls, parts: Sequence["Withheld"]) -> "Withheld":
         """All of `parts`, whose keys ascend from each to the next."""
-        parts = [cls.nothing(), *parts]
+        parts = [cls.empty(), *parts]
         return cls(
             np.concatenate([part.keys for part in parts]),
             np.concatenate([part.worth for part in parts]),
             np.concatenate([part.value for part in parts]),
         )
 
-    def judged(self, anew: Judged) -> "Withheld":
+    def updated(self, anew: ScoredRows) -> "Withheld":
         """These rows, where those judged anew are replaced: withheld where `anew.withheld` says so, otherwise gone."""
         rows = Withheld(anew.keys, anew.worth, anew.value)
         require("withheld", anew.withheld, np.bool_, (len(rows),))
@@ -94,9 +94,9 @@ class Withheld:
         if not len(keys) or not len(self):
             return self
         nothing = np.zeros(len(keys), np.float32)
-        return self.judged(Judged(keys, nothing, nothing, np.zeros(len(keys), np.bool_)))
+        return self.updated(ScoredRows(keys, nothing, nothing, np.zeros(len(keys), np.bool_)))
 
-    def parted(self, chosen: Bools) -> tuple[UInt64s, "Withheld"]:
+    def split(self, chosen: Bools) -> tuple[UInt64s, "Withheld"]:
         """The keys where `chosen`, [n] bool, says so, ascending; and the rows that are left."""
         require("chosen", chosen, np.bool_, (len(self),))
         count = int(np.count_nonzero(chosen))
@@ -105,7 +105,7 @@ class Withheld:
         return taken, _first(n, left)
 
 
-def select(worth: Floats, value: Floats, share: float) -> Bools:
+def select_rows(worth: Floats, value: Floats, share: float) -> Bools:
     """The rows that carry `share` of all worth in the fewest bytes: most worth per byte first, the last one included.
 
     Args:
@@ -116,7 +116,7 @@ def select(worth: Floats, value: Floats, share: float) -> Bools:
     Returns:
         [n] bool; rows without worth are never chosen, ties go to the earlier row.
 
-    >>> select(np.float32([1, 8, 0, 1]), np.float32([1, 8, 0, 1]), 0.8).tolist()
+    >>> select_rows(np.float32([1, 8, 0, 1]), np.float32([1, 8, 0, 1]), 0.8).tolist()
     [False, True, False, False]
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.process.crash_point import pass_point
-from pipeline.publish.channel import DeltaChannel, Place
+from pipeline.publish.delta_topic import DeltaPosition, DeltaWriter
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import Reverse, reverse_of
@@ -151,10 +151,10 @@ def _tell_serving(project: Project, log: Log, version: StagedVersion) -> None:
     Fences the old trainer's channel first.
     """
     id, delta = version.commit.id, decode_delta(version.commit.delta)
-    channel = DeltaChannel(project, log, id.shard)
+    channel = DeltaWriter(project, log, id.shard)
     write_published(project.published, delta, version.commit.delta)
-    if channel.last_said() != Place(id.generation, id.sequence):
-        channel.say(delta, version.commit.delta)
+    if channel.last_position() != DeltaPosition(id.generation, id.sequence):
+        channel.append(delta, version.commit.delta)
 
 
 def _switched(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:

@@ -12,9 +12,9 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
 from pipeline.logs.log import Log, ReadLimits
-from pipeline.publish.channel import Place, place_of
+from pipeline.publish.delta_topic import DeltaPosition, delta_position
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
-from pipeline.versions.fold import gather_payload
+from pipeline.versions.merge import gather_payload
 from pipeline.versions.state import Commit, ServedEntries, UInt64s, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -101,10 +101,10 @@ def _heard_in_topic(
 
 def _said_since(project: Project, log: Log, target: VersionId) -> list[Delta]:
     """The deltas in the topic that lead past the target, in order."""
-    topic, after = project.config.topics.deltas, Place(target.generation, target.sequence)
+    topic, after = project.config.topics.deltas, DeltaPosition(target.generation, target.sequence)
     offset, end = log.begin_offset(topic, target.shard), log.end_offset(topic, target.shard)
     found: list[Delta] = []
     while offset < end and (records := log.read(topic, target.shard, offset, ReadLimits(records=1_000))):
-        found += [decode_delta(record.value) for record in records if place_of(record) > after]
+        found += [decode_delta(record.value) for record in records if delta_position(record) > after]
         offset = records[-1].offset + 1
     return found

@@ -17,7 +17,7 @@ from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.serving.chain import Chain, Fit, Step
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
-from pipeline.versions.deltas.published import Manifest, manifest_paths, read_manifest, read_published
+from pipeline.versions.deltas.published import DeltaManifest, delta_manifest_paths, read_delta_manifest, read_published
 
 _READ_RECORDS = 256
 
@@ -148,14 +148,14 @@ class Follower:
             applied += 1
         return applied
 
-    def _candidates(self) -> list[tuple[Path, Manifest]]:
+    def _candidates(self) -> list[tuple[Path, DeltaManifest]]:
         """Files that apply to the version held, the furthest first, the smaller of two that reach as far."""
         found = []
-        for path in manifest_paths(self._folder, self.chain.shard, self.chain.shards):
+        for path in delta_manifest_paths(self._folder, self.chain.shard, self.chain.shards):
             if path in self._bad_files and self._bad_files[path] == _written_at_ns(path):
                 continue
             try:
-                manifest = read_manifest(path)
+                manifest = read_delta_manifest(path)
             except FileNotFoundError:
                 continue  # dropped since it was listed: newer files lead further
             except DamagedError as failure:
@@ -165,7 +165,7 @@ class Follower:
                 found.append((path, manifest))
         return sorted(found, key=lambda f: (-f[1].generation, -f[1].to_sequence, f[1].size_bytes))
 
-    def _leads_on(self, manifest: Manifest) -> bool:
+    def _leads_on(self, manifest: DeltaManifest) -> bool:
         held = (self.chain.generation, self.chain.sequence)
         if (manifest.generation, manifest.to_sequence) <= held:
             return False
@@ -173,7 +173,7 @@ class Follower:
             return True
         return manifest.base_generation == held[0] and manifest.from_sequence <= held[1]
 
-    def _apply_file(self, path: Path, manifest: Manifest) -> bool:
+    def _apply_file(self, path: Path, manifest: DeltaManifest) -> bool:
         try:
             delta, encoded = read_published(path, manifest)
             if self.chain.fit(delta, delta_name(encoded)) is not Fit.APPLY:

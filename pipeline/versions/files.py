@@ -36,7 +36,7 @@ _ROOM_BYTES, _FIELD_ROOM_BYTES = 8192, 2048
 
 def write_commit(path: Path, commit: Commit) -> int:
     """Write one version's file; returns its size in bytes. Raises VersionError, leaving nothing behind."""
-    return write_container(path, manifest_of(commit), _sections(commit))
+    return write_container(path, version_manifest(commit), _sections(commit))
 
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
@@ -49,10 +49,10 @@ def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
 
 def finish_commit(draft: Draft, commit: Commit) -> int:
     """`write_commit`, going on from a draft, whose rows are the commit's."""
-    return draft.finish(manifest_of(commit), _sections(commit))
+    return draft.finish(version_manifest(commit), _sections(commit))
 
 
-def manifest_of(commit: Commit) -> dict[str, Any]:
+def version_manifest(commit: Commit) -> dict[str, Any]:
     """The header of the commit's file, without the list of sections."""
     return {
         "kind": "version",
@@ -69,7 +69,7 @@ def manifest_of(commit: Commit) -> dict[str, Any]:
     }
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_version_manifest(path: Path) -> dict[str, Any]:
     """The header of a version's file, sections listed. Raises FileNotFoundError, DamagedError."""
     with Container(path) as file:
         return file.header

@@ -14,12 +14,12 @@ _WORTH_BYTES = 4_096
 """A smaller filter is kept as it is."""
 
 
-def told_as_changes(
+def split_filters(
     filters: Mapping[str, bytes], parents: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Split filters into those told whole and those told as changes since the parent's.
 
-    >>> whole, changes = told_as_changes({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
+    >>> whole, changes = split_filters({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
     >>> sorted(whole), sorted(changes), len(changes["b"]) < 100
     (['a'], ['b'], True)
     """
@@ -32,7 +32,7 @@ def told_as_changes(
     return whole, changes
 
 
-def net_filters(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def merge_filters(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The newest commit's filters, commits oldest first: whole where one of them has it whole, else as a change."""
     whole: dict[str, bytes] = {}
     changes: dict[str, bytes] = {}

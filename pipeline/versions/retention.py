@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.configuration.config import Ladder
 from pipeline.versions.files import read_commit, read_touched, write_commit, write_touched
-from pipeline.versions.fold import net_commit
 from pipeline.versions.ledger.ledger import Compaction, Ledger
+from pipeline.versions.merge import merge_commits
 from pipeline.versions.state import UInt64s, VersionId, VersionSummary, union_by_field, version_path
 
 _TEN_MINUTES_MS = 600_000
@@ -106,7 +106,7 @@ class Retention:
     def _carry_out(self, shard: int, plan: RetentionPlan) -> None:
         rewritten, touched = {}, {}
         for chain in plan.rewritten:
-            net = net_commit([read_commit(self._folder / version.path) for version in chain])
+            net = merge_commits([read_commit(self._folder / version.path) for version in chain])
             path = version_path(net.id, chain[-1].epoch, chain[-1].rewrites + 1)
             rewritten[net.id] = (path, net.full, write_commit(self._folder / path, net))
         for version, gone in plan.bridged:

@@ -25,16 +25,16 @@ from pipeline.versions.files import (
     finish_commit,
     read_commit,
     read_delta,
-    read_manifest,
     read_outline,
     read_served,
     read_touched,
+    read_version_manifest,
     write_commit,
 )
-from pipeline.versions.filters import net_filters, told_as_changes
-from pipeline.versions.fold import net_commit, net_served
+from pipeline.versions.filters import merge_filters, split_filters
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.records import StagedVersion
+from pipeline.versions.merge import merge_commits, merge_served
 from pipeline.versions.retention import Retention, RetentionPlan
 from pipeline.versions.state import (
     Commit,
@@ -133,7 +133,7 @@ class VersionStore:
         path, told = version_path(commit.id, commit.epoch, 0), commit
         parent, filters = self._last_filters.get(commit.id.shard, (None, {}))
         if not commit.full and parent is not None and parent == commit.parent:
-            whole, changes = told_as_changes(commit.filters, filters)
+            whole, changes = split_filters(commit.filters, filters)
             told = replace(commit, filters=whole, filter_changes=changes)
         size = finish_commit(draft, told) if draft else write_commit(self.folder / path, told)
         return StagedVersion(commit, path, size)
@@ -148,7 +148,7 @@ class VersionStore:
 
     def manifest(self, id: VersionId) -> dict[str, object]:
         """The header of the version's file (`schemas/manifest.json`). Raises VersionError, DamagedError."""
-        return self._read(id, read_manifest)
+        return self._read(id, read_version_manifest)
 
     def restore(self, id: VersionId) -> Commit:
         """The whole state of a version: full, every row and served entry sorted by key, no removals.
@@ -158,19 +158,19 @@ class VersionStore:
             DamagedError: a file of its chain is missing or damaged; says which.
         """
         commits = self._read_chain(id, read_commit)
-        whole = net_commit(commits)
+        whole = merge_commits(commits)
         fields = {name: _without_removals(change) for name, change in whole.fields.items()}
         return replace(whole, parent=commits[-1].parent, first_at_ms=commits[-1].first_at_ms, fields=fields, full=True)
 
     def served(self, id: VersionId) -> dict[str, ServedEntries]:
         """By field, what serving holds at a version, sorted by key; reads only that. Raises as `restore`."""
         steps = self._read_chain(id, read_served)
-        return {name: net_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
+        return {name: merge_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
 
     def outline(self, id: VersionId) -> Commit:
         """A version as committed, but without rows and served entries. Raises as `restore`."""
         commits = self._read_chain(id, read_outline)
-        filters, _ = net_filters(commits)
+        filters, _ = merge_filters(commits)
         return replace(commits[-1], filters=filters, filter_changes={})
 
     def check(self, id: VersionId) -> None:

@@ -20,7 +20,7 @@ from pipeline.samples.state.frames import frames_of
 from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes, take_snapshot
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import manifest_of, read_manifest
+from pipeline.versions.deltas.published import delta_manifest, read_delta_manifest
 from pipeline.versions.store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
@@ -135,18 +135,18 @@ MANIFESTS = {
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_manifest_that_makes_no_sense_is_named(name, tmp_path):
     path = tmp_path / "x.json"
-    plain = json.loads(manifest_of(made := delta(), encode_delta(made), "x.delta").to_json())
+    plain = json.loads(delta_manifest(made := delta(), encode_delta(made), "x.delta").to_json())
     path.write_bytes(seals.manifest(json.dumps(plain).encode()))
-    assert read_manifest(path).file == "x.delta"
+    assert read_delta_manifest(path).file == "x.delta"
     path.write_bytes(seals.manifest(json.dumps({**plain, **MANIFESTS[name]}).encode()))
     with pytest.raises(DamagedError, match=r"manifest .*x\.json"):
-        read_manifest(path)
+        read_delta_manifest(path)
 
 
 def test_a_manifest_that_nests_without_end_is_named(tmp_path):
     (tmp_path / "x.json").write_text("[" * 100_000)
     with pytest.raises(DamagedError, match=r"manifest .*x\.json cannot be read"):
-        read_manifest(tmp_path / "x.json")
+        read_delta_manifest(tmp_path / "x.json")
 
 
 ENTRIES = {
@@ -221,7 +221,7 @@ def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
     bench.impression(S)
     bench.finish()
     shard = state_files.write_shard(tmp_path, "1.join", take_snapshot(bench.join), (3, 4))
-    state_files.write_manifest(tmp_path, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
+    state_files.write_round_manifest(tmp_path, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
     path = tmp_path / "ROUND.json"
     document = json.loads(path.read_bytes())
     [named] = document["round"]["shards"]
@@ -230,7 +230,7 @@ def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
     named["name"] = name
     path.write_bytes(seals.round_manifest(json.dumps(document).encode()))
     with pytest.raises(DamagedError, match=r"ROUND\.json is damaged"):
-        state_files.read_manifest(tmp_path)
+        state_files.read_round_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("parts", [None, {}, [[]], [{"begin": "x", "end": 2, "files": []}], [{"begin": 0, "end": 2}]])

@@ -27,8 +27,8 @@ from pipeline.samples.state.snapshot import join_to_bytes, load_join, take_snaps
 from pipeline.serving.chain import Chain
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import Manifest, manifest_of, read_published
-from pipeline.versions.fold import net_commit
+from pipeline.versions.deltas.published import DeltaManifest, delta_manifest, read_published
+from pipeline.versions.merge import merge_commits
 from pipeline.versions.store import VersionStore
 from tests.fuzz import reshape, seals
 from tests.logs.events import test_events, test_sample_block
@@ -86,7 +86,7 @@ def _version(content: bytes) -> object:
     files.check_file(path)
     files.read_touched(path)
     files.read_served(path)
-    return net_commit([files.read_commit(path)])
+    return merge_commits([files.read_commit(path)])
 
 
 def _version_seeds() -> list[bytes]:
@@ -99,14 +99,14 @@ def _version_seeds() -> list[bytes]:
 
 def _published(text: bytes) -> object:
     path = _file(text, "x.json")
-    manifest = Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    manifest = DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
     return read_published(path, manifest)
 
 
 def _published_seeds() -> list[bytes]:
     encoded = encode_delta(delta := test_delta.delta())
     _file(encoded, "x.delta")
-    return [manifest_of(delta, encoded, "x.delta").to_json().encode()]
+    return [delta_manifest(delta, encoded, "x.delta").to_json().encode()]
 
 
 def _samples_seeds() -> list[bytes]:
@@ -177,14 +177,14 @@ def _join(head: bytes) -> object:
 
 def _round(text: bytes) -> object:
     _file(text, "ROUND.json")
-    manifest = state_files.read_manifest(_SCRATCH)
+    manifest = state_files.read_round_manifest(_SCRATCH)
     assert manifest is not None
     return [list(state_files.read_shard(_SCRATCH, shard)) for shard in manifest.shards]
 
 
 def _round_seeds() -> list[bytes]:
     shard = state_files.write_shard(_SCRATCH, "1.join", take_snapshot(_BENCH.join), (3, 4))
-    state_files.write_manifest(_SCRATCH, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
+    state_files.write_round_manifest(_SCRATCH, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
     return [(_SCRATCH / "ROUND.json").read_bytes()]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, DeltaError
-from pipeline.publish.levels import Head, net_delta, publish_level
+from pipeline.publish.levels import ServedVersion, merge_deltas, publish_level
 from pipeline.versions.deltas.delta import decode_delta
-from pipeline.versions.deltas.published import manifests, read_manifest, read_published, write_published
+from pipeline.versions.deltas.published import delta_manifests, read_delta_manifest, read_published, write_published
 from tests.support.synthetic import SyntheticTrainer, project_at
 
 
@@ -25,7 +25,7 @@ def trainer(tmp_path):
 
 
 def files(trainer):
-    return {path.stem: path for path, _ in manifests(trainer.project.published, 0, 1)}
+    return {path.stem: path for path, _ in delta_manifests(trainer.project.published, 0, 1)}
 
 
 def deltas(trainer):
@@ -34,8 +34,8 @@ def deltas(trainer):
 
 def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
     trainer.run(6)
-    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
-    change = net_delta(deltas(trainer)[2:], head).fields["user"]
+    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    change = merge_deltas(deltas(trainer)[2:], head).fields["user"]
     view = trainer.publisher.views["user"]
     handles = np.concatenate([change.handles, change.new_handles])
     keys, there = view.keys_of(handles)
@@ -45,16 +45,16 @@ def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
 
 def test_an_incremental_keeps_every_tombstone(trainer):
     trainer.run(6)
-    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
     wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
-    assert net_delta(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
+    assert merge_deltas(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
 
 
 def test_deltas_with_a_gap_cannot_be_netted(trainer):
     trainer.run(4)
-    head = Head(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
     with pytest.raises(DeltaError, match="does not follow"):
-        net_delta([deltas(trainer)[1], deltas(trainer)[3]], head)
+        merge_deltas([deltas(trainer)[1], deltas(trainer)[3]], head)
 
 
 def test_a_full_holds_every_row_that_serving_holds(trainer):
@@ -155,8 +155,8 @@ def test_the_other_shards_files_stay(tmp_path):
     trainers = [SyntheticTrainer(project_at(tmp_path, logs={"shards": 2}), shard=shard) for shard in range(2)]
     for trainer, fulls in zip(trainers, (1, 3), strict=True):
         publish_levels(trainer, ["full"] * fulls)
-    assert [path.stem for path, _ in manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
-    assert [path.stem for path, _ in manifests(trainers[0].project.published, 1, 2)] == ["full-0-4", "full-0-6"]
+    assert [path.stem for path, _ in delta_manifests(trainers[0].project.published, 0, 2)] == ["full-0-2"]
+    assert [path.stem for path, _ in delta_manifests(trainers[0].project.published, 1, 2)] == ["full-0-4", "full-0-6"]
     for trainer in trainers:
         trainer.close()
 
@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(DamagedError, match=r"full-0-2\.delta"):
-        read_published(path, read_manifest(path))
+        read_published(path, read_delta_manifest(path))
     trainer.levels.publish_full()
     assert file.read_bytes() == whole
 
@@ -206,7 +206,7 @@ def test_a_manifest_that_cannot_be_read_is_named(trainer, text):
     path = files(trainer)["full-0-1"]
     path.write_text(text)
     with pytest.raises(DamagedError, match=r"full-0-1\.json"):
-        read_manifest(path)
+        read_delta_manifest(path)
 
 
 def test_a_changed_manifest_is_refused(trainer):
@@ -216,7 +216,7 @@ def test_a_changed_manifest_is_refused(trainer):
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "to_sequence": 2}))
     with pytest.raises(DamagedError, match="checksum"):
-        read_manifest(path)
+        read_delta_manifest(path)
 
 
 def test_another_delta_under_a_published_name_is_refused(trainer):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.publish.precision import movement_worth, prices, quantise, warranted_bits
-from pipeline.publish.publisher import FieldTouched, Publisher
-from pipeline.publish.withheld import select
+from pipeline.publish.precision import movement_worth, quantize, send_cost_bytes, warranted_bits
+from pipeline.publish.publisher import Publisher, TouchedRows
+from pipeline.publish.withheld import select_rows
 from pipeline.versions.deltas.delta import decode_delta, served_digest
 from pipeline.versions.deltas.served_view import ServedView
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
@@ -24,8 +24,8 @@ def rows(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.05, (n, dim)).astype(np.float32)
 
 
-def touched_of(trainer: SyntheticTrainer, keys: np.ndarray, removed: np.ndarray) -> FieldTouched:
-    return FieldTouched(keys, trainer.tables["user"].rows(keys), removed)
+def touched_of(trainer: SyntheticTrainer, keys: np.ndarray, removed: np.ndarray) -> TouchedRows:
+    return TouchedRows(keys, trainer.tables["user"].rows(keys), removed)
 
 
 def test_worth_grows_with_importance_and_relative_movement():
@@ -35,23 +35,23 @@ def test_worth_grows_with_importance_and_relative_movement():
 
 def test_selection_stops_at_the_row_that_completes_the_share():
     worth = np.float32([5, 3, 1, 1])
-    assert select(worth, worth / 8, 0.5).tolist() == [True, False, False, False]
-    assert select(worth, worth / 8, 0.51).tolist() == [True, True, False, False]
-    assert select(worth, worth / 8, 1.0).tolist() == [True] * 4
+    assert select_rows(worth, worth / 8, 0.5).tolist() == [True, False, False, False]
+    assert select_rows(worth, worth / 8, 0.51).tolist() == [True, True, False, False]
+    assert select_rows(worth, worth / 8, 1.0).tolist() == [True] * 4
 
 
 def test_selection_prefers_the_row_that_costs_fewer_bytes():
-    assert select(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
+    assert select_rows(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
 
 
 def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
-    known, new = prices(16, np.array([True, False]))
+    known, new = send_cost_bytes(16, np.array([True, False]))
     assert new - known == 8
 
 
 def test_nothing_withheld_selects_nothing():
-    assert not select(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
-    assert len(select(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
+    assert not select_rows(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
+    assert len(select_rows(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
 
 
 def test_precision_needs_both_importance_and_convergence():
@@ -64,33 +64,33 @@ def test_precision_needs_both_importance_and_convergence():
 
 def test_a_row_that_serving_holds_exactly_is_skipped():
     weights = rows(3)
-    bits, _ = quantise(weights, weights, np.full(3, 32, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32))
+    bits, _ = quantize(weights, weights, np.full(3, 32, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32))
     assert bits.tolist() == [0, 0, 0]
 
 
 def test_a_movement_below_the_error_of_its_precision_is_skipped():
     weights = rows(50)
     served = weights + np.float32(1e-5)
-    bits, _ = quantise(weights, served, np.full(50, 4, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantize(weights, served, np.full(50, 4, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert not bits.any()
 
 
 def test_a_precise_row_that_moves_little_is_sent_as_precisely_again():
     weights = rows(50)
     served = weights * np.float32(1.02)
-    bits, _ = quantise(weights, served, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantize(weights, served, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert set(bits.tolist()) == {8}
 
 
 def test_a_precise_row_that_moves_far_and_is_unsettled_is_sent_coarsely():
     weights = rows(50)
-    bits, _ = quantise(weights, -weights, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
+    bits, _ = quantize(weights, -weights, np.full(50, 8, np.uint8), np.ones(50, np.float32), np.zeros(50, np.float32))
     assert set(bits.tolist()) == {4}
 
 
 def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
     weights = np.concatenate([rows(1), np.zeros((1, 8), np.float32)])
-    bits, _ = quantise(
+    bits, _ = quantize(
         weights, np.zeros_like(weights), np.zeros(2, np.uint8), np.ones(2, np.float32), np.zeros(2, np.float32)
     )
     assert (bits > 0).tolist() == [True, False]
@@ -165,7 +165,7 @@ def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
         held = trainer.tables[name].rows(quiet)
         served, served_bits, _ = trainer.publisher.views[name].hold(quiet)
         importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
-        bits, _ = quantise(held["weights"], served, served_bits, importance, convergence)
+        bits, _ = quantize(held["weights"], served, served_bits, importance, convergence)
         assert not bits.any()
 
 

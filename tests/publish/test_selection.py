@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.publish.withheld import Judged, Withheld, select
+from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
 
 
 def _by_sorting_everything(worth, value, share):
@@ -22,7 +22,7 @@ def test_rows_are_chosen_as_if_all_were_sorted(share, tail):
     for rows in (1, 7, 33, 1000):
         # Whole numbers make ties, and some rows are worth nothing.
         worth = np.floor(3 * random.pareto(tail, rows)).astype(np.float32)
-        assert (select(worth, worth / 16, share) == _by_sorting_everything(worth, worth / 16, share)).all()
+        assert (select_rows(worth, worth / 16, share) == _by_sorting_everything(worth, worth / 16, share)).all()
 
 
 @pytest.mark.parametrize("share", [0.01, 0.8, 0.99])
@@ -31,27 +31,27 @@ def test_worth_of_any_size_is_chosen_as_if_all_were_sorted(share):
     for rows in (1, 300, 70_000):
         worth = np.exp(random.normal(0, 5, rows)).astype(np.float32)
         value = worth / random.choice(np.float32([14, 22]), rows)
-        assert (select(worth, value, share) == _by_sorting_everything(worth, value, share)).all()
+        assert (select_rows(worth, value, share) == _by_sorting_everything(worth, value, share)).all()
 
 
 def test_of_equals_the_earlier_rows_are_chosen():
     worth = np.full(10, 0.1, np.float32)
-    assert select(worth, worth, 0.35).tolist() == [True] * 4 + [False] * 6
+    assert select_rows(worth, worth, 0.35).tolist() == [True] * 4 + [False] * 6
 
 
 def test_values_that_are_nearly_equal_are_told_apart():
     value = np.nextafter(np.float32(1), np.float32([0, 2, 0, 2]), dtype=np.float32)
-    assert select(np.ones(4, np.float32), value, 0.5).tolist() == [False, True, False, True]
+    assert select_rows(np.ones(4, np.float32), value, 0.5).tolist() == [False, True, False, True]
 
 
 def test_a_share_of_one_leaves_nothing_that_is_worth_anything():
     worth = np.float32([1e30, 1e-30, 0, 1e-45, 3e38])
-    assert select(worth, worth, 1.0).tolist() == [True, True, False, True, True]
+    assert select_rows(worth, worth, 1.0).tolist() == [True, True, False, True, True]
 
 
 def test_worth_that_is_no_number_is_never_chosen():
     worth = np.float32([np.nan, 1, -1, 0])
-    assert select(worth, worth, 1.0).tolist() == [False, True, False, False]
+    assert select_rows(worth, worth, 1.0).tolist() == [False, True, False, False]
 
 
 def rows_of(random, count):
@@ -60,12 +60,12 @@ def rows_of(random, count):
 
 
 def test_what_is_withheld_agrees_with_a_dict():
-    random, held, model = np.random.default_rng(3), Withheld.nothing(), {}
+    random, held, model = np.random.default_rng(3), Withheld.empty(), {}
     for step in range(400):
         keys, worth, value = rows_of(random, random.integers(0, 80))
         if step % 3 == 0:
             withheld = random.random(len(keys)) < 0.7
-            held = held.judged(Judged(keys, worth, value, withheld))
+            held = held.updated(ScoredRows(keys, worth, value, withheld))
             for key, *rest, stays in zip(keys.tolist(), worth.tolist(), value.tolist(), withheld, strict=True):
                 model.pop(key, None)
                 model.update({key: tuple(rest)} if stays else {})
@@ -74,7 +74,7 @@ def test_what_is_withheld_agrees_with_a_dict():
             model = {key: row for key, row in model.items() if key not in set(keys.tolist())}
         else:
             chosen = random.random(len(held)) < 0.2
-            taken, held = held.parted(chosen)
+            taken, held = held.split(chosen)
             assert taken.tolist() == [key for key, out in zip(sorted(model), chosen, strict=True) if out]
             model = {key: row for key, row in model.items() if key not in set(taken.tolist())}
         assert held.keys.tolist() == sorted(model)
@@ -83,11 +83,11 @@ def test_what_is_withheld_agrees_with_a_dict():
 
 def test_parts_are_joined_in_order():
     parts = [Withheld(np.uint64([k]), np.float32([k]), np.float32([2 * k])) for k in (1, 2, 7)]
-    joined = Withheld.joined(parts)
+    joined = Withheld.concatenated(parts)
     assert (joined.keys.tolist(), joined.worth.tolist(), joined.value.tolist()) == ([1, 2, 7], [1, 2, 7], [2, 4, 14])
-    assert len(Withheld.joined([])) == 0
+    assert len(Withheld.concatenated([])) == 0
     with pytest.raises(InputError, match="keys: got 1 behind 7, wanted them to ascend"):
-        Withheld.joined(parts[::-2])
+        Withheld.concatenated(parts[::-2])
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_odd_columns_are_refused_by_name(odd):
     with pytest.raises(InputError, match="value: got "):
         Withheld(keys, good, odd)
     with pytest.raises(InputError, match="value: got "):
-        Withheld.nothing().judged(Judged(keys, good, odd, yes))
+        Withheld.empty().updated(ScoredRows(keys, good, odd, yes))
     with pytest.raises(InputError, match="withheld: got "):
-        Withheld.nothing().judged(Judged(keys, good, good, odd))
+        Withheld.empty().updated(ScoredRows(keys, good, good, odd))
     with pytest.raises(InputError, match="chosen: got "):
-        Withheld(keys, good, good).parted(odd)
+        Withheld(keys, good, good).split(odd)
     with pytest.raises(InputError, match="value: got "):
-        select(good, odd, 0.5)
+        select_rows(good, odd, 0.5)
 
 
 def test_keys_that_do_not_ascend_and_shares_that_are_none_are_refused():
@@ -125,4 +125,4 @@ def test_keys_that_do_not_ascend_and_shares_that_are_none_are_refused():
             Withheld(keys, good, good)
     for share in (0, -1, 1.5, float("nan")):
         with pytest.raises(InputError, match="share: got "):
-            select(good, good, share)
+            select_rows(good, good, share)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.publish.precision import COARSER_GAIN, SKIP, cheapest_as_fine, quantise, warranted_bits
+from pipeline.publish.precision import COARSER_GAIN, SKIP, cheapest_precision, quantize, warranted_bits
 from pipeline.versions.deltas.quantizer import PRECISIONS, decode, encode
 
 
@@ -43,8 +43,8 @@ def case(dim, n=400, seed=0):
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 16, 33, 200])
 def test_a_batch_gives_what_its_rows_give_one_by_one(dim):
     weights, served, served_bits, importance, convergence = case(dim)
-    bits, payload = quantise(weights, served, served_bits, importance, convergence)
-    warranted = cheapest_as_fine(dim)[warranted_bits(importance, convergence)]
+    bits, payload = quantize(weights, served, served_bits, importance, convergence)
+    warranted = cheapest_precision(dim)[warranted_bits(importance, convergence)]
     wanted = [sent_of(*row) for row in zip(weights, served, served_bits.tolist(), warranted.tolist(), strict=True)]
     assert {SKIP, 16, 32} <= set(bits.tolist())
     assert bits.tolist() == [each for each, _ in wanted]
@@ -55,12 +55,12 @@ def test_rows_inside_packed_ones_give_the_same():
     weights, *rest = case(16)
     packed = np.zeros(len(weights), [("weights", "<f4", 16), ("count", "<u4")])
     packed["weights"] = weights
-    for one, two in zip(quantise(packed["weights"], *rest), quantise(weights, *rest), strict=True):
+    for one, two in zip(quantize(packed["weights"], *rest), quantize(weights, *rest), strict=True):
         assert one.tobytes() == two.tobytes()
 
 
 def test_no_rows_give_no_bytes():
-    bits, payload = quantise(*(part[:0] for part in case(4)))
+    bits, payload = quantize(*(part[:0] for part in case(4)))
     assert (len(bits), len(payload)) == (0, 0)
 
 
@@ -70,29 +70,29 @@ def test_a_weight_that_is_not_finite_is_refused_with_its_row(place, weight):
     weights, *rest = case(16)
     weights[place, 7] = weight
     with pytest.raises(InputError, match=f"weights: got one that is not finite in row {place}, wanted finite ones"):
-        quantise(weights, *rest)
+        quantize(weights, *rest)
 
 
 def test_the_largest_finite_weights_are_taken():
     weights, *rest = case(16)
     weights[:] = np.finfo(np.float32).max
-    assert set(quantise(weights, *rest)[0].tolist()) <= {SKIP, *PRECISIONS}
+    assert set(quantize(weights, *rest)[0].tolist()) <= {SKIP, *PRECISIONS}
 
 
 def test_odd_arrays_are_refused_by_name():
     weights, served, served_bits, importance, convergence = case(4, n=6)
     for odd in (weights.tolist(), weights.astype(np.float64), weights[:, ::2], weights[:5], weights.ravel()):
         with pytest.raises(InputError, match="weights: got "):
-            quantise(odd, served, served_bits, importance, convergence)
+            quantize(odd, served, served_bits, importance, convergence)
     for odd in (served[:, ::-1], served.astype(np.float16), served[0], np.broadcast_to(served[:1], (2**31, 4))):
         with pytest.raises(InputError, match="served: got "):
-            quantise(weights, odd, served_bits, importance, convergence)
+            quantize(weights, odd, served_bits, importance, convergence)
     for odd in (served_bits[::-1], served_bits.astype(np.int64), served_bits[:5]):
         with pytest.raises(InputError, match="served_bits: got "):
-            quantise(weights, served, odd, importance, convergence)
+            quantize(weights, served, odd, importance, convergence)
     with pytest.raises(InputError, match="served_bits: got 3, wanted 0 or one of"):
-        quantise(weights, served, np.full(6, 3, np.uint8), importance, convergence)
+        quantize(weights, served, np.full(6, 3, np.uint8), importance, convergence)
     with pytest.raises(InputError, match="importance: got "):
-        quantise(weights, served, served_bits, importance[:5], convergence)
+        quantize(weights, served, served_bits, importance[:5], convergence)
     with pytest.raises(InputError, match="convergence: got "):
-        quantise(weights, served, served_bits, importance, convergence.astype(np.float64))
+        quantize(weights, served, served_bits, importance, convergence.astype(np.float64))

@@ -13,7 +13,7 @@ from pipeline.errors import DamagedError, FencedError, InputError, RollbackError
 from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, sample_schema
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.publish.channel import DeltaChannel
+from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.chain import Chain, Fit
@@ -31,7 +31,7 @@ class Scene:
         self.log = open_log(self.project)
         self.store = VersionStore(self.project)
         self.worlds = [World(self.store, shard, shards) for shard in range(shards)]
-        self.channels = [DeltaChannel(self.project, self.log, shard) for shard in range(shards)]
+        self.channels = [DeltaWriter(self.project, self.log, shard) for shard in range(shards)]
 
     def commit(self, times=1, full_every=1000, say=True, shard=0):
         ids = []
@@ -44,12 +44,12 @@ class Scene:
 
     def say(self, id):
         encoded = self.store.delta(id)
-        self.channels[id.shard].say(decode_delta(encoded), encoded)
+        self.channels[id.shard].append(decode_delta(encoded), encoded)
 
     def restart(self, shard=0):
         """A new trainer: takes over, says what is missing, goes on from CURRENT."""
         self.worlds[shard].restart()
-        self.channels[shard] = DeltaChannel(self.project, self.log, shard)
+        self.channels[shard] = DeltaWriter(self.project, self.log, shard)
 
     def time_of(self, id):
         return self.store.ledger.version(id).last_at_ms
@@ -153,7 +153,7 @@ def test_the_old_trainer_is_fenced_from_versions_and_deltas(scene):
     with pytest.raises(FencedError, match="hint"):
         scene.store.commit(late)
     with pytest.raises(FencedError):
-        scene.channels[0].say(decode_delta(late.delta), late.delta)
+        scene.channels[0].append(decode_delta(late.delta), late.delta)
 
 
 def test_a_version_committed_but_not_said_is_undone_too(scene):

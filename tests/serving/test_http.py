@@ -12,7 +12,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model.dense import DenseModel
 from pipeline.process.clock import SystemClock
-from pipeline.publish.publisher import FieldTouched
+from pipeline.publish.publisher import TouchedRows
 from pipeline.serving.http import ReplicaServer, follow, serve
 from pipeline.serving.predictor import pool_rows
 from pipeline.serving.replica import Replica
@@ -57,7 +57,7 @@ def emitted_rows(trainer, plan, network, value):
         keys = np.unique(found.keys)
         for key in keys:
             trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1.0, 0.5)
-        touched[name] = FieldTouched(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
+        touched[name] = TouchedRows(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
     trainer.random = Fixed(network.serving_bytes())
     trainer.commit(touched=touched, flush=True)
 

@@ -9,15 +9,15 @@ import pytest
 
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.publish.channel import headers_of
-from pipeline.publish.levels import LevelPublisher, view_of
-from pipeline.publish.publisher import FieldTouched
+from pipeline.publish.delta_topic import delta_headers
+from pipeline.publish.levels import LevelPublisher, build_served_view
+from pipeline.publish.publisher import TouchedRows
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import manifest_paths
+from pipeline.versions.deltas.published import delta_manifest_paths
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)
@@ -282,7 +282,7 @@ def test_a_damaged_manifest_is_passed_over_and_counted_once(trainer, stand_in):
     trainer.run(2)
     trainer.levels.publish_full()
     replica, log = stand_in(files=True)
-    manifest_paths(replica._project.published, 0, 1)[0].write_text("{")
+    delta_manifest_paths(replica._project.published, 0, 1)[0].write_text("{")
     replica.catch_up()
     log.append("deltas", 0, encoded(trainer)[1:])
     replica.catch_up()
@@ -305,8 +305,8 @@ def test_a_replica_that_fell_behind_the_topics_beginning_goes_on_from_files(trai
 def test_a_restarted_writer_says_only_what_is_missing(trainer):
     trainer.run(2)
     trainer.commit(say=False)
-    assert trainer.channel.say_missing(encoded(trainer)) == 1
-    assert trainer.channel.say_missing(encoded(trainer)) == 0
+    assert trainer.channel.append_missing(encoded(trainer)) == 1
+    assert trainer.channel.append_missing(encoded(trainer)) == 0
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
     assert_equal_to(trainer, replica)
@@ -317,7 +317,7 @@ def rolled_back(trainer, to):
     target = trainer.said[to].id
     trainer.log.create_topic("samples", 1)
     plan = plan_rollback(trainer.project, trainer.log, to=target)
-    views = {name: view_of(entries) for name, entries in trainer.store.served(target).items()}
+    views = {name: build_served_view(entries) for name, entries in trainer.store.served(target).items()}
     roll_back(trainer.project, trainer.log, plan)
     return views
 
@@ -406,7 +406,7 @@ def test_readers_never_see_half_a_version(trainer):
                 for key in keys:
                     table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1.0, 0.5)
             trainer.commit(
-                touched={name: FieldTouched(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True
+                touched={name: TouchedRows(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True
             )
             replica.catch_up()
     finally:
@@ -442,7 +442,7 @@ def test_a_delta_of_nothing_but_tombstones_removes_them(trainer):
     gone = trainer.tables["user"].keys()[:2]
     for key in gone:
         del trainer.tables["user"].held[int(key)]
-    trainer.commit(touched={"user": FieldTouched(NONE, trainer.tables["user"].rows(NONE), gone)})
+    trainer.commit(touched={"user": TouchedRows(NONE, trainer.tables["user"].rows(NONE), gone)})
     assert len(trainer.said[1].prepared.delta.fields["user"]) == 0
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
@@ -460,5 +460,5 @@ def test_a_key_without_a_row_gives_zeros(trainer):
 def test_headers_tell_where_a_delta_leads(trainer):
     trainer.run(2)
     record = trainer.log.read("deltas", 0, 1)[0]
-    assert record.headers == headers_of(decode_delta(record.value))
+    assert record.headers == delta_headers(decode_delta(record.value))
     assert record.headers["sequence"] == "2"

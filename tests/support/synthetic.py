@@ -10,10 +10,10 @@ from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import ManualClock
-from pipeline.publish.channel import DeltaChannel
+from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
-from pipeline.publish.levels import LevelPublisher, view_of
-from pipeline.publish.publisher import FieldTouched, Prepared, Publisher, Step
+from pipeline.publish.levels import LevelPublisher, build_served_view
+from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store import VersionStore
@@ -59,7 +59,7 @@ class EmittedPositions:
     """One commit: its version, and the delta with its bytes."""
 
     id: VersionId
-    prepared: Prepared
+    prepared: PreparedUpdate
 
 
 class SyntheticTrainer:
@@ -73,12 +73,12 @@ class SyntheticTrainer:
         self.levels = LevelPublisher(project, self.store, self.hooks, shard)
         self.tables = {name: Rows(dim) for name, dim in DIMS.items()}
         self.epoch = self.store.take_over(shard)
-        self.channel = DeltaChannel(project, self.log, shard)
+        self.channel = DeltaWriter(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
         self.dense = b""
         self.said: list[EmittedPositions] = []
 
-    def change(self, count: int = 20, removed: int = 3) -> dict[str, FieldTouched]:
+    def change(self, count: int = 20, removed: int = 3) -> dict[str, TouchedRows]:
         """Move `count` rows of every field and remove `removed`."""
         touched = {}
         for name, table in self.tables.items():
@@ -92,24 +92,24 @@ class SyntheticTrainer:
             gone = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(np.uint64)
             for key in gone:
                 del table.held[int(key)]
-            touched[name] = FieldTouched(keys, table.rows(keys), gone)
+            touched[name] = TouchedRows(keys, table.rows(keys), gone)
         return touched
 
     def commit(
-        self, say: bool = True, flush: bool = False, touched: dict[str, FieldTouched] | None = None
+        self, say: bool = True, flush: bool = False, touched: dict[str, TouchedRows] | None = None
     ) -> EmittedPositions:
         """One version: random changes, the store's commit, the topic."""
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
         at_ms = id.sequence * 60_000
         self.dense = self.random.bytes(40)
-        step = Step(
+        step = VersionRange(
             id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence, at_ms - 59_000, at_ms
         )
         prepared = self.publisher.prepare(step, touched, self.dense, flush=flush)
         self.store.commit(self._commit(id, parent, step, touched, prepared))
         if say:
-            self.channel.say(prepared.delta, prepared.encoded)
+            self.channel.append(prepared.delta, prepared.encoded)
         self.said.append(EmittedPositions(id, prepared))
         return self.said[-1]
 
@@ -120,7 +120,7 @@ class SyntheticTrainer:
     def restart(self) -> None:
         """A new publisher from what the store holds."""
         current = self.store.current(self.shard)
-        views = {name: view_of(entries) for name, entries in self.store.served(current).items()}
+        views = {name: build_served_view(entries) for name, entries in self.store.served(current).items()}
         handles = self.said[-1].prepared.next_handles
         self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, self.dense)
 

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import DamagedError, FencedError, InputError, VersionError
 from pipeline.process.clock import ManualClock
 from pipeline.versions.deltas.delta import decode_delta
-from pipeline.versions.deltas.published import manifest_of
+from pipeline.versions.deltas.published import delta_manifest
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import Quarantine
@@ -314,6 +314,6 @@ def test_manifests_are_what_the_schema_says(store):
         del manifest["parent"]
         assert problems_of(manifest, schema, schema)
     encoded = store.delta(ids[1])
-    published = json.loads(manifest_of(decode_delta(encoded), encoded, "a.delta").to_json())
+    published = json.loads(delta_manifest(decode_delta(encoded), encoded, "a.delta").to_json())
     assert problems_of(published, schema, schema) == []
     assert problems_of({**published, "sha256": "short"}, schema, schema)

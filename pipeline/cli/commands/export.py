@@ -75,7 +75,7 @@ def served(
 
     Example: springtide export served item --version g0/s0-of-1/12 --out item.parquet
     """
-    from pipeline.publish.levels import view_of
+    from pipeline.publish.levels import build_served_view
     from pipeline.serving.export import SCHEMA, served_table
 
     opened = open_project(project)
@@ -84,7 +84,7 @@ def served(
     dim = next(f.dim for f in opened.config.fields if f.name == field)
     views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
     for id in _version_ids(opened, store, version):
-        views[id.shard] = view_of(store.served(id)[field])
+        views[id.shard] = build_served_view(store.served(id)[field])
     _write(out, served_table(views).to_batches(), as_json, SCHEMA)
 
 

@@ -40,7 +40,7 @@ from pipeline.samples.state.state_files import (
     live_folder,
     newest_kept,
     read_shard,
-    write_manifest,
+    write_round_manifest,
 )
 from pipeline.telemetry import metrics
 from pipeline.telemetry.metrics import Reading
@@ -170,7 +170,7 @@ class LiveShard:
 
     def _keep(self, write: Callable[[], ShardFile], number: int, held_up_s: float) -> Keep:
         began_s = self._clock.monotonic_s()
-        write_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
+        write_round_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
         forget_older(self._project.join_state, self._shard.shard, self._shard.epoch)
         pass_point("samples.after_state")
         ended_at_s = self._clock.monotonic_s()

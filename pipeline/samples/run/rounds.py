@@ -19,7 +19,7 @@ from pipeline.samples.run.handover import Handover
 from pipeline.samples.run.read_budget import Pace
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
-from pipeline.samples.state.state_files import RoundManifest, newest_kept, read_manifest, write_manifest
+from pipeline.samples.state.state_files import RoundManifest, newest_kept, read_round_manifest, write_round_manifest
 from pipeline.telemetry.metrics import Reading
 
 Input = tuple[Kind, int]
@@ -58,7 +58,7 @@ class Rounds:
         config = project.config
         names = config.topics
         self.topics, self._partitions = names.inputs, config.logs.partitions
-        manifest = read_manifest(project.join_state)
+        manifest = read_round_manifest(project.join_state)
         self._log_ids = {t: log.log_id(t) for t in (*self.topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:
             for topic, log_id in manifest.log_ids.items():
@@ -107,7 +107,7 @@ class Rounds:
         read_to: dict[Input, int] = {(r.kind, r.partition): r.stop for r in ranges if r.stop is not None}
         folder = self._project.join_state
         files = tuple(shard.save(folder, self._number, read_to) for shard in self.shards)
-        write_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
+        write_round_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
         pass_point("samples.after_state")
         self.finished += 1
 

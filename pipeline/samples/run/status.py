@@ -7,7 +7,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.state.snapshot import Standing, load_standing
-from pipeline.samples.state.state_files import Kept, newest_kept, read_manifest, read_shard
+from pipeline.samples.state.state_files import Kept, newest_kept, read_round_manifest, read_shard
 
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """
     names = project.config.topics.inputs
     partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in INPUTS}
-    manifest = read_manifest(project.join_state)
+    manifest = read_round_manifest(project.join_state)
     kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
     standing = [
         load_standing(project.config, shard, partitions, read_shard(found.folder, found.file))

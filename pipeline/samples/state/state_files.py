@@ -84,7 +84,7 @@ class Kept:
 _FORM = TypeAdapter(RoundManifest)
 
 
-def read_manifest(folder: Path) -> RoundManifest | None:
+def read_round_manifest(folder: Path) -> RoundManifest | None:
     """The round that counts; None where there was none yet. Raises DamagedError."""
     path = folder / _MANIFEST
     try:
@@ -111,7 +111,7 @@ def newest_kept(join_state: Path, shard: int) -> Kept | None:
     """
     found = []
     for folder, place in (*((live, 0) for live in _live_folders(join_state, shard)), (join_state, shard)):
-        manifest = read_manifest(folder)
+        manifest = read_round_manifest(folder)
         if manifest is not None and place < len(manifest.shards):
             found.append(Kept(folder, manifest.shards[place], manifest.log_ids))
     return max(found, key=lambda kept: (kept.file.samples_offset, kept.file.dead_letters_offset), default=None)
@@ -149,7 +149,7 @@ def _epoch_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 
-def write_manifest(folder: Path, manifest: RoundManifest) -> None:
+def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
     """Make this round the one that counts, and forget the files of others."""
     body = asdict(manifest)
     whole = {"version": _VERSION, "digest": _digest_of(body), "round": body}

@@ -18,10 +18,10 @@ from pipeline.formats.container import Draft
 from pipeline.logs.log import Log
 from pipeline.model.identity import Identity, digest_of
 from pipeline.process.crash_point import pass_point
-from pipeline.publish.channel import DeltaChannel
+from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
-from pipeline.publish.publisher import FieldTouched, Prepared, Publisher, Step
+from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
 from pipeline.trainer.commit.checkpoint import Moment, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.tables.boundary import Boundary
@@ -77,7 +77,7 @@ class Committer:
     ) -> None:
         self.chain = chain
         self._project, self._versions, self._writer = project, versions, writer
-        self._channel = DeltaChannel(project, log, writer.shard)
+        self._delta_writer = DeltaWriter(project, log, writer.shard)
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
         self.dictionary = Dictionary(project, writer.shard)
@@ -100,7 +100,7 @@ class Committer:
         """
         if self.chain.current is not None:
             encoded = self._versions.delta(self.chain.current)
-            self._channel.say_missing([encoded])
+            self._delta_writer.append_missing([encoded])
             delta = decode_delta(encoded)
             if delta.level == "realtime":  # a rollback is announced as such
                 self._levels.announce_realtime(delta, encoded)
@@ -166,7 +166,7 @@ class Committer:
                 self._frozen.end(changes)
             self._versions.commit(commit, draft)
         pass_point("trainer.after_commit")
-        self._channel.say(prepared.delta, prepared.encoded)
+        self._delta_writer.append(prepared.delta, prepared.encoded)
         pass_point("trainer.after_delta")
         self._levels.announce_realtime(prepared.delta, prepared.encoded)
         pass_point("trainer.after_publish")
@@ -182,19 +182,19 @@ class Committer:
         tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
         return self._versions.drafting(id, self._writer.epoch, tables)
 
-    def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> Prepared:
+    def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> PreparedUpdate:
         """The delta of this commit; the publisher's view holds it afterwards."""
         before, standing = self.chain.current, moment.standing
-        step = Step(
+        step = VersionRange(
             self._writer.generation, id.shard, id.shards, before.sequence if before else 0, id.sequence,
             min(standing.first_at_ms, standing.last_at_ms), standing.last_at_ms,
             {"name": self._project.config.name, "digest": self._writer.serving_digest},
         )  # fmt: skip
-        touched = {name: FieldTouched(c.touched, c.rows, c.removed) for name, c in changes.items()}
+        touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
         return self._publisher.prepare(step, touched, moment.serving_dense, flush=moment.flush)
 
     def _commit_of(
-        self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: Prepared, whole: bool
+        self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: PreparedUpdate, whole: bool
     ) -> Commit:
         fields = {
             name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)

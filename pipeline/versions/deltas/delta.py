@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.errors import DamagedError
 from pipeline.formats.gaps import decode_gaps, encode_gaps
 from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
-from pipeline.versions.deltas.quantizer import MOST_DIM, PRECISIONS, payload_bytes
+from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
 from pipeline.versions.deltas.row_groups import group_rows
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
@@ -214,7 +214,7 @@ def _field_of(entry: dict[str, Any]) -> FieldDelta:
 
 def _check_groups(name: str, dim: int, groups: list[dict[str, Any]]) -> None:
     found = [group["bits"] for group in groups]
-    if not 1 <= dim <= MOST_DIM or found != [bits for bits in PRECISIONS if bits in found]:
+    if not 1 <= dim <= MAX_DIM or found != [bits for bits in PRECISIONS if bits in found]:
         raise DamagedError(f"field {name} of a delta has dim {dim} and rows of {found} bits. hint: it is damaged")
 
 

@@ -1,8 +1,8 @@
 """Published files: deltas as files for serving, each with a manifest that is written last.
 
-`state/published/g<generation>/s<i>-of-<n>/<level>-<from>-<to>.delta` holds an encoded delta (see `delta.py`; its frame
-and checksum make it self-describing) and `….json` beside it the manifest: canonical JSON of `Manifest`, with its own
-checksum. A delta without a manifest does not exist. Files are written under a temporary name, fsynced, renamed.
+`state/published/g<generation>/s<i>-of-<n>/<level>-<from>-<to>.delta` holds an encoded delta, which describes itself
+(see `delta.py`). The `.json` file of the same name is its manifest: canonical JSON of `DeltaManifest` with a checksum.
+A delta without a manifest does not exist. Both files are written under a temporary name, fsynced and renamed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Manifest:
+class DeltaManifest:
     """What a published file is, without opening it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Manifest:
         return _canonical({**plain, "checksum": _checksum(plain)}) + "\n"
 
     @staticmethod
-    def from_json(text: str, path: Path) -> "Manifest":
+    def from_json(text: str, path: Path) -> "DeltaManifest":
         """Read a manifest. Raises DamagedError that names `path`."""
         try:
             plain = json.loads(text)
@@ -89,10 +89,10 @@ class Manifest:
         return manifest
 
 
-_FORM = TypeAdapter(Manifest)
+_FORM = TypeAdapter(DeltaManifest)
 
 
-def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:
+def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest:
     """Write a delta and then its manifest below `folder`; both are durable on return.
 
     Writing the same delta again changes nothing, except that it repairs a damaged file. Raises DeltaError where another
@@ -101,7 +101,7 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:
     shard_folder = folder / f"g{delta.generation}" / f"s{delta.shard}-of-{delta.shards}"
     stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
     path = shard_folder / f"{stem}.json"
-    manifest = manifest_of(delta, encoded, f"{stem}.delta")
+    manifest = delta_manifest(delta, encoded, f"{stem}.delta")
     there = _intact(path)
     if there is not None:
         if there.name == manifest.name:
@@ -114,10 +114,10 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> Manifest:
     return manifest
 
 
-def manifest_of(delta: Delta, encoded: bytes, file: str) -> Manifest:
+def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
     """The manifest of a delta that is kept in `file`."""
     bits = np.concatenate([np.empty(0, np.uint8), *(f.bits for f in delta.fields.values())])
-    return Manifest(
+    return DeltaManifest(
         format=FORMAT,
         level=delta.level,
         generation=delta.generation,
@@ -141,23 +141,23 @@ def manifest_of(delta: Delta, encoded: bytes, file: str) -> Manifest:
     )
 
 
-def manifest_paths(folder: Path, shard: int, shards: int) -> list[Path]:
+def delta_manifest_paths(folder: Path, shard: int, shards: int) -> list[Path]:
     """Every manifest of one shard, sorted."""
     return sorted(folder.glob(f"g*/s{shard}-of-{shards}/*.json"))
 
 
-def manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, Manifest]]:
+def delta_manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, DeltaManifest]]:
     """Every manifest of one shard with its path. Raises DamagedError at one that cannot be read."""
-    for path in manifest_paths(folder, shard, shards):
-        yield path, read_manifest(path)
+    for path in delta_manifest_paths(folder, shard, shards):
+        yield path, read_delta_manifest(path)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_delta_manifest(path: Path) -> DeltaManifest:
     """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
-    return Manifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    return DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
 
 
-def read_published(path: Path, manifest: Manifest) -> tuple[Delta, bytes]:
+def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
     """The delta that the manifest at `path` names, checked against it. Raises DamagedError that names the file."""
     file = path.parent / manifest.file
     try:
@@ -173,10 +173,10 @@ def read_published(path: Path, manifest: Manifest) -> tuple[Delta, bytes]:
     return decode_delta(encoded), encoded
 
 
-def _intact(path: Path) -> Manifest | None:
+def _intact(path: Path) -> DeltaManifest | None:
     """The manifest at `path`, or None where it is not there, or it or its delta is damaged."""
     try:
-        manifest = read_manifest(path)
+        manifest = read_delta_manifest(path)
         read_published(path, manifest)
     except (FileNotFoundError, DamagedError):
         return None

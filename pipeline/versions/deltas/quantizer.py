@@ -19,10 +19,10 @@ CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
 """In the order of their native numbers."""
 PRECISIONS = (4, 8, 16, 32)
 """Bits per weight that published rows can have: int4, int8, fp16, fp32."""
-MOST_DIM = 65_536
+MAX_DIM = 65_536
 CODEBOOK_BITS = (2, 4, 8)
 """Bits per weight that rows with shared grids can have."""
-MOST_ENTRIES = 256
+MAX_ENTRIES = 256
 
 _CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
 
@@ -35,7 +35,7 @@ def row_bytes(codec: str, dim: int) -> int:
 
     Raises InputError for a codec there is none of, or a dim outside 1..65536.
     """
-    require_range("dim", dim, 1, MOST_DIM)
+    require_range("dim", dim, 1, MAX_DIM)
     return int(_native.payload_bytes(_number_of(codec), int(dim)))
 
 
@@ -150,7 +150,7 @@ def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
     return rows
 
 
-def encode_codebook(rows: Float32s, bits: int, entries: int = MOST_ENTRIES) -> UInt8s:
+def encode_codebook(rows: Float32s, bits: int, entries: int = MAX_ENTRIES) -> UInt8s:
     """Rows whose scales and offsets come from one table: [n, dim] float32, finite → [total] uint8.
 
     A row pays one byte for its grid instead of four, at a larger error; `native/quantizer_codebook.h` has the layout
@@ -167,7 +167,7 @@ def encode_codebook(rows: Float32s, bits: int, entries: int = MOST_ENTRIES) -> U
     _require_rows(rows)
     if bits not in CODEBOOK_BITS:
         raise InputError(f"bits: got {bits!r}, wanted one of {CODEBOOK_BITS}")
-    require_range("entries", entries, 1, MOST_ENTRIES)
+    require_range("entries", entries, 1, MAX_ENTRIES)
     require_range("number of rows", len(rows), 0, 2**32 - 1)
     bytes: UInt8s = _native.encode_codebook(rows, int(bits), int(entries))
     return bytes
@@ -205,7 +205,7 @@ def _unknown_precision(bits: UInt8s) -> InputError:
 
 def _require_rows(rows: Float32s) -> None:
     require("rows", rows, np.float32, ("n", "dim"))
-    require_range("dim", rows.shape[1], 1, MOST_DIM)
+    require_range("dim", rows.shape[1], 1, MAX_DIM)
     finite = np.isfinite(rows)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))

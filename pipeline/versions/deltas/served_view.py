@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pipeline._native as _native
 from pipeline.arrays.checks import require, require_apart, require_range
 from pipeline.errors import InputError
-from pipeline.versions.deltas.quantizer import MOST_DIM, payload_total
+from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
@@ -61,7 +61,7 @@ class ServedView:
             by_handle: keep what finds rows by handle, 4.25 bytes each. Without it `keys_of` goes over all rows, and
                 `put` only refuses a handle that two keys of the batch get anew: who gives handles out knows them.
         """
-        require_range("dim", dim, 1, MOST_DIM)
+        require_range("dim", dim, 1, MAX_DIM)
         self.dim = int(dim)
         self._core: Any = _native.ServedView(self.dim, by_handle)
 

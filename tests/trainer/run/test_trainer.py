@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import FencedError, HaltedError, LogReplacedError, MigrationError
 from pipeline.logs.open import open_log
-from pipeline.publish.channel import place_of
+from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.checkpoint import Moment, restore_standing, restore_tables, training_digest
 from pipeline.trainer.run.job import run_train
@@ -134,7 +134,7 @@ def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop,
     replica.catch_up()
     store = VersionStore(project)
     assert replica.digest() == store.ledger.version(store.current(0)).served_digest
-    sequences = [place_of(record).sequence for record in log.read("deltas", 0, 0)]
+    sequences = [delta_position(record).sequence for record in log.read("deltas", 0, 0)]
     assert sequences == sorted(set(sequences)) == list(range(1, store.current(0).sequence + 1))
 
 

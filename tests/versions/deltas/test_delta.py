@@ -114,7 +114,7 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "000e7d78e5e9701792c44f3c1e98f05385f0723ef45407bb74f989881dfe43166066eab1e7"
+    assert encoded[:37].hex() == "007919a4bb357b5249aa82463c20af70fb469b481bde489d71e0b1376d64d7de4b6be4b222"
     assert (
         encoded[37:].hex()
         == (

@@ -8,7 +8,7 @@ import pytest
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.published import manifest_paths
+from pipeline.versions.deltas.published import delta_manifest_paths
 from pipeline.versions.store import VersionStore
 from tests.rollback.test_rollback import Scene
 from tests.serving.test_replica import assert_equal_to, refused, rolled_back
@@ -60,7 +60,7 @@ def test_however_far_behind_a_replica_finds_its_way_once_old_files_are_dropped(t
         behind[-1].catch_up()
         trainer.levels.publish_full() if number in (2, 5, 8) else trainer.levels.publish_incremental()
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
-    assert len(manifest_paths(trainer.project.published, 0, 1)) == 6
+    assert len(delta_manifest_paths(trainer.project.published, 0, 1)) == 6
     for replica in [Replica(trainer.project, trainer.log), *behind]:
         replica.catch_up()
         assert_equal_to(trainer, replica)
@@ -75,7 +75,7 @@ def test_after_a_rollback_the_undone_full_stays_with_the_way_back_from_it(traine
         trainer.levels.publish_full()
     rolled_back(trainer, 1)
     LevelPublisher(trainer.project, trainer.store, trainer.hooks, 0).publish_full()
-    undone, newest, reverse = manifest_paths(trainer.project.published, 0, 1)
+    undone, newest, reverse = delta_manifest_paths(trainer.project.published, 0, 1)
     assert (undone.stem, newest.stem, reverse.stem) == ("full-0-5", "full-0-3", "reverse-2-3")
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
     behind.catch_up()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.versions.deltas.quantizer import payload_offsets
-from pipeline.versions.filters import net_filters
+from pipeline.versions.filters import merge_filters
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s, union_keys
 
 Int64s = npt.NDArray[np.int64]
@@ -20,7 +20,7 @@ _GATHER_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
-class NetKeys:
+class MergedKeys:
     """Which operation decides each key.
 
     Attributes:
@@ -34,11 +34,11 @@ class NetKeys:
     removed: UInt64s
 
 
-def net_keys(steps: Sequence[tuple[UInt64s, UInt64s]]) -> NetKeys:
+def merge_keys(steps: Sequence[tuple[UInt64s, UInt64s]]) -> MergedKeys:
     """Net of steps (removed keys, then put keys), oldest first.
 
     >>> a, b = np.array([1, 2], np.uint64), np.array([2, 3], np.uint64)
-    >>> net_keys([(a[:0], a), (a[:1], b)]).keys.tolist()
+    >>> merge_keys([(a[:0], a), (a[:1], b)]).keys.tolist()
     [2, 3]
     """
     operations: list[UInt64s] = []
@@ -52,7 +52,7 @@ def net_keys(steps: Sequence[tuple[UInt64s, UInt64s]]) -> NetKeys:
     keys, first = np.unique(newest_first, return_index=True)
     source = np.concatenate([*sources, np.empty(0, np.int64)])[::-1][first]
     there = source >= 0
-    return NetKeys(keys[there], source[there], keys[~there])
+    return MergedKeys(keys[there], source[there], keys[~there])
 
 
 def gather_payload(payload: UInt8s, bits: UInt8s, dim: int, index: Int64s) -> UInt8s:
@@ -76,9 +76,9 @@ def gather_payload(payload: UInt8s, bits: UInt8s, dim: int, index: Int64s) -> UI
     return np.concatenate(parts)
 
 
-def net_served(steps: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[ServedEntries, UInt64s]:
+def merge_served(steps: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[ServedEntries, UInt64s]:
     """Net of served changes (entries, tombstones), oldest first: entries and tombstones, both sorted by key."""
-    net = net_keys([(removed, entries.keys) for entries, removed in steps])
+    net = merge_keys([(removed, entries.keys) for entries, removed in steps])
     dim = steps[0][0].dim
     bits = np.concatenate([entries.bits for entries, _ in steps])
     payload = np.concatenate([entries.payload for entries, _ in steps])
@@ -87,11 +87,11 @@ def net_served(steps: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[ServedEn
     return ServedEntries(dim, net.keys, handles[net.source], bits[net.source], chosen), net.removed
 
 
-def net_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
+def merge_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
     """Net of one field's changes, oldest first; `full` says that the first holds every row, and so will the net."""
-    net = net_keys([(change.removed, change.keys) for change in changes])
+    net = merge_keys([(change.removed, change.keys) for change in changes])
     rows = np.concatenate([change.rows for change in changes])[net.source]
-    served, served_removed = net_served([(served_of(change), change.served_removed) for change in changes])
+    served, served_removed = merge_served([(served_of(change), change.served_removed) for change in changes])
     touched = union_keys([change.touched for change in changes]) if full else None
     return FieldChange(
         dim=changes[0].dim,
@@ -107,7 +107,7 @@ def net_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
     )
 
 
-def net_commit(commits: Sequence[Commit]) -> Commit:
+def merge_commits(commits: Sequence[Commit]) -> Commit:
     """The newest commit, told as what changed since the oldest one's parent; full if one of them is, or has no parent.
 
     Where one is full, what lies before it no longer matters, and its touched keys are not in the net. A field that an
@@ -117,9 +117,9 @@ def net_commit(commits: Sequence[Commit]) -> Commit:
     base = max((i for i, commit in enumerate(commits) if commit.full or commit.parent is None), default=0)
     counted = commits[base:]
     full = counted[0].full or counted[0].parent is None
-    fields = {name: net_changes([c.fields[name] for c in counted if name in c.fields], full) for name in last.fields}
+    fields = {name: merge_changes([c.fields[name] for c in counted if name in c.fields], full) for name in last.fields}
     first_at_ms = min(commit.first_at_ms for commit in commits)
-    filters, changes = net_filters(counted)
+    filters, changes = merge_filters(counted)
     return replace(
         last,
         parent=commits[0].parent,
