@@ -27,7 +27,7 @@ from pipeline.cli.commands import (
     stop,
     topics,
 )
-from pipeline.cli.output import say
+from pipeline.cli.output import print_message
 from pipeline.configuration.config import crash_point_of_environment
 from pipeline.errors import SpringtideError
 from pipeline.process import crash_point
@@ -78,7 +78,7 @@ def run_command() -> None:
 def _fail(message: str, code: int, kind: str) -> None:
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps({"error": message, "kind": kind, "exit_code": code}) + "\n")
-    say(f"error: {message}")
+    print_message(f"error: {message}")
     sys.exit(code)
 
 

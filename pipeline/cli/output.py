@@ -20,7 +20,7 @@ _IN_SECONDS, _IN_MINUTES = 120, 7_200
 _DIGEST = re.compile("[0-9a-f]{32,}")
 
 
-def emit(result: Mapping[str, Any], as_json: bool) -> None:
+def print_result(result: Mapping[str, Any], as_json: bool) -> None:
     """The command's result: one JSON object, or its lines and tables."""
     if as_json:
         sys.stdout.write(json.dumps(result, default=_plain) + "\n")
@@ -29,7 +29,7 @@ def emit(result: Mapping[str, Any], as_json: bool) -> None:
         _show(name, value, 0)
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """A line of talk, to stderr."""
     stderr.print(text, markup=False, soft_wrap=True)
 
@@ -42,10 +42,10 @@ def progress_bar(title: str) -> Iterator[tuple[Progress, TaskID]]:
         yield progress, progress.add_task(title, total=None)
 
 
-def instant(at_ms: int | None) -> str | None:
+def format_time(at_ms: int | None) -> str | None:
     """A time in milliseconds as ISO 8601, UTC; None for the far past that means "nothing seen yet".
 
-    >>> instant(1_573_257_673_000)
+    >>> format_time(1_573_257_673_000)
     '2019-11-09T00:01:13+00:00'
     """
     if at_ms is None or at_ms < 0:
@@ -53,10 +53,10 @@ def instant(at_ms: int | None) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Bytes in words.
 
-    >>> size(0), size(1_023), size(100_264), size(3 << 30)
+    >>> format_size(0), format_size(1_023), format_size(100_264), format_size(3 << 30)
     ('0 B', '1023 B', '98 KiB', '3 GiB')
     """
     unit = 0
@@ -65,10 +65,10 @@ def size(count: int) -> str:
     return f"{count / 1024**unit:.0f} {_UNITS[unit]}"
 
 
-def ago(at_ms: int | None, now_ms: int) -> str:
+def format_age(at_ms: int | None, now_ms: int) -> str:
     """How long ago something happened, in words.
 
-    >>> ago(1_000, 4_500), ago(0, 600_000), ago(0, 8_000_000), ago(None, 0)
+    >>> format_age(1_000, 4_500), format_age(0, 600_000), format_age(0, 8_000_000), format_age(None, 0)
     ('3 s ago', '10 min ago', '2 h ago', 'never')
     """
     if at_ms is None:

@@ -1,4 +1,4 @@
-"""A real Kafka broker and a real Flink cluster on this machine, for development, tests and torture.
+"""A real Kafka broker and a real Flink cluster on this machine, for development and tests.
 
-Processes on the loopback address, from jars that `pom.xml` names, everything in one folder. No containers, no root.
+Processes on the loopback address with the jars listed in `pom.xml`, all files in one folder; no containers, no root.
 """

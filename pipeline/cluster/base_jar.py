@@ -1,7 +1,7 @@
-"""The jar that a job is submitted in without a job server: `--flink_submit_uber_jar --flink_job_server_jar=base.jar`.
+"""The jar for submitting a job without a job server: `--flink_submit_uber_jar --flink_job_server_jar=base.jar`.
 
-Beam adds the pipeline to it. It holds only the classes that must see the pipeline inside the submitted jar; all others
-are on the cluster's class path, so that a job is kilobytes and not the 200 MB of a job server.
+Beam adds the pipeline to it. It contains only the classes that read the pipeline from the submitted jar; all others are
+on the cluster's class path. A submitted job is therefore kilobytes instead of the 200 MB of a job server.
 """
 
 import re
@@ -20,24 +20,24 @@ _MANIFEST = "Manifest-Version: 1.0\n\n"
 
 
 def write_base_jar(jars: Path, out: Path) -> None:
-    """Make the jar out of the resolved `jars`; `out` is whole or not there.
+    """Write the jar from the resolved `jars`, atomically.
 
     Raises:
-        ClusterError: where one of the classes is absent.
+        ClusterError: if one of the classes is missing.
     """
-    making = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
-        with zipfile.ZipFile(making, "w", zipfile.ZIP_DEFLATED) as jar:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as jar:
             jar.writestr(zipfile.ZipInfo("META-INF/MANIFEST.MF"), _MANIFEST)
             for pattern, name in _PARTS:
                 _copy_class(jars, pattern, name, jar)
-        making.replace(out)
+        temporary.replace(out)
     finally:
-        making.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _copy_class(jars: Path, pattern: str, name: str, jar: zipfile.ZipFile) -> None:
-    """Copy one class and those nested in it."""
+    """Copy a class and its nested classes."""
     wanted = re.compile(re.escape(name) + r"(\$.*)?\.class")
     copied = 0
     for path in jars.glob(pattern):
@@ -47,4 +47,4 @@ def _copy_class(jars: Path, pattern: str, name: str, jar: zipfile.ZipFile) -> No
                     jar.writestr(entry, source.read(entry))
                     copied += 1
     if not copied:
-        raise ClusterError(f"{jars} holds no class {name} in {pattern}. hint: see `versions` of [cluster]")
+        raise ClusterError(f"{jars} contains no class {name} in {pattern}. hint: see `versions` of [cluster]")

@@ -1,7 +1,7 @@
-"""The jars of Kafka and of Flink, copied once by Maven into a folder of their own each: their class paths must not mix.
+"""Downloads the jars of Kafka and Flink with Maven, each into its own folder because their class paths conflict.
 
-A folder's name holds a digest of `pom.xml` and of the versions asked for, so other versions are other folders. It is
-filled under a temporary name and renamed: a folder that is there is whole.
+The folder name contains a digest of `pom.xml` and the requested versions, so each combination has its own folder.
+A folder is filled under a temporary name and renamed: an existing folder is complete.
 """
 
 import hashlib
@@ -21,40 +21,40 @@ POM = Path(__file__).with_name("pom.xml")
 
 
 def jars_folder(engine: Engine, versions: Mapping[str, str], cache: Path) -> Path:
-    """Where the jars of `engine` are, or will be."""
-    told = POM.read_bytes() + repr(sorted(versions.items())).encode()
-    return cache / "jars" / f"{engine}-{hashlib.sha256(told).hexdigest()[:16]}"
+    """The folder for the jars of `engine`, existing or not."""
+    identity = POM.read_bytes() + repr(sorted(versions.items())).encode()
+    return cache / "jars" / f"{engine}-{hashlib.sha256(identity).hexdigest()[:16]}"
 
 
 def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Path:
-    """The folder with the jars of `engine`, filled by Maven if it is not there yet.
+    """The folder with the jars of `engine`; downloads them if they are missing.
 
     Raises:
-        ConfigError: for a version of something that `pom.xml` does not name.
-        ClusterError: where there is no Maven, or it cannot have one of the jars.
+        ConfigError: for a version that is no property of `pom.xml`.
+        ClusterError: if Maven is missing or cannot download a jar.
     """
     check_versions(versions)
     folder = jars_folder(engine, versions, cache)
     if folder.is_dir():
         return folder
-    making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    making.mkdir(parents=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
     try:
-        _copy_dependencies(engine, versions, making)
-        making.rename(folder)
+        _copy_dependencies(engine, versions, temporary)
+        temporary.rename(folder)
     except OSError:
-        # Somebody else was faster: a rename onto a folder that holds something fails.
+        # Renaming onto a non-empty folder fails: another process was faster.
         if not folder.is_dir():
             raise
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def check_versions(versions: Mapping[str, str]) -> None:
-    """Raise ConfigError for a version of something that `pom.xml` does not name."""
-    found = ElementTree.parse(POM).iterfind("{*}properties/*")
-    known = [element.tag.rpartition("}")[2] for element in found]
+    """Raise ConfigError for a version that is no property of `pom.xml`."""
+    properties = ElementTree.parse(POM).iterfind("{*}properties/*")
+    known = [element.tag.rpartition("}")[2] for element in properties]
     for name in versions:
         if name not in known:
             raise ConfigError(f"cluster.versions.{name} is no property of {POM.name}. known: {', '.join(known)}")
@@ -66,7 +66,7 @@ def _copy_dependencies(engine: Engine, versions: Mapping[str, str], folder: Path
     command = [find_maven(), "-q", "-B", "-f", str(POM), "-P", engine, *replaced, *goal]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        # Maven colours what nobody will see: the mark is not always where the line begins.
+        # Maven colours its output, so the tag is not always at the start of a line.
         errors = [line.partition("[ERROR] ")[2] for line in done.stdout.splitlines() if "[ERROR] " in line]
-        told = errors[0].removesuffix(" -> [Help 1]") if errors else f"exit code {done.returncode}"
-        raise ClusterError(f"Maven cannot have the jars of {engine}: {told}. hint: see `versions` of [cluster]")
+        reason = errors[0].removesuffix(" -> [Help 1]") if errors else f"exit code {done.returncode}"
+        raise ClusterError(f"Maven cannot download the jars of {engine}: {reason}. hint: see `versions` of [cluster]")

@@ -1,4 +1,4 @@
-"""Java and Maven: where they are, what to say where they are not, and the options every Java process here has."""
+"""Finds Java and Maven, and builds the command of a Java process."""
 
 import re
 import shutil
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from pipeline.errors import ClusterError
 
-OLDEST_JAVA = 17
-_HINT = "hint: sudo .ci/install-java, or install Java 17 or newer and Maven as your system does"
+MIN_JAVA_VERSION = 17
+_HINT = "hint: sudo .ci/install-java, or install Java 17 or newer and Maven with your package manager"
 
 
 def find_java() -> str:
-    """The path of a Java that is new enough. Raises ClusterError."""
+    """The path of a sufficiently new Java. Raises ClusterError."""
     java = _find("java")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', told)
-    if found is None or int(found[1]) < OLDEST_JAVA:
-        first = told.splitlines()[0] if told else "nothing"
-        raise ClusterError(f"{java} says {first}, the cluster needs Java {OLDEST_JAVA} or newer. {_HINT}")
+    version = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', version)
+    if found is None or int(found[1]) < MIN_JAVA_VERSION:
+        first = version.splitlines()[0] if version else "no version"
+        raise ClusterError(f"{java} reports {first}, the cluster needs Java {MIN_JAVA_VERSION} or newer. {_HINT}")
     return java
 
 
@@ -29,7 +29,7 @@ def find_maven() -> str:
 
 
 def java_command(jars: Path, temporary: Path, options: Sequence[str], main: Sequence[str]) -> list[str]:
-    """Run `main`, a class and its arguments, with all `jars` and nothing written outside `temporary`."""
+    """The command that runs `main` (a class and its arguments) with all `jars` and temporary files in `temporary`."""
     common = ["-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", f"-Djava.io.tmpdir={temporary}"]
     return [find_java(), *common, *options, "-cp", f"{jars}/*", *main]
 
@@ -37,5 +37,5 @@ def java_command(jars: Path, temporary: Path, options: Sequence[str], main: Sequ
 def _find(program: str) -> str:
     path = shutil.which(program)
     if path is None:
-        raise ClusterError(f"{program} is not on PATH: the cluster needs Java {OLDEST_JAVA} and Maven. {_HINT}")
+        raise ClusterError(f"{program} is not on PATH: the cluster needs Java {MIN_JAVA_VERSION} and Maven. {_HINT}")
     return path

@@ -1,6 +1,6 @@
-"""A Kafka broker that is its own controller (KRaft): its settings, its data folder, how to start and to ask it.
+"""A Kafka broker with its own controller (KRaft): settings, data folder, start command and readiness check.
 
-Set for exactly-once on one node: internal topics with one replica and few partitions, topics made on purpose only.
+Configured for exactly-once on one node: internal topics have one replica and few partitions, no topic is auto-created.
 """
 
 import shutil
@@ -18,14 +18,14 @@ from pipeline.errors import ClusterError
 
 _INTERNAL_PARTITIONS = 4
 _REQUEST_LIMIT_BYTES = 100 << 20
-_ASK_PATIENCE_S = 1.0
+_REQUEST_TIMEOUT_S = 1.0
 _METADATA, _METADATA_VERSION = 3, 1
-_LONGEST_MS = 2**31 - 1
-"""25 days: a writer with nothing to say for longer has to be started again."""
+_MAX_INT_MS = 2**31 - 1
+"""25 days. A writer that is idle for longer has to be restarted."""
 
 
 def render_properties(settings: Cluster, data: Path) -> str:
-    """The text of server.properties for a broker that keeps its logs in `data`."""
+    """The content of server.properties for a broker with its logs in `data`."""
     controller = f"127.0.0.1:{settings.kafka_controller_port}"
     values = {
         "process.roles": "broker,controller",
@@ -35,7 +35,7 @@ def render_properties(settings: Cluster, data: Path) -> str:
         "listeners": f"PLAINTEXT://127.0.0.1:{settings.kafka_port},CONTROLLER://{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{settings.kafka_port}",
         "log.dirs": data,
-        # A broker that was killed is let in again only once its former self has been silent for so long.
+        # A killed broker can register again only after its former session has expired.
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
         "auto.create.topics.enable": "false",
@@ -46,7 +46,7 @@ def render_properties(settings: Cluster, data: Path) -> str:
         "offsets.topic.num.partitions": _INTERNAL_PARTITIONS,
         "transaction.state.log.replication.factor": 1,
         "transaction.state.log.min.isr": 1,
-        "transactional.id.expiration.ms": _LONGEST_MS,
+        "transactional.id.expiration.ms": _MAX_INT_MS,
         "transaction.state.log.num.partitions": _INTERNAL_PARTITIONS,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
@@ -59,10 +59,10 @@ def render_properties(settings: Cluster, data: Path) -> str:
 
 
 def broker_command(settings: Cluster, folder: Path, jars: Path) -> list[str]:
-    """Write the broker's settings into `folder`, make its data folder the first time; the command that starts it.
+    """Write the broker's settings into `folder`, format its data folder once, and return the start command.
 
     Raises:
-        ClusterError: where there is no Java, or the data folder cannot be made.
+        ClusterError: if Java is missing or the data folder cannot be formatted.
     """
     home, data = folder / "kafka", folder / "kafka" / "data"
     home.mkdir(parents=True, exist_ok=True)
@@ -75,37 +75,37 @@ def broker_command(settings: Cluster, folder: Path, jars: Path) -> list[str]:
     return java_command(jars, folder / "tmp", options, ["kafka.Kafka", str(home / "server.properties")])
 
 
-def broker_answers(port: int) -> bool:
-    """Whether a broker on `port` takes requests and counts itself among the brokers that live."""
-    # One metadata request (version 1, no topics) by hand: the client would need a thread and seconds of retries.
+def broker_ready(port: int) -> bool:
+    """Whether a broker responds on `port` and is registered at its controller."""
+    # A hand-written metadata request (version 1, no topics): a client would need a thread and seconds of retries.
     request = struct.pack(">hhih", _METADATA, _METADATA_VERSION, 1, -1) + struct.pack(">i", 0)
     try:
-        with socket.create_connection(("127.0.0.1", port), _ASK_PATIENCE_S) as connection:
+        with socket.create_connection(("127.0.0.1", port), _REQUEST_TIMEOUT_S) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
-            answer = _read_exactly(connection, 12)
+            response = _read_exactly(connection, 12)
     except OSError:
         return False
-    # Length and correlation id, then how many brokers there are: a broker that still starts says none.
-    return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
+    # Length, correlation id and the number of brokers, which is 0 while the broker starts.
+    return len(response) == 12 and struct.unpack(">iii", response)[2] > 0
 
 
 def _format(settings: Cluster, folder: Path, jars: Path, data: Path) -> None:
-    """Make `data` by Kafka's own tool, under another name first: a folder that is there is whole."""
-    making = data.with_name("data.making")
-    shutil.rmtree(making, ignore_errors=True)
+    """Format `data` with Kafka's tool under a temporary name and rename it, so an existing folder is complete."""
+    temporary = data.with_name("data.making")
+    shutil.rmtree(temporary, ignore_errors=True)
     properties = data.with_name("making.properties")
-    properties.write_text(render_properties(settings, making), encoding="utf-8")
+    properties.write_text(render_properties(settings, temporary), encoding="utf-8")
     id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", "-t", id, "-c", str(properties)]
-    # A tool that runs once: compiling it well would take longer than running it.
+    # The tool runs once: optimizing it would take longer than running it.
     options = ["-Xmx128m", "-XX:TieredStopAtLevel=1", *_log_options(folder, "kafka-format")]
     command = java_command(jars, folder / "tmp", options, tool)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     properties.unlink()
     if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise ClusterError(f"{data} cannot be made: {told[-1]}. hint: see {folder / 'logs'}")
-    making.rename(data)
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise ClusterError(f"{data} cannot be formatted: {lines[-1]}. hint: see {folder / 'logs'}")
+    temporary.rename(data)
 
 
 def _log_options(folder: Path, name: str) -> list[str]:
@@ -116,7 +116,7 @@ def _log_options(folder: Path, name: str) -> list[str]:
 
 
 def _read_exactly(connection: socket.socket, size: int) -> bytes:
-    """`size` bytes, or fewer where the connection ends."""
+    """`size` bytes, or fewer if the connection ends."""
     read = b""
     while len(read) < size and (part := connection.recv(size - len(read))):
         read += part

@@ -1,11 +1,11 @@
-"""How the Java processes log: one file each, turned over by size, nothing on a terminal."""
+"""The log configuration of the Java processes: one file each, rotated by size, no console output."""
 
 LOG_MB, LOG_FILES = 10, 4
 _LAYOUT = "%d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX}{UTC} %-5p %c{1} [%t] %m%n%throwable"
 
 
 def render_log4j2() -> str:
-    """The text of a log4j2.xml that writes to the system property `log.file`."""
+    """The content of a log4j2.xml that logs to the file in the system property `log.file`."""
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN">
   <Appenders>

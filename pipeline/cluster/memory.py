@@ -1,6 +1,6 @@
-"""How the memory of one TaskManager is split: every size given, their sum the setting's.
+"""Splits the memory of one TaskManager: every size is explicit and their sum is the configured total.
 
-Flink can derive sizes only in its start scripts, which we don't have; and what it derives is made for large machines.
+Flink derives sizes only in its start scripts, which are not used here, and its defaults suit large machines.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ _FRAMEWORK_OFF_HEAP_MB = 64
 _TASK_OFF_HEAP_MB = 64
 _NETWORK_MB = 64
 _MANAGED_SHARE = {"hashmap": 0.1, "rocksdb": 0.4}
-"""Of what is left; Beam's batch jobs sort in it too."""
+"""Share of the rest after the fixed sizes. Beam's batch jobs also sort in managed memory."""
 _OVERHEAD_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class TaskManagerMemory:
-    """Sizes in MB. RocksDB lives in `managed`, state on the heap in `task_heap`, gRPC's buffers in `task_off_heap`."""
+    """Sizes in MB. `managed` is for RocksDB, `task_heap` for heap state, `task_off_heap` for gRPC buffers."""
 
     framework_heap: int
     task_heap: int
@@ -31,12 +31,12 @@ class TaskManagerMemory:
 
     @property
     def heap(self) -> int:
-        """What -Xmx gets."""
+        """The value for -Xmx."""
         return self.framework_heap + self.task_heap
 
     @property
     def direct(self) -> int:
-        """What -XX:MaxDirectMemorySize gets."""
+        """The value for -XX:MaxDirectMemorySize."""
         return self.framework_off_heap + self.task_off_heap + self.network
 
     @property
@@ -44,7 +44,7 @@ class TaskManagerMemory:
         return self.heap + self.managed + self.direct + self.metaspace + self.overhead
 
     def settings(self) -> dict[str, str]:
-        """Flink's own names for the sizes."""
+        """The sizes under Flink's option names."""
         sizes = {
             "framework.heap.size": self.framework_heap,
             "task.heap.size": self.task_heap,
@@ -61,7 +61,7 @@ class TaskManagerMemory:
 
 
 def split_memory(total_mb: int, state_backend: Literal["hashmap", "rocksdb"]) -> TaskManagerMemory:
-    """Split `total_mb`: fixed sizes for what does not grow with the state, the rest is the tasks' heap.
+    """Split `total_mb`: fixed sizes for everything independent of the state, the rest is the task heap.
 
     >>> split_memory(1024, "hashmap").total, split_memory(1024, "rocksdb").total
     (1024, 1024)

@@ -1,9 +1,8 @@
-"""One supervised process: its own session, a log, and a record that is never mistaken for somebody else's process.
+"""One supervised process: its own session, a log, and a record that never matches another process.
 
-The record `run/NAME.json` holds the pid with the start of its process (ticks since boot, and which boot): a pid that
-the system gave to another process since counts as absent, and is never killed. What a process starts itself inherits
-a mark in its environment, the cluster's folder: `descendants` finds by it what is left over; and its temporary files
-lie in that folder's `tmp`. Reads /proc: Linux only.
+The record `run/NAME.json` holds the process id together with the start time and the boot: a process id that the system
+has reused since is treated as absent and never signalled. Every process inherits the cluster's folder in its
+environment, by which `descendants` finds leftover children; its temporary files are in the folder's `tmp`. Linux only.
 """
 
 import contextlib
@@ -15,21 +14,31 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+
+import psutil
 
 from pipeline.configuration.config import environment_with
 from pipeline.errors import ClusterError
 from pipeline.process.clock import Clock
 
-MARK = "SPRINGTIDE_CLUSTER"
-_LOOK_EVERY_S = 0.05
-_KILL_PATIENCE_S = 10.0
-_TELLING = re.compile("ERROR|FATAL|Exception|Error:")
+FOLDER_VARIABLE = "SPRINGTIDE_CLUSTER"
+_POLL_EVERY_S = 0.05
+_KILL_TIMEOUT_S = 10.0
+_ERROR_LINE = re.compile("ERROR|FATAL|Exception|Error:")
 
 
 @dataclass(frozen=True)
-class Running:
-    """A process as it was started; `port` is where it listens, `log_bytes` where in its log it began."""
+class ProcessRecord:
+    """A started process.
+
+    Attributes:
+        pid: its process id.
+        start_ticks: clock ticks from the boot to its start.
+        boot: id of the boot.
+        started_at_ms: wall time of the start.
+        port: the port it listens on.
+        log_bytes: size of its log at the start.
+    """
 
     pid: int
     start_ticks: int
@@ -41,7 +50,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Process:
-    """The one process called `name` of the cluster in `folder`. Not thread-safe: one supervisor at a time."""
+    """The process called `name` of the cluster in `folder`. Not thread-safe: one supervisor at a time."""
 
     name: str
     folder: Path
@@ -53,133 +62,116 @@ class Process:
 
     @property
     def log(self) -> Path:
-        """What it logs; it turns this file over itself."""
+        """Its log, which it rotates itself."""
         return self.folder / "logs" / f"{self.name}.log"
 
     @property
-    def talk(self) -> Path:
-        """Its stdout and stderr: what went wrong before logging began."""
+    def output(self) -> Path:
+        """Its stdout and stderr: errors from before logging began."""
         return self.folder / "logs" / f"{self.name}.out"
 
-    def running(self) -> Running | None:
-        """The process if it lives; None too where its pid belongs to another one by now."""
-        found = self._recorded()
-        seen = _look(found.pid) if found and found.boot == _boot() else None
-        if found is None or seen is None or seen.start_ticks != found.start_ticks:
-            return None
-        if seen.dead:
-            # Only what is surely ours is collected: another child's end is for whoever waits for it.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(found.pid, os.WNOHANG)
-            return None
-        return found
+    def running(self) -> ProcessRecord | None:
+        """The record of the process while it runs; None if its process id belongs to another process."""
+        record = self._read_record()
+        return record if record and record.boot == _boot_id() and _runs(record) else None
 
-    def start(self, command: Sequence[str], port: int) -> Running:
+    def start(self, command: Sequence[str], port: int) -> ProcessRecord:
         """Start `command`, which will listen on `port`. The process must not run."""
         temporary = self.folder / "tmp"
-        for made in (self.record.parent, self.log.parent, temporary):
-            made.mkdir(parents=True, exist_ok=True)
+        for folder in (self.record.parent, self.log.parent, temporary):
+            folder.mkdir(parents=True, exist_ok=True)
         log_bytes = self.log.stat().st_size if self.log.exists() else 0
-        with self.talk.open("wb") as talk:
+        with self.output.open("wb") as output:
             child = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
-                stdout=talk,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment_with(**{MARK: str(self.folder), "TMPDIR": str(temporary)}),
+                env=environment_with(**{FOLDER_VARIABLE: str(self.folder), "TMPDIR": str(temporary)}),
             )
-        seen = _look(child.pid)
-        ticks = seen.start_ticks if seen else 0
-        started = Running(child.pid, ticks, _boot(), self.clock.now_ms(), port, log_bytes)
+        ticks = _start_ticks(psutil.Process(child.pid))
+        started = ProcessRecord(child.pid, ticks, _boot_id(), self.clock.now_ms(), port, log_bytes)
         self._write(started)
         return started
 
-    def stop(self, grace_s: float) -> None:
-        """End it: SIGTERM, and after `grace_s` SIGKILL. Returns when it is gone; nothing to do where it is absent."""
-        self._end(signal.SIGTERM, grace_s)
+    def stop(self, timeout_s: float) -> None:
+        """Send SIGTERM, and SIGKILL after `timeout_s`. Returns once the process has ended, at once if it is absent."""
+        self._signal(signal.SIGTERM, timeout_s)
         self.kill()
         self.record.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """SIGKILL, to this process alone. Returns when it is gone."""
-        if not self._end(signal.SIGKILL, _KILL_PATIENCE_S):
+        """Send SIGKILL to this process alone. Returns once it has ended."""
+        if not self._signal(signal.SIGKILL, _KILL_TIMEOUT_S):
             raise ClusterError(f"{self.name} does not end after SIGKILL. hint: its disk may hang, see dmesg")
 
-    def last_words(self) -> str:
-        """The last line since its start that tells of an error, or the last line, in its log and talk."""
-        found = self._recorded()
-        lines = _lines(self.log, found.log_bytes if found else 0) + _lines(self.talk, 0)
-        telling = [line for line in lines if _TELLING.search(line)]
-        return (telling or lines or ["it said nothing"])[-1].strip()
+    def last_error(self) -> str:
+        """The last error line since the start in its log and output, or the last line if none reports an error."""
+        record = self._read_record()
+        lines = _lines(self.log, record.log_bytes if record else 0) + _lines(self.output, 0)
+        errors = [line for line in lines if _ERROR_LINE.search(line)]
+        return (errors or lines or ["no output"])[-1].strip()
 
-    def _recorded(self) -> Running | None:
-        """What the record says, whether it still lives or not."""
+    def _read_record(self) -> ProcessRecord | None:
+        """The last record, whether the process still runs or not."""
         try:
-            return Running(**json.loads(self.record.read_text(encoding="utf-8")))
+            return ProcessRecord(**json.loads(self.record.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def _end(self, signal_number: int, patience_s: float) -> bool:
-        """Send a signal and wait; whether it is gone."""
-        found = self.running()
-        if found is None:
+    def _signal(self, number: int, timeout_s: float) -> bool:
+        """Send a signal and wait; whether the process has ended."""
+        record = self.running()
+        if record is None:
             return True
         with contextlib.suppress(ProcessLookupError):
-            os.kill(found.pid, signal_number)
-        deadline = self.clock.monotonic_s() + patience_s
+            os.kill(record.pid, number)
+        deadline = self.clock.monotonic_s() + timeout_s
         while self.running():
             if self.clock.monotonic_s() > deadline:
                 return False
-            self.clock.wait(_LOOK_EVERY_S)
+            self.clock.wait(_POLL_EVERY_S)
         return True
 
-    def _write(self, started: Running) -> None:
-        making = self.record.with_suffix(".making")
-        making.write_text(json.dumps(asdict(started)), encoding="utf-8")
-        making.replace(self.record)
+    def _write(self, started: ProcessRecord) -> None:
+        temporary = self.record.with_suffix(".making")
+        temporary.write_text(json.dumps(asdict(started)), encoding="utf-8")
+        temporary.replace(self.record)
 
 
 def descendants(folder: Path) -> list[int]:
-    """Pids of living processes that descend from the cluster in `folder`, its own ones and their children."""
-    mark = f"{MARK}={folder}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return sorted(found)
+    """Process ids of the living processes of the cluster in `folder` and of everything they started."""
+    living = psutil.process_iter(["pid", "environ"])
+    return sorted(p.pid for p in living if (p.info["environ"] or {}).get(FOLDER_VARIABLE) == str(folder))
 
 
-class _Seen(NamedTuple):
-    """What the system says of a pid."""
-
-    start_ticks: int
-    dead: bool
-
-
-def _look(pid: int) -> _Seen | None:
-    """What is known of a pid; None where it has no process, living or dead."""
+def _runs(record: ProcessRecord) -> bool:
+    """Whether the recorded process exists and has not exited."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The name before it may hold spaces and brackets. Fields from here: state 0, threads 17, start 19.
-    fields = told.rpartition(")")[2].split()
-    # A dead first thread among living ones is not the end: they still hold the process's ports.
-    return _Seen(int(fields[19]), dead=fields[0] in "ZX" and int(fields[17]) <= 1)
+        process = psutil.Process(record.pid)
+        if _start_ticks(process) != record.start_ticks:
+            return False
+        # A zombie with living threads is not the end: they still occupy the process's ports.
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or process.num_threads() > 1
+    except psutil.NoSuchProcess:
+        return False
 
 
-def _boot() -> str:
+def _start_ticks(process: psutil.Process) -> int:
+    """Clock ticks from the boot to the start of the process. Unlike `create_time` they are immune to clock changes."""
+    since_boot_s: float = process.create_time() - psutil.boot_time()
+    return round(since_boot_s * os.sysconf("SC_CLK_TCK"))
+
+
+def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def _lines(path: Path, from_byte: int) -> list[str]:
-    """Lines from a byte on; all of them where the file was turned over since."""
+def _lines(path: Path, start: int) -> list[str]:
+    """The lines from byte `start`; all lines if the file has been rotated since."""
     try:
-        said = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return []
-    return said[from_byte if from_byte <= len(said) else 0 :].decode(errors="replace").splitlines()
+    return content[start if start <= len(content) else 0 :].decode(errors="replace").splitlines()

@@ -1,16 +1,16 @@
-"""How a cluster stands, for people and machines: its processes, the broker, the slots and the jobs. Changes nothing."""
+"""The status of a local cluster: its processes, the broker, Flink's slots and jobs. Read-only."""
 
 from typing import Any
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.flink import ask_flink
+from pipeline.cluster.flink import read_flink
 from pipeline.process.clock import Clock
 
 
-def cluster_standing(cluster: LocalCluster, clock: Clock) -> dict[str, Any]:
-    """Every process of the settings and whoever runs besides, then what Kafka and Flink answer.
+def cluster_status(cluster: LocalCluster, clock: Clock) -> dict[str, Any]:
+    """All configured and all running processes, and the state of Kafka and Flink.
 
-    A process is `running` where it answers, `silent` where it lives and does not, else `absent`.
+    A process is `running` if it is ready, `unresponsive` if it runs but is not ready, else `absent`.
     """
     names = dict.fromkeys((*cluster.names, *cluster.running()))
     processes = [_process(cluster, name, clock) for name in names]
@@ -18,29 +18,29 @@ def cluster_standing(cluster: LocalCluster, clock: Clock) -> dict[str, Any]:
         "up": all(process["state"] == "running" for process in processes),
         "folder": str(cluster.folder),
         "processes": processes,
-        "kafka": {"answers": cluster.answers("kafka"), "bootstrap": cluster.bootstrap},
+        "kafka": {"available": cluster.ready("kafka"), "bootstrap": cluster.bootstrap},
         "flink": _flink(cluster),
     }
 
 
 def _process(cluster: LocalCluster, name: str, clock: Clock) -> dict[str, Any]:
     process = cluster.process(name)
-    found = process.running()
+    record = process.running()
     row: dict[str, Any] = {"name": name, "state": "absent", "pid": None, "port": None, "uptime_s": None}
-    if found:
-        state = "running" if cluster.answers(name) else "silent"
-        uptime_s = (clock.now_ms() - found.started_at_ms) // 1000
-        row |= {"state": state, "pid": found.pid, "port": found.port, "uptime_s": uptime_s}
+    if record:
+        state = "running" if cluster.ready(name) else "unresponsive"
+        uptime_s = (clock.now_ms() - record.started_at_ms) // 1000
+        row |= {"state": state, "pid": record.pid, "port": record.port, "uptime_s": uptime_s}
     return row | {"log": str(process.log)}
 
 
 def _flink(cluster: LocalCluster) -> dict[str, Any]:
     port = cluster.settings.flink_rest_port
-    overview = ask_flink(port, "/overview") if cluster.answers("jobmanager") else None
-    row: dict[str, Any] = {"answers": overview is not None, "rest_url": cluster.rest_url}
+    overview = read_flink(port, "/overview") if cluster.ready("jobmanager") else None
+    row: dict[str, Any] = {"available": overview is not None, "rest_url": cluster.rest_url}
     if overview is None:
         return row | {"slots": 0, "free_slots": 0, "jobs": []}
-    listed = ask_flink(port, "/jobs/overview") or {"jobs": []}
+    listed = read_flink(port, "/jobs/overview") or {"jobs": []}
     jobs = [
         {"id": job["jid"], "name": job["name"], "state": job["state"], "uptime_s": job["duration"] // 1000}
         for job in listed["jobs"]

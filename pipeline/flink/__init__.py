@@ -1,1 +1,1 @@
-"""Jobs on a Flink cluster: submitted, looked at and stopped over its REST interface; knows nothing of what they do."""
+"""Jobs on a Flink cluster: submission, status and savepoints over the REST interface, for any Beam pipeline."""

@@ -1,8 +1,8 @@
-"""The program a TaskManager starts for each Python worker of a job (Beam's PROCESS environment).
+"""The program that a TaskManager starts for each Python worker of a job (Beam's PROCESS environment).
 
-Asks Beam's provision service what the worker is to know, sends all output to a file of its own (Flink throws a worker's
-output away), takes its address back from Prometheus when it is told to end, and ends with its TaskManager: one that was
-killed outright ends nobody. Its temporary files lie in a folder that ends with it.
+It reads the worker's configuration from Beam's provision service and redirects the output to a log file, because Flink
+discards it. On SIGTERM it unregisters from Prometheus. It exits with its TaskManager, because a killed TaskManager does
+not stop its workers. Temporary files are in a folder that is deleted at the end.
 """
 
 import argparse
@@ -30,24 +30,24 @@ from pipeline.process import crash_point
 from pipeline.process.clock import SystemClock
 from pipeline.telemetry.worker_metrics import serve_worker, stop_serving_worker
 
-_ANSWER_WITHIN_S = 30.0
-_LOOK_EVERY_S = 0.5
+_PROVISION_TIMEOUT_S = 30.0
+_POLL_EVERY_S = 0.5
 
 
 def main() -> None:
     """Entry point of the `springtide-worker` script."""
     task_manager = os.getppid()
     arguments = _arguments()
-    found = _provision(arguments)
-    options = json_format.MessageToDict(found.pipeline_options)
-    _write_to(open_log(Path(options[LOGS_OPTION]), arguments.id))
-    forget_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
-    atexit.register(forget_scratch)
-    hand_to_worker(_environment(arguments, found))
+    info = _provision(arguments)
+    options = json_format.MessageToDict(info.pipeline_options)
+    _redirect_output(open_log(Path(options[LOGS_OPTION]), arguments.id))
+    remove_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
+    atexit.register(remove_scratch)
+    hand_to_worker(_environment(arguments, info))
     crash_point.arm(crash_point_of_environment())
-    threading.Thread(target=_end_with, args=(task_manager, forget_scratch), daemon=True).start()
-    signal.signal(signal.SIGTERM, partial(_end, forget_scratch))
-    # Before anything asks for the log: a worker whose brokers are away is one to look at.
+    threading.Thread(target=_end_with, args=(task_manager, remove_scratch), daemon=True).start()
+    signal.signal(signal.SIGTERM, partial(_end, remove_scratch))
+    # Before the log is opened: metrics matter most while the brokers are unavailable.
     serve_worker(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
     sdk_worker_main.main([])
 
@@ -62,59 +62,60 @@ def _arguments() -> argparse.Namespace:
 
 
 def _provision(arguments: argparse.Namespace) -> provision.ProvisionInfo:
-    # The Java side knows by this header which worker is calling.
-    caller = [("worker_id", arguments.id)]
+    # Beam's Java side identifies the worker by this header.
+    metadata = [("worker_id", arguments.id)]
     with grpc.insecure_channel(arguments.provision_endpoint) as channel:
         stub = provision_grpc.ProvisionServiceStub(channel)
         request = provision.GetProvisionInfoRequest()
-        answer: provision.GetProvisionInfoResponse = stub.GetProvisionInfo(
-            request, metadata=caller, timeout=_ANSWER_WITHIN_S
+        response: provision.GetProvisionInfoResponse = stub.GetProvisionInfo(
+            request, metadata=metadata, timeout=_PROVISION_TIMEOUT_S
         )
-        return answer.info
+        return response.info
 
 
-def _environment(arguments: argparse.Namespace, found: provision.ProvisionInfo) -> dict[str, str]:
-    """What `sdk_worker_main` expects to find."""
+def _environment(arguments: argparse.Namespace, info: provision.ProvisionInfo) -> dict[str, str]:
+    """The environment variables that `sdk_worker_main` reads."""
     values = {
         "WORKER_ID": arguments.id,
-        "PIPELINE_OPTIONS": json_format.MessageToJson(found.pipeline_options),
-        "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(found.logging_endpoint),
-        "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(found.control_endpoint),
-        "RUNNER_CAPABILITIES": " ".join(found.runner_capabilities),
+        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(info.logging_endpoint),
+        "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(info.control_endpoint),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
     }
-    if found.status_endpoint.url:
-        values["STATUS_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(found.status_endpoint)
+    if info.status_endpoint.url:
+        values["STATUS_API_SERVICE_DESCRIPTOR"] = text_format.MessageToString(info.status_endpoint)
     if arguments.semi_persist_dir:
         values["SEMI_PERSISTENT_DIRECTORY"] = arguments.semi_persist_dir
     return values
 
 
-def _write_to(path: Path) -> None:
+def _redirect_output(path: Path) -> None:
     with path.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 
 
 def _use_scratch() -> Path:
-    """Let all temporary files of this process lie in its own folder."""
+    """Put all temporary files of this process into one folder, and return it."""
     scratch = open_scratch()
     tempfile.tempdir = str(scratch)
     hand_to_worker({"TMPDIR": str(scratch)})
     return scratch
 
 
-def _end(forget_scratch: Callable[[], None], number: int, frame: Any) -> None:
-    """As SIGTERM ends a process, at once; what it holds is nothing but a cache."""
+def _end(remove_scratch: Callable[[], None], number: int, frame: Any) -> None:
+    """Exit immediately on SIGTERM; everything in memory is a cache."""
     stop_serving_worker()
-    forget_scratch()
+    remove_scratch()
     os._exit(0)
 
 
-def _end_with(task_manager: int, forget_scratch: Callable[[], None]) -> None:
+def _end_with(task_manager: int, remove_scratch: Callable[[], None]) -> None:
+    """Exit once the TaskManager has ended."""
     clock = SystemClock()
     while os.getppid() == task_manager:
-        clock.wait(_LOOK_EVERY_S)
-    forget_scratch()
+        clock.wait(_POLL_EVERY_S)
+    remove_scratch()
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What a job is submitted with. Options are stored in every checkpoint, so they hold no documents."""
+"""The options a job is submitted with. Flink stores them in every checkpoint, so they contain no documents."""
 
 import json
 from collections.abc import Mapping
@@ -7,37 +7,37 @@ from pathlib import Path
 from typing import Any
 
 LOGS_OPTION = "beam:option:springtide_worker_logs:v1"
-"""Under what name a worker finds the folder of its log file."""
+"""Beam's name of the option with the folder of the worker logs, in the options that a worker receives."""
 PROJECT_OPTION = "beam:option:springtide_project:v1"
-"""Under what name it finds the project's folder."""
+"""Likewise of the project folder."""
 JOB_OPTION = "beam:option:springtide_job:v1"
-"""Under what name it finds which of the project's jobs it works for."""
+"""Likewise of the job's name in the project."""
 
 _BUNDLE_ELEMENTS = 100
 _BUNDLE_MS = 10
 _BUFFER_MS = 5
-"""What one step gives the next leaves its network buffer after this time: Flink's own 100 ms are a click's."""
+"""Time after which a network buffer is flushed: Flink's default of 100 ms would delay every click."""
 _STATE_CACHE_MB = 100
 _RESTARTS = 1_000_000
 _RESTART_AFTER_MS = 100
-"""A start of workers takes seconds by itself, so one that fails for ever is no storm."""
+"""Starting workers takes seconds anyway, so a job that fails forever does not overload the cluster."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A job as the cluster is to run it.
+    """A job to submit.
 
     Attributes:
-        name: the job's; one job of a name runs at a time.
+        name: the job's name, unique among running jobs.
         rest: the cluster's REST address, `http://host:port`.
-        jar: the small jar that carries Beam's entry class.
-        worker: command that starts a worker on a TaskManager.
+        jar: the small jar with Beam's entry class.
+        worker: the command that starts a worker on a TaskManager.
         parallelism: Flink subtasks of every step.
-        checkpoint_every_s: between checkpoints.
-        folder: for checkpoints and savepoints, as a URI; on storage that all machines of the cluster see.
-        logs: folder for the workers' log files.
-        project: the project's folder.
-        job: which of its jobs this is.
+        checkpoint_every_s: interval of checkpoints.
+        folder: URI of the checkpoints and savepoints, on storage shared by all machines of the cluster.
+        logs: folder of the workers' log files.
+        project: the project folder.
+        job: the job's name in the project.
     """
 
     name: str
@@ -55,8 +55,7 @@ class Submission:
 def arguments(job: Submission) -> list[str]:
     """Beam's options for the job.
 
-    Without bundle limits elements stay in an open bundle for ever; without many restarts the tries of one outage use
-    them up.
+    Without bundle limits elements remain in an open bundle forever; with few restarts a single outage exhausts them.
     """
     return [
         "--streaming",
@@ -68,8 +67,8 @@ def arguments(job: Submission) -> list[str]:
         f"--environment_config={json.dumps({'command': job.worker})}",
         "--sdk_worker_parallelism=1",
         f"--parallelism={job.parallelism}",
-        # As many key groups as subtasks: they are Flink's units of rescaling, and no state here is ever rescaled, but
-        # keys that spread evenly can be chosen (`spread`).
+        # One key group per subtask: state is never rescaled, and keys can be chosen so that they spread evenly over
+        # the subtasks.
         f"--max_parallelism={job.parallelism}",
         f"--max_cache_memory_usage_mb={_STATE_CACHE_MB}",
         f"--max_bundle_size={_BUNDLE_ELEMENTS}",
@@ -88,12 +87,12 @@ def arguments(job: Submission) -> list[str]:
     ]
 
 
-def run_request(asked: Mapping[str, Any], savepoint: str | None) -> dict[str, Any]:
-    """The request that starts the jar, with what Beam has no option for or passes over.
+def run_request(request: Mapping[str, Any], savepoint: str | None) -> dict[str, Any]:
+    """The request that runs the jar, with a savepoint and settings for which Beam has no working option.
 
     >>> run_request({"parallelism": 1}, None)["flinkConfiguration"]
     {'execution.buffer-timeout.interval': '5 ms'}
     """
     start = {} if savepoint is None else {"savepointPath": savepoint}
     settings = {"execution.buffer-timeout.interval": f"{_BUFFER_MS} ms"}
-    return {**asked, **start, "flinkConfiguration": settings}
+    return {**request, **start, "flinkConfiguration": settings}

@@ -1,6 +1,6 @@
-"""Submits a Beam pipeline to a Flink cluster as one small jar, without a job server, from a savepoint or without.
+"""Submits a Beam pipeline to a Flink cluster as one small jar, without a job server, optionally from a savepoint.
 
-Beam's own way ignores a savepoint here, so it is put into the request that starts the jar, as are Flink's settings.
+In this mode Beam ignores savepoints, so the savepoint and Flink's settings are added to the request that runs the jar.
 """
 
 import tempfile
@@ -16,26 +16,26 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJ
 from pipeline.flink.options import Submission, arguments, run_request
 
 Build = Callable[[beam.Pipeline], None]
-_ANSWER_WITHIN_S = 120.0
+_TIMEOUT_S = 120.0
 
 
 class WorkerOptions(PipelineOptions):  # type: ignore[misc]
-    """Makes our options ones that travel to the workers."""
+    """Declares our options, so that Beam passes them to the workers."""
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--springtide_worker_logs", help="Folder for the workers' log files.")
-        parser.add_argument("--springtide_project", help="The project's folder.")
-        parser.add_argument("--springtide_job", help="Which of its jobs this is.")
+        parser.add_argument("--springtide_project", help="The project folder.")
+        parser.add_argument("--springtide_job", help="The job's name in the project.")
 
 
 class _Job(FlinkBeamJob):  # type: ignore[misc]
-    """Beam's job, which starts from `savepoint` where there is one, and does not wait for ever for a silent cluster."""
+    """Beam's job with an optional savepoint and a request timeout."""
 
     savepoint: str | None = None
 
     def request(self, method: Any, path: str, expected_status: int = 200, **request: Any) -> Any:
-        request.setdefault("timeout", _ANSWER_WITHIN_S)
+        request.setdefault("timeout", _TIMEOUT_S)
         return super().request(method, path, expected_status, **request)  # type: ignore[no-untyped-call]
 
     def post(self, path: str, **request: Any) -> Any:
@@ -49,19 +49,19 @@ class _Job(FlinkBeamJob):  # type: ignore[misc]
 
 
 class _Server(FlinkUberJarJobServer):  # type: ignore[misc]
-    """Keeps the one job made here."""
+    """Stores the one job it creates."""
 
     def __init__(self, rest: str, options: PipelineOptions, savepoint: str | None) -> None:
         super().__init__(rest, options)  # type: ignore[no-untyped-call]
         self._savepoint = savepoint
-        self.made: _Job | None = None
+        self.job: _Job | None = None
 
     def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> _Job:
         port = self._artifact_port
         jar = self.executable_jar()  # type: ignore[no-untyped-call]
-        self.made = _Job(self._master_url, jar, job_id, job_name, pipeline, options, port)  # type: ignore[no-untyped-call]
-        self.made.savepoint = self._savepoint
-        return self.made
+        self.job = _Job(self._master_url, jar, job_id, job_name, pipeline, options, port)  # type: ignore[no-untyped-call]
+        self.job.savepoint = self._savepoint
+        return self.job
 
 
 class _Runner(FlinkRunner):  # type: ignore[misc]
@@ -76,23 +76,23 @@ class _Runner(FlinkRunner):  # type: ignore[misc]
         return self.server
 
 
-def submit(job: Submission, build: Build, savepoint: str | None = None) -> str:
-    """Start the job; returns Flink's id of it. `build` puts the steps on a pipeline. Not thread-safe."""
-    runner = _Runner(job.rest, savepoint)
-    with _passing_folder():
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(arguments(job)))
+def submit(submission: Submission, build: Build, savepoint: str | None = None) -> str:
+    """Start the job; returns Flink's job id. `build` adds the steps to a pipeline. Not thread-safe."""
+    runner = _Runner(submission.rest, savepoint)
+    with _temporary_folder():
+        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(arguments(submission)))
         build(pipeline)
         pipeline.run()
-    made = None if runner.server is None else runner.server.made
-    assert made is not None, "run() submits"
-    # A job that was started has a copy of its own.
-    made.delete_jar()  # type: ignore[no-untyped-call]
-    return made.flink_id
+    job = None if runner.server is None else runner.server.job
+    assert job is not None, "run() submits"
+    # Flink copies the jar when the job starts.
+    job.delete_jar()  # type: ignore[no-untyped-call]
+    return job.flink_id
 
 
 @contextmanager
-def _passing_folder() -> Iterator[None]:
-    """Temporary files lie in a folder that is gone afterwards: Beam leaves three behind for every job."""
+def _temporary_folder() -> Iterator[None]:
+    """Put temporary files into a folder and delete it: Beam leaves three files behind for every job."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="springtide-submit-") as folder:
         tempfile.tempdir = folder

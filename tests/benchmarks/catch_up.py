@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
@@ -29,6 +28,7 @@ from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market
 from tests.live.live_shop import workers
 from tests.support.command_line import springtide
+from tests.support.ports import free_port_range
 from tests.support.scrape import scrape, url_of
 from tests.torture.project import live_project
 

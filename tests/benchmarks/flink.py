@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.flink.options import Submission
@@ -29,6 +28,7 @@ from pipeline.samples.run import live_job
 from pipeline.samples.run.job import run_samples
 from tests.benchmarks.join import SPAN_S, fill
 from tests.benchmarks.stopwatch import Stopwatch
+from tests.support.ports import free_port_range
 
 _LOOK_EVERY_S = 0.02
 _WITHIN_S = 120.0

@@ -32,12 +32,11 @@ from typing import Any, Protocol, get_args
 import pyarrow.compute as pc
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
+from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.cluster.process import descendants
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.flink.jobs import cancel
-from pipeline.flink.rest import FlinkRest
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import Log
@@ -52,6 +51,7 @@ from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin,
 from tests.benchmarks.peers.schema_registry import serve_schemas
 from tests.benchmarks.report import machine
 from tests.benchmarks.stopwatch import Stopwatch
+from tests.support.ports import free_port_range
 
 WINDOW_S = SPAN_S // 20
 TASKMANAGER_MB = 1536

@@ -15,7 +15,6 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster, Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.kafka.calls import KafkaSettings
@@ -24,6 +23,7 @@ from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
 from tests.benchmarks.beside import beside, main
 from tests.benchmarks.report import Figure, Result
+from tests.support.ports import free_port_range
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float", "page": "string"}
 EVENTS = Events.model_validate(

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.flink.deployment import submit_jobs
@@ -36,6 +35,7 @@ from tests.benchmarks.live_load import PacedLoad, project_in
 from tests.benchmarks.live_ways import Way, Ways, set_aside
 from tests.benchmarks.report import machine
 from tests.benchmarks.watched import Seen, Watched
+from tests.support.ports import free_port_range
 
 EKKO_S = 2.4
 WARM_UP_S = 20.0

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.flink.jobs import cancel, live_jobs
-from pipeline.flink.rest import FlinkRest
+from pipeline.cluster.flink_rest import FlinkRest
+from pipeline.flink.jobs import active_jobs, cancel
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.live_shard import starts
@@ -164,7 +164,7 @@ class Held:
 
     def cancel(self) -> None:
         """End the job; its topics stay."""
-        cancel(self._flink, live_jobs(self._flink, [self._job])[self._job], SystemClock())
+        cancel(self._flink, active_jobs(self._flink, [self._job])[self._job], SystemClock())
 
     def close(self) -> None:
         """Leave the log."""
@@ -172,7 +172,7 @@ class Held:
 
     def _stages(self, before: set[int], victim: str, joined: int) -> dict[str, Callable[[], bool]]:
         """What happens one after the other, and how it is seen that it has."""
-        started = {"taskmanager_s": lambda: self._cluster.answers("taskmanager-1")}
+        started = {"taskmanager_s": lambda: self._cluster.ready("taskmanager-1")}
 
         def anew() -> set[int]:
             return set(workers(self._cluster)) - before
@@ -189,7 +189,7 @@ class Held:
 
     def _vertices(self) -> set[str]:
         """The states that the job's tasks are in."""
-        id = live_jobs(self._flink, [self._job])[self._job]
+        id = active_jobs(self._flink, [self._job])[self._job]
         return {vertex["status"] for vertex in self._flink.get(f"/jobs/{id}")["vertices"]}
 
     def _opened(self, pids: set[int]) -> bool:

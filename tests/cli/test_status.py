@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.cluster.ports import free_port
-from pipeline.flink.resume import Submitted, write_submitted
+from pipeline.flink.resume import LastSubmission, write_last_submission
 from pipeline.process.clock import SystemClock
 from tests.support.command_line import call, feed, make_events, make_shop, springtide
 
@@ -38,10 +38,10 @@ def test_a_cluster_that_is_away_is_said_in_the_row_of_each_job(joined):
     rest = f"127.0.0.1:{free_port()}"
     with (joined / "springtide.toml").open("a") as file:
         file.write(f'\n[flink]\nrest = "{rest}"\n')
-    write_submitted(joined / "state" / "flink", "samples", Submitted("4d1d", "form"))
+    write_last_submission(joined / "state" / "flink", "samples", LastSubmission("4d1d", "form"))
     (job,) = springtide(joined, "status")["jobs"]
     assert (job["job"], job["id"], job["state"]) == ("samples", "4d1d", "UNKNOWN")
-    assert job["last_failure"].startswith(f"flink at http://{rest} does not answer")
+    assert job["last_failure"].startswith(f"flink at http://{rest} is unavailable")
     shown = next(line for line in call("status", "--project", joined).out.splitlines() if "UNKNOWN" in line)
     assert shown.split()[:4] == ["samples", "UNKNOWN", "–", "–"]
     assert job["last_failure"] in shown

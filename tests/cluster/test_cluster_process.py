@@ -1,4 +1,4 @@
-"""Processes of a cluster: found again, ended for sure, never mistaken for others; what is said where Java is not."""
+"""Processes of a cluster: found by their record, stopped reliably, never mistaken for others; errors without Java."""
 
 import json
 import os
@@ -9,28 +9,29 @@ import pytest
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.jars import jars_folder
-from pipeline.cluster.ports import free_port, free_port_range
+from pipeline.cluster.ports import free_port
 from pipeline.cluster.process import Process, descendants
 from pipeline.configuration.config import Cluster, cache_folder
 from pipeline.errors import ClusterError, InputError
 from pipeline.process.clock import SystemClock
 from tests.support.command_line import call, make_shop, springtide
+from tests.support.ports import free_port_range
 
 LONG = ["sleep", "600"]
-GRACE_S = 5.0
+STOP_TIMEOUT_S = 5.0
 
 
 @pytest.fixture
 def process(tmp_path):
     made = Process("kafka", tmp_path, SystemClock())
     yield made
-    made.stop(GRACE_S)
+    made.stop(STOP_TIMEOUT_S)
     LocalCluster(Cluster(), tmp_path).down()
 
 
 @pytest.fixture
 def stranger():
-    """A process that is no part of any cluster."""
+    """A process of no cluster."""
     child = subprocess.Popen(LONG)
     yield child
     child.kill()
@@ -38,7 +39,7 @@ def stranger():
 
 
 def rewrite(process, **changed):
-    """Change the record of `process`, as time and reboots would."""
+    """Change the record of `process`, as a reboot or a reused pid would."""
     record = json.loads(process.record.read_text())
     process.record.write_text(json.dumps({**record, **changed}))
 
@@ -46,22 +47,22 @@ def rewrite(process, **changed):
 def test_a_process_is_found_again_by_its_record(process, tmp_path):
     started = process.start(LONG, 9092)
     assert Process("kafka", tmp_path, SystemClock()).running() == started
-    process.stop(GRACE_S)
+    process.stop(STOP_TIMEOUT_S)
     assert process.running() is None
     assert not process.record.exists()
 
 
-def test_a_pid_that_belongs_to_somebody_else_by_now_is_never_killed(process, stranger):
+def test_a_reused_pid_is_never_killed(process, stranger):
     process.start(LONG, 9092)
     process.kill()
     rewrite(process, pid=stranger.pid, start_ticks=1)
     assert process.running() is None
     process.kill()
-    process.stop(GRACE_S)
+    process.stop(STOP_TIMEOUT_S)
     assert stranger.poll() is None
 
 
-def test_the_end_of_somebody_elses_child_is_left_to_them(process):
+def test_the_exit_status_of_an_unrelated_child_is_left_to_its_parent(process):
     child = subprocess.Popen(["sh", "-c", "exit 7"])
     process.start(LONG, 9092)
     process.kill()
@@ -71,7 +72,7 @@ def test_the_end_of_somebody_elses_child_is_left_to_them(process):
     assert child.wait() == 7
 
 
-def test_a_record_from_before_a_reboot_counts_for_nothing(process):
+def test_a_record_from_before_a_reboot_is_ignored(process):
     started = process.start(LONG, 9092)
     rewrite(process, boot="another")
     assert process.running() is None
@@ -80,27 +81,27 @@ def test_a_record_from_before_a_reboot_counts_for_nothing(process):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"pid": 1'])
-def test_a_record_that_is_no_record_is_an_absent_process(process, text):
+def test_a_malformed_record_is_an_absent_process(process, text):
     process.record.parent.mkdir()
     process.record.write_text(text)
     assert process.running() is None
 
 
-def test_who_does_not_listen_to_sigterm_is_killed(process, tmp_path):
+def test_a_process_that_ignores_sigterm_is_killed(process, tmp_path):
     ready = tmp_path / "ready"
     started = process.start(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"], 9092)
     while not ready.exists():
         process.clock.wait(0.01)
-    process.stop(grace_s=0.3)
+    process.stop(timeout_s=0.3)
     assert process.running() is None
     assert started.pid not in descendants(tmp_path)
 
 
-def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
+def test_children_of_a_killed_process_remain_until_down(process, tmp_path):
     started = process.start(["sh", "-c", "sleep 600 & echo $!; wait"], 9092)
-    while not (told := process.talk.read_text()):
+    while not (text := process.output.read_text()):
         process.clock.wait(0.01)
-    child = int(told)
+    child = int(text)
     process.kill()
     assert descendants(tmp_path) == [child]
     assert started.pid != child
@@ -110,25 +111,25 @@ def test_what_a_killed_process_started_is_a_stray_until_down(process, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_last_words_are_those_of_the_last_start(process):
+def test_the_last_error_is_from_the_last_start(process):
     process.log.parent.mkdir(parents=True)
     process.log.write_text("ERROR of long ago\n")
-    process.start(["sh", "-c", f"echo fine >> {process.log}; echo talk"], 9092)
+    process.start(["sh", "-c", f"echo fine >> {process.log}; echo output"], 9092)
     while process.running():
         process.clock.wait(0.01)
-    assert process.last_words() == "talk"
-    process.start(["sh", "-c", f"echo ERROR out of disk >> {process.log}; echo talk"], 9092)
+    assert process.last_error() == "output"
+    process.start(["sh", "-c", f"echo ERROR out of disk >> {process.log}; echo output"], 9092)
     while process.running():
         process.clock.wait(0.01)
-    assert process.last_words() == "ERROR out of disk"
+    assert process.last_error() == "ERROR out of disk"
 
 
-def test_down_ends_processes_that_the_settings_name_no_more(tmp_path):
+def test_down_stops_processes_that_are_no_longer_in_the_settings(tmp_path):
     Process("taskmanager-3", tmp_path, SystemClock()).start(LONG, 1)
     assert LocalCluster(Cluster(taskmanagers=1), tmp_path).down() == ["taskmanager-3"]
 
 
-def test_wiping_leaves_what_somebody_else_put_there(tmp_path):
+def test_wiping_leaves_files_of_others(tmp_path):
     folder = tmp_path / "cluster"
     for name in ("kafka", "logs", "photos"):
         (folder / name).mkdir(parents=True)
@@ -136,17 +137,17 @@ def test_wiping_leaves_what_somebody_else_put_there(tmp_path):
     assert os.listdir(folder) == ["photos"]
 
 
-def test_a_name_nobody_knows_is_refused(tmp_path):
+def test_an_unknown_name_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"process zookeeper does not exist\. known: kafka, jobmanager"):
         LocalCluster(Cluster(), tmp_path).up(["zookeeper"])
 
 
-def test_a_port_that_is_taken_is_named(tmp_path):
+def test_a_port_in_use_is_named(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with pytest.raises(ClusterError, match=f"port {port}, which kafka needs, is taken"):
+        with pytest.raises(ClusterError, match=f"port {port}, which kafka needs, is already in use"):
             LocalCluster(Cluster(kafka_port=free_port(), kafka_controller_port=port), tmp_path).up(["kafka"])
 
 
@@ -166,20 +167,20 @@ def shop(tmp_path, monkeypatch):
 
 
 def install_java(tmp_path, script):
-    """A program called java that says what `script` says; and jars, as if Maven had been there."""
+    """A program called java that runs `script`, and a jars folder as if Maven had filled it."""
     java = tmp_path / "programs" / "java"
     java.write_text(f"#!/bin/sh\n{script}\n")
     java.chmod(0o755)
     jars_folder("kafka", {}, cache_folder()).mkdir(parents=True)
 
 
-def test_without_maven_the_way_to_it_is_shown(shop):
+def test_without_maven_the_error_names_the_remedy(shop):
     done = call("cluster", "up", "--project", shop, "--json")
     assert done.code == done.result["exit_code"] == 12
     assert "mvn is not on PATH: the cluster needs Java 17 and Maven. hint: sudo .ci/install-java" in done.err
 
 
-def test_without_java_the_way_to_it_is_shown(shop):
+def test_without_java_the_error_names_the_remedy(shop):
     jars_folder("kafka", {}, cache_folder()).mkdir(parents=True)
     done = call("cluster", "up", "--project", shop)
     assert done.code == 12
@@ -194,7 +195,7 @@ def test_an_old_java_is_refused(shop, tmp_path, version, fits):
     assert ("needs Java 17 or newer" in done.err) is not fits
 
 
-def test_a_process_that_ends_at_once_is_told_with_its_last_words(shop, tmp_path):
+def test_a_process_that_ends_at_once_is_reported_with_its_last_output(shop, tmp_path):
     ends = """if [ "$1" = -version ]; then echo 'openjdk version "17"' >&2; else echo no memory is left; exit 1; fi"""
     install_java(tmp_path, ends)
     (shop / "state" / "cluster" / "kafka" / "data").mkdir(parents=True)
@@ -203,21 +204,21 @@ def test_a_process_that_ends_at_once_is_told_with_its_last_words(shop, tmp_path)
     assert "kafka has ended: no memory is left. hint: see " in done.err
 
 
-def test_a_data_folder_that_cannot_be_made_is_not_there(shop, tmp_path):
+def test_a_data_folder_that_cannot_be_formatted_does_not_exist(shop, tmp_path):
     install_java(
         tmp_path, """[ "$1" = -version ] && echo 'openjdk version "17"' >&2 || { echo disk is full; exit 1; }"""
     )
     done = call("cluster", "up", "kafka", "--project", shop)
     assert done.code == 12
-    assert "cannot be made: disk is full. hint: see " in done.err
+    assert "cannot be formatted: disk is full. hint: see " in done.err
     assert not (shop / "state" / "cluster" / "kafka" / "data").exists()
 
 
-def test_a_cluster_that_never_was_is_absent_and_its_end_is_no_mistake(shop):
-    standing = springtide(shop, "cluster", "status")
-    assert standing["up"] is False
-    assert {row["state"] for row in standing["processes"]} == {"absent"}
-    assert standing["kafka"]["answers"] is standing["flink"]["answers"] is False
+def test_a_cluster_that_was_never_started_is_absent_and_down_succeeds(shop):
+    status = springtide(shop, "cluster", "status")
+    assert status["up"] is False
+    assert {row["state"] for row in status["processes"]} == {"absent"}
+    assert status["kafka"]["available"] is status["flink"]["available"] is False
     assert springtide(shop, "cluster", "down") == {"ended": [], "wiped": False}
     planned = springtide(shop, "cluster", "up", "--dry-run")
     assert planned == {"would_start": ["kafka", "jobmanager", "taskmanager-1"]}

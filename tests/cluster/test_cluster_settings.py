@@ -1,4 +1,4 @@
-"""What a cluster is told: Kafka's and Flink's settings, memory, ports, jars, and what `up` and `down` plan."""
+"""The configuration of a cluster: Kafka and Flink settings, memory, ports, jars, and the plans of `up` and `down`."""
 
 import socket
 import zipfile
@@ -8,19 +8,20 @@ import pytest
 from pipeline.cluster.base_jar import write_base_jar
 from pipeline.cluster.flink import render_flink_conf, taskmanager_command
 from pipeline.cluster.jars import jars_folder, resolve_jars
-from pipeline.cluster.kafka import broker_answers, render_properties
+from pipeline.cluster.kafka import broker_ready, render_properties
 from pipeline.cluster.memory import split_memory
 from pipeline.cluster.plan import process_names, to_start, to_stop
-from pipeline.cluster.ports import free_port, free_port_range, port_is_free
-from pipeline.cluster.process import Running
+from pipeline.cluster.ports import free_port, port_is_free
+from pipeline.cluster.process import ProcessRecord
 from pipeline.configuration.config import Cluster, parse_config
 from pipeline.errors import ClusterError, ConfigError
+from tests.support.ports import free_port_range
 
 SMALLEST_MB = 768
 
 
 def running(port):
-    return Running(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port, log_bytes=0)
+    return ProcessRecord(pid=1, start_ticks=1, boot="", started_at_ms=0, port=port, log_bytes=0)
 
 
 def pairs(text, separator):
@@ -28,32 +29,32 @@ def pairs(text, separator):
 
 
 def test_kafka_is_set_for_exactly_once_on_one_node(tmp_path):
-    said = pairs(render_properties(Cluster(kafka_port=19092, message_max_bytes=200 << 20), tmp_path), "=")
-    assert said["transaction.state.log.replication.factor"] == said["transaction.state.log.min.isr"] == "1"
-    assert said["offsets.topic.replication.factor"] == "1"
-    assert said["auto.create.topics.enable"] == "false"
-    assert said["group.initial.rebalance.delay.ms"] == "0"
-    assert said["log.dirs"] == str(tmp_path)
-    assert said["listeners"] == "PLAINTEXT://127.0.0.1:19092,CONTROLLER://127.0.0.1:9093"
-    assert int(said["message.max.bytes"]) == 200 << 20 < int(said["socket.request.max.bytes"])
+    found = pairs(render_properties(Cluster(kafka_port=19092, message_max_bytes=200 << 20), tmp_path), "=")
+    assert found["transaction.state.log.replication.factor"] == found["transaction.state.log.min.isr"] == "1"
+    assert found["offsets.topic.replication.factor"] == "1"
+    assert found["auto.create.topics.enable"] == "false"
+    assert found["group.initial.rebalance.delay.ms"] == "0"
+    assert found["log.dirs"] == str(tmp_path)
+    assert found["listeners"] == "PLAINTEXT://127.0.0.1:19092,CONTROLLER://127.0.0.1:9093"
+    assert int(found["message.max.bytes"]) == 200 << 20 < int(found["socket.request.max.bytes"])
 
 
-def test_flink_keeps_checkpoints_and_restarts_without_end(tmp_path):
+def test_flink_retains_checkpoints_and_restarts_without_end(tmp_path):
     settings = Cluster(flink_rest_port=18081, state_backend="rocksdb", taskmanagers=2, taskmanager_slots=3)
-    said = pairs(render_flink_conf(settings, tmp_path / "flink", tmp_path / "tmp"), ": ")
-    assert said["rest.port"] == "18081"
-    assert said["web.submit.enable"] == "true"
-    assert said["state.backend.type"] == "rocksdb"
-    assert said["state.checkpoints.dir"] == f"file://{tmp_path}/flink/checkpoints"
-    assert said["execution.checkpointing.externalized-checkpoint-retention"] == "RETAIN_ON_CANCELLATION"
-    assert int(said["restart-strategy.fixed-delay.attempts"]) > 1_000_000
-    assert said["parallelism.default"] == "6"
-    addresses = {value for name, value in said.items() if name.endswith(("host", "address"))}
+    found = pairs(render_flink_conf(settings, tmp_path / "flink", tmp_path / "tmp"), ": ")
+    assert found["rest.port"] == "18081"
+    assert found["web.submit.enable"] == "true"
+    assert found["state.backend.type"] == "rocksdb"
+    assert found["state.checkpoints.dir"] == f"file://{tmp_path}/flink/checkpoints"
+    assert found["execution.checkpointing.externalized-checkpoint-retention"] == "RETAIN_ON_CANCELLATION"
+    assert int(found["restart-strategy.fixed-delay.attempts"]) > 1_000_000
+    assert found["parallelism.default"] == "6"
+    addresses = {value for name, value in found.items() if name.endswith(("host", "address"))}
     assert addresses == {"127.0.0.1"}
-    assert not any(name.startswith("metrics.") for name in said)
+    assert not any(name.startswith("metrics.") for name in found)
 
 
-def test_metrics_are_offered_where_a_port_is_given(tmp_path):
+def test_metrics_are_exported_if_a_port_is_set(tmp_path):
     settings = Cluster(flink_metrics_port=19249)
     assert "PrometheusReporterFactory" in render_flink_conf(settings, tmp_path, tmp_path)
     assert "metrics.reporter.prom.port=19251" in taskmanager_command(settings, tmp_path, tmp_path, 2, 1)
@@ -65,10 +66,10 @@ def test_a_taskmanagers_parts_add_up_to_its_memory(total_mb, state_backend):
     memory = split_memory(total_mb, state_backend)
     assert memory.total == total_mb
     assert min(memory.task_heap, memory.managed) > 0
-    told = {name: int(size.removesuffix("m")) for name, size in memory.settings().items()}
-    ranges = {name for name in told if name.endswith(".max")}
-    assert sum(size for name, size in told.items() if name not in ranges) == total_mb
-    assert all(told[name] == told[name.removesuffix("max") + "min"] for name in ranges)
+    sizes = {name: int(size.removesuffix("m")) for name, size in memory.settings().items()}
+    ranges = {name for name in sizes if name.endswith(".max")}
+    assert sum(size for name, size in sizes.items() if name not in ranges) == total_mb
+    assert all(sizes[name] == sizes[name.removesuffix("max") + "min"] for name in ranges)
 
 
 def test_rocksdb_gets_managed_memory_and_the_heap_what_it_does_not_need():
@@ -91,7 +92,7 @@ def test_up_starts_what_is_absent_in_order():
 
 
 def test_up_refuses_a_process_that_was_started_with_another_port():
-    with pytest.raises(ClusterError, match="kafka runs on port 9092, the settings say 9095"):
+    with pytest.raises(ClusterError, match="kafka runs on port 9092, configured is 9095"):
         to_start(Cluster(kafka_port=9095), ["kafka"], {"kafka": running(9092)})
 
 
@@ -100,12 +101,12 @@ def test_down_ends_the_broker_last():
     assert to_stop(alive) == ["taskmanager-1", "taskmanager-2", "jobmanager", "kafka"]
 
 
-def test_a_port_is_taken_while_somebody_listens():
+def test_a_port_is_in_use_while_a_server_listens():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         assert not port_is_free(listener.getsockname()[1])
-        assert not broker_answers(free_port())
+        assert not broker_ready(free_port())
     first = free_port_range(5)
     assert all(port_is_free(port) for port in range(first, first + 5))
 
@@ -152,7 +153,7 @@ def test_the_base_jar_holds_only_the_classes_that_must_see_the_pipeline(tmp_path
 
 
 def test_a_base_jar_without_its_classes_is_not_made(tmp_path):
-    with pytest.raises(ClusterError, match=r"holds no class .*PortablePipelineJarUtils"):
+    with pytest.raises(ClusterError, match=r"contains no class .*PortablePipelineJarUtils"):
         write_base_jar(make_jars(tmp_path, drop="PortablePipelineJarUtils"), tmp_path / "base.jar")
     assert not (tmp_path / "base.jar").exists()
     assert len(list(tmp_path.iterdir())) == 2

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from pipeline.cluster.ports import free_port
-from pipeline.flink.resume import Submitted, write_submitted
+from pipeline.flink.resume import LastSubmission, write_last_submission
 from tests.support.command_line import call, make_shop, springtide
 
 NAMES = {"samples": "springtide-model-samples", "train": "springtide-model-train"}
@@ -89,8 +89,8 @@ def test_a_job_that_does_not_exist_is_not_stopped_nor_is_one_beside_it(shop, fli
 @pytest.mark.parametrize(
     ("setting", "place", "hint"),
     [
-        ("", "state/cluster/flink/base.jar", "springtide cluster up makes it"),
-        ('jar = "own.jar"', "own.jar", "correct it, or remove it to take that of the local cluster"),
+        ("", "state/cluster/flink/base.jar", "springtide cluster up writes it"),
+        ('jar = "own.jar"', "own.jar", "correct it, or remove it to use that of the local cluster"),
     ],
 )
 def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, monkeypatch, setting, place, hint):
@@ -133,7 +133,7 @@ def test_what_was_submitted_to_another_cluster_is_seen_and_stopped_there(shop, f
     settings.write_text(settings.read_text().replace(flink.address, f"127.0.0.1:{free_port()}"))
     there = ("--flink-master", flink.address)
     assert not any(row["submitted"] for row in springtide(shop, "run", "all", "--runner", "flink", *there)["jobs"])
-    write_submitted(shop / "state" / "flink", "train", Submitted("train", "form"))
+    write_last_submission(shop / "state" / "flink", "train", LastSubmission("train", "form"))
     assert [row["state"] for row in springtide(shop, "status")["jobs"]] == ["UNKNOWN"]
     assert [row["state"] for row in springtide(shop, "status", *there)["jobs"]] == ["RUNNING"]
     assert call("stop", "--project", shop).code == 12

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from pipeline.flink.worker_files import KEPT_LOGS, open_log, open_scratch
+from pipeline.flink.worker_files import MAX_LOGS, open_log, open_scratch
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def root(tmp_path, monkeypatch):
 
 
 def test_the_newest_logs_of_a_job_stay_and_this_process_gets_one(tmp_path):
-    olds = [tmp_path / f"1-1-{number}.log" for number in range(KEPT_LOGS + 3)]
+    olds = [tmp_path / f"1-1-{number}.log" for number in range(MAX_LOGS + 3)]
     for age, old in enumerate(olds):
         old.write_text("said")
         os.utime(old, (1_000_000 - age, 1_000_000 - age))
@@ -26,7 +26,7 @@ def test_the_newest_logs_of_a_job_stay_and_this_process_gets_one(tmp_path):
     other.touch()
     mine = open_log(tmp_path, "1-1")
     assert mine.name == f"1-1-{os.getpid()}.log"
-    assert set(tmp_path.iterdir()) == {mine, other, *olds[: KEPT_LOGS - 1]}
+    assert set(tmp_path.iterdir()) == {mine, other, *olds[: MAX_LOGS - 1]}
 
 
 def test_a_log_goes_on_where_a_process_of_that_number_wrote_before(tmp_path):

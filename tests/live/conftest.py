@@ -10,12 +10,12 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster
 from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.process.clock import SystemClock
 from tests.live.live_shop import Shop
+from tests.support.ports import free_port_range
 from tests.torture.load import Load
 from tests.torture.project import live_project
 from tests.torture.site import Site

@@ -3,11 +3,11 @@
 from contextlib import contextmanager
 
 from pipeline.cluster.jars import resolve_jars
-from pipeline.cluster.kafka import broker_answers, broker_command
-from pipeline.cluster.ports import free_port_range
+from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.process import Process
 from pipeline.configuration.config import Cluster, cache_folder
 from pipeline.process.clock import SystemClock
+from tests.support.ports import free_port_range
 
 _WITHIN_S = 60.0
 
@@ -48,9 +48,9 @@ class OwnBroker:
             file.writelines(f"{name}={value}\n" for name, value in more.items())
         self.process.start(command, self.port)
         ends_s = self._clock.monotonic_s() + _WITHIN_S
-        while not broker_answers(self.port):
+        while not broker_ready(self.port):
             gone_on = self.process.running() is not None and self._clock.monotonic_s() < ends_s
-            assert gone_on, self.process.last_words()
+            assert gone_on, self.process.last_error()
             self._clock.wait(0.1)
 
     def kill(self):

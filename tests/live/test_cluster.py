@@ -7,13 +7,13 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.flink import ask_flink
+from pipeline.cluster.flink import read_flink
 from pipeline.cluster.jars import resolve_jars
-from pipeline.cluster.ports import free_port_range
 from pipeline.cluster.process import descendants
-from pipeline.cluster.status import cluster_standing
+from pipeline.cluster.status import cluster_status
 from pipeline.configuration.config import Cluster
 from pipeline.process.clock import SystemClock
+from tests.support.ports import free_port_range
 
 PATIENCE_MS = 20_000
 
@@ -43,7 +43,7 @@ def first_value(cluster, topic):
 
 
 def slots(cluster):
-    return ask_flink(cluster.settings.flink_rest_port, "/overview")["slots-total"]
+    return read_flink(cluster.settings.flink_rest_port, "/overview")["slots-total"]
 
 
 def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
@@ -60,7 +60,7 @@ def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
 def test_a_taskmanager_that_was_killed_comes_back_with_its_slots(cluster):
     assert slots(cluster) == 2
     cluster.kill("taskmanager-1")
-    assert not cluster.answers("taskmanager-1")
+    assert not cluster.ready("taskmanager-1")
     assert cluster.up() == ["taskmanager-1"]
     assert slots(cluster) == 2
 
@@ -78,7 +78,7 @@ def test_up_on_a_cluster_that_is_up_starts_nothing(cluster):
 
 
 def test_standing_names_every_process_with_its_port_and_log(cluster):
-    standing = cluster_standing(cluster, SystemClock())
+    standing = cluster_status(cluster, SystemClock())
     assert standing["up"]
     assert [row["name"] for row in standing["processes"]] == ["kafka", "jobmanager", "taskmanager-1"]
     assert {row["state"] for row in standing["processes"]} == {"running"}

@@ -111,12 +111,12 @@ def test_task_manager_that_is_killed_and_absent_for_a_minute_loses_and_doubles_n
     gone_s = time.monotonic()
     shop.feed(2, close=True)
     shop.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
-    shop.wait_for(lambda: (shop.job()["stands_still"] or "").endswith("no TaskManager is there"))
-    assert "job samples stands still: " in call("status", "--project", shop.project).err
+    shop.wait_for(lambda: (shop.job()["stalled"] or "").endswith("no TaskManager is registered"))
+    assert "job samples is stalled: " in call("status", "--project", shop.project).err
     time.sleep(max(0.0, gone_s + ABSENCE_S - time.monotonic()))
     shop.cluster.start("taskmanager-1")
     shop.wait_until_joined()
-    assert shop.job()["stands_still"] is None
+    assert shop.job()["stalled"] is None
 
 
 def test_worker_that_wakes_after_another_took_over_says_nothing(shop):
@@ -231,10 +231,10 @@ def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
     assert "dim = 8" in text
     settings.write_text(text.replace("dim = 8", "dim = 16"))
     call("run", "train", "--runner", "flink", "--project", shop.project)
-    shop.wait_for(lambda: shop.job("train")["unsettled"])
+    shop.wait_for(lambda: shop.job("train")["restart_loop"])
     assert shop.job("train")["last_failure"].startswith("MigrationError: ")
     said = call("status", "--project", shop.project).err
-    assert "job train restarts again and again" in said
+    assert "job train is in a restart loop" in said
     assert "MigrationError" in said
     settings.write_text(text)
     shop.feed(close=True)

@@ -14,17 +14,17 @@ from kafka.admin import NewPartitions
 
 from pipeline.arrays.keys import shard_of
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
+from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.errors import LogError, OffsetError
-from pipeline.flink.jobs import look
-from pipeline.flink.rest import FlinkRest
+from pipeline.flink.jobs import job_status
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.job import SamplesJob
 from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside, workers
 from tests.support.command_line import call, samples_of, springtide
+from tests.support.ports import free_port_range
 
 COLOURED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',
@@ -114,8 +114,8 @@ def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
         shop.feed(close=subtasks == 1)
         began, said = begun(shop, "samples")
         assert began is None
-        assert f"parallelism {before}, partitions 2, and is to run as" in said
-        assert "its savepoints do not fit" in said
+        assert f"parallelism {before}, partitions 2; now " in said
+        assert "its savepoints are incompatible" in said
         assert "job samples starts from the logs" in said
         shop.wait_until_joined()
         shop.wait_for(lambda wanted=subtasks: busy_subtasks(shop, "samples", "join") == wanted)
@@ -212,14 +212,14 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
     assert refused.code == LogError.exit_code
     assert re.search(told, refused.result["log_problem"])
     rest, now_ms = FlinkRest(cluster.rest_url), SystemClock().now_ms()
-    told_by_flink = lambda: re.match(f"LogError: {told}", look(rest, job, now_ms).last_failure or "")  # noqa: E731
+    told_by_flink = lambda: re.match(f"LogError: {told}", job_status(rest, job, now_ms).last_failure or "")  # noqa: E731
     shop.change({"partitions = 1\n": "partitions = 2\n"})
     shop.wait_for(told_by_flink)
     shop.stop()
     shop.feed(2, close=True)
     began, said = begun(shop, "samples")
     assert began is None
-    assert "its savepoints do not fit" in said
+    assert "its savepoints are incompatible" in said
     shop.wait_until_joined()
     assert set(samples_of(shop.project)["impression_partition"]) == {0, 1}
 

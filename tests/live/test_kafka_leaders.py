@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaAdminClient
 
-from pipeline.cluster.ports import free_port_range
 from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.log import ReadLimits
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
+from tests.support.ports import free_port_range
 
 PATIENCE_S = 120.0
 """A broker starts in 5 s, on a busy machine in half a minute."""

@@ -7,13 +7,13 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from pipeline.cluster.ports import free_port_range
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
 from tests.support.command_line import call, feed, make_events, make_shop, samples_of, springtide
+from tests.support.ports import free_port_range
 
 USER, PASSWORD, WRONG = "springtide", "open sesame", "open barley"
 JAAS = "org.apache.kafka.common.security.{} required {};"

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.ports import free_port_range
 from pipeline.configuration.config import Cluster
+from tests.support.ports import free_port_range
 from tests.torture.run import torture
 from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     first = free_port_range(4)
     ports = {name: first + i for i, name in enumerate(_PORTS)}
-    cluster = LocalCluster(Cluster(**ports), folder / "cluster", say=_say)
+    cluster = LocalCluster(Cluster(**ports), folder / "cluster", report=_say)
     try:
         cluster.up()
         plan = Plan(list(plan_kills(chosen.kills, chosen.seed)), chosen.minutes and chosen.minutes * 60)

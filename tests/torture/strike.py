@@ -67,7 +67,7 @@ class Striker:
         began_s = self._clock.monotonic_s()
         pids = self._site.kill(victim)
         self._clock.wait(kill.outage_s)
-        said = {row["job"]: row["stands_still"] for row in self._site.jobs()}
+        said = {row["job"]: row["stalled"] for row in self._site.jobs()}
         assert all(said.values()), f"status does not say that jobs stand still: {said}"
         self._site.restore(victim)
         return {"pids": pids, "said": said, "began_s": began_s}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
-from pipeline.cli.output import emit, instant, say
+from pipeline.cli.output import format_time, print_message, print_result
 from pipeline.errors import InputError, RollbackError
 from pipeline.logs.open import open_log
 from pipeline.publish.levels import publish_level
@@ -52,13 +52,13 @@ def publish(
     if not shards:
         raise InputError(f"{opened.versions} holds no version yet. run: springtide run train --until-end")
     if dry_run:
-        emit({"would_publish": [f"{level} of {store.current(shard)}" for shard in shards]}, as_json)
+        print_result({"would_publish": [f"{level} of {store.current(shard)}" for shard in shards]}, as_json)
         return
     made = [publish_level(opened, log, store, shard, level.value) for shard in shards]
     listed = [{"level": m.level, "file": m.file, "bytes": m.size_bytes, "sha256": m.sha256} for m in made if m]
     if not listed:
-        say(f"nothing is new since the last {level}")
-    emit({"published": listed}, as_json)
+        print_message(f"nothing is new since the last {level}")
+    print_result({"published": listed}, as_json)
 
 
 def rollback(
@@ -79,7 +79,7 @@ def rollback(
     opened = open_project(project)
     log = open_log(opened)
     if finish:
-        emit({"finished": [report.describe() for report in resume_pending(opened, log)]}, as_json)
+        print_result({"finished": [report.describe() for report in resume_pending(opened, log)]}, as_json)
         return
     if (before is None) == (to is None):
         raise RollbackError("rollback needs one of --before TIME and --to VERSION. run: springtide versions")
@@ -91,9 +91,9 @@ def rollback(
         quarantine_ms=read_range(quarantine) if quarantine else None,
     )
     if dry_run:
-        emit({"plan": plan.describe()}, as_json)
+        print_result({"plan": plan.describe()}, as_json)
         return
-    emit({"plan": plan.describe(), "done": roll_back(opened, log, plan).describe()}, as_json)
+    print_result({"plan": plan.describe(), "done": roll_back(opened, log, plan).describe()}, as_json)
 
 
 def quarantine_add(
@@ -110,7 +110,7 @@ def quarantine_add(
     opened = open_project(project)
     entry = Quarantine(0, reason, times_ms=read_range(span))
     id = None if dry_run else VersionStore(opened).ledger.add_quarantine(entry)
-    emit({"id": id, "from": instant(entry.times_ms[0]), "to": instant(entry.times_ms[1])}, as_json)  # type: ignore[index]
+    print_result({"id": id, "from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}, as_json)  # type: ignore[index]
 
 
 def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -119,7 +119,7 @@ def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> N
     Example: springtide quarantine list
     """
     store = VersionStore(open_project(project))
-    emit({"quarantines": [_quarantine_row(entry) for entry in store.ledger.all_quarantines()]}, as_json)
+    print_result({"quarantines": [_quarantine_row(entry) for entry in store.ledger.all_quarantines()]}, as_json)
 
 
 def quarantine_remove(
@@ -135,7 +135,7 @@ def quarantine_remove(
     store = VersionStore(open_project(project))
     if not dry_run:
         store.ledger.remove_quarantine(id)
-    emit({"removed": id, "dry_run": dry_run}, as_json)
+    print_result({"removed": id, "dry_run": dry_run}, as_json)
 
 
 def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
@@ -149,13 +149,13 @@ def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
     if not dry_run:
         for shard in halted:
             ledger.clear_halt(shard)
-    emit({"resumed_shards": halted, "dry_run": dry_run}, as_json)
+    print_result({"resumed_shards": halted, "dry_run": dry_run}, as_json)
 
 
 def _quarantine_row(entry: Quarantine) -> dict[str, Any]:
     row: dict[str, Any] = {"id": entry.id, "reason": entry.reason}
     if entry.times_ms:
-        row |= {"from": instant(entry.times_ms[0]), "to": instant(entry.times_ms[1])}
+        row |= {"from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}
     else:
         row |= {"shard": entry.shard, "positions": entry.positions}
-    return row | {"added_at": instant(entry.added_at_ms), "removed_at": instant(entry.removed_at_ms)}
+    return row | {"added_at": format_time(entry.added_at_ms), "removed_at": format_time(entry.removed_at_ms)}

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import emit, say
+from pipeline.cli.output import print_message, print_result
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.status import cluster_standing
+from pipeline.cluster.status import cluster_status
 
 Names = Annotated[
     list[str] | None,
@@ -36,12 +36,12 @@ def up(names: Names = None, project: ProjectFolder = HERE, dry_run: DryRun = Fal
     Example: springtide cluster up --project shop
     """
     opened = open_project(project)
-    cluster = LocalCluster.of(opened, say)
+    cluster = LocalCluster.of(opened, print_message)
     if dry_run:
-        emit({"would_start": cluster.plan_up(names or ())}, as_json)
+        print_result({"would_start": cluster.plan_up(names or ())}, as_json)
         return
     started = cluster.up(names or ())
-    emit({"started": started} | cluster_standing(cluster, opened.clock), as_json)
+    print_result({"started": started} | cluster_status(cluster, opened.clock), as_json)
 
 
 def down(
@@ -56,11 +56,11 @@ def down(
 
     Example: springtide cluster down --wipe
     """
-    cluster = LocalCluster.of(open_project(project), say)
+    cluster = LocalCluster.of(open_project(project), print_message)
     if dry_run:
-        emit({"would_end": cluster.plan_down(), "would_wipe": wipe}, as_json)
+        print_result({"would_end": cluster.plan_down(), "would_wipe": wipe}, as_json)
         return
-    emit({"ended": cluster.down(wipe), "wiped": wipe}, as_json)
+    print_result({"ended": cluster.down(wipe), "wiped": wipe}, as_json)
 
 
 def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -69,4 +69,4 @@ def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     Example: springtide cluster status --json
     """
     opened = open_project(project)
-    emit(cluster_standing(LocalCluster.of(opened), opened.clock), as_json)
+    print_result(cluster_status(LocalCluster.of(opened), opened.clock), as_json)

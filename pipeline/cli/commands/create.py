@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder
-from pipeline.cli.output import emit
+from pipeline.cli.output import print_result
 from pipeline.cluster.jars import check_versions
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, InputError
@@ -38,13 +38,13 @@ def init(
         raise InputError(f"{folder} already has {' and '.join(present)}. hint: choose another folder")
     written = [str(folder / name) for name in STARTER_FILES]
     if dry_run:
-        emit({"would_write": written}, as_json)
+        print_result({"would_write": written}, as_json)
         return
     folder.mkdir(parents=True, exist_ok=True)
     starter = resources.files("pipeline.cli") / "starter"
     for name in STARTER_FILES:
         (folder / name).write_text((starter / name).read_text(encoding="utf-8"), encoding="utf-8")
-    emit({"written": written}, as_json)
+    print_result({"written": written}, as_json)
 
 
 def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -70,4 +70,4 @@ def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     if problems:
         raise ConfigError("\n".join(problems))
     names = [field.name for field in config.fields] + [number.name for number in config.dense]
-    emit({"project": str(root), "inputs": names, "problems": []}, as_json)
+    print_result({"project": str(root), "inputs": names, "problems": []}, as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.output import emit
+from pipeline.cli.output import print_result
 from pipeline.ingest.replay import plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.dead_letters import read_dead_letters
@@ -41,7 +41,7 @@ def list_letters(project: ProjectFolder = HERE, since: Since = None, as_json: As
             table = read_dead_letters(records).table
             found.update(zip(table.column("topic").to_pylist(), table.column("reason").to_pylist(), strict=True))
     counts = [{"topic": topic, "reason": reason, "letters": n} for (topic, reason), n in sorted(found.items())]
-    emit({"dead_letters": counts}, as_json)
+    print_result({"dead_letters": counts}, as_json)
 
 
 def replay(
@@ -64,4 +64,4 @@ def replay(
         replay_letters(opened, log, plan)
     counts = dict(sorted(plan.reasons.items()))
     told = {"replayed_before": plan.replayed, "from_files": plan.from_files, "dry_run": dry_run}
-    emit({"replayed": plan.reasons.total(), "reasons": counts, **told}, as_json)
+    print_result({"replayed": plan.reasons.total(), "reasons": counts, **told}, as_json)

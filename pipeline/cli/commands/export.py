@@ -13,7 +13,7 @@ import typer
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
 from pipeline.cli.commands.show import FieldName, check_field, packed_rows
 from pipeline.cli.options import HERE, AsJson, OutFile, ProjectFolder, open_project
-from pipeline.cli.output import emit
+from pipeline.cli.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.logs.events.dead_letters import read_dead_letters
@@ -123,7 +123,7 @@ def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: 
         temporary.unlink(missing_ok=True)
         reason = os.strerror(failure.errno) if failure.errno else failure
         raise InputError(f"{out} cannot be written: {reason}. hint: choose another --out") from None
-    emit({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
+    print_result({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:

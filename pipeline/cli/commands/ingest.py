@@ -8,7 +8,7 @@ import typer
 
 from pipeline.arrays.block import Kind
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.output import emit, instant, progress_bar
+from pipeline.cli.output import format_time, print_result, progress_bar
 from pipeline.ingest.ingest import heartbeat as append_heartbeat
 from pipeline.ingest.ingest import ingest, rehearse
 from pipeline.logs.open import open_log
@@ -62,14 +62,14 @@ def heartbeat(
     at_ms = read_time(at)
     if not dry_run:
         append_heartbeat(opened, open_log(opened), at_ms)
-    emit({"complete_before": instant(at_ms), "dry_run": dry_run}, as_json)
+    print_result({"complete_before": format_time(at_ms), "dry_run": dry_run}, as_json)
 
 
 def _ingest(kind: Kind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
     opened = open_project(project)
     if dry_run:
         report = rehearse(opened, kind, files)
-        emit({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
+        print_result({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
         return
     with progress_bar(f"ingest {kind}, bytes") as (progress, task):
 
@@ -77,4 +77,4 @@ def _ingest(kind: Kind, files: list[Path], project: Path, as_json: bool, again: 
             progress.update(task, completed=done, total=total)
 
         report = ingest(opened, open_log(opened), kind, files, tell, again)
-    emit({"kind": kind, **asdict(report)}, as_json)
+    print_result({"kind": kind, **asdict(report)}, as_json)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
-from pipeline.cli.output import emit, progress_bar, say
+from pipeline.cli.output import print_message, print_result, progress_bar
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.flink import deployment
@@ -74,7 +74,7 @@ def samples(
             bar.update(task, completed=read, total=known)
 
         report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=tell)
-    emit(asdict(report), as_json)
+    print_result(asdict(report), as_json)
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
     opened = _open_measured(project, "train")
     with _until_signalled(until_end) as stop:
         report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
-    emit(asdict(report), as_json)
+    print_result(asdict(report), as_json)
 
 
 def run_all(
@@ -123,7 +123,7 @@ def run_all(
     log = open_log(opened)
     with _until_signalled(until_end) as stop:
         report = _rounds_of_both(opened, log, stop, until_end, migrate)
-    emit(report, as_json)
+    print_result(report, as_json)
 
 
 def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -137,8 +137,8 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     host, name = opened.config.serving.host, opened.config.name
 
     def ready(port: int) -> None:
-        say(f"serving http://{host}:{port}/v1/models/{name}:predict")
-        emit({"ready": True, "host": host, "port": port}, as_json)
+        print_message(f"serving http://{host}:{port}/v1/models/{name}:predict")
+        print_result({"ready": True, "host": host, "port": port}, as_json)
 
     with _until_signalled(until_end=False) as stop:
         serve(opened, open_log(opened), stop, on_ready=ready)
@@ -154,7 +154,7 @@ def demo(
     """
     from pipeline.demo.run import run_demo
 
-    emit(run_demo(out, say), as_json)
+    print_result(run_demo(out, print_message), as_json)
 
 
 def _open_measured(folder: Path, process: str) -> Project:
@@ -162,7 +162,7 @@ def _open_measured(folder: Path, process: str) -> Project:
     project = open_project(folder)
     port = metrics.serve(project, process)
     if port is not None:
-        say(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
+        print_message(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
     return project
 
 
@@ -183,7 +183,7 @@ def _submit(folder: Path, jobs: tuple[str, ...], asked: Live, as_json: bool) -> 
     if asked.until_end:
         raise InputError("--until-end does not go with --runner flink, whose jobs follow the logs. hint: leave one out")
     opened = open_project(folder, asked.master)
-    emit({"jobs": deployment.submit_jobs(opened, jobs, asked.from_logs, say)}, as_json)
+    print_result({"jobs": deployment.submit_jobs(opened, jobs, asked.from_logs, print_message)}, as_json)
 
 
 def _check_local(master: str | None, from_logs: bool) -> None:
@@ -198,10 +198,10 @@ def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
     stop = threading.Event()
     if not until_end:
-        say("following the logs; Ctrl-C ends")
+        print_message("following the logs; Ctrl-C ends")
 
     def end(number: int, frame: Any) -> None:
-        say("ending after this step")
+        print_message("ending after this step")
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

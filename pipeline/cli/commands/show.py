@@ -6,7 +6,7 @@ import numpy as np
 import typer
 
 from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
-from pipeline.cli.output import emit, instant
+from pipeline.cli.output import format_time, print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.importance.convergence import convergence
@@ -35,7 +35,7 @@ def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     for shard in range(opened.config.logs.shards):
         current = store.current(shard)
         listed += [_version_row(summary, current) for summary in store.versions(shard)]
-    emit({"versions": listed}, as_json)
+    print_result({"versions": listed}, as_json)
 
 
 def inspect(
@@ -55,7 +55,7 @@ def inspect(
     key = plan.key_of(field, _values_of(opened, field, value))
     commits = [(shard, commit) for shard, commit in _current_commits(opened) if field in commit.fields]
     found = [_key_row(opened, shard, commit, field, key) for shard, commit in commits]
-    emit({"field": field, "value": value, "key": key, "rows": [row for row in found if row]}, as_json)
+    print_result({"field": field, "value": value, "key": key, "rows": [row for row in found if row]}, as_json)
 
 
 def importance(
@@ -77,7 +77,7 @@ def importance(
         for row in _most_important(opened, shard, commit, field, top)
     ]
     listed.sort(key=lambda row: -row["importance"])
-    emit({"field": field, "keys": listed[:top]}, as_json)
+    print_result({"field": field, "keys": listed[:top]}, as_json)
 
 
 def _current_commits(project: Project) -> list[tuple[int, Commit]]:
@@ -130,7 +130,7 @@ def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int)
         "shard": shard,
         "version": str(commit.id),
         "count": int(row["count"]),
-        "last_seen": instant(int(row["last_seen_s"]) * 1000),
+        "last_seen": format_time(int(row["last_seen_s"]) * 1000),
         "importance": float(row["importance"]),
         "convergence": float(convergence(row["unsettled"])),
         "served_bits": int(change.served_bits[served]) if known else 0,
@@ -170,7 +170,7 @@ def _version_row(summary: Any, current: VersionId | None) -> dict[str, Any]:
         "digest": summary.digest,
         "served_digest": summary.served_digest,
         "position": [summary.offset, summary.row],
-        "log_time": instant(summary.last_at_ms),
+        "log_time": format_time(summary.last_at_ms),
         "samples_seen": summary.samples_seen,
         "rows_touched": summary.rows_touched,
         "bytes": summary.size_bytes,

@@ -3,7 +3,7 @@
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import emit, instant, say
+from pipeline.cli.output import format_time, print_message, print_result
 from pipeline.logs.open import open_log
 
 
@@ -27,15 +27,15 @@ def skip(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson
     gone = plan_skip(opened, log)
     if gone and not dry_run:
         pass_over(opened, log, gone)
-        say("on Flink, start it with: springtide run samples --runner flink --from-logs")
+        print_message("on Flink, start it with: springtide run samples --runner flink --from-logs")
     rows = [
         {
             "topic": lost.topic,
             "partition": lost.partition,
             "from_offset": lost.start,
             "to_offset": lost.stop,
-            "read_to": None if lost.max_event_time_ms is None else instant(lost.max_event_time_ms),
+            "read_to": None if lost.max_event_time_ms is None else format_time(lost.max_event_time_ms),
         }
         for lost in gone
     ]
-    emit({"would_skip" if dry_run else "skipped": rows}, as_json)
+    print_result({"would_skip" if dry_run else "skipped": rows}, as_json)

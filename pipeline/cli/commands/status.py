@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
-from pipeline.cli.output import ago, emit, instant, say, size
+from pipeline.cli.output import format_age, format_size, format_time, print_message, print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
@@ -33,9 +33,9 @@ def status(project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_j
     opened = open_project(project, flink_master)
     log, problem = _reach_log(opened)
     found = _standing(opened, log) | {"log_problem": problem}
-    emit(found if as_json else _for_people(found, opened.clock.now_ms()), as_json)
+    print_result(found if as_json else _for_people(found, opened.clock.now_ms()), as_json)
     if problem:
-        say(f"error: {problem}")
+        print_message(f"error: {problem}")
         raise typer.Exit(LogError.exit_code)
 
 
@@ -57,7 +57,7 @@ def _standing(project: Project, log: Log | None) -> dict[str, Any]:
     return {
         "name": project.config.name,
         "generation": store.ledger.generation(),
-        "jobs": jobs_status(project, say),
+        "jobs": jobs_status(project, print_message),
         "join": join_status(project, log),
         "trainer": [_shard(project, log, store, shard) for shard in range(project.config.logs.shards)],
         "quarantines": len(quarantines),
@@ -86,7 +86,7 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
     return row | {
         "offset": summary.offset,
         "lag_records": None if log is None else _lag(log, topic, shard, summary.offset),
-        "log_time": instant(summary.last_at_ms),
+        "log_time": format_time(summary.last_at_ms),
         "samples_seen": summary.samples_seen,
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
         "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
@@ -104,13 +104,13 @@ def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
 def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """The same as lines and tables that fit a screen, times and sizes in words."""
     join, trainer = found["join"], found["trainer"]
-    kept = f"{size(join['bytes'])}, kept {ago(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
+    kept = f"{format_size(join['bytes'])}, kept {format_age(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
     return {
         "name": found["name"],
         "generation": found["generation"],
         "jobs": [_job_row(job, now_ms) for job in found["jobs"]],
         "join": {
-            "watermark": instant(join["watermark_ms"]),
+            "watermark": format_time(join["watermark_ms"]),
             "state": kept,
             **{name: join[name] for name in ("held_impressions", "pending_clicks", "waiting_clicks")},
         },
@@ -127,21 +127,21 @@ def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """Of a cluster that is away there is only why."""
-    still = "stands still" if job.get("stands_still") else ""
-    unsettled = "unsettled" if job.get("unsettled") else ""
+    stalled = "stalled" if job.get("stalled") else ""
+    restart_loop = "restart loop" if job.get("restart_loop") else ""
     last = job.get("last_checkpoint")
     return {
         "job": job["job"],
-        "state": ", ".join(filter(None, (job["state"], still, unsettled))),
+        "state": ", ".join(filter(None, (job["state"], stalled, restart_loop))),
         "restarts": job.get("restarts"),
-        "last checkpoint": f"{ago(last['at_ms'], now_ms)}, {size(last['size_bytes'])}" if last else None,
+        "last checkpoint": f"{format_age(last['at_ms'], now_ms)}, {format_size(last['size_bytes'])}" if last else None,
         "last failure": job["last_failure"],
     }
 
 
 def _input_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {column: row[column] for column in ("offset", "end", "lag")}
-    return {"partition": name, **numbers, "watermark": instant(row["watermark_ms"])}
+    return {"partition": name, **numbers, "watermark": format_time(row["watermark_ms"])}
 
 
 def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "lag": row["lag_records"],
         "log time": row.get("log_time"),
         "samples seen": row.get("samples_seen"),
-        "versions take": size(row["version_bytes"]) if "version_bytes" in row else None,
+        "versions take": format_size(row["version_bytes"]) if "version_bytes" in row else None,
         "published incremental": published.get("incremental"),
         "published full": published.get("full"),
         "halted": f"{halted['reason']}, batch {halted['batch']}" if halted else None,

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
-from pipeline.cli.output import emit, say
-from pipeline.flink.deployment import job_names, stop_jobs
+from pipeline.cli.output import print_message, print_result
+from pipeline.flink.deployment import parse_job_names, stop_jobs
 
 Jobs = Annotated[
     list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")
@@ -25,5 +25,5 @@ def stop(
 
     Example: springtide stop
     """
-    wanted = job_names(only or ["all"])
-    emit({"stopped": stop_jobs(open_project(project, flink_master), wanted, say)}, as_json)
+    wanted = parse_job_names(only or ["all"])
+    print_result({"stopped": stop_jobs(open_project(project, flink_master), wanted, print_message)}, as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import emit
+from pipeline.cli.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError
 from pipeline.logs.open import connect_kafka, create_topics, plan_topics
@@ -38,7 +38,9 @@ def create(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
             create_topics(log, plan)
     made = [{"topic": topic.name, "partitions": topic.partitions, "keep_ms": topic.keep_ms} for topic in plan.missing]
     changed = [asdict(change) for change in plan.changes]
-    emit({"would_make": made, "would_change": changed} if dry_run else {"made": made, "changed": changed}, as_json)
+    print_result(
+        {"would_make": made, "would_change": changed} if dry_run else {"made": made, "changed": changed}, as_json
+    )
 
 
 @contextmanager

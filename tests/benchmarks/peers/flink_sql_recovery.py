@@ -9,9 +9,9 @@ from contextlib import closing
 from typing import Any
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.configuration.project import Project
 from pipeline.flink.jobs import cancel, last_checkpoint
-from pipeline.flink.rest import FlinkRest
 from pipeline.logs.open import connect_kafka
 from pipeline.process.clock import SystemClock
 from tests.benchmarks.flink import until

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from pipeline.cluster.ports import free_port_range
 from pipeline.errors import LogError
 from pipeline.logs.kafka import client as kafka_client
 from pipeline.logs.kafka.calls import KafkaSettings
@@ -17,6 +16,7 @@ from pipeline.logs.kafka.topics import KafkaTopics
 from pipeline.logs.kafka.writer import KafkaWriter
 from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
+from tests.support.ports import free_port_range
 
 
 def read(settings):
