@@ -35,7 +35,7 @@ class Admitter:
         self._period = _NEVER
         self._sketch = _sketch_of(config, self._seed)
 
-    def filter(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
+    def admit(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
         """Which keys without a row earn one now. Call it once per batch, in log order: `count` counts here.
 
         Args:

@@ -42,7 +42,7 @@ class RowSample:
     def __len__(self) -> int:
         return len(self._settled())
 
-    def take(self, keys: UInt64s, rows: Rows, removed: UInt64s) -> None:
+    def apply(self, keys: UInt64s, rows: Rows, removed: UInt64s) -> None:
         """Follow one commit.
 
         Args:

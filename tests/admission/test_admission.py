@@ -18,7 +18,7 @@ def ask(admitter: Admitter, keys, counts=None, resident=(), at_s=0, position=(0,
     """The keys that earned a row."""
     keys = np.array(keys, np.uint64)
     counts = np.ones(len(keys), np.uint32) if counts is None else np.array(counts, np.uint32)
-    earned = admitter.filter(keys, counts, np.isin(keys, list(resident)), at_s, position)
+    earned = admitter.admit(keys, counts, np.isin(keys, list(resident)), at_s, position)
     return keys[earned].tolist()
 
 

@@ -59,9 +59,9 @@ def _commit(trainer: Held, after: int, until: int, stop: threading.Event) -> tup
     trainer.commit_now()
     if until > after:
         trainer.train(until, stop)
-    stopped_s = trainer.committer.longest_stop_s
+    stopped_s = trainer.committer.longest_stall_s
     trainer.committer.settle()
-    return trainer.committer.took_s, stopped_s
+    return trainer.committer.commit_s, stopped_s
 
 
 def _sizes(project: Project, version: VersionSummary, fields: int) -> dict[str, int]:

@@ -26,7 +26,7 @@ class TimedTrainer(TrainerShard):
     """Notes how long each commit took, and how long training stood still for it."""
 
     commit_s: list[float]
-    stood_still_s: list[float]
+    stall_s: list[float]
 
     def commit(self, *, flush: bool = False) -> VersionId:
         self.committer.settle()
@@ -34,8 +34,8 @@ class TimedTrainer(TrainerShard):
         return super().commit(flush=flush)
 
     def note(self) -> None:
-        self.commit_s.append(self.committer.took_s)
-        self.stood_still_s.append(self.committer.stood_still_s)
+        self.commit_s.append(self.committer.commit_s)
+        self.stall_s.append(self.committer.stall_s)
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
@@ -71,23 +71,23 @@ def _trainer(folder: Path, fields: int, rows: int, commit_every_s: float) -> lis
     append_samples(project, log, seed=1, rows=rows, per_second=50_000)
     before_mib = resident_mib()
     trainer = TimedTrainer(project, log, VersionStore(project), 0)
-    trainer.commit_s, trainer.stood_still_s = [], []
+    trainer.commit_s, trainer.stall_s = [], []
     try:
         trainer.train(1, threading.Event())
         learned = trainer.samples
         trainer.commit_s.clear()
-        trainer.stood_still_s.clear()
+        trainer.stall_s.clear()
         with Stopwatch() as watch:
             trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
         trainer.note()
-        keys = sum(len(table.rows) for table in trainer.tables.fields.values())
+        keys = sum(len(field.table) for field in trainer.tables.fields.values())
         learned = trainer.samples - learned
     finally:
         trainer.close()
     sizes = {"samples": learned, "fields": fields, "commit_every_s": commit_every_s, "rows": keys}
     sizes |= {"before_mib": before_mib, "peak_mib": peak_mib(), "disk_mib": _disk_mib(project), "cpu_s": watch.cpu_s}
     longest = {"commits": len(trainer.commit_s), "longest_ms": max(trainer.commit_s) * 1000}
-    longest["training_stood_still_ms"] = float(np.median(trainer.stood_still_s)) * 1000
+    longest["training_stall_ms"] = float(np.median(trainer.stall_s)) * 1000
     return [
         Figure("growth: trainer", learned / watch.seconds, "samples/s", sizes),
         Figure("growth: one commit", float(np.median(trainer.commit_s)) * 1000, "ms", sizes | longest),

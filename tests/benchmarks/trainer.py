@@ -31,7 +31,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         with Stopwatch() as watch:
             trainer.train(log.end_offset(project.config.topics.samples, 0), stop)
         learned, commits = trainer.samples - before, trainer.commits - commits_before
-        keys = sum(len(table.rows) for table in trainer.tables.fields.values())
+        keys = sum(len(field.table) for field in trainer.tables.fields.values())
     finally:
         trainer.close()
     sizes = {

@@ -20,25 +20,25 @@ def no_keys():
 
 def test_a_small_table_is_in_the_sample_whole():
     sample = RowSample(most=3)
-    sample.take(np.uint64([5, 7, 9]), rows_of([1, 2, 3]), no_keys())
+    sample.apply(np.uint64([5, 7, 9]), rows_of([1, 2, 3]), no_keys())
     assert sorted(sample.importance(0, 10)) == [1, 2, 3]
     assert sample.convergence().tolist() == [0.75] * 3
 
 
 def test_one_row_too_many_leaves_out_the_largest_key_for_good():
     sample = RowSample(most=3)
-    sample.take(np.uint64([5, 6, 7, 9]), rows_of([1, 2, 3, 4]), no_keys())
+    sample.apply(np.uint64([5, 6, 7, 9]), rows_of([1, 2, 3, 4]), no_keys())
     assert sorted(sample.importance(0, 10)) == [1, 2, 3]
-    sample.take(np.uint64([8]), rows_of([5]), np.uint64([5]))  # the bound is 7: room does not bring 8 in
+    sample.apply(np.uint64([8]), rows_of([5]), np.uint64([5]))  # the bound is 7: room does not bring 8 in
     assert sorted(sample.importance(0, 10)) == [2, 3]
 
 
 def test_a_change_replaces_a_row_and_a_removed_one_that_comes_back_counts_once():
     sample = RowSample()
-    sample.take(np.uint64([5, 7]), rows_of([1, 2]), no_keys())
-    sample.take(np.uint64([7]), rows_of([8]), np.uint64([5]))
+    sample.apply(np.uint64([5, 7]), rows_of([1, 2]), no_keys())
+    sample.apply(np.uint64([7]), rows_of([8]), np.uint64([5]))
     assert sample.importance(0, 10).tolist() == [8]
-    sample.take(np.uint64([5]), rows_of([3]), no_keys())
+    sample.apply(np.uint64([5]), rows_of([3]), no_keys())
     assert sorted(sample.importance(0, 10)) == [3, 8]
 
 
@@ -46,7 +46,7 @@ def test_importance_is_decayed_to_the_time_asked_for():
     sample = RowSample()
     rows = rows_of([8, 8])
     rows["last_seen_s"] = [100, 110]
-    sample.take(np.uint64([1, 2]), rows, no_keys())
+    sample.apply(np.uint64([1, 2]), rows, no_keys())
     assert sample.importance(110, 10).tolist() == [4, 8]
 
 
@@ -61,7 +61,7 @@ def test_commits_in_a_row_keep_what_a_scan_of_the_whole_table_would_choose():
         for key in removed.tolist():
             del table[key]
         table.update(zip(touched.tolist(), importance.tolist(), strict=True))
-        sample.take(touched, rows_of(importance), removed)
+        sample.apply(touched, rows_of(importance), removed)
         if random.random() < 0.3:  # whoever looks has the sample sorted; what is in it does not depend on that
             below = sorted(key for key in table if key <= bound)
             if len(below) > 64:
@@ -74,7 +74,7 @@ def test_quantiles_of_the_sample_are_close_to_those_of_the_table():
     keys = np.sort(np.unique(random.integers(0, 2**64, 200_000, np.uint64)))
     importance = random.exponential(size=len(keys)).astype(np.float32)
     for part in range(10):  # by commits, each of rows from all over the table
-        sample.take(keys[part::10], rows_of(importance[part::10]), no_keys())
+        sample.apply(keys[part::10], rows_of(importance[part::10]), no_keys())
     assert len(sample) == 2_048
     told = quantiles(sample.importance(0, 10), [0.1, 0.5, 0.9])
     true = quantiles(importance.astype(np.float64), [0.1, 0.5, 0.9])

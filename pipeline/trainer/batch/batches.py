@@ -26,7 +26,7 @@ Mask = Callable[[Int64s, int], npt.NDArray[np.bool_]]
 """(sample times [n] ms, offset of their record) → [n], true where training must not read."""
 
 
-class Position(NamedTuple):
+class SamplePosition(NamedTuple):
     """The next sample to read: a row of the record at an offset, or of the first one behind it."""
 
     offset: int
@@ -40,7 +40,7 @@ class Batch:
     samples: pa.RecordBatch
     at_ms: Int64s
     """[n] each sample's time: the later of its impression and its click."""
-    end: Position
+    end: SamplePosition
     """Where the next batch begins."""
 
     def __len__(self) -> int:
@@ -61,16 +61,20 @@ class _Piece:
         return head, _Piece(self.samples.slice(count), self.rows[count:], self.offset, self.record_rows)
 
     @property
-    def end(self) -> Position:
+    def end(self) -> SamplePosition:
         following = int(self.rows[-1]) + 1
-        return Position(self.offset + 1, 0) if following == self.record_rows else Position(self.offset, following)
+        return (
+            SamplePosition(self.offset + 1, 0)
+            if following == self.record_rows
+            else SamplePosition(self.offset, following)
+        )
 
 
 class BatchReader:
     """Reads one samples partition from `start` on. Not thread-safe: one thread reads."""
 
     def __init__(
-        self, log: Log, topic: str, partition: int, start: Position, batch_size: int, quarantined: Mask
+        self, log: Log, topic: str, partition: int, start: SamplePosition, batch_size: int, quarantined: Mask
     ) -> None:
         self._log, self._topic, self._partition = log, topic, partition
         self._batch_size, self._quarantined = batch_size, quarantined

@@ -47,7 +47,7 @@ class PreparedBatch:
         return np.asarray(self.batch.samples.column("impression_at").to_numpy(zero_copy_only=False), np.int64)
 
 
-class SpoiltBatchError(InputError):
+class InvalidBatchError(InputError):
     """A batch cannot be learned from: a label, weight or rate is outside its range."""
 
     def __init__(self, batch: Batch, problem: str) -> None:
@@ -65,7 +65,7 @@ class Prefetcher:
         self._uniquer = Uniquer()
 
     def next(self, stop_offset: int) -> PreparedBatch | None:
-        """The next batch below `stop_offset`; None where it is not in the log yet. Raises SpoiltBatchError."""
+        """The next batch below `stop_offset`; None where it is not in the log yet. Raises InvalidBatchError."""
         prepared = self._ahead.result() if self._ahead else None
         if prepared is None:
             prepared = self._worker.submit(self._prepare, stop_offset).result()
@@ -98,5 +98,5 @@ class Prefetcher:
         try:
             targets = targets_of(batch.samples, self._labels)
         except InputError as failure:
-            raise SpoiltBatchError(batch, str(failure)) from None
+            raise InvalidBatchError(batch, str(failure)) from None
         return PreparedBatch(batch, fields, features.dense, targets)

@@ -110,7 +110,7 @@ class Tally:
         return float((self.positives * (below + self.negatives / 2)).sum()) / (positives * negatives)
 
 
-class Progress:
+class LabelValidation:
     """Progressive validation of one label of one shard. Not thread-safe."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Progress:
         }
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> "Progress":
+    def restore(cls, state: dict[str, Any]) -> "LabelValidation":
         """The progress of `state`, to the last bit. Raises DamagedError."""
         if state.get("format") != FORMAT:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
@@ -172,7 +172,7 @@ class Progress:
         return json.dumps(self.state(), separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, state: bytes) -> "Progress":
+    def from_bytes(cls, state: bytes) -> "LabelValidation":
         """The progress of `to_bytes`. Raises DamagedError."""
         try:
             document = json.loads(state)

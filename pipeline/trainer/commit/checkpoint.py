@@ -17,37 +17,37 @@ from pipeline.admission.expire import Sweeper
 from pipeline.configuration.config import Config
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
-from pipeline.trainer.batch.batches import Position
-from pipeline.trainer.batch.validation import Progress
+from pipeline.trainer.batch.batches import SamplePosition
+from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, UInt8s
 
 _IDENTITY = "identity"
-_PROGRESS = "validation"
+_VALIDATION = "validation"
 
 
 @dataclass
-class Standing:
+class ShardProgress:
     """How far a shard has come. The trainer changes it batch by batch."""
 
-    position: Position
+    position: SamplePosition
     last_at_ms: int
     """Log time: the largest sample time learned from."""
     first_at_ms: int
     """The smallest sample time since the last commit."""
     samples_seen: int
-    progress: dict[str, Progress]
+    validations: dict[str, LabelValidation]
     """Progressive validation by label."""
 
     @classmethod
-    def start(cls, labels: tuple[str, ...]) -> "Standing":
-        return cls(Position(0, 0), 0, np.iinfo(np.int64).max, 0, {label: Progress() for label in labels})
+    def start(cls, labels: tuple[str, ...]) -> "ShardProgress":
+        return cls(SamplePosition(0, 0), 0, np.iinfo(np.int64).max, 0, {label: LabelValidation() for label in labels})
 
 
 @dataclass(frozen=True)
-class Moment:
+class BoundarySnapshot:
     """What a shard was at one batch boundary, apart from its rows: copies, which training does not change any more.
 
     Attributes:
@@ -60,7 +60,7 @@ class Moment:
         flush: everything withheld goes to serving too.
     """
 
-    standing: Standing
+    progress: ShardProgress
     dense: bytes
     serving_dense: bytes
     filters: dict[str, bytes]
@@ -90,14 +90,14 @@ def packed(rows: Rows) -> UInt8s:
     return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
 
 
-def filters_of(tables: Tables, standing: Standing, identity: Identity) -> dict[str, bytes]:
+def filters_of(tables: Tables, progress: ShardProgress, identity: Identity) -> dict[str, bytes]:
     """Everything else a shard needs to go on, as named bytes."""
     filters = {_IDENTITY: json.dumps(identity, sort_keys=True).encode()}
-    for name, table in tables.fields.items():
-        filters[f"admission.{name}"] = table.admitter.to_bytes()
-        filters[f"expiry.{name}"] = table.sweeper.to_bytes()
-    for label, progress in standing.progress.items():
-        filters[f"{_PROGRESS}.{label}"] = progress.to_bytes()
+    for name, field in tables.fields.items():
+        filters[f"admission.{name}"] = field.admitter.to_bytes()
+        filters[f"expiry.{name}"] = field.sweeper.to_bytes()
+    for label, validation in progress.validations.items():
+        filters[f"{_VALIDATION}.{label}"] = validation.to_bytes()
     return filters
 
 
@@ -112,12 +112,12 @@ def restore_tables(commit: Commit, config: Config, kept: set[str]) -> tuple[Tabl
     tables = Tables(config)
     views = empty_views(config)
     for name in kept & set(commit.fields):
-        change, table = commit.fields[name], tables.fields[name]
-        table.rows.import_rows(change.keys, np.ascontiguousarray(change.rows))
+        change, field = commit.fields[name], tables.fields[name]
+        field.table.import_rows(change.keys, np.ascontiguousarray(change.rows))
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
-        table.admitter = Admitter.from_bytes(table.config.admission, tables.seed, commit.filters[f"admission.{name}"])
+        field.admitter = Admitter.from_bytes(field.config.admission, tables.seed, commit.filters[f"admission.{name}"])
         expiry = commit.filters[f"expiry.{name}"]
-        table.sweeper = Sweeper.from_bytes(table.config.expiry, config.train.half_life_s, expiry)
+        field.sweeper = Sweeper.from_bytes(field.config.expiry, config.train.half_life_s, expiry)
     return tables, views
 
 
@@ -126,32 +126,32 @@ def empty_views(config: Config) -> dict[str, ServedView]:
     return {field.name: ServedView(field.dim, by_handle=False) for field in config.fields}
 
 
-def restore_standing(commit: Commit, labels: tuple[str, ...]) -> Standing:
+def restore_progress(commit: Commit, labels: tuple[str, ...]) -> ShardProgress:
     """How far the shard had come; a label that is new starts its validation afresh."""
-    standing = Standing.start(labels)
-    standing.position = Position(commit.offset, commit.row)
-    standing.last_at_ms, standing.samples_seen = commit.last_at_ms, commit.samples_seen
+    progress = ShardProgress.start(labels)
+    progress.position = SamplePosition(commit.offset, commit.row)
+    progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
     for label in labels:
-        if state := commit.filters.get(f"{_PROGRESS}.{label}"):
-            standing.progress[label] = Progress.from_bytes(state)
-    return standing
+        if state := commit.filters.get(f"{_VALIDATION}.{label}"):
+            progress.validations[label] = LabelValidation.from_bytes(state)
+    return progress
 
 
-def training_digest(moment: Moment, rows: Mapping[str, int]) -> str:
+def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
     """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time.
 
     Args:
-        moment: everything but the rows.
-        rows: by field, the table's digest as of that moment.
+        snapshot: everything but the rows.
+        rows: by field, the table's digest as of that snapshot.
     """
-    standing = moment.standing
+    progress = snapshot.progress
     parts: dict[str, Any] = {
-        "dense": hashlib.sha256(moment.dense).hexdigest(),
-        "position": list(standing.position),
-        "last_at_ms": standing.last_at_ms,
-        "samples_seen": standing.samples_seen,
+        "dense": hashlib.sha256(snapshot.dense).hexdigest(),
+        "position": list(progress.position),
+        "last_at_ms": progress.last_at_ms,
+        "samples_seen": progress.samples_seen,
     }
     for name, digest in rows.items():
-        expiry = hashlib.sha256(moment.filters[f"expiry.{name}"]).hexdigest()
-        parts[f"field {name}"] = [digest, *moment.admission[name], expiry]
+        expiry = hashlib.sha256(snapshot.filters[f"expiry.{name}"]).hexdigest()
+        parts[f"field {name}"] = [digest, *snapshot.admission[name], expiry]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

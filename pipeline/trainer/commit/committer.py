@@ -1,8 +1,8 @@
 """Commits: what a shard has learned at a batch boundary becomes a version and a delta, made beside training.
 
-Training hands a `Moment` over and goes on; only its tables are asked again, at boundaries. One commit at a time. Order:
-version file, CURRENT, delta, its announcement, then the files that are due; a crash in between loses nothing, and
-repeats nothing but announcements, under the same id.
+Training passes a `BoundarySnapshot` and continues; only the tables are read later, at batch boundaries. One commit runs
+at a time. Order: version file, CURRENT, delta, its announcement, then the files that are due. A crash in between loses
+nothing and repeats only announcements, under the same id.
 """
 
 import sys
@@ -22,11 +22,11 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
-from pipeline.trainer.commit.checkpoint import Moment, field_change, packed, training_digest
+from pipeline.trainer.commit.checkpoint import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
-from pipeline.trainer.tables.frozen import FrozenTables
+from pipeline.trainer.tables.snapshots import TableSnapshots
 from pipeline.trainer.tables.table import Changes
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.delta import decode_delta
@@ -55,7 +55,7 @@ class Writer:
 
 
 @dataclass
-class Chain:
+class Lineage:
     """Where the shard's versions stand.
 
     Attributes:
@@ -73,9 +73,9 @@ class Committer:
     """Makes the versions of one shard. The training thread calls it; the work is done in a thread of its own."""
 
     def __init__(
-        self, project: Project, log: Log, versions: VersionStore, writer: Writer, chain: Chain, tables: Tables
+        self, project: Project, log: Log, versions: VersionStore, writer: Writer, lineage: Lineage, tables: Tables
     ) -> None:
-        self.chain = chain
+        self.lineage = lineage
         self._project, self._versions, self._writer = project, versions, writer
         self._delta_writer = DeltaWriter(project, log, writer.shard)
         self._hooks = Hooks(project, log)
@@ -83,14 +83,14 @@ class Committer:
         self.dictionary = Dictionary(project, writer.shard)
         self.gauges = Gauges(project, writer.shard, tables)
         self._boundary = Boundary()
-        self._frozen = FrozenTables({name: table.rows for name, table in tables.fields.items()}, self._boundary)
+        self._tables = TableSnapshots({name: field.table for name, field in tables.fields.items()}, self._boundary)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         # Training and commit take turns in the interpreter: at its usual 5 ms a delta would wait several times.
         sys.setswitchinterval(_SWITCH_S)
         self._under_way: Future[None] | None = None
-        self.stood_still_s = self.longest_stop_s = 0.0
+        self.stall_s = self.longest_stall_s = 0.0
         """How long training has stood still for the newest commit, in all and at most at a stretch."""
-        self.took_s = 0.0
+        self.commit_s = 0.0
         """How long the newest finished commit took, from its boundary until it was published."""
 
     def open(self, views: Mapping[str, ServedView], next_handles: Mapping[str, int], dense: bytes) -> None:
@@ -98,35 +98,35 @@ class Committer:
 
         Whether CURRENT was announced nobody knows: it is announced again.
         """
-        if self.chain.current is not None:
-            encoded = self._versions.delta(self.chain.current)
+        if self.lineage.current is not None:
+            encoded = self._versions.delta(self.lineage.current)
             self._delta_writer.append_missing([encoded])
             delta = decode_delta(encoded)
             if delta.level == "realtime":  # a rollback is announced as such
                 self._levels.announce_realtime(delta, encoded)
-        self._publisher = Publisher(self._project.config.publish, self._frozen.rows, views, next_handles, dense)
+        self._publisher = Publisher(self._project.config.publish, self._tables.fields, views, next_handles, dense)
 
     @property
     def busy(self) -> bool:
         """Whether a commit is under way."""
         return self._under_way is not None
 
-    def begin(self, moment: Moment) -> VersionId:
-        """Begin to make `moment` a version; returns its id. Waits for the commit before it. Raises as `settle`."""
+    def begin(self, snapshot: BoundarySnapshot) -> VersionId:
+        """Begin to make `snapshot` a version; returns its id. Waits for the commit before it. Raises as `settle`."""
         self.settle()
-        self.stood_still_s = self.longest_stop_s = 0.0
-        with self._standing_still():
-            self._frozen.begin()
+        self.stall_s = self.longest_stall_s = 0.0
+        with self._stalled():
+            self._tables.begin()
             self.gauges.at_boundary()
             id = self._versions.next_id(self._writer.shard)
-            self._under_way = self._worker.submit(self._make, id, moment)
+            self._under_way = self._worker.submit(self._make, id, snapshot)
         return id
 
     def serve(self) -> None:
         """Between two batches: answer what the commit under way asks. Raises as `settle` where it has failed."""
         if self._under_way is None:
             return
-        with self._standing_still():
+        with self._stalled():
             self._boundary.serve()
         if self._under_way.done():
             self.settle()
@@ -140,7 +140,7 @@ class Committer:
         """
         work, self._under_way = self._under_way, None
         if work is not None:
-            with self._standing_still():
+            with self._stalled():
                 self._boundary.serve_until(work)
             work.result()
 
@@ -154,47 +154,52 @@ class Committer:
             self.dictionary.close()
             self.gauges.close()
 
-    def _make(self, id: VersionId, moment: Moment) -> None:
+    def _make(self, id: VersionId, snapshot: BoundarySnapshot) -> None:
         """The whole commit, in the worker's thread."""
         began_at_s = self._project.clock.monotonic_s()
         with ExitStack() as drafts:
             with self._boundary.beside_training():
-                changes, whole = self._frozen.changes(), self._turn_of_a_whole_one()
+                changes, whole = self._tables.changes(), self._turn_of_a_whole_one()
                 draft = None if whole else drafts.enter_context(self._drafting(id, changes))
-                prepared = self._prepare(id, moment, changes)
-                commit = self._commit_of(id, moment, changes, prepared, whole)
-                self._frozen.end(changes)
+                prepared = self._prepare(id, snapshot, changes)
+                commit = self._commit_of(id, snapshot, changes, prepared, whole)
+                self._tables.end(changes)
             self._versions.commit(commit, draft)
         pass_point("trainer.after_commit")
         self._delta_writer.append(prepared.delta, prepared.encoded)
         pass_point("trainer.after_delta")
         self._levels.announce_realtime(prepared.delta, prepared.encoded)
         pass_point("trainer.after_publish")
-        self.took_s = self._project.clock.monotonic_s() - began_at_s
-        self.gauges.committed(id, moment, changes, self.took_s)
-        self.chain.current = id
+        self.commit_s = self._project.clock.monotonic_s() - began_at_s
+        self.gauges.committed(id, snapshot, changes, self.commit_s)
+        self.lineage.current = id
         self.dictionary.write()
-        self._publish_files(moment.standing.last_at_ms)
-        self._versions.retain(self._writer.shard, moment.standing.last_at_ms)
+        self._publish_files(snapshot.progress.last_at_ms)
+        self._versions.retain(self._writer.shard, snapshot.progress.last_at_ms)
 
     def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
         """The version's file while everything but its rows is still worked out."""
         tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
         return self._versions.drafting(id, self._writer.epoch, tables)
 
-    def _prepare(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes]) -> PreparedUpdate:
+    def _prepare(self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes]) -> PreparedUpdate:
         """The delta of this commit; the publisher's view holds it afterwards."""
-        before, standing = self.chain.current, moment.standing
+        before, progress = self.lineage.current, snapshot.progress
         step = VersionRange(
             self._writer.generation, id.shard, id.shards, before.sequence if before else 0, id.sequence,
-            min(standing.first_at_ms, standing.last_at_ms), standing.last_at_ms,
+            min(progress.first_at_ms, progress.last_at_ms), progress.last_at_ms,
             {"name": self._project.config.name, "digest": self._writer.serving_digest},
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        return self._publisher.prepare(step, touched, moment.serving_dense, flush=moment.flush)
+        return self._publisher.prepare(step, touched, snapshot.serving_dense, flush=snapshot.flush)
 
     def _commit_of(
-        self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], prepared: PreparedUpdate, whole: bool
+        self,
+        id: VersionId,
+        snapshot: BoundarySnapshot,
+        changes: Mapping[str, Changes],
+        prepared: PreparedUpdate,
+        whole: bool,
     ) -> Commit:
         fields = {
             name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)
@@ -202,40 +207,40 @@ class Committer:
         }
         if whole:
             fields = {name: self._whole(name, change) for name, change in fields.items()}
-        standing = moment.standing
+        progress = snapshot.progress
         return Commit(
             id=id,
-            parent=self.chain.current,
+            parent=self.lineage.current,
             epoch=self._writer.epoch,
-            offset=standing.position.offset,
-            row=standing.position.row,
+            offset=progress.position.offset,
+            row=progress.position.row,
             log_id=self._writer.log_id,
             first_at_ms=prepared.delta.first_at_ms,
             last_at_ms=prepared.delta.last_at_ms,
             fields=fields,
-            dense=moment.dense,
-            filters=moment.filters,
-            validation=moment.validation,
-            quarantines_seen=moment.quarantines_seen,
+            dense=snapshot.dense,
+            filters=snapshot.filters,
+            validation=snapshot.validation,
+            quarantines_seen=snapshot.quarantines_seen,
             next_handles=prepared.next_handles,
             model_digest=digest_of(self._writer.identity),
-            digest=training_digest(moment, {name: change.digest for name, change in changes.items()}),
+            digest=training_digest(snapshot, {name: change.digest for name, change in changes.items()}),
             served_digest=prepared.served_digest,
             delta=prepared.encoded,
             full=whole,
-            samples_seen=standing.samples_seen,
+            samples_seen=progress.samples_seen,
         )
 
     def _turn_of_a_whole_one(self) -> bool:
         """Whether this version is written whole; counts it."""
-        since, every = self.chain.commits_since_full, self._project.config.train.full_every_commits
+        since, every = self.lineage.commits_since_full, self._project.config.train.full_every_commits
         whole = since is None or since + 1 >= every
-        self.chain.commits_since_full = 0 if whole or since is None else since + 1
+        self.lineage.commits_since_full = 0 if whole or since is None else since + 1
         return whole
 
     def _whole(self, name: str, change: FieldChange) -> FieldChange:
         """The same version of a field, told as all that is there instead of what changed."""
-        rows, view = self._frozen.rows[name], self._publisher.views[name]
+        rows, view = self._tables.fields[name], self._publisher.views[name]
         keys, served_keys = rows.keys(), view.keys()
         handles, bits, payload = view.export(served_keys)
         return replace(
@@ -252,20 +257,20 @@ class Committer:
 
     def _publish_files(self, log_ms: int) -> None:
         """Incrementals and fulls that are due; after a migration a full, the only way on for a replica."""
-        if self.chain.migrating:
+        if self.lineage.migrating:
             self._levels.publish_full(self._publisher.views)
-            self.chain.migrating = False
+            self.lineage.migrating = False
         else:
             self._levels.publish_due(log_ms, self._publisher.views)
 
     @contextmanager
-    def _standing_still(self) -> Iterator[None]:
+    def _stalled(self) -> Iterator[None]:
         """Count the time training spends here."""
         began_at_s = self._project.clock.monotonic_s()
         try:
             yield
         finally:
             stop_s = self._project.clock.monotonic_s() - began_at_s
-            self.stood_still_s += stop_s
+            self.stall_s += stop_s
             self.gauges.stalled_s += stop_s
-            self.longest_stop_s = max(self.longest_stop_s, stop_s)
+            self.longest_stall_s = max(self.longest_stall_s, stop_s)

@@ -14,9 +14,9 @@ from pipeline.importance.sample import MOST, RowSample, quantiles
 from pipeline.model.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.metrics import Reading
-from pipeline.trainer.commit.checkpoint import Moment
-from pipeline.trainer.tables.table import Changes
-from pipeline.trainer.tables.tables import FieldTable, Tables
+from pipeline.trainer.commit.checkpoint import BoundarySnapshot
+from pipeline.trainer.tables.table import Changes, Table
+from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.state import VersionId
 
 _QUANTILES = (0.1, 0.5, 0.9, 0.99)
@@ -43,46 +43,48 @@ class Gauges:
 
     def __init__(self, project: Project, shard: int, tables: Tables) -> None:
         self._project, self._shard, self._tables = project, shard, tables.fields
-        self._rows_before = {name: len(table.rows) for name, table in tables.fields.items()}
+        self._rows_before = {name: len(field.table) for name, field in tables.fields.items()}
         self._counts: dict[str, _Counts] = {}
         self._shown: tuple[Reading, ...] = ()
         self._spread: tuple[Reading, ...] = ()
         self.stalled_s = 0.0
         config = project.config.telemetry
-        self._samples = {name: _sample_of(table) for name, table in tables.fields.items()} if config.on else {}
+        self._samples = {name: _sample_of(field.table) for name, field in tables.fields.items()} if config.on else {}
         folder = project.root / config.tensorboard / f"shard-{shard}" if config.tensorboard else None
         self._summaries = Summaries(folder) if folder else None
         self._looked_at_s: float | None = None
         self._looked_samples = 0
-        self._unseen: Moment | None = None
+        self._unseen: BoundarySnapshot | None = None
 
     def at_boundary(self) -> None:
         """Count the tables, while nobody changes them."""
         self._counts = {
             name: _Counts(
-                rows := len(table.rows),
-                table.rows.memory_bytes,
-                rows + table.expired - self._rows_before[name],
-                table.expired,
+                rows := len(field.table),
+                field.table.memory_bytes,
+                rows + field.expired - self._rows_before[name],
+                field.expired,
             )
-            for name, table in self._tables.items()
+            for name, field in self._tables.items()
         }
 
-    def committed(self, id: VersionId, moment: Moment, changes: Mapping[str, Changes], took_s: float) -> None:
+    def committed(
+        self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], took_s: float
+    ) -> None:
         """The boundary counted last has become version `id`, published `took_s` after it."""
         metrics.COMMIT_SECONDS.labels(str(self._shard)).observe(took_s)
         for name, sample in self._samples.items():
-            sample.take(changes[name].touched, changes[name].rows, changes[name].removed)
-        self._unseen = moment
+            sample.apply(changes[name].touched, changes[name].rows, changes[name].removed)
+        self._unseen = snapshot
         now_s = self._project.clock.monotonic_s()
         if self._looked_at_s is None or now_s - self._looked_at_s >= self._project.config.telemetry.every_s:
-            self._look(moment, now_s)
+            self._look(snapshot, now_s)
         shown = [
             metrics.COMMITTED_GENERATION.reading(id.generation, self._shard),
             metrics.COMMITTED_SEQUENCE.reading(id.sequence, self._shard),
-            metrics.COMMITTED_SAMPLES.reading(moment.standing.samples_seen, self._shard),
+            metrics.COMMITTED_SAMPLES.reading(snapshot.progress.samples_seen, self._shard),
         ]
-        self._shown = (*shown, *self._of_tables(), *self._of_validation(moment.validation))
+        self._shown = (*shown, *self._of_tables(), *self._of_validation(snapshot.validation))
 
     def readings(self) -> Iterator[Reading]:
         """Everything, as of the newest commit."""
@@ -112,9 +114,9 @@ class Gauges:
                     if scores[name] is not None:
                         yield shown.reading(scores[name], self._shard, label, window)
 
-    def _look(self, moment: Moment, now_s: float) -> None:
+    def _look(self, snapshot: BoundarySnapshot, now_s: float) -> None:
         """How importance and convergence are spread, for Prometheus and TensorBoard."""
-        at_s, half_life_s = moment.standing.last_at_ms // 1000, self._project.config.train.half_life_s
+        at_s, half_life_s = snapshot.progress.last_at_ms // 1000, self._project.config.train.half_life_s
         spread = {
             metrics.IMPORTANCE: {n: sample.importance(at_s, half_life_s) for n, sample in self._samples.items()},
             metrics.CONVERGENCE: {n: sample.convergence() for n, sample in self._samples.items()},
@@ -128,26 +130,26 @@ class Gauges:
         if self._summaries is not None:
             names = {metrics.IMPORTANCE: "importance", metrics.CONVERGENCE: "convergence"}
             histograms = {f"{names[s]}/{field}": v for s, fields in spread.items() for field, v in fields.items()}
-            self._summaries.write(moment.standing.samples_seen, self._scalars(moment, now_s), histograms)
-        self._looked_at_s, self._looked_samples, self._unseen = now_s, moment.standing.samples_seen, None
+            self._summaries.write(snapshot.progress.samples_seen, self._scalars(snapshot, now_s), histograms)
+        self._looked_at_s, self._looked_samples, self._unseen = now_s, snapshot.progress.samples_seen, None
 
-    def _scalars(self, moment: Moment, now_s: float) -> dict[str, float]:
+    def _scalars(self, snapshot: BoundarySnapshot, now_s: float) -> dict[str, float]:
         found: dict[str, float] = {f"rows/{field}": counts.rows for field, counts in self._counts.items()}
-        for label, report in moment.validation.items():
+        for label, report in snapshot.validation.items():
             for window, scores in _windows(report).items():
                 named = {f"{name}/{label}/{window}": scores[name] for name in _SCORES}
                 found |= {name: value for name, value in named.items() if value is not None}
         if self._looked_at_s is not None and now_s > self._looked_at_s:
-            learned = moment.standing.samples_seen - self._looked_samples
+            learned = snapshot.progress.samples_seen - self._looked_samples
             found["samples_per_second"] = learned / (now_s - self._looked_at_s)
         return found
 
 
-def _sample_of(table: FieldTable) -> RowSample:
+def _sample_of(table: Table) -> RowSample:
     """The sample that a restored table begins with."""
     sample = RowSample()
-    keys = table.rows.keys()[: MOST + 1]
-    sample.take(keys, table.rows.statistics(keys), np.empty(0, np.uint64))
+    keys = table.keys()[: MOST + 1]
+    sample.apply(keys, table.statistics(keys), np.empty(0, np.uint64))
     return sample
 
 

@@ -11,7 +11,7 @@ from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
 from pipeline.configuration.config import Config
 from pipeline.configuration.fields import FieldConfig
-from pipeline.trainer.batch.batches import Position
+from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.tables.model_input import ModelInput
 from pipeline.trainer.tables.table import Table
@@ -25,15 +25,15 @@ class FieldTable:
 
     def __init__(self, config: FieldConfig, seed: int, half_life_s: float) -> None:
         self.config = config
-        self.rows = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
+        self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
         self.expired = 0
 
     def sweep(self, at_s: int) -> int:
         """Remove what has expired by log time `at_s`; returns how many rows went."""
-        keys = self.sweeper.sweep(self.rows, at_s)
-        expired = self.rows.remove(keys) if len(keys) else 0
+        keys = self.sweeper.sweep(self.table, at_s)
+        expired = self.table.remove(keys) if len(keys) else 0
         self.expired += expired
         return expired
 
@@ -48,15 +48,15 @@ class Tables:
     def __init__(self, config: Config) -> None:
         self.seed = config.model.seed
         self.fields = {f.name: FieldTable(f, self.seed, config.train.half_life_s) for f in config.fields}
-        rows, mean = [t.rows for t in self.fields.values()], [f.pooling == "mean" for f in config.fields]
-        self._input = ModelInput(rows, mean, len(config.dense), config.model.threads)
+        tables, mean = [f.table for f in self.fields.values()], [f.pooling == "mean" for f in config.fields]
+        self._input = ModelInput(tables, mean, len(config.dense), config.model.threads)
         self._names = list(self.fields)
         self._filtered = [i for i, f in enumerate(config.fields) if f.admission.kind != "off"]
         self._unfiltered = [i for i, f in enumerate(config.fields) if f.admission.kind == "off"]
         self._pooled = sum(f.dim for f in config.fields)
         self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
 
-    def admit(self, prepared: PreparedBatch, at_s: int, position: Position) -> dict[str, Int64s]:
+    def admit(self, prepared: PreparedBatch, at_s: int, position: SamplePosition) -> dict[str, Int64s]:
         """Find the batch's rows and make those that keys have earned; by field, the places of new keys in its keys."""
         missing = self._input.find([prepared.fields[name] for name in self.fields])
         open_to_all = [number for number in self._unfiltered if missing[number]]
@@ -65,7 +65,7 @@ class Tables:
         for number in self._filtered:
             name = self._names[number]
             batch, resident = prepared.fields[name], self._input.resident(number)
-            earned = self.fields[name].admitter.filter(batch.keys, batch.counts, resident, at_s, position)
+            earned = self.fields[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
             admitted[name] = np.flatnonzero(earned & ~resident)
             self._input.admit(number, admitted[name], at_s)
         return admitted
@@ -87,9 +87,9 @@ class Tables:
 
     def sweep_due(self, at_s: int) -> bool:
         """Whether rows may expire at log time `at_s`."""
-        return any(table.sweeper.due(at_s) for table in self.fields.values())
+        return any(field.sweeper.due(at_s) for field in self.fields.values())
 
     def sweep(self, at_s: int) -> None:
         """Remove what has expired by log time `at_s`."""
-        for table in self.fields.values():
-            table.sweep(at_s)
+        for field in self.fields.values():
+            field.sweep(at_s)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.logs.open import open_log
-from pipeline.trainer.batch.batches import NO_END, BatchReader, Position
+from pipeline.trainer.batch.batches import NO_END, BatchReader, SamplePosition
 from tests.support.shop import START_MS, append_samples, make_project, make_samples
 
 
@@ -12,7 +12,7 @@ def nothing_quarantined(at_ms, offset):
     return np.zeros(len(at_ms), bool)
 
 
-START = Position(0, 0)
+START = SamplePosition(0, 0)
 
 
 def read_all(log, start=START, size=64, mask=nothing_quarantined):
@@ -51,7 +51,7 @@ def test_reading_again_from_any_boundary_gives_the_same_batches(log):
 
 
 def test_samples_behind_the_last_whole_batch_wait_for_more_or_for_a_flush_mark(log, tmp_path):
-    reader = BatchReader(log, "samples", 0, Position(0, 0), 64, nothing_quarantined)
+    reader = BatchReader(log, "samples", 0, SamplePosition(0, 0), 64, nothing_quarantined)
     whole = []
     while batch := reader.next(stop_offset=2):
         whole.append(batch)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.validation import WINDOW_MS, WINDOWS, Progress
+from pipeline.trainer.batch.validation import WINDOW_MS, WINDOWS, LabelValidation
 
 RNG_SEED = 5
 
@@ -27,7 +27,7 @@ def exact_auc(logits, positive, negative) -> float:
 
 
 def scored(logits, positive, negative, at_ms=None) -> dict:
-    progress = Progress()
+    progress = LabelValidation()
     times = np.zeros(len(logits), np.int64) if at_ms is None else np.asarray(at_ms, np.int64)
     progress.score(np.asarray(logits), np.asarray(positive), np.asarray(negative), times)
     return progress.report()
@@ -75,7 +75,7 @@ def test_predicting_the_mean_has_a_normalized_entropy_of_one():
 
 
 def test_values_that_are_not_defined_are_none():
-    assert Progress().report()["total"]["log_loss"] is None
+    assert LabelValidation().report()["total"]["log_loss"] is None
     only_negatives = scored([0.0], [0], [1])["total"]
     assert only_negatives["log_loss"] == pytest.approx(np.log(2))
     assert (only_negatives["normalized_entropy"], only_negatives["auc"], only_negatives["calibration"]) == (None,) * 3
@@ -125,26 +125,26 @@ def test_only_the_last_windows_are_kept():
 def test_restored_progress_goes_on_to_the_last_bit():
     logits, labels, weight = stream(3_000)
     times = np.arange(3_000) * 5_000
-    straight, broken = Progress(), Progress()
+    straight, broken = LabelValidation(), LabelValidation()
     for start in range(0, 3_000, 300):
         part = slice(start, start + 300)
         rows = (logits[part], weight[part] * labels[part], weight[part] * (1 - labels[part]), times[part])
         straight.score(*rows)
         broken.score(*rows)
-        broken = Progress.from_bytes(broken.to_bytes())
+        broken = LabelValidation.from_bytes(broken.to_bytes())
     assert broken.to_bytes() == straight.to_bytes()
     assert broken.report() == straight.report()
-    assert Progress.restore(json.loads(json.dumps(straight.state()))).report() == straight.report()
+    assert LabelValidation.restore(json.loads(json.dumps(straight.state()))).report() == straight.report()
 
 
 def test_empty_batch_changes_nothing():
-    progress = Progress()
+    progress = LabelValidation()
     progress.score(np.empty(0), np.empty(0), np.empty(0), np.empty(0, np.int64))
-    assert progress.to_bytes() == Progress().to_bytes()
+    assert progress.to_bytes() == LabelValidation().to_bytes()
 
 
 def test_damaged_state_is_refused():
     with pytest.raises(DamagedError, match="validation state of 3 bytes is not JSON"):
-        Progress.from_bytes(b"{..")
+        LabelValidation.from_bytes(b"{..")
     with pytest.raises(DamagedError, match="validation state has format 9"):
-        Progress.restore({"format": 9})
+        LabelValidation.restore({"format": 9})

@@ -15,7 +15,7 @@ from pipeline.errors import FencedError, HaltedError, LogReplacedError, Migratio
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
-from pipeline.trainer.commit.checkpoint import Moment, restore_standing, restore_tables, training_digest
+from pipeline.trainer.commit.checkpoint import BoundarySnapshot, restore_progress, restore_tables, training_digest
 from pipeline.trainer.run.job import run_train
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import Quarantine
@@ -69,10 +69,10 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
 def digest_of_what_is_kept(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
-    standing = restore_standing(commit, project.config.samples.labels)
-    admission = {name: (len(table.rows), table.admitter.digest()) for name, table in tables.fields.items()}
-    moment = Moment(standing, commit.dense, b"", commit.filters, {}, admission, [], False)
-    return training_digest(moment, {name: table.rows.scan_digest() for name, table in tables.fields.items()})
+    progress = restore_progress(commit, project.config.samples.labels)
+    admission = {name: (len(field.table), field.admitter.digest()) for name, field in tables.fields.items()}
+    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.filters, {}, admission, [], False)
+    return training_digest(snapshot, {name: field.table.scan_digest() for name, field in tables.fields.items()})
 
 
 def test_a_version_made_beside_training_is_what_training_was_at_its_position(tmp_path):
@@ -113,8 +113,8 @@ def test_rows_digest_of_a_version_is_what_a_full_scan_of_its_rows_gives(shop):
     project, log = shop
     train(project, log)
     trainer = TrainerShard(project, log, VersionStore(project), 0)
-    for table in trainer.tables.fields.values():
-        assert table.rows.digest() == table.rows.scan_digest() != 0
+    for field in trainer.tables.fields.values():
+        assert field.table.digest() == field.table.scan_digest() != 0
     trainer.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.configuration.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.boundary import Boundary
-from pipeline.trainer.tables.frozen import FrozenTables
+from pipeline.trainer.tables.snapshots import TableSnapshots
 from pipeline.trainer.tables.table import Table
 
 DIM = 3
@@ -89,7 +89,7 @@ def test_a_commit_asks_only_at_boundaries_and_reads_whole_tables_there():
     """A thread reads while the training thread goes on changing the tables and serves between two changes."""
     random, boundary = np.random.default_rng(3), Boundary()
     tables = {name: make() for name in ("user", "item")}
-    frozen = FrozenTables(tables, boundary)
+    snapshots = TableSnapshots(tables, boundary)
     for table in tables.values():
         change(table, random, 1)
     wanted = {name: (table.keys(), table.rows(table.keys()), table.scan_digest()) for name, table in tables.items()}
@@ -98,14 +98,14 @@ def test_a_commit_asks_only_at_boundaries_and_reads_whole_tables_there():
 
     def commit():
         with boundary.beside_training():
-            changes = frozen.changes()
+            changes = snapshots.changes()
             boundary.ask(lambda: served_by.add(threading.get_ident()))
-            keys = {name: rows.keys() for name, rows in frozen.rows.items()}
-            read = {name: rows.rows(keys[name]) for name, rows in frozen.rows.items()}
-            frozen.end(changes)
+            keys = {name: rows.keys() for name, rows in snapshots.fields.items()}
+            read = {name: rows.rows(keys[name]) for name, rows in snapshots.fields.items()}
+            snapshots.end(changes)
         return changes, keys, read
 
-    frozen.begin()
+    snapshots.begin()
     with ThreadPoolExecutor(1) as worker:
         work = worker.submit(commit)
         for batch in range(20):

@@ -14,7 +14,7 @@ _SLICE_ROWS = 32_768
 """Rows that training copies at one boundary: about two milliseconds."""
 
 
-class FrozenRows:
+class TableSnapshot:
     """Reads one table as of its last `begin_changes`. Thread-safe: every look at the table is asked at a boundary."""
 
     def __init__(self, table: Table, boundary: Boundary) -> None:
@@ -36,12 +36,12 @@ class FrozenRows:
         return self._boundary.ask(lambda: self._table.rows_before(keys))
 
 
-class FrozenTables:
+class TableSnapshots:
     """A model's tables as of one batch boundary. `begin` is the training thread's, the rest the commit's."""
 
     def __init__(self, tables: Mapping[str, Table], boundary: Boundary) -> None:
         self._tables, self._boundary = dict(tables), boundary
-        self.rows = {name: FrozenRows(table, boundary) for name, table in tables.items()}
+        self.fields = {name: TableSnapshot(table, boundary) for name, table in tables.items()}
         self._open: list[str] = []
         self._collected: dict[str, ChangeSet] = {}
 
