@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import DamagedError, InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -38,9 +38,9 @@ class CountingSketch:
     """
 
     def __init__(self, width: int, depth: int, seed: int) -> None:
-        require_range("depth", depth, 1, MOST_DEPTH)
-        require_range("width", width, 1, MOST_COUNTERS // depth)
-        require_range("seed", seed, 0, 2**64 - 1)
+        require_integer("depth", depth, 1, MOST_DEPTH)
+        require_integer("width", width, 1, MOST_COUNTERS // depth)
+        require_integer("seed", seed, 0, 2**64 - 1)
         try:
             self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
         except MemoryError:
@@ -71,16 +71,16 @@ class CountingSketch:
         Raises:
             InputError: an array has the wrong dtype, shape or order.
         """
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         if counts is not None:
-            require("counts", counts, np.uint32, (len(keys),))
+            require_array("counts", counts, np.uint32, (len(keys),))
         out = np.empty(len(keys), np.uint32)
         self._core.add(keys, counts, out)
         return out
 
     def estimate(self, keys: UInt64s) -> UInt32s:
         """[n] uint64 → [n] uint32 estimates, 0 for a key never seen. Changes nothing."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         out = np.empty(len(keys), np.uint32)
         self._core.estimate(keys, out)
         return out

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Kind = Literal["impressions", "clicks"]
+EventKind = Literal["impressions", "clicks"]
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -66,7 +66,7 @@ class EventBlock:
         watermark_ms: the partition's watermark after this block (heartbeats included), ms.
     """
 
-    kind: Kind
+    kind: EventKind
     partition: int
     columns: pa.RecordBatch
     at_ms: Int64s

@@ -13,11 +13,11 @@ from pipeline.errors import InputError
 Shape = tuple[int | str, ...]
 
 
-def require(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
+def require_array(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
     """Raise InputError unless `array` is a C-contiguous array of `dtype` and `shape`; a string stands for any length.
 
-    >>> require("keys", np.zeros(3, np.uint64), np.uint64, ("n",))
-    >>> require("keys", np.zeros(3, np.int64), np.uint64, ("n",))
+    >>> require_array("keys", np.zeros(3, np.uint64), np.uint64, ("n",))
+    >>> require_array("keys", np.zeros(3, np.int64), np.uint64, ("n",))
     Traceback (most recent call last):
     ...
     pipeline.errors.InputError: keys: got int64 [3], wanted uint64 [n]. hint: np.ascontiguousarray
@@ -35,11 +35,11 @@ def require(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
     raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}. {hint}")
 
 
-def require_apart(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
-    """Like `require` for rows, which may have whole items between them, as one column of packed rows has.
+def require_rows(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
+    """Like `require_array` for rows, which may have whole items between them, as one column of packed rows has.
 
     >>> packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
-    >>> require_apart("rows", packed["weights"], np.float32, (3, 2))
+    >>> require_rows("rows", packed["weights"], np.float32, (3, 2))
     """
     wanted = np.dtype(dtype)
     if isinstance(array, np.ndarray) and array.dtype == wanted and array.shape == shape and array.flags.aligned:
@@ -49,7 +49,7 @@ def require_apart(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int,
     raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}, each row without gaps")
 
 
-def require_range(name: str, number: Any, lowest: int, highest: int) -> None:
+def require_integer(name: str, number: Any, lowest: int, highest: int) -> None:
     """Raise InputError unless `number` is an int in lowest..highest."""
     if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and lowest <= number <= highest:
         return

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require
+from pipeline.arrays.checks import require_array
 from pipeline.errors import InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -24,7 +24,7 @@ _WANTED = ", ".join(str(kind) for kind in _WORDS) + ", bool, string, binary or a
 
 
 @dataclass(frozen=True)
-class Pick:
+class RowSelection:
     """n rows of batches, in order, possibly more than once.
 
     Attributes:
@@ -39,12 +39,12 @@ class Pick:
         return len(self.places)
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, rows: npt.NDArray[np.integer]) -> "Pick":
+    def of(cls, batch: pa.RecordBatch, rows: npt.NDArray[np.integer]) -> "RowSelection":
         """The rows of one batch at [n] `rows`."""
         return cls((batch,), rows.astype(np.uint64))
 
     @classmethod
-    def joined(cls, parts: Sequence["Pick"]) -> "Pick":
+    def concatenate(cls, parts: Sequence["RowSelection"]) -> "RowSelection":
         """All of one or more picks, one after the other."""
         batches: list[pa.RecordBatch] = []
         places = []
@@ -53,9 +53,9 @@ class Pick:
             batches += part.batches
         return cls(batches, np.concatenate(places))
 
-    def take(self, index: npt.NDArray[np.integer]) -> "Pick":
+    def take(self, index: npt.NDArray[np.integer]) -> "RowSelection":
         """The picked rows at [m] `index`."""
-        return Pick(self.batches, self.places[index])
+        return RowSelection(self.batches, self.places[index])
 
     def gather(self) -> pa.RecordBatch:
         """[n] a batch of its own.
@@ -65,7 +65,7 @@ class Pick:
                 offsets that leave their text, or more than 2 GiB of text in one column.
 
         >>> a, b = pa.record_batch({"x": ["a", "b"]}), pa.record_batch({"x": ["c"]})
-        >>> Pick((a, b), np.array([1 << 32, 1], np.uint64)).gather().column("x").to_pylist()
+        >>> RowSelection((a, b), np.array([1 << 32, 1], np.uint64)).gather().column("x").to_pylist()
         ['c', 'b']
         """
         self._check()
@@ -77,7 +77,7 @@ class Pick:
         columns = [gather_array([b.column(i) for b in used.batches], used.places) for i in range(len(schema))]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _without_unused(self) -> "Pick":
+    def _without_unused(self) -> "RowSelection":
         """The same rows of those batches only that have one: looking at a batch costs as much as many rows of it."""
         numbers = (self.places >> _CHUNK_BITS).view(np.int64)
         used = np.bincount(numbers, minlength=len(self.batches)) > 0
@@ -85,17 +85,17 @@ class Pick:
         if used.all():
             return self
         gone = (np.cumsum(~used) << 32).view(np.uint64)
-        return Pick([b for b, u in zip(self.batches, used, strict=True) if u], self.places - gone[numbers])
+        return RowSelection([b for b, u in zip(self.batches, used, strict=True) if u], self.places - gone[numbers])
 
     def _check(self) -> None:
-        require("places", self.places, np.uint64, ("n",))
+        require_array("places", self.places, np.uint64, ("n",))
         if not self.batches:
             raise InputError("batches: got none, wanted at least one")
         _check_places(self.places, [b.num_rows for b in self.batches])
 
 
 def gather_array(chunks: Sequence[pa.Array], places: UInt64s) -> pa.Array:
-    """Values at places; places are right, as `Pick.gather` checks them.
+    """Values at places; places are right, as `RowSelection.gather` checks them.
 
     Args:
         chunks: arrays of one type.

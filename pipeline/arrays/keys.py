@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -42,7 +42,7 @@ def hash_column(array: pa.Array, seed: int) -> UInt64s:
     >>> hash_column(pa.array(["a", None]), seed=1).tolist() == [hash_bytes(b"a", 1), null_key(1)]
     True
     """
-    require_range("seed", seed, 0, _MOST)
+    require_integer("seed", seed, 0, _MOST)
     if not isinstance(array, pa.Array):
         raise InputError(f"column: got {type(array).__name__}, wanted a pyarrow Array. hint: combine_chunks()")
     kind = array.type
@@ -65,7 +65,7 @@ def hash_column(array: pa.Array, seed: int) -> UInt64s:
     return out
 
 
-def combine(keys: Sequence[UInt64s], seed: int) -> UInt64s:
+def combine_keys(keys: Sequence[UInt64s], seed: int) -> UInt64s:
     """One key for several, row by row; order matters.
 
     Args:
@@ -78,12 +78,12 @@ def combine(keys: Sequence[UInt64s], seed: int) -> UInt64s:
     Raises:
         InputError: no columns, or columns of different length or dtype.
     """
-    require_range("seed", seed, 0, _MOST)
+    require_integer("seed", seed, 0, _MOST)
     if len(keys) == 0:
         raise InputError("keys: got no columns, wanted at least one")
     n = np.size(keys[0])
     for i, column in enumerate(keys):
-        require(f"keys[{i}]", column, np.uint64, (n,))
+        require_array(f"keys[{i}]", column, np.uint64, (n,))
     out = np.empty(n, np.uint64)
     _native.combine(np.stack(keys, axis=1), seed, out)
     return out
@@ -95,7 +95,7 @@ def ids128(batch: pa.RecordBatch, names: Sequence[str]) -> UInt64s:
     Raises InputError for a column that is missing, ragged or of a type that has no keys.
     """
     columns = [_scalar_column(batch, name) for name in names]
-    halves = [combine([hash_column(c, seed) for c in columns], seed) for seed in _ID_SEEDS]
+    halves = [combine_keys([hash_column(c, seed) for c in columns], seed) for seed in _ID_SEEDS]
     return np.stack(halves, axis=1)
 
 
@@ -104,9 +104,9 @@ def shard_of(batch: pa.RecordBatch, names: Sequence[str], shards: int) -> npt.ND
 
     Raises InputError for a column that is missing, ragged or of a type that has no keys.
     """
-    require_range("shards", shards, 1, 2**31 - 1)
+    require_integer("shards", shards, 1, 2**31 - 1)
     columns = [hash_column(_scalar_column(batch, name), _SHARD_SEED) for name in names]
-    return (combine(columns, _SHARD_SEED) % np.uint64(shards)).astype(np.int32)
+    return (combine_keys(columns, _SHARD_SEED) % np.uint64(shards)).astype(np.int32)
 
 
 def hash_bytes(value: bytes, seed: int) -> int:
@@ -115,7 +115,7 @@ def hash_bytes(value: bytes, seed: int) -> int:
     >>> hex(hash_bytes(b"", 0))
     '0xef46db3751d8e999'
     """
-    require_range("seed", seed, 0, _MOST)
+    require_integer("seed", seed, 0, _MOST)
     if not isinstance(value, bytes):
         raise InputError(f"value: got {type(value).__name__}, wanted bytes. hint: encode()")
     return int(_native.xxh64(value, int(seed)))
@@ -123,7 +123,7 @@ def hash_bytes(value: bytes, seed: int) -> int:
 
 def null_key(seed: int) -> int:
     """The key of a missing value, another for each seed."""
-    require_range("seed", seed, 0, _MOST)
+    require_integer("seed", seed, 0, _MOST)
     return int(_native.null_key(int(seed)))
 
 

@@ -13,11 +13,11 @@ def copy_rows(into: np.ndarray, rows: np.ndarray) -> None:
     into.view(_opaque(into.dtype))[:] = rows.view(_opaque(rows.dtype))
 
 
-def join_rows(parts: Sequence[np.ndarray]) -> np.ndarray:
+def concatenate_rows(parts: Sequence[np.ndarray]) -> np.ndarray:
     """One or more C-contiguous parts of one structured dtype, one after the other.
 
     >>> pair = np.dtype([("a", "i8"), ("b", "u1")], align=True)
-    >>> join_rows([np.array([(1, 2)], pair), np.array([(3, 4)], pair)]).tolist()
+    >>> concatenate_rows([np.array([(1, 2)], pair), np.array([(3, 4)], pair)]).tolist()
     [(1, 2), (3, 4)]
     """
     dtype = parts[0].dtype

@@ -53,7 +53,7 @@ for part in (create, ingest, run, stop, status, show, change, skip, dead_letters
 def run_command() -> None:
     """Entry point of the `springtide` script."""
     _quiet_logs()
-    crash_point.arm(crash_point_of_environment())
+    crash_point.arm_crash_point(crash_point_of_environment())
     try:
         code = app(standalone_mode=False)
     except SpringtideError as failure:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.address import check_brokers, check_rest
 from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.section import Fraction, Name, Secret, Section, TopicName, check_distinct
@@ -104,7 +104,7 @@ class Topics(Section):
     """CloudEvents about versions and rollbacks."""
 
     @property
-    def inputs(self) -> dict[Kind, str]:
+    def inputs(self) -> dict[EventKind, str]:
         """Those that the join reads, by kind of event."""
         return {"impressions": self.impressions, "clicks": self.clicks}
 

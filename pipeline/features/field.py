@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES, Int64s, UInt64s
-from pipeline.arrays.keys import combine, hash_bytes, hash_column
+from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column
 from pipeline.configuration.fields import FieldConfig
 from pipeline.errors import InputError, ModelError
 from pipeline.features import transforms
@@ -57,7 +57,7 @@ class FieldPlan:
         """Keys [m] and offsets [n + 1] of a batch of n rows."""
         if self._kind == "cross":
             parts = [hash_column(column, self.seed) for column in self._inputs(batch, at_ms)]
-            return combine(parts, self.seed), np.arange(batch.num_rows + 1, dtype=np.int64)
+            return combine_keys(parts, self.seed), np.arange(batch.num_rows + 1, dtype=np.int64)
         elements, offsets = transforms.flatten(self._values(batch, at_ms))
         return hash_column(elements, self.seed), offsets
 

@@ -44,7 +44,7 @@ def main() -> None:
     remove_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
     atexit.register(remove_scratch)
     hand_to_worker(_environment(arguments, info))
-    crash_point.arm(crash_point_of_environment())
+    crash_point.arm_crash_point(crash_point_of_environment())
     threading.Thread(target=_end_with, args=(task_manager, remove_scratch), daemon=True).start()
     signal.signal(signal.SIGTERM, partial(_end, remove_scratch))
     # Before the log is opened: metrics matter most while the brokers are unavailable.

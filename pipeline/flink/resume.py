@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.errors import ClusterError, DamagedError
 from pipeline.flink.jobs import last_checkpoint
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_last_submission(folder: Path, name: str) -> LastSubmission | None:
 
 def write_last_submission(folder: Path, name: str, last: LastSubmission) -> None:
     """Store the last submission of job `name`."""
-    write_whole(folder / f"{name}.json", [json.dumps(asdict(last)).encode()])
+    write_atomically(folder / f"{name}.json", [json.dumps(asdict(last)).encode()])
 
 
 def resume_path(flink: FlinkRest, last: LastSubmission | None, compatibility: str, checkpoints: str) -> str | None:

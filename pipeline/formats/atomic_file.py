@@ -11,20 +11,20 @@ from pathlib import Path
 from pipeline.errors import VersionError
 
 
-def write_whole(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
+def write_atomically(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
     """Write `chunks` as the file `path`, in place of one that may be there; durable when this returns.
 
     Raises:
         VersionError: where it cannot be written (a full disk, for one). Then nothing new is left.
     """
-    file = NewFile(path)
+    file = AtomicFile(path)
     for chunk in chunks:
         file.write(chunk)
-    file.keep()
+    file.complete()
 
 
-class NewFile:
-    """A file on its way: under a temporary name until `keep`, gone after `drop`. For one thread at a time.
+class AtomicFile:
+    """A file on its way: under a temporary name until `complete`, gone after `discard`. For one thread at a time.
 
     Every method raises VersionError where the disk does not do it (a full one, for one). Then nothing new is left.
     """
@@ -42,13 +42,13 @@ class NewFile:
                 self._file.seek(at)
             self._file.write(chunk)
 
-    def settle(self) -> None:
-        """Have the disk take what was written, so that `keep` need not wait for it."""
+    def sync(self) -> None:
+        """Have the disk take what was written, so that `complete` need not wait for it."""
         with self._named_errors():
             self._file.flush()
             os.fdatasync(self._file.fileno())
 
-    def keep(self) -> None:
+    def complete(self) -> None:
         """Give the file its name, in place of one that may be there; durable when this returns."""
         with self._named_errors():
             self._file.flush()
@@ -57,7 +57,7 @@ class NewFile:
             self._temporary.replace(self._path)
             _sync_folder(self._path.parent)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Leave nothing behind; a file that was kept stays."""
         with suppress(OSError):  # what does not fit the disk is dropped with the rest
             self._file.close()
@@ -69,7 +69,7 @@ class NewFile:
             yield
         except OSError as failure:
             if hasattr(self, "_file"):
-                self.drop()
+                self.discard()
             reason = failure.strerror or failure
             raise VersionError(
                 f"{self._path} cannot be written: {reason}. hint: make room on its disk, then start again"

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.by_field import by_field
+from pipeline.arrays.per_field import run_per_field
 from pipeline.errors import DamagedError, VersionError
-from pipeline.formats.atomic_file import NewFile, write_whole
+from pipeline.formats.atomic_file import AtomicFile, write_atomically
 
 MAGIC = b"FRESHVER"
 FORMAT = 1
@@ -45,7 +45,7 @@ def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str
     buffers = {name: _buffer(content) for name, content in sections.items()}
     prefix = _prefix(header, buffers, _checksums(buffers))
     chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
-    write_whole(path, chunks)
+    write_atomically(path, chunks)
     return sum(len(chunk) for chunk in chunks)
 
 
@@ -59,7 +59,7 @@ class Draft:
         """Begin with `sections`, which must not change; `room` bytes should hold the header, or all is written anew."""
         self._path, self._room = path, room
         self._buffers = {name: _buffer(content) for name, content in sections.items()}
-        self._file = NewFile(path)
+        self._file = AtomicFile(path)
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="draft")
         self._written = self._workers.submit(self._write)
         self._hashed = self._workers.submit(_checksums, self._buffers)
@@ -69,7 +69,7 @@ class Draft:
 
     def __exit__(self, *_: object) -> None:
         self._workers.shutdown()
-        self._file.drop()
+        self._file.discard()
 
     def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
         """Write what is missing of `sections` and the header; durable when this returns. As `write_container`."""
@@ -79,20 +79,20 @@ class Draft:
         prefix = _prefix(header, buffers, checksums, self._room)
         self._written.result()
         if len(prefix) > _PREFIX.size + self._room:
-            self._file.drop()
+            self._file.discard()
             return write_container(self._path, header, buffers)
         for buffer in rest.values():
             self._file.write(buffer)
         self._file.write(hashlib.sha256(prefix).digest())
         self._file.write(prefix, at=0)
-        self._file.keep()
+        self._file.complete()
         return len(prefix) + sum(len(buffer) for buffer in buffers.values()) + _CHECKSUM_BYTES
 
     def _write(self) -> None:
         self._file.write(b"", at=_PREFIX.size + self._room)
         for buffer in self._buffers.values():
             self._file.write(buffer)
-        self._file.settle()
+        self._file.sync()
 
 
 class Container:
@@ -210,7 +210,7 @@ def _buffer(content: Section) -> memoryview:
 
 
 def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, str]:
-    return by_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
+    return run_per_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
 
 
 def _prefix(

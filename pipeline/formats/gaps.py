@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require
+from pipeline.arrays.checks import require_array
 from pipeline.errors import DamagedError, InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -22,7 +22,7 @@ def encode_gaps(values: UInt64s) -> bytes:
 
     Raises InputError for a wrong dtype, shape or order.
     """
-    require("values", values, np.uint64, ("n",))
+    require_array("values", values, np.uint64, ("n",))
     ascending = values[1:] >= values[:-1]
     if not ascending.all():
         at = int(np.argmin(ascending))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.arrays.keys import shard_of
 from pipeline.configuration.config import EventColumns
 from pipeline.configuration.project import Project
@@ -52,7 +52,12 @@ class IngestReport:
 
 
 def ingest(
-    project: Project, log: Log, kind: Kind, paths: Sequence[Path], progress: Progress | None = None, again: bool = False
+    project: Project,
+    log: Log,
+    kind: EventKind,
+    paths: Sequence[Path],
+    progress: Progress | None = None,
+    again: bool = False,
 ) -> IngestReport:
     """Append all rows of `paths` as events of `kind`; rows and bad rows count what is in the log of each file now.
 
@@ -74,7 +79,7 @@ def ingest(
     return report
 
 
-def rehearse(project: Project, kind: Kind, paths: Sequence[Path]) -> IngestReport:
+def rehearse(project: Project, kind: EventKind, paths: Sequence[Path]) -> IngestReport:
     """What `ingest` would append and set aside of files that are new to it; changes nothing. Raises InputError."""
     _check_paths(paths)
     events, columns = project.config.events, getattr(project.config.events, kind)
@@ -87,7 +92,7 @@ def rehearse(project: Project, kind: Kind, paths: Sequence[Path]) -> IngestRepor
     return report
 
 
-def heartbeat(project: Project, log: Log, at_ms: int, kinds: Sequence[Kind] = ("impressions", "clicks")) -> None:
+def heartbeat(project: Project, log: Log, at_ms: int, kinds: Sequence[EventKind] = ("impressions", "clicks")) -> None:
     """Say in every partition of the named inputs that nothing before `at_ms` will come any more."""
     for kind in kinds:
         target = EventTarget(project, log, kind)
@@ -99,7 +104,7 @@ def heartbeat(project: Project, log: Log, at_ms: int, kinds: Sequence[Kind] = ("
 class EventTarget:
     """Where events of one kind go, and how. Not thread-safe."""
 
-    def __init__(self, project: Project, log: Log, kind: Kind) -> None:
+    def __init__(self, project: Project, log: Log, kind: EventKind) -> None:
         config = project.config
         self.kind, self.log = kind, log
         self.events = config.events

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.arrays.block import Kind
-from pipeline.formats.atomic_file import write_whole
+from pipeline.arrays.block import EventKind
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.logs.log import Log, runs_of
 
 FILE_HEADER = "ingest-file"
@@ -54,7 +54,7 @@ class Entry:
 class IngestLedger:
     """Entries in a folder. One process at a time per file."""
 
-    def __init__(self, folder: Path, kind: Kind) -> None:
+    def __init__(self, folder: Path, kind: EventKind) -> None:
         self._folder, self._kind = folder, kind
 
     def find(self, digest: str) -> Entry | None:
@@ -64,7 +64,7 @@ class IngestLedger:
 
     def put(self, entry: Entry) -> None:
         """Write the entry durably."""
-        write_whole(self._path(entry.digest), [json.dumps(asdict(entry)).encode()])
+        write_atomically(self._path(entry.digest), [json.dumps(asdict(entry)).encode()])
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{self._kind}-{digest[:32]}.json"

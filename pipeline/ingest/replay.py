@@ -16,13 +16,13 @@ from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.ingest.ingest import NO_OFFSET
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.event_columns import AT
 from pipeline.logs.log import Log, runs_of
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 
 LETTER = "springtide.replay.letter"
 """Header of a replayed record: `partition/offset` of its letter."""
@@ -78,7 +78,7 @@ def replay(project: Project, log: Log, plan: ReplayPlan) -> None:
         for start in range(0, len(letters), _APPEND):
             part = letters[start : start + _APPEND]
             log.append(topic, partition, [value for _, value in part], headers=[{LETTER: name} for name, _ in part])
-            pass_point("replay.after_append")
+            reach_crash_point("replay.after_append")
     ledger.keep(done | {name for letters in plan.letters.values() for name, _ in letters}, {})
 
 
@@ -134,4 +134,4 @@ class _Ledger:
     def keep(self, done: set[str], unfinished: Mapping[Place, int]) -> None:
         """Remember `done`; beyond it the targets may hold more, from the offsets of `unfinished` on."""
         starts = [[*place, offset] for place, offset in unfinished.items()]
-        write_whole(self._path, [json.dumps({"letters": sorted(done), "unfinished": starts}).encode()])
+        write_atomically(self._path, [json.dumps({"letters": sorted(done), "unfinished": starts}).encode()])

@@ -29,7 +29,7 @@ _remaining = 0
 _signal = signal.SIGKILL
 
 
-def arm(point: str | None) -> None:
+def arm_crash_point(point: str | None) -> None:
     """Arm `name`, `name:N` or `name:N:stop`; `None` disarms."""
     global _armed, _remaining, _signal
     name, count, end = [*(point or "").split(":"), "", ""][:3]
@@ -40,7 +40,7 @@ def arm(point: str | None) -> None:
     _armed, _remaining, _signal = name or None, int(count or 1), signal.SIGSTOP if end else signal.SIGKILL
 
 
-def pass_point(name: str) -> None:
+def reach_crash_point(name: str) -> None:
     """End or stop the process here if this point is armed and its count is used up."""
     global _remaining
     if name != _armed:

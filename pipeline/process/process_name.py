@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 
-class Seat:
+class ProcessName:
     """A name that is held from here on. Not for use over a fork."""
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -26,13 +26,13 @@ class Seat:
                 self._lock = lock
                 return
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the name back."""
         self._lock.close()
 
 
 @contextmanager
-def left_seats(folder: Path, kind: str) -> Iterator[list[str]]:
+def abandoned_names(folder: Path, kind: str) -> Iterator[list[str]]:
     """Names of `kind` on this machine whose holders are gone; nobody takes one while this lasts."""
     with_locks = [(path, _try_lock(path)) for path in sorted(folder.glob(_lock_of(folder, _any(kind)).name))]
     free = {path: lock for path, lock in with_locks if lock is not None}

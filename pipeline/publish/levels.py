@@ -17,7 +17,7 @@ from pipeline.arrays.block import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DeltaError, VersionError
 from pipeline.logs.log import Log
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.measure import publishing
 from pipeline.publish.publisher import field_delta
@@ -202,10 +202,10 @@ class LevelPublisher:
         project, encoded = self._project, encode_delta(delta)
         with publishing(delta, len(encoded), project.clock):
             manifest = write_published(project.published, delta, encoded)
-        pass_point("publish.after_files")
+        reach_crash_point("publish.after_files")
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
         self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
-        pass_point("publish.after_notice")
+        reach_crash_point("publish.after_notice")
         self._versions.ledger.set_published(
             delta.level, id, f"g{id.generation}/s{id.shard}-of-{id.shards}/{manifest.file}"
         )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_apart, require_range
+from pipeline.arrays.checks import require_array, require_integer, require_rows
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
 
@@ -110,16 +110,16 @@ def quantize(
     Raises:
         InputError: a wrong dtype, shape or precision, or a weight that is NaN or infinite.
     """
-    require("served", served, np.float32, ("n", "dim"))
+    require_array("served", served, np.float32, ("n", "dim"))
     n, dim = served.shape
-    require_range("dim", dim, 1, MAX_DIM)
-    require_apart("weights", weights, np.float32, (n, dim))
-    require("served_bits", served_bits, np.uint8, (n,))
+    require_integer("dim", dim, 1, MAX_DIM)
+    require_rows("weights", weights, np.float32, (n, dim))
+    require_array("served_bits", served_bits, np.uint8, (n,))
     if not _SERVED[served_bits].all():
         wrong = served_bits[int(np.argmin(_SERVED[served_bits]))]
         raise InputError(f"served_bits: got {wrong}, wanted {SKIP} or one of {PRECISIONS}")
-    require("importance", importance, np.float32, (n,))
-    require("convergence", convergence, np.float32, (n,))
+    require_array("importance", importance, np.float32, (n,))
+    require_array("convergence", convergence, np.float32, (n,))
     bits = cheapest_precision(dim)[warranted_bits(importance, convergence)]
     chosen = np.empty(n, np.uint8)
     finite, payload = _native.encode_sent(weights, served, served_bits, bits, COARSER_GAIN, chosen)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.block import UInt64s
-from pipeline.arrays.by_field import by_field
+from pipeline.arrays.per_field import run_per_field
 from pipeline.configuration.config import Publish
 from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
 from pipeline.publish.withheld import Bools, ScoredRows, Withheld, select_rows
@@ -152,10 +152,10 @@ class Publisher:
             flush: send every row that differs from its served value, whatever its worth.
         """
         before = self._served_digest
-        removed = by_field(lambda name: self._take_in(name, touched.get(name)), self.views)
+        removed = run_per_field(lambda name: self._take_in(name, touched.get(name)), self.views)
         chosen = self._choose(flush)
-        taken = by_field(lambda name: self._take_out(name, chosen[name], touched.get(name)), chosen)
-        sent = by_field(lambda name: self._send(name, *taken[name], removed[name]), taken)
+        taken = run_per_field(lambda name: self._take_out(name, chosen[name], touched.get(name)), chosen)
+        sent = run_per_field(lambda name: self._send(name, *taken[name], removed[name]), taken)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require
+from pipeline.arrays.checks import require_array
 from pipeline.errors import InputError
 
 Bools = npt.NDArray[np.bool_]
@@ -58,8 +58,8 @@ class Withheld:
 
     def __post_init__(self) -> None:
         _require_keys(self.keys)
-        require("worth", self.worth, np.float32, (len(self.keys),))
-        require("value", self.value, np.float32, (len(self.keys),))
+        require_array("worth", self.worth, np.float32, (len(self.keys),))
+        require_array("value", self.value, np.float32, (len(self.keys),))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -82,7 +82,7 @@ class Withheld:
     def updated(self, anew: ScoredRows) -> "Withheld":
         """These rows, where those judged anew are replaced: withheld where `anew.withheld` says so, otherwise gone."""
         rows = Withheld(anew.keys, anew.worth, anew.value)
-        require("withheld", anew.withheld, np.bool_, (len(rows),))
+        require_array("withheld", anew.withheld, np.bool_, (len(rows),))
         room = _room(len(self) + len(rows))
         n = _native.judge_anew(
             self.keys, self.worth, self.value, rows.keys, rows.worth, rows.value, anew.withheld, *room
@@ -98,7 +98,7 @@ class Withheld:
 
     def split(self, chosen: Bools) -> tuple[UInt64s, "Withheld"]:
         """The keys where `chosen`, [n] bool, says so, ascending; and the rows that are left."""
-        require("chosen", chosen, np.bool_, (len(self),))
+        require_array("chosen", chosen, np.bool_, (len(self),))
         count = int(np.count_nonzero(chosen))
         taken, left = np.empty(count, np.uint64), _room(len(self))
         n = _native.take_out(self.keys, self.worth, self.value, chosen, taken, *left)
@@ -122,8 +122,8 @@ def select_rows(worth: Floats, value: Floats, share: float) -> Bools:
     Raises:
         InputError: a wrong dtype or shape, or a share outside (0, 1].
     """
-    require("worth", worth, np.float32, ("n",))
-    require("value", value, np.float32, (len(worth),))
+    require_array("worth", worth, np.float32, ("n",))
+    require_array("value", value, np.float32, (len(worth),))
     if not 0 < share <= 1:
         raise InputError(f"share: got {share!r}, wanted a number in (0, 1]")
     chosen = np.empty(len(worth), np.bool_)
@@ -141,7 +141,7 @@ def _room(n: int) -> tuple[UInt64s, Floats, Floats]:
 
 
 def _require_keys(keys: UInt64s) -> None:
-    require("keys", keys, np.uint64, ("n",))
+    require_array("keys", keys, np.uint64, ("n",))
     ascending = keys[1:] > keys[:-1]
     if not ascending.all():
         at = int(np.argmin(ascending))

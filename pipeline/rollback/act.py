@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaPosition, DeltaWriter
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
@@ -78,7 +78,7 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> Report:
         quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
         targets = {shard.target.shard: shard.target for shard in plan.shards}
         record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
-        pass_point("rollback.after_plan")
+        reach_crash_point("rollback.after_plan")
         return _finish(project, log, store, record, prepared)
     finally:
         store.close()
@@ -105,7 +105,7 @@ def _finish(
         staged = [store.stage(commit) for commit in commits]
         for version in staged:
             _tell_serving(project, log, version)
-            pass_point("rollback.after_delta")
+            reach_crash_point("rollback.after_delta")
         store.ledger.switch_rollback(record, staged, _report(record, commits).describe())
     report = _report(record, [_switched(store, record, shard) for shard in sorted(record.targets)])
     announce(project, log, ROLLBACK, f"rollback/{record.id}", report.describe())

@@ -30,7 +30,7 @@ from prometheus_client.registry import Collector
 
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, SpringtideError
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.process.clock import Clock
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -315,7 +315,7 @@ def _announce(project: Project, process: str, port: int) -> tuple[Path, bytes]:
     labels = {"job": "springtide", "model": project.config.name, "instance": f"{project.config.name}/{process}"}
     target = {"targets": [f"{project.config.telemetry.host}:{port}"], "labels": labels}
     path, content = project.telemetry / f"{process}.json", json.dumps([target]).encode()
-    write_whole(path, [content])
+    write_atomically(path, [content])
     return path, content
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Draft
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.versions.files import (
     check_file,
     draft_commit,
@@ -120,7 +120,7 @@ class VersionStore:
                 f"{self.ledger.epoch(commit.id.shard)}. hint: somebody took the shard over; stop this trainer"
             )
         staged = self.stage(commit, draft)
-        pass_point("trainer.before_commit")
+        reach_crash_point("trainer.before_commit")
         try:
             self.ledger.commit(staged)
         except FencedError:  # after any other failure the ledger may name the file; retention finds out

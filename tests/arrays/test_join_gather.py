@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.arrays.gather import Pick
+from pipeline.arrays.gather import RowSelection
 from pipeline.errors import InputError
 
 SCHEMA = pa.schema([("raw", pa.binary()), ("small", pa.int8()), ("real", pa.float32()), *ARROW_TYPES.items()])
@@ -42,7 +42,7 @@ def random_pick(rng, batches, rows):
     filled = [i for i, b in enumerate(batches) if b.num_rows]
     chunk = rng.choice(filled, rows if filled else 0)
     row = np.array([rng.integers(batches[c].num_rows) for c in chunk])
-    return Pick(batches, (chunk.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64))
+    return RowSelection(batches, (chunk.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64))
 
 
 def by_arrow(pick):
@@ -64,7 +64,7 @@ def test_gathered_rows_are_what_concatenate_and_take_give(seed):
 def test_picks_joined_and_taken_from_are_picks_of_the_same_rows(seed):
     rng = np.random.default_rng(seed)
     parts = [random_pick(rng, [random_batch(rng), random_batch(rng)], 20) for _ in range(3)]
-    joined = Pick.joined(parts)
+    joined = RowSelection.concatenate(parts)
     order = rng.permutation(len(joined))
     wanted = pa.concat_batches([p.gather() for p in parts])
     assert joined.gather().equals(wanted)
@@ -72,24 +72,30 @@ def test_picks_joined_and_taken_from_are_picks_of_the_same_rows(seed):
 
 
 def test_a_pick_of_nothing_has_the_schema():
-    assert Pick.of(random_batch(np.random.default_rng(1)), np.zeros(0, np.int64)).gather().schema == SCHEMA
+    assert RowSelection.of(random_batch(np.random.default_rng(1)), np.zeros(0, np.int64)).gather().schema == SCHEMA
 
 
 ONE = pa.record_batch({"x": ["a", "b"]})
 BAD = {
-    "row": (lambda: Pick((ONE,), np.array([2], np.uint64)), r"places: got one outside of 1 batches of \[2\] rows"),
-    "batch": (lambda: Pick((ONE,), np.array([1 << 32], np.uint64)), "places: got one outside"),
-    "dtype": (lambda: Pick((ONE,), np.array([0], np.int64)), r"places: got int64 \[1\], wanted uint64 \[n\]"),
-    "shape": (lambda: Pick((ONE,), np.zeros((1, 1), np.uint64)), r"places: got uint64 \[1, 1\]"),
-    "order": (lambda: Pick((ONE,), np.zeros(4, np.uint64)[::2]), "places: got uint64 .* not C-contiguous"),
-    "none": (lambda: Pick((), np.zeros(0, np.uint64)), "batches: got none"),
+    "row": (
+        lambda: RowSelection((ONE,), np.array([2], np.uint64)),
+        r"places: got one outside of 1 batches of \[2\] rows",
+    ),
+    "batch": (lambda: RowSelection((ONE,), np.array([1 << 32], np.uint64)), "places: got one outside"),
+    "dtype": (lambda: RowSelection((ONE,), np.array([0], np.int64)), r"places: got int64 \[1\], wanted uint64 \[n\]"),
+    "shape": (lambda: RowSelection((ONE,), np.zeros((1, 1), np.uint64)), r"places: got uint64 \[1, 1\]"),
+    "order": (lambda: RowSelection((ONE,), np.zeros(4, np.uint64)[::2]), "places: got uint64 .* not C-contiguous"),
+    "none": (lambda: RowSelection((), np.zeros(0, np.uint64)), "batches: got none"),
     "schema": (
-        lambda: Pick((ONE, pa.record_batch({"x": [1]})), np.array([1 << 32], np.uint64)),
+        lambda: RowSelection((ONE, pa.record_batch({"x": [1]})), np.array([1 << 32], np.uint64)),
         "batches: got x: int64",
     ),
-    "type": (lambda: Pick.of(pa.record_batch({"x": pa.array([1], pa.date32())}), np.zeros(1, int)), "got date32"),
+    "type": (
+        lambda: RowSelection.of(pa.record_batch({"x": pa.array([1], pa.date32())}), np.zeros(1, int)),
+        "got date32",
+    ),
     "huge": (
-        lambda: Pick.of(pa.record_batch({"x": ["x" * 2**20]}), np.zeros(2**11, np.int64)),
+        lambda: RowSelection.of(pa.record_batch({"x": ["x" * 2**20]}), np.zeros(2**11, np.int64)),
         "cannot be gathered: offsets leave the values, or all of them 2 GiB",
     ),
 }
@@ -107,4 +113,4 @@ def test_offsets_that_leave_the_text_are_refused(offsets):
     buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"ab")]
     broken = pa.RecordBatch.from_arrays([pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)], ["x"])
     with pytest.raises(InputError, match="column of string cannot be gathered: offsets leave the values"):
-        Pick.of(broken, np.array([1])).gather()
+        RowSelection.of(broken, np.array([1])).gather()

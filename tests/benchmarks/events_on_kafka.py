@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.arrays.keys import shard_of
 from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget
@@ -18,7 +18,7 @@ from tests.benchmarks.event_records import encode_events
 from tests.benchmarks.join import SPAN_S, events_of
 from tests.benchmarks.stream import START_MS, in_records
 
-Events = dict[Kind, pa.RecordBatch]
+Events = dict[EventKind, pa.RecordBatch]
 
 _ENDING = 16
 """Events behind all others: enough that a few partitions get one each."""

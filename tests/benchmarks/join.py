@@ -11,7 +11,7 @@ from subprocess import CalledProcessError
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.block import EventBlock, Kind
+from pipeline.arrays.block import EventBlock, EventKind
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.ingest.ingest import EventTarget, heartbeat
@@ -150,7 +150,7 @@ def _rebuilt_index(project: Project, rows: int) -> Figure:
 def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
     """What a round writes where half of the blocks are held already and a tenth as many are new; and a start."""
     project = join_project(folder, SPAN_S * 10)
-    partitions: dict[Kind, int] = {"impressions": 1, "clicks": 1}
+    partitions: dict[EventKind, int] = {"impressions": 1, "clicks": 1}
     join, half = Join(project.config, 0, partitions), len(blocks) // 2
     file, seconds, new_bytes = None, 0.0, 0
     for number, part in enumerate((blocks[:half], blocks[half : half + half // 10])):

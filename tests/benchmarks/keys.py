@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from pipeline.arrays.keys import combine, hash_column
+from pipeline.arrays.keys import combine_keys, hash_column
 from tests.benchmarks.beside import beside, main
 from tests.benchmarks.report import Figure, Result
 
@@ -38,7 +38,7 @@ def measure(quick: bool, rounds: int) -> list[Result]:
     results = [_one(f"keys: {name}", column, rows, rounds) for name, column in columns.items()]
     halves = [hash_column(columns["integers"], seed) for seed in (1, 2)]
     figure = Figure("keys: two combined", rows, "rows/s", {"rows": rows})
-    return [*results, beside(figure, lambda: combine(halves, SEED), _per_value(np.stack(halves, 1)), rounds)]
+    return [*results, beside(figure, lambda: combine_keys(halves, SEED), _per_value(np.stack(halves, 1)), rounds)]
 
 
 def _one(name: str, column: pa.Array, rows: int, rounds: int) -> Result:

@@ -18,7 +18,7 @@ from pipeline.configuration.project import Project
 from pipeline.ingest.replay import LETTER
 from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
-from pipeline.process.crash_point import POINTS, arm
+from pipeline.process.crash_point import POINTS, arm_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED
 from pipeline.serving.replica import Replica
 from tests.support.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
@@ -100,10 +100,10 @@ def test_every_point_has_its_crash(crashed):
 
 
 STOPS = """
-from pipeline.process.crash_point import arm, pass_point
-arm("samples.before_append:2:stop")
+from pipeline.process.crash_point import arm_crash_point, reach_crash_point
+arm_crash_point("samples.before_append:2:stop")
 for passed in range(3):
-    pass_point("samples.before_append")
+    reach_crash_point("samples.before_append")
     print(passed, flush=True)
 """
 
@@ -121,7 +121,7 @@ def test_a_point_may_stop_the_process_instead_each_time_from_the_nth_on():
 @pytest.mark.parametrize("point", ["samples.nowhere", "samples.before_append:1:sleep"])
 def test_a_point_that_is_not_there_or_ends_in_another_way_is_refused(point):
     with pytest.raises(ValueError, match="crash point"):
-        arm(point)
+        arm_crash_point(point)
 
 
 @pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(("samples.", "trainer."))])

@@ -252,11 +252,11 @@ def test_a_commit_is_announced_with_its_level(trainer):
 
 KILLED = """
 from pathlib import Path
-from pipeline.process.crash_point import arm
+from pipeline.process.crash_point import arm_crash_point
 from tests.support.synthetic import SyntheticTrainer, project_at
 trainer = SyntheticTrainer(project_at(Path({root!r})))
 trainer.run(2)
-arm({point!r})
+arm_crash_point({point!r})
 trainer.levels.publish_full()
 """
 

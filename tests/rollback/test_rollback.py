@@ -437,7 +437,7 @@ from tests.support.versions_world import project_in
 
 project = project_in(Path(sys.argv[1]), int(sys.argv[3]))
 log = open_log(project)
-crash_point.arm(sys.argv[2])
+crash_point.arm_crash_point(sys.argv[2])
 if sys.argv[4] == "resume":
     resume_pending(project, log)
 else:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from pipeline.configuration.project import Project
-from pipeline.process.process_name import Seat, left_seats
+from pipeline.process.process_name import ProcessName, abandoned_names
 from pipeline.telemetry import metrics, worker_metrics
 from tests.support.command_line import make_shop
 from tests.support.scrape import scrape, url_of
@@ -17,9 +17,9 @@ from tests.support.scrape import scrape, url_of
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.process.process_name import Seat
-seat = Seat(Path(sys.argv[1]), "samples")
-print(seat.name, flush=True)
+from pipeline.process.process_name import ProcessName
+name = ProcessName(Path(sys.argv[1]), "samples")
+print(name.name, flush=True)
 sys.stdin.read()
 """
 
@@ -32,7 +32,7 @@ def _nobody_serves():
 
 @pytest.fixture
 def holder(tmp_path):
-    """Start another process that takes a seat; returns it and the seat's name."""
+    """Start another process that takes a name; returns it and the name's name."""
     begun = []
 
     def start(folder=tmp_path):
@@ -61,20 +61,20 @@ def test_each_process_has_a_seat_of_its_own_and_a_killed_one_gives_its_seat_back
     second, other = holder()
     assert name.startswith("samples-")
     assert (name[-2:], other[-2:]) == ("-0", "-1")
-    with left_seats(tmp_path, "samples") as free:
+    with abandoned_names(tmp_path, "samples") as free:
         assert free == []
     kill(first)
-    with left_seats(tmp_path, "samples") as free:
+    with abandoned_names(tmp_path, "samples") as free:
         assert free == [name]
     assert holder()[1] == name
     assert second.poll() is None
 
 
 def test_kinds_have_seats_apart(tmp_path):
-    samples, train = Seat(tmp_path, "samples"), Seat(tmp_path, "train")
+    samples, train = ProcessName(tmp_path, "samples"), ProcessName(tmp_path, "train")
     assert samples.name.removeprefix("samples") == train.name.removeprefix("train")
-    samples.leave()
-    train.leave()
+    samples.release()
+    train.release()
 
 
 def test_worker_answers_under_its_seat_until_it_is_told_to_end(tmp_path):

@@ -384,7 +384,7 @@ from tests.support.versions_world import World, project_in
 store = VersionStore(project_in(Path(sys.argv[1])))
 world = World(store)
 world.commit()
-crash_point.arm(sys.argv[2] or None)
+crash_point.arm_crash_point(sys.argv[2] or None)
 if sys.argv[3] == "stop":
     commit = world.build()
     staged = store.stage(commit)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
 from pipeline.cli.output import format_time, print_result, progress_bar
 from pipeline.ingest.ingest import heartbeat as append_heartbeat
@@ -65,7 +65,7 @@ def heartbeat(
     print_result({"complete_before": format_time(at_ms), "dry_run": dry_run}, as_json)
 
 
-def _ingest(kind: Kind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
+def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
     opened = open_project(project)
     if dry_run:
         report = rehearse(opened, kind, files)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.process.clock import Clock
 
 _PATIENCE_S = 30.0
@@ -29,7 +29,12 @@ class Lead:
     """
 
     def __init__(
-        self, folder: Path, own: tuple[Kind, int], all_of: Iterable[tuple[Kind, int]], lead_ms: int, clock: Clock
+        self,
+        folder: Path,
+        own: tuple[EventKind, int],
+        all_of: Iterable[tuple[EventKind, int]],
+        lead_ms: int,
+        clock: Clock,
     ) -> None:
         """For the reader of `own` among the partitions `all_of`, which may lead by `lead_ms` of event time."""
         self._own, self._lead_ms, self._clock = _path(folder, own), lead_ms, clock
@@ -73,5 +78,5 @@ class Lead:
                 yield None
 
 
-def _path(folder: Path, at: tuple[Kind, int]) -> Path:
+def _path(folder: Path, at: tuple[EventKind, int]) -> Path:
     return folder / f"{at[0]}-{at[1]}"

@@ -20,7 +20,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.alignment import Lead
 from pipeline.logs.beam.record_span import Span
@@ -86,7 +86,7 @@ class _Reader:
         self._clock, self._log = project.clock, log
         config = project.config
         self._codec = EventCodec(config.events, of.kind, log)
-        inputs = [(kind, p) for kind in get_args(Kind) for p in range(config.logs.partitions)]
+        inputs = [(kind, p) for kind in get_args(EventKind) for p in range(config.logs.partitions)]
         window_ms = round(config.samples.window_s * 1000)
         self._lead = Lead(project.lead, (of.kind, of.partition), inputs, window_ms, project.clock)
         # The partitions of one worker wait for records one after the other.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.errors import LogReplacedError, OffsetError, SpringtideError
 from pipeline.logs.events.codec import Decoded, EventCodec
@@ -48,7 +48,7 @@ class PartitionRange:
     """
 
     topic: str
-    kind: Kind
+    kind: EventKind
     partition: int
     start: int
     stop: int | None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arrays.block import DeadLetters, EventBlock, Kind
+from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
 from pipeline.configuration.config import Events
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
@@ -57,7 +57,7 @@ class _Writer:
 class EventCodec:
     """Encodes and decodes the events of one kind. Thread-safe for decoding."""
 
-    def __init__(self, events: Events, kind: Kind, log: Log) -> None:
+    def __init__(self, events: Events, kind: EventKind, log: Log) -> None:
         self._kind = kind
         columns = (events.impressions if kind == "impressions" else events.clicks).columns
         self._columns = arrow_schema(columns)

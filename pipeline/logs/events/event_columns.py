@@ -8,18 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arrays.block import ARROW_TYPES, Kind
+from pipeline.arrays.block import ARROW_TYPES, EventKind
 from pipeline.configuration.config import ColumnType
 from pipeline.errors import ConfigError, DamagedError
 from pipeline.formats.schemas import load_schema
 
 AT = "at"
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TEMPLATES: dict[Kind, str] = {"impressions": "impression", "clicks": "click"}
+_TEMPLATES: dict[EventKind, str] = {"impressions": "impression", "clicks": "click"}
 _AVRO_TYPES: dict[str, Any] = {"string": "string", "int": "long", "float": "double", "bool": "boolean"}
 
 
-def event_document(kind: Kind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
+def event_document(kind: EventKind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
     """The Avro schema of single events: the template's fields, then each column as a union with null.
 
     Raises ConfigError where a column's name cannot be a field.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.arrays.block import DeadLetters, EventBlock, Int64s, Kind
+from pipeline.arrays.block import DeadLetters, EventBlock, EventKind, Int64s
 from pipeline.errors import DamagedError
 from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.events.event_columns import AT
@@ -31,7 +31,7 @@ _FURTHEST_MS = 2**61
 class Rules:
     """What holds for every event of a kind: its columns, which of them must not be null, and the bounds of time."""
 
-    kind: Kind
+    kind: EventKind
     columns: pa.Schema
     keys: tuple[str, ...]
     skew_ms: int

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import EventBlock
-from pipeline.arrays.gather import Pick
+from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
-from pipeline.arrays.structured import join_rows
+from pipeline.arrays.structured import concatenate_rows
 from pipeline.configuration.config import Config
 from pipeline.samples.join.output import empty_columns
 
@@ -68,11 +68,11 @@ class Clicks:
         filled = [p for p in parts if len(p)] or [parts[0]]
         if len(filled) == 1:
             return filled[0]
-        return cls(join_rows([p.rows for p in filled]), pa.concat_batches([p.columns for p in filled]))
+        return cls(concatenate_rows([p.rows for p in filled]), pa.concat_batches([p.columns for p in filled]))
 
     def take(self, index: npt.NDArray[np.integer]) -> "Clicks":
         """The clicks at `index`."""
-        return Clicks(self.rows.take(index), Pick.of(self.columns, index).gather())
+        return Clicks(self.rows.take(index), RowSelection.of(self.columns, index).gather())
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Clicks":
         """The clicks that [n] `mask` names, in order."""

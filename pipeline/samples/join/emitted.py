@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.samples.join.index import NONE, JoinIndex
 
 UInt64s = npt.NDArray[np.uint64]
 
-INPUTS: tuple[Kind, Kind] = ("impressions", "clicks")
+INPUTS: tuple[EventKind, EventKind] = ("impressions", "clicks")
 
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
 """What was said: three of an impression; `USED` of an event that needs no second look (a click used, a dead letter)."""
@@ -26,7 +26,7 @@ EMITTED = np.dtype([("input", "i1"), ("partition", "i4"), ("offset", "i8"), ("ro
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def emitted_rows(kind: Kind, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
+def emitted_rows(kind: EventKind, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
     """[n] EMITTED from columns that broadcast: `source` is partition, offset, row."""
     columns = np.broadcast_arrays(*source, flags)
     rows = np.zeros(len(columns[0]), EMITTED)
@@ -45,7 +45,7 @@ def emitted_by_samples(batch: pa.RecordBatch) -> np.ndarray:
     return np.concatenate([impressions, emitted_rows("clicks", _source(with_click, "click_"), USED)])
 
 
-def emitted_by_dead_letters(table: pa.RecordBatch, topics: Mapping[Kind, str]) -> np.ndarray:
+def emitted_by_dead_letters(table: pa.RecordBatch, topics: Mapping[EventKind, str]) -> np.ndarray:
     """[m] EMITTED of dead letters: events used up. One that never was in an input topic (offset -1) has none."""
     parts = [np.zeros(0, EMITTED)]
     for kind, topic in topics.items():
@@ -89,7 +89,7 @@ class EmittedPositions:
         self._hold(everything[~repeated])
 
     def flags(
-        self, kind: Kind, partition: npt.ArrayLike, offsets: np.ndarray, rows: np.ndarray
+        self, kind: EventKind, partition: npt.ArrayLike, offsets: np.ndarray, rows: np.ndarray
     ) -> npt.NDArray[np.uint8]:
         """[n] uint8 flags of the positions, none of them forgotten; 0 where nothing was said."""
         if not len(self):
@@ -98,7 +98,7 @@ class EmittedPositions:
         found = places != NONE
         return np.where(found, self._rows["flags"][np.where(found, places, 0).astype(np.int64)], 0).astype(np.uint8)
 
-    def drop_below(self, kind: Kind, partition: int, offset: int) -> None:
+    def drop_below(self, kind: EventKind, partition: int, offset: int) -> None:
         """Forget what lies below `offset`: it has been read and will not come again."""
         at = (INPUTS.index(kind), partition)
         if at in self._offsets:

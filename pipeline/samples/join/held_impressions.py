@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.arrays.block import Int64s
-from pipeline.arrays.gather import Pick
+from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.structured import copy_rows
 from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.index import NONE, JoinIndex
@@ -65,7 +65,7 @@ class Bucket:
         """The raw columns as they lie, one after the other."""
         return self._batches
 
-    def pick(self, rows: Int64s) -> Pick:
+    def pick(self, rows: Int64s) -> RowSelection:
         """The raw columns of [m] `rows`, to be gathered later."""
         return _picked(self._batches, rows)
 
@@ -206,7 +206,7 @@ class Held:
         """[n] HELD at held places, a copy."""
         return rows_at([bucket.rows for bucket in self.buckets.values()], self._numbered(places))
 
-    def pick(self, places: UInt64s) -> Pick:
+    def pick(self, places: UInt64s) -> RowSelection:
         """The raw columns at held places, to be gathered later."""
         buckets, numbered = self.buckets.values(), self._numbered(places)
         first = np.cumsum([0, *map(len, buckets)])[(numbered >> _ROW_BITS).view(np.int64)]
@@ -289,7 +289,7 @@ class Held:
         parts = self._parts(rows["at"][kept])
         places = self._places(parts, len(kept))
         self._index.insert(ids[kept], places)
-        self._append(parts, rows.take(kept), Pick.of(columns, kept).gather())
+        self._append(parts, rows.take(kept), RowSelection.of(columns, kept).gather())
         linked = before[kept] != NONE
         self._earlier.update(zip(places[linked].tolist(), before[kept][linked].tolist(), strict=True))
         held = np.zeros(len(rows), np.bool_)
@@ -325,7 +325,7 @@ class Held:
             if stop - start == len(part) >= columns.num_rows // _SHARE_KEPT:
                 bucket.append(rows[start:stop], columns.slice(start, len(part)))
             else:
-                bucket.append(rows.take(part), Pick.of(columns, part).gather())
+                bucket.append(rows.take(part), RowSelection.of(columns, part).gather())
 
     def _bucket(self, name: tuple[int, int]) -> Bucket:
         bucket = self._by_name.get(name)
@@ -356,11 +356,11 @@ class Held:
         return np.searchsorted(serials, places >> _ROW_BITS).astype(np.uint64) << _ROW_BITS | places & _ROW_MASK
 
 
-def _picked(batches: list[pa.RecordBatch], rows: Int64s) -> Pick:
+def _picked(batches: list[pa.RecordBatch], rows: Int64s) -> RowSelection:
     """[m] `rows` of batches that lie one after the other."""
     starts = np.cumsum([0, *(b.num_rows for b in batches)])
     batch = np.searchsorted(starts, rows, side="right") - 1
-    return Pick(tuple(batches), (batch << 32 | (rows - starts[batch])).astype(np.uint64))
+    return RowSelection(tuple(batches), (batch << 32 | (rows - starts[batch])).astype(np.uint64))
 
 
 def _ids(rows: np.ndarray) -> UInt64s:

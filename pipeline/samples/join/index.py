@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import InputError
 
 UInt64s = npt.NDArray[np.uint64]
@@ -37,7 +37,7 @@ class JoinIndex:
 
         Raises InputError for an n outside of 0..2^31.
         """
-        require_range("n", n, 0, 2**31)
+        require_integer("n", n, 0, 2**31)
         self._core.reserve(int(n))
 
     def insert(self, ids: UInt64s, places: UInt64s) -> UInt64s:
@@ -51,8 +51,8 @@ class JoinIndex:
             [n] uint64: the place kept earlier, which stays (of an id twice in this batch, its first place here), or
             NONE where there was none.
         """
-        require("ids", ids, np.uint64, ("n", 2))
-        require("places", places, np.uint64, (len(ids),))
+        require_array("ids", ids, np.uint64, ("n", 2))
+        require_array("places", places, np.uint64, (len(ids),))
         if (places == NONE).any():
             raise InputError(f"places: got {NONE} at {int(np.argmax(places == NONE))}, wanted less: it means no place")
         out = np.empty(len(ids), np.uint64)
@@ -61,14 +61,14 @@ class JoinIndex:
 
     def match(self, ids: UInt64s) -> UInt64s:
         """[n, 2] uint64 ids → [n] uint64 places, NONE for an unknown id. Changes nothing."""
-        require("ids", ids, np.uint64, ("n", 2))
+        require_array("ids", ids, np.uint64, ("n", 2))
         out = np.empty(len(ids), np.uint64)
         self._core.match(ids, out)
         return out
 
     def remove(self, ids: UInt64s) -> int:
         """Forget the ids ([n, 2] uint64); returns how many of them were there."""
-        require("ids", ids, np.uint64, ("n", 2))
+        require_array("ids", ids, np.uint64, ("n", 2))
         return int(self._core.remove(ids))
 
     def forget(self, bucket: int) -> int:
@@ -76,7 +76,7 @@ class JoinIndex:
 
         Raises InputError for a bucket outside of 0..2^32-1.
         """
-        require_range("bucket", bucket, 0, 2**32 - 1)
+        require_integer("bucket", bucket, 0, 2**32 - 1)
         return int(self._core.forget(int(bucket)))
 
     def __len__(self) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.arrays.block import EventBlock, Kind
+from pipeline.arrays.block import EventBlock, EventKind
 
-Input = tuple[Kind, int]
+Input = tuple[EventKind, int]
 _APART_MS = 1_000
 _APART_RECORDS = 4_096
 """Starts are so far apart, in event time or in records: there are no more of them however small blocks are."""
@@ -44,7 +44,7 @@ class PartitionProgress:
 class Progress:
     """All input partitions of one shard. Not thread-safe."""
 
-    def __init__(self, partitions: Mapping[Kind, int]) -> None:
+    def __init__(self, partitions: Mapping[EventKind, int]) -> None:
         self.of: dict[Input, PartitionProgress] = {
             (kind, p): PartitionProgress() for kind, count in partitions.items() for p in range(count)
         }
@@ -61,7 +61,7 @@ class Progress:
         at.next_offset = block.next_offset
         at.watermark_ms = block.watermark_ms if at.watermark_ms is None else max(at.watermark_ms, block.watermark_ms)
 
-    def watermark(self, kinds: Iterable[Kind]) -> int | None:
+    def watermark(self, kinds: Iterable[EventKind]) -> int | None:
         """The smallest watermark over all partitions of `kinds`; None while one of them has none."""
         wanted = tuple(kinds)
         marks = [p.watermark_ms for (kind, _), p in self.of.items() if kind in wanted]

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.arrays.block import DeadLetters, EventBlock, Int64s, Kind
-from pipeline.arrays.gather import Pick
+from pipeline.arrays.block import DeadLetters, EventBlock, EventKind, Int64s
+from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
-from pipeline.arrays.structured import join_rows
+from pipeline.arrays.structured import concatenate_rows
 from pipeline.configuration.config import Config
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.join import emitted, output
@@ -56,7 +56,7 @@ class Join:
         said: what the shard's own partitions say beyond this state.
     """
 
-    def __init__(self, config: Config, shard: int, input_partitions: Mapping[Kind, int]) -> None:
+    def __init__(self, config: Config, shard: int, input_partitions: Mapping[EventKind, int]) -> None:
         self.config, self.shard, self.durations = config, shard, Durations.of(config)
         self.progress = Progress(input_partitions)
         self.held = Held(self.durations)
@@ -126,7 +126,7 @@ class Join:
         resume = self.progress.resume()
         return {self._name(at): mark for at, (_, mark) in resume.items() if mark is not None}
 
-    def begin(self, kind: Kind, partition: int, offset: int, watermark_ms: int | None) -> None:
+    def begin(self, kind: EventKind, partition: int, offset: int, watermark_ms: int | None) -> None:
         """Start at `offset` of a partition, with the watermark that holds before it."""
         self.progress.begin((kind, partition), offset, watermark_ms)
 
@@ -171,13 +171,13 @@ class Join:
         if late.any():
             self._set_aside("impression_too_late", "impressions", rows, columns, late)
             timely = np.flatnonzero(~late)
-            rows, columns = rows.take(timely), Pick.of(columns, timely).gather()
+            rows, columns = rows.take(timely), RowSelection.of(columns, timely).gather()
         held = self.held.hold(rows, columns)
         if not held.all():
             self._set_aside("duplicate_impression", "impressions", rows, columns, ~held)
         if self._fake:
             chosen = np.flatnonzero(held & (rows["status"] & emitted.NEGATIVE == 0) & self._kept(rows))
-            self._say_negatives(rows, chosen, Pick.of(columns, chosen), 0)
+            self._say_negatives(rows, chosen, RowSelection.of(columns, chosen), 0)
 
     def _decide(self) -> None:
         self._undecided_rows = 0
@@ -263,7 +263,7 @@ class Join:
         below = self._kept_below
         return np.ones(len(rows), np.bool_) if below is None else np.asarray(rows["id"][:, 1] < np.uint64(below))
 
-    def _say_negatives(self, held: np.ndarray, chosen: Int64s, shown: Pick, after_ms: int) -> None:
+    def _say_negatives(self, held: np.ndarray, chosen: Int64s, shown: RowSelection, after_ms: int) -> None:
         sources = sources_of(held, chosen)
         written = np.ones(len(chosen), np.bool_)
         self._samples.append(Decided(output.NEGATIVE, sources.at + after_ms, sources, written, shown))
@@ -279,7 +279,7 @@ class Join:
             Decided(kind, decided_at_ms, Source.of(held), written, shown, Source.of(clicks.rows), labels)
         )
 
-    def _set_aside(self, reason: str, kind: Kind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
+    def _set_aside(self, reason: str, kind: EventKind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
         chosen = np.flatnonzero(which)
         if len(chosen):
             taken = columns.take(pa.array(chosen))
@@ -287,7 +287,7 @@ class Join:
 
     def _lowest_offsets(self) -> dict[Input, int]:
         lowest: dict[Input, int] = {("impressions", p): o for p, o in self.held.lowest_offsets().items()}
-        waiting = join_rows([self.pending.rows, self.candidates.rows])
+        waiting = concatenate_rows([self.pending.rows, self.candidates.rows])
         for partition in np.unique(waiting["partition"]).tolist():
             lowest["clicks", partition] = int(waiting["offset"][waiting["partition"] == partition].min())
         return lowest

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters, Int64s
-from pipeline.arrays.gather import Pick, gather_array
+from pipeline.arrays.gather import RowSelection, gather_array
 from pipeline.configuration.config import Config
 from pipeline.logs.events.sample_block import KINDS
 from pipeline.samples.join.rows import Source
@@ -39,7 +39,7 @@ class Decided:
     decided_at: Int64s
     impressions: Source
     negative_written: Bools
-    shown: Pick
+    shown: RowSelection
     clicks: Source | None = None
     labels: npt.NDArray[np.float32] | None = None
 
@@ -63,7 +63,7 @@ class Samples:
         self._kinds = np.repeat(np.array([p.kind for p in parts], np.uint8), [len(p) for p in parts])
         self._impressions = Source.joined([p.impressions for p in parts])
         self._negative_written = np.concatenate([p.negative_written for p in parts])
-        self._shown = Pick.joined([p.shown for p in parts])
+        self._shown = RowSelection.concatenate([p.shown for p in parts])
         self._clicks = _Clicks(parts, len(config.samples.labels))
         at = self._impressions
         decided_at = np.concatenate([p.decided_at for p in parts])

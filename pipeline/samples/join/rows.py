@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.block import EventBlock, Int32s, Int64s, UInt64s
-from pipeline.arrays.checks import require
+from pipeline.arrays.checks import require_array
 from pipeline.errors import InputError
 
 HELD = np.dtype(
@@ -101,11 +101,11 @@ def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], cl
         closed: whether their windows are closed already.
     """
     n = len(block)
-    require("ids", ids, np.uint64, (n, 2))
+    require_array("ids", ids, np.uint64, (n, 2))
     columns = {"at": (block.at_ms, np.int64), "offsets": (block.offsets, np.int64), "rows": (block.rows, np.int32)}
     for name, (column, dtype) in columns.items():
-        require(name, column, dtype, (n,))
-    require("status", status, np.uint8, (n,))
+        require_array(name, column, dtype, (n,))
+    require_array("status", status, np.uint8, (n,))
     out = np.zeros(n, HELD)
     _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, status, block.partition, closed, _bytes(out))
     return out
@@ -144,7 +144,7 @@ def close_rows(rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: 
 def sources_of(rows: np.ndarray, chosen: Int64s) -> Source:
     """The sources of the rows at [m] int64 `chosen` among [n] HELD."""
     _require_held(rows)
-    require("chosen", chosen, np.int64, ("m",))
+    require_array("chosen", chosen, np.int64, ("m",))
     m = len(chosen)
     if m and not 0 <= chosen.min() <= chosen.max() < len(rows):
         raise InputError(f"chosen: got {chosen.min()}..{chosen.max()}, wanted it in 0..{len(rows) - 1}")
@@ -165,7 +165,7 @@ def rows_at(chunks: Sequence[np.ndarray], places: UInt64s) -> np.ndarray:
     """
     for rows in chunks:
         _require_held(rows)
-    require("places", places, np.uint64, ("n",))
+    require_array("places", places, np.uint64, ("n",))
     if not _native.places_fit(places, np.array([len(rows) for rows in chunks], np.uint64)):
         raise InputError(f"places: got one outside of {len(chunks)} chunks")
     out = np.empty(len(places), HELD)
@@ -174,7 +174,7 @@ def rows_at(chunks: Sequence[np.ndarray], places: UInt64s) -> np.ndarray:
 
 
 def _require_held(rows: np.ndarray) -> None:
-    require("rows", rows, HELD, ("n",))
+    require_array("rows", rows, HELD, ("n",))
 
 
 def _bytes(rows: np.ndarray) -> npt.NDArray[Any]:

@@ -24,7 +24,7 @@ from pipeline.logs.beam.source import PartitionRange, decode_next
 from pipeline.logs.end_offsets import Ends
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, check_partitions
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input, PartitionProgress
@@ -172,7 +172,7 @@ class LiveShard:
         began_s = self._clock.monotonic_s()
         write_round_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
         forget_older(self._project.join_state, self._shard.shard, self._shard.epoch)
-        pass_point("samples.after_state")
+        reach_crash_point("samples.after_state")
         ended_at_s = self._clock.monotonic_s()
         return Keep(ended_at_s, held_up_s, ended_at_s - began_s)
 

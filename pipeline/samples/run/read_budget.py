@@ -7,7 +7,7 @@ the join by the million. What is read together changes how much is held, never w
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.config import Config
 from pipeline.logs.beam.source import PartitionRange
 from pipeline.logs.events.codec import EventCodec
@@ -23,9 +23,11 @@ class Pace:
 
     def __init__(self, config: Config, log: Log) -> None:
         self._log = log
-        self._codecs: dict[Kind, EventCodec] = {kind: EventCodec(config.events, kind, log) for kind in INPUTS}
+        self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec(config.events, kind, log) for kind in INPUTS}
 
-    def paced(self, ranges: Sequence[PartitionRange], ends: Mapping[tuple[Kind, int], int]) -> list[PartitionRange]:
+    def paced(
+        self, ranges: Sequence[PartitionRange], ends: Mapping[tuple[EventKind, int], int]
+    ) -> list[PartitionRange]:
         """The ranges, shortened so that all stop at about the same event time; each keeps at least one offset.
 
         `ends` says how far each partition goes: one that is read to its end holds nobody back.

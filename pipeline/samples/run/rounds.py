@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.source import PartitionRange, check_log_id
 from pipeline.logs.end_offsets import Ends
 from pipeline.logs.log import Log, check_partitions
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.durations import max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.run.handover import Handover
@@ -22,7 +22,7 @@ from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.state.state_files import RoundManifest, newest_kept, read_round_manifest, write_round_manifest
 from pipeline.telemetry.metrics import Reading
 
-Input = tuple[Kind, int]
+Input = tuple[EventKind, int]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Rounds:
         folder = self._project.join_state
         files = tuple(shard.save(folder, self._number, read_to) for shard in self.shards)
         write_round_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
-        pass_point("samples.after_state")
+        reach_crash_point("samples.after_state")
         self.finished += 1
 
     def report(self) -> SamplesReport:
@@ -127,7 +127,7 @@ class Rounds:
         for shard in self.shards:
             yield from shard_readings(shard)
 
-    def _start(self, kind: Kind, partition: int) -> tuple[int, int | None]:
+    def _start(self, kind: EventKind, partition: int) -> tuple[int, int | None]:
         """The first offset that some shard has not read, and the partition's mark before it.
 
         Shards stand at different offsets only after one of them lost its state; those ahead pass over what they know.

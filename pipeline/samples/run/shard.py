@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.block import DeadLetters, EventBlock, Kind
+from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
 from pipeline.configuration.project import Project
 from pipeline.errors import OffsetError
 from pipeline.logs.beam.source import check_log_id
@@ -22,7 +22,7 @@ from pipeline.logs.events.codec import NO_WATERMARK
 from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_dead_letters
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.log import Log, last_record, runs_of
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.emitted import USED
 from pipeline.samples.join.input_progress import Input
 from pipeline.samples.join.join import Join
@@ -107,7 +107,7 @@ class JoinShard:
         self._say(decided.samples, dead_letter_batch(letters))
         self._count_held()
 
-    def save(self, folder: Path, number: int, read_to: Mapping[tuple[Kind, int], int]) -> ShardFile:
+    def save(self, folder: Path, number: int, read_to: Mapping[tuple[EventKind, int], int]) -> ShardFile:
         """Keep the state as that of round `number`; `read_to` is where its ranges ended, gaps included."""
         for at, offset in read_to.items():
             partition = self.join.progress.of[at]
@@ -133,7 +133,7 @@ class JoinShard:
         topics, records = self._config.topics, self._records(decided)
         dead, why = dead_letter_records(letters, {SHARD: str(self.shard)})
         if dead or records:
-            pass_point("samples.before_append")
+            reach_crash_point("samples.before_append")
         if dead:
             self._log.append(
                 topics.dead_letters, self.shard, dead, fence=self._fences[topics.dead_letters], headers=why
@@ -143,7 +143,7 @@ class JoinShard:
             self.emitted_to = first + len(records)
         self.tally.samples.update(decided.kinds())
         self.tally.dead_letters.update(letters.table.column("reason").to_pylist())
-        pass_point("samples.after_append")
+        reach_crash_point("samples.after_append")
 
     def _count_held(self) -> None:
         self.tally.held, self.tally.pending = len(self.join.held), len(self.join.pending)
@@ -172,11 +172,11 @@ class JoinShard:
         return [letters.table.column(n).to_pylist() for n in ("topic", "partition", "offset", "row")]
 
     def _is_new(self, topic: str, partition: int, offset: int, row: int) -> bool:
-        kind: Kind = "impressions" if topic == self._topics["impressions"] else "clicks"
+        kind: EventKind = "impressions" if topic == self._topics["impressions"] else "clicks"
         flags = self.join.emitted_positions.flags(kind, partition, np.array([offset]), np.array([row]))
         return bool(offset >= self.join.progress.of[kind, partition].next_offset and not flags[0] & USED)
 
-    def _partitions(self) -> dict[Kind, int]:
+    def _partitions(self) -> dict[EventKind, int]:
         return {kind: self._log.partitions(topic) for kind, topic in self._topics.items()}
 
     def _load(self, found: Kept) -> Join:

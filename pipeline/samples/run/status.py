@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
@@ -52,7 +52,9 @@ def _kept_at_ms(kept: Kept) -> int | None:
         return None
 
 
-def _input(log: Log | None, standing: list[Standing], kind: Kind, topic: str, partition: int) -> dict[str, int | None]:
+def _input(
+    log: Log | None, standing: list[Standing], kind: EventKind, topic: str, partition: int
+) -> dict[str, int | None]:
     progress = [one.progress.of[kind, partition] for one in standing]
     begin, end = (log.begin_offset(topic, partition), log.end_offset(topic, partition)) if log else (None, None)
     offset = min((p.next_offset for p in progress), default=begin)

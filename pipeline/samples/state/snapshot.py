@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.arrays.block import Kind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.config import Config
 from pipeline.errors import DamagedError, MigrationError
 from pipeline.formats.columns import pack, unpack
@@ -108,7 +108,7 @@ def save_join(join: Join, written: Container[str] = ()) -> SavedJoin:
 
 
 def load_join(
-    config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
+    config: Config, shard: int, input_partitions: Mapping[EventKind, int], frames: Iterable[tuple[str, bytes]]
 ) -> Join:
     """The join that was saved; columns are those the configuration declares now, new ones null.
 
@@ -140,7 +140,7 @@ def load_join(
 
 
 def load_standing(
-    config: Config, shard: int, input_partitions: Mapping[Kind, int], frames: Iterable[tuple[str, bytes]]
+    config: Config, shard: int, input_partitions: Mapping[EventKind, int], frames: Iterable[tuple[str, bytes]]
 ) -> Standing:
     """Where the join that was saved stands; of `frames` only the head is looked at. Raises as `load_join`."""
     name, head = next(iter(frames))
@@ -161,7 +161,7 @@ def join_to_bytes(join: Join) -> bytes:
 
 
 def join_from_bytes(
-    config: Config, shard: int, input_partitions: Mapping[Kind, int], value: bytes, name: str = "join state"
+    config: Config, shard: int, input_partitions: Mapping[EventKind, int], value: bytes, name: str = "join state"
 ) -> Join:
     """The join that `join_to_bytes` wrote, as `load_join` gives it; `name` is for messages."""
     frames = [(name, one) for one in frames_of(value, name)] or [(name, b"")]

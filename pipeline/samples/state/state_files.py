@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.samples.state.snapshot import Snapshot
 
 _MANIFEST = "ROUND.json"
@@ -153,7 +153,7 @@ def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
     """Make this round the one that counts, and forget the files of others."""
     body = asdict(manifest)
     whole = {"version": _VERSION, "digest": _digest_of(body), "round": body}
-    write_whole(folder / _MANIFEST, [json.dumps(whole, indent=1).encode()])
+    write_atomically(folder / _MANIFEST, [json.dumps(whole, indent=1).encode()])
     kept = set(_names(manifest))
     for path in folder.iterdir():
         if path.suffix in _SUFFIXES and path.name not in kept:
@@ -167,8 +167,8 @@ def segments_in(file: ShardFile | None) -> frozenset[str]:
 
 def write_shard(folder: Path, name: str, state: Snapshot, ends: tuple[int, int]) -> ShardFile:
     """Keep a shard's state; it counts once a manifest names it. `ends`: of its samples and dead-letters partitions."""
-    head, found = state.encode(lambda segment, value: write_whole(folder / f"{segment.name}.rows", [value]))
-    write_whole(folder / name, [head])
+    head, found = state.encode(lambda segment, value: write_atomically(folder / f"{segment.name}.rows", [value]))
+    write_atomically(folder / name, [head])
     digest = hashlib.blake2b(head, digest_size=16).hexdigest()
     return ShardFile(name, len(head), digest, tuple(SegmentFile(s.name, s.length) for s in found), *ends)
 

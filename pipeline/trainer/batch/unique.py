@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 
 Int32s = npt.NDArray[np.int32]
 UInt32s = npt.NDArray[np.uint32]
@@ -34,8 +34,8 @@ class Uniquer:
         >>> Uniquer().unique(np.uint64([9, 4, 9]))
         (array([9, 4], dtype=uint64), array([0, 1, 0], dtype=int32), array([2, 1], dtype=uint32))
         """
-        require("keys", keys, np.uint64, ("m",))
-        require_range("number of keys", len(keys), 0, 2**31 - 1)
+        require_array("keys", keys, np.uint64, ("m",))
+        require_integer("number of keys", len(keys), 0, 2**31 - 1)
         m = len(keys)
         distinct, inverse, counts = np.empty(m, np.uint64), np.empty(m, np.int32), np.empty(m, np.uint32)
         u = self._core.unique(keys, distinct, inverse, counts)

@@ -17,7 +17,7 @@ from pipeline.configuration.project import Project
 from pipeline.formats.container import Draft
 from pipeline.logs.log import Log
 from pipeline.model.identity import Identity, digest_of
-from pipeline.process.crash_point import pass_point
+from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
@@ -165,11 +165,11 @@ class Committer:
                 commit = self._commit_of(id, snapshot, changes, prepared, whole)
                 self._tables.end(changes)
             self._versions.commit(commit, draft)
-        pass_point("trainer.after_commit")
+        reach_crash_point("trainer.after_commit")
         self._delta_writer.append(prepared.delta, prepared.encoded)
-        pass_point("trainer.after_delta")
+        reach_crash_point("trainer.after_delta")
         self._levels.announce_realtime(prepared.delta, prepared.encoded)
-        pass_point("trainer.after_publish")
+        reach_crash_point("trainer.after_publish")
         self.commit_s = self._project.clock.monotonic_s() - began_at_s
         self.gauges.committed(id, snapshot, changes, self.commit_s)
         self.lineage.current = id

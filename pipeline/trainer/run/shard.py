@@ -23,7 +23,7 @@ from pipeline.configuration.config import Train
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.features.plan import FeaturePlan
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.logs.end_offsets import Ends
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel, StepResult
@@ -289,7 +289,7 @@ class TrainerShard:
         kept = self._project.state / "halted" / f"shard-{self._shard}-at-{position.offset}-{position.row}.parquet"
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches([batch.samples]), sink)
-        write_whole(kept, [sink.getvalue()])
+        write_atomically(kept, [sink.getvalue()])
         reason = f"{problem}, at offset {position.offset} row {position.row}"
         self._versions.ledger.halt(self._shard, reason, str(kept.relative_to(self._project.root)))
         return _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))

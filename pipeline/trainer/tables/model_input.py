@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import InputError
 from pipeline.trainer.batch.prefetch import FieldBatch
 from pipeline.trainer.tables.table import Table
@@ -33,7 +33,7 @@ class ModelInput:
 
     def __init__(self, tables: Sequence[Table], mean: Sequence[bool], dense_columns: int, threads: int) -> None:
         """`mean` says for each table whether its rows are pooled by their mean, else by their sum."""
-        require_range("threads", threads, 1, 1024)
+        require_integer("threads", threads, 1, 1024)
         self._tables = list(tables)
         native = [table.native for table in tables]
         self._input: Any = _native.ModelInput(native, [bool(each) for each in mean], dense_columns, threads)
@@ -59,7 +59,7 @@ class ModelInput:
 
     def admit(self, table: int, places: Int64s, at_s: int) -> None:
         """Give rows to keys without one, [a] distinct places in the batch's keys; `at_s` is log time, s since 1970."""
-        require("places", places, np.int64, ("a",))
+        require_array("places", places, np.int64, ("a",))
         self._call("admit", table, places, at_s)
 
     def admit_missing(self, tables: Sequence[int], at_s: int) -> list[Int64s]:
@@ -69,12 +69,12 @@ class ModelInput:
 
     def gather(self, out: Float32s) -> None:
         """Write the pooled rows of the batch begun to the first n rows of `out` [≥ n, columns]; no row gives zeros."""
-        require("out", out, np.float32, ("rows", "columns"))
+        require_array("out", out, np.float32, ("rows", "columns"))
         self._call("gather", out)
 
     def learn(self, gradient: Float32s, at_s: int) -> None:
         """Update the rows by the gradient [≥ n, columns] of what `gather` wrote last. Raises InputError."""
-        require("gradient", gradient, np.float32, ("rows", "columns"))
+        require_array("gradient", gradient, np.float32, ("rows", "columns"))
         self._call("learn", gradient, at_s)
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -85,7 +85,7 @@ class ModelInput:
 
 
 def _require_arrays(batch: FieldBatch) -> None:
-    require("keys", batch.keys, np.uint64, ("u",))
-    require("inverse", batch.inverse, np.int32, ("m",))
-    require("counts", batch.counts, np.uint32, (len(batch.keys),))
-    require("offsets", batch.offsets, np.int64, ("n + 1",))
+    require_array("keys", batch.keys, np.uint64, ("u",))
+    require_array("inverse", batch.inverse, np.int32, ("m",))
+    require_array("counts", batch.counts, np.uint32, (len(batch.keys),))
+    require_array("offsets", batch.offsets, np.int64, ("n + 1",))

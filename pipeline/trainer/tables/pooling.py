@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import InputError
 
 Float32s = npt.NDArray[np.float32]
@@ -39,9 +39,9 @@ def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Floa
     Raises:
         InputError: an array has the wrong dtype, shape or order, or does not fit the others; `out` is unchanged.
     """
-    require("rows", rows, np.float32, ("u", "dim"))
+    require_array("rows", rows, np.float32, ("u", "dim"))
     _check_samples(inverse, offsets, mean, start)
-    require("out", out, np.float32, (len(offsets) - 1, "columns"))
+    require_array("out", out, np.float32, (len(offsets) - 1, "columns"))
     if not out.flags.writeable:
         raise InputError("out: got a read-only array, wanted a writable one")
     if np.may_share_memory(rows, out):
@@ -68,9 +68,9 @@ def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: I
         InputError: an array has the wrong dtype, shape or order, or does not fit the others.
     """
     _check_samples(inverse, offsets, mean, start)
-    require("gradient", gradient, np.float32, (len(offsets) - 1, "columns"))
-    require_range("dim", dim, 1, 2**31 - 1)
-    require_range("u", u, 0, 2**31 - 1)
+    require_array("gradient", gradient, np.float32, (len(offsets) - 1, "columns"))
+    require_integer("dim", dim, 1, 2**31 - 1)
+    require_integer("u", u, 0, 2**31 - 1)
     try:
         rows = np.empty((u, dim), np.float32)
     except (MemoryError, ValueError):
@@ -82,11 +82,11 @@ def unpool(gradient: Float32s, start: int, dim: int, inverse: Int32s, offsets: I
 def _check_samples(inverse: Int32s, offsets: Int64s, mean: bool, start: int) -> None:
     if not isinstance(mean, bool):
         raise InputError(f"mean: got {mean!r}, wanted True or False")
-    require("inverse", inverse, np.int32, ("m",))
-    require("offsets", offsets, np.int64, ("n + 1",))
+    require_array("inverse", inverse, np.int32, ("m",))
+    require_array("offsets", offsets, np.int64, ("n + 1",))
     if len(offsets) == 0:
         raise InputError("offsets: got none, wanted n + 1 of them")
-    require_range("start", start, 0, 2**31 - 1)
+    require_integer("start", start, 0, 2**31 - 1)
 
 
 def _call(function: Callable[..., None], *arguments: Any) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from pipeline.arrays.block import UInt64s
-from pipeline.arrays.by_field import field_workers
+from pipeline.arrays.per_field import field_thread_pool
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.table import Changes, ChangeSet, Rows, Table
 
@@ -59,7 +59,7 @@ class TableSnapshots:
         """
         collected = self._collected
         finishing: dict[str, Future[Changes]] = {}
-        with field_workers() as workers:
+        with field_thread_pool() as workers:
             while True:
                 finishing |= {name: workers.submit(rows.finish) for name, rows in collected.items()}
                 if len(finishing) == len(self._tables):

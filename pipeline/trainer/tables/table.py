@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.configuration.fields import Optimizer
 from pipeline.errors import InputError
 
@@ -114,13 +114,13 @@ class Table:
         Raises:
             InputError: a number is out of its range.
         """
-        require_range("dim", dim, 1, MAX_DIM)
+        require_integer("dim", dim, 1, MAX_DIM)
         _check_number("init_scale", init_scale)
         _check_number("half_life_s", half_life_s, above=0)
         options = _options(optimizer)
         budget = _NO_BUDGET if budget_bytes is None else budget_bytes
-        require_range("budget_bytes", budget, 0, _NO_BUDGET)
-        require_range("threads", threads, 1, 1024)
+        require_integer("budget_bytes", budget, 0, _NO_BUDGET)
+        require_integer("threads", threads, 1, 1024)
         self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s, budget)
         self._threads = threads
         self.dim = dim
@@ -185,8 +185,8 @@ class Table:
             InputError: besides arrays that do not fit: a repeated key, a count of 0, a gradient that is not finite.
         """
         _check_keys(keys)
-        require("gradients", gradients, np.float32, (len(keys), self.dim))
-        require("counts", counts, np.uint32, (len(keys),))
+        require_array("gradients", gradients, np.float32, (len(keys), self.dim))
+        require_array("counts", counts, np.uint32, (len(keys),))
         _call(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
 
     def remove(self, keys: UInt64s) -> int:
@@ -233,9 +233,9 @@ class Table:
         """
         _check_keys(keys)
         if isinstance(rows, np.ndarray) and rows.dtype == np.uint8:
-            require("rows", rows, np.uint8, (len(keys), self.row_bytes))
+            require_array("rows", rows, np.uint8, (len(keys), self.row_bytes))
         else:
-            require("rows", rows, self.row_dtype, (len(keys),))
+            require_array("rows", rows, self.row_dtype, (len(keys),))
         packed = rows.view(np.uint8).reshape(len(keys), self.row_bytes)
         _call(self._table.import_rows, keys, packed)
 
@@ -251,7 +251,7 @@ class Table:
 
         Between two calls the table may be used as ever: a frozen row that is about to change is copied first.
         """
-        require_range("max_rows", max_rows, 1, 2**32 - 1)
+        require_integer("max_rows", max_rows, 1, 2**32 - 1)
         return int(_call(self._table.collect, max_rows))
 
     @property
@@ -311,7 +311,7 @@ def _options(optimizer: Optimizer) -> Any:
 
 
 def _check_keys(keys: UInt64s) -> None:
-    require("keys", keys, np.uint64, ("n",))
+    require_array("keys", keys, np.uint64, ("n",))
 
 
 def _check_number(name: str, value: float, above: float | None = None) -> None:
@@ -322,7 +322,7 @@ def _check_number(name: str, value: float, above: float | None = None) -> None:
 
 
 def _seconds(at_s: int) -> int:
-    require_range("at_s, seconds since 1970", at_s, 0, 2**32 - 1)
+    require_integer("at_s, seconds since 1970", at_s, 0, 2**32 - 1)
     return int(at_s)
 
 

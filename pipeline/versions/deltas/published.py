@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError, DeltaError
-from pipeline.formats.atomic_file import write_whole
+from pipeline.formats.atomic_file import write_atomically
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
 
@@ -109,8 +109,8 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest
         raise DeltaError(
             f"{path} holds delta {there.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
         )
-    write_whole(shard_folder / manifest.file, [encoded])
-    write_whole(path, [manifest.to_json().encode()])
+    write_atomically(shard_folder / manifest.file, [encoded])
+    write_atomically(path, [manifest.to_json().encode()])
     return manifest
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_range
+from pipeline.arrays.checks import require_array, require_integer
 from pipeline.errors import InputError
 
 Float32s = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ def row_bytes(codec: str, dim: int) -> int:
 
     Raises InputError for a codec there is none of, or a dim outside 1..65536.
     """
-    require_range("dim", dim, 1, MAX_DIM)
+    require_integer("dim", dim, 1, MAX_DIM)
     return int(_native.payload_bytes(_number_of(codec), int(dim)))
 
 
@@ -61,7 +61,7 @@ def decode_rows(payloads: UInt8s, codec: str, dim: int) -> Float32s:
     Raises:
         InputError: a wrong codec, dtype or shape.
     """
-    require("payloads", payloads, np.uint8, ("n", row_bytes(codec, dim)))
+    require_array("payloads", payloads, np.uint8, ("n", row_bytes(codec, dim)))
     rows = np.empty((len(payloads), dim), np.float32)
     _native.decode_rows(_number_of(codec), payloads, rows)
     return rows
@@ -85,7 +85,7 @@ def payload_offsets(bits: UInt8s, dim: int) -> Int64s:
     """
     sizes = np.full(256, -1, np.int64)
     sizes[list(PRECISIONS)] = [payload_bytes(each, dim) for each in PRECISIONS]
-    require("bits", bits, np.uint8, ("n",))
+    require_array("bits", bits, np.uint8, ("n",))
     of_row = sizes[bits]
     if (of_row < 0).any():
         raise _unknown_precision(bits)
@@ -100,7 +100,7 @@ def payload_total(bits: UInt8s, dim: int) -> int:
 
     Raises InputError for a precision there is none of.
     """
-    require("bits", bits, np.uint8, ("n",))
+    require_array("bits", bits, np.uint8, ("n",))
     counts = {each: int(np.count_nonzero(bits == each)) for each in PRECISIONS}
     if sum(counts.values()) < len(bits):
         raise _unknown_precision(bits)
@@ -122,7 +122,7 @@ def encode(rows: Float32s, bits: UInt8s) -> tuple[UInt8s, Int64s]:
         InputError: a wrong dtype, shape or precision, or a weight that is NaN or infinite.
     """
     _require_rows(rows)
-    require("bits", bits, np.uint8, (len(rows),))
+    require_array("bits", bits, np.uint8, (len(rows),))
     offsets = payload_offsets(bits, rows.shape[1])
     payload = np.empty(int(offsets[-1]), np.uint8)
     _native.encode_mixed(rows, bits, offsets, payload)
@@ -144,7 +144,7 @@ def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
         InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
     """
     offsets = payload_offsets(bits, dim)
-    require("payload", payload, np.uint8, (int(offsets[-1]),))
+    require_array("payload", payload, np.uint8, (int(offsets[-1]),))
     rows = np.empty((len(bits), dim), np.float32)
     _native.decode_mixed(payload, bits, offsets, rows)
     return rows
@@ -167,8 +167,8 @@ def encode_codebook(rows: Float32s, bits: int, entries: int = MAX_ENTRIES) -> UI
     _require_rows(rows)
     if bits not in CODEBOOK_BITS:
         raise InputError(f"bits: got {bits!r}, wanted one of {CODEBOOK_BITS}")
-    require_range("entries", entries, 1, MAX_ENTRIES)
-    require_range("number of rows", len(rows), 0, 2**32 - 1)
+    require_integer("entries", entries, 1, MAX_ENTRIES)
+    require_integer("number of rows", len(rows), 0, 2**32 - 1)
     bytes: UInt8s = _native.encode_codebook(rows, int(bits), int(entries))
     return bytes
 
@@ -183,7 +183,7 @@ def decode_codebook(encoded: UInt8s) -> Float32s:
     Raises:
         InputError: a wrong dtype or shape, or bytes that no encoder wrote.
     """
-    require("codebook", encoded, np.uint8, ("n",))
+    require_array("codebook", encoded, np.uint8, ("n",))
     wrong, n, dim = _native.check_codebook(encoded)
     if wrong is not None:
         raise InputError(f"codebook: got {len(encoded)} bytes {wrong}, wanted what encode_codebook gives")
@@ -204,8 +204,8 @@ def _unknown_precision(bits: UInt8s) -> InputError:
 
 
 def _require_rows(rows: Float32s) -> None:
-    require("rows", rows, np.float32, ("n", "dim"))
-    require_range("dim", rows.shape[1], 1, MAX_DIM)
+    require_array("rows", rows, np.float32, ("n", "dim"))
+    require_integer("dim", rows.shape[1], 1, MAX_DIM)
     finite = np.isfinite(rows)
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))

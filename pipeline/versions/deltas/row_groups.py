@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require
+from pipeline.arrays.checks import require_array
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import payload_total
 
@@ -32,11 +32,11 @@ def group_rows(
     Raises:
         InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
     """
-    require("handles", handles, np.uint32, ("k",))
-    require("new_handles", new_handles, np.uint32, ("n",))
-    require("new_keys", new_keys, np.uint64, (len(new_handles),))
-    require("bits", bits, np.uint8, (len(handles) + len(new_handles),))
-    require("payload", payload, np.uint8, (payload_total(bits, dim),))
+    require_array("handles", handles, np.uint32, ("k",))
+    require_array("new_handles", new_handles, np.uint32, ("n",))
+    require_array("new_keys", new_keys, np.uint64, (len(new_handles),))
+    require_array("bits", bits, np.uint8, (len(handles) + len(new_handles),))
+    require_array("payload", payload, np.uint8, (payload_total(bits, dim),))
     groups: list[dict[str, Any]] = _native.group_rows(handles, new_keys, new_handles, bits, payload, int(dim))
     return groups
 
@@ -56,9 +56,9 @@ def reorder_payload(payload: UInt8s, bits: UInt8s, order: Int64s, dim: int) -> U
     Raises:
         InputError: a wrong dtype, shape, precision or order.
     """
-    require("bits", bits, np.uint8, ("n",))
-    require("payload", payload, np.uint8, (payload_total(bits, dim),))
-    require("order", order, np.int64, (len(bits),))
+    require_array("bits", bits, np.uint8, ("n",))
+    require_array("payload", payload, np.uint8, (payload_total(bits, dim),))
+    require_array("order", order, np.int64, (len(bits),))
     seen = np.zeros(len(bits), np.bool_)
     if len(order) and (order.min() < 0 or order.max() >= len(bits)):
         raise InputError(f"order: got {order.min()}..{order.max()}, wanted each of 0..{len(bits) - 1} once")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require, require_apart, require_range
+from pipeline.arrays.checks import require_array, require_integer, require_rows
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
 
@@ -61,7 +61,7 @@ class ServedView:
             by_handle: keep what finds rows by handle, 4.25 bytes each. Without it `keys_of` goes over all rows, and
                 `put` only refuses a handle that two keys of the batch get anew: who gives handles out knows them.
         """
-        require_range("dim", dim, 1, MAX_DIM)
+        require_integer("dim", dim, 1, MAX_DIM)
         self.dim = int(dim)
         self._core: Any = _native.ServedView(self.dim, by_handle)
 
@@ -87,19 +87,19 @@ class ServedView:
             InputError: two keys of the batch have the same handle; whether a held key has it is not looked at.
         """
         self._require_rows(keys, handles, bits, payload)
-        require("removed", removed, np.uint64, ("r",))
+        require_array("removed", removed, np.uint64, ("r",))
         conflict, digest = self._core.digest_after(keys, handles, bits, payload, removed)
         _refuse_conflict(int(conflict), keys, handles)
         return int(digest)
 
     def remove(self, keys: UInt64s) -> int:
         """Forget keys and their handles; returns how many of the keys were there."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         return int(self._core.remove(keys))
 
     def decode(self, keys: UInt64s) -> Float32s:
         """[n] uint64 → [n, dim] float32 values; zeros for a missing key."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         rows = np.empty((len(keys), self.dim), np.float32)
         self._core.decode(keys, rows)
         return rows
@@ -111,8 +111,8 @@ class ServedView:
             keys: [n] uint64.
             rows: [n, dim] float32; rows may lie apart, as the weights inside packed rows do.
         """
-        require("keys", keys, np.uint64, ("n",))
-        require_apart("rows", rows, np.float32, (len(keys), self.dim))
+        require_array("keys", keys, np.uint64, ("n",))
+        require_rows("rows", rows, np.float32, (len(keys), self.dim))
         n = len(keys)
         found = Distance(np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint8), np.empty(n, np.bool_))
         self._core.compare(keys, rows, found.moved, found.length, found.bits, found.differs)
@@ -120,7 +120,7 @@ class ServedView:
 
     def hold(self, keys: UInt64s) -> tuple[Float32s, UInt8s, UInt32s]:
         """`decode`, `bits` and `handles` of the same keys in one look."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         n = len(keys)
         rows, bits, handles = np.empty((n, self.dim), np.float32), np.empty(n, np.uint8), np.empty(n, np.uint32)
         self._core.hold(keys, rows, bits, handles)
@@ -128,21 +128,21 @@ class ServedView:
 
     def bits(self, keys: UInt64s) -> UInt8s:
         """[n] uint64 → [n] uint8 precisions; 0 for a missing key."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         bits = np.empty(len(keys), np.uint8)
         self._core.bits(keys, bits)
         return bits
 
     def handles(self, keys: UInt64s) -> UInt32s:
         """[n] uint64 → [n] uint32 handles; NO_HANDLE for a key that is missing or has none."""
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         handles = np.empty(len(keys), np.uint32)
         self._core.handles(keys, handles)
         return handles
 
     def keys_of(self, handles: UInt32s) -> tuple[UInt64s, Bools]:
         """[n] uint32 → the [n] uint64 keys that have these handles, 0 where none has, and [n] bool whether one has."""
-        require("handles", handles, np.uint32, ("n",))
+        require_array("handles", handles, np.uint32, ("n",))
         keys, known = np.empty(len(handles), np.uint64), np.empty(len(handles), np.bool_)
         self._core.keys_of(handles, keys, known)
         return keys, known
@@ -160,7 +160,7 @@ class ServedView:
             bits: [n] uint8; 0 for a missing key.
             payload: [total] uint8; nothing of a missing key.
         """
-        require("keys", keys, np.uint64, ("n",))
+        require_array("keys", keys, np.uint64, ("n",))
         handles, bits, payload = self._core.export_rows(keys)
         return handles, bits, payload
 
@@ -182,10 +182,10 @@ class ServedView:
         return int(self._core.memory_bytes())
 
     def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
-        require("keys", keys, np.uint64, ("n",))
-        require("handles", handles, np.uint32, (len(keys),))
-        require("bits", bits, np.uint8, (len(keys),))
-        require("payload", payload, np.uint8, (payload_total(bits, self.dim),))
+        require_array("keys", keys, np.uint64, ("n",))
+        require_array("handles", handles, np.uint32, (len(keys),))
+        require_array("bits", bits, np.uint8, (len(keys),))
+        require_array("payload", payload, np.uint8, (payload_total(bits, self.dim),))
 
 
 def _refuse_conflict(conflict: int, keys: UInt64s, handles: UInt32s) -> None:

@@ -123,7 +123,7 @@ def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop,
     project, log = shop
     code = (
         "from pipeline.process import crash_point; from pipeline.logs.open import open_log; from pathlib import Path;"
-        f"from tests.support.shop import make_project, train; crash_point.arm('trainer.{point}');"
+        f"from tests.support.shop import make_project, train; crash_point.arm_crash_point('trainer.{point}');"
         f"project = make_project(Path({str(project.root)!r})); train(project, open_log(project))"
     )
     root = Path(__file__).parents[3]

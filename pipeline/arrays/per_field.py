@@ -12,17 +12,17 @@ _Result = TypeVar("_Result")
 _MOST_THREADS = 4
 
 
-def field_workers() -> ThreadPoolExecutor:
+def field_thread_pool() -> ThreadPoolExecutor:
     """Threads for the work of several fields; leaving the `with` block waits for them."""
     return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="field")
 
 
-def by_field(work: Callable[[str], _Result], names: Iterable[str]) -> dict[str, _Result]:
+def run_per_field(work: Callable[[str], _Result], names: Iterable[str]) -> dict[str, _Result]:
     """`work(name)` by name, in the order of `names`; the first failure in that order is raised.
 
-    >>> by_field(len, ["user", "item_id"])
+    >>> run_per_field(len, ["user", "item_id"])
     {'user': 4, 'item_id': 7}
     """
     names = list(names)
-    with field_workers() as workers:
+    with field_thread_pool() as workers:
         return dict(zip(names, workers.map(work, names), strict=True))
