@@ -1,1 +1,1 @@
-"""Files of events into the log."""
+"""Ingest: files of events and dead letters into the log."""

@@ -1,4 +1,4 @@
-"""Chunks: some rows of a file as raw columns, with the line each row stands in. What every file reader yields."""
+"""Chunks: rows of a file as raw columns with their line numbers. Every file reader yields them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,61 +13,61 @@ from pipeline.configuration.config import EventColumns
 from pipeline.errors import InputError
 
 CHUNK_ROWS = 32_768
-"""A chunk's rows. The same file is always cut at the same rows, so an interrupted ingest can go on at a cut."""
+"""Rows per chunk. A file is always cut at the same rows, so that an interrupted ingest can continue at a cut."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row set aside: its line (or row number, counted from 1, where a file has no lines), why, and its text."""
+    """A row that does not become an event: its line (in a file without lines its row, from 1), reason and text."""
 
     line: int
-    why: str
+    reason: str
     original: bytes
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a file, as the file has them; n rows.
+    """n consecutive rows of a file.
 
     Attributes:
-        columns: [n] raw columns, untouched.
-        lines: [n] where each row stands in the file.
-        broken: rows that could not even be split into columns.
-        original: the text of row i.
-        fraction: how much of the file is behind this chunk's end, 0 to 1.
+        columns: [n] raw columns, not converted.
+        lines: [n] int64, line of each row in the file.
+        malformed: rows that could not be split into columns.
+        original: returns the text of row i.
+        fraction: share of the file read up to the end of this chunk, 0 to 1.
     """
 
     columns: pa.RecordBatch
     lines: npt.NDArray[np.int64]
-    broken: list[BadRow]
+    malformed: list[BadRow]
     original: Callable[[int], bytes]
     fraction: float
 
 
-def wanted_columns(columns: EventColumns) -> list[str]:
-    """The columns a file must have, the time first."""
+def required_columns(columns: EventColumns) -> list[str]:
+    """The columns that a file must have, the event time first."""
     return list(dict.fromkeys([columns.time, *columns.columns]))
 
 
-def require(path: Path, columns: EventColumns, found: list[str]) -> None:
-    """Raise InputError where the file lacks a declared column."""
-    missing = [name for name in wanted_columns(columns) if name not in found]
+def check_columns(path: Path, columns: EventColumns, names: list[str]) -> None:
+    """Raise InputError if `names`, the columns of a file, lack a declared one."""
+    missing = [name for name in required_columns(columns) if name not in names]
     if missing:
-        has = ", ".join(found) or "no columns"
+        has = ", ".join(names) or "no columns"
         hint = "hint: rename it there, or change time and columns of the event in springtide.toml"
         raise InputError(f"{path} lacks column {', '.join(missing)}, it has {has}. {hint}")
 
 
-def plain_bytes(path: Path, file: BinaryIO) -> Any:
-    """The content of an open file, unpacked where its name ends in `.gz`."""
+def decompressed(path: Path, file: BinaryIO) -> Any:
+    """A stream of an open file's content, decompressed if its name ends in `.gz`."""
     return pa.CompressedInputStream(pa.PythonFile(file, "r"), "gzip") if path.name.lower().endswith(".gz") else file
 
 
-def read_through(path: Path) -> None:
-    """Unpack a gzipped file once for nothing: one that is cut raises OSError here, before any row of it is kept."""
+def check_gzip(path: Path) -> None:
+    """Decompress a gzipped file once, so that a truncated one raises OSError before any row of it is appended."""
     if not path.name.lower().endswith(".gz"):
         return
     with path.open("rb") as file:
-        stream = plain_bytes(path, file)
+        stream = decompressed(path, file)
         while stream.read(1 << 20):
             pass

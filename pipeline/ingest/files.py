@@ -1,6 +1,6 @@
-"""Files of events, by the ending of their name: `.csv`, `.csv.gz`, `.jsonl`, `.jsonl.gz`, `.parquet`, `.avro`.
+"""Reads files of events; the suffix selects the format: csv, csv.gz, jsonl, jsonl.gz, parquet, avro.
 
-What is wrong with a whole file raises InputError; what is wrong with a row stays with the row.
+A problem of the whole file raises InputError; a problem of a row makes it a BadRow.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ _READERS = {
 
 
 def read_file(path: Path, columns: EventColumns) -> Iterator[Chunk]:
-    """All chunks of a file, in order. Raises InputError."""
+    """Yield the chunks of a file, in order. Raises InputError."""
     if not path.is_file():
         raise InputError(f"{path} is not a file. hint: check the path")
     suffix = next((s for s in _READERS if path.name.lower().endswith(s)), None)
     if suffix is None:
         known = ", ".join(_READERS)
-        raise InputError(f"{path} is no known kind of file, known are {known}. hint: convert or rename it")
+        raise InputError(f"{path} has no known file format, known are {known}. hint: convert or rename it")
     try:
         yield from _READERS[suffix](path, columns)
     except (pa.ArrowException, OSError, EOFError) as failure:

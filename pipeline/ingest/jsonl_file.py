@@ -1,4 +1,4 @@
-"""JSON lines, plain or gzipped: one object per line. A line that does not parse costs that line only."""
+"""Reads JSON lines, plain or gzipped: one object per line. A line that does not parse costs that line only."""
 
 import io
 import json
@@ -13,36 +13,37 @@ import pyarrow.json as pa_json
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.configuration.config import EventColumns
-from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, plain_bytes, read_through, require
+from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, check_columns, check_gzip, decompressed
 
 
 def read_jsonl(path: Path, columns: EventColumns) -> Iterator[Chunk]:
-    """All chunks of a file of JSON lines. Raises InputError."""
-    read_through(path)
+    """Yield the chunks of a file of JSON lines. Raises InputError."""
+    check_gzip(path)
     time_type = pa.string() if columns.time_unit == "iso" else pa.float64()
     schema = pa.schema(
         [(columns.time, time_type), *((n, ARROW_TYPES[t]) for n, t in columns.columns.items() if n != columns.time)]
     )
     with path.open("rb") as file:
-        stream = plain_bytes(path, file)
+        stream = decompressed(path, file)
         size, line = max(path.stat().st_size, 1), 1
         for lines in _lines(stream):
             numbers = np.arange(line, line + len(lines))
             line += len(lines)
-            full = np.array([bool(text.strip()) for text in lines], dtype=bool)
-            numbers, texts = numbers[full], [text for text in lines if text.strip()]
+            filled = np.array([bool(text.strip()) for text in lines], dtype=bool)
+            numbers, texts = numbers[filled], [text for text in lines if text.strip()]
             if numbers.size and numbers[0] == 1:
-                require(path, columns, [n for n in schema.names if any(f'"{n}"'.encode() in text for text in texts)])
+                names = [n for n in schema.names if any(f'"{n}"'.encode() in text for text in texts)]
+                check_columns(path, columns, names)
             batch, parsed = _json_rows(texts, schema)
-            broken = [
+            malformed = [
                 BadRow(int(numbers[i]), _json_problem(texts[i], schema), texts[i]) for i in np.flatnonzero(~parsed)
             ]
-            kept = [texts[i] for i in np.flatnonzero(parsed)]
-            yield Chunk(batch, numbers[parsed], broken, kept.__getitem__, min(file.tell() / size, 1.0))
+            parsed_texts = [texts[i] for i in np.flatnonzero(parsed)]
+            yield Chunk(batch, numbers[parsed], malformed, parsed_texts.__getitem__, min(file.tell() / size, 1.0))
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
-    """Lines without their ends, `CHUNK_ROWS` at a time."""
+    """Lines without line ends, in lists of `CHUNK_ROWS`."""
     reader = io.BufferedReader(stream, 1 << 20)
     lines: list[bytes] = []
     for text in reader:
@@ -55,7 +56,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 
 def _json_rows(texts: list[bytes], schema: pa.Schema) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_]]:
-    """Rows of all lines that parse, and [n] bool which ones do; halves until the others stand alone."""
+    """The rows of the lines that parse, and [n] bool, true for those lines; bisects to isolate the others."""
     if not texts:
         return pa.RecordBatch.from_pylist([], schema), np.zeros(0, dtype=bool)
     batch = _json_batch(texts, schema)
@@ -69,7 +70,7 @@ def _json_rows(texts: list[bytes], schema: pa.Schema) -> tuple[pa.RecordBatch, n
 
 
 def _json_batch(texts: list[bytes], schema: pa.Schema) -> pa.RecordBatch | None:
-    """The rows of lines that all parse, else None."""
+    """The rows of the lines; None unless every line is one row."""
     joined = b"\n".join(texts)
     read_options = pa_json.ReadOptions(use_threads=False, block_size=len(joined) + 1)
     parse_options = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -78,7 +79,7 @@ def _json_batch(texts: list[bytes], schema: pa.Schema) -> pa.RecordBatch | None:
         table = pa_json.read_json(io.BytesIO(joined), read_options=read_options, parse_options=parse_options)
     except (pa.ArrowException, UnicodeDecodeError):
         return None
-    # Two objects on one line would parse as two rows.
+    # Two objects on one line parse as two rows.
     return table.combine_chunks().to_batches()[0] if table.num_rows == len(texts) else None
 
 
@@ -86,7 +87,7 @@ def _json_problem(text: bytes, schema: pa.Schema) -> str:
     try:
         document = json.loads(text)
     except ValueError as failure:
-        return f"no JSON: {failure}"
+        return f"not JSON: {failure}"
     if not isinstance(document, dict):
         return f"a JSON {type(document).__name__}, wanted an object"
     for field in schema:

@@ -1,7 +1,7 @@
-"""What was ingested already: one small file per input file, named by event type and content.
+"""Which files were ingested: one small JSON file per input file, named by event kind and content digest.
 
-The ledger only says where in the log to look; how far a file got is read from the log itself, whose records name the
-file and chunk they came from. So nothing is lost or doubled, wherever an ingest was interrupted.
+An entry stores where in the log to look. How far an interrupted file got is read from the log, whose records carry the
+file and the chunk they came from: no row is lost or appended twice, at whatever point an ingest was interrupted.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ CHUNK_HEADER = "ingest-chunk"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file's entry.
+class IngestEntry:
+    """The entry of one file.
 
     Attributes:
-        path: where the file was when it was ingested.
+        path: path of the file when it was ingested.
         digest: SHA-256 of its content, hex.
-        run: how often it was begun on purpose (`again`), from 1: part of what its records are headed with.
-        log_ids: topic → log id it went into; another log has not seen the file.
-        starts: "topic/partition" → end offset before its first record.
-        done: finished.
-        rows, bad_rows: of a finished file.
+        run: number of times its ingest was requested (`again`), from 1.
+        log_ids: topic → log id it was appended to; a topic created again has another id and not the file.
+        starts: "topic/partition" → end offset before the file's first record.
+        done: whether the ingest is complete.
+        rows, bad_rows: counts, once `done`.
     """
 
     path: str
@@ -42,27 +42,27 @@ class Entry:
     bad_rows: int = 0
 
     @property
-    def mark(self) -> str:
-        """What its records carry under `FILE_HEADER`."""
+    def file_id(self) -> str:
+        """Value of `FILE_HEADER` in the file's records."""
         return f"{self.digest}-{self.run}"
 
     def headers(self, chunk: int) -> Mapping[str, str]:
-        """The headers of the records of one chunk."""
-        return {FILE_HEADER: self.mark, CHUNK_HEADER: str(chunk)}
+        """Headers of the records of one chunk."""
+        return {FILE_HEADER: self.file_id, CHUNK_HEADER: str(chunk)}
 
 
 class IngestLedger:
-    """Entries in a folder. One process at a time per file."""
+    """Entries in a folder. A file may be ingested by one process at a time."""
 
     def __init__(self, folder: Path, kind: EventKind) -> None:
         self._folder, self._kind = folder, kind
 
-    def find(self, digest: str) -> Entry | None:
-        """The entry of a file with this content."""
+    def find(self, digest: str) -> IngestEntry | None:
+        """The entry of the file with this content digest; None if it has none."""
         path = self._path(digest)
-        return Entry(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return IngestEntry(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: IngestEntry) -> None:
         """Write the entry durably."""
         write_atomically(self._path(entry.digest), [json.dumps(asdict(entry)).encode()])
 
@@ -76,16 +76,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def chunks_in_log(log: Log, entry: Entry) -> dict[str, int]:
-    """How many chunks of the file each "topic/partition" holds already."""
-    return {place: _count_chunks(log, place, start, entry.mark) for place, start in entry.starts.items()}
+def chunks_in_log(log: Log, entry: IngestEntry) -> dict[str, int]:
+    """By "topic/partition", the number of the file's chunks that it holds."""
+    return {partition: _count_chunks(log, partition, start, entry.file_id) for partition, start in entry.starts.items()}
 
 
-def _count_chunks(log: Log, place: str, start: int, mark: str) -> int:
-    topic, _, partition = place.rpartition("/")
+def _count_chunks(log: Log, topic_partition: str, start: int, file_id: str) -> int:
+    topic, _, partition = topic_partition.rpartition("/")
     chunks, begin = 0, max(start, log.begin_offset(topic, int(partition)))
     for records in runs_of(log, topic, int(partition), begin):
         for record in records:
-            if record.headers.get(FILE_HEADER) == mark:
+            if record.headers.get(FILE_HEADER) == file_id:
                 chunks = max(chunks, int(record.headers[CHUNK_HEADER]) + 1)
     return chunks

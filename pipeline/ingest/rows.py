@@ -1,4 +1,4 @@
-"""Raw columns of a file's chunk to typed events: the rows that convert, and the rows to set aside with the reason."""
+"""Converts the raw columns of a chunk to typed events; rows that do not convert are returned with the reason."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,53 +12,53 @@ from pipeline.errors import InputError
 from pipeline.ingest.chunk import BadRow, Chunk
 from pipeline.ingest.convert import convert, convert_time
 
-ENOUGH_ROWS = 10
-"""So many rows, all of them wrong in one way, are the file's fault and not the rows'."""
+MIN_ROWS_TO_REFUSE_FILE = 10
+"""If at least this many rows of the first chunk all fail in the same way, the whole file is refused."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class ConvertedRows:
     """Typed events of one chunk, in file order: `batch` has `at` (int64 ms) first, then the declared columns."""
 
     batch: pa.RecordBatch
     bad: list[BadRow]
 
 
-def to_rows(chunk: Chunk, events: Events, columns: EventColumns) -> Rows:
-    """Convert a chunk's columns to their declared types; no row's trouble touches another row."""
-    at, late = convert_time(chunk.columns.column(columns.time), columns.time_unit)
-    arrays, failed = [at], [late]
+def convert_chunk(chunk: Chunk, events: Events, columns: EventColumns) -> ConvertedRows:
+    """Convert a chunk's columns to their declared types; a value that does not convert costs its row only."""
+    at, failed_times = convert_time(chunk.columns.column(columns.time), columns.time_unit)
+    arrays, failed = [at], [failed_times]
     for name, declared in columns.columns.items():
-        array, wrong = convert(chunk.columns.column(name), declared)
+        array, failed_values = convert(chunk.columns.column(name), declared)
         arrays.append(array)
-        failed.append(wrong)
+        failed.append(failed_values)
     batch = pa.RecordBatch.from_arrays(arrays, ["at", *columns.columns])
-    why = _reasons(chunk, batch, failed, events, columns)
-    bad = [BadRow(int(chunk.lines[row]), why[row], chunk.original(row)) for row in sorted(why)]
-    bad = sorted([*chunk.broken, *bad], key=lambda row: row.line)
-    if not why:
-        return Rows(batch, bad)
+    reasons = _reasons(chunk, batch, failed, events, columns)
+    bad = [BadRow(int(chunk.lines[row]), reasons[row], chunk.original(row)) for row in sorted(reasons)]
+    bad = sorted([*chunk.malformed, *bad], key=lambda row: row.line)
+    if not reasons:
+        return ConvertedRows(batch, bad)
     good = np.ones(batch.num_rows, dtype=bool)
-    good[list(why)] = False
-    return Rows(batch.filter(pa.array(good)), bad)
+    good[list(reasons)] = False
+    return ConvertedRows(batch.filter(pa.array(good)), bad)
 
 
-def check_first(path: Path, chunk: Chunk, columns: EventColumns) -> None:
-    """Raise InputError where the first chunk shows that the whole file is wrong."""
-    if not chunk.columns.num_rows and len(chunk.broken) >= ENOUGH_ROWS:
-        row = chunk.broken[0]
+def check_first_chunk(path: Path, chunk: Chunk, columns: EventColumns) -> None:
+    """Raise InputError if the first chunk shows that the whole file is wrong."""
+    if not chunk.columns.num_rows and len(chunk.malformed) >= MIN_ROWS_TO_REFUSE_FILE:
+        row = chunk.malformed[0]
         raise InputError(
-            f"{path} has no readable row; line {row.line}: {row.why}. hint: compare its format with springtide.toml"
+            f"{path} has no readable row; line {row.line}: {row.reason}. hint: compare its format with springtide.toml"
         )
     for name in [columns.time, *columns.columns]:
         raw = chunk.columns.column(name)
         filled = raw.is_valid().to_numpy(zero_copy_only=False)
-        if filled.sum() < ENOUGH_ROWS:
+        if filled.sum() < MIN_ROWS_TO_REFUSE_FILE:
             continue
         wanted = f"time_unit {columns.time_unit}" if name == columns.time else columns.columns[name]
         if _failed(raw, name, columns)[filled].all():
-            sample = _shown(raw[int(np.flatnonzero(filled)[0])])
-            text = f"has values like {sample}, springtide.toml says {wanted}"
+            example = _display(raw[int(np.flatnonzero(filled)[0])])
+            text = f"has values like {example}, springtide.toml declares {wanted}"
             raise InputError(f"{path} column {name} {text}. hint: correct one of the two")
 
 
@@ -71,22 +71,22 @@ def _failed(raw: pa.Array, name: str, columns: EventColumns) -> npt.NDArray[np.b
 def _reasons(
     chunk: Chunk, batch: pa.RecordBatch, failed: list[npt.NDArray[np.bool_]], events: Events, columns: EventColumns
 ) -> dict[int, str]:
-    """Why each bad row is bad: the first column that does not convert, or a key or time that is not there."""
-    why: dict[int, str] = {}
+    """By bad row the reason: the first column that does not convert, or an empty key or time."""
+    reasons: dict[int, str] = {}
     names = [columns.time, *columns.columns]
     kinds = [f"a time in {columns.time_unit}", *columns.columns.values()]
-    for name, kind, wrong in zip(names, kinds, failed, strict=True):
-        for row in np.flatnonzero(wrong):
-            why.setdefault(int(row), f"column {name} is {_shown(chunk.columns.column(name)[row])}, wanted {kind}")
+    for name, kind, failed_values in zip(names, kinds, failed, strict=True):
+        for row in np.flatnonzero(failed_values):
+            reasons.setdefault(int(row), f"column {name} is {_display(chunk.columns.column(name)[row])}, wanted {kind}")
     for name in dict.fromkeys(["at", *events.key, *events.partition_by]):
         column = batch.column(name)
         if column.null_count:
             for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)):
-                why.setdefault(int(row), f"column {columns.time if name == 'at' else name} is empty")
-    return why
+                reasons.setdefault(int(row), f"column {columns.time if name == 'at' else name} is empty")
+    return reasons
 
 
-def _shown(value: pa.Scalar) -> str:
+def _display(value: pa.Scalar) -> str:
     plain = value.as_py()
     text = plain.decode("utf-8", "backslashreplace") if isinstance(plain, bytes) else str(plain)
     return repr(text if len(text) <= 40 else text[:40] + "…")

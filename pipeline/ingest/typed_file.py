@@ -1,4 +1,4 @@
-"""Parquet files and Avro containers: their columns have types, so a wrong one is the whole file's problem."""
+"""Reads Parquet files and Avro containers. Their columns have types, so a wrong type is refused with the whole file."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,37 +13,37 @@ import pyarrow.parquet as pq
 
 from pipeline.configuration.config import EventColumns
 from pipeline.errors import InputError
-from pipeline.ingest.chunk import CHUNK_ROWS, Chunk, require, wanted_columns
-from pipeline.ingest.convert import fits, time_fits
+from pipeline.ingest.chunk import CHUNK_ROWS, Chunk, check_columns, required_columns
+from pipeline.ingest.convert import can_convert, can_convert_time
 
 
 def read_parquet(path: Path, columns: EventColumns) -> Iterator[Chunk]:
-    """All chunks of a Parquet file. Raises InputError, or Arrow's errors for a broken file."""
+    """Yield the chunks of a Parquet file. Raises InputError, or Arrow's errors for a damaged file."""
     with pq.ParquetFile(path) as file:
-        require(path, columns, file.schema_arrow.names)
+        check_columns(path, columns, file.schema_arrow.names)
         _check_types(path, columns, file.schema_arrow)
         line, total = 1, max(file.metadata.num_rows, 1)
-        for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=wanted_columns(columns)):
+        for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=required_columns(columns)):
             lines = np.arange(line, line + batch.num_rows)
             line += batch.num_rows
             yield Chunk(batch, lines, [], _as_json(batch), (line - 1) / total)
 
 
 def _check_types(path: Path, columns: EventColumns, schema: pa.Schema) -> None:
-    """Raise InputError where a typed file's column can never be what is declared."""
+    """Raise InputError if the type of a column cannot be converted to the declared one."""
     for name, declared in columns.columns.items():
         found = schema.field(name).type
-        if not fits(found, declared):
-            hint = "hint: cast it there, or declare what it is"
-            raise InputError(f"{path} column {name} is {found}, springtide.toml says {declared}. {hint}")
+        if not can_convert(found, declared):
+            hint = "hint: cast it in the file, or declare its type"
+            raise InputError(f"{path} column {name} is {found}, springtide.toml declares {declared}. {hint}")
     found = schema.field(columns.time).type
-    if not time_fits(found, columns.time_unit):
+    if not can_convert_time(found, columns.time_unit):
         hint = "hint: set time_unit in springtide.toml"
-        raise InputError(f"{path} column {columns.time} is {found}, time_unit says {columns.time_unit}. {hint}")
+        raise InputError(f"{path} column {columns.time} is {found}, time_unit is {columns.time_unit}. {hint}")
 
 
 def read_avro(path: Path, columns: EventColumns) -> Iterator[Chunk]:
-    """All chunks of an Avro container. Raises InputError."""
+    """Yield the chunks of an Avro container. Raises InputError."""
     with path.open("rb") as file:
         rows = _avro_rows(path, columns, file)
         size, line = max(path.stat().st_size, 1), 1
@@ -57,20 +57,20 @@ def read_avro(path: Path, columns: EventColumns) -> Iterator[Chunk]:
 
 def _avro_rows(path: Path, columns: EventColumns, file: BinaryIO) -> Iterator[dict[str, Any]]:
     try:
-        # A container that is cut must fail before any row of it is kept; blocks are only skipped over here.
+        # A truncated container must fail before any row of it is appended; this pass only skips over the blocks.
         for _ in fastavro.block_reader(file):
             pass
         file.seek(0)
         reader = fastavro.reader(file)
         schema = reader.writer_schema
         fields = schema.get("fields", []) if isinstance(schema, dict) else []
-        require(path, columns, [field["name"] for field in fields])
+        check_columns(path, columns, [field["name"] for field in fields])
         for row in reader:
             assert isinstance(row, dict)
             yield row
     except (InputError, GeneratorExit):
         raise
-    except Exception as failure:  # fastavro raises EOFError, ValueError, struct.error and more over foreign bytes
+    except Exception as failure:  # fastavro raises EOFError, ValueError, struct.error and others for foreign bytes
         what = failure or type(failure).__name__
         raise InputError(
             f"{path} cannot be read as .avro: {what}. hint: is it complete? fetch or write it again"
@@ -78,7 +78,7 @@ def _avro_rows(path: Path, columns: EventColumns, file: BinaryIO) -> Iterator[di
 
 
 def _avro_chunk(path: Path, columns: EventColumns, rows: list[dict[str, Any]], line: int, fraction: float) -> Chunk:
-    names = wanted_columns(columns)
+    names = required_columns(columns)
     try:
         batch = pa.RecordBatch.from_arrays([pa.array([row[n] for row in rows]) for n in names], names)
     except (pa.ArrowException, TypeError) as failure:

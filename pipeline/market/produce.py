@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.log import Log
 from pipeline.market.arrival import Int64s
 from pipeline.market.market import HOUR_MS, Market, MarketHour
@@ -22,7 +22,7 @@ def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) ->
 
     The heartbeats stand at the end of the last hour, less the disorder: nothing older can still come on time.
     """
-    impressions, clicks = EventTarget(project, log, "impressions"), EventTarget(project, log, "clicks")
+    impressions, clicks = EventWriter(project, log, "impressions"), EventWriter(project, log, "clicks")
     made = []
     for hour in hours:
         arrived = market.events(hour)
@@ -38,7 +38,7 @@ def produce(log: Log, project: Project, market: Market, hours: Iterable[int]) ->
         made.append(arrived)
     if made:
         at_ms = market.end_at_ms(made[-1].hour) - round(market.config.disorder_s * 1000)
-        heartbeat(project, log, at_ms)
+        append_heartbeat(project, log, at_ms)
     return made
 
 

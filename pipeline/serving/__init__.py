@@ -1,1 +1,1 @@
-"""Serving: a reference consumer of deltas, and the HTTP face of its predictions."""
+"""Serving: the reference consumer of deltas, and its predictions over HTTP."""

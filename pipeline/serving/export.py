@@ -1,4 +1,4 @@
-"""What serving holds, as a table an operator can open; the same for a replica and for a version."""
+"""Served rows as an Arrow table; a replica and a version's served view export alike."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def served_table(views: Sequence[ServedView]) -> pa.Table:
     """One field's rows, sorted by shard and key, columns as in SCHEMA.
 
     Args:
-        views: shard i's view at place i.
+        views: one view per shard, in shard order.
     """
     return pa.concat_tables([SCHEMA.empty_table(), *(_rows(shard, view) for shard, view in enumerate(views))])
 

@@ -1,4 +1,4 @@
-"""A lock for many readers and one writer. A waiting writer goes before new readers: deltas are never starved."""
+"""A lock for many readers and one writer. A waiting writer precedes new readers, so that deltas are never starved."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class ReadWriteLock:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Hold off writers; other readers may be inside."""
+        """Hold the lock with other readers; excludes writers."""
         with self._changed:
             self._changed.wait_for(lambda: not self._writing and not self._writers_waiting)
             self._readers += 1
@@ -29,7 +29,7 @@ class ReadWriteLock:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be alone."""
+        """Hold the lock exclusively."""
         with self._changed:
             self._writers_waiting += 1
             self._changed.wait_for(lambda: not self._writing and not self._readers)

@@ -1,4 +1,4 @@
-"""Predictions from raw columns: the trainer's own features and dense network over rows that somebody else holds."""
+"""Predictions from raw columns: the trainer's features and dense network over rows that the caller looks up."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,20 +20,20 @@ RowLookup = Callable[[str, UInt64s], Floats]
 
 
 class Predictor:
-    """Features and dense network of a configuration. Many threads may predict; none while weights are loaded."""
+    """Features and dense network of a configuration. Thread-safe for `predict`, except while `load` runs."""
 
     def __init__(self, config: Config, root: Path) -> None:
-        """Build both from folder `root`. Raises ConfigError and ModelError."""
+        """Build both from the project folder `root`. Raises ConfigError and ModelError."""
         self._plan, self._network = FeaturePlan(config, root), DenseModel(config, root)
         self._config, self._fields, self._layout = config, config.fields, self._network.layout
 
     @property
     def model_digest(self) -> str:
-        """What a trainer writes into the deltas of this model."""
+        """The digest that a trainer writes into the deltas of this model."""
         return serving_digest(self._config, self._plan, self._network)
 
     def load(self, dense: bytes) -> None:
-        """Predict with these dense weights from now on. Raises DamagedError or ModelError, and changes nothing then."""
+        """Replace the dense weights. Raises DamagedError or ModelError; the current weights are then unchanged."""
         self._network.load_serving(dense)
 
     def features(self, instances: Sequence[Any], now_ms: int) -> Features:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a replica: its status, read when it asks."""
+"""Prometheus metrics of a replica, read from its status at every scrape."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from pipeline.telemetry.metrics import Reading
 
 
 def replica_readings(replica: Replica) -> Iterator[Reading]:
-    """Where every shard stands; no lag while the log is away."""
+    """Served version, rows, bytes, lag and refusals of every shard; no lag while the log is unavailable."""
     for shard in replica.status()["shards"]:
         index = shard["shard"]
         yield metrics.SERVED_GENERATION.reading(shard["generation"], index)

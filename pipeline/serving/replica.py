@@ -1,12 +1,13 @@
-"""A replica: the reference consumer of deltas. It follows every shard's chain and answers predictions from it.
+"""A replica: the reference consumer of deltas. It follows every shard and predicts from the rows it holds.
 
-It starts from published files and goes on with the deltas topic; it skips what it has, heals a gap from the files, and
-refuses what is damaged, out of order, foreign or of an older generation: that is counted and shown, and the last good
-version goes on serving. Shared rows live on several shards until they are reconciled (D12): a key's row is that of the
-lowest shard that has one, dense weights are shard 0's.
+It starts from published files and continues with the deltas topic. Applied deltas are skipped, gaps are closed from
+files; damaged, foreign and reordered deltas and those of an older generation are refused, counted and reported, and the
+last good version stays in service. Until shared rows are reconciled between shards, a key is served from the lowest
+shard that has a row for it, and dense weights are those of shard 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
 from pipeline.logs.end_offsets import Ends
 from pipeline.logs.log import Log
-from pipeline.serving.chain import Chain, Step
 from pipeline.serving.export import served_table
 from pipeline.serving.follower import Follower
 from pipeline.serving.lock import ReadWriteLock
+from pipeline.serving.served_shard import ServedShard
+from pipeline.serving.staged_delta import StagedDelta
 
 if TYPE_CHECKING:
     from pipeline.serving.predictor import Predictor
@@ -30,74 +32,78 @@ Floats = npt.NDArray[np.float32]
 
 
 class Replica:
-    """Many threads may read; one thread calls `catch_up`. Readers see each version of a shard whole or not at all."""
+    """Many threads may read; one thread calls `catch_up`. Readers see a shard's version completely or not at all."""
 
     def __init__(self, project: Project, log: Log, model_digest: str | None = None) -> None:
-        """Start with nothing; `catch_up` brings the newest version.
+        """Create an empty replica; `catch_up` applies the latest version.
 
         Args:
             project: configuration, published files and user code.
             log: holds the deltas topic.
-            model_digest: refuse deltas of another model; None takes any whose fields and dense weights fit.
+            model_digest: deltas of another model are refused; None accepts all whose fields and dense weights fit.
         """
         config = project.config
         self._project, self._lock, self._ends = project, ReadWriteLock(), Ends(log)
         self._predictor: Predictor | None = None
         dims = {field.name: field.dim for field in config.fields}
-        shards = config.logs.shards
-        log.create_topic(config.topics.deltas, shards)
-        chains = [Chain(shard, shards, dims, model_digest) for shard in range(shards)]
-        self._followers = [Follower(project, log, chain, self._switch) for chain in chains]
+        count = config.logs.shards
+        log.create_topic(config.topics.deltas, count)
+        self._shards = [ServedShard(shard, count, dims, model_digest) for shard in range(count)]
+        self._followers = [Follower(project, log, served, self._switch) for served in self._shards]
 
     @classmethod
     def for_predictions(cls, project: Project, log: Log) -> "Replica":
-        """One that can predict at once and refuses deltas of another model. Raises ConfigError and ModelError."""
-        # Only predictions need TensorFlow; following and exporting do not wait for its import.
-        from pipeline.serving.predictor import Predictor
+        """A replica with its predictor loaded, which refuses deltas of other models.
 
-        predictor = Predictor(project.config, project.root)
+        Raises ConfigError and ModelError.
+        """
+        predictor = _new_predictor(project)
         replica = cls(project, log, predictor.model_digest)
         replica._predictor = predictor
         return replica
 
     @property
     def version(self) -> str:
-        """The version being served, such as `g0/s0-of-1/42`; of several shards joined by `+`."""
-        return "+".join(str(f.chain) for f in self._followers)
+        """The served version, such as `g0/s0-of-1/42`; the versions of several shards are joined by `+`."""
+        return "+".join(map(str, self._shards))
 
     @property
     def ready(self) -> bool:
         """Whether every shard serves a version."""
-        return all(f.chain.sequence > 0 for f in self._followers)
+        return all(served.sequence > 0 for served in self._shards)
 
     def catch_up(self, wait_ms: int = 0) -> int:
-        """Apply everything that is there; returns how many deltas and files were. Never raises for a bad one.
+        """Apply all available deltas and files; returns how many were applied. Refused ones raise nothing.
 
-        `wait_ms` is how long a delta is waited for at most, shard after shard.
+        `wait_ms` limits the time to wait for a delta, over all shards.
         """
         wait_ms //= len(self._followers)
         return sum(follower.catch_up(wait_ms) for follower in self._followers)
 
+    def reading(self) -> AbstractContextManager[None]:
+        """A context in which no delta is applied: all reads see one version. Not reentrant."""
+        return self._lock.reading()
+
     def predict(self, instances: Sequence[Any]) -> tuple[Floats, str]:
-        """Probabilities of JSON instances by one consistent version.
+        """Predict JSON instances with one consistent version.
 
         Args:
-            instances: n objects of raw impression columns; a column left out is null.
+            instances: n objects of raw impression columns; an absent column is null.
 
         Returns:
-            ([n, labels] float32, the version that gave them).
+            ([n, labels] float32 probabilities, the version used).
 
         Raises:
             InputError: an instance does not fit the configuration.
         """
         predictor = self.load_predictor()
         features = predictor.features(instances, self._project.clock.now_ms())
-        with self._lock.reading():
+        with self.reading():
             return predictor.predict(features, self.lookup), self.version
 
     def lookup(self, field: str, keys: UInt64s) -> Floats:
-        """[n, dim] float32, the rows of `keys` as serving holds them; zeros for a key without a row."""
-        views = [f.chain.views[field] for f in self._followers]
+        """[n, dim] float32, the served rows of `keys`; zeros for a key without a row. Call it inside `reading`."""
+        views = [served.views[field] for served in self._shards]
         rows = views[0].decode(keys)
         missing = np.flatnonzero(views[0].bits(keys) == 0)
         for view in views[1:]:
@@ -105,60 +111,59 @@ class Replica:
             missing = missing[view.bits(keys[missing]) == 0]
         return rows
 
-    def read(self, reader: Callable[["Replica"], Any]) -> Any:
-        """What `reader` makes of this replica while no delta is applied."""
-        with self._lock.reading():
-            return reader(self)
-
     def export(self, field: str) -> pa.Table:
-        """One field's rows as serving holds them, with the columns of `export.SCHEMA`. Raises InputError."""
-        known = list(self._followers[0].chain.views)
+        """The served rows of one field, with the columns of `export.SCHEMA`. Raises InputError."""
+        known = list(self._shards[0].views)
         if field not in known:
             raise InputError(f"field {field} does not exist. known: {', '.join(known)}")
-        with self._lock.reading():
-            return served_table([f.chain.views[field] for f in self._followers])
+        with self.reading():
+            return served_table([served.views[field] for served in self._shards])
 
     def digest(self, shard: int = 0) -> str:
-        """Hex served digest of a shard, worked out from its rows: the `after` of the delta that led here."""
-        with self._lock.reading():
-            return self._followers[shard].chain.scan_digest()
+        """Served digest of a shard, hex, recomputed from its rows; equals `after` of the last applied delta."""
+        with self.reading():
+            return self._shards[shard].scan_digest()
 
     def status(self) -> dict[str, Any]:
-        """Where every shard stands, what was refused and why; JSON-able. A lag is None while the log is away."""
-        # Not inside the lock: a delta would wait for it with the log, and predictions behind the delta.
-        ends = [self._end(shard) for shard in range(len(self._followers))]
-        with self._lock.reading():
+        """Version, lag and refusals of every shard; JSON-able. Lags are None while the log is unavailable."""
+        # Read before the lock is acquired: a slow log would block the writer, and the waiting writer new readers.
+        ends = [self._end_offset(shard) for shard in range(len(self._shards))]
+        with self.reading():
             shards = [follower.status(end) for follower, end in zip(self._followers, ends, strict=True)]
             return {"version": self.version, "ready": self.ready, "shards": shards}
 
     def load_predictor(self) -> "Predictor":
-        """Build features and network now instead of at the first prediction. Raises ConfigError and ModelError."""
+        """The predictor; the first call builds features and network. Raises ConfigError and ModelError."""
         if self._predictor is None:
-            # Only predictions need TensorFlow; following and exporting do not wait for its import.
-            from pipeline.serving.predictor import Predictor
-
-            predictor = Predictor(self._project.config, self._project.root)
+            predictor = _new_predictor(self._project)
             with self._lock.writing():
-                if self._followers[0].chain.dense:
-                    predictor.load(self._followers[0].chain.dense)
+                if self._shards[0].dense:
+                    predictor.load(self._shards[0].dense)
                 self._predictor = predictor
         return self._predictor
 
-    def _end(self, shard: int) -> int | None:
-        """Where the deltas of a shard end; None where the log does not tell."""
+    def _end_offset(self, shard: int) -> int | None:
+        """End offset of a shard's deltas; None while the log is unavailable."""
         try:
             return self._ends.end(self._project.config.topics.deltas, shard)
         except LogError:
-            return None  # who follows the deltas meets it too, and says so
+            return None  # the follower gets the same error, and `follow` logs it
 
-    def _switch(self, chain: Chain, step: Step) -> None:
+    def _switch(self, served: ServedShard, staged: StagedDelta) -> None:
         with self._lock.writing():
-            chain.switch(step, self._load_dense if chain.shard == 0 else _ignore)
+            served.switch(staged, self._load_dense if served.shard == 0 else _ignore)
 
     def _load_dense(self, dense: bytes) -> None:
         if self._predictor is not None:
             self._predictor.load(dense)
 
 
+def _new_predictor(project: Project) -> "Predictor":
+    # Imported here: only predictions need TensorFlow; following and exporting need not wait for its import.
+    from pipeline.serving.predictor import Predictor
+
+    return Predictor(project.config, project.root)
+
+
 def _ignore(dense: bytes) -> None:
-    """Dense weights of other shards than the first are not served."""
+    """Dense weights of shards other than 0 are not served."""

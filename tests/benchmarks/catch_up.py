@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market
@@ -82,7 +82,7 @@ def catch_up(root: Path, cluster: LocalCluster, hours: int, per_hour: int) -> It
 def produce(project: Project, config: MarketConfig) -> int:
     """All of the market as it arrives, a minute at a time, and a day on a heartbeat; how many events."""
     log, market, events = open_log(project), Market(1, config), 0
-    targets = [EventTarget(project, log, kind) for kind in ("impressions", "clicks")]
+    targets = [EventWriter(project, log, kind) for kind in ("impressions", "clicks")]
     for hour in range(config.hours):
         arrived, ends_ms = market.events(hour), market.end_at_ms(hour)
         both = (arrived.impressions, arrived.impressions_arrive_ms), (arrived.clicks, arrived.clicks_arrive_ms)
@@ -91,7 +91,7 @@ def produce(project: Project, config: MarketConfig) -> int:
             for start, stop in pairwise([0, *cuts, rows.num_rows]):
                 target.append(rows.slice(start, stop - start))
             events += rows.num_rows
-    heartbeat(project, log, market.end_at_ms(config.hours - 1) + 24 * HOUR_MS)
+    append_heartbeat(project, log, market.end_at_ms(config.hours - 1) + 24 * HOUR_MS)
     log.close()
     return events
 

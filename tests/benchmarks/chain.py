@@ -13,7 +13,7 @@ from typing import Any
 import pipeline.market
 from pipeline.configuration.config import load_config, parse_config
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
@@ -52,14 +52,14 @@ def _stream(folder: Path, quick: bool) -> Figure:
     log, each = open_log(project), rows // TURNS
     turns = [impressions(1, first, each, 1000 / STREAM_RATE, fields) for first in range(0, each * TURNS, each)]
     clicks = [clicks_of(1, shown, 0.05, window_s * 250) for shown in turns]
-    targets = EventTarget(project, log, "impressions"), EventTarget(project, log, "clicks")
+    targets = EventWriter(project, log, "impressions"), EventWriter(project, log, "clicks")
 
     def put(turn: int) -> None:
         for target, batch in zip(targets, (turns[turn], clicks[turn]), strict=True):
             for part in in_records(batch):
                 target.append(part)
         if turn == TURNS - 1:
-            heartbeat(project, log, START_MS + 2 * rows * 1000 // STREAM_RATE)
+            append_heartbeat(project, log, START_MS + 2 * rows * 1000 // STREAM_RATE)
 
     return _timed("whole chain, 26 fields", project, log, each * TURNS, range(TURNS), put)
 
@@ -77,7 +77,7 @@ def _market(folder: Path, quick: bool) -> Figure:
     def put(hour: int) -> None:
         produce(log, project, market, [hour])
         if hour == TURNS - 1:
-            heartbeat(project, log, market.end_at_ms(hour) + 3_600_000)
+            append_heartbeat(project, log, market.end_at_ms(hour) + 3_600_000)
 
     shown = sum(market.events(hour).impressions.num_rows for hour in range(TURNS))
     return _timed("whole chain, market", project, log, shown, range(TURNS), put)

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from pipeline.arrays.block import EventKind
 from pipeline.arrays.keys import shard_of
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget
+from pipeline.ingest.event_writer import EventWriter
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log
 from tests.benchmarks.event_records import encode_events
@@ -37,7 +37,7 @@ def ended_events(rows: int) -> Events:
 def append_packed(project: Project, log: Log, events: Events) -> None:
     """Append them as our own producers do, thousands in a record."""
     for kind, batch in events.items():
-        target = EventTarget(project, log, kind)
+        target = EventWriter(project, log, kind)
         for part in in_records(batch):
             target.append(part)
 

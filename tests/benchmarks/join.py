@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.arrays.block import EventBlock, EventKind
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
@@ -87,10 +87,10 @@ def fill(project: Project, log: Log, rows: int) -> int:
     """Append `rows` impressions over the span, their clicks, and a heartbeat behind all windows; returns the events."""
     shown, clicks = events_of(rows)
     for kind, batch in (("impressions", shown), ("clicks", clicks)):
-        target = EventTarget(project, log, kind)
+        target = EventWriter(project, log, kind)
         for part in in_records(batch):
             target.append(part)
-    heartbeat(project, log, START_MS + SPAN_S * 1000 * 2)
+    append_heartbeat(project, log, START_MS + SPAN_S * 1000 * 2)
     return shown.num_rows + clicks.num_rows
 
 

@@ -26,7 +26,7 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
 from pipeline.flink.deployment import submit_jobs
-from pipeline.ingest.ingest import heartbeat
+from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, last_record
 from pipeline.logs.open import open_log
@@ -93,7 +93,7 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
         finally:
             load.end()
         closed_ms = project.clock.now_ms() + _CLOSING_MS
-        heartbeat(project, log, closed_ms)
+        append_heartbeat(project, log, closed_ms)
         _until(lambda: _settled(project, log, closed_ms, replica.seen()), _SETTLE_WITHIN_S)
         seen = replica.seen()
     produced = load.produced(since_s, since_s + seconds)

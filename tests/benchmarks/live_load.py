@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget
+from pipeline.ingest.event_writer import EventWriter
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from tests.torture.load import Batch, bots_in, ticks
@@ -97,7 +97,7 @@ class PacedLoad(threading.Thread):
 
     def _produce(self) -> None:
         log = open_log(self._project)
-        targets = [EventTarget(self._project, log, kind) for kind in ("impressions", "clicks")]
+        targets = [EventWriter(self._project, log, kind) for kind in ("impressions", "clicks")]
         start_ms, next_s = time.time() * 1000, time.monotonic()
         for batch in self._ticks:
             if self._over.is_set():
@@ -108,7 +108,7 @@ class PacedLoad(threading.Thread):
             self.seconds = time.time() - start_ms / 1000
         log.close()
 
-    def _send(self, targets: list[EventTarget], batch: Batch, start_ms: float) -> None:
+    def _send(self, targets: list[EventWriter], batch: Batch, start_ms: float) -> None:
         for target, rows in zip(targets, batch, strict=True):
             if rows.num_rows:
                 told = self._at_the_pace(rows, start_ms)

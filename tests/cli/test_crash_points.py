@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from pipeline.configuration.project import Project
-from pipeline.ingest.replay import LETTER
+from pipeline.ingest.replay import DEAD_LETTER_HEADER
 from pipeline.logs.log import runs_of
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
@@ -171,7 +171,12 @@ def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):
     assert letters == done["replayed_before"] > 0 == done["replayed"]
     opened = Project.open(project)
     log = open_log(opened)
-    names = [r.headers[LETTER] for run in runs_of(log, "clicks", 0) for r in run if LETTER in r.headers]
+    names = [
+        r.headers[DEAD_LETTER_HEADER]
+        for run in runs_of(log, "clicks", 0)
+        for r in run
+        if DEAD_LETTER_HEADER in r.headers
+    ]
     assert len(names) == len(set(names)) == letters
 
 

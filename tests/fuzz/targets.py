@@ -24,7 +24,7 @@ from pipeline.samples.state import state_files
 from pipeline.samples.state.frames import frames_of
 from pipeline.samples.state.segment_codec import decode_segment
 from pipeline.samples.state.snapshot import join_to_bytes, load_join, take_snapshot
-from pipeline.serving.chain import Chain
+from pipeline.serving.served_shard import ServedShard
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published import DeltaManifest, delta_manifest, read_published
@@ -69,7 +69,7 @@ def _file(content: bytes, name: str = "input") -> Path:
 def _delta(encoded: bytes) -> object:
     delta = decode_delta(encoded)
     dims = {name: change.dim for name, change in delta.fields.items()}
-    return Chain(delta.shard, delta.shards, dims).verify(delta, "fuzzed")
+    return ServedShard(delta.shard, delta.shards, dims).stage(delta, "fuzzed")
 
 
 def _world() -> World:

@@ -17,7 +17,8 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
 from pipeline.ingest.chunk import CHUNK_ROWS
 from pipeline.ingest.convert import convert, convert_time
-from pipeline.ingest.ingest import heartbeat, ingest, rehearse
+from pipeline.ingest.event_writer import append_heartbeat
+from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.open import open_log
@@ -148,7 +149,7 @@ def test_a_bad_csv_row_is_set_aside_with_its_line_and_text(project, log, tmp_pat
 def test_a_rehearsal_counts_like_an_ingest_and_appends_nothing(project, log, tmp_path):
     path = tmp_path / "f.csv"
     path.write_text(csv_text(many(30)) + "soon,1,ann,1.5,true,a,1\n")
-    rehearsed = rehearse(project, "impressions", [path])
+    rehearsed = dry_run_ingest(project, "impressions", [path])
     assert log.end_offset("impressions", 0) == log.end_offset("dead-letters", 0) == 0
     assert rehearsed == ingest(project, log, "impressions", [path])
     assert (rehearsed.rows, rehearsed.bad_rows) == (30, 1)
@@ -239,13 +240,13 @@ def test_a_wrong_typed_parquet_column_is_refused(project, log, tmp_path):
     table = pa.Table.from_pylist(ROWS)
     table = table.set_column(1, "id", pa.array(["1", "2", "3"]))
     pq.write_table(table, tmp_path / "f.parquet")
-    with pytest.raises(InputError, match=r"f.parquet column id is string, springtide.toml says int. hint"):
+    with pytest.raises(InputError, match=r"f.parquet column id is string, springtide.toml declares int. hint"):
         ingest(project, log, "impressions", [tmp_path / "f.parquet"])
 
 
 def test_a_wrong_typed_csv_column_is_refused_when_every_value_is_wrong(project, log, tmp_path):
     (tmp_path / "f.csv").write_text(csv_text([{**row, "price": "cheap"} for row in many(10)]))
-    with pytest.raises(InputError, match=r"f.csv column price has values like 'cheap', springtide.toml says float"):
+    with pytest.raises(InputError, match=r"f.csv column price has values like 'cheap', springtide.toml declares float"):
         ingest(project, log, "impressions", [tmp_path / "f.csv"])
     assert log.end_offset("impressions", 0) == 0
 
@@ -259,11 +260,11 @@ def test_text_that_is_no_json_at_all_is_refused(project, log, tmp_path):
     (tmp_path / "f.jsonl").write_text(
         csv_text(many(20)).replace("ts", '"ts","id","user","price","seen","tags","sizes"')
     )
-    with pytest.raises(InputError, match="no readable row; line 1: no JSON"):
+    with pytest.raises(InputError, match="no readable row; line 1: not JSON"):
         ingest(project, log, "impressions", [tmp_path / "f.jsonl"])
 
 
-@pytest.mark.parametrize(("name", "message"), [("f.xls", "no known kind of file"), ("none.csv", "is not a file")])
+@pytest.mark.parametrize(("name", "message"), [("f.xls", "no known file format"), ("none.csv", "is not a file")])
 def test_an_unknown_or_absent_file_is_refused(project, log, tmp_path, name, message):
     (tmp_path / "f.xls").write_text("")
     with pytest.raises(InputError, match=message):
@@ -402,7 +403,7 @@ def test_progress_reaches_the_end(project, log, tmp_path):
 def test_a_heartbeat_stands_in_every_partition(tmp_path):
     project = make_project(tmp_path, partitions=2)
     log = open_log(project)
-    heartbeat(project, log, 5_000, ["clicks"])
+    append_heartbeat(project, log, 5_000, ["clicks"])
     codec = EventCodec(project.config.events, "clicks", log)
     marks = [codec.decode(log.read("clicks", p, 0), "clicks", p, None).block.watermark_ms for p in range(2)]
     assert marks == [5_000, 5_000]

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.configuration.config import SCHEMAS_TOPIC
 from pipeline.errors import InputError
-from pipeline.ingest.replay import LETTER, plan_replay
+from pipeline.ingest.replay import DEAD_LETTER_HEADER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import runs_of
@@ -22,7 +22,7 @@ def replay(world, *reasons, **options):
 
 def replayed_in(world, topic):
     records = [r for p in range(world.config.logs.partitions) for run in runs_of(world.log, topic, p) for r in run]
-    return [(r.headers[LETTER], r.value) for r in records if LETTER in r.headers]
+    return [(r.headers[DEAD_LETTER_HEADER], r.value) for r in records if DEAD_LETTER_HEADER in r.headers]
 
 
 def set_aside(tmp_path):

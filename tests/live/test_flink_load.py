@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import BLOCK_ROWS
+from pipeline.ingest.event_writer import BLOCK_ROWS
 from pipeline.logs.open import open_log
 from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, newest, workers
 from tests.support.command_line import feed, make_events, make_shop, springtide

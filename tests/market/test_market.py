@@ -11,7 +11,7 @@ import pipeline.market
 from pipeline.configuration.config import load_config
 from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
-from pipeline.ingest.ingest import heartbeat
+from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
@@ -264,7 +264,7 @@ def joined(tmp_path_factory, hours):
     project = market_project(tmp_path_factory.mktemp("market"))
     log = open_log(project)
     produce(log, project, Market(7, SMALL), range(4))
-    heartbeat(project, log, SMALL.start_at_ms + 9 * HOUR_MS)
+    append_heartbeat(project, log, SMALL.start_at_ms + 9 * HOUR_MS)
     run_samples(project, log, until_end=True)
     samples = pa.concat_batches([decode_sample_block(record.value).batch for record in log.read("samples", 0, 0)])
     letters = [read_dead_letters(records).table for records in runs_of(log, "dead-letters", 0)]

@@ -16,7 +16,7 @@ from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
-from pipeline.serving.chain import Chain, Fit
+from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import decode_delta, delta_name
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
@@ -73,21 +73,21 @@ def scene(tmp_path):
     made.close()
 
 
-def apply(chain, encoded):
+def apply(served, encoded):
     delta, name = decode_delta(encoded), delta_name(encoded)
-    if chain.fit(delta, name) is Fit.APPLY:
-        chain.switch(chain.verify(delta, name), lambda dense: None)
+    if served.check(delta, name) is DeltaStatus.APPLICABLE:
+        served.switch(served.stage(delta, name), lambda dense: None)
 
 
 def follow(scene, shard=0, upto=None):
-    chain = Chain(shard, scene.project.config.logs.shards, {"user": DIM}, MODEL["digest"])
+    served = ServedShard(shard, scene.project.config.logs.shards, {"user": DIM}, MODEL["digest"])
     for encoded in scene.deltas(shard)[:upto]:
-        apply(chain, encoded)
-    return chain
+        apply(served, encoded)
+    return served
 
 
-def shown(chain):
-    view = chain.views["user"]
+def shown(served):
+    view = served.views["user"]
     keys = view.keys()
     return entries_of(keys, *view.export(keys))
 
@@ -97,13 +97,13 @@ def test_serving_and_training_equal_the_target(scene, full_every):
     ids = scene.commit(12, full_every)
     target = ids[6]
     scene.roll_back(before_ms=scene.time_of(ids[7]))
-    chain, current = follow(scene), scene.store.current(0)
-    rows, served = scene.worlds[0].expected[target]
-    assert shown(chain) == served
-    assert chain.scan_digest() == scene.store.ledger.version(target).served_digest
+    served, current = follow(scene), scene.store.current(0)
+    rows, entries = scene.worlds[0].expected[target]
+    assert shown(served) == entries
+    assert served.scan_digest() == scene.store.ledger.version(target).served_digest
     assert current == VersionId(1, 0, 1, target.sequence + 1)
     assert rows_of(scene.store.restore(current)) == rows
-    assert served_of(scene.store.restore(current)) == served
+    assert served_of(scene.store.restore(current)) == entries
     assert scene.store.ledger.version(current).digest == scene.store.ledger.version(target).digest
     position = scene.store.outline(current)
     assert (position.offset, position.row) == (target.sequence * 10, 7)
@@ -114,18 +114,18 @@ def test_a_replica_anywhere_after_the_target_gets_there_in_one_step(scene):
     scene.roll_back(to=ids[3])
     reverse = scene.deltas()[-1]
     for seen in range(4, 10):
-        chain = follow(scene, upto=seen)
-        apply(chain, reverse)
-        assert shown(chain) == scene.worlds[0].expected[ids[3]][1]
-        assert (chain.generation, chain.sequence) == (1, ids[3].sequence + 1)
+        served = follow(scene, upto=seen)
+        apply(served, reverse)
+        assert shown(served) == scene.worlds[0].expected[ids[3]][1]
+        assert (served.generation, served.sequence) == (1, ids[3].sequence + 1)
 
 
 def test_a_replica_before_the_target_does_not_take_the_reverse_delta(scene):
     ids = scene.commit(9)
     scene.roll_back(to=ids[3])
-    chain = follow(scene, upto=3)
+    served = follow(scene, upto=3)
     reverse = scene.deltas()[-1]
-    assert chain.fit(decode_delta(reverse), delta_name(reverse)) is Fit.GAP
+    assert served.check(decode_delta(reverse), delta_name(reverse)) is DeltaStatus.GAP
 
 
 def test_training_goes_on_from_the_target_in_the_new_generation(scene):
@@ -377,9 +377,9 @@ def test_damage_in_what_is_undone_is_no_hindrance(scene, full_every):
     assert shown(follow(scene)) == scene.worlds[0].expected[ids[3]][1]
     assert scene.store.outline(scene.store.current(0)).next_handles == handles
     for seen in range(4, 10):
-        chain = follow(scene, upto=seen)
-        apply(chain, scene.deltas()[-1])
-        assert shown(chain) == scene.worlds[0].expected[ids[3]][1]
+        served = follow(scene, upto=seen)
+        apply(served, scene.deltas()[-1])
+        assert shown(served) == scene.worlds[0].expected[ids[3]][1]
 
 
 def test_damage_in_what_is_undone_is_told_where_the_topic_was_trimmed(scene):

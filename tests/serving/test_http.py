@@ -165,7 +165,7 @@ def test_metrics_count_predictions_and_show_the_version(world):
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b"{", "no json"),
+        (b"{", "not json"),
         (b"[]", "no instances"),
         (b'{"instances": []}', "no instances"),
         (b'{"instances": [3]}', "instance 0"),

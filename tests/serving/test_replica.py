@@ -387,12 +387,13 @@ def test_readers_never_see_half_a_version(trainer):
     replica, keys = Replica(trainer.project, trainer.log), np.arange(1, 200, dtype=np.uint64)
     stop, mixed, seen = threading.Event(), [], set()
 
-    def look(replica):
+    def look():
         return np.concatenate([replica.lookup(name, keys).ravel() for name in DIMS]), replica.version
 
     def read():
         while not stop.is_set():
-            values, version = replica.read(look)
+            with replica.reading():
+                values, version = look()
             seen.add(version)
             if len(np.unique(values)) > 1:
                 mixed.append(version)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.configuration.project import Project
-from pipeline.ingest.ingest import EventTarget, heartbeat
+from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import FAR_AT_MS, HOUR_MS, Market
@@ -125,7 +125,7 @@ class Load(threading.Thread):
 
     def _produce(self) -> None:
         log = open_log(self._project)
-        targets = [EventTarget(self._project, log, kind) for kind in ("impressions", "clicks")]
+        targets = [EventWriter(self._project, log, kind) for kind in ("impressions", "clicks")]
         newest_ms, next_s = 0, self._clock.monotonic_s()
         while not self._over.is_set():
             _, clicks = self._append_tick(targets)
@@ -134,10 +134,10 @@ class Load(threading.Thread):
                 self._clicked.append((self._clock.monotonic_s(), newest_ms))
             next_s += TICK_S
             self._over.wait(max(0.0, next_s - self._clock.monotonic_s()))
-        heartbeat(self._project, log, newest_ms + 24 * HOUR_MS)
+        append_heartbeat(self._project, log, newest_ms + 24 * HOUR_MS)
         log.close()
 
-    def _append_tick(self, targets: list[EventTarget]) -> Batch:
+    def _append_tick(self, targets: list[EventWriter]) -> Batch:
         bad, batch = self._bad, next(self._ticks)
         if bad is None:
             batch = _genuine(batch)

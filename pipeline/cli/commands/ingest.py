@@ -9,8 +9,8 @@ import typer
 from pipeline.arrays.block import EventKind
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
 from pipeline.cli.output import format_time, print_result, progress_bar
-from pipeline.ingest.ingest import heartbeat as append_heartbeat
-from pipeline.ingest.ingest import ingest, rehearse
+from pipeline.ingest.event_writer import append_heartbeat
+from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.open import open_log
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, jsonl, parquet or avro.")]
@@ -68,7 +68,7 @@ def heartbeat(
 def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
     opened = open_project(project)
     if dry_run:
-        report = rehearse(opened, kind, files)
+        report = dry_run_ingest(opened, kind, files)
         print_result({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
         return
     with progress_bar(f"ingest {kind}, bytes") as (progress, task):

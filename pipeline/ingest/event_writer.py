@@ -1,0 +1,89 @@
+"""Writes events of one kind to the log: packed into blocks, each event in the partition of its key."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.block import EventKind
+from pipeline.arrays.keys import shard_of
+from pipeline.configuration.config import EventColumns
+from pipeline.configuration.project import Project
+from pipeline.ingest.chunk import BadRow
+from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters
+from pipeline.logs.log import Headers, Log
+
+BLOCK_ROWS = 8_192
+"""Events per record, at most."""
+NO_OFFSET = -1
+"""Source offset in the dead letter of a row that was refused before it reached the log."""
+
+
+class EventWriter:
+    """Appends to the topic of `kind` and, for refused rows, to the dead letters. Not thread-safe."""
+
+    def __init__(self, project: Project, log: Log, kind: EventKind) -> None:
+        config = project.config
+        self.kind, self.log = kind, log
+        self.events = config.events
+        self.columns: EventColumns = getattr(config.events, kind)
+        self.topic: str = getattr(config.topics, kind)
+        self.dead_topic = config.topics.dead_letters
+        self.codec = EventCodec(config.events, kind, log)
+        self.partitions = log.partitions(self.topic)
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Append typed events to their partitions, in order.
+
+        Args:
+            batch: `at` (int64 ms), then the declared columns.
+        """
+        for partition, values in self.records(batch):
+            self.log.append(self.topic, partition, values)
+
+    def records(self, batch: pa.RecordBatch) -> Iterator[tuple[int, list[bytes]]]:
+        """The packed records of a batch, for each partition that receives any."""
+        for partition, part in self._split(batch):
+            starts = range(0, part.num_rows, BLOCK_ROWS)
+            yield partition, [self.codec.encode_block(part.slice(start, BLOCK_ROWS)) for start in starts]
+
+    def append_dead_letters(self, file_name: str, bad: list[BadRow], headers: Headers) -> None:
+        """Append a dead letter for each bad row of a file: its offset is NO_OFFSET, its row is the line in the file."""
+        rows = [
+            {
+                "reason": "undecodable",
+                "topic": self.topic,
+                "partition": 0,
+                "offset": NO_OFFSET,
+                "row": row.line,
+                "detail": f"{file_name} line {row.line}: {row.reason}",
+                "original": row.original,
+            }
+            for row in bad
+        ]
+        values, letter_headers = dead_letter_records(dead_letters(rows), headers)
+        self.log.append(self.dead_topic, 0, values, headers=letter_headers)
+
+    def _split(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+        if not batch.num_rows:
+            return
+        if self.partitions == 1:
+            yield 0, batch
+            return
+        partition_of = shard_of(batch, self.events.shard_columns, self.partitions)
+        for partition in range(self.partitions):
+            rows = np.flatnonzero(partition_of == partition)
+            if len(rows):
+                yield partition, batch.take(pa.array(rows))
+
+
+def append_heartbeat(
+    project: Project, log: Log, at_ms: int, kinds: Sequence[EventKind] = ("impressions", "clicks")
+) -> None:
+    """Append to every partition of `kinds` a record that declares the input complete before `at_ms`."""
+    for kind in kinds:
+        writer = EventWriter(project, log, kind)
+        value = writer.codec.encode_heartbeat(at_ms)
+        for partition in range(writer.partitions):
+            log.append(writer.topic, partition, [value])

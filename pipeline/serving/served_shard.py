@@ -1,0 +1,157 @@
+"""The served state of one shard: its version, its views and its dense weights.
+
+A delta is applied in three calls: `check` (does it follow the served version), `stage` (verify it without changing
+anything) and `switch` (apply it, completely or not at all). Not thread-safe: the caller keeps readers out of `switch`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+from pipeline.errors import DeltaError
+from pipeline.serving.staged_delta import StagedDelta, stage_field, stage_full_field
+from pipeline.versions.deltas.delta import Delta, FieldDelta, served_digest
+from pipeline.versions.deltas.served_view import ServedView
+
+_MAX_APPLIED_NAMES = 4_096
+
+VersionRange = tuple[str, int, int, int]
+"""(level, generation, from sequence, to sequence): two deltas of the same range must be the same delta."""
+
+
+class DeltaStatus(Enum):
+    """How a delta relates to the served version."""
+
+    APPLICABLE = "applicable"
+    ALREADY_APPLIED = "already applied"
+    """It was applied, or an applied delta covers it."""
+    GAP = "gap"
+    """A delta before it is missing."""
+
+
+class ServedShard:
+    """One shard as serving holds it; starts empty, at version 0 of generation 0."""
+
+    def __init__(self, shard: int, shards: int, dims: Mapping[str, int], model_digest: str | None = None) -> None:
+        """Create an empty shard.
+
+        Args:
+            shard: index of the shard.
+            shards: number of shards.
+            dims: by field, weights per row.
+            model_digest: deltas of a model with another digest are refused; None accepts any.
+        """
+        self.shard, self.shards = shard, shards
+        self.generation, self.sequence = 0, 0
+        self.last_at_ms: int | None = None
+        self.dense = b""
+        self.model: Mapping[str, str] = {}
+        self.views = {name: ServedView(dim) for name, dim in dims.items()}
+        self._model_digest = model_digest
+        self._digest = self.scan_digest()
+        self._applied_names: OrderedDict[VersionRange, str] = OrderedDict()
+
+    def __str__(self) -> str:
+        return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
+
+    @property
+    def digest(self) -> str:
+        """The served digest that the last delta was verified against."""
+        return self._digest
+
+    def scan_digest(self) -> str:
+        """The served digest, recomputed from the views."""
+        return served_digest({name: view.digest() for name, view in self.views.items()}, self.dense)
+
+    def check(self, delta: Delta, name: str) -> DeltaStatus:
+        """Whether `delta`, with content name `name`, follows the served version.
+
+        Raises DeltaError for a delta that can never be applied.
+        """
+        self._check_identity(delta)
+        if delta.generation < self.generation:
+            raise DeltaError(f"{delta} is of an older generation than version {self}. hint: a rollback replaced it")
+        if delta.generation == self.generation and delta.to_sequence <= self.sequence:
+            self._check_consistent(delta, name)
+            return DeltaStatus.ALREADY_APPLIED
+        if delta.level == "full":
+            return DeltaStatus.APPLICABLE
+        if delta.base_generation != self.generation or delta.from_sequence > self.sequence:
+            return DeltaStatus.GAP
+        if delta.level == "realtime" and delta.from_sequence < self.sequence:
+            raise DeltaError(f"{delta} overlaps version {self}. hint: its writer is out of sync; restart the trainer")
+        if delta.before is not None and delta.from_sequence == self.sequence and delta.before != self.digest:
+            raise DeltaError(
+                f"{delta} starts from served digest {delta.before[:12]}, version {self} has {self.digest[:12]}. "
+                "hint: another trainer wrote it"
+            )
+        return DeltaStatus.APPLICABLE
+
+    def stage(self, delta: Delta, name: str) -> StagedDelta:
+        """Verify an applicable delta; changes nothing.
+
+        Raises DeltaError if it refers to an unknown row or does not produce its own digest.
+        """
+        fields, full = {}, delta.level == "full"
+        for field_name, view in self.views.items():
+            change = delta.fields.get(field_name, FieldDelta.empty(view.dim))
+            context = f"{delta}, {field_name}"
+            fields[field_name] = stage_full_field(change, context) if full else stage_field(view, change, context)
+        digest = served_digest({field_name: field.digest for field_name, field in fields.items()}, delta.dense)
+        if digest != delta.after:
+            raise DeltaError(
+                f"{delta} would lead to served digest {digest[:12]}, its header has {delta.after[:12]}. "
+                f"hint: it does not belong on version {self}"
+            )
+        return StagedDelta(delta, name, fields)
+
+    def switch(self, staged: StagedDelta, load_dense: Callable[[bytes], None]) -> None:
+        """Apply a staged delta; the caller keeps readers out.
+
+        `load_dense` is called first, with the new dense weights: if it raises, nothing has changed.
+        """
+        delta = staged.delta
+        load_dense(delta.dense)
+        for name, field in staged.fields.items():
+            self.views[name] = field.switch()
+        self.dense, self.model, self._digest = delta.dense, delta.model, delta.after
+        self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
+        self._applied_names[_range_of(delta)] = staged.name
+        while len(self._applied_names) > _MAX_APPLIED_NAMES:
+            self._applied_names.popitem(last=False)
+
+    def _check_consistent(self, delta: Delta, name: str) -> None:
+        """Raise DeltaError if a delta up to the served version at most contradicts what was applied."""
+        applied = self._applied_names.get(_range_of(delta), name)
+        if applied != name:
+            raise DeltaError(
+                f"{delta} is named {name[:12]}, the one applied was {applied[:12]}. "
+                "hint: two trainers wrote this shard; run: springtide versions"
+            )
+        if delta.to_sequence == self.sequence and delta.after != self.digest:
+            raise DeltaError(
+                f"{delta} leads to served digest {delta.after[:12]}, version {self} has {self.digest[:12]}. "
+                "hint: two trainers wrote this shard; run: springtide versions"
+            )
+
+    def _check_identity(self, delta: Delta) -> None:
+        """Raise DeltaError for a delta of another shard, another model or other fields."""
+        if (delta.shard, delta.shards) != (self.shard, self.shards):
+            raise DeltaError(f"{delta} is foreign: this is shard {self.shard} of {self.shards}")
+        digest = delta.model.get("digest")
+        if self._model_digest is not None and digest != self._model_digest:
+            raise DeltaError(
+                f"{delta} is of model {(digest or 'without a digest')[:12]}, this replica serves "
+                f"{self._model_digest[:12]}. hint: start the replica with the trainer's configuration"
+            )
+        for name, change in delta.fields.items():
+            if name not in self.views:
+                raise DeltaError(f"{delta} has field {name}, the configuration has {', '.join(sorted(self.views))}")
+            if change.dim != self.views[name].dim:
+                raise DeltaError(
+                    f"{delta} has dim {change.dim} in {name}, the configuration has {self.views[name].dim}"
+                )
+
+
+def _range_of(delta: Delta) -> VersionRange:
+    return delta.level, delta.generation, delta.from_sequence, delta.to_sequence
