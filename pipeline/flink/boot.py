@@ -28,7 +28,7 @@ from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
 from pipeline.flink.worker_files import open_log, open_scratch
 from pipeline.process import crash_point
 from pipeline.process.clock import SystemClock
-from pipeline.telemetry.worker_metrics import serve_worker, stop_serving_worker
+from pipeline.telemetry.worker_exporter import start_worker_exporter, stop_worker_exporter
 
 _PROVISION_TIMEOUT_S = 30.0
 _POLL_EVERY_S = 0.5
@@ -48,7 +48,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(task_manager, remove_scratch), daemon=True).start()
     signal.signal(signal.SIGTERM, partial(_end, remove_scratch))
     # Before the log is opened: metrics matter most while the brokers are unavailable.
-    serve_worker(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
+    start_worker_exporter(Path(options[PROJECT_OPTION]), options[JOB_OPTION])
     sdk_worker_main.main([])
 
 
@@ -105,7 +105,7 @@ def _use_scratch() -> Path:
 
 def _end(remove_scratch: Callable[[], None], number: int, frame: Any) -> None:
     """Exit immediately on SIGTERM; everything in memory is a cache."""
-    stop_serving_worker()
+    stop_worker_exporter()
     remove_scratch()
     os._exit(0)
 

@@ -24,7 +24,7 @@ from pipeline.logs.log import Log
 from pipeline.process.clock import Clock
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
-from pipeline.telemetry import metrics
+from pipeline.telemetry import exporter, metrics, readers
 
 _MAX_BODY_BYTES = 64 << 20
 _JSON = "application/json"
@@ -50,7 +50,7 @@ class RestApi:
     def get(self, path: str) -> Response:
         """The response to a GET of `path`."""
         if path == "/metrics":
-            return Response(200, metrics.CONTENT_TYPE, metrics.text())
+            return Response(200, exporter.CONTENT_TYPE, exporter.metrics_text())
         if path == self._model:
             return _json(200, self._version_status())
         if path == f"{self._model}/metadata":
@@ -116,14 +116,14 @@ class ReplicaServer:
         return int(self._server.server_address[1])
 
     def __enter__(self) -> "ReplicaServer":
-        metrics.watch("replica", lambda: replica_readings(self._replica))
+        readers.register("replica", lambda: replica_readings(self._replica))
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
-        metrics.forget("replica")
+        readers.unregister("replica")
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 
 
 def replica_readings(replica: Replica) -> Iterator[Reading]:

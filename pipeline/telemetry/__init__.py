@@ -1,1 +1,1 @@
-"""Metrics: every metric is declared here and exported to Prometheus from here."""
+"""Telemetry: metrics, and their export to Prometheus."""

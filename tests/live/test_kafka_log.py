@@ -19,7 +19,7 @@ from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.reader import KafkaReader
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.topic_plan import topics_of
-from pipeline.telemetry import metrics
+from pipeline.telemetry import exporter
 from tests.live.everything import everything
 from tests.support.command_line import call, make_events, make_shop, springtide
 from tests.support.log_contract import LogContract
@@ -282,7 +282,7 @@ class TestOutages:
 
     def test_that_calls_wait_for_a_broker_that_is_away_is_told_while_they_wait(self, log, broker, clock):
         def told(name, **labels):
-            return parsed(metrics.text().decode())(name, **labels)
+            return parsed(exporter.metrics_text().decode())(name, **labels)
 
         log.append("t", 0, [b"before"])
         assert log.read("t", 0, 0)

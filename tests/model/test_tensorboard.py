@@ -4,7 +4,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from pipeline.telemetry import metrics
+from pipeline.telemetry import exporter
 from tests.support.command_line import feed, make_events, make_shop, springtide
 
 FIELDS = ("user", "item", "position", "hour")
@@ -28,7 +28,7 @@ def runs(tmp_path_factory):
     watched = {"[telemetry]": '[telemetry]\nport = 0\ntensorboard = "summaries"'}
     project = make_shop(tmp_path_factory.mktemp("tensorboard") / "shop", COMMITTING | watched)
     reports = train_twice(project)
-    metrics.stop_serving()
+    exporter.stop_exporter()
     read = EventAccumulator(str(project / "summaries" / "shard-0"), size_guidance={"tensors": 0})
     return reports, read.Reload(), project
 

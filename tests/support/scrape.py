@@ -1,4 +1,4 @@
-"""What a running process answers Prometheus, for tests."""
+"""Scrapes of a running process's exporter, for tests."""
 
 import json
 import urllib.request
@@ -10,15 +10,16 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.telemetry import metrics
+from pipeline.telemetry.registry import CollectedMetric
 
 
 class Scrape(NamedTuple):
-    """One answer of `/metrics`."""
+    """One response of `/metrics`."""
 
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
     def __call__(self, name: str, **labels: str) -> float | None:
-        """One value; None where it was not answered."""
+        """One value; None if it is missing."""
         return self.values.get((name, tuple(sorted(labels.items()))))
 
     def all(self, name: str) -> dict[str, float]:
@@ -31,36 +32,36 @@ class Scrape(NamedTuple):
 
 
 def parsed(text: str) -> Scrape:
-    """Raises ValueError where the same series is told twice."""
+    """Raises ValueError if a series occurs twice."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = sample.name, tuple(sorted(sample.labels.items()))
             if key in found:
-                raise ValueError(f"{key} is told twice")
+                raise ValueError(f"{key} occurs twice")
             found[key] = sample.value
     return Scrape(found)
 
 
 def scrape(url: str) -> Scrape:
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        return parsed(answer.read().decode())
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return parsed(response.read().decode())
 
 
 def url_of(project: Path, process: str) -> str | None:
-    """Where a process answers, as it has told Prometheus; None before it has."""
-    told = project / "state" / "telemetry" / f"{process}.json"
-    if not told.exists():
+    """The address in the target file of `process`; None if there is none."""
+    target_file = project / "state" / "telemetry" / f"{process}.json"
+    if not target_file.exists():
         return None
-    [group] = json.loads(told.read_text())
+    [group] = json.loads(target_file.read_text())
     [target] = group["targets"]
     return f"http://{target}/metrics"
 
 
 def _declared() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every name that may be told, with its labels."""
+    """Every name that may be exported, with its labels."""
     for declared in vars(metrics).values():
-        if isinstance(declared, metrics.Shown):
+        if isinstance(declared, CollectedMetric):
             yield declared.name, declared.labels
         elif isinstance(declared, Histogram | Counter):
             [family] = declared.describe()

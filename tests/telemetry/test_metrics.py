@@ -1,4 +1,4 @@
-"""Metrics of real processes, scraped over HTTP: they say what the reports say, and never more series for more keys."""
+"""Metrics of real processes, scraped over HTTP: they equal the reports, and more keys never add series."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ TELEMETRY = "[telemetry]\nport = 0\nevery_s = 0.001"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A shop that was joined and trained while Prometheus looked: (project, scrape, scrape with new keys, report)."""
+    """A shop that was joined and trained while it was scraped: (project, scrape, scrape with new keys, report)."""
     project = make_measured_shop(tmp_path_factory.mktemp("metrics") / "shop")
     feed(project, make_events(1, ROWS))
     running = start(project, "run", "all")
@@ -44,7 +44,7 @@ def make_measured_shop(folder):
 
 
 def crowd(events):
-    """The same events, every one of a user and an item of its own."""
+    """The same events, each with a unique user and item."""
     impressions, clicks = events
     keys = [str(i) for i in range(len(impressions))]
     return impressions.assign(user="new-u" + impressions.index.astype(str), item=keys), clicks
@@ -55,7 +55,7 @@ def joined_by(metrics):
 
 
 def settled(url):
-    """A scrape in which all that is there was joined, learned, committed and published; else None."""
+    """A scrape after which everything is joined, trained on, committed and published; else None."""
     metrics = scrape(url)
     learned = metrics("springtide_train_samples_total", shard="0")
     done = (
@@ -76,7 +76,7 @@ def test_the_join_counts_what_its_report_counts(world):
     assert metrics("springtide_join_round_seconds_count") == report["samples"]["rounds"]
 
 
-def test_the_join_shows_what_it_holds_and_how_far_its_inputs_are(world):
+def test_the_join_exports_its_state_and_the_progress_of_its_inputs(world):
     project, _, metrics, _ = world
     status = springtide(project, "status")["join"]
     assert metrics("springtide_join_held_impressions", shard="0") == status["held_impressions"]
@@ -108,7 +108,7 @@ def test_progressive_validation_is_that_of_the_report(world):
             assert shown == pytest.approx(scores[name], rel=1e-12) if scores[name] is not None else shown is None
 
 
-def test_rows_bytes_and_quantiles_are_told_by_field(world):
+def test_rows_bytes_and_quantiles_are_exported_by_field(world):
     _, first, metrics, _ = world
     rows = metrics.all("springtide_table_rows")
     assert {name.split()[0] for name in rows} == FIELDS
@@ -140,11 +140,12 @@ def test_series_do_not_grow_with_keys(world):
         "springtide_table_rows", field="item", shard="0"
     )
     grown = {name for name, _ in set(many.values) - set(few.values)}
-    assert all(name.startswith("springtide_publish") for name in grown)  # a level or precision that had not come up yet
+    # A level or precision that had not occurred before may add series.
+    assert all(name.startswith("springtide_publish") for name in grown)
     assert len(many.values) < 600
 
 
-def test_a_run_that_ends_takes_its_address_back(world):
+def test_a_run_that_ends_removes_its_target_file(world):
     project, *_ = world
     assert url_of(project, "all") is None
 
@@ -159,7 +160,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
         before = scrape(url)
         assert (
             before("springtide_freshness_seconds_count", shard="0") is None
-        )  # what was there says nothing of freshness
+        )  # deltas from before the start do not count
         feed(project, make_events(3, ROWS, first=120_000), "fresh")
         report = springtide(project, "run", "all", "--until-end")
         shard = report["train"]["shards"][0]
@@ -179,9 +180,9 @@ def test_a_replica_shows_how_fresh_it_is(world):
     assert metrics("springtide_served_event_timestamp_seconds", shard="0") == shard["log_time_ms"] / 1000
     assert metrics("springtide_served_generation", shard="0") == metrics("springtide_delta_lag_records", shard="0") == 0
     assert {n.split()[0] for n in metrics.all("springtide_served_bytes")} == FIELDS
-    # What nothing has happened of yet has no series, and what only Kafka or a worker on Flink tells has none here.
+    # A counter has no series before its first event; some metrics exist only with Kafka or in a Flink worker.
     elsewhere = {name for name in declared_names() if name.startswith(("springtide_log_", "springtide_shard_failures"))}
-    told = world[2].names | metrics.names | through_its_own_port.names
-    unseen = declared_names() - told - elsewhere
+    exported = world[2].names | metrics.names | through_its_own_port.names
+    unseen = declared_names() - exported - elsewhere
     assert unseen == {"springtide_deltas_refused_total", "springtide_reading_failures_total"}
     assert through_its_own_port("springtide_predict_requests_total", status="200") == 1

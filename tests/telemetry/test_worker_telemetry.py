@@ -1,4 +1,4 @@
-"""Several workers of one job on a machine: each answers under a name of its own; a dead one's goes on."""
+"""Several workers of one job on a machine: each exports under its process name; a replacement reuses a killed one's."""
 
 import os
 import signal
@@ -10,7 +10,8 @@ import structlog
 
 from pipeline.configuration.project import Project
 from pipeline.process.process_name import ProcessName, abandoned_names
-from pipeline.telemetry import metrics, worker_metrics
+from pipeline.telemetry.exporter import start_exporter
+from pipeline.telemetry.worker_exporter import start_worker_exporter, stop_worker_exporter
 from tests.support.command_line import make_shop
 from tests.support.scrape import scrape, url_of
 
@@ -25,14 +26,14 @@ sys.stdin.read()
 
 
 @pytest.fixture(autouse=True)
-def _nobody_serves():
+def _stop_exporter():
     yield
-    worker_metrics.stop_serving_worker()
+    stop_worker_exporter()
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Start another process that takes a name; returns it and the name's name."""
+    """A function that starts another process with a process name; returns the process and its name."""
     begun = []
 
     def start(folder=tmp_path):
@@ -56,7 +57,7 @@ def served(root, settings="port = 0"):
     return Project.open(make_shop(root, {"[telemetry]\n": f"[telemetry]\n{settings}\n"}))
 
 
-def test_each_process_has_a_seat_of_its_own_and_a_killed_one_gives_its_seat_back(tmp_path, holder):
+def test_each_process_has_a_unique_name_and_a_killed_process_releases_its_name(tmp_path, holder):
     first, name = holder()
     second, other = holder()
     assert name.startswith("samples-")
@@ -70,25 +71,25 @@ def test_each_process_has_a_seat_of_its_own_and_a_killed_one_gives_its_seat_back
     assert second.poll() is None
 
 
-def test_kinds_have_seats_apart(tmp_path):
+def test_kinds_have_separate_names(tmp_path):
     samples, train = ProcessName(tmp_path, "samples"), ProcessName(tmp_path, "train")
     assert samples.name.removeprefix("samples") == train.name.removeprefix("train")
     samples.release()
     train.release()
 
 
-def test_worker_answers_under_its_seat_until_it_is_told_to_end(tmp_path):
+def test_a_worker_exports_under_its_process_name_until_it_is_stopped(tmp_path):
     project = served(tmp_path)
-    worker_metrics.serve_worker(tmp_path, "train")
-    worker_metrics.serve_worker(tmp_path, "train")
+    start_worker_exporter(tmp_path, "train")
+    start_worker_exporter(tmp_path, "train")
     [address] = project.telemetry.glob("*.json")
     assert address.stem.startswith("train-")
     assert scrape(url_of(tmp_path, address.stem))("springtide_disk_free_bytes") > 0
-    worker_metrics.stop_serving_worker()
+    stop_worker_exporter()
     assert list(project.telemetry.glob("*.json")) == []
 
 
-def test_addresses_of_the_dead_go_and_those_of_the_living_and_of_others_stay(tmp_path, holder):
+def test_target_files_of_killed_workers_are_removed_and_all_others_stay(tmp_path, holder):
     project = served(tmp_path)
     processes = [holder(project.telemetry) for _ in range(3)]
     names = [name for _, name in processes]
@@ -96,21 +97,21 @@ def test_addresses_of_the_dead_go_and_those_of_the_living_and_of_others_stay(tmp
         (project.telemetry / f"{name}.json").write_text("[]")
     kill(processes[0][0])
     kill(processes[2][0])
-    worker_metrics.serve_worker(tmp_path, "samples")
+    start_worker_exporter(tmp_path, "samples")
     assert {path.stem for path in project.telemetry.glob("*.json")} == {*names[:2], "samples-elsewhere-0", "all"}
     assert scrape(url_of(tmp_path, names[0])).names
 
 
-def test_where_no_port_is_free_a_worker_says_so_and_works_on(tmp_path):
+def test_a_worker_without_a_free_port_logs_a_warning_and_continues(tmp_path):
     project = served(tmp_path, 'port = 0\nhost = "203.0.113.1"')
-    with structlog.testing.capture_logs() as said:
-        worker_metrics.serve_worker(tmp_path, "samples")
-    assert [line["event"] for line in said] == ["this worker's metrics are not answered"]
+    with structlog.testing.capture_logs() as logged:
+        start_worker_exporter(tmp_path, "samples")
+    assert [line["event"] for line in logged] == ["metrics of this worker are not exported"]
     assert list(project.telemetry.glob("*.json")) == []
 
 
-def test_off_means_no_seat_and_no_file(tmp_path):
+def test_off_means_no_process_name_and_no_file(tmp_path):
     project = Project.open(make_shop(tmp_path))
-    worker_metrics.serve_worker(tmp_path, "samples")
+    start_worker_exporter(tmp_path, "samples")
     assert not project.telemetry.exists()
-    assert metrics.serve(project, "samples") is None
+    assert start_exporter(project, "samples") is None

@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.flink import deployment
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.telemetry import metrics
+from pipeline.telemetry import exporter
 
 
 class RunnerName(StrEnum):
@@ -160,7 +160,7 @@ def demo(
 def _open_measured(folder: Path, process: str) -> Project:
     """The project in `folder`, this process answering Prometheus where `[telemetry]` says so."""
     project = open_project(folder)
-    port = metrics.serve(project, process)
+    port = exporter.start_exporter(project, process)
     if port is not None:
         print_message(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
     return project

@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, DamagedError, LogError, SpringtideError
 from pipeline.logs.log import Headers
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 
 _PAUSE_S = 0.05
 _RECONNECT_MOST_MS = 500

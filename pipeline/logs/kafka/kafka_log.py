@@ -25,7 +25,8 @@ from pipeline.logs.log import Fence, Headers, ReadLimits, Record, check_start, c
 from pipeline.logs.record_run import RecordRun
 from pipeline.logs.topic_plan import WantedTopic, first_values
 from pipeline.process.clock import Clock
-from pipeline.telemetry import metrics
+from pipeline.telemetry import metrics, readers
+from pipeline.telemetry.registry import timed
 
 _ONE_READ = ReadLimits()
 _KNOWN_S = 1.0
@@ -45,7 +46,7 @@ class KafkaLog:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
-        metrics.watch("kafka", readings)
+        readers.register("kafka", readings)
         self._cluster = KafkaTopics(settings, clock)
         self._seen: dict[str, tuple[Topic, float]] = {}
         """With the second each was seen at."""
@@ -139,7 +140,7 @@ class KafkaLog:
             writer = self._writer("transactions")
         if not values:
             return self.end_offset(topic, partition)
-        with waiting(self._clock), metrics.timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
+        with waiting(self._clock), timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
             return writer.append(topic, partition, values, each)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:

@@ -26,7 +26,8 @@ from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.run.rounds import Rounds, SamplesReport
 from pipeline.samples.run.shard import Element
-from pipeline.telemetry import metrics
+from pipeline.telemetry import metrics, readers
+from pipeline.telemetry.registry import timed
 
 _IDLE_WAIT_S = 0.05
 
@@ -103,7 +104,7 @@ class SamplesJob:
         self._handle = lend(project, log)
         _open[self._handle.loan] = self._rounds
         self._pipeline = build(self._handle, project)
-        metrics.watch("samples", self._rounds.readings)
+        readers.register("samples", self._rounds.readings)
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Join what the logs hold now, or until `stop`; returns how many records were read.
@@ -116,7 +117,7 @@ class SamplesJob:
         """
         ends, read = self._rounds.ends(), 0
         while not self.stop.is_set() and (ranges := self._rounds.plan(ends)):
-            with metrics.timed(metrics.ROUND_SECONDS, self.project.clock):
+            with timed(metrics.ROUND_SECONDS, self.project.clock):
                 self._run_round()
                 self._rounds.finish(ranges)
             read += sum((r.stop or r.start) - r.start for r in ranges)
@@ -141,7 +142,7 @@ class SamplesJob:
 
     def close(self) -> None:
         """Let the shards go; their state is that of the last round."""
-        metrics.forget("samples")
+        readers.unregister("samples")
         _open.pop(self._handle.loan, None)
         take_back(self._handle)
 

@@ -22,7 +22,7 @@ from pipeline.logs.beam.never_ending import never_end
 from pipeline.logs.beam.record_span import Span
 from pipeline.logs.beam.source import LogHandle, PartitionRange
 from pipeline.samples.run.live_shard import readings, split, starts, take
-from pipeline.telemetry import metrics
+from pipeline.telemetry import readers
 
 
 class OpenRanges(beam.DoFn):  # type: ignore[misc]
@@ -63,7 +63,7 @@ class JoinLive(beam.DoFn):  # type: ignore[misc]
         self._shards = {key: shard for shard, key in enumerate(keys)}
 
     def setup(self) -> None:
-        metrics.watch("samples", partial(readings, self._handle.root))
+        readers.register("samples", partial(readings, self._handle.root))
         self._emitted_to: dict[int, int] = {}
 
     def start_bundle(self) -> None:

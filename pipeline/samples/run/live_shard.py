@@ -43,7 +43,7 @@ from pipeline.samples.state.state_files import (
     write_round_manifest,
 )
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading, timed
 
 _KEEP_EVERY_S = 5.0
 """State is kept so often at most; it writes what is new, so keeping it more often costs little."""
@@ -207,7 +207,7 @@ def take(project: Project, log: Log, shard: int, spans: Sequence[Span], emitted_
         try:
             if held.emitted_to < emitted_to:
                 _check_not_lost(project, log, shard, emitted_to)
-            with metrics.timed(metrics.ROUND_SECONDS, project.clock):
+            with timed(metrics.ROUND_SECONDS, project.clock):
                 held.take(spans)
         except BaseException:
             _held.pop(of).close()

@@ -7,7 +7,7 @@ from pipeline.logs.end_offsets import Ends
 from pipeline.logs.events.codec import NO_WATERMARK
 from pipeline.samples.run.shard import JoinShard
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 
 
 def shard_readings(shard: JoinShard) -> Iterator[Reading]:

@@ -20,7 +20,7 @@ from pipeline.samples.run.read_budget import Pace
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.state.state_files import RoundManifest, newest_kept, read_round_manifest, write_round_manifest
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 
 Input = tuple[EventKind, int]
 

@@ -13,7 +13,7 @@ from pipeline.configuration.project import Project
 from pipeline.importance.sample import MOST, RowSample, quantiles
 from pipeline.model.summaries import Summaries
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables

@@ -16,8 +16,8 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from pipeline.configuration.project import Project
 from pipeline.errors import FencedError, HaltedError, RollbackError, SpringtideError
 from pipeline.logs.log import Log
-from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry import metrics, readers
+from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store import VersionStore
 
@@ -48,7 +48,7 @@ class TrainJob:
         self._ends: list[tuple[int, int]] = []
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
         self.failure: BaseException | None = None
-        metrics.watch("train", self._readings)
+        readers.register("train", self._readings)
 
     def shard(self, index: int) -> TrainerShard:
         """The open shard, taking it over first where this run has not yet."""
@@ -103,7 +103,7 @@ class TrainJob:
 
     def close(self) -> None:
         """Let the shards go; what they learned since their last commit is learned again by the next run."""
-        metrics.forget("train")
+        readers.unregister("train")
         self._forget_all()
 
     def _readings(self) -> Iterator[Reading]:

@@ -17,7 +17,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.beam.key_spread import spread_keys
 from pipeline.logs.beam.never_ending import never_end
 from pipeline.logs.beam.source import LogHandle
-from pipeline.telemetry import metrics
+from pipeline.telemetry import readers
 
 _TURN_EVERY_S = 0.5
 
@@ -44,7 +44,7 @@ class TrainLive(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         from pipeline.trainer.run.shard_threads import readings
 
-        metrics.watch("train", partial(readings, self._handle.root))
+        readers.register("train", partial(readings, self._handle.root))
 
     def teardown(self) -> None:
         from pipeline.trainer.run.shard_threads import let_go

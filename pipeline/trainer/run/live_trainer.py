@@ -13,7 +13,7 @@ from pipeline.errors import FencedError, HaltedError, RollbackError
 from pipeline.logs.log import Log
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store import VersionStore
 

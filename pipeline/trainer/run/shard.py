@@ -29,7 +29,7 @@ from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import differences, identity_of, serving_digest
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
 from pipeline.trainer.commit.checkpoint import (

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.telemetry import metrics
-from pipeline.telemetry.metrics import Reading
+from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.live_trainer import LiveTrainer
 
 _WANTED_S = 30.0
