@@ -1,1 +1,1 @@
-"""Back to before bad data: a pure plan, and the act that carries it out."""
+"""Rollback of training and serving to before bad data: a pure plan, and the code that carries it out."""

@@ -1,12 +1,13 @@
-"""Carries a rollback out: fence the trainers, tell serving, let training go on from the target; nothing is deleted.
+"""Carries out a rollback. Nothing is deleted: training and serving continue from the target in a new generation.
 
-Each step is durable before the next and safe to do again: (1) plan, new generation, the trainers' fence, quarantine,
-in one transaction; (2) per shard a version of the new generation that equals the target and carries a reverse delta:
-the target's values of every key touched since; (3) that delta in the topic; (4) CURRENT of every shard, at once;
-(5) the announcement.
+Each step is durable before the next begins and may be repeated: (1) the plan, the new generation, the trainers' fence
+and the quarantine, in one transaction; (2) for each shard a version of the new generation that equals the target and
+carries a reverse delta: the target's values of every key touched since; (3) that delta in the deltas topic; (4) CURRENT
+of all shards, in one transaction; (5) the announcement.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaPosition, DeltaWriter
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
-from pipeline.rollback.reverse import Reverse, reverse_of
+from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published import write_published
 from pipeline.versions.ledger.quarantine import Quarantine
@@ -27,15 +28,15 @@ from pipeline.versions.store import VersionStore
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What was done to one shard.
+    """Result for one shard.
 
     Attributes:
-        undone: CURRENT before.
-        target: the version gone back to.
-        version: the version of the new generation that equals it.
-        rows: served entries the reverse delta sets.
-        removed: keys it tombstones.
-        delta_bytes: its size.
+        undone: CURRENT before the rollback.
+        target: the version restored.
+        version: the version of the new generation that equals the target.
+        rows: served entries that the reverse delta sets.
+        removed: keys that it removes.
+        delta_bytes: size of the reverse delta.
     """
 
     undone: str
@@ -47,8 +48,8 @@ class ShardReport:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A rollback that is done."""
+class RollbackReport:
+    """Result of a completed rollback."""
 
     id: int
     generation: int
@@ -56,67 +57,65 @@ class Report:
     shards: tuple[ShardReport, ...]
 
     def describe(self) -> dict[str, Any]:
-        """As JSON-able values; also what is announced and kept for audit."""
+        """The report as JSON-able values; it is announced and stored for audit."""
         return asdict(self)
 
 
-def roll_back(project: Project, log: Log, plan: RollbackPlan) -> Report:
-    """Do what the plan says; when this returns, training and serving are on their way from the target.
+def roll_back(project: Project, log: Log, plan: RollbackPlan) -> RollbackReport:
+    """Carry out the plan; on return, trainers that start and replicas that catch up continue from the target.
 
     Raises:
-        RollbackError: another rollback is half done, or the model no longer grows from a target.
-        DamagedError: a file of the target is missing or damaged, or nothing says what was touched since. Nothing was
-            begun.
+        RollbackError: another rollback is half done, or a target is no longer an ancestor of CURRENT.
+        DamagedError: a file of the target is missing or damaged, or the keys touched since cannot be determined.
+            Nothing has changed.
     """
-    store = VersionStore(project)
-    try:
-        # What cannot be read should be known, and what takes long be done, before anybody is fenced.
+    with closing(VersionStore(project)) as store:
+        # Unreadable files are found, and the slow reads are done, before any trainer is fenced.
         prepared = {}
         for shard in plan.shards:
             store.check(shard.target)
-            prepared[shard.current] = reverse_of(project, log, store, shard.target, shard.current)
+            prepared[shard.current] = reverse_content(project, log, store, shard.target, shard.current)
         quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
         targets = {shard.target.shard: shard.target for shard in plan.shards}
         record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
         reach_crash_point("rollback.after_plan")
         return _finish(project, log, store, record, prepared)
-    finally:
-        store.close()
 
 
-def resume_pending(project: Project, log: Log) -> list[Report]:
-    """Bring rollbacks that were interrupted to their end, oldest first; does nothing where there are none."""
-    store = VersionStore(project)
-    try:
+def resume_pending(project: Project, log: Log) -> list[RollbackReport]:
+    """Complete interrupted rollbacks, earliest first; returns one report for each."""
+    with closing(VersionStore(project)) as store:
         return [_finish(project, log, store, record, {}) for record in store.ledger.pending_rollbacks()]
-    finally:
-        store.close()
 
 
 def _finish(
-    project: Project, log: Log, store: VersionStore, record: RollbackRecord, prepared: Mapping[VersionId, Reverse]
-) -> Report:
-    """From the durable plan to its end; `prepared` holds the way back from versions that may still be CURRENT."""
+    project: Project,
+    log: Log,
+    store: VersionStore,
+    record: RollbackRecord,
+    prepared: Mapping[VersionId, ReverseContent],
+) -> RollbackReport:
+    """Continue from the durable plan; `prepared` holds reverse contents by the version that was CURRENT at planning."""
     if record.state == "planned":
         commits = []
         for shard, current in sorted(record.currents.items()):
-            reverse = prepared.get(current) or reverse_of(project, log, store, record.targets[shard], current)
-            commits.append(_version_of(store, record, shard, reverse))
+            reverse = prepared.get(current) or reverse_content(project, log, store, record.targets[shard], current)
+            commits.append(_restored_commit(store, record, shard, reverse))
         staged = [store.stage(commit) for commit in commits]
         for version in staged:
-            _tell_serving(project, log, version)
+            _publish_delta(project, log, version)
             reach_crash_point("rollback.after_delta")
         store.ledger.switch_rollback(record, staged, _report(record, commits).describe())
-    report = _report(record, [_switched(store, record, shard) for shard in sorted(record.targets)])
+    report = _report(record, [_committed(store, record, shard) for shard in sorted(record.targets)])
     announce(project, log, ROLLBACK, f"rollback/{record.id}", report.describe())
     store.ledger.finish_rollback(record, report.describe())
     return report
 
 
-def _version_of(store: VersionStore, record: RollbackRecord, shard: int, reverse: Reverse) -> Commit:
-    """The new generation's first version of a shard: the target again, nothing changed, with the reverse delta.
+def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, reverse: ReverseContent) -> Commit:
+    """The first commit of a shard in the new generation: equal to the target, with the reverse delta.
 
-    Handles go on where the undone branch ended, so that none is given out twice.
+    Handles continue after those of the undone versions, so that none is assigned twice.
     """
     target = record.targets[shard]
     id = VersionId(record.generation, shard, target.shards, target.sequence + 1)
@@ -145,25 +144,27 @@ def _version_of(store: VersionStore, record: RollbackRecord, shard: int, reverse
     )
 
 
-def _tell_serving(project: Project, log: Log, version: StagedVersion) -> None:
-    """Say the reverse delta, unless it is the last thing said already, and keep it as a file for replicas that miss it.
+def _publish_delta(project: Project, log: Log, version: StagedVersion) -> None:
+    """Fence the former trainer's delta writer, then publish the reverse delta as a file and in the topic.
 
-    Fences the old trainer's channel first.
+    The topic is skipped if it already ends with this delta.
     """
     id, delta = version.commit.id, decode_delta(version.commit.delta)
-    channel = DeltaWriter(project, log, id.shard)
+    writer = DeltaWriter(project, log, id.shard)
     write_published(project.published, delta, version.commit.delta)
-    if channel.last_position() != DeltaPosition(id.generation, id.sequence):
-        channel.append(delta, version.commit.delta)
+    if writer.last_position() != DeltaPosition(id.generation, id.sequence):
+        writer.append(delta, version.commit.delta)
 
 
-def _switched(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:
+def _committed(store: VersionStore, record: RollbackRecord, shard: int) -> Commit:
     target = record.targets[shard]
     return store.outline(VersionId(record.generation, shard, target.shards, target.sequence + 1))
 
 
-def _report(record: RollbackRecord, commits: list[Commit]) -> Report:
-    return Report(record.id, record.generation, record.quarantine, tuple(_shard_report(record, c) for c in commits))
+def _report(record: RollbackRecord, commits: list[Commit]) -> RollbackReport:
+    return RollbackReport(
+        record.id, record.generation, record.quarantine, tuple(_shard_report(record, c) for c in commits)
+    )
 
 
 def _shard_report(record: RollbackRecord, commit: Commit) -> ShardReport:

@@ -1,9 +1,10 @@
-"""Plans a rollback: which version each shard goes back to, what that undoes, what training must not read again.
+"""Plans a rollback: the target of each shard, what is undone, and which samples training skips from now on.
 
-Pure: it reads ledger and samples log and changes nothing. `act.py` carries the plan out.
+Pure: it reads the version ledger and the samples log and changes nothing. `act.py` carries out the plan.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,16 +22,16 @@ from pipeline.versions.store import VersionStore
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What happens to one shard.
+    """The plan for one shard.
 
     Attributes:
-        current: where it stands.
-        target: where it goes back to.
-        versions: how many versions are undone.
-        samples: how many samples are unlearned.
-        rows_touched: served entries put or removed by what is undone, a key once per version.
-        target_last_at_ms: latest sample time that stays learned.
-        current_last_at_ms: latest sample time learned so far.
+        current: CURRENT.
+        target: the version to restore.
+        versions: number of versions undone.
+        samples: number of samples unlearned.
+        rows_touched: served entries set or removed by the undone versions; a key counts once per version.
+        target_last_at_ms: latest sample time learned up to the target.
+        current_last_at_ms: latest sample time learned up to CURRENT.
     """
 
     current: VersionId
@@ -47,10 +48,10 @@ class RollbackPlan:
     """What a rollback would do.
 
     Attributes:
-        reason: how the operator asked for it.
-        shards: one plan per shard that has a version.
-        quarantine_ms: (from, to) of sample times, end exclusive, that training will skip.
-        generation: the one that will be made.
+        reason: the operator's request, in words.
+        shards: one plan for each shard that has a version.
+        quarantine_ms: (from, to), end exclusive, of the sample times that training will skip.
+        generation: the new generation.
     """
 
     reason: str
@@ -59,7 +60,7 @@ class RollbackPlan:
     generation: int
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON-able values, versions by name."""
+        """The plan as JSON-able values; versions are strings."""
         plain = asdict(self)
         for entry, shard in zip(plain["shards"], self.shards, strict=True):
             entry["current"], entry["target"] = str(shard.current), str(shard.target)
@@ -74,56 +75,54 @@ def plan_rollback(
     to: VersionId | None = None,
     quarantine_ms: tuple[int, int] | None = None,
 ) -> RollbackPlan:
-    """Plan to go back to before a time, or to a version.
+    """Plan a rollback to before a time, or to a version.
 
-    Each shard goes back to the newest version it grew from that has learned from no sample of `before_ms` or later.
+    Each shard goes back to its latest ancestor version that has learned from no sample at or after `before_ms`.
 
     Args:
-        project: whose model.
-        log: where the samples are.
+        project: the project of the model.
+        log: holds the samples.
         before_ms: everything learned from samples at or after this time is undone.
-        to: one shard's target; every other shard goes back to its newest version that learned from nothing later.
+        to: the target of one shard; every other shard goes back to its latest version that learned from nothing later.
         quarantine_ms: (from, to), end exclusive, of the sample times to skip from now on. By default from `before_ms`
-            (or just after the target's latest sample) to the newest sample in the samples log, trained from or not.
+            (or just after the target's latest sample) to the latest sample in the samples log, trained from or not.
 
     Raises:
-        RollbackError: neither or both given, nothing to undo, or a shard has no version that old.
-        VersionError: `to` is not there.
+        RollbackError: neither or both of `before_ms` and `to`, nothing to undo, or a shard has no version that old.
+        VersionError: version `to` does not exist.
     """
     if (before_ms is None) == (to is None):
         raise RollbackError("rollback needs a time or a version, not both. run: springtide rollback --before TIME")
-    store = VersionStore(project)
-    try:
+    with closing(VersionStore(project)) as store:
         if to is not None:
             before_ms = store.ledger.version(to).last_at_ms + 1
         assert before_ms is not None
         shards = tuple(_plan_shard(store.lineage(shard), before_ms, to) for shard in store.ledger.shards())
         if all(plan.target == plan.current for plan in shards):
             raise RollbackError(_nothing_to_undo(shards, before_ms))
-        span = quarantine_ms or (before_ms, _newest_sample_ms(project, log, store, before_ms) + 1)
-        reason = f"rollback to {to}" if to else f"rollback to before {_spell(before_ms)}"
-        return RollbackPlan(reason, shards, span, store.ledger.generation() + 1)
-    finally:
-        store.close()
+        quarantine_ms = quarantine_ms or (before_ms, _latest_sample_ms(project, log, store, before_ms) + 1)
+        reason = f"rollback to {to}" if to else f"rollback to before {_format_time(before_ms)}"
+        return RollbackPlan(reason, shards, quarantine_ms, store.ledger.generation() + 1)
 
 
 def _plan_shard(lineage: Sequence[VersionSummary], before_ms: int, to: VersionId | None) -> ShardPlan:
     current = lineage[-1]
     if to is not None and to.shard == current.id.shard:
-        found = [version for version in lineage if version.id == to]
-        if not found:
+        candidates = [version for version in lineage if version.id == to]
+        if not candidates:
             raise RollbackError(
-                f"version {to} was undone: CURRENT {current.id} did not grow from it. run: springtide versions"
+                f"version {to} was undone: it is not an ancestor of CURRENT {current.id}. run: springtide versions"
             )
     else:
-        found = [version for version in lineage if version.last_at_ms < before_ms]
-    if not found:
+        candidates = [version for version in lineage if version.last_at_ms < before_ms]
+    if not candidates:
         first = lineage[0]
         raise RollbackError(
-            f"shard {current.id.shard} has no version from before {_spell(before_ms)}, its earliest is {first.id} of "
-            f"{_spell(first.last_at_ms)}. hint: roll back to a later time, or train anew in another folder"
+            f"shard {current.id.shard} has no version from before {_format_time(before_ms)}, "
+            f"its earliest is {first.id} of {_format_time(first.last_at_ms)}. "
+            "hint: roll back to a later time, or train from scratch in another folder"
         )
-    target = found[-1]
+    target = candidates[-1]
     undone = [version for version in lineage if version.id.sequence > target.id.sequence]
     return ShardPlan(
         current=current.id,
@@ -136,43 +135,44 @@ def _plan_shard(lineage: Sequence[VersionSummary], before_ms: int, to: VersionId
     )
 
 
-def _newest_sample_ms(project: Project, log: Log, store: VersionStore, before_ms: int) -> int:
-    """The newest sample time that training has read or has still before it; at least `before_ms`."""
-    newest = before_ms
+def _latest_sample_ms(project: Project, log: Log, store: VersionStore, before_ms: int) -> int:
+    """The latest sample time that training has read or will read; at least `before_ms`."""
+    latest_ms = before_ms
     for shard in store.ledger.shards():
         current = store.lineage(shard)[-1]
-        newest = max(newest, current.last_at_ms, _newest_unread_ms(project, log, shard, current.offset))
-    return newest
+        latest_ms = max(latest_ms, current.last_at_ms, _latest_unread_ms(project, log, shard, current.offset))
+    return latest_ms
 
 
-def _newest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> int:
-    """The newest sample time in the shard's samples from `offset` on; 0 where there is none."""
+def _latest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> int:
+    """The latest sample time in the shard's samples from `offset` on; 0 if there are none."""
     topic = project.config.topics.samples
     if topic not in log.topics():
         return 0
-    newest, offset, end = 0, max(offset, log.begin_offset(topic, shard)), log.end_offset(topic, shard)
+    latest_ms, offset, end = 0, max(offset, log.begin_offset(topic, shard)), log.end_offset(topic, shard)
     while offset < end and (records := log.read(topic, shard, offset, ReadLimits(records=256))):
-        newest = max(newest, *(_newest_in(decode_sample_block(record.value)) for record in records))
+        latest_ms = max(latest_ms, *(_latest_in(decode_sample_block(record.value)) for record in records))
         offset = records[-1].offset + 1
-    return newest
+    return latest_ms
 
 
-def _newest_in(block: SampleBlock) -> int:
+def _latest_in(block: SampleBlock) -> int:
     if not len(block):
         return 0
-    latest = pc.max_element_wise(block.batch.column("impression_at"), block.batch.column("click_at"))
-    return int(np.max(latest.to_numpy(zero_copy_only=False)))
+    sample_times = pc.max_element_wise(block.batch.column("impression_at"), block.batch.column("click_at"))
+    return int(np.max(sample_times.to_numpy(zero_copy_only=False)))
 
 
 def _nothing_to_undo(shards: Sequence[ShardPlan], before_ms: int) -> str:
     if not shards:
         return "there is no version yet, so nothing to undo. run: springtide run train --until-end"
-    newest = max(plan.current_last_at_ms for plan in shards)
+    latest_ms = max(plan.current_last_at_ms for plan in shards)
     return (
-        f"nothing was learned at or after {_spell(before_ms)}, the newest sample learned from is of {_spell(newest)}. "
-        "hint: to keep training from reading it, springtide quarantine add"
+        f"nothing was learned at or after {_format_time(before_ms)}, "
+        f"the latest sample learned from is of {_format_time(latest_ms)}. "
+        "hint: to exclude later samples from training, springtide quarantine add"
     )
 
 
-def _spell(at_ms: int) -> str:
+def _format_time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""The way back for serving: the target's values of every key a replica may have heard of since the target.
+"""Content of a reverse delta: the target's values of every key that a replica may have received since the target.
 
-Which keys those are, the undone versions say. Where a file of one is damaged or missing, which may be why somebody goes
-back, the deltas topic says it instead: what was never said there, no replica has heard.
+The undone versions record the keys they touched. If a file of one is damaged or missing, possibly the very reason for
+the rollback, the deltas topic is read instead: replicas have received nothing that was not appended there.
 """
 
 from collections.abc import Mapping
@@ -20,26 +20,26 @@ from pipeline.versions.store import VersionStore
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What replicas may have heard of since a version.
+class TouchedKeys:
+    """Keys that replicas may have received since a version.
 
     Attributes:
-        touched: by field, [t] uint64, keys put or removed.
-        next_handles: by field, the first handle given to no key so far.
+        keys: by field, [t] uint64, keys set or removed.
+        next_handles: by field, the first handle not assigned yet.
     """
 
-    touched: Mapping[str, UInt64s]
+    keys: Mapping[str, UInt64s]
     next_handles: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Reverse:
-    """The way back to a target.
+class ReverseContent:
+    """What a rollback to a target writes for one shard.
 
     Attributes:
-        target: the version gone back to, without its rows.
-        fields: by field, what the reverse delta says.
-        next_handles: by field, the first handle the new generation may give out.
+        target: the commit to restore, without its rows.
+        fields: by field, the changes of the reverse delta.
+        next_handles: by field, the first handle that the new generation may assign.
     """
 
     target: Commit
@@ -47,28 +47,30 @@ class Reverse:
     next_handles: Mapping[str, int]
 
 
-def reverse_of(project: Project, log: Log, store: VersionStore, target: VersionId, current: VersionId) -> Reverse:
-    """The way back from any version after `target`, up to and with `current`.
+def reverse_content(
+    project: Project, log: Log, store: VersionStore, target: VersionId, current: VersionId
+) -> ReverseContent:
+    """The changes that lead from any version after `target`, up to and including `current`, back to `target`.
 
-    Raises DamagedError where a file of the target is damaged, or where neither the undone versions nor the deltas topic
-    can say what they touched.
+    Raises DamagedError if a file of the target is damaged, or if neither the undone versions nor the deltas topic
+    yield the keys touched since.
     """
     outline, served = store.outline(target), store.served(target)
     try:
-        heard = Heard(store.touched(target, current), store.outline(current).next_handles)
+        touched = TouchedKeys(store.touched(target, current), store.outline(current).next_handles)
     except DamagedError as damage:
-        heard = _heard_in_topic(project, log, target, served, damage)
+        touched = _touched_in_topic(project, log, target, served, damage)
     none = np.empty(0, np.uint64)
-    fields = {name: _reverse_field(entries, heard.touched.get(name, none)) for name, entries in served.items()}
-    names = {**outline.next_handles, **heard.next_handles}
-    handles = {name: max(outline.next_handles.get(name, 0), heard.next_handles.get(name, 0)) for name in names}
-    return Reverse(outline, fields, handles)
+    fields = {name: _reverse_field(entries, touched.keys.get(name, none)) for name, entries in served.items()}
+    names = {**outline.next_handles, **touched.next_handles}
+    handles = {name: max(outline.next_handles.get(name, 0), touched.next_handles.get(name, 0)) for name in names}
+    return ReverseContent(outline, fields, handles)
 
 
 def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
-    """Rows travel with key and handle: serving may have forgotten the key, or know it by another handle."""
-    there = np.isin(touched, served.keys, assume_unique=True)
-    index = np.searchsorted(served.keys, touched[there])
+    """Rows carry key and handle: a replica may have removed the key since, or hold it under another handle."""
+    in_target = np.isin(touched, served.keys, assume_unique=True)
+    index = np.searchsorted(served.keys, touched[in_target])
     return FieldDelta(
         dim=served.dim,
         handles=np.empty(0, np.uint32),
@@ -76,31 +78,32 @@ def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
         new_handles=served.handles[index],
         bits=served.bits[index],
         payload=gather_payload(served.payload, served.bits, served.dim, index),
-        removed=touched[~there],
+        removed=touched[~in_target],
     )
 
 
-def _heard_in_topic(
+def _touched_in_topic(
     project: Project, log: Log, target: VersionId, served: Mapping[str, ServedEntries], damage: DamagedError
-) -> Heard:
-    """What the topic said since the target; raises `damage` where it no longer reaches back that far."""
-    deltas = _said_since(project, log, target)
+) -> TouchedKeys:
+    """Keys touched by the topic's deltas after the target; raises `damage` if the topic begins later than that."""
+    deltas = _deltas_after(project, log, target)
     if not deltas or deltas[0].from_sequence > target.sequence:
         raise damage
     touched, next_handles = {}, {}
     for name, entries in served.items():
-        said = [delta.fields[name] for delta in deltas if name in delta.fields]
-        handles = np.concatenate([entries.handles, *(change.new_handles for change in said)])
-        keys = np.concatenate([entries.keys, *(change.new_keys for change in said)])
-        known = np.concatenate([np.empty(0, np.uint32), *(change.handles for change in said)])
-        named = [keys[np.isin(handles, known)], *(a for change in said for a in (change.new_keys, change.removed))]
-        touched[name] = np.unique(np.concatenate(named))
+        changes = [delta.fields[name] for delta in deltas if name in delta.fields]
+        handles = np.concatenate([entries.handles, *(change.new_handles for change in changes)])
+        keys = np.concatenate([entries.keys, *(change.new_keys for change in changes)])
+        changed_handles = np.concatenate([np.empty(0, np.uint32), *(change.handles for change in changes)])
+        changed_keys = keys[np.isin(handles, changed_handles)]
+        named_keys = [part for change in changes for part in (change.new_keys, change.removed)]
+        touched[name] = np.unique(np.concatenate([changed_keys, *named_keys]))
         next_handles[name] = int(handles.max()) + 1 if len(handles) else 0
-    return Heard(touched, next_handles)
+    return TouchedKeys(touched, next_handles)
 
 
-def _said_since(project: Project, log: Log, target: VersionId) -> list[Delta]:
-    """The deltas in the topic that lead past the target, in order."""
+def _deltas_after(project: Project, log: Log, target: VersionId) -> list[Delta]:
+    """The deltas in the topic that end after the target, in order."""
     topic, after = project.config.topics.deltas, DeltaPosition(target.generation, target.sequence)
     offset, end = log.begin_offset(topic, target.shard), log.end_offset(topic, target.shard)
     found: list[Delta] = []
