@@ -30,7 +30,7 @@ _OF_KAFKA = (
     "compression",
     "replication_factor",
     "max_record_bytes",
-    "patience_s",
+    "retry_timeout_s",
 )
 
 
@@ -63,7 +63,7 @@ class Logs(Section):
     """`kafka`: of topics made here; None leaves it to the cluster."""
     max_record_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 32 << 20
     """`kafka`: the largest record of topics made here."""
-    patience_s: PositiveFloat = 60.0
+    retry_timeout_s: PositiveFloat = 60.0
     """`kafka`: how long a call is tried again while brokers are away."""
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.arrays.block import EventKind
 from pipeline.formats.atomic_file import write_atomically
-from pipeline.logs.log import Log, runs_of
+from pipeline.logs.log import Log, read_to_end
 
 FILE_HEADER = "ingest-file"
 CHUNK_HEADER = "ingest-chunk"
@@ -84,7 +84,7 @@ def chunks_in_log(log: Log, entry: IngestEntry) -> dict[str, int]:
 def _count_chunks(log: Log, topic_partition: str, start: int, file_id: str) -> int:
     topic, _, partition = topic_partition.rpartition("/")
     chunks, begin = 0, max(start, log.begin_offset(topic, int(partition)))
-    for records in runs_of(log, topic, int(partition), begin):
+    for records in read_to_end(log, topic, int(partition), begin):
         for record in records:
             if record.headers.get(FILE_HEADER) == file_id:
                 chunks = max(chunks, int(record.headers[CHUNK_HEADER]) + 1)

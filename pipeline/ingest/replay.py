@@ -19,7 +19,7 @@ from pipeline.ingest.event_writer import NO_OFFSET
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.event_columns import AT
-from pipeline.logs.log import Log, runs_of
+from pipeline.logs.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 
 DEAD_LETTER_HEADER = "springtide.replay.letter"
@@ -87,7 +87,7 @@ def _dead_letters(project: Project, log: Log, since_ms: int | None) -> Iterator[
     topic = project.config.topics.dead_letters
     for partition in range(log.partitions(topic)):
         start = None if since_ms is None else log.offset_at(topic, partition, since_ms)
-        for records in runs_of(log, topic, partition, start):
+        for records in read_to_end(log, topic, partition, start):
             for record, letter in zip(records, read_dead_letters(records).table.to_pylist(), strict=True):
                 yield f"{partition}/{record.offset}", letter
 
@@ -123,7 +123,7 @@ class _ReplayLedger:
         saved = json.loads(self._path.read_text(encoding="utf-8"))
         done = set(saved["letters"])
         for topic, partition, start in saved["unfinished"]:
-            for records in runs_of(log, topic, partition, max(start, log.begin_offset(topic, partition))):
+            for records in read_to_end(log, topic, partition, max(start, log.begin_offset(topic, partition))):
                 done |= {r.headers[DEAD_LETTER_HEADER] for r in records if DEAD_LETTER_HEADER in r.headers}
         return done
 

@@ -1,46 +1,48 @@
-"""Where partitions end, for those who only show it: a log that is away is not waited for.
+"""End offsets and lags for display: the caller never waits long for an unavailable log.
 
-A broker that restarts is worth a minute to whoever works with the log, and none to a scrape or a status. The question
-is then left to a thread of its own, one at a time, and until that has its answer nobody asks again.
+Code that reads or appends waits up to a minute for a broker that restarts; a metrics scrape or a status must not. The
+end offset is therefore requested in a thread of its own, one at a time, and until that request has ended no other one
+is sent.
 """
 
 import threading
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTimeError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from pipeline.logs.log import Log
 
-WITHIN_S = 1.0
+TIMEOUT_S = 1.0
 
 
-class Ends:
+class EndOffsets:
     """Thread-safe."""
 
-    def __init__(self, log: Log, within_s: float = WITHIN_S) -> None:
-        self._log, self._within_s = log, within_s
-        self._turn = threading.Lock()
-        self._asked: Future[int] | None = None
+    def __init__(self, log: Log, timeout_s: float = TIMEOUT_S) -> None:
+        self._log, self._timeout_s = log, timeout_s
+        self._lock = threading.Lock()
+        self._pending: Future[int] | None = None
 
-    def end(self, topic: str, partition: int) -> int | None:
-        """`Log.end_offset`; None where the log does not tell in time. Raises LogError where it does, and cannot."""
-        with self._turn:
-            if self._asked is not None and not self._asked.done():
+    def end_offset(self, topic: str, partition: int) -> int | None:
+        """`Log.end_offset`; None if it does not return in time. Raises its LogError if it fails in time."""
+        with self._lock:
+            if self._pending is not None and not self._pending.done():
                 return None
-            asked = self._asked = Future[int]()
-            threading.Thread(target=self._ask, args=(asked, topic, partition), name="ends", daemon=True).start()
+            pending = self._pending = Future[int]()
+            arguments = (pending, topic, partition)
+            threading.Thread(target=self._request, args=arguments, name="end offset", daemon=True).start()
             try:
-                return asked.result(self._within_s)
-            except NotInTimeError:
+                return pending.result(self._timeout_s)
+            except FutureTimeoutError:
                 return None
 
     def lag(self, topic: str, partition: int, offset: int) -> int | None:
-        """Records from `offset` to the end; None where the log does not tell in time. Raises as `end`."""
-        end = self.end(topic, partition)
+        """Records from `offset` to the end; None if the log does not respond in time. Raises as `end_offset`."""
+        end = self.end_offset(topic, partition)
         return None if end is None else max(0, end - offset)
 
-    def _ask(self, asked: Future[int], topic: str, partition: int) -> None:
+    def _request(self, pending: Future[int], topic: str, partition: int) -> None:
         try:
-            asked.set_result(self._log.end_offset(topic, partition))
+            pending.set_result(self._log.end_offset(topic, partition))
         except Exception as failure:
-            # For whoever still waits; later nobody does, and the log has counted it.
-            asked.set_exception(failure)
+            # After the timeout nothing reads the future; the log itself counts failed calls.
+            pending.set_exception(failure)

@@ -1,15 +1,12 @@
-"""The log: topics of partitions of ordered records with offsets. What everything else here is a function of.
+"""The interface of the log: topics of partitions of ordered records with offsets.
 
-Three engines speak this interface: SQLite (embedded), Kafka, and an archive of Avro files (read only). The same
-contract runs against all of them (`tests/support/log_contract.py`).
+Three engines implement it: SQLite (embedded), Kafka, and an archive of Avro files (read only). One contract test runs
+against all of them (`tests/support/log_contract.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
-
-from pipeline.configuration import section
-from pipeline.errors import InputError, LogError, OffsetError
 
 Headers = Mapping[str, str]
 
@@ -19,25 +16,25 @@ class Record(NamedTuple):
 
     offset: int
     appended_at_ms: int
-    """Append time by the log's clock; never runs backwards inside a partition."""
+    """Append time by the log's clock; never decreases inside a partition."""
     value: bytes
     headers: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """When one `read` returns: at the first limit reached."""
+    """Limits of one `read`, which returns at the first limit reached."""
 
     records: int = 1_000
     max_bytes: int = 16 << 20
-    """At least one record is returned, however large."""
+    """At least one record is returned, of whatever size."""
     wait_ms: int = 0
-    """How long to wait for a first record where there is none yet."""
+    """How long to wait for a first record at the end of the log."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """The right to append to one partition, until somebody takes it over."""
+    """The right to append to one partition, valid until a later fence of the partition is acquired."""
 
     topic: str
     partition: int
@@ -48,16 +45,16 @@ class Log(Protocol):
     """Thread-safe. Every method raises LogError for a topic or partition that does not exist."""
 
     def create_topic(self, topic: str, partitions: int) -> None:
-        """Make the topic, or check that it has just as many partitions. Raises LogError where it has not."""
+        """Create the topic if it does not exist. Raises LogError if it has another number of partitions."""
 
     def topics(self) -> list[str]:
         """Names of all topics, sorted."""
 
     def partitions(self, topic: str) -> int:
-        """How many partitions the topic has."""
+        """Number of partitions of the topic."""
 
     def log_id(self, topic: str) -> str:
-        """Identity of this making of the topic: another after it was deleted and made again."""
+        """Identity that the topic got when it was created; a topic deleted and created again has another."""
 
     def delete_topic(self, topic: str) -> None:
         """Remove the topic with all its records."""
@@ -66,15 +63,15 @@ class Log(Protocol):
         """The lowest offset that can still be read."""
 
     def end_offset(self, topic: str, partition: int) -> int:
-        """The offset behind the last record that can be read; the next one gets it, or a later one."""
+        """The offset after the last readable record; the next record gets this offset or a later one."""
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
-        """The first offset appended at or after `at_ms`; the end offset where there is none."""
+        """The first offset appended at or after `at_ms`; the end offset if there is none."""
 
     def read(self, topic: str, partition: int, start: int, limits: ReadLimits = ReadLimits()) -> list[Record]:
-        """Records from `start` on, in order; gaps are normal. Empty at the end of the log.
+        """Records from `start` on, in order; offsets may have gaps. Empty at the end of the log.
 
-        Raises OffsetError where `start` lies below the begin offset or above the end offset.
+        Raises OffsetError if `start` is below the begin offset or above the end offset.
         """
 
     def append(
@@ -88,37 +85,24 @@ class Log(Protocol):
     ) -> int:
         """Append all values durably and atomically; returns the offset of the first.
 
-        `headers` are those of every record, or one's own for each in a sequence as long as `values`.
+        `headers` is one mapping for all records, or a sequence with one mapping per value.
 
-        Raises FencedError where `fence` is no longer the newest of its partition. After a LogError of a broker the
-        outcome is unknown and a fence is lost: take it again, and read what was said.
+        Raises FencedError if a later fence of the partition was acquired. After a LogError of a broker the outcome is
+        unknown and the fence is lost: acquire it again and read what was written.
         """
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
-        """Take the right to append; every earlier fence of this partition is dead from now on."""
+        """Acquire the right to append; invalidates every earlier fence of this partition."""
 
     def trim(self, topic: str, partition: int, before: int) -> None:
-        """Forget the records below offset `before`."""
+        """Remove the records below offset `before`."""
 
     def close(self) -> None:
-        """Release files; the log cannot be used afterwards."""
+        """Release files and connections; the log cannot be used afterwards."""
 
 
-def headers_of_each(headers: Headers | Sequence[Headers] | None, count: int) -> Sequence[Headers]:
-    """The headers of each of `count` records that are appended together.
-
-    >>> headers_of_each({"a": "1"}, 2)
-    [{'a': '1'}, {'a': '1'}]
-    """
-    if headers is None or isinstance(headers, Mapping):
-        return [headers or {}] * count
-    if len(headers) != count:
-        raise InputError(f"headers: got {len(headers)} for {count} values, wanted one mapping, or one for each value")
-    return headers
-
-
-def runs_of(log: Log, topic: str, partition: int, start: int | None = None) -> Iterator[list[Record]]:
-    """All records from `start` on, or from the beginning, to the end there is; in runs as `read` returns them."""
+def read_to_end(log: Log, topic: str, partition: int, start: int | None = None) -> Iterator[list[Record]]:
+    """All records from `start` (default: the beginning) to the current end, in the lists that `read` returns."""
     at = log.begin_offset(topic, partition) if start is None else start
     while records := log.read(topic, partition, at):
         yield records
@@ -126,7 +110,7 @@ def runs_of(log: Log, topic: str, partition: int, start: int | None = None) -> I
 
 
 def last_record(log: Log, topic: str, partition: int) -> Record | None:
-    """The newest record of a partition; None where there is none. The last offsets may be gaps, so it looks back."""
+    """The latest record of a partition; None if there is none. Reads backwards, for the last offsets may be gaps."""
     begin, end = log.begin_offset(topic, partition), log.end_offset(topic, partition)
     back = 1
     while begin < end:
@@ -136,33 +120,3 @@ def last_record(log: Log, topic: str, partition: int) -> Record | None:
             return records[-1] if records else None
         back *= 2
     return None
-
-
-def check_partitions(log: Log, topic: str, read: int) -> None:
-    """Raise LogError where `topic` has not just the partitions that are read: one that was added would never be."""
-    found = log.partitions(topic)
-    if found != read:
-        raise LogError(
-            f"topic {topic} has {found} partitions, {read} are read. hint: springtide stop, set logs.partitions to "
-            f"{found} for both inputs, and run again: a partition that was added is read from its beginning"
-        )
-
-
-def check_start(name: str, start: int, begin: int, end: int) -> None:
-    """Raise OffsetError where a read cannot start at `start`."""
-    if start < begin:
-        raise OffsetError(
-            f"partition {name} begins at offset {begin}, offset {start} is gone. hint: it was trimmed, begin there"
-        )
-    if start > end:
-        raise OffsetError(
-            f"partition {name} ends at offset {end}, offset {start} is not there yet. hint: is this the same log"
-        )
-
-
-def check_topic_name(topic: str) -> None:
-    """Raise LogError for a name that cannot be a folder."""
-    try:
-        section.check_topic_name(topic)
-    except ValueError as failure:
-        raise LogError(str(failure)) from None

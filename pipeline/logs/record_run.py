@@ -102,7 +102,7 @@ class RecordRun:
 
 
 @runtime_checkable
-class RunLog(Protocol):
+class SupportsReadRun(Protocol):
     """A log that reads runs without making an object of every record."""
 
     def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
@@ -111,6 +111,6 @@ class RunLog(Protocol):
 
 def read_run(log: Log, topic: str, partition: int, start: int, limits: ReadLimits) -> RecordRun:
     """A run from any log, natively where it can: as its `read`."""
-    if isinstance(log, RunLog):
+    if isinstance(log, SupportsReadRun):
         return log.read_run(topic, partition, start, limits)
     return RecordRun.of(log.read(topic, partition, start, limits), start)

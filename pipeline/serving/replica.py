@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.arrays.block import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
-from pipeline.logs.end_offsets import Ends
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.log import Log
 from pipeline.serving.export import served_table
 from pipeline.serving.follower import Follower
@@ -43,7 +43,7 @@ class Replica:
             model_digest: deltas of another model are refused; None accepts all whose fields and dense weights fit.
         """
         config = project.config
-        self._project, self._lock, self._ends = project, ReadWriteLock(), Ends(log)
+        self._project, self._lock, self._ends = project, ReadWriteLock(), EndOffsets(log)
         self._predictor: Predictor | None = None
         dims = {field.name: field.dim for field in config.fields}
         count = config.logs.shards
@@ -145,7 +145,7 @@ class Replica:
     def _end_offset(self, shard: int) -> int | None:
         """End offset of a shard's deltas; None while the log is unavailable."""
         try:
-            return self._ends.end(self._project.config.topics.deltas, shard)
+            return self._ends.end_offset(self._project.config.topics.deltas, shard)
         except LogError:
             return None  # the follower gets the same error, and `follow` logs it
 

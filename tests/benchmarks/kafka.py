@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, TopicPartition
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.config import Cluster, Events
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
 from tests.benchmarks.beside import beside, main

@@ -15,7 +15,7 @@ from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, Record, runs_of
+from pipeline.logs.log import Log, Record, read_to_end
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.watched import Seen
@@ -54,7 +54,7 @@ class Ways:
         ways: dict[int, Way] = {}
         for shard in range(self._project.config.logs.shards):
             chain = _Chain(self._store, self._seen, shard, self._wall_s)
-            for records in runs_of(self._log, self._project.config.topics.samples, shard):
+            for records in read_to_end(self._log, self._project.config.topics.samples, shard):
                 for record in records:
                     ways |= self._of_record(record, chain, produced)
         self._store.close()
@@ -119,7 +119,7 @@ def set_aside(project: Project, log: Log) -> set[int]:
     """Ids of the clicks in the dead letters."""
     topics, found = project.config.topics, set[int]()
     for shard in range(project.config.logs.shards):
-        for records in runs_of(log, topics.dead_letters, shard):
+        for records in read_to_end(log, topics.dead_letters, shard):
             letters = read_dead_letters(records).table.to_pylist()
             found |= {json.loads(row["original"])["id"] for row in letters if row["topic"] == topics.clicks}
     return found

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.ingest.replay import DEAD_LETTER_HEADER
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED
@@ -173,7 +173,7 @@ def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):
     log = open_log(opened)
     names = [
         r.headers[DEAD_LETTER_HEADER]
-        for run in runs_of(log, "clicks", 0)
+        for run in read_to_end(log, "clicks", 0)
         for r in run
         if DEAD_LETTER_HEADER in r.headers
     ]
@@ -199,7 +199,7 @@ def assert_served_is_current(project: Path) -> None:
 
 def announced(project: Path) -> list[str]:
     """What the notices topic says was published, in order."""
-    notices = [json.loads(r.value) for run in runs_of(open_log(Project.open(project)), "notices", 0) for r in run]
+    notices = [json.loads(r.value) for run in read_to_end(open_log(Project.open(project)), "notices", 0) for r in run]
     return [notice["subject"] for notice in notices if notice["type"] == VERSION_PUBLISHED]
 
 

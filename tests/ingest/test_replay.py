@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.replay import DEAD_LETTER_HEADER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from tests.samples.run.test_samples_job import APPENDED, NOW, D, W, World
 from tests.support.command_line import START_MS, feed, make_events, make_shop, springtide
 
@@ -21,7 +21,7 @@ def replay(world, *reasons, **options):
 
 
 def replayed_in(world, topic):
-    records = [r for p in range(world.config.logs.partitions) for run in runs_of(world.log, topic, p) for r in run]
+    records = [r for p in range(world.config.logs.partitions) for run in read_to_end(world.log, topic, p) for r in run]
     return [(r.headers[DEAD_LETTER_HEADER], r.value) for r in records if DEAD_LETTER_HEADER in r.headers]
 
 

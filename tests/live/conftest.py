@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.config import Cluster
-from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.process.clock import SystemClock
 from tests.live.live_shop import Shop
 from tests.support.ports import free_port_range
@@ -72,7 +72,7 @@ def broker(tmp_path_factory):
 
 @pytest.fixture
 def settings(broker):
-    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", patience_s=30.0)
+    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", retry_timeout_s=30.0)
 
 
 @pytest.fixture

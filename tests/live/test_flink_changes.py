@@ -243,7 +243,7 @@ def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_comman
         trim_inputs(folder, 2)
     assert call("run", "samples", "--until-end", "--project", shop.twin).code == OffsetError.exit_code
     call("run", "samples", "--runner", "flink", "--project", shop.project)
-    told = r"OffsetError: partition (impressions|clicks)/0 begins at offset 2, offset 1 is gone"
+    told = r"OffsetError: partition (impressions|clicks)/0 begins at offset 2, offset 1 was removed"
     shop.wait_for(lambda: re.match(told, shop.job()["last_failure"] or ""))
     shop.stop()
     gone = [{"topic": topic, "from_offset": 1, "to_offset": 2} for topic in ("impressions", "clicks")]

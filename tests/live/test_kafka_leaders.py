@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaAdminClient
 
-from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
@@ -72,7 +72,7 @@ def go_on_over(log, topic, partition, change):
 
 
 def test_a_broker_that_was_restarted_leads_in_a_new_epoch_and_all_goes_on(broker, settings, clock):
-    log = KafkaLog(replace(settings, patience_s=PATIENCE_S), clock)
+    log = KafkaLog(replace(settings, retry_timeout_s=PATIENCE_S), clock)
     log.create_topic("t", 2)
     before = leader_of(broker.bootstrap, settings.prefix + "t", 0)
 
@@ -120,7 +120,7 @@ def test_a_leader_that_is_killed_is_followed_by_its_replica_and_all_goes_on(pair
     alone.close()
     join_cluster(second, first)
     both = f"{second.bootstrap},{first.bootstrap}"
-    log = KafkaLog(KafkaSettings(both, replication_factor=2, patience_s=PATIENCE_S), clock)
+    log = KafkaLog(KafkaSettings(both, replication_factor=2, retry_timeout_s=PATIENCE_S), clock)
     log.create_topic("t", 2)
     (partition,) = [p for p in range(2) if leader_of(first.bootstrap, "t", p)[0] == 2]
     go_on_over(log, "t", partition, second.kill)

@@ -9,8 +9,8 @@ from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.java import java_command
 from pipeline.configuration.config import cache_folder
 from pipeline.errors import LogError
-from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from tests.live.own_broker import own_broker
 
@@ -31,7 +31,7 @@ def strict(tmp_path):
 
 @pytest.fixture
 def log(strict, clock):
-    made = KafkaLog(KafkaSettings(strict.bootstrap, patience_s=30.0), clock)
+    made = KafkaLog(KafkaSettings(strict.bootstrap, retry_timeout_s=30.0), clock)
     made.create_topic("t", 1)
     yield made
     made.close()
@@ -70,7 +70,7 @@ def test_a_writer_that_the_cluster_has_forgotten_says_so_and_the_next_goes_on(lo
     fence = log.acquire_fence("t", 0)
     log.append("t", 0, [b"before"], fence=fence)
     clock.wait(8 * FORGETS_AFTER_MS / 1_000)
-    with pytest.raises(LogError, match=r"forgotten the writer of t/0, which wrote nothing .*; nothing was written now"):
+    with pytest.raises(LogError, match=r"producer id of the writer of t/0 has expired: .*; nothing was written now"):
         log.append("t", 0, [b"never"], fence=fence)
     log.append("t", 0, [b"after"], fence=log.acquire_fence("t", 0))
     assert [r.value for r in log.read("t", 0, 0)] == [b"before", b"after"]

@@ -13,12 +13,12 @@ from kafka import KafkaProducer
 
 from pipeline.configuration.project import Project
 from pipeline.errors import FencedError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.end_offsets import Ends
-from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.reader import KafkaReader
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
-from pipeline.logs.topic_plan import topics_of
+from pipeline.logs.topic_specs import partition_counts
 from pipeline.telemetry import exporter
 from tests.live.everything import everything
 from tests.support.command_line import call, make_events, make_shop, springtide
@@ -43,7 +43,7 @@ class TestFences:
         log.append("t", 0, [b"before"], fence=first)
         second = another.acquire_fence("t", 0)
         for _ in range(2):
-            with pytest.raises(FencedError, match="t/0 was taken over"):
+            with pytest.raises(FencedError, match="writer of t/0 is fenced"):
                 log.append("t", 0, [b"zombie"], fence=first)
         another.append("t", 0, [b"after"], fence=second)
         assert [r.value for r in everything(log)] == [b"before", b"after"]
@@ -170,7 +170,7 @@ class TestGaps:
         log.append("t", 0, [b"%d" % n for n in range(6)])
         log.read("t", 0, 0, ReadLimits(records=2))
         another.trim("t", 0, 5)
-        with pytest.raises(OffsetError, match="begins at offset 5, offset 1 is gone"):
+        with pytest.raises(OffsetError, match="begins at offset 5, offset 1 was removed"):
             log.read("t", 0, 1)
         assert [r.offset for r in log.read("t", 0, 5)] == [5]
 
@@ -219,7 +219,7 @@ class TestSizes:
         log.create_topic("t", 1)
         fence = log.acquire_fence("t", 0)
         for held in (None, fence):
-            with pytest.raises(LogError, match=r"200000 bytes is too large for topic t: logs\.max_record_bytes allows"):
+            with pytest.raises(LogError, match=r"200000 bytes is too large for topic t: logs\.max_record_bytes is"):
                 log.append("t", 0, [bytes(200_000)], fence=held)
             log.append("t", 0, [b"small"], fence=held)
         assert [r.value for r in everything(log)] == [b"small"] * 2
@@ -229,9 +229,9 @@ class TestSizes:
         log.change_settings("t", {"max.message.bytes": "1000"})
         fence = log.acquire_fence("t", 0)
         for held in (None, fence):
-            with pytest.raises(LogError, match=r"topic t refuses a record: .*raise max.message.bytes"):
+            with pytest.raises(LogError, match=r"topic t rejects a record: .*raise max.message.bytes"):
                 log.append("t", 0, [os.urandom(5_000)], fence=held)
-        with pytest.raises(LogError, match="topic t refuses a record"):
+        with pytest.raises(LogError, match="topic t rejects a record"):
             log.append("t", 0, [b"small"], fence=fence)
         log.append("t", 0, [b"small"])
         log.append("t", 0, [b"small"], fence=log.acquire_fence("t", 0))
@@ -297,13 +297,13 @@ class TestOutages:
             clock.wait(0.1)
         assert 2 <= told("springtide_log_waiting_seconds") < 20
         # Who only shows how far the log goes does not wait with them.
-        shown, began_s = Ends(log), clock.monotonic_s()
-        assert shown.end("t", 0) is None
+        shown, began_s = EndOffsets(log), clock.monotonic_s()
+        assert shown.end_offset("t", 0) is None
         assert shown.lag("t", 0, 0) is None
         assert clock.monotonic_s() - began_s < 10
         broker.start("kafka")
         writer.join()
-        while (end := shown.end("t", 0)) is None:
+        while (end := shown.end_offset("t", 0)) is None:
             clock.wait(0.1)
         assert end == log.end_offset("t", 0)
         assert told("springtide_log_waiting_seconds") < 1
@@ -311,7 +311,7 @@ class TestOutages:
         assert [r.value for r in everything(log)] == [b"before", b"after"]
 
     def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
-        log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, patience_s=2.0), clock)
+        log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, retry_timeout_s=2.0), clock)
         log.create_topic("t", 1)
         fence = log.acquire_fence("t", 0)
         log.append("t", 0, [b"a"])
@@ -326,7 +326,7 @@ class TestOutages:
             ):
                 began_s = clock.monotonic_s()
                 with pytest.raises(
-                    LogError, match=rf"kafka at {settings.bootstrap} could not .*t.*, tried for \d+\.\d s"
+                    LogError, match=rf"kafka at {settings.bootstrap}: could not .*t.*, retried for \d+\.\d s"
                 ):
                     ask()
                 assert clock.monotonic_s() - began_s < 30
@@ -335,11 +335,11 @@ class TestOutages:
             log.close()
 
     def test_a_reader_that_stalls_is_built_anew_until_patience_ends(self, log, settings, clock):
-        impatient = KafkaSettings(settings.bootstrap, settings.prefix, patience_s=3.0, stall_s=0.5)
+        impatient = KafkaSettings(settings.bootstrap, settings.prefix, retry_timeout_s=3.0, stall_s=0.5)
         reader = KafkaReader(impatient, clock, "t", 0)
-        with pytest.raises(LogError, match=r"read t/0, tried for 3.* nothing came at offset 0 though"):
+        with pytest.raises(LogError, match=r"read t/0, retried for 3.* no record was received at offset 0 although"):
             reader.read(0, ReadLimits(), lambda: 1)
-        assert reader.rebuilt >= 2
+        assert reader.rebuilds >= 2
         log.append("t", 0, [b"a"])
         assert [r.value for r in reader.read(0, ReadLimits(), lambda: 1)] == [b"a"]
         reader.close()
@@ -395,7 +395,7 @@ class TestTopics:
         planned = springtide(shop, "topics", "create", "--dry-run")
         assert planned["would_change"] == []
         names = [row["topic"] for row in planned["would_make"]]
-        assert sorted(names) == sorted(topics_of(Project.open(shop).config))
+        assert sorted(names) == sorted(partition_counts(Project.open(shop).config))
         made = springtide(shop, "topics", "create")
         assert made == {"made": planned["would_make"], "changed": []}
         assert springtide(shop, "topics", "create") == {"made": [], "changed": []}

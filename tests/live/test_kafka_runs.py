@@ -95,9 +95,9 @@ class TestRunsAreWhatThePlainConsumerReads:
         log.append("t", 0, [b"a", b"b", b"c"])
         log.trim("t", 0, 2)
         for start, told in (
-            (1, "begins at offset 2, offset 1 is gone"),
+            (1, "begins at offset 2, offset 1 was removed"),
             (4, "ends at offset 3, offset 4"),
-            (-1, "is gone"),
+            (-1, "was removed"),
         ):
             with pytest.raises(OffsetError, match=told):
                 log.read_run("t", 0, start)

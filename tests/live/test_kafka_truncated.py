@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from pipeline.errors import OffsetError
-from pipeline.logs.kafka.calls import KafkaSettings
 from pipeline.logs.kafka.kafka_log import KafkaLog
+from pipeline.logs.kafka.settings import KafkaSettings
 from tests.live.everything import everything
 from tests.live.own_broker import own_broker
 
@@ -22,7 +22,7 @@ def forgetful(tmp_path):
 @pytest.fixture
 def reading(forgetful, clock):
     """A log whose readers have read all that was written, and the broker has lost what was written last."""
-    log = KafkaLog(KafkaSettings(forgetful.bootstrap, patience_s=60.0), clock)
+    log = KafkaLog(KafkaSettings(forgetful.bootstrap, retry_timeout_s=60.0), clock)
     log.create_topic("t", 1)
     for n in range(WRITTEN):
         log.append("t", 0, [b"%d" % n])
@@ -44,7 +44,7 @@ def cut_log(path, offset):
 
 @pytest.mark.parametrize("way", ["read", "read_run"])
 def test_who_has_read_beyond_the_end_says_so(reading, way):
-    with pytest.raises(OffsetError, match=f"ends at offset {KEPT}, offset {WRITTEN} is not there yet"):
+    with pytest.raises(OffsetError, match=f"ends at offset {KEPT}, offset {WRITTEN} does not exist"):
         getattr(reading, way)("t", 0, WRITTEN)
 
 
@@ -53,5 +53,5 @@ def test_who_has_read_what_was_replaced_since_says_so(reading, forgetful, clock)
     for n in range(WRITTEN):
         again.append("t", 0, [b"other %d" % n])
     again.close()
-    with pytest.raises(OffsetError, match="read t/0: records that were read are no longer there, and others may be in"):
+    with pytest.raises(OffsetError, match="read t/0: records that were read no longer exist, and others may have"):
         reading.read("t", 0, WRITTEN)

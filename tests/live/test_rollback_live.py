@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
@@ -73,6 +73,6 @@ def assert_right(site, done, seen):
 def noticed_at_ms(site, number):
     """When the rollback was announced, by the log's clock."""
     log, topic = open_log(site.project), site.project.config.topics.notices
-    records = [r for p in range(log.partitions(topic)) for run in runs_of(log, topic, p) for r in run]
+    records = [r for p in range(log.partitions(topic)) for run in read_to_end(log, topic, p) for r in run]
     log.close()
     return next(r.appended_at_ms for r in records if f"rollback/{number}".encode() in r.value)

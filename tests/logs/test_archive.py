@@ -12,7 +12,7 @@ from pipeline.logs.archive.archive_log import ArchiveLog, write_archive
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.logs.topic_plan import topics_of
+from pipeline.logs.topic_specs import partition_counts
 from pipeline.process.clock import ManualClock
 
 NOON_MS = 1_700_000_000_000
@@ -119,8 +119,8 @@ def config(**logs) -> Config:
 def test_open_log_makes_every_topic_with_its_partitions(tmp_path, clock):
     project = Project(tmp_path, config(partitions=3, shards=2), clock)
     log = open_log(project)
-    assert {t: log.partitions(t) for t in log.topics()} == topics_of(project.config)
-    assert topics_of(project.config) == {
+    assert {t: log.partitions(t) for t in log.topics()} == partition_counts(project.config)
+    assert partition_counts(project.config) == {
         "impressions": 3, "clicks": 3, "samples": 2, "dead-letters": 2, "deltas": 2, "notices": 1, "schemas": 1,
     }  # fmt: skip
 
@@ -159,5 +159,5 @@ def test_a_backfill_wants_the_archives_folder_and_partitions(tmp_path, clock):
     live = open_log(Project(tmp_path / "live", config(), clock))
     for topic in ("impressions", "clicks"):
         write_archive(live, topic, tmp_path / "archive")
-    with pytest.raises(LogError, match=r"topic impressions has 1 partitions in archive .* says 2"):
+    with pytest.raises(LogError, match=r"topic impressions has 1 partitions in archive .* logs.partitions is 2"):
         open_log(Project(tmp_path, config(engine="archive", path="archive", partitions=2), clock))

@@ -87,9 +87,8 @@ def test_taking_the_fence_kills_the_one_before(log):
     first = log.acquire_fence("t", 0)
     log.append("t", 0, [b"a"], fence=first)
     second = log.acquire_fence("t", 0)
-    with pytest.raises(
-        FencedError, match=f"t/0 was taken over: epoch {second.epoch} is current, this writer holds {first.epoch}"
-    ):
+    told = f"writer of t/0 is fenced: the current epoch is {second.epoch}, this writer's is {first.epoch}"
+    with pytest.raises(FencedError, match=told):
         log.append("t", 0, [b"b"], fence=first)
     log.append("t", 0, [b"c"], fence=second)
     assert [r.value for r in log.read("t", 0, 0)] == [b"a", b"c"]
@@ -163,7 +162,7 @@ def test_a_fence_of_a_deleted_topic_does_not_hold_in_the_new_one(log):
     log.append("t", 0, [b"new"], fence=fence)
     log.delete_topic("t")
     log.create_topic("t", 2)
-    with pytest.raises(LogReplacedError, match="topic t was made again"):
+    with pytest.raises(LogReplacedError, match="topic t was deleted and created again"):
         log.append("t", 0, [b"stale"], fence=old)
 
 

@@ -15,7 +15,7 @@ from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import FAR_AT_MS, HOUR_MS, Market
@@ -267,7 +267,7 @@ def joined(tmp_path_factory, hours):
     append_heartbeat(project, log, SMALL.start_at_ms + 9 * HOUR_MS)
     run_samples(project, log, until_end=True)
     samples = pa.concat_batches([decode_sample_block(record.value).batch for record in log.read("samples", 0, 0)])
-    letters = [read_dead_letters(records).table for records in runs_of(log, "dead-letters", 0)]
+    letters = [read_dead_letters(records).table for records in read_to_end(log, "dead-letters", 0)]
     log.close()
     return samples.to_pandas(), pa.concat_batches(letters).to_pandas()
 

@@ -76,7 +76,7 @@ class LogContract:
         assert (read.begin_offset("t", 0), read.end_offset("t", 0)) == (2, 3)
         assert [r.value for r in read.read("t", 0, 2)] == [b"c"]
         assert read.offset_at("t", 0, 0) == 2
-        with pytest.raises(OffsetError, match="begins at offset 2, offset 1 is gone"):
+        with pytest.raises(OffsetError, match="begins at offset 2, offset 1 was removed"):
             read.read("t", 0, 1)
 
     def test_a_wholly_trimmed_partition_keeps_its_end(self, log, reading):
@@ -121,7 +121,7 @@ class LogContract:
 
     def test_a_partition_that_is_not_there_is_named(self, reading):
         for number in (2, -1):
-            with pytest.raises(LogError, match=f"topic t has partitions 0..1, {number} is none"):
+            with pytest.raises(LogError, match=f"topic t has partitions 0..1, there is no partition {number}"):
                 reading().read("t", number, 0)
 
     def test_a_closed_log_refuses(self, reading):

@@ -34,7 +34,7 @@ def calm_trainer(root: Path, cluster: LocalCluster, live: Project) -> Project:
 
 
 def _on_kafka(cluster: LocalCluster, prefix: str) -> str:
-    return f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{prefix}"\npatience_s = 60\n'
+    return f'engine = "kafka"\nbootstrap = "{cluster.bootstrap}"\nprefix = "{prefix}"\nretry_timeout_s = 60\n'
 
 
 def _write(root: Path, logs: str, more: str) -> Project:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.configuration.project import Project
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, runs_of
+from pipeline.logs.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.samples.run.job import run_samples
 from pipeline.trainer.run.job import run_train
@@ -35,7 +35,7 @@ def join_calmly(live: Project, twin: Project) -> None:
     source, own = open_log(live), open_log(twin)
     for topic in (live.config.topics.impressions, live.config.topics.clicks):
         for partition in range(source.partitions(topic)):
-            for records in runs_of(source, topic, partition):
+            for records in read_to_end(source, topic, partition):
                 first = own.append(topic, partition, [record.value for record in records])
                 assert first == records[0].offset, f"{topic}/{partition} has a gap before {records[0].offset}"
     run_samples(twin, own, until_end=True)
@@ -145,11 +145,11 @@ def samples_of(project: Project) -> pd.DataFrame:
 def letters_of(project: Project) -> pd.DataFrame:
     """All dead letters."""
     topic = project.config.topics.dead_letters
-    return _table(project, lambda log, shard: (read_dead_letters(run).table for run in runs_of(log, topic, shard)))
+    return _table(project, lambda log, shard: (read_dead_letters(run).table for run in read_to_end(log, topic, shard)))
 
 
 def _samples(log: Log, topic: str, shard: int) -> Iterator[pa.RecordBatch]:
-    for records in runs_of(log, topic, shard):
+    for records in read_to_end(log, topic, shard):
         yield from (decode_sample_block(record.value).batch for record in records)
 
 

@@ -10,7 +10,7 @@ from pipeline.cli.output import print_result
 from pipeline.ingest.replay import plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.dead_letters import read_dead_letters
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 
 Reasons = Annotated[
@@ -37,7 +37,7 @@ def list_letters(project: ProjectFolder = HERE, since: Since = None, as_json: As
     found: Counter[tuple[str, str]] = Counter()
     for partition in range(log.partitions(topic)):
         start = log.offset_at(topic, partition, read_time(since)) if since else None
-        for records in runs_of(log, topic, partition, start):
+        for records in read_to_end(log, topic, partition, start):
             table = read_dead_letters(records).table
             found.update(zip(table.column("topic").to_pylist(), table.column("reason").to_pylist(), strict=True))
     counts = [{"topic": topic, "reason": reason, "letters": n} for (topic, reason), n in sorted(found.items())]

@@ -18,7 +18,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block, sample_schema
-from pipeline.logs.log import Log, runs_of
+from pipeline.logs.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, VersionId
@@ -98,7 +98,7 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
     tables = (
         read_dead_letters(records).table
         for shard in range(opened.config.logs.shards)
-        for records in runs_of(log, topic, shard)
+        for records in read_to_end(log, topic, shard)
     )
     _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
 
@@ -128,7 +128,7 @@ def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
     topic = project.config.topics.samples
-    for records in runs_of(log, topic, shard):
+    for records in read_to_end(log, topic, shard):
         for record in records:
             batch = decode_sample_block(record.value).batch
             if end is not None and record.offset >= end[0]:

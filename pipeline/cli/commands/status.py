@@ -42,7 +42,7 @@ def status(project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_j
 def _reach_log(project: Project) -> tuple[Log | None, str | None]:
     """The log, or why it cannot be had, within seconds."""
     logs = project.config.logs
-    hasty = logs.model_copy(update={"patience_s": min(logs.patience_s, _LOG_PATIENCE_S)})
+    hasty = logs.model_copy(update={"retry_timeout_s": min(logs.retry_timeout_s, _LOG_PATIENCE_S)})
     try:
         return open_log(replace(project, config=project.config.model_copy(update={"logs": hasty}))), None
     except LogError as failure:

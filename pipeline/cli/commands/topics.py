@@ -11,7 +11,8 @@ from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_proje
 from pipeline.cli.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError
-from pipeline.logs.open import connect_kafka, create_topics, plan_topics
+from pipeline.logs.open import connect_kafka
+from pipeline.logs.topic_plan import apply_plan, plan_topics
 
 if TYPE_CHECKING:
     from pipeline.logs.kafka.kafka_log import KafkaLog
@@ -33,10 +34,13 @@ def create(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
     Example: springtide topics create --project shop --dry-run
     """
     with _cluster_of(open_project(project)) as (opened, log):
-        plan = plan_topics(opened, log)
+        plan = plan_topics(opened.config, log)
         if not dry_run:
-            create_topics(log, plan)
-    made = [{"topic": topic.name, "partitions": topic.partitions, "keep_ms": topic.keep_ms} for topic in plan.missing]
+            apply_plan(log, plan)
+    made = [
+        {"topic": topic.name, "partitions": topic.partitions, "retention_ms": topic.retention_ms}
+        for topic in plan.missing
+    ]
     changed = [asdict(change) for change in plan.changes]
     print_result(
         {"would_make": made, "would_change": changed} if dry_run else {"made": made, "changed": changed}, as_json

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 from pipeline.errors import DamagedError, LogError, LogReplacedError
 from pipeline.formats.checksum import checksum, headers_text
 from pipeline.formats.schemas import load_schema
-from pipeline.logs.log import Fence, Headers, Log, ReadLimits, Record, check_start
+from pipeline.logs.checks import check_partition, check_start
+from pipeline.logs.log import Fence, Headers, Log, ReadLimits, Record
 
 _ONE_READ = ReadLimits()
 _ONE_FILE = ReadLimits(records=10_000)
@@ -154,8 +155,7 @@ class ArchiveLog:
 
     def _part(self, topic: str, partition: int) -> _Part:
         parts = self._contents(topic).partitions
-        if not 0 <= partition < len(parts):
-            raise LogError(f"topic {topic} has partitions 0..{len(parts) - 1}, {partition} is none of them")
+        check_partition(topic, partition, len(parts))
         return parts[partition]
 
     def _take_cursor(self, key: tuple[str, int, str], start: int) -> Iterator[Record] | None:

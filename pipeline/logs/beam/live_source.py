@@ -25,8 +25,9 @@ from pipeline.configuration.project import Project
 from pipeline.logs.beam.alignment import Lead
 from pipeline.logs.beam.record_span import Span
 from pipeline.logs.beam.source import BLOCK_BYTES, BLOCK_RECORDS, LogHandle, PartitionRange, check_log_id, decode_next
-from pipeline.logs.events.codec import Decoded, EventCodec
-from pipeline.logs.log import Log, check_partitions
+from pipeline.logs.checks import check_partitions_read
+from pipeline.logs.events.codec import DecodedRun, EventCodec
+from pipeline.logs.log import Log
 
 _TURN_S = 0.5
 _TURN_BYTES = 16 << 20
@@ -114,7 +115,7 @@ class _Reader:
         check_log_id(self._log, left.topic, left.log_id)
         # One reader looks for all of the topic's.
         if left.partition == 0:
-            check_partitions(self._log, left.topic, left.beside)
+            check_partitions_read(self._log, left.topic, left.beside)
 
     def _patience_ms(self) -> int:
         return 0 if self._lead.others_have_more() else self._poll_ms
@@ -126,8 +127,8 @@ class _Reader:
         self._clock.wait(_HELD_BACK_S)
         return False
 
-    def _nothing(self, left: PartitionRange) -> Decoded:
-        return self._codec.nothing(left.topic, left.partition, left.max_event_time_ms, left.start)
+    def _nothing(self, left: PartitionRange) -> DecodedRun:
+        return self._codec.empty_run(left.topic, left.partition, left.max_event_time_ms, left.start)
 
     def _silent(self) -> bool:
         return self._clock.monotonic_s() - self._emitted_at_s >= _IDLE_SPAN_S

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.block import DeadLetters, EventBlock
-from pipeline.logs.events.codec import Decoded
+from pipeline.logs.events.codec import DecodedRun
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Span:
     dead: DeadLetters | None
 
     @classmethod
-    def of(cls, start: int, decoded: Decoded) -> "Span":
+    def of(cls, start: int, decoded: DecodedRun) -> "Span":
         """What was decoded from the records that begin at `start`."""
         return cls(start, decoded.block, decoded.dead if decoded.dead.table.num_rows else None)
 

@@ -19,10 +19,10 @@ import apache_beam as beam
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.errors import LogReplacedError, OffsetError, SpringtideError
-from pipeline.logs.events.codec import Decoded, EventCodec
+from pipeline.logs.events.codec import DecodedRun, EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.logs.record_run import RunLog
+from pipeline.logs.record_run import SupportsReadRun
 
 DEAD = "dead"
 """Tag of the output that carries dead letters."""
@@ -148,7 +148,9 @@ class Amount(NamedTuple):
     value_bytes: int
 
 
-def decode_next(log: Log, codec: EventCodec, left: PartitionRange, poll_ms: int = 0) -> tuple[Decoded | None, Amount]:
+def decode_next(
+    log: Log, codec: EventCodec, left: PartitionRange, poll_ms: int = 0
+) -> tuple[DecodedRun | None, Amount]:
     """The next records of a range, at most what makes one block, decoded; None where none are.
 
     What is not there yet is waited for, `poll_ms` at most.
@@ -156,10 +158,10 @@ def decode_next(log: Log, codec: EventCodec, left: PartitionRange, poll_ms: int 
     topic, partition, stop = left.topic, left.partition, left.stop
     if left.start == stop:
         return None, Amount(0, 0)
-    records, max_bytes = (RUN_RECORDS, RUN_BYTES) if isinstance(log, RunLog) else (BLOCK_RECORDS, BLOCK_BYTES)
+    records, max_bytes = (RUN_RECORDS, RUN_BYTES) if isinstance(log, SupportsReadRun) else (BLOCK_RECORDS, BLOCK_BYTES)
     most = records if stop is None else min(records, stop - left.start)
     limits = ReadLimits(most, max_bytes, poll_ms)
-    if isinstance(log, RunLog):
+    if isinstance(log, SupportsReadRun):
         run = log.read_run(topic, partition, left.start, limits)
         if stop is not None:
             run = run.before(stop)

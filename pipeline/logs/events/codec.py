@@ -16,20 +16,20 @@ from pipeline.configuration.config import Events
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, parse_schema, unframe
-from pipeline.logs.events.avro import decode_events
+from pipeline.logs.events.avro_events import decode_events
+from pipeline.logs.events.event_block_builder import NO_WATERMARK, EventBlockBuilder, EventRules
 from pipeline.logs.events.event_columns import AT, arrow_schema, event_document, event_times, resolve_columns
-from pipeline.logs.events.event_run import NO_WATERMARK, EventRun, Rules
-from pipeline.logs.events.registry import Registry
+from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.log import Log, Record
 from pipeline.logs.record_run import RecordRun
 
-__all__ = ["NO_WATERMARK", "Decoded", "EventCodec"]
+__all__ = ["NO_WATERMARK", "DecodedRun", "EventCodec"]
 
 _NAMESPACE = "springtide"
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedRun:
     """What a run of records held.
 
     Attributes:
@@ -64,11 +64,13 @@ class EventCodec:
         self._document = event_document(kind, columns)
         self._schema = parse_schema(self._document)
         self._block_schema, self._heartbeat_schema = load_schema("event_block"), load_schema("heartbeat")
-        self._registry = Registry(log)
+        self._registry = SchemaRegistry(log)
         self._writers = {self._schema.id: _Writer(self._schema, 1, True)}
         self._registered = False
         keys = tuple(dict.fromkeys((*events.key, *events.shard_columns)))
-        self._rules = Rules(kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000))
+        self._rules = EventRules(
+            kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000)
+        )
 
     @property
     def schema(self) -> Schema:
@@ -101,7 +103,9 @@ class EventCodec:
         """A promise that no event older than `at_ms` follows in the partition it is written to."""
         return encode(self._heartbeat_schema, {AT: at_ms})
 
-    def decode(self, records: Sequence[Record], topic: str, partition: int, max_event_time_ms: int | None) -> Decoded:
+    def decode(
+        self, records: Sequence[Record], topic: str, partition: int, max_event_time_ms: int | None
+    ) -> DecodedRun:
         """The events of consecutive records of one partition; at least one record.
 
         Args:
@@ -111,19 +115,19 @@ class EventCodec:
             max_event_time_ms: what the previous `decode` of this partition returned; None at its start.
         """
         assert records, "a run of records has at least one"
-        run = EventRun(self._rules, topic, partition)
+        run = EventBlockBuilder(self._rules, topic, partition)
         for record in records:
             self._read_or_set_aside(run, record)
         block, dead, mark = run.finish(max_event_time_ms, records[-1].offset + 1)
-        return Decoded(block, dead, mark)
+        return DecodedRun(block, dead, mark)
 
-    def nothing(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> Decoded:
+    def empty_run(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> DecodedRun:
         """A run of no records, before `next_offset`: it says where reading stands."""
-        return Decoded(*EventRun(self._rules, topic, partition).finish(max_event_time_ms, next_offset))
+        return DecodedRun(*EventBlockBuilder(self._rules, topic, partition).finish(max_event_time_ms, next_offset))
 
-    def decode_run(self, run: RecordRun, topic: str, partition: int, max_event_time_ms: int | None) -> Decoded:
+    def decode_run(self, run: RecordRun, topic: str, partition: int, max_event_time_ms: int | None) -> DecodedRun:
         """As `decode`, for a run: single events of this configuration's own schema are decoded all at once."""
-        events = EventRun(self._rules, topic, partition)
+        events = EventBlockBuilder(self._rules, topic, partition)
         found = decode_events(run.values, self._schema.id, self._columns)
         row = decoded = 0
         for declined in (*found.declined.tolist(), len(run)):
@@ -135,15 +139,15 @@ class EventCodec:
                 self._read_or_set_aside(events, run.record(declined))
             row = declined + 1
         block, dead, mark = events.finish(max_event_time_ms, run.next_offset)
-        return Decoded(block, dead, mark)
+        return DecodedRun(block, dead, mark)
 
-    def _read_or_set_aside(self, run: EventRun, record: Record) -> None:
+    def _read_or_set_aside(self, run: EventBlockBuilder, record: Record) -> None:
         try:
             self._read(run, record)
         except DamagedError as failure:
             run.set_aside(record, str(failure))
 
-    def _read(self, run: EventRun, record: Record) -> None:
+    def _read(self, run: EventBlockBuilder, record: Record) -> None:
         found, body = unframe(record.value)
         if found == self._block_schema.id:
             datum = decode_body(self._block_schema, body)
@@ -159,7 +163,7 @@ class EventCodec:
             event[AT] //= writer.units_per_ms
             run.add_event(record, event)
 
-    def _writer(self, schema_id: int, run: EventRun) -> _Writer:
+    def _writer(self, schema_id: int, run: EventBlockBuilder) -> _Writer:
         """The registry is asked once a run for what is not known: by then, all that its events need was registered."""
         if schema_id in run.refused:
             raise run.refused[schema_id]

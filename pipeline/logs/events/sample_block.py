@@ -43,7 +43,7 @@ class SampleBlock:
         log_ids: per input topic, the log that those offsets belong to.
         watermark_ms: the join's watermark when this was written.
         flush: the trainer closes its batch after this record.
-        marks: per `topic/partition`, the watermark (ms) before the offset in `needs`; absent where there was none.
+        watermarks_ms: per `topic/partition`, the watermark before the offset in `needs`; absent if there was none.
     """
 
     shard: int
@@ -52,7 +52,7 @@ class SampleBlock:
     log_ids: Mapping[str, str]
     watermark_ms: int
     flush: bool = False
-    marks: Mapping[str, int] = field(default_factory=dict)
+    watermarks_ms: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -94,7 +94,7 @@ def encode_sample_block(block: SampleBlock) -> bytes:
         {
             "shard": block.shard,
             "needs": dict(block.needs),
-            "marks": dict(block.marks),
+            "marks": dict(block.watermarks_ms),
             "log_ids": dict(block.log_ids),
             "watermark_ms": block.watermark_ms,
             "flush": block.flush,

@@ -1,10 +1,10 @@
-"""kafka-python's clients as we start them: held to their time, and ended whole where they do not start.
+"""Starts kafka-python's clients with its defects worked around, and closes a client whose start fails.
 
-What is mended here, all in kafka-python 3.0.12, which `pyproject.toml` pins:
-- the sender drops a transaction's request for good where `await_ready` raises, and a commit waits for it for ever;
-- what came together with the end of a connection is dropped, a refusal with its reason above all;
-- a TLS handshake has no end: a broker that accepts a connection and says nothing holds every call;
-- a consumer or admin client whose start fails leaves a thread and its files behind.
+All are defects of kafka-python 3.0.12, which `pyproject.toml` pins:
+- where `await_ready` raises, the sender drops the request of a transaction, and the commit waits for it forever;
+- bytes received together with the end of a connection are dropped, among them the reason of a rejection;
+- a TLS handshake has no timeout, so a broker that accepts a connection and sends nothing blocks every call;
+- a consumer or admin client whose start fails leaves a thread and open files behind.
 """
 
 import socket
@@ -17,13 +17,13 @@ from kafka.net import manager
 from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
-from pipeline.logs.kafka.calls import KafkaSettings
+from pipeline.logs.kafka.settings import KafkaSettings
 
-_HANDSHAKE_S = 10.0
+_HANDSHAKE_TIMEOUT_S = 10.0
 
 
-class PatientClient(KafkaNetClient):  # type: ignore[misc]
-    """Says no where a broker is away; what was to be sent is then tried again."""
+class NetClient(KafkaNetClient):  # type: ignore[misc]
+    """`await_ready` returns False for an unavailable broker instead of raising, so that the request is retried."""
 
     def await_ready(self, node_id: object, timeout_ms: float = 30_000) -> bool:
         try:
@@ -32,47 +32,47 @@ class PatientClient(KafkaNetClient):  # type: ignore[misc]
             return False
 
 
-class _HeardOut:
-    """Hands on what was received before the connection ended; its end is found again by the next look."""
+class _DrainBeforeClose:
+    """Returns the bytes received before the end of a connection; the next call returns the end itself."""
 
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
         received, failure = super()._sock_recv()  # type: ignore[misc]
         return received, None if received else failure
 
 
-class HeardOutTcp(_HeardOut, KafkaTCPTransport):  # type: ignore[misc]
-    """Plain connections."""
+class TcpTransport(_DrainBeforeClose, KafkaTCPTransport):  # type: ignore[misc]
+    """A plain connection that drains its receive buffer before it closes."""
 
 
-class TimedTls(_HeardOut, KafkaSSLTransport):  # type: ignore[misc]
-    """Hangs up on a broker that does not finish its handshake in time."""
+class TlsTransport(_DrainBeforeClose, KafkaSSLTransport):  # type: ignore[misc]
+    """A TLS connection that drains its receive buffer before it closes, and whose handshake has a timeout."""
 
     async def handshake(self) -> None:
-        timer = self._net.call_later(_HANDSHAKE_S, self._hang_up)
+        timer = self._net.call_later(_HANDSHAKE_TIMEOUT_S, self._shut_down)
         try:
             await super().handshake()
         finally:
             self._net.cancel(timer)
 
-    def _hang_up(self) -> None:
+    def _shut_down(self) -> None:
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
-manager.KafkaTCPTransport, manager.KafkaSSLTransport = HeardOutTcp, TimedTls
+manager.KafkaTCPTransport, manager.KafkaSSLTransport = TcpTransport, TlsTransport
 
 
 def start_client(settings: KafkaSettings, kind: Callable[..., Any], **values: Any) -> Any:
-    """A producer, consumer or admin client. Raises the client's errors, and then leaves nothing behind."""
-    begun: list[PatientClient] = []
+    """A started producer, consumer or admin client. Raises the client's errors, after closing all it had opened."""
+    opened: list[NetClient] = []
 
-    def begin(**configs: Any) -> PatientClient:
-        begun.append(PatientClient(**configs))
-        return begun[-1]
+    def open_net_client(**configs: Any) -> NetClient:
+        opened.append(NetClient(**configs))
+        return opened[-1]
 
     try:
-        return kind(**settings.client(), **values, kafka_client=begin)
+        return kind(**settings.client(), **values, kafka_client=open_net_client)
     except BaseException:
-        for client in begun:
+        for client in opened:
             client.close()
         raise

@@ -1,4 +1,4 @@
-"""Clients that read a partition, lent to one thread at a time: none of them may be used by two."""
+"""A pool of the clients that read partitions: none of them is thread-safe, so each is used by one thread at a time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,83 +7,75 @@ from typing import Generic, Protocol, TypeVar
 
 from pipeline.logs.log import ReadLimits
 
-_IDLE = 2
-"""Kept open per partition, each where it has come to."""
-Found_co = TypeVar("Found_co", covariant=True)
-Found = TypeVar("Found")
+_MAX_IDLE = 2
+"""Idle clients per partition, each at the offset it read last."""
+Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
 
 
-class PartitionClient(Protocol[Found_co]):
-    """What reads one partition."""
-
-    @property
-    def at(self) -> int:
-        """The offset it reads on from without asking again."""
+class PartitionClient(Protocol[Result_co]):
+    """A client that reads one partition."""
 
     @property
-    def rebuilt(self) -> int:
-        """How often it stalled and was built anew."""
+    def next_offset(self) -> int:
+        """A read from this offset needs no seek."""
 
-    def read(self, start: int, limits: ReadLimits, end_offset: Callable[[], int]) -> Found_co:
-        """What there is from `start` on."""
+    def read(self, start: int, limits: ReadLimits, end_offset: Callable[[], int]) -> Result_co:
+        """The records from `start` on."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
-class LentClients(Generic[Found]):
+class ClientPool(Generic[Result]):
     """Thread-safe."""
 
-    def __init__(self, make: Callable[[str, int], PartitionClient[Found]]) -> None:
+    def __init__(self, make: Callable[[str, int], PartitionClient[Result]]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, int], list[PartitionClient[Found]]] = {}
+        self._idle: dict[tuple[str, int], list[PartitionClient[Result]]] = {}
         self._closed = False
-        self.rebuilt = 0
-        """How often a client stalled and was built anew."""
 
     @contextmanager
-    def lend(self, topic: str, partition: int, start: int) -> Iterator[PartitionClient[Found]]:
-        """A client for this thread alone, if possible the one that has come to `start`; one that failed is closed."""
-        client = self._take((topic, partition), start) or self._make(topic, partition)
-        before = client.rebuilt
+    def borrow(self, topic: str, partition: int, start: int) -> Iterator[PartitionClient[Result]]:
+        """A client for this thread alone, preferably one at offset `start`; it is closed if the block raises."""
+        client = self._pop_idle((topic, partition), start) or self._make(topic, partition)
         try:
             yield client
         except BaseException:
             client.close()
             raise
-        if not self._keep((topic, partition), client, client.rebuilt - before):
+        if not self._add_idle((topic, partition), client):
             client.close()
 
-    def forget(self, topic: str) -> None:
-        """Close the clients of a topic."""
+    def close_topic(self, topic: str) -> None:
+        """Close the idle clients of a topic."""
         with self._lock:
-            gone = [client for key in list(self._idle) if key[0] == topic for client in self._idle.pop(key)]
-        for client in gone:
+            removed = [client for key in list(self._idle) if key[0] == topic for client in self._idle.pop(key)]
+        for client in removed:
             client.close()
 
     def close(self) -> None:
-        """Close all; what is lent is closed when it comes back."""
+        """Close all idle clients; a borrowed client is closed when it is returned."""
         with self._lock:
             self._closed = True
-            gone = [client for idle in self._idle.values() for client in idle]
+            removed = [client for idle in self._idle.values() for client in idle]
             self._idle.clear()
-        for client in gone:
+        for client in removed:
             client.close()
 
-    def _take(self, place: tuple[str, int], start: int) -> PartitionClient[Found] | None:
+    def _pop_idle(self, partition: tuple[str, int], start: int) -> PartitionClient[Result] | None:
         with self._lock:
-            idle = self._idle.get(place, [])
-            found = next((client for client in idle if client.at == start), idle[-1] if idle else None)
+            idle = self._idle.get(partition, [])
+            found = next((client for client in idle if client.next_offset == start), idle[-1] if idle else None)
             if found is not None:
                 idle.remove(found)
             return found
 
-    def _keep(self, place: tuple[str, int], client: PartitionClient[Found], rebuilt: int) -> bool:
+    def _add_idle(self, partition: tuple[str, int], client: PartitionClient[Result]) -> bool:
         with self._lock:
-            self.rebuilt += rebuilt
-            idle = self._idle.setdefault(place, [])
-            if self._closed or len(idle) >= _IDLE:
+            idle = self._idle.setdefault(partition, [])
+            if self._closed or len(idle) >= _MAX_IDLE:
                 return False
             idle.append(client)
             return True

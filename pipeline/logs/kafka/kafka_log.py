@@ -1,9 +1,10 @@
-"""The log on Kafka, through kafka-python. A topic's log_id is the id the cluster gave this making of it.
+"""The log on Kafka, through kafka-python. A topic's log_id is the topic id that the cluster assigned.
 
-Readers see committed records only: `end_offset` is the last stable offset, so all below it can be read, and an open
-transaction of a dead writer holds it until a new writer takes the fence or the cluster's timeout passes. A fence is a
-transactional id per partition: taking it raises Kafka's producer epoch, and the earlier holder's next append fails.
-Topics are made so that the broker stamps records (LogAppendTime): times never run backwards, whatever producers say.
+Readers see committed records only: `end_offset` is the last stable offset, so all records below it can be read. The
+open transaction of a dead writer holds it back until the next writer acquires the fence or the cluster's timeout
+passes. A fence is a transactional id per partition: acquiring it raises Kafka's producer epoch, and the next append of
+the earlier owner fails. Topics are created with LogAppendTime, so that append times never decrease whatever the
+clocks of the producers show.
 """
 
 import os
@@ -14,91 +15,97 @@ from typing import TypeVar
 
 from kafka.errors import OffsetOutOfRangeError
 
-from pipeline.errors import LogError, LogReplacedError, OffsetError
-from pipeline.logs.kafka.calls import KafkaSettings, readings, waiting
-from pipeline.logs.kafka.client_pool import LentClients
+from pipeline.errors import LogError
+from pipeline.logs.checks import (
+    check_fence,
+    check_log_of_fence,
+    check_new_topic,
+    check_partition,
+    check_partition_count,
+    check_start,
+    check_trim,
+    headers_per_record,
+)
+from pipeline.logs.kafka.client_pool import ClientPool
 from pipeline.logs.kafka.fetcher import KafkaFetcher
 from pipeline.logs.kafka.reader import KafkaReader
+from pipeline.logs.kafka.retries import pending_call, readings
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.kafka.topics import KafkaTopics, Topic
 from pipeline.logs.kafka.writer import KafkaWriter
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record, check_start, check_topic_name, headers_of_each
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.record_run import RecordRun
-from pipeline.logs.topic_plan import WantedTopic, first_values
+from pipeline.logs.topic_specs import TopicSpec, initial_settings
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics, readers
 from pipeline.telemetry.registry import timed
 
-_ONE_READ = ReadLimits()
-_KNOWN_S = 1.0
-"""A topic that was made again, or got partitions, elsewhere is noticed within this time: to ask takes milliseconds."""
-Found = TypeVar("Found", bound=Sized)
+_DEFAULT_LIMITS = ReadLimits()
+_TOPIC_CACHE_S = 1.0
+"""A topic that another process recreated, or gave partitions, is noticed within this time; a look-up takes
+milliseconds."""
+Result = TypeVar("Result", bound=Sized)
 
 
 class KafkaLog:
-    """Thread-safe: clients of kafka-python are not, so a reader is lent to one thread at a time and writers have locks.
+    """Thread-safe, although kafka-python's clients are not: readers come from a pool, and writers serialise appends.
 
-    Do not carry it over a fork: it refuses to work there.
+    Every method raises LogError after a fork.
     """
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, wanted: Sequence[WantedTopic] = ()) -> None:
+    def __init__(self, settings: KafkaSettings, clock: Clock, specs: Sequence[TopicSpec] = ()) -> None:
         self._settings, self._clock = settings, clock
-        self._wanted = {topic.name: topic for topic in wanted}
+        self._specs = {topic.name: topic for topic in specs}
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
         readers.register("kafka", readings)
         self._cluster = KafkaTopics(settings, clock)
-        self._seen: dict[str, tuple[Topic, float]] = {}
-        """With the second each was seen at."""
-        self._readers = LentClients(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
-        self._fetchers = LentClients(lambda topic, partition: KafkaFetcher(settings, clock, topic, partition))
+        self._topics: dict[str, tuple[Topic, float]] = {}
+        """A cache, with the second of each look-up."""
+        self._readers = ClientPool(lambda topic, partition: KafkaReader(settings, clock, topic, partition))
+        self._fetchers = ClientPool(lambda topic, partition: KafkaFetcher(settings, clock, topic, partition))
         self._writers: dict[str, KafkaWriter] = {}
         self._opening = threading.Lock()
-        """Held while a writer is opened, which takes the cluster; `_lock` never waits for it."""
+        """Held while a writer is opened, which waits for the cluster; `_lock` is never held that long."""
         self._fenced: dict[Fence, tuple[KafkaWriter, str]] = {}
+        """With the log_id of the topic when the fence was acquired."""
 
     def create_topic(self, topic: str, partitions: int) -> None:
-        check_topic_name(topic)
         self._check_open()
-        if partitions < 1:
-            raise LogError(f"topic {topic} needs at least 1 partition, got {partitions}")
+        check_new_topic(topic, partitions)
         if self._cluster.find(topic) is None:
-            wanted = self._wanted.get(topic, WantedTopic(topic, partitions, None, "nothing else is known"))
-            self._cluster.make(topic, partitions, first_values(wanted, self._settings.max_record_bytes))
-        found = self._look_up(topic).partitions
-        if found != partitions:
-            raise LogError(
-                f"topic {topic} has {found} partitions, {partitions} are wanted. "
-                "hint: the number is fixed for a topic's life; set the configuration back or delete the topic"
-            )
+            spec = self._specs.get(topic, TopicSpec(topic, partitions, None, "not in the configuration"))
+            self._cluster.create(topic, partitions, initial_settings(spec, self._settings.max_record_bytes))
+        check_partition_count(topic, self._look_up(topic).partitions, partitions)
 
     def topics(self) -> list[str]:
         self._check_open()
         return self._cluster.names()
 
     def partitions(self, topic: str) -> int:
-        return self._known(topic).partitions
+        return self._topic(topic).partitions
 
     def log_id(self, topic: str) -> str:
-        return self._known(topic).log_id
+        return self._topic(topic).log_id
 
     def delete_topic(self, topic: str) -> None:
         self._check_open()
         self._cluster.delete(topic)
         with self._lock:
-            self._seen.pop(topic, None)
-        self._readers.forget(topic)
-        self._fetchers.forget(topic)
+            self._topics.pop(topic, None)
+        self._readers.close_topic(topic)
+        self._fetchers.close_topic(topic)
 
     def settings_of(self, topic: str) -> dict[str, str]:
         """The topic's settings on the cluster."""
         self._check_open()
-        return self._cluster.values(topic)
+        return self._cluster.settings_of(topic)
 
     def change_settings(self, topic: str, values: Mapping[str, str]) -> None:
         """Change settings of a topic on the cluster."""
         self._check_open()
-        self._cluster.change(topic, values)
+        self._cluster.change_settings(topic, values)
 
     def begin_offset(self, topic: str, partition: int) -> int:
         self._check_partition(topic, partition)
@@ -106,7 +113,7 @@ class KafkaLog:
 
     def end_offset(self, topic: str, partition: int) -> int:
         self._check_partition(topic, partition)
-        return self._cluster.stable_offset(topic, partition)
+        return self._cluster.last_stable_offset(topic, partition)
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         self._check_partition(topic, partition)
@@ -114,11 +121,11 @@ class KafkaLog:
         end = self.end_offset(topic, partition)
         return end if found is None else min(found, end)
 
-    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
+    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _DEFAULT_LIMITS) -> list[Record]:
         return self._read(self._readers, topic, partition, start, limits)
 
-    def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> RecordRun:
-        """As `read`, decoded natively, a column at a time (`record_run.py`)."""
+    def read_run(self, topic: str, partition: int, start: int, limits: ReadLimits = _DEFAULT_LIMITS) -> RecordRun:
+        """As `read`, with the records as columns that are decoded natively."""
         return self._read(self._fetchers, topic, partition, start, limits)
 
     def append(
@@ -131,23 +138,21 @@ class KafkaLog:
         headers: Headers | Sequence[Headers] | None = None,
     ) -> int:
         self._check_partition(topic, partition)
-        each = headers_of_each(headers, len(values))
+        each = headers_per_record(headers, len(values))
         if fence is not None:
-            writer = self._holder(fence, topic, partition)
-        elif self._settings.fits_one_batch(values, each):
-            writer = self._writer("whole batches")
+            writer = self._fenced_writer(fence, topic, partition)
         else:
-            writer = self._writer("transactions")
+            writer = self._shared_writer(transactional=not self._settings.fits_one_batch(values, each))
         if not values:
             return self.end_offset(topic, partition)
-        with waiting(self._clock), timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
+        with pending_call(self._clock), timed(metrics.LOG_APPEND_SECONDS.labels(topic), self._clock):
             return writer.append(topic, partition, values, each)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
         self._check_partition(topic, partition)
         log_id = self._look_up(topic).log_id
         name = f"springtide/{self._settings.prefix}{topic}/{partition}/{log_id}"
-        writer = self._open_writer(name)
+        writer = KafkaWriter(self._settings, self._clock, name)
         fence = Fence(topic, partition, writer.epoch)
         with self._lock:
             earlier = [
@@ -161,9 +166,7 @@ class KafkaLog:
         return fence
 
     def trim(self, topic: str, partition: int, before: int) -> None:
-        end = self.end_offset(topic, partition)
-        if before > end:
-            raise OffsetError(f"partition {topic}/{partition} ends at offset {end}, cannot trim before {before}")
+        check_trim(f"{topic}/{partition}", before, self.end_offset(topic, partition))
         if before > self.begin_offset(topic, partition):
             self._cluster.trim(topic, partition, before)
 
@@ -181,7 +184,7 @@ class KafkaLog:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LogError(f"log at {self._settings.bootstrap} was closed. hint: open it again")
+            raise LogError(f"log at {self._settings.bootstrap} is closed. hint: open it again")
         if os.getpid() != self._process:
             raise LogError(
                 f"log at {self._settings.bootstrap} was opened by process {self._process}, this is {os.getpid()}. "
@@ -191,37 +194,36 @@ class KafkaLog:
     def _look_up(self, topic: str) -> Topic:
         self._check_open()
         found = self._cluster.get(topic)
-        self._seen[topic] = found, self._clock.monotonic_s()
+        self._topics[topic] = found, self._clock.monotonic_s()
         return found
 
-    def _known(self, topic: str) -> Topic:
+    def _topic(self, topic: str) -> Topic:
         self._check_open()
-        found, seen_at_s = self._seen.get(topic, (None, 0.0))
-        if found is None or self._clock.monotonic_s() - seen_at_s > _KNOWN_S:
+        found, looked_up_at_s = self._topics.get(topic, (None, 0.0))
+        if found is None or self._clock.monotonic_s() - looked_up_at_s > _TOPIC_CACHE_S:
             return self._look_up(topic)
         return found
 
     def _check_partition(self, topic: str, partition: int) -> None:
+        """Look the topic up only for a partition that the cache does not have."""
         self._check_open()
-        seen, _ = self._seen.get(topic, (None, 0.0))
-        if seen is None or not 0 <= partition < seen.partitions:
-            seen = self._look_up(topic)
-        if not 0 <= partition < seen.partitions:
-            raise LogError(f"topic {topic} has partitions 0..{seen.partitions - 1}, {partition} is none of them")
+        found, _ = self._topics.get(topic, (None, 0.0))
+        if found is None or not 0 <= partition < found.partitions:
+            check_partition(topic, partition, self._look_up(topic).partitions)
 
     def _check_start(self, topic: str, partition: int, start: int) -> None:
-        """Offsets of an open transaction are there, though nothing can be read yet; what lies beyond is not."""
-        begin, high = self.begin_offset(topic, partition), self._cluster.high_offset(topic, partition)
-        check_start(f"{topic}/{partition}", start, begin, high)
+        """Offsets of an open transaction exist, although its records cannot be read yet."""
+        begin, end = self.begin_offset(topic, partition), self._cluster.high_watermark(topic, partition)
+        check_start(f"{topic}/{partition}", start, begin, end)
 
-    def _read(self, clients: LentClients[Found], topic: str, partition: int, start: int, limits: ReadLimits) -> Found:
+    def _read(self, clients: ClientPool[Result], topic: str, partition: int, start: int, limits: ReadLimits) -> Result:
         self._check_partition(topic, partition)
         if start < 0:
             self._check_start(topic, partition, start)
         began_s = self._clock.monotonic_s()
         while True:
             try:
-                with waiting(self._clock), clients.lend(topic, partition, start) as client:
+                with pending_call(self._clock), clients.borrow(topic, partition, start) as client:
                     found = client.read(start, limits, lambda: self._checked_end(topic, partition, start))
                 if len(found):
                     metrics.LOG_READ_SECONDS.labels(topic).observe(self._clock.monotonic_s() - began_s)
@@ -235,40 +237,25 @@ class KafkaLog:
             self._check_start(topic, partition, start)
         return end
 
-    def _open_writer(self, transactional_id: str | None) -> KafkaWriter:
-        writer = KafkaWriter(self._settings, self._clock, transactional_id)
-        try:
-            if transactional_id is not None:
-                writer.take_over()
-        except BaseException:
-            writer.close()
-            raise
-        return writer
-
-    def _writer(self, kind: str) -> KafkaWriter:
-        """The writer of appends without a fence; one that is lost is replaced."""
+    def _shared_writer(self, transactional: bool) -> KafkaWriter:
+        """The writer for appends without a fence; one that failed is replaced."""
+        kind = "transactions" if transactional else "batches"
         with self._opening:
             found = self._writers.get(kind)
-            if found is not None and not found.lost:
+            if found is not None and not found.failed:
                 return found
-            name = f"springtide/{self._settings.prefix}append/{uuid.uuid4().hex}" if kind == "transactions" else None
-            made = self._open_writer(name)
+            name = f"springtide/{self._settings.prefix}append/{uuid.uuid4().hex}" if transactional else None
+            writer = KafkaWriter(self._settings, self._clock, name)
             with self._lock:
-                self._writers[kind] = made
+                self._writers[kind] = writer
             if found is not None:
                 found.close()
-            return made
+            return writer
 
-    def _holder(self, fence: Fence, topic: str, partition: int) -> KafkaWriter:
-        if (fence.topic, fence.partition) != (topic, partition):
-            raise LogError(f"fence of {fence.topic}/{fence.partition} cannot append to {topic}/{partition}")
+    def _fenced_writer(self, fence: Fence, topic: str, partition: int) -> KafkaWriter:
+        check_fence(fence, topic, partition)
         if fence not in self._fenced:
-            raise LogError(f"fence {fence.epoch} of {topic}/{partition} was not taken through this log")
-        writer, taken_in = self._fenced[fence]
-        log_id = self.log_id(topic)
-        if taken_in != log_id:
-            raise LogReplacedError(
-                f"topic {topic} was made again: its log is {log_id}, the fence is of {taken_in}. "
-                "hint: choose where to start in the new one"
-            )
+            raise LogError(f"fence {fence.epoch} of {topic}/{partition} was not acquired through this log")
+        writer, log_id = self._fenced[fence]
+        check_log_of_fence(topic, self.log_id(topic), log_id)
         return writer

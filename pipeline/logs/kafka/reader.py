@@ -1,7 +1,7 @@
-"""Reads one partition of Kafka through kafka-python's own consumer: no group, our offsets only, committed records only.
+"""Reads one partition of Kafka through kafka-python's consumer, without a group: committed records only.
 
-Commit markers and aborted records use up offsets, so gaps are normal. A consumer that gets nothing although the
-partition goes on is built anew, counted and said: releases of the client have stalled before.
+Commit markers and aborted records take offsets, so gaps are normal. A consumer that returns nothing although the
+partition continues is replaced, counted and logged: earlier releases of the client have stalled.
 """
 
 from collections import deque
@@ -14,61 +14,62 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from pipeline.errors import OffsetError
-from pipeline.logs.kafka.calls import KafkaSettings, patiently, translated
 from pipeline.logs.kafka.client import start_client
+from pipeline.logs.kafka.retries import as_log_error, with_retries
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits, Record
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics
 
 _FETCH_BYTES = 4 << 20
-"""What one fetch asks for; a larger record comes all the same (the broker sends at least one batch)."""
+"""Limit of one fetch; a larger record is returned nevertheless (the broker sends at least one batch)."""
 _FETCH_WAIT_MS = 100
-"""How long the broker holds an empty answer back; a jump to another offset waits for it."""
+"""How long the broker delays an empty response; a seek waits for a pending one."""
 _POLL_MS = 100
 
-_say = structlog.get_logger()
+logger = structlog.get_logger(__name__)
 
 
 class KafkaReader:
-    """A consumer of one partition. Not thread-safe; do not carry it over a fork."""
+    """A consumer of one partition. Not thread-safe, and cannot be used after a fork."""
 
     def __init__(self, settings: KafkaSettings, clock: Clock, topic: str, partition: int) -> None:
         self._settings, self._clock = settings, clock
-        self._place = TopicPartition(settings.prefix + topic, partition)
-        self._what = f"read {topic}/{partition}"
-        self._ahead: deque[Record] = deque()
+        self._partition = TopicPartition(settings.prefix + topic, partition)
+        self._operation = f"read {topic}/{partition}"
+        self._fetched: deque[Record] = deque()
         self._consumer: Any = None
-        self.at = -1
-        """The offset it reads on from without asking again."""
-        self.rebuilt = 0
-        """How often the consumer stalled and was built anew."""
+        self.next_offset = -1
+        """A read from this offset needs no seek."""
+        self.rebuilds = 0
+        """How often the consumer stalled and was replaced."""
 
     def read(self, start: int, limits: ReadLimits, end_offset: Callable[[], int]) -> list[Record]:
-        """Records from `start` on; empty where `end_offset`, asked once nothing came, is reached.
+        """Records from `start` on; empty at `end_offset`, which is called only if no record was received.
 
-        Raises OffsetOutOfRangeError (Kafka's) where the broker does not hold `start`, OffsetError where what was read
-        before it has been replaced, LogError and DamagedError.
+        Raises Kafka's OffsetOutOfRangeError if the broker does not have `start`, OffsetError if records before `start`
+        were lost by the broker after they were read, LogError and DamagedError.
         """
-        self._go_to(start)
+        self._seek(start)
         wait_ms, began_s = limits.wait_ms, self._clock.monotonic_s()
-        moved_s, at, built_s = began_s, start, began_s
+        progress_s, at, rebuilt_s = began_s, start, began_s
         while True:
             self._poll(limits.records, wait_ms)
-            if self._ahead:
-                return self._take(limits)
-            now_s, reached = self._clock.monotonic_s(), self._position()
-            if reached >= end_offset():
-                self.at = reached
+            if self._fetched:
+                return self._pop(limits)
+            now_s, position = self._clock.monotonic_s(), self._position()
+            if position >= end_offset():
+                self.next_offset = position
                 return []
-            if reached > at:
-                moved_s = built_s = now_s
-                at = reached
-            if now_s - moved_s > self._settings.patience_s:
-                failure = TimeoutError(f"nothing came at offset {at} though the partition goes on")
-                raise translated(self._settings, self._what, failure, now_s - moved_s)
-            if now_s - built_s > self._settings.stall_s:
+            if position > at:
+                progress_s = rebuilt_s = now_s
+                at = position
+            if now_s - progress_s > self._settings.retry_timeout_s:
+                failure = TimeoutError(f"no record was received at offset {at} although the partition continues")
+                raise as_log_error(self._settings, self._operation, failure, now_s - progress_s)
+            if now_s - rebuilt_s > self._settings.stall_s:
                 self._rebuild(at)
-                built_s = self._clock.monotonic_s()
+                rebuilt_s = self._clock.monotonic_s()
             wait_ms = _POLL_MS
 
     def close(self) -> None:
@@ -76,15 +77,15 @@ class KafkaReader:
             self._consumer.close(autocommit=False)
             self._consumer = None
 
-    def _go_to(self, start: int) -> None:
+    def _seek(self, start: int) -> None:
         if self._consumer is None:
-            self._consumer = patiently(self._settings, self._clock, self._what, self._open)
-        elif start != self.at:
-            self._ahead.clear()
+            self._consumer = with_retries(self._settings, self._clock, self._operation, self._open)
+        elif start != self.next_offset:
+            self._fetched.clear()
         else:
             return
-        self._consumer.seek(self._place, start)
-        self.at = start
+        self._consumer.seek(self._partition, start)
+        self.next_offset = start
 
     def _open(self) -> Any:
         consumer = start_client(
@@ -100,19 +101,21 @@ class KafkaReader:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             metrics_enabled=False,
         )
-        consumer.assign([self._place])
+        consumer.assign([self._partition])
         return consumer
 
     def _rebuild(self, at: int) -> None:
-        self.rebuilt += 1
+        self.rebuilds += 1
         metrics.LOG_STALLS.inc()
-        _say.warning("kafka reader stalled, built anew", place=self._what, offset=at, times=self.rebuilt)
+        logger.warning(
+            "kafka consumer stalled and was replaced", partition=self._operation, offset=at, times=self.rebuilds
+        )
         self.close()
-        self.at = -1
-        self._go_to(at)
+        self.next_offset = -1
+        self._seek(at)
 
     def _poll(self, records: int, wait_ms: int) -> None:
-        if self._ahead:
+        if self._fetched:
             return
         try:
             found = self._consumer.poll(timeout_ms=wait_ms, max_records=records)
@@ -121,36 +124,36 @@ class KafkaReader:
         except LogTruncationError as failure:
             raise self._truncated(failure) from failure
         except KafkaError as failure:
-            # What passes is polled again; the caller's watch over the offset ends it.
+            # Transient errors are polled again until `read` times out.
             if not failure.retriable:
-                raise translated(self._settings, self._what, failure, 0.0) from failure
+                raise as_log_error(self._settings, self._operation, failure, 0.0) from failure
             metrics.LOG_FAILURES.inc()
             return
-        self._ahead.extend(_record(r) for r in found.get(self._place, ()))
+        self._fetched.extend(_record(r) for r in found.get(self._partition, ()))
 
     def _position(self) -> int:
         try:
-            found = self._consumer.position(self._place, timeout_ms=_POLL_MS)
+            found = self._consumer.position(self._partition, timeout_ms=_POLL_MS)
         except LogTruncationError as failure:
             raise self._truncated(failure) from failure
-        return self.at if found is None else int(found)
+        return self.next_offset if found is None else int(found)
 
     def _truncated(self, failure: LogTruncationError) -> OffsetError:
         return OffsetError(
-            f"kafka at {self._settings.bootstrap}, {self._what}: records that were read are no longer there, and "
-            f"others may be in their place: {failure}. hint: see runbooks/broker-lost.md"
+            f"kafka at {self._settings.bootstrap}, {self._operation}: records that were read no longer exist, and "
+            f"others may have replaced them: {failure}. hint: see runbooks/broker-lost.md"
         )
 
-    def _take(self, limits: ReadLimits) -> list[Record]:
-        taken: list[Record] = []
+    def _pop(self, limits: ReadLimits) -> list[Record]:
+        records: list[Record] = []
         total = 0
-        while self._ahead and len(taken) < limits.records:
-            total += len(self._ahead[0].value)
-            if taken and total > limits.max_bytes:
+        while self._fetched and len(records) < limits.records:
+            total += len(self._fetched[0].value)
+            if records and total > limits.max_bytes:
                 break
-            taken.append(self._ahead.popleft())
-        self.at = taken[-1].offset + 1
-        return taken
+            records.append(self._fetched.popleft())
+        self.next_offset = records[-1].offset + 1
+        return records
 
 
 def _record(found: ConsumerRecord) -> Record:
@@ -158,7 +161,7 @@ def _record(found: ConsumerRecord) -> Record:
 
 
 def header_texts(headers: Sequence[tuple[str, bytes | None]]) -> Mapping[str, str]:
-    """Headers as text; of one that is there twice the last, and what is no UTF-8 is marked as such.
+    """Headers as text; of a repeated header the last is returned, and invalid UTF-8 is replaced.
 
     >>> header_texts([("who", b"me"), ("who", b"you")])
     {'who': 'you'}

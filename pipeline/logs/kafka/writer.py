@@ -1,14 +1,15 @@
-"""Writes to Kafka: one idempotent producer, with a transactional id where it holds a fence.
+"""Writes to Kafka: one idempotent producer, with a transactional id if it holds a fence.
 
-All values of an append become visible together or not at all. Without a transaction they go as one record batch, which
-Kafka writes whole: the producer lingers for ever and is flushed by hand, so it never cuts early. What does not fit one
-batch, and every append under a fence, is a transaction; its marker uses up an offset.
+The values of an append become visible together. Without a transaction they are sent as one record batch, which Kafka
+writes atomically: the producer's linger time never passes and it is flushed explicitly, so a batch is never cut early.
+An append that does not fit one batch, and every append under a fence, is a transaction; its commit marker takes an
+offset.
 """
 
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -22,95 +23,95 @@ from kafka.errors import (
 )
 
 from pipeline.errors import FencedError, LogError, SpringtideError
-from pipeline.logs.kafka.calls import KafkaSettings, patiently, translated
 from pipeline.logs.kafka.client import start_client
+from pipeline.logs.kafka.retries import as_log_error, with_retries
+from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import Headers
 from pipeline.process.clock import Clock
 
-_RETRY_MS = 2
-"""A transaction waits this long between its steps: 16 ms in all, 116 at the client's default of 100."""
+_RETRY_BACKOFF_MS = 2
+"""Between the steps of a transaction, which takes 16 ms in all; 116 ms at the client's default of 100."""
 _LINGER_MS = 86_400_000
-"""Long enough for a process that was stopped in the middle of an append."""
+"""Longer than a process that is suspended in the middle of an append stays suspended."""
 _REQUEST_OVERHEAD = 1 << 20
-_GRACE_S = 5.0
-Found = TypeVar("Found")
+_CLOSE_TIMEOUT_S = 5.0
 
 
 class KafkaWriter:
-    """Appends to any partition, or with a `transactional_id` as the one writer that last called `take_over`.
+    """Appends to any partition; with a `transactional_id`, as the only writer of this id.
 
-    Thread-safe: appends of one writer go one after another. Do not carry it over a fork.
+    A writer with an id fences the earlier writers of the same id and aborts their open transactions when it is
+    constructed. Thread-safe: concurrent appends are serialised. Cannot be used after a fork.
     """
 
     def __init__(self, settings: KafkaSettings, clock: Clock, transactional_id: str | None = None) -> None:
-        self._settings, self._clock = settings, clock
+        """Raises LogError."""
+        self._settings = settings
         self._transactional = transactional_id is not None
         self._lock = threading.Lock()
-        self._lost: SpringtideError | None = None
+        self._failure: SpringtideError | None = None
         self._retired = False
-        self._producer: Any = patiently(settings, clock, "open a writer", lambda: self._open(transactional_id))
+        self._producer: Any = with_retries(settings, clock, "open a writer", lambda: self._open(transactional_id))
+        if self._transactional:
+            try:
+                self._run_with_timeout("acquire a fence", self._producer.init_transactions)
+            except BaseException as failure:
+                self.close()
+                if isinstance(failure, KafkaError):
+                    raise as_log_error(settings, "acquire a fence", failure, 0.0) from failure
+                raise
 
     @property
-    def lost(self) -> bool:
-        """Whether this writer can append no more."""
-        return self._lost is not None
-
-    def take_over(self) -> None:
-        """End what earlier writers of this transactional id left open and forbid them more. Raises LogError."""
-        try:
-            self._within("take a fence", self._producer.init_transactions)
-        except KafkaError as failure:
-            raise translated(self._settings, "take a fence", failure, 0.0) from failure
+    def failed(self) -> bool:
+        """Whether every further append raises."""
+        return self._failure is not None
 
     @property
     def epoch(self) -> int:
-        """Of the last take-over: greater than that of every earlier one, whichever process took it.
+        """Greater than that of every earlier writer of the same transactional id, in whichever process.
 
-        The cluster raises a producer's epoch, and gives a producer id that is greater once its 16 bits are used up.
+        The cluster raises the producer epoch, and assigns a greater producer id once the 16 bits of the epoch are used.
         """
-        told = self._producer._transaction_manager.producer_id_and_epoch
-        return int(told.producer_id) << 16 | int(told.epoch)
+        producer = self._producer._transaction_manager.producer_id_and_epoch
+        return int(producer.producer_id) << 16 | int(producer.epoch)
 
     def append(self, topic: str, partition: int, values: Sequence[bytes], headers: Sequence[Headers]) -> int:
         """Append at least one value; returns the offset of the first. Raises FencedError and LogError.
 
-        After an error of the broker this writer is lost; where the outcome is unknown, read the partition to learn it.
+        An error of the broker makes this writer fail for good; if the outcome is unknown, it can be read from the
+        partition.
         """
         self._check_sizes(topic, values, headers)
         with self._lock:
-            if self._lost is not None:
-                raise self._lost
+            if self._failure is not None:
+                raise self._failure
             try:
                 return self._send(topic, partition, values, headers)
             except KafkaError as failure:
-                if self._heard(failure, ProducerFencedError, InvalidProducerEpochError):
-                    self._lost = _taken_over(topic, partition)
-                    raise self._lost from failure
-                if self._heard(failure, InvalidProducerIdMappingError):
-                    self._lost = _forgotten(topic, partition)
-                    self.close()
-                    raise self._lost from failure
-                raise self._given_up(topic, partition, failure) from failure
+                self._failure = self._as_failure(topic, partition, failure)
+                if not isinstance(self._failure, FencedError):
+                    self.close()  # otherwise the producer continues to retry although the caller got an error
+                raise self._failure from failure
 
     def retire(self, topic: str, partition: int) -> None:
-        """End the writer of a fence that was taken again: every further append raises FencedError."""
+        """Close the writer of a fence that was acquired again: every further append raises FencedError."""
         with self._lock:
             if self._retired:
                 return
             self._retired = True
-            self._lost = self._lost or _taken_over(topic, partition)
+            self._failure = self._failure or _fenced(topic, partition)
         self.close()
 
     def close(self) -> None:
-        """Give back the client; what it could not send by now is never sent."""
+        """Close the client; records that are not sent yet are dropped."""
         with contextlib.suppress(KafkaError):
-            self._producer.close(timeout=0 if self.lost else _GRACE_S)
+            self._producer.close(timeout=0 if self.failed else _CLOSE_TIMEOUT_S)
             return
-        # `close` flushes first, and raises before it has stopped anything where a broker is away.
+        # `close` flushes first, and raises before it has stopped anything if a broker is unavailable.
         self._producer._sender.force_close()
 
     def _open(self, transactional_id: str | None) -> Any:
-        settings, patience_ms = self._settings, round(self._settings.patience_s * 1000)
+        settings, timeout_ms = self._settings, round(self._settings.retry_timeout_s * 1000)
         return start_client(
             settings,
             KafkaProducer,
@@ -121,10 +122,10 @@ class KafkaWriter:
             linger_ms=_LINGER_MS,
             batch_size=settings.max_record_bytes,
             max_request_size=settings.max_record_bytes + _REQUEST_OVERHEAD,
-            retry_backoff_ms=_RETRY_MS,
-            request_timeout_ms=patience_ms,
-            delivery_timeout_ms=_LINGER_MS + patience_ms + 1,
-            max_block_ms=patience_ms,
+            retry_backoff_ms=_RETRY_BACKOFF_MS,
+            request_timeout_ms=timeout_ms,
+            delivery_timeout_ms=_LINGER_MS + timeout_ms + 1,
+            max_block_ms=timeout_ms,
             transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
             allow_auto_create_topics=False,
             metrics_enabled=False,
@@ -140,44 +141,45 @@ class KafkaWriter:
             for value, each in zip(values, pairs, strict=True)
         ]
         if self._transactional:
-            self._within(f"commit to {topic}/{partition}", producer.commit_transaction)
+            self._run_with_timeout(f"commit to {topic}/{partition}", producer.commit_transaction)
         else:
-            producer.flush(timeout=self._settings.patience_s)
+            producer.flush(timeout=self._settings.retry_timeout_s)
         offsets = [int(future.get(timeout=0).offset) for future in sent]
         return offsets[0]
 
-    def _heard(self, failure: KafkaError, *kinds: type[KafkaError]) -> bool:
-        """Whether the broker refused this writer so; the client may have heard it while it did something else."""
+    def _as_failure(self, topic: str, partition: int, failure: KafkaError) -> SpringtideError:
+        """The error that this and every further append raises; aborts the transaction."""
+        if self._rejected_with(failure, ProducerFencedError, InvalidProducerEpochError):
+            return _fenced(topic, partition)
+        if self._rejected_with(failure, InvalidProducerIdMappingError):
+            return _expired(topic, partition)
+        aborted = self._transactional and self._abort()
+        # Even after an abort the client's sequence numbers have a gap: the broker would reject further batches.
+        if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
+            return LogError(
+                f"topic {topic} rejects a record: {failure}. hint: raise max.message.bytes of the topic "
+                f"(logs.max_record_bytes is {self._settings.max_record_bytes})"
+            )
+        outcome = "nothing was written" if aborted else "whether it was written is unknown"
+        operation = f"append to {topic}/{partition} ({outcome})"
+        return as_log_error(self._settings, operation, failure, self._settings.retry_timeout_s)
+
+    def _rejected_with(self, failure: KafkaError, *kinds: type[KafkaError]) -> bool:
+        """Whether the broker rejected this producer with such an error, which may have ended another request."""
         errors = [failure, self._producer._transaction_manager.last_error]
         wrapped = [inner for error in errors for inner in getattr(error, "args", ())]
         return any(isinstance(error, kinds) for error in (*errors, *wrapped))
 
-    def _given_up(self, topic: str, partition: int, failure: KafkaError) -> SpringtideError:
-        undone = self._transactional and self._aborted()
-        if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-            error: SpringtideError = LogError(
-                f"topic {topic} refuses a record: {failure}. hint: raise max.message.bytes of the topic "
-                f"(logs.max_record_bytes is {self._settings.max_record_bytes})"
-            )
-        else:
-            outcome = "nothing was written" if undone else "whether it was written is unknown"
-            what = f"append to {topic}/{partition} ({outcome})"
-            error = translated(self._settings, what, failure, self._settings.patience_s)
-        # The client's sequence numbers have a hole now: the broker would refuse what follows.
-        self._lost = error
-        self.close()  # or it would go on trying behind the back of a caller who was told
-        return error
-
-    def _aborted(self) -> bool:
-        """Whether what was begun is certainly undone."""
+    def _abort(self) -> bool:
+        """Abort the transaction; whether it is certainly aborted."""
         try:
-            self._within("abort", self._producer.abort_transaction)
+            self._run_with_timeout("abort", self._producer.abort_transaction)
         except KafkaError:
             return False
         return True
 
-    def _within(self, what: str, call: Callable[[], object]) -> None:
-        """Run a call of the producer that knows no timeout. Raises KafkaTimeoutError."""
+    def _run_with_timeout(self, operation: str, call: Callable[[], object]) -> None:
+        """Run a call of the producer that has no timeout of its own. Raises KafkaTimeoutError."""
         failures: list[BaseException] = []
 
         def run() -> None:
@@ -186,34 +188,33 @@ class KafkaWriter:
             except BaseException as failure:
                 failures.append(failure)
 
-        thread = threading.Thread(target=run, name=f"springtide {what}", daemon=True)
+        thread = threading.Thread(target=run, name=f"springtide {operation}", daemon=True)
         thread.start()
-        thread.join(self._settings.patience_s)
+        thread.join(self._settings.retry_timeout_s)
         if thread.is_alive():
-            raise KafkaTimeoutError(f"{what} did not end within {self._settings.patience_s:g} s")
+            raise KafkaTimeoutError(f"{operation} did not end within {self._settings.retry_timeout_s:g} s")
         if failures:
             raise failures[0]
 
     def _check_sizes(self, topic: str, values: Sequence[bytes], headers: Sequence[Headers]) -> None:
-        at = max(range(len(values)), key=lambda i: len(values[i]))
-        if not self._settings.fits_one_batch([values[at]], [headers[at]]):
+        largest = max(range(len(values)), key=lambda i: len(values[i]))
+        if not self._settings.fits_one_batch([values[largest]], [headers[largest]]):
             raise LogError(
-                f"a record of {len(values[at])} bytes is too large for topic {topic}: "
-                f"logs.max_record_bytes allows {self._settings.max_record_bytes}. "
-                "hint: raise it, and max.message.bytes of the topic with it"
+                f"a record of {len(values[largest])} bytes is too large for topic {topic}: "
+                f"logs.max_record_bytes is {self._settings.max_record_bytes}. "
+                "hint: raise it and the topic's max.message.bytes"
             )
 
 
-def _taken_over(topic: str, partition: int) -> FencedError:
+def _fenced(topic: str, partition: int) -> FencedError:
     return FencedError(
-        f"partition {topic}/{partition} was taken over: the broker refuses this writer's epoch. "
-        "hint: another process writes it now, stop this one"
+        f"writer of {topic}/{partition} is fenced: the broker rejects its epoch. "
+        "hint: another process writes this partition now, stop this one"
     )
 
 
-def _forgotten(topic: str, partition: int) -> LogError:
+def _expired(topic: str, partition: int) -> LogError:
     return LogError(
-        f"the cluster has forgotten the writer of {topic}/{partition}, which wrote nothing for as long as "
-        "transactional.id.expiration.ms of the brokers says; nothing was written now. "
-        "hint: start it again, it then takes the partition anew"
+        f"producer id of the writer of {topic}/{partition} has expired: it wrote nothing for the brokers' "
+        "transactional.id.expiration.ms; nothing was written now. hint: restart the process, it acquires a new one"
     )

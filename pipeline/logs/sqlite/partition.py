@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError, SpringtideError
+from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, SpringtideError
 from pipeline.formats.checksum import checksum, headers_text
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record, check_start
+from pipeline.logs.checks import check_start, check_trim
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
 _TABLES = """
@@ -99,8 +100,8 @@ class Partition:
             ).fetchone()
             if fence is not None and fence.epoch != epoch:
                 raise FencedError(
-                    f"partition {self.name} was taken over: epoch {epoch} is current, this writer holds {fence.epoch}. "
-                    "hint: another process writes it now, stop this one"
+                    f"writer of {self.name} is fenced: the current epoch is {epoch}, this writer's is {fence.epoch}. "
+                    "hint: another process writes this partition now, stop this one"
                 )
             at_ms = max(now_ms, last_ms)
             records = zip(itertools.count(first), map(headers_text, headers), values, strict=False)
@@ -123,8 +124,7 @@ class Partition:
         """Forget the records below `before`. Raises OffsetError beyond the end."""
         with self._writing() as connection:
             begin, end = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
-            if before > end:
-                raise OffsetError(f"partition {self.name} ends at offset {end}, cannot trim before {before}")
+            check_trim(self.name, before, end)
             if before > begin:
                 connection.execute("DELETE FROM records WHERE offset < ?", (before,))
                 connection.execute("UPDATE partition SET begin_offset = ?", (before,))

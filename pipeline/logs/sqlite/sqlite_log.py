@@ -12,8 +12,16 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import DamagedError, LogError, LogReplacedError
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record, check_topic_name, headers_of_each
+from pipeline.errors import DamagedError, LogError
+from pipeline.logs.checks import (
+    check_fence,
+    check_log_of_fence,
+    check_new_topic,
+    check_partition,
+    check_partition_count,
+    headers_per_record,
+)
+from pipeline.logs.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.sqlite.partition import Partition, make_partition
 from pipeline.process.clock import Clock
 
@@ -33,17 +41,10 @@ class SqliteLog:
         self._closed = False
 
     def create_topic(self, topic: str, partitions: int) -> None:
-        check_topic_name(topic)
-        if partitions < 1:
-            raise LogError(f"topic {topic} needs at least 1 partition, got {partitions}")
+        check_new_topic(topic, partitions)
         if not self._folder_of(topic).exists():
             self._make(topic, partitions)
-        found = self.partitions(topic)
-        if found != partitions:
-            raise LogError(
-                f"topic {topic} has {found} partitions, {partitions} are wanted. "
-                "hint: the number is fixed for a topic's life; set the configuration back or delete the topic"
-            )
+        check_partition_count(topic, self.partitions(topic), partitions)
 
     def topics(self) -> list[str]:
         self._check_open()
@@ -99,8 +100,10 @@ class SqliteLog:
     ) -> int:
         file = self._partition(topic, partition)
         if fence is not None:
-            self._check_fence(fence, topic, partition, file.log_id)
-        return file.append(values, headers_of_each(headers, len(values)), self._clock.now_ms(), fence)
+            check_fence(fence, topic, partition)
+            # Epochs restart in a topic that is created again, so an old fence could pass for a new one.
+            check_log_of_fence(topic, file.log_id, self._fenced.get(fence, file.log_id))
+        return file.append(values, headers_per_record(headers, len(values)), self._clock.now_ms(), fence)
 
     def acquire_fence(self, topic: str, partition: int) -> Fence:
         file = self._partition(topic, partition)
@@ -123,17 +126,6 @@ class SqliteLog:
         if self._closed:
             raise LogError(f"log {self._folder} was closed. hint: open it again")
 
-    def _check_fence(self, fence: Fence, topic: str, partition: int, log_id: str) -> None:
-        if (fence.topic, fence.partition) != (topic, partition):
-            raise LogError(f"fence of {fence.topic}/{fence.partition} cannot append to {topic}/{partition}")
-        taken_in = self._fenced.get(fence, log_id)
-        # Epochs start again in a topic made again, so an old fence could pass for a new one.
-        if taken_in != log_id:
-            raise LogReplacedError(
-                f"topic {topic} was made again: its log is {log_id}, the fence is of {taken_in}. "
-                "hint: choose where to start in the new one"
-            )
-
     def _folder_of(self, topic: str) -> Path:
         return self._folder / topic
 
@@ -152,8 +144,7 @@ class SqliteLog:
     def _open_partition(self, topic: str, number: int) -> Partition:
         folder = self._folder_of(topic)
         log_id, partitions = read_identity(folder)
-        if not 0 <= number < partitions:
-            raise LogError(f"topic {topic} has partitions 0..{partitions - 1}, {number} is none of them")
+        check_partition(topic, number, partitions)
         file = Partition(folder / f"{number}.sqlite", f"{topic}/{number}")
         if file.log_id != log_id:
             file.close()

@@ -21,9 +21,10 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.beam.record_span import Span
 from pipeline.logs.beam.source import PartitionRange, decode_next
-from pipeline.logs.end_offsets import Ends
+from pipeline.logs.checks import check_partitions_read
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import Log, check_partitions
+from pipeline.logs.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
@@ -84,7 +85,7 @@ class LiveShard:
         self._topics = names.inputs
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         self._codecs = {kind: EventCodec(project.config.events, kind, log) for kind in INPUTS}
-        self._ends = Ends(log)
+        self._ends = EndOffsets(log)
         began_s = self._clock.monotonic_s()
         self._shard = _of_newest(project, shard, lambda kept: JoinShard(project, log, shard, kept))
         opened_at_s = self._clock.monotonic_s()
@@ -246,7 +247,7 @@ def starts(project: Project, log: Log) -> list[PartitionRange]:
     ranges = []
     for kind in INPUTS:
         topic, partitions = names.inputs[kind], project.config.logs.partitions
-        check_partitions(log, topic, partitions)
+        check_partitions_read(log, topic, partitions)
         for partition in range(partitions):
             offset, watermark_ms = min((of[kind, partition] for of in read), key=lambda at: at[0])
             max_event_time_ms = max_event_time_of(watermark_ms, Durations.of(project.config))

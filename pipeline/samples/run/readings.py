@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.arrays.block import EventKind
-from pipeline.logs.end_offsets import Ends
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.events.codec import NO_WATERMARK
 from pipeline.samples.run.shard import JoinShard
 from pipeline.telemetry import metrics
@@ -24,7 +24,7 @@ def shard_readings(shard: JoinShard) -> Iterator[Reading]:
         yield metrics.JOIN_STATE.reading(shard.file.bytes, index)
 
 
-def input_readings(ends: Ends, topics: Mapping[EventKind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
+def input_readings(ends: EndOffsets, topics: Mapping[EventKind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
     """How far every input partition is read, by the shard that is furthest behind; no lag while the log is away.
 
     Raises LogError.

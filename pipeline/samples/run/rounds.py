@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.source import PartitionRange, check_log_id
-from pipeline.logs.end_offsets import Ends
-from pipeline.logs.log import Log, check_partitions
+from pipeline.logs.checks import check_partitions_read
+from pipeline.logs.end_offsets import EndOffsets
+from pipeline.logs.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.durations import max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
@@ -54,7 +55,7 @@ class Rounds:
     """
 
     def __init__(self, project: Project, log: Log) -> None:
-        self._project, self._log, self._ends = project, log, Ends(log)
+        self._project, self._log, self._ends = project, log, EndOffsets(log)
         config = project.config
         names = config.topics
         self.topics, self._partitions = names.inputs, config.logs.partitions
@@ -74,7 +75,7 @@ class Rounds:
     def ends(self) -> dict[Input, int]:
         """Where each input partition ends now. Raises LogError where partitions were added since this was opened."""
         for topic in self.topics.values():
-            check_partitions(self._log, topic, self._partitions)
+            check_partitions_read(self._log, topic, self._partitions)
         places = [(kind, p) for kind in self.topics for p in range(self._partitions)]
         return {(kind, p): self._log.end_offset(self.topics[kind], p) for kind, p in places}
 

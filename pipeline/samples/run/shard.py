@@ -21,7 +21,7 @@ from pipeline.logs.beam.source import check_log_id
 from pipeline.logs.events.codec import NO_WATERMARK
 from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_dead_letters
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block
-from pipeline.logs.log import Log, last_record, runs_of
+from pipeline.logs.log import Log, last_record, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.emitted import USED
 from pipeline.samples.join.input_progress import Input
@@ -195,10 +195,10 @@ class JoinShard:
         """Take what the own partitions say beyond the state as said."""
         topics, file = self._config.topics, self.file
         samples_from = None if file is None else file.samples_offset
-        for records in runs_of(self._log, topics.samples, self.shard, samples_from):
+        for records in read_to_end(self._log, topics.samples, self.shard, samples_from):
             self.join.restore_emitted([decode_sample_block(record.value).batch for record in records])
         dead_from = None if file is None else file.dead_letters_offset
-        for records in runs_of(self._log, topics.dead_letters, self.shard, dead_from):
+        for records in read_to_end(self._log, topics.dead_letters, self.shard, dead_from):
             self.join.restore_emitted([], [read_dead_letters(records)])
 
 
@@ -222,5 +222,5 @@ def needed_from(project: Project, log: Log, shard: int) -> dict[Input, tuple[int
                     f"partition {name} begins at offset {begins}, shard {shard} of the join lost its state and "
                     f"needs it from {needed}. hint: restore {project.join_state} or the log"
                 )
-            found[kind, partition] = (needed, None if block is None else block.marks.get(name))
+            found[kind, partition] = (needed, None if block is None else block.watermarks_ms.get(name))
     return found

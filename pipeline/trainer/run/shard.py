@@ -24,7 +24,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.features.plan import FeaturePlan
 from pipeline.formats.atomic_file import write_atomically
-from pipeline.logs.end_offsets import Ends
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import differences, identity_of, serving_digest
@@ -69,7 +69,7 @@ class TrainerShard:
             MigrationError: configuration or model changed since CURRENT, and `migrate` is false.
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
         """
-        self._project, self._config, self._log, self._ends = project, project.config, log, Ends(log)
+        self._project, self._config, self._log, self._ends = project, project.config, log, EndOffsets(log)
         self._versions, self._shard = versions, shard
         _refuse_halted(versions, shard)
         epoch = versions.take_over(shard)

@@ -148,5 +148,5 @@ def test_topic_made_again_is_refused_by_name_with_both_ids(world):
 def test_offset_that_was_trimmed_is_refused(world):
     world.append(NOW, NOW + 1, NOW + 2)
     world.log.trim("impressions", 0, 2)
-    with pytest.raises(OffsetError, match="begins at offset 2, offset 1 is gone"):
+    with pytest.raises(OffsetError, match="begins at offset 2, offset 1 was removed"):
         world.read(world.range(1, 3))

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.schemas import decode_body, unframe
-from pipeline.logs.events.avro import decode_events
+from pipeline.logs.events.avro_events import decode_events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.event_columns import arrow_schema
 from pipeline.logs.sqlite.sqlite_log import SqliteLog

@@ -17,9 +17,9 @@ from pipeline.configuration.config import SCHEMAS_TOPIC, Events
 from pipeline.errors import ConfigError, InputError, LogError
 from pipeline.formats.columns import pack
 from pipeline.formats.schemas import encode, frame, load_schema, parse_schema
-from pipeline.logs.events.codec import NO_WATERMARK, Decoded, EventCodec
+from pipeline.logs.events.codec import NO_WATERMARK, DecodedRun, EventCodec
 from pipeline.logs.events.event_columns import event_document
-from pipeline.logs.events.registry import Registry
+from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.log import Record
 from pipeline.logs.record_run import RecordRun
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
@@ -60,11 +60,11 @@ def event(codec: EventCodec, at_ms: int, **values) -> bytes:
     return codec.encode_event(at_ms, {"id": 1, "item": "x", **values})
 
 
-def decode(codec: EventCodec, values: Sequence[bytes], max_event_time_ms: int | None = None) -> Decoded:
+def decode(codec: EventCodec, values: Sequence[bytes], max_event_time_ms: int | None = None) -> DecodedRun:
     return both_ways(codec, records(values), max_event_time_ms)
 
 
-def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | None) -> Decoded:
+def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | None) -> DecodedRun:
     """What records decode to one by one, which must be what they decode to as a run."""
     decoded = codec.decode(found, "in", 3, max_event_time_ms)
     run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, max_event_time_ms)
@@ -79,11 +79,11 @@ def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | N
     return decoded
 
 
-def letters(decoded: Decoded) -> list[dict]:
+def letters(decoded: DecodedRun) -> list[dict]:
     return decoded.dead.table.to_pylist()
 
 
-def marks(decoded: Decoded) -> list[int]:
+def marks(decoded: DecodedRun) -> list[int]:
     return (decoded.block.watermarks_ms + DISORDER).tolist()
 
 
@@ -212,7 +212,7 @@ class TestMarks:
             mark = parts[-1].max_event_time_ms
         assert mark == whole.max_event_time_ms
         assert parts[-1].block.watermark_ms == whole.block.watermark_ms
-        for name in ("at_ms", "offsets", "rows", "marks_ms"):
+        for name in ("at_ms", "offsets", "rows", "watermarks_ms"):
             found = np.concatenate([getattr(part.block, name) for part in parts])
             assert found.tolist() == getattr(whole.block, name).tolist()
         assert [letter for part in parts for letter in letters(part)] == letters(whole)
@@ -415,13 +415,13 @@ class TestWriters:
         at = {"type": "long", "logicalType": "timestamp-micros"}
         fields = [{"name": "item", "type": "string"}, {"name": "at", "type": at}, {"name": "id", "type": "int"}]
         document = {"type": "record", "name": "Shown", "namespace": "com.acme", "fields": fields}
-        schema = Registry(log).register("impressions", document, schema_id=12)
+        schema = SchemaRegistry(log).register("impressions", document, schema_id=12)
         body = encode(schema, {"item": "x", "at": 5_999, "id": 3})[5:]
         block = decode(codec, [frame(12, body)]).block
         assert (block.at_ms.tolist(), block.columns.column("id").to_pylist()) == ([5], [3])
 
     def test_an_id_cannot_name_two_schemas(self, log):
-        registry = Registry(log)
+        registry = SchemaRegistry(log)
         registry.register("impressions", event_document("impressions", {"id": "int"}), schema_id=12)
         registry.register("impressions", event_document("impressions", {"id": "int"}), schema_id=12)
         with pytest.raises(LogError, match="schema id 12"):
@@ -431,7 +431,7 @@ class TestWriters:
     @pytest.mark.parametrize(("kind", "at"), [(["null", "long"], None), ("string", "noon"), ("double", 1.5)])
     def test_a_foreign_event_whose_time_is_no_number_of_ticks_is_undecodable(self, codec, log, kind, at):
         fields = [{"name": "at", "type": kind}, {"name": "id", "type": "int"}, {"name": "item", "type": "string"}]
-        schema = Registry(log).register("impressions", {"type": "record", "name": "Shown", "fields": fields})
+        schema = SchemaRegistry(log).register("impressions", {"type": "record", "name": "Shown", "fields": fields})
         (letter,) = letters(decode(codec, [encode(schema, {"at": at, "id": 3, "item": "x"})]))
         assert letter["reason"] == "undecodable"
 
@@ -447,7 +447,7 @@ class TestWriters:
         decoded = decode(codec, [value] * 100)
         runs = 2  # decoded both ways
         assert (len(decoded.block), len(letters(decoded)), len(asked)) == (0, 100, runs)
-        Registry(log).register("impressions", document)
+        SchemaRegistry(log).register("impressions", document)
         assert len(decode(codec, [value] * 100).block) == 100
 
     def test_an_unreadable_schema_stops_nobody_and_is_told(self, codec, log):

@@ -84,7 +84,7 @@ def ends_of(world):
     last = {(s.block.kind, s.block.partition): s.block for s in pieces_of(world)}
     for (kind, partition), block in last.items():
         mark = block.watermark_ms + D
-        yield Span.of(block.next_offset, world.codecs[kind].nothing(kind, partition, mark, block.next_offset))
+        yield Span.of(block.next_offset, world.codecs[kind].empty_run(kind, partition, mark, block.next_offset))
 
 
 def bundles_for(world, shard, spans, rng):

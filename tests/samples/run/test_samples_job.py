@@ -21,7 +21,7 @@ from pipeline.errors import DamagedError, FencedError, LogReplacedError, OffsetE
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import runs_of
+from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.clock import ManualClock
 from pipeline.process.crash_point import arm_crash_point
@@ -94,7 +94,7 @@ class World:
         """(reason, topic, partition, offset), sorted."""
         found = []
         for shard in range(self.config.logs.shards):
-            for records in runs_of(self.log, "dead-letters", shard):
+            for records in read_to_end(self.log, "dead-letters", shard):
                 found += read_dead_letters(records).table.to_pylist()
         places = [(r["reason"], r["topic"], r["partition"], r["offset"]) for r in found]
         assert len(set(places)) == len(places), "a position was set aside twice"
@@ -232,7 +232,7 @@ def test_record_says_what_its_shard_still_needs_and_of_which_log(tmp_path):
     world.run()
     (block,) = world.blocks()
     assert dict(block.needs) == {"impressions/0": 0, "clicks/0": 1}
-    assert dict(block.marks) == {"clicks/0": NOW + W + H + R}
+    assert dict(block.watermarks_ms) == {"clicks/0": NOW + W + H + R}
     assert block.log_ids == {t: world.log.log_id(t) for t in ("impressions", "clicks")}
     assert block.watermark_ms == NOW + W + H + R
 
@@ -308,7 +308,7 @@ def test_second_join_fences_the_first_which_stops(tmp_path, wanted):
         if not second:
             second.append(Rounds(world.project, world.log))
 
-    with pytest.raises(FencedError, match="was taken over"):
+    with pytest.raises(FencedError, match="is fenced"):
         world.run(progress=take_over)
     world.run()
     assert world.emitted_positions() == wanted

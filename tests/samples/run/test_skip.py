@@ -39,7 +39,7 @@ def test_nothing_is_passed_over_while_everything_is_there(tmp_path):
 
 
 def test_what_is_gone_is_named_and_passed_over_and_what_was_held_stays(world):
-    with pytest.raises(OffsetError, match="begins at offset 3, offset 2 is gone"):
+    with pytest.raises(OffsetError, match="begins at offset 3, offset 2 was removed"):
         world.run()
     gone = plan_skip(world.project, world.log)
     assert [(r.topic, r.partition, r.start, r.stop) for r in gone] == [("impressions", 0, 2, 3), ("clicks", 0, 1, 2)]

@@ -28,7 +28,7 @@ _FURTHEST_MS = 2**61
 
 
 @dataclass(frozen=True)
-class Rules:
+class EventRules:
     """What holds for every event of a kind: its columns, which of them must not be null, and the bounds of time."""
 
     kind: EventKind
@@ -72,14 +72,14 @@ class _Part:
         return self.records[row].value if self.packed is None else row_as_json(self.packed, row)
 
 
-class EventRun:
+class EventBlockBuilder:
     """Collects records in log order; `finish` makes the block. Not thread-safe.
 
     Attributes:
         refused: schema ids that no event of this run can be read with, and why.
     """
 
-    def __init__(self, rules: Rules, topic: str, partition: int) -> None:
+    def __init__(self, rules: EventRules, topic: str, partition: int) -> None:
         self.refused: dict[int, DamagedError] = {}
         self._rules, self._topic, self._partition = rules, topic, partition
         self._parts: list[_Part] = []

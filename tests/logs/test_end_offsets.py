@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from pipeline.errors import LogError
-from pipeline.logs.end_offsets import Ends
+from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import ManualClock, SystemClock
 
@@ -34,27 +34,27 @@ def log(tmp_path):
 
 
 def test_the_end_and_the_lag_are_those_of_the_log(log):
-    ends = Ends(log, LONG_S)
-    assert ends.end("t", 0) == 2
+    ends = EndOffsets(log, LONG_S)
+    assert ends.end_offset("t", 0) == 2
     assert [ends.lag("t", 0, offset) for offset in (0, 2, 3)] == [2, 0, 0]
 
 
 def test_a_log_that_refuses_is_heard(log):
     with pytest.raises(LogError, match="partition"):
-        Ends(log, LONG_S).end("t", 7)
+        EndOffsets(log, LONG_S).end_offset("t", 7)
 
 
 def test_a_log_that_is_away_is_asked_once_and_not_waited_for(log):
     away, clock = Away(log), SystemClock()
-    ends = Ends(away, SHORT_S)
+    ends = EndOffsets(away, SHORT_S)
     began_s = clock.monotonic_s()
-    assert [ends.end("t", 0) for _ in range(50)] == [None] * 50
+    assert [ends.end_offset("t", 0) for _ in range(50)] == [None] * 50
     assert ends.lag("t", 0, 0) is None
     assert clock.monotonic_s() - began_s < LONG_S / 2
     assert away.asked == 1
     away.back.set()
     ends_s = clock.monotonic_s() + LONG_S
-    while (found := ends.end("t", 0)) is None:
+    while (found := ends.end_offset("t", 0)) is None:
         assert clock.monotonic_s() < ends_s
         clock.wait(SHORT_S)
     assert found == 2

@@ -5,10 +5,10 @@ import pytest
 from pipeline.configuration.config import parse_config, revealed
 from pipeline.configuration.section import Secret
 from pipeline.errors import ConfigError
-from pipeline.logs.topic_plan import WantedTopic, first_values, needed_changes, topics_of, wanted_topics
+from pipeline.logs.topic_specs import TopicSpec, initial_settings, partition_counts, setting_changes, topic_specs
 from tests.support.shop import WRITTEN
 
-HOUR = WantedTopic("clicks", 2, 3_600_000, "an hour")
+HOUR = TopicSpec("clicks", 2, 3_600_000, "an hour")
 
 
 def configured(**logs):
@@ -18,29 +18,29 @@ def configured(**logs):
 
 
 def changes(**replaced):
-    held = first_values(HOUR, 1_000) | {name.replace("_", "."): value for name, value in replaced.items()}
-    return [(change.setting, change.found, change.wanted) for change in needed_changes(HOUR, held, 1_000)]
+    held = initial_settings(HOUR, 1_000) | {name.replace("_", "."): value for name, value in replaced.items()}
+    return [(change.setting, change.found, change.wanted) for change in setting_changes(HOUR, held, 1_000)]
 
 
 def test_inputs_are_kept_for_all_the_join_holds_and_the_longest_outage():
-    kept = {topic.name: topic for topic in wanted_topics(configured(outage_s=7))}
-    assert kept["impressions"].keep_ms == kept["clicks"].keep_ms == (100 + 1_000 + 10_000 + 5 + 7) * 1000
-    assert kept["clicks"].why == "window 100 s + horizon 1000 s + remember 10000 s + disorder 5 s + outage 7 s"
+    kept = {topic.name: topic for topic in topic_specs(configured(outage_s=7))}
+    assert kept["impressions"].retention_ms == kept["clicks"].retention_ms == (100 + 1_000 + 10_000 + 5 + 7) * 1000
+    assert kept["clicks"].reason == "window 100 s + horizon 1000 s + remember 10000 s + disorder 5 s + outage 7 s"
 
 
 def test_samples_are_kept_for_rollback_and_detection():
-    kept = {topic.name: topic for topic in wanted_topics(configured(rollback_s=50, detection_s=0.5))}
-    assert kept["samples"].keep_ms == 50_500
-    assert kept["samples"].why == "rollback 50 s + detection 0.5 s"
+    kept = {topic.name: topic for topic in topic_specs(configured(rollback_s=50, detection_s=0.5))}
+    assert kept["samples"].retention_ms == 50_500
+    assert kept["samples"].reason == "rollback 50 s + detection 0.5 s"
 
 
 def test_schemas_are_kept_for_ever():
-    assert {t.name: t.keep_ms for t in wanted_topics(configured())}["schemas"] is None
-    assert first_values(WantedTopic("schemas", 1, None, ""), 1_000)["retention.ms"] == "-1"
+    assert {t.name: t.retention_ms for t in topic_specs(configured())}["schemas"] is None
+    assert initial_settings(TopicSpec("schemas", 1, None, ""), 1_000)["retention.ms"] == "-1"
 
 
 def test_partitions_follow_the_configuration():
-    found = topics_of(configured(partitions=3, shards=2))
+    found = partition_counts(configured(partitions=3, shards=2))
     assert (found["impressions"], found["clicks"], found["samples"], found["notices"]) == (3, 3, 2, 1)
 
 

@@ -17,14 +17,14 @@ from pipeline.logs.log import Log
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredSchema:
     """A writer schema and the kind of event it is of."""
 
     subject: str
     schema: Schema
 
 
-class Registry:
+class SchemaRegistry:
     """What the `schemas` topic says, read as far as needed. Thread-safe.
 
     Of two entries with one id the first holds. An entry that cannot be read is remembered in `unreadable` (offset →
@@ -34,11 +34,11 @@ class Registry:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._known: dict[int, Registered] = {}
+        self._known: dict[int, RegisteredSchema] = {}
         self._next_offset = 0
         self.unreadable: dict[int, str] = {}
 
-    def find(self, schema_id: int) -> Registered | None:
+    def find(self, schema_id: int) -> RegisteredSchema | None:
         """The schema that frames name by this id, or None where nobody registered one."""
         with self._lock:
             if schema_id not in self._known:
@@ -72,7 +72,7 @@ class Registry:
     def _keep(self, offset: int, value: bytes) -> None:
         try:
             entry = json.loads(value)
-            found = Registered(str(entry["subject"]), parse_schema(entry["schema"]))
+            found = RegisteredSchema(str(entry["subject"]), parse_schema(entry["schema"]))
             self._known.setdefault(int(entry["id"]), found)
         except (ValueError, KeyError, TypeError) as failure:
             self.unreadable[offset] = f"record {SCHEMAS_TOPIC}/0/{offset} is no schema: {failure!r}"
