@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.block import Int64s, UInt64s
+from pipeline.arrays.block import UInt64s
 from pipeline.configuration.config import Config
 from pipeline.features.plan import FeaturePlan, Features
+from pipeline.features.pooling import pool
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 
@@ -43,34 +44,14 @@ class Predictor:
 
     def predict(self, features: Features, lookup: RowLookup) -> Floats:
         """[n, labels] float32 probabilities."""
-        inputs = np.zeros((len(features.dense), self._layout.columns), np.float32)
+        return np.asarray(self._network.predict(self.inputs(features, lookup)), np.float32)
+
+    def inputs(self, features: Features, lookup: RowLookup) -> Floats:
+        """[n, columns] float32: the network's input, equal to the trainer's to the bit where the rows are equal."""
+        inputs = np.empty((len(features.dense), self._layout.columns), np.float32)
         for field in self._fields:
             found, start = features.keys[field.name], self._layout.starts[field.name]
-            pooled = pool_rows(lookup(field.name, found.keys), found.offsets, field.pooling == "mean")
-            inputs[:, start : start + field.dim] = pooled
+            each = np.arange(len(found.keys), dtype=np.int32)
+            pool(lookup(field.name, found.keys), each, found.offsets, field.pooling == "mean", inputs, start)
         inputs[:, self._layout.dense_start :] = features.dense
-        return np.asarray(self._network.predict(inputs), np.float32)
-
-
-def pool_rows(rows: Floats, offsets: Int64s, mean: bool) -> Floats:
-    """Sum or mean of each sample's rows; a sample without keys gives zeros.
-
-    Args:
-        rows: [m, dim] float32.
-        offsets: [n + 1] int64, sample i has `rows[offsets[i]:offsets[i + 1]]`.
-        mean: divide by the number of rows.
-
-    Returns:
-        [n, dim] float32.
-
-    >>> pool_rows(np.float32([[1], [3], [5]]), np.array([0, 2, 2, 3]), True).tolist()
-    [[2.0], [0.0], [5.0]]
-    """
-    counts = np.diff(offsets)
-    pooled = np.zeros((len(counts), rows.shape[1]), np.float32)
-    some = counts > 0
-    if some.any():
-        pooled[some] = np.add.reduceat(rows, offsets[:-1][some], axis=0)
-    if mean:
-        pooled[some] /= counts[some, None]
-    return pooled
+        return inputs

@@ -21,7 +21,7 @@ FACES = {
     "pipeline/samples/join/rows.py",
     "pipeline/trainer/batch/unique.py",
     "pipeline/trainer/tables/model_input.py",
-    "pipeline/trainer/tables/pooling.py",
+    "pipeline/features/pooling.py",
     "pipeline/trainer/tables/table.py",
     "pipeline/versions/deltas/quantizer.py",
     "pipeline/versions/deltas/row_groups.py",

@@ -14,7 +14,6 @@ from pipeline.model.dense import DenseModel
 from pipeline.process.clock import SystemClock
 from pipeline.publish.publisher import TouchedRows
 from pipeline.serving.http import ReplicaServer, follow, serve
-from pipeline.serving.predictor import pool_rows
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import encode_delta, served_digest
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
@@ -240,11 +239,3 @@ def test_following_applies_what_is_said_meanwhile(tmp_path):
     thread.join()
     assert replica.digest() == trainer.publisher.served_digest
     trainer.close()
-
-
-def test_pooling_sums_or_averages_and_gives_zeros_for_no_keys():
-    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
-    offsets = np.array([0, 0, 3, 3, 4])
-    assert pool_rows(rows, offsets, False).tolist() == [[0, 0], [6, 9], [0, 0], [6, 7]]
-    assert pool_rows(rows, offsets, True).tolist() == [[0, 0], [2, 3], [0, 0], [6, 7]]
-    assert pool_rows(rows[:0], np.zeros(3, np.int64), True).tolist() == [[0, 0], [0, 0]]

@@ -1,4 +1,4 @@
-// Pooling for Python; the face is pipeline/trainer/tables/pooling.py, which checks shapes that belong together.
+// Pooling for Python; the face is pipeline/features/pooling.py, which checks shapes that belong together.
 #include "batch/pooling.h"
 
 #include "bindings/arrays.h"

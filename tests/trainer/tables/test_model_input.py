@@ -8,8 +8,8 @@ from pipeline.errors import InputError
 from pipeline.trainer.batch.prefetch import FieldBatch
 from pipeline.trainer.batch.unique import unique
 from pipeline.trainer.tables.model_input import ModelInput
-from pipeline.trainer.tables.pooling import pool, unpool
 from pipeline.trainer.tables.table import Table
+from tests.support.pooling import pooled, unpooled
 
 DIMS, MEAN, DENSE = (4, 16, 5), (False, True, False), 2
 COLUMNS = sum(DIMS) + DENSE
@@ -33,11 +33,12 @@ def one_by_one(rows: list[Table], batch: list[FieldBatch], gradient: np.ndarray,
     """What `ModelInput` has to come to."""
     start = 0
     for table, field, mean in zip(rows, batch, MEAN, strict=True):
-        pool(table.lookup(field.keys), field.inverse, field.offsets, mean, out, start)
+        out[:, start : start + table.dim] = pooled(table.lookup(field.keys)[field.inverse], field.offsets, mean)
         start += table.dim
     start = 0
     for table, field, mean in zip(rows, batch, MEAN, strict=True):
-        sums = unpool(gradient, start, table.dim, field.inverse, field.offsets, mean, len(field.keys))
+        columns = gradient[:, start : start + table.dim]
+        sums = unpooled(columns, field.inverse, field.offsets, mean, len(field.keys))
         table.update(field.keys, sums, field.counts, at_s)
         start += table.dim
 

@@ -1,13 +1,13 @@
-"""Pooling: distinct keys, sums and means over ragged samples, and the transpose; against NumPy and itself."""
+"""Pooling: sums and means over ragged samples, and the transpose; against NumPy and itself."""
 
 import itertools
 
 import numpy as np
+import pipeline._native as _native
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.trainer.batch.unique import Uniquer, unique
-from pipeline.trainer.tables.pooling import pool, unpool
+from pipeline.features.pooling import pool
 
 SEEDS = range(20)
 
@@ -21,6 +21,13 @@ def ragged(seed, n=37, u=11, dim=5, most=6):
     return rng.normal(size=(u, dim)).astype(np.float32), inverse, offsets
 
 
+def unpool(gradient, start, dim, inverse, offsets, mean, u):
+    """The native transpose of `pool`, as training calls it inside `ModelInput`: [u, dim]."""
+    rows = np.empty((u, dim), np.float32)
+    _native.unpool(gradient, start, inverse, offsets, mean, rows)
+    return rows
+
+
 def matrix(inverse, offsets, u, mean):
     """The [n, u] matrix that pooling multiplies rows by."""
     result = np.zeros((len(offsets) - 1, u))
@@ -28,53 +35,6 @@ def matrix(inverse, offsets, u, mean):
         for j in range(first, end):
             result[i, inverse[j]] += 1 / (end - first) if mean else 1
     return result
-
-
-def model_unique(keys):
-    """The same with a dict."""
-    places = {}
-    inverse = [places.setdefault(key, len(places)) for key in keys]
-    counts = [0] * len(places)
-    for place in inverse:
-        counts[place] += 1
-    return list(places), inverse, counts
-
-
-def keys_of(rng, most=300):
-    """Up to `most` keys of 1 to 64 bits, low or high ones."""
-    bits = int(rng.integers(1, 65))
-    keys = rng.integers(0, 2**bits, int(rng.integers(0, most)), dtype=np.uint64, endpoint=False)
-    return keys << np.uint64(rng.choice([0, 64 - bits]))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_unique_is_a_dict_in_order_of_first_appearance(seed):
-    """One table through many batches, and one for each."""
-    rng, uniquer = np.random.default_rng(seed), Uniquer()
-    for i in range(100):
-        keys = keys_of(rng, 6000 if i % 50 == 0 else 300)
-        wanted = model_unique(keys.tolist())
-        for found in (uniquer.unique(keys), unique(keys)):
-            assert [part.tolist() for part in found] == list(wanted)
-            assert [part.dtype for part in found] == [np.uint64, np.int32, np.uint32]
-
-
-def test_results_stay_when_the_table_is_used_again():
-    uniquer = Uniquer()
-    first = uniquer.unique(np.uint64([5, 6, 5]))
-    uniquer.unique(np.uint64([6, 7, 8, 9]))
-    assert [part.tolist() for part in first] == [[5, 6], [0, 1, 0], [2, 1]]
-
-
-def test_unique_of_nothing_is_nothing():
-    distinct, inverse, counts = unique(np.zeros(0, np.uint64))
-    assert (len(distinct), len(inverse), len(counts)) == (0, 0, 0)
-
-
-def test_unique_knows_the_smallest_and_the_largest_key():
-    distinct, inverse, _ = unique(np.uint64([2**64 - 1, 0, 2**64 - 1]))
-    assert distinct.tolist() == [2**64 - 1, 0]
-    assert inverse.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("mean", [False, True])
@@ -105,6 +65,16 @@ def test_mean_divides_by_the_number_of_keys():
     out = np.zeros((1, 1), np.float32)
     pool(np.float32([[1], [4]]), np.int32([0, 1, 1]), np.int64([0, 3]), True, out, 0)
     assert out[0, 0] == 3
+
+
+def test_pooling_sums_or_averages_and_gives_zeros_for_no_keys():
+    rows, each = np.arange(8, dtype=np.float32).reshape(4, 2), np.arange(4, dtype=np.int32)
+    for mean, wanted in ((False, [[0, 0], [6, 9], [0, 0], [6, 7]]), (True, [[0, 0], [2, 3], [0, 0], [6, 7]])):
+        out = np.full((4, 2), 7, np.float32)
+        pool(rows, each, np.array([0, 0, 3, 3, 4]), mean, out, 0)
+        assert out.tolist() == wanted
+    pool(rows[:0], each[:0], np.zeros(3, np.int64), True, out[:2], 0)
+    assert out[:2].tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("mean", [False, True])
@@ -187,32 +157,15 @@ def test_refused_pool_writes_nothing():
     assert (out == 7).all()
 
 
-def test_unpool_refuses_a_gradient_of_another_batch():
-    with pytest.raises(InputError, match=r"gradient: got float32 \[3, 4\], wanted float32 \[2, columns\]"):
-        unpool(np.zeros((3, 4), np.float32), 0, 3, INVERSE, OFFSETS, False, 2)
-
-
 def test_unpool_refuses_an_index_beyond_the_distinct_keys():
-    with pytest.raises(InputError, match="inverse: got 1"):
+    with pytest.raises(ValueError, match="inverse: got 1"):
         unpool(OUT, 0, 3, INVERSE, OFFSETS, False, 1)
-
-
-def test_unpool_refuses_rows_without_weights():
-    with pytest.raises(InputError, match="dim: got 0"):
-        unpool(OUT, 0, 0, INVERSE, OFFSETS, False, 2)
-
-
-def test_unpool_refuses_a_gradient_beyond_any_memory():
-    with pytest.raises(InputError, match=r"u and dim: got 2147483647 × 2147483647"):
-        unpool(OUT, 0, 2**31 - 1, INVERSE, OFFSETS, False, 2**31 - 1)
 
 
 @pytest.mark.parametrize("mean", [None, 1, float("nan"), np.array([True, False])])
 def test_a_mean_that_is_no_truth_is_refused(mean):
     with pytest.raises(InputError, match="mean: got"):
         pool(ROWS, INVERSE, OFFSETS, mean, OUT, 0)
-    with pytest.raises(InputError, match="mean: got"):
-        unpool(OUT, 0, 3, INVERSE, OFFSETS, mean, 2)
 
 
 def test_pool_refuses_to_write_over_its_rows():
@@ -230,31 +183,3 @@ def test_nan_and_infinity_stay_with_their_samples():
     assert out[1].tolist() == [1, 2]
     back = unpool(out, 0, 2, INVERSE, OFFSETS, True, 2)
     np.testing.assert_array_equal(back, rows)
-
-
-BAD_KEYS = {
-    "signed": np.int64([1]),
-    "doubles": np.array([np.nan]),
-    "two columns": np.zeros((2, 2), np.uint64),
-    "a scalar": np.uint64(1),
-    "every other": np.arange(6, dtype=np.uint64)[::2],
-    "big-endian": np.zeros(2, ">u8"),
-    "unaligned": np.frombuffer(bytes(17), np.uint8)[1:].view(np.uint64),
-    "2^31 times the same": np.broadcast_to(np.uint64(1), 2**31),
-    "a list": [1],
-    "nothing": None,
-}
-
-
-@pytest.mark.parametrize("name", BAD_KEYS)
-def test_unique_refuses_keys_that_are(name):
-    with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[m\]"):
-        unique(BAD_KEYS[name])
-
-
-def test_unique_refuses_more_keys_than_an_inverse_can_name(tmp_path):
-    with open(tmp_path / "sparse", "wb") as file:
-        file.truncate(2**34)
-    keys = np.memmap(tmp_path / "sparse", np.uint64, mode="r")
-    with pytest.raises(InputError, match=r"number of keys: got 2147483648, wanted an integer in 0\.\.2147483647"):
-        unique(keys)
