@@ -1,15 +1,15 @@
-# The sources of the core, by component, and how its SIMD kernels are compiled. Used by the extension, the tests and the fuzzers.
+# The sources of the core, by component, and the compilation of its SIMD kernels. Included by the extension, the tests
+# and the fuzzers.
 set(SPRINGTIDE_NATIVE ${CMAKE_CURRENT_LIST_DIR})
 
-# Sets SPRINGTIDE_CORE: every source of the core except the kernels.
+# SPRINGTIDE_CORE: every source of the core except the kernels.
 set(SPRINGTIDE_CORE)
 foreach(component table table/optimizers join batch serving quantizer wire memory simd)
     file(GLOB sources CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/${component}/*.cc)
     list(APPEND SPRINGTIDE_CORE ${sources})
 endforeach()
 
-# Compiles native/simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level.
-
+# Compiles simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level.
 function(add_simd_kernels target)
     file(GLOB kernels CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/simd/kernels/*.cc)
     set(levels Portable)
@@ -22,7 +22,7 @@ function(add_simd_kernels target)
         add_library(${target}_${level} OBJECT ${kernels})
         target_include_directories(${target}_${level} PRIVATE ${SPRINGTIDE_NATIVE})
         target_compile_definitions(${target}_${level} PRIVATE SPRINGTIDE_SIMD=${level})
-        # Vectors are handed between inlined functions of one file only, so that their calling convention is no matter.
+        # -Wno-psabi: vectors are passed only between inlined functions of one file; their calling convention is irrelevant.
         target_compile_options(${target}_${level} PRIVATE $<TARGET_PROPERTY:${target},COMPILE_OPTIONS> -Wno-psabi
                                ${flags_${level}})
         set_target_properties(${target}_${level} PROPERTIES POSITION_INDEPENDENT_CODE ON)

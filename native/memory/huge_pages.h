@@ -1,8 +1,8 @@
-// HugePages: an allocator for a std::vector that is read at random, such as a hash table.
+// HugePages: an allocator for a std::vector with random access, such as a hash table.
 //
-// From 2 MiB on memory is a multiple of 2 MiB, aligned to it, and asks for huge pages before it is touched: a table read
-// at random then misses the cache, but not the page table as well. Where the advice is not taken, and below that size,
-// it is ordinary memory. Stateless and thread-safe; throws std::bad_alloc.
+// An allocation of 2 MiB or more is rounded up and aligned to 2 MiB and advised with MADV_HUGEPAGE before first use: a
+// random read may then miss the cache, but not the TLB. Smaller allocations, and all allocations if the system ignores
+// the advice, use ordinary pages. Stateless and thread-safe. Throws std::bad_alloc.
 #pragma once
 
 #include <sys/mman.h>

@@ -14,7 +14,7 @@ void* map(size_t bytes) {
     return at;
 }
 
-// Maps a block more than asked for and gives back what lies before and behind the alignment.
+// Maps 2 MiB more than requested and unmaps the parts before and after the aligned block.
 std::byte* map_aligned(size_t bytes) {
     std::byte* at = static_cast<std::byte*>(map(bytes + Pages::kHugeBytes));
     const size_t before = -reinterpret_cast<uintptr_t>(at) % Pages::kHugeBytes;
@@ -26,9 +26,9 @@ std::byte* map_aligned(size_t bytes) {
 }  // namespace
 
 Pages::Pages(size_t bytes, Use use) : at_(map_aligned(rounded(bytes, kHugeBytes))), bytes_(rounded(bytes, kHugeBytes)) {
-    if (use == Use::kAsTouched) return;
+    if (use == Use::kLazy) return;
 #ifdef MADV_HUGEPAGE
-    madvise(at_, bytes_, MADV_HUGEPAGE);  // advice: where it is not taken, everything works with small pages
+    madvise(at_, bytes_, MADV_HUGEPAGE);  // only advice: small pages work as well
 #endif
     for (size_t i = 0; i < bytes_; i += kBytes) reinterpret_cast<volatile char*>(at_)[i] = 0;
 }

@@ -1,8 +1,8 @@
-// Pages: zeroed memory straight from the operating system, aligned to 2 MiB, given back when it goes.
+// Pages: a block of zeroed memory mapped from the operating system, aligned to 2 MiB, unmapped by the destructor.
 //
-// Not from malloc, so that what a table says it holds is what the process grew by: nothing lingers in free lists. Large
-// blocks ask for huge pages, which spare most lookups a walk through the page table, and are touched at once: from then
-// on they are really there. A small block's memory comes as it is used. Movable, owns its memory; throws std::bad_alloc.
+// The memory does not come from malloc: released memory returns to the system at once, so the memory a table reports is
+// the growth of the process. A populated block requests huge pages, which reduce TLB misses of lookups, and is touched
+// at once, so it is resident from the start. Small blocks stay lazy. Movable; owns its memory; throws std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,11 @@ namespace springtide {
 
 class Pages {
 public:
-    static constexpr size_t kBytes = size_t{4} << 10;      // what memory is counted in
-    static constexpr size_t kHugeBytes = size_t{2} << 20;  // what a block is a multiple of
+    static constexpr size_t kBytes = size_t{4} << 10;      // unit of memory accounting
+    static constexpr size_t kHugeBytes = size_t{2} << 20;  // block sizes are rounded up to a multiple of this
 
-    enum class Use { kAsTouched, kWhole };
+    // kLazy: pages become resident on first access. kPopulated: all of them at construction.
+    enum class Use { kLazy, kPopulated };
 
     Pages() = default;
     Pages(size_t bytes, Use use);

@@ -22,7 +22,7 @@ void Workers::run(size_t n, const std::function<void(size_t)>& piece) {
     next_ = 0;
     failure_ = nullptr;
     begun_.notify_all();
-    take_pieces(lock);
+    run_pieces(lock);
     ended_.wait(lock, [this] { return unfinished_ == 0; });
     if (failure_) std::rethrow_exception(failure_);
 }
@@ -32,12 +32,12 @@ void Workers::wait_for_work() {
     while (true) {
         begun_.wait(lock, [this] { return closing_ || next_ < pieces_; });
         if (closing_) return;
-        take_pieces(lock);
+        run_pieces(lock);
     }
 }
 
-// Pieces are handed out under the lock: they take tens of microseconds each, the lock far less.
-void Workers::take_pieces(std::unique_lock<std::mutex>& lock) {
+// The lock is held to assign a piece, not to run it: a piece takes tens of microseconds, the lock far less.
+void Workers::run_pieces(std::unique_lock<std::mutex>& lock) {
     while (next_ < pieces_) {
         const size_t mine = next_++;
         const auto& piece = *piece_;

@@ -1,8 +1,8 @@
-// Workers: a few threads that share out independent pieces of work, for calls too short to start threads for.
+// Workers: a thread pool for independent pieces of work that are too short to start threads for.
 //
-// run() gives every piece to just one thread, in no order, and returns when all are done; the caller works too. Pieces
-// must not depend on each other: then results do not depend on the number of threads. One run() at a time. The first
-// exception of a piece, by the piece's number, is thrown by run() after all of them have ended.
+// run() executes each piece exactly once, in no particular order, and returns when all are done; the calling thread
+// works too. Pieces must be independent: then results do not depend on the number of threads. One run() at a time. If
+// pieces throw, run() rethrows the exception of the lowest-numbered one after all pieces have ended.
 #pragma once
 
 #include <condition_variable>
@@ -17,7 +17,7 @@ namespace springtide {
 
 class Workers {
 public:
-    // `threads` >= 1, the caller's own counted.
+    // `threads` >= 1 includes the calling thread.
     explicit Workers(size_t threads);
     ~Workers();
 
@@ -29,7 +29,7 @@ public:
 
 private:
     void wait_for_work();
-    void take_pieces(std::unique_lock<std::mutex>& lock);
+    void run_pieces(std::unique_lock<std::mutex>& lock);
 
     std::mutex mutex_;
     std::condition_variable begun_, ended_;

@@ -3,44 +3,48 @@
 #include <algorithm>
 #include <cstring>
 
-#include "quantizer/lane_gather.h"
+#include "quantizer/lane_batch.h"
 
 namespace springtide {
 namespace {
 
 constexpr size_t kGridBytes = sizeof(uint32_t);
 
-// Rows on grids of their own, gathered for the kernels of one width of codes.
+// Encodes rows with one grid per row, in batches for the kernels of one code width.
 class GridRows {
 public:
-    GridRows(const QuantizerKernels& kernels, unsigned bits, size_t dim, TurnedRows& turned)
-        : kernels_(kernels), codes_(code_kernels(kernels, bits)), dim_(dim), turned_(turned), lanes_(kernels.lanes) {}
+    GridRows(const QuantizerKernels& kernels, unsigned bits, size_t dim, TransposedRows& transposed)
+        : kernels_(kernels),
+          codes_(code_kernels(kernels, bits)),
+          dim_(dim),
+          transposed_(transposed),
+          batch_(kernels.lanes) {}
 
     void add(const float* row, uint8_t* payload) {
-        lanes_.add(row, payload, [this](auto rows, auto payloads) { encode(rows, payloads); });
+        batch_.add(row, payload, [this](auto rows, auto payloads) { encode(rows, payloads); });
     }
     void finish() {
-        lanes_.finish([this](auto rows, auto payloads) { encode(rows, payloads); });
+        batch_.finish([this](auto rows, auto payloads) { encode(rows, payloads); });
     }
 
 private:
     void encode(const float* const* rows, uint8_t* const* payloads) {
         uint32_t grids[16];
         uint8_t* codes[16];
-        kernels_.turn(rows, dim_, turned_.data());
-        codes_.fit(turned_.data(), dim_, grids);
+        kernels_.transpose(rows, dim_, transposed_.data());
+        codes_.fit(transposed_.data(), dim_, grids);
         for (size_t lane = 0; lane < kernels_.lanes; ++lane) {
             std::memcpy(payloads[lane], &grids[lane], kGridBytes);
             codes[lane] = payloads[lane] + kGridBytes;
         }
-        codes_.write(turned_.data(), dim_, grids, codes);
+        codes_.write(transposed_.data(), dim_, grids, codes);
     }
 
     const QuantizerKernels& kernels_;
     const CodeKernels& codes_;
     const size_t dim_;
-    TurnedRows& turned_;
-    Lanes<uint8_t*> lanes_;
+    TransposedRows& transposed_;
+    LaneBatch<uint8_t*> batch_;
 };
 
 unsigned bits_of(Codec codec) { return codec == Codec::int2 ? 2 : codec == Codec::int4 ? 4 : 8; }
@@ -64,11 +68,11 @@ void encode_rows(Codec codec, const float* rows, size_t n, size_t dim, uint8_t* 
     } else if (codec == Codec::bf16) {
         kernels.to_bfloats(rows, n * dim, payloads);
     } else {
-        TurnedRows turned(dim);
-        GridRows gathered(kernels, bits_of(codec), dim, turned);
+        TransposedRows transposed(dim);
+        GridRows batch(kernels, bits_of(codec), dim, transposed);
         const size_t bytes = payload_bytes(codec, dim);
-        for (size_t i = 0; i < n; ++i) gathered.add(rows + i * dim, payloads + i * bytes);
-        gathered.finish();
+        for (size_t i = 0; i < n; ++i) batch.add(rows + i * dim, payloads + i * bytes);
+        batch.finish();
     }
 }
 
@@ -83,8 +87,8 @@ void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, flo
 void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets,
                   uint8_t* payload) {
     const QuantizerKernels& kernels = quantizer_kernels();
-    TurnedRows turned(dim);
-    GridRows four(kernels, 4, dim, turned), eight(kernels, 8, dim, turned);
+    TransposedRows transposed(dim);
+    GridRows four(kernels, 4, dim, transposed), eight(kernels, 8, dim, transposed);
     for (size_t i = 0; i < n; ++i) {
         const float* row = rows + i * dim;
         uint8_t* target = payload + offsets[i];

@@ -1,22 +1,21 @@
-// Rows of floats in fewer bits: what travels to serving and what serving holds.
+// The row codec: rows of floats in fewer bits, as sent to serving and stored there.
 //
-// Pure functions over the caller's memory, safe from any thread. Encoding a batch allocates 16 rows of scratch where
-// dim > 64 (std::bad_alloc), otherwise nothing. The same row gives the same bytes on any machine, whatever rows are
-// beside it. Weights must be finite; any bytes decode to something. Payloads are little-endian and have no header; who
-// holds them knows codec and dim:
+// Pure functions over the caller's memory, thread-safe. Encoding a batch allocates scratch for 16 rows if dim > 64
+// (std::bad_alloc), otherwise nothing. A row gives the same bytes on any machine, independent of the other rows of its
+// batch. Weights must be finite; any payload bytes decode to some row. Payloads are little-endian and have no header;
+// codec and dim are stored elsewhere:
 //
-//   fp32  dim x f32, as they are
-//   fp16  dim x f16, nearest, ties to even, beyond +-65504 saturated
-//   bf16  dim x the upper half of an f32, nearest, ties to even, beyond the greatest finite one saturated
+//   fp32  dim x f32, unchanged
+//   fp16  dim x f16, nearest, ties to even, saturated at +-65504
+//   bf16  dim x the upper half of an f32, nearest, ties to even, saturated at the greatest finite bfloat
 //   int8  scale f16, offset f16, dim codes of one byte
-//   int4  scale f16, offset f16, (dim + 1) / 2 bytes of two codes each, the first lowest, what is left over zero
+//   int4  scale f16, offset f16, (dim + 1) / 2 bytes of two codes each, first code lowest, unused bits zero
 //   int2  scale f16, offset f16, (dim + 3) / 4 bytes of four codes each, likewise
 //
-// The value of a code is offset + scale * code, in float32, one multiplication and one addition. A scale is never
-// negative. With int8 no weight of a row within +-65504 is off by more than half a scale (and a rounding). With int4
-// and int2 scale and offset are those with the least squared error of three tries: the grid that covers the row, and
-// two roundings of what a search found; the error counted is that of the bytes written. With all three, weights below
-// -65504 come back as that.
+// A code decodes to offset + scale * code in float32: one multiplication and one addition. A scale is never negative.
+// int8: the error of a weight within +-65504 is at most half a scale (plus rounding). int4 and int2: scale and offset
+// are the candidate with the least squared error, measured on the bytes written, of three: the grid that covers the
+// row, and two roundings of the search result. In all three, weights below -65504 decode to -65504.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +25,7 @@ namespace springtide {
 
 enum class Codec : uint8_t { int2, int4, int8, bf16, fp16, fp32 };
 
-// Whether a batch of mixed precisions can have so many bits per weight, and which codec that is.
-constexpr bool known_precision(unsigned bits) { return bits == 4 || bits == 8 || bits == 16 || bits == 32; }
+// The codec of a precision: 4, 8, 16 or 32 bits per weight.
 constexpr Codec codec_of(unsigned bits) {
     return bits == 4 ? Codec::int4 : bits == 8 ? Codec::int8 : bits == 16 ? Codec::fp16 : Codec::fp32;
 }
@@ -45,19 +43,19 @@ constexpr size_t payload_bytes(Codec codec, size_t dim) {
 }
 constexpr size_t payload_bytes(unsigned bits, size_t dim) { return payload_bytes(codec_of(bits), dim); }
 
-// All functions want 1 <= dim <= 65536 and cost time linear in n * dim; int4 and int2 go over a row about 20 times.
+// All functions require 1 <= dim <= 65536 and take time linear in n * dim; int4 and int2 pass over a row some 20 times.
 
-// n rows of one codec, payloads one after the other.
+// n rows of one codec; payloads are consecutive.
 void encode_rows(Codec codec, const float* rows, size_t n, size_t dim, uint8_t* payloads);
 void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, float* rows);
 
-// Row i in bits[i], a known precision, at payload + offsets[i].
+// Row i in precision bits[i], its payload at payload + offsets[i].
 void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets,
                   uint8_t* payload);
 void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim,
                   float* rows);
 
-// One row in a known precision; for who has them scattered.
+// One row in one precision, for rows that are not contiguous.
 void encode_row(const float* row, size_t dim, unsigned bits, uint8_t* payload);
 void decode_row(const uint8_t* payload, size_t dim, unsigned bits, float* row);
 

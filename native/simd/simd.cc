@@ -14,8 +14,8 @@ std::atomic<Level>& current() {
 
 Level best_level() {
 #ifdef __x86_64__
-    __builtin_cpu_init();  // for who asks before the constructors have run
-    // These also ask whether the operating system saves the registers.
+    __builtin_cpu_init();  // required for calls before static constructors have run
+    // These also check that the operating system saves the registers.
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         return Level::avx512;

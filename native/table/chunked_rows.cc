@@ -26,7 +26,7 @@ uint32_t ChunkedRows::take() {
     if (bound_ == kNone) throw std::length_error("table: got 2^32 rows, wanted fewer. hint: use more shards");
     if (bound_ == chunks_.size() * rows_per_chunk_) {
         // Most tables are small: the first chunk takes what it uses.
-        chunks_.emplace_back(chunk_bytes(row_bytes_), chunks_.empty() ? Pages::Use::kAsTouched : Pages::Use::kWhole);
+        chunks_.emplace_back(chunk_bytes(row_bytes_), chunks_.empty() ? Pages::Use::kLazy : Pages::Use::kPopulated);
         starts_.push_back(chunks_.back().data());
     }
     return static_cast<uint32_t>(bound_++);

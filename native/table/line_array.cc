@@ -6,7 +6,7 @@ void LineArray::extend(size_t line) {
     while (line >= chunks_.size() * kChunkLines) {
         // Most indexes are small: the first chunk takes what it uses.
         const bool first = chunks_.empty() && homes_ < kChunkLines;
-        chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kAsTouched : Pages::Use::kWhole);
+        chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kLazy : Pages::Use::kPopulated);
         starts_.push_back(reinterpret_cast<Line*>(chunks_.back().data()));
     }
     size_ = line + 1;

@@ -16,7 +16,7 @@ void register_quantizer(nb::module_& m) {
         [](uint8_t codec, InRows<float> rows, OutRows<uint8_t> payloads) {
             nb::gil_scoped_release nogil;
             springtide::encode_rows(static_cast<springtide::Codec>(codec), rows.data(), rows.shape(0), rows.shape(1),
-                                 payloads.data());
+                                    payloads.data());
         },
         exact("codec"), exact("rows"), exact("payloads"));
     m.def(
@@ -24,7 +24,7 @@ void register_quantizer(nb::module_& m) {
         [](uint8_t codec, InRows<uint8_t> payloads, OutRows<float> rows) {
             nb::gil_scoped_release nogil;
             springtide::decode_rows(static_cast<springtide::Codec>(codec), payloads.data(), rows.shape(0), rows.shape(1),
-                                 rows.data());
+                                    rows.data());
         },
         exact("codec"), exact("payloads"), exact("rows"));
     m.def(
@@ -32,7 +32,7 @@ void register_quantizer(nb::module_& m) {
         [](InRows<float> rows, In<uint8_t> bits, In<int64_t> offsets, Out<uint8_t> payload) {
             nb::gil_scoped_release nogil;
             springtide::encode_mixed(rows.data(), rows.shape(0), rows.shape(1), bits.data(), offsets.data(),
-                                  payload.data());
+                                     payload.data());
         },
         exact("rows"), exact("bits"), exact("offsets"), exact("payload"));
     m.def(
@@ -40,7 +40,7 @@ void register_quantizer(nb::module_& m) {
         [](In<uint8_t> payload, In<uint8_t> bits, In<int64_t> offsets, OutRows<float> rows) {
             nb::gil_scoped_release nogil;
             springtide::decode_mixed(payload.data(), offsets.data(), bits.data(), rows.shape(0), rows.shape(1),
-                                  rows.data());
+                                     rows.data());
         },
         exact("payload"), exact("bits"), exact("offsets"), exact("rows"));
     m.def(
@@ -54,13 +54,13 @@ void register_quantizer(nb::module_& m) {
             return owned(std::move(bytes));
         },
         exact("rows"), exact("bits"), exact("entries"));
-    // What is wrong with the bytes, or None; and their rows and dim.
+    // (defect or None, rows, dim)
     m.def(
         "check_codebook",
         [](In<uint8_t> bytes) {
             springtide::CodebookShape shape;
-            const char* wrong = springtide::check_codebook(bytes.data(), bytes.size(), shape);
-            return nb::make_tuple(wrong, shape.rows, shape.dim);
+            const char* defect = springtide::check_codebook(bytes.data(), bytes.size(), shape);
+            return nb::make_tuple(defect, shape.rows, shape.dim);
         },
         exact("bytes"));
     m.def(
@@ -68,8 +68,8 @@ void register_quantizer(nb::module_& m) {
         [](In<uint8_t> bytes, OutRows<float> rows) {
             nb::gil_scoped_release nogil;
             springtide::CodebookShape shape;
-            const bool sound = springtide::check_codebook(bytes.data(), bytes.size(), shape) == nullptr;
-            if (sound && shape.rows == rows.shape(0) && shape.dim == rows.shape(1))
+            const bool valid = springtide::check_codebook(bytes.data(), bytes.size(), shape) == nullptr;
+            if (valid && shape.rows == rows.shape(0) && shape.dim == rows.shape(1))
                 springtide::decode_codebook(bytes.data(), shape, rows.data());
         },
         exact("bytes"), exact("rows"));

@@ -1,4 +1,4 @@
-// The SIMD level for pipeline/arrays/simd.py, by name.
+// The SIMD level by name, for pipeline/arrays/simd.py.
 #include "simd/simd.h"
 
 #include <nanobind/nanobind.h>

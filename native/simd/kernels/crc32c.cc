@@ -28,25 +28,25 @@ struct Tables {
 };
 
 constexpr Tables make_tables() {
-    Tables made{};
+    Tables tables{};
     for (uint32_t byte = 0; byte < 256; ++byte) {
         uint32_t crc = byte;
         for (int bit = 0; bit < 8; ++bit) crc = crc & 1 ? crc >> 1 ^ kPolynomial : crc >> 1;
-        made.of[0][byte] = crc;
+        tables.of[0][byte] = crc;
     }
-    for (int place = 1; place < 8; ++place)
+    for (int i = 1; i < 8; ++i)
         for (uint32_t byte = 0; byte < 256; ++byte) {
-            const uint32_t before = made.of[place - 1][byte];
-            made.of[place][byte] = before >> 8 ^ made.of[0][before & 255];
+            const uint32_t previous = tables.of[i - 1][byte];
+            tables.of[i][byte] = previous >> 8 ^ tables.of[0][previous & 255];
         }
-    return made;
+    return tables;
 }
 
 constexpr Tables kTables = make_tables();
 
 uint32_t update(uint32_t crc, const uint8_t* bytes, size_t n) {
     for (; n >= 8; n -= 8, bytes += 8) {
-        // Eight bytes at once: the first four are mixed with what came before (slicing by eight, Kounavis and Berry).
+        // Slicing by eight (Kounavis and Berry): the first four bytes are combined with the CRC so far.
         const uint32_t low = crc ^ (static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 |
                                     static_cast<uint32_t>(bytes[2]) << 16 | static_cast<uint32_t>(bytes[3]) << 24);
         crc = kTables.of[7][low & 255] ^ kTables.of[6][low >> 8 & 255] ^ kTables.of[5][low >> 16 & 255] ^

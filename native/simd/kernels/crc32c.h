@@ -1,5 +1,5 @@
-// CRC-32C (Castagnoli) of a stretch of bytes, as Kafka's record batches carry it: one instruction for eight bytes where
-// the machine has it, else eight tables. The same number at every level.
+// CRC-32C (Castagnoli), the checksum of Kafka's record batches: one instruction per eight bytes if the level has it,
+// otherwise eight lookup tables. The same result at every level.
 #pragma once
 
 #include <cstddef>

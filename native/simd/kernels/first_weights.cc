@@ -12,7 +12,7 @@ inline uint64_t scramble(uint64_t z) {
 
 }  // namespace
 
-// The compiler's own loop: AVX-512 multiplies eight 64-bit words at once.
+// Auto-vectorised: AVX-512 multiplies eight 64-bit words at once.
 void first_weights(simd::ThisLevel, uint64_t start, float scale, float* weights, size_t dim) {
     for (size_t i = 0; i < dim; ++i) {
         const uint64_t bits = scramble(start + (i + 1) * 0x9E3779B97F4A7C15) >> 40;

@@ -1,4 +1,4 @@
-// The first weights of a row from its start value: see initializer.h. The same bits at every level.
+// The initial weights of a row from its start value, see table/initializer.h. The same bits at every level.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The grid a row's weights are rounded to, for a register of rows at once. For native/kernels only.
+// The grid a row's weights are rounded to, for a register of rows at once. For simd/kernels/ only.
 #pragma once
 
 #include "simd/kernels/halves.h"
@@ -6,11 +6,11 @@
 namespace springtide {
 namespace {
 
-// The greatest code of so many bits.
+// The greatest code of this many bits.
 template <unsigned bits>
-constexpr float kMost = (1 << bits) - 1;
+constexpr float kMaxCode = (1 << bits) - 1;
 
-// Turned rows: at(i) is weight i of each.
+// Transposed rows: at(i) is weight i of each row.
 struct Columns {
     const float* first;
     size_t dim;
@@ -18,19 +18,19 @@ struct Columns {
     Floats at(size_t i) const { return load<Floats>(first + i * kLanes); }
 };
 
-// Where codes lie: code c stands for offset + scale * c.
+// A grid before rounding to halves: code c decodes to offset + scale * c.
 struct Line {
     Floats scale, offset;
 };
 
-// A scale that halves hold as zero has no inverse: every weight gets code 0.
+// 0 for a scale that rounds to a zero half: every weight gets code 0.
 inline Floats inverse_of(Floats scale) { return scale > 0x1p-26f ? 1.0f / scale : floats(0); }
 
-inline Floats within(Floats place, float most) {
-    return greatest_of(least_of(place, floats(most)), floats(0));
+inline Floats clamped(Floats position, float max) {
+    return max_of(min_of(position, floats(max)), floats(0));
 }
 
-// A line as it is stored, with what coding needs of it.
+// A grid as stored, a pair of halves, and its decoded scale and offset.
 struct Grid {
     Ints word;
     Floats scale, offset, inverse;
@@ -44,41 +44,42 @@ struct Grid {
 
     template <unsigned bits>
     Ints codes(Floats weights) const {
-        return truncated(within((weights - offset) * inverse, kMost<bits>) + 0.5f);
+        return truncated(clamped((weights - offset) * inverse, kMaxCode<bits>) + 0.5f);
     }
 };
 
+// The squared error of each row on its grid.
 template <unsigned bits>
 Floats error_on(const Grid& grid, Columns rows) {
     Floats error = {};
     for (size_t i = 0; i < rows.dim; ++i) {
         const Floats weights = rows.at(i);
-        const Floats off = weights - (grid.offset + grid.scale * to_floats(grid.codes<bits>(weights)));
-        error += off * off;
+        const Floats difference = weights - (grid.offset + grid.scale * to_floats(grid.codes<bits>(weights)));
+        error += difference * difference;
     }
     return error;
 }
 
-struct Ends {
-    Floats least, greatest;
+struct MinMax {
+    Floats min, max;
 };
 
-inline Ends ends_of(Columns rows) {
-    Ends ends = {rows.at(0), rows.at(0)};
+inline MinMax min_max(Columns rows) {
+    MinMax found = {rows.at(0), rows.at(0)};
     for (size_t i = 1; i < rows.dim; ++i) {
         const Floats weights = rows.at(i);
-        ends.least = least_of(weights, ends.least);
-        ends.greatest = greatest_of(weights, ends.greatest);
+        found.min = min_of(weights, found.min);
+        found.max = max_of(weights, found.max);
     }
-    return ends;
+    return found;
 }
 
-// The grid that covers a row from end to end: rounded outwards, so that no weight lies beyond it.
+// The grid that covers the whole range of a row: rounded outwards, so that every weight lies inside it.
 template <unsigned bits>
-Grid covering(Ends ends) {
-    const Ints offset = to_half_down(ends.least);
-    const Floats range = greatest_of(ends.greatest - from_half(offset), floats(0));  // below -65504 there is none
-    return {to_half_up(range / kMost<bits>), offset};
+Grid covering(MinMax weights) {
+    const Ints offset = to_half_down(weights.min);
+    const Floats range = max_of(weights.max - from_half(offset), floats(0));  // negative for weights below -65504
+    return {to_half_up(range / kMaxCode<bits>), offset};
 }
 
 }  // namespace

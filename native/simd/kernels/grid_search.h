@@ -1,8 +1,8 @@
-// The search for the grid with the least squared error, for a register of rows at once. For native/kernels only.
+// The search for the grid with the least squared error, for a register of rows at once. For simd/kernels/ only.
 //
-// Coordinate descent: codes for a line, then the line that fits these codes best (least squares), in turns. Where it
-// ends depends on where it starts. Mostly the best grid leaves the outermost weight of one end, or of both, a little
-// outside, and a descent from the full range seldom finds that: so there are four starts, one per case.
+// Coordinate descent alternates between the codes on a line (scale and offset) and the least-squares line for these
+// codes. The result depends on the start. The best grid usually leaves the outermost weight at one end, or at both,
+// slightly outside, which a descent from the full range rarely finds: hence four starts, one per case.
 #pragma once
 
 #include "simd/kernels/grid.h"
@@ -12,81 +12,81 @@ namespace {
 
 constexpr int kRounds = 3;
 
-// How far a start moves each end inwards, in steps of the full grid.
+// By how many steps of the full grid a start moves each end inwards.
 struct Start {
     float low, high;
 };
 constexpr Start kStarts[] = {{0, 0}, {0.45f, 0}, {0, 0.45f}, {0.75f, 0.75f}};
 
-// Rows as least squares sees them: weights above the least one, so that a far mean costs no digits.
-struct Lifted {
+// Weights minus the row's minimum: a mean far from zero then costs no precision.
+struct Shifted {
     Columns rows;
-    Floats least, total;
+    Floats min, total;
 
-    Floats at(size_t i) const { return rows.at(i) - least; }
+    Floats at(size_t i) const { return rows.at(i) - min; }
 };
 
-inline Lifted lift(Columns rows, Floats least) {
-    Lifted lifted = {rows, least, {}};
-    for (size_t i = 0; i < rows.dim; ++i) lifted.total += lifted.at(i);
-    return lifted;
+inline Shifted shift(Columns rows, Floats min) {
+    Shifted shifted = {rows, min, {}};
+    for (size_t i = 0; i < rows.dim; ++i) shifted.total += shifted.at(i);
+    return shifted;
 }
 
-// What least squares needs of the codes on a line. Codes are whole numbers and their sums exact.
+// The sums least squares needs: of codes, squared codes, and weights times codes. Codes are integers, their sums exact.
 struct Sums {
     Floats codes = {}, squares = {}, products = {};
 };
 
-// Nearest whole numbers of floats below 2^22: the addition rounds away what lies behind the point.
-inline Floats nearest(Floats place) {
-    constexpr float kWhole = 0x1.8p23f;
-    return (place + kWhole) - kWhole;
+// The nearest integers of floats below 2^22: the addition rounds off the fraction.
+inline Floats nearest(Floats value) {
+    constexpr float kRounding = 0x1.8p23f;
+    return (value + kRounding) - kRounding;
 }
 
 template <unsigned bits>
-Sums sums_of(const Lifted& lifted, Line line) {
+Sums sums_of(const Shifted& shifted, Line line) {
     const Floats inverse = inverse_of(line.scale), start = -line.offset * inverse;
     Sums sums;
-    for (size_t i = 0; i < lifted.rows.dim; ++i) {
-        const Floats above = lifted.at(i);
-        const Floats code = nearest(within(above * inverse + start, kMost<bits>));
+    for (size_t i = 0; i < shifted.rows.dim; ++i) {
+        const Floats weight = shifted.at(i);
+        const Floats code = nearest(clamped(weight * inverse + start, kMaxCode<bits>));
         sums.codes += code;
         sums.squares += code * code;
-        sums.products += above * code;
+        sums.products += weight * code;
     }
     return sums;
 }
 
-// A line that fits its codes, and by how much it lowers the squared error against one value for all.
+// A least-squares line, and the reduction of the squared error relative to one value for all weights.
 struct Fitted {
     Line line;
     Floats gain;
 };
 
 template <unsigned bits>
-Fitted descend(const Lifted& lifted, Line line) {
-    const float share = 1.0f / static_cast<float>(lifted.rows.dim);
+Fitted descend(const Shifted& shifted, Line line) {
+    const float share = 1.0f / static_cast<float>(shifted.rows.dim);
     Floats gain = {};
     for (int round = 0; round < kRounds; ++round) {
-        const Sums sums = sums_of<bits>(lifted, line);
-        const Floats spread = sums.squares - sums.codes * (sums.codes * share);
-        const Floats together = sums.products - sums.codes * (lifted.total * share);
-        const Ints spreads = spread > 0.0f;  // else one code for all, and the line is as good as any
-        const Floats scale = together / (spreads ? spread : floats(1));
-        line.scale = spreads ? scale : line.scale;
-        line.offset = spreads ? (lifted.total - scale * sums.codes) * share : line.offset;
-        gain = spreads ? together * scale : gain;
+        const Sums sums = sums_of<bits>(shifted, line);
+        const Floats variance = sums.squares - sums.codes * (sums.codes * share);
+        const Floats covariance = sums.products - sums.codes * (shifted.total * share);
+        const Ints varies = variance > 0.0f;  // otherwise all weights have one code and the line is unchanged
+        const Floats scale = covariance / (varies ? variance : floats(1));
+        line.scale = varies ? scale : line.scale;
+        line.offset = varies ? (shifted.total - scale * sums.codes) * share : line.offset;
+        gain = varies ? covariance * scale : gain;
     }
     return {line, gain};
 }
 
 template <unsigned bits>
-Line best_line(const Lifted& lifted, Floats range) {
-    const Floats step = range / kMost<bits>;
+Line best_line(const Shifted& shifted, Floats range) {
+    const Floats step = range / kMaxCode<bits>;
     Fitted best = {{step, {}}, floats(-1)};
     for (const Start start : kStarts) {
         const Floats inner = range - step * (start.low + start.high);
-        const Fitted found = descend<bits>(lifted, {inner / kMost<bits>, step * start.low});
+        const Fitted found = descend<bits>(shifted, {inner / kMaxCode<bits>, step * start.low});
         const Ints better = found.gain > best.gain;
         best.line.scale = better ? found.line.scale : best.line.scale;
         best.line.offset = better ? found.line.offset : best.line.offset;
@@ -95,24 +95,24 @@ Line best_line(const Lifted& lifted, Floats range) {
     return best.line;
 }
 
-// A line in halves. Either number can be rounded first and the other fitted once more to it; which is better depends on
-// which of them halves hold worse.
+// A line rounded to halves in two ways: one number is rounded first and the other fitted again to the rounded value.
+// Which is better depends on which of the two loses more by rounding.
 struct Rounded {
     Grid offset_first, scale_first;
 };
 
-inline Floats not_negative(Floats scale) { return greatest_of(scale, floats(0)); }
+inline Floats not_negative(Floats scale) { return max_of(scale, floats(0)); }
 
 template <unsigned bits>
-Rounded rounded(const Lifted& lifted, Line line) {
-    const Sums sums = sums_of<bits>(lifted, line);
-    const Ints offset = to_half(line.offset + lifted.least);
-    const Floats rest = sums.products - (from_half(offset) - lifted.least) * sums.codes;
+Rounded rounded(const Shifted& shifted, Line line) {
+    const Sums sums = sums_of<bits>(shifted, line);
+    const Ints offset = to_half(line.offset + shifted.min);
+    const Floats rest = sums.products - (from_half(offset) - shifted.min) * sums.codes;
     const Ints coded = sums.squares > 0.0f;
     const Floats scale = coded ? rest / (coded ? sums.squares : floats(1)) : line.scale;
     const Ints rounded_scale = to_half(not_negative(line.scale));
-    const Floats mean = (lifted.total - from_half(rounded_scale) * sums.codes) / static_cast<float>(lifted.rows.dim);
-    return {{to_half(not_negative(scale)), offset}, {rounded_scale, to_half(mean + lifted.least)}};
+    const Floats mean = (shifted.total - from_half(rounded_scale) * sums.codes) / static_cast<float>(shifted.rows.dim);
+    return {{to_half(not_negative(scale)), offset}, {rounded_scale, to_half(mean + shifted.min)}};
 }
 
 // The best grid so far and its squared error.
@@ -122,20 +122,20 @@ struct Best {
 
     template <unsigned bits>
     void consider(const Grid& grid, Columns rows) {
-        const Floats error_there = error_on<bits>(grid, rows);
-        word = error_there < error ? grid.word : word;
-        error = least_of(error_there, error);
+        const Floats candidate = error_on<bits>(grid, rows);
+        word = candidate < error ? grid.word : word;
+        error = min_of(candidate, error);
     }
 };
 
 template <unsigned bits>
 Ints best_grid(Columns rows) {
-    const Ends ends = ends_of(rows);
-    const Lifted lifted = lift(rows, ends.least);
-    // The covering grid is a try of its own: it bounds the error of rows whose offset does not fit a half well.
-    const Grid safe = covering<bits>(ends);
+    const MinMax weights = min_max(rows);
+    const Shifted shifted = shift(rows, weights.min);
+    // The covering grid is a candidate too: it bounds the error of rows whose offset loses much as a half.
+    const Grid safe = covering<bits>(weights);
     Best best = {safe.word, error_on<bits>(safe, rows)};
-    const Rounded found = rounded<bits>(lifted, best_line<bits>(lifted, ends.greatest - ends.least));
+    const Rounded found = rounded<bits>(shifted, best_line<bits>(shifted, weights.max - weights.min));
     best.consider<bits>(found.offset_first, rows);
     best.consider<bits>(found.scale_first, rows);
     return best.word;

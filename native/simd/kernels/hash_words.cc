@@ -5,10 +5,10 @@
 namespace springtide {
 namespace {
 
-// Not std::rotl, of which the linker would keep one copy for all levels.
+// Not std::rotl: the linker would keep one copy of it for all levels.
 inline uint64_t rotated(uint64_t value, int bits) { return (value << bits) | (value >> (64 - bits)); }
 
-// xxh64_word(): kept alike by the tests.
+// The same as xxh64_word() in batch/xxh64.h; the tests compare them.
 inline uint64_t hash_word(uint64_t word, uint64_t seed) {
     using namespace xxh64_constant;
     uint64_t hash = seed + kPrime5 + sizeof(word);
@@ -21,10 +21,10 @@ inline uint64_t hash_word(uint64_t word, uint64_t seed) {
 
 }  // namespace
 
-// The compiler's own loop: AVX-512 multiplies eight 64-bit words at once and is five times as fast as one by one; the
-// lower levels have no such instruction and little to gain.
+// Auto-vectorised: AVX-512 multiplies eight 64-bit words at once, five times as fast as one at a time; the lower levels
+// have no such instruction and gain little.
 void hash_words(simd::ThisLevel, const uint64_t* words, size_t n, uint64_t seed, uint64_t* out) {
-#pragma GCC ivdep  // out may be words, element by element
+#pragma GCC ivdep  // `out` may be `words`: element i depends on element i only
     for (size_t i = 0; i < n; ++i) out[i] = hash_word(words[i], seed);
 }
 

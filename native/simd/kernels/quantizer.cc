@@ -5,27 +5,27 @@
 namespace springtide {
 namespace {
 
-// Further out than any grid of halves reaches, and near enough that no sum of squares overflows.
-constexpr float kFarthest = 0x1p25f;
+// Beyond the range of any grid of halves, and small enough that no sum of squares overflows.
+constexpr float kMaxWeight = 0x1p25f;
 
-void turn(const float* const* rows, size_t dim, float* columns) {
+void transpose(const float* const* rows, size_t dim, float* columns) {
     for (size_t r = 0; r < kLanes; ++r)
         for (size_t i = 0; i < dim; ++i) columns[i * kLanes + r] = rows[r][i];
     for (size_t i = 0; i < dim; ++i) {
         const Floats weights = load<Floats>(columns + i * kLanes);
-        store(columns + i * kLanes, greatest_of(least_of(weights, floats(kFarthest)), floats(-kFarthest)));
+        store(columns + i * kLanes, max_of(min_of(weights, floats(kMaxWeight)), floats(-kMaxWeight)));
     }
 }
 
 template <unsigned bits>
 void fit(const float* columns, size_t dim, uint32_t* grids) {
     const Columns rows = {columns, dim};
-    // Eight bits are fine enough that a search would gain little, and a bound of half a scale is worth more.
-    if constexpr (bits == 8) store(grids, covering<bits>(ends_of(rows)).word);
+    // At eight bits a search would gain little, and the covering grid bounds every error by half a scale.
+    if constexpr (bits == 8) store(grids, covering<bits>(min_max(rows)).word);
     else store(grids, best_grid<bits>(rows));
 }
 
-// Codes are packed into words of each row's own, the first lowest: that is the order of the bytes.
+// Codes are packed into a 32-bit word per row, first code lowest, which is the byte order of the payload.
 template <unsigned bits>
 void write(const float* columns, size_t dim, const uint32_t* grids, uint8_t* const* codes) {
     constexpr size_t kPerWord = 32 / bits;
@@ -47,18 +47,18 @@ template <unsigned bits>
 void choose(const float* columns, size_t dim, const uint32_t* grids, size_t count, uint32_t* chosen) {
     const Columns rows = {columns, dim};
     Ints best = {};
-    Floats least = error_on<bits>(Grid(ints(static_cast<int32_t>(grids[0]))), rows);
+    Floats least_error = error_on<bits>(Grid(ints(static_cast<int32_t>(grids[0]))), rows);
     for (size_t i = 1; i < count; ++i) {
         const Floats error = error_on<bits>(Grid(ints(static_cast<int32_t>(grids[i]))), rows);
-        best = error < least ? ints(static_cast<int32_t>(i)) : best;
-        least = least_of(error, least);
+        best = error < least_error ? ints(static_cast<int32_t>(i)) : best;
+        least_error = min_of(error, least_error);
     }
     store(chosen, best);
 }
 
-// Eight codes, packed in the low bits, as eight bytes: halves of what is left are moved apart until each has its own.
+// Expands eight codes packed in the low bits to eight bytes, by moving halves apart three times.
 template <unsigned bits>
-uint64_t spread(uint64_t packed) {
+uint64_t expand(uint64_t packed) {
     if constexpr (bits == 4) {
         packed = (packed | packed << 16) & 0x0000FFFF0000FFFF;
         packed = (packed | packed << 8) & 0x00FF00FF00FF00FF;
@@ -80,7 +80,7 @@ Bytes unpack(const uint8_t* packed) {
     for (size_t i = 0; i < sizeof(Eights) / 8; ++i, packed += kBytes) {
         uint64_t eight = 0;
         std::memcpy(&eight, packed, kBytes);
-        codes[i] = spread<bits>(eight);
+        codes[i] = expand<bits>(eight);
     }
     return load<Bytes>(&codes);
 }
@@ -95,9 +95,9 @@ void read(const uint8_t* codes, size_t dim, uint32_t grid, float* row) {
     size_t i = 0;
     for (; i + kLanes <= dim; i += kLanes) store(row + i, values(codes + i * bits / 8));
     if (i == dim) return;
-    uint8_t rest[kLanes] = {};
-    std::memcpy(rest, codes + i * bits / 8, ((dim - i) * bits + 7) / 8);
-    const Floats last = values(rest);
+    uint8_t tail[kLanes] = {};
+    std::memcpy(tail, codes + i * bits / 8, ((dim - i) * bits + 7) / 8);
+    const Floats last = values(tail);
     std::memcpy(row + i, &last, (dim - i) * sizeof(float));
 }
 
@@ -114,16 +114,16 @@ void read_all(const uint8_t* payloads, size_t n, size_t dim, float* rows) {
 template <unsigned bits>
 constexpr CodeKernels kCodes = {fit<bits>, write<bits>, choose<bits>, read<bits>, read_all<bits>};
 
-// Two bytes per value, a register at a time; what is left at the end goes through a register of its own.
+// Converts to two bytes per value, a register at a time; the tail goes through a zero-padded register.
 template <class Convert>
 void narrow(const float* values, size_t n, uint8_t* out, Convert convert) {
     const auto one = [&](const float* from) { return __builtin_convertvector(convert(load<Floats>(from)), Halfwords); };
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) store(out + 2 * i, one(values + i));
     if (i == n) return;
-    float rest[kLanes] = {};
-    std::memcpy(rest, values + i, (n - i) * sizeof(float));
-    const Halfwords last = one(rest);
+    float tail[kLanes] = {};
+    std::memcpy(tail, values + i, (n - i) * sizeof(float));
+    const Halfwords last = one(tail);
     std::memcpy(out + 2 * i, &last, 2 * (n - i));
 }
 
@@ -133,13 +133,13 @@ void widen(const uint8_t* in, size_t n, float* values, Convert convert) {
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) store(values + i, one(in + 2 * i));
     if (i == n) return;
-    uint16_t rest[kLanes] = {};
-    std::memcpy(rest, in + 2 * i, 2 * (n - i));
-    const Floats last = one(rest);
+    uint16_t tail[kLanes] = {};
+    std::memcpy(tail, in + 2 * i, 2 * (n - i));
+    const Floats last = one(tail);
     std::memcpy(values + i, &last, (n - i) * sizeof(float));
 }
 
-// A bfloat is the upper half of a float. Nearest, ties to even; what would round to infinity saturates.
+// A bfloat is the upper half of a float. Nearest, ties to even; saturates instead of rounding to infinity.
 Ints to_bfloat(Floats value) {
     const Ints bits = as_ints(value), magnitude = bits & 0x7FFFFFFF, sign = (bits >> 16) & 0x8000;
     const Ints rounded = (magnitude + 0x7FFF + ((magnitude >> 16) & 1)) >> 16;
@@ -153,7 +153,7 @@ void from_bfloats(const uint8_t* in, size_t n, float* values) {
     widen(in, n, values, [](Ints bfloat) { return as_floats(bfloat << 16); });
 }
 
-constexpr QuantizerKernels kKernels = {kLanes,    turn,        kCodes<2>,  kCodes<4>,   kCodes<8>,
+constexpr QuantizerKernels kKernels = {kLanes,    transpose,   kCodes<2>,  kCodes<4>,   kCodes<8>,
                                        to_halves, from_halves, to_bfloats, from_bfloats};
 
 }  // namespace
