@@ -13,7 +13,7 @@ void HandleIndex::set(uint32_t handle, uint32_t place) {
     }
     uint32_t& line = pieces_[piece][line_of(handle)];
     if (line == kNoLine) {
-        line = lines_.take();
+        line = lines_.acquire();
         std::fill_n(places_at(line), kLineHandles, kNoPlace);
     }
     places_at(line)[handle % kLineHandles] = place;

@@ -195,7 +195,7 @@ size_t ServedView::digest_after(const uint64_t* keys, const uint32_t* handles, c
 
 ServedView::Place ServedView::take_cell(unsigned bits) {
     const unsigned pool = pool_of(bits);
-    const uint32_t row = pools_[pool].take();
+    const uint32_t row = pools_[pool].acquire();
     if (row >= kMostRows) throw std::length_error("served view: got 2^30 rows, wanted fewer. hint: use more shards");
     return row << 2 | pool;
 }

@@ -10,7 +10,8 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kAhead = 16, kLineBytes = 64;
+constexpr size_t kPrefetchDistance = 16;  // rows
+constexpr size_t kLineBytes = 64;
 
 [[gnu::always_inline]] inline void prefetch(const ChangeSet& set, uint32_t i) {
     __builtin_prefetch(&set.keys[i]);
@@ -23,24 +24,24 @@ constexpr size_t kAhead = 16, kLineBytes = 64;
 
 Changes finish(const ChangeSet& set) {
     const std::vector<uint32_t> order = ascending(set.keys);
-    Changes done;
-    done.touched.reserve(order.size());
-    done.packed.resize(order.size() * set.row_bytes);
-    uint8_t* out = done.packed.data();
+    Changes changes;
+    changes.touched.reserve(order.size());
+    changes.packed.resize(order.size() * set.row_bytes);
+    uint8_t* out = changes.packed.data();
     for (size_t at = 0; at < order.size(); ++at, out += set.row_bytes) {
-        if (at + kAhead < order.size()) prefetch(set, order[at + kAhead]);
+        if (at + kPrefetchDistance < order.size()) prefetch(set, order[at + kPrefetchDistance]);
         const uint64_t key = set.keys[order[at]];
         std::memcpy(out, set.packed.data() + order[at] * set.row_bytes, set.row_bytes);
-        done.touched.push_back(key);
-        done.touched_sum += xxh64(out, set.row_bytes, key);
+        changes.touched.push_back(key);
+        changes.touched_sum += xxh64(out, set.row_bytes, key);
     }
     std::vector<uint64_t> removed = set.removed;
     std::sort(removed.begin(), removed.end());
     removed.erase(std::unique(removed.begin(), removed.end()), removed.end());
-    std::set_difference(removed.begin(), removed.end(), done.touched.begin(), done.touched.end(),
-                        std::back_inserter(done.removed));
-    done.digest = set.rest_sum + done.touched_sum;
-    return done;
+    std::set_difference(removed.begin(), removed.end(), changes.touched.begin(), changes.touched.end(),
+                        std::back_inserter(changes.removed));
+    changes.digest = set.rest_sum + changes.touched_sum;
+    return changes;
 }
 
 }  // namespace springtide

@@ -17,7 +17,7 @@ ChunkedRows::ChunkedRows(size_t row_bytes)
       rows_per_chunk_(chunk_bytes(row_bytes) / row_bytes),
       inverse_(~uint64_t{0} / rows_per_chunk_ + 1) {}
 
-uint32_t ChunkedRows::take() {
+uint32_t ChunkedRows::acquire() {
     if (free_ != kNone) {
         const uint32_t row = free_;
         std::memcpy(&free_, at(row), sizeof(free_));
@@ -25,7 +25,7 @@ uint32_t ChunkedRows::take() {
     }
     if (bound_ == kNone) throw std::length_error("table: got 2^32 rows, wanted fewer. hint: use more shards");
     if (bound_ == chunks_.size() * rows_per_chunk_) {
-        // Most tables are small: the first chunk takes what it uses.
+        // Most tables are small, so the pages of the first chunk are lazy.
         chunks_.emplace_back(chunk_bytes(row_bytes_), chunks_.empty() ? Pages::Use::kLazy : Pages::Use::kPopulated);
         starts_.push_back(chunks_.back().data());
     }

@@ -1,8 +1,8 @@
 // ChunkedRows: fixed-size byte rows that never move, numbered from 0.
 //
-// Rows lie in chunks of 2 MiB, so growing costs one chunk at a time and copies nothing; a pointer stays good until its
-// row is released. Released numbers are used again, last one first; chunks are kept until the end. Row bytes are a
-// multiple of 4 and rows are aligned to 4. Not thread-safe; reading may run in parallel.
+// Rows are stored in chunks of 2 MiB: growth allocates one chunk at a time and copies nothing, and a pointer is valid
+// until its row is released. Released numbers are reused, last in first out; chunks are freed by the destructor only.
+// The row size is a multiple of 4, and rows are aligned to 4. Not thread-safe; concurrent reads are safe.
 #pragma once
 
 #include <cstddef>
@@ -18,10 +18,10 @@ class ChunkedRows {
 public:
     explicit ChunkedRows(size_t row_bytes);
 
-    // A row with undefined content. Throws std::length_error at 2^32 - 1 rows, std::bad_alloc without memory.
-    uint32_t take();
+    // Allocates a row with undefined content. Throws std::length_error at 2^32 - 1 rows, and std::bad_alloc.
+    uint32_t acquire();
 
-    // Gives a row back, whose number must have come from take(), and with it its content.
+    // Frees a row that acquire() returned; its content is lost.
     void release(uint32_t row) {
         std::memcpy(at(row), &free_, sizeof(free_));
         free_ = row;
@@ -32,7 +32,7 @@ public:
 
     size_t row_bytes() const { return row_bytes_; }
 
-    // Numbers handed out so far are below this.
+    // All numbers allocated so far are below this.
     size_t bound() const { return bound_; }
 
     size_t memory_bytes() const;
@@ -40,8 +40,8 @@ public:
 private:
     static constexpr uint32_t kNone = 0xffffffff;
 
-    // A division by a constant as a multiplication (Lemire, Kaser and Kurz, "Faster remainder by direct computation",
-    // 2019): exact for every 32-bit row.
+    // Division by a constant as a multiplication (Lemire, Kaser and Kurz, "Faster remainder by direct computation",
+    // 2019); exact for every 32-bit row.
     std::byte* at(uint32_t row) const {
         __extension__ using Wide = unsigned __int128;
         const uint64_t chunk = static_cast<uint64_t>(static_cast<Wide>(inverse_) * row >> 64);
@@ -53,7 +53,7 @@ private:
     size_t bound_ = 0;
     std::vector<Pages> chunks_;
     std::vector<std::byte*> starts_;
-    uint32_t free_ = kNone;  // the last row released; each of them begins with the number of the one before
+    uint32_t free_ = kNone;  // head of the free list: each released row begins with the number of the next one
 };
 
 }  // namespace springtide

@@ -1,6 +1,6 @@
-// Loops over the weights of a row, compiled once more for each usual length, so that they are no loops.
+// Loops over the weights of a row, specialised for common values of dim so that the compiler unrolls them.
 //
-// Only faster: what is computed, and in which order, is the same. Pure function.
+// Changes speed only: the computation and its order are the same. Pure functions.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace springtide {
 
-// f(dim), where a usual dim is a constant to the compiler.
+// Returns f(dim); a common dim is passed as a compile-time constant.
 template <class F>
 inline auto with_dim(size_t dim, F f) {
     switch (dim) {
@@ -21,7 +21,7 @@ inline auto with_dim(size_t dim, F f) {
 
 inline constexpr size_t kBlock = 64;
 
-// The sum of f(start, n) over blocks of at most kBlock weights, in order; a row of a usual dim is one block.
+// The sum of f(start, n) over blocks of at most kBlock weights, in order; a row of a common dim is one block.
 template <class F>
 inline float sum_of_blocks(size_t dim, F f) {
     switch (dim) {

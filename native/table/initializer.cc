@@ -1,7 +1,7 @@
 #include "table/initializer.h"
 
-#include "simd/kernels/first_weights.h"
 #include "batch/xxh64.h"
+#include "simd/kernels/first_weights.h"
 
 namespace springtide {
 

@@ -1,7 +1,7 @@
-// First weights of a row: uniform in (-scale, scale), drawn from (seed, key, index) alone.
+// Initial weights of a row: uniform in (-scale, scale), a function of (seed, key, index) alone.
 //
-// Not from a running generator: a key gets the same weights whatever arrived before it and on whichever shard it lives.
-// The values are part of what makes training repeatable, so they never change. Safe from any thread.
+// There is no generator state: the weights of a key depend neither on earlier keys nor on the shard. The values are
+// part of the determinism of training and must never change. Thread-safe.
 #pragma once
 
 #include <cstddef>

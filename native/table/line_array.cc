@@ -4,7 +4,7 @@ namespace springtide {
 
 void LineArray::extend(size_t line) {
     while (line >= chunks_.size() * kChunkLines) {
-        // Most indexes are small: the first chunk takes what it uses.
+        // Most indexes are small, so the pages of the first chunk are lazy.
         const bool first = chunks_.empty() && homes_ < kChunkLines;
         chunks_.emplace_back(Pages::kHugeBytes, first ? Pages::Use::kLazy : Pages::Use::kPopulated);
         starts_.push_back(reinterpret_cast<Line*>(chunks_.back().data()));

@@ -1,7 +1,7 @@
-// LineArray: the memory of a KeyIndex, cache lines that each hold twelve places of a hash table.
+// LineArray: the memory of a KeyIndex, cache lines of twelve hash table entries.
 //
-// An array of home lines, and behind them as many more as keys went past the last one. It grows at its end and gives
-// memory back from its front, in chunks of 2 MiB. Not thread-safe; reading may run in parallel.
+// An array of home lines, followed by lines for keys that overflow the last one. It grows at the end and frees memory
+// from the front, in chunks of 2 MiB. Not thread-safe; concurrent reads are safe.
 #pragma once
 
 #include <cstddef>
@@ -18,24 +18,24 @@
 namespace springtide {
 
 struct alignas(64) Line {
-    static constexpr unsigned kPlaces = 12;
-    static constexpr uint16_t kUncounted = 0xffff;
+    static constexpr unsigned kEntries = 12;
+    static constexpr uint16_t kSaturated = 0xffff;
 
-    uint8_t tags[kPlaces];   // never 0 in a taken place, 0 in a free one; taken places come first
-    uint16_t passed;         // keys that found the line full and went on; stays at kUncounted once there
-    uint8_t used;            // taken places
-    uint8_t unused;
-    uint32_t rows[kPlaces];
+    uint8_t tags[kEntries];  // 0 in a free entry only; used entries come first
+    uint16_t overflows;      // keys that found the line full and are stored further on; constant once kSaturated
+    uint8_t used;            // number of used entries
+    uint8_t padding;
+    uint32_t rows[kEntries];
 
-    // Bit i is set where tags[i] is `tag`.
-    uint32_t places_of(uint8_t tag) const {
+    // Bit i is set if tags[i] == tag.
+    uint32_t matches(uint8_t tag) const {
 #ifdef __SSE2__
         const __m128i head = _mm_load_si128(reinterpret_cast<const __m128i*>(tags));
         const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(head, _mm_set1_epi8(static_cast<char>(tag))));
-        return static_cast<uint32_t>(equal) & ((1u << kPlaces) - 1);
+        return static_cast<uint32_t>(equal) & ((1u << kEntries) - 1);
 #else
         uint32_t equal = 0;
-        for (unsigned place = 0; place < kPlaces; ++place) equal |= uint32_t{tags[place] == tag} << place;
+        for (unsigned entry = 0; entry < kEntries; ++entry) equal |= uint32_t{tags[entry] == tag} << entry;
         return equal;
 #endif
     }
@@ -45,28 +45,28 @@ struct alignas(64) Line {
         rows[used++] = row;
     }
 
-    void remove(unsigned place) {
+    void remove(unsigned entry) {
         --used;
-        tags[place] = tags[used];
-        rows[place] = rows[used];
+        tags[entry] = tags[used];
+        rows[entry] = rows[used];
         tags[used] = 0;
     }
 
-    void pass() { passed += passed != kUncounted; }
-    void unpass() { passed -= passed != kUncounted; }
+    void count_overflow() { overflows += overflows != kSaturated; }
+    void uncount_overflow() { overflows -= overflows != kSaturated; }
 };
 
 static_assert(sizeof(Line) == 64, "a line is a cache line");
 
 class LineArray {
 public:
-    // `homes` empty home lines, made as ensure() asks for them.
+    // `homes` empty home lines, allocated by ensure().
     explicit LineArray(size_t homes = 0) : homes_(homes) {}
 
     size_t homes() const { return homes_; }
     size_t size() const { return size_; }
 
-    // The home of a hash: in the order of hashes.
+    // The home line of a hash; monotonic in the hash.
     size_t home_of(uint64_t hash) const {
         __extension__ using Wide = unsigned __int128;
         return static_cast<size_t>(static_cast<Wide>(hash) * homes_ >> 64);
@@ -75,12 +75,12 @@ public:
     Line& operator[](size_t line) { return starts_[line / kChunkLines][line % kChunkLines]; }
     const Line& operator[](size_t line) const { return starts_[line / kChunkLines][line % kChunkLines]; }
 
-    // Makes lines exist, empty, up to and with this one. Throws std::bad_alloc.
+    // Allocates empty lines up to and including this one. Throws std::bad_alloc.
     void ensure(size_t line) {
         if (line >= size_) extend(line);
     }
 
-    // Gives back the memory of lines below this one, as far as whole chunks of it are.
+    // Frees the memory of lines below this one, in complete chunks.
     void release_below(size_t line);
 
     size_t memory_bytes() const;
@@ -91,7 +91,7 @@ private:
     void extend(size_t line);
 
     size_t homes_ = 0, size_ = 0;
-    size_t released_ = 0;  // chunks
+    size_t released_ = 0;  // number of freed chunks
     std::vector<Pages> chunks_;
     std::vector<Line*> starts_;
 };

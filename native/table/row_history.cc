@@ -14,7 +14,7 @@ uint64_t RowHistory::key(size_t i) const {
     return key;
 }
 
-// The slot that names the key's cell, or the free one where it would.
+// The slot of the key's cell, or the free slot for it.
 size_t RowHistory::slot_of(uint64_t wanted) const {
     const size_t mask = slots_.size() - 1;
     size_t at = xxh64_word(wanted, 0) & mask;
@@ -27,8 +27,8 @@ void RowHistory::grow() {
     for (size_t i = 0; i < size(); ++i) slots_[slot_of(key(i))] = static_cast<uint32_t>(i + 1);
 }
 
-void RowHistory::keep(uint64_t key, const std::byte* packed) {
-    if (size() >= UINT32_MAX - 1) throw std::length_error("changes: got 2^32 changed rows during one set, wanted fewer");
+void RowHistory::store(uint64_t key, const std::byte* packed) {
+    if (size() >= UINT32_MAX - 1) throw std::length_error("changes: got 2^32 changed rows in one set, wanted fewer");
     if ((size() + 1) * 3 > slots_.size() * 2) grow();
     uint32_t& slot = slots_[slot_of(key)];
     if (slot != 0) return;
@@ -40,8 +40,8 @@ void RowHistory::keep(uint64_t key, const std::byte* packed) {
 
 const std::byte* RowHistory::find(uint64_t key) const {
     if (slots_.empty()) return nullptr;
-    const uint32_t place = slots_[slot_of(key)];
-    return place == 0 ? nullptr : cells_.data() + (place - 1) * cell_bytes_ + sizeof(key);
+    const uint32_t cell = slots_[slot_of(key)];
+    return cell == 0 ? nullptr : cells_.data() + (cell - 1) * cell_bytes_ + sizeof(key);
 }
 
 }  // namespace springtide

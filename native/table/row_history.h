@@ -1,7 +1,7 @@
-// RowHistory: what the rows of a table that changed since some moment were at that moment.
+// RowHistory: the earlier content of the table rows that changed since a point in time.
 //
-// The table tells it of every first change; whoever reads the table as of the moment asks here first. Not thread-safe.
-// Cost: one probe a call, for a memory of the rows kept and 6 to 12 bytes for each of them.
+// The table stores a row here before its first change; a read as of that point checks the history before the table. Not
+// thread-safe. Cost: one probe per call; memory of the stored rows and 6 to 12 bytes for each.
 #pragma once
 
 #include <cstddef>
@@ -14,17 +14,17 @@ class RowHistory {
 public:
     explicit RowHistory(size_t row_bytes) : cell_bytes_(sizeof(uint64_t) + row_bytes) {}
 
-    // Forgets everything and gives the memory back.
+    // Removes all rows and frees the memory.
     void clear() { *this = RowHistory(cell_bytes_ - sizeof(uint64_t)); }
 
-    // Keeps the packed row that a key had; the first that is told of a key holds.
-    void keep(uint64_t key, const std::byte* packed);
+    // Stores the packed row of a key; does nothing if a row of this key is stored already.
+    void store(uint64_t key, const std::byte* packed);
 
-    // The packed row kept of a key, good until the next keep(); null where none is.
+    // The stored packed row of a key, valid until the next store(); null if there is none.
     const std::byte* find(uint64_t key) const;
 
     size_t size() const { return cells_.size() / cell_bytes_; }
-    uint64_t key(size_t i) const;  // of the i-th row kept
+    uint64_t key(size_t i) const;  // of the i-th stored row
 
     size_t memory_bytes() const { return cells_.capacity() + slots_.capacity() * sizeof(uint32_t); }
 
@@ -33,8 +33,8 @@ private:
     void grow();
 
     size_t cell_bytes_;
-    std::vector<std::byte> cells_;  // each the key and its packed row
-    std::vector<uint32_t> slots_;   // 1 + number of a cell, 0 where free; a power of two, at most 2/3 taken
+    std::vector<std::byte> cells_;  // key and packed row, one after the other
+    std::vector<uint32_t> slots_;   // 1 + number of a cell, 0 if free; the size is a power of two, at most 2/3 used
 };
 
 }  // namespace springtide

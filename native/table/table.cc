@@ -9,18 +9,18 @@
 #include <string>
 #include <utility>
 
-#include "table/optimizers/dot.h"
-#include "table/fixed_dim.h"
 #include "batch/xxh64.h"
+#include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
 
 namespace springtide {
 namespace {
 
-constexpr size_t kAhead = 12;
-constexpr size_t kIndexBytes = 7;  // of a key: its place in the index and its marks, rounded up
-constexpr size_t kFewKeys = 128;
+constexpr size_t kPrefetchDistance = 12;  // rows
+constexpr size_t kIndexBytes = 7;         // per key, for the index entry and flags, rounded up
+constexpr size_t kAdmitBlock = 128;       // keys
 
-[[noreturn]] void refuse(const char* what, uint64_t key, const std::string& got, const char* wanted) {
+[[noreturn]] void reject(const char* what, uint64_t key, const std::string& got, const char* wanted) {
     throw std::invalid_argument(std::string(what) + " of key " + std::to_string(key) + ": got " + got + ", wanted " +
                                 wanted);
 }
@@ -29,23 +29,24 @@ size_t packed_bytes(size_t dim, size_t state_floats) {
     return (dim + state_floats) * sizeof(float) + sizeof(Statistics);
 }
 
-// The first key that stands twice, if any.
-const uint64_t* repeated(std::vector<uint64_t>& keys) {
+// The smallest key that occurs twice; null if there is none.
+const uint64_t* first_duplicate(std::vector<uint64_t>& keys) {
     std::sort(keys.begin(), keys.end());
     const auto at = std::adjacent_find(keys.begin(), keys.end());
     return at == keys.end() ? nullptr : &*at;
 }
 
-// Whether a float lies beyond the limit or is none: as integers, sizes of floats are in order and NaN is above all.
-bool excessive(const float* values, size_t n) {
+// Whether the magnitude of a float exceeds the limit or is NaN: compared as integers, magnitudes keep their order and
+// NaN exceeds every number.
+bool exceeds_limit(const float* values, size_t n) {
     constexpr int32_t kLimit = std::bit_cast<int32_t>(kGradientLimit);
-    int32_t found = 0;
+    int32_t exceeds = 0;
     for (size_t i = 0; i < n; ++i) {
         int32_t bits;
         std::memcpy(&bits, values + i, sizeof(bits));
-        found |= (bits & 0x7fffffff) > kLimit;
+        exceeds |= (bits & 0x7fffffff) > kLimit;
     }
-    return found != 0;
+    return exceeds != 0;
 }
 
 }  // namespace
@@ -56,45 +57,46 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
       state_floats_(optimizer->state_floats(dim)),
       optimizer_(std::move(optimizer)),
       initializer_(initializer),
-      tracker_(half_life_s),
+      statistics_updater_(half_life_s),
       rows_(kKeyBytes + packed_bytes(dim_, state_floats_)),
-      before_(packed_bytes(dim_, state_floats_)) {
-    most_rows_ = budget_bytes / (rows_.row_bytes() + kIndexBytes);
+      history_(packed_bytes(dim_, state_floats_)) {
+    max_rows_ = budget_bytes / (rows_.row_bytes() + kIndexBytes);
 }
 
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
-           before_.memory_bytes() + made_.memory_bytes();
+           history_.memory_bytes() + created_.memory_bytes();
 }
 
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
 
-uint32_t Table::make(uint64_t key) {
-    const uint32_t row = rows_.take();
+uint32_t Table::create_row(uint64_t key) {
+    const uint32_t row = rows_.acquire();
     touched_.grow(rows_.bound());
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
     index_.insert(key, row, KeyOf{rows_});
     if (open()) {
-        made_.grow(rows_.bound());
-        made_.set(row);
+        created_.grow(rows_.bound());
+        created_.set(row);
     }
     return row;
 }
 
-// Its hash leaves the digest when a row is about to change for the first time. May run for different rows together.
+// Before the first change of a row: records that its hash is to be subtracted from the digest. Concurrent calls for
+// different rows are safe.
 void Table::touch(uint32_t row) {
     if (!touched_.set(row)) return;
     std::atomic_ref(touched_rows_).fetch_add(1, std::memory_order_relaxed);
-    std::atomic_ref(gone_sum_).fetch_add(hash(row), std::memory_order_relaxed);
+    std::atomic_ref(outdated_sum_).fetch_add(hash(row), std::memory_order_relaxed);
 }
 
-// While a set is open: what a row was is kept before its first change. A row that was made meanwhile was not there; what
-// its key had before, if it had a row, was kept when that went.
-void Table::keep(uint32_t row) {
-    if (frozen_.marked(row)) collect_row(row);
-    if (!touched_.marked(row) && !made_.marked(row)) before_.keep(key_of(row), packed(row));
+// While a set is open: stores a row before its first change. Not needed for a row created since begin_changes(): an
+// earlier row of the same key was stored when it was removed.
+void Table::preserve(uint32_t row) {
+    if (frozen_.is_set(row)) collect_row(row);
+    if (!touched_.is_set(row) && !created_.is_set(row)) history_.store(key_of(row), packed(row));
 }
 
 void Table::collect_row(uint32_t row) {
@@ -107,16 +109,16 @@ void Table::find(std::span<const uint64_t> keys, uint32_t* rows, size_t threads)
     each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { rows[i] = row; });
 }
 
-// A few keys at a time, so that the lines they were looked for in are still at hand when they go in.
+// In small blocks, so that the index lines read by find() are still cached when keys are inserted.
 size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
     const size_t before = size();
-    for (size_t start = 0; start < keys.size(); start += kFewKeys) {
-        const auto few = keys.subspan(start, std::min(kFewKeys, keys.size() - start));
-        find(few, rows + start);
-        for (size_t i = 0; i < few.size(); ++i)
+    for (size_t start = 0; start < keys.size(); start += kAdmitBlock) {
+        const auto block = keys.subspan(start, std::min(kAdmitBlock, keys.size() - start));
+        find(block, rows + start);
+        for (size_t i = 0; i < block.size(); ++i)
             if (rows[start + i] == kNoRow) {
-                const uint32_t row = find(few[i]);  // it may stand twice in the batch
-                rows[start + i] = row == kNoRow ? admit_one(few[i], at_s) : row;
+                const uint32_t row = find(block[i]);  // not kNoRow if the key occurred earlier in the batch
+                rows[start + i] = row == kNoRow ? admit_one(block[i], at_s) : row;
             }
     }
     return size() - before;
@@ -125,17 +127,17 @@ size_t Table::admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_
 size_t Table::admit_new(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s) {
     const size_t before = size();
     for (size_t i = 0; i < keys.size(); ++i) {
-        if (i + kAhead < keys.size()) index_.prefetch(keys[i + kAhead]);
+        if (i + kPrefetchDistance < keys.size()) index_.prefetch(keys[i + kPrefetchDistance]);
         rows[i] = admit_one(keys[i], at_s);
     }
     return size() - before;
 }
 
 uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
-    if (size() >= most_rows_) return kNoRow;
-    const uint32_t row = make(key);
+    if (size() >= max_rows_) return kNoRow;
+    const uint32_t row = create_row(key);
     initializer_.fill(key, weights(row), dim_);
-    optimizer_->start(state(row), dim_);
+    optimizer_->init(state(row), dim_);
     statistics_of(row) = {0, at_s, 0.0f, 1.0f};
     touched_rows_ += touched_.set(row);
     return row;
@@ -154,38 +156,39 @@ void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) c
     });
 }
 
-void Table::learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
+void Table::update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
     float* w = weights(row);
-    Learned learned = with_dim(dim_, [&](auto n) { return Learned{dot(gradient, w, n), dot(w, w, n), 0}; });
-    learned.moved_squared = optimizer_->step(w, state(row), gradient, dim_);
-    tracker_.note(statistics_of(row), learned, count, at_s);
+    UpdateNorms norms = with_dim(dim_, [&](auto n) { return UpdateNorms{dot(gradient, w, n), dot(w, w, n), 0}; });
+    norms.step_squared = optimizer_->step(w, state(row), gradient, dim_);
+    statistics_updater_.apply(statistics_of(row), norms, count, at_s);
 }
 
 void Table::check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const {
     const bool counted = std::find(counts, counts + keys.size(), 0u) == counts + keys.size();
-    if (counted && !excessive(gradients, keys.size() * dim_)) return;
+    if (counted && !exceeds_limit(gradients, keys.size() * dim_)) return;
     for (size_t i = 0; i < keys.size(); ++i) {
-        if (counts[i] == 0) refuse("counts", keys[i], "0", "at least 1");
+        if (counts[i] == 0) reject("counts", keys[i], "0", "at least 1");
         for (size_t j = 0; j < dim_; ++j)
-            if (excessive(gradients + i * dim_ + j, 1))
-                refuse("gradient", keys[i], std::to_string(gradients[i * dim_ + j]),
+            if (exceeds_limit(gradients + i * dim_ + j, 1))
+                reject("gradient", keys[i], std::to_string(gradients[i * dim_ + j]),
                        "finite numbers of at most 1e17");
     }
 }
 
-// Resident keys are marked while looking, so only missing ones need sorting.
+// Duplicates among resident keys are detected by flags; only missing keys need sorting.
 void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows) {
     in_batch_.grow(rows_.bound());
     std::vector<uint64_t> missing;
-    const uint64_t* twice = nullptr;
+    const uint64_t* duplicate = nullptr;
     for (size_t i = 0; i < keys.size(); ++i) {
         if (rows[i] == kNoRow) missing.push_back(keys[i]);
-        else if (!in_batch_.set(rows[i])) twice = &keys[i];
+        else if (!in_batch_.set(rows[i])) duplicate = &keys[i];
     }
     for (const uint32_t row : rows)
         if (row != kNoRow) in_batch_.clear(row);
-    if (twice == nullptr) twice = repeated(missing);
-    if (twice != nullptr) refuse("keys", *twice, "it twice", "distinct keys. hint: unique() and sum the gradients");
+    if (duplicate == nullptr) duplicate = first_duplicate(missing);
+    if (duplicate != nullptr)
+        reject("keys", *duplicate, "it twice", "distinct keys. hint: unique() and sum the gradients");
 }
 
 [[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
@@ -200,13 +203,14 @@ void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t
     check_update(keys, gradients, counts);
     if (open())
         for (const uint32_t row : rows)
-            if (row != kNoRow) keep(row);
+            if (row != kNoRow) preserve(row);
     in_slices(rows.size(), threads, [&](size_t first, size_t last) {
         for (size_t i = first; i < last; ++i) {
-            if (i + kAhead < last && rows[i + kAhead] != kNoRow) prefetch(rows[i + kAhead]);
+            const size_t ahead = i + kPrefetchDistance;
+            if (ahead < last && rows[ahead] != kNoRow) prefetch(rows[ahead]);
             if (rows[i] == kNoRow) continue;
             touch(rows[i]);
-            learn(rows[i], gradients + i * dim_, counts[i], at_s);
+            update_row(rows[i], gradients + i * dim_, counts[i], at_s);
         }
     });
 }
@@ -224,10 +228,10 @@ size_t Table::remove(std::span<const uint64_t> keys) {
     for (const uint64_t key : keys) {
         const uint32_t row = find(key);
         if (row == kNoRow) continue;
-        if (open()) keep(row);
-        touch(row);  // as any change; then the number is free for another key
+        if (open()) preserve(row);
+        touch(row);  // like any change; the flag is cleared because the row number may be reused for another key
         touched_.clear(row);
-        made_.clear(row);
+        created_.clear(row);
         --touched_rows_;
         removed_.push_back(key);
         index_.erase(key, row);
@@ -240,10 +244,10 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads)
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data(), threads);
     for (size_t i = 0; i < keys.size(); ++i)
-        if (rows[i] == kNoRow) refuse("row", keys[i], "none", "a resident key. hint: ask contains() first");
+        if (rows[i] == kNoRow) reject("row", keys[i], "none", "a resident key. hint: call contains() first");
     in_slices(keys.size(), threads, [&](size_t first, size_t last) {
         for (size_t i = first; i < last; ++i) {
-            if (i + kAhead < last) prefetch(rows[i + kAhead]);
+            if (i + kPrefetchDistance < last) prefetch(rows[i + kPrefetchDistance]);
             std::memcpy(out + i * row_bytes(), packed(rows[i]), row_bytes());
         }
     });
@@ -272,11 +276,12 @@ void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed
         std::memcpy(floats.data(), packed, floats.size() * sizeof(float));
         std::memcpy(&s, packed + floats.size() * sizeof(float), sizeof(s));
         const bool finite = std::all_of(floats.begin(), floats.end(), [](float f) { return std::isfinite(f); });
-        if (!finite) refuse("row", key, "weights or state that are not finite", "finite numbers");
-        if (!optimizer_->accepts(floats.data() + dim_, dim_))
-            refuse("row", key, "a state its optimizer never has", "a row of the same optimizer");
-        if (!possible(s))
-            refuse("row", key, "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled),
+        if (!finite) reject("row", key, "weights or state that are not finite", "finite numbers");
+        if (!optimizer_->valid_state(floats.data() + dim_, dim_))
+            reject("row", key, "a state its optimizer never has", "a row of the same optimizer");
+        if (!valid(s))
+            reject("row", key,
+                   "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled),
                    "importance >= 0, 0 <= unsettled <= 1");
         packed += row_bytes();
     }
@@ -290,28 +295,28 @@ void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
     std::sort(removed_.begin(), removed_.end());
     for (size_t i = 0; i < keys.size(); ++i, from += row_bytes()) {
         const bool missing = rows[i] == kNoRow;
-        const uint32_t row = missing ? make(keys[i]) : rows[i];
+        const uint32_t row = missing ? create_row(keys[i]) : rows[i];
         const bool returned = missing && std::binary_search(removed_.begin(), removed_.end(), keys[i]);
         if (returned) touched_rows_ += touched_.set(row);
-        const bool settled = !touched_.marked(row);
+        const bool settled = !touched_.is_set(row);
         if (settled && !missing) {
             digest_ -= hash(row);
-            if (open()) keep(row);
+            if (open()) preserve(row);
         }
         std::memcpy(packed(row), from, row_bytes());
         if (settled) digest_ += hash(row);
     }
 }
 
-// The digest moves from one begin_changes() to the next by what left it, which is known now, and by the sum over the
-// touched rows, which somebody else computes. `rest_sum` is what is there in between.
+// From one begin_changes() to the next the digest changes by the outdated hashes, subtracted here, and by the hashes of
+// the touched rows, which finish() computes and settle() adds. `rest_sum` is the digest in between.
 void Table::begin_changes() {
     if (stage_ != Stage::kNone)
         throw std::invalid_argument("changes: got a second set, wanted one at a time. hint: settle() ends a set");
     set_.row_bytes = row_bytes();
     set_.reserve(touched_rows_);
     set_.removed = std::exchange(removed_, {});
-    set_.rest_sum = digest_ -= std::exchange(gone_sum_, 0);
+    set_.rest_sum = digest_ -= std::exchange(outdated_sum_, 0);
     std::swap(touched_, frozen_);
     frozen_rows_ = std::exchange(touched_rows_, 0);
     cursor_ = 0;
@@ -326,31 +331,31 @@ size_t Table::collect(size_t max_rows) {
     return frozen_rows_;
 }
 
-ChangeSet Table::take_collected() {
+ChangeSet Table::release_collected() {
     if (stage_ != Stage::kCollecting || frozen_rows_ > 0)
-        throw std::invalid_argument("changes: got a set that is not whole, wanted one. hint: collect() until none is left");
-    stage_ = Stage::kTaken;
+        throw std::invalid_argument("changes: got an incomplete set, wanted a complete one. hint: collect() the rest");
+    stage_ = Stage::kReleased;
     return std::exchange(set_, {});
 }
 
 std::vector<uint64_t> Table::keys_before() const {
     std::vector<uint64_t> keys;
     index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t row) {
-        if (!made_.marked(row)) keys.push_back(key);
+        if (!created_.is_set(row)) keys.push_back(key);
     });
-    for (size_t i = 0; i < before_.size(); ++i) {
-        const uint32_t row = find(before_.key(i));
-        if (row == kNoRow || made_.marked(row)) keys.push_back(before_.key(i));
+    for (size_t i = 0; i < history_.size(); ++i) {
+        const uint32_t row = find(history_.key(i));
+        if (row == kNoRow || created_.is_set(row)) keys.push_back(history_.key(i));
     }
     return keys;
 }
 
 void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
     for (const uint64_t key : keys) {
-        const std::byte* from = before_.find(key);
+        const std::byte* from = history_.find(key);
         if (from == nullptr) {
             const uint32_t row = find(key);
-            if (row == kNoRow || made_.marked(row)) refuse("row", key, "none at that time", "a key that had a row");
+            if (row == kNoRow || created_.is_set(row)) reject("row", key, "none at that time", "a key that had a row");
             from = packed(row);
         }
         std::memcpy(out, from, row_bytes());
@@ -359,18 +364,18 @@ void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
 }
 
 void Table::settle(uint64_t touched_sum) {
-    if (stage_ != Stage::kTaken)
-        throw std::invalid_argument("changes: got a sum, wanted a set taken first. hint: take_collected()");
+    if (stage_ != Stage::kReleased)
+        throw std::invalid_argument("changes: got a sum, wanted a collected set before it. hint: take_collected()");
     digest_ += touched_sum;
-    before_.clear();
-    made_ = RowMarks();
+    history_.clear();
+    created_ = RowFlags();
     stage_ = Stage::kNone;
 }
 
-Changes Table::take_changes() {
+Changes Table::drain_changes() {
     begin_changes();
     collect(frozen_rows_);
-    Changes changes = finish(take_collected());
+    Changes changes = finish(release_collected());
     settle(changes.touched_sum);
     return changes;
 }

@@ -1,24 +1,27 @@
-// Table: the rows of one field. A row is the weights of one key, the optimizer's state behind them, and its statistics.
+// Table: the rows of one field. A row is the weights of one key, their optimizer state and statistics.
 //
-// Threads: const calls may run together, any other wants to be alone. Batch calls take a number of threads and cut the
-// batch among them. Every result is a function of the calls made, never of addresses, time or threads: a row is the work
-// of one thread, sums over rows are of integers, sums within a row run in a fixed order, first weights come from the key.
-// Ownership: the table owns its rows; they never move in memory while they live. Arrays passed in are only read.
-// Keys: any uint64. A missing key is never an error unless said so: it looks up as zeros and is passed over by update.
-// Rows: a row number names a row while it lives; kNoRow stands for a key without one. One find() or admit() per batch
-// gives the numbers, everything else of the batch goes by them.
-// Cost: one probe and one row per key. Growing never stops the world: see key_index.h; rows come in chunks of 2 MiB.
-// Budget: never more than most_rows() rows, a number that only depends on the budget, so that what is admitted does not
-// depend on what came and went before. What memory_bytes() says is at most the budget and some chunks of 2 MiB.
-// Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when full.
+// Threads: concurrent const calls are safe, any other call requires exclusive access. Batch calls split the batch among
+// a given number of threads. Results are a function of the calls made, not of addresses, time or threads: a row is
+// processed by one thread, sums over rows are integer sums, sums within a row have a fixed order, initial weights are a
+// function of the key.
+// Ownership: the table owns its rows; a row never moves in memory. Input arrays are only read.
+// Keys: any uint64. Unless stated otherwise a missing key is not an error: lookup gives zeros, update skips it.
+// Rows: a row number is valid until the row is removed; kNoRow denotes a key without a row. One find() or admit() per
+// batch returns the numbers, and all other calls of the batch use them.
+// Cost: one probe and one row access per key. Growth is incremental, see key_index.h; row memory is allocated in chunks
+// of 2 MiB.
+// Budget: at most max_rows() rows. The limit is a function of the budget alone, so admission does not depend on earlier
+// admissions and removals. memory_bytes() exceeds the budget by a few chunks of 2 MiB at most.
+// Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when
+// full.
 //
-// A packed row, little-endian, which is also what the digest covers:
+// Layout of a packed row, little-endian; the digest covers these bytes:
 //     weights f32[dim], state f32[s], count u32, last_seen_s u32, importance f32, unsettled f32
 //
-// Changes: a row is touched when it is made or updated. begin_changes() freezes what was touched and removed since it
-// was last called; collect() copies frozen rows out a few at a time, between batches, while training goes on: a frozen
-// row that is about to change is copied first. take_collected() hands the whole set over, finish() sorts and hashes it
-// in any thread, settle() folds that sum into the digest and ends the set. take_changes() is all of it in one call.
+// Changes: a row is touched when it is created or updated. begin_changes() freezes the rows touched and removed since
+// its last call. collect() copies frozen rows a few at a time, between batches, while training continues; a frozen row
+// is copied before its next change. release_collected() returns the complete set, finish() sorts and hashes it in any
+// thread, settle() adds the resulting sum to the digest and ends the set. drain_changes() does all of this in one call.
 #pragma once
 
 #include <cstddef>
@@ -28,14 +31,14 @@
 #include <span>
 #include <vector>
 
+#include "memory/slices.h"
 #include "table/change_set.h"
 #include "table/chunked_rows.h"
 #include "table/initializer.h"
 #include "table/key_index.h"
 #include "table/optimizers/optimizer.h"
+#include "table/row_flags.h"
 #include "table/row_history.h"
-#include "table/row_marks.h"
-#include "memory/slices.h"
 #include "table/statistics.h"
 
 namespace springtide {
@@ -44,7 +47,7 @@ class Table {
 public:
     static constexpr size_t kNoBudget = ~size_t{0};
 
-    // dim >= 1; half_life_s > 0: after so many seconds of log time importance counts half.
+    // dim >= 1; half_life_s > 0: importance decays to half in this many seconds of log time.
     Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
           size_t budget_bytes = kNoBudget);
 
@@ -52,88 +55,90 @@ public:
     size_t state_floats() const { return state_floats_; }
     size_t row_bytes() const { return rows_.row_bytes() - kKeyBytes; }
     size_t size() const { return index_.size(); }
-    size_t most_rows() const { return most_rows_; }
-    size_t memory_bytes() const;  // rows, index, marks and the open set: what the process grew by
+    size_t max_rows() const { return max_rows_; }
+    size_t memory_bytes() const;  // rows, index, flags and the open set: the growth of the process
 
-    // rows[i] = the row of keys[i], kNoRow where missing.
+    // rows[i] = the row of keys[i], kNoRow if missing.
     void find(std::span<const uint64_t> keys, uint32_t* rows, size_t threads = 1) const;
 
-    // Gives a row to every key that has none, first come, first served until there are most_rows(), and says all their
-    // rows in rows[i], kNoRow where it was refused; returns how many got one. Repeated keys count once.
+    // Creates a row for every key without one, in order, until there are max_rows(). rows[i] = the row of keys[i],
+    // kNoRow if the budget is spent. Returns the number of rows created; a repeated key gets one row.
     size_t admit(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
 
-    // The same for keys known to be distinct and to have no row, which spares looking for them; that is not checked.
+    // The same for distinct keys without a row, which is not checked; avoids the search.
     size_t admit_new(std::span<const uint64_t> keys, uint32_t* rows, uint32_t at_s);
 
-    // Of a living row. Weights stay there until the row is removed.
+    // Of an existing row. The pointer is valid until the row is removed.
     uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
 
-    // One optimizer step per row with gradients[i * dim ..], then its statistics; counts[i] >= 1 occurrences at at_s.
-    // `rows` are those of `keys`, which may be missing (kNoRow, passed over) but must not repeat: that is not checked.
-    // Refuses a count of 0 and a gradient element that is not finite or beyond kGradientLimit, of missing keys as well.
+    // Applies one optimizer step with gradients[i * dim ..] to each row and updates its statistics with counts[i] >= 1
+    // occurrences at at_s. `rows` are the rows of `keys`: kNoRow is skipped; repeated rows are not allowed, which is
+    // not checked. Rejects a count of 0 and a gradient element that is not finite or beyond kGradientLimit, also for
+    // missing keys.
     void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
                      const uint32_t* counts, uint32_t at_s, size_t threads = 1);
 
-    // resident[i] = 1 where keys[i] has a row, else 0.
+    // resident[i] = 1 if keys[i] has a row, otherwise 0.
     void contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads = 1) const;
 
-    // weights[i * dim ..] of keys[i]; zeros where missing.
+    // weights[i * dim ..] of keys[i]; zeros if missing.
     void lookup(std::span<const uint64_t> keys, float* weights, size_t threads = 1) const;
 
-    // find() and update_rows(); refuses a repeated key as well.
+    // find() and update_rows(); rejects a repeated key.
     void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
                 size_t threads = 1);
 
-    // Removes rows; returns how many there were.
+    // Removes rows; returns the number removed.
     size_t remove(std::span<const uint64_t> keys);
 
-    // Every key, ascending.
+    // All keys, ascending.
     std::vector<uint64_t> keys() const;
 
-    // Packed rows, row_bytes() each. Refuses a missing key.
+    // Packed rows, row_bytes() each. Rejects a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed, size_t threads = 1) const;
 
-    // Statistics; of a missing key {0, 0, 0, 1}, those of a row that was never seen.
+    // Statistics; {0, 0, 0, 1} for a missing key.
     void statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads = 1) const;
 
-    // Sets rows to packed bytes, making those that are missing. Refuses a repeated key, floats that are not finite and
-    // states the optimizer cannot have. Imported rows count as taken, except keys already touched or removed since the
-    // last begin_changes(): those stay changes, or the next commit would miss them. The budget does not hold here.
+    // Sets rows to packed bytes and creates missing ones. Rejects a repeated key, floats that are not finite and
+    // invalid optimizer states. Imported rows count as committed, except keys touched or removed since the last
+    // begin_changes(): those stay changed, otherwise the next commit would miss them. Ignores the budget.
     void import_rows(std::span<const uint64_t> keys, const std::byte* packed);
 
-    // Freezes what changed since the last call, in constant time. One set at a time: refused until settle().
+    // Freezes the changes since the last call, in constant time. One set at a time: rejected until settle().
     void begin_changes();
 
-    // Copies at most max_rows frozen rows, as of begin_changes(), into the open set; returns how many are left.
+    // Copies up to max_rows frozen rows, as of begin_changes(), to the open set; returns the number of frozen rows
+    // left.
     size_t collect(size_t max_rows);
 
-    // Frozen rows that are still to be collected.
+    // Frozen rows that are not yet collected.
     size_t frozen_rows() const { return frozen_rows_; }
 
-    // The open set. Refused while rows are left to collect, and where no set is open.
-    ChangeSet take_collected();
+    // Returns the open set. Rejected while frozen rows are left, and if no set is open.
+    ChangeSet release_collected();
 
-    // Keys and packed rows as of begin_changes(), whatever has changed since, until settle(). rows_before() refuses a key
-    // that had no row then. Outside of a set: as they are now. The keys come in no meaningful order.
+    // Keys and packed rows as of begin_changes(), until settle(); without an open set, the current ones. rows_before()
+    // rejects a key that had no row then. The keys are in no particular order.
     std::vector<uint64_t> keys_before() const;
     void rows_before(std::span<const uint64_t> keys, std::byte* packed) const;
 
-    // Ends the set that was taken: `touched_sum` is what finish() made of it.
+    // Ends the released set; `touched_sum` is the result of finish().
     void settle(uint64_t touched_sum);
 
-    // All of the above: what changed since the last call. A key made and removed in between is in `removed`.
-    Changes take_changes();
+    // All changes since the last call. A key created and removed in between is in `removed`.
+    Changes drain_changes();
 
-    // Sum over rows of XXH64(packed row, seed = key), modulo 2^64: as of the last begin_changes(), and imports since.
-    // From there to settle() the rows of the open set are missing from it.
+    // Sum over rows of XXH64(packed row, seed = key), modulo 2^64, as of the last begin_changes() plus later imports.
+    // Between begin_changes() and settle() it lacks the rows of the open set.
     uint64_t digest() const { return digest_; }
 
-    // The same sum, computed anew over every row as it is now.
+    // The same sum, recomputed over all current rows.
     uint64_t scan_digest() const;
 
 private:
-    // A cell is the key, so that a row can say whose it is, and the packed row.
+    // A cell is the key and the packed row.
     static constexpr size_t kKeyBytes = sizeof(uint64_t);
     static constexpr size_t kLineBytes = 64;
 
@@ -148,7 +153,7 @@ private:
         [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(cells[row]); }
     };
 
-    // The same, and asks for as much of the row as weights of the usual length take.
+    // The same, and prefetches as much of the row as weights of a common dim occupy.
     struct CellOf {
         const ChunkedRows& cells;
 
@@ -159,7 +164,7 @@ private:
         }
     };
 
-    enum class Stage { kNone, kCollecting, kTaken };
+    enum class Stage { kNone, kCollecting, kReleased };
 
     std::byte* packed(uint32_t row) { return rows_[row] + kKeyBytes; }
     const std::byte* packed(uint32_t row) const { return rows_[row] + kKeyBytes; }
@@ -171,7 +176,7 @@ private:
 
     bool open() const { return stage_ != Stage::kNone; }
 
-    // visit(i, row of keys[i]), slices of the batch at the same time.
+    // Calls visit(i, row of keys[i]), slices of the batch in parallel.
     template <class Cells, class Visit>
     void each_row(std::span<const uint64_t> keys, size_t threads, Visit visit) const {
         in_slices(keys.size(), threads, [&](size_t first, size_t last) {
@@ -180,13 +185,13 @@ private:
         });
     }
 
-    uint32_t make(uint64_t key);
-    uint32_t admit_one(uint64_t key, uint32_t at_s);  // kNoRow where the budget is spent
-    void keep(uint32_t row);
+    uint32_t create_row(uint64_t key);
+    uint32_t admit_one(uint64_t key, uint32_t at_s);  // kNoRow if the budget is spent
+    void preserve(uint32_t row);
     void collect_row(uint32_t row);
     void touch(uint32_t row);
     void prefetch(uint32_t row) const;
-    void learn(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
+    void update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
     void check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const;
     void check_packed(std::span<const uint64_t> keys, const std::byte* packed) const;
@@ -194,24 +199,24 @@ private:
     size_t dim_, state_floats_;
     std::unique_ptr<Optimizer> optimizer_;
     UniformInitializer initializer_;
-    Tracker tracker_;
-    size_t most_rows_;
+    StatisticsUpdater statistics_updater_;
+    size_t max_rows_;
     KeyIndex index_;
     ChunkedRows rows_;
-    RowMarks in_batch_;               // between two lines of check_distinct only
+    RowFlags in_batch_;               // set inside check_distinct only
 
-    RowMarks touched_;                // since the last begin_changes()
+    RowFlags touched_;                // since the last begin_changes()
     size_t touched_rows_ = 0;
-    std::vector<uint64_t> removed_;   // since then; may hold keys that came back
-    uint64_t gone_sum_ = 0;           // hashes that touched and removed rows had then
+    std::vector<uint64_t> removed_;   // since then; may contain keys that were created again
+    uint64_t outdated_sum_ = 0;       // sum of the hashes that touched and removed rows had then
 
     Stage stage_ = Stage::kNone;
-    RowMarks frozen_;                 // rows of the open set that are not copied yet
+    RowFlags frozen_;                 // rows of the open set that are not copied yet
     size_t frozen_rows_ = 0;
-    uint32_t cursor_ = 0;             // no row below is frozen
+    uint32_t cursor_ = 0;             // no row below it is frozen
     ChangeSet set_;
-    RowHistory before_;               // rows first changed while a set is open, as of its begin_changes()
-    RowMarks made_;                   // rows made while a set is open
+    RowHistory history_;              // rows changed while a set is open, as of its begin_changes()
+    RowFlags created_;                // rows created while a set is open
     uint64_t digest_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// Linked into every test: SPRINGTIDE_SIMD_LEVEL in the environment forces a level before main() starts. The library itself
-// reads no environment. 77 tells ctest that this machine lacks the level.
+// Linked into every test: the environment variable SPRINGTIDE_SIMD_LEVEL forces a level before main() starts. The
+// library reads no environment variables. Exit code 77 makes ctest skip a level that the machine does not support.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -14,8 +14,8 @@ Level named(std::string_view name) {
     if (name == "portable") return Level::portable;
     if (name == "avx2") return Level::avx2;
     if (name == "avx512") return Level::avx512;
-    std::fprintf(stderr, "SPRINGTIDE_SIMD_LEVEL: got %.*s, wanted portable, avx2 or avx512\n", static_cast<int>(name.size()),
-                 name.data());
+    std::fprintf(stderr, "SPRINGTIDE_SIMD_LEVEL: got %.*s, wanted portable, avx2 or avx512\n",
+                 static_cast<int>(name.size()), name.data());
     std::exit(1);
 }
 

@@ -1,4 +1,4 @@
-// Table for Python; the face is pipeline/trainer/tables/table.py, which checks shapes that belong together.
+// Table for pipeline/trainer/tables/table.py, which checks that the shapes of arguments match.
 #include "table/table.h"
 
 #include <nanobind/nanobind.h>
@@ -29,9 +29,10 @@ using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
 
 std::span<const uint64_t> span_of(const Keys& keys) { return {keys.data(), keys.shape(0)}; }
 
-void construct(Table* table, size_t dim, const std::string& optimizer, springtide::OptimizerOptions options, uint64_t seed,
-               float init_scale, double half_life_s, size_t budget_bytes) {
-    new (table) Table(dim, springtide::make_optimizer(optimizer, options), {seed, init_scale}, half_life_s, budget_bytes);
+void construct(Table* table, size_t dim, const std::string& optimizer, springtide::OptimizerOptions options,
+               uint64_t seed, float init_scale, double half_life_s, size_t budget_bytes) {
+    new (table)
+        Table(dim, springtide::make_optimizer(optimizer, options), {seed, init_scale}, half_life_s, budget_bytes);
 }
 
 nb::object keys(const Table& table) {
@@ -52,11 +53,11 @@ nb::object keys_before(const Table& table) {
     return nb::cast(owned(std::move(keys)));
 }
 
-nb::tuple take_changes(Table& table) {
+nb::tuple drain_changes(Table& table) {
     springtide::Changes changes;
     {
         nb::gil_scoped_release release;
-        changes = table.take_changes();
+        changes = table.drain_changes();
     }
     return nb::make_tuple(owned(std::move(changes.touched)), owned(std::move(changes.removed)));
 }
@@ -72,7 +73,6 @@ nb::tuple finish(const springtide::ChangeSet& set) {
                           owned(std::move(changes.removed)), changes.touched_sum, changes.digest);
 }
 
-// Of a row of `dim` weights.
 size_t state_floats(const std::string& optimizer, size_t dim) {
     return springtide::make_optimizer(optimizer, {})->state_floats(dim);
 }
@@ -104,7 +104,7 @@ void register_table(nb::module_& m) {
              "budget_bytes"_a)
         .def("__len__", &Table::size)
         .def_prop_ro("state_floats", &Table::state_floats)
-        .def_prop_ro("most_rows", &Table::most_rows)
+        .def_prop_ro("most_rows", &Table::max_rows)
         .def_prop_ro("row_bytes", &Table::row_bytes)
         .def_prop_ro("memory_bytes", &Table::memory_bytes)
         .def("admit", &admit, "keys"_a.noconvert(), "at_s"_a, WithoutGil())
@@ -143,7 +143,7 @@ void register_table(nb::module_& m) {
              "keys"_a.noconvert(), "packed"_a.noconvert(), WithoutGil())
         .def("begin_changes", &Table::begin_changes, WithoutGil())
         .def("collect", &Table::collect, "max_rows"_a, WithoutGil())
-        .def("take_collected", &Table::take_collected, WithoutGil())
+        .def("take_collected", &Table::release_collected, WithoutGil())
         .def_prop_ro("frozen_rows", &Table::frozen_rows)
         .def("keys_before", &keys_before)
         .def("rows_before",
@@ -152,7 +152,7 @@ void register_table(nb::module_& m) {
              },
              "keys"_a.noconvert(), "out"_a.noconvert(), WithoutGil())
         .def("settle", &Table::settle, "touched_sum"_a)
-        .def("take_changes", &take_changes)
+        .def("take_changes", &drain_changes)
         .def("digest", &Table::digest)
         .def("scan_digest", &Table::scan_digest, WithoutGil());
 }

@@ -1,10 +1,10 @@
 // Adagrad, one accumulator per weight (Duchi, Hazan and Singer, JMLR 12, 2011, diagonal form, figure 1):
 //     state[i] += g[i]^2;  w[i] -= learning_rate * g[i] / sqrt(state[i] + 1e-7)
-// with the small constant inside the root, as Keras has it.
+// with the small constant inside the root, as in Keras.
 #include <cmath>
 
-#include "table/optimizers/dot.h"
 #include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
 #include "table/optimizers/optimizer.h"
 
 namespace springtide {
@@ -18,11 +18,11 @@ public:
 
     size_t state_floats(size_t dim) const override { return dim; }
 
-    void start(float* state, size_t dim) const override {
+    void init(float* state, size_t dim) const override {
         for (size_t i = 0; i < dim; ++i) state[i] = options_.initial_accumulator;
     }
 
-    bool accepts(const float* state, size_t dim) const override {
+    bool valid_state(const float* state, size_t dim) const override {
         for (size_t i = 0; i < dim; ++i)
             if (state[i] < 0) return false;
         return true;
@@ -40,9 +40,9 @@ private:
         float steps[kBlock];
         for (size_t i = 0; i < n; ++i) {
             const float g = gradient[i];
-            state[i] = stored(state[i] + g * g);
+            state[i] = to_finite(state[i] + g * g);
             steps[i] = options_.learning_rate * g / std::sqrt(state[i] + kEpsilon);
-            weights[i] = stored(weights[i] - steps[i]);
+            weights[i] = to_finite(weights[i] - steps[i]);
         }
         return dot(steps, steps, n);
     }

@@ -1,11 +1,12 @@
-// FTRL-proximal with L1 and L2 (McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1):
+// FTRL-proximal with L1 and L2 (McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm
+// 1):
 //     sigma = (sqrt(n[i] + g[i]^2) - sqrt(n[i])) / learning_rate;  z[i] += g[i] - sigma w[i];  n[i] += g[i]^2
-//     w[i] = 0 where |z[i]| <= l1, else -(z[i] - sign(z[i]) l1) / ((beta + sqrt(n[i])) / learning_rate + l2)
-// State: z, n, both 0 at first. A row keeps the first weights it was given until its first step.
+//     w[i] = 0 if |z[i]| <= l1, else -(z[i] - sign(z[i]) l1) / ((beta + sqrt(n[i])) / learning_rate + l2)
+// State: z, n, both initially 0. A row has its initial weights until its first step.
 #include <cmath>
 
-#include "table/optimizers/dot.h"
 #include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
 #include "table/optimizers/optimizer.h"
 
 namespace springtide {
@@ -17,11 +18,11 @@ public:
 
     size_t state_floats(size_t dim) const override { return 2 * dim; }
 
-    void start(float* state, size_t dim) const override {
+    void init(float* state, size_t dim) const override {
         for (size_t i = 0; i < 2 * dim; ++i) state[i] = 0;
     }
 
-    bool accepts(const float* state, size_t dim) const override {
+    bool valid_state(const float* state, size_t dim) const override {
         for (size_t i = 0; i < dim; ++i)
             if (state[dim + i] < 0) return false;
         return true;
@@ -37,19 +38,19 @@ private:
     template <class N>
     float step_block(float* __restrict weights, float* __restrict z, float* __restrict squares, const float* gradient,
                      N n) const {
-        float taken[kBlock];
+        float steps[kBlock];
         for (size_t i = 0; i < n; ++i) {
             const float g = gradient[i], root = std::sqrt(squares[i]);
-            squares[i] = stored(squares[i] + g * g);
-            const float grown = std::sqrt(squares[i]), sigma = (grown - root) / options_.learning_rate;
-            z[i] = stored(z[i] + (g - sigma * weights[i]));
-            const float beyond = std::fabs(z[i]) - options_.l1;
-            const float scale = (options_.beta + grown) / options_.learning_rate + options_.l2;
-            const float w = beyond > 0 ? stored(-std::copysign(beyond, z[i]) / scale) : 0.0f;
-            taken[i] = weights[i] - w;
+            squares[i] = to_finite(squares[i] + g * g);
+            const float new_root = std::sqrt(squares[i]), sigma = (new_root - root) / options_.learning_rate;
+            z[i] = to_finite(z[i] + (g - sigma * weights[i]));
+            const float excess = std::fabs(z[i]) - options_.l1;
+            const float scale = (options_.beta + new_root) / options_.learning_rate + options_.l2;
+            const float w = excess > 0 ? to_finite(-std::copysign(excess, z[i]) / scale) : 0.0f;
+            steps[i] = weights[i] - w;
             weights[i] = w;
         }
-        return dot(taken, taken, n);
+        return dot(steps, steps, n);
     }
 
     OptimizerOptions options_;

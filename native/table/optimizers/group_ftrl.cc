@@ -1,12 +1,12 @@
-// FTRL-proximal with L1, L2 and group lasso, which empties whole rows (Yue et al., "Adaptive optimizers with sparse group
-// lasso for neural networks in CTR prediction", ECML PKDD 2021, theorem 1, with FTRL's z and n as in optimizer_ftrl.cc):
+// FTRL-proximal with L1, L2 and group lasso, which sets complete rows to zero (Yue et al., "Adaptive optimizers with
+// sparse group lasso for neural networks in CTR prediction", ECML PKDD 2021, theorem 1, with z and n as in ftrl.cc):
 //     q[i] = (beta + sqrt(n[i])) / learning_rate + l2;  s[i] = sign(z[i]) max(|z[i]| - l1, 0)
 //     w[i] = -s[i] / q[i] * max(1 - l21 sqrt(dim) / |s / sqrt(q)|, 0)
-// which is the w that minimises z.w + 1/2 sum q w^2 + l1 |w|_1 + l21 sqrt(dim) |sqrt(q) w|_2. State: z, n, 0 at first.
+// the minimiser of z.w + 1/2 sum q w^2 + l1 |w|_1 + l21 sqrt(dim) |sqrt(q) w|_2. State: z, n, both initially 0.
 #include <cmath>
 
-#include "table/optimizers/dot.h"
 #include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
 #include "table/optimizers/optimizer.h"
 
 namespace springtide {
@@ -18,11 +18,11 @@ public:
 
     size_t state_floats(size_t dim) const override { return 2 * dim; }
 
-    void start(float* state, size_t dim) const override {
+    void init(float* state, size_t dim) const override {
         for (size_t i = 0; i < 2 * dim; ++i) state[i] = 0;
     }
 
-    bool accepts(const float* state, size_t dim) const override {
+    bool valid_state(const float* state, size_t dim) const override {
         for (size_t i = 0; i < dim; ++i)
             if (state[dim + i] < 0) return false;
         return true;
@@ -33,9 +33,10 @@ public:
         accumulate(z, n, weights, gradient, dim);
         const float length_squared =
             sum_of_blocks(dim, [&](size_t start, auto count) { return length_of(z + start, n + start, count); });
-        const float least = options_.l21 * std::sqrt(static_cast<float>(dim));
-        // Not 1 - least / length: without evidence the length is 0.
-        const float length = std::sqrt(length_squared), share = length > least ? (length - least) / length : 0.0f;
+        const float threshold = options_.l21 * std::sqrt(static_cast<float>(dim));
+        // Not 1 - threshold / length, because the length may be 0.
+        const float length = std::sqrt(length_squared);
+        const float share = length > threshold ? (length - threshold) / length : 0.0f;
         return sum_of_blocks(dim, [&](size_t start, auto count) {
             return solve(weights + start, z + start, n + start, share, count);
         });
@@ -46,36 +47,36 @@ private:
         return (options_.beta + std::sqrt(n)) / options_.learning_rate + options_.l2;
     }
 
-    // s[i], the part of z[i] beyond L1.
-    float beyond(float z) const {
-        const float size = std::fabs(z) - options_.l1;
-        return size > 0 ? std::copysign(size, z) : 0.0f;
+    // s[i]
+    float soft_threshold(float z) const {
+        const float excess = std::fabs(z) - options_.l1;
+        return excess > 0 ? std::copysign(excess, z) : 0.0f;
     }
 
     void accumulate(float* z, float* n, const float* weights, const float* gradient, size_t dim) const {
         for (size_t i = 0; i < dim; ++i) {
             const float g = gradient[i], root = std::sqrt(n[i]);
-            n[i] = stored(n[i] + g * g);
+            n[i] = to_finite(n[i] + g * g);
             const float sigma = (std::sqrt(n[i]) - root) / options_.learning_rate;
-            z[i] = stored(z[i] + (g - sigma * weights[i]));
+            z[i] = to_finite(z[i] + (g - sigma * weights[i]));
         }
     }
 
     // |s / sqrt(q)|^2
     float length_of(const float* z, const float* n, size_t count) const {
         float scaled[kBlock];
-        for (size_t i = 0; i < count; ++i) scaled[i] = beyond(z[i]) / std::sqrt(curvature(n[i]));
+        for (size_t i = 0; i < count; ++i) scaled[i] = soft_threshold(z[i]) / std::sqrt(curvature(n[i]));
         return dot(scaled, scaled, count);
     }
 
     float solve(float* weights, const float* z, const float* n, float share, size_t count) const {
-        float taken[kBlock];
+        float steps[kBlock];
         for (size_t i = 0; i < count; ++i) {
-            const float w = share > 0 ? stored(-beyond(z[i]) / curvature(n[i]) * share) : 0.0f;
-            taken[i] = weights[i] - w;
+            const float w = share > 0 ? to_finite(-soft_threshold(z[i]) / curvature(n[i]) * share) : 0.0f;
+            steps[i] = weights[i] - w;
             weights[i] = w;
         }
-        return dot(taken, taken, count);
+        return dot(steps, steps, count);
     }
 
     OptimizerOptions options_;

@@ -1,7 +1,7 @@
-// How a row learns from its gradient. One optimizer is one small file: a class, and one line in optimizer.cc.
+// Optimizers: the update of a row by its gradient. Each is a class in a separate file and one line in optimizer.cc.
 //
-// An optimizer holds its settings only; the state of a row lies in the row, behind its weights. Safe from any thread for
-// different rows. Gradients have been checked by the caller: finite, at most kGradientLimit in size.
+// An optimizer has settings only; its state is stored in the row, after the weights. Thread-safe for different rows.
+// The caller checks gradients: finite, magnitude at most kGradientLimit.
 #pragma once
 
 #include <cstddef>
@@ -11,17 +11,17 @@
 
 namespace springtide {
 
-// Largest gradient element a table accepts: its square, summed over 1,024 of them, is still a float.
+// The largest gradient element a table accepts: the sum of 1,024 squares is still a finite float.
 inline constexpr float kGradientLimit = 1e17f;
 
-// What an optimizer stores: the float nearest to x that is finite; the largest where x is no number.
-inline float stored(float x) {
-    constexpr float kLargest = std::numeric_limits<float>::max();
-    const float below = x < kLargest ? x : kLargest;
-    return below > -kLargest ? below : -kLargest;
+// The finite float nearest to x; the largest float if x is NaN. Applied to everything an optimizer stores.
+inline float to_finite(float x) {
+    constexpr float kMaxFloat = std::numeric_limits<float>::max();
+    const float below = x < kMaxFloat ? x : kMaxFloat;
+    return below > -kMaxFloat ? below : -kMaxFloat;
 }
 
-// Settings of all of them; each reads its own, named as in the papers.
+// Settings of all optimizers, named as in the papers.
 struct OptimizerOptions {
     float learning_rate = 0;
     float initial_accumulator = 0;  // adagrad, rowwise_adagrad
@@ -36,17 +36,17 @@ class Optimizer {
 public:
     virtual ~Optimizer() = default;
 
-    // Floats of state in a row of `dim` weights.
+    // The number of state floats of a row with `dim` weights.
     virtual size_t state_floats(size_t dim) const = 0;
 
-    // Writes the state of a row that has learned nothing.
-    virtual void start(float* state, size_t dim) const = 0;
+    // Writes the initial state of a row.
+    virtual void init(float* state, size_t dim) const = 0;
 
-    // Whether these finite floats can be the state of a row.
-    virtual bool accepts(const float* state, size_t dim) const = 0;
+    // Whether these finite floats are a possible state.
+    virtual bool valid_state(const float* state, size_t dim) const = 0;
 
-    // One step: updates weights and state in place; returns the squared length of the step. Whatever finite floats it
-    // began with, finite floats are left behind: see stored().
+    // One step: updates weights and state in place and returns the squared length of the step. Finite input gives
+    // finite weights and state, see to_finite().
     virtual float step(float* weights, float* state, const float* gradient, size_t dim) const = 0;
 };
 
@@ -57,7 +57,7 @@ std::unique_ptr<Optimizer> make_adam(const OptimizerOptions& options);
 std::unique_ptr<Optimizer> make_ftrl(const OptimizerOptions& options);
 std::unique_ptr<Optimizer> make_group_ftrl(const OptimizerOptions& options);
 
-// The optimizer called `kind`. Throws std::invalid_argument where there is none.
+// The optimizer named `kind`. Throws std::invalid_argument for an unknown name.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view kind, const OptimizerOptions& options);
 
 }  // namespace springtide

@@ -1,11 +1,11 @@
-// Row-wise Adagrad, one accumulator per row (as in FBGEMM and TorchRec: Mudigere et al., "Software-Hardware Co-design for
-// Fast and Scalable Training of Deep Learning Recommendation Models", ISCA 2022, section 4.1.4):
+// Row-wise Adagrad, one accumulator per row (as in FBGEMM and TorchRec: Mudigere et al., "Software-Hardware Co-design
+// for Fast and Scalable Training of Deep Learning Recommendation Models", ISCA 2022, section 4.1.4):
 //     state += mean(g^2);  w[i] -= learning_rate * g[i] / sqrt(state + 1e-7)
-// with the small constant inside the root, as in optimizer_adagrad.cc.
+// with the small constant inside the root, as in adagrad.cc.
 #include <cmath>
 
-#include "table/optimizers/dot.h"
 #include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
 #include "table/optimizers/optimizer.h"
 
 namespace springtide {
@@ -19,16 +19,16 @@ public:
 
     size_t state_floats(size_t) const override { return 1; }
 
-    void start(float* state, size_t) const override { *state = options_.initial_accumulator; }
+    void init(float* state, size_t) const override { *state = options_.initial_accumulator; }
 
-    bool accepts(const float* state, size_t) const override { return *state >= 0; }
+    bool valid_state(const float* state, size_t) const override { return *state >= 0; }
 
     float step(float* __restrict weights, float* state, const float* gradient, size_t dim) const override {
         return with_dim(dim, [&](auto n) {
             const float squares = dot(gradient, gradient, n);
-            *state = stored(*state + squares / static_cast<float>(n));
+            *state = to_finite(*state + squares / static_cast<float>(n));
             const float rate = options_.learning_rate / std::sqrt(*state + kEpsilon);
-            for (size_t i = 0; i < n; ++i) weights[i] = stored(weights[i] - rate * gradient[i]);
+            for (size_t i = 0; i < n; ++i) weights[i] = to_finite(weights[i] - rate * gradient[i]);
             return rate * rate * squares;
         });
     }

@@ -1,5 +1,5 @@
-// Workers without Python: every piece once, whatever the number of threads; failures by the lowest piece. Run under the
-// sanitizers.
+// Workers without Python: every piece runs once with any number of threads; the lowest-numbered failure is thrown. Run
+// under the sanitizers.
 #include "memory/workers.h"
 
 #include <atomic>
@@ -17,12 +17,12 @@ void every_piece_runs_once() {
         for (size_t n = 0; n < 200; ++n) {
             std::vector<int> times(n);
             workers.run(n, [&](size_t piece) { ++times[piece]; });
-            for (const int count : times) expect(count == 1, "each piece once");
+            for (const int count : times) expect(count == 1, "each piece runs once");
         }
     }
 }
 
-void what_pieces_wrote_is_seen_when_run_returns() {
+void writes_of_pieces_are_visible_when_run_returns() {
     springtide::Workers workers(4);
     std::vector<size_t> squares(64);
     for (int round = 0; round < 500; ++round) {
@@ -32,7 +32,7 @@ void what_pieces_wrote_is_seen_when_run_returns() {
     }
 }
 
-void the_first_failure_by_piece_is_thrown_after_all_have_ended() {
+void the_failure_of_the_lowest_piece_is_thrown_after_all_have_ended() {
     springtide::Workers workers(3);
     std::atomic<int> ended = 0;
     for (int round = 0; round < 100; ++round) {
@@ -44,9 +44,9 @@ void the_first_failure_by_piece_is_thrown_after_all_have_ended() {
             });
             expect(false, "a failure is thrown");
         } catch (const std::invalid_argument& failure) {
-            expect(std::string(failure.what()) == "1", "the lowest piece's");
+            expect(std::string(failure.what()) == "1", "the failure of the lowest piece");
         }
-        expect(ended == 20, "the others run all the same");
+        expect(ended == 20, "the other pieces still run");
     }
     workers.run(3, [](size_t) {});
 }
@@ -55,6 +55,6 @@ void the_first_failure_by_piece_is_thrown_after_all_have_ended() {
 
 int main() {
     every_piece_runs_once();
-    what_pieces_wrote_is_seen_when_run_returns();
-    the_first_failure_by_piece_is_thrown_after_all_have_ended();
+    writes_of_pieces_are_visible_when_run_returns();
+    the_failure_of_the_lowest_piece_is_thrown_after_all_have_ended();
 }

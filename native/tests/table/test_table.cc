@@ -1,19 +1,18 @@
-// The table without Python: against a map over random operations, its digest against a scan. Run under the sanitizers.
+// The table without Python: compared with a map over random operations, its digest with a scan. Run under the
+// sanitizers.
 #include "table/table.h"
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <optional>
 #include <random>
 #include <set>
-#include <stdexcept>
 
 #include "batch/xxh64.h"
+#include "tests/expect.h"
 
 namespace {
 
@@ -21,22 +20,6 @@ using springtide::Statistics;
 using springtide::Table;
 using Keys = std::vector<uint64_t>;
 using Packed = std::vector<std::byte>;
-
-void expect(bool holds, const char* what) {
-    if (holds) return;
-    std::fprintf(stderr, "failed: %s\n", what);
-    std::exit(1);
-}
-
-template <class Call>
-void expect_refused(Call call, const char* what) {
-    try {
-        call();
-    } catch (const std::invalid_argument&) {
-        return;
-    }
-    expect(false, what);
-}
 
 constexpr const char* kKinds[] = {"sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl", "group_ftrl"};
 constexpr springtide::OptimizerOptions kOptions = {
@@ -54,9 +37,9 @@ Packed rows_of(const Table& table, const Keys& keys) {
 
 size_t admit_all(Table& table, const Keys& keys, uint32_t at_s) {
     std::vector<uint32_t> rows(keys.size());
-    const size_t made = table.admit(keys, rows.data(), at_s);
-    for (size_t i = 0; i < keys.size(); ++i) expect(table.key_of(rows[i]) == keys[i], "a row knows its key");
-    return made;
+    const size_t created = table.admit(keys, rows.data(), at_s);
+    for (size_t i = 0; i < keys.size(); ++i) expect(table.key_of(rows[i]) == keys[i], "a row contains its key");
+    return created;
 }
 
 void update_all(Table& table, const Keys& keys, float gradient, uint32_t at_s) {
@@ -70,20 +53,20 @@ uint64_t digest_of(const std::map<uint64_t, Packed>& rows) {
     return sum;
 }
 
-// What a finished set should be: the rows as they were when it began.
+// The expected content of a finished set: the rows as of its begin_changes().
 struct Frozen {
     std::map<uint64_t, Packed> rows;
     Keys removed;
     uint64_t digest = 0;
 };
 
-// The model holds the bytes each key should have; what an update does to them is tested from Python, against NumPy.
+// Holds the expected bytes of each key. Python tests compare the result of an update with NumPy.
 struct Model {
     Table table;
     std::map<uint64_t, Packed> rows = {};
     std::set<uint64_t> touched = {}, removed = {};
     std::optional<Frozen> open = {};
-    uint64_t imported = 0;  // what imports did to the digest since the open set began
+    uint64_t imported = 0;  // change of the digest by imports since the open set began
 
     void read(const Keys& keys) {
         for (const uint64_t key : keys) rows[key] = rows_of(table, {key});
@@ -93,7 +76,7 @@ struct Model {
         Keys added;
         for (const uint64_t key : keys)
             if (!rows.contains(key)) added.push_back(key);
-        expect(admit_all(table, keys, at_s) == added.size(), "as many rows as new keys");
+        expect(admit_all(table, keys, at_s) == added.size(), "a row for each new key");
         read(added);
         touched.insert(added.begin(), added.end());
     }
@@ -109,9 +92,9 @@ struct Model {
     }
 
     void remove(const Keys& keys) {
-        size_t gone = 0;
-        for (const uint64_t key : keys) gone += rows.contains(key);
-        expect(table.remove(keys) == gone, "as many rows go as were there");
+        size_t resident = 0;
+        for (const uint64_t key : keys) resident += rows.contains(key);
+        expect(table.remove(keys) == resident, "resident rows are removed");
         for (const uint64_t key : keys)
             if (rows.erase(key)) removed.insert(key);
     }
@@ -131,7 +114,7 @@ struct Model {
     uint64_t hash_of(uint64_t key) { return springtide::xxh64(rows[key].data(), rows[key].size(), key); }
 
     void begin_changes() {
-        if (open) return expect_refused([&] { table.begin_changes(); }, "a second set");
+        if (open) return expect_rejected([&] { table.begin_changes(); }, "a second set");
         open.emplace();
         open->digest = digest_of(rows);
         for (const uint64_t key : touched)
@@ -145,13 +128,14 @@ struct Model {
     }
 
     void collect(size_t max_rows) {
-        if (!open) return expect_refused([&] { table.take_collected(); }, "a set that nobody began");
-        if (table.collect(max_rows) > 0) return expect_refused([&] { table.take_collected(); }, "a set in part");
-        expect_refused([&] { table.settle(0); }, "a sum before its set");
-        const springtide::Changes changes = finish(table.take_collected());
+        if (!open) return expect_rejected([&] { table.release_collected(); }, "no set is open");
+        if (table.collect(max_rows) > 0)
+            return expect_rejected([&] { table.release_collected(); }, "an incomplete set");
+        expect_rejected([&] { table.settle(0); }, "a sum before the set is released");
+        const springtide::Changes changes = finish(table.release_collected());
         check(changes);
         table.settle(changes.touched_sum);
-        expect(table.digest() == open->digest + imported, "digest as of the beginning, and imports since");
+        expect(table.digest() == open->digest + imported, "digest as of begin_changes(), and imports since");
         open.reset();
     }
 
@@ -163,16 +147,16 @@ struct Model {
             for (const std::byte byte : row) packed.push_back(static_cast<uint8_t>(byte));
         }
         expect(changes.touched == keys, "touched keys");
-        expect(changes.packed == packed, "rows as they were when the set began");
+        expect(changes.packed == packed, "rows as of begin_changes()");
         expect(changes.removed == open->removed, "removed keys");
         expect(changes.digest == open->digest, "digest of the set");
     }
 
-    void take_changes() {
-        if (open) return expect_refused([&] { table.take_changes(); }, "a second set at once");
+    void drain_changes() {
+        if (open) return expect_rejected([&] { table.drain_changes(); }, "drain with an open set");
         begin_changes();
         while (open) collect(1000);
-        expect(table.digest() == table.scan_digest(), "digest of everything");
+        expect(table.digest() == table.scan_digest(), "digest of all rows");
     }
 
     void compare() const {
@@ -215,47 +199,47 @@ void table_is_a_map_over_random_operations(uint64_t seed) {
             }
             case 4: model.begin_changes(); break;
             case 5: model.collect(1 + random() % 8); break;
-            case 6: model.take_changes(); break;
+            case 6: model.drain_changes(); break;
         }
         model.compare();
     }
 }
 
-void rows_stay_where_they_are_while_the_table_grows() {
+void rows_keep_their_weights_while_the_table_grows() {
     Table table = make("rowwise_adagrad", 3);
     Keys keys(100'000);
-    for (size_t i = 0; i < keys.size(); ++i) keys[i] = i << 40;  // low bits all alike
+    for (size_t i = 0; i < keys.size(); ++i) keys[i] = i << 40;  // equal low bits
     for (const uint64_t key : keys) admit_all(table, {key}, 1);
     std::vector<float> before(keys.size() * 3), after(keys.size() * 3);
     table.lookup(keys, before.data());
     Keys half;
     for (size_t i = 0; i < keys.size(); i += 2) half.push_back(keys[i]);
-    expect(table.remove(half) == half.size(), "half of the rows go");
+    expect(table.remove(half) == half.size(), "half of the rows are removed");
     admit_all(table, half, 2);
     table.lookup(keys, after.data());
-    expect(before == after, "weights are those of the key");
-    table.take_changes();
+    expect(before == after, "weights are a function of the key");
+    table.drain_changes();
     expect(table.digest() == table.scan_digest(), "digest after growth");
 }
 
-void bad_updates_leave_the_table_alone() {
+void rejected_updates_change_nothing() {
     for (const char* kind : kKinds) {
         Table table = make(kind, 2);
         admit_all(table, {1, 2}, 1);
         const uint64_t before = table.scan_digest();
         const float bad[] = {0, 0, 0, std::numeric_limits<float>::quiet_NaN()}, good[] = {1, 1, 1, 1};
         const uint32_t one[] = {1, 1}, none[] = {1, 0};
-        expect_refused([&] { table.update(Keys{1, 2}, bad, one, 2); }, "a gradient that is no number");
-        expect_refused([&] { table.update(Keys{1, 1}, good, one, 2); }, "a resident key twice");
-        expect_refused([&] { table.update(Keys{9, 9}, good, one, 2); }, "a missing key twice");
-        expect_refused([&] { table.update(Keys{1, 2}, good, none, 2); }, "a count of 0");
+        expect_rejected([&] { table.update(Keys{1, 2}, bad, one, 2); }, "a gradient that is NaN");
+        expect_rejected([&] { table.update(Keys{1, 1}, good, one, 2); }, "a resident key twice");
+        expect_rejected([&] { table.update(Keys{9, 9}, good, one, 2); }, "a missing key twice");
+        expect_rejected([&] { table.update(Keys{1, 2}, good, none, 2); }, "a count of 0");
         expect(table.scan_digest() == before, "nothing changed");
         table.update(Keys{1, 2}, good, one, 2);
-        expect(table.scan_digest() != before, "a good update after refused ones");
+        expect(table.scan_digest() != before, "a good update after rejected ones");
     }
 }
 
-void bad_rows_are_not_imported() {
+void invalid_rows_are_not_imported() {
     Table table = make("adagrad", 2);
     admit_all(table, {1}, 1);
     const Packed good = rows_of(table, {1});
@@ -266,26 +250,27 @@ void bad_rows_are_not_imported() {
     };
     const float infinite = std::numeric_limits<float>::infinity();
     Table target = make("adagrad", 2);
-    expect_refused([&] { target.import_rows(Keys{1}, spoiled(0, infinite).data()); }, "infinite weight");
-    expect_refused([&] { target.import_rows(Keys{1}, spoiled(12, -1).data()); }, "negative accumulator");
-    expect_refused([&] { target.import_rows(Keys{1}, spoiled(24, -1).data()); }, "negative importance");
-    expect_refused([&] { target.import_rows(Keys{1}, spoiled(28, 2).data()); }, "unsettled above 1");
+    expect_rejected([&] { target.import_rows(Keys{1}, spoiled(0, infinite).data()); }, "infinite weight");
+    expect_rejected([&] { target.import_rows(Keys{1}, spoiled(12, -1).data()); }, "negative accumulator");
+    expect_rejected([&] { target.import_rows(Keys{1}, spoiled(24, -1).data()); }, "negative importance");
+    expect_rejected([&] { target.import_rows(Keys{1}, spoiled(28, 2).data()); }, "unsettled above 1");
     expect(target.size() == 0, "nothing imported");
     target.import_rows(Keys{1}, good.data());
-    expect(rows_of(target, {1}) == good, "the good row is");
+    expect(rows_of(target, {1}) == good, "the valid row is imported");
 }
 
-void unknown_optimizers_and_missing_rows_are_refused() {
-    expect_refused([] { make("newton", 2); }, "an optimizer nobody wrote");
+void unknown_optimizers_and_missing_rows_are_rejected() {
+    expect_rejected([] { make("newton", 2); }, "an unknown optimizer");
     const Table table = make("adagrad", 2);
-    expect_refused([&] { rows_of(table, {5}); }, "a row that is not there");
+    expect_rejected([&] { rows_of(table, {5}); }, "a missing row");
     Statistics statistics{};
     table.statistics(Keys{5}, &statistics);
     expect(statistics.count == 0 && statistics.unsettled == 1, "statistics of a missing key");
 }
 
 void numbers_stay_finite() {
-    Table table(1024, springtide::make_optimizer("rowwise_adagrad", {.learning_rate = 1e6f, .initial_accumulator = 0.1f}), {1, 0.5f}, 1);
+    constexpr springtide::OptimizerOptions kFast = {.learning_rate = 1e6f, .initial_accumulator = 0.1f};
+    Table table(1024, springtide::make_optimizer("rowwise_adagrad", kFast), {1, 0.5f}, 1);
     admit_all(table, {1}, 0);
     for (uint32_t at_s = 0; at_s < 50; ++at_s) update_all(table, {1}, springtide::kGradientLimit, at_s);
     std::vector<float> weights(1024);
@@ -309,11 +294,11 @@ void any_number_of_threads_gives_the_same_table() {
         table.find(keys, found.data(), threads);
         table.update_rows(found, keys, gradients.data(), counts.data(), 2, threads);
         table.lookup(keys, weights.data(), threads);
-        expect(table.collect(0) == 0, "every row that changed was copied before");
-        const springtide::Changes changes = finish(table.take_collected());
+        expect(table.collect(0) == 0, "every changed row was copied before");
+        const springtide::Changes changes = finish(table.release_collected());
         table.settle(changes.touched_sum);
         digests.push_back(table.digest());
-        digests.push_back(table.take_changes().digest);
+        digests.push_back(table.drain_changes().digest);
         Packed packed((keys.size() - 500) * table.row_bytes());
         table.rows(std::span(keys).subspan(500), packed.data(), threads);
         rows.push_back(packed);
@@ -327,17 +312,19 @@ void any_number_of_threads_gives_the_same_table() {
 void a_budget_is_a_number_of_rows() {
     constexpr size_t kBudget = 20 << 20;
     Table table(16, springtide::make_optimizer("rowwise_adagrad", kOptions), {1, 0.5f}, 1, kBudget);
-    Keys keys(table.most_rows() + 1000);
+    Keys keys(table.max_rows() + 1000);
     for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
     std::vector<uint32_t> rows(keys.size());
-    expect(table.admit(keys, rows.data(), 1) == table.most_rows(), "as many as there is room for");
-    expect(rows[table.most_rows() - 1] != springtide::kNoRow && rows[table.most_rows()] == springtide::kNoRow, "first come");
-    expect(table.most_rows() > kBudget / 100 && table.memory_bytes() < kBudget + (6 << 20), "the budget is used and kept");
+    expect(table.admit(keys, rows.data(), 1) == table.max_rows(), "rows up to the budget");
+    expect(rows[table.max_rows() - 1] != springtide::kNoRow, "the last row in the budget");
+    expect(rows[table.max_rows()] == springtide::kNoRow, "the first row beyond the budget");
+    expect(table.max_rows() > kBudget / 100, "the budget is used");
+    expect(table.memory_bytes() < kBudget + (6 << 20), "the budget is not exceeded");
     table.remove(Keys{0, 1, 2});
-    expect(table.admit(std::span(keys).subspan(table.most_rows()), rows.data(), 1) == 3, "room that was made is used");
+    expect(table.admit(std::span(keys).subspan(table.max_rows()), rows.data(), 1) == 3, "removed rows free budget");
 }
 
-void keys_that_hash_alike_are_told_apart() {
+void keys_with_similar_hashes_are_distinguished() {
     springtide::KeyIndex index;
     Keys keys;  // differ in few bits
     for (uint64_t i = 0; i < 3000; ++i) keys.push_back(i << 52 | i >> 12);
@@ -347,13 +334,13 @@ void keys_that_hash_alike_are_told_apart() {
         [[gnu::always_inline]] void prefetch(uint32_t) const {}
     } key_of{keys};
     for (uint32_t i = 0; i < keys.size(); ++i) index.insert(keys[i], i, key_of);
-    for (uint32_t i = 0; i < keys.size(); ++i) expect(index.find(keys[i], key_of) == i, "every key has its row");
+    for (uint32_t i = 0; i < keys.size(); ++i) expect(index.find(keys[i], key_of) == i, "every key is found");
     for (uint32_t i = 0; i < keys.size(); i += 2) index.erase(keys[i], i);
     for (uint32_t i = 0; i < keys.size(); ++i)
-        expect(index.find(keys[i], key_of) == (i % 2 ? i : springtide::kNoRow), "every other key is gone");
+        expect(index.find(keys[i], key_of) == (i % 2 ? i : springtide::kNoRow), "every other key is removed");
     size_t visited = 0;
     index.for_each(key_of, [&](uint64_t key, uint32_t row) { visited += keys[row] == key; });
-    expect(visited == index.size() && visited == keys.size() / 2, "each is visited once");
+    expect(visited == index.size() && visited == keys.size() / 2, "each key is visited once");
 }
 
 }  // namespace
@@ -362,10 +349,10 @@ int main() {
     for (uint64_t seed = 0; seed < 3000; ++seed) table_is_a_map_over_random_operations(seed);
     any_number_of_threads_gives_the_same_table();
     a_budget_is_a_number_of_rows();
-    keys_that_hash_alike_are_told_apart();
-    rows_stay_where_they_are_while_the_table_grows();
-    bad_updates_leave_the_table_alone();
-    bad_rows_are_not_imported();
-    unknown_optimizers_and_missing_rows_are_refused();
+    keys_with_similar_hashes_are_distinguished();
+    rows_keep_their_weights_while_the_table_grows();
+    rejected_updates_change_nothing();
+    invalid_rows_are_not_imported();
+    unknown_optimizers_and_missing_rows_are_rejected();
     numbers_stay_finite();
 }

@@ -1,19 +1,19 @@
-// Every call that a header allows from several threads at once, made from several threads at once. ThreadSanitizer is the
-// judge of what is touched, the expectations of what is seen.
+// Every concurrent use that the headers of the core allow, run concurrently: ThreadSanitizer detects races, the
+// expectations check the results.
 #include <algorithm>
 #include <atomic>
 #include <functional>
 #include <thread>
 
-#include "tests/expect.h"
-#include "join/join_index.h"
 #include "batch/keys.h"
 #include "batch/pooling.h"
-#include "quantizer/quantizer.h"
-#include "table/row_marks.h"
-#include "serving/served_view.h"
-#include "table/table.h"
 #include "batch/unique.h"
+#include "join/join_index.h"
+#include "quantizer/quantizer.h"
+#include "serving/served_view.h"
+#include "table/row_flags.h"
+#include "table/table.h"
+#include "tests/expect.h"
 
 namespace {
 
@@ -25,7 +25,7 @@ void at_once(const std::vector<std::function<void()>>& calls) {
     for (std::thread& thread : threads) thread.join();
 }
 
-// Rows that a batch at a time brings and takes away: the writer of a served view and what its readers may see.
+// A served view whose writer puts and removes all rows in one batch each; readers must see complete batches.
 struct Served {
     static constexpr size_t kRows = 200, kDim = 4;
 
@@ -55,32 +55,33 @@ struct Served {
         std::vector<uint8_t> bits(kRows);
         while (!done) {
             view.decode(keys.data(), kRows, rows.data());
-            for (const float weight : rows) expect(weight == 0, "a weight nobody wrote");
+            for (const float weight : rows) expect(weight == 0, "a weight that was written");
             view.bits(keys.data(), kRows, bits.data());
-            expect(std::ranges::count(bits, bits[0]) == kRows, "one precision for all, or none");
+            expect(std::ranges::count(bits, bits[0]) == kRows, "the same precision for all rows");
             std::this_thread::yield();
         }
     }
 
-    void read_names() {
+    void read_handles() {
         std::vector<uint64_t> found(kRows);
-        std::vector<uint32_t> held(kRows);
+        std::vector<uint32_t> stored(kRows);
         bool known[kRows];
         while (!done) {
             view.keys_of(handles.data(), kRows, found.data(), known);
             expect(std::count(known, known + kRows, known[0]) == kRows, "all handles or none");
-            view.handles(keys.data(), kRows, held.data());
-            expect(held == handles || std::ranges::count(held, ServedView::kNoHandle) == kRows, "all handles or none");
+            view.handles(keys.data(), kRows, stored.data());
+            const bool none = std::ranges::count(stored, ServedView::kNoHandle) == kRows;
+            expect(stored == handles || none, "all handles or none");
             std::this_thread::yield();
         }
     }
 
-    void read_whole() {
+    void export_all() {
         while (!done) {
             const ServedView::Exported rows = view.export_rows(keys.data(), kRows);
             size_t bytes = 0;
             for (const uint8_t bits : rows.bits) bytes += bits == 0 ? 0 : springtide::payload_bytes(bits, kDim);
-            expect(rows.payload.size() == bytes, "payloads are those of the precisions");
+            expect(rows.payload.size() == bytes, "payload sizes match the precisions");
             const size_t n = view.keys().size();
             expect(n == 0 || n == kRows, "all keys or none");
             (void)(view.digest() + view.size() + view.payload_total() + view.memory_bytes());
@@ -89,13 +90,13 @@ struct Served {
     }
 };
 
-void a_served_view_has_many_readers_beside_its_writer() {
+void a_served_view_has_readers_and_a_writer() {
     Served served;
-    at_once({[&] { served.write(); }, [&] { served.read_rows(); }, [&] { served.read_names(); },
-             [&] { served.read_whole(); }});
+    at_once({[&] { served.write(); }, [&] { served.read_rows(); }, [&] { served.read_handles(); },
+             [&] { served.export_all(); }});
 }
 
-void a_join_index_is_matched_by_several() {
+void a_join_index_is_matched_by_several_threads() {
     springtide::JoinIndex index;
     std::vector<uint64_t> ids(4000), places(2000), out(2000);
     for (size_t i = 0; i < places.size(); ++i) ids[2 * i] = i, ids[2 * i + 1] = ~i, places[i] = i;
@@ -115,7 +116,7 @@ void pure_functions_share_nothing() {
     for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(30 * i);
     const std::vector<float> row(16, 0.25f);
     const auto call = [&] {
-        springtide::Uniquer uniquer;  // one for each thread
+        springtide::Uniquer uniquer;  // one per thread
         springtide::Unique distinct;
         uniquer.unique(keys, distinct);
         const size_t u = distinct.keys.size(), n = offsets.size() - 1;
@@ -136,7 +137,7 @@ void pure_functions_share_nothing() {
     at_once({call, call, call});
 }
 
-void changes_are_finished_while_training_goes_on() {
+void changes_are_finished_while_training_continues() {
     springtide::Table table(4, springtide::make_optimizer("adagrad", {0.1f, 0.1f}), {7, 0.5f}, 500);
     std::vector<uint64_t> keys(500);
     for (size_t i = 0; i < keys.size(); ++i) keys[i] = 7 * i;
@@ -145,34 +146,34 @@ void changes_are_finished_while_training_goes_on() {
     const uint64_t before = table.scan_digest();
     table.begin_changes();
     while (table.collect(100) > 0) {}
-    const springtide::ChangeSet set = table.take_collected();
+    const springtide::ChangeSet set = table.release_collected();
     springtide::Changes changes;
     const std::vector<float> gradients(keys.size() * 4, 0.5f);
     const std::vector<uint32_t> counts(keys.size(), 1);
     at_once({[&] { changes = springtide::finish(set); },
              [&] { table.update(keys, gradients.data(), counts.data(), 2); }});
     table.settle(changes.touched_sum);
-    expect(changes.digest == before && changes.touched == keys, "the set is as of its beginning");
+    expect(changes.digest == before && changes.touched == keys, "the set is as of begin_changes()");
 }
 
-void marks_of_different_rows_are_set_together() {
-    springtide::RowMarks marks;
-    marks.grow(1000);
+void flags_of_different_rows_are_set_concurrently() {
+    springtide::RowFlags flags;
+    flags.grow(1000);
     std::vector<std::function<void()>> calls;
     for (uint32_t part = 0; part < 3; ++part)
-        calls.emplace_back([&marks, part] {
-            for (uint32_t row = part; row < 999; row += 3) expect(marks.set(row), "a row marked once");
+        calls.emplace_back([&flags, part] {
+            for (uint32_t row = part; row < 999; row += 3) expect(flags.set(row), "a flag set once");
         });
     at_once(calls);
-    for (uint32_t row = 0; row < 999; ++row) expect(marks.marked(row), "every mark is there");
+    for (uint32_t row = 0; row < 999; ++row) expect(flags.is_set(row), "every flag is set");
 }
 
 }  // namespace
 
 int main() {
-    a_served_view_has_many_readers_beside_its_writer();
-    a_join_index_is_matched_by_several();
+    a_served_view_has_readers_and_a_writer();
+    a_join_index_is_matched_by_several_threads();
     pure_functions_share_nothing();
-    changes_are_finished_while_training_goes_on();
-    marks_of_different_rows_are_set_together();
+    changes_are_finished_while_training_continues();
+    flags_of_different_rows_are_set_concurrently();
 }

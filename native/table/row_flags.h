@@ -1,7 +1,7 @@
-// RowMarks: one bit per row number, such as "touched since the last commit".
+// RowFlags: one bit per row number, such as "touched since the last commit".
 //
-// Threads: set() of different rows may run together; everything else wants to be alone. A row that was never given
-// room reads as not marked. Cost: a bit per row; grows by an eighth.
+// Threads: concurrent set() calls for different rows are safe; any other call requires exclusive access. A row beyond
+// the allocated range reads as not set. Cost: one bit per row; the capacity grows by an eighth.
 #pragma once
 
 #include <atomic>
@@ -12,9 +12,9 @@
 
 namespace springtide {
 
-class RowMarks {
+class RowFlags {
 public:
-    // Room for rows below `bound`; new ones are not marked.
+    // Allocates flags for rows below `bound`; new flags are not set.
     void grow(size_t bound) {
         const size_t words = (bound + 63) / 64;
         if (words <= words_.size()) return;
@@ -22,14 +22,14 @@ public:
         words_.resize(words);
     }
 
-    bool marked(uint32_t row) const {
+    bool is_set(uint32_t row) const {
         const size_t word = row / 64;
         return word < words_.size() && (words_[word] >> (row % 64) & 1);
     }
 
     [[gnu::always_inline]] void prefetch(uint32_t row) const { __builtin_prefetch(words_.data() + row / 64); }
 
-    // Marks a row there is room for; returns whether it was not marked yet.
+    // Sets the flag of an allocated row; returns whether it was not set before.
     bool set(uint32_t row) {
         const uint64_t bit = uint64_t{1} << (row % 64);
         uint64_t& word = words_[row / 64];
@@ -37,14 +37,14 @@ public:
         return !(std::atomic_ref(word).fetch_or(bit, std::memory_order_relaxed) & bit);
     }
 
-    // Takes a mark away; returns whether it was there.
+    // Clears a flag; returns whether it was set.
     bool clear(uint32_t row) {
-        if (!marked(row)) return false;
+        if (!is_set(row)) return false;
         words_[row / 64] &= ~(uint64_t{1} << (row % 64));
         return true;
     }
 
-    // The first marked row from `row` on, or bound() where there is none.
+    // The first flagged row at or after `row`; bound() if there is none.
     size_t next(size_t row) const {
         size_t word = row / 64;
         if (word >= words_.size()) return bound();
