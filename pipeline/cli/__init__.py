@@ -1,1 +1,1 @@
-"""The front door: commands, how they speak and what they exit with."""
+"""The command line: the commands, their output and their exit codes."""

@@ -1,8 +1,8 @@
-"""The command `springtide`: puts the commands together and turns errors into one line and an exit code.
+"""The command `springtide`: assembles the commands and turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a failure without a class of its own, 2 configuration or usage, 3 input, 4 log, 5 fenced by
-another writer, 6 damaged bytes, 7 a delta that does not fit, 8 migration needed, 9 halted, 10 rollback, 11 a version
-that cannot be kept or found, 12 the local cluster, 130 interrupted.
+Exit codes: 0 done, 1 other failure, 2 configuration or usage, 3 input, 4 log, 5 fenced by another writer, 6 damaged
+bytes, 7 delta that does not apply, 8 migration needed, 9 halted, 10 rollback, 11 version that cannot be stored or
+found, 12 cluster, 130 interrupted.
 """
 
 import json
@@ -52,7 +52,7 @@ for part in (create, ingest, run, stop, status, show, change, skip, dead_letters
 
 def run_command() -> None:
     """Entry point of the `springtide` script."""
-    _quiet_logs()
+    _configure_logging()
     crash_point.arm_crash_point(crash_point_of_environment())
     try:
         code = app(standalone_mode=False)
@@ -61,15 +61,12 @@ def run_command() -> None:
     except typer.TyperException as failure:
         _fail(f"{failure.format_message().rstrip('.')}. hint: springtide --help", failure.exit_code, "UsageError")
     except BrokenPipeError:
-        # Whoever read our output is gone; nothing is left to say, not even at interpreter exit.
+        # The reader of stdout has closed it. Prevents a second error when the interpreter flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as failure:
-        _fail(
-            f"{failure.filename or 'the disk'}: {failure.strerror or failure}. hint: run again once it works",
-            1,
-            "OSError",
-        )
+        place, reason = failure.filename or "disk", failure.strerror or failure
+        _fail(f"{place}: {reason}. hint: correct this, then run the command again", 1, "OSError")
     if code == _INTERRUPTED:
         _fail("interrupted", code, "Interrupted")
     sys.exit(code or 0)
@@ -82,12 +79,12 @@ def _fail(message: str, code: int, kind: str) -> None:
     sys.exit(code)
 
 
-def _quiet_logs() -> None:
-    """Talk goes to stderr; Beam, which warns of packages that nobody needs here, speaks up only about errors."""
+def _configure_logging() -> None:
+    """Log errors to stderr, without the warnings of libraries."""
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
-    # What fails in a bundle is raised as it is; Beam would tell it a second time, with a traceback.
+    # Errors in a bundle are raised; Beam would also log each with a traceback.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    # Brokers that are away for a while are no error of ours; one that stays away is raised as one.
+    # Calls are retried while brokers are unavailable; an outage that exceeds the limit is raised.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 

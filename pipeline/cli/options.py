@@ -1,4 +1,4 @@
-"""Options that many commands share, and how a time on the command line is read."""
+"""Options shared by commands, and the parsing of times."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,8 +13,9 @@ from pipeline.errors import InputError
 
 ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder with springtide.toml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop after what is in the logs now.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done without doing it.")]
+UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop at the current end of the logs.")]
+FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the configuration.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
 HERE = Path()
 
@@ -28,12 +29,12 @@ def _checked(address: str | None) -> str | None:
 
 FlinkMaster = Annotated[
     str | None,
-    typer.Option("--flink-master", help="The cluster's REST address, in place of flink.rest.", callback=_checked),
+    typer.Option("--flink-master", help="REST address of the cluster; overrides flink.rest.", callback=_checked),
 ]
 
 
 def open_project(folder: Path, flink_master: str | None = None) -> Project:
-    """The project in `folder`, its jobs on the cluster at `flink_master` where that is given. Raises ConfigError."""
+    """The project in `folder`; `flink_master` overrides its cluster. Raises ConfigError."""
     opened = Project.open(folder)
     if flink_master is None:
         return opened
@@ -42,7 +43,7 @@ def open_project(folder: Path, flink_master: str | None = None) -> Project:
 
 
 def read_time(text: str) -> int:
-    """A time as ISO 8601 (UTC unless it names a zone) or milliseconds since 1970, in milliseconds.
+    """Milliseconds since 1970 of a time in ISO 8601 (UTC by default) or in milliseconds. Raises InputError.
 
     >>> read_time("2019-11-09T00:01:13") == read_time("1573257673000")
     True
@@ -50,14 +51,14 @@ def read_time(text: str) -> int:
     if text.isdigit():
         return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(f"time {text} is neither ISO 8601 nor milliseconds. hint: 2026-01-31T14:00:00Z") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def read_range(text: str) -> tuple[int, int]:
-    """`FROM..TO` as two times in milliseconds, FROM before TO."""
+    """The two times of `FROM..TO` in milliseconds. Raises InputError unless FROM is before TO."""
     start, separator, end = text.partition("..")
     if not separator:
         raise InputError(f"range {text} has no two dots. hint: 2026-01-31T14:00:00Z..2026-01-31T16:00:00Z")

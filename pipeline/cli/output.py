@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout (one JSON object with --json), talk on stderr, bars only on a terminal."""
+"""Output of commands: results on stdout (one JSON object with --json), messages and progress bars on stderr."""
 
 import json
 import re
@@ -9,41 +9,41 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import pick_unit_and_suffix
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False)
 _PIPE_WIDTH = 1_000
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _IN_SECONDS, _IN_MINUTES = 120, 7_200
 _DIGEST = re.compile("[0-9a-f]{32,}")
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """The command's result: one JSON object, or its lines and tables."""
+    """Print the result of a command as one JSON object, or as lines and tables."""
     if as_json:
-        sys.stdout.write(json.dumps(result, default=_plain) + "\n")
+        sys.stdout.write(json.dumps(result, default=_json_value) + "\n")
         return
     for name, value in result.items():
-        _show(name, value, 0)
+        _print_item(name, value, 0)
 
 
 def print_message(text: str) -> None:
-    """A line of talk, to stderr."""
+    """Print a line on stderr."""
     stderr.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on stderr; silent where stderr is no terminal."""
+    """A progress bar on stderr, only if stderr is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         yield progress, progress.add_task(title, total=None)
 
 
 def format_time(at_ms: int | None) -> str | None:
-    """A time in milliseconds as ISO 8601, UTC; None for the far past that means "nothing seen yet".
+    """ISO 8601 in UTC of milliseconds since 1970; None for a negative time, which means that nothing was seen yet.
 
     >>> format_time(1_573_257_673_000)
     '2019-11-09T00:01:13+00:00'
@@ -54,19 +54,17 @@ def format_time(at_ms: int | None) -> str | None:
 
 
 def format_size(count: int) -> str:
-    """Bytes in words.
+    """A number of bytes with a unit.
 
     >>> format_size(0), format_size(1_023), format_size(100_264), format_size(3 << 30)
     ('0 B', '1023 B', '98 KiB', '3 GiB')
     """
-    unit = 0
-    while count >= 1024 ** (unit + 1) and unit + 1 < len(_UNITS):
-        unit += 1
-    return f"{count / 1024**unit:.0f} {_UNITS[unit]}"
+    unit, suffix = pick_unit_and_suffix(count, ["B", "KiB", "MiB", "GiB", "TiB"], 1024)
+    return f"{count / unit:.0f} {suffix}"
 
 
 def format_age(at_ms: int | None, now_ms: int) -> str:
-    """How long ago something happened, in words.
+    """The age of an event at `at_ms`.
 
     >>> format_age(1_000, 4_500), format_age(0, 600_000), format_age(0, 8_000_000), format_age(None, 0)
     ('3 s ago', '10 min ago', '2 h ago', 'never')
@@ -79,21 +77,21 @@ def format_age(at_ms: int | None, now_ms: int) -> str:
     return f"{seconds // 60} min ago" if seconds < _IN_MINUTES else f"{seconds // 3600} h ago"
 
 
-def _show(name: str, value: Any, depth: int) -> None:
-    """A line; of mappings a block of lines; of a list of rows a table."""
+def _print_item(name: str, value: Any, depth: int) -> None:
+    """Print a line; for a mapping a block of lines; for a list of rows a table."""
     label = "  " * depth + name.replace("_", " ")
     if isinstance(value, Mapping) and value:
         stdout.print(label, markup=False)
         for key, item in value.items():
-            _show(str(key), item, depth + 1)
+            _print_item(str(key), item, depth + 1)
     elif not _is_rows(value):
-        stdout.print(f"{label}: {_shown(value)}", markup=False)
+        stdout.print(f"{label}: {_text_of(value)}", markup=False)
     elif any(isinstance(item, Mapping) or _is_rows(item) for row in value for item in row.values()):
         for row in value:
-            _show(name, row, depth)
+            _print_item(name, row, depth)
     else:
         stdout.print(label, markup=False)
-        # Whoever reads a pipe wants a row to be a line.
+        # One line per row in a pipe.
         console = stdout if stdout.is_terminal else Console(width=_PIPE_WIDTH, highlight=False)
         console.print(_table(value))
 
@@ -109,12 +107,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
         numeric = all(isinstance(row.get(name), int | float) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_shown(row.get(name)) for name in names))
+        table.add_row(*(_text_of(row.get(name)) for name in names))
     return table
 
 
-def _shown(value: Any) -> str:
-    """A value for people: digests are cut short, --json has all of them."""
+def _text_of(value: Any) -> str:
+    """Text of a value. Digests are shortened; --json prints them in full."""
     if value is None or value == [] or value == () or value == {}:
         return "–"
     if isinstance(value, bool):
@@ -124,11 +122,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, str) and _DIGEST.fullmatch(value):
         return value[:12] + "…"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_shown(item) for item in value)
+        return ", ".join(_text_of(item) for item in value)
     return str(value)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if hasattr(value, "tolist"):

@@ -369,6 +369,9 @@ def load_config(path: Path) -> Config:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        former = path.with_name("freshet.toml")
+        if former.exists():
+            raise ConfigError(f"{former} has the product's former name. run: mv {former} {path}") from None
         raise ConfigError(f"{path} does not exist. run: springtide init {path.parent}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{path} is not TOML: {failure}") from None

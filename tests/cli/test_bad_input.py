@@ -172,7 +172,7 @@ def test_a_stopped_trainer_that_wakes_behind_a_second_one_ends_and_changes_nothi
         first.kill()
     assert first.returncode == 5, err
     following, error = err.splitlines()
-    assert following == "following the logs; Ctrl-C ends"
+    assert following == "following the logs; press Ctrl-C to stop"
     assert error.startswith("error: ")
     assert springtide(shop, "versions") == versions
     pd.testing.assert_frame_equal(samples_of(shop), samples)

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 
 import pytest
 import typer
@@ -121,7 +122,7 @@ def shop(tmp_path_factory):
         ("export rows item --out /tmp/x.parquet", 3, "holds no version yet"),
         ("export samples --out absent/x.parquet", 3, "absent/x.parquet cannot be written: No such file or directory"),
         ("export served colour --out x.parquet", 3, "field colour does not exist"),
-        ("rollback", 10, "rollback needs one of --before TIME and --to VERSION"),
+        ("rollback", 10, "rollback needs either --before TIME or --to VERSION"),
         ("rollback --before 2025-06-15T00:00:00Z", 10, "there is no version yet, so nothing to undo"),
         ("rollback --to g0/s0-of-1/7", 11, "g0/s0-of-1/7"),
         ("rollback --to seven", 3, "seven"),
@@ -143,6 +144,16 @@ def test_a_folder_without_a_project_says_how_to_make_one(tmp_path):
     done = call("status", "--project", tmp_path)
     assert done.code == 2
     assert done.err == f"error: {tmp_path}/springtide.toml does not exist. run: springtide init {tmp_path}\n"
+
+
+def test_a_project_with_the_former_file_name_is_refused_with_the_command_that_renames_it(tmp_path):
+    make_shop(tmp_path / "shop")
+    (tmp_path / "shop" / "springtide.toml").rename(tmp_path / "shop" / "freshet.toml")
+    done = call("config", "check", "--project", tmp_path / "shop")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    subprocess.run(shlex.split(done.err.partition("run: ")[2]), check=True)
+    assert call("config", "check", "--project", tmp_path / "shop").code == 0
 
 
 def test_every_problem_of_the_configuration_is_reported_with_its_path(tmp_path):

@@ -184,7 +184,7 @@ def test_an_incremental_with_nothing_new_says_so(shop, evening):
     call("publish", "--level", "incremental", "--project", shop)
     done = call("publish", "--level", "incremental", "--project", shop)
     assert done.code == 0
-    assert "nothing is new since the last incremental" in done.err
+    assert "there are no changes since the last incremental" in done.err
 
 
 @pytest.fixture

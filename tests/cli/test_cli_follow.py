@@ -53,7 +53,10 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_next_one_continues(shop):
         out, err = running.communicate(timeout=PATIENCE_S)
     finally:
         running.kill()
-    assert (running.returncode, err) == (0, "following the logs; Ctrl-C ends\nending after this step\n")
+    assert (running.returncode, err) == (
+        0,
+        "following the logs; press Ctrl-C to stop\nstopping after the current round\n",
+    )
     report = json.loads(out)
     before, joined = samples_learned(shop), samples_joined(report)
     assert report["train"]["samples"] == before <= joined  # the signal may come between the two jobs' turns

@@ -109,16 +109,16 @@ def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, m
     [
         (
             "samples --runner flink --until-end",
-            "--until-end does not go with --runner flink, whose jobs follow the logs",
+            "--until-end needs --runner local: jobs on Flink follow the logs",
         ),
         ("train --runner flink --migrate", "run: springtide run train --until-end --migrate"),
         ("all --runner flink --migrate --until-end", "run: springtide run train --until-end --migrate"),
-        ("samples --until-end --from-logs", "--from-logs is for --runner flink, this is --runner local. hint: "),
+        ("samples --until-end --from-logs", "--from-logs needs --runner flink, got --runner local. hint: "),
         (
             "train --until-end --flink-master a:1",
-            "--flink-master is for --runner flink, this is --runner local. hint: ",
+            "--flink-master needs --runner flink, got --runner local. hint: ",
         ),
-        ("all --until-end --flink-master a:1", "--flink-master is for --runner flink, this is --runner local. hint: "),
+        ("all --until-end --flink-master a:1", "--flink-master needs --runner flink, got --runner local. hint: "),
         ("all --runner flink --flink-master a:b", "--flink-master: 'a:b' is no address of http or https. hint: "),
     ],
 )

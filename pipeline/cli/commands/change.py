@@ -1,13 +1,14 @@
-"""Commands that change what is served or learned: `publish`, `rollback`, `quarantine`, `resume`."""
+"""Commands that change serving or training: `publish`, `rollback`, `quarantine`, `resume`."""
 
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.lookup import current_versions
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
 from pipeline.cli.output import format_time, print_message, print_result
-from pipeline.errors import InputError, RollbackError
+from pipeline.errors import RollbackError
 from pipeline.logs.open import open_log
 from pipeline.publish.levels import publish_level
 from pipeline.rollback.act import resume_pending, roll_back
@@ -18,7 +19,7 @@ from pipeline.versions.store import VersionStore
 
 
 class PublishLevel(StrEnum):
-    """What `publish` writes."""
+    """The levels that `publish` writes."""
 
     INCREMENTAL = "incremental"
     FULL = "full"
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(publish)
     app.command()(rollback)
-    group = typer.Typer(help="Ranges of the samples log that training must not read.", no_args_is_help=True)
+    group = typer.Typer(help="Ranges of the samples log that training skips.", no_args_is_help=True)
     group.command("add")(quarantine_add)
     group.command("list")(quarantine_list)
     group.command("remove")(quarantine_remove)
@@ -37,42 +38,41 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    level: Annotated[PublishLevel, typer.Option("--level", help="What to write.")],
+    level: Annotated[PublishLevel, typer.Option("--level", help="Level to publish.")],
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish CURRENT now, as files for serving.
+    """Publish the current version as files for serving.
 
     Example: springtide publish --level full
     """
     opened = open_project(project)
     log, store = open_log(opened), VersionStore(opened)
-    shards = [shard for shard in range(opened.config.logs.shards) if store.current(shard)]
-    if not shards:
-        raise InputError(f"{opened.versions} holds no version yet. run: springtide run train --until-end")
+    versions = current_versions(opened, store)
     if dry_run:
-        print_result({"would_publish": [f"{level} of {store.current(shard)}" for shard in shards]}, as_json)
+        print_result({"would_publish": [f"{level} of {id}" for id in versions]}, as_json)
         return
-    made = [publish_level(opened, log, store, shard, level.value) for shard in shards]
-    listed = [{"level": m.level, "file": m.file, "bytes": m.size_bytes, "sha256": m.sha256} for m in made if m]
-    if not listed:
-        print_message(f"nothing is new since the last {level}")
-    print_result({"published": listed}, as_json)
+    published = [publish_level(opened, log, store, id.shard, level.value) for id in versions]
+    rows = [{"level": f.level, "file": f.file, "bytes": f.size_bytes, "sha256": f.sha256} for f in published if f]
+    if not rows:
+        print_message(f"there are no changes since the last {level}")
+    print_result({"published": rows}, as_json)
 
 
 def rollback(
-    before: Annotated[str | None, typer.Option("--before", help="Undo everything learned from TIME on.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Go back to this version.")] = None,
+    before: Annotated[str | None, typer.Option("--before", help="Undo everything learned since TIME.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Restore this version.")] = None,
     quarantine: Annotated[
-        str | None, typer.Option("--quarantine", metavar="FROM..TO", help="Sample times to skip from now on.")
+        str | None,
+        typer.Option("--quarantine", metavar="FROM..TO", help="Range of sample times to exclude from training."),
     ] = None,
-    finish: Annotated[bool, typer.Option("--finish", help="Carry a half-done rollback to its end.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Finish interrupted rollbacks.")] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take training and serving back to before bad data. What came since is not learned again.
+    """Roll training and serving back to before bad data. Samples since then are not learned again.
 
     Example: springtide rollback --before 2026-01-31T14:00:00Z --dry-run
     """
@@ -82,7 +82,7 @@ def rollback(
         print_result({"finished": [report.describe() for report in resume_pending(opened, log)]}, as_json)
         return
     if (before is None) == (to is None):
-        raise RollbackError("rollback needs one of --before TIME and --to VERSION. run: springtide versions")
+        raise RollbackError("rollback needs either --before TIME or --to VERSION. run: springtide versions")
     plan = plan_rollback(
         opened,
         log,
@@ -97,24 +97,24 @@ def rollback(
 
 
 def quarantine_add(
-    span: Annotated[str, typer.Argument(metavar="FROM..TO", help="Sample times, the end exclusive.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever reads the list.")] = "by the operator",
+    times: Annotated[str, typer.Argument(metavar="FROM..TO", help="Range of sample times, end exclusive.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason to show in the list.")] = "by the operator",
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep training from a range of sample times.
+    """Exclude a range of sample times from training.
 
     Example: springtide quarantine add 2026-01-31T14:00:00Z..2026-01-31T16:00:00Z --reason bots
     """
     opened = open_project(project)
-    entry = Quarantine(0, reason, times_ms=read_range(span))
+    entry = Quarantine(0, reason, times_ms=read_range(times))
     id = None if dry_run else VersionStore(opened).ledger.add_quarantine(entry)
     print_result({"id": id, "from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}, as_json)  # type: ignore[index]
 
 
 def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """List all quarantines, removed ones too.
+    """List all quarantines, including removed ones.
 
     Example: springtide quarantine list
     """
@@ -123,12 +123,12 @@ def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> N
 
 
 def quarantine_remove(
-    id: Annotated[int, typer.Argument(help="The number that `quarantine list` shows.")],
+    id: Annotated[int, typer.Argument(help="Id of the quarantine in `quarantine list`.")],
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let training read a range again. What was skipped already stays skipped until a rollback.
+    """End a quarantine. Samples that training has already skipped remain skipped until a rollback.
 
     Example: springtide quarantine remove 1
     """
@@ -139,7 +139,7 @@ def quarantine_remove(
 
 
 def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Let halted trainers go on, after the bad data was quarantined.
+    """Resume halted trainers. Quarantine the bad data first.
 
     Example: springtide resume
     """

@@ -11,17 +11,17 @@ from pipeline.cluster.status import cluster_status
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="kafka, jobmanager, taskmanager-1, …; without any: all."),
+    typer.Argument(metavar="NAME", help="kafka, jobmanager, taskmanager-1, …; default: all."),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(
-        help="A Kafka broker and a Flink cluster on this machine, as the table `cluster` of springtide.toml says. "
-        "Needs Java 17 and Maven.",
-        epilog="Exit codes: 0 done, 2 configuration or usage, 3 a process that does not exist, 12 Java, Maven, a jar "
-        "or a port is not to be had, or a process ended before it answered.",
+        help="A Kafka broker and a Flink cluster on this machine, configured by the table `cluster` of "
+        "springtide.toml. Requires Java 17 and Maven.",
+        epilog="Exit codes: 0 done, 2 configuration or usage, 3 unknown process, 12 Java, Maven, a jar or a port is "
+        "not available, or a process ended before it was ready.",
         no_args_is_help=True,
     )
     group.command("up")(up)
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(names: Names = None, project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Start what is absent, and return when all answer. Again after a crash, it starts what has ended.
+    """Start absent processes and wait until all are ready. Run it again after a crash.
 
     Example: springtide cluster up --project shop
     """
@@ -45,14 +45,16 @@ def up(names: Names = None, project: ProjectFolder = HERE, dry_run: DryRun = Fal
 
 
 def down(
-    wipe: Annotated[bool, typer.Option("--wipe", help="Delete topics, logs and all else in its folder.")] = False,
+    wipe: Annotated[
+        bool, typer.Option("--wipe", help="Delete topics, logs and all other data of the cluster.")
+    ] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """End all processes; running jobs end with them. Topics and logs stay unless wiped.
+    """Stop all processes, and with them running jobs. Topics and logs are retained unless --wipe is given.
 
-    What the jobs keep is in the project's state folder and stays: for topics that are gone it is good for nothing.
+    The state of the jobs is in the project's state folder and is retained; without its topics it is useless.
 
     Example: springtide cluster down --wipe
     """
@@ -64,7 +66,7 @@ def down(
 
 
 def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Show every process with its port, age and log, whether the broker answers, and Flink's slots and jobs.
+    """Show the port, uptime and log of every process, the availability of Kafka and Flink, slots and jobs.
 
     Example: springtide cluster status --json
     """

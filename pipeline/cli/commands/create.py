@@ -1,4 +1,4 @@
-"""Commands that begin a project: `init` and `config check`."""
+"""Commands that create and check a project: `init` and `config check`."""
 
 from importlib import resources
 from pathlib import Path
@@ -19,17 +19,17 @@ STARTER_FILES = ("springtide.toml", "model.py")
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(init)
-    config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+    config = typer.Typer(help="Check the configuration.", no_args_is_help=True)
     config.command("check")(check)
     app.add_typer(config, name="config")
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make or to use.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create or use.")],
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a starter springtide.toml and model.py that run as they are.
+    """Create a project: a working springtide.toml and model.py.
 
     Example: springtide init shop
     """
@@ -48,7 +48,7 @@ def init(
 
 
 def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Report every problem of springtide.toml and of the model at once.
+    """Report all problems of springtide.toml and of the model.
 
     Example: springtide config check --project shop
     """

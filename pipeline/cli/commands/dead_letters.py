@@ -1,4 +1,4 @@
-"""Commands for what was set aside: `dead-letters list` and `dead-letters replay`."""
+"""Commands for dead letters: `dead-letters list` and `dead-letters replay`."""
 
 from collections import Counter
 from typing import Annotated
@@ -13,35 +13,33 @@ from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 
-Reasons = Annotated[
-    list[str] | None, typer.Option("--reason", help="Only letters set aside for this; may be repeated.")
-]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only letters set aside from then on.")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only letters with this reason; may be repeated.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only letters written since then.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(help="Events that were set aside, each with its reason.", no_args_is_help=True)
+    group = typer.Typer(help="Events that could not be joined, each with its reason.", no_args_is_help=True)
     group.command("list")(list_letters)
     group.command("replay")(replay)
     app.add_typer(group, name="dead-letters")
 
 
 def list_letters(project: ProjectFolder = HERE, since: Since = None, as_json: AsJson = False) -> None:
-    """Count what was set aside, by topic and reason. The letters themselves: springtide export dead-letters.
+    """Count dead letters by topic and reason. To export them: springtide export dead-letters.
 
     Example: springtide dead-letters list --since 2026-01-31T14:00:00Z
     """
     opened = open_project(project)
     log, topic = open_log(opened), opened.config.topics.dead_letters
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for partition in range(log.partitions(topic)):
         start = log.offset_at(topic, partition, read_time(since)) if since else None
         for records in read_to_end(log, topic, partition, start):
             table = read_dead_letters(records).table
-            found.update(zip(table.column("topic").to_pylist(), table.column("reason").to_pylist(), strict=True))
-    counts = [{"topic": topic, "reason": reason, "letters": n} for (topic, reason), n in sorted(found.items())]
-    print_result({"dead_letters": counts}, as_json)
+            counts.update(zip(table.column("topic").to_pylist(), table.column("reason").to_pylist(), strict=True))
+    rows = [{"topic": topic, "reason": reason, "letters": n} for (topic, reason), n in sorted(counts.items())]
+    print_result({"dead_letters": rows}, as_json)
 
 
 def replay(
@@ -51,9 +49,10 @@ def replay(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put dead letters back where they came from, once their cause is mended; each is replayed once.
+    """Append dead letters to their topics again, after their cause was corrected. Each is replayed only once.
 
-    What is still wrong, or late, is set aside again. Rows that `ingest` refused are not replayed: correct their file.
+    A replayed event that is still invalid, or late, becomes a dead letter again. Rows that `ingest` rejected are not
+    replayed: correct their file.
 
     Example: springtide dead-letters replay --reason undecodable --dry-run
     """
@@ -63,5 +62,5 @@ def replay(
     if not dry_run:
         replay_letters(opened, log, plan)
     counts = dict(sorted(plan.reasons.items()))
-    told = {"replayed_before": plan.replayed, "from_files": plan.from_files, "dry_run": dry_run}
-    print_result({"replayed": plan.reasons.total(), "reasons": counts, **told}, as_json)
+    others = {"replayed_before": plan.replayed, "from_files": plan.from_files, "dry_run": dry_run}
+    print_result({"replayed": plan.reasons.total(), "reasons": counts, **others}, as_json)

@@ -1,4 +1,4 @@
-"""Commands that write Parquet: `export samples`, `rows`, `served`, `dead-letters`."""
+"""Commands that write Parquet files: `export samples`, `rows`, `served`, `dead-letters`."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
-from pipeline.cli.commands.show import FieldName, check_field, packed_rows
-from pipeline.cli.options import HERE, AsJson, OutFile, ProjectFolder, open_project
+from pipeline.cli.lookup import current_versions, find_field, packed_rows
+from pipeline.cli.options import HERE, AsJson, FieldName, OutFile, ProjectFolder, open_project
 from pipeline.cli.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -25,13 +25,13 @@ from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
 AtVersion = Annotated[
-    str | None, typer.Option("--version", help="A version that `springtide versions` shows; CURRENT if left out.")
+    str | None, typer.Option("--version", help="A version of `springtide versions`; default: the current one.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(help="Write what was learned, held, served or set aside to Parquet.", no_args_is_help=True)
+    group = typer.Typer(help="Export samples, rows, served weights or dead letters to Parquet.", no_args_is_help=True)
     group.command("samples")(samples)
     group.command("rows")(rows)
     group.command("served")(served)
@@ -40,13 +40,13 @@ def register(app: typer.Typer) -> None:
 
 
 def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False) -> None:
-    """Export the samples log; with --version, what that version had learned from or skipped.
+    """Export the samples log; with --version, the samples that this version has learned or skipped.
 
     Example: springtide export samples --out samples.parquet
     """
     opened = open_project(project)
     log = open_log(opened)
-    ends = _positions(opened, version)
+    ends = _end_positions(opened, version)
     batches = (
         batch
         for shard in range(opened.config.logs.shards)
@@ -58,20 +58,21 @@ def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = No
 def rows(
     field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
 ) -> None:
-    """Export the rows the trainer holds of a field: key, weights, optimizer state, statistics.
+    """Export a field's rows in the trainer: key, weights, optimizer state, statistics.
 
     Example: springtide export rows item --out item.parquet
     """
     opened = open_project(project)
-    check_field(opened, field)
-    batches = [_row_batch(opened, commit, field) for commit in _commits(opened, version)]
+    find_field(opened, field)
+    store = VersionStore(opened)
+    batches = [_row_batch(opened, store.restore(id), field) for id in _version_ids(opened, store, version)]
     _write(out, batches, as_json, batches[0].schema)
 
 
 def served(
     field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
 ) -> None:
-    """Export what serving holds of a field: key, handle, bits, the very bytes, and the weights they stand for.
+    """Export a field's rows in serving: key, handle, bits, quantized bytes, and decoded weights.
 
     Example: springtide export served item --version g0/s0-of-1/12 --out item.parquet
     """
@@ -79,9 +80,7 @@ def served(
     from pipeline.serving.export import SCHEMA, served_table
 
     opened = open_project(project)
-    check_field(opened, field)
-    store = VersionStore(opened)
-    dim = next(f.dim for f in opened.config.fields if f.name == field)
+    dim, store = find_field(opened, field).dim, VersionStore(opened)
     views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
     for id in _version_ids(opened, store, version):
         views[id.shard] = build_served_view(store.served(id)[field])
@@ -89,7 +88,7 @@ def served(
 
 
 def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Export the events that were set aside, each with its reason, source position and original bytes.
+    """Export dead letters: reason, source position and original bytes of each event.
 
     Example: springtide export dead-letters --out dead.parquet
     """
@@ -104,17 +103,17 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
 
 
 def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: pa.Schema) -> None:
-    """Write under a temporary name, then rename: a file that is there is whole.
+    """Write a Parquet file atomically, and print the result of the command.
 
-    The columns are those of `schema`, then what batches of earlier configurations have; null where a batch lacks one.
+    The columns are those of `schema` and those of batches from earlier configurations; null if a batch has no such
+    column.
     """
     parts = [schema.empty_table(), *(pa.Table.from_batches([batch]) for batch in batches)]
     try:
         table = pa.concat_tables(parts, promote_options="default")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as failure:
-        raise InputError(
-            f"a column has had several types: {failure}. hint: a changed column needs a new name"
-        ) from None
+        hint = "hint: a column that changes its type needs a new name"
+        raise InputError(f"the type of a column has changed: {failure}. {hint}") from None
     temporary = out.with_name(out.name + ".part")
     try:
         pq.write_table(table, temporary)
@@ -137,22 +136,11 @@ def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int]
 
 
 def _version_ids(project: Project, store: VersionStore, version: str | None) -> list[VersionId]:
-    if version:
-        return [VersionId.parse(version)]
-    found = [store.current(shard) for shard in range(project.config.logs.shards)]
-    ids = [id for id in found if id]
-    if not ids:
-        raise InputError(f"{project.versions} holds no version yet. run: springtide run train --until-end")
-    return ids
+    return [VersionId.parse(version)] if version else current_versions(project, store)
 
 
-def _commits(project: Project, version: str | None) -> list[Commit]:
-    store = VersionStore(project)
-    return [store.restore(id) for id in _version_ids(project, store, version)]
-
-
-def _positions(project: Project, version: str | None) -> dict[int, tuple[int, int]]:
-    """By shard, where a version stands in the samples log; empty where none is asked for."""
+def _end_positions(project: Project, version: str | None) -> dict[int, tuple[int, int]]:
+    """Sample position of a version, by shard; empty without a version."""
     if version is None:
         return {}
     summary = VersionStore(project).ledger.version(VersionId.parse(version))

@@ -1,4 +1,4 @@
-"""Commands that feed the logs: `ingest` and `heartbeat`."""
+"""Commands that append to the input logs: `ingest` and `heartbeat`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.open import open_log
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, jsonl, parquet or avro.")]
-Again = Annotated[bool, typer.Option("--again", help="Append files that were ingested before once more.")]
+Again = Annotated[bool, typer.Option("--again", help="Append files again that were ingested before.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def impressions(
     files: Files, project: ProjectFolder = HERE, again: Again = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Append impressions. A file ingested before is skipped, one that was interrupted goes on where it stopped.
+    """Append impressions. Files ingested before are skipped; an interrupted file is continued.
 
     Example: springtide ingest impressions monday.parquet tuesday.csv.gz
     """
@@ -39,7 +39,7 @@ def impressions(
 def clicks(
     files: Files, project: ProjectFolder = HERE, again: Again = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Append clicks. A file ingested before is skipped, one that was interrupted goes on where it stopped.
+    """Append clicks. Files ingested before are skipped; an interrupted file is continued.
 
     Example: springtide ingest clicks monday-clicks.jsonl
     """
@@ -52,9 +52,9 @@ def heartbeat(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say that both inputs are complete before TIME, so that the windows that end by then close.
+    """Declare both inputs complete before TIME, which closes the windows that end by then.
 
-    What comes later with an earlier time is late. A closed set of files ends with one of these.
+    Events with an earlier time that are appended later are late. Use it after the last file of a closed set.
 
     Example: springtide heartbeat 2026-02-01T00:00:00Z
     """
@@ -73,8 +73,8 @@ def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, ag
         return
     with progress_bar(f"ingest {kind}, bytes") as (progress, task):
 
-        def tell(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        report = ingest(opened, open_log(opened), kind, files, tell, again)
+        report = ingest(opened, open_log(opened), kind, files, show, again)
     print_result({"kind": kind, **asdict(report)}, as_json)

@@ -1,4 +1,4 @@
-"""Commands that run: the jobs, a replica, the demo. Ctrl-C ends them cleanly and the next run continues."""
+"""Commands that run the jobs, a replica or the demo. Ctrl-C stops them cleanly; the next run continues."""
 
 import signal
 import threading
@@ -29,17 +29,17 @@ class RunnerName(StrEnum):
 
 
 Migrate = Annotated[
-    bool, typer.Option("--migrate", help="Go on under a changed configuration: changed fields start empty.")
+    bool, typer.Option("--migrate", help="Continue with a changed configuration: changed fields start empty.")
 ]
-Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process, or on the cluster of flink.rest.")]
-FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: use no savepoint and no checkpoint.")]
+Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process or on the cluster at flink.rest.")]
+FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: ignore savepoints and checkpoints.")]
 _IDLE_WAIT_S = 0.05
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     group = typer.Typer(
-        help="Run the jobs, in this process until stopped, or on Flink; they follow the logs.", no_args_is_help=True
+        help="Run the jobs in this process or on Flink. They follow the logs until stopped.", no_args_is_help=True
     )
     group.command("samples")(samples)
     group.command("train")(train)
@@ -62,7 +62,7 @@ def samples(
     Example: springtide run samples --until-end
     """
     if runner is RunnerName.FLINK:
-        _submit(project, ("samples",), Live(flink_master, from_logs, until_end), as_json)
+        _submit(project, ("samples",), OnFlink(flink_master, from_logs, until_end), as_json)
         return
     _check_local(flink_master, from_logs)
     from pipeline.samples.run.job import run_samples
@@ -70,10 +70,10 @@ def samples(
     opened = _open_measured(project, "samples")
     with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
 
-        def tell(read: int, known: int) -> None:
+        def show(read: int, known: int) -> None:
             bar.update(task, completed=read, total=known)
 
-        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=tell)
+        report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=show)
     print_result(asdict(report), as_json)
 
 
@@ -86,12 +86,12 @@ def train(
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
-    """Learn from the samples log, commit versions and publish them.
+    """Train on the samples log, commit versions and publish them.
 
     Example: springtide run train --until-end
     """
     if runner is RunnerName.FLINK:
-        _submit(project, ("train",), Live(flink_master, from_logs, until_end, migrate), as_json)
+        _submit(project, ("train",), OnFlink(flink_master, from_logs, until_end, migrate), as_json)
         return
     _check_local(flink_master, from_logs)
     from pipeline.trainer.run.job import run_train
@@ -111,12 +111,12 @@ def run_all(
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the join and the trainer in turn; on Flink, side by side.
+    """Run the join and the trainer, alternating in one process or in parallel on Flink.
 
     Example: springtide run all --runner flink
     """
     if runner is RunnerName.FLINK:
-        _submit(project, deployment.JOBS, Live(flink_master, from_logs, until_end, migrate), as_json)
+        _submit(project, deployment.JOBS, OnFlink(flink_master, from_logs, until_end, migrate), as_json)
         return
     _check_local(flink_master, from_logs)
     opened = _open_measured(project, "all")
@@ -127,7 +127,7 @@ def run_all(
 
 
 def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Serve predictions over HTTP and follow the deltas. Requests take the form of TensorFlow Serving's REST API.
+    """Serve predictions over HTTP and apply deltas. The API is that of TensorFlow Serving.
 
     Example: springtide replica --project shop
     """
@@ -145,10 +145,10 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the picture and the project.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the plot and the project.")] = Path("demo-out"),
     as_json: AsJson = False,
 ) -> None:
-    """Run a simulated marketplace through the whole chain, with bad data and a rollback; ends with a picture.
+    """Run the whole pipeline on a simulated marketplace, with bad data and a rollback, and plot the result.
 
     Example: springtide demo --out demo-out
     """
@@ -158,7 +158,7 @@ def demo(
 
 
 def _open_measured(folder: Path, process: str) -> Project:
-    """The project in `folder`, this process answering Prometheus where `[telemetry]` says so."""
+    """The project in `folder`; starts the metrics endpoint of this process if `[telemetry]` configures one."""
     project = open_project(folder)
     port = exporter.start_exporter(project, process)
     if port is not None:
@@ -167,8 +167,8 @@ def _open_measured(folder: Path, process: str) -> Project:
 
 
 @dataclass(frozen=True)
-class Live:
-    """What was asked of a run on Flink."""
+class OnFlink:
+    """Options of a run on Flink."""
 
     master: str | None
     from_logs: bool
@@ -176,47 +176,49 @@ class Live:
     migrate: bool = False
 
 
-def _submit(folder: Path, jobs: tuple[str, ...], asked: Live, as_json: bool) -> None:
-    """Submit the jobs and return once they run; `springtide stop` ends them."""
-    if asked.migrate:
-        raise InputError("--migrate does not go with --runner flink. run: springtide run train --until-end --migrate")
-    if asked.until_end:
-        raise InputError("--until-end does not go with --runner flink, whose jobs follow the logs. hint: leave one out")
-    opened = open_project(folder, asked.master)
-    print_result({"jobs": deployment.submit_jobs(opened, jobs, asked.from_logs, print_message)}, as_json)
+def _submit(folder: Path, jobs: tuple[str, ...], options: OnFlink, as_json: bool) -> None:
+    """Submit the jobs and return once they run."""
+    if options.migrate:
+        raise InputError("--migrate needs --runner local. run: springtide run train --until-end --migrate")
+    if options.until_end:
+        raise InputError("--until-end needs --runner local: jobs on Flink follow the logs. hint: leave one out")
+    opened = open_project(folder, options.master)
+    print_result({"jobs": deployment.submit_jobs(opened, jobs, options.from_logs, print_message)}, as_json)
 
 
 def _check_local(master: str | None, from_logs: bool) -> None:
-    """Raise InputError for what a run in this process would pass over."""
+    """Raise InputError for options that only apply to Flink."""
     for option, given in (("--flink-master", master is not None), ("--from-logs", from_logs)):
         if given:
-            raise InputError(f"{option} is for --runner flink, this is --runner local. hint: add that, or leave it out")
+            raise InputError(
+                f"{option} needs --runner flink, got --runner local. hint: change the runner, or leave {option} out"
+            )
 
 
 @contextmanager
 def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts immediately."""
     stop = threading.Event()
     if not until_end:
-        print_message("following the logs; Ctrl-C ends")
+        print_message("following the logs; press Ctrl-C to stop")
 
     def end(number: int, frame: Any) -> None:
-        print_message("ending after this step")
+        print_message("stopping after the current round")
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _rounds_of_both(
     project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
 ) -> dict[str, Any]:
-    """The join and the trainer by turns: what is joined in a turn is learned in the same one."""
+    """Alternate join and trainer: each round trains on the samples it has joined."""
     from pipeline.samples.run.job import SamplesJob
     from pipeline.trainer.run.job import TrainJob
 

@@ -1,20 +1,21 @@
-"""Commands that answer questions and change nothing: `versions`, `inspect`, `importance`."""
+"""Commands that show versions and rows: `versions`, `inspect`, `importance`. Read-only."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from pipeline.cli.options import HERE, AsJson, ProjectFolder, open_project
+from pipeline.cli.lookup import current_versions, find_field, packed_rows
+from pipeline.cli.options import HERE, AsJson, FieldName, ProjectFolder, open_project
 from pipeline.cli.output import format_time, print_result
+from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.importance.convergence import convergence
 from pipeline.importance.score import decayed, most_important
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
-
-FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the configuration.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,26 +26,26 @@ def register(app: typer.Typer) -> None:
 
 
 def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """List the versions kept, with the digest of each; CURRENT is marked.
+    """List the stored versions and their digests, and mark the current one.
 
     Example: springtide versions --json
     """
     opened = open_project(project)
     store = VersionStore(opened)
-    listed = []
+    rows = []
     for shard in range(opened.config.logs.shards):
         current = store.current(shard)
-        listed += [_version_row(summary, current) for summary in store.versions(shard)]
-    print_result({"versions": listed}, as_json)
+        rows += [_version_row(summary, current) for summary in store.versions(shard)]
+    print_result({"versions": rows}, as_json)
 
 
 def inspect(
     field: FieldName,
-    value: Annotated[str, typer.Argument(help="The raw value; of a crossed field column=value,column=value.")],
+    value: Annotated[str, typer.Argument(help="Raw value; for a crossed field column=value,column=value.")],
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Show one key: its row, counts, importance, convergence, and the precision serving holds it at.
+    """Show the row of one key: count, importance, convergence, precision in serving, weights.
 
     Example: springtide inspect user U49985
     """
@@ -52,78 +53,58 @@ def inspect(
 
     opened = open_project(project)
     plan = FeaturePlan(opened.config, opened.root)
-    key = plan.key_of(field, _values_of(opened, field, value))
-    commits = [(shard, commit) for shard, commit in _current_commits(opened) if field in commit.fields]
-    found = [_key_row(opened, shard, commit, field, key) for shard, commit in commits]
-    print_result({"field": field, "value": value, "key": key, "rows": [row for row in found if row]}, as_json)
+    key = plan.key_of(field, _column_values(find_field(opened, field), value))
+    rows = [_key_row(opened, shard, commit, field, key) for shard, commit in _current_commits(opened, field)]
+    print_result({"field": field, "value": value, "key": key, "rows": [row for row in rows if row]}, as_json)
 
 
 def importance(
     field: FieldName,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many keys.")] = 20,
+    top: Annotated[int, typer.Option("--top", min=1, help="Number of keys.")] = 20,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """List the most important keys of a field, with their raw values where the dictionary knows them.
+    """List the most important keys of a field, with their raw values if the dictionary has them.
 
     Example: springtide importance item --top 10
     """
     opened = open_project(project)
-    check_field(opened, field)
-    listed = [
+    find_field(opened, field)
+    rows = [
         row
-        for shard, commit in _current_commits(opened)
-        if field in commit.fields
+        for shard, commit in _current_commits(opened, field)
         for row in _most_important(opened, shard, commit, field, top)
     ]
-    listed.sort(key=lambda row: -row["importance"])
-    print_result({"field": field, "keys": listed[:top]}, as_json)
+    rows.sort(key=lambda row: -row["importance"])
+    print_result({"field": field, "keys": rows[:top]}, as_json)
 
 
-def _current_commits(project: Project) -> list[tuple[int, Commit]]:
+def _current_commits(project: Project, field: str) -> Iterator[tuple[int, Commit]]:
+    """By shard, the current versions that contain the field."""
     store = VersionStore(project)
-    currents = [(shard, store.current(shard)) for shard in range(project.config.logs.shards)]
-    found = [(shard, store.restore(current)) for shard, current in currents if current]
-    if not found:
-        raise InputError(f"{project.versions} holds no version yet. run: springtide run train --until-end")
-    return found
+    for id in current_versions(project, store):
+        commit = store.restore(id)
+        if field in commit.fields:
+            yield id.shard, commit
 
 
-def check_field(project: Project, field: str) -> None:
-    """Raises InputError for a field that the configuration does not have."""
-    names = [f.name for f in project.config.fields]
-    if field not in names:
-        raise InputError(f"field {field} does not exist. known: {', '.join(names)}")
-
-
-def _values_of(project: Project, field: str, value: str) -> dict[str, str]:
-    check_field(project, field)
-    columns = next(f.columns for f in project.config.fields if f.name == field)
-    if len(columns) == 1:
-        return {columns[0]: value}
+def _column_values(field: FieldConfig, value: str) -> dict[str, str]:
+    """The raw value of each column of a field. Raises InputError."""
+    if len(field.columns) == 1:
+        return {field.columns[0]: value}
     pairs = [part.partition("=") for part in value.split(",")]
     if any(not separator for _, separator, _ in pairs):
-        example = ",".join(f"{name}=…" for name in columns)
-        raise InputError(f"field {field} crosses {len(columns)} columns, got {value!r}. hint: {example}")
+        example = ",".join(f"{name}=…" for name in field.columns)
+        raise InputError(f"field {field.name} crosses {len(field.columns)} columns, got {value!r}. hint: {example}")
     return {name: text for name, _, text in pairs}
-
-
-def packed_rows(project: Project, commit: Commit, field: str) -> Any:
-    """[n] structured: the rows of one field in a restored version, in the order of its keys."""
-    from pipeline.trainer.tables.table import row_dtype, state_floats
-
-    config = next(f for f in project.config.fields if f.name == field)
-    change = commit.fields[field]
-    dtype = row_dtype(config.dim, state_floats(config.optimizer, config.dim))
-    return change.rows.view(dtype).reshape(len(change.keys))
 
 
 def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int) -> dict[str, Any] | None:
     change = commit.fields[field]
-    place = int(np.searchsorted(change.keys, np.uint64(key)))
-    if place == len(change.keys) or int(change.keys[place]) != key:
+    index = int(np.searchsorted(change.keys, np.uint64(key)))
+    if index == len(change.keys) or int(change.keys[index]) != key:
         return None
-    row = packed_rows(project, commit, field)[place]
+    row = packed_rows(project, commit, field)[index]
     served = int(np.searchsorted(change.served_keys, np.uint64(key)))
     known = served < len(change.served_keys) and int(change.served_keys[served]) == key
     return {

@@ -1,4 +1,4 @@
-"""The command `skip`: the join goes on behind input records that are gone."""
+"""The command `skip`: the join continues after input records that no longer exist."""
 
 import typer
 
@@ -13,20 +13,20 @@ def register(app: typer.Typer) -> None:
 
 
 def skip(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Let the join pass over input records that were trimmed before it had read them. Stop it first.
+    """Make the join skip input records that were trimmed before it had read them. Stop the join first.
 
-    What is gone is lost: impressions whose clicks were there end as negatives. Consider a quarantine of that time.
+    The trimmed events are lost: an impression whose click was trimmed becomes a negative. Consider a quarantine.
 
     Example: springtide skip --dry-run
     """
     from pipeline.samples.run.skip import plan_skip
-    from pipeline.samples.run.skip import skip as pass_over
+    from pipeline.samples.run.skip import skip as skip_records
 
     opened = open_project(project)
     log = open_log(opened)
     gone = plan_skip(opened, log)
     if gone and not dry_run:
-        pass_over(opened, log, gone)
+        skip_records(opened, log, gone)
         print_message("on Flink, start it with: springtide run samples --runner flink --from-logs")
     rows = [
         {

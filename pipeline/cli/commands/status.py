@@ -1,4 +1,4 @@
-"""The command `status`: where everything stands. A log or a cluster that is away is said, what it knows is left out."""
+"""The command `status`: jobs, join, trainer, versions and logs. Works while the log or the cluster is unavailable."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.versions.store import VersionStore
 
-_LOG_PATIENCE_S = 3.0
+_LOG_TIMEOUT_S = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -24,32 +24,32 @@ def register(app: typer.Typer) -> None:
 
 
 def status(project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False) -> None:
-    """Show where everything stands: jobs, offsets, lag, watermarks, versions, what is published, what is halted.
+    """Show jobs, offsets, lag, watermarks, versions, published levels and halts.
 
-    A log that is away is not waited for: the rest is shown, and the exit code is 4.
+    If the log is unavailable, the rest is shown after a few seconds and the exit code is 4.
 
     Example: springtide status
     """
     opened = open_project(project, flink_master)
-    log, problem = _reach_log(opened)
-    found = _standing(opened, log) | {"log_problem": problem}
-    print_result(found if as_json else _for_people(found, opened.clock.now_ms()), as_json)
+    log, problem = _connect_log(opened)
+    status = _collect(opened, log) | {"log_problem": problem}
+    print_result(status if as_json else _summarize(status, opened.clock.now_ms()), as_json)
     if problem:
         print_message(f"error: {problem}")
         raise typer.Exit(LogError.exit_code)
 
 
-def _reach_log(project: Project) -> tuple[Log | None, str | None]:
-    """The log, or why it cannot be had, within seconds."""
+def _connect_log(project: Project) -> tuple[Log | None, str | None]:
+    """The log, or None and the error, within seconds."""
     logs = project.config.logs
-    hasty = logs.model_copy(update={"retry_timeout_s": min(logs.retry_timeout_s, _LOG_PATIENCE_S)})
+    impatient = logs.model_copy(update={"retry_timeout_s": min(logs.retry_timeout_s, _LOG_TIMEOUT_S)})
     try:
-        return open_log(replace(project, config=project.config.model_copy(update={"logs": hasty}))), None
+        return open_log(replace(project, config=project.config.model_copy(update={"logs": impatient}))), None
     except LogError as failure:
         return None, str(failure)
 
 
-def _standing(project: Project, log: Log | None) -> dict[str, Any]:
+def _collect(project: Project, log: Log | None) -> dict[str, Any]:
     from pipeline.samples.run.status import join_status
 
     store = VersionStore(project)
@@ -89,29 +89,29 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         "log_time": format_time(summary.last_at_ms),
         "samples_seen": summary.samples_seen,
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
-        "published": {level: str(mark.id) if mark else None for level, mark in published.items()},
+        "published": {level: str(pointer.id) if pointer else None for level, pointer in published.items()},
         "validation": {name: report["total"] for name, report in validation.items()},
     }
 
 
 def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
-    """Records still to be read; what is left of nothing but gaps, such as Kafka's marks of commits, is none."""
+    """Records not yet read; 0 if only gaps such as Kafka's commit markers are left."""
     end, start = log.end_offset(topic, partition), max(offset, log.begin_offset(topic, partition))
     gaps = start < end and not log.read(topic, partition, start, ReadLimits(records=1))
     return 0 if gaps else end - offset
 
 
-def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """The same as lines and tables that fit a screen, times and sizes in words."""
-    join, trainer = found["join"], found["trainer"]
-    kept = f"{format_size(join['bytes'])}, kept {format_age(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
+def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """The status as lines and tables that fit a screen, with readable times and sizes."""
+    join, trainer = status["join"], status["trainer"]
+    state = f"{format_size(join['bytes'])}, saved {format_age(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
     return {
-        "name": found["name"],
-        "generation": found["generation"],
-        "jobs": [_job_row(job, now_ms) for job in found["jobs"]],
+        "name": status["name"],
+        "generation": status["generation"],
+        "jobs": [_job_row(job, now_ms) for job in status["jobs"]],
         "join": {
             "watermark": format_time(join["watermark_ms"]),
-            "state": kept,
+            "state": state,
             **{name: join[name] for name in ("held_impressions", "pending_clicks", "waiting_clicks")},
         },
         "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
@@ -121,12 +121,12 @@ def _for_people(found: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             for row in trainer
             for label, scores in row.get("validation", {}).items()
         ],
-        **{name: found[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
+        **{name: status[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
     }
 
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """Of a cluster that is away there is only why."""
+    """One line per job; without a cluster only the state and the last failure."""
     stalled = "stalled" if job.get("stalled") else ""
     restart_loop = "restart loop" if job.get("restart_loop") else ""
     last = job.get("last_checkpoint")
@@ -152,7 +152,7 @@ def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "lag": row["lag_records"],
         "log time": row.get("log_time"),
         "samples seen": row.get("samples_seen"),
-        "versions take": format_size(row["version_bytes"]) if "version_bytes" in row else None,
+        "versions size": format_size(row["version_bytes"]) if "version_bytes" in row else None,
         "published incremental": published.get("incremental"),
         "published full": published.get("full"),
         "halted": f"{halted['reason']}, batch {halted['batch']}" if halted else None,

@@ -1,4 +1,4 @@
-"""The command `stop`: ends the jobs on Flink, each with a savepoint."""
+"""The command `stop`: stops the jobs on Flink with savepoints."""
 
 from typing import Annotated
 
@@ -8,9 +8,7 @@ from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_
 from pipeline.cli.output import print_message, print_result
 from pipeline.flink.deployment import parse_job_names, stop_jobs
 
-Jobs = Annotated[
-    list[str] | None, typer.Argument(help="samples, train or all; all where none is named.", metavar="JOB")
-]
+Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train or all; default: all.", metavar="JOB")]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def stop(
     only: Jobs = None, project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False
 ) -> None:
-    """Stop the jobs on Flink, each with a savepoint that the next run goes on from.
+    """Stop the jobs on Flink, each with a savepoint from which the next run continues.
 
     Example: springtide stop
     """

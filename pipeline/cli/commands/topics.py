@@ -1,21 +1,15 @@
 """Commands for the topics of the log: `topics create`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
 
 from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
 from pipeline.cli.output import print_result
-from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError
 from pipeline.logs.open import connect_kafka
 from pipeline.logs.topic_plan import apply_plan, plan_topics
-
-if TYPE_CHECKING:
-    from pipeline.logs.kafka.kafka_log import KafkaLog
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +20,18 @@ def register(app: typer.Typer) -> None:
 
 
 def create(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Make the topics that Kafka lacks, and give those it has the settings the configuration needs.
+    """Create the missing topics on Kafka, and change the settings of existing ones to those required.
 
-    Retention covers, for the inputs, what the join holds and the longest outage (logs.outage_s); for the samples, how
-    far back a rollback may go and how long bad data may stay unnoticed (logs.rollback_s, logs.detection_s).
+    Retention of the inputs covers the state of the join and the longest outage (logs.outage_s). Retention of the
+    samples covers the longest rollback and the time until bad data is detected (logs.rollback_s, logs.detection_s).
 
     Example: springtide topics create --project shop --dry-run
     """
-    with _cluster_of(open_project(project)) as (opened, log):
+    opened = open_project(project)
+    engine = opened.config.logs.engine
+    if engine != "kafka":
+        raise ConfigError(f"logs.engine is {engine}, which creates topics automatically. hint: logs.engine = 'kafka'")
+    with closing(connect_kafka(opened)) as log:
         plan = plan_topics(opened.config, log)
         if not dry_run:
             apply_plan(log, plan)
@@ -42,18 +40,5 @@ def create(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
         for topic in plan.missing
     ]
     changed = [asdict(change) for change in plan.changes]
-    print_result(
-        {"would_make": made, "would_change": changed} if dry_run else {"made": made, "changed": changed}, as_json
-    )
-
-
-@contextmanager
-def _cluster_of(project: Project) -> Iterator[tuple[Project, "KafkaLog"]]:
-    engine = project.config.logs.engine
-    if engine != "kafka":
-        raise ConfigError(f"logs.engine is {engine}, whose topics make themselves. hint: logs.engine = 'kafka'")
-    log = connect_kafka(project)
-    try:
-        yield project, log
-    finally:
-        log.close()
+    names = ("would_make", "would_change") if dry_run else ("made", "changed")
+    print_result(dict(zip(names, (made, changed), strict=True)), as_json)
