@@ -28,7 +28,7 @@ from pipeline.cli.commands import (
     topics,
 )
 from pipeline.cli.output import print_message
-from pipeline.configuration.config import crash_point_of_environment
+from pipeline.configuration.environment import crash_point_from_environment
 from pipeline.errors import SpringtideError
 from pipeline.process import crash_point
 
@@ -53,7 +53,7 @@ for part in (create, ingest, run, stop, status, show, change, skip, dead_letters
 def run_command() -> None:
     """Entry point of the `springtide` script."""
     _configure_logging()
-    crash_point.arm_crash_point(crash_point_of_environment())
+    crash_point.arm_crash_point(crash_point_from_environment())
     try:
         code = app(standalone_mode=False)
     except SpringtideError as failure:

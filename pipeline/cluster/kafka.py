@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.cluster.java import java_command
 from pipeline.cluster.log4j import render_log4j2
-from pipeline.configuration.config import Cluster
+from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError
 
 _INTERNAL_PARTITIONS = 4

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.configuration.config import environment_with
+from pipeline.configuration.environment import child_environment
 from pipeline.errors import ClusterError
 from pipeline.process.clock import Clock
 
@@ -88,7 +88,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment_with(**{FOLDER_VARIABLE: str(self.folder), "TMPDIR": str(temporary)}),
+                env=child_environment(**{FOLDER_VARIABLE: str(self.folder), "TMPDIR": str(temporary)}),
             )
         ticks = _start_ticks(psutil.Process(child.pid))
         started = ProcessRecord(child.pid, ticks, _boot_id(), self.clock.now_ms(), port, log_bytes)

@@ -1,1 +1,1 @@
-"""Configuration: `springtide.toml`, typed and frozen, and the project folder it describes."""
+"""Configuration: `springtide.toml` as typed, frozen objects; the project folder; the environment."""

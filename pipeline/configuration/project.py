@@ -35,9 +35,9 @@ class Project:
         return self.state / "samples"
 
     @property
-    def lead(self) -> Path:
-        """What live readers of the inputs tell each other."""
-        return self.state / "lead"
+    def alignment(self) -> Path:
+        """Progress files that live readers exchange for event-time alignment."""
+        return self.state / "alignment"
 
     @property
     def versions(self) -> Path:

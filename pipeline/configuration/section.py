@@ -1,4 +1,4 @@
-"""What every table of the configuration is, and the kinds of values that several of them have."""
+"""The base class of all tables of the configuration file, and value types that several tables use."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 
 
 def check_topic_name(text: str) -> str:
-    """The text, which is a folder's name too. Raises ValueError."""
+    """Return `text` if it is a topic name, which is also a folder name; else raise ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", text):
         raise ValueError(f"topic name {text!r} is not allowed. hint: letters, digits, and . _ - inside")
     return text
@@ -21,49 +21,53 @@ TopicName = Annotated[str, AfterValidator(check_topic_name)]
 
 
 def check_distinct(named: Iterable[tuple[str, object]], kind: str) -> None:
-    """Raise ValueError where two of the named things are one.
+    """Raise ValueError if two names have the same value.
 
     >>> check_distinct([("kafka_port", 9093), ("flink_rest_port", 8081), ("kafka_controller_port", 9093)], "port")
     Traceback (most recent call last):
         ...
-    ValueError: kafka_port and kafka_controller_port are both 9093. hint: a port of its own for each
+    ValueError: kafka_port and kafka_controller_port are both 9093. hint: use a different port for each
     """
-    holders: dict[object, list[str]] = {}
+    names_by_value: dict[object, list[str]] = {}
     for name, value in named:
-        holders.setdefault(value, []).append(name)
-    shared = {value: names for value, names in holders.items() if len(names) > 1}
-    told = [
-        f"{' and '.join(names)} are {'both' if len(names) == 2 else 'all'} {value}" for value, names in shared.items()
+        names_by_value.setdefault(value, []).append(name)
+    problems = [
+        f"{' and '.join(names)} are {'both' if len(names) == 2 else 'all'} {value}"
+        for value, names in names_by_value.items()
+        if len(names) > 1
     ]
-    if told:
-        raise ValueError(f"{'; '.join(told)}. hint: a {kind} of its own for each")
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}. hint: use a different {kind} for each")
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, nothing unknown in it. TOML has no null: "off" says None where that is allowed."""
+    """A table of the file: frozen, unknown keys refused. TOML has no null: "off" means None if the key allows None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _as_meant(cls, given: Any) -> Any:
-        """Under an unknown key come the known ones: its error shows what it finds there, and no more of the table."""
+    def _normalize(cls, given: Any) -> Any:
+        """Replace "off" by None, and an unknown key's value by the known keys, from which the error message is built.
+
+        The error message then shows no value of the file, which may be a password under a misspelled key.
+        """
         if not isinstance(given, dict):
             return given
         known = tuple(cls.model_fields)
         optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
-        meant = {name: None if name in optional and value == "off" else value for name, value in given.items()}
-        return {name: value if name in known else known for name, value in meant.items()}
+        values = {name: None if name in optional and value == "off" else value for name, value in given.items()}
+        return {name: value if name in known else known for name, value in values.items()}
 
 
 class Secret(Section):
-    """A value that is kept elsewhere: in a file (its path from the project's folder), or in the environment."""
+    """A reference to a value outside the configuration file: a file (path relative to the project) or a variable."""
 
     file: str | None = None
     env: str | None = None
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _check_one_source(self) -> Self:
         if (self.file is None) == (self.env is None):
-            raise ValueError("a secret is { file = … } or { env = … }, one of both")
+            raise ValueError("a secret is either { file = … } or { env = … }")
         return self

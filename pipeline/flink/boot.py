@@ -23,7 +23,7 @@ from apache_beam.portability.api import beam_provision_api_pb2_grpc as provision
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
-from pipeline.configuration.config import crash_point_of_environment, hand_to_worker
+from pipeline.configuration.environment import crash_point_from_environment, set_environment
 from pipeline.flink.options import JOB_OPTION, LOGS_OPTION, PROJECT_OPTION
 from pipeline.flink.worker_files import open_log, open_scratch
 from pipeline.process import crash_point
@@ -43,8 +43,8 @@ def main() -> None:
     _redirect_output(open_log(Path(options[LOGS_OPTION]), arguments.id))
     remove_scratch = partial(shutil.rmtree, _use_scratch(), ignore_errors=True)
     atexit.register(remove_scratch)
-    hand_to_worker(_environment(arguments, info))
-    crash_point.arm_crash_point(crash_point_of_environment())
+    set_environment(_environment(arguments, info))
+    crash_point.arm_crash_point(crash_point_from_environment())
     threading.Thread(target=_end_with, args=(task_manager, remove_scratch), daemon=True).start()
     signal.signal(signal.SIGTERM, partial(_end, remove_scratch))
     # Before the log is opened: metrics matter most while the brokers are unavailable.
@@ -99,7 +99,7 @@ def _use_scratch() -> Path:
     """Put all temporary files of this process into one folder, and return it."""
     scratch = open_scratch()
     tempfile.tempdir = str(scratch)
-    hand_to_worker({"TMPDIR": str(scratch)})
+    set_environment({"TMPDIR": str(scratch)})
     return scratch
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, check_columns, decompressed
 

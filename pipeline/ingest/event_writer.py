@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.arrays.block import EventKind
 from pipeline.arrays.keys import shard_of
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.configuration.project import Project
 from pipeline.ingest.chunk import BadRow
 from pipeline.logs.events.codec import EventCodec

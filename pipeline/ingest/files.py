@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.chunk import Chunk
 from pipeline.ingest.csv_file import read_csv

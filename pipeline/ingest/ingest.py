@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.ingest.chunk import Chunk

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.ingest.chunk import CHUNK_ROWS, BadRow, Chunk, check_columns, check_gzip, decompressed
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.configuration.config import EventColumns, Events
+from pipeline.configuration.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.chunk import BadRow, Chunk
 from pipeline.ingest.convert import convert, convert_time

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.configuration.config import EventColumns
+from pipeline.configuration.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.chunk import CHUNK_ROWS, Chunk, check_columns, required_columns
 from pipeline.ingest.convert import can_convert, can_convert_time

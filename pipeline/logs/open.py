@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.configuration.config import revealed
+from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
 from pipeline.configuration.section import Secret
 from pipeline.logs.archive.backfill_log import open_backfill
@@ -43,7 +43,7 @@ def connect_kafka(project: Project) -> "KafkaLog":
     settings = KafkaSettings(
         bootstrap=logs.bootstrap or "",
         prefix=logs.prefix,
-        security={n: revealed(v, project.root) if isinstance(v, Secret) else v for n, v in logs.security.items()},
+        security={n: read_secret(v, project.root) if isinstance(v, Secret) else v for n, v in logs.security.items()},
         compression=logs.compression,
         replication_factor=logs.replication_factor,
         max_record_bytes=logs.max_record_bytes,

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.configuration.config import SCHEMAS_TOPIC, Config
+from pipeline.configuration.config import Config
+from pipeline.configuration.logs import SCHEMAS_TOPIC
 
 _UNLIMITED = "-1"
 

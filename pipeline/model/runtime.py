@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.configuration.config import quiet_tensorflow
+from pipeline.configuration.environment import quiet_tensorflow
 
 _TALK = re.compile(rb"WARNING: All log messages before|[IW]\d{4} |[IWE]\d{4} .*cuda")
 

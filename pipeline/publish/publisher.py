@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.arrays.block import UInt64s
 from pipeline.arrays.per_field import run_per_field
-from pipeline.configuration.config import Publish
+from pipeline.configuration.training import Publish
 from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
 from pipeline.publish.withheld import Bools, ScoredRows, Withheld, select_rows
 from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.configuration.config import Ladder
+from pipeline.configuration.training import RetentionPolicy
 from pipeline.versions.files import read_commit, read_touched, write_commit, write_touched
 from pipeline.versions.ledger.ledger import Compaction, Ledger
 from pipeline.versions.merge import merge_commits
@@ -44,7 +44,7 @@ class RetentionPlan:
 def plan_retention(
     versions: Sequence[VersionSummary],
     pinned: Collection[VersionId],
-    ladder: Ladder,
+    ladder: RetentionPolicy,
     now_ms: int,
     undone: Collection[VersionId] = (),
 ) -> RetentionPlan:
@@ -81,7 +81,7 @@ def plan_retention(
 class Retention:
     """Carries the ladder out for one versions folder. One process at a time: a second one finds nothing to do."""
 
-    def __init__(self, folder: Path, ledger: Ledger, ladder: Ladder) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, ladder: RetentionPolicy) -> None:
         self._folder = folder
         self._ledger = ledger
         self._ladder = ladder
@@ -149,7 +149,7 @@ class Retention:
             yield True
 
 
-def _on_the_ladder(versions: Sequence[VersionSummary], ladder: Ladder, now_ms: int) -> set[VersionId]:
+def _on_the_ladder(versions: Sequence[VersionSummary], ladder: RetentionPolicy, now_ms: int) -> set[VersionId]:
     """Versions that age alone keeps. Of each span the oldest stays: a choice once made holds as time goes on."""
     kept: set[VersionId] = set()
     taken: set[tuple[int, int]] = set()
@@ -168,7 +168,7 @@ def _on_the_ladder(versions: Sequence[VersionSummary], ladder: Ladder, now_ms: i
     return kept
 
 
-def _still_recent(undone: Sequence[VersionSummary], ladder: Ladder, now_ms: int) -> set[VersionId]:
+def _still_recent(undone: Sequence[VersionSummary], ladder: RetentionPolicy, now_ms: int) -> set[VersionId]:
     """Undone versions of the generations whose newest one is young."""
     recent = {v.id.generation for v in undone if now_ms - v.last_at_ms <= ladder.all_s * 1000}
     return {version.id for version in undone if version.id.generation in recent}

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Cluster
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig

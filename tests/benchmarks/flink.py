@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Cluster
 from pipeline.flink.options import Submission
 from pipeline.flink.submit import submit
 from pipeline.logs.events.sample_block import decode_sample_block

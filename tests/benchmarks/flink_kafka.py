@@ -34,8 +34,8 @@ import pyarrow.compute as pc
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.cluster.process import descendants
-from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Cluster
 from pipeline.flink.jobs import cancel
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.kafka.kafka_log import KafkaLog

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.configuration.config import Serving
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Serving
 from pipeline.formats.container import Draft
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard

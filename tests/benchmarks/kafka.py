@@ -15,7 +15,8 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.config import Cluster, Events
+from pipeline.configuration.events import Events
+from pipeline.configuration.services import Cluster
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings

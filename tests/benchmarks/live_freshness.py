@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Cluster
 from pipeline.flink.deployment import submit_jobs
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 import pipeline.cli
-from pipeline.configuration.config import Cluster, Flink, Logs, load_config
+from pipeline.configuration.config import load_config
+from pipeline.configuration.logs import Logs
+from pipeline.configuration.services import Cluster, Flink
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 

@@ -11,7 +11,8 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.jars import jars_folder
 from pipeline.cluster.ports import free_port
 from pipeline.cluster.process import Process, descendants
-from pipeline.configuration.config import Cluster, cache_folder
+from pipeline.configuration.environment import cache_folder
+from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError, InputError
 from pipeline.process.clock import SystemClock
 from tests.support.command_line import call, make_shop, springtide

@@ -4,9 +4,11 @@ import copy
 
 import pytest
 
-from pipeline.configuration.config import SCHEMAS_TOPIC, Flink, load_config, parse_config
+from pipeline.configuration.config import load_config, parse_config
+from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.services import Flink
 from pipeline.errors import ConfigError, LogError
-from pipeline.logs.checks import check_new_topic
+from pipeline.logs.log import check_topic_name
 from tests.support.shop import WRITTEN
 
 
@@ -98,13 +100,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
 )
 def test_brokers_are_hosts_with_ports(bootstrap, wrong):
     text = problems_of(lambda document: document.update(logs={"engine": "kafka", "bootstrap": bootstrap}))
-    assert f"logs.bootstrap: {wrong} is no host:port. hint: " in text
+    assert f"logs.bootstrap: {wrong} is not host:port. hint: " in text
 
 
 @pytest.mark.parametrize("rest", ["http://127.0.0.1:abc", "ftp://a:1", "http://", "http://a:0", "a:65536", "a b:1", ""])
 def test_flink_is_at_an_address_of_http(rest):
     text = problems_of(lambda document: document.update(flink={"rest": rest}))
-    assert f"flink.rest: {rest!r} is no address of http or https. hint: " in text
+    assert f"flink.rest: {rest!r} is not an http or https address. hint: " in text
 
 
 def test_addresses_that_can_be_are_taken():
@@ -125,20 +127,20 @@ def test_addresses_that_can_be_are_taken():
         ({"flink_metrics_port": 8081}, "flink_rest_port and flink_metrics_port are both 8081"),
         (
             {"flink_metrics_port": 9090, "taskmanagers": 2},
-            "kafka_port and that of taskmanager-2's metrics are both 9092",
+            "kafka_port and the metrics port of taskmanager-2 are both 9092",
         ),
     ],
 )
 def test_no_two_of_a_clusters_ports_are_one(cluster, told):
     text = problems_of(lambda document: document.update(cluster=cluster))
     assert f"  cluster: {told}" in text
-    assert text.endswith(". hint: a port of its own for each")
+    assert text.endswith(". hint: use a different port for each")
     assert parse_config(WRITTEN | {"cluster": {"flink_metrics_port": 9090, "taskmanagers": 1}})
 
 
 def test_no_two_topics_are_one():
     text = problems_of(lambda document: document.update(topics={"impressions": "samples"}))
-    assert "topics: impressions and samples are both samples. hint: a name of its own for each" in text
+    assert "topics: impressions and samples are both samples. hint: use a different name for each" in text
     text = problems_of(lambda document: document.update(topics={"deltas": SCHEMAS_TOPIC}))
     assert f"topics: deltas and the registry of schemas are both {SCHEMAS_TOPIC}. hint: " in text
     assert parse_config(WRITTEN | {"topics": {"impressions": "samples", "samples": "impressions"}})
@@ -147,12 +149,12 @@ def test_no_two_topics_are_one():
 @pytest.mark.parametrize("name", ["a b", "", ".hidden", "-a", "a/b", "ä", "a\n", "a" * 201])
 def test_a_topic_that_the_logs_would_refuse_is_refused_in_their_words(name):
     with pytest.raises(LogError) as refused:
-        check_new_topic(name, 1)
+        check_topic_name(name)
     text = problems_of(lambda document: document.update(topics={"deltas": name}))
     assert f"topics.deltas: {refused.value}" in text
 
 
 def test_topics_that_the_logs_allow_are_taken():
     for name in ("a" * 200, "_a-b.C9"):
-        check_new_topic(name, 1)
+        check_topic_name(name)
         assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name

@@ -119,7 +119,7 @@ def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, m
             "--flink-master needs --runner flink, got --runner local. hint: ",
         ),
         ("all --until-end --flink-master a:1", "--flink-master needs --runner flink, got --runner local. hint: "),
-        ("all --runner flink --flink-master a:b", "--flink-master: 'a:b' is no address of http or https. hint: "),
+        ("all --runner flink --flink-master a:b", "--flink-master: 'a:b' is not an http or https address. hint: "),
     ],
 )
 def test_an_option_of_the_other_runner_is_refused(shop, words, said):

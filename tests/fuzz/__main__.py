@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.configuration.config import environment_with
+from pipeline.configuration.environment import child_environment
 
 _SPARE_S = 60.0
 """Beyond its share, for starting up and for the last input; then a target counts as hanging."""
@@ -96,7 +96,7 @@ def _end_of(command: list[str], folder: Path, within_s: float, temporary: str) -
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment_with(TMPDIR=temporary),
+            env=child_environment(TMPDIR=temporary),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

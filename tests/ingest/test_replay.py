@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.configuration.config import SCHEMAS_TOPIC
+from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.errors import InputError
 from pipeline.ingest.replay import DEAD_LETTER_HEADER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters

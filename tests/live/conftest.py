@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.config import Cluster
+from pipeline.configuration.services import Cluster
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.process.clock import SystemClock

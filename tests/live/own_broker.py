@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.process import Process
-from pipeline.configuration.config import Cluster, cache_folder
+from pipeline.configuration.environment import cache_folder
+from pipeline.configuration.services import Cluster
 from pipeline.process.clock import SystemClock
 from tests.support.ports import free_port_range
 

@@ -11,7 +11,7 @@ from pipeline.cluster.flink import read_flink
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.process import descendants
 from pipeline.cluster.status import cluster_status
-from pipeline.configuration.config import Cluster
+from pipeline.configuration.services import Cluster
 from pipeline.process.clock import SystemClock
 from tests.support.ports import free_port_range
 

@@ -15,8 +15,8 @@ from kafka.admin import NewPartitions
 from pipeline.arrays.keys import shard_of
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
-from pipeline.configuration.config import Cluster
 from pipeline.configuration.project import Project
+from pipeline.configuration.services import Cluster
 from pipeline.errors import LogError, OffsetError
 from pipeline.flink.jobs import job_status
 from pipeline.logs.open import open_log

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.java import java_command
-from pipeline.configuration.config import cache_folder
+from pipeline.configuration.environment import cache_folder
 from pipeline.errors import LogError
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings

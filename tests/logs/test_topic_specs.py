@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.configuration.config import parse_config, revealed
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.environment import read_secret
 from pipeline.configuration.section import Secret
 from pipeline.errors import ConfigError
 from pipeline.logs.topic_specs import TopicSpec, initial_settings, partition_counts, setting_changes, topic_specs
@@ -79,19 +80,19 @@ def test_settings_of_kafka_are_refused_elsewhere():
 def test_only_settings_of_security_are_handed_on():
     security = {"security_protocol": "SASL_SSL", "ssl_cafile": "ca.pem", "sasl_mechanism": "PLAIN"}
     assert configured(engine="kafka", bootstrap="a:1", security=security).logs.security == security
-    with pytest.raises(ConfigError, match=r"security\.acks begins with none of security_, ssl_, sasl_"):
+    with pytest.raises(ConfigError, match=r"security\.acks does not begin with security_, ssl_ or sasl_"):
         configured(engine="kafka", bootstrap="a:1", security={"acks": "0"})
 
 
 def test_a_password_is_kept_elsewhere():
     for name in ("sasl_plain_password", "ssl_password"):
-        with pytest.raises(ConfigError, match=rf"security\.{name} stands in this file\. hint: {name} = {{ file"):
+        with pytest.raises(ConfigError, match=rf"security\.{name} is a password in this file\. hint: {name} = {{ file"):
             configured(engine="kafka", bootstrap="a:1", security={name: "secret"})
         for place in ({"file": "here"}, {"env": "THERE"}):
             found = configured(engine="kafka", bootstrap="a:1", security={name: place}).logs.security[name]
             assert found == Secret(**place)
     for places in ({}, {"file": "here", "env": "THERE"}):
-        with pytest.raises(ConfigError, match="one of both"):
+        with pytest.raises(ConfigError, match="either"):
             configured(engine="kafka", bootstrap="a:1", security={"ssl_password": places})
 
 
@@ -99,7 +100,7 @@ def test_a_secret_is_read_from_a_file_beside_the_project_or_from_the_environment
     (tmp_path / "here").write_text("open sesame\n")
     monkeypatch.setenv("THERE", "open sesame")
     for secret in (Secret(file="here"), Secret(file=str(tmp_path / "here")), Secret(env="THERE")):
-        assert revealed(secret, tmp_path) == "open sesame"
+        assert read_secret(secret, tmp_path) == "open sesame"
 
 
 def test_a_secret_that_is_not_there_or_empty_is_named(tmp_path, monkeypatch):
@@ -111,4 +112,4 @@ def test_a_secret_that_is_not_there_or_empty_is_named(tmp_path, monkeypatch):
         (Secret(env="THERE"), r"\$THERE is empty or not set"),
     ):
         with pytest.raises(ConfigError, match=told):
-            revealed(secret, tmp_path)
+            read_secret(secret, tmp_path)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.configuration.config import Ladder
+from pipeline.configuration.training import RetentionPolicy
 from pipeline.errors import SpringtideError, VersionError
 from pipeline.versions.retention import plan_retention
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.support.versions_world import World, project_in, rows_of, served_of
 
-LADDER = Ladder(all_s=3600, ten_minutes_s=86_400)
+LADDER = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
 HOUR, TEN_MINUTES, DAY = 3_600_000, 600_000, 86_400_000
 
 
@@ -59,7 +59,7 @@ def test_one_version_a_day_stays_for_ever():
 
 def test_daily_versions_end_where_the_ladder_does():
     versions = [summary(i + 1, i * DAY) for i in range(4)]
-    ladder = Ladder(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
+    ladder = RetentionPolicy(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
     assert kept_of(versions, 3 * DAY, ladder=ladder) == [2, 3, 4]
     assert kept_of(versions, 3 * DAY + 1, ladder=ladder) == [3, 4]
 

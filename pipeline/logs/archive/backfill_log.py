@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.configuration.config import SCHEMAS_TOPIC
+from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.archive.archive_log import ArchiveLog

@@ -89,7 +89,7 @@ class _Reader:
         self._codec = EventCodec(config.events, of.kind, log)
         inputs = [(kind, p) for kind in get_args(EventKind) for p in range(config.logs.partitions)]
         window_ms = round(config.samples.window_s * 1000)
-        self._lead = Lead(project.lead, (of.kind, of.partition), inputs, window_ms, project.clock)
+        self._lead = Lead(project.alignment, (of.kind, of.partition), inputs, window_ms, project.clock)
         # The partitions of one worker wait for records one after the other.
         self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
         self._emitted_at_s = self._clock.monotonic_s() - _IDLE_SPAN_S

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
-from pipeline.configuration.config import Events
+from pipeline.configuration.events import Events
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, parse_schema, unframe

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES, EventKind
-from pipeline.configuration.config import ColumnType
+from pipeline.configuration.events import ColumnType
 from pipeline.errors import ConfigError, DamagedError
 from pipeline.formats.schemas import load_schema
 

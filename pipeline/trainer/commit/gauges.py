@@ -49,7 +49,9 @@ class Gauges:
         self._spread: tuple[Reading, ...] = ()
         self.stalled_s = 0.0
         config = project.config.telemetry
-        self._samples = {name: _sample_of(field.table) for name, field in tables.fields.items()} if config.on else {}
+        self._samples = (
+            {name: _sample_of(field.table) for name, field in tables.fields.items()} if config.enabled else {}
+        )
         folder = project.root / config.tensorboard / f"shard-{shard}" if config.tensorboard else None
         self._summaries = Summaries(folder) if folder else None
         self._looked_at_s: float | None = None

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.arrays.block import Int64s
-from pipeline.configuration.config import Train
 from pipeline.configuration.project import Project
+from pipeline.configuration.training import Train
 from pipeline.errors import HaltedError, InputError, LogReplacedError, MigrationError
 from pipeline.features.plan import FeaturePlan
 from pipeline.formats.atomic_file import write_atomically

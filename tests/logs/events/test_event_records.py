@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.configuration.config import Events
+from pipeline.configuration.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import ManualClock

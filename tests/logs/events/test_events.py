@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arrays.block import EventBlock
-from pipeline.configuration.config import SCHEMAS_TOPIC, Events
+from pipeline.configuration.events import Events
+from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.errors import ConfigError, InputError, LogError
 from pipeline.formats.columns import pack
 from pipeline.formats.schemas import encode, frame, load_schema, parse_schema

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.configuration.config import Events
+from pipeline.configuration.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.log import ReadLimits

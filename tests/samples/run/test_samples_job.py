@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.arrays.keys import shard_of
-from pipeline.configuration.config import crash_point_of_environment, parse_config
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.environment import crash_point_from_environment
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError, LogReplacedError, OffsetError
 from pipeline.logs.events.codec import EventCodec
@@ -360,5 +361,5 @@ def test_killed_anywhere_the_next_run_says_the_rest_once(tmp_path, point, wanted
 
 
 if __name__ == "__main__":
-    arm_crash_point(crash_point_of_environment())
+    arm_crash_point(crash_point_from_environment())
     print(json.dumps(str(World(Path(sys.argv[1]), round_records=60).run())))

@@ -1,0 +1,80 @@
+"""The configuration of the input events and of the samples that the join makes from them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.configuration.section import Fraction, Section
+
+ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
+TimeUnit = Literal["s", "ms", "us", "iso"]
+
+
+class EventColumns(Section):
+    """`[events.impressions]` and `[events.clicks]`: the columns of one kind of event."""
+
+    time: str = "at"
+    """Column of an ingested file that holds the event time."""
+    time_unit: TimeUnit = "ms"
+    """Unit of that column: s, ms or us since 1970, or ISO 8601 text."""
+    columns: dict[str, ColumnType]
+    """Type of every column except the time; a column that is missing in an event is null."""
+
+
+class Events(Section):
+    """`[events]`: the two inputs, the columns that join them, and the limits on their times."""
+
+    key: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The join key: columns of both events."""
+    partition_by: tuple[str, ...] = ()
+    """Columns of both events that choose the shard; default: the join key."""
+    impressions: EventColumns
+    clicks: EventColumns
+    skew_s: PositiveFloat = 60.0
+    """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
+    the append time advances its partition's max event time to the append time only."""
+    disorder_s: Annotated[float, Field(ge=0)] = 30.0
+    """How far behind its partition's max event time an event may arrive without being late."""
+
+    @property
+    def shard_columns(self) -> tuple[str, ...]:
+        return self.partition_by or self.key
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        for kind in ("impressions", "clicks"):
+            columns = getattr(self, kind).columns
+            for name in dict.fromkeys((*self.key, *self.partition_by)):
+                if name not in columns:
+                    raise ValueError(f"{kind}.columns lacks {name}, which key or partition_by names. hint: declare it")
+                if columns[name] not in ("string", "int"):
+                    raise ValueError(f"{kind}.columns.{name} is {columns[name]}, a key must be string or int")
+        for name in (*self.key, *self.partition_by):
+            if self.impressions.columns[name] != self.clicks.columns[name]:
+                raise ValueError(f"{name} has different types in impressions and clicks. hint: use the same type")
+        return self
+
+
+class Samples(Section):
+    """`[samples]`: the join."""
+
+    window_s: PositiveFloat = 600.0
+    """Attribution window: a click counts if impression ≤ click < impression + window."""
+    horizon_s: Annotated[float, Field(ge=0)] = 3600.0
+    """Lateness horizon: how long after the window a click is still compensated."""
+    remember_s: Annotated[float, Field(ge=0)] = 600.0
+    """How long after window and horizon an impression's key is still known: until then a click is late rather than
+    without an impression, and another impression with that key is a duplicate."""
+    policy: Literal["wait", "fake_negative"] = "wait"
+    """`wait`: a negative sample is emitted when the window closes. `fake_negative`: it is emitted at once, and a click
+    emits a compensating sample."""
+    negative_rate: Fraction = 1.0
+    """Share of negative samples emitted, selected by a hash of the join key."""
+    labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("label",)
+    """The first label is the click; each further label is a numeric column of the click event (0 without a click)."""
+    weight: str | None = None
+    """Float column of the impression that holds the weight of its sample."""
+    block_rows: PositiveInt = 8192
+    """Maximum number of samples in one record of the samples topic."""
+    round_records: PositiveInt = 2_000
+    """Maximum number of records that one round of the in-process join reads from each partition."""
