@@ -1,1 +1,1 @@
-"""The demo: a simulated marketplace through the whole chain, with bad data, a rollback and a picture."""
+"""The demo: a simulated marketplace through the complete pipeline, with bad data, a rollback and a picture."""

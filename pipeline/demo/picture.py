@@ -1,4 +1,4 @@
-"""The demo's picture: NE by hour, bytes by level, rows by precision. Draws to a file, never to a screen."""
+"""The demo's picture: NE by hour, bytes by level, rows by precision. Draws to a file, without a display."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,120 +10,123 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pipeline.demo.report import STEPS, Run
+from pipeline.demo.report import PRECISION_NAMES, DemoResult
 
-# Okabe and Ito's colours, which everybody can tell apart; greys for what is only there to compare with.
+# The colours of Okabe and Ito, distinguishable with any colour vision; greys for references.
 _BLUE, _ORANGE, _VERMILION, _PURPLE = "#0072B2", "#E69F00", "#D55E00", "#CC79A7"
 _INK, _GREY, _PALE = "#222222", "#6B6B6B", "#D9D9D9"
 _BIN_HOURS = 3
-_MIX_COLOURS = dict(zip(STEPS, (_PALE, "#9ECAE1", "#4292C6", "#08519C", "#08306B"), strict=True))
+_PRECISION_COLOURS = dict(zip(PRECISION_NAMES, (_PALE, "#9ECAE1", "#4292C6", "#08519C", "#08306B"), strict=True))
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Curve:
     label: str
     colour: str
     width: float
     style: str = "-"
 
 
-_LINES = {
-    "once": _Line("trained once", _VERMILION, 1.8),
-    "daily": _Line("refreshed daily", _ORANGE, 1.8),
-    "without rollback": _Line("live, not rolled back", _PURPLE, 2.2, "--"),
-    "live": _Line("live", _BLUE, 3.0),
-    "truth": _Line("the truth itself", _GREY, 2.0, ":"),
+_CURVES = {
+    "once": _Curve("trained once", _VERMILION, 1.8),
+    "daily": _Curve("refreshed daily", _ORANGE, 1.8),
+    "without rollback": _Curve("live, no rollback", _PURPLE, 2.2, "--"),
+    "live": _Curve("live", _BLUE, 3.0),
+    "truth": _Curve("exact probabilities", _GREY, 2.0, ":"),
 }
 
 
-def draw(run: Run, path: Path) -> None:
-    """Draw a run into a PNG of 1600 × 1100 pixels."""
+def draw(result: DemoResult, path: Path) -> None:
+    """Draw the result of a run into a PNG of 1600 × 1100 pixels."""
     figure = Figure(figsize=(16, 11), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    _head(figure, run)
-    _quality(figure.add_axes((0.06, 0.435, 0.775, 0.405)), run)
-    _bytes(figure.add_axes((0.135, 0.09, 0.30, 0.225)), run)
-    _precisions(figure.add_axes((0.535, 0.09, 0.30, 0.225)), run)
+    _draw_text(figure, result)
+    _draw_ne(figure.add_axes((0.06, 0.435, 0.775, 0.405)), result)
+    _draw_bytes(figure.add_axes((0.135, 0.09, 0.30, 0.225)), result)
+    _draw_precisions(figure.add_axes((0.535, 0.09, 0.30, 0.225)), result)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 
-def _head(figure: Figure, run: Run) -> None:
-    market = run.story.market
-    figure.text(0.06, 0.945, "A model kept fresh, poisoned, and taken back", size=25, weight="bold", color=_INK)
+def _draw_text(figure: Figure, result: DemoResult) -> None:
+    market = result.scenario.market
+    figure.text(
+        0.06, 0.945, "A model kept fresh, poisoned by bots, and rolled back", size=25, weight="bold", color=_INK
+    )
     figure.text(
         0.06,
         0.912,
-        f"Simulated marketplace: {market.impressions_per_hour:,} impressions an hour for {market.hours} hours, through "
-        f"the real chain; {market.churn:.0%} of all items are replaced every hour.",
+        f"Simulated marketplace: {market.impressions_per_hour:,} impressions per hour for {market.hours} hours, "
+        f"through the complete pipeline; {market.churn:.0%} of all items are replaced every hour.",
         size=14,
         color=_GREY,
     )
     figure.text(
         0.06,
         0.018,
-        "Simulated data, one run of springtide demo. Each model predicts an hour's genuine impressions before any has "
-        "learned from them; NE is taken against their true click\nprobabilities, which only a simulation knows.",
+        "Simulated data, one run of springtide demo. Each model predicts an hour's genuine impressions before any "
+        "model is trained on them. NE is computed against their exact click\nprobabilities, which are known only in a "
+        "simulation; predicting these exactly gives the lowest possible NE.",
         size=10.5,
         color=_GREY,
         linespacing=1.4,
     )
 
 
-def _quality(axes: Axes, run: Run) -> None:
-    """NE by hour from the end of the warm-up on."""
-    story = run.story
-    _title(axes, "Normalized entropy of predictions, by hour (lower is better; 1 is always predicting the mean)")
-    begin, end = story.warm_up_hours, story.market.hours
-    shown = {name: run.curves[name].ne for name in _LINES if name in run.curves}
+def _draw_ne(axes: Axes, result: DemoResult) -> None:
+    """NE by hour after the warm-up."""
+    scenario = result.scenario
+    _title(axes, "Normalized entropy (NE) by hour: log loss relative to always predicting the mean; lower is better")
+    begin, end = scenario.warm_up_hours, scenario.market.hours
+    shown = {name: result.scores[name].ne for name in _CURVES if name in result.scores}
     for name, by_hour in shown.items():
-        line = _LINES[name]
+        curve = _CURVES[name]
         hours = [hour for hour in sorted(by_hour) if hour >= begin]
-        # What is not rolled back leaves the live line where the operator acts.
+        # The curve without rollback leaves the live curve at the rollback.
         if name == "without rollback":
-            hours = [story.noticed_hour - 1, *hours]
-            by_hour = {**by_hour, story.noticed_hour - 1: run.curves["live"].ne[story.noticed_hour - 1]}
-        marks = [by_hour[hour] for hour in hours]
-        axes.plot(np.array(hours) + 0.5, marks, color=line.colour, lw=line.width, ls=line.style, zorder=3)
+            hours = [scenario.noticed_hour - 1, *hours]
+            by_hour = {**by_hour, scenario.noticed_hour - 1: result.scores["live"].ne[scenario.noticed_hour - 1]}
+        values = [by_hour[hour] for hour in hours]
+        axes.plot(np.array(hours) + 0.5, values, color=curve.colour, lw=curve.width, ls=curve.style, zorder=3)
     axes.set_xlim(begin, end)
     axes.margins(y=0.1)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.06 * (high - low))
-    _days(axes, begin, end)
-    _events(axes, run)
-    _label_ends(axes, {name: by_hour[end - 1] for name, by_hour in shown.items()}, end)
+    _draw_days(axes, begin, end)
+    _draw_events(axes, result)
+    _label_curves(axes, {name: by_hour[end - 1] for name, by_hour in shown.items()}, end)
     axes.grid(axis="y", color="#EBEBEB", zorder=0)
     axes.axhline(1, color="#A0A0A0", lw=1.2, zorder=1)
-    _bare(axes)
+    _style(axes)
 
 
-def _events(axes: Axes, run: Run) -> None:
+def _draw_events(axes: Axes, result: DemoResult) -> None:
     """The contamination as a band, the rollback as a line."""
-    (first, last), noticed = run.story.bots, run.story.noticed_hour
-    top, back = axes.get_ylim()[1], run.incident
+    scenario, rollback = result.scenario, result.rollback
+    (first, last), noticed, top = scenario.bots, scenario.noticed_hour, axes.get_ylim()[1]
     axes.axvspan(first, last, color=_VERMILION, alpha=0.13, lw=0, zorder=1)
-    axes.text(first - 0.3, top, "a bot farm clicks on\nwhat nobody likes", size=12, color=_INK, ha="right", va="top")
+    axes.text(first - 0.3, top, "a bot farm clicks on\nunappealing items", size=12, color=_INK, ha="right", va="top")
     axes.axvline(noticed, color=_INK, lw=1.6, zorder=2)
-    seconds = back.plan_s + back.act_s + back.serve_s
-    equal = "equals" if back.equal else "DIFFERS FROM"
-    said = f"rollback to {first % 24:02d}:00 in {seconds:.1f} s, what is served\n{equal} that version byte for byte"
-    axes.text(noticed + 0.3, top, said, size=12, color=_INK, va="top")
-    if run.story.warm_up_hours + run.story.refresh_hours <= first:
-        same = "trained once, refreshed daily:\nthe same until midnight"
-        axes.text(run.story.warm_up_hours + 0.4, top, same, size=12, color=_INK, va="top")
+    seconds = rollback.plan_s + rollback.act_s + rollback.serve_s
+    equals = "equals" if rollback.equal else "DIFFERS FROM"
+    text = f"rollback to {first % 24:02d}:00 in {seconds:.1f} s; the served rows\n{equals} that version byte for byte"
+    axes.text(noticed + 0.3, top, text, size=12, color=_INK, va="top")
+    if scenario.warm_up_hours + scenario.refresh_hours <= first:
+        text = "trained once and refreshed daily:\nidentical until midnight"
+        axes.text(scenario.warm_up_hours + 0.4, top, text, size=12, color=_INK, va="top")
 
 
-def _label_ends(axes: Axes, ends: Mapping[str, float], end: int) -> None:
-    """Names at the lines' right ends, moved apart where they would touch."""
+def _label_curves(axes: Axes, last_values: Mapping[str, float], end: int) -> None:
+    """Labels at the right ends of the curves, moved apart so that they do not overlap."""
     low, high = axes.get_ylim()
-    gap, place = 0.052 * (high - low), -np.inf
-    for name in sorted(ends, key=lambda name: ends[name]):
-        place = max(place + gap, ends[name])
-        line = _LINES[name]
+    gap, y = 0.052 * (high - low), -np.inf
+    for name in sorted(last_values, key=lambda name: last_values[name]):
+        y = max(y + gap, last_values[name])
+        curve = _CURVES[name]
         weight = "bold" if name == "live" else "normal"
-        axes.text(end + 0.4, place, line.label, size=13, color=line.colour, va="center", weight=weight, clip_on=False)
+        axes.text(end + 0.4, y, curve.label, size=13, color=curve.colour, va="center", weight=weight, clip_on=False)
 
 
-def _days(axes: Axes, begin: int, end: int) -> None:
+def _draw_days(axes: Axes, begin: int, end: int) -> None:
     ticks = list(range(begin, end + 1, 6 if end - begin > 12 else 1))
     axes.set_xticks(ticks, [_hour_label(hour, begin) for hour in ticks])
     for midnight in range((begin // 24 + 1) * 24, end, 24):
@@ -135,70 +138,71 @@ def _hour_label(hour: int, begin: int) -> str:
     return f"{clock}\nday {hour // 24 + 1}" if hour % 24 == 0 or hour == begin else clock
 
 
-def _bytes(axes: Axes, run: Run) -> None:
-    """Two bars a level: what was sent, and the same rows in fp32."""
-    _title(axes, f"Bytes published in {run.story.market.hours} hours, beside every changed row in fp32", left=-0.25)
-    levels = run.traffic.levels
+def _draw_bytes(axes: Axes, result: DemoResult) -> None:
+    """Two bars per level: the bytes sent, and the same changes in fp32."""
+    title = f"Bytes published in {result.scenario.market.hours} hours, compared with all changed rows in fp32"
+    _title(axes, title, left=-0.25)
+    levels = result.published.levels
     names = list(levels)
     places = np.arange(len(names))[::-1]
     sent = np.array([levels[name].sent_bytes for name in names]) / 1e6
-    whole = np.array([levels[name].whole_bytes for name in names]) / 1e6
+    fp32 = np.array([levels[name].fp32_bytes for name in names]) / 1e6
     axes.barh(places + 0.19, sent, 0.36, color=_BLUE)
-    axes.barh(places - 0.19, whole, 0.36, color=_PALE)
-    room = 0.015 * max(whole.max(), sent.max())
-    for place, one, other in zip(places, sent, whole, strict=True):
-        less = f"{other / one:.1f} × less" if one else ""
-        axes.text(one + room, place + 0.19, f"{one:.1f} MB, {less}", size=11.5, color=_BLUE, va="center")
-        axes.text(other + room, place - 0.19, f"{other:.1f} MB", size=11.5, color=_GREY, va="center")
+    axes.barh(places - 0.19, fp32, 0.36, color=_PALE)
+    margin = 0.015 * max(fp32.max(), sent.max())
+    for place, sent_mb, fp32_mb in zip(places, sent, fp32, strict=True):
+        ratio = f"{fp32_mb / sent_mb:.1f} × smaller" if sent_mb else ""
+        axes.text(sent_mb + margin, place + 0.19, f"{sent_mb:.1f} MB, {ratio}", size=11.5, color=_BLUE, va="center")
+        axes.text(fp32_mb + margin, place - 0.19, f"{fp32_mb:.1f} MB in fp32", size=11.5, color=_GREY, va="center")
     axes.set_yticks(places, [f"{name}\n{levels[name].deltas} deltas" for name in names])
-    axes.set_xlim(0, 1.18 * max(whole.max(), sent.max()))
+    axes.set_xlim(0, 1.18 * max(fp32.max(), sent.max()))
     axes.set_xticks([])
-    _bare(axes)
+    _style(axes)
     axes.spines["bottom"].set_visible(False)
 
 
-def _precisions(axes: Axes, run: Run) -> None:
-    """Shares of changed rows by what became of them, stacked, a column for every few hours."""
+def _draw_precisions(axes: Axes, result: DemoResult) -> None:
+    """Shares of the changed rows by the precision they were sent at, one stacked column per few hours."""
     _title(axes, "Changed rows by precision sent")
-    hours = run.story.market.hours
+    hours = result.scenario.market.hours
     width = _BIN_HOURS if hours > 24 else 1
-    bins = [
-        sum((run.traffic.mix.get(h, Counter()) for h in range(b, b + width)), Counter()) for b in range(0, hours, width)
-    ]
+    by_hour = result.published.precisions
+    bins = [sum((by_hour.get(h, Counter()) for h in range(b, b + width)), Counter()) for b in range(0, hours, width)]
     below, centres = np.zeros(len(bins)), {}
-    for step in STEPS[::-1]:
-        share = np.array([mix[step] / max(mix.total(), 1) for mix in bins])
-        axes.bar(np.arange(len(bins)) * width, share, 0.92 * width, below, align="edge", color=_MIX_COLOURS[step], lw=0)
+    for name in PRECISION_NAMES[::-1]:
+        share = np.array([counts[name] / max(counts.total(), 1) for counts in bins])
+        colour = _PRECISION_COLOURS[name]
+        axes.bar(np.arange(len(bins)) * width, share, 0.92 * width, below, align="edge", color=colour, lw=0)
         below = below + share
-        centres[step] = float(below[-1] - share[-1] / 2)
-    _name_steps(axes, centres, run)
+        centres[name] = float(below[-1] - share[-1] / 2)
+    _label_precisions(axes, centres, result)
     axes.set_xlim(0, hours)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     ticks = list(range(0, hours, 24 if hours > 24 else 1))
     axes.set_xticks(ticks, [f"day {hour // 24 + 1}" if hours > 24 else f"{hour:02d}:00" for hour in ticks], ha="left")
-    _bare(axes)
+    _style(axes)
 
 
-def _name_steps(axes: Axes, centres: Mapping[str, float], run: Run) -> None:
-    """What the colours are, and each one's share of the whole run; what never came is left out."""
-    mix, place = run.mix(), -1.0
-    for step, centre in centres.items():
-        if not mix[step]:
+def _label_precisions(axes: Axes, centres: Mapping[str, float], result: DemoResult) -> None:
+    """The legend, with each precision's share of the whole run; precisions without rows are omitted."""
+    counts, y = result.precisions(), -1.0
+    for name, centre in centres.items():
+        if not counts[name]:
             continue
-        place = max(place + 0.12, centre)
-        share, right = mix[step] / mix.total(), run.story.market.hours
-        name = "withheld" if step == "withheld" else f"{step} bit"
-        text = f"{name}, {share:.0%}" if share >= 0.005 else f"{name}, under 1%"
-        axes.text(1.015 * right, place, "■", size=12, color=_MIX_COLOURS[step], va="center")
-        axes.text(1.05 * right, place, text, size=12, color=_INK, va="center")
+        y = max(y + 0.12, centre)
+        share, right = counts[name] / counts.total(), result.scenario.market.hours
+        label = "withheld" if name == "withheld" else f"{name} bit"
+        text = f"{label}, {share:.0%}" if share >= 0.005 else f"{label}, under 1%"
+        axes.text(1.015 * right, y, "■", size=12, color=_PRECISION_COLOURS[name], va="center")
+        axes.text(1.05 * right, y, text, size=12, color=_INK, va="center")
 
 
 def _title(axes: Axes, text: str, left: float = 0.0) -> None:
     axes.text(left, 1.045, text, size=14, weight="bold", color=_INK, transform=axes.transAxes)
 
 
-def _bare(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_PALE)

@@ -1,122 +1,131 @@
-"""The demo's numbers: what a run gives back, and the lines that sum it up for people."""
+"""The result of a demo run, its numbers as JSON, and its summary as lines of text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from pipeline.demo.incident import Incident
-from pipeline.demo.line import Learned
-from pipeline.demo.story import Story
-from pipeline.demo.traffic import Traffic
+from pipeline.demo.evaluation import HourlyScores
+from pipeline.demo.hourly_pipeline import PipelineCounts
+from pipeline.demo.publish_statistics import PublishStatistics
+from pipeline.demo.rollback_check import RollbackOutcome
+from pipeline.demo.scenario import Scenario
 from pipeline.versions.deltas.quantizer import PRECISIONS
 
-STEPS = ("withheld", *(str(bits) for bits in PRECISIONS))
-
-
-class Curve(Protocol):
-    """Somebody's NE by hour."""
-
-    name: str
-    ne: dict[int, float]
-    clicks_ne: dict[int, float]
+PRECISION_NAMES = ("withheld", *(str(bits) for bits in PRECISIONS))
 
 
 @dataclass(frozen=True)
-class Run:
-    """Everything that picture and summary are made of."""
+class DemoResult:
+    """The measurements that picture and summary are made from; `scores` are by model name."""
 
-    story: Story
-    curves: Mapping[str, Curve]
-    incident: Incident
-    learned: Learned
-    traffic: Traffic
+    scenario: Scenario
+    scores: Mapping[str, HourlyScores]
+    rollback: RollbackOutcome
+    counts: PipelineCounts
+    published: PublishStatistics
 
-    def excess(self, name: str, hour: int) -> float:
-        """How far somebody's NE is above the truth's own."""
-        return self.curves[name].ne[hour] - self.curves["truth"].ne[hour]
+    def excess_ne(self, name: str, hour: int) -> float:
+        """NE of a model minus NE of the exact probabilities."""
+        return self.scores[name].ne[hour] - self.scores["truth"].ne[hour]
 
-    def mix(self) -> Counter[str]:
-        """Rows withheld and sent at each precision, over all hours."""
-        return sum(self.traffic.mix.values(), Counter())
+    def precisions(self) -> Counter[str]:
+        """Rows withheld and rows sent at each precision, over all hours."""
+        return sum(self.published.precisions.values(), Counter())
 
 
-def summarize(run: Run) -> dict[str, Any]:
+def summarize(result: DemoResult) -> dict[str, Any]:
     """The numbers of a run, JSON-able."""
-    story, mix = run.story, run.mix()
-    clean = _clean_hours(story)
-    first, last = story.bots
-    hurt = range(first + 1, story.noticed_hour)
-    peak = max(hurt, key=lambda hour: run.curves["live"].ne[hour])
+    scenario, scores, precisions = result.scenario, result.scores, result.precisions()
+    clean = _clean_hours(scenario)
+    compared = {name: by_hour for name, by_hour in scores.items() if name != "without rollback"}
+    after_rollback = range(scenario.noticed_hour, scenario.market.hours)
     return {
         "simulated": True,
-        "hours": story.market.hours,
-        "impressions_per_hour": story.market.impressions_per_hour,
-        "ne": {name: _mean(curve.ne, clean) for name, curve in run.curves.items() if name != "without rollback"},
-        "clicks_ne": {
-            name: _mean(curve.clicks_ne, clean) for name, curve in run.curves.items() if name != "without rollback"
-        },
-        "ne_after_rollback": {
-            name: _mean(curve.ne, range(story.noticed_hour, story.market.hours)) for name, curve in run.curves.items()
-        },
-        "contamination": {
-            "bots": f"{story.clock_time(first)} to {story.clock_time(last)}",
-            "peak_ne": run.curves["live"].ne[peak],
-            "peak_at": story.clock_time(peak),
-            "before_ne": run.curves["live"].ne[first],
-        },
-        "rollback": asdict(run.incident)
+        "hours": scenario.market.hours,
+        "impressions_per_hour": scenario.market.impressions_per_hour,
+        "ne": {name: _mean(by_hour.ne, clean) for name, by_hour in compared.items()},
+        "clicks_ne": {name: _mean(by_hour.clicks_ne, clean) for name, by_hour in compared.items()},
+        "ne_after_rollback": {name: _mean(by_hour.ne, after_rollback) for name, by_hour in scores.items()},
+        "contamination": _contamination(scenario, scores["live"]),
+        "rollback": asdict(result.rollback)
         | {
-            "noticed": story.clock_time(story.noticed_hour),
-            "quarantine_ms": list(run.incident.quarantine_ms),
+            "noticed": scenario.clock_time(scenario.noticed_hour),
+            "quarantine_ms": list(result.rollback.quarantine_ms),
         },
-        "hours_to_recover": {name: hours_to_recover(run, name) for name in ("live", "without rollback")},
-        "samples": dict(sorted(run.learned.samples.items())),
-        "dead_letters": dict(sorted(run.learned.dead_letters.items())),
-        "samples_trained": run.learned.trained,
-        "levels": {name: asdict(level) for name, level in run.traffic.levels.items()},
-        "precisions": {step: mix[step] / max(mix.total(), 1) for step in STEPS},
+        "hours_to_recover": {name: hours_to_recover(result, name) for name in ("live", "without rollback")},
+        "samples": dict(sorted(result.counts.samples.items())),
+        "dead_letters": dict(sorted(result.counts.dead_letters.items())),
+        "samples_trained": result.counts.trained,
+        "levels": {name: asdict(level) for name, level in result.published.levels.items()},
+        "precisions": {name: precisions[name] / max(precisions.total(), 1) for name in PRECISION_NAMES},
     }
 
 
-def hours_to_recover(run: Run, name: str) -> int | None:
-    """Hours from the rollback until somebody is as close to the truth as in the worst clean hour before the bots.
+def hours_to_recover(result: DemoResult, name: str) -> int | None:
+    """Hours from the rollback until a model's excess NE is no larger than in the worst clean hour before the bots.
 
-    None where that does not happen before the end.
+    None if that does not happen before the end.
     """
-    first, _ = run.story.bots
-    usual = max(run.excess("live", hour) for hour in range(max(run.story.warm_up_hours, first - 24), first + 1))
-    later = range(run.story.noticed_hour, run.story.market.hours)
-    found = [hour for hour in later if run.excess(name, hour) <= usual]
-    return found[0] - run.story.noticed_hour if found else None
+    scenario = result.scenario
+    first, _ = scenario.bots
+    before = range(max(scenario.warm_up_hours, first - 24), first + 1)
+    usual = max(result.excess_ne("live", hour) for hour in before)
+    after = range(scenario.noticed_hour, scenario.market.hours)
+    recovered = [hour for hour in after if result.excess_ne(name, hour) <= usual]
+    return recovered[0] - scenario.noticed_hour if recovered else None
 
 
-def tell(result: Mapping[str, Any]) -> Iterator[str]:
-    """The closing lines."""
-    ne, back, levels = result["ne"], result["rollback"], result["levels"]
-    yield f"NE over clean hours: {', '.join(f'{name} {value:.4f}' for name, value in ne.items())}"
-    seconds = back["plan_s"] + back["act_s"] + back["serve_s"]
+def report_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The summary as lines of text."""
+    rollback = summary["rollback"]
+    yield f"mean NE over clean hours: {', '.join(f'{name} {value:.4f}' for name, value in summary['ne'].items())}"
+    seconds = rollback["plan_s"] + rollback["act_s"] + rollback["serve_s"]
     yield (
-        f"rollback: {back['undone']} to {back['target']} in {seconds:.2f} s, {back['unlearned']:,} samples unlearned; "
-        f"the replica's served view {'equals' if back['equal'] else 'DIFFERS FROM'} the target's, byte for byte"
+        f"rollback: {rollback['undone']} to {rollback['target']} in {seconds:.2f} s, {rollback['unlearned']:,} samples "
+        f"unlearned; the replica's served view {'equals' if rollback['equal'] else 'DIFFERS FROM'} the target's, "
+        "byte for byte"
     )
-    for name, level in levels.items():
-        ratio = level["whole_bytes"] / max(level["sent_bytes"], 1)
-        yield f"{name}: {level['deltas']} deltas, {level['sent_bytes']:,} bytes, {ratio:.1f} times less than in fp32"
-    yield "precisions: " + ", ".join(f"{step} {share:.1%}" for step, share in result["precisions"].items())
-    yield f"samples: {result['samples']}; dead letters: {result['dead_letters']}"
-    yield f"picture: {result['picture']} ({result['seconds']} s)"
+    for name, level in summary["levels"].items():
+        ratio = level["fp32_bytes"] / max(level["sent_bytes"], 1)
+        yield (
+            f"{name}: {level['deltas']} deltas, {level['sent_bytes']:,} bytes, "
+            f"{ratio:.1f} times smaller than all changed rows in fp32"
+        )
+    shares = ", ".join(_precision_share(name, share) for name, share in summary["precisions"].items())
+    yield f"changed rows by precision sent: {shares}"
+    yield f"samples: {_counts(summary['samples'])}; dead letters: {_counts(summary['dead_letters'])}"
+    yield f"picture: {summary['picture']} ({summary['seconds']} s)"
 
 
-def _clean_hours(story: Story) -> list[int]:
-    """Hours after the warm-up in which what is live was neither contaminated nor just rolled back."""
-    first, _ = story.bots
-    hours = range(story.warm_up_hours, story.market.hours)
-    return [hour for hour in hours if hour <= first or hour >= story.noticed_hour]
+def _contamination(scenario: Scenario, live: HourlyScores) -> dict[str, Any]:
+    first, last = scenario.bots
+    peak = max(range(first + 1, scenario.noticed_hour), key=lambda hour: live.ne[hour])
+    return {
+        "bots": f"{scenario.clock_time(first)} to {scenario.clock_time(last)}",
+        "peak_ne": live.ne[peak],
+        "peak_at": scenario.clock_time(peak),
+        "before_ne": live.ne[first],
+    }
 
 
-def _mean(by_hour: Mapping[int, float], hours: Any) -> float:
-    found = [by_hour[hour] for hour in hours if hour in by_hour]
-    return float(np.mean(found)) if found else float("nan")
+def _clean_hours(scenario: Scenario) -> list[int]:
+    """Hours after the warm-up in which the live model has not learned from bots."""
+    first, _ = scenario.bots
+    hours = range(scenario.warm_up_hours, scenario.market.hours)
+    return [hour for hour in hours if hour <= first or hour >= scenario.noticed_hour]
+
+
+def _mean(by_hour: Mapping[int, float], hours: Iterable[int]) -> float:
+    values = [by_hour[hour] for hour in hours if hour in by_hour]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _precision_share(name: str, share: float) -> str:
+    return f"{name if name == 'withheld' else f'{name} bit'} {share:.1%}"
+
+
+def _counts(by_name: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in by_name.items())

@@ -1,7 +1,7 @@
-"""Runs the demo's story through the real chain, hour by hour, and tells what happened.
+"""Runs the demo: the scenario, hour by hour, through the complete pipeline.
 
-At the beginning of an hour replicas take what is published; they predict the hour's impressions; only then are these
-joined and learned from. So every score is what serving would have shown.
+Each hour begins with a refresh of the replicas. They predict the hour's impressions before these are joined and trained
+on, so every score is one that serving would have had.
 """
 
 import json
@@ -9,131 +9,139 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.demo.contender import Contender, Truth, examine
+from pipeline.demo.evaluation import EvaluationSet, HourlyScores
 from pipeline.demo.folder import make_project
-from pipeline.demo.incident import Incident, branch_off, undo_bots
-from pipeline.demo.line import Line
+from pipeline.demo.hourly_pipeline import HourlyPipeline
 from pipeline.demo.picture import draw
-from pipeline.demo.report import Curve, Run, summarize, tell
-from pipeline.demo.story import Story
-from pipeline.demo.traffic import Traffic
+from pipeline.demo.publish_statistics import PublishStatistics
+from pipeline.demo.report import DemoResult, report_lines, summarize
+from pipeline.demo.rollback_check import RollbackOutcome, branch_without_rollback, roll_back_bots
+from pipeline.demo.scenario import Scenario
+from pipeline.demo.scored_replica import ScoredReplica
 from pipeline.features.plan import FeaturePlan
 from pipeline.process.clock import Clock, SystemClock
 from pipeline.trainer.run.job import TrainJob
 
-Say = Callable[[str], None]
-_TELL_EVERY_HOURS = 6
+PrintLine = Callable[[str], None]
+_REPORT_EVERY_HOURS = 6
 
 
-def run_demo(out: Path, say: Say, story: Story | None = None, clock: Clock | None = None) -> dict[str, Any]:
-    """Run a simulated marketplace through everything, with bots and a rollback; draws `out/demo.png`.
+def run_demo(
+    out: Path, print_line: PrintLine, scenario: Scenario | None = None, clock: Clock | None = None
+) -> dict[str, Any]:
+    """Run a simulated marketplace through the pipeline, with bots and a rollback; draws `out/demo.png`.
 
     Args:
-        out: gets the project in `project`, the branch that is not rolled back, `demo.png` and `demo.json`.
-        say: takes lines for people.
-        story: what happens; by default three days.
-        clock: for durations.
+        out: receives `project`, the branch `without-rollback`, `demo.png` and `demo.json`.
+        print_line: called with each line of progress and of the summary.
+        scenario: by default three days.
+        clock: measures durations.
 
     Returns:
-        the numbers, JSON-able.
+        the summary, JSON-able.
 
     Raises:
-        InputError: `out/project` is there and no demo made it.
+        InputError: `out/project` exists and was not created by a demo.
     """
-    demo = Demo(out, say, story or Story(), clock or SystemClock())
-    demo.play()
+    demo = Demo(out, print_line, scenario or Scenario(), clock or SystemClock())
+    demo.run()
     return demo.close()
 
 
 class Demo:
-    """One run of the story. Not thread-safe."""
+    """One run of a scenario. Not thread-safe."""
 
-    def __init__(self, out: Path, say: Say, story: Story, clock: Clock) -> None:
-        self._out, self._say, self._story, self._clock = out, say, story, clock
+    def __init__(self, out: Path, print_line: PrintLine, scenario: Scenario, clock: Clock) -> None:
+        self._out, self._print_line, self._scenario, self._clock = out, print_line, scenario, clock
         self._began_s = clock.monotonic_s()
-        self._project = make_project(out.resolve(), story, clock)
-        self._line = Line(self._project, story)
+        self._project = make_project(out.resolve(), scenario, clock)
+        self._pipeline = HourlyPipeline(self._project, scenario)
         self._plan = FeaturePlan(self._project.config, self._project.root)
-        self._truth = Truth()
-        every, once = story.refresh_hours, story.warm_up_hours
-        self._live = self._contender("live", lambda hour: True)
-        self._daily = self._contender("daily", lambda hour: hour >= once and (hour - once) % every == 0)
-        self._once = self._contender("once", lambda hour: hour == once)
-        self._contenders = [self._live, self._daily, self._once]
-        self._traffic = Traffic(self._project, story.market.start_at_ms)
+        self._truth = HourlyScores("truth")
+        every, once = scenario.refresh_hours, scenario.warm_up_hours
+        self._live = self._replica("live", lambda hour: True)
+        daily = self._replica("daily", lambda hour: hour >= once and (hour - once) % every == 0)
+        self._replicas = [self._live, daily, self._replica("once", lambda hour: hour == once)]
+        self._published = PublishStatistics(self._project, scenario.market.start_at_ms)
         self._branch: TrainJob | None = None
-        self._incident: Incident | None = None
+        self._rollback: RollbackOutcome | None = None
 
-    def play(self) -> None:
-        """All hours, in order."""
-        market = self._story.market
-        self._say(
-            f"A simulated marketplace: {market.hours} hours, {market.impressions_per_hour:,} impressions each, "
+    def run(self) -> None:
+        """Run all hours, in order."""
+        market = self._scenario.market
+        self._print_line(
+            f"simulated marketplace: {market.hours} hours with {market.impressions_per_hour:,} impressions each, "
             f"{market.users:,} users, {market.items:,} items"
         )
+        self._print_line("NE is normalized entropy: log loss relative to always predicting the mean; lower is better")
         for hour in range(market.hours):
-            self._announce(hour)
-            if hour == self._story.noticed_hour:
-                self._notice()
-            self._play_hour(hour)
+            self._report_bots(hour)
+            if hour == self._scenario.noticed_hour:
+                self._roll_back()
+            self._run_hour(hour)
 
     def close(self) -> dict[str, Any]:
-        """Draw the picture and sum up."""
-        self._line.close()
+        """Draw the picture and write the summary."""
+        self._pipeline.close()
         if self._branch is not None:
             self._branch.close()
             self._branch.versions.close()
-        self._traffic.close()
-        assert self._incident is not None, "the story ended before the operator noticed"
-        curves = {curve.name: curve for curve in self._curves()}
-        run = Run(self._story, curves, self._incident, self._line.learned(), self._traffic)
+        self._published.close()
+        assert self._rollback is not None, "the scenario ended before the rollback"
+        scores = {scores.name: scores for scores in self._scores()}
+        result = DemoResult(self._scenario, scores, self._rollback, self._pipeline.counts(), self._published)
         picture = self._out / "demo.png"
-        draw(run, picture)
-        result = summarize(run) | {"picture": str(picture), "project": str(self._project.root)}
-        result["seconds"] = round(self._clock.monotonic_s() - self._began_s, 1)
-        (self._out / "demo.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        for line in tell(result):
-            self._say(line)
-        return result
+        draw(result, picture)
+        summary = summarize(result) | {"picture": str(picture), "project": str(self._project.root)}
+        summary["seconds"] = round(self._clock.monotonic_s() - self._began_s, 1)
+        (self._out / "demo.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        for line in report_lines(summary):
+            self._print_line(line)
+        return summary
 
-    def _curves(self) -> list[Curve]:
-        return [*self._contenders, self._truth]
+    def _scores(self) -> list[HourlyScores]:
+        return [*(replica.scores for replica in self._replicas), self._truth]
 
-    def _contender(self, name: str, refreshed: Callable[[int], bool]) -> Contender:
-        return Contender(name, self._project, self._line.log, refreshed)
+    def _replica(self, name: str, refreshes_at: Callable[[int], bool]) -> ScoredReplica:
+        return ScoredReplica(name, self._project, self._pipeline.log, refreshes_at)
 
-    def _play_hour(self, hour: int) -> None:
-        for contender in self._contenders:
-            contender.begin(hour)
-        exam = self._line.produce(hour)
-        examine(hour, exam, self._plan, self._contenders, self._truth)
-        if self._story.learns_after(hour):
-            self._learn()
-        if (hour + 1) % _TELL_EVERY_HOURS == 0:
-            scores = [f"{curve.name} {curve.ne[hour]:.3f}" for curve in self._curves() if hour in curve.ne]
-            self._say(f"{self._story.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
+    def _run_hour(self, hour: int) -> None:
+        for replica in self._replicas:
+            replica.refresh(hour)
+        self._evaluate(hour, self._pipeline.produce(hour))
+        if self._scenario.trains_after(hour):
+            self._train()
+        if (hour + 1) % _REPORT_EVERY_HOURS == 0:
+            scores = [f"{scores.name} {scores.ne[hour]:.3f}" for scores in self._scores() if hour in scores.ne]
+            self._print_line(f"{self._scenario.clock_time(hour + 1)}: NE of the last hour: {', '.join(scores)}")
 
-    def _learn(self) -> None:
-        self._line.learn()
+    def _evaluate(self, hour: int, examples: EvaluationSet) -> None:
+        """Score all models and the exact probabilities on the same impressions; features are extracted once."""
+        features = self._plan.extract(examples.rows, examples.at_ms)
+        self._truth.add(hour, examples.probability, examples)
+        for replica in self._replicas:
+            replica.evaluate(hour, examples, features)
+
+    def _train(self) -> None:
+        self._pipeline.join_and_train()
         if self._branch is not None:
             self._branch.round()
-        self._traffic.read()
+        self._published.update()
 
-    def _notice(self) -> None:
-        """The operator rolls back; a branch goes on as if nobody had."""
-        story, line = self._story, self._line
-        self._say(
-            f"{story.clock_time(story.noticed_hour)}: the operator rolls back to {story.clock_time(story.bots[0])}"
-        )
-        line.stop_training()
-        branch = branch_off(line, self._out.resolve())
-        self._incident = undo_bots(line, self._live.replica, story)
-        line.train()
-        self._branch = TrainJob(branch, line.log)
-        self._contenders.append(Contender("without rollback", branch, line.log, lambda hour: True))
+    def _roll_back(self) -> None:
+        """Roll back as the operator; a branch continues without the rollback."""
+        scenario, pipeline = self._scenario, self._pipeline
+        noticed, target = scenario.clock_time(scenario.noticed_hour), scenario.clock_time(scenario.bots[0])
+        self._print_line(f"{noticed}: the operator rolls back to {target}")
+        pipeline.stop_training()
+        branch = branch_without_rollback(pipeline, self._out.resolve())
+        self._rollback = roll_back_bots(pipeline, self._live.replica, scenario)
+        pipeline.train()
+        self._branch = TrainJob(branch, pipeline.log)
+        self._replicas.append(ScoredReplica("without rollback", branch, pipeline.log, lambda hour: True))
 
-    def _announce(self, hour: int) -> None:
-        first, last = self._story.bots
+    def _report_bots(self, hour: int) -> None:
+        first, last = self._scenario.bots
         if hour in (first, last):
-            what = "goes to work" if hour == first else "is shut out"
-            self._say(f"{self._story.clock_time(hour)}: a bot farm {what}")
+            event = "a bot farm starts clicking" if hour == first else "the bot farm is blocked"
+            self._print_line(f"{self._scenario.clock_time(hour)}: {event}")

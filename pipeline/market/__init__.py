@@ -1,1 +1,1 @@
-"""A simulated marketplace with known truth."""
+"""A simulated marketplace with known click probabilities."""

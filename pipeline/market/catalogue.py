@@ -1,7 +1,7 @@
-"""What is on offer: items that drift, leave and are replaced by cold ones, hour by hour.
+"""The items on offer, hour by hour: their appeal drifts, and items are replaced by cold ones.
 
-A place in the shop window keeps its popularity; the item in it changes. Evolving is a pure function of seed and hour,
-so any hour of a market can be had again.
+A place has a fixed popularity; the item at the place changes. Each hour is a pure function of the seed and the hour, so
+any hour can be generated again.
 """
 
 from dataclasses import dataclass, replace
@@ -17,41 +17,41 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Shelf:
-    """All places at the start of one hour; n = places, k = factors.
+    """The items at all places in one hour; n = places, k = factors.
 
     Attributes:
-        hour: the hour it belongs to.
-        number: [n] which item stands in the place; never reused.
-        category: [n] its category.
-        character: [n, k] its latent factors.
-        appeal: [n] its own appeal at the start of the hour, in logits.
-        appeal_later: [n] the same at the end of the hour, if it is still there.
-        price: [n] in money, lognormal around 20.
+        hour: the hour.
+        item: [n] number of the item at each place; never reused.
+        category: [n] category of the item.
+        factors: [n, k] latent factors of the item.
+        appeal: [n] appeal of the item at the start of the hour, in logits.
+        appeal_at_end: [n] its appeal at the end of the hour.
+        price: [n] price of the item, lognormal around 20.
     """
 
     hour: int
-    number: Int64s
+    item: Int64s
     category: Int64s
-    character: Floats
+    factors: Floats
     appeal: Floats
-    appeal_later: Floats
+    appeal_at_end: Floats
     price: Floats
 
 
 class Catalogue:
-    """The shelves of a market, one after the other. Not thread-safe."""
+    """Generates the shelf of each hour. Not thread-safe."""
 
     def __init__(self, seed: int, config: MarketConfig) -> None:
         self._seed, self._config = seed, config
         rng = np.random.default_rng([seed, 1])
-        self.category_character: Floats = rng.normal(size=(config.categories, config.factors)) / np.sqrt(config.factors)
+        self.category_factors: Floats = rng.normal(size=(config.categories, config.factors)) / np.sqrt(config.factors)
         weights = np.arange(1, config.items + 1) ** -config.item_zipf
         self._cumulative = np.cumsum(rng.permutation(weights / weights.sum()))
         self._popularity = np.diff(self._cumulative, prepend=0.0)
         self._shelf = self._first()
 
     def at(self, hour: int) -> Shelf:
-        """The shelf of `hour`; going back means starting over."""
+        """The shelf of `hour`. Hours are generated in order: an earlier hour restarts from the first."""
         if hour < self._shelf.hour:
             self._shelf = self._first()
         while self._shelf.hour < hour:
@@ -59,11 +59,11 @@ class Catalogue:
         return self._shelf
 
     def draw(self, rng: np.random.Generator, count: int) -> Int64s:
-        """`count` places by popularity, [count]."""
+        """Draw `count` places by popularity; [count]."""
         return np.minimum(np.searchsorted(self._cumulative, rng.random(count)), len(self._cumulative) - 1)
 
-    def pushed(self, shelf: Shelf) -> Int64s:
-        """The places a bot farm pushes: the least appealing among the most popular."""
+    def pushed_places(self, shelf: Shelf) -> Int64s:
+        """The places that a bot farm promotes: the least appealing among the most popular."""
         popular = np.argsort(-self._popularity, kind="stable")[: 4 * self._config.bot_items]
         return popular[np.argsort(shelf.appeal[popular], kind="stable")[: self._config.bot_items]]
 
@@ -72,39 +72,39 @@ class Catalogue:
         count = self._config.items
         appeal = rng.normal(size=count) * self._config.quality
         category = rng.integers(0, self._config.categories, count)
-        character = self._character(rng, category)
+        factors = self._item_factors(rng, category)
         price = 20 * np.exp(0.7 * rng.normal(size=count))
-        return Shelf(0, np.arange(count), category, character, appeal, self._drift(rng, appeal), price)
+        return Shelf(0, np.arange(count), category, factors, appeal, self._drift(rng, appeal), price)
 
     def _next(self, shelf: Shelf) -> Shelf:
         rng = np.random.default_rng([self._seed, 3, shelf.hour])
         cold = np.flatnonzero(rng.random(self._config.items) < self._config.churn)
-        number, category = shelf.number.copy(), shelf.category.copy()
-        character, price, appeal = shelf.character.copy(), shelf.price.copy(), shelf.appeal_later.copy()
-        # Numbers by hour and place: unique without keeping count of all items that ever were.
-        number[cold] = (shelf.hour + 1) * self._config.items + cold
+        item, category = shelf.item.copy(), shelf.category.copy()
+        factors, price, appeal = shelf.factors.copy(), shelf.price.copy(), shelf.appeal_at_end.copy()
+        # Item numbers follow from hour and place: unique without a counter.
+        item[cold] = (shelf.hour + 1) * self._config.items + cold
         category[cold] = rng.integers(0, self._config.categories, len(cold))
-        character[cold] = self._character(rng, category[cold])
+        factors[cold] = self._item_factors(rng, category[cold])
         price[cold] = 20 * np.exp(0.7 * rng.normal(size=len(cold)))
         appeal[cold] = rng.normal(size=len(cold)) * self._config.quality
         return replace(
             shelf,
             hour=shelf.hour + 1,
-            number=number,
+            item=item,
             category=category,
-            character=character,
+            factors=factors,
             appeal=appeal,
-            appeal_later=self._drift(rng, appeal),
+            appeal_at_end=self._drift(rng, appeal),
             price=price,
         )
 
-    def _character(self, rng: np.random.Generator, category: Int64s) -> Floats:
-        own = rng.normal(size=(len(category), self._config.factors)) / np.sqrt(self._config.factors)
-        character: Floats = 0.85 * self.category_character[category] + 0.5 * own
-        return character
+    def _item_factors(self, rng: np.random.Generator, category: Int64s) -> Floats:
+        deviation = rng.normal(size=(len(category), self._config.factors)) / np.sqrt(self._config.factors)
+        factors: Floats = 0.85 * self.category_factors[category] + 0.5 * deviation
+        return factors
 
     def _drift(self, rng: np.random.Generator, appeal: Floats) -> Floats:
         """One hour of an Ornstein-Uhlenbeck process around 0, exact in distribution."""
-        kept = np.exp(-1 / self._config.drift_hours)
-        later: Floats = kept * appeal + self._config.quality * np.sqrt(1 - kept**2) * rng.normal(size=len(appeal))
-        return later
+        decay = np.exp(-1 / self._config.drift_hours)
+        drifted: Floats = decay * appeal + self._config.quality * np.sqrt(1 - decay**2) * rng.normal(size=len(appeal))
+        return drifted

@@ -1,7 +1,7 @@
-"""A simulated marketplace whose click probabilities are known exactly: the measure of everything learned from it.
+"""A simulated marketplace whose exact click probabilities are known, so that models trained on it can be measured.
 
-Each hour has impressions and clicks in the order they arrive, with everything that goes wrong on the way (delay,
-disorder, duplicates, orphans, wrong dates, poison, bots), and beside them the truth, which no event carries.
+Each hour has impressions and clicks in order of arrival, with delay, disorder, duplicates, orphans, wrong dates, poison
+and bots, and separately the ground truth, which no event carries.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.market.arrival import Arrivals, Stream, arrival_delay_ms, click_delay_ms, poison, resend
+from pipeline.market.arrival import (
+    InFlightEvents,
+    Stream,
+    add_duplicates,
+    arrival_delay_ms,
+    click_delay_ms,
+    poison_records,
+)
 from pipeline.market.catalogue import Catalogue, Shelf
 from pipeline.market.config import MarketConfig
-from pipeline.market.crowd import Crowd
+from pipeline.market.users import Users
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -24,15 +31,15 @@ IDS_PER_HOUR = 10_000_000_000
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What really was, per impression made in one hour, by impression time; n rows.
+class GroundTruth:
+    """The n impressions created in one hour, ordered by impression time.
 
     Attributes:
         id: [n] impression ids.
         at_ms: [n] impression times.
-        probability: [n] the exact probability of a click.
-        clicked: [n] whether a click was made, however late it arrives.
-        bot: [n] whether a bot was looking.
+        probability: [n] exact click probabilities.
+        clicked: [n] whether the impression was clicked, however late the click arrives.
+        bot: [n] whether the viewer is a bot.
     """
 
     id: Int64s
@@ -44,20 +51,23 @@ class Truth:
 
 @dataclass(frozen=True)
 class MarketHour:
-    """One hour as it arrives. Batches start with `at` (int64 ms); `*_arrive_ms` are sorted and as long as them."""
+    """The events that arrive in one hour, and the ground truth of those created in it.
+
+    Batches start with `at` (int64 ms); `*_arrive_ms` are sorted, one per row.
+    """
 
     hour: int
     impressions: pa.RecordBatch
     clicks: pa.RecordBatch
     impressions_arrive_ms: Int64s
     clicks_arrive_ms: Int64s
-    truth: Truth
+    truth: GroundTruth
     poison: list[bytes]
 
 
 @dataclass(frozen=True)
 class _Views:
-    """Impressions before they are rows: [n] each; `place` on the shelf, `user` in the crowd's names."""
+    """n impressions, before they become rows; `place` indexes the shelf, `user` indexes `Users.names`."""
 
     at_ms: Int64s
     user: Int64s
@@ -68,35 +78,38 @@ class _Views:
 
 
 class Market:
-    """A seeded market: the same seed and configuration give the same bytes. Not thread-safe."""
+    """A market that is determined, byte for byte, by its seed and configuration. Not thread-safe."""
 
     def __init__(self, seed: int, config: MarketConfig | None = None) -> None:
         self.seed, self.config = seed, config or MarketConfig()
         config = self.config
         self._catalogue = Catalogue(seed, config)
-        self._crowd = Crowd(seed, config, self._catalogue.category_character)
+        self._users = Users(seed, config, self._catalogue.category_factors)
         self._categories = pa.array([f"c{n}" for n in range(config.categories)], pa.string())
         rng = np.random.default_rng([seed, 5])
         self._peak_hour = rng.uniform(0, 24, config.categories)
-        self._intercept = self._calibrated(rng)
+        self._intercept = self._calibrated_intercept(rng)
         self._next_hour = 0
-        self._held = Arrivals(), Arrivals()
+        self._in_flight = InFlightEvents(), InFlightEvents()
 
     def events(self, hour: int) -> MarketHour:
-        """What arrives in `hour`; going back means starting over. Raises ValueError outside the market's hours."""
+        """The events of `hour`. Hours are generated in order: an earlier hour restarts from the first.
+
+        Raises ValueError for an hour outside the market.
+        """
         if not 0 <= hour < self.config.hours:
             raise ValueError(f"hour {hour} is outside the market's 0..{self.config.hours - 1}. hint: raise hours")
         if hour < self._next_hour:
-            self._next_hour, self._held = 0, (Arrivals(), Arrivals())
+            self._next_hour, self._in_flight = 0, (InFlightEvents(), InFlightEvents())
         while self._next_hour < hour:
-            self._make(self._next_hour)
-        return self._make(hour)
+            self._generate(self._next_hour)
+        return self._generate(hour)
 
     def end_at_ms(self, hour: int) -> int:
-        """When `hour` is over."""
+        """End of `hour`, exclusive."""
         return self.config.start_at_ms + (hour + 1) * HOUR_MS
 
-    def _make(self, hour: int) -> MarketHour:
+    def _generate(self, hour: int) -> MarketHour:
         rng = np.random.default_rng([self.seed, 6, hour])
         shelf = self._catalogue.at(hour)
         views = self._views(rng, shelf)
@@ -107,61 +120,63 @@ class Market:
         clicks = self._click_stream(rng, table.filter(pa.array(clicked)))
         last = hour == self.config.hours - 1
         end_ms = self.end_at_ms(hour)
-        # At the very end whoever looked is still reported; clicks that were never made by then are not.
-        shown = self._held[0].release(impressions, None if last else end_ms)
-        pressed = self._held[1].release(clicks, end_ms)
+        # The last hour includes all impressions still in flight, but no click that arrives after its end.
+        arrived = self._in_flight[0].exchange(impressions, None if last else end_ms)
+        arrived_clicks = self._in_flight[1].exchange(clicks, end_ms)
         self._next_hour = hour + 1
-        truth = Truth(ids, views.at_ms, views.probability, clicked, views.bot)
-        poisoned = poison(rng, self.config.poison_per_hour)
-        return MarketHour(hour, shown.rows, pressed.rows, shown.arrive_ms, pressed.arrive_ms, truth, poisoned)
+        truth = GroundTruth(ids, views.at_ms, views.probability, clicked, views.bot)
+        poison = poison_records(rng, self.config.poison_per_hour)
+        return MarketHour(
+            hour, arrived.rows, arrived_clicks.rows, arrived.arrive_ms, arrived_clicks.arrive_ms, truth, poison
+        )
 
     def _views(self, rng: np.random.Generator, shelf: Shelf) -> _Views:
         config = self.config
         genuine = config.impressions_per_hour
-        at_work = config.bots is not None and config.bots[0] <= shelf.hour < config.bots[1]
-        count = genuine + (int(genuine * config.bot_share) if at_work else 0)
+        bots_active = config.bots is not None and config.bots[0] <= shelf.hour < config.bots[1]
+        count = genuine + (int(genuine * config.bot_share) if bots_active else 0)
         start_ms = config.start_at_ms + shelf.hour * HOUR_MS
         at_ms = start_ms + np.sort(rng.integers(0, HOUR_MS, count))
         bot = np.zeros(count, dtype=bool)
         bot[rng.choice(count, count - genuine, replace=False)] = True
-        user, place = self._crowd.draw(rng, count), self._catalogue.draw(rng, count)
+        user, place = self._users.draw(rng, count), self._catalogue.draw(rng, count)
         position = rng.integers(0, config.positions, count)
         probability = self._probability(shelf, at_ms, user, place, position)
-        if at_work:
-            pushed = self._catalogue.pushed(shelf)
+        if bots_active:
+            pushed = self._catalogue.pushed_places(shelf)
             user[bot] = config.users + rng.integers(0, config.bot_users, count - genuine)
-            # Half of what a bot calls up is what it is paid for, the rest is cover that it never clicks.
-            paid = bot & (rng.random(count) < 0.5)
-            place[paid] = rng.choice(pushed, int(paid.sum()))
+            # Half of a bot's impressions are of promoted items; it never clicks the others.
+            promoted = bot & (rng.random(count) < 0.5)
+            place[promoted] = rng.choice(pushed, int(promoted.sum()))
             probability[bot] = np.where(np.isin(place[bot], pushed), config.bot_click_rate, 0.0)
         return _Views(at_ms, user, place, position, probability, bot)
 
     def _probability(self, shelf: Shelf, at_ms: Int64s, user: Int64s, place: Int64s, position: Int64s) -> Floats:
-        """The exact click probability of each impression, [n]."""
+        """Exact click probabilities, [n]."""
         probability: Floats = 1 / (1 + np.exp(-self._intercept - self._logit(shelf, at_ms, user, place, position)))
         return probability
 
     def _logit(self, shelf: Shelf, at_ms: Int64s, user: Int64s, place: Int64s, position: Int64s) -> Floats:
-        """All effects but the intercept, [n]."""
-        passed = (at_ms - self.config.start_at_ms - shelf.hour * HOUR_MS) / HOUR_MS
-        appeal = (1 - passed) * shelf.appeal[place] + passed * shelf.appeal_later[place]
-        taste = np.einsum("ij,ij->i", self._crowd.taste[user], shelf.character[place])
-        clock = 2 * np.pi * (at_ms % DAY_MS / HOUR_MS - self._peak_hour[shelf.category[place]]) / 24
+        """All effects except the intercept, [n]."""
+        elapsed = (at_ms - self.config.start_at_ms - shelf.hour * HOUR_MS) / HOUR_MS
+        appeal = (1 - elapsed) * shelf.appeal[place] + elapsed * shelf.appeal_at_end[place]
+        taste = np.einsum("ij,ij->i", self._users.taste[user], shelf.factors[place])
+        day_phase = 2 * np.pi * (at_ms % DAY_MS / HOUR_MS - self._peak_hour[shelf.category[place]]) / 24
         logit: Floats = (
             appeal
             + self.config.taste * taste
-            + self._crowd.habit[user]
+            + self._users.habit[user]
             - 0.3 * np.log2(1 + position)
-            + 0.3 * np.cos(clock)
+            + 0.3 * np.cos(day_phase)
             - 0.2 * np.log(shelf.price[place] / 20)
         )
         return logit
 
-    def _calibrated(self, rng: np.random.Generator) -> float:
-        """The intercept at which the first hour's mean probability is `click_rate`, by bisection."""
+    def _calibrated_intercept(self, rng: np.random.Generator) -> float:
+        """The intercept that gives the first hour a mean probability of `click_rate`, by bisection."""
         count, shelf = 20_000, self._catalogue.at(0)
         at_ms = self.config.start_at_ms + rng.integers(0, HOUR_MS, count)
-        user, place = self._crowd.draw(rng, count), self._catalogue.draw(rng, count)
+        user, place = self._users.draw(rng, count), self._catalogue.draw(rng, count)
         logit = self._logit(shelf, at_ms, user, place, rng.integers(0, self.config.positions, count))
         low, high = -20.0, 20.0
         for _ in range(50):
@@ -172,47 +187,46 @@ class Market:
         return low
 
     def _ids(self, hour: int, rng: np.random.Generator, count: int) -> Int64s:
-        """Ids that tell nothing about order: a shuffle inside the hour's own range."""
+        """Ids without information about order: shuffled inside the range of the hour."""
         return hour * IDS_PER_HOUR + rng.permutation(count)
 
     def _rows(self, shelf: Shelf, views: _Views, ids: Int64s) -> pa.RecordBatch:
-        item_names = pa.array([f"i{n}" for n in shelf.number], pa.string())
+        item_names = pa.array([f"i{n}" for n in shelf.item], pa.string())
         place, user = pa.array(views.place), pa.array(views.user)
         columns = {
             "at": pa.array(views.at_ms),
             "id": pa.array(ids),
-            "user": self._crowd.names.take(user),
+            "user": self._users.names.take(user),
             "item": item_names.take(place),
             "category": self._categories.take(pa.array(shelf.category[views.place])),
             "position": pa.array(views.position),
             "price": pa.array(shelf.price[views.place]),
-            "interests": self._crowd.interests.take(user),
+            "interests": self._users.interests.take(user),
         }
         return pa.RecordBatch.from_pydict(columns)
 
     def _impression_stream(self, rng: np.random.Generator, rows: pa.RecordBatch) -> Stream:
         at_ms = rows.column("at").to_numpy()
         stream = Stream(rows, at_ms + arrival_delay_ms(rng, self.config, len(at_ms)))
-        stream = resend(rng, self.config, stream)
+        stream = add_duplicates(rng, self.config, stream)
         index = rng.integers(0, len(at_ms), self.config.misdated_per_hour)
-        wrong = rows.take(pa.array(index))
+        misdated = rows.take(pa.array(index))
         dates = np.where(np.arange(len(index)) % 2 == 0, FAR_AT_MS, -HOUR_MS)
-        wrong = wrong.set_column(0, "at", pa.array(dates.astype(np.int64)))
-        # Ids of their own, or they would pass for re-sent genuine impressions.
-        fresh = rows.column("id").to_numpy()[index] + IDS_PER_HOUR // 2
-        wrong = wrong.set_column(1, "id", pa.array(fresh))
-        return stream.plus(Stream(wrong, at_ms[index]))
+        misdated = misdated.set_column(0, "at", pa.array(dates.astype(np.int64)))
+        # Separate ids: with genuine ids they would count as duplicates.
+        ids = rows.column("id").to_numpy()[index] + IDS_PER_HOUR // 2
+        misdated = misdated.set_column(1, "id", pa.array(ids))
+        return stream + Stream(misdated, at_ms[index])
 
-    def _click_stream(self, rng: np.random.Generator, seen: pa.RecordBatch) -> Stream:
-        count = seen.num_rows
-        at_ms = seen.column("at").to_numpy() + click_delay_ms(rng, self.config, count)
+    def _click_stream(self, rng: np.random.Generator, clicked: pa.RecordBatch) -> Stream:
+        count = clicked.num_rows
+        at_ms = clicked.column("at").to_numpy() + click_delay_ms(rng, self.config, count)
         rows = pa.RecordBatch.from_pydict(
-            {"at": pa.array(at_ms), "id": seen["id"], "user": seen["user"], "item": seen["item"]}
+            {"at": pa.array(at_ms), "id": clicked["id"], "user": clicked["user"], "item": clicked["item"]}
         )
         orphans = rows.take(pa.array(rng.choice(count, round(count * self.config.orphan_share), replace=False)))
         ids = orphans.column("id").to_numpy() + IDS_PER_HOUR // 4
         orphans = orphans.set_column(1, "id", pa.array(ids))
         orphan_at_ms = orphans.column("at").to_numpy()
         stream = Stream(rows, at_ms + arrival_delay_ms(rng, self.config, count))
-        stream = stream.plus(Stream(orphans, orphan_at_ms))
-        return resend(rng, self.config, stream)
+        return add_duplicates(rng, self.config, stream + Stream(orphans, orphan_at_ms))

@@ -1,4 +1,4 @@
-"""The demo, small: its story runs to the end, its rollback holds, its numbers are what logs and files say."""
+"""A small demo: the scenario runs to its end, the rollback is exact, the numbers match logs and files."""
 
 import json
 from dataclasses import replace
@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from pipeline.configuration.project import Project
+from pipeline.demo.evaluation import EvaluationSet, expected_ne, normalized_entropy
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.run import run_demo
-from pipeline.demo.score import Exam, expected_ne
-from pipeline.demo.story import Story
+from pipeline.demo.scenario import Scenario
 from pipeline.errors import InputError
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
-from pipeline.market.truth import normalized_entropy
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
@@ -32,14 +31,14 @@ TINY = MarketConfig(
     bot_users=100,
     bot_items=10,
 )
-STORY = Story(market=TINY, warm_up_hours=2, refresh_hours=2, noticed_hour=5, commit_every_batches=2)
+SCENARIO = Scenario(market=TINY, warm_up_hours=2, refresh_hours=2, noticed_hour=5, commit_every_batches=2)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """(result, lines said, folder) of one small run."""
-    out, said = tmp_path_factory.mktemp("demo"), []
-    return run_demo(out, said.append, STORY), said, out
+    """(summary, lines printed, folder) of one small run."""
+    out, lines = tmp_path_factory.mktemp("demo"), []
+    return run_demo(out, lines.append, SCENARIO), lines, out
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_the_replica_serves_the_target_byte_for_byte_after_the_rollback(demo):
 def test_the_target_of_the_rollback_has_learned_from_nothing_the_bots_did(demo, project):
     store, back = VersionStore(project), demo[0]["rollback"]
     target, undone = (store.ledger.version(VersionId.parse(back[name])) for name in ("target", "undone"))
-    assert target.last_at_ms < STORY.at_ms(3) <= undone.last_at_ms
+    assert target.last_at_ms < SCENARIO.at_ms(3) <= undone.last_at_ms
     assert back["unlearned"] == undone.samples_seen - target.samples_seen > 0
 
 
@@ -67,11 +66,11 @@ def test_training_goes_on_from_the_target_without_the_quarantined_samples(demo, 
     assert current.id.generation == 1
     assert current.last_at_ms > back["quarantine_ms"][1]
     skipped = sum(demo[0]["samples"].values()) - current.samples_seen
-    # An hour of people and of bots, and ten minutes more; some of the last samples wait for a whole batch.
+    # An hour of users and bots, and ten minutes more; some of the last samples wait for a full batch.
     assert 3_000 < skipped < 4_200
 
 
-def test_bots_hurt_what_is_live_and_nobody_beats_the_truth(demo):
+def test_bots_degrade_the_live_model_and_no_model_beats_the_exact_probabilities(demo):
     result = demo[0]
     assert result["contamination"]["peak_ne"] > 1.05 * result["contamination"]["before_ne"]
     assert all(result["ne"]["truth"] < ne < 2 for name, ne in result["ne"].items() if name != "truth")
@@ -101,7 +100,7 @@ def test_precisions_are_shares_of_all_changed_rows(demo):
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_troubles_of_the_market_end_as_dead_letters(demo):
+def test_faults_of_the_market_become_dead_letters(demo):
     dead = demo[0]["dead_letters"]
     assert dead["undecodable"] == TINY.hours * TINY.poison_per_hour
     assert dead["time_out_of_range"] == TINY.hours * TINY.misdated_per_hour
@@ -114,53 +113,53 @@ def test_the_picture_is_a_png_of_its_size(demo):
     assert (int.from_bytes(content[16:20]), int.from_bytes(content[20:24])) == (1600, 1100)
 
 
-def test_the_numbers_are_json_and_kept_beside_the_picture(demo):
+def test_the_summary_is_written_as_json_next_to_the_picture(demo):
     assert json.loads((demo[2] / "demo.json").read_text()) == demo[0]
 
 
-def test_the_story_is_told_on_the_way(demo):
-    said = "\n".join(demo[1])
-    assert "simulated" in said
-    assert "the operator rolls back to day 1, 03:00" in said
-    assert "equals the target's, byte for byte" in said
+def test_the_events_of_the_scenario_are_printed(demo):
+    printed = "\n".join(demo[1])
+    assert "simulated" in printed
+    assert "the operator rolls back to day 1, 03:00" in printed
+    assert "equals the target's, byte for byte" in printed
 
 
-def test_a_later_run_removes_only_what_a_demo_made(tmp_path):
+def test_a_later_run_removes_only_folders_that_a_demo_created(tmp_path):
     (fresh_folder(tmp_path / "project") / "old").write_text("old")
     assert not (fresh_folder(tmp_path / "project") / "old").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "kept").write_text("kept")
-    with pytest.raises(InputError, match="no demo made it"):
+    with pytest.raises(InputError, match="was not created by a demo"):
         fresh_folder(tmp_path / "mine")
     assert (tmp_path / "mine" / "kept").read_text() == "kept"
 
 
 @pytest.mark.parametrize("changes", [{"warm_up_hours": 4}, {"noticed_hour": 3}, {"noticed_hour": 7}])
-def test_a_story_out_of_order_is_refused(changes):
+def test_a_scenario_out_of_order_is_refused(changes):
     with pytest.raises(ValueError, match="wanted in this order"):
-        replace(STORY, **changes)
+        replace(SCENARIO, **changes)
 
 
-def test_a_story_must_let_the_harm_show():
-    with pytest.raises(ValueError, match="harm shows from 4 on"):
-        replace(STORY, noticed_hour=4)
+def test_the_rollback_must_come_after_the_harm_is_visible():
+    with pytest.raises(ValueError, match="harm is visible from 4 on"):
+        replace(SCENARIO, noticed_hour=4)
 
 
-def test_a_story_needs_bots():
-    with pytest.raises(ValueError, match="story needs some"):
-        Story(market=replace(TINY, bots=None))
+def test_a_scenario_needs_bots():
+    with pytest.raises(ValueError, match="scenario needs some"):
+        Scenario(market=replace(TINY, bots=None))
 
 
-def test_an_exam_asks_each_genuine_impression_once():
+def test_an_evaluation_set_has_each_genuine_impression_once():
     market = Market(3, replace(TINY, duplicate_share=0.3, impressions_per_hour=4_000))
-    made = [market.events(hour) for hour in range(4)][3]
-    exam = Exam.of(made)
-    ids = exam.rows.column("id").to_numpy()
-    genuine = set(made.truth.id[~made.truth.bot])
+    hour = [market.events(hour) for hour in range(4)][3]
+    examples = EvaluationSet.of(hour)
+    ids = examples.rows.column("id").to_numpy()
+    genuine = set(hour.truth.id[~hour.truth.bot])
     assert len(ids) == len(set(ids)) > 0.98 * len(genuine)
     assert set(ids) <= genuine
-    by_id = dict(zip(made.truth.id, made.truth.probability, strict=True))
-    assert exam.probability.tolist() == [by_id[id] for id in ids]
+    by_id = dict(zip(hour.truth.id, hour.truth.probability, strict=True))
+    assert examples.probability.tolist() == [by_id[id] for id in ids]
 
 
 def test_expected_ne_is_the_mean_of_ne_over_many_draws():
