@@ -8,7 +8,7 @@ from pipeline.configuration.config import load_config, parse_config
 from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.configuration.services import Flink
 from pipeline.errors import ConfigError, LogError
-from pipeline.logs.log import check_topic_name
+from pipeline.logs.checks import check_new_topic
 from tests.support.shop import WRITTEN
 
 
@@ -149,12 +149,12 @@ def test_no_two_topics_are_one():
 @pytest.mark.parametrize("name", ["a b", "", ".hidden", "-a", "a/b", "ä", "a\n", "a" * 201])
 def test_a_topic_that_the_logs_would_refuse_is_refused_in_their_words(name):
     with pytest.raises(LogError) as refused:
-        check_topic_name(name)
+        check_new_topic(name, 1)
     text = problems_of(lambda document: document.update(topics={"deltas": name}))
     assert f"topics.deltas: {refused.value}" in text
 
 
 def test_topics_that_the_logs_allow_are_taken():
     for name in ("a" * 200, "_a-b.C9"):
-        check_topic_name(name)
+        check_new_topic(name, 1)
         assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name
