@@ -20,12 +20,12 @@ from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.join.durations import Durations
-from pipeline.samples.join.held_impressions import Bucket, Held
+from pipeline.samples.join.held_impressions import Bucket, HeldImpressions
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.rows import HELD
 from pipeline.samples.run.job import run_samples
 from pipeline.samples.state.snapshot import load_join, take_snapshot
-from pipeline.samples.state.state_files import read_shard, segments_in, write_shard
+from pipeline.samples.state.state_files import read_shard, segment_names, write_shard
 from tests.benchmarks.peers import flink_join
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib
@@ -139,7 +139,7 @@ def _rebuilt_index(project: Project, rows: int) -> Figure:
         held["id"], held["at"], held["offset"] = random.integers(0, 2**64, (len(part), 2), np.uint64), part, part
         bucket.append(held, pa.record_batch({"row": part}))
         buckets.append(bucket)
-    held_rows = Held(spans)
+    held_rows = HeldImpressions(spans)
     with Stopwatch() as watch:
         held_rows.restore(buckets, np.zeros((0, 2), np.uint64))
     sizes = {"rows": rows, "buckets": _STATE_BUCKETS, "index_mib": held_rows.index_bytes / 2**20}
@@ -158,7 +158,7 @@ def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
             join.feed(block)
         join.finish()
         with Stopwatch() as watch:
-            before = segments_in(file)
+            before = segment_names(file)
             file = write_shard(folder, f"{number}.join", take_snapshot(join, before), (0, 0))
         seconds = watch.seconds
         new_bytes = file.length + sum(s.length for s in file.segments if s.name not in before)

@@ -39,20 +39,20 @@ class SampleBlock:
     Attributes:
         shard: the join shard that wrote them.
         batch: [n] columns of `sample_schema`.
-        needs: per `topic/partition`, the input offset below which the shard needs nothing any more.
+        needed_offsets: per `topic/partition`, the input offset below which the shard needs nothing any more.
         log_ids: per input topic, the log that those offsets belong to.
         watermark_ms: the join's watermark when this was written.
         flush: the trainer closes its batch after this record.
-        watermarks_ms: per `topic/partition`, the watermark before the offset in `needs`; absent if there was none.
+        needed_watermarks: per `topic/partition`, the watermark (ms) before the needed offset; absent without one.
     """
 
     shard: int
     batch: pa.RecordBatch
-    needs: Mapping[str, int]
+    needed_offsets: Mapping[str, int]
     log_ids: Mapping[str, str]
     watermark_ms: int
     flush: bool = False
-    watermarks_ms: Mapping[str, int] = field(default_factory=dict)
+    needed_watermarks: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
@@ -93,8 +93,8 @@ def encode_sample_block(block: SampleBlock) -> bytes:
         schema,
         {
             "shard": block.shard,
-            "needs": dict(block.needs),
-            "marks": dict(block.watermarks_ms),
+            "needs": dict(block.needed_offsets),
+            "marks": dict(block.needed_watermarks),
             "log_ids": dict(block.log_ids),
             "watermark_ms": block.watermark_ms,
             "flush": block.flush,

@@ -13,8 +13,8 @@ from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.structured import copy_rows
 from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.index import NONE, JoinIndex
-from pipeline.samples.join.rows import HELD, Telling, close_rows, extent_of, rows_at
-from pipeline.samples.join.segment import Piece, Segment
+from pipeline.samples.join.rows import HELD, EmissionFilter, close_rows, extent_of, rows_at
+from pipeline.samples.join.segment import BucketSlice, Segment
 
 UInt64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
@@ -69,7 +69,7 @@ class Bucket:
         """The raw columns of [m] `rows`, to be gathered later."""
         return _picked(self._batches, rows)
 
-    def piece(self, first: int, stop: int) -> Piece:
+    def piece(self, first: int, stop: int) -> BucketSlice:
         """The rows from `first` to `stop`, as they lie."""
         columns, at = [], 0
         for batch in self._batches:
@@ -77,7 +77,7 @@ class Bucket:
             if start < end:
                 columns.append(batch.slice(start, end - start))
             at += batch.num_rows
-        return Piece(self.serial, first, self.rows[first:stop], columns)
+        return BucketSlice(self.serial, first, self.rows[first:stop], columns)
 
     def places(self, start: int, stop: int) -> UInt64s:
         """Places of the rows from `start` to `stop`."""
@@ -105,7 +105,7 @@ class Bucket:
         if extent.open:
             self._open(start, stop, extent.lowest_at)
 
-    def close_until(self, at_ms: int, telling: Telling) -> Int64s:
+    def close_until(self, at_ms: int, telling: EmissionFilter) -> Int64s:
         """Close the windows of rows with time at most `at_ms`; returns the [m] rows among them to tell of."""
         told: list[Int64s] = []
         still: list[tuple[int, int, int]] = []
@@ -136,7 +136,7 @@ class Bucket:
             batches[-1] = pa.concat_batches([batches[-1], last])
 
 
-class Held:
+class HeldImpressions:
     """All buckets and the index over their ids. Not thread-safe."""
 
     def __init__(self, spans: Durations) -> None:
@@ -212,24 +212,24 @@ class Held:
         first = np.cumsum([0, *map(len, buckets)])[(numbered >> _ROW_BITS).view(np.int64)]
         return _picked([b for bucket in buckets for b in bucket.batches], first + (numbered & _ROW_MASK).view(np.int64))
 
-    def mark(self, places: UInt64s, flag: int) -> None:
+    def set_flags(self, places: UInt64s, flag: int) -> None:
         """Add `flag` to the status of held places."""
         serials, rows = places >> _ROW_BITS, (places & _ROW_MASK).astype(np.int64)
         for serial in np.unique(serials):
-            self.buckets[int(serial)].rows["status"][rows[serials == serial]] |= np.uint8(flag)
+            self.buckets[int(serial)].rows["flags"][rows[serials == serial]] |= np.uint8(flag)
 
     def open_until(self, at_ms: int) -> list[Bucket]:
         """The buckets with an open row of time at most `at_ms`."""
         return [b for b in self.buckets.values() if b.lowest_open_at <= at_ms]
 
-    def forget(self, watermark_ms: int) -> None:
+    def remove_expired(self, watermark_ms: int) -> None:
         """Forget every bucket of which nothing can matter any more at this watermark."""
         gone = [b for b in self.buckets.values() if b.latest_at + self._held_ms <= watermark_ms]
         if not gone:
             return
         for bucket in gone:
             del self.buckets[bucket.serial], self._by_name[bucket.name]
-            self._index.forget(bucket.serial)
+            self._index.remove_bucket(bucket.serial)
         live = self.buckets
         self._earlier = {n: o for n, o in self._earlier.items() if n >> 32 in live and o >> 32 in live}
 

@@ -71,7 +71,7 @@ class JoinIndex:
         require_array("ids", ids, np.uint64, ("n", 2))
         return int(self._core.remove(ids))
 
-    def forget(self, bucket: int) -> int:
+    def remove_bucket(self, bucket: int) -> int:
         """Forget every place whose upper 32 bits are `bucket`; returns how many there were. Searches for nothing.
 
         Raises InputError for a bucket outside of 0..2^32-1.

@@ -41,7 +41,7 @@ class PartitionProgress:
         return watermark_ms is None or self.watermark_ms is None or self.watermark_ms - watermark_ms >= _APART_MS
 
 
-class Progress:
+class InputProgress:
     """All input partitions of one shard. Not thread-safe."""
 
     def __init__(self, partitions: Mapping[EventKind, int]) -> None:
@@ -53,7 +53,7 @@ class Progress:
         """Start reading a partition at `offset`, with the watermark that holds before it."""
         self.of[at] = PartitionProgress(offset, watermark_ms)
 
-    def passed(self, block: EventBlock) -> None:
+    def advance(self, block: EventBlock) -> None:
         """The block has been taken in."""
         at = self.of[block.kind, block.partition]
         if at.is_far_from_last_start():
@@ -77,7 +77,7 @@ class Progress:
             else:
                 del partition.starts[: max(0, bisect_right(partition.starts, needed, key=_offset) - 1)]
 
-    def resume(self) -> dict[Input, tuple[int, int | None]]:
+    def restart_points(self) -> dict[Input, tuple[int, int | None]]:
         """Per partition the offset to begin again at, and the watermark before it; after `prune`."""
         return {at: (p.starts[0] if p.starts else (p.next_offset, p.watermark_ms)) for at, p in self.of.items()}
 

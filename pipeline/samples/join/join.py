@@ -34,11 +34,11 @@ from pipeline.samples.join import emitted, output
 from pipeline.samples.join.clicks import Clicks
 from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.emitted import INPUTS, USED, EmittedPositions
-from pipeline.samples.join.held_impressions import Bools, Held
+from pipeline.samples.join.held_impressions import Bools, HeldImpressions
 from pipeline.samples.join.index import NONE
-from pipeline.samples.join.input_progress import Input, Progress
-from pipeline.samples.join.output import Decided, Decisions, Output, Samples
-from pipeline.samples.join.rows import Source, Telling, held_rows, sources_of
+from pipeline.samples.join.input_progress import Input, InputProgress
+from pipeline.samples.join.output import DecidedSamples, Decisions, Output, Samples
+from pipeline.samples.join.rows import EmissionFilter, Source, held_rows, sources_of
 
 _DECIDE_EVERY_ROWS = 65_536
 """Rows fed between two looks at what can be decided, so that a long bundle holds no more than a short one."""
@@ -58,15 +58,15 @@ class Join:
 
     def __init__(self, config: Config, shard: int, input_partitions: Mapping[EventKind, int]) -> None:
         self.config, self.shard, self.durations = config, shard, Durations.of(config)
-        self.progress = Progress(input_partitions)
-        self.held = Held(self.durations)
+        self.progress = InputProgress(input_partitions)
+        self.held = HeldImpressions(self.durations)
         self.pending, self.candidates = Clicks.none(config), Clicks.none(config)
         self.emitted_positions = EmittedPositions()
         self._schema = sample_schema(config)
         self._fake = config.samples.policy == "fake_negative"
         self._topics = config.topics.inputs
         self._arrived: list[Clicks] = []
-        self._samples: list[Decided] = []
+        self._samples: list[DecidedSamples] = []
         self._dead: list[DeadLetters] = []
         self._undecided_rows = 0
 
@@ -87,7 +87,7 @@ class Join:
             self._take_impressions(block, flags)
         elif len(block):
             self._arrived.append(Clicks.of(block, self.config.events.key))
-        self.progress.passed(block)
+        self.progress.advance(block)
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
             self._decide()
@@ -117,13 +117,13 @@ class Join:
         """The smallest watermark over all input partitions; None while one of them has none."""
         return self.progress.watermark(INPUTS)
 
-    def needs(self) -> dict[str, int]:
+    def needed_offsets(self) -> dict[str, int]:
         """Per `topic/partition` the offset below which nothing is needed any more; after `finish`."""
-        return {self._name(at): offset for at, (offset, _) in self.progress.resume().items()}
+        return {self._name(at): offset for at, (offset, _) in self.progress.restart_points().items()}
 
     def needed_watermarks(self) -> dict[str, int]:
         """Per `topic/partition` the watermark (ms) before the offset in `needs`; absent where there was none."""
-        resume = self.progress.resume()
+        resume = self.progress.restart_points()
         return {self._name(at): mark for at, (_, mark) in resume.items() if mark is not None}
 
     def begin(self, kind: EventKind, partition: int, offset: int, watermark_ms: int | None) -> None:
@@ -145,7 +145,7 @@ class Join:
         self.emitted_positions.add(found)
         for bucket in self.held.buckets.values():
             held = bucket.rows
-            held["status"] |= self.emitted_positions.flags(
+            held["flags"] |= self.emitted_positions.flags(
                 "impressions", held["partition"], held["offset"], held["row"]
             ) & ~np.uint8(USED)
         self.pending, self.candidates = self._unsaid(self.pending), self._unsaid(self.candidates)
@@ -176,7 +176,7 @@ class Join:
         if not held.all():
             self._set_aside("duplicate_impression", "impressions", rows, columns, ~held)
         if self._fake:
-            chosen = np.flatnonzero(held & (rows["status"] & emitted.NEGATIVE == 0) & self._kept(rows))
+            chosen = np.flatnonzero(held & (rows["flags"] & emitted.NEGATIVE == 0) & self._kept(rows))
             self._say_negatives(rows, chosen, RowSelection.of(columns, chosen), 0)
 
     def _decide(self) -> None:
@@ -189,7 +189,7 @@ class Join:
             return
         self._close_windows(watermark_ms - self.durations.window_ms)
         self._settle_candidates(watermark_ms - self.durations.window_ms)
-        self.held.forget(watermark_ms)
+        self.held.remove_expired(watermark_ms)
 
     def _judge(self, clicks: Clicks) -> Clicks:
         """Judge the clicks whose impression is there, decide what needs no more waiting, return the rest."""
@@ -219,7 +219,7 @@ class Join:
             return
         in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < spans.window_ms) & ~too_late
         # Only what the shard has said itself can have closed this window already; its word stands.
-        in_window &= self.held.rows_at(np.ascontiguousarray(rows["place"]))["status"] & emitted.NEGATIVE == 0
+        in_window &= self.held.rows_at(np.ascontiguousarray(rows["place"]))["flags"] & emitted.NEGATIVE == 0
         positives = self._first_of_each(clicks.where(in_window), emitted.POSITIVE)
         self._say_clicks(output.POSITIVE, positives, positives.rows["at"])
         self.candidates = Clicks.joined([self.candidates, clicks.where(~in_window & ~too_late)])
@@ -238,15 +238,15 @@ class Join:
     def _first_of_each(self, clicks: Clicks, flag: int) -> Clicks:
         """The first click of each impression that has no label yet, which it now has; the others are duplicates."""
         places = np.ascontiguousarray(clicks.rows["place"])
-        free = np.flatnonzero(self.held.rows_at(places)["status"] & _LABELLED == 0)
+        free = np.flatnonzero(self.held.rows_at(places)["flags"] & _LABELLED == 0)
         first = np.zeros(len(clicks), np.bool_)
         first[free[np.unique(places[free], return_index=True)[1]]] = True
-        self.held.mark(places[first], flag)
+        self.held.set_flags(places[first], flag)
         self._set_aside("duplicate_click", "clicks", clicks.rows, clicks.columns, ~first)
         return clicks.where(first)
 
     def _close_windows(self, closed_at_ms: int) -> None:
-        telling = Telling(emitted.POSITIVE | emitted.NEGATIVE, self._kept_below)
+        telling = EmissionFilter(emitted.POSITIVE | emitted.NEGATIVE, self._kept_below)
         for bucket in self.held.open_until(closed_at_ms):
             told = bucket.close_until(closed_at_ms, telling)
             if len(told):
@@ -266,7 +266,7 @@ class Join:
     def _say_negatives(self, held: np.ndarray, chosen: Int64s, shown: RowSelection, after_ms: int) -> None:
         sources = sources_of(held, chosen)
         written = np.ones(len(chosen), np.bool_)
-        self._samples.append(Decided(output.NEGATIVE, sources.at + after_ms, sources, written, shown))
+        self._samples.append(DecidedSamples(output.NEGATIVE, sources.at + after_ms, sources, written, shown))
 
     def _say_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
         if not len(clicks):
@@ -276,7 +276,7 @@ class Join:
         written = self._kept(held) & (kind == output.COMPENSATION)
         labels = clicks.labels(self.config.samples.labels)
         self._samples.append(
-            Decided(kind, decided_at_ms, Source.of(held), written, shown, Source.of(clicks.rows), labels)
+            DecidedSamples(kind, decided_at_ms, Source.of(held), written, shown, Source.of(clicks.rows), labels)
         )
 
     def _set_aside(self, reason: str, kind: EventKind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:

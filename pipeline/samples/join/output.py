@@ -22,7 +22,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedSamples:
     """n samples of one kind.
 
     Attributes:
@@ -54,7 +54,7 @@ class Samples:
     Columns are made for a stretch of rows when it is asked for: what a long bundle decides need not be in memory twice.
     """
 
-    def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[Decided]) -> None:
+    def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[DecidedSamples]) -> None:
         self._config, self._schema = config, schema
         parts = [part for part in parts if len(part)]
         self._n = sum(map(len, parts))
@@ -97,7 +97,7 @@ class Samples:
 class _Clicks:
     """The clicks of the samples that have one, behind one of zeros, which stands for no click."""
 
-    def __init__(self, parts: Sequence[Decided], labels: int) -> None:
+    def __init__(self, parts: Sequence[DecidedSamples], labels: int) -> None:
         clicks, lengths = [p.clicks for p in parts], [len(p) for p in parts]
         number = np.cumsum(np.repeat([c is not None for c in clicks], lengths))
         self._number = np.where(np.repeat([c is None for c in clicks], lengths), 0, number)

@@ -22,7 +22,7 @@ HELD = np.dtype(
         ("offset", "i8"),
         ("partition", "i4"),
         ("row", "i4"),
-        ("status", "u1"),
+        ("flags", "u1"),
         ("closed", "?"),
     ],
     align=True,
@@ -79,15 +79,15 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Telling:
+class EmissionFilter:
     """Which impressions a closed window tells of.
 
     Attributes:
-        said: flags; one whose status has any of them is not told of.
+        excluded_flags: one whose status has any of them is not told of.
         ids_below: nor is one whose id's second half is not below this; None: all are.
     """
 
-    said: int
+    excluded_flags: int
     ids_below: int | None
 
 
@@ -120,7 +120,9 @@ def extent_of(rows: np.ndarray) -> Extent:
     return Extent(lowest, latest, still_open, dict(offsets))
 
 
-def close_rows(rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: Telling) -> tuple[Int64s, int | None]:
+def close_rows(
+    rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: EmissionFilter
+) -> tuple[Int64s, int | None]:
     """Close the open rows of a part with time at most `until_ms`.
 
     Args:
@@ -137,7 +139,7 @@ def close_rows(rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: 
     start, stop = part
     if not 0 <= start <= stop <= len(rows):
         raise InputError(f"part: got {start}..{stop}, wanted it in 0..{len(rows)}")
-    told, lowest = _native.join_close(_bytes(rows), start, stop, until_ms, telling.said, telling.ids_below)
+    told, lowest = _native.join_close(_bytes(rows), start, stop, until_ms, telling.excluded_flags, telling.ids_below)
     return told, lowest
 
 

@@ -23,7 +23,7 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Piece:
+class BucketSlice:
     """Rows of a bucket that a segment is to be made of. Of them only marks ever change, so any thread may encode it.
 
     Attributes:

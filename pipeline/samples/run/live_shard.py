@@ -32,15 +32,15 @@ from pipeline.samples.join.input_progress import Input, PartitionProgress
 from pipeline.samples.run.handover import Parcel
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard, needed_from
-from pipeline.samples.state.snapshot import load_standing
+from pipeline.samples.state.snapshot import load_summary
 from pipeline.samples.state.state_files import (
-    Kept,
     RoundManifest,
     ShardFile,
-    forget_older,
+    StoredState,
+    latest_state,
     live_folder,
-    newest_kept,
     read_shard,
+    remove_earlier_epochs,
     write_round_manifest,
 )
 from pipeline.telemetry import metrics
@@ -172,7 +172,7 @@ class LiveShard:
     def _keep(self, write: Callable[[], ShardFile], number: int, held_up_s: float) -> Keep:
         began_s = self._clock.monotonic_s()
         write_round_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
-        forget_older(self._project.join_state, self._shard.shard, self._shard.epoch)
+        remove_earlier_epochs(self._project.join_state, self._shard.shard, self._shard.epoch)
         reach_crash_point("samples.after_state")
         ended_at_s = self._clock.monotonic_s()
         return Keep(ended_at_s, held_up_s, ended_at_s - began_s)
@@ -260,26 +260,26 @@ def _read_to(project: Project, log: Log, shard: int) -> dict[Input, tuple[int, i
     topics = project.config.topics.inputs
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
 
-    def look(kept: Kept | None) -> dict[Input, tuple[int, int | None]]:
+    def look(kept: StoredState | None) -> dict[Input, tuple[int, int | None]]:
         if kept is None:
             return needed_from(project, log, shard)
-        standing = load_standing(project.config, shard, partitions, read_shard(kept.folder, kept.file))
+        standing = load_summary(project.config, shard, partitions, read_shard(kept.folder, kept.file))
         return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
 
     return _of_newest(project, shard, look)
 
 
-def _of_newest(project: Project, shard: int, use: Callable[[Kept | None], T]) -> T:
+def _of_newest(project: Project, shard: int, use: Callable[[StoredState | None], T]) -> T:
     """What `use` makes of the newest state that was kept. Raises DamagedError.
 
     A shard that was taken over may replace its own just now; then it is another one that is the newest.
     """
     while True:
-        kept = newest_kept(project.join_state, shard)
+        kept = latest_state(project.join_state, shard)
         try:
             return use(kept)
         except DamagedError:
-            if newest_kept(project.join_state, shard) == kept:
+            if latest_state(project.join_state, shard) == kept:
                 raise
 
 

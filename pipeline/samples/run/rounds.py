@@ -20,7 +20,7 @@ from pipeline.samples.run.handover import Handover
 from pipeline.samples.run.read_budget import Pace
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
-from pipeline.samples.state.state_files import RoundManifest, newest_kept, read_round_manifest, write_round_manifest
+from pipeline.samples.state.state_files import RoundManifest, latest_state, read_round_manifest, write_round_manifest
 from pipeline.telemetry.registry import Reading
 
 Input = tuple[EventKind, int]
@@ -65,7 +65,7 @@ class Rounds:
             for topic, log_id in manifest.log_ids.items():
                 check_log_id(log, topic, log_id)
         self._number = 0 if manifest is None else manifest.number
-        kept = [newest_kept(project.join_state, shard) for shard in range(config.logs.shards)]
+        kept = [latest_state(project.join_state, shard) for shard in range(config.logs.shards)]
         self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(kept)]
         self.finished = 0
         self.planned: list[PartitionRange] = []

@@ -30,7 +30,14 @@ from pipeline.samples.join.output import Samples, dead_letter_batch
 from pipeline.samples.run.handover import Handover, Parcel
 from pipeline.samples.run.originals import with_originals
 from pipeline.samples.state.snapshot import load_join, take_snapshot
-from pipeline.samples.state.state_files import Kept, ShardFile, adopt_segments, read_shard, segments_in, write_shard
+from pipeline.samples.state.state_files import (
+    ShardFile,
+    StoredState,
+    link_segments,
+    read_shard,
+    segment_names,
+    write_shard,
+)
 
 _ENCODERS = 2
 """Threads that make records of one shard's samples."""
@@ -60,7 +67,7 @@ class JoinShard:
         emitted_to: where its samples partition ends, which nobody else writes.
     """
 
-    def __init__(self, project: Project, log: Log, shard: int, found: Kept | None) -> None:
+    def __init__(self, project: Project, log: Log, shard: int, found: StoredState | None) -> None:
         """Take the fences and load what `found` keeps; None begins where the shard's last record says."""
         self._project, self._log, self.shard = project, log, shard
         self._config, topics = project.config, project.config.topics
@@ -117,11 +124,11 @@ class JoinShard:
     def saving(self, folder: Path, number: int) -> Callable[[], ShardFile]:
         """What keeps the state as it is now; to be called in any thread, before the next such call to this shard."""
         ends = tuple(self._log.end_offset(topic, self.shard) for topic in self._fences)
-        before, kept_in, state = self.file, self._kept_in, take_snapshot(self.join, segments_in(self.file))
+        before, kept_in, state = self.file, self._kept_in, take_snapshot(self.join, segment_names(self.file))
 
         def write() -> ShardFile:
             if before is not None and kept_in not in (None, folder):
-                adopt_segments(kept_in, folder, before)
+                link_segments(kept_in, folder, before)
             name = f"{number:012d}-{self.shard}.join"
             self.file, self._kept_in = write_shard(folder, name, state, (ends[0], ends[1])), folder
             return self.file
@@ -153,7 +160,7 @@ class JoinShard:
         rows, join = self._config.samples.block_rows, self.join
         log_ids = {topic: self._log.log_id(topic) for topic in self._topics.values()}
         watermark_ms = NO_WATERMARK if join.watermark_ms is None else join.watermark_ms
-        needs, marks = join.needs(), join.needed_watermarks()
+        needs, marks = join.needed_offsets(), join.needed_watermarks()
 
         def record(start: int) -> bytes:
             part, last = samples.batch(start, start + rows), start + rows >= len(samples)
@@ -179,7 +186,7 @@ class JoinShard:
     def _partitions(self) -> dict[EventKind, int]:
         return {kind: self._log.partitions(topic) for kind, topic in self._topics.items()}
 
-    def _load(self, found: Kept) -> Join:
+    def _load(self, found: StoredState) -> Join:
         for topic, log_id in found.log_ids.items():
             check_log_id(self._log, topic, log_id)
         return load_join(self._config, self.shard, self._partitions(), read_shard(found.folder, found.file))
@@ -216,11 +223,11 @@ def needed_from(project: Project, log: Log, shard: int) -> dict[Input, tuple[int
             check_log_id(log, topic, block.log_ids[topic])
         for partition in range(log.partitions(topic)):
             name, begins = f"{topic}/{partition}", log.begin_offset(topic, partition)
-            needed = begins if block is None else block.needs.get(name, 0)
+            needed = begins if block is None else block.needed_offsets.get(name, 0)
             if needed < begins:
                 raise OffsetError(
                     f"partition {name} begins at offset {begins}, shard {shard} of the join lost its state and "
                     f"needs it from {needed}. hint: restore {project.join_state} or the log"
                 )
-            found[kind, partition] = (needed, None if block is None else block.watermarks_ms.get(name))
+            found[kind, partition] = (needed, None if block is None else block.needed_watermarks.get(name))
     return found

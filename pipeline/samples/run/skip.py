@@ -11,7 +11,7 @@ from pipeline.logs.beam.source import PartitionRange
 from pipeline.logs.log import Log
 from pipeline.samples.run.live_shard import starts
 from pipeline.samples.run.rounds import Rounds
-from pipeline.samples.state.state_files import forget_older
+from pipeline.samples.state.state_files import remove_earlier_epochs
 
 
 def plan_skip(project: Project, log: Log) -> list[PartitionRange]:
@@ -29,4 +29,4 @@ def skip(project: Project, log: Log, gone: list[PartitionRange]) -> None:
     rounds.finish(gone)
     for shard in rounds.shards:
         # They say as much, and would begin at what is gone.
-        forget_older(project.join_state, shard.shard, shard.epoch)
+        remove_earlier_epochs(project.join_state, shard.shard, shard.epoch)

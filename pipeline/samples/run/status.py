@@ -6,8 +6,8 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
-from pipeline.samples.state.snapshot import Standing, load_standing
-from pipeline.samples.state.state_files import Kept, newest_kept, read_round_manifest, read_shard
+from pipeline.samples.state.snapshot import JoinSummary, load_summary
+from pipeline.samples.state.state_files import StoredState, latest_state, read_round_manifest, read_shard
 
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     names = project.config.topics.inputs
     partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in INPUTS}
     manifest = read_round_manifest(project.join_state)
-    kept = [newest_kept(project.join_state, shard) for shard in range(project.config.logs.shards)]
+    kept = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
     standing = [
-        load_standing(project.config, shard, partitions, read_shard(found.folder, found.file))
+        load_summary(project.config, shard, partitions, read_shard(found.folder, found.file))
         for shard, found in enumerate(kept)
         if found is not None
     ]
@@ -44,7 +44,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     }
 
 
-def _kept_at_ms(kept: Kept) -> int | None:
+def _kept_at_ms(kept: StoredState) -> int | None:
     """None where a newer one has just taken its place."""
     try:
         return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
@@ -53,7 +53,7 @@ def _kept_at_ms(kept: Kept) -> int | None:
 
 
 def _input(
-    log: Log | None, standing: list[Standing], kind: EventKind, topic: str, partition: int
+    log: Log | None, standing: list[JoinSummary], kind: EventKind, topic: str, partition: int
 ) -> dict[str, int | None]:
     progress = [one.progress.of[kind, partition] for one in standing]
     begin, end = (log.begin_offset(topic, partition), log.end_offset(topic, partition)) if log else (None, None)

@@ -13,7 +13,7 @@ from pipeline.arrays.structured import copy_rows
 from pipeline.errors import DamagedError
 from pipeline.formats.columns import pack, unpack
 from pipeline.samples.join.rows import HELD
-from pipeline.samples.join.segment import Piece, Segment
+from pipeline.samples.join.segment import BucketSlice, Segment
 from pipeline.samples.state.frames import digest_of, frame, making_sense, unframe
 
 _LARGE_ROWS = 65_536
@@ -38,7 +38,7 @@ def cut(stops: Sequence[int], rows: int) -> list[int]:
     return [*edges[1:-1], *range(last[0] + _MOST_ROWS, last[-1], _MOST_ROWS), *edges[1:][-1:]]
 
 
-def encode_piece(piece: Piece) -> tuple[Segment, bytes]:
+def encode_slice(piece: BucketSlice) -> tuple[Segment, bytes]:
     """The segment of a piece, and its frame."""
     return encode_segment(piece.serial, piece.first, piece.rows, pa.concat_batches(piece.columns))
 
@@ -54,7 +54,7 @@ def encode_segment(serial: int, first: int, rows: np.ndarray, columns: pa.Record
     """
     unmarked = np.empty(len(rows), HELD)
     copy_rows(unmarked, rows)
-    unmarked["status"], unmarked["closed"] = 0, False
+    unmarked["flags"], unmarked["closed"] = 0, False
     value = frame({"rows": len(rows)}, [unmarked.view(np.uint8).data, pack(columns)])
     return Segment(serial, first, first + len(rows), digest_of(value), len(value)), value
 

@@ -24,12 +24,12 @@ from pipeline.formats.columns import pack, unpack
 from pipeline.samples.join.clicks import CLICK, Clicks
 from pipeline.samples.join.emitted import EMITTED, EmittedPositions
 from pipeline.samples.join.held_impressions import Bucket
-from pipeline.samples.join.input_progress import Progress
+from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.output import empty_columns
-from pipeline.samples.join.segment import Piece, Segment
+from pipeline.samples.join.segment import BucketSlice, Segment
 from pipeline.samples.state.frames import HINT, digest_of, frame, frames_of, making_sense, unframe
-from pipeline.samples.state.segment_codec import cut, decode_segment, encode_piece
+from pipeline.samples.state.segment_codec import cut, decode_segment, encode_slice
 
 _CLOSED = 128
 _DECODERS = 2
@@ -48,7 +48,7 @@ class Snapshot:
 
     header: Mapping[str, Any]
     sections: Sequence[bytes]
-    buckets: Sequence[tuple[Bucket, Sequence[Segment | Piece]]]
+    buckets: Sequence[tuple[Bucket, Sequence[Segment | BucketSlice]]]
 
     def encode(self, keep: Callable[[Segment, bytes], None]) -> tuple[bytes, tuple[Segment, ...]]:
         """The head's frame and the segments it names, in order; each new one is handed to `keep` first, with its frame.
@@ -79,10 +79,10 @@ class SavedJoin:
 
 
 @dataclass(frozen=True)
-class Standing:
+class JoinSummary:
     """Where a join stands: how far it has read, and how many impressions, pending and candidate clicks it holds."""
 
-    progress: Progress
+    progress: InputProgress
     held: int
     pending: int
     candidates: int
@@ -139,19 +139,19 @@ def load_join(
         return join
 
 
-def load_standing(
+def load_summary(
     config: Config, shard: int, input_partitions: Mapping[EventKind, int], frames: Iterable[tuple[str, bytes]]
-) -> Standing:
+) -> JoinSummary:
     """Where the join that was saved stands; of `frames` only the head is looked at. Raises as `load_join`."""
     name, head = next(iter(frames))
     header, sections = unframe(head, name)
     with making_sense(name):
         _check_keyed(header, config, shard, name)
-        progress = Progress(input_partitions)
+        progress = InputProgress(input_partitions)
         progress.restore(header["progress"])
         held = sum(len(next(sections)) for _ in header["buckets"])
         pending, _, candidates, *_ = (len(section) // CLICK.itemsize for section in sections)
-        return Standing(progress, held, pending, candidates)
+        return JoinSummary(progress, held, pending, candidates)
 
 
 def join_to_bytes(join: Join) -> bytes:
@@ -168,24 +168,24 @@ def join_from_bytes(
     return load_join(config, shard, input_partitions, frames)
 
 
-def _parts(bucket: Bucket, written: Container[str]) -> Iterator[Segment | Piece]:
+def _parts(bucket: Bucket, written: Container[str]) -> Iterator[Segment | BucketSlice]:
     """What the bucket's rows lie in, or will."""
     before = {(s.first, s.stop): s for s in bucket.segments if s.name in written}
     for first, stop in pairwise([0, *cut([s.stop for s in bucket.segments], len(bucket))]):
         yield before.get((first, stop)) or bucket.piece(first, stop)
 
 
-def _kept(part: Segment | Piece, keep: Callable[[Segment, bytes], None]) -> Segment:
+def _kept(part: Segment | BucketSlice, keep: Callable[[Segment, bytes], None]) -> Segment:
     if isinstance(part, Segment):
         return part
-    segment, value = encode_piece(part)
+    segment, value = encode_slice(part)
     keep(segment, value)
     return segment
 
 
 def _marks(bucket: Bucket) -> npt.NDArray[np.uint8]:
     rows = bucket.rows
-    return rows["status"] | rows["closed"] * np.uint8(_CLOSED)
+    return rows["flags"] | rows["closed"] * np.uint8(_CLOSED)
 
 
 def _buckets(
@@ -201,7 +201,7 @@ def _buckets(
         for segment in bucket.segments:
             rows, columns = _segment_of(segment, bucket, next(decoded))
             part = marks[segment.first : segment.stop]
-            rows["status"], rows["closed"] = part % _CLOSED, part >= _CLOSED
+            rows["flags"], rows["closed"] = part % _CLOSED, part >= _CLOSED
             bucket.append(rows, _aligned(columns, schema))
         if len(marks) != len(bucket):
             raise ValueError(f"bucket {serial} has {len(bucket)} rows and marks of {len(marks)}")

@@ -73,7 +73,7 @@ class RoundManifest:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredState:
     """Where one shard's state lies, and the logs that its offsets belong to."""
 
     folder: Path
@@ -103,7 +103,7 @@ def read_round_manifest(folder: Path) -> RoundManifest | None:
         ) from failure
 
 
-def newest_kept(join_state: Path, shard: int) -> Kept | None:
+def latest_state(join_state: Path, shard: int) -> StoredState | None:
     """The shard's state that knows most of what it has said: of the last round, or kept live; None without any.
 
     Any of them would do: what was said beyond is read from the log. Of equals it is the latest opening's, whose files
@@ -113,7 +113,7 @@ def newest_kept(join_state: Path, shard: int) -> Kept | None:
     for folder, place in (*((live, 0) for live in _live_folders(join_state, shard)), (join_state, shard)):
         manifest = read_round_manifest(folder)
         if manifest is not None and place < len(manifest.shards):
-            found.append(Kept(folder, manifest.shards[place], manifest.log_ids))
+            found.append(StoredState(folder, manifest.shards[place], manifest.log_ids))
     return max(found, key=lambda kept: (kept.file.samples_offset, kept.file.dead_letters_offset), default=None)
 
 
@@ -125,14 +125,14 @@ def live_folder(join_state: Path, shard: int, epoch: int) -> Path:
     return join_state / f"live-{shard}-{epoch}"
 
 
-def forget_older(join_state: Path, shard: int, epoch: int) -> None:
+def remove_earlier_epochs(join_state: Path, shard: int, epoch: int) -> None:
     """Delete what openings before that of `epoch` kept; a later one's is never touched by an earlier one."""
     for folder in _live_folders(join_state, shard):
         if _epoch_of(folder) < epoch:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def adopt_segments(source: Path, folder: Path, file: ShardFile) -> None:
+def link_segments(source: Path, folder: Path, file: ShardFile) -> None:
     """Make the segments of a state in `source` those of `folder` too, without a copy: they are never written again."""
     folder.mkdir(parents=True, exist_ok=True)
     for segment in file.segments:
@@ -160,7 +160,7 @@ def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
             path.unlink()
 
 
-def segments_in(file: ShardFile | None) -> frozenset[str]:
+def segment_names(file: ShardFile | None) -> frozenset[str]:
     """The names of segments that need not be written again."""
     return frozenset() if file is None else frozenset(segment.name for segment in file.segments)
 

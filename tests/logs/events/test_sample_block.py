@@ -52,7 +52,7 @@ def test_a_sample_block_comes_back_as_it_was():
 def test_a_sample_block_without_samples_still_says_what_its_shard_needs():
     written = block([])
     found = decode_sample_block(encode_sample_block(written))
-    assert (len(found), found.needs, found.flush, found.watermark_ms) == (0, written.needs, True, -7)
+    assert (len(found), found.needed_offsets, found.flush, found.watermark_ms) == (0, written.needed_offsets, True, -7)
     assert found.batch.schema == written.batch.schema
 
 

@@ -310,11 +310,11 @@ def test_input_is_needed_from_the_lowest_offset_that_still_matters():
     bench.impression(S + 2 * W, item=2)
     bench.click(S + 2 * W)
     bench.finish()
-    assert bench.join.needs() == {"impressions/0": 0, "clicks/0": 1}
+    assert bench.join.needed_offsets() == {"impressions/0": 0, "clicks/0": 1}
     bench.watermark(S + W + H + R)
-    assert bench.join.needs() == {"impressions/0": 1, "clicks/0": 2}
+    assert bench.join.needed_offsets() == {"impressions/0": 1, "clicks/0": 2}
     bench.watermark(S + 3 * W + H + R)
-    assert bench.join.needs() == {"impressions/0": 4, "clicks/0": 3}
+    assert bench.join.needed_offsets() == {"impressions/0": 4, "clicks/0": 3}
     assert len(bench.join.held) == 0
 
 
@@ -334,7 +334,7 @@ def test_late_click_is_still_late_after_the_state_was_lost():
     bench.heartbeat("clicks", S + 50)
     bench.click(S + 10)
     bench.finish()
-    needs, marks = bench.join.needs(), bench.join.needed_watermarks()
+    needs, marks = bench.join.needed_offsets(), bench.join.needed_watermarks()
     assert (needs["clicks/0"], marks["clicks/0"]) == (1, S + 50)
     bench.join = Join(bench.config, 0, bench.partitions)
     for kind in ("impressions", "clicks"):

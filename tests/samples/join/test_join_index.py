@@ -67,7 +67,7 @@ def one_step(rng, index, model, numbers, ids):
     elif what == 1:
         bucket = int(rng.integers(0, 4))
         gone = [number for number, place in model.items() if place >> 32 == bucket]
-        assert index.forget(bucket) == len(gone)
+        assert index.remove_bucket(bucket) == len(gone)
         for number in gone:
             del model[number]
     else:
@@ -103,7 +103,7 @@ def test_the_ids_zero_and_all_ones_are_ids_like_others():
 def test_a_forgotten_buckets_number_may_be_used_again():
     index, ids = JoinIndex(), ids_of(np.arange(10), "hashed")
     index.insert(ids, np.arange(10, dtype=np.uint64))
-    assert (index.forget(0), index.forget(0), len(index)) == (10, 0, 0)
+    assert (index.remove_bucket(0), index.remove_bucket(0), len(index)) == (10, 0, 0)
     index.insert(ids[:3], np.array([7, 8, 9], np.uint64))
     assert len(index) == 3
     assert index.match(ids).tolist() == [7, 8, 9] + [int(NONE)] * 7
@@ -113,7 +113,7 @@ def test_an_id_of_a_forgotten_bucket_is_kept_anew_and_its_neighbours_are_still_f
     index, ids = JoinIndex(), ids_of(np.arange(8), "second half only")
     places = np.arange(8, dtype=np.uint64) % np.uint64(2) << np.uint64(32)
     index.insert(ids, places)
-    index.forget(1)
+    index.remove_bucket(1)
     assert (index.insert(ids, places + np.uint64(5)) == np.where(places == 0, places, NONE)).all()
     assert index.match(ids).tolist() == [0, (1 << 32) + 5] * 4
 
@@ -125,7 +125,7 @@ def test_memory_is_bounded_by_what_is_held_however_many_buckets_come_and_go():
         index.insert(ids, np.uint64(bucket << 32) | np.arange(rows, dtype=np.uint64))
         assert index.memory_bytes <= 24 * 2 * (5 * rows * 8 // 5)
         if bucket >= 3:
-            assert index.forget(bucket - 3) == rows
+            assert index.remove_bucket(bucket - 3) == rows
             assert len(index) == 3 * rows
 
 
@@ -196,7 +196,7 @@ def test_bad_places_are_refused():
 @pytest.mark.parametrize("bucket", [-1, 2**32, 1.0, None, True])
 def test_bad_buckets_are_refused(bucket):
     with pytest.raises(InputError, match=r"bucket: got .*, wanted an integer in 0..4294967295"):
-        JoinIndex().forget(bucket)
+        JoinIndex().remove_bucket(bucket)
 
 
 def test_room_made_before_is_not_made_again_and_what_is_kept_stays():

@@ -264,7 +264,7 @@ class World:
         self.said_since[1].append(dead)
         if samples and output.samples.num_rows:
             self.said_since[0].append(output.samples)
-            self.last = (self.join.needs(), self.join.needed_watermarks())
+            self.last = (self.join.needed_offsets(), self.join.needed_watermarks())
 
     def bundle(self):
         self.say(self.join.finish())

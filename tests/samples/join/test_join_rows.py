@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.arrays.block import EventBlock
 from pipeline.errors import InputError
-from pipeline.samples.join.rows import HELD, Source, Telling, close_rows, extent_of, held_rows, sources_of
+from pipeline.samples.join.rows import HELD, EmissionFilter, Source, close_rows, extent_of, held_rows, sources_of
 
 
 def random_rows(seed, n):
@@ -15,7 +15,7 @@ def random_rows(seed, n):
     rows["id"] = rng.integers(0, 2**64, (n, 2), np.uint64)
     rows["at"], rows["offset"] = rng.integers(-50, 50, n), rng.integers(0, 1_000, n)
     rows["partition"], rows["row"] = rng.integers(0, 4, n), np.arange(n)
-    rows["status"], rows["closed"] = rng.integers(0, 8, n), rng.random(n) < 0.3
+    rows["flags"], rows["closed"] = rng.integers(0, 8, n), rng.random(n) < 0.3
     return rows
 
 
@@ -33,7 +33,7 @@ def test_held_rows_have_a_blocks_columns_and_zeros_between_them(n, closed):
     status = np.arange(n, dtype=np.uint8)
     wanted = np.zeros(n, HELD)
     wanted["id"], wanted["at"], wanted["offset"], wanted["row"] = ids, block.at_ms, block.offsets, block.rows
-    wanted["partition"], wanted["status"], wanted["closed"] = 3, status, closed
+    wanted["partition"], wanted["flags"], wanted["closed"] = 3, status, closed
     assert held_rows(block, ids, status, closed).tobytes() == wanted.tobytes()
 
 
@@ -52,12 +52,12 @@ def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
     rng = np.random.default_rng(seed)
     rows = random_rows(seed, 40)
     start, stop = sorted(rng.integers(0, 41, 2).tolist())
-    telling = Telling(int(rng.integers(0, 8)), None if seed % 2 else int(rng.integers(0, 2**63)) * 2)
+    telling = EmissionFilter(int(rng.integers(0, 8)), None if seed % 2 else int(rng.integers(0, 2**63)) * 2)
     before, at_ms = random_rows(seed, 40), int(rng.integers(-60, 60))
     told, lowest_open = close_rows(rows, (start, stop), at_ms, telling)
     inside = (np.arange(40) >= start) & (np.arange(40) < stop)
     due = inside & ~before["closed"] & (before["at"] <= at_ms)
-    unsaid = before["status"] & np.uint8(telling.emitted_positions) == 0
+    unsaid = before["flags"] & np.uint8(telling.excluded_flags) == 0
     if telling.ids_below is not None:
         unsaid &= before["id"][:, 1] < np.uint64(telling.ids_below)
     still = before["at"][inside & ~before["closed"] & ~due].tolist()
@@ -72,7 +72,7 @@ def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
 def test_an_id_is_told_of_below_the_limit_and_not_at_it(below):
     rows = np.zeros(2, HELD)
     rows["id"][:, 1] = max(0, below - 1), below
-    told, _ = close_rows(rows, (0, 2), 0, Telling(0, below))
+    told, _ = close_rows(rows, (0, 2), 0, EmissionFilter(0, below))
     assert told.tolist() == ([0] if below else [])
 
 
@@ -90,7 +90,7 @@ def test_rows_of_another_layout_are_refused():
     for rows in (np.zeros(2, np.uint8), np.zeros((2, 1), HELD), np.zeros(4, HELD)[::2], [1], None):
         for call in (
             extent_of,
-            lambda r: close_rows(r, (0, 0), 0, Telling(0, None)),
+            lambda r: close_rows(r, (0, 0), 0, EmissionFilter(0, None)),
             lambda r: sources_of(r, np.zeros(1, np.int64)),
         ):
             with pytest.raises(InputError, match=r"rows: got .*, wanted"):
@@ -102,7 +102,7 @@ def test_rows_of_another_layout_are_refused():
 @pytest.mark.parametrize("part", [(-1, 2), (0, 4), (2, 1)])
 def test_a_part_outside_of_the_rows_is_refused(part):
     with pytest.raises(InputError, match=rf"part: got {part[0]}\.\.{part[1]}, wanted it in 0\.\.3"):
-        close_rows(np.zeros(3, HELD), part, 0, Telling(0, None))
+        close_rows(np.zeros(3, HELD), part, 0, EmissionFilter(0, None))
 
 
 @pytest.mark.parametrize("chosen", [[-1], [0, 3]])

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.arrays.block import EventBlock
-from pipeline.samples.join.input_progress import Progress
+from pipeline.samples.join.input_progress import InputProgress
 
 AT = ("impressions", 0)
 NONE = np.empty(0, np.int64)
@@ -18,9 +18,9 @@ def block(next_offset, watermark_ms):
 
 def after(blocks, every_ms, records=1):
     """What has passed: small blocks, each `every_ms` of event time later."""
-    progress = Progress({"impressions": 1, "clicks": 0})
+    progress = InputProgress({"impressions": 1, "clicks": 0})
     for number in range(1, blocks + 1):
-        progress.passed(block(number * records, number * every_ms))
+        progress.advance(block(number * records, number * every_ms))
     return progress
 
 
@@ -39,10 +39,10 @@ def test_begins_again_no_later_than_needed_and_little_earlier_with_the_watermark
     every_ms = 20
     progress = after(10_000, every_ms)
     progress.prune({AT: needed})
-    offset, watermark_ms = progress.resume()[AT]
+    offset, watermark_ms = progress.restart_points()[AT]
     assert needed - 1_000 / every_ms - 1 <= offset <= needed or offset == 10_000 <= needed
     assert watermark_ms == (offset * every_ms if offset else None)
     saved = progress.to_json()
-    again = Progress({"impressions": 1, "clicks": 0})
+    again = InputProgress({"impressions": 1, "clicks": 0})
     again.restore(saved)
-    assert again.resume() == progress.resume()
+    assert again.restart_points() == progress.restart_points()

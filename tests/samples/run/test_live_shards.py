@@ -14,7 +14,7 @@ from pipeline.logs.beam.record_span import Span
 from pipeline.logs.beam.source import lend, take_back
 from pipeline.samples.run.live_shard import Keep, LiveShard, readings, split, starts, take
 from pipeline.samples.run.status import join_status
-from pipeline.samples.state.state_files import newest_kept
+from pipeline.samples.state.state_files import latest_state
 from pipeline.telemetry import metrics
 from tests.samples.run.test_samples_job import NOW, D, H, W, World, fill
 from tests.support.beam_parts import Cell, Timer
@@ -178,7 +178,7 @@ def test_state_is_kept_while_the_shard_goes_on_and_no_sooner_than_five_seconds_a
         clock.wait(2)
         live.take([part])
         live.settle()
-        found = newest_kept(world.project.join_state, 0)
+        found = latest_state(world.project.join_state, 0)
         if found is not None and found.file.name not in kept:
             kept.append(found.file.name)
             assert number % 3 == 2

@@ -232,8 +232,8 @@ def test_record_says_what_its_shard_still_needs_and_of_which_log(tmp_path):
     world.heartbeat(W + H + R)
     world.run()
     (block,) = world.blocks()
-    assert dict(block.needs) == {"impressions/0": 0, "clicks/0": 1}
-    assert dict(block.watermarks_ms) == {"clicks/0": NOW + W + H + R}
+    assert dict(block.needed_offsets) == {"impressions/0": 0, "clicks/0": 1}
+    assert dict(block.needed_watermarks) == {"clicks/0": NOW + W + H + R}
     assert block.log_ids == {t: world.log.log_id(t) for t in ("impressions", "clicks")}
     assert block.watermark_ms == NOW + W + H + R
 
@@ -271,9 +271,9 @@ def first_needs(world):
     """The lowest offset that any shard needs, per input partition."""
     last = {b.shard: b for b in world.blocks()}
     assert set(last) == {0, 1}
-    for name in last[0].needs:
+    for name in last[0].needed_offsets:
         kind, partition = name.split("/")
-        yield kind, int(partition), min(b.needs[name] for b in last.values())
+        yield kind, int(partition), min(b.needed_offsets[name] for b in last.values())
 
 
 def test_lost_state_is_refused_where_the_input_no_longer_reaches_back(tmp_path):

@@ -12,7 +12,7 @@ from pipeline.samples.state.snapshot import (
     join_from_bytes,
     join_to_bytes,
     load_join,
-    load_standing,
+    load_summary,
     save_join,
     take_snapshot,
 )
@@ -45,7 +45,7 @@ def test_the_head_alone_tells_where_the_join_stands():
     bench.click(S + 5, item=2)
     bench.click(S + 6, item=9)
     bench.finish()
-    standing = load_standing(bench.config, 0, bench.partitions, [("head", save_join(bench.join).head)])
+    standing = load_summary(bench.config, 0, bench.partitions, [("head", save_join(bench.join).head)])
     join = bench.join
     assert (standing.held, standing.pending, standing.candidates) == (
         len(join.held),
@@ -123,7 +123,7 @@ def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tm
 
 def saved_in(folder, bench, before):
     bench.finish()
-    state = take_snapshot(bench.join, state_files.segments_in(before))
+    state = take_snapshot(bench.join, state_files.segment_names(before))
     file = state_files.write_shard(folder, f"{0 if before is None else 1}.join", state, (0, 0))
     state_files.write_round_manifest(folder, state_files.RoundManifest(1, {}, (file,)))
     return file
