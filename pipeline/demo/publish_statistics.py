@@ -14,7 +14,7 @@ from pipeline.arrays.block import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.market.market import HOUR_MS
 from pipeline.versions.deltas.delta import Delta, decode_delta
-from pipeline.versions.deltas.published import delta_manifests, read_published
+from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.files import read_commit
 from pipeline.versions.state import Commit, VersionId, VersionSummary

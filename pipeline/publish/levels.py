@@ -22,9 +22,9 @@ from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.measure import publishing
 from pipeline.publish.publisher import field_delta
 from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, decode_delta, encode_delta
-from pipeline.versions.deltas.published import DeltaManifest, delta_manifest, write_published
+from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, write_published
 from pipeline.versions.deltas.served_view import ServedView
-from pipeline.versions.deltas.superseded import drop_superseded
+from pipeline.versions.deltas.superseded_files import drop_superseded
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import ServedEntries, VersionId
 
@@ -166,7 +166,7 @@ class LevelPublisher:
 
         After a rollback an older file counts again, whose version may have been thinned.
         """
-        mark = self._versions.ledger.published(level, self._shard)
+        mark = self._versions.ledger.published.latest(level, self._shard)
         try:
             return self._versions.ledger.version(mark.id).last_at_ms if mark else None
         except VersionError:
@@ -182,7 +182,7 @@ class LevelPublisher:
 
     def _published_sequence(self, current: VersionId) -> int | None:
         """The newest sequence published as a file in CURRENT's generation."""
-        marks = [self._versions.ledger.published(level, self._shard) for level in ("full", "incremental")]
+        marks = [self._versions.ledger.published.latest(level, self._shard) for level in ("full", "incremental")]
         found = [mark.id.sequence for mark in marks if mark and mark.id.generation == current.generation]
         return max(found, default=None)
 
@@ -206,7 +206,7 @@ class LevelPublisher:
         id = VersionId(delta.generation, delta.shard, delta.shards, delta.to_sequence)
         self._hooks.announce(VERSION_PUBLISHED, f"{id}/{delta.level}", announcement(manifest))
         reach_crash_point("publish.after_notice")
-        self._versions.ledger.set_published(
+        self._versions.ledger.published.set(
             delta.level, id, f"g{id.generation}/s{id.shard}-of-{id.shards}/{manifest.file}"
         )
         if delta.level == "full":

@@ -19,9 +19,10 @@ from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import write_published
+from pipeline.versions.deltas.published_files import write_published
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.ledger.records import RollbackRecord, StagedVersion
+from pipeline.versions.ledger.rollback_rows import RollbackRecord
+from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -137,7 +138,7 @@ def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, re
         parent=target,
         epoch=record.epochs[shard],
         first_at_ms=reverse.target.last_at_ms,
-        quarantines_seen=store.ledger.quarantines(shard).ids(),
+        quarantines_seen=store.ledger.quarantines.active(shard).ids(),
         next_handles=reverse.next_handles,
         delta=encode_delta(delta),
         full=False,

@@ -18,7 +18,12 @@ from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.serving.staged_delta import StagedDelta
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
-from pipeline.versions.deltas.published import DeltaManifest, delta_manifest_paths, read_delta_manifest, read_published
+from pipeline.versions.deltas.published_files import (
+    DeltaManifest,
+    delta_manifest_paths,
+    read_delta_manifest,
+    read_published,
+)
 
 _READ_RECORDS = 256
 

@@ -90,7 +90,7 @@ class Retention:
         """What `act` would do now."""
         versions = sorted(self._ledger.versions(shard), key=lambda v: (v.id.sequence, v.id.generation))
         undone = {version.id for version in versions} - {version.id for version in self._ledger.lineage(shard)}
-        return plan_retention(versions, self._ledger.pinned(shard), self._ladder, now_ms, undone)
+        return plan_retention(versions, self._ledger.protected(shard), self._ladder, now_ms, undone)
 
     def act(self, shard: int, now_ms: int) -> RetentionPlan:
         """Write what is to be kept, change the ledger, then delete. Killed at any point, doing it again finishes it."""

@@ -32,8 +32,8 @@ from pipeline.versions.files import (
     write_commit,
 )
 from pipeline.versions.filters import merge_filters, split_filters
-from pipeline.versions.ledger.ledger import Ledger
-from pipeline.versions.ledger.records import StagedVersion
+from pipeline.versions.ledger.ledger import Ledger, fenced_by_epoch
+from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.merge import merge_commits, merge_served
 from pipeline.versions.retention import Retention, RetentionPlan
 from pipeline.versions.state import (
@@ -71,12 +71,12 @@ class VersionStore:
     def close(self) -> None:
         self.ledger.close()
 
-    def take_over(self, shard: int) -> int:
+    def raise_epoch(self, shard: int) -> int:
         """Become the shard's only writer; returns the epoch to commit with.
 
-        Raises RollbackError while a rollback is half done: carry that to its end first.
+        Raises RollbackError while a rollback is unfinished: carry that to its end first.
         """
-        return self.ledger.take_over(shard, self._shards)
+        return self.ledger.raise_epoch(shard, self._shards)
 
     def epoch(self, shard: int) -> int:
         """The newest epoch; 0 where nobody has ever written."""
@@ -114,11 +114,9 @@ class VersionStore:
             FencedError: somebody else took the shard over, or it was rolled back. Its file is removed again.
             VersionError: the disk is full or not writable. CURRENT has not moved.
         """
-        if commit.epoch < self.ledger.epoch(commit.id.shard):  # cheap, early; the ledger decides below
-            raise FencedError(
-                f"version {commit.id} comes from epoch {commit.epoch}, shard {commit.id.shard} is at epoch "
-                f"{self.ledger.epoch(commit.id.shard)}. hint: somebody took the shard over; stop this trainer"
-            )
+        epoch = self.ledger.epoch(commit.id.shard)
+        if commit.epoch < epoch:  # early, to write no file; the ledger decides below
+            raise fenced_by_epoch(commit.id, commit.epoch, epoch)
         staged = self.stage(commit, draft)
         reach_crash_point("trainer.before_commit")
         try:

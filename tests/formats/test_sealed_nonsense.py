@@ -20,7 +20,7 @@ from pipeline.samples.state.frames import frames_of
 from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes, take_snapshot
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import delta_manifest, read_delta_manifest
+from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
 from pipeline.versions.store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S

@@ -27,7 +27,7 @@ from pipeline.samples.state.snapshot import join_to_bytes, load_join, take_snaps
 from pipeline.serving.served_shard import ServedShard
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import DeltaManifest, delta_manifest, read_published
+from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, read_published
 from pipeline.versions.merge import merge_commits
 from pipeline.versions.store import VersionStore
 from tests.fuzz import reshape, seals

@@ -13,7 +13,12 @@ import pytest
 from pipeline.errors import DamagedError, DeltaError
 from pipeline.publish.levels import ServedVersion, merge_deltas, publish_level
 from pipeline.versions.deltas.delta import decode_delta
-from pipeline.versions.deltas.published import delta_manifests, read_delta_manifest, read_published, write_published
+from pipeline.versions.deltas.published_files import (
+    delta_manifests,
+    read_delta_manifest,
+    read_published,
+    write_published,
+)
 from tests.support.synthetic import SyntheticTrainer, project_at
 
 
@@ -114,7 +119,7 @@ def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
     trainer.run(3)
     first = trainer.levels.publish_incremental()
     before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
-    trainer.store.ledger.forget_published(replace(trainer.said[-1].id, sequence=4))  # files written, then killed
+    trainer.store.ledger.published.remove_before(replace(trainer.said[-1].id, sequence=4))  # files written, then killed
     assert trainer.levels.publish_incremental() == first
     assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
 
@@ -148,7 +153,7 @@ def test_a_third_full_ends_what_leads_less_far_than_the_second(trainer):
     publish_levels(trainer, ["full"])
     assert before - on_disk(trainer) == whole("g0/full-0-2", "g0/incremental-2-4")
     assert on_disk(trainer) - before == whole("g0/full-0-10")
-    assert trainer.store.ledger.published("incremental", 0).id.sequence == 8
+    assert trainer.store.ledger.published.latest("incremental", 0).id.sequence == 8
 
 
 def test_the_other_shards_files_stay(tmp_path):
@@ -172,9 +177,9 @@ def test_what_a_kill_left_of_dropped_files_goes_with_the_next_full(trainer):
 
 def test_a_mark_that_a_kill_left_of_a_dropped_file_goes_with_the_next_full(trainer):
     publish_levels(trainer, ["full", "full"])
-    trainer.store.ledger.set_published("incremental", trainer.said[0].id, "gone")
+    trainer.store.ledger.published.set("incremental", trainer.said[0].id, "gone")
     publish_levels(trainer, ["full"])
-    assert trainer.store.ledger.published("incremental", 0) is None
+    assert trainer.store.ledger.published.latest("incremental", 0) is None
 
 
 def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):
@@ -234,7 +239,7 @@ def test_another_delta_under_a_published_name_is_refused(trainer):
 def test_publishing_on_command_marks_and_announces_it(trainer):
     trainer.run(2)
     manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
-    mark = trainer.store.ledger.published("full", 0)
+    mark = trainer.store.ledger.published.latest("full", 0)
     assert mark.id == trainer.said[-1].id
     assert (trainer.project.published / mark.path).exists()
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
@@ -269,9 +274,9 @@ def test_killed_before_the_mark_publishing_again_finishes_the_job(tmp_path, poin
     trainer = SyntheticTrainer(project_at(tmp_path))
     file = trainer.project.published / "g0/s0-of-1/full-0-2.delta"
     before = file.read_bytes()
-    assert trainer.store.ledger.published("full", 0) is None
+    assert trainer.store.ledger.published.latest("full", 0) is None
     trainer.levels.publish_full()
-    assert trainer.store.ledger.published("full", 0).id.sequence == 2
+    assert trainer.store.ledger.published.latest("full", 0).id.sequence == 2
     assert file.read_bytes() == before
     ids = [json.loads(record.value)["id"] for record in trainer.log.read("notices", 0, 0)]
     assert ids == ["springtide.version.published:g0/s0-of-1/2/full"] * announced

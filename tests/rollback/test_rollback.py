@@ -245,7 +245,7 @@ def test_the_undone_time_is_quarantined_by_default(scene):
     ids = scene.commit(6)
     from_ms, newest_ms = scene.time_of(ids[2]), scene.time_of(ids[-1])
     scene.roll_back(before_ms=from_ms)
-    held = scene.store.ledger.quarantines(0)
+    held = scene.store.ledger.quarantines.active(0)
     times = pa.array([from_ms - 1, from_ms, newest_ms, newest_ms + 1]).to_numpy()
     assert held.mask(times, 0).tolist() == [False, True, True, False]
 
@@ -266,7 +266,7 @@ def test_samples_that_wait_to_be_trained_are_quarantined_too(scene):
 def test_the_operators_quarantine_is_taken_instead(scene):
     ids = scene.commit(4)
     scene.roll_back(to=ids[1], quarantine_ms=(5, 9))
-    assert [q.times_ms for q in scene.store.ledger.quarantines(0).entries] == [(5, 9)]
+    assert [q.times_ms for q in scene.store.ledger.quarantines.active(0).entries] == [(5, 9)]
 
 
 def test_an_empty_quarantine_is_refused_and_nothing_begins(scene):
@@ -283,7 +283,7 @@ def test_a_later_rollback_forgets_no_quarantine(scene):
     scene.restart()
     scene.commit(2)
     scene.roll_back(to=ids[1])
-    assert scene.store.ledger.quarantines(0).ids() == [1, 2]
+    assert scene.store.ledger.quarantines.active(0).ids() == [1, 2]
     assert scene.store.outline(scene.store.current(0)).quarantines_seen == [1, 2]
 
 
@@ -332,11 +332,11 @@ def test_undone_versions_leave_together_when_they_are_old(tmp_path):
 
 def test_a_full_published_before_the_target_counts_again(scene):
     ids = scene.commit(8)
-    scene.store.ledger.set_published("full", ids[1], "old")
-    scene.store.ledger.set_published("full", ids[6], "undone")
-    assert scene.store.ledger.published("full", 0).path == "undone"
+    scene.store.ledger.published.set("full", ids[1], "old")
+    scene.store.ledger.published.set("full", ids[6], "undone")
+    assert scene.store.ledger.published.latest("full", 0).path == "undone"
     scene.roll_back(to=ids[3])
-    assert scene.store.ledger.published("full", 0).path == "old"
+    assert scene.store.ledger.published.latest("full", 0).path == "old"
 
 
 def test_a_plan_that_no_longer_fits_is_refused(scene):
@@ -457,9 +457,9 @@ def test_killed_anywhere_it_is_finished_by_resuming(tmp_path, point):
     scene = Scene(tmp_path, shards=2)
     first, second = scene.commit(7), scene.commit(7, shard=1)
     kill_at(scene, tmp_path, point, first[2])
-    with pytest.raises(RollbackError, match="rollback 1 is half done"):
-        scene.store.take_over(0)
-    with pytest.raises(RollbackError, match="rollback 1 is half done"):
+    with pytest.raises(RollbackError, match="rollback 1 is unfinished"):
+        scene.store.raise_epoch(0)
+    with pytest.raises(RollbackError, match="rollback 1 is unfinished"):
         scene.roll_back(to=first[1])
     with pytest.raises(FencedError):
         scene.store.commit(scene.worlds[0].build())

@@ -17,7 +17,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.published import delta_manifest_paths
+from pipeline.versions.deltas.published_files import delta_manifest_paths
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)

@@ -72,7 +72,7 @@ class SyntheticTrainer:
         self.hooks = Hooks(project, self.log)
         self.levels = LevelPublisher(project, self.store, self.hooks, shard)
         self.tables = {name: Rows(dim) for name, dim in DIMS.items()}
-        self.epoch = self.store.take_over(shard)
+        self.epoch = self.store.raise_epoch(shard)
         self.channel = DeltaWriter(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
         self.dense = b""

@@ -55,11 +55,11 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed + self.shard)
-        self.epoch = self.store.take_over(self.shard)
+        self.epoch = self.store.raise_epoch(self.shard)
 
     def restart(self) -> None:
         """Take the shard over again and go on from CURRENT, as a trainer does."""
-        self.epoch = self.store.take_over(self.shard)
+        self.epoch = self.store.raise_epoch(self.shard)
         current = self.store.current(self.shard)
         assert current is not None
         state = self.store.restore(current)

@@ -46,7 +46,7 @@ def join_calmly(live: Project, twin: Project) -> None:
 def quarantines_of(project: Project) -> list[Quarantine]:
     """What its trainer must not read, as its rollbacks have left it."""
     store = VersionStore(project)
-    found = store.ledger.all_quarantines()
+    found = store.ledger.quarantines.all()
     store.close()
     return found
 
@@ -59,7 +59,7 @@ def train_calmly(calm: Project, quarantines: Iterable[Quarantine]) -> list[dict[
     """
     store = VersionStore(calm)
     for quarantine in quarantines:
-        store.ledger.add_quarantine(quarantine)
+        store.ledger.quarantines.add(quarantine)
     store.close()
     log = open_log(calm)
     run_train(calm, log, until_end=True)

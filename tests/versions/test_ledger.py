@@ -15,11 +15,11 @@ import pytest
 from pipeline.errors import DamagedError, FencedError, InputError, VersionError
 from pipeline.process.clock import ManualClock
 from pipeline.versions.deltas.delta import decode_delta
-from pipeline.versions.deltas.published import delta_manifest
+from pipeline.versions.deltas.published_files import delta_manifest
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.ledger.records import SCHEMA, SCHEMA_VERSION
+from pipeline.versions.ledger.schema import SCHEMA, SCHEMA_VERSION
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
 from tests.support.versions_world import World, project_in
@@ -43,12 +43,12 @@ def store(tmp_path):
 
 def test_every_take_over_raises_the_epoch(ledger):
     assert ledger.epoch(0) == 0
-    assert [ledger.take_over(0, 2), ledger.take_over(0, 2), ledger.take_over(1, 2)] == [1, 2, 1]
+    assert [ledger.raise_epoch(0, 2), ledger.raise_epoch(0, 2), ledger.raise_epoch(1, 2)] == [1, 2, 1]
     assert (ledger.epoch(0), ledger.epoch(1)) == (2, 1)
 
 
 def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):
-    ledger.take_over(0, 1)
+    ledger.raise_epoch(0, 1)
     assert ledger.current(0) is None
     assert ledger.lineage(0) == []
     assert ledger.shards() == []
@@ -79,9 +79,9 @@ def test_asking_does_not_wait_for_a_writer(store):
     with writer.transaction():
         assert other.current(0) == id
         assert len(other.versions(0)) == 1
-        assert other.pinned(0) == {id}
-        assert other.quarantines(0).ids() == []
-        assert other.halted(0) is None
+        assert other.protected(0) == {id}
+        assert other.quarantines.active(0).ids() == []
+        assert other.halts.get(0) is None
     writer.close()
     other.close()
 
@@ -142,7 +142,7 @@ from pipeline.process.clock import ManualClock
 from pipeline.versions.ledger.ledger import Ledger
 
 ledger = Ledger(Path(sys.argv[1]), ManualClock())
-print(*[ledger.take_over(0, 1) for _ in range(20)])
+print(*[ledger.raise_epoch(0, 1) for _ in range(20)])
 """
 
 
@@ -154,43 +154,43 @@ def test_two_processes_never_get_the_same_epoch(tmp_path):
 
 
 def test_a_time_quarantine_holds_from_its_start_to_before_its_end(ledger):
-    id = ledger.add_quarantine(Quarantine(0, "bots", times_ms=(100, 200)))
-    held = ledger.quarantines(3)
+    id = ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+    held = ledger.quarantines.active(3)
     assert held.ids() == [id]
     assert held.mask(np.array([99, 100, 199, 200]), 0).tolist() == [False, True, True, False]
 
 
 def test_a_position_quarantine_holds_rows_of_its_own_shard(ledger):
-    ledger.add_quarantine(Quarantine(0, "nan", positions=((5, 2), (7, 1)), shard=1))
-    held, times = ledger.quarantines(1), np.zeros(3, np.int64)
+    ledger.quarantines.add(Quarantine(0, "nan", positions=((5, 2), (7, 1)), shard=1))
+    held, times = ledger.quarantines.active(1), np.zeros(3, np.int64)
     assert held.mask(times, 4).tolist() == [False] * 3
     assert held.mask(times, 5).tolist() == [False, False, True]
     assert held.mask(times, 5, first_row=1).tolist() == [False, True, True]
     assert held.mask(times, 6).tolist() == [True] * 3
     assert held.mask(times, 7).tolist() == [True, False, False]
     assert held.mask(times, 8).tolist() == [False] * 3
-    assert ledger.quarantines(0).ids() == []
+    assert ledger.quarantines.active(0).ids() == []
 
 
 def test_a_position_quarantine_may_lie_inside_one_record(ledger):
-    ledger.add_quarantine(Quarantine(0, "nan", positions=((5, 1), (5, 2)), shard=0))
-    assert ledger.quarantines(0).mask(np.zeros(3, np.int64), 5).tolist() == [False, True, False]
+    ledger.quarantines.add(Quarantine(0, "nan", positions=((5, 1), (5, 2)), shard=0))
+    assert ledger.quarantines.active(0).mask(np.zeros(3, np.int64), 5).tolist() == [False, True, False]
 
 
 def test_a_removed_quarantine_holds_nothing_but_is_remembered(ledger):
-    id = ledger.add_quarantine(Quarantine(0, "bots", times_ms=(100, 200)))
-    ledger.remove_quarantine(id)
-    assert ledger.quarantines(0).ids() == []
-    assert not ledger.quarantines(0).mask(np.array([150]), 0).any()
-    assert [(q.id, q.added_at_ms, q.removed_at_ms) for q in ledger.all_quarantines()] == [(id, 5_000, 5_000)]
+    id = ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+    ledger.quarantines.remove(id)
+    assert ledger.quarantines.active(0).ids() == []
+    assert not ledger.quarantines.active(0).mask(np.array([150]), 0).any()
+    assert [(q.id, q.added_at_ms, q.removed_at_ms) for q in ledger.quarantines.all()] == [(id, 5_000, 5_000)]
     with pytest.raises(VersionError, match=f"quarantine {id} is not in force"):
-        ledger.remove_quarantine(id)
+        ledger.quarantines.remove(id)
 
 
 def test_ids_of_quarantines_are_never_used_again(ledger):
-    first = ledger.add_quarantine(Quarantine(0, "a", times_ms=(1, 2)))
-    ledger.remove_quarantine(first)
-    assert ledger.add_quarantine(Quarantine(0, "b", times_ms=(1, 2))) == first + 1
+    first = ledger.quarantines.add(Quarantine(0, "a", times_ms=(1, 2)))
+    ledger.quarantines.remove(first)
+    assert ledger.quarantines.add(Quarantine(0, "b", times_ms=(1, 2))) == first + 1
 
 
 @pytest.mark.parametrize(
@@ -207,63 +207,63 @@ def test_ids_of_quarantines_are_never_used_again(ledger):
 )
 def test_a_quarantine_of_no_range_is_refused(ledger, range_):
     with pytest.raises(InputError, match="quarantine"):
-        ledger.add_quarantine(Quarantine(0, "wrong", **range_))
-    assert ledger.all_quarantines() == []
+        ledger.quarantines.add(Quarantine(0, "wrong", **range_))
+    assert ledger.quarantines.all() == []
 
 
 def test_a_halted_shard_stays_halted_until_cleared(tmp_path, ledger):
-    ledger.halt(1, "loss nan at offset 5", "halted/5.parquet")
+    ledger.halts.set(1, "loss nan at offset 5", "halted/5.parquet")
     other = Ledger(tmp_path / "ledger.sqlite", ManualClock())
-    found = other.halted(1)
+    found = other.halts.get(1)
     assert (found.reason, found.batch_file, found.at_ms) == ("loss nan at offset 5", "halted/5.parquet", 5_000)
-    assert other.halted(0) is None
-    assert ledger.clear_halt(1)
-    assert other.halted(1) is None
-    assert not ledger.clear_halt(1)
+    assert other.halts.get(0) is None
+    assert ledger.halts.clear(1)
+    assert other.halts.get(1) is None
+    assert not ledger.halts.clear(1)
     other.close()
 
 
 def test_a_second_halt_replaces_the_first(ledger):
-    ledger.halt(0, "a", "1")
-    ledger.halt(0, "b", "2")
-    assert ledger.halted(0).reason == "b"
-    ledger.clear_halt(0)
-    assert ledger.halted(0) is None
+    ledger.halts.set(0, "a", "1")
+    ledger.halts.set(0, "b", "2")
+    assert ledger.halts.get(0).reason == "b"
+    ledger.halts.clear(0)
+    assert ledger.halts.get(0) is None
 
 
 def test_the_newest_publication_of_each_level_is_known(store):
     world = World(store)
     ids = [world.commit() for _ in range(4)]
-    assert store.ledger.published("full", 0) is None
+    assert store.ledger.published.latest("full", 0) is None
     for id in ids[:3]:
-        store.ledger.set_published("incremental", id, f"to-{id.sequence}")
-    store.ledger.set_published("full", ids[0], "whole")
-    assert store.ledger.published("incremental", 0).id == ids[2]
-    assert store.ledger.published("full", 0).path == "whole"
+        store.ledger.published.set("incremental", id, f"to-{id.sequence}")
+    store.ledger.published.set("full", ids[0], "whole")
+    assert store.ledger.published.latest("incremental", 0).id == ids[2]
+    assert store.ledger.published.latest("full", 0).path == "whole"
 
 
 def test_what_was_published_before_a_version_is_forgotten(store):
     world = World(store)
     ids = [world.commit() for _ in range(3)]
-    store.ledger.set_published("full", ids[0], "first")
-    store.ledger.set_published("incremental", ids[1], "second")
-    store.ledger.set_published("incremental", ids[2], "third")
-    store.ledger.forget_published(ids[1])
-    assert store.ledger.published("full", 0) is None
-    assert store.ledger.published("incremental", 0).id == ids[2]
-    store.ledger.forget_published(ids[2])
-    assert store.ledger.published("incremental", 0).id == ids[2]
+    store.ledger.published.set("full", ids[0], "first")
+    store.ledger.published.set("incremental", ids[1], "second")
+    store.ledger.published.set("incremental", ids[2], "third")
+    store.ledger.published.remove_before(ids[1])
+    assert store.ledger.published.latest("full", 0) is None
+    assert store.ledger.published.latest("incremental", 0).id == ids[2]
+    store.ledger.published.remove_before(ids[2])
+    assert store.ledger.published.latest("incremental", 0).id == ids[2]
 
 
 def test_publishing_again_only_moves_the_place(store):
     id = World(store).commit()
-    store.ledger.set_published("full", id, "a")
-    store.ledger.set_published("full", id, "b")
-    assert store.ledger.published("full", 0).path == "b"
+    store.ledger.published.set("full", id, "a")
+    store.ledger.published.set("full", id, "b")
+    assert store.ledger.published.latest("full", 0).path == "b"
 
 
 def test_an_unknown_version_cannot_be_pinned(ledger):
-    with pytest.raises(VersionError, match="g0/s0-of-1/7 is not there"):
+    with pytest.raises(VersionError, match="g0/s0-of-1/7 does not exist"):
         ledger.pin(VersionId(0, 0, 1, 7))
 
 

@@ -134,7 +134,7 @@ def test_dropped_files_are_deleted_and_kept_ones_are_not(store):
     named = {store.folder / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
     assert {path for path in store.folder.glob("g*/*/*")} == named
     assert len(named) < 20
-    with pytest.raises(VersionError, match="is not there"):
+    with pytest.raises(VersionError, match="does not exist"):
         store.restore(plan.dropped[0].id)
 
 
@@ -179,8 +179,8 @@ def test_retention_looks_again_only_after_a_minute(store):
 def test_published_and_pinned_versions_are_not_touched(store):
     world = World(store, step_ms=100_000)
     ids = [world.commit(full=i % 5 == 0) for i in range(20)]
-    store.ledger.set_published("full", ids[2], "a")
-    store.ledger.set_published("incremental", ids[3], "b")
+    store.ledger.published.set("full", ids[2], "a")
+    store.ledger.published.set("incremental", ids[3], "b")
     store.pin(ids[8])
     before = {id: store.ledger.version(id).path for id in (ids[2], ids[3], ids[8])}
     store.retain(0, world.at_ms)

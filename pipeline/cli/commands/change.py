@@ -109,7 +109,7 @@ def quarantine_add(
     """
     opened = open_project(project)
     entry = Quarantine(0, reason, times_ms=read_range(times))
-    id = None if dry_run else VersionStore(opened).ledger.add_quarantine(entry)
+    id = None if dry_run else VersionStore(opened).ledger.quarantines.add(entry)
     print_result({"id": id, "from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}, as_json)  # type: ignore[index]
 
 
@@ -119,7 +119,7 @@ def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> N
     Example: springtide quarantine list
     """
     store = VersionStore(open_project(project))
-    print_result({"quarantines": [_quarantine_row(entry) for entry in store.ledger.all_quarantines()]}, as_json)
+    print_result({"quarantines": [_quarantine_row(entry) for entry in store.ledger.quarantines.all()]}, as_json)
 
 
 def quarantine_remove(
@@ -134,7 +134,7 @@ def quarantine_remove(
     """
     store = VersionStore(open_project(project))
     if not dry_run:
-        store.ledger.remove_quarantine(id)
+        store.ledger.quarantines.remove(id)
     print_result({"removed": id, "dry_run": dry_run}, as_json)
 
 
@@ -145,10 +145,10 @@ def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
     """
     opened = open_project(project)
     ledger = VersionStore(opened).ledger
-    halted = [shard for shard in range(opened.config.logs.shards) if ledger.halted(shard)]
+    halted = [shard for shard in range(opened.config.logs.shards) if ledger.halts.get(shard)]
     if not dry_run:
         for shard in halted:
-            ledger.clear_halt(shard)
+            ledger.halts.clear(shard)
     print_result({"resumed_shards": halted, "dry_run": dry_run}, as_json)
 
 

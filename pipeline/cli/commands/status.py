@@ -53,7 +53,7 @@ def _collect(project: Project, log: Log | None) -> dict[str, Any]:
     from pipeline.samples.run.status import join_status
 
     store = VersionStore(project)
-    quarantines = [q for q in store.ledger.all_quarantines() if q.removed_at_ms is None]
+    quarantines = [q for q in store.ledger.quarantines.all() if q.removed_at_ms is None]
     return {
         "name": project.config.name,
         "generation": store.ledger.generation(),
@@ -73,7 +73,7 @@ def _topic(log: Log, topic: str) -> dict[str, Any]:
 
 
 def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -> dict[str, Any]:
-    current, halt = store.current(shard), store.ledger.halted(shard)
+    current, halt = store.current(shard), store.ledger.halts.get(shard)
     row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
     if halt:
         row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
@@ -82,7 +82,7 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         return row | {"lag_records": None if log is None else log.end_offset(topic, shard)}
     summary = store.ledger.version(current)
     validation: Any = store.manifest(current)["validation"]
-    published = {level: store.ledger.published(level, shard) for level in ("incremental", "full")}
+    published = {level: store.ledger.published.latest(level, shard) for level in ("incremental", "full")}
     return row | {
         "offset": summary.offset,
         "lag_records": None if log is None else _lag(log, topic, shard, summary.offset),

@@ -108,7 +108,7 @@ class TrainJob:
 
     def _readings(self) -> Iterator[Reading]:
         for index in range(self.project.config.logs.shards):
-            yield metrics.TRAIN_HALTED.reading(self.versions.ledger.halted(index) is not None, index)
+            yield metrics.TRAIN_HALTED.reading(self.versions.ledger.halts.get(index) is not None, index)
         for shard in list(self._open.values()):
             yield from shard.readings()
 

@@ -74,7 +74,7 @@ class LiveTrainer:
 
     def readings(self) -> Iterator[Reading]:
         """What Prometheus is told, in any thread. Raises LogError."""
-        yield metrics.TRAIN_HALTED.reading(self._versions.ledger.halted(self._index) is not None, self._index)
+        yield metrics.TRAIN_HALTED.reading(self._versions.ledger.halts.get(self._index) is not None, self._index)
         shard = self._open
         if shard is not None:
             yield from shard.readings()

@@ -72,14 +72,14 @@ class TrainerShard:
         self._project, self._config, self._log, self._ends = project, project.config, log, EndOffsets(log)
         self._versions, self._shard = versions, shard
         _refuse_halted(versions, shard)
-        epoch = versions.take_over(shard)
+        epoch = versions.raise_epoch(shard)
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
         self.committer = self._restore(epoch, migrate)
-        self._quarantines = versions.ledger.quarantines(shard)
+        self._quarantines = versions.ledger.quarantines.active(shard)
         topic = self._config.topics.samples
         reader = BatchReader(
             log, topic, shard, self._progress.position, self._config.model.batch_size, self._quarantined
@@ -104,7 +104,7 @@ class TrainerShard:
             HaltedError: a batch's loss is no number or above the limit.
             FencedError: somebody took over.
         """
-        self._quarantines = self._versions.ledger.quarantines(self._shard)
+        self._quarantines = self._versions.ledger.quarantines.active(self._shard)
         found: AdmittedBatch | None = None
         try:
             while found := found or self._find_first(stop_offset, stop):
@@ -127,7 +127,7 @@ class TrainerShard:
         self._uncommitted = False
         self._progress.first_at_ms = np.iinfo(np.int64).max
         # What an operator quarantined meanwhile holds for everything read from here on.
-        self._quarantines = self._versions.ledger.quarantines(self._shard)
+        self._quarantines = self._versions.ledger.quarantines.active(self._shard)
         self.commits += 1
         self._committed_at_s, self._committed_at_ms = self._project.clock.monotonic_s(), self._progress.last_at_ms
         return id
@@ -291,7 +291,7 @@ class TrainerShard:
         pq.write_table(pa.Table.from_batches([batch.samples]), sink)
         write_atomically(kept, [sink.getvalue()])
         reason = f"{problem}, at offset {position.offset} row {position.row}"
-        self._versions.ledger.halt(self._shard, reason, str(kept.relative_to(self._project.root)))
+        self._versions.ledger.halts.set(self._shard, reason, str(kept.relative_to(self._project.root)))
         return _halted_error(self._shard, reason, str(kept.relative_to(self._project.root)))
 
     def _due(self, found: AdmittedBatch) -> bool:
@@ -332,7 +332,7 @@ def pause_s(train: Train, stall_s: float) -> float:
 
 
 def _refuse_halted(versions: VersionStore, shard: int) -> None:
-    if halt := versions.ledger.halted(shard):
+    if halt := versions.ledger.halts.get(shard):
         raise _halted_error(shard, halt.reason, halt.batch_file)
 
 

@@ -142,13 +142,13 @@ def test_halted_shard_waits_and_goes_on_after_quarantine_and_resume(shop):
     append_samples(log, project, make_samples(1, 64, first=ROWS + 64))
     live = live_trainer(project, log)
     ledger = VersionStore(project).ledger
-    turns_until(live, lambda: ledger.halted(0))
+    turns_until(live, lambda: ledger.halts.get(0))
     assert seen(project) < ROWS + 64
     bad = (START_MS + ROWS * 1000, START_MS + (ROWS + 64) * 1000)
-    ledger.add_quarantine(Quarantine(0, "bots", times_ms=bad))
-    ledger.clear_halt(0)
+    ledger.quarantines.add(Quarantine(0, "bots", times_ms=bad))
+    ledger.halts.clear(0)
     turns_until(live, lambda: seen(project) == ROWS + 64)
-    assert not ledger.halted(0)
+    assert not ledger.halts.get(0)
     live.close()
 
 

@@ -57,7 +57,7 @@ def test_a_quarantine_added_meanwhile_holds_for_what_is_read_next(shop):
     job = TrainJob(project, log)
     job.round()
     span = (START_MS + ROWS * 1000, START_MS + (ROWS + 50) * 1000)
-    VersionStore(project).ledger.add_quarantine(Quarantine(0, "bots", times_ms=span))
+    VersionStore(project).ledger.quarantines.add(Quarantine(0, "bots", times_ms=span))
     append_samples(log, project, make_samples(1, 64, first=ROWS))
     assert job.round() == 14
     job.close()

@@ -161,11 +161,11 @@ def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
     with pytest.raises(HaltedError, match="springtide resume"):
         train(project, log)
     store = VersionStore(project)
-    halt = store.ledger.halted(0)
+    halt = store.ledger.halts.get(0)
     assert (project.root / halt.batch_file).exists()
     span = (START_MS + 640_000, START_MS + 704_000)
-    store.ledger.add_quarantine(Quarantine(0, "spoilt weights", times_ms=span))
-    store.ledger.clear_halt(0)
+    store.ledger.quarantines.add(Quarantine(0, "spoilt weights", times_ms=span))
+    store.ledger.halts.clear(0)
     train(project, log)
     clean = make_project(tmp_path / "clean")
     clean_log = open_log(clean)
@@ -181,7 +181,7 @@ def test_a_sample_whose_weight_is_no_number_halts_and_names_it(tmp_path):
     append_samples(log, project, make_samples(1, 64, bad=slice(10, 20), weight=np.nan))
     with pytest.raises(HaltedError, match="sample 10 of a batch has weight nan"):
         train(project, log)
-    assert VersionStore(project).ledger.halted(0)
+    assert VersionStore(project).ledger.halts.get(0)
 
 
 def rows_of(project):

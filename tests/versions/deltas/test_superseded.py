@@ -8,7 +8,7 @@ import pytest
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.published import delta_manifest_paths
+from pipeline.versions.deltas.published_files import delta_manifest_paths
 from pipeline.versions.store import VersionStore
 from tests.rollback.test_rollback import Scene
 from tests.serving.test_replica import assert_equal_to, refused, rolled_back
@@ -114,11 +114,11 @@ def test_a_full_that_counts_again_may_be_of_a_version_that_was_thinned(tmp_path)
     scene = Scene(tmp_path, retention={"all_s": 100, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(25, full_every=4)
-    scene.store.ledger.set_published("full", ids[20], "undone")
+    scene.store.ledger.published.set("full", ids[20], "undone")
     dropped = scene.store.retain(0, scene.worlds[0].at_ms).dropped
-    scene.store.ledger.set_published("full", dropped[0].id, "old")
+    scene.store.ledger.published.set("full", dropped[0].id, "old")
     scene.roll_back(to=next(v.id for v in scene.store.lineage(0) if v.id > dropped[0].id))
-    assert scene.store.ledger.published("full", 0).path == "old"
+    assert scene.store.ledger.published.latest("full", 0).path == "old"
     scene.restart()
     scene.commit()
     VersionStore(scene.project).retain(0, scene.worlds[0].at_ms)

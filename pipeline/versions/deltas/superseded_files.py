@@ -56,7 +56,7 @@ def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int) -> No
         return
     for path in plan.paths:
         path.unlink(missing_ok=True)
-    ledger.forget_published(plan.before)
+    ledger.published.remove_before(plan.before)
 
 
 def _leads_to(path: Path) -> VersionId | None:
