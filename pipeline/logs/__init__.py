@@ -1,1 +1,1 @@
-"""Logs: the interface, its engines, and what their records hold."""
+"""The log: its interface, its engines, and the formats of its records."""

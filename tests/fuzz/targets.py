@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from pipeline.admission.sketch import CountingSketch
-from pipeline.logs.archive.archive_log import ArchiveLog, write_archive
+from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block, encode_sample_block
@@ -33,6 +33,7 @@ from pipeline.versions.store import VersionStore
 from tests.fuzz import reshape, seals
 from tests.logs.events import test_events, test_sample_block
 from tests.logs.kafka import test_kafka_records
+from tests.support.archive_writer import write_archive
 from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
 from tests.support.versions_world import World, project_in
@@ -217,7 +218,7 @@ TARGETS = {
     "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
     "dead_letters": Target(_letters, _letters_seeds, reshape=reshape.whole_text),
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
-    "record_set": Target(lambda value: decode_record_set(value, 0).records(), _record_set_seeds, seals.record_set),
+    "record_set": Target(lambda value: list(decode_record_set(value, 0)), _record_set_seeds, seals.record_set),
     "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
     "join_state": Target(_join, lambda: [_HEAD], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)),

@@ -54,7 +54,7 @@ def go_on_over(log, topic, partition, change):
 
     def natively(at):
         run = log.read_run(topic, partition, at, WAIT)
-        return run.records(), run.next_offset
+        return list(run), run.next_offset
 
     readings = [Reading(len(wanted), once) for once in (plainly, natively)]
     changing = threading.Thread(target=change)

@@ -60,7 +60,7 @@ def test_a_reader_beyond_its_quota_is_slowed_down_and_loses_nothing(log, strict,
     began_s, found, at = clock.monotonic_s(), [], 0
     while len(found) < len(wanted):
         run = log.read_run("t", 0, at, ReadLimits(records=3, wait_ms=200))
-        found += [r.value for r in run.records()]
+        found += [r.value for r in run]
         at = run.next_offset
         assert clock.monotonic_s() < began_s + WITHIN_S
     assert found == wanted

@@ -31,7 +31,7 @@ class ByRuns:
     log: KafkaLog
 
     def read(self, topic, partition, start, limits=ALL):
-        return self.log.read_run(topic, partition, start, limits).records()
+        return list(self.log.read_run(topic, partition, start, limits))
 
     def __getattr__(self, name):
         return getattr(self.log, name)
@@ -49,7 +49,7 @@ def every_run(log, limits, topic="t"):
     while at < end:
         run = log.read_run(topic, 0, at, limits)
         assert run.next_offset > at
-        found += run.records()
+        found += run
         at = run.next_offset
     return found
 
@@ -80,9 +80,7 @@ class TestRunsAreWhatThePlainConsumerReads:
         assert len(wanted) > 300
         assert every_run(log, limits) == wanted
         starts = chance.sample(range(log.end_offset("t", 0)), 20)
-        assert [log.read_run("t", 0, at, ONE).records() for at in starts] == [
-            log.read("t", 0, at, ONE) for at in starts
-        ]
+        assert [list(log.read_run("t", 0, at, ONE)) for at in starts] == [log.read("t", 0, at, ONE) for at in starts]
 
     def test_over_records_larger_than_a_fetch(self, log):
         for size in (9 << 20, 5 << 20):
@@ -104,7 +102,7 @@ class TestRunsAreWhatThePlainConsumerReads:
 
     def test_a_run_waits_for_a_first_record(self, log, another):
         threading.Timer(0.3, lambda: another.append("t", 0, [b"late"])).start()
-        assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000)).records()[0].value == b"late"
+        assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000))[0].value == b"late"
         assert len(log.read_run("t", 0, 1, ReadLimits(wait_ms=200))) == 0
 
     def test_runs_go_on_over_a_broker_that_was_killed(self, log, broker):
@@ -113,7 +111,7 @@ class TestRunsAreWhatThePlainConsumerReads:
         broker.kill("kafka")
         starter = threading.Thread(target=broker.start, args=("kafka",))
         starter.start()
-        assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a"]
+        assert [r.value for r in log.read_run("t", 0, 0)] == [b"a"]
         starter.join()
 
 

@@ -84,7 +84,7 @@ def test_who_knows_the_password_appends_and_reads(door, clock, tmp_path):
     log.append("t", 0, [b"a"])
     log.append("t", 0, [b"b"], fence=log.acquire_fence("t", 0))
     assert [r.value for r in everything(log)] == [b"a", b"b"]
-    assert [r.value for r in log.read_run("t", 0, 0).records()] == [b"a", b"b"]
+    assert [r.value for r in log.read_run("t", 0, 0)] == [b"a", b"b"]
     log.close()
 
 

@@ -8,12 +8,13 @@ import pytest
 from pipeline.configuration.config import Config, parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, DamagedError, LogError, LogReplacedError
-from pipeline.logs.archive.archive_log import ArchiveLog, write_archive
+from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.logs.topic_specs import partition_counts
 from pipeline.process.clock import ManualClock
+from tests.support.archive_writer import write_archive
 
 NOON_MS = 1_700_000_000_000
 

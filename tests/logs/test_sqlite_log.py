@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError
 from pipeline.logs.log import Fence, ReadLimits
-from pipeline.logs.sqlite.partition import error_of
+from pipeline.logs.sqlite.partition import as_log_error
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import ManualClock, SystemClock
 
@@ -243,13 +243,13 @@ def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path):
     assert [r.value for r in log.read("t", 0, 0)] == [b"before", b"after"]
 
 
-def test_sqlites_own_disk_full_is_told_with_the_way_out(log, tmp_path):
+def test_a_full_disk_reported_by_sqlite_is_named_with_a_hint(log, tmp_path):
     connection = sqlite3.connect(tmp_path / "logs" / "t" / "0.sqlite")
     connection.execute("PRAGMA max_page_count=4")
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
         connection.execute("INSERT INTO records VALUES (0, 0, 0, '', zeroblob(1000000))")
     connection.close()
-    told = error_of("t/0", full.value)
+    told = as_log_error("t/0", full.value)
     assert type(told) is LogError
     assert "partition t/0 cannot be written or read: database or disk is full" in str(told)
     assert "free space" in str(told)

@@ -1,1 +1,1 @@
-"""The read-only archive of Avro container files, for backfill."""
+"""The archive engine: a read-only log of Avro container files, for backfill."""

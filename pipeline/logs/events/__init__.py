@@ -1,1 +1,1 @@
-"""What the records of each topic hold: events, samples, dead letters."""
+"""The formats of records: events, samples, dead letters, writer schemas."""

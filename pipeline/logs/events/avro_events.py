@@ -1,6 +1,6 @@
-"""Single events, one Avro record each, to columns at once: the Python face of `native/avro_events`.
+"""Decodes many single events, one Avro record each, into columns (`native/avro_events`).
 
-Rows that are not plainly right are declined, whole: the caller reads them one by one, and so learns what is wrong.
+A row with any irregularity is declined as a whole: the caller decodes it alone and gets the error.
 """
 
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ def decode_events(values: pa.BinaryArray, schema_id: int, columns: pa.Schema) ->
 
     Args:
         values: [n] binary.
-        schema_id: what their frames must name.
+        schema_id: the schema id that their frames must have.
         columns: string, int64, float64, bool, or lists of these.
 
     Raises:
-        InputError: a column of another type, or values that are no binary array.
+        InputError: for a column of another type, or values that are not a binary array.
     """
     if not isinstance(values, pa.BinaryArray) or values.null_count:
         raise InputError(f"values: got {getattr(values, 'type', type(values).__name__)}, wanted binary without nulls")
@@ -51,8 +51,8 @@ def decode_events(values: pa.BinaryArray, schema_id: int, columns: pa.Schema) ->
         raise InputError(f"values: {failure}") from failure
     plan = [_plan(field) for field in columns]
     offsets = np.frombuffer(values.buffers()[1] or bytes(4), np.int32)[values.offset :][: len(values) + 1]
-    held = np.frombuffer(values.buffers()[2] or b"", np.uint8)
-    times, declined, found = _native.decode_events(plan, schema_id, offsets, held)
+    content = np.frombuffer(values.buffers()[2] or b"", np.uint8)
+    times, declined, found = _native.decode_events(plan, schema_id, offsets, content)
     arrays = [_array(field.type, len(times), column) for field, column in zip(columns, found, strict=True)]
     return DecodedEvents(times, pa.RecordBatch.from_arrays(arrays, schema=columns), declined)
 
@@ -66,21 +66,21 @@ def _plan(field: pa.Field) -> tuple[int, bool]:
 
 
 def _array(kind: pa.DataType, rows: int, column: tuple[npt.NDArray[Any], ...]) -> pa.Array:
-    valid, held, ends, item_ends, words = column
+    valid, content, ends, item_ends, words = column
     validity = None if valid.all() else _bits(valid)
     if not pa.types.is_list(kind):
-        return pa.Array.from_buffers(kind, rows, [validity, *_buffers(kind, held, ends, words)])
+        return pa.Array.from_buffers(kind, rows, [validity, *_buffers(kind, content, ends, words)])
     items = int(ends[-1]) if rows else 0
-    inner = pa.Array.from_buffers(kind.value_type, items, [None, *_buffers(kind.value_type, held, item_ends, words)])
+    inner = pa.Array.from_buffers(kind.value_type, items, [None, *_buffers(kind.value_type, content, item_ends, words)])
     return pa.Array.from_buffers(kind, rows, [validity, _starts(ends)], children=[inner])
 
 
 def _buffers(
-    kind: pa.DataType, held: npt.NDArray[Any], ends: npt.NDArray[Any], words: npt.NDArray[Any]
+    kind: pa.DataType, content: npt.NDArray[Any], ends: npt.NDArray[Any], words: npt.NDArray[Any]
 ) -> list[pa.Buffer]:
     if pa.types.is_string(kind):
-        return [_starts(ends), pa.py_buffer(held)]
-    return [_bits(held) if pa.types.is_boolean(kind) else pa.py_buffer(words)]
+        return [_starts(ends), pa.py_buffer(content)]
+    return [_bits(content) if pa.types.is_boolean(kind) else pa.py_buffer(words)]
 
 
 def _starts(ends: npt.NDArray[Any]) -> pa.Buffer:

@@ -1,8 +1,8 @@
-"""The dead-letters topic's records: one event set aside each, its original bytes as they were, its headers saying why.
+"""The records of the dead-letters topic: one event each, with its original bytes as value and the reason as headers.
 
 Headers, all text: `__connect.errors.topic`, `.partition`, `.offset` and `.exception.message`, as Kafka Connect names
-them; `springtide.reason`; `springtide.row` inside the record; `springtide.event_at` in ms, where the event had a time;
-and `springtide.shard`, where a join set it aside.
+them; `springtide.reason`; `springtide.row` inside the record; `springtide.event_at` in ms, if the event had a time;
+and `springtide.shard`, if a join set it aside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ _HEADERS = {
     "event_at": "springtide.event_at",
     "detail": "__connect.errors.exception.message",
 }
-"""By column of `DEAD_LETTER_SCHEMA`; the column left over is the record's value."""
+"""By column of `DEAD_LETTER_SCHEMA`; the remaining column, `original`, is the record's value."""
 _OPTIONAL = "event_at"
 
 
@@ -34,18 +34,18 @@ def dead_letters(rows: Sequence[Mapping[str, Any]]) -> DeadLetters:
     return DeadLetters(pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA))
 
 
-def dead_letter_records(letters: DeadLetters, also: Headers) -> tuple[list[bytes], list[Headers]]:
-    """Values and headers of the topic's records, one for each letter; every one has the headers `also` besides."""
+def dead_letter_records(letters: DeadLetters, extra: Headers) -> tuple[list[bytes], list[Headers]]:
+    """Values and headers of the records, one for each letter; every record also has the headers `extra`."""
     rows = letters.table.to_pylist()
     headers: list[Headers] = [
-        {name: str(row[column]) for column, name in _HEADERS.items() if row[column] is not None} | dict(also)
+        {name: str(row[column]) for column, name in _HEADERS.items() if row[column] is not None} | dict(extra)
         for row in rows
     ]
     return [row["original"] for row in rows], headers
 
 
 def read_dead_letters(records: Iterable[Record]) -> DeadLetters:
-    """The letters of the topic's records, in order. Raises DamagedError for a record that is none."""
+    """The letters of the records, in order. Raises DamagedError for a record that is not a dead letter."""
     return dead_letters([_row(record) for record in records])
 
 
@@ -56,7 +56,7 @@ def _row(record: Record) -> dict[str, Any]:
         if text is None and column != _OPTIONAL:
             raise DamagedError(
                 f"record {record.offset} of the dead letters has no header {name}. "
-                "hint: something else writes the topic"
+                "hint: check which other process writes this topic"
             )
         kind = DEAD_LETTER_SCHEMA.field(column).type
         row[column] = None if text is None else _value(name, text, kind, record.offset)

@@ -1,7 +1,7 @@
-"""A run of decoded records of one partition, joined into one EventBlock: times checked, marks computed, rows set aside.
+"""Builds one EventBlock from the decoded records of a partition: checks times, computes watermarks, sets rows aside.
 
-All arithmetic is over whole columns; only rows that are set aside are touched one by one. The marks depend on the
-partition's own log alone (its order, event times and heartbeats), never on where a run begins or ends.
+All arithmetic is over columns; only rows set aside are processed one by one. The watermarks depend on the partition
+alone (the order of its records, event times and heartbeats), never on the boundaries of the runs.
 """
 
 import json
@@ -21,7 +21,7 @@ from pipeline.logs.log import Record
 from pipeline.logs.record_run import RecordRun
 
 NO_WATERMARK = -(2**62)
-"""Watermark of a partition in which no event was seen yet: earlier than any time, and far from overflow."""
+"""Watermark of a partition without events yet: earlier than any time, and far from overflow."""
 
 _NULL_TIME = NO_WATERMARK
 _FURTHEST_MS = 2**61
@@ -29,7 +29,7 @@ _FURTHEST_MS = 2**61
 
 @dataclass(frozen=True)
 class EventRules:
-    """What holds for every event of a kind: its columns, which of them must not be null, and the bounds of time."""
+    """The rules for events of a kind: its columns, the key columns, which must not be null, and the limits of times."""
 
     kind: EventKind
     columns: pa.Schema
@@ -43,12 +43,12 @@ class _Part:
     """Consecutive rows: one packed record, some single events, or one heartbeat.
 
     Attributes:
-        records: one record for all rows, or one for each.
+        records: one record for all rows, or one for each row.
         offsets: [records] int64.
         appended_at_ms: [records] int64.
-        times: [n] int64 ms, nulls where an event has none.
+        times: [n] int64 ms; null if an event has none.
         columns: [n] configured columns; None for a heartbeat.
-        packed: [n] the columns as they were packed; None where a record holds one row.
+        packed: [n] the columns as they were packed; None if each row is a record.
     """
 
     records: Sequence[Record]
@@ -73,75 +73,74 @@ class _Part:
 
 
 class EventBlockBuilder:
-    """Collects records in log order; `finish` makes the block. Not thread-safe.
+    """Collects the records of one run in log order, then builds the block. Not thread-safe.
 
     Attributes:
-        refused: schema ids that no event of this run can be read with, and why.
+        unreadable_schemas: schema ids that cannot be decoded in this run, with the error.
     """
 
     def __init__(self, rules: EventRules, topic: str, partition: int) -> None:
-        self.refused: dict[int, DamagedError] = {}
+        self.unreadable_schemas: dict[int, DamagedError] = {}
         self._rules, self._topic, self._partition = rules, topic, partition
         self._parts: list[_Part] = []
         self._singles: list[tuple[Record, Mapping[str, Any]]] = []
         self._dead: list[dict[str, Any]] = []
 
     def add_block(self, record: Record, times: pa.Array, columns: pa.RecordBatch, packed: pa.RecordBatch) -> None:
-        """A record of many rows."""
+        """Add a record of many rows."""
         self._flush_singles()
         self._parts.append(_Part.of([record], times, columns, packed))
 
     def add_events(self, run: RecordRun, times: Int64s, columns: pa.RecordBatch) -> None:
-        """A record of one event for each of the [n] rows of `run`."""
+        """Add the [n] records of a run, one event each."""
         self._flush_singles()
-        records = _RecordsOf(run)
-        self._parts.append(_Part(records, run.offsets, run.appended_at_ms, pa.array(times), columns, None))
+        self._parts.append(_Part(run, run.offsets, run.appended_at_ms, pa.array(times), columns, None))
 
     def add_event(self, record: Record, event: Mapping[str, Any]) -> None:
-        """A record of one event, with its time under `at`."""
+        """Add a record of one event, with its time under `at`."""
         self._singles.append((record, event))
 
     def add_heartbeat(self, record: Record, at_ms: int) -> None:
-        """A record that moves the mark and holds no event."""
+        """Add a record that raises the max event time and has no event."""
         self._flush_singles()
         self._parts.append(_Part.of([record], _times([at_ms]), None, None))
 
     def set_aside(self, record: Record, detail: str, event_at: int | None = None) -> None:
-        """A whole record that cannot be read."""
+        """Make a dead letter of a record that cannot be decoded."""
         self._letter("undecodable", record, 0, event_at, detail, record.value)
 
-    def finish(self, max_event_time_ms: int | None, next_offset: int) -> tuple[EventBlock, DeadLetters, int | None]:
-        """The block, what was set aside, and the max event time after this run, given the one before it."""
+    def build(self, max_event_time_ms: int | None, next_offset: int) -> tuple[EventBlock, DeadLetters, int | None]:
+        """The block, the dead letters, and the max event time after this run, given the one before it."""
         self._flush_singles()
         rules = self._rules
         times, appended, offsets, rows, events = self._flatten()
         nulls = self._null_keys(events)
         timely = (times >= 0) & (times <= np.minimum(appended, _FURTHEST_MS - 1 - rules.skew_ms) + rules.skew_ms)
         valid = timely & (nulls < 0)
-        # A heartbeat says "nothing older than me follows", an event only "nothing older than me less disorder"; and one
-        # by a clock that runs ahead must not make those of all others late: the log's own clock bounds what it says.
+        # After a heartbeat no older event follows, after an event none older than its time - disorder. An event time
+        # ahead of the append counts as the append: a fast producer clock must not make the events of others late.
         reach = np.where(events, np.minimum(times, appended), times + rules.disorder_ms)
         start = NO_WATERMARK if max_event_time_ms is None else max_event_time_ms
-        marks = np.maximum(np.maximum.accumulate(np.where(valid, reach, NO_WATERMARK)), start) if len(times) else times
-        mark = int(marks[-1]) if len(marks) else start
-        self._letters_of(np.flatnonzero(~valid), times, timely, nulls)
-        kept = valid & events
+        maxima = np.maximum(np.maximum.accumulate(np.where(valid, reach, NO_WATERMARK)), start) if len(times) else times
+        last_max = int(maxima[-1]) if len(maxima) else start
+        self._set_rows_aside(np.flatnonzero(~valid), times, timely, nulls)
+        accepted = valid & events
         block = EventBlock(
             rules.kind,
             self._partition,
-            self._kept_columns(kept[events]),
-            times[kept],
-            offsets[kept],
-            rows[kept],
-            marks[kept] - rules.disorder_ms,
+            self._columns_of(accepted[events]),
+            times[accepted],
+            offsets[accepted],
+            rows[accepted],
+            maxima[accepted] - rules.disorder_ms,
             next_offset,
-            NO_WATERMARK if mark == NO_WATERMARK else mark - rules.disorder_ms,
+            NO_WATERMARK if last_max == NO_WATERMARK else last_max - rules.disorder_ms,
         )
         letters = dead_letters(sorted(self._dead, key=lambda letter: (letter["offset"], letter["row"])))
-        return block, letters, None if mark == NO_WATERMARK else mark
+        return block, letters, None if last_max == NO_WATERMARK else last_max
 
     def _flatten(self) -> tuple[Int64s, Int64s, Int64s, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Per row of all parts: time, when it was appended, offset, row inside its record, whether it is an event."""
+        """Per row of all parts: time, append time, offset, row inside its record, whether it is an event."""
         sizes = np.array([len(p.times) for p in self._parts], dtype=np.int64)
         per_record = _joined(
             [np.full(len(p.records), 1 if p.packed is None else len(p.times), np.int64) for p in self._parts]
@@ -152,7 +151,7 @@ class EventBlockBuilder:
         rows = (np.arange(len(firsts), dtype=np.int64) - firsts).astype(np.int32)
         events = np.repeat(np.array([p.columns is not None for p in self._parts], np.bool_), sizes)
         flat = _joined([p.times.fill_null(_NULL_TIME).to_numpy(zero_copy_only=False) for p in self._parts])
-        # Poison times near the ends of int64 would wrap around when disorder is added.
+        # Invalid times near the limits of int64 would overflow when disorder is added.
         return np.clip(flat, NO_WATERMARK, _FURTHEST_MS), appended, offsets, rows, events
 
     def _null_keys(self, events: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
@@ -165,14 +164,14 @@ class EventBlockBuilder:
                 nulls[np.flatnonzero(events)[mask]] = number
         return nulls
 
-    def _kept_columns(self, kept: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+    def _columns_of(self, accepted: npt.NDArray[np.bool_]) -> pa.RecordBatch:
         batches = [p.columns for p in self._parts if p.columns is not None]
         if not batches:
             return pa.RecordBatch.from_pylist([], schema=self._rules.columns)
         joined = pa.concat_batches(batches)
-        return joined if kept.all() else joined.filter(pa.array(kept))
+        return joined if accepted.all() else joined.filter(pa.array(accepted))
 
-    def _letters_of(
+    def _set_rows_aside(
         self, index: Int64s, times: Int64s, timely: npt.NDArray[np.bool_], nulls: npt.NDArray[np.int8]
     ) -> None:
         starts = np.cumsum([0, *(len(p.times) for p in self._parts)])
@@ -220,7 +219,7 @@ class EventBlockBuilder:
             if len(singles) == 1:
                 self.set_aside(singles[0][0], str(failure))
                 return
-            # One of them does not fit its column: halve until it stands alone.
+            # A value of one event does not fit its column: halve until that event is alone.
             for half in (singles[: len(singles) // 2], singles[len(singles) // 2 :]):
                 self._singles = half
                 self._flush_singles()
@@ -236,26 +235,13 @@ class EventBlockBuilder:
 
 
 def row_as_json(batch: pa.RecordBatch, row: int) -> bytes:
-    """One packed row as a JSON object; what JSON lacks is written as text.
+    """One packed row as a JSON object; types that JSON lacks are written as text.
 
     >>> row_as_json(pa.record_batch({"at": [7], "item": ["a"]}), 0)
     b'{"at": 7, "item": "a"}'
     """
     values = {name: batch.column(i)[row].as_py() for i, name in enumerate(batch.schema.names)}
     return json.dumps(values, default=str, ensure_ascii=False).encode()
-
-
-@dataclass(frozen=True)
-class _RecordsOf(Sequence[Record]):
-    """The records of a run, made when asked for: only those that are set aside are."""
-
-    run: RecordRun
-
-    def __len__(self) -> int:
-        return len(self.run)
-
-    def __getitem__(self, row: Any) -> Any:
-        return self.run.record(row)
 
 
 def _joined(arrays: list[Int64s]) -> Int64s:

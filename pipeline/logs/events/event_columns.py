@@ -1,5 +1,5 @@
-"""What an event's columns are on the wire and in memory: its Avro schema from the configuration, and columns of other
-types brought to the configured ones, where that loses nothing.
+"""The columns of an event: their Avro and Arrow schemas from the configuration, and the lossless conversion of columns
+of other types.
 """
 
 import re
@@ -22,12 +22,12 @@ _AVRO_TYPES: dict[str, Any] = {"string": "string", "int": "long", "float": "doub
 def event_document(kind: EventKind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
     """The Avro schema of single events: the template's fields, then each column as a union with null.
 
-    Raises ConfigError where a column's name cannot be a field.
+    Raises ConfigError for a column name that cannot be a field.
     """
     template = load_schema(_TEMPLATES[kind]).document
     for name in columns:
         if name == AT or not _AVRO_NAME.fullmatch(name):
-            why = "that is the event's time" if name == AT else "avro wants letters, digits and _"
+            why = "this is the event time" if name == AT else "avro allows letters, digits and _"
             raise ConfigError(f"events.{kind}.columns: a column cannot be called {name!r}. hint: rename it, {why}")
     fields = [{"name": n, "type": ["null", _avro_type(t)], "default": None} for n, t in columns.items()]
     return {**template, "fields": [*template["fields"], *fields]}
@@ -39,24 +39,24 @@ def arrow_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
 
 
 def resolve_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
-    """`batch` with just the columns `wanted`: a missing one is null, further ones are left out.
+    """The columns `wanted` of a batch: a missing one is null, all others are left out.
 
-    Raises DamagedError where a column's type cannot become the wanted one without loss.
+    Raises DamagedError if a column cannot be converted to the wanted type without loss.
     """
     columns = []
     for field in wanted:
         index = batch.schema.get_all_field_indices(field.name)
         if len(index) > 1:
-            raise DamagedError(f"column {field.name} is there {len(index)} times")
+            raise DamagedError(f"column {field.name} exists {len(index)} times, wanted once")
         columns.append(_resolve(batch.column(index[0]), field) if index else pa.nulls(batch.num_rows, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
 def event_times(batch: pa.RecordBatch) -> pa.Array:
-    """[n] int64, ms, nulls kept: the column `at`. Raises DamagedError where there is none."""
+    """[n] int64, ms, nullable: the column `at`. Raises DamagedError if it is missing."""
     index = batch.schema.get_all_field_indices(AT)
     if len(index) != 1:
-        raise DamagedError(f"columns {', '.join(batch.schema.names)} hold {AT} {len(index)} times, wanted once")
+        raise DamagedError(f"column {AT} exists {len(index)} times in {', '.join(batch.schema.names)}, wanted once")
     times = batch.column(index[0])
     if pa.types.is_timestamp(times.type):
         times = _cast(times, pa.timestamp("ms", times.type.tz), AT, safe=False)
@@ -69,7 +69,7 @@ def _resolve(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type.equals(field.type):
         return column
     if not _fits(column.type, field.type):
-        raise DamagedError(f"column {field.name} is {column.type}, the configuration says {field.type}")
+        raise DamagedError(f"column {field.name} is {column.type}, its configured type is {field.type}")
     return _cast(column, field.type, field.name)
 
 
@@ -77,11 +77,11 @@ def _cast(column: pa.Array, kind: pa.DataType, name: str, safe: bool = True) -> 
     try:
         return column.cast(kind, safe=safe)
     except pa.ArrowException as failure:
-        raise DamagedError(f"column {name} cannot become {kind}: {failure}") from failure
+        raise DamagedError(f"column {name} cannot be converted to {kind}: {failure}") from failure
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether every value of one type means the same in the other, overflow aside (the cast finds that)."""
+    """Whether every value can be represented in the other type, except for overflow, which the cast detects."""
     types = pa.types
     if types.is_null(found):
         return True

@@ -1,7 +1,7 @@
-"""The samples topic's records: samples of one join shard as packed columns, with what their writer still needs.
+"""The records of the samples topic: samples of one join shard as packed columns, with the inputs its join still needs.
 
 Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the impression's raw columns followed by
-the system columns of `sample_schema`. The join writes it, the trainer, exports and a restarted join read it.
+the system columns of `sample_schema`. Written by the join, read by the trainer, exports and a restarted join.
 """
 
 from collections.abc import Mapping
@@ -39,11 +39,11 @@ class SampleBlock:
     Attributes:
         shard: the join shard that wrote them.
         batch: [n] columns of `sample_schema`.
-        needed_offsets: per `topic/partition`, the input offset below which the shard needs nothing any more.
-        log_ids: per input topic, the log that those offsets belong to.
+        needed_offsets: per `topic/partition`, the input offset below which the shard needs no record.
+        log_ids: per input topic, the log that these offsets belong to.
         watermark_ms: the join's watermark when this was written.
         flush: the trainer closes its batch after this record.
-        needed_watermarks: per `topic/partition`, the watermark (ms) before the needed offset; absent without one.
+        needed_watermarks: per `topic/partition`, the watermark (ms) before the needed offset; absent if there was none.
     """
 
     shard: int
@@ -66,8 +66,8 @@ def system_fields(labels: tuple[str, ...]) -> list[pa.Field]:
 def sample_schema(config: Config) -> pa.Schema:
     """Columns of a sample: raw impression columns, then system columns.
 
-    The column that `samples.weight` names may itself be called `weight`: it is then the system column and kept once.
-    Raises ConfigError where another raw column has the name of a system column.
+    If `samples.weight` names a raw column that is called `weight`, that column is the system column.
+    Raises ConfigError if another raw column has the name of a system column.
     """
     system = system_fields(config.samples.labels)
     taken = {field.name for field in system} | {"at"}
@@ -76,12 +76,12 @@ def sample_schema(config: Config) -> pa.Schema:
     clash = sorted((taken & set(raw)) - once)
     if clash:
         raise ConfigError(
-            f"events.impressions.columns: {', '.join(clash)} would collide with a sample's own column. hint: rename it"
+            f"events.impressions.columns: {', '.join(clash)} would collide with a system column. hint: rename it"
         )
     names = [f.name for f in system]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with a sample's own. hint: rename"
+            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with system columns. hint: rename"
         )
     return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in once] + system)
 

@@ -1,7 +1,7 @@
-"""The `schemas` topic: every writer schema of single events, so that a reader resolves older and newer ones.
+"""The registry of the writer schemas of single events, stored in the `schemas` topic: readers resolve all of them.
 
-One partition of JSON values {id, subject, schema}; subject is the kind of event. Only ever appended to, never trimmed.
-The id is what frames carry: springtide's own hash, or the number that some other registry gave out.
+The topic has one partition of JSON values {id, subject, schema}, where subject is the kind of event; it is never
+trimmed. Frames contain the id: a hash of the schema, or a number that another registry assigned.
 """
 
 import json
@@ -18,61 +18,61 @@ from pipeline.logs.log import Log
 
 @dataclass(frozen=True)
 class RegisteredSchema:
-    """A writer schema and the kind of event it is of."""
+    """A writer schema and its kind of event."""
 
     subject: str
     schema: Schema
 
 
 class SchemaRegistry:
-    """What the `schemas` topic says, read as far as needed. Thread-safe.
+    """The entries of the `schemas` topic, read when an unknown id is looked up. Thread-safe.
 
-    Of two entries with one id the first holds. An entry that cannot be read is remembered in `unreadable` (offset →
-    why) and stops nobody: events that need it become dead letters which say so.
+    Of two entries with the same id the first counts. An invalid entry is listed in `unreadable` (offset → reason):
+    events that need it become dead letters with that reason.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._known: dict[int, RegisteredSchema] = {}
+        self._schemas: dict[int, RegisteredSchema] = {}
         self._next_offset = 0
         self.unreadable: dict[int, str] = {}
 
     def find(self, schema_id: int) -> RegisteredSchema | None:
-        """The schema that frames name by this id, or None where nobody registered one."""
+        """The schema that is registered with this id, or None."""
         with self._lock:
-            if schema_id not in self._known:
-                self._read_on()
-            return self._known.get(schema_id)
+            if schema_id not in self._schemas:
+                self._read_new_entries()
+            return self._schemas.get(schema_id)
 
     def register(self, subject: str, document: Mapping[str, Any], schema_id: int | None = None) -> Schema:
-        """Make a writer's schema known to every reader; saying it twice does nothing.
+        """Register a writer schema; registering it again does nothing.
 
-        Raises ValueError for no Avro record, LogError where `schema_id` already names another schema.
+        Raises ValueError if it is not an Avro record, LogError if `schema_id` already names another schema.
         """
         schema = parse_schema(document)
         schema_id = schema.id if schema_id is None else schema_id
-        known = self.find(schema_id)
-        if known is not None and (known.subject, known.schema.id) != (subject, schema.id):
-            raise LogError(f"schema id {schema_id} is a {known.subject} schema of other fields. hint: take another id")
-        if known is None:
+        found = self.find(schema_id)
+        if found is not None and (found.subject, found.schema.id) != (subject, schema.id):
+            raise LogError(f"schema id {schema_id} is a {found.subject} schema with other fields. hint: use another id")
+        if found is None:
             value = {"id": schema_id, "subject": subject, "schema": document}
             self._log.create_topic(SCHEMAS_TOPIC, 1)
             self._log.append(SCHEMAS_TOPIC, 0, [json.dumps(value, sort_keys=True).encode()])
         return schema
 
-    def _read_on(self) -> None:
+    def _read_new_entries(self) -> None:
         if SCHEMAS_TOPIC not in self._log.topics():
             return
         while records := self._log.read(SCHEMAS_TOPIC, 0, self._next_offset):
             for record in records:
-                self._keep(record.offset, record.value)
+                self._add(record.offset, record.value)
             self._next_offset = records[-1].offset + 1
 
-    def _keep(self, offset: int, value: bytes) -> None:
+    def _add(self, offset: int, value: bytes) -> None:
         try:
             entry = json.loads(value)
             found = RegisteredSchema(str(entry["subject"]), parse_schema(entry["schema"]))
-            self._known.setdefault(int(entry["id"]), found)
+            self._schemas.setdefault(int(entry["id"]), found)
         except (ValueError, KeyError, TypeError) as failure:
-            self.unreadable[offset] = f"record {SCHEMAS_TOPIC}/0/{offset} is no schema: {failure!r}"
+            self.unreadable[offset] = f"record {SCHEMAS_TOPIC}/0/{offset} is not a schema: {failure!r}"

@@ -1,1 +1,1 @@
-"""The log on Kafka."""
+"""The Kafka engine of the log."""

@@ -1,1 +1,1 @@
-"""The embedded log: one SQLite file per partition."""
+"""The embedded engine of the log: one SQLite file per partition."""

@@ -1,9 +1,9 @@
-"""One partition of the embedded log: one SQLite file, and every statement that touches it.
+"""One partition of the embedded log: one SQLite file, and all statements on it.
 
 Table `partition` holds one row: log_id, number, epoch, begin_offset, end_offset, last_appended_at_ms. Table `records`
-holds offset, appended_at_ms, checksum, headers (JSON, empty for none) and value. WAL with `synchronous=FULL`: an append
-that returned survives a power cut. One connection writes and one reads, each under its own lock, so a reader never
-waits for this process's fsync. Thread-safe, and safe beside other processes.
+holds offset, appended_at_ms, checksum, headers (JSON, empty for none) and value. WAL with `synchronous=FULL`: a
+completed append survives a power cut. One connection writes and one reads, each with a lock, so a read does not wait
+for this process's fsync. Thread-safe, also with other processes on the same file.
 """
 
 import itertools
@@ -31,12 +31,12 @@ CREATE TABLE records (
 """
 
 
-def make_partition(path: Path, log_id: str, number: int) -> None:
-    """Write the file of an empty partition."""
-    with _translated(str(path)):
+def create_partition(path: Path, log_id: str, number: int) -> None:
+    """Create the file of an empty partition."""
+    with _log_errors(str(path)):
         connection = sqlite3.connect(path, isolation_level=None)
         try:
-            # Values are tens of kilobytes and more: larger pages mean shorter overflow chains.
+            # Values have tens of kilobytes and more: larger pages make shorter overflow chains.
             connection.execute("PRAGMA page_size=16384")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_TABLES)
@@ -46,30 +46,30 @@ def make_partition(path: Path, log_id: str, number: int) -> None:
 
 
 class Partition:
-    """An open partition file. `name` is `topic/number`, for messages."""
+    """An open partition file; `name` is `topic/number`, for error messages."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.identity = _identity(path)
-        """Which file this is: a topic made again under the same path is another."""
+        """Device and inode: a topic that is deleted and created again has another file at the same path."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
-        with _translated(name):
+        with _log_errors(name):
             self._writer = _connect(path)
             self._reader = _connect(path)
-        self.log_id = str(self._look("log_id"))
+        self.log_id = str(self._state("log_id"))
 
     def replaced(self) -> bool:
-        """Whether the file at this path is gone or another one."""
+        """Whether the file at this path was deleted or is another one."""
         return _identity(self.path) != self.identity
 
     def begin_offset(self) -> int:
-        return int(self._look("begin_offset"))
+        return int(self._state("begin_offset"))
 
     def end_offset(self) -> int:
-        return int(self._look("end_offset"))
+        return int(self._state("end_offset"))
 
     def offset_at(self, at_ms: int) -> int:
-        """The first offset appended at or after `at_ms`; append times never run backwards, so halving finds it."""
+        """The first offset appended at or after `at_ms`, by binary search: append times never decrease."""
         with self._reading() as connection:
             low, high = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
             while low < high:
@@ -93,7 +93,7 @@ class Partition:
             return self._records(rows, limits.max_bytes)
 
     def append(self, values: Sequence[bytes], headers: Sequence[Headers], now_ms: int, fence: Fence | None) -> int:
-        """Append in one transaction with the check of the fence; returns the first offset."""
+        """Append, and check the fence, in one transaction; returns the first offset."""
         with self._writing() as connection:
             epoch, first, last_ms = connection.execute(
                 "SELECT epoch, end_offset, last_appended_at_ms FROM partition"
@@ -121,7 +121,7 @@ class Partition:
             return int(epoch)
 
     def trim(self, before: int) -> None:
-        """Forget the records below `before`. Raises OffsetError beyond the end."""
+        """Remove the records below `before`. Raises OffsetError beyond the end."""
         with self._writing() as connection:
             begin, end = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
             check_trim(self.name, before, end)
@@ -137,38 +137,38 @@ class Partition:
     def _records(self, rows: Iterator[tuple[int, int, int, str, bytes]], max_bytes: int) -> list[Record]:
         records: list[Record] = []
         total = 0
-        for offset, at_ms, kept, text, value in rows:
+        for offset, at_ms, stored, text, value in rows:
             total += len(value)
             if records and total > max_bytes:
                 break
-            if checksum(offset, at_ms, text, value) != kept:
+            if checksum(offset, at_ms, text, value) != stored:
                 raise DamagedError(
                     f"record {self.name}/{offset} does not match its checksum. hint: restore {self.path} from a copy"
                 )
             records.append(Record(offset, at_ms, value, json.loads(text) if text else {}))
         return records
 
-    def _look(self, column: str) -> Any:
+    def _state(self, column: str) -> Any:
         with self._reading() as connection:
             row = connection.execute(f"SELECT {column} FROM partition").fetchone()
             if row is None:
                 raise DamagedError(
-                    f"partition {self.name} has lost its first row. hint: restore {self.path} from a copy"
+                    f"partition {self.name} has no row in its table partition. hint: restore {self.path} from a copy"
                 )
             return row[0]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        # One transaction, so that offsets and records are of one moment even while others append or trim.
-        with self._read_lock, _translated(self.name), _transaction(self._reader, "BEGIN"):
+        # One transaction, so that offsets and records are consistent while other processes append or trim.
+        with self._read_lock, _log_errors(self.name), _transaction(self._reader, "BEGIN"):
             yield self._reader
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, _translated(self.name), _transaction(self._writer, "BEGIN IMMEDIATE"):
+        with self._write_lock, _log_errors(self.name), _transaction(self._writer, "BEGIN IMMEDIATE"):
             if self.replaced():
                 raise LogReplacedError(
-                    f"topic of partition {self.name} was deleted meanwhile. hint: choose where to start in the new one"
+                    f"topic of partition {self.name} was deleted. hint: choose where to start in the new one"
                 )
             yield self._writer
 
@@ -186,33 +186,33 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours, naming the partition and the way out."""
+def _log_errors(name: str) -> Iterator[None]:
+    """Raise errors of this package instead of SQLite's."""
     try:
         yield
     except sqlite3.Error as failure:
-        raise error_of(name, failure) from failure
+        raise as_log_error(name, failure) from failure
 
 
-def error_of(name: str, failure: sqlite3.Error) -> SpringtideError:
-    """What a failure of SQLite means to a caller, naming the partition and the way out."""
+def as_log_error(name: str, failure: sqlite3.Error) -> SpringtideError:
+    """The error of this package for an error of SQLite; it names the partition."""
     code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return LogError(
             f"partition {name} cannot be written or read: {failure}. "
-            "hint: free space on its disk, then run again; nothing was half written"
+            "hint: free space on its disk, then run again; nothing was partially written"
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(failure):
         return DamagedError(
             f"partition {name} is damaged: {failure}. hint: restore its file from a copy, or delete the topic"
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LogError(f"partition {name} was locked for {BUSY_TIMEOUT_S:.0f} s. hint: which process holds it")
-    return LogError(f"partition {name} cannot be used: {failure}. hint: check that its file exists and may be written")
+        return LogError(f"partition {name} was locked for {BUSY_TIMEOUT_S:.0f} s. hint: find the process with the lock")
+    return LogError(f"partition {name} cannot be used: {failure}. hint: check that its file exists and is writable")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # never make a file that is missing
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # a missing file is an error and must not be created
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA journal_size_limit=67108864")

@@ -1,7 +1,7 @@
 """The embedded log: a folder of topics, each a folder with `topic.json` and one SQLite file per partition.
 
 `topic.json` names the topic's log_id and its number of partitions; every partition repeats the log_id. A topic appears
-and disappears by one rename, so nobody ever sees half of one.
+and disappears by one rename, so a process never sees an incomplete one.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import DamagedError, LogError
+from pipeline.formats.atomic_file import sync_folder
 from pipeline.logs.checks import (
     check_fence,
     check_log_of_fence,
@@ -22,28 +23,29 @@ from pipeline.logs.checks import (
     headers_per_record,
 )
 from pipeline.logs.log import Fence, Headers, ReadLimits, Record
-from pipeline.logs.sqlite.partition import Partition, make_partition
+from pipeline.logs.sqlite.partition import Partition, create_partition
 from pipeline.process.clock import Clock
 
 _IDENTITY_FILE = "topic.json"
 _POLL_S = 0.002
-_ONE_READ = ReadLimits()
+_DEFAULT_LIMITS = ReadLimits()
 
 
 class SqliteLog:
-    """Thread-safe; any number of processes may share the folder. Do not carry it over a fork."""
+    """Thread-safe; any number of processes may share the folder. Cannot be used after a fork."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
         self._lock = threading.Lock()
         self._open: dict[tuple[str, int], Partition] = {}
         self._fenced: dict[Fence, str] = {}
+        """With the log_id of the topic when the fence was acquired."""
         self._closed = False
 
     def create_topic(self, topic: str, partitions: int) -> None:
         check_new_topic(topic, partitions)
         if not self._folder_of(topic).exists():
-            self._make(topic, partitions)
+            self._create(topic, partitions)
         check_partition_count(topic, self.partitions(topic), partitions)
 
     def topics(self) -> list[str]:
@@ -54,11 +56,11 @@ class SqliteLog:
 
     def partitions(self, topic: str) -> int:
         self._check_open()
-        return read_identity(self._folder_of(topic))[1]
+        return _read_identity(self._folder_of(topic))[1]
 
     def log_id(self, topic: str) -> str:
         self._check_open()
-        return read_identity(self._folder_of(topic))[0]
+        return _read_identity(self._folder_of(topic))[0]
 
     def delete_topic(self, topic: str) -> None:
         self.partitions(topic)
@@ -66,9 +68,9 @@ class SqliteLog:
             for key in [key for key in self._open if key[0] == topic]:
                 self._open.pop(key).close()
         self._folder_of(topic).rename(self._folder / f".deleted-{uuid.uuid4().hex}")
-        _sync_folder(self._folder)
-        for gone in self._folder.glob(".deleted-*"):
-            shutil.rmtree(gone, ignore_errors=True)
+        sync_folder(self._folder)
+        for deleted in self._folder.glob(".deleted-*"):
+            shutil.rmtree(deleted, ignore_errors=True)
 
     def begin_offset(self, topic: str, partition: int) -> int:
         return self._partition(topic, partition).begin_offset()
@@ -79,15 +81,15 @@ class SqliteLog:
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         return self._partition(topic, partition).offset_at(at_ms)
 
-    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _ONE_READ) -> list[Record]:
+    def read(self, topic: str, partition: int, start: int, limits: ReadLimits = _DEFAULT_LIMITS) -> list[Record]:
         deadline_s = self._clock.monotonic_s() + limits.wait_ms / 1000
         while True:
             records = self._partition(topic, partition).read(start, limits)
-            left_s = deadline_s - self._clock.monotonic_s()
-            if records or left_s <= 0:
+            remaining_s = deadline_s - self._clock.monotonic_s()
+            if records or remaining_s <= 0:
                 return records
-            # At least a millisecond: a manual clock rounds less to nothing and would never arrive.
-            self._clock.wait(max(min(_POLL_S, left_s), 0.001))
+            # At least a millisecond: a manual clock rounds less to zero and would not advance.
+            self._clock.wait(max(min(_POLL_S, remaining_s), 0.001))
 
     def append(
         self,
@@ -124,7 +126,7 @@ class SqliteLog:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LogError(f"log {self._folder} was closed. hint: open it again")
+            raise LogError(f"log {self._folder} is closed. hint: open it again")
 
     def _folder_of(self, topic: str) -> Path:
         return self._folder / topic
@@ -143,46 +145,46 @@ class SqliteLog:
 
     def _open_partition(self, topic: str, number: int) -> Partition:
         folder = self._folder_of(topic)
-        log_id, partitions = read_identity(folder)
+        log_id, partitions = _read_identity(folder)
         check_partition(topic, number, partitions)
         file = Partition(folder / f"{number}.sqlite", f"{topic}/{number}")
         if file.log_id != log_id:
             file.close()
             raise DamagedError(
-                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the whole topic's folder"
+                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the folder of the topic"
             )
         return file
 
-    def _make(self, topic: str, partitions: int) -> None:
+    def _create(self, topic: str, partitions: int) -> None:
         self._check_open()
         self._folder.mkdir(parents=True, exist_ok=True)
-        making = self._folder / f".making-{uuid.uuid4().hex}"
-        making.mkdir()
+        temporary = self._folder / f".creating-{uuid.uuid4().hex}"
+        temporary.mkdir()
         log_id = uuid.uuid4().hex
         for number in range(partitions):
-            make_partition(making / f"{number}.sqlite", log_id, number)
-        write_identity(making, log_id, partitions)
+            create_partition(temporary / f"{number}.sqlite", log_id, number)
+        _write_identity(temporary, log_id, partitions)
         try:
-            making.rename(self._folder_of(topic))
-        except OSError:  # another process was first; whose topic it is, create_topic checks
-            shutil.rmtree(making)
+            temporary.rename(self._folder_of(topic))
+        except OSError:  # another process was first; create_topic checks its topic
+            shutil.rmtree(temporary)
             if not self._folder_of(topic).exists():
                 raise
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
 
-def write_identity(folder: Path, log_id: str, partitions: int) -> None:
-    """Write a topic's identity file, durably."""
+def _write_identity(folder: Path, log_id: str, partitions: int) -> None:
+    """Write a topic's `topic.json` durably."""
     path = folder / _IDENTITY_FILE
     with path.open("w", encoding="utf-8") as file:
         json.dump({"log_id": log_id, "partitions": partitions}, file)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def read_identity(folder: Path) -> tuple[str, int]:
-    """A topic's log_id and number of partitions. Raises LogError where there is no topic, DamagedError."""
+def _read_identity(folder: Path) -> tuple[str, int]:
+    """A topic's log_id and number of partitions. Raises LogError if there is no topic, and DamagedError."""
     path = folder / _IDENTITY_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -190,15 +192,7 @@ def read_identity(folder: Path) -> tuple[str, int]:
     except (FileNotFoundError, NotADirectoryError):
         raise LogError(
             f"topic {folder.name} does not exist in {folder.parent}. "
-            "hint: it is made when springtide first opens its logs"
+            "hint: it is created when springtide first opens its logs"
         ) from None
     except (ValueError, KeyError, TypeError) as failure:
         raise DamagedError(f"{path} is damaged: {failure}. hint: restore it from a copy") from failure
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -315,17 +315,17 @@ class TestUndecodable:
         value = encode(
             load_schema("event_block"), {"rows": 1, "columns": pack(pa.record_batch({"id": [1], "item": ["x"]}))}
         )
-        assert self.of(codec, value) == "columns id, item hold at 0 times, wanted once"
+        assert self.of(codec, value) == "column at exists 0 times in id, item, wanted once"
 
     @pytest.mark.parametrize(
         ("column", "why"),
         [
-            ({"id": ["1"]}, "column id is string, the configuration says int64"),
-            ({"id": [1.0]}, "column id is double, the configuration says int64"),
-            ({"id": pa.array([2**63], pa.uint64())}, "column id cannot become int64"),
-            ({"price": [True]}, "column price is bool, the configuration says double"),
-            ({"tags": ["t"]}, "column tags is string, the configuration says list"),
-            ({"tags": [[1]]}, "column tags is list<item: int64>, the configuration says list<item: string>"),
+            ({"id": ["1"]}, "column id is string, its configured type is int64"),
+            ({"id": [1.0]}, "column id is double, its configured type is int64"),
+            ({"id": pa.array([2**63], pa.uint64())}, "column id cannot be converted to int64"),
+            ({"price": [True]}, "column price is bool, its configured type is double"),
+            ({"tags": ["t"]}, "column tags is string, its configured type is list"),
+            ({"tags": [[1]]}, "column tags is list<item: int64>, its configured type is list<item: string>"),
         ],
     )
     def test_a_packed_column_of_another_type(self, codec, column, why):
@@ -459,7 +459,7 @@ class TestWriters:
         decoded = decode(codec, [event(codec, 5), frame(1, b"x")])
         assert len(decoded.block) == 1
         (letter,) = letters(decoded)
-        assert "record schemas/0/2 is no schema" in letter["detail"]
+        assert "record schemas/0/2 is not a schema" in letter["detail"]
 
     @pytest.mark.parametrize(
         ("values", "why"),
@@ -475,7 +475,7 @@ class TestWriters:
             event(codec, 5, **values)
 
     def test_a_block_that_does_not_fit_is_refused_when_written(self, codec):
-        with pytest.raises(InputError, match="hold at 0 times"):
+        with pytest.raises(InputError, match="column at exists 0 times"):
             codec.encode_block(pa.record_batch({"id": [1]}))
         with pytest.raises(InputError, match="column item is int64"):
             codec.encode_block(batch([5], item=[1]))

@@ -72,7 +72,7 @@ def reference(record_set, start=0):
 
 
 def decoded(record_set, start=0, aborted=()):
-    return [tuple(record) for record in decode_record_set(record_set, start, aborted).records()]
+    return [tuple(record) for record in decode_record_set(record_set, start, aborted)]
 
 
 @pytest.fixture(params=simd_levels())
@@ -96,7 +96,7 @@ def test_codecs_may_change_from_batch_to_batch():
 def test_records_below_the_start_are_left_out(start):
     record_set = batch(100, some(40)) + batch(150, some(10))
     run = decode_record_set(record_set, start)
-    assert [tuple(record) for record in run.records()] == reference(record_set, start)
+    assert [tuple(record) for record in run] == reference(record_set, start)
     assert run.next_offset == max(start, 160)
 
 
@@ -116,7 +116,7 @@ def test_a_batch_cut_off_at_the_end_is_left_for_the_next_fetch():
 
 def test_nothing_is_nothing():
     run = decode_record_set(b"", 7)
-    assert (len(run), run.next_offset, run.records()) == (0, 7, [])
+    assert (len(run), run.next_offset, list(run)) == (0, 7, [])
 
 
 def marker(base, producer):
@@ -139,7 +139,7 @@ def test_aborted_transactions_and_markers_are_skipped():
         + marker(7, 7)
     )
     run = decode_record_set(record_set, 0, [(7, 0)])
-    assert [r.value for r in run.records()] == [b"kept", b"no transaction", b"another transaction"]
+    assert [r.value for r in run] == [b"kept", b"no transaction", b"another transaction"]
     assert run.next_offset == 8
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_batch_is_told(at, to, told):
 def test_what_cannot_be_decompressed_is_told(codec):
     broken = bytearray(batch(0, some(50), codec))
     broken[HEADER : HEADER + 8] = b"nonsense"
-    with pytest.raises(DamagedError, match=f"a batch is no {codec}"):
+    with pytest.raises(DamagedError, match=f"a batch is not valid {codec}"):
         decode_record_set(sealed(broken), 0)
 
 
@@ -225,6 +225,6 @@ def test_a_run_is_cut_by_records_and_bytes():
         part, rest = rest.cut(ReadLimits(records=3, max_bytes=8))
         assert len(part) == 2
         assert part.next_offset == part.offsets[-1] + 1
-        found += [tuple(r) for r in part.records()]
+        found += [tuple(r) for r in part]
     assert found == reference(record_set, 2)
     assert len(decode_record_set(record_set, 0).cut(ReadLimits(max_bytes=1))[0]) == 1
