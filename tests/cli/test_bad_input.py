@@ -1,4 +1,4 @@
-"""What may go wrong outside, by the command line: a clear error that names the thing and the way out, nothing lost.
+"""External faults, seen from the command line: a clear error with its object and remedy, and no data loss.
 
 Elsewhere: truncated, wrong-typed and column-less files in test_ingest; unknown configuration keys and a damaged version
 in test_cli; model outputs of the wrong shape in test_model; a loss that is no number in test_trainer; a full disk under
@@ -22,7 +22,7 @@ from tests.support.command_line import START_MS, call, feed, make_events, make_s
 
 ROWS = 300
 LATER = 40_000
-PATIENCE_S = 90
+TIMEOUT_S = 90
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def fed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calm(fed):
-    """The same, joined and learned."""
+    """The same project, joined and trained."""
     project = shutil.copytree(fed, fed.parent / "calm")
     springtide(project, "run", "all", "--until-end")
     return project
@@ -52,15 +52,15 @@ def learned(calm, tmp_path):
     return shutil.copytree(calm, tmp_path / "shop")
 
 
-def assert_one_line(done, code, *said):
+def assert_one_line(done, code, *parts):
     assert done.code == code, done
     assert len(done.err.splitlines()) == 1
-    assert all(part in done.err for part in said), done.err
+    assert all(part in done.err for part in parts), done.err
 
 
 @pytest.fixture
 def no_larger_file():
-    """Makes files beyond some bytes fail to grow, as on a full disk, until the test ends."""
+    """Limits the size of files until the test ends: writes beyond it fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -82,7 +82,7 @@ def test_a_full_disk_loses_nothing(shop, calm, no_larger_file, command, limit):
     assert current(shop)["digest"] == current(calm)["digest"]
 
 
-def test_a_full_disk_under_what_is_published_is_told_and_publishing_again_works(learned, no_larger_file):
+def test_a_full_disk_under_published_files_is_reported_and_publishing_again_works(learned, no_larger_file):
     feed(learned, make_events(1, ROWS, first=LATER), "more")
     springtide(learned, "run", "all", "--until-end")
     no_larger_file(100)
@@ -99,7 +99,7 @@ def current(project):
 
 
 @pytest.mark.parametrize("name", ["ROUND.json", "*.join"])
-def test_a_damaged_join_state_is_named_and_can_be_done_without(learned, calm, name):
+def test_a_damaged_join_state_is_named_and_can_be_deleted(learned, calm, name):
     [path] = (learned / "state" / "samples").glob(name)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -111,7 +111,7 @@ def test_a_damaged_join_state_is_named_and_can_be_done_without(learned, calm, na
 
 
 @pytest.mark.parametrize("topic", ["impressions", "clicks", "samples"])
-def test_a_topic_that_was_deleted_and_made_again_is_refused_however_long_it_is(learned, topic):
+def test_a_topic_that_was_deleted_and_recreated_is_refused_whatever_its_length(learned, topic):
     opened = Project.open(learned)
     log = open_log(opened)
     log.delete_topic(topic)
@@ -122,7 +122,7 @@ def test_a_topic_that_was_deleted_and_made_again_is_refused_however_long_it_is(l
     assert call("run", "all", "--until-end", "--project", learned, "--json").result["kind"] == "LogReplacedError"
 
 
-def test_times_before_1970_and_in_the_future_are_set_aside_and_move_no_watermark(learned, calm):
+def test_times_before_1970_and_in_the_future_become_dead_letters_and_move_no_watermark(learned, calm):
     impressions, clicks = make_events(5, 60, first=LATER)
     odd = impressions.iloc[:2].assign(at=[-1, START_MS * 3], impression_id=["old", "new"])
     for kind, rows in (("impressions", pd.concat([odd, impressions])), ("clicks", clicks)):
@@ -146,7 +146,7 @@ def until(found, process: subprocess.Popen):
     began_at_s = time.monotonic()
     while not found():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() - began_at_s < PATIENCE_S
+        assert time.monotonic() - began_at_s < TIMEOUT_S
         time.sleep(0.05)
 
 
@@ -155,7 +155,7 @@ def caught_up(project):
     return trainer["version"] is not None and trainer["lag_records"] == 0
 
 
-def test_a_stopped_trainer_that_wakes_behind_a_second_one_ends_and_changes_nothing(shop, calm):
+def test_a_suspended_trainer_that_continues_after_a_second_one_ends_and_changes_nothing(shop, calm):
     first = start(shop, "run", "all")
     try:
         until(
@@ -167,7 +167,7 @@ def test_a_stopped_trainer_that_wakes_behind_a_second_one_ends_and_changes_nothi
         versions, samples = springtide(shop, "versions"), samples_of(shop)
         os.kill(first.pid, signal.SIGCONT)
         feed(shop, make_events(1, ROWS, first=2 * LATER), "last")
-        _, err = first.communicate(timeout=PATIENCE_S)
+        _, err = first.communicate(timeout=TIMEOUT_S)
     finally:
         first.kill()
     assert first.returncode == 5, err

@@ -1,4 +1,4 @@
-"""The front door: every command explains itself; every mistake ends in one clear line and a documented exit code."""
+"""Every command has help and an example; every error is one clear line with a documented exit code."""
 
 import json
 import re
@@ -17,7 +17,7 @@ ROOT = typer.main.get_command(app)
 
 
 def leaves(command, path=()):
-    """Every command that does something, with the words that call it."""
+    """Every leaf command with its path."""
     if not hasattr(command, "commands"):
         return [(path, command)]
     return [leaf for name, part in command.commands.items() for leaf in leaves(part, (*path, name))]
@@ -34,7 +34,7 @@ def example_of(command) -> str:
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES)
-def test_the_example_in_a_commands_help_is_one_it_takes(path, command):
+def test_the_example_in_a_commands_help_is_valid(path, command):
     words = shlex.split(example_of(command))
     assert words[: len(path) + 1] == ["springtide", *path]
     context = command.make_context("example", words[len(path) + 1 :])
@@ -42,7 +42,7 @@ def test_the_example_in_a_commands_help_is_one_it_takes(path, command):
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES)
-def test_every_command_speaks_json_and_has_help(path, command):
+def test_every_command_supports_json_and_has_help(path, command):
     options = {name for parameter in command.params for name in parameter.opts}
     assert "--json" in options
     shown = call(*path, "--help")
@@ -52,14 +52,14 @@ def test_every_command_speaks_json_and_has_help(path, command):
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES)
-def test_help_is_shown_as_it_is_written(path, command):
+def test_help_is_shown_verbatim(path, command):
     texts = [command.help, *(parameter.help or "" for parameter in command.params)]
     assert [markup.render(text).plain for text in texts] == texts
-    # Brackets and dots around a name are added to what is optional and to what may be repeated.
+    # Typer adds brackets and dots to the names of optional and repeated arguments.
     assert not re.search(r"[\[…]|\.{3}", " ".join(parameter.metavar or "" for parameter in command.params))
 
 
-def test_every_command_that_changes_something_once_has_a_dry_run():
+def test_every_command_with_a_one_time_effect_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
@@ -103,7 +103,7 @@ def shop(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ("status --nonsense", 2, "No such option: --nonsense"),
         ("nonsense", 2, "No such command 'nonsense'"),
@@ -129,18 +129,18 @@ def shop(tmp_path_factory):
         ("quarantine remove 7", 11, "quarantine 7 is not in force. run: springtide quarantine list"),
     ],
 )
-def test_a_mistake_is_one_line_and_an_exit_code(shop, words, code, said):
+def test_an_error_is_one_line_and_an_exit_code(shop, words, code, message):
     plain = call(*shlex.split(words), "--project", shop)
     assert (plain.code, plain.out) == (code, "")
     assert len(plain.err.splitlines()) == 1
     assert plain.err.startswith("error: ")
-    assert said in plain.err
+    assert message in plain.err
     machine = call(*shlex.split(words), "--project", shop, "--json")
     assert machine.code == machine.result["exit_code"] == code
-    assert said in machine.result["error"]
+    assert message in machine.result["error"]
 
 
-def test_a_folder_without_a_project_says_how_to_make_one(tmp_path):
+def test_in_a_folder_without_a_project_the_error_names_the_command_that_creates_one(tmp_path):
     done = call("status", "--project", tmp_path)
     assert done.code == 2
     assert done.err == f"error: {tmp_path}/springtide.toml does not exist. run: springtide init {tmp_path}\n"
@@ -188,7 +188,7 @@ def test_problems_of_features_and_model_are_reported_together(tmp_path):
     assert "Traceback" not in done.err
 
 
-def test_a_version_of_nothing_that_is_fetched_is_a_problem_too(tmp_path):
+def test_a_version_of_an_unknown_component_is_reported(tmp_path):
     project = make_shop(tmp_path / "shop")
     with (project / "springtide.toml").open("a") as file:
         file.write('\n[cluster]\nversions = { "kafka.verson" = "4.1.1" }\n')
@@ -197,7 +197,7 @@ def test_a_version_of_nothing_that_is_fetched_is_a_problem_too(tmp_path):
     assert "error: cluster.versions.kafka.verson is no property of pom.xml. known: kafka.version, " in done.err
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path):
+def test_a_file_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "springtide.toml").write_text("name = ")
     done = call("config", "check", "--project", tmp_path)
     assert done.code == 2
@@ -213,7 +213,7 @@ def test_init_refuses_to_overwrite(tmp_path):
     assert (tmp_path / "model.py").read_text() == "mine"
 
 
-def test_another_number_of_shards_is_refused_once_topics_exist(tmp_path):
+def test_a_changed_number_of_shards_is_refused_once_topics_exist(tmp_path):
     project = make_shop(tmp_path / "shop")
     springtide(project, "status")
     text = (project / "springtide.toml").read_text()
@@ -223,7 +223,7 @@ def test_another_number_of_shards_is_refused_once_topics_exist(tmp_path):
     assert "Traceback" not in done.err
 
 
-def test_a_halt_is_shown_kept_and_taken_back(tmp_path):
+def test_a_halt_is_shown_and_persists_until_it_is_resumed(tmp_path):
     project = make_shop(tmp_path / "shop", {"# loss_limit = 50.0": "loss_limit = 1e-9"})
     feed(project, make_events(1, 300))
     stopped = call("run", "all", "--until-end", "--project", project)

@@ -1,4 +1,4 @@
-"""The tutorial on a small shop, from `springtide init` to a rollback: what commands say, to people and to programs."""
+"""The tutorial on a small shop, from `springtide init` to a rollback: the output of commands as text and as JSON."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.support.command_line import START_MS, call, feed, make_events, make_s
 
 DAY_ROWS = 600
 EVENING = 40_000
-"""Number of the first impression that comes after everything of the day is complete."""
+"""Number of the first impression after all windows of the day have closed."""
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def day():
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory, day):
-    """A day ingested from every kind of file, joined and learned; then an evening on top."""
+    """A day ingested from every kind of file, joined and trained; then the events of an evening ingested."""
     project = make_shop(tmp_path_factory.mktemp("tutorial") / "shop", {"# full_every_s = 86_400": "full_every_s = 1e9"})
     assert springtide(project, "config", "check")["inputs"] == ["user", "item", "position", "hour"]
     impressions, clicks = day
@@ -42,7 +42,7 @@ def shop(tmp_path_factory, day):
 
 @pytest.fixture(scope="module")
 def evening(shop):
-    """The version before the evening, and what `run all` says of it."""
+    """The version before the evening, and the result of `run all`."""
     before = current(shop)["version"]
     return before, springtide(shop, "run", "all", "--until-end")
 
@@ -77,19 +77,19 @@ def test_a_file_is_ingested_once(shop):
     assert (again["rows"], again["skipped_files"]) == (0, [str(path)])
 
 
-def test_run_all_joins_and_learns_what_came(evening):
+def test_run_all_joins_and_trains_on_the_new_events(evening):
     _, report = evening
     assert report["samples"]["events"] > DAY_ROWS
     assert report["train"]["samples"] == sum(report["samples"]["samples"].values()) > DAY_ROWS
     assert report["train"]["shards"][0]["validation"]["label"]["total"]["samples"] > 2 * DAY_ROWS
 
 
-def test_nothing_new_is_no_work(shop, evening):
+def test_without_new_events_a_run_does_nothing(shop, evening):
     report = springtide(shop, "run", "all", "--until-end")
     assert (report["samples"]["events"], report["train"]["samples"], report["train"]["commits"]) == (0, 0, 0)
 
 
-def test_status_shows_where_everything_stands(shop, evening):
+def test_status_shows_lag_versions_and_topics(shop, evening):
     status = springtide(shop, "status")
     assert [place["lag"] for place in status["join"]["inputs"].values()] == [0, 0]
     [trainer] = status["trainer"]
@@ -98,7 +98,7 @@ def test_status_shows_where_everything_stands(shop, evening):
     assert {"impressions", "clicks", "samples", "dead-letters", "deltas"} <= {t["topic"] for t in status["logs"]}
 
 
-def test_versions_are_a_chain_with_digests(shop, evening):
+def test_versions_are_a_lineage_with_digests(shop, evening):
     versions = springtide(shop, "versions")["versions"]
     assert [v["parent"] for v in versions] == [None, *(v["version"] for v in versions[:-1])]
     assert len({v["digest"] for v in versions}) == len(versions)
@@ -132,7 +132,7 @@ def test_samples_of_a_version_are_those_it_learned_from(shop, evening):
 
 
 @pytest.mark.parametrize("level", ["incremental", "full"])
-def test_publish_writes_the_level_asked_for_and_only_once_what_is_new(shop, evening, level):
+def test_publish_writes_the_requested_level_and_each_change_only_once(shop, evening, level):
     would = springtide(shop, "publish", "--level", level, "--dry-run")["would_publish"]
     assert would == [f"{level} of {current(shop)['version']}"]
     published = shop / "state" / "published"
@@ -167,7 +167,7 @@ READABLE = [
 
 
 @pytest.mark.parametrize("words", READABLE)
-def test_output_is_for_people_unless_json_is_asked_for(shop, evening, words):
+def test_output_is_text_unless_json_is_requested(shop, evening, words):
     arguments = words.format(out=shop / "out.parquet").split()
     plain = call(*arguments, "--project", shop)
     assert (plain.code, plain.err) == (0, "")
@@ -180,7 +180,7 @@ def test_output_is_for_people_unless_json_is_asked_for(shop, evening, words):
     assert machine.result
 
 
-def test_an_incremental_with_nothing_new_says_so(shop, evening):
+def test_an_incremental_without_changes_is_reported(shop, evening):
     call("publish", "--level", "incremental", "--project", shop)
     done = call("publish", "--level", "incremental", "--project", shop)
     assert done.code == 0
@@ -189,13 +189,13 @@ def test_an_incremental_with_nothing_new_says_so(shop, evening):
 
 @pytest.fixture
 def copy(shop, evening, tmp_path):
-    """The shop of its own, to change."""
+    """A copy of the shop that the test may change."""
     import shutil
 
     return shutil.copytree(shop, tmp_path / "shop")
 
 
-def test_a_rollback_takes_serving_and_training_back_and_skips_what_was_undone(copy, evening):
+def test_a_rollback_restores_serving_and_training_and_skips_the_undone_samples(copy, evening):
     target, _ = evening
     served = table_of(copy, "served", "item", "--version", target)
     undone = current(copy)
@@ -215,7 +215,7 @@ def test_a_rollback_takes_serving_and_training_back_and_skips_what_was_undone(co
     assert report["train"]["samples"] == sum(report["samples"]["samples"].values()) > 300
 
 
-def test_a_rollback_to_a_version_learns_the_rest_again_once_the_quarantine_is_gone(copy, evening):
+def test_a_rollback_to_a_version_learns_the_rest_again_after_its_quarantine_is_removed(copy, evening):
     target, report = evening
     springtide(copy, "rollback", "--to", target)
     [quarantine] = springtide(copy, "quarantine", "list")["quarantines"]

@@ -1,4 +1,4 @@
-"""Commands that go on until they are told to stop: a run ends cleanly and the next one continues; a replica follows."""
+"""Commands that run until a signal: a run ends cleanly and the next one continues; a replica applies new versions."""
 
 import json
 import signal
@@ -12,18 +12,18 @@ import pytest
 from tests.support.command_line import START_MS, feed, make_events, make_shop, springtide, start
 
 ROWS = 300
-PATIENCE_S = 90
+TIMEOUT_S = 90
 INSTANCE = {"user": "u3", "item": "i2", "position": 1, "at": START_MS}
 
 
-def until(found, process: subprocess.Popen):
-    """The first true answer of `found`, while the process lives."""
+def until(result, process: subprocess.Popen):
+    """The first true result, while the process runs."""
     began_at_s = time.monotonic()
-    while not (answer := found()):
+    while not (found := result()):
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() - began_at_s < PATIENCE_S
+        assert time.monotonic() - began_at_s < TIMEOUT_S
         time.sleep(0.05)
-    return answer
+    return found
 
 
 def samples_learned(project) -> int:
@@ -50,7 +50,7 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_next_one_continues(shop):
         feed(shop, make_events(1, ROWS, first=40_000), "more")
         until(lambda: samples_learned(shop) > first, running)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=PATIENCE_S)
+        out, err = running.communicate(timeout=TIMEOUT_S)
     finally:
         running.kill()
     assert (running.returncode, err) == (
@@ -65,34 +65,34 @@ def test_ctrl_c_ends_a_run_cleanly_and_the_next_one_continues(shop):
     assert before + continued["train"]["samples"] == samples_learned(shop) == joined + samples_joined(continued)
 
 
-def ask(url: str, body=None):
+def request_json(url: str, body=None):
     """(status, JSON) of a request."""
     request = urllib.request.Request(url, json.dumps(body).encode() if body is not None else None)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.load(answer)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as refused:
         return refused.code, json.load(refused)
 
 
-def test_a_replica_answers_follows_new_versions_and_ends_on_sigterm(shop):
+def test_a_replica_serves_predictions_applies_new_versions_and_ends_on_sigterm(shop):
     springtide(shop, "run", "all", "--until-end")
     serving = start(shop, "replica")
     try:
         ready = json.loads(serving.stdout.readline())
         url = f"http://{ready['host']}:{ready['port']}/v1/models/model"
-        until(lambda: ask(url)[1]["model_version_status"][0]["state"] == "AVAILABLE", serving)
-        version = ask(url)[1]["model_version_status"][0]["version"]
-        status, before = ask(f"{url}:predict", {"instances": [INSTANCE]})
+        until(lambda: request_json(url)[1]["model_version_status"][0]["state"] == "AVAILABLE", serving)
+        version = request_json(url)[1]["model_version_status"][0]["version"]
+        status, before = request_json(f"{url}:predict", {"instances": [INSTANCE]})
         assert status == 200
         assert 0 < before["predictions"][0][0] < 1
         feed(shop, make_events(1, ROWS, first=40_000), "more")
         springtide(shop, "run", "all", "--until-end")
-        until(lambda: int(ask(url)[1]["model_version_status"][0]["version"]) > int(version), serving)
-        assert ask(f"{url}:predict", {"instances": [INSTANCE]})[1] != before
-        assert ask(f"{url}:predict", {"instances": [{"colour": "red"}]})[0] == 400
+        until(lambda: int(request_json(url)[1]["model_version_status"][0]["version"]) > int(version), serving)
+        assert request_json(f"{url}:predict", {"instances": [INSTANCE]})[1] != before
+        assert request_json(f"{url}:predict", {"instances": [{"colour": "red"}]})[0] == 400
         serving.send_signal(signal.SIGTERM)
-        out, err = serving.communicate(timeout=PATIENCE_S)
+        out, err = serving.communicate(timeout=TIMEOUT_S)
     finally:
         serving.kill()
     assert (serving.returncode, out) == (0, "")

@@ -1,4 +1,4 @@
-"""Every named crash point, hit through the command line: after one more run, the same samples and the same model.
+"""Every named crash point, reached through the command line: after one more run, the same samples and the same model.
 
 The processes of several points run beside each other; most of their time goes into starting.
 """
@@ -40,7 +40,7 @@ def current(project: Path):
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory) -> Path:
-    """Two times' events ingested, in more than one record; nothing joined."""
+    """Two batches of events ingested, in several records; nothing joined."""
     project = make_shop(tmp_path_factory.mktemp("crash") / "fed", SMALL)
     for first in (0, ROWS):
         feed(project, make_events(1, ROWS, first), f"from-{first}", close=False)
@@ -50,7 +50,7 @@ def fed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def learned(fed) -> Path:
-    """The same, joined and learned without a break, and a second time's events learned on top."""
+    """The same, joined and trained without a crash."""
     project = shutil.copytree(fed, fed.parent / "learned")
     springtide(project, "run", "all", "--until-end")
     return project
@@ -58,7 +58,7 @@ def learned(fed) -> Path:
 
 @pytest.fixture(scope="module")
 def later(learned) -> Path:
-    """What was learned, with more on top that a rollback undoes."""
+    """The trained project with further events that a rollback undoes."""
     project = shutil.copytree(learned, learned.parent / "later")
     feed(project, make_events(2, ROWS, SECOND), "second")
     springtide(project, "run", "all", "--until-end")
@@ -80,7 +80,7 @@ def words_of(point: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def crashed(fed, later) -> dict[str, Path]:
-    """By point, a project whose process ended there."""
+    """By crash point, a project whose process was killed there."""
     ended = {}
     for few in [POINTS[i : i + 3] for i in range(0, len(POINTS), 3)]:
         running = {}
@@ -89,13 +89,13 @@ def crashed(fed, later) -> dict[str, Path]:
             project = shutil.copytree(fed if early else later, fed.parent / point)
             running[point] = project, start(project, *words_of(point), crash_at=f"{point}:2" if early else point)
         for point, (project, process) in running.items():
-            said = process.communicate(timeout=120)
-            assert process.returncode == -signal.SIGKILL, (point, said)
+            output = process.communicate(timeout=120)
+            assert process.returncode == -signal.SIGKILL, (point, output)
             ended[point] = project
     return ended
 
 
-def test_every_point_has_its_crash(crashed):
+def test_every_crash_point_is_reached(crashed):
     assert list(crashed) == list(POINTS)
 
 
@@ -108,7 +108,7 @@ for passed in range(3):
 """
 
 
-def test_a_point_may_stop_the_process_instead_each_time_from_the_nth_on():
+def test_a_crash_point_may_suspend_the_process_from_the_nth_pass_on():
     child = subprocess.Popen([sys.executable, "-c", STOPS], stdout=subprocess.PIPE, text=True)
     for _ in range(2):
         _, status = os.waitpid(child.pid, os.WUNTRACED)
@@ -119,7 +119,7 @@ def test_a_point_may_stop_the_process_instead_each_time_from_the_nth_on():
 
 
 @pytest.mark.parametrize("point", ["samples.nowhere", "samples.before_append:1:sleep"])
-def test_a_point_that_is_not_there_or_ends_in_another_way_is_refused(point):
+def test_an_unknown_crash_point_or_action_is_refused(point):
     with pytest.raises(ValueError, match="crash point"):
         arm_crash_point(point)
 
@@ -142,7 +142,7 @@ def test_a_crash_of_the_jobs_changes_neither_samples_nor_model(crashed, learned,
 
 
 @pytest.mark.parametrize("point", ["publish.after_files", "publish.after_notice"])
-def test_a_crash_before_a_full_is_marked_is_healed_by_publishing_again(crashed, point):
+def test_a_crash_before_a_full_is_recorded_is_repaired_by_publishing_again(crashed, point):
     project = crashed[point]
     status = springtide(project, "status")["trainer"][0]
     assert status["published"]["full"] != status["version"]
@@ -181,7 +181,7 @@ def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):
 
 
 def trained_anew(project: Path, root: Path) -> Path:
-    """A project that has the other's samples log and no version, trained to its end without a break."""
+    """A project with the samples log of the other and no version, trained to the end without a crash."""
     shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published"))
     log = open_log(Project.open(root))
     for topic in ("deltas", "notices"):
@@ -198,13 +198,13 @@ def assert_served_is_current(project: Path) -> None:
 
 
 def announced(project: Path) -> list[str]:
-    """What the notices topic says was published, in order."""
+    """The subjects of publication notices, in order."""
     notices = [json.loads(r.value) for run in read_to_end(open_log(Project.open(project)), "notices", 0) for r in run]
     return [notice["subject"] for notice in notices if notice["type"] == VERSION_PUBLISHED]
 
 
 def assert_every_version_was_announced(project: Path) -> None:
-    """Each one's realtime delta in order, the one at which the trainer was killed perhaps twice."""
+    """Every realtime delta in order; the one at which the trainer was killed may occur twice."""
     realtime = [subject for subject in announced(project) if subject.endswith("/realtime")]
     versions = [f"{version['version']}/realtime" for version in springtide(project, "versions")["versions"]]
     assert list(dict.fromkeys(realtime)) == versions

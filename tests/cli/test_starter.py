@@ -1,4 +1,4 @@
-"""What `springtide init` writes runs as it is."""
+"""The project written by `springtide init` runs unchanged."""
 
 import re
 import tomllib

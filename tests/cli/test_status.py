@@ -1,4 +1,4 @@
-"""`springtide status`: one screen for people, everything for machines, and something too while the log is away."""
+"""`springtide status`: a summary as text, everything as JSON, and partial results while the log is unavailable."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pipeline.flink.resume import LastSubmission, write_last_submission
 from pipeline.process.clock import SystemClock
 from tests.support.command_line import call, feed, make_events, make_shop, springtide
 
-PATIENT_S = 20.0
+TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def joined(tmp_path):
     return shop
 
 
-def test_people_read_times_sizes_and_a_row_for_each_partition(joined):
+def test_text_shows_times_sizes_and_a_row_for_each_partition(joined):
     found = springtide(joined, "status")
     lines = call("status", "--project", joined).out.splitlines()
     rows = {line.split()[0]: line.split() for line in lines if line.strip()}
@@ -34,7 +34,7 @@ def test_people_read_times_sizes_and_a_row_for_each_partition(joined):
     assert found["log_problem"] is None
 
 
-def test_a_cluster_that_is_away_is_said_in_the_row_of_each_job(joined):
+def test_an_unavailable_cluster_is_reported_in_the_row_of_each_job(joined):
     rest = f"127.0.0.1:{free_port()}"
     with (joined / "springtide.toml").open("a") as file:
         file.write(f'\n[flink]\nrest = "{rest}"\n')
@@ -47,14 +47,14 @@ def test_a_cluster_that_is_away_is_said_in_the_row_of_each_job(joined):
     assert job["last_failure"] in shown
 
 
-def test_a_log_that_is_away_is_said_within_seconds_and_the_rest_is_shown(joined):
+def test_an_unavailable_log_is_reported_within_seconds_and_the_rest_is_shown(joined):
     settings = joined / "springtide.toml"
-    away = f'[logs]\nengine = "kafka"\nbootstrap = "127.0.0.1:{free_port()}"\n'
-    settings.write_text(settings.read_text().replace("[logs]\n", away))
+    unavailable = f'[logs]\nengine = "kafka"\nbootstrap = "127.0.0.1:{free_port()}"\n'
+    settings.write_text(settings.read_text().replace("[logs]\n", unavailable))
     clock = SystemClock()
     began_s = clock.monotonic_s()
     done = call("status", "--project", joined, "--json")
-    assert clock.monotonic_s() - began_s < PATIENT_S
+    assert clock.monotonic_s() - began_s < TIMEOUT_S
     assert done.code == 4
     assert "could not connect" in done.result["log_problem"]
     assert done.err.strip() == f"error: {done.result['log_problem']}"

@@ -4,7 +4,10 @@ import json
 import os
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
@@ -51,6 +54,29 @@ def test_a_process_is_found_again_by_its_record(process, tmp_path):
     process.stop(STOP_TIMEOUT_S)
     assert process.running() is None
     assert not process.record.exists()
+
+
+def test_the_recorded_start_is_the_kernels_start_time_of_the_process(process):
+    started = process.start(LONG, 9092)
+    stat = Path(f"/proc/{started.pid}/stat").read_text()
+    assert started.start_ticks == int(stat.rpartition(")")[2].split()[19])
+
+
+FIRST_THREAD_EXITS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("started", flush=True)
+ctypes.CDLL(None).pthread_exit(0)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_still_runs(process):
+    started = process.start([sys.executable, "-c", FIRST_THREAD_EXITS], 9092)
+    while psutil.Process(started.pid).status() != psutil.STATUS_ZOMBIE:
+        process.clock.wait(0.01)
+    assert process.running() == started
+    process.kill()
+    assert process.running() is None
 
 
 def test_a_reused_pid_is_never_killed(process, stranger):

@@ -119,7 +119,7 @@ def test_other_versions_are_other_jars(tmp_path):
     assert resolve_jars("kafka", {}, tmp_path) == usual
 
 
-def test_a_version_of_something_unknown_is_refused(tmp_path):
+def test_a_version_of_an_unknown_component_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"versions\.kafka is no property of pom\.xml\. known: kafka\.version"):
         resolve_jars("kafka", {"kafka": "4.1.2"}, tmp_path)
 

@@ -1,4 +1,4 @@
-"""`run --runner flink`, `stop` and `status` as far as they go without a cluster: what is refused, and who is asked."""
+"""`run --runner flink`, `stop` and `status` without a real cluster: refused options, and which cluster is used."""
 
 import json
 import re
@@ -15,38 +15,38 @@ NAMES = {"samples": "springtide-model-samples", "train": "springtide-model-train
 
 
 class Flink:
-    """Flink's REST interface, of a cluster where both jobs run until somebody stops them."""
+    """Flink's REST interface of a cluster on which both jobs run until they are stopped."""
 
     def __init__(self):
         self.running = dict(NAMES)
 
-    def answer(self, path):
+    def respond(self, path):
         if path == "/jobs/overview":
             return {"jobs": [{"jid": job, "name": n, "state": "RUNNING"} for job, n in self.running.items()]}
-        job, asked = re.fullmatch(r"(?:/jobs/)?(\w+|/overview)/?(\w*).*", path).groups()
-        if asked == "stop":
+        job, resource = re.fullmatch(r"(?:/jobs/)?(\w+|/overview)/?(\w*).*", path).groups()
+        if resource == "stop":
             del self.running[job]
             return {"request-id": "1"}
-        if asked == "savepoints":
+        if resource == "savepoints":
             return {"status": {"id": "COMPLETED"}, "operation": {"location": f"file:/{job}"}}
-        if asked:
-            return [] if asked == "metrics" else {}
+        if resource:
+            return [] if resource == "metrics" else {}
         vertices = [{"status": "RUNNING", "tasks": {"RUNNING": 1}}]
         return {"name": job, "state": "RUNNING" if job in self.running else "FINISHED", "vertices": vertices}
 
 
 @pytest.fixture
 def flink():
-    """A real HTTP server on this machine; its `address` is there beside what runs."""
+    """A real HTTP server on this machine, at `address`."""
     flink = Flink()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            said = json.dumps(flink.answer(self.path)).encode()
+            body = json.dumps(flink.respond(self.path)).encode()
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(body)
 
         do_POST = do_GET
 
@@ -65,7 +65,7 @@ def flink():
 
 @pytest.fixture
 def shop(tmp_path, flink):
-    """A project that knows the cluster."""
+    """A project configured for the cluster."""
     project = make_shop(tmp_path / "shop")
     with (project / "springtide.toml").open("a") as file:
         file.write(f'\n[flink]\nrest = "{flink.address}"\n')
@@ -80,7 +80,7 @@ def test_stop_ends_the_jobs_that_are_named(shop, flink, named, stopped):
     assert set(NAMES) - set(flink.running) == stopped
 
 
-def test_a_job_that_does_not_exist_is_not_stopped_nor_is_one_beside_it(shop, flink):
+def test_an_unknown_job_is_refused_before_any_job_is_stopped(shop, flink):
     done = call("stop", "train", "tarin", "--project", shop)
     assert (done.code, done.err) == (3, "error: job tarin does not exist. known: samples, train, all\n")
     assert flink.running == NAMES
@@ -93,7 +93,9 @@ def test_a_job_that_does_not_exist_is_not_stopped_nor_is_one_beside_it(shop, fli
         ('jar = "own.jar"', "own.jar", "correct it, or remove it to use that of the local cluster"),
     ],
 )
-def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, monkeypatch, setting, place, hint):
+def test_the_jar_path_is_relative_to_the_project_not_the_working_directory(
+    shop, flink, monkeypatch, setting, place, hint
+):
     flink.running.clear()
     (shop.parent / "own.jar").touch()
     monkeypatch.chdir(shop.parent)
@@ -105,7 +107,7 @@ def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, m
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             "samples --runner flink --until-end",
@@ -122,13 +124,13 @@ def test_the_jar_is_looked_for_in_the_project_wherever_one_stands(shop, flink, m
         ("all --runner flink --flink-master a:b", "--flink-master: 'a:b' is not an http or https address. hint: "),
     ],
 )
-def test_an_option_of_the_other_runner_is_refused(shop, words, said):
+def test_an_option_of_the_other_runner_is_refused(shop, words, message):
     done = call("run", *words.split(), "--project", shop)
     assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
-    assert said in done.err
+    assert message in done.err
 
 
-def test_what_was_submitted_to_another_cluster_is_seen_and_stopped_there(shop, flink):
+def test_flink_master_selects_the_cluster_for_status_and_stop(shop, flink):
     settings = shop / "springtide.toml"
     settings.write_text(settings.read_text().replace(flink.address, f"127.0.0.1:{free_port()}"))
     there = ("--flink-master", flink.address)

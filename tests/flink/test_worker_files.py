@@ -1,4 +1,4 @@
-"""What workers leave behind: the newest logs of a job, and temporary files of nobody who is dead."""
+"""Files of workers: only the latest logs of a job and no temporary files of dead workers remain."""
 
 import os
 import subprocess
@@ -12,15 +12,15 @@ from pipeline.flink.worker_files import MAX_LOGS, open_log, open_scratch
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Where this process has its temporary files."""
+    """The folder for temporary files of this process."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
-def test_the_newest_logs_of_a_job_stay_and_this_process_gets_one(tmp_path):
+def test_the_latest_logs_of_a_job_remain_and_this_process_has_one(tmp_path):
     olds = [tmp_path / f"1-1-{number}.log" for number in range(MAX_LOGS + 3)]
     for age, old in enumerate(olds):
-        old.write_text("said")
+        old.write_text("text")
         os.utime(old, (1_000_000 - age, 1_000_000 - age))
     other = tmp_path / "notes.txt"
     other.touch()
@@ -29,12 +29,12 @@ def test_the_newest_logs_of_a_job_stay_and_this_process_gets_one(tmp_path):
     assert set(tmp_path.iterdir()) == {mine, other, *olds[: MAX_LOGS - 1]}
 
 
-def test_a_log_goes_on_where_a_process_of_that_number_wrote_before(tmp_path):
-    open_log(tmp_path / "job", "1-1").write_text("said")
-    assert open_log(tmp_path / "job", "1-1").read_text() == "said"
+def test_a_log_of_a_reused_process_id_is_appended_to(tmp_path):
+    open_log(tmp_path / "job", "1-1").write_text("text")
+    assert open_log(tmp_path / "job", "1-1").read_text() == "text"
 
 
-def test_temporary_files_of_dead_workers_go_and_those_of_living_ones_stay(root):
+def test_temporary_files_of_dead_workers_are_removed_and_those_of_living_ones_remain(root):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left, living, other = (root / f"springtide-worker-{end}" for end in (f"{dead.pid}-a", f"{os.getppid()}-b", "x"))

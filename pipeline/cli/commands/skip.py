@@ -24,9 +24,9 @@ def skip(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson
 
     opened = open_project(project)
     log = open_log(opened)
-    gone = plan_skip(opened, log)
-    if gone and not dry_run:
-        skip_records(opened, log, gone)
+    ranges = plan_skip(opened, log)
+    if ranges and not dry_run:
+        skip_records(opened, log, ranges)
         print_message("on Flink, start it with: springtide run samples --runner flink --from-logs")
     rows = [
         {
@@ -36,6 +36,6 @@ def skip(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson
             "to_offset": lost.stop,
             "read_to": None if lost.max_event_time_ms is None else format_time(lost.max_event_time_ms),
         }
-        for lost in gone
+        for lost in ranges
     ]
     print_result({"would_skip" if dry_run else "skipped": rows}, as_json)
