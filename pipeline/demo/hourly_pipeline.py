@@ -10,8 +10,8 @@ from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.market import Market
 from pipeline.market.produce import produce
-from pipeline.samples.run.job import SamplesJob
-from pipeline.trainer.run.job import TrainJob
+from pipeline.samples.run.in_process import SamplesJob
+from pipeline.trainer.run.in_process import TrainJob
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class HourlyPipeline:
         """Release the shards, as stopping `springtide run train` does; the next `train` continues from CURRENT."""
         if self._job is not None:
             self._job.close()
-            self._job.versions.close()
             self._job = None
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from pipeline.demo.scenario import Scenario
 from pipeline.demo.scored_replica import ScoredReplica
 from pipeline.features.plan import FeaturePlan
 from pipeline.process.clock import Clock, SystemClock
-from pipeline.trainer.run.job import TrainJob
+from pipeline.trainer.run.in_process import TrainJob
 
 PrintLine = Callable[[str], None]
 _REPORT_EVERY_HOURS = 6
@@ -85,7 +85,6 @@ class Demo:
         self._pipeline.close()
         if self._branch is not None:
             self._branch.close()
-            self._branch.versions.close()
         self._published.close()
         assert self._rollback is not None, "the scenario ended before the rollback"
         scores = {scores.name: scores for scores in self._scores()}

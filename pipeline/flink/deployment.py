@@ -97,8 +97,8 @@ def parse_job_names(names: Sequence[str]) -> Sequence[str]:
 def _submit(project: Project, name: str, start: str | None) -> str:
     """Submit a job and store the submission; returns Flink's job id."""
     from pipeline.flink.submit import submit
-    from pipeline.samples.run import live_job as samples
-    from pipeline.trainer.run import live_job as train
+    from pipeline.samples.run import on_flink as samples
+    from pipeline.trainer.run import on_flink as train
 
     build = {"samples": samples.build, "train": train.build}[name]
     id = submit(_submission(project, name), lambda pipeline: build(pipeline, project), start)

@@ -20,8 +20,8 @@ from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market, MarketHour
 from pipeline.market.produce import produce
 from pipeline.process.clock import SystemClock
-from pipeline.samples.run.job import SamplesJob
-from pipeline.trainer.run.job import TrainJob
+from pipeline.samples.run.in_process import SamplesJob
+from pipeline.trainer.run.in_process import TrainJob
 from tests.benchmarks.report import Figure
 from tests.benchmarks.stopwatch import Stopwatch, peak_mib
 from tests.benchmarks.stream import START_MS, clicks_of, impressions, in_records, stream_project
@@ -90,7 +90,7 @@ def _timed(
     join, trainer = SamplesJob(project, log), TrainJob(project, log)
     parts = dict.fromkeys(("produce_s", "join_s", "train_s"), 0.0)
     try:
-        trainer.shard(0)  # building the network belongs to the start
+        trainer.open()  # building the network belongs to the start
         with Stopwatch() as whole:
             for turn in turns:
                 with Stopwatch() as producing:

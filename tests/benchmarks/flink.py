@@ -24,8 +24,8 @@ from pipeline.flink.submit import submit
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
-from pipeline.samples.run import live_job
-from pipeline.samples.run.job import run_samples
+from pipeline.samples.run import on_flink
+from pipeline.samples.run.in_process import run_samples
 from tests.benchmarks.join import SPAN_S, fill
 from tests.benchmarks.stopwatch import Stopwatch
 from tests.support.ports import free_port_range
@@ -120,7 +120,7 @@ def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
     job = Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
-    return submit(job, lambda pipeline: live_job.build(pipeline, project))
+    return submit(job, lambda pipeline: on_flink.build(pipeline, project))
 
 
 class EmittedPositions:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
-from pipeline.samples.run.job import run_samples
+from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore

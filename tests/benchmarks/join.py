@@ -23,7 +23,7 @@ from pipeline.samples.join.durations import Durations
 from pipeline.samples.join.held_impressions import Bucket, HeldImpressions
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.rows import HELD
-from pipeline.samples.run.job import run_samples
+from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.state.snapshot import load_join, take_snapshot
 from pipeline.samples.state.state_files import read_shard, segment_names, write_shard
 from tests.benchmarks.peers import flink_join

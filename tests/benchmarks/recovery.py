@@ -34,7 +34,7 @@ from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.flink.jobs import active_jobs, cancel
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from pipeline.samples.run.live_shard import starts
+from pipeline.samples.run.start_offsets import followed_ranges
 from tests.benchmarks.events_on_kafka import Events, after_all, append_single
 from tests.benchmarks.flink import submit_join, until
 from tests.benchmarks.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
@@ -130,9 +130,12 @@ class Held:
 
     def settle(self) -> None:
         """Return once the state at the end of the log has been kept."""
-        of_inputs = [(r.topic, r.partition) for r in starts(self.project, self._log)]
+        of_inputs = [(r.topic, r.partition) for r in followed_ranges(self.project, self._log)]
         ends = {at: self._log.end_offset(*at) for at in of_inputs}
-        until(lambda: all(r.start == ends[r.topic, r.partition] for r in starts(self.project, self._log)), _WITHIN_S)
+        until(
+            lambda: all(r.start == ends[r.topic, r.partition] for r in followed_ranges(self.project, self._log)),
+            _WITHIN_S,
+        )
 
     def strike(self, victim: str) -> dict[str, float]:
         """Kill, append, and wait until what was appended is joined; when each stage on the way was reached."""

@@ -21,7 +21,7 @@ from pipeline.errors import LogError, OffsetError
 from pipeline.flink.jobs import job_status
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from pipeline.samples.run.job import SamplesJob
+from pipeline.samples.run.in_process import SamplesJob
 from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside, workers
 from tests.support.command_line import call, samples_of, springtide
 from tests.support.ports import free_port_range

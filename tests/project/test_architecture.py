@@ -68,7 +68,7 @@ def test_no_file_is_longer_than_five_hundred_lines():
 
 
 def test_who_submits_jobs_does_without_tensorflow():
-    modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.run.live_job, pipeline.trainer.run.live_job"
+    modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.run.on_flink, pipeline.trainer.run.on_flink"
     code = f"import sys, {modules}; print(*(m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.split() == []

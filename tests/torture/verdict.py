@@ -13,8 +13,8 @@ from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, read_to_end
 from pipeline.logs.open import open_log
-from pipeline.samples.run.job import run_samples
-from pipeline.trainer.run.job import run_train
+from pipeline.samples.run.in_process import run_samples
+from pipeline.trainer.run.in_process import run_train
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.torture.site import Site

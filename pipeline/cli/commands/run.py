@@ -65,7 +65,7 @@ def samples(
         _submit(project, ("samples",), OnFlink(flink_master, from_logs, until_end), as_json)
         return
     _check_local(flink_master, from_logs)
-    from pipeline.samples.run.job import run_samples
+    from pipeline.samples.run.in_process import run_samples
 
     opened = _open_measured(project, "samples")
     with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
@@ -94,7 +94,7 @@ def train(
         _submit(project, ("train",), OnFlink(flink_master, from_logs, until_end, migrate), as_json)
         return
     _check_local(flink_master, from_logs)
-    from pipeline.trainer.run.job import run_train
+    from pipeline.trainer.run.in_process import run_train
 
     opened = _open_measured(project, "train")
     with _until_signalled(until_end) as stop:
@@ -219,8 +219,8 @@ def _rounds_of_both(
     project: Project, log: Log, stop: threading.Event, until_end: bool, migrate: bool
 ) -> dict[str, Any]:
     """Alternate join and trainer: each round trains on the samples it has joined."""
-    from pipeline.samples.run.job import SamplesJob
-    from pipeline.trainer.run.job import TrainJob
+    from pipeline.samples.run.in_process import SamplesJob
+    from pipeline.trainer.run.in_process import TrainJob
 
     join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
     try:

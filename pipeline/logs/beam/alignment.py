@@ -1,8 +1,7 @@
-"""How far a partition is read ahead of the others in event time, where each is read on its own.
+"""Event-time alignment: how far a partition may be read ahead of the others in event time.
 
-Clicks come in far fewer records than impressions; read as fast as they can be they would run hours ahead and wait in
-the join by the million. Each reader tells here how far it is, in a small file that the others look at: a hint, which
-changes what is held and never what is said, so nothing is lost with it and nothing waits for a disk.
+Clicks come in far fewer records than impressions. Read as fast as possible, they would run hours ahead and wait in the
+join by the million. Alignment bounds what the join holds; it does not change what the join emits.
 """
 
 import json
@@ -14,18 +13,33 @@ from typing import NamedTuple
 from pipeline.arrays.block import EventKind
 from pipeline.process.clock import Clock
 
-_PATIENCE_S = 30.0
+_WAIT_FOR_REPORTS_S = 30.0
 
 
-class _Told(NamedTuple):
+def event_time_limit(unfinished_ms: Iterable[int | None], lead_ms: int) -> int | None:
+    """The max event time (ms) up to which any partition may be read; None without a limit.
+
+    Args:
+        unfinished_ms: the max event time of each partition with unread records; None for one without an event.
+        lead_ms: how far a partition may be ahead of the slowest.
+
+    >>> event_time_limit([5_000, None, 7_000], 1_000), event_time_limit([None], 1_000)
+    (6000, None)
+    """
+    known = [at_ms for at_ms in unfinished_ms if at_ms is not None]
+    return min(known) + lead_ms if known else None
+
+
+class _Report(NamedTuple):
     max_event_time_ms: int | None
     more: bool
 
 
-class Lead:
-    """What the readers of one project tell each other. Not thread-safe; processes take care of their own files.
+class EventTimeAlignment:
+    """Aligns readers that run in several processes: each publishes its progress in a small file that the others read.
 
-    Of a partition that nobody has told of since this was made nothing is known: it is waited for, though not for ever.
+    The files are hints: losing one loses nothing, so they are not fsynced. A partition without a report since this
+    object was created is waited for, up to a time limit. Not thread-safe.
     """
 
     def __init__(
@@ -36,44 +50,45 @@ class Lead:
         lead_ms: int,
         clock: Clock,
     ) -> None:
-        """For the reader of `own` among the partitions `all_of`, which may lead by `lead_ms` of event time."""
+        """For the reader of partition `own` among `all_of`, which may be ahead by `lead_ms` of event time."""
         self._own, self._lead_ms, self._clock = _path(folder, own), lead_ms, clock
         self._others = [_path(folder, at) for at in all_of if at != own]
-        self._patient_until_s = clock.monotonic_s() + _PATIENCE_S
+        self._wait_until_s = clock.monotonic_s() + _WAIT_FOR_REPORTS_S
         folder.mkdir(parents=True, exist_ok=True)
-        self.tell(None, more=True)
-        # As the disk has it: what was told before is of readers that are no more.
+        self.publish(None, more=True)
+        # By the file system's clock: earlier reports are from readers of an earlier run.
         self._since_ns = self._own.stat().st_mtime_ns
 
-    def tell(self, max_event_time_ms: int | None, *, more: bool) -> None:
-        """Record that this partition was read up to `max_event_time_ms` (None: nothing), and whether it has `more`."""
-        beside = self._own.with_name(f".{self._own.name}-{os.getpid()}")
-        beside.write_text(json.dumps([max_event_time_ms, more]), encoding="utf-8")
-        beside.replace(self._own)
+    def publish(self, max_event_time_ms: int | None, *, more: bool) -> None:
+        """Report that this partition is read up to `max_event_time_ms` (None: no event), and has `more` to read now."""
+        temporary = self._own.with_name(f".{self._own.name}-{os.getpid()}")
+        temporary.write_text(json.dumps([max_event_time_ms, more]), encoding="utf-8")
+        temporary.replace(self._own)
 
-    def allows(self, max_event_time_ms: int | None) -> bool:
-        """Whether the own partition, read up to `max_event_time_ms`, may be read further.
+    def allows_reading(self, max_event_time_ms: int | None) -> bool:
+        """Whether this partition, read up to `max_event_time_ms`, may be read further.
 
-        The one furthest behind always may, and one that is read to its end holds nobody back.
+        The slowest partition always may. A partition that is read to its end blocks no other.
         """
         if max_event_time_ms is None:
             return True
-        unread = [told for told in self._told() if told is None or told.more]
-        known = [told.max_event_time_ms for told in unread if told is not None and told.max_event_time_ms is not None]
-        if len(known) < len(unread) and self._clock.monotonic_s() < self._patient_until_s:
+        unfinished = [report for report in self._reports() if report is None or report.more]
+        known = [r.max_event_time_ms for r in unfinished if r is not None and r.max_event_time_ms is not None]
+        if len(known) < len(unfinished) and self._clock.monotonic_s() < self._wait_until_s:
             return False
-        return not known or max_event_time_ms <= min(known) + self._lead_ms
+        limit_ms = event_time_limit(known, self._lead_ms)
+        return limit_ms is None or max_event_time_ms <= limit_ms
 
     def others_have_more(self) -> bool:
-        """Whether some other partition has something that can be read now, as far as is known."""
-        return any(told is not None and told.more for told in self._told())
+        """Whether some other partition has records to read now, according to the reports."""
+        return any(report is not None and report.more for report in self._reports())
 
-    def _told(self) -> Iterator[_Told | None]:
-        """Of each other partition; None where nothing was told since."""
+    def _reports(self) -> Iterator[_Report | None]:
+        """Of each other partition; None without a report since this object was created."""
         for path in self._others:
             try:
-                fresh = path.stat().st_mtime_ns >= self._since_ns
-                yield _Told(*json.loads(path.read_text(encoding="utf-8"))) if fresh else None
+                current = path.stat().st_mtime_ns >= self._since_ns
+                yield _Report(*json.loads(path.read_text(encoding="utf-8"))) if current else None
             except (OSError, ValueError):
                 yield None
 

@@ -1,9 +1,9 @@
 """Keys that spread evenly over the parallel subtasks of a step on Flink.
 
-Flink hashes a key into a key group, of which our jobs have one per subtask. Of a handful of shards chance would give
-one subtask three and another none, so keys that stand for them are chosen. Two hash: Beam's `FlinkKey` the encoded key
-(MurmurHash3, 128 bits, Appleby 2011), and Flink's `MathUtils.murmurHash` the low word of that (MurmurHash3, 32 bits).
-Only balance hangs on it: where a release hashes otherwise, other subtasks do the same work.
+Flink hashes a key into a key group; a job of ours has one key group per subtask. With a handful of shards, arbitrary
+keys would give one subtask three shards and another none, so suitable keys are chosen. Two functions hash: Beam's
+`FlinkKey` the encoded key (MurmurHash3, 128 bits, Appleby 2011), and Flink's `MathUtils.murmurHash` the low word of
+that (MurmurHash3, 32 bits). Only balance depends on this: if a release hashes differently, other subtasks do the work.
 """
 
 from itertools import count
@@ -12,7 +12,7 @@ _WORD, _LONG = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
 def spread_keys(shards: int, parallelism: int) -> tuple[int, ...]:
-    """A key for each shard, so that subtask i gets the shards i, i + parallelism, …; `keys[i] % shards` is i.
+    """A key for each shard, such that subtask i gets the shards i, i + parallelism, …; `keys[i] % shards` is i.
 
     >>> spread_keys(3, 1)
     (0, 1, 2)
@@ -26,7 +26,7 @@ def spread_keys(shards: int, parallelism: int) -> tuple[int, ...]:
 
 
 def subtask_of(key: int, parallelism: int) -> int:
-    """The subtask, of so many, that gets what belongs to an integer key (0 ≤ key < 2^56).
+    """The subtask, out of `parallelism`, that processes an integer key (0 ≤ key < 2^56).
 
     >>> [subtask_of(key, 4) for key in range(4)]
     [2, 2, 1, 0]

@@ -1,7 +1,7 @@
-"""A step of Beam that hands on what it gets and never ends, so that timers behind it go on firing.
+"""A Beam step that passes elements on and never ends, so that timers behind it keep firing.
 
-Once all sources of a job have ended, its watermark is at the end of time: a runner takes what a timer of a stateful
-step does then for late, and drops it.
+Once all sources of a job have ended, the watermark reaches the end of time: a runner then drops the timers that a
+stateful step sets, because they count as late.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ def never_end() -> beam.ParDo:
     return beam.ParDo(_NeverEnd())  # type: ignore[no-untyped-call]
 
 
-class _HandedOn(RestrictionProvider):  # type: ignore[misc]
-    """0 is claimed by handing an element on, 1 never."""
+class _OneOfTwo(RestrictionProvider):  # type: ignore[misc]
+    """Offset 0 is claimed by passing the element on, offset 1 never."""
 
     def initial_restriction(self, element: Any) -> OffsetRange:
         return OffsetRange(0, 2)
@@ -37,7 +37,7 @@ class _NeverEnd(beam.DoFn):  # type: ignore[misc]
     """An element → itself."""
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
-    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(_HandedOn())) -> Iterator[Any]:  # noqa: B008 - Beam's way
+    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(_OneOfTwo())) -> Iterator[Any]:  # noqa: B008 - Beam's way
         if tracker.current_restriction().start == 0 and tracker.try_claim(0):
             yield element
         tracker.defer_remainder(_YEAR)

@@ -1,7 +1,6 @@
-"""How much one round reads: no more than memory holds, and no partition far ahead of the others in event time.
+"""How much one round reads: no more than fits into memory, and no partition far ahead of the others in event time.
 
-Clicks come in far fewer records than impressions; read at the same number of records they would run ahead and wait in
-the join by the million. What is read together changes how much is held, never what is said.
+Limits change how much the join holds, never what it emits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,47 +8,46 @@ from dataclasses import replace
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.config import Config
-from pipeline.logs.beam.source import PartitionRange
+from pipeline.logs.beam.alignment import event_time_limit
+from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, ReadLimits, Record
 from pipeline.samples.join.emitted import INPUTS
+from pipeline.samples.join.input_progress import Input
 
 _ROUND_BYTES = 64 << 20
-_LOOK_RECORDS = 8
+_SAMPLED_RECORDS = 8
 
 
-class Pace:
+class ReadBudget:
     """Shortens planned ranges. Not thread-safe."""
 
     def __init__(self, config: Config, log: Log) -> None:
         self._log = log
         self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec(config.events, kind, log) for kind in INPUTS}
 
-    def paced(
-        self, ranges: Sequence[PartitionRange], ends: Mapping[tuple[EventKind, int], int]
-    ) -> list[PartitionRange]:
+    def within(self, ranges: Sequence[PartitionRange], ends: Mapping[Input, int]) -> list[PartitionRange]:
         """The ranges, shortened so that all stop at about the same event time; each keeps at least one offset.
 
-        `ends` says how far each partition goes: one that is read to its end holds nobody back.
+        A partition that is read to its end, given by `ends`, limits no other.
         """
         fitting = [self._within_memory(r, _ROUND_BYTES // len(ranges)) for r in ranges]
         last_ms = [self._time_before(r, _stop(r)) for r in fitting]
         unfinished = [t for r, t in zip(fitting, last_ms, strict=True) if _stop(r) < ends[r.kind, r.partition]]
-        known = [t for t in unfinished if t is not None]
-        if not known:
+        limit_ms = event_time_limit(unfinished, lead_ms=0)
+        if limit_ms is None:
             return fitting
-        limit_ms = min(known)
         return [
             r if t is None or t <= limit_ms else self._until(r, limit_ms) for r, t in zip(fitting, last_ms, strict=True)
         ]
 
     def _within_memory(self, planned: PartitionRange, most_bytes: int) -> PartitionRange:
-        first = self._read(planned, planned.start, _LOOK_RECORDS)
+        first = self._read(planned, planned.start, _SAMPLED_RECORDS)
         mean_bytes = max(1, sum(len(r.value) for r in first) // max(1, len(first)))
         return replace(planned, stop=min(_stop(planned), planned.start + max(1, most_bytes // mean_bytes)))
 
     def _until(self, planned: PartitionRange, limit_ms: int) -> PartitionRange:
-        """By halving: times rise along a partition but for its disorder."""
+        """By bisection: times rise along a partition, except for its disorder."""
         low, high = planned.start + 1, _stop(planned)
         while low < high:
             middle = (low + high) // 2
@@ -58,7 +56,7 @@ class Pace:
         return replace(planned, stop=low)
 
     def _time_before(self, planned: PartitionRange, offset: int) -> int | None:
-        """The largest event time in the record below `offset`; None where it has none."""
+        """The max event time in the record below `offset`; None if it has no event."""
         records = self._read(planned, offset - 1, 1)
         if not records:
             return None

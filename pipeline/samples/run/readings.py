@@ -1,4 +1,4 @@
-"""What Prometheus is told of the join: counts that its shards keep anyway, read when it asks."""
+"""Metrics of the join: counts that its shards keep anyway, read at each scrape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from pipeline.telemetry.registry import Reading
 
 
 def shard_readings(shard: JoinShard) -> Iterator[Reading]:
-    """What one shard has said since it was opened, and what it holds."""
+    """What one shard has emitted since it was opened, and what it holds."""
     tally, index = shard.tally, shard.shard
     yield metrics.JOIN_EVENTS.reading(tally.events, index)
     for kind, count in dict(tally.samples).items():
@@ -25,7 +25,7 @@ def shard_readings(shard: JoinShard) -> Iterator[Reading]:
 
 
 def input_readings(ends: EndOffsets, topics: Mapping[EventKind, str], shards: Sequence[JoinShard]) -> Iterator[Reading]:
-    """How far every input partition is read, by the shard that is furthest behind; no lag while the log is away.
+    """Progress of every input partition, by the slowest shard; no lag while the log is unavailable.
 
     Raises LogError.
     """
@@ -35,6 +35,6 @@ def input_readings(ends: EndOffsets, topics: Mapping[EventKind, str], shards: Se
         lag = ends.lag(topic, partition, min(p.next_offset for p in known))
         if lag is not None:
             yield metrics.JOIN_LAG.reading(lag, topic, partition)
-        marks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
-        if marks:
-            yield metrics.JOIN_WATERMARK.reading(min(marks) / 1000, topic, partition)
+        watermarks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
+        if watermarks:
+            yield metrics.JOIN_WATERMARK.reading(min(watermarks) / 1000, topic, partition)

@@ -1,37 +1,34 @@
-"""Rounds: how a log is followed in process, as a series of closed ranges, all shards moving on together.
+"""Rounds: in process a log is followed as a series of closed ranges; the state of all shards is stored after each.
 
-Plans which offsets a round reads, and keeps the shards between rounds. Knows nothing of Beam.
+Plans what a round reads and keeps the shards open between rounds.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
-from pipeline.logs.beam.source import PartitionRange, check_log_id
+from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
+from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.checks import check_partitions_read
 from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.log import Log
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.samples.join.durations import max_event_time_of
-from pipeline.samples.join.emitted import INPUTS
-from pipeline.samples.run.handover import Handover
-from pipeline.samples.run.read_budget import Pace
+from pipeline.samples.join.input_progress import Input
+from pipeline.samples.run.read_budget import ReadBudget
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
+from pipeline.samples.run.start_offsets import open_ranges
 from pipeline.samples.state.state_files import RoundManifest, latest_state, read_round_manifest, write_round_manifest
 from pipeline.telemetry.registry import Reading
-
-Input = tuple[EventKind, int]
 
 
 @dataclass(frozen=True)
 class SamplesReport:
-    """What a run of the join did.
+    """Counts of one run of the join.
 
     Attributes:
-        events: impressions and clicks taken in.
+        events: impressions and clicks read.
         samples: by kind.
         dead_letters: by reason.
         rounds: rounds finished.
@@ -44,23 +41,21 @@ class SamplesReport:
 
 
 class Rounds:
-    """The shards of a project's join, opened: fences taken, state loaded, what was said read. Not thread-safe.
+    """The open join shards of a project: fences acquired, state loaded, emitted samples restored. Not thread-safe.
 
     Attributes:
-        topics: of the inputs.
-        shards: the joins.
-        finished: rounds finished since this was opened.
-        handover: what is under way between steps.
-        planned: what the round under way reads.
+        shards: the shards.
+        finished: rounds finished since they were opened.
+        planned: the ranges of the current round.
     """
 
     def __init__(self, project: Project, log: Log) -> None:
         self._project, self._log, self._ends = project, log, EndOffsets(log)
         config = project.config
         names = config.topics
-        self.topics, self._partitions = names.inputs, config.logs.partitions
+        self._topics, self._partitions = names.inputs, config.logs.partitions
         manifest = read_round_manifest(project.join_state)
-        self._log_ids = {t: log.log_id(t) for t in (*self.topics.values(), names.samples, names.dead_letters)}
+        self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:
             for topic, log_id in manifest.log_ids.items():
                 check_log_id(log, topic, log_id)
@@ -69,51 +64,47 @@ class Rounds:
         self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(kept)]
         self.finished = 0
         self.planned: list[PartitionRange] = []
-        self.handover = Handover()
-        self._pace = Pace(config, log)
+        self._budget = ReadBudget(config, log)
 
     def ends(self) -> dict[Input, int]:
-        """Where each input partition ends now. Raises LogError where partitions were added since this was opened."""
-        for topic in self.topics.values():
+        """Where each input partition ends now. Raises LogError if partitions were added meanwhile."""
+        for topic in self._topics.values():
             check_partitions_read(self._log, topic, self._partitions)
-        places = [(kind, p) for kind in self.topics for p in range(self._partitions)]
-        return {(kind, p): self._log.end_offset(self.topics[kind], p) for kind, p in places}
+        inputs = [(kind, p) for kind in self._topics for p in range(self._partitions)]
+        return {(kind, p): self._log.end_offset(self._topics[kind], p) for kind, p in inputs}
 
     def plan(self, ends: Mapping[Input, int]) -> list[PartitionRange]:
-        """The next round: of every partition with something before its end, at most `round_records` offsets.
+        """Plan the next round: at most `round_records` offsets of every partition with something before its end.
 
-        Raises OffsetError where an input was trimmed beyond what has been read.
+        Raises OffsetError if an input was trimmed beyond what has been read.
         """
         most = self._project.config.samples.round_records
-        ranges = []
-        for (kind, partition), end in sorted(ends.items(), key=lambda e: (INPUTS.index(e[0][0]), e[0][1])):
-            start, max_event_time_ms = self._start(kind, partition)
-            stop = min(end, start + most)
-            if start < stop:
-                topic = self.topics[kind]
-                log_id = self._log_ids[topic]
-                ranges.append(
-                    PartitionRange(topic, kind, partition, start, stop, max_event_time_ms, log_id, self._partitions)
-                )
-        self.planned = self._pace.paced(ranges, ends) if ranges else []
+        closed = [replace(r, stop=min(ends[r.kind, r.partition], r.start + most)) for r in self._open_ranges()]
+        unread = [r for r in closed if r.stop is not None and r.start < r.stop]
+        self.planned = self._budget.within(unread, ends) if unread else []
         return self.planned
 
-    def left(self, ends: Mapping[Input, int]) -> int:
-        """Offsets before `ends` that are still to be read."""
-        return sum(max(0, end - self._start(*at)[0]) for at, end in ends.items())
+    def process(self, shard: int, blocks: Sequence[SourceBlock], emitted_to: int) -> int:
+        """Join one shard's blocks of the current round and emit; returns where its samples partition now ends."""
+        self.shards[shard].process(blocks)
+        return self.shards[shard].emitted_to
+
+    def unread(self, ends: Mapping[Input, int]) -> int:
+        """Offsets before `ends` that are not read yet."""
+        return sum(max(0, ends[r.kind, r.partition] - r.start) for r in self._open_ranges())
 
     def finish(self, ranges: list[PartitionRange]) -> None:
-        """The ranges have been read and what they decide is said: make that the state of all shards at once."""
+        """Store the state of all shards at once: `ranges` have been read and what they decide is emitted."""
         self._number += 1
         read_to: dict[Input, int] = {(r.kind, r.partition): r.stop for r in ranges if r.stop is not None}
         folder = self._project.join_state
         files = tuple(shard.save(folder, self._number, read_to) for shard in self.shards)
-        write_round_manifest(self._project.join_state, RoundManifest(self._number, self._log_ids, files))
+        write_round_manifest(folder, RoundManifest(self._number, self._log_ids, files))
         reach_crash_point("samples.after_state")
         self.finished += 1
 
     def report(self) -> SamplesReport:
-        """What all shards did since they were opened."""
+        """Counts of all shards since they were opened."""
         samples: Counter[str] = Counter()
         dead: Counter[str] = Counter()
         for shard in self.shards:
@@ -123,16 +114,11 @@ class Rounds:
         return SamplesReport(events, dict(sorted(samples.items())), dict(sorted(dead.items())), self.finished)
 
     def readings(self) -> Iterator[Reading]:
-        """What Prometheus is told. Raises LogError."""
-        yield from input_readings(self._ends, self.topics, self.shards)
+        """Metrics of the shards. Raises LogError."""
+        yield from input_readings(self._ends, self._topics, self.shards)
         for shard in self.shards:
             yield from shard_readings(shard)
 
-    def _start(self, kind: EventKind, partition: int) -> tuple[int, int | None]:
-        """The first offset that some shard has not read, and the partition's mark before it.
-
-        Shards stand at different offsets only after one of them lost its state; those ahead pass over what they know.
-        """
-        progress = [shard.join.progress.of[kind, partition] for shard in self.shards]
-        behind = min(progress, key=lambda p: p.next_offset)
-        return behind.next_offset, max_event_time_of(behind.watermark_ms, self.shards[0].join.durations)
+    def _open_ranges(self) -> list[PartitionRange]:
+        read = [{at: (p.next_offset, p.watermark_ms) for at, p in s.join.progress.of.items()} for s in self.shards]
+        return open_ranges(self._project.config, self._log_ids, read)

@@ -1,32 +1,32 @@
-"""Lets the join go on where an input was trimmed beyond what had been read: what is gone is passed over.
+"""Lets the join continue after an input was trimmed beyond what had been read, by skipping what was trimmed.
 
-Only an operator decides that. Clicks among what is gone are lost, and their impressions end as negatives. Refuses where
-a shard has lost its state as well: then nobody knows what it had said of what is gone.
+Only an operator decides that. Clicks in the trimmed range are lost, and their impressions end as negatives. Refused if
+a shard has lost its state as well: then it is unknown what it had emitted for the trimmed range.
 """
 
 from dataclasses import replace
 
 from pipeline.configuration.project import Project
-from pipeline.logs.beam.source import PartitionRange
+from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.log import Log
-from pipeline.samples.run.live_shard import starts
 from pipeline.samples.run.rounds import Rounds
+from pipeline.samples.run.start_offsets import followed_ranges
 from pipeline.samples.state.state_files import remove_earlier_epochs
 
 
 def plan_skip(project: Project, log: Log) -> list[PartitionRange]:
-    """The ranges that some shard has not read and nobody can read any more. Changes nothing, takes no fence.
+    """The trimmed ranges that some shard has not read. Changes nothing, acquires no fence.
 
-    Raises OffsetError where a shard has no state and needs what is gone.
+    Raises OffsetError if a shard has no state and needs a trimmed offset.
     """
-    begins = [(r, log.begin_offset(r.topic, r.partition)) for r in starts(project, log)]
+    begins = [(r, log.begin_offset(r.topic, r.partition)) for r in followed_ranges(project, log)]
     return [replace(read, stop=begin) for read, begin in begins if read.start < begin]
 
 
-def skip(project: Project, log: Log, gone: list[PartitionRange]) -> None:
-    """Make it the state of all shards that the ranges have been read. A join that runs meanwhile is fenced."""
+def skip(project: Project, log: Log, trimmed: list[PartitionRange]) -> None:
+    """Store in the state of all shards that the ranges have been read. Fences a join that is running."""
     rounds = Rounds(project, log)
-    rounds.finish(gone)
+    rounds.finish(trimmed)
     for shard in rounds.shards:
-        # They say as much, and would begin at what is gone.
+        # Older states would begin at trimmed offsets.
         remove_earlier_epochs(project.join_state, shard.shard, shard.epoch)

@@ -1,4 +1,4 @@
-"""Where the join stands, for the operator: read from what its shards keep, without taking any fence."""
+"""The progress of the join for operators, from the stored states of its shards. Acquires no fence."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.samples.state.state_files import StoredState, latest_state, read_r
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks`, `watermark_ms`, and per input
     partition (`inputs`, by `topic/partition`) offset, end, lag in records and watermark_ms; all as of `kept_at_ms`,
-    when the shard that kept its state longest ago did so. Without a log, ends and lags are None.
+    the time of the oldest of the shards' latest states. Without a log, ends and lags are None.
 
     Raises DamagedError for a state file.
     """
@@ -27,7 +27,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         if found is not None
     ]
     watermarks = [one.progress.watermark(INPUTS) for one in standing]
-    known = [mark for mark in watermarks if mark is not None]
+    known = [at_ms for at_ms in watermarks if at_ms is not None]
     return {
         "rounds": 0 if manifest is None else manifest.number,
         "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(kept) else None,
@@ -45,7 +45,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
 
 
 def _kept_at_ms(kept: StoredState) -> int | None:
-    """None where a newer one has just taken its place."""
+    """None if a later state has just replaced it."""
     try:
         return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
     except FileNotFoundError:
@@ -59,5 +59,5 @@ def _input(
     begin, end = (log.begin_offset(topic, partition), log.end_offset(topic, partition)) if log else (None, None)
     offset = min((p.next_offset for p in progress), default=begin)
     lag = None if end is None or offset is None else end - offset
-    mark = min((p.watermark_ms for p in progress if p.watermark_ms is not None), default=None)
-    return {"offset": offset, "end": end, "lag": lag, "watermark_ms": mark}
+    watermark_ms = min((p.watermark_ms for p in progress if p.watermark_ms is not None), default=None)
+    return {"offset": offset, "end": end, "lag": lag, "watermark_ms": watermark_ms}

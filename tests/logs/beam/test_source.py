@@ -5,20 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pipeline.arrays.block import EventBlock
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import LogReplacedError, OffsetError
-from pipeline.logs.beam.source import (
-    BLOCK_RECORDS,
-    DEAD,
-    RUN_RECORDS,
-    PartitionRange,
-    PartitionSource,
-    decode_next,
-    lend,
-    take_back,
-)
+from pipeline.logs.beam.closed_range import ReadClosedRange
+from pipeline.logs.beam.partition_range import BLOCK_RECORDS, RUN_RECORDS, PartitionRange, read_next
+from pipeline.logs.beam.source_block import ByReference
+from pipeline.logs.beam.worker import register, release
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
@@ -44,9 +37,9 @@ def world(tmp_path):
     )
     project = Project(tmp_path, config, ManualClock(NOW + 3_600_000))
     log = open_log(project)
-    handle = lend(project, log)
+    handle = register(project, log)
     yield World(project, log, handle)
-    take_back(handle)
+    release(handle)
     log.close()
 
 
@@ -65,14 +58,9 @@ class World:
 
     def read(self, element):
         """All blocks and dead letters of a range."""
-        blocks, dead = [], []
-        for found in PartitionSource(self.handle).process(element):
-            if isinstance(found, EventBlock):
-                blocks.append(found)
-            else:
-                assert found.tag == DEAD
-                dead.append(found.value)
-        return blocks, dead
+        transport = ByReference(self.handle)
+        found = [transport.unpack(packed) for packed in ReadClosedRange(self.handle, transport).process(element)]
+        return [one.block for one in found], [one.dead for one in found if one.dead is not None]
 
 
 def test_closed_range_holds_what_lies_between_its_offsets(world):
@@ -94,7 +82,7 @@ def test_resumed_range_keeps_its_watermark(world):
 
 def test_range_that_the_log_ends_before_is_refused_with_both_ends(world):
     world.append(NOW, NOW + 1)
-    with pytest.raises(OffsetError, match=r"impressions/0 ends at offset 2, it was to be read up to 5: .* hint"):
+    with pytest.raises(OffsetError, match=r"impressions/0 ends at offset 2, the range to read ends at 5: .* hint"):
         world.read(world.range(0, 5))
 
 
@@ -112,9 +100,9 @@ class ByRuns:
 def test_a_block_ends_with_its_records_later_where_the_log_reads_runs(world, by_runs, most):
     world.append(*([NOW] * (most + 1)))
     log = ByRuns(world.log) if by_runs else world.log
-    decoded, read = decode_next(log, world.codec, world.range(0, None))
+    decoded, read = read_next(log, world.codec, world.range(0, None))
     assert (len(decoded.block), decoded.block.next_offset, read.records) == (most, most, most)
-    decoded, read = decode_next(log, world.codec, world.range(most, None, decoded.max_event_time_ms))
+    decoded, read = read_next(log, world.codec, world.range(most, None, decoded.max_event_time_ms))
     assert (len(decoded.block), read.records) == (1, 1)
 
 
@@ -130,7 +118,7 @@ def test_unreadable_record_leaves_as_a_dead_letter_and_the_rest_goes_on(world):
     world.append(NOW + 1)
     blocks, dead = world.read(world.range(0, 3))
     assert sum(len(b) for b in blocks) == 2
-    assert [partition for partition, _ in dead] == [0]
+    assert [letters.table.column("partition").to_pylist() for letters in dead] == [[0]]
 
 
 def test_topic_made_again_is_refused_by_name_with_both_ids(world):
@@ -142,7 +130,7 @@ def test_topic_made_again_is_refused_by_name_with_both_ids(world):
     now = world.log.log_id("impressions")
     with pytest.raises(LogReplacedError, match=f"topic impressions .* {now}, .* {element.log_id}. hint"):
         world.read(element)
-    assert isinstance(world.handle.failure(), LogReplacedError)
+    assert isinstance(world.handle.worker().failure, LogReplacedError)
 
 
 def test_offset_that_was_trimmed_is_refused(world):

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from tests.samples.run.test_live_shards import join_all, pieces_of
 from tests.samples.run.test_samples_job import NOW, D, H, W, World
+from tests.samples.run.test_stored_shards import join_all, pieces_of
 
 SKEW_S = 60
 EVENTS = 200

@@ -9,12 +9,14 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline.logs.beam.source import lend, take_back
-from pipeline.samples.run.live_job import JoinLive
-from pipeline.samples.run.live_shard import readings, split, starts, take
+from pipeline.logs.beam.source_block import ByValue
+from pipeline.logs.beam.worker import register, release
+from pipeline.samples.run.graph import SamplesGraph
+from pipeline.samples.run.start_offsets import followed_ranges
+from pipeline.samples.run.stored_shard import StoredShards
 from pipeline.telemetry import metrics
-from tests.samples.run.test_live_shards import Source, ends_of, pieces_of
 from tests.samples.run.test_samples_job import World, fill
+from tests.samples.run.test_stored_shards import Source, ends_of, pieces_of, split
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def wanted(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("calm"))
     fill(world)
     world.run()
-    return world.emitted_positions()
+    return world.emitted()
 
 
 @pytest.fixture
@@ -33,17 +35,31 @@ def world(tmp_path):
 
 
 def parts_of(world, spans):
-    return [(shard, part) for span in spans for shard, part in split(span, world.project)]
+    return [(shard, part) for span in spans for shard, part in split(span, world)]
 
 
-def run_job(world, spans):
-    """The join's step as a job of its own, with Beam's state empty: as old as a checkpoint can be."""
-    handle = lend(world.project, world.log)
-    elements = [(shard, part.to_bytes()) for shard, part in parts_of(world, spans)]
+@pytest.fixture
+def graph(world):
+    """The job's graph in one worker, which keeps its shards open from one run of the job to the next."""
+    handle = register(world.project, world.log)
+    yield SamplesGraph(handle, ByValue(), tuple(range(world.config.logs.shards)), StoredShards)
+    release(handle)
+
+
+class Given(beam.PTransform):
+    """A source of these blocks."""
+
+    def __init__(self, blocks):
+        self.elements = [ByValue().pack(block) for block in blocks]
+
+    def expand(self, pipeline):
+        return pipeline | beam.Create(self.elements).with_output_types(bytes)
+
+
+def run_job(graph, blocks):
+    """The job over `blocks`, with Beam's state empty: as old as a checkpoint can be."""
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        keyed = pipeline | beam.Create(elements).with_output_types(tuple[int, bytes])
-        _ = keyed | beam.ParDo(JoinLive(handle, range(world.config.logs.shards)))
-    take_back(handle)
+        graph.build(pipeline, Given(blocks))
 
 
 def epochs(world):
@@ -51,46 +67,46 @@ def epochs(world):
     return [world.log.acquire_fence("samples", shard).epoch for shard in range(world.config.logs.shards)]
 
 
-def held(world):
-    """Shards that this process holds."""
-    told = readings(str(world.project.root))
-    return {reading.labels for reading in told if reading.metric is metrics.JOIN_EVENTS}
+def open_shards(graph):
+    """Shards that this worker has open."""
+    return {reading.labels for reading in graph.readings() if reading.metric is metrics.JOIN_EVENTS}
 
 
 @pytest.mark.parametrize("again", [0.0, 0.3, 0.7])
-def test_a_restored_job_says_nothing_twice_and_goes_on(world, wanted, again):
+def test_a_restored_job_says_nothing_twice_and_goes_on(world, graph, wanted, again):
     spans, ends = pieces_of(world), list(ends_of(world))
     read = [span for span in spans if span.block.next_offset <= 80]
-    run_job(world, read)
-    said = world.emitted_positions()
+    run_job(graph, read)
+    said = world.emitted()
     assert said[0]
-    assert held(world) == {("0",), ("1",)}
-    run_job(world, read[int(again * len(read)) :])
-    assert world.emitted_positions() == said
-    run_job(world, [*spans[int(again * len(spans)) :], *ends])
-    assert world.emitted_positions() == wanted
+    assert open_shards(graph) == {("0",), ("1",)}
+    run_job(graph, read[int(again * len(read)) :])
+    assert world.emitted() == said
+    run_job(graph, [*spans[int(again * len(spans)) :], *ends])
+    assert world.emitted() == wanted
     assert epochs(world) == [2, 2]
 
 
 def test_what_a_restored_source_reads_again_is_passed_over(world, wanted):
-    elements = starts(world.project, world.log)
+    elements, shards = followed_ranges(world.project, world.log), StoredShards(world.project, world.log)
     for _ in range(2):
         for element in elements:
             for shard, part in parts_of(world, Source(world, element).all()):
-                take(world.project, world.log, shard, [part], 0)
-    assert world.emitted_positions() == wanted
+                shards.process(shard, [part], 0)
+    assert world.emitted() == wanted
     assert epochs(world) == [2, 2]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_the_runner_heard_last_may_be_older_than_what_was_said(world, wanted, seed):
     rng, heard = random.Random(seed), {0: [0], 1: [0]}
+    shards = StoredShards(world.project, world.log)
     parts = parts_of(world, [*pieces_of(world), *ends_of(world)])
     for _ in range(6):
         at = rng.randrange(len(parts))
         for shard, part in parts[at : at + 60]:
-            heard[shard].append(take(world.project, world.log, shard, [part], rng.choice(heard[shard])))
+            heard[shard].append(shards.process(shard, [part], rng.choice(heard[shard])))
     for shard, part in parts:
-        take(world.project, world.log, shard, [part], rng.choice(heard[shard]))
-    assert world.emitted_positions() == wanted
+        shards.process(shard, [part], rng.choice(heard[shard]))
+    assert world.emitted() == wanted
     assert epochs(world) == [2, 2]

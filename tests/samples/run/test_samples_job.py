@@ -25,8 +25,8 @@ from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.clock import ManualClock
-from pipeline.process.crash_point import arm_crash_point
-from pipeline.samples.run.job import run_samples
+from pipeline.process.crash_point import arm
+from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.run.rounds import Rounds
 from pipeline.samples.run.status import join_status
 
@@ -101,7 +101,7 @@ class World:
         assert len(set(places)) == len(places), "a position was set aside twice"
         return sorted(places)
 
-    def said(self):
+    def emitted(self):
         return self.samples(), self.dead()
 
 
@@ -125,7 +125,7 @@ def wanted(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("calm"))
     fill(world)
     world.run()
-    said = world.emitted_positions()
+    said = world.emitted()
     assert {kind for kind, *_ in said[0]} == {"positive", "negative", "compensation"}
     assert len({reason for reason, *_ in said[1]}) >= 5
     return said
@@ -163,14 +163,14 @@ def test_one_round_many_rounds_and_following_say_the_same(tmp_path, wanted):
     fill(many)
     report = many.run()
     assert report.rounds > 4
-    assert many.emitted_positions() == wanted
+    assert many.emitted() == wanted
     following = World(tmp_path / "following", round_records=37)
     fill(following)
     stop = threading.Event()
     total = sum(following.log.end_offset(k, p) for k in ("impressions", "clicks") for p in (0, 1))
     run_samples(following.project, following.log, until_end=False, stop=stop,
                 progress=lambda read, _: stop.set() if read >= total else None)  # fmt: skip
-    assert following.emitted_positions() == wanted
+    assert following.emitted() == wanted
 
 
 def test_number_of_shards_does_not_change_what_is_said(tmp_path, wanted):
@@ -178,7 +178,7 @@ def test_number_of_shards_does_not_change_what_is_said(tmp_path, wanted):
         world = World(tmp_path / str(shards), shards=shards)
         fill(world)
         world.run()
-        assert world.emitted_positions() == wanted
+        assert world.emitted() == wanted
 
 
 def test_run_until_end_stops_after_what_was_there_and_the_next_goes_on(tmp_path):
@@ -264,7 +264,7 @@ def test_lost_state_begins_again_where_the_samples_say(tmp_path, inputs, wanted)
         for kind, partition, offset in first_needs(world):
             world.log.trim(kind, partition, offset)
     world.run()
-    assert world.emitted_positions() == wanted
+    assert world.emitted() == wanted
 
 
 def first_needs(world):
@@ -312,7 +312,7 @@ def test_second_join_fences_the_first_which_stops(tmp_path, wanted):
     with pytest.raises(FencedError, match="is fenced"):
         world.run(progress=take_over)
     world.run()
-    assert world.emitted_positions() == wanted
+    assert world.emitted() == wanted
 
 
 @pytest.mark.parametrize("kind", ["join", "rows"])
@@ -357,9 +357,9 @@ def test_killed_anywhere_the_next_run_says_the_rest_once(tmp_path, point, wanted
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
     world.run()
-    assert world.emitted_positions() == wanted
+    assert world.emitted() == wanted
 
 
 if __name__ == "__main__":
-    arm_crash_point(crash_point_from_environment())
+    arm(crash_point_from_environment())
     print(json.dumps(str(World(Path(sys.argv[1]), round_records=60).run())))

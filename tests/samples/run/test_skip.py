@@ -3,8 +3,9 @@
 import pytest
 
 from pipeline.errors import OffsetError
-from pipeline.samples.run.live_shard import LiveShard, starts
 from pipeline.samples.run.skip import plan_skip, skip
+from pipeline.samples.run.start_offsets import followed_ranges
+from pipeline.samples.run.stored_shard import StoredShard
 from tests.samples.run.test_samples_job import D, H, R, W, World
 
 
@@ -51,9 +52,9 @@ def test_what_is_gone_is_named_and_passed_over_and_what_was_held_stays(world):
 
 def test_live_shards_start_behind_what_was_passed_over(world):
     for shard in range(2):
-        LiveShard(world.project, world.log, shard)
+        StoredShard(world.project, world.log, shard)
     skip(world.project, world.log, plan_skip(world.project, world.log))
-    assert [(r.kind, r.start) for r in starts(world.project, world.log)] == [("impressions", 3), ("clicks", 2)]
+    assert [(r.kind, r.start) for r in followed_ranges(world.project, world.log)] == [("impressions", 3), ("clicks", 2)]
 
 
 def test_a_planned_skip_changes_nothing(world):

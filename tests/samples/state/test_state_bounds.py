@@ -4,12 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.logs.beam.record_span import Span
-from pipeline.samples.run.live_shard import LiveShard, starts
+from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.samples.run.readings import shard_readings
+from pipeline.samples.run.start_offsets import followed_ranges
+from pipeline.samples.run.stored_shard import StoredShard
 from pipeline.telemetry import metrics
-from tests.samples.run.test_live_shards import Source
 from tests.samples.run.test_samples_job import APPENDED, NOW, D, H, R, W, World
+from tests.samples.run.test_stored_shards import Source
 
 LIFE_MS = W + H + R
 EVERY_MS = 100
@@ -36,7 +37,7 @@ def pieces(world, element):
     while at < end:
         records = world.log.read(element.topic, 0, at)[:size]
         decoded = world.codecs[element.kind].decode(records, element.topic, 0, mark)
-        yield Span.of(at, decoded)
+        yield SourceBlock.of(at, decoded)
         at, mark = decoded.block.next_offset, decoded.max_event_time_ms
 
 
@@ -45,11 +46,11 @@ def grown(tmp_path_factory):
     """(held, kept bytes told, bytes in the folder, files in it) each time state was kept, over many lives."""
     world = World(tmp_path_factory.mktemp("steady"), partitions=1, shards=1)
     steady(world, LIVES)
-    live, found = LiveShard(world.project, world.log, 0), []
-    for bundle in zip(*(pieces(world, element) for element in starts(world.project, world.log)), strict=False):
+    live, found = StoredShard(world.project, world.log, 0), []
+    for bundle in zip(*(pieces(world, element) for element in followed_ranges(world.project, world.log)), strict=False):
         world.project.clock.wait(60)
-        live.take(bundle)
-        live.settle()
+        live.process(bundle)
+        live.wait_stored()
         told = {r.metric: r.value for r in shard_readings(live.join_shard)}
         files = [path for path in world.project.join_state.rglob("*") if path.suffix in (".join", ".rows")]
         size = sum(path.stat().st_size for path in files)
@@ -89,14 +90,14 @@ def backlog(world):
 def test_inputs_that_are_far_behind_are_read_in_step_and_no_more_is_held_than_on_every_day(tmp_path, first):
     world = World(tmp_path, partitions=1, shards=1)
     backlog(world)
-    elements = sorted(starts(world.project, world.log), key=lambda element: element.kind != first)
+    elements = sorted(followed_ranges(world.project, world.log), key=lambda element: element.kind != first)
     sources = [Source(world, element) for element in elements]
-    live, held, block_rows = LiveShard(world.project, world.log, 0), 0, 0
+    live, held, block_rows = StoredShard(world.project, world.log, 0), 0, 0
     while not all(source.at_end() for source in sources):
         for source in sources:
             spans = source.turn()
             block_rows = max([block_rows, *(len(span.block) for span in spans)])
-            live.take(spans)
+            live.process(spans)
             held = max(held, len(live.join_shard.join.held))
     # One input leads the other by a window and a block at most; buckets are a sixteenth of a life wide.
     most = (LIFE_MS + D + W) * (1 + 1 / 16) + 2 * block_rows

@@ -9,8 +9,8 @@ from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
 from pipeline.market.produce import produce
 from pipeline.process.clock import SystemClock
-from pipeline.samples.run.job import run_samples
-from pipeline.trainer.run.job import run_train
+from pipeline.samples.run.in_process import run_samples
+from pipeline.trainer.run.in_process import run_train
 
 MODEL = """
 import keras

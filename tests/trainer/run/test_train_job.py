@@ -8,7 +8,7 @@ from pipeline.logs.open import open_log
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.batch import batches
-from pipeline.trainer.run.job import TrainJob
+from pipeline.trainer.run.in_process import TrainJob
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.support.shop import START_MS, append_samples, make_project, make_samples

@@ -16,7 +16,7 @@ from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, restore_progress, restore_tables, training_digest
-from pipeline.trainer.run.job import run_train
+from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store import VersionStore

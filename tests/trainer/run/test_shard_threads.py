@@ -5,17 +5,17 @@ import threading
 import pytest
 
 from pipeline.errors import FencedError
-from pipeline.logs.beam.source import lend, take_back
+from pipeline.logs.beam.worker import register, release
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.telemetry import metrics
-from pipeline.trainer.run.job import run_train
-from pipeline.trainer.run.live_job import TrainLive
-from pipeline.trainer.run.live_trainer import LiveTrainer, TurnEnd
+from pipeline.trainer.run.in_process import run_train
+from pipeline.trainer.run.on_flink import TrainShards
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.trainer.run.shard_threads import HeldShard, let_go, readings, turn
+from pipeline.trainer.run.shard_session import ShardSession
+from pipeline.trainer.run.shard_threads import Deadline, ShardThread, ShardThreads, learn_for
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store import VersionStore
 from tests.support.beam_parts import Timer
@@ -43,25 +43,25 @@ def seen(project):
     return 0 if current is None else store.ledger.version(current).samples_seen
 
 
-def live_trainer(project, log):
-    return LiveTrainer(project, log, 0, turn_s=0.2)
+def open_session(project, log):
+    return ShardSession(project, log, VersionStore(project), 0)
 
 
-def turns_until(live, reached):
+def turns_until(session, reached):
     for _ in range(300):
         if reached():
             return
-        live.turn()
+        learn_for(session, SystemClock(), 0.2)
     raise AssertionError("not after 300 turns")
 
 
-def turn_until(project, log, reached):
-    """As a runner does: turns of what this process holds."""
+def turn_until(threads, reached):
+    """As a runner does: turns of the shard in this process."""
     for _ in range(300):
         if reached():
             return
-        turn(project, log, 0)
-        project.clock.wait(0.02)
+        threads.turn(0)
+        SystemClock().wait(0.02)
     raise AssertionError("not after 300 turns")
 
 
@@ -75,25 +75,26 @@ def wait_for(reached):
 
 def test_worker_tells_of_the_trainer_it_holds(shop):
     project, log = shop
+    threads = ShardThreads(project, log)
 
     def told():
-        return {r.metric: r.value for r in readings(str(project.root)) if r.labels == ("0",)}
+        return {r.metric: r.value for r in threads.readings() if r.labels == ("0",)}
 
     assert told() == {}
-    turn_until(project, log, lambda: seen(project) == ROWS)
+    turn_until(threads, lambda: seen(project) == ROWS)
     assert told()[metrics.TRAIN_SAMPLES] == seen(project) > 0
     assert (told()[metrics.TRAIN_LAG], told()[metrics.TRAIN_HALTED]) == (0, 0)
-    let_go(str(project.root))
+    threads.close()
     assert told() == {}
 
 
 def test_turns_learn_what_a_round_in_process_learns(shop, tmp_path):
     project, log = shop
-    live = live_trainer(project, log)
-    turns_until(live, lambda: seen(project) == ROWS)
+    session = open_session(project, log)
+    turns_until(session, lambda: seen(project) == ROWS)
     append_samples(log, project, make_samples(1, 640, first=ROWS))
-    turns_until(live, lambda: seen(project) == ROWS + 640)
-    live.close()
+    turns_until(session, lambda: seen(project) == ROWS + 640)
+    session.close()
     calm = make_project(tmp_path / "calm")
     calm_log = open_log(calm)
     append_samples(calm_log, calm, make_samples(1, ROWS))
@@ -104,12 +105,12 @@ def test_turns_learn_what_a_round_in_process_learns(shop, tmp_path):
 
 def test_rollback_moves_the_open_shard_to_the_new_generation(shop):
     project, log = shop
-    live = live_trainer(project, log)
-    turns_until(live, lambda: seen(project) == ROWS)
+    session = open_session(project, log)
+    turns_until(session, lambda: seen(project) == ROWS)
     roll_back(project, log, plan_rollback(project, log, before_ms=START_MS + 1000 * 1000))
     target = seen(project)
-    turns_until(live, lambda: seen(project) > target)
-    live.close()
+    turns_until(session, lambda: seen(project) > target)
+    session.close()
     assert VersionStore(project).current(0).generation == 1
     assert seen(project) <= 1000
 
@@ -117,21 +118,21 @@ def test_rollback_moves_the_open_shard_to_the_new_generation(shop):
 @pytest.mark.parametrize("reopened", [False, True])
 def test_rollback_that_is_half_done_is_waited_for(shop, reopened):
     project, log = shop
-    live = live_trainer(project, log)
-    turns_until(live, lambda: seen(project) == ROWS)
+    session = open_session(project, log)
+    turns_until(session, lambda: seen(project) == ROWS)
     before, plan = seen(project), plan_rollback(project, log, before_ms=START_MS + 1000 * 1000)
     targets = {shard.target.shard: shard.target for shard in plan.shards}
     quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
     VersionStore(project).ledger.begin_rollback(targets, quarantine, plan.describe())
     if reopened:
-        live.close()
-    live.turn()
-    live.turn()
+        session.close()
+    learn_for(session, SystemClock(), 0.2)
+    learn_for(session, SystemClock(), 0.2)
     assert seen(project) == before
     resume_pending(project, log)
     target = seen(project)
-    turns_until(live, lambda: seen(project) > target)
-    live.close()
+    turns_until(session, lambda: seen(project) > target)
+    session.close()
     assert VersionStore(project).current(0).generation == 1
     assert seen(project) <= 1000
 
@@ -140,21 +141,21 @@ def test_halted_shard_waits_and_goes_on_after_quarantine_and_resume(shop):
     project, log = shop
     append_samples(log, project, make_samples(1, 64, first=ROWS, bad=slice(0, 64)))
     append_samples(log, project, make_samples(1, 64, first=ROWS + 64))
-    live = live_trainer(project, log)
+    session = open_session(project, log)
     ledger = VersionStore(project).ledger
-    turns_until(live, lambda: ledger.halts.get(0))
+    turns_until(session, lambda: ledger.halts.get(0))
     assert seen(project) < ROWS + 64
     bad = (START_MS + ROWS * 1000, START_MS + (ROWS + 64) * 1000)
     ledger.quarantines.add(Quarantine(0, "bots", times_ms=bad))
     ledger.halts.clear(0)
-    turns_until(live, lambda: seen(project) == ROWS + 64)
+    turns_until(session, lambda: seen(project) == ROWS + 64)
     assert not ledger.halts.get(0)
-    live.close()
+    session.close()
 
 
 def test_trainer_that_was_taken_over_ends_its_turn_with_the_error(shop):
     project, log = shop
-    zombie = live_trainer(project, log)
+    zombie = open_session(project, log)
     turns_until(zombie, lambda: seen(project) == ROWS)
     newer = TrainerShard(project, log, VersionStore(project), 0)
     append_samples(log, project, make_samples(1, 128, first=ROWS))
@@ -167,7 +168,7 @@ def test_trainer_that_was_taken_over_ends_its_turn_with_the_error(shop):
 
 def test_backlog_is_learned_from_in_more_than_one_turn(shop):
     clock = SystemClock()
-    ends = TurnEnd(clock, 0.05)
+    ends = Deadline(clock, 0.05)
     assert not ends.is_set()
     clock.wait(0.06)
     assert ends.is_set()
@@ -175,8 +176,8 @@ def test_backlog_is_learned_from_in_more_than_one_turn(shop):
 
 def test_beam_gives_every_shard_its_next_turn(shop):
     project, log = shop
-    handle = lend(project, log)
-    step, first = TrainLive(handle, [7]), Timer()
+    handle = register(project, log)
+    step, first = TrainShards(handle, (7,)), Timer()
     step.process((7, b""), first)
     assert first.is_set
     for _ in range(2):
@@ -185,45 +186,47 @@ def test_beam_gives_every_shard_its_next_turn(shop):
         assert following.is_set
     wait_for(lambda: seen(project) == ROWS)
     step.teardown()
-    take_back(handle)
+    release(handle)
 
 
 def test_threads_of_one_worker_take_turns(shop):
     project, log = shop
-    threads = [threading.Thread(target=turn, args=(project, log, 0)) for _ in range(3)]
+    shards = ShardThreads(project, log)
+    threads = [threading.Thread(target=shards.turn, args=(0,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     wait_for(lambda: seen(project) == ROWS)
-    let_go(str(project.root))
+    shards.close()
 
 
 def test_held_shard_learns_between_two_turns(shop):
     project, log = shop
-    held = HeldShard(project, log, 0, wanted_s=60)
+    held = ShardThread(project, log, 0, abandoned_after_s=60)
     wait_for(lambda: seen(project) == ROWS)
-    assert not held.over
-    held.let_go()
-    assert held.over
+    assert not held.ended
+    held.close()
+    assert held.ended
 
 
 def test_held_shard_that_nobody_wants_is_let_go(shop):
     project, log = shop
-    held = HeldShard(project, log, 0, wanted_s=0)
-    wait_for(lambda: held.over)
-    held.turn()
+    held = ShardThread(project, log, 0, abandoned_after_s=0)
+    wait_for(lambda: held.ended)
+    held.keep_alive()
     assert next(iter(held.readings())).metric == metrics.TRAIN_HALTED
     assert seen(project) == 0
 
 
 def test_what_ends_a_held_shard_is_raised_by_its_next_turn_and_the_one_after_opens_it_again(shop):
     project, log = shop
-    turn_until(project, log, lambda: seen(project) == ROWS)
+    threads = ShardThreads(project, log)
+    turn_until(threads, lambda: seen(project) == ROWS)
     newer = TrainerShard(project, log, VersionStore(project), 0)
     append_samples(log, project, make_samples(1, 128, first=ROWS))
     with pytest.raises(FencedError):
-        turn_until(project, log, lambda: False)
+        turn_until(threads, lambda: False)
     newer.close()
-    turn_until(project, log, lambda: seen(project) == ROWS + 128)
-    let_go(str(project.root))
+    turn_until(threads, lambda: seen(project) == ROWS + 128)
+    threads.close()

@@ -5,8 +5,8 @@ import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.key_spread import spread_keys, subtask_of
-from pipeline.samples.run import live_job as samples
-from pipeline.trainer.run import live_job as train
+from pipeline.samples.run import on_flink as samples
+from pipeline.trainer.run import on_flink as train
 from tests.support.command_line import make_shop
 
 CHANGED = {

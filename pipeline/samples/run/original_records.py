@@ -1,4 +1,4 @@
-"""A dead letter's original bytes: of an event that is a record of its own, that record as the log has it."""
+"""The original bytes of dead letters: of an event that is a single record, that record as it is in the log."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,20 +12,20 @@ from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.record_run import read_run
 
 _NEAR_RECORDS, _MOST_BYTES = 1_024, 1 << 20
-"""What is no further apart is read in one go, up to so many bytes: on Kafka a jump costs more than what it saves."""
+"""Records no further apart are read in one request, up to so many bytes: on Kafka a seek costs more than it saves."""
 
 
 def with_originals(letters: DeadLetters, log: Log) -> DeadLetters:
-    """The same letters; those of packed rows keep the row as JSON.
+    """The same letters with their original bytes.
 
-    A letter whose record is no longer there keeps its JSON as well.
+    Letters of packed rows, and letters whose record was trimmed, keep the row as JSON.
     """
     table = letters.table
     originals = table.column("original").to_pylist()
     letters_of: defaultdict[tuple[str, int], dict[int, int]] = defaultdict(dict)
     places = zip(*(table.column(n).to_pylist() for n in ("topic", "partition", "offset", "row")), strict=True)
     for letter, (topic, partition, offset, row) in enumerate(places):
-        # Only a packed record has a second row; every first row has to be looked at.
+        # Only a packed record has a second row; every first row has to be checked.
         if not row:
             letters_of[topic, partition][offset] = letter
     for (topic, partition), by_offset in letters_of.items():
@@ -37,7 +37,7 @@ def with_originals(letters: DeadLetters, log: Log) -> DeadLetters:
 
 
 def _values(log: Log, topic: str, partition: int, offsets: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """(offset, value) of the records at [n] ascending `offsets`, those that are still there."""
+    """(offset, value) of the records at [n] ascending `offsets` that are still in the log."""
     begins = log.begin_offset(topic, partition)
     wanted = np.array([offset for offset in offsets if offset >= begins], np.int64)
     while len(wanted):
@@ -46,5 +46,5 @@ def _values(log: Log, topic: str, partition: int, offsets: Sequence[int]) -> Ite
         run = read_run(log, topic, partition, int(wanted[0]), ReadLimits(last - int(wanted[0]) + 1, _MOST_BYTES))
         rows = np.flatnonzero(np.isin(run.offsets, wanted))
         yield from zip(run.offsets[rows].tolist(), run.values.take(pa.array(rows)).to_pylist(), strict=True)
-        # A gap may stand where a record was: what was asked for is done with, found or not.
+        # A requested offset may be a gap: it is finished, found or not.
         wanted = wanted[wanted >= max(run.next_offset, int(wanted[0]) + 1)]
