@@ -25,7 +25,7 @@ from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.clock import ManualClock
-from pipeline.process.crash_point import arm
+from pipeline.process.crash_point import arm_crash_point
 from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.run.rounds import Rounds
 from pipeline.samples.run.status import join_status
@@ -361,5 +361,5 @@ def test_killed_anywhere_the_next_run_says_the_rest_once(tmp_path, point, wanted
 
 
 if __name__ == "__main__":
-    arm(crash_point_from_environment())
+    arm_crash_point(crash_point_from_environment())
     print(json.dumps(str(World(Path(sys.argv[1]), round_records=60).run())))
