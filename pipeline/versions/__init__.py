@@ -1,1 +1,1 @@
-"""Versions of the model as a chain: files, ledger, delta codec, quantiser."""
+"""Versions of the model: their files, the ledger that lists them, and the deltas made from them for serving."""

@@ -1,8 +1,8 @@
-"""A commit as a file, and back: the manifest (`schemas/manifest.json`) is the header, arrays are the sections.
+"""Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
-Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, PART being an
-attribute of `FieldChange`.
-A second kind of file holds only the keys that dropped versions touched, `fields/NAME/touched`.
+Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, where PART is
+an attribute of `FieldChange`. A second kind of file holds only the keys that dropped versions touched, as
+`fields/NAME/touched`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pipeline.formats.container import Container, Draft, Section, write_containe
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, UInt64s, VersionId, union_keys
 
-_PLAIN = (
+_HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
 )  # fmt: skip
@@ -30,25 +30,25 @@ _ARRAYS = {
     "served_removed": np.uint64,
 }
 
-# What a draft leaves for its header: more than the list of sections takes, which is most of it.
-_ROOM_BYTES, _FIELD_ROOM_BYTES = 8192, 2048
+# Space that a draft reserves for its header, in all and per field: more than the list of sections, its largest part.
+_HEADER_BYTES, _FIELD_HEADER_BYTES = 8192, 2048
 
 
 def write_commit(path: Path, commit: Commit) -> int:
-    """Write one version's file; returns its size in bytes. Raises VersionError, leaving nothing behind."""
+    """Write a version's file; returns its size in bytes. Raises VersionError, and then leaves no file."""
     return write_container(path, version_manifest(commit), _sections(commit))
 
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
-    """Begin a version's file while only its rows are known; `finish_commit` ends it. Raises VersionError."""
+    """Begin a version's file with its rows; `finish_commit` completes it. Raises VersionError."""
     sections: dict[str, Section] = {
         f"fields/{name}/{part}": getattr(tables[name], part) for name in sorted(tables) for part in TableChange._fields
     }
-    return Draft(path, sections, _ROOM_BYTES + sum(_FIELD_ROOM_BYTES + 16 * len(name.encode()) for name in tables))
+    return Draft(path, sections, _HEADER_BYTES + sum(_FIELD_HEADER_BYTES + 16 * len(name.encode()) for name in tables))
 
 
 def finish_commit(draft: Draft, commit: Commit) -> int:
-    """`write_commit`, going on from a draft, whose rows are the commit's."""
+    """Complete a draft that holds the commit's rows. Returns and raises as `write_commit`."""
     return draft.finish(version_manifest(commit), _sections(commit))
 
 
@@ -58,7 +58,7 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
         "kind": "version",
         "id": str(commit.id),
         "parent": str(commit.parent) if commit.parent else None,
-        **{name: getattr(commit, name) for name in _PLAIN},
+        **{name: getattr(commit, name) for name in _HEADER_NAMES},
         "filters": sorted(commit.filters),
         "filter_changes": sorted(commit.filter_changes),
         "validation": dict(commit.validation),
@@ -70,27 +70,27 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
 
 
 def read_version_manifest(path: Path) -> dict[str, Any]:
-    """The header of a version's file, sections listed. Raises FileNotFoundError, DamagedError."""
+    """The header of a version's file with the list of sections. Raises FileNotFoundError, DamagedError."""
     with Container(path) as file:
         return file.header
 
 
 def read_commit(path: Path) -> Commit:
-    """All of a version's file. Raises FileNotFoundError, DamagedError."""
+    """Read a version's file. Raises FileNotFoundError, DamagedError."""
     with Container(path) as file, file.making_sense():
         fields = {name: _read_change(file, name, shape) for name, shape in _manifest(file)["fields"].items()}
         return _commit_of(file, fields)
 
 
 def read_outline(path: Path) -> Commit:
-    """A version's file but for its rows and served entries: fields are empty. Raises as `read_commit`."""
+    """Read a version's file without rows and served entries: fields are empty. Raises as `read_commit`."""
     with Container(path) as file, file.making_sense():
         shapes = _manifest(file)["fields"].items()
         return _commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
 
 
 def check_file(path: Path) -> None:
-    """Compare every byte of a version's file with its checksums. Raises FileNotFoundError, DamagedError."""
+    """Verify all checksums of a version's file. Raises FileNotFoundError, DamagedError."""
     with Container(path) as file, file.making_sense():
         for entry in file.header["sections"]:
             file.section(entry["name"])
@@ -103,16 +103,13 @@ def read_delta(path: Path) -> bytes:
 
 
 def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
-    """By field: the served entries in a version's file and the keys it tombstones; nothing else is read.
-
-    Raises as `read_commit`.
-    """
+    """By field: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
     with Container(path) as file, file.making_sense():
         return {name: _read_served(file, name, shape["dim"]) for name, shape in _manifest(file)["fields"].items()}
 
 
 def read_touched(path: Path) -> dict[str, UInt64s]:
-    """By field: [t] uint64 sorted, the served keys a version (or the dropped ones before it) put or removed.
+    """By field: [t] uint64 sorted, the served keys put or removed by a version, or by the dropped ones before it.
 
     Raises as `read_commit`.
     """
@@ -123,7 +120,7 @@ def read_touched(path: Path) -> dict[str, UInt64s]:
 
 
 def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> int:
-    """Write the keys that dropped versions touched; returns the size in bytes. Raises VersionError."""
+    """Write the keys that dropped versions touched; returns the file's size in bytes. Raises VersionError."""
     sections: dict[str, Section] = {f"fields/{name}/touched": keys[name] for name in sorted(keys)}
     return write_container(path, {"kind": "touched", "fields": sorted(keys)}, sections)
 
@@ -153,7 +150,7 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         filters={name: file.section(f"filters/{name}") for name in header["filters"]},
         filter_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
-        **{name: header[name] for name in (*_PLAIN, "validation", "quarantines_seen", "next_handles", "clocks")},
+        **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "clocks")},
     )
 
 
@@ -165,7 +162,7 @@ def _manifest(file: Container) -> dict[str, Any]:
 
 def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
     arrays = {part: file.array(f"fields/{name}/{part}", dtype) for part, dtype in _ARRAYS.items()}
-    if shape["row_bytes"] < 0:  # NumPy would take it for a size to be worked out
+    if shape["row_bytes"] < 0:  # NumPy would infer the size
         raise ValueError(f"rows of {shape['row_bytes']} bytes")
     rows = file.array(f"fields/{name}/rows", np.uint8).reshape(len(arrays["keys"]), shape["row_bytes"])
     _check_entries(file, name, _entries_of(arrays, shape["dim"]))
@@ -188,13 +185,13 @@ def _entries_of(arrays: Mapping[str, Any], dim: int) -> ServedEntries:
 
 
 def _check_entries(file: Container, name: str, entries: ServedEntries) -> None:
-    """Raises DamagedError where the parts do not belong together."""
+    """Raises DamagedError if the parts have different lengths."""
     wanted = int(payload_offsets(entries.bits, entries.dim)[-1])
     lengths = (len(entries.keys), len(entries.handles), len(entries.bits), len(entries.payload))
     if lengths != (len(entries), len(entries), len(entries), wanted):
         raise DamagedError(
             f"{file.path} has served entries of {name} with {lengths} keys, handles, precisions and payload bytes, "
-            f"wanted as many of each and {wanted} bytes. hint: restore the file"
+            f"wanted equally many and {wanted} bytes. hint: restore the file"
         )
 
 

@@ -1,6 +1,7 @@
-"""Admission filters between commits: megabytes of counters of which a commit changes a few, told as what changed.
+"""Admission filters in commits: megabytes of counters of which a commit changes few, so commits store the change.
 
-A change is the exclusive or of two filters of one length, deflated. Changes compose by exclusive or, in any grouping.
+A change is the exclusive or of two filters of one length, deflated. Exclusive or is associative, so changes merge in
+any grouping.
 """
 
 import zlib
@@ -10,45 +11,49 @@ import numpy as np
 
 from pipeline.versions.state import Commit
 
-_WORTH_BYTES = 4_096
-"""A smaller filter is kept as it is."""
+_MIN_CHANGE_BYTES = 4_096
+"""Smaller filters are stored complete."""
 
 
 def split_filters(
     filters: Mapping[str, bytes], parents: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Split filters into those told whole and those told as changes since the parent's.
+    """Split filters into those stored complete and those stored as the change since the parent's.
 
-    >>> whole, changes = split_filters({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
-    >>> sorted(whole), sorted(changes), len(changes["b"]) < 100
+    >>> complete, changes = split_filters({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
+    >>> sorted(complete), sorted(changes), len(changes["b"]) < 100
     (['a'], ['b'], True)
     """
-    whole, changes = {}, {}
+    complete, changes = {}, {}
     for name, content in filters.items():
-        if len(content) >= _WORTH_BYTES and len(parents.get(name, b"")) == len(content):
+        if len(content) >= _MIN_CHANGE_BYTES and len(parents.get(name, b"")) == len(content):
             changes[name] = zlib.compress(_xor(content, parents[name]), 1)
         else:
-            whole[name] = content
-    return whole, changes
+            complete[name] = content
+    return complete, changes
 
 
 def merge_filters(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The newest commit's filters, commits oldest first: whole where one of them has it whole, else as a change."""
-    whole: dict[str, bytes] = {}
+    """The last commit's filters, complete if one of the commits holds them complete, else as changes.
+
+    Args:
+        commits: consecutive commits, oldest first.
+    """
+    complete: dict[str, bytes] = {}
     changes: dict[str, bytes] = {}
     for commit in commits:
         for name, change in commit.filter_changes.items():
-            if name in whole:
-                whole[name] = _xor(whole[name], zlib.decompress(change))
+            if name in complete:
+                complete[name] = _xor(complete[name], zlib.decompress(change))
             elif name in changes:
                 changes[name] = zlib.compress(_xor(zlib.decompress(changes[name]), zlib.decompress(change)), 1)
             else:
                 changes[name] = change
         for name, content in commit.filters.items():
-            whole[name] = content
+            complete[name] = content
             changes.pop(name, None)
     last = {*commits[-1].filters, *commits[-1].filter_changes}
-    return {n: c for n, c in whole.items() if n in last}, {n: c for n, c in changes.items() if n in last}
+    return {n: c for n, c in complete.items() if n in last}, {n: c for n, c in changes.items() if n in last}
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

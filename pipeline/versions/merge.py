@@ -1,6 +1,6 @@
-"""The net of several commits of one lineage: the last operation per key wins, as in a log-structured store.
+"""Merges consecutive commits of a lineage into one: the last operation per key wins, as in a log-structured store.
 
-Pure; arrays in, arrays out. Netting is associative, so any grouping of a chain gives the same.
+Pure: arrays in, arrays out. Merging is associative, so any grouping of a chain gives the same result.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ _GATHER_ROWS = 1 << 18
 
 @dataclass(frozen=True)
 class MergedKeys:
-    """Which operation decides each key.
+    """The deciding operation of each key.
 
     Attributes:
-        keys: [n] uint64 sorted, keys that are there afterwards.
-        source: [n] int64, index of the deciding row among all steps' rows, one step after another.
-        removed: [r] uint64 sorted, keys that are not.
+        keys: [n] uint64 sorted, keys that exist afterwards.
+        source: [n] int64, index of the deciding row among all changes' rows, concatenated.
+        removed: [r] uint64 sorted, keys that do not.
     """
 
     keys: UInt64s
@@ -34,8 +34,8 @@ class MergedKeys:
     removed: UInt64s
 
 
-def merge_keys(steps: Sequence[tuple[UInt64s, UInt64s]]) -> MergedKeys:
-    """Net of steps (removed keys, then put keys), oldest first.
+def merge_keys(changes: Sequence[tuple[UInt64s, UInt64s]]) -> MergedKeys:
+    """Merge changes of the form (removed keys, then put keys), oldest first.
 
     >>> a, b = np.array([1, 2], np.uint64), np.array([2, 3], np.uint64)
     >>> merge_keys([(a[:0], a), (a[:1], b)]).keys.tolist()
@@ -44,22 +44,22 @@ def merge_keys(steps: Sequence[tuple[UInt64s, UInt64s]]) -> MergedKeys:
     operations: list[UInt64s] = []
     sources: list[Int64s] = []
     rows = 0
-    for removed, put in steps:
+    for removed, put in changes:
         operations += [removed, put]
         sources += [np.full(len(removed), -1, np.int64), np.arange(rows, rows + len(put), dtype=np.int64)]
         rows += len(put)
-    newest_first = np.concatenate([*operations, np.empty(0, np.uint64)])[::-1]
-    keys, first = np.unique(newest_first, return_index=True)
+    latest_first = np.concatenate([*operations, np.empty(0, np.uint64)])[::-1]
+    keys, first = np.unique(latest_first, return_index=True)
     source = np.concatenate([*sources, np.empty(0, np.int64)])[::-1][first]
-    there = source >= 0
-    return MergedKeys(keys[there], source[there], keys[~there])
+    exists = source >= 0
+    return MergedKeys(keys[exists], source[exists], keys[~exists])
 
 
 def gather_payload(payload: UInt8s, bits: UInt8s, dim: int, index: Int64s) -> UInt8s:
-    """The payload of the entries at `index`, in that order.
+    """The payloads of the entries at `index`, concatenated in that order.
 
     Args:
-        payload: uint8, all entries' bytes one after another.
+        payload: uint8, the payloads of all entries, concatenated.
         bits: [n] uint8, their precisions.
         dim: weights per row.
         index: [m] int64 into the entries.
@@ -76,28 +76,29 @@ def gather_payload(payload: UInt8s, bits: UInt8s, dim: int, index: Int64s) -> UI
     return np.concatenate(parts)
 
 
-def merge_served(steps: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[ServedEntries, UInt64s]:
-    """Net of served changes (entries, tombstones), oldest first: entries and tombstones, both sorted by key."""
-    net = merge_keys([(removed, entries.keys) for entries, removed in steps])
-    dim = steps[0][0].dim
-    bits = np.concatenate([entries.bits for entries, _ in steps])
-    payload = np.concatenate([entries.payload for entries, _ in steps])
-    handles = np.concatenate([entries.handles for entries, _ in steps])
-    chosen = gather_payload(payload, bits, dim, net.source)
-    return ServedEntries(dim, net.keys, handles[net.source], bits[net.source], chosen), net.removed
+def merge_served(changes: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[ServedEntries, UInt64s]:
+    """Merge served changes (entries, tombstones), oldest first, into entries and tombstones sorted by key."""
+    merged = merge_keys([(removed, entries.keys) for entries, removed in changes])
+    dim = changes[0][0].dim
+    bits = np.concatenate([entries.bits for entries, _ in changes])
+    payload = np.concatenate([entries.payload for entries, _ in changes])
+    handles = np.concatenate([entries.handles for entries, _ in changes])
+    gathered = gather_payload(payload, bits, dim, merged.source)
+    entries = ServedEntries(dim, merged.keys, handles[merged.source], bits[merged.source], gathered)
+    return entries, merged.removed
 
 
 def merge_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
-    """Net of one field's changes, oldest first; `full` says that the first holds every row, and so will the net."""
-    net = merge_keys([(change.removed, change.keys) for change in changes])
-    rows = np.concatenate([change.rows for change in changes])[net.source]
+    """Merge the changes of one field, oldest first. `full`: the first holds every row, so the result does too."""
+    merged = merge_keys([(change.removed, change.keys) for change in changes])
+    rows = np.concatenate([change.rows for change in changes])[merged.source]
     served, served_removed = merge_served([(served_of(change), change.served_removed) for change in changes])
     touched = union_keys([change.touched for change in changes]) if full else None
     return FieldChange(
         dim=changes[0].dim,
-        keys=net.keys,
+        keys=merged.keys,
         rows=rows,
-        removed=net.removed,
+        removed=merged.removed,
         served_keys=served.keys,
         served_handles=served.handles,
         served_bits=served.bits,
@@ -108,31 +109,32 @@ def merge_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
 
 
 def merge_commits(commits: Sequence[Commit]) -> Commit:
-    """The newest commit, told as what changed since the oldest one's parent; full if one of them is, or has no parent.
+    """The last commit as the change since the first one's parent; full if one of them is full or has no parent.
 
-    Where one is full, what lies before it no longer matters, and its touched keys are not in the net. A field that an
-    older commit lacks (it came with a migration) starts empty there.
+    Commits before the last full one have no effect, and their touched keys are not in the result. A field that an
+    earlier commit lacks, because a migration added it, is empty there.
     """
     last = commits[-1]
     base = max((i for i, commit in enumerate(commits) if commit.full or commit.parent is None), default=0)
-    counted = commits[base:]
-    full = counted[0].full or counted[0].parent is None
-    fields = {name: merge_changes([c.fields[name] for c in counted if name in c.fields], full) for name in last.fields}
-    first_at_ms = min(commit.first_at_ms for commit in commits)
-    filters, changes = merge_filters(counted)
+    effective = commits[base:]
+    full = effective[0].full or effective[0].parent is None
+    fields = {
+        name: merge_changes([c.fields[name] for c in effective if name in c.fields], full) for name in last.fields
+    }
+    filters, filter_changes = merge_filters(effective)
     return replace(
         last,
         parent=commits[0].parent,
-        first_at_ms=first_at_ms,
+        first_at_ms=min(commit.first_at_ms for commit in commits),
         fields=fields,
         filters=filters,
-        filter_changes=changes,
+        filter_changes=filter_changes,
         full=full,
     )
 
 
 def served_of(change: FieldChange) -> ServedEntries:
-    """The served entries a change carries, in its order."""
+    """The served entries of a change, in its order."""
     return ServedEntries(
         change.dim, change.served_keys, change.served_handles, change.served_bits, change.served_payload
     )

@@ -1,7 +1,7 @@
-"""What one version of one shard of the model is, in memory: plain frozen records, nothing here reads or writes.
+"""One version of one shard of the model, in memory: frozen records without I/O.
 
-A `Commit` is either full (every row) or what changed since its parent. `fold.py` nets commits, `files.py` spells one as
-bytes, `store.py` keeps them, `ledger.py` says which one is CURRENT.
+A `Commit` is either full (it holds every row) or holds what changed since its parent. `merge.py` merges commits,
+`files.py` encodes one as a file, `store.py` stores them, `ledger.py` lists them and holds CURRENT.
 """
 
 import re
@@ -23,7 +23,7 @@ _NAME = re.compile(r"g(\d+)/s(\d+)-of-(\d+)/(\d+)")
 
 @dataclass(frozen=True, order=True)
 class VersionId:
-    """One state of one shard: branch, shard i of n, number. The number goes up along a lineage, across generations too.
+    """One state of one shard: generation, shard i of n, sequence. Sequences grow along a lineage, across generations.
 
     >>> str(VersionId(1, 0, 2, 42))
     'g1/s0-of-2/42'
@@ -41,18 +41,18 @@ class VersionId:
 
     @classmethod
     def parse(cls, name: str) -> "VersionId":
-        """The version that `name` spells. Raises InputError."""
+        """The version with this name. Raises InputError."""
         match = _NAME.fullmatch(name.strip())
         if match is None:
-            raise InputError(f"{name!r} names no version, wanted one like g0/s0-of-1/42. run: springtide versions")
+            raise InputError(f"{name!r} is no version, wanted one like g0/s0-of-1/42. run: springtide versions")
         return cls(*(int(part) for part in match.groups()))
 
 
 @dataclass(frozen=True)
 class FieldChange:
-    """What a commit says about one field's table and about what serving holds of it.
+    """What a commit changes in one field: rows of the table, and the served entries made from them.
 
-    Removals come before rows: a key in both is there afterwards. Served rows are the bytes serving decodes.
+    Removals are applied before rows: a key in both exists afterwards. Served entries hold the bytes serving decodes.
 
     Attributes:
         dim: weights per row.
@@ -62,10 +62,10 @@ class FieldChange:
         served_keys: [m] uint64, served entries that changed since the parent; every entry in a full commit.
         served_handles: [m] uint32.
         served_bits: [m] uint8, 4, 8, 16 or 32.
-        served_payload: uint8, their bytes one after another, as `payload_bytes(bits, dim)` measures them.
+        served_payload: uint8, their payloads concatenated, each of `payload_bytes(bits, dim)` bytes.
         served_removed: [s] uint64, keys tombstoned for serving since the parent.
-        served_touched: [t] uint64, served entries put since the parent. Only a full commit needs it (a rollback past it
-            must know); None means `served_keys`.
+        served_touched: [t] uint64, served entries put since the parent. Only a full commit needs it, for a rollback to
+            an earlier version; None means `served_keys`.
     """
 
     dim: int
@@ -81,20 +81,20 @@ class FieldChange:
 
     @classmethod
     def empty(cls, dim: int, row_bytes: int) -> "FieldChange":
-        """Nothing changed."""
+        """A change of nothing."""
         none64, none8 = np.empty(0, np.uint64), np.empty(0, np.uint8)
         rows = np.empty((0, row_bytes), np.uint8)
         return cls(dim, none64, rows, none64, none64, np.empty(0, np.uint32), none8, none8, none64)
 
     @property
     def touched(self) -> UInt64s:
-        """[t] uint64 sorted: every key a replica hears of between the parent and this commit."""
+        """[t] uint64 sorted: every key of which serving receives a row or a tombstone with this commit."""
         put = self.served_keys if self.served_touched is None else self.served_touched
         return union_keys([put, self.served_removed])
 
 
 class TableChange(NamedTuple):
-    """The part of a `FieldChange` that is about the table: `keys`, `rows` and `removed`."""
+    """The table's part of a `FieldChange`: `keys`, `rows` and `removed`."""
 
     keys: UInt64s
     rows: UInt8s
@@ -103,14 +103,14 @@ class TableChange(NamedTuple):
 
 @dataclass(frozen=True)
 class ServedEntries:
-    """What serving holds of one field, sorted by key: n entries.
+    """The n entries that serving holds of one field, sorted by key.
 
     Attributes:
         dim: weights per row.
         keys: [n] uint64.
         handles: [n] uint32.
         bits: [n] uint8.
-        payload: uint8, one entry's bytes after another.
+        payload: uint8, the entries' payloads concatenated.
     """
 
     dim: int
@@ -125,15 +125,15 @@ class ServedEntries:
 
 @dataclass(frozen=True)
 class Commit:
-    """One durable step of a shard: the whole of what training needs to go on from it.
+    """One durable version of a shard, with everything that training needs to continue from it.
 
     Attributes:
         id: the version this becomes.
-        parent: the version it follows; None for the very first.
-        epoch: the writer's take-over number.
-        offset: position in the samples log: the record to go on from …
-        row: … and the row inside it.
-        log_id: which making of the samples topic the position is about.
+        parent: the version it follows; None for the first.
+        epoch: the writer's epoch.
+        offset: the sample position to continue from: offset in the samples log …
+        row: … and row inside that record.
+        log_id: identity of the samples topic that the sample position belongs to.
         first_at_ms: earliest sample time learned from since the parent.
         last_at_ms: latest sample time learned from so far.
         fields: by name of the field.
@@ -141,16 +141,16 @@ class Commit:
         filters: admission counters by name.
         validation: progressive validation, JSON-able (no NaN).
         quarantines_seen: ids of the quarantines that were in force.
-        next_handles: by field, the first handle never given out in this generation.
+        next_handles: by field, the first handle that this generation has not assigned.
         model_digest: of configuration, feature code and model.
-        digest: hex, of rows, admission, dense weights and position.
+        digest: hex, of rows, admission, dense weights and sample position.
         served_digest: hex, of the served view.
         delta: the exact bytes published for this version.
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
-        clocks: by name, log times the trainer's sweeps and ageing have reached, ms.
-        filter_changes: by name, filters told as what changed since the parent (`filters.py`); a name is here or in
-            `filters`. Only the store makes them.
+        clocks: by name, log times that the trainer's sweeps and ageing have reached, ms.
+        filter_changes: by name, filters stored as the change since the parent (`filters.py`). A name is either here or
+            in `filters`. Only the store sets them.
     """
 
     id: VersionId
@@ -184,15 +184,16 @@ class Commit:
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """What the ledger knows of a version without opening its file; `Commit` explains the shared names.
+    """The ledger's entry of a version, available without opening its file; `Commit` documents the shared names.
 
     Attributes:
-        parent: the nearest older version of the lineage that is still kept.
+        parent: the nearest earlier version of the lineage that is retained.
         path: the version's file, relative to the versions folder.
-        touched_path: keys touched by the versions that retention dropped between parent and this one, or None.
+        touched_path: file of the keys touched by the versions that retention dropped between parent and this one, or
+            None.
         last_at_ms: latest sample time learned from along the lineage: never smaller than the parent's.
         size_bytes: of the file.
-        rewrites: how often retention has written it again.
+        rewrites: how often retention has rewritten it.
     """
 
     id: VersionId
@@ -216,7 +217,7 @@ class VersionSummary:
 
 
 def union_keys(parts: Sequence[UInt64s]) -> UInt64s:
-    """Every key of the parts, once, sorted. Sorting beats hashing at millions of keys.
+    """Every key of the parts once, sorted. Sorting is faster than hashing for millions of keys.
 
     >>> union_keys([np.array([3, 1], np.uint64), np.array([3], np.uint64)]).tolist()
     [1, 3]
@@ -224,18 +225,18 @@ def union_keys(parts: Sequence[UInt64s]) -> UInt64s:
     keys = np.sort(np.concatenate([np.empty(0, np.uint64), *parts]))
     first = np.ones(len(keys), np.bool_)
     first[1:] = keys[1:] != keys[:-1]
-    once: UInt64s = keys[first]
-    return once
+    union: UInt64s = keys[first]
+    return union
 
 
 def union_by_field(parts: Sequence[Mapping[str, UInt64s]]) -> dict[str, UInt64s]:
-    """`union_keys` field by field; a part may lack fields."""
+    """`union_keys` for each field; a part may lack fields."""
     names = sorted({name for part in parts for name in part})
     return {name: union_keys([part[name] for part in parts if name in part]) for name in names}
 
 
 def version_path(id: VersionId, epoch: int, rewrites: int, kind: str = "version") -> str:
-    """Where a version's file is, relative to the versions folder.
+    """The path of a version's file, relative to the versions folder.
 
     >>> version_path(VersionId(1, 0, 2, 42), 7, 0)
     'g1/s0-of-2/000000000042.7.0.version'

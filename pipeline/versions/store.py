@@ -1,10 +1,10 @@
-"""The store of versions: files beside a ledger. A commit is durable as a file before CURRENT moves to it.
+"""The store of versions: a ledger and files. A commit's file is durable before CURRENT moves to it.
 
     versions/ledger.sqlite
     versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.version      one file per version
-    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.touched      keys touched by dropped ones before it
+    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.touched      keys touched by dropped versions
 
-The epoch is in the name so that a writer that was taken over can never replace its successor's file.
+The epoch is part of the name so that a fenced writer cannot replace its successor's file.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,24 +49,24 @@ from pipeline.versions.state import (
 )
 
 _Content = TypeVar("_Content")
-_THIN_EVERY_MS = 60_000
-_ATTEMPTS = 3
+_RETENTION_EVERY_MS = 60_000
+_READ_ATTEMPTS = 3
 
-DRAFTED_FROM_BYTES = 16 << 20
-"""Rows of so many bytes take the disk longer than threads cost."""
+DRAFT_MIN_BYTES = 16 << 20
+"""From so many bytes of rows on, writing takes longer than starting the draft's threads."""
 
 
 class VersionStore:
-    """All versions of a project's shards. Thread-safe, and safe beside other processes. Close it before forking."""
+    """All versions of a project's shards. Thread-safe, and safe with other processes. Close it before forking."""
 
     def __init__(self, project: Project) -> None:
-        """Open, making ledger and folder where there are none. Raises VersionError, DamagedError."""
+        """Open the store; creates a missing ledger or folder. Raises VersionError, DamagedError."""
         self.folder = project.versions
         self.ledger = Ledger(project.versions / "ledger.sqlite", project.clock)
         self._shards = project.config.logs.shards
-        self._ladder = project.config.train.retention
+        self._policy = project.config.train.retention
         self._last_filters: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
-        self._thinned_at_ms: dict[int, int] = {}
+        self._retained_at_ms: dict[int, int] = {}
 
     def close(self) -> None:
         self.ledger.close()
@@ -74,30 +74,26 @@ class VersionStore:
     def raise_epoch(self, shard: int) -> int:
         """Become the shard's only writer; returns the epoch to commit with.
 
-        Raises RollbackError while a rollback is unfinished: carry that to its end first.
+        Raises RollbackError while a rollback is unfinished: finish it first.
         """
         return self.ledger.raise_epoch(shard, self._shards)
 
-    def epoch(self, shard: int) -> int:
-        """The newest epoch; 0 where nobody has ever written."""
-        return self.ledger.epoch(shard)
-
     def current(self, shard: int) -> VersionId | None:
-        """The version training goes on from; None before the first."""
+        """The version training continues from; None before the first."""
         return self.ledger.current(shard)
 
     def next_id(self, shard: int) -> VersionId:
-        """The id of the version to commit next: numbers go on along the lineage, the generation is the newest."""
+        """The id of the next version: the next sequence of the lineage, in the latest generation."""
         current = self.ledger.current(shard)
         return VersionId(self.ledger.generation(), shard, self._shards, current.sequence + 1 if current else 1)
 
     @contextmanager
     def drafting(self, id: VersionId, epoch: int, tables: Mapping[str, TableChange]) -> Iterator[Draft | None]:
-        """Begin the file of a version whose rows are known, beside whatever else is done; `commit` ends it.
+        """Begin a version's file with its rows, in threads of its own; `commit` completes it.
 
-        None where the rows are few: they are written soon enough. What was not committed leaves no file behind.
+        Yields None if the rows are below `DRAFT_MIN_BYTES`. Without a commit no file remains.
         """
-        if sum(change.rows.nbytes for change in tables.values()) < DRAFTED_FROM_BYTES:
+        if sum(change.rows.nbytes for change in tables.values()) < DRAFT_MIN_BYTES:
             yield None
             return
         with draft_commit(self.folder / version_path(id, epoch, 0), tables) as draft:
@@ -108,10 +104,10 @@ class VersionStore:
 
         Args:
             commit: the version.
-            draft: its file where it has been begun.
+            draft: its file, if it was begun.
 
         Raises:
-            FencedError: somebody else took the shard over, or it was rolled back. Its file is removed again.
+            FencedError: another writer acquired the shard, or it was rolled back. The version's file is removed.
             VersionError: the disk is full or not writable. CURRENT has not moved.
         """
         epoch = self.ledger.epoch(commit.id.shard)
@@ -121,27 +117,27 @@ class VersionStore:
         reach_crash_point("trainer.before_commit")
         try:
             self.ledger.commit(staged)
-        except FencedError:  # after any other failure the ledger may name the file; retention finds out
+        except FencedError:  # after any other failure the ledger may list the file; retention checks that
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
         self._last_filters[commit.id.shard] = (commit.id, commit.filters)
 
     def stage(self, commit: Commit, draft: Draft | None = None) -> StagedVersion:
         """Make the version's file durable without moving CURRENT. Raises VersionError."""
-        path, told = version_path(commit.id, commit.epoch, 0), commit
-        parent, filters = self._last_filters.get(commit.id.shard, (None, {}))
+        path, stored = version_path(commit.id, commit.epoch, 0), commit
+        parent, parent_filters = self._last_filters.get(commit.id.shard, (None, {}))
         if not commit.full and parent is not None and parent == commit.parent:
-            whole, changes = split_filters(commit.filters, filters)
-            told = replace(commit, filters=whole, filter_changes=changes)
-        size = finish_commit(draft, told) if draft else write_commit(self.folder / path, told)
+            filters, changes = split_filters(commit.filters, parent_filters)
+            stored = replace(commit, filters=filters, filter_changes=changes)
+        size = finish_commit(draft, stored) if draft else write_commit(self.folder / path, stored)
         return StagedVersion(commit, path, size)
 
     def versions(self, shard: int) -> list[VersionSummary]:
-        """All versions kept of a shard, undone ones too, by generation and sequence."""
+        """All retained versions of a shard, undone ones included, by generation and sequence."""
         return self.ledger.versions(shard)
 
     def lineage(self, shard: int) -> list[VersionSummary]:
-        """The versions CURRENT grew from, oldest first, CURRENT last."""
+        """The versions CURRENT descends from, CURRENT last."""
         return self.ledger.lineage(shard)
 
     def manifest(self, id: VersionId) -> dict[str, object]:
@@ -149,30 +145,30 @@ class VersionStore:
         return self._read(id, read_version_manifest)
 
     def restore(self, id: VersionId) -> Commit:
-        """The whole state of a version: full, every row and served entry sorted by key, no removals.
+        """The complete state of a version: full, every row and served entry sorted by key, no removals.
 
         Raises:
-            VersionError: the version is not there.
-            DamagedError: a file of its chain is missing or damaged; says which.
+            VersionError: the version does not exist.
+            DamagedError: a file of its chain is missing or damaged; the message names it.
         """
         commits = self._read_chain(id, read_commit)
-        whole = merge_commits(commits)
-        fields = {name: _without_removals(change) for name, change in whole.fields.items()}
-        return replace(whole, parent=commits[-1].parent, first_at_ms=commits[-1].first_at_ms, fields=fields, full=True)
+        merged, last = merge_commits(commits), commits[-1]
+        fields = {name: _without_removals(change) for name, change in merged.fields.items()}
+        return replace(merged, parent=last.parent, first_at_ms=last.first_at_ms, fields=fields, full=True)
 
     def served(self, id: VersionId) -> dict[str, ServedEntries]:
-        """By field, what serving holds at a version, sorted by key; reads only that. Raises as `restore`."""
-        steps = self._read_chain(id, read_served)
-        return {name: merge_served([step[name] for step in steps if name in step])[0] for name in steps[-1]}
+        """By field, the entries serving holds at a version, sorted by key. Raises as `restore`."""
+        changes = self._read_chain(id, read_served)
+        return {name: merge_served([c[name] for c in changes if name in c])[0] for name in changes[-1]}
 
     def outline(self, id: VersionId) -> Commit:
-        """A version as committed, but without rows and served entries. Raises as `restore`."""
+        """A version as committed, without rows and served entries. Raises as `restore`."""
         commits = self._read_chain(id, read_outline)
         filters, _ = merge_filters(commits)
         return replace(commits[-1], filters=filters, filter_changes={})
 
     def check(self, id: VersionId) -> None:
-        """Compare every file that restoring `id` needs with its checksums. Raises VersionError, DamagedError."""
+        """Verify the checksums of every file that restoring `id` reads. Raises VersionError, DamagedError."""
         self._read_chain(id, check_file)
 
     def delta(self, id: VersionId) -> bytes:
@@ -180,9 +176,10 @@ class VersionStore:
         return self._read(id, read_delta)
 
     def touched(self, after: VersionId, upto: VersionId) -> dict[str, UInt64s]:
-        """By field, [t] uint64 sorted: served keys put or removed after `after`, up to and with `upto`.
+        """By field, [t] uint64 sorted: served keys put or removed after `after`, up to and including `upto`.
 
-        What retention dropped in between counts. Raises VersionError where `upto` did not grow from `after`.
+        Versions that retention dropped in between are included. Raises VersionError if `upto` does not descend from
+        `after`.
         """
 
         def read() -> list[dict[str, UInt64s]]:
@@ -190,35 +187,27 @@ class VersionStore:
             paths = [path for version in versions for path in (version.touched_path, version.path)]
             return [read_touched(self.folder / path) for path in paths if path is not None]
 
-        return union_by_field(self._patiently(upto, read))
-
-    def pin(self, id: VersionId, pinned: bool = True) -> None:
-        """Keep a version from retention, or release it. Raises VersionError."""
-        self.ledger.pin(id, pinned)
-
-    def plan_retention(self, shard: int, now_ms: int) -> RetentionPlan:
-        """What `retain` would do; changes nothing."""
-        return Retention(self.folder, self.ledger, self._ladder).plan(shard, now_ms)
+        return union_by_field(self._retried(upto, read))
 
     def retain(self, shard: int, now_ms: int) -> RetentionPlan:
-        """Thin the shard's versions by the ladder, ages by the log's time `now_ms`, and delete files nothing needs.
+        """Apply the retention policy to the shard's versions, with ages by the log's time `now_ms`; delete old files.
 
-        May be called after every commit: it looks only when the log's time has gone on by a minute since it last did.
+        May be called after every commit: it does nothing until the log's time has advanced by a minute.
         """
-        if now_ms - self._thinned_at_ms.get(shard, now_ms - _THIN_EVERY_MS) < _THIN_EVERY_MS:
+        if now_ms - self._retained_at_ms.get(shard, now_ms - _RETENTION_EVERY_MS) < _RETENTION_EVERY_MS:
             return RetentionPlan()
-        self._thinned_at_ms[shard] = now_ms
-        return Retention(self.folder, self.ledger, self._ladder).act(shard, now_ms)
+        self._retained_at_ms[shard] = now_ms
+        return Retention(self.folder, self.ledger, self._policy).act(shard, now_ms)
 
     def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
         """Read a version's file."""
-        return self._patiently(id, lambda: reader(self.folder / self.ledger.version(id).path))
+        return self._retried(id, lambda: reader(self.folder / self.ledger.version(id).path))
 
     def _read_chain(self, id: VersionId, reader: Callable[[Path], _Content]) -> list[_Content]:
-        """Read what restoring `id` needs, oldest first."""
-        return self._patiently(id, lambda: [reader(self.folder / v.path) for v in self._whole_chain(id)])
+        """Read the files that restoring `id` needs, oldest first."""
+        return self._retried(id, lambda: [reader(self.folder / v.path) for v in self._complete_chain(id)])
 
-    def _whole_chain(self, id: VersionId) -> list[VersionSummary]:
+    def _complete_chain(self, id: VersionId) -> list[VersionSummary]:
         chain = self.ledger.chain(id)
         if not chain[0].full and chain[0].parent is not None:
             raise DamagedError(
@@ -226,17 +215,17 @@ class VersionStore:
             )
         return chain
 
-    def _patiently(self, id: VersionId, attempt: Callable[[], _Content]) -> _Content:
-        """Ask the ledger and read; once more where retention replaced a file in between. Raises DamagedError."""
+    def _retried(self, id: VersionId, attempt: Callable[[], _Content]) -> _Content:
+        """Read ledger and files; again if retention replaced a file in between. Raises DamagedError."""
         missing = ""
-        for _ in range(_ATTEMPTS):
+        for _ in range(_READ_ATTEMPTS):
             try:
                 return attempt()
             except FileNotFoundError as failure:
                 missing = failure.filename
         raise DamagedError(
             f"{missing}, which version {id} needs, is missing. "
-            "hint: restore the file from a backup, or go back to a version before it: springtide versions"
+            "hint: restore the file from a backup, or roll back to a version before it: springtide versions"
         )
 
 

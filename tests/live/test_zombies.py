@@ -16,7 +16,7 @@ def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, 
     written = uncommitted(store)
     assert written
     springtide(site.project.root, "run", "train", "--until-end")
-    taken_over = {shard: store.epoch(shard) for shard in range(2)}
+    taken_over = {shard: store.ledger.epoch(shard) for shard in range(2)}
     assert failure_of(site, "train", zombie).startswith("FencedError: version ")
     site.wait_for(lambda: not (written & uncommitted(store)), "what the zombie wrote stays")
     epochs = [[version.epoch for version in store.lineage(shard)] for shard in range(2)]

@@ -1,4 +1,4 @@
-"""The retention ladder: what it keeps, on both sides of each step, and that nothing kept is ever hurt by it."""
+"""Retention: which versions each period retains, on both sides of its limit, and that retained versions stay intact."""
 
 import threading
 
@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from pipeline.configuration.training import RetentionPolicy
 from pipeline.errors import SpringtideError, VersionError
-from pipeline.versions.retention import plan_retention
+from pipeline.versions.retention import Retention, plan_retention
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.support.versions_world import World, project_in, rows_of, served_of
 
-LADDER = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
+POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
+SHORT = {"all_s": 60, "ten_minutes_s": 3600}
 HOUR, TEN_MINUTES, DAY = 3_600_000, 600_000, 86_400_000
 
 
@@ -26,8 +27,8 @@ def summary(sequence, at_ms, full=True, parent=True):
     )  # fmt: skip
 
 
-def kept_of(versions, now_ms, pinned=(), ladder=LADDER):
-    gone = {version.id for version in plan_retention(versions, pinned, ladder, now_ms).dropped}
+def kept_of(versions, now_ms, pinned=(), policy=POLICY):
+    gone = {version.id for version in plan_retention(versions, pinned, policy, now_ms).dropped}
     return [version.id.sequence for version in versions if version.id not in gone]
 
 
@@ -59,36 +60,36 @@ def test_one_version_a_day_stays_for_ever():
 
 def test_daily_versions_end_where_the_ladder_does():
     versions = [summary(i + 1, i * DAY) for i in range(4)]
-    ladder = RetentionPolicy(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
-    assert kept_of(versions, 3 * DAY, ladder=ladder) == [2, 3, 4]
-    assert kept_of(versions, 3 * DAY + 1, ladder=ladder) == [3, 4]
+    policy = RetentionPolicy(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
+    assert kept_of(versions, 3 * DAY, policy=policy) == [2, 3, 4]
+    assert kept_of(versions, 3 * DAY + 1, policy=policy) == [3, 4]
 
 
 def test_a_choice_holds_as_time_goes_on():
     versions = [summary(i + 1, i * 60_000, parent=False) for i in range(60)]
     at_once = kept_of(versions, 4 * HOUR)
     for now in range(HOUR, 4 * HOUR, 60_000):
-        gone = {version.id for version in plan_retention(versions, (), LADDER, now).dropped}
+        gone = {version.id for version in plan_retention(versions, (), POLICY, now).dropped}
         versions = [version for version in versions if version.id not in gone]
     assert [version.id.sequence for version in versions] == at_once
 
 
 def test_a_pinned_version_stays_with_what_restores_it():
     versions = [summary(1, 0), summary(2, 1, full=True), summary(3, 2, full=False), summary(4, 3, full=False)]
-    plan = plan_retention(versions, [versions[3].id], LADDER, 10 * HOUR)
+    plan = plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR)
     assert not plan.dropped
     versions[1] = summary(2, 1, full=False)
-    assert not plan_retention(versions, [versions[3].id], LADDER, 10 * HOUR).rewritten
+    assert not plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR).rewritten
 
 
 def test_nothing_is_planned_where_nothing_is_old():
-    assert not plan_retention([], (), LADDER, 0)
-    assert not plan_retention([summary(1, 0)], (), LADDER, 10)
+    assert not plan_retention([], (), POLICY, 0)
+    assert not plan_retention([summary(1, 0)], (), POLICY, 10)
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = VersionStore(project_in(tmp_path, retention={"all_s": 60, "ten_minutes_s": 3600}))
+    opened = VersionStore(project_in(tmp_path, retention=SHORT))
     yield opened
     opened.close()
 
@@ -181,11 +182,11 @@ def test_published_and_pinned_versions_are_not_touched(store):
     ids = [world.commit(full=i % 5 == 0) for i in range(20)]
     store.ledger.published.set("full", ids[2], "a")
     store.ledger.published.set("incremental", ids[3], "b")
-    store.pin(ids[8])
+    store.ledger.pin(ids[8])
     before = {id: store.ledger.version(id).path for id in (ids[2], ids[3], ids[8])}
     store.retain(0, world.at_ms)
     assert {id: store.ledger.version(id).path for id in before} == before
-    store.pin(ids[8], False)
+    store.ledger.pin(ids[8], False)
     store.retain(0, world.at_ms + 60_000)
     with pytest.raises(VersionError):
         store.ledger.version(ids[8])
@@ -195,7 +196,8 @@ def test_a_rewritten_chain_is_gone_and_the_version_is_not(store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 7 == 3)
-    id = store.plan_retention(0, world.at_ms).rewritten[-1][-1].id
+    retention = Retention(store.folder, store.ledger, RetentionPolicy(**SHORT))
+    id = retention.plan(0, world.at_ms).rewritten[-1][-1].id
     chain = store.ledger.chain(id)
     store.retain(0, world.at_ms)
     assert store.ledger.chain(id) != chain
@@ -250,7 +252,7 @@ def test_random_lives_keep_every_listed_version_whole(tmp_path_factory, data):
             store.retain(0, world.at_ms)
         elif action in ("restart", "pin") and store.current(0):
             if action == "pin":
-                store.pin(store.current(0))
+                store.ledger.pin(store.current(0))
             else:
                 world.restart()
         elif action in ("commit", "full", "empty"):

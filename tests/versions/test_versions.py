@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.formats.container import Container, Draft
 from pipeline.versions.state import TableChange, VersionId
-from pipeline.versions.store import DRAFTED_FROM_BYTES, VersionStore
+from pipeline.versions.store import DRAFT_MIN_BYTES, VersionStore
 from tests.support.versions_world import World, entries_of, project_in, rows_of, served_of
 
 
@@ -310,7 +310,7 @@ def with_long_rows(commit):
     """The same commit, its rows so long that its file is begun early; and what is known of it by then."""
     change = commit.fields["user"]
     random = np.random.default_rng(commit.id.sequence)
-    rows = random.integers(0, 256, (len(change.keys), DRAFTED_FROM_BYTES // len(change.keys) + 1)).astype(np.uint8)
+    rows = random.integers(0, 256, (len(change.keys), DRAFT_MIN_BYTES // len(change.keys) + 1)).astype(np.uint8)
     longer = replace(commit, fields={"user": replace(change, rows=rows)})
     return longer, {"user": TableChange(change.keys, rows, change.removed)}
 
@@ -388,7 +388,7 @@ crash_point.arm_crash_point(sys.argv[2] or None)
 if sys.argv[3] == "stop":
     commit = world.build()
     staged = store.stage(commit)
-    assert store.epoch(0) == commit.epoch  # the check a careless writer relies on
+    assert store.ledger.epoch(0) == commit.epoch  # the check a careless writer relies on
     signal.raise_signal(signal.SIGSTOP)
     try:
         store.ledger.commit(staged)

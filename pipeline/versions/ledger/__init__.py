@@ -1,1 +1,1 @@
-"""The ledger: which versions exist and which one is CURRENT."""
+"""The ledger: one SQLite file that lists the versions of all shards and stores which one is CURRENT."""

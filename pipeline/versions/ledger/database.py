@@ -1,6 +1,6 @@
-"""A small durable SQLite file that several processes share: short write transactions, reads that never wait.
+"""A durable SQLite file shared by several processes: short write transactions, reads that do not block.
 
-Write-ahead logging lets readers go on beside a writer; with `synchronous=FULL` a commit survives a power cut.
+With write-ahead logging readers continue during a write; with `synchronous=FULL` a commit survives a power failure.
 """
 
 import fcntl
@@ -17,34 +17,34 @@ BUSY_TIMEOUT_S = 30.0
 
 
 class Database:
-    """One connection to one file. Thread-safe: threads take turns. Not to be used across a fork."""
+    """One connection to one file. Thread-safe: a lock serialises threads. Must not be used across a fork."""
 
     def __init__(self, path: Path, schema: str, schema_version: int) -> None:
-        """Open the file, making it where there is none. Raises DamagedError, VersionError."""
+        """Open the file, or create it. Raises DamagedError, VersionError."""
         self.path = path
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.OperationalError) as failure:
-            raise VersionError(f"{path} cannot be opened: {failure}. hint: check the folder's rights") from None
+            raise VersionError(f"{path} cannot be opened: {failure}. hint: check the folder's permissions") from None
         self._connection.row_factory = sqlite3.Row
         with self._named_errors():
-            found = self._schema_version()
-            if found == 0:
+            stored = self._schema_version()
+            if stored == 0:
                 self._create(schema, schema_version)
-            elif found != schema_version:
+            elif stored != schema_version:
                 raise VersionError(
-                    f"{path} has format {found}, wanted {schema_version}. hint: use the release that wrote it"
+                    f"{path} has format {stored}, wanted {schema_version}. hint: use the release that wrote it"
                 )
             self._connection.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, holding the file's write lock from the start. Any exception undoes it."""
-        with self._turn, self._named_errors():
+        """An atomic write that holds the file's write lock from the start. Any exception rolls it back."""
+        with self._lock, self._named_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -55,19 +55,19 @@ class Database:
                 raise
 
     def read(self, query: str, parameters: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
-        """Rows of one query, taking no write lock."""
-        with self._turn, self._named_errors():
+        """Rows of one query, without the write lock."""
+        with self._lock, self._named_errors():
             return self._connection.execute(query, parameters).fetchall()
 
     def close(self) -> None:
-        with self._turn:
+        with self._lock:
             self._connection.close()
 
     def _schema_version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _create(self, schema: str, schema_version: int) -> None:
-        """Make the tables once. Changing the journal does not wait for a lock, so a file lock orders two that start."""
+        """Create the tables once. A change of journal mode does not wait for locks, so a file lock orders creators."""
         with open(f"{self.path}.lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self._schema_version() == 0:
@@ -78,14 +78,15 @@ class Database:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """SQLite's errors as ours, naming the file and the way out."""
+        """Raise SQLite's errors as errors of this package that name the file and the remedy."""
         try:
             yield
         except sqlite3.OperationalError as failure:
             raise VersionError(
-                f"{self.path} cannot be used: {failure}. hint: make room on its disk; if it is locked, end who holds it"
+                f"{self.path} cannot be used: {failure}. "
+                "hint: make room on its disk; if it is locked, end the process that holds the lock"
             ) from None
         except sqlite3.IntegrityError:
-            raise  # our own bug: never dress it up as damage
+            raise  # a bug of this package, not damage
         except sqlite3.DatabaseError as failure:
             raise DamagedError(f"{self.path} is damaged: {failure}. hint: restore it from a backup") from None
