@@ -108,7 +108,7 @@ def _draw_events(axes: Axes, result: DemoResult) -> None:
     axes.axvline(noticed, color=_INK, lw=1.6, zorder=2)
     seconds = rollback.plan_s + rollback.act_s + rollback.serve_s
     equals = "equals" if rollback.equal else "DIFFERS FROM"
-    text = f"rollback to {first % 24:02d}:00 in {seconds:.1f} s; the served rows\n{equals} that version byte for byte"
+    text = f"rollback to {first % 24:02d}:00 in {seconds:.1f} s; the served view\n{equals} that version byte for byte"
     axes.text(noticed + 0.3, top, text, size=12, color=_INK, va="top")
     if scenario.warm_up_hours + scenario.refresh_hours <= first:
         text = "trained once and refreshed daily:\nidentical until midnight"
@@ -140,8 +140,7 @@ def _hour_label(hour: int, begin: int) -> str:
 
 def _draw_bytes(axes: Axes, result: DemoResult) -> None:
     """Two bars per level: the bytes sent, and the same changes in fp32."""
-    title = f"Bytes published in {result.scenario.market.hours} hours, compared with all changed rows in fp32"
-    _title(axes, title, left=-0.25)
+    _title(axes, "Bytes published, compared with changed rows in fp32", left=-0.25)
     levels = result.published.levels
     names = list(levels)
     places = np.arange(len(names))[::-1]

@@ -50,32 +50,32 @@ def convert_time(column: pa.Array, unit: TimeUnit) -> tuple[pa.Array, Mask]:
     return _cast_by_bisection(column, lambda part: _number_ms(part, unit), pa.int64())
 
 
-def can_convert(found: pa.DataType, declared: ColumnType) -> bool:
-    """Whether a typed file's column of type `found` can hold values of the declared type.
+def can_convert(actual: pa.DataType, declared: ColumnType) -> bool:
+    """Whether a typed file's column of type `actual` can hold values of the declared type.
 
     >>> can_convert(pa.int32(), "float"), can_convert(pa.string(), "int")
     (True, False)
     """
-    if pa.types.is_dictionary(found):
-        return can_convert(found.value_type, declared)
-    if pa.types.is_null(found):
+    if pa.types.is_dictionary(actual):
+        return can_convert(actual.value_type, declared)
+    if pa.types.is_null(actual):
         return True
     wanted = ARROW_TYPES[declared]
     if pa.types.is_list(wanted):
-        ragged = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return ragged and can_convert(found.value_type, declared.removesuffix("s"))  # type: ignore[arg-type]
+        ragged = pa.types.is_list(actual) or pa.types.is_large_list(actual)
+        return ragged and can_convert(actual.value_type, declared.removesuffix("s"))  # type: ignore[arg-type]
     if declared == "string":
-        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+        return bool(pa.types.is_string(actual) or pa.types.is_large_string(actual))
     if declared == "bool":
-        return bool(pa.types.is_boolean(found))
-    return bool(pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found))
+        return bool(pa.types.is_boolean(actual))
+    return bool(pa.types.is_integer(actual) or pa.types.is_floating(actual) or pa.types.is_decimal(actual))
 
 
-def can_convert_time(found: pa.DataType, unit: TimeUnit) -> bool:
+def can_convert_time(actual: pa.DataType, unit: TimeUnit) -> bool:
     """Whether a typed file's column can hold event times in `unit`."""
-    if pa.types.is_timestamp(found) or pa.types.is_null(found):
+    if pa.types.is_timestamp(actual) or pa.types.is_null(actual):
         return True
-    return can_convert(found, "string" if unit == "iso" else "float")
+    return can_convert(actual, "string" if unit == "iso" else "float")
 
 
 def _cast_by_bisection(

@@ -32,14 +32,14 @@ def read_parquet(path: Path, columns: EventColumns) -> Iterator[Chunk]:
 def _check_types(path: Path, columns: EventColumns, schema: pa.Schema) -> None:
     """Raise InputError if the type of a column cannot be converted to the declared one."""
     for name, declared in columns.columns.items():
-        found = schema.field(name).type
-        if not can_convert(found, declared):
+        actual = schema.field(name).type
+        if not can_convert(actual, declared):
             hint = "hint: cast it in the file, or declare its type"
-            raise InputError(f"{path} column {name} is {found}, springtide.toml declares {declared}. {hint}")
-    found = schema.field(columns.time).type
-    if not can_convert_time(found, columns.time_unit):
+            raise InputError(f"{path} column {name} is {actual}, springtide.toml declares {declared}. {hint}")
+    actual = schema.field(columns.time).type
+    if not can_convert_time(actual, columns.time_unit):
         hint = "hint: set time_unit in springtide.toml"
-        raise InputError(f"{path} column {columns.time} is {found}, time_unit is {columns.time_unit}. {hint}")
+        raise InputError(f"{path} column {columns.time} is {actual}, time_unit is {columns.time_unit}. {hint}")
 
 
 def read_avro(path: Path, columns: EventColumns) -> Iterator[Chunk]:

@@ -77,13 +77,13 @@ def plan_rollback(
 ) -> RollbackPlan:
     """Plan a rollback to before a time, or to a version.
 
-    Each shard goes back to its latest ancestor version that has learned from no sample at or after `before_ms`.
+    Each shard is rolled back to its latest ancestor version that has learned from no sample at or after `before_ms`.
 
     Args:
         project: the project of the model.
         log: holds the samples.
         before_ms: everything learned from samples at or after this time is undone.
-        to: the target of one shard; every other shard goes back to its latest version that learned from nothing later.
+        to: the target of one shard; the target of every other shard is its latest version without later samples.
         quarantine_ms: (from, to), end exclusive, of the sample times to skip from now on. By default from `before_ms`
             (or just after the target's latest sample) to the latest sample in the samples log, trained from or not.
 

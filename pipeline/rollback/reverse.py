@@ -106,8 +106,8 @@ def _deltas_after(project: Project, log: Log, target: VersionId) -> list[Delta]:
     """The deltas in the topic that end after the target, in order."""
     topic, after = project.config.topics.deltas, DeltaPosition(target.generation, target.sequence)
     offset, end = log.begin_offset(topic, target.shard), log.end_offset(topic, target.shard)
-    found: list[Delta] = []
+    deltas: list[Delta] = []
     while offset < end and (records := log.read(topic, target.shard, offset, ReadLimits(records=1_000))):
-        found += [decode_delta(record.value) for record in records if delta_position(record) > after]
+        deltas += [decode_delta(record.value) for record in records if delta_position(record) > after]
         offset = records[-1].offset + 1
-    return found
+    return deltas

@@ -1,7 +1,7 @@
 """Follows the deltas of one shard: reads its partition of the deltas topic and closes gaps from published files.
 
 A refused delta is counted and reported and never stops the follower: the shard keeps its last good version. The offset
-of the first delta that did not follow it is remembered and read again once a file or a delta has advanced the shard.
+of the first delta that did not follow it is saved and read again once a file or a delta has advanced the shard.
 """
 
 from collections import Counter
@@ -158,7 +158,7 @@ class Follower:
 
     def _applicable_files(self) -> list[tuple[Path, DeltaManifest]]:
         """Files that apply to the served version: latest version first, then smallest file first."""
-        found = []
+        applicable = []
         for path in delta_manifest_paths(self._folder, self.served.shard, self.served.shards):
             if path in self._refused_files and self._refused_files[path] == _modified_at_ns(path):
                 continue
@@ -170,8 +170,8 @@ class Follower:
                 self._refuse_file(path, failure)
                 continue
             if self._advances(manifest):
-                found.append((path, manifest))
-        return sorted(found, key=lambda f: (-f[1].generation, -f[1].to_sequence, f[1].size_bytes))
+                applicable.append((path, manifest))
+        return sorted(applicable, key=lambda f: (-f[1].generation, -f[1].to_sequence, f[1].size_bytes))
 
     def _advances(self, manifest: DeltaManifest) -> bool:
         """Whether a file applies to the served version and ends after it."""

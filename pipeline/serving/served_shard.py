@@ -15,7 +15,7 @@ from pipeline.versions.deltas.served_view import ServedView
 
 _MAX_APPLIED_NAMES = 4_096
 
-VersionRange = tuple[str, int, int, int]
+DeltaRange = tuple[str, int, int, int]
 """(level, generation, from sequence, to sequence): two deltas of the same range must be the same delta."""
 
 
@@ -49,7 +49,7 @@ class ServedShard:
         self.views = {name: ServedView(dim) for name, dim in dims.items()}
         self._model_digest = model_digest
         self._digest = self.scan_digest()
-        self._applied_names: OrderedDict[VersionRange, str] = OrderedDict()
+        self._applied_names: OrderedDict[DeltaRange, str] = OrderedDict()
 
     def __str__(self) -> str:
         return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
@@ -100,7 +100,7 @@ class ServedShard:
         digest = served_digest({field_name: field.digest for field_name, field in fields.items()}, delta.dense)
         if digest != delta.after:
             raise DeltaError(
-                f"{delta} would lead to served digest {digest[:12]}, its header has {delta.after[:12]}. "
+                f"{delta} would result in served digest {digest[:12]}, its header has {delta.after[:12]}. "
                 f"hint: it does not belong on version {self}"
             )
         return StagedDelta(delta, name, fields)
@@ -130,7 +130,7 @@ class ServedShard:
             )
         if delta.to_sequence == self.sequence and delta.after != self.digest:
             raise DeltaError(
-                f"{delta} leads to served digest {delta.after[:12]}, version {self} has {self.digest[:12]}. "
+                f"{delta} results in served digest {delta.after[:12]}, version {self} has {self.digest[:12]}. "
                 "hint: two trainers wrote this shard; run: springtide versions"
             )
 
@@ -153,5 +153,5 @@ class ServedShard:
                 )
 
 
-def _range_of(delta: Delta) -> VersionRange:
+def _range_of(delta: Delta) -> DeltaRange:
     return delta.level, delta.generation, delta.from_sequence, delta.to_sequence

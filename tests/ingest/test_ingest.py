@@ -1,4 +1,4 @@
-"""Files into the log: every format, every kind of bad row, whole-file trouble, and interruptions."""
+"""Ingest: every file format, every kind of bad row, files refused as a whole, and interruptions."""
 
 import gzip
 import io
@@ -127,7 +127,7 @@ def test_rows_of_several_chunks_keep_their_order(project, log, tmp_path, name):
     assert [event["id"] for event in events_in(project, log)] == list(range(len(rows)))
 
 
-def test_a_bad_csv_row_is_set_aside_with_its_line_and_text(project, log, tmp_path):
+def test_a_bad_csv_row_becomes_a_dead_letter_with_its_line_and_text(project, log, tmp_path):
     lines = csv_text(many(30)).splitlines()
     lines[5] = "soon,1,ann,1.5,true,a,1"
     lines[9] = "9,9,ann,1.5"
@@ -146,16 +146,16 @@ def test_a_bad_csv_row_is_set_aside_with_its_line_and_text(project, log, tmp_pat
     assert {(row["reason"], row["topic"], row["offset"]) for row in dead} == {("undecodable", "impressions", -1)}
 
 
-def test_a_rehearsal_counts_like_an_ingest_and_appends_nothing(project, log, tmp_path):
+def test_a_dry_run_counts_like_an_ingest_and_appends_nothing(project, log, tmp_path):
     path = tmp_path / "f.csv"
     path.write_text(csv_text(many(30)) + "soon,1,ann,1.5,true,a,1\n")
-    rehearsed = dry_run_ingest(project, "impressions", [path])
+    expected_report = dry_run_ingest(project, "impressions", [path])
     assert log.end_offset("impressions", 0) == log.end_offset("dead-letters", 0) == 0
-    assert rehearsed == ingest(project, log, "impressions", [path])
-    assert (rehearsed.rows, rehearsed.bad_rows) == (30, 1)
+    assert expected_report == ingest(project, log, "impressions", [path])
+    assert (expected_report.rows, expected_report.bad_rows) == (30, 1)
 
 
-def test_lines_are_right_behind_the_first_chunk(project, log, tmp_path):
+def test_line_numbers_are_right_after_the_first_chunk(project, log, tmp_path):
     lines = csv_text(many(CHUNK_ROWS + 100)).splitlines()
     lines[7] = lines[CHUNK_ROWS + 2] = "too,short"
     lines[CHUNK_ROWS + 50] = "x,1,ann,1.5,true,a,1"
@@ -165,7 +165,7 @@ def test_lines_are_right_behind_the_first_chunk(project, log, tmp_path):
     assert [row["row"] for row in dead_in(log)] == [8, CHUNK_ROWS + 3, CHUNK_ROWS + 51, CHUNK_ROWS + 61]
 
 
-def test_a_csv_value_that_is_no_utf8_costs_its_row_only(project, log, tmp_path):
+def test_a_csv_value_that_is_not_utf8_costs_its_row_only(project, log, tmp_path):
     text = csv_text(many(20)).encode().replace(b"\n4,4,ann", b"\n4,4,\xff\xfe")
     (tmp_path / "f.csv").write_bytes(text)
     report = ingest(project, log, "impressions", [tmp_path / "f.csv"])
@@ -173,7 +173,7 @@ def test_a_csv_value_that_is_no_utf8_costs_its_row_only(project, log, tmp_path):
     assert b"\xff\xfe" in dead_in(log)[0]["original"]
 
 
-def test_a_bad_csv_row_of_wrong_length_and_no_utf8_is_set_aside(project, log, tmp_path):
+def test_a_csv_row_of_wrong_length_that_is_not_utf8_becomes_a_dead_letter(project, log, tmp_path):
     text = csv_text(many(20)).encode().replace(b"\n4,4,ann,1.5", b"\n\xff\xfe")
     (tmp_path / "f.csv").write_bytes(text)
     report = ingest(project, log, "impressions", [tmp_path / "f.csv"])
@@ -187,7 +187,7 @@ def test_quoted_separators_and_line_breaks_are_part_of_the_value(project, log, t
     assert events_in(project, log)[0]["user"] == 'a,"n"\nn'
 
 
-def test_bad_json_lines_are_set_aside_with_their_line_and_text(project, log, tmp_path):
+def test_bad_json_lines_become_dead_letters_with_their_line_and_text(project, log, tmp_path):
     lines = [json.dumps(row) for row in many(40)]
     lines[3] = '{"ts": 3, "id":'
     lines[5] = "[1, 2]"
@@ -204,7 +204,7 @@ def test_bad_json_lines_are_set_aside_with_their_line_and_text(project, log, tmp
     assert [row["original"].decode() for row in dead] == [lines[i] for i in (3, 5, 8, 11, 13)]
 
 
-def test_a_parquet_row_without_key_or_time_is_set_aside(project, log, tmp_path):
+def test_a_parquet_row_without_key_or_time_becomes_a_dead_letter(project, log, tmp_path):
     rows = many(20)
     rows[4]["id"] = None
     rows[6]["ts"] = None
@@ -256,7 +256,7 @@ def test_nine_rows_that_are_all_wrong_are_bad_rows(project, log, tmp_path):
     assert ingest(project, log, "impressions", [tmp_path / "f.csv"]).bad_rows == 9
 
 
-def test_text_that_is_no_json_at_all_is_refused(project, log, tmp_path):
+def test_a_file_without_any_json_is_refused(project, log, tmp_path):
     (tmp_path / "f.jsonl").write_text(
         csv_text(many(20)).replace("ts", '"ts","id","user","price","seen","tags","sizes"')
     )
@@ -299,19 +299,19 @@ def test_times_of_every_unit_become_milliseconds(unit, value, at_ms):
         assert convert_time(column, unit)[0].to_pylist() == [at_ms]
 
 
-def test_a_typed_timestamp_means_what_it_says():
+def test_the_type_of_a_timestamp_column_decides_its_unit():
     column = pa.array([1_573_257_673_001_999], pa.timestamp("us"))
     assert convert_time(column, "s")[0].to_pylist() == [1_573_257_673_001]
 
 
-def test_zoned_and_plain_instants_may_stand_in_one_column():
+def test_instants_with_and_without_a_zone_may_be_in_one_column():
     column = pa.array(["2019-11-09T00:01:13Z", "2019-11-09T00:01:14", "soon", None])
     times, failed = convert_time(column, "iso")
     assert times.to_pylist() == [1573257673000, 1573257674000, None, None]
     assert failed.tolist() == [False, False, True, False]
 
 
-def test_only_the_offenders_of_a_column_are_found():
+def test_only_the_values_that_do_not_convert_are_failed():
     texts = [str(n) for n in range(10_000)]
     for place in (0, 777, 778, 9_999):
         texts[place] = "1e"
@@ -320,7 +320,7 @@ def test_only_the_offenders_of_a_column_are_found():
     assert values[5_000].as_py() == 5_000
 
 
-def test_numbers_beyond_their_type_are_offenders():
+def test_numbers_out_of_range_of_their_type_are_failed():
     assert convert(pa.array(["9223372036854775808", "9223372036854775807"]), "int")[1].tolist() == [True, False]
     assert convert(pa.array([1.5, 2.0]), "int")[1].tolist() == [True, False]
 
@@ -340,7 +340,7 @@ def test_a_finished_file_is_appended_again_on_demand(project, log, tmp_path):
     assert len(events_in(project, log)) == 6
 
 
-def test_a_topic_made_again_gets_the_file_again(project, log, tmp_path):
+def test_a_topic_created_again_receives_the_file_again(project, log, tmp_path):
     path = write(tmp_path / "a.csv", ROWS)
     ingest(project, log, "impressions", [path])
     log.delete_topic("impressions")
@@ -349,7 +349,7 @@ def test_a_topic_made_again_gets_the_file_again(project, log, tmp_path):
 
 
 class FullDisk:
-    """A log that fails after so many appends, as a full disk would."""
+    """A log that fails after a number of appends, like a full disk."""
 
     def __init__(self, log, appends):
         self._log, self._appends = log, appends
@@ -381,7 +381,7 @@ def test_an_interrupted_ingest_continues_where_it_stopped(tmp_path, appends):
     assert [row["row"] for row in dead_in(log)] == [4, CHUNK_ROWS + 10]
 
 
-def test_partitions_share_the_rows_by_key_and_keep_their_order(tmp_path):
+def test_rows_are_partitioned_by_key_in_their_order(tmp_path):
     project = make_project(tmp_path, partitions=3)
     log = open_log(project)
     ingest(project, log, "impressions", [write(tmp_path / "f.parquet", many(3_000))])
@@ -393,24 +393,24 @@ def test_partitions_share_the_rows_by_key_and_keep_their_order(tmp_path):
 
 
 def test_progress_reaches_the_end(project, log, tmp_path):
-    told = []
+    reported = []
     paths = [write(tmp_path / "a.csv", many(CHUNK_ROWS + 1)), write(tmp_path / "b.jsonl", ROWS)]
-    ingest(project, log, "impressions", paths, progress=lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert told[-1] == (sum(path.stat().st_size for path in paths),) * 2
+    ingest(project, log, "impressions", paths, progress=lambda done, total: reported.append((done, total)))
+    assert reported == sorted(reported)
+    assert reported[-1] == (sum(path.stat().st_size for path in paths),) * 2
 
 
-def test_a_heartbeat_stands_in_every_partition(tmp_path):
+def test_a_heartbeat_is_appended_to_every_partition(tmp_path):
     project = make_project(tmp_path, partitions=2)
     log = open_log(project)
     append_heartbeat(project, log, 5_000, ["clicks"])
     codec = EventCodec(project.config.events, "clicks", log)
-    marks = [codec.decode(log.read("clicks", p, 0), "clicks", p, None).block.watermark_ms for p in range(2)]
-    assert marks == [5_000, 5_000]
+    watermarks_ms = [codec.decode(log.read("clicks", p, 0), "clicks", p, None).block.watermark_ms for p in range(2)]
+    assert watermarks_ms == [5_000, 5_000]
     assert log.end_offset("impressions", 0) == 0
 
 
-def test_typed_columns_may_be_narrower_dictionaries_or_large(project, log, tmp_path):
+def test_typed_columns_may_be_narrower_large_or_dictionaries(project, log, tmp_path):
     table = pa.Table.from_pylist(ROWS)
     table = table.set_column(1, "id", pa.array([1, 2, 3], pa.int32()))
     table = table.set_column(2, "user", table.column("user").dictionary_encode())
@@ -431,7 +431,7 @@ def test_a_csv_of_arrow_reads_back(project, log, tmp_path):
     assert ingest(project, log, "impressions", [tmp_path / "f.csv"]).rows == 100
 
 
-def test_a_quote_that_never_closes_loses_nothing(project, log, tmp_path):
+def test_an_unclosed_quote_loses_no_bytes(project, log, tmp_path):
     lines = csv_text(many(20)).splitlines()
     lines[15] = '14,14,"ann,1.5,true,a,1'
     (tmp_path / "f.csv").write_text("\n".join(lines) + "\n")

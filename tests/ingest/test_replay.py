@@ -1,4 +1,4 @@
-"""Replaying dead letters: what was set aside wrongly becomes a sample, what is still wrong is set aside again, once."""
+"""Replaying dead letters: a valid event becomes a sample, an invalid one a dead letter again; each is replayed once."""
 
 from dataclasses import replace
 
@@ -25,8 +25,8 @@ def replayed_in(world, topic):
     return [(r.headers[DEAD_LETTER_HEADER], r.value) for r in records if DEAD_LETTER_HEADER in r.headers]
 
 
-def set_aside(tmp_path):
-    """A world where a click of an unknown impression, poison in partition 1 and a duplicate were set aside."""
+def world_with_dead_letters(tmp_path):
+    """A world with dead letters: an orphan click, poison in partition 1 and a duplicate impression."""
     world = World(tmp_path)
     world.impression(0, 1)
     world.impression(0, 1)
@@ -38,8 +38,8 @@ def set_aside(tmp_path):
     return world
 
 
-def test_letters_go_back_as_they_were_to_the_partition_they_came_from(tmp_path):
-    world = set_aside(tmp_path)
+def test_events_return_unchanged_to_their_partition(tmp_path):
+    world = world_with_dead_letters(tmp_path)
     plan = replay(world)
     assert plan.reasons == {"duplicate_impression": 1, "orphan_click": 1, "undecodable": 1}
     (_, again), (_, first) = replayed_in(world, "impressions")[0], replayed_in(world, "clicks")[0]
@@ -48,8 +48,8 @@ def test_letters_go_back_as_they_were_to_the_partition_they_came_from(tmp_path):
     assert world.log.read("clicks", 1, 2)[0].value == b"poison"
 
 
-def test_what_is_still_wrong_is_set_aside_again_at_its_new_position(tmp_path):
-    world = set_aside(tmp_path)
+def test_an_event_still_invalid_is_a_dead_letter_again_at_its_new_offset(tmp_path):
+    world = world_with_dead_letters(tmp_path)
     replay(world)
     world.heartbeat(3 * D)
     world.run()
@@ -59,7 +59,7 @@ def test_what_is_still_wrong_is_set_aside_again_at_its_new_position(tmp_path):
     ]
 
 
-def test_an_event_whose_schema_was_missing_becomes_a_sample_once_it_is_known(tmp_path):
+def test_an_event_whose_schema_was_missing_becomes_a_sample_once_it_is_registered(tmp_path):
     world, elsewhere = World(tmp_path / "here"), World(tmp_path / "there")
     columns = world.config.events.impressions.model_copy(update={"columns": {"item": "int", "shelf": "string"}})
     newer = EventCodec(world.config.events.model_copy(update={"impressions": columns}), "impressions", elsewhere.log)
@@ -74,8 +74,8 @@ def test_an_event_whose_schema_was_missing_becomes_a_sample_once_it_is_known(tmp
     assert world.samples() == [("negative", 1, NOW, 0)]
 
 
-def test_a_letter_is_replayed_once(tmp_path):
-    world = set_aside(tmp_path)
+def test_a_dead_letter_is_replayed_once(tmp_path):
+    world = world_with_dead_letters(tmp_path)
     replay(world, "undecodable")
     plan = replay(world)
     assert (plan.reasons, plan.replayed) == ({"duplicate_impression": 1, "orphan_click": 1}, 1)
@@ -84,29 +84,29 @@ def test_a_letter_is_replayed_once(tmp_path):
 
 
 def test_a_plan_changes_nothing(tmp_path):
-    world = set_aside(tmp_path)
+    world = world_with_dead_letters(tmp_path)
     first, second = plan_replay(world.project, world.log), plan_replay(world.project, world.log)
     assert first == second
     assert replayed_in(world, "clicks") == replayed_in(world, "impressions") == []
 
 
-def test_only_letters_set_aside_since_then(tmp_path):
-    world = set_aside(tmp_path)
+def test_since_selects_by_the_append_time_of_the_dead_letter(tmp_path):
+    world = world_with_dead_letters(tmp_path)
     world.project.clock.wait(5)
     world.append("clicks", 1, [b"more poison"])
     world.run()
     assert plan_replay(world.project, world.log, since_ms=APPENDED + 1).reasons == {"undecodable": 1}
 
 
-def test_letters_of_a_topic_that_has_another_name_now_are_refused(tmp_path):
-    world = set_aside(tmp_path)
+def test_dead_letters_of_a_renamed_topic_are_refused(tmp_path):
+    world = world_with_dead_letters(tmp_path)
     topics = world.config.topics.model_copy(update={"clicks": "taps"})
     project = replace(world.project, config=world.config.model_copy(update={"topics": topics}))
     with pytest.raises(InputError, match="is of topic clicks, the configuration has impressions, taps"):
         plan_replay(project, world.log)
 
 
-def test_packed_rows_set_aside_for_their_time_become_samples_once_the_skew_allows_it(tmp_path):
+def test_packed_rows_out_of_range_become_samples_once_the_skew_allows_it(tmp_path):
     shop = make_shop(tmp_path / "shop")
     settings = shop / "springtide.toml"
     settings.write_text(settings.read_text().replace("[events]", "[events]\nskew_s = 1.0", 1))
@@ -115,20 +115,20 @@ def test_packed_rows_set_aside_for_their_time_become_samples_once_the_skew_allow
     feed(shop, (impressions.assign(at=impressions["at"] + ahead), clicks.assign(at=clicks["at"] + ahead)), close=False)
     assert springtide(shop, "run", "samples", "--until-end")["dead_letters"] == {"time_out_of_range": 50 + len(clicks)}
     settings.write_text(settings.read_text().replace("skew_s = 1.0", "skew_s = 1e12", 1))
-    told = springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range", "--dry-run")
-    assert springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range") == {**told, "dry_run": False}
-    assert told["replayed"] == 50 + len(clicks)
+    planned = springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range", "--dry-run")
+    assert springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range") == {**planned, "dry_run": False}
+    assert planned["replayed"] == 50 + len(clicks)
     springtide(shop, "heartbeat", 4_000_100_000_000)
     samples = springtide(shop, "run", "samples", "--until-end")["samples"]
     assert samples["positive"] + samples["negative"] == 50
 
 
-def test_rows_that_ingest_refused_are_counted_and_left(tmp_path):
+def test_rows_that_ingest_refused_are_counted_and_not_replayed(tmp_path):
     shop = make_shop(tmp_path / "shop")
     (shop / "bad.csv").write_text("impression_id,at,user,item,position\ni1,1750000000000,u,i,1\ni2,never,u,i,1\n")
     springtide(shop, "ingest", "impressions", shop / "bad.csv")
     assert springtide(shop, "dead-letters", "list")["dead_letters"] == [
         {"topic": "impressions", "reason": "undecodable", "letters": 1}
     ]
-    told = springtide(shop, "dead-letters", "replay")
-    assert (told["replayed"], told["from_files"]) == (0, 1)
+    result = springtide(shop, "dead-letters", "replay")
+    assert (result["replayed"], result["from_files"]) == (0, 1)

@@ -34,12 +34,12 @@ def files(trainer):
 
 
 def deltas(trainer):
-    return [said.prepared.delta for said in trainer.said]
+    return [commit.prepared.delta for commit in trainer.commits]
 
 
 def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
     change = merge_deltas(deltas(trainer)[2:], head).fields["user"]
     view = trainer.publisher.views["user"]
     handles = np.concatenate([change.handles, change.new_handles])
@@ -50,14 +50,14 @@ def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
 
 def test_an_incremental_keeps_every_tombstone(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
     wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
     assert merge_deltas(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
 
 
 def test_deltas_with_a_gap_cannot_be_netted(trainer):
     trainer.run(4)
-    head = ServedVersion(trainer.said[-1].id, trainer.said[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
     with pytest.raises(DeltaError, match="does not follow"):
         merge_deltas([deltas(trainer)[1], deltas(trainer)[3]], head)
 
@@ -119,7 +119,9 @@ def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
     trainer.run(3)
     first = trainer.levels.publish_incremental()
     before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
-    trainer.store.ledger.published.remove_before(replace(trainer.said[-1].id, sequence=4))  # files written, then killed
+    trainer.store.ledger.published.remove_before(
+        replace(trainer.commits[-1].id, sequence=4)
+    )  # files written, then killed
     assert trainer.levels.publish_incremental() == first
     assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
 
@@ -177,7 +179,7 @@ def test_what_a_kill_left_of_dropped_files_goes_with_the_next_full(trainer):
 
 def test_a_mark_that_a_kill_left_of_a_dropped_file_goes_with_the_next_full(trainer):
     publish_levels(trainer, ["full", "full"])
-    trainer.store.ledger.published.set("incremental", trainer.said[0].id, "gone")
+    trainer.store.ledger.published.set("incremental", trainer.commits[0].id, "gone")
     publish_levels(trainer, ["full"])
     assert trainer.store.ledger.published.latest("incremental", 0) is None
 
@@ -240,7 +242,7 @@ def test_publishing_on_command_marks_and_announces_it(trainer):
     trainer.run(2)
     manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
     mark = trainer.store.ledger.published.latest("full", 0)
-    assert mark.id == trainer.said[-1].id
+    assert mark.id == trainer.commits[-1].id
     assert (trainer.project.published / mark.path).exists()
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["type"] == "springtide.version.published"

@@ -98,7 +98,7 @@ def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
 
 def test_new_rows_travel_with_their_key_and_a_fresh_handle(trainer):
     trainer.commit(touched=trainer.change(30, 0), flush=True)
-    change = trainer.said[0].prepared.delta.fields["user"]
+    change = trainer.commits[0].prepared.delta.fields["user"]
     assert len(change.handles) == 0
     assert sorted(change.new_keys.tolist()) == trainer.tables["user"].keys().tolist()
     assert sorted(change.new_handles.tolist()) == list(range(len(change.new_keys)))
@@ -199,18 +199,18 @@ def test_removing_a_key_that_serving_never_saw_says_nothing(trainer):
 def test_handles_are_never_given_out_twice(trainer):
     for _ in range(10):
         trainer.commit(touched=trainer.change(20, 8))
-    handles = np.concatenate([s.prepared.delta.fields["user"].new_handles for s in trainer.said])
+    handles = np.concatenate([s.prepared.delta.fields["user"].new_handles for s in trainer.commits])
     assert len(np.unique(handles)) == len(handles)
 
 
 def test_the_delta_leads_from_the_last_served_digest_to_the_next(trainer):
     for _ in range(3):
         trainer.commit()
-    afters = [s.prepared.delta.after for s in trainer.said]
-    assert [s.prepared.delta.before for s in trainer.said[1:]] == afters[:-1]
+    afters = [s.prepared.delta.after for s in trainer.commits]
+    assert [s.prepared.delta.before for s in trainer.commits[1:]] == afters[:-1]
     empty = served_digest({name: ServedView(dim).digest() for name, dim in DIMS.items()}, b"")
-    assert trainer.said[0].prepared.delta.before == empty
-    assert decode_delta(trainer.said[-1].prepared.encoded).after == trainer.publisher.served_digest
+    assert trainer.commits[0].prepared.delta.before == empty
+    assert decode_delta(trainer.commits[-1].prepared.encoded).after == trainer.publisher.served_digest
 
 
 def test_the_same_changes_give_the_same_bytes(tmp_path):
@@ -218,7 +218,7 @@ def test_the_same_changes_give_the_same_bytes(tmp_path):
     for run in ("one", "two"):
         trainer = SyntheticTrainer(project_at(tmp_path / run), seed=5)
         trainer.run(5)
-        bytes_of.append([s.prepared.encoded for s in trainer.said])
+        bytes_of.append([s.prepared.encoded for s in trainer.commits])
         trainer.close()
     assert bytes_of[0] == bytes_of[1]
 

@@ -1,4 +1,4 @@
-"""Rollback: training and serving go back to the target, byte for byte, whatever they did and wherever it died."""
+"""Rollback: training and serving return to the target byte for byte, after any history and any crash."""
 
 import signal
 import subprocess
@@ -24,32 +24,32 @@ from tests.support.versions_world import DIM, MODEL, World, entries_of, project_
 
 
 class Scene:
-    """A project whose trainer commits random versions and says their deltas, and a replica that follows."""
+    """A project whose trainers commit random versions and publish their deltas."""
 
     def __init__(self, root, shards=1, **train):
         self.project = project_in(root, shards, **train)
         self.log = open_log(self.project)
         self.store = VersionStore(self.project)
         self.worlds = [World(self.store, shard, shards) for shard in range(shards)]
-        self.channels = [DeltaWriter(self.project, self.log, shard) for shard in range(shards)]
+        self.delta_writers = [DeltaWriter(self.project, self.log, shard) for shard in range(shards)]
 
-    def commit(self, times=1, full_every=1000, say=True, shard=0):
+    def commit(self, times=1, full_every=1000, publish=True, shard=0):
         ids = []
         for i in range(times):
             id = self.worlds[shard].commit(full=i % full_every == full_every - 1)
-            if say:
-                self.say(id)
+            if publish:
+                self.publish(id)
             ids.append(id)
         return ids
 
-    def say(self, id):
+    def publish(self, id):
         encoded = self.store.delta(id)
-        self.channels[id.shard].append(decode_delta(encoded), encoded)
+        self.delta_writers[id.shard].append(decode_delta(encoded), encoded)
 
     def restart(self, shard=0):
-        """A new trainer: takes over, says what is missing, goes on from CURRENT."""
+        """A new trainer takes over the shard and continues from CURRENT."""
         self.worlds[shard].restart()
-        self.channels[shard] = DeltaWriter(self.project, self.log, shard)
+        self.delta_writers[shard] = DeltaWriter(self.project, self.log, shard)
 
     def time_of(self, id):
         return self.store.ledger.version(id).last_at_ms
@@ -109,7 +109,7 @@ def test_serving_and_training_equal_the_target(scene, full_every):
     assert (position.offset, position.row) == (target.sequence * 10, 7)
 
 
-def test_a_replica_anywhere_after_the_target_gets_there_in_one_step(scene):
+def test_a_replica_at_any_version_after_the_target_reaches_it_with_one_delta(scene):
     ids = scene.commit(9)
     scene.roll_back(to=ids[3])
     reverse = scene.deltas()[-1]
@@ -120,7 +120,7 @@ def test_a_replica_anywhere_after_the_target_gets_there_in_one_step(scene):
         assert (served.generation, served.sequence) == (1, ids[3].sequence + 1)
 
 
-def test_a_replica_before_the_target_does_not_take_the_reverse_delta(scene):
+def test_a_replica_before_the_target_does_not_apply_the_reverse_delta(scene):
     ids = scene.commit(9)
     scene.roll_back(to=ids[3])
     served = follow(scene, upto=3)
@@ -128,7 +128,7 @@ def test_a_replica_before_the_target_does_not_take_the_reverse_delta(scene):
     assert served.check(decode_delta(reverse), delta_name(reverse)) is DeltaStatus.GAP
 
 
-def test_training_goes_on_from_the_target_in_the_new_generation(scene):
+def test_training_continues_from_the_target_in_the_new_generation(scene):
     ids = scene.commit(6)
     scene.roll_back(to=ids[2])
     scene.restart()
@@ -138,7 +138,7 @@ def test_training_goes_on_from_the_target_in_the_new_generation(scene):
     assert rows_of(scene.store.restore(later[-1])) == scene.worlds[0].expected[later[-1]][0]
 
 
-def test_no_handle_is_given_out_twice(scene):
+def test_no_handle_is_assigned_twice(scene):
     ids = scene.commit(8)
     undone = scene.store.outline(ids[-1]).next_handles["user"]
     assert undone > scene.store.outline(ids[2]).next_handles["user"]
@@ -153,17 +153,17 @@ def test_the_old_trainer_is_fenced_from_versions_and_deltas(scene):
     with pytest.raises(FencedError, match="hint"):
         scene.store.commit(late)
     with pytest.raises(FencedError):
-        scene.channels[0].append(decode_delta(late.delta), late.delta)
+        scene.delta_writers[0].append(decode_delta(late.delta), late.delta)
 
 
-def test_a_version_committed_but_not_said_is_undone_too(scene):
+def test_a_version_committed_but_not_published_is_undone_too(scene):
     ids = scene.commit(5)
-    scene.commit(1, say=False)
+    scene.commit(1, publish=False)
     scene.roll_back(to=ids[2])
     assert shown(follow(scene)) == scene.worlds[0].expected[ids[2]][1]
 
 
-def test_a_second_rollback_may_go_behind_the_first(scene):
+def test_a_second_rollback_may_have_an_earlier_target(scene):
     ids = scene.commit(6)
     scene.roll_back(to=ids[4])
     scene.restart()
@@ -185,21 +185,21 @@ def test_a_rollback_may_go_to_a_version_of_the_new_generation(scene):
     assert shown(follow(scene)) == scene.worlds[0].expected[later[1]][1]
 
 
-def test_an_undone_version_is_no_target(scene):
+def test_an_undone_version_is_refused_as_a_target(scene):
     ids = scene.commit(6)
     scene.roll_back(to=ids[2])
     with pytest.raises(RollbackError, match=f"version {ids[4]} was undone"):
         plan_rollback(scene.project, scene.log, to=ids[4])
 
 
-def test_the_target_is_the_newest_version_from_before(scene):
+def test_the_target_is_the_latest_version_before_the_time(scene):
     ids = scene.commit(6)
     at_ms = scene.time_of(ids[3])
     for before_ms, target in ((at_ms, ids[2]), (at_ms + 1, ids[3])):
         assert plan_rollback(scene.project, scene.log, before_ms=before_ms).shards[0].target == target
 
 
-def test_a_version_that_saw_a_later_sample_is_passed_over(scene):
+def test_a_version_that_learned_from_a_later_sample_is_skipped(scene):
     ids = scene.commit(3)
     scene.worlds[0].at_ms += 100_000
     jumped = scene.commit()[0]
@@ -209,15 +209,15 @@ def test_a_version_that_saw_a_later_sample_is_passed_over(scene):
     assert plan.shards[0].target == ids[2]
 
 
-def test_a_plan_changes_nothing_and_says_what_would(scene):
+def test_a_plan_changes_nothing_and_counts_what_is_undone(scene):
     ids = scene.commit(6)
-    said, before = scene.deltas(), scene.store.current(0)
+    deltas, before = scene.deltas(), scene.store.current(0)
     plan = plan_rollback(scene.project, scene.log, before_ms=scene.time_of(ids[2]))
     shard = plan.shards[0]
     assert (shard.versions, shard.samples, plan.generation) == (4, 400, 1)
     assert shard.rows_touched == sum(scene.store.ledger.version(id).rows_touched for id in ids[2:])
     assert plan.describe()["shards"][0]["target"] == str(ids[1])
-    assert (scene.deltas(), scene.store.current(0), scene.store.ledger.generation()) == (said, before, 0)
+    assert (scene.deltas(), scene.store.current(0), scene.store.ledger.generation()) == (deltas, before, 0)
 
 
 def test_a_time_before_every_version_is_refused_with_the_earliest(scene):
@@ -243,14 +243,14 @@ def test_a_time_and_a_version_together_are_refused(scene):
 
 def test_the_undone_time_is_quarantined_by_default(scene):
     ids = scene.commit(6)
-    from_ms, newest_ms = scene.time_of(ids[2]), scene.time_of(ids[-1])
+    from_ms, latest_ms = scene.time_of(ids[2]), scene.time_of(ids[-1])
     scene.roll_back(before_ms=from_ms)
-    held = scene.store.ledger.quarantines.active(0)
-    times = pa.array([from_ms - 1, from_ms, newest_ms, newest_ms + 1]).to_numpy()
-    assert held.mask(times, 0).tolist() == [False, True, True, False]
+    quarantines = scene.store.ledger.quarantines.active(0)
+    times = pa.array([from_ms - 1, from_ms, latest_ms, latest_ms + 1]).to_numpy()
+    assert quarantines.mask(times, 0).tolist() == [False, True, True, False]
 
 
-def test_samples_that_wait_to_be_trained_are_quarantined_too(scene):
+def test_samples_not_trained_yet_are_quarantined_too(scene):
     ids = scene.commit(4)
     schema = sample_schema(scene.project.config)
     row = {name: None for name in schema.names}
@@ -263,13 +263,13 @@ def test_samples_that_wait_to_be_trained_are_quarantined_too(scene):
     assert plan.quarantine_ms == (scene.time_of(ids[1]) + 1, waiting_ms + 1)
 
 
-def test_the_operators_quarantine_is_taken_instead(scene):
+def test_the_operators_quarantine_replaces_the_default(scene):
     ids = scene.commit(4)
     scene.roll_back(to=ids[1], quarantine_ms=(5, 9))
     assert [q.times_ms for q in scene.store.ledger.quarantines.active(0).entries] == [(5, 9)]
 
 
-def test_an_empty_quarantine_is_refused_and_nothing_begins(scene):
+def test_an_empty_quarantine_is_refused_before_anything_changes(scene):
     ids = scene.commit(4)
     with pytest.raises(InputError, match="is empty"):
         scene.roll_back(to=ids[1], quarantine_ms=(9, 9))
@@ -277,7 +277,7 @@ def test_an_empty_quarantine_is_refused_and_nothing_begins(scene):
     assert scene.commit()[0].generation == 0
 
 
-def test_a_later_rollback_forgets_no_quarantine(scene):
+def test_a_later_rollback_preserves_earlier_quarantines(scene):
     ids = scene.commit(8)
     scene.roll_back(to=ids[5])
     scene.restart()
@@ -287,7 +287,7 @@ def test_a_later_rollback_forgets_no_quarantine(scene):
     assert scene.store.outline(scene.store.current(0)).quarantines_seen == [1, 2]
 
 
-def test_a_rollback_past_thinned_versions_still_names_their_keys(tmp_path):
+def test_a_rollback_past_retained_versions_includes_the_keys_of_removed_ones(tmp_path):
     scene = Scene(tmp_path, retention={"all_s": 100, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     scene.commit(25, full_every=4)
@@ -300,7 +300,7 @@ def test_a_rollback_past_thinned_versions_still_names_their_keys(tmp_path):
     scene.close()
 
 
-def test_the_target_outlives_retention_while_the_branch_grows_from_it(tmp_path):
+def test_retention_preserves_the_target_of_the_current_generation(tmp_path):
     scene = Scene(tmp_path, retention={"all_s": 1, "ten_minutes_s": 2, "daily_s": 3})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(6)
@@ -313,7 +313,7 @@ def test_the_target_outlives_retention_while_the_branch_grows_from_it(tmp_path):
     scene.close()
 
 
-def test_undone_versions_leave_together_when_they_are_old(tmp_path):
+def test_undone_versions_are_removed_together_once_they_are_old(tmp_path):
     scene = Scene(tmp_path, retention={"all_s": 300, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(6)
@@ -330,7 +330,7 @@ def test_undone_versions_leave_together_when_they_are_old(tmp_path):
     scene.close()
 
 
-def test_a_full_published_before_the_target_counts_again(scene):
+def test_a_full_published_before_the_target_is_the_published_one_again(scene):
     ids = scene.commit(8)
     scene.store.ledger.published.set("full", ids[1], "old")
     scene.store.ledger.published.set("full", ids[6], "undone")
@@ -339,7 +339,7 @@ def test_a_full_published_before_the_target_counts_again(scene):
     assert scene.store.ledger.published.latest("full", 0).path == "old"
 
 
-def test_a_plan_that_no_longer_fits_is_refused(scene):
+def test_an_outdated_plan_is_refused(scene):
     ids = scene.commit(8)
     plan = plan_rollback(scene.project, scene.log, to=ids[5])
     scene.roll_back(to=ids[2])
@@ -355,7 +355,7 @@ def test_versions_committed_after_planning_are_undone_too(scene):
     assert shown(follow(scene)) == scene.worlds[0].expected[ids[1]][1]
 
 
-def test_a_damaged_target_is_refused_before_anybody_is_fenced(scene):
+def test_a_damaged_target_is_refused_before_a_trainer_is_fenced(scene):
     ids = scene.commit(5, full_every=2)
     path = scene.store.folder / scene.store.ledger.version(ids[1]).path
     content = bytearray(path.read_bytes())
@@ -368,7 +368,7 @@ def test_a_damaged_target_is_refused_before_anybody_is_fenced(scene):
 
 
 @pytest.mark.parametrize("full_every", [2, 1000])
-def test_damage_in_what_is_undone_is_no_hindrance(scene, full_every):
+def test_damaged_undone_versions_do_not_prevent_a_rollback(scene, full_every):
     ids = scene.commit(9, full_every)
     handles = scene.store.outline(ids[-1]).next_handles
     for id in ids[4:]:
@@ -382,7 +382,7 @@ def test_damage_in_what_is_undone_is_no_hindrance(scene, full_every):
         assert shown(served) == scene.worlds[0].expected[ids[3]][1]
 
 
-def test_damage_in_what_is_undone_is_told_where_the_topic_was_trimmed(scene):
+def test_damaged_undone_versions_are_reported_if_the_topic_was_trimmed(scene):
     ids = scene.commit(9)
     path = scene.store.folder / scene.store.ledger.version(ids[6]).path
     path.unlink()
@@ -392,7 +392,7 @@ def test_damage_in_what_is_undone_is_told_where_the_topic_was_trimmed(scene):
     assert scene.store.ledger.generation() == 0
 
 
-def test_two_shards_go_back_together(tmp_path):
+def test_two_shards_are_rolled_back_together(tmp_path):
     scene = Scene(tmp_path, shards=2)
     first, second = scene.commit(6), scene.commit(9, shard=1)
     before_ms = scene.time_of(first[3])
@@ -404,7 +404,7 @@ def test_two_shards_go_back_together(tmp_path):
     scene.close()
 
 
-def test_a_shard_that_need_not_go_back_joins_the_new_generation_as_it_is(tmp_path):
+def test_an_unaffected_shard_enters_the_new_generation_unchanged(tmp_path):
     scene = Scene(tmp_path, shards=2)
     first, second = scene.commit(9), scene.commit(2, shard=1)
     scene.roll_back(to=first[5])
@@ -453,7 +453,7 @@ def kill_at(scene, tmp_path, point, argument):
 
 
 @pytest.mark.parametrize("point", ["rollback.after_plan", "rollback.after_delta", "rollback.after_delta:2"])
-def test_killed_anywhere_it_is_finished_by_resuming(tmp_path, point):
+def test_a_rollback_killed_at_any_point_is_completed_by_resuming(tmp_path, point):
     scene = Scene(tmp_path, shards=2)
     first, second = scene.commit(7), scene.commit(7, shard=1)
     kill_at(scene, tmp_path, point, first[2])
@@ -474,14 +474,14 @@ def test_killed_anywhere_it_is_finished_by_resuming(tmp_path, point):
     scene.close()
 
 
-def test_killed_again_while_resuming_it_says_the_same_bytes(tmp_path):
+def test_a_rollback_killed_again_while_resuming_publishes_the_same_bytes(tmp_path):
     scene = Scene(tmp_path)
     ids = scene.commit(7)
     kill_at(scene, tmp_path, "rollback.after_delta", ids[2])
-    said = scene.deltas()
+    deltas = scene.deltas()
     kill_at(scene, tmp_path, "rollback.after_delta", "resume")
-    assert scene.deltas() == said
+    assert scene.deltas() == deltas
     resume_pending(scene.project, scene.log)
-    assert scene.deltas() == said
-    assert scene.store.delta(scene.store.current(0)) == said[-1]
+    assert scene.deltas() == deltas
+    assert scene.store.delta(scene.store.current(0)) == deltas[-1]
     scene.close()

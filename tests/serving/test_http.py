@@ -1,4 +1,4 @@
-"""The HTTP face: TensorFlow Serving's REST form over a real model, and metrics."""
+"""The HTTP server: TensorFlow Serving's REST API over a real model, and metrics."""
 
 import http.client
 import json
@@ -34,13 +34,13 @@ INSTANCE = {"id": 1, "user": 7, "item": 3, "price": 2.5}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A trainer with rows for the keys of INSTANCE, one commit said, a replica that serves it, a server."""
+    """A trainer with rows for the keys of INSTANCE and one published commit, a replica that serves it, a server."""
     root = tmp_path_factory.mktemp("http")
     (root / "model.py").write_text(MODEL)
     project = replace(project_at(root, serving={"port": 0}), clock=SystemClock())
     trainer = SyntheticTrainer(project)
     plan, network = FeaturePlan(project.config, root), DenseModel(project.config, root)
-    emitted_rows(trainer, plan, network, 1.0)
+    commit_rows(trainer, plan, network, 1.0)
     replica = Replica(project, trainer.log)
     replica.catch_up()
     with ReplicaServer(replica, project.config, project.clock) as server:
@@ -48,7 +48,7 @@ def world(tmp_path_factory):
     trainer.close()
 
 
-def emitted_rows(trainer, plan, network, value):
+def commit_rows(trainer, plan, network, value):
     """Commit rows of `value` for INSTANCE's keys, with the network's weights."""
     batch, at_ms = plan.batch_of([INSTANCE], 0)
     touched = {}
@@ -62,7 +62,7 @@ def emitted_rows(trainer, plan, network, value):
 
 
 class Fixed:
-    """Hands out the network's weights where the synthetic trainer would make up dense bytes."""
+    """Returns the network's weights when the synthetic trainer draws random dense bytes."""
 
     def __init__(self, dense):
         self.dense = dense
@@ -71,17 +71,17 @@ class Fixed:
         return self.dense
 
 
-def ask(server, method, path, body=None):
+def request(server, method, path, body=None):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request(method, path, body if body is None or isinstance(body, bytes) else json.dumps(body))
-    answer = connection.getresponse()
-    content = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    return answer.status, content
+    return response.status, content
 
 
 def predicted(server, instances):
-    status, body = ask(server, "POST", "/v1/models/model:predict", {"instances": instances})
+    status, body = request(server, "POST", "/v1/models/model:predict", {"instances": instances})
     assert status == 200, body
     return json.loads(body)["predictions"]
 
@@ -93,7 +93,7 @@ def expected(network, user, item, price):
     return np.asarray(network.predict(inputs)).ravel()
 
 
-def test_a_prediction_is_the_networks_answer_to_the_served_rows(world):
+def test_a_prediction_is_the_networks_output_for_the_served_rows(world):
     trainer, _, network, _, server = world
     row = trainer.publisher.views["user"].decode(trainer.tables["user"].keys())[0, 0]
     assert predicted(server, [INSTANCE])[0] == pytest.approx(expected(network, row, row, 2.5).tolist(), rel=1e-5)
@@ -101,23 +101,23 @@ def test_a_prediction_is_the_networks_answer_to_the_served_rows(world):
 
 def test_an_instance_of_unknown_keys_gets_a_prediction_of_zero_rows(world):
     _, _, network, _, server = world
-    answer = predicted(server, [{"user": 999, "item": 999, "price": 1.0}, INSTANCE])
-    assert answer[0] == pytest.approx(expected(network, 0, 0, 1.0).tolist(), rel=1e-5)
-    assert answer[0] != answer[1]
+    predictions = predicted(server, [{"user": 999, "item": 999, "price": 1.0}, INSTANCE])
+    assert predictions[0] == pytest.approx(expected(network, 0, 0, 1.0).tolist(), rel=1e-5)
+    assert predictions[0] != predictions[1]
 
 
 def test_a_delta_changes_the_next_prediction(world):
     trainer, plan, network, replica, server = world
     before = predicted(server, [INSTANCE])
-    emitted_rows(trainer, plan, network, 3.0)
+    commit_rows(trainer, plan, network, 3.0)
     replica.catch_up()
     assert predicted(server, [INSTANCE]) != before
 
 
-def test_dense_weights_that_do_not_fit_the_model_are_refused_and_the_old_ones_go_on(world):
+def test_dense_weights_that_do_not_fit_the_model_are_refused_and_the_current_ones_stay(world):
     trainer, _, _, replica, server = world
     before = predicted(server, [INSTANCE])
-    last = trainer.said[-1].prepared.delta
+    last = trainer.commits[-1].prepared.delta
     fields = {name: view.digest() for name, view in trainer.publisher.views.items()}
     empty = {name: replace_rows(change) for name, change in last.fields.items()}
     wrong = replace(
@@ -134,9 +134,9 @@ def replace_rows(change):
     return type(change).empty(change.dim)
 
 
-def test_the_version_is_shown_in_the_form_of_tensorflow_serving(world):
+def test_the_version_status_has_the_form_of_tensorflow_serving(world):
     _, _, _, replica, server = world
-    status, body = ask(server, "GET", "/v1/models/model")
+    status, body = request(server, "GET", "/v1/models/model")
     [version] = json.loads(body)["model_version_status"]
     assert status == 200
     assert version["state"] == "AVAILABLE"
@@ -144,7 +144,7 @@ def test_the_version_is_shown_in_the_form_of_tensorflow_serving(world):
 
 
 def test_metadata_names_inputs_and_outputs(world):
-    status, body = ask(world[-1], "GET", "/v1/models/model/metadata")
+    status, body = request(world[-1], "GET", "/v1/models/model/metadata")
     signature = json.loads(body)["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert status == 200
     assert set(signature["inputs"]) == {"id", "user", "item", "price", "at"}
@@ -153,7 +153,7 @@ def test_metadata_names_inputs_and_outputs(world):
 
 def test_metrics_count_predictions_and_show_the_version(world):
     predicted(world[-1], [INSTANCE])
-    status, body = ask(world[-1], "GET", "/metrics")
+    status, body = request(world[-1], "GET", "/metrics")
     text = body.decode()
     assert status == 200
     assert 'springtide_predict_requests_total{status="200"}' in text
@@ -172,19 +172,19 @@ def test_metrics_count_predictions_and_show_the_version(world):
         (b'{"instances": [{"user": "seven"}]}', "seven"),
     ],
 )
-def test_a_wrong_request_is_answered_with_what_is_wrong(world, body, problem):
-    status, answer = ask(world[-1], "POST", "/v1/models/model:predict", body)
+def test_an_invalid_request_is_refused_with_the_reason(world, body, problem):
+    status, content = request(world[-1], "POST", "/v1/models/model:predict", body)
     assert status == 400
-    assert problem in json.loads(answer)["error"]
+    assert problem in json.loads(content)["error"]
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v1/models/other"), ("POST", "/v1/models/other:predict"), ("GET", "/")]
 )
 def test_an_unknown_path_is_not_found(world, method, path):
-    status, answer = ask(world[-1], method, path, b"{}" if method == "POST" else None)
+    status, content = request(world[-1], method, path, b"{}" if method == "POST" else None)
     assert status == 404
-    assert "unknown" in json.loads(answer)["error"]
+    assert "unknown" in json.loads(content)["error"]
 
 
 def test_a_request_without_a_length_is_refused(world):
@@ -200,32 +200,32 @@ def test_before_the_first_version_predictions_are_refused(world, tmp_path):
     project = replace(project_at(tmp_path, serving={"port": 0}), clock=SystemClock())
     log = SqliteLog(project.logs, project.clock)
     with ReplicaServer(Replica(project, log), project.config, project.clock) as server:
-        status, answer = ask(server, "POST", "/v1/models/model:predict", {"instances": [INSTANCE]})
+        status, content = request(server, "POST", "/v1/models/model:predict", {"instances": [INSTANCE]})
     log.close()
     assert status == 503
-    assert "no version yet" in json.loads(answer)["error"]
+    assert "no version yet" in json.loads(content)["error"]
 
 
-def test_serving_follows_deltas_until_told_to_stop(world):
+def test_serving_follows_deltas_until_it_is_stopped(world):
     trainer, *_ = world
     stop, ready, ports = threading.Event(), threading.Event(), []
 
-    def told(port):
+    def on_ready(port):
         ports.append(port)
         ready.set()
 
-    thread = threading.Thread(target=serve, args=(trainer.project, trainer.log, stop, told))
+    thread = threading.Thread(target=serve, args=(trainer.project, trainer.log, stop, on_ready))
     thread.start()
     assert ready.wait(30)
     server = type("Address", (), {"port": ports[0]})
-    status, _ = ask(server, "GET", "/v1/models/model")
+    status, _ = request(server, "GET", "/v1/models/model")
     stop.set()
     thread.join(10)
     assert status == 200
     assert not thread.is_alive()
 
 
-def test_following_applies_what_is_said_meanwhile(tmp_path):
+def test_following_applies_deltas_appended_meanwhile(tmp_path):
     trainer = SyntheticTrainer(replace(project_at(tmp_path), clock=SystemClock()))
     replica, stop = Replica(trainer.project, trainer.log), threading.Event()
     thread = threading.Thread(target=follow, args=(replica, trainer.project.clock, 1, stop))

@@ -1,4 +1,4 @@
-"""The replica: every valid path ends in the same bytes, all else is refused and named, readers see whole versions."""
+"""The replica: every path to a version gives the same bytes, invalid deltas are refused, readers see one version."""
 
 import shutil
 import threading
@@ -31,8 +31,8 @@ def trainer(tmp_path):
 
 
 @pytest.fixture
-def stand_in(trainer, tmp_path):
-    """Makes a replica over a topic of chosen records, with or without the trainer's files; returns it and its log."""
+def make_replica(trainer, tmp_path):
+    """Creates a replica over a topic of given records, with or without the trainer's files; returns it and its log."""
     logs = []
 
     def make(records=(), *, files=False, **sections):
@@ -52,7 +52,7 @@ def stand_in(trainer, tmp_path):
 
 
 def encoded(trainer):
-    return [said.prepared.encoded for said in trainer.said]
+    return [commit.prepared.encoded for commit in trainer.commits]
 
 
 def assert_equal_to(trainer, replica):
@@ -95,11 +95,11 @@ def test_every_path_to_a_version_gives_the_same_bytes(tmp_path, seed):
     trainer.close()
 
 
-def test_an_incremental_applies_to_any_version_in_its_span(trainer, stand_in):
+def test_an_incremental_applies_to_any_version_in_its_range(trainer, make_replica):
     trainer.run(8)
     trainer.levels.publish_incremental()
     for applied in range(9):
-        replica, log = stand_in(encoded(trainer)[:applied])
+        replica, log = make_replica(encoded(trainer)[:applied])
         replica.catch_up()
         shutil.copytree(trainer.project.published, replica._project.published)
         trainer_last = encoded(trainer)[-1]
@@ -108,38 +108,38 @@ def test_an_incremental_applies_to_any_version_in_its_span(trainer, stand_in):
         assert_equal_to(trainer, replica)
 
 
-def test_a_fresh_replica_serves_nothing(stand_in):
-    replica, _ = stand_in()
+def test_a_fresh_replica_serves_nothing(make_replica):
+    replica, _ = make_replica()
     assert replica.catch_up() == 0
     assert not replica.ready
     assert replica.version == "g0/s0-of-1/0"
 
 
-def test_a_repeated_delta_is_skipped_in_silence(trainer, stand_in):
+def test_a_repeated_delta_is_skipped_without_a_refusal(trainer, make_replica):
     trainer.run(3)
     one, two, three = encoded(trainer)
-    replica, _ = stand_in([one, one, two, three, two, three])
+    replica, _ = make_replica([one, one, two, three, two, three])
     assert replica.catch_up() == 3
     assert_equal_to(trainer, replica)
     assert refused(replica) == {}
 
 
-def test_a_gap_without_files_keeps_the_last_good_version_and_is_shown(trainer, stand_in):
+def test_a_gap_without_files_keeps_the_last_good_version_and_is_reported(trainer, make_replica):
     trainer.run(4)
     one, two, _, four = encoded(trainer)
-    replica, _ = stand_in([one, two, four])
+    replica, _ = make_replica([one, two, four])
     replica.catch_up()
     assert replica.version == "g0/s0-of-1/2"
-    assert replica.digest() == trainer.said[1].prepared.served_digest
+    assert replica.digest() == trainer.commits[1].prepared.served_digest
     assert refused(replica) == {"gap": 1}
     assert "offset 2" in problem(replica)
     assert "0/3..0/4" in problem(replica)
 
 
-def test_a_gap_is_healed_once_a_file_covers_it(trainer, stand_in):
+def test_a_gap_is_closed_once_a_file_covers_it(trainer, make_replica):
     trainer.run(4)
     one, two, _, four = encoded(trainer)
-    replica, log = stand_in([one, two, four])
+    replica, log = make_replica([one, two, four])
     replica.catch_up()
     trainer.levels.publish_incremental()
     shutil.copytree(trainer.project.published, replica._project.published)
@@ -152,51 +152,51 @@ def test_a_gap_is_healed_once_a_file_covers_it(trainer, stand_in):
     assert_equal_to(trainer, replica)
 
 
-def test_a_gap_is_healed_by_a_full_and_what_follows_it_in_the_topic(trainer, stand_in):
+def test_a_gap_is_closed_by_a_full_and_the_deltas_after_it_in_the_topic(trainer, make_replica):
     trainer.run(3)
     trainer.levels.publish_full()
     trainer.run(2)
-    replica, _ = stand_in([encoded(trainer)[0], *encoded(trainer)[3:]], files=True)
+    replica, _ = make_replica([encoded(trainer)[0], *encoded(trainer)[3:]], files=True)
     replica.catch_up()
     assert_equal_to(trainer, replica)
 
 
-def test_reordered_deltas_are_refused_and_applied_when_their_turn_comes(trainer, stand_in):
+def test_reordered_deltas_are_refused_and_applied_in_order_later(trainer, make_replica):
     trainer.run(4)
     one, two, three, four = encoded(trainer)
-    replica, _ = stand_in([one, three, two, four])
+    replica, _ = make_replica([one, three, two, four])
     assert replica.catch_up() == 4
     assert_equal_to(trainer, replica)
     assert refused(replica) == {"gap": 1}
 
 
-def test_a_damaged_delta_is_named_and_the_last_good_version_goes_on_serving(trainer, stand_in):
+def test_a_damaged_delta_is_reported_and_the_last_good_version_stays_in_service(trainer, make_replica):
     trainer.run(3)
     one, two, _ = encoded(trainer)
     bad = bytearray(two)
     bad[len(bad) // 2] ^= 1
-    replica, _ = stand_in([one, bytes(bad)])
+    replica, _ = make_replica([one, bytes(bad)])
     replica.catch_up()
-    assert replica.digest() == trainer.said[0].prepared.served_digest
+    assert replica.digest() == trainer.commits[0].prepared.served_digest
     assert refused(replica) == {"damaged": 1}
     assert "offset 1" in problem(replica)
 
 
-def test_a_damaged_delta_is_healed_from_files(trainer, stand_in):
+def test_a_damaged_delta_is_replaced_by_files(trainer, make_replica):
     trainer.run(3)
     trainer.levels.publish_incremental()
     one, two, three = encoded(trainer)
-    replica, _ = stand_in([one, two[:-1], three])
+    replica, _ = make_replica([one, two[:-1], three])
     replica.catch_up()
     shutil.copytree(trainer.project.published, replica._project.published)
     replica.catch_up()
     assert_equal_to(trainer, replica)
 
 
-def test_a_delta_of_another_shard_is_foreign(trainer, stand_in):
+def test_a_delta_of_another_shard_is_foreign(trainer, make_replica):
     trainer.run(1)
-    foreign = encode_delta(replace(trainer.said[0].prepared.delta, shards=2))
-    replica, _ = stand_in([foreign])
+    foreign = encode_delta(replace(trainer.commits[0].prepared.delta, shards=2))
+    replica, _ = make_replica([foreign])
     replica.catch_up()
     assert refused(replica) == {"unfit": 1}
     assert "foreign" in problem(replica)
@@ -210,41 +210,41 @@ def test_a_delta_of_another_model_is_foreign(trainer):
     assert "of model" in problem(replica)
 
 
-def test_a_delta_with_an_unknown_field_or_dim_is_refused(trainer, stand_in):
+def test_a_delta_with_an_unknown_field_or_dim_is_refused(trainer, make_replica):
     trainer.run(1)
-    delta = trainer.said[0].prepared.delta
+    delta = trainer.commits[0].prepared.delta
     renamed = replace(delta, fields={"who": delta.fields["user"], "item": delta.fields["item"]})
     resized = replace(delta, fields={"user": replace(delta.fields["item"])})
-    replica, _ = stand_in([encode_delta(renamed), encode_delta(resized)])
+    replica, _ = make_replica([encode_delta(renamed), encode_delta(resized)])
     replica.catch_up()
     assert refused(replica) == {"unfit": 2}
 
 
-def test_a_delta_of_another_trainer_is_refused_before_it_changes_anything(trainer, stand_in, tmp_path):
+def test_a_delta_of_another_trainer_is_refused_before_it_changes_anything(trainer, make_replica, tmp_path):
     trainer.run(2)
     other = SyntheticTrainer(project_at(tmp_path / "other"), seed=7)
     other.run(3)
-    replica, _ = stand_in([*encoded(trainer), encoded(other)[2]])
+    replica, _ = make_replica([*encoded(trainer), encoded(other)[2]])
     replica.catch_up()
     other.close()
     assert_equal_to(trainer, replica)
     assert "another trainer" in problem(replica)
 
 
-def test_a_delta_that_misses_its_own_digest_changes_nothing(trainer, stand_in):
+def test_a_delta_that_does_not_produce_its_digest_changes_nothing(trainer, make_replica):
     trainer.run(2)
-    first, second = (said.prepared for said in trainer.said)
-    lying = encode_delta(replace(second.delta, dense=b"tampered"))
-    replica, _ = stand_in([first.encoded, lying])
+    first, second = (commit.prepared for commit in trainer.commits)
+    tampered = encode_delta(replace(second.delta, dense=b"tampered"))
+    replica, _ = make_replica([first.encoded, tampered])
     replica.catch_up()
     assert replica.digest() == first.served_digest
-    assert "would lead to" in problem(replica)
+    assert "would result in" in problem(replica)
 
 
-def test_different_content_under_an_applied_name_is_refused(trainer, stand_in):
+def test_different_content_under_an_applied_name_is_refused(trainer, make_replica):
     trainer.run(3)
-    other = encode_delta(replace(trainer.said[1].prepared.delta, first_at_ms=1))
-    replica, log = stand_in(encoded(trainer))
+    other = encode_delta(replace(trainer.commits[1].prepared.delta, first_at_ms=1))
+    replica, log = make_replica(encoded(trainer))
     replica.catch_up()
     log.append("deltas", 0, [other])
     replica.catch_up()
@@ -253,35 +253,37 @@ def test_different_content_under_an_applied_name_is_refused(trainer, stand_in):
     assert "two trainers" in problem(replica)
 
 
-def test_a_delta_with_an_unknown_handle_is_refused(trainer, stand_in):
+def test_a_delta_with_an_unknown_handle_is_refused(trainer, make_replica):
     trainer.commit(touched=trainer.change(60, 0))
     trainer.commit(touched=trainer.change(60, 0), flush=True)
-    delta = trainer.said[1].prepared.delta
+    delta = trainer.commits[1].prepared.delta
     change = delta.fields["user"]
     strange = replace(change, handles=change.handles + np.uint32(10_000))
-    replica, _ = stand_in([encoded(trainer)[0], encode_delta(replace(delta, fields={**delta.fields, "user": strange}))])
+    replica, _ = make_replica(
+        [encoded(trainer)[0], encode_delta(replace(delta, fields={**delta.fields, "user": strange}))]
+    )
     replica.catch_up()
-    assert replica.digest() == trainer.said[0].prepared.served_digest
+    assert replica.digest() == trainer.commits[0].prepared.served_digest
     assert "unknown here" in problem(replica)
 
 
-def test_a_damaged_file_is_passed_over_for_an_older_one(trainer, stand_in):
+def test_a_damaged_file_is_skipped_for_an_earlier_one(trainer, make_replica):
     trainer.run(2)
     trainer.levels.publish_full()
     trainer.run(2)
     trainer.levels.publish_full()
-    replica, _ = stand_in(files=True)
-    newest = replica._project.published / "g0/s0-of-1/full-0-4.delta"
-    newest.write_bytes(newest.read_bytes()[:100])
+    replica, _ = make_replica(files=True)
+    latest = replica._project.published / "g0/s0-of-1/full-0-4.delta"
+    latest.write_bytes(latest.read_bytes()[:100])
     replica.catch_up()
-    assert replica.digest() == trainer.said[1].prepared.served_digest
+    assert replica.digest() == trainer.commits[1].prepared.served_digest
     assert refused(replica) == {"file": 1}
 
 
-def test_a_damaged_manifest_is_passed_over_and_counted_once(trainer, stand_in):
+def test_a_damaged_manifest_is_skipped_and_counted_once(trainer, make_replica):
     trainer.run(2)
     trainer.levels.publish_full()
-    replica, log = stand_in(files=True)
+    replica, log = make_replica(files=True)
     delta_manifest_paths(replica._project.published, 0, 1)[0].write_text("{")
     replica.catch_up()
     log.append("deltas", 0, encoded(trainer)[1:])
@@ -291,7 +293,7 @@ def test_a_damaged_manifest_is_passed_over_and_counted_once(trainer, stand_in):
     assert refused(replica)["file"] == 1
 
 
-def test_a_replica_that_fell_behind_the_topics_beginning_goes_on_from_files(trainer):
+def test_a_replica_behind_the_begin_offset_of_the_topic_continues_from_files(trainer):
     replica = Replica(trainer.project, trainer.log)
     trainer.run(2)
     replica.catch_up()
@@ -302,19 +304,19 @@ def test_a_replica_that_fell_behind_the_topics_beginning_goes_on_from_files(trai
     assert_equal_to(trainer, replica)
 
 
-def test_a_restarted_writer_says_only_what_is_missing(trainer):
+def test_a_restarted_writer_appends_only_missing_deltas(trainer):
     trainer.run(2)
-    trainer.commit(say=False)
-    assert trainer.channel.append_missing(encoded(trainer)) == 1
-    assert trainer.channel.append_missing(encoded(trainer)) == 0
+    trainer.commit(publish=False)
+    assert trainer.delta_writer.append_missing(encoded(trainer)) == 1
+    assert trainer.delta_writer.append_missing(encoded(trainer)) == 0
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
     assert_equal_to(trainer, replica)
 
 
 def rolled_back(trainer, to):
-    """Roll the synthetic trainer back to the commit at place `to`; returns the target's views."""
-    target = trainer.said[to].id
+    """Roll the synthetic trainer back to its commit number `to`; returns the target's views."""
+    target = trainer.commits[to].id
     trainer.log.create_topic("samples", 1)
     plan = plan_rollback(trainer.project, trainer.log, to=target)
     views = {name: build_served_view(entries) for name, entries in trainer.store.served(target).items()}
@@ -331,25 +333,25 @@ def test_after_a_rollback_the_export_equals_the_targets_view(trainer):
     assert replica.version == "g1/s0-of-1/4"
     for name, view in views.items():
         assert replica.export(name).equals(served_table([view]))
-    assert replica.digest() == trainer.said[2].prepared.served_digest
+    assert replica.digest() == trainer.commits[2].prepared.served_digest
 
 
-def test_a_reverse_delta_applies_to_any_version_since_the_target(trainer, stand_in):
+def test_a_reverse_delta_applies_to_any_version_since_the_target(trainer, make_replica):
     trainer.run(6)
     rolled_back(trainer, 2)
     reverse = trainer.log.read("deltas", 0, 6, ReadLimits())[0].value
     for applied in (3, 4, 5, 6):
-        replica, _ = stand_in([*encoded(trainer)[:applied], reverse])
+        replica, _ = make_replica([*encoded(trainer)[:applied], reverse])
         replica.catch_up()
-        assert replica.digest() == trainer.said[2].prepared.served_digest
+        assert replica.digest() == trainer.commits[2].prepared.served_digest
         assert refused(replica) == {}
 
 
-def test_a_reverse_delta_waits_for_a_replica_that_is_behind_the_target(trainer, stand_in):
+def test_a_reverse_delta_is_applied_once_the_replica_reaches_the_target(trainer, make_replica):
     trainer.run(6)
     rolled_back(trainer, 2)
     reverse = trainer.log.read("deltas", 0, 6, ReadLimits())[0].value
-    replica, log = stand_in([*encoded(trainer)[:2], reverse])
+    replica, log = make_replica([*encoded(trainer)[:2], reverse])
     replica.catch_up()
     assert replica.version == "g0/s0-of-1/2"
     log.append("deltas", 0, [encoded(trainer)[2]])
@@ -357,15 +359,15 @@ def test_a_reverse_delta_waits_for_a_replica_that_is_behind_the_target(trainer, 
     assert replica.version == "g1/s0-of-1/4"
 
 
-def test_deltas_of_an_older_generation_are_refused(trainer, stand_in):
+def test_deltas_of_an_older_generation_are_refused(trainer, make_replica):
     trainer.run(4)
     rolled_back(trainer, 1)
     reverse = trainer.log.read("deltas", 0, 4, ReadLimits())[0].value
-    replica, log = stand_in([*encoded(trainer)[:3], reverse])
+    replica, log = make_replica([*encoded(trainer)[:3], reverse])
     replica.catch_up()
     log.append("deltas", 0, [encoded(trainer)[3]])
     replica.catch_up()
-    assert replica.digest() == trainer.said[1].prepared.served_digest
+    assert replica.digest() == trainer.commits[1].prepared.served_digest
     assert "older generation" in problem(replica)
 
 
@@ -379,21 +381,21 @@ def test_the_first_file_of_a_new_generation_is_a_full(trainer):
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
-    assert replica.digest() == trainer.said[1].prepared.served_digest
+    assert replica.digest() == trainer.commits[1].prepared.served_digest
 
 
-def test_readers_never_see_half_a_version(trainer):
-    """Every commit sets all rows to one number: a reader that sees two numbers has seen half a version."""
+def test_readers_never_see_a_partial_version(trainer):
+    """Every commit sets all rows to one number: a reader that sees two numbers has seen a partial version."""
     replica, keys = Replica(trainer.project, trainer.log), np.arange(1, 200, dtype=np.uint64)
     stop, mixed, seen = threading.Event(), [], set()
 
-    def look():
+    def read_rows():
         return np.concatenate([replica.lookup(name, keys).ravel() for name in DIMS]), replica.version
 
     def read():
         while not stop.is_set():
             with replica.reading():
-                values, version = look()
+                values, version = read_rows()
             seen.add(version)
             if len(np.unique(values)) > 1:
                 mixed.append(version)
@@ -438,17 +440,17 @@ def test_one_replica_serves_two_shards(tmp_path):
         trainer.close()
 
 
-def test_a_delta_of_nothing_but_tombstones_removes_them(trainer):
+def test_a_delta_of_tombstones_only_removes_their_rows(trainer):
     trainer.commit(touched=trainer.change(30, 0), flush=True)
-    gone = trainer.tables["user"].keys()[:2]
-    for key in gone:
+    removed = trainer.tables["user"].keys()[:2]
+    for key in removed:
         del trainer.tables["user"].held[int(key)]
-    trainer.commit(touched={"user": TouchedRows(NONE, trainer.tables["user"].rows(NONE), gone)})
-    assert len(trainer.said[1].prepared.delta.fields["user"]) == 0
+    trainer.commit(touched={"user": TouchedRows(NONE, trainer.tables["user"].rows(NONE), removed)})
+    assert len(trainer.commits[1].prepared.delta.fields["user"]) == 0
     replica = Replica(trainer.project, trainer.log)
     replica.catch_up()
     assert_equal_to(trainer, replica)
-    assert not replica.lookup("user", gone).any()
+    assert not replica.lookup("user", removed).any()
 
 
 def test_a_key_without_a_row_gives_zeros(trainer):
@@ -458,7 +460,7 @@ def test_a_key_without_a_row_gives_zeros(trainer):
     assert not replica.lookup("user", np.array([10**9], np.uint64)).any()
 
 
-def test_headers_tell_where_a_delta_leads(trainer):
+def test_headers_carry_the_version_of_a_delta(trainer):
     trainer.run(2)
     record = trainer.log.read("deltas", 0, 1)[0]
     assert record.headers == delta_headers(decode_delta(record.value))

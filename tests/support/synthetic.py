@@ -55,8 +55,8 @@ class Rows:
 
 
 @dataclass
-class EmittedPositions:
-    """One commit: its version, and the delta with its bytes."""
+class SyntheticCommit:
+    """A commit's version, and the delta it publishes."""
 
     id: VersionId
     prepared: PreparedUpdate
@@ -73,10 +73,10 @@ class SyntheticTrainer:
         self.levels = LevelPublisher(project, self.store, self.hooks, shard)
         self.tables = {name: Rows(dim) for name, dim in DIMS.items()}
         self.epoch = self.store.raise_epoch(shard)
-        self.channel = DeltaWriter(project, self.log, shard)
+        self.delta_writer = DeltaWriter(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
         self.dense = b""
-        self.said: list[EmittedPositions] = []
+        self.commits: list[SyntheticCommit] = []
 
     def change(self, count: int = 20, removed: int = 3) -> dict[str, TouchedRows]:
         """Move `count` rows of every field and remove `removed`."""
@@ -96,8 +96,8 @@ class SyntheticTrainer:
         return touched
 
     def commit(
-        self, say: bool = True, flush: bool = False, touched: dict[str, TouchedRows] | None = None
-    ) -> EmittedPositions:
+        self, publish: bool = True, flush: bool = False, touched: dict[str, TouchedRows] | None = None
+    ) -> SyntheticCommit:
         """One version: random changes, the store's commit, the topic."""
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
@@ -108,10 +108,10 @@ class SyntheticTrainer:
         )
         prepared = self.publisher.prepare(step, touched, self.dense, flush=flush)
         self.store.commit(self._commit(id, parent, step, touched, prepared))
-        if say:
-            self.channel.append(prepared.delta, prepared.encoded)
-        self.said.append(EmittedPositions(id, prepared))
-        return self.said[-1]
+        if publish:
+            self.delta_writer.append(prepared.delta, prepared.encoded)
+        self.commits.append(SyntheticCommit(id, prepared))
+        return self.commits[-1]
 
     def run(self, commits: int, **how: Any) -> None:
         for _ in range(commits):
@@ -121,7 +121,7 @@ class SyntheticTrainer:
         """A new publisher from what the store holds."""
         current = self.store.current(self.shard)
         views = {name: build_served_view(entries) for name, entries in self.store.served(current).items()}
-        handles = self.said[-1].prepared.next_handles
+        handles = self.commits[-1].prepared.next_handles
         self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, self.dense)
 
     def close(self) -> None:

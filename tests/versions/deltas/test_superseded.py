@@ -82,7 +82,7 @@ def test_after_a_rollback_the_undone_full_stays_with_the_way_back_from_it(traine
     newest.with_suffix(".delta").write_bytes(b"damaged")
     late = Replica(trainer.project, trainer.log)
     late.catch_up()
-    assert behind.digest() == late.digest() == trainer.said[1].prepared.served_digest
+    assert behind.digest() == late.digest() == trainer.commits[1].prepared.served_digest
 
 
 def test_a_replica_starts_whole_while_files_are_dropped(trainer):
@@ -105,7 +105,7 @@ def test_a_replica_starts_whole_while_files_are_dropped(trainer):
         finally:
             done.set()
     starting.result()
-    digests = {str(said.id): said.prepared.served_digest for said in trainer.said}
+    digests = {str(commit.id): commit.prepared.served_digest for commit in trainer.commits}
     assert len(started) > 3
     assert all(digests[version] == digest and not bad for version, digest, bad in started)
 
