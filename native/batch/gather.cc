@@ -7,7 +7,7 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kShort = 16;
+constexpr size_t kShortText = 16;  // bytes
 
 size_t chunk_of(uint64_t place) { return place >> 32; }
 size_t row_of(uint64_t place) { return place & 0xFFFFFFFF; }
@@ -17,10 +17,10 @@ bool bit(const Bits& bits, size_t row) {
     return bits.bytes == nullptr || (bits.bytes[at >> 3] >> (at & 7) & 1);
 }
 
-// Picks are mostly stretches of neighbours with a few left out, and a stretch is copied whole: visit(first, n) is called
-// for each, in order, and returns whether to go on. False where it did not.
+// Calls visit(first, n) for each run of consecutive rows, in order, while it returns true; returns whether all did.
+// Places are mostly long runs, each of which is copied at once.
 template <typename Visit>
-bool each_stretch(std::span<const uint64_t> places, Visit visit) {
+bool for_each_run(std::span<const uint64_t> places, Visit visit) {
     for (size_t first = 0, n = 1; first < places.size(); first += n, n = 1) {
         while (first + n < places.size() && places[first + n] == places[first] + n) ++n;
         if (!visit(first, n)) return false;
@@ -28,11 +28,11 @@ bool each_stretch(std::span<const uint64_t> places, Visit visit) {
     return true;
 }
 
-// Whether n + 1 offsets never run backwards. Without a branch, for that takes several at once.
+// Whether n + 1 offsets are ascending. Without an early exit, so that the loop is vectorised.
 bool ascending(const int32_t* offsets, size_t n) {
-    bool back = false;
-    for (size_t i = 0; i < n; ++i) back |= offsets[i + 1] < offsets[i];
-    return !back;
+    bool descends = false;
+    for (size_t i = 0; i < n; ++i) descends |= offsets[i + 1] < offsets[i];
+    return !descends;
 }
 
 }  // namespace
@@ -48,7 +48,7 @@ bool places_fit(std::span<const uint64_t> places, std::span<const uint64_t> rows
 
 template <typename Word>
 void gather_words(std::span<const uint64_t> places, const Word* const* chunks, Word* out) {
-    each_stretch(places, [=](size_t first, size_t n) {
+    for_each_run(places, [=](size_t first, size_t n) {
         const Word* from = chunks[chunk_of(places[first])] + row_of(places[first]);
         if (n == 1)
             out[first] = *from;
@@ -79,28 +79,28 @@ size_t gather_bits(std::span<const uint64_t> places, const Bits* chunks, uint8_t
 
 bool gather_offsets(std::span<const uint64_t> places, const Ranges* chunks, int32_t* out) {
     out[0] = 0;
-    return each_stretch(places, [=](size_t first, size_t n) {
+    return for_each_run(places, [=](size_t first, size_t n) {
         const Ranges& chunk = chunks[chunk_of(places[first])];
         const int32_t* from = chunk.offsets + row_of(places[first]);
         const int64_t begin = from[0], end = from[n];
         if (begin < 0 || end < begin || static_cast<uint64_t>(end) > chunk.bytes || !ascending(from, n)) return false;
-        const int64_t moved = out[first] - begin;
-        if (end + moved > std::numeric_limits<int32_t>::max()) return false;
-        for (size_t i = 1; i <= n; ++i) out[first + i] = static_cast<int32_t>(from[i] + moved);
+        const int64_t shift = out[first] - begin;
+        if (end + shift > std::numeric_limits<int32_t>::max()) return false;
+        for (size_t i = 1; i <= n; ++i) out[first + i] = static_cast<int32_t>(from[i] + shift);
         return true;
     });
 }
 
 void gather_texts(std::span<const uint64_t> places, const Ranges* chunks, const int32_t* offsets, uint8_t* out) {
-    const size_t all = static_cast<size_t>(offsets[places.size()]);
-    each_stretch(places, [=](size_t first, size_t n) {
+    const size_t total = static_cast<size_t>(offsets[places.size()]);
+    for_each_run(places, [=](size_t first, size_t n) {
         const Ranges& chunk = chunks[chunk_of(places[first])];
         const size_t begin = static_cast<size_t>(chunk.offsets[row_of(places[first])]);
         const size_t at = static_cast<size_t>(offsets[first]), length = static_cast<size_t>(offsets[first + n]) - at;
-        // A text alone is mostly short: a copy of fixed length is two instructions. What it writes too much the next
-        // text overwrites; near the ends of either side there is no room for that.
-        if (length <= kShort && begin + kShort <= chunk.bytes && at + kShort <= all)
-            std::memcpy(out + at, chunk.text + begin, kShort);
+        // A single text is mostly short, and a copy of fixed length is two instructions. The next text overwrites the
+        // excess bytes; near the end of the source or the output the exact length is copied.
+        if (length <= kShortText && begin + kShortText <= chunk.bytes && at + kShortText <= total)
+            std::memcpy(out + at, chunk.text + begin, kShortText);
         else if (length != 0)
             std::memcpy(out + at, chunk.text + begin, length);
         return true;

@@ -27,11 +27,11 @@ void count(std::span<const uint64_t> keys, Counts& counts) {
 
 }  // namespace
 
-// Least significant digit first (Knuth, The Art of Computer Programming 3, section 5.2.5).
+// Radix sort, least significant digit first (Knuth, The Art of Computer Programming 3, section 5.2.5).
 std::vector<uint32_t> ascending(std::span<const uint64_t> keys) {
     std::vector<Entry> from(keys.size()), to(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) from[i] = {keys[i], static_cast<uint32_t>(i)};
-    std::vector<Counts> counts(1);  // on the heap: 48 KiB
+    std::vector<Counts> counts(1);  // 48 KiB, too large for the stack
     count(keys, counts[0]);
     for (unsigned pass = 0; pass < kPasses && !keys.empty(); ++pass) {
         std::array<uint32_t, kDigits>& starts = counts[0][pass];

@@ -1,7 +1,7 @@
-// The order of keys: a permutation that sorts them, by counting digits instead of comparing.
+// The permutation that sorts keys, by radix sort.
 //
-// Pure function, safe from any thread. Linear in the keys: up to six passes over (key, index), a digit that all keys
-// share costs none.
+// Pure function, thread-safe. Linear in the keys: up to six passes over (key, index); a digit that is the same in all
+// keys costs no pass.
 #pragma once
 
 #include <cstdint>

@@ -8,10 +8,10 @@
 namespace springtide {
 namespace {
 
-// Any fixed number will do: it keeps a null apart from an empty string under the same seed.
+// An arbitrary constant that gives a null a key different from that of an empty string with the same seed.
 constexpr uint64_t kNullSeed = 0x6E756C6C6B657921;
 
-void mark_nulls(Validity valid, size_t n, uint64_t seed, uint64_t* out) {
+void replace_nulls(Validity valid, size_t n, uint64_t seed, uint64_t* out) {
     if (valid.bits == nullptr) return;
     const uint64_t missing = null_key(seed);
     for (size_t i = 0; i < n; ++i) out[i] = valid(i) ? out[i] : missing;
@@ -38,7 +38,7 @@ template bool hash_texts(const int64_t*, const uint8_t*, size_t, Validity, size_
 
 void hash_integers(const int64_t* values, Validity valid, size_t n, uint64_t seed, uint64_t* out) {
     xxh64_words(reinterpret_cast<const uint64_t*>(values), n, seed, out);
-    mark_nulls(valid, n, seed, out);
+    replace_nulls(valid, n, seed, out);
 }
 
 void hash_doubles(const double* values, Validity valid, size_t n, uint64_t seed, uint64_t* out) {
@@ -47,7 +47,7 @@ void hash_doubles(const double* values, Validity valid, size_t n, uint64_t seed,
         out[i] = std::bit_cast<uint64_t>(zeroed == zeroed ? zeroed : std::numeric_limits<double>::quiet_NaN());
     }
     xxh64_words(out, n, seed, out);
-    mark_nulls(valid, n, seed, out);
+    replace_nulls(valid, n, seed, out);
 }
 
 void hash_booleans(const uint8_t* bits, int64_t bit_offset, Validity valid, size_t n, uint64_t seed, uint64_t* out) {

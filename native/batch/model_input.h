@@ -1,14 +1,15 @@
-// ModelInput: between the keys of a batch and the dense network's input, for all fields of a model at once.
+// ModelInput: maps the keys of a batch to the input of the dense network and its gradient back, for all fields of a
+// model.
 //
-// For every batch: find(), then admit() where keys have earned a row, gather(), and learn() with the gradient that came
-// back. The rows found stay those of the batch, so each key is probed once. gather() takes up the batch that find()
-// began, and learn() goes back to the batch taken up last: between the two the next one may be found and admitted, which
-// reads no weights. Fields are worked on side by side; they share nothing, so results do not depend on the number of
-// threads.
+// Calls per batch: find(), admit() or admit_missing() for keys to be admitted, gather(), learn() with the gradient of
+// the gathered matrix. Each key is probed once; later calls use the row numbers found. There are two batches: find()
+// sets the pending one, gather() makes it the active one, and learn() updates the active one. So the next batch may be
+// found and admitted, which reads no weights, between gather() and learn() of the previous one. Fields are processed in
+// parallel and independently, so results do not depend on the number of threads.
 //
-// Not thread-safe, one call at a time; between find() and learn() nobody may remove rows. The tables are the
-// caller's and outlive this. Throws std::invalid_argument, with nothing changed, for what does not fit; what a table
-// refuses in learn() may have changed the tables of other fields.
+// Not thread-safe. Between find() and learn() of a batch no rows may be removed. The caller owns the tables, which must
+// outlive this object. Throws std::invalid_argument, with nothing changed, for invalid arguments; if a table rejects
+// its part in learn(), the tables of other fields may have changed.
 #pragma once
 
 #include <cstddef>
@@ -17,12 +18,12 @@
 #include <vector>
 
 #include "batch/pooling.h"
-#include "table/table.h"
 #include "memory/workers.h"
+#include "table/table.h"
 
 namespace springtide {
 
-// One field's keys in one batch of n samples: m occurrences of u distinct keys. The memory is the caller's.
+// The keys of one field in one batch of n samples: m occurrences of u distinct keys. The caller owns the memory.
 struct FieldKeys {
     std::span<const uint64_t> keys;     // [u] distinct
     std::span<const int32_t> inverse;   // [m], values in [0, u)
@@ -34,56 +35,56 @@ class ModelInput {
 public:
     struct Field {
         Table* table;
-        bool mean;  // pooled by mean, else by sum
+        bool mean;  // pool by mean instead of sum
     };
 
-    // `dense_columns` follow the fields' columns in a matrix of samples × columns().
+    // The matrix has the columns of the fields in order, then `dense_columns` more.
     ModelInput(std::vector<Field> fields, size_t dense_columns, size_t threads);
 
     size_t columns() const { return columns_; }
 
-    // Begins a batch: looks up every field's keys. missing[f] = how many of field f's keys have no row. Its
-    // memory is to stay until the next batch is gathered.
+    // Sets the pending batch and looks up its keys. missing[f] = the number of keys of field f without a row. The
+    // memory of `batch` must stay valid until the next batch is gathered.
     void find(std::span<const FieldKeys> batch, size_t* missing);
 
-    // Which keys of field f in the batch begun have a row now: resident[i] = 1, else 0.
+    // resident[i] = 1 if key i of field f in the pending batch has a row, otherwise 0.
     void resident(size_t f, uint8_t* resident) const;
 
-    // Gives rows to keys of field f, named by their places in `keys`, all of them without a row; `places` is distinct.
+    // Creates rows for keys of field f in the pending batch; `places` are distinct positions of keys without a row.
     void admit(size_t f, std::span<const int64_t> places, uint32_t at_s);
 
-    // Gives rows to all keys of these distinct fields that have none; returns for each field their places.
+    // Creates rows for all keys without one in these distinct fields; returns their positions per field.
     std::vector<std::vector<int64_t>> admit_missing(std::span<const size_t> fields, uint32_t at_s);
 
-    // Takes up the batch begun, unless that has happened, and writes the pooled rows of its n samples to
-    // out[i * columns() ..]; keys without a row count as zeros. The dense columns stay as they are.
+    // Activates the pending batch, if there is one, and writes the pooled rows of its n samples to
+    // out[i * columns() ..]; a key without a row counts as zeros. Dense columns are not written.
     void gather(float* out);
 
-    // Takes the gradient [n][columns()] of what gather() wrote last back to the rows, and updates them.
+    // Updates the rows of the active batch by the gradient [n][columns()] of the last gathered matrix.
     void learn(const float* gradient, uint32_t at_s);
 
 private:
-    struct Found {
+    struct BatchRows {
         FieldKeys keys;
         std::vector<uint32_t> rows;  // [u]
     };
 
-    struct Part {
+    struct FieldState {
         Table* table;
         bool mean;
         size_t start;                    // first column
-        Found begun, taken_up;
+        BatchRows pending, active;
         std::vector<const float*> weights;
-        std::vector<float> zeros;        // what a key without a row looks up as
+        std::vector<float> zeros;        // weights of a key without a row
         std::vector<float> gradients;    // [u][dim]
     };
 
-    static Pooling pooling_of(const Part& part, const FieldKeys& keys);
-    void take_up();
+    static Pooling pooling_of(const FieldState& field, const FieldKeys& keys);
+    void activate_pending();
 
     size_t columns_;
-    bool begun_ = false;  // whether a batch waits to be taken up
-    std::vector<Part> parts_;
+    bool has_pending_ = false;
+    std::vector<FieldState> fields_;
     Workers workers_;
 };
 

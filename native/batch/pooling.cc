@@ -7,31 +7,31 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kAhead = 12;  // samples: one lies too far from the next for the processor to foresee it
+constexpr size_t kPrefetchDistance = 12;  // samples; they are too far apart for the hardware prefetcher
 
-[[noreturn]] void refuse(const char* what, int64_t got, const std::string& wanted) {
+[[noreturn]] void reject(const char* what, int64_t got, const std::string& wanted) {
     throw std::invalid_argument(std::string(what) + ": got " + std::to_string(got) + ", wanted " + wanted);
 }
 
 void check_offsets(std::span<const int64_t> offsets, size_t keys) {
     const auto m = static_cast<int64_t>(keys);
-    if (offsets.empty()) refuse("offsets", 0, "n + 1 of them");
-    if (offsets.front() != 0) refuse("offsets[0]", offsets.front(), "0");
-    if (offsets.back() != m) refuse("last of offsets", offsets.back(), std::to_string(m) + ", the number of keys");
-    bool ascending = true;  // without leaving early, the compiler compares several at once
+    if (offsets.empty()) reject("offsets", 0, "n + 1 of them");
+    if (offsets.front() != 0) reject("offsets[0]", offsets.front(), "0");
+    if (offsets.back() != m) reject("last of offsets", offsets.back(), std::to_string(m) + ", the number of keys");
+    bool ascending = true;  // without an early exit, so that the loop is vectorised
     for (size_t i = 0; i + 1 < offsets.size(); ++i) ascending &= offsets[i] <= offsets[i + 1];
     if (ascending) return;
-    const auto step_back = std::is_sorted_until(offsets.begin(), offsets.end());
-    refuse("offsets", *step_back, "at least " + std::to_string(*(step_back - 1)) + ", the one before");
+    const auto descending = std::is_sorted_until(offsets.begin(), offsets.end());
+    reject("offsets", *descending, "at least " + std::to_string(*(descending - 1)) + ", the previous one");
 }
 
 void check_inverse(std::span<const int32_t> inverse, size_t u) {
     const auto end = static_cast<int64_t>(u);
-    int32_t least = 0, most = -1;
-    for (const int32_t k : inverse) least = std::min(least, k), most = std::max(most, k);
-    if (least >= 0 && most < end) return;
+    int32_t min = 0, max = -1;
+    for (const int32_t k : inverse) min = std::min(min, k), max = std::max(max, k);
+    if (min >= 0 && max < end) return;
     const auto outside = std::find_if(inverse.begin(), inverse.end(), [&](int32_t k) { return k < 0 || k >= end; });
-    refuse("inverse", *outside, "0 to " + std::to_string(u) + " - 1");
+    reject("inverse", *outside, "0 to " + std::to_string(u) + " - 1");
 }
 
 // Whether every sample has exactly one key: offsets are 0, 1, .. n.
@@ -42,8 +42,7 @@ bool single_valued(const Pooling& pooling) {
     return differing == 0;
 }
 
-// Loops over a row in steps of a constant number of floats, which the compiler turns into SIMD registers; dim is a
-// multiple of kStep.
+// Loops over a row in steps of a constant number of floats, which the compiler vectorises; dim is a multiple of kStep.
 template <size_t kStep>
 struct Row {
     static void copy(float* __restrict to, const float* __restrict from, size_t dim) {
@@ -64,7 +63,7 @@ struct Row {
     }
 };
 
-// Calls work(Row<kStep>) with the longest step that divides dim.
+// Calls work(Row<kStep>) with the largest step that divides dim.
 template <class Work>
 void by_step(size_t dim, Work work) {
     if (dim % 16 == 0) return work(Row<16>());
@@ -95,9 +94,9 @@ void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns
         const std::span<const int32_t> inverse = pooling.inverse;
         float* target = out + columns.start;
         for (size_t i = 0; i < inverse.size(); ++i, target += columns.count) {
-            if (i + kAhead < inverse.size()) {
-                __builtin_prefetch(row_at(inverse[i + kAhead]));
-                __builtin_prefetch(target + kAhead * columns.count, 1);
+            if (i + kPrefetchDistance < inverse.size()) {
+                __builtin_prefetch(row_at(inverse[i + kPrefetchDistance]));
+                __builtin_prefetch(target + kPrefetchDistance * columns.count, 1);
             }
             Step::copy(target, row_at(inverse[i]), pooling.dim);
         }
@@ -125,7 +124,7 @@ void unpool_ragged(const Pooling& pooling, const float* source, Columns columns,
 
 void check(const Pooling& pooling, Columns columns) {
     if (columns.start > columns.count || pooling.dim > columns.count - columns.start)
-        refuse("start", static_cast<int64_t>(columns.start),
+        reject("start", static_cast<int64_t>(columns.start),
                "room for " + std::to_string(pooling.dim) + " of " + std::to_string(columns.count) + " columns");
     check_offsets(pooling.offsets, pooling.inverse.size());
     check_inverse(pooling.inverse, pooling.u);
@@ -147,7 +146,7 @@ void unpool(const Pooling& pooling, const float* pooled, Columns columns, float*
         if (!single_valued(pooling)) return unpool_ragged<Step>(pooling, source, columns, gradients);
         const std::span<const int32_t> inverse = pooling.inverse;
         for (size_t i = 0; i < inverse.size(); ++i, source += columns.count) {
-            if (i + kAhead < inverse.size()) __builtin_prefetch(source + kAhead * columns.count);
+            if (i + kPrefetchDistance < inverse.size()) __builtin_prefetch(source + kPrefetchDistance * columns.count);
             Step::add(gradients + static_cast<size_t>(inverse[i]) * pooling.dim, source, pooling.dim);
         }
     });

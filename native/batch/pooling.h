@@ -1,13 +1,14 @@
-// Pooling: from the rows of a batch's keys to one vector per sample and field, and the gradient's way back.
+// Pooling: combines the rows of each sample's keys into one vector per sample and field, and its transpose for
+// gradients.
 //
-// A field of a batch of n samples has m keys, sample i those in [offsets[i], offsets[i + 1]); u of them are distinct
-// (unique.h). pool() sums or averages their rows into a column range of the model's input; unpool() is its transpose.
-// Pure functions over the caller's memory, safe from any thread, no allocation, linear cost. Sums run in the order of the
-// samples, so their bits are the same on every machine. Fast where every sample has one key (its row is copied) and
-// where dim is a multiple of 16, or of 4.
+// A field of a batch of n samples has m keys, of which u are distinct (unique.h); sample i has the keys in [offsets[i],
+// offsets[i + 1]). pool() writes the sum or mean of their rows to a column range of the model input. Training
+// (model_input.h) and serving call the same function. Pure functions over the caller's memory, thread-safe, no
+// allocation, linear cost. Sums run in the order of the samples, so the bits are the same on every machine. Fast if
+// every sample has one key (the row is copied) and if dim is a multiple of 16 or 4.
 //
-// check() comes first, once per batch and field: it throws std::invalid_argument for what does not fit. pool() and
-// unpool() take its word; given anything else they read and write where they must not.
+// Call check() first, once per batch and field: it throws std::invalid_argument for invalid arguments. pool() and
+// unpool() rely on it; invalid arguments would cause accesses outside the arrays.
 #pragma once
 
 #include <cstddef>
@@ -16,28 +17,28 @@
 
 namespace springtide {
 
-// Where the rows of one field's keys go: u distinct keys of `dim` weights each.
+// The keys of one field in one batch: u distinct keys with rows of `dim` weights each.
 struct Pooling {
     std::span<const int32_t> inverse;  // [m], values in [0, u)
     std::span<const int64_t> offsets;  // [n + 1], ascending from 0 to m
     size_t u, dim;
-    bool mean;  // divide by the sample's number of keys; no key gives zeros
+    bool mean;  // divide by the number of keys of the sample; a sample without keys gives zeros
 };
 
-// Columns start .. start + dim of a matrix with so many.
+// Columns [start, start + dim) of a matrix with `count` columns.
 struct Columns {
     size_t count, start;
 };
 
 void check(const Pooling& pooling, Columns columns);
 
-// out[i * count + start + d] = sum (or mean) over the keys j of sample i of row inverse[j]: rows[inverse[j] * dim + d],
-// or rows[inverse[j]][d] where the rows stay where the table has them. `out` must not overlap the rows.
+// out[i * count + start + d] = sum (or mean), over the keys j of sample i, of element d of row inverse[j]. Row k is at
+// rows + k * dim, or at rows[k] for rows read in place from a table. `out` must not overlap the rows.
 void pool(const Pooling& pooling, const float* rows, float* out, Columns columns);
 void pool(const Pooling& pooling, const float* const* rows, float* out, Columns columns);
 
-// gradients[k * dim + d] = what the pooled gradient says of row k, zeros where no sample has it. `gradients` is [u, dim],
-// written in full, and must not overlap `pooled`.
+// gradients[k * dim + d] = the gradient of row k given the gradient `pooled` of the output of pool(); zeros for a row
+// that no sample has. All of `gradients`, [u, dim], is written; it must not overlap `pooled`.
 void unpool(const Pooling& pooling, const float* pooled, Columns columns, float* gradients);
 
 }  // namespace springtide

@@ -9,7 +9,7 @@
 namespace springtide {
 namespace {
 
-constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
+constexpr uint32_t kMaxCount = std::numeric_limits<uint32_t>::max();
 
 struct Header {
     char magic[4];
@@ -26,8 +26,8 @@ void put_varint(uint64_t value, std::vector<uint8_t>& out) {
     out.push_back(static_cast<uint8_t>(value));
 }
 
-// Reads one varint and moves `at` behind it; false where it is cut off or too long.
-bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t& value) {
+// Reads a varint and advances `at` past it; false if it is truncated or too long.
+bool read_varint(const uint8_t*& at, const uint8_t* end, uint64_t& value) {
     value = 0;
     for (unsigned shift = 0; at < end && shift < 63; shift += 7) {
         const uint8_t byte = *at++;
@@ -37,30 +37,31 @@ bool take_varint(const uint8_t*& at, const uint8_t* end, uint64_t& value) {
     return false;
 }
 
-// Hands out each stored counter that is not 0 with its place; false unless the bytes are exactly `total` counters.
-template <typename Take>
-bool read_counters(const uint8_t* at, const uint8_t* end, size_t total, Take take) {
-    size_t place = 0;
+// Calls visit(position, value) for each stored counter that is not 0; false unless the bytes are exactly `total` of
+// them.
+template <typename Visit>
+bool read_counters(const uint8_t* at, const uint8_t* end, size_t total, Visit visit) {
+    size_t position = 0;
     while (at < end) {
         uint64_t value = 0, run = 1;
-        if (!take_varint(at, end, value) || value > kMost) return false;
-        if (value == 0 && !take_varint(at, end, run)) return false;
-        if (run == 0 || run > total - place) return false;
-        if (value != 0) take(place, static_cast<uint32_t>(value));
-        place += run;
+        if (!read_varint(at, end, value) || value > kMaxCount) return false;
+        if (value == 0 && !read_varint(at, end, run)) return false;
+        if (run == 0 || run > total - position) return false;
+        if (value != 0) visit(position, static_cast<uint32_t>(value));
+        position += run;
     }
-    return place == total;
+    return position == total;
 }
 
-bool possible(const Header& header) {
+bool valid(const Header& header) {
     return std::memcmp(header.magic, "FSK1", sizeof(header.magic)) == 0 && header.width >= 1 && header.depth >= 1 &&
-           header.depth <= CountingSketch::kMostRows && header.width <= CountingSketch::kMostCounters / header.depth;
+           header.depth <= CountingSketch::kMaxDepth && header.width <= CountingSketch::kMaxCounters / header.depth;
 }
 
-uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth) {
-    uint32_t least = kMost;
-    for (uint32_t row = 0; row < depth; ++row) least = std::min(least, counters[places[row]]);
-    return least;
+uint32_t min_counter(const uint32_t* counters, const size_t* positions, uint32_t depth) {
+    uint32_t minimum = kMaxCount;
+    for (uint32_t row = 0; row < depth; ++row) minimum = std::min(minimum, counters[positions[row]]);
+    return minimum;
 }
 
 }  // namespace
@@ -68,45 +69,48 @@ uint32_t least_of(const uint32_t* counters, const size_t* places, uint32_t depth
 CountingSketch::CountingSketch(uint64_t width, uint32_t depth, uint64_t seed)
     : width_(width), depth_(depth), seed_(seed), counters_(width * depth, 0) {}
 
-// Places are stored format: the upper half of XXH64(key, seed + row) times the width, shifted down, which is uniform for
-// any width below 2^32, without a division.
-void CountingSketch::find_places(const uint64_t* keys, size_t n, Places& places) const {
-    uint64_t hashes[kAbreast];
+// Positions are part of the stored format: (upper half of XXH64(key, seed + row)) * width >> 32, which is uniform for
+// any width below 2^32 and needs no division.
+void CountingSketch::find_positions(const uint64_t* keys, size_t n, Positions& positions) const {
+    uint64_t hashes[kBlock];
     for (uint32_t row = 0; row < depth_; ++row) {
         xxh64_words(keys, n, seed_ + row, hashes);
         for (size_t i = 0; i < n; ++i) {
-            places[i][row] = row * width_ + (((hashes[i] >> 32) * width_) >> 32);
-            __builtin_prefetch(&counters_[places[i][row]], 1);
+            positions[i][row] = row * width_ + (((hashes[i] >> 32) * width_) >> 32);
+            __builtin_prefetch(&counters_[positions[i][row]], 1);
         }
     }
 }
 
 template <class Visit>
 void CountingSketch::for_each(const uint64_t* keys, size_t n, Visit visit) const {
-    // Two halves in turn: while one is worked on, the counters of the other are on their way.
-    Places halves[2];
-    find_places(keys, std::min(kAbreast, n), halves[0]);
-    for (size_t first = 0, half = 0; first < n; first += kAbreast, half ^= 1) {
-        const size_t next = std::min(first + kAbreast, n);
-        find_places(keys + next, std::min(kAbreast, n - next), halves[half ^ 1]);
-        for (size_t i = first; i < next; ++i) visit(i, halves[half][i - first]);
+    // Two buffers in turn: while one block is processed, the counters of the next are prefetched.
+    Positions blocks[2];
+    find_positions(keys, std::min(kBlock, n), blocks[0]);
+    for (size_t first = 0, block = 0; first < n; first += kBlock, block ^= 1) {
+        const size_t next = std::min(first + kBlock, n);
+        find_positions(keys + next, std::min(kBlock, n - next), blocks[block ^ 1]);
+        for (size_t i = first; i < next; ++i) visit(i, blocks[block][i - first]);
     }
 }
 
 void CountingSketch::add(const uint64_t* keys, const uint32_t* counts, size_t n, uint32_t* out) {
     uint32_t* const counters = counters_.data();
-    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* places) {
-        const uint32_t least = least_of(counters, places, depth), count = counts == nullptr ? 1 : counts[i];
-        const uint32_t estimate = least + std::min(count, kMost - least);
+    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* positions) {
+        const uint32_t minimum = min_counter(counters, positions, depth), count = counts == nullptr ? 1 : counts[i];
+        const uint32_t estimate = minimum + std::min(count, kMaxCount - minimum);
         out[i] = estimate;
-        // Conservative: a counter that is already higher was raised by other keys and says nothing about this one.
-        for (uint32_t row = 0; row < depth; ++row) counters[places[row]] = std::max(counters[places[row]], estimate);
+        // Conservative update: a counter that is already higher was raised by other keys and stays unchanged.
+        for (uint32_t row = 0; row < depth; ++row)
+            counters[positions[row]] = std::max(counters[positions[row]], estimate);
     });
 }
 
 void CountingSketch::estimate(const uint64_t* keys, size_t n, uint32_t* out) const {
     const uint32_t* const counters = counters_.data();
-    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* places) { out[i] = least_of(counters, places, depth); });
+    for_each(keys, n, [=, depth = depth_](size_t i, const size_t* positions) {
+        out[i] = min_counter(counters, positions, depth);
+    });
 }
 
 void CountingSketch::halve() {
@@ -135,15 +139,15 @@ std::optional<CountingSketch> CountingSketch::from_bytes(const uint8_t* bytes, s
     uint64_t checksum;
     std::memcpy(&header, bytes, sizeof(header));
     std::memcpy(&checksum, bytes + n - kChecksumBytes, kChecksumBytes);
-    if (checksum != xxh64(bytes, n - kChecksumBytes, 0) || !possible(header)) return std::nullopt;
+    if (checksum != xxh64(bytes, n - kChecksumBytes, 0) || !valid(header)) return std::nullopt;
     const uint8_t *first = bytes + sizeof(header), *end = bytes + n - kChecksumBytes;
     const size_t total = header.width * header.depth;
     if (!read_counters(first, end, total, [](size_t, uint32_t) {})) return std::nullopt;
     CountingSketch sketch(header.width, header.depth, header.seed);
-    (void)read_counters(first, end, total, [&](size_t place, uint32_t value) { sketch.counters_[place] = value; });
-    // Numbers and runs can be spelled at more length than need be.
-    const std::vector<uint8_t> spelled = sketch.to_bytes();
-    if (!std::equal(spelled.begin(), spelled.end(), bytes, bytes + n)) return std::nullopt;
+    (void)read_counters(first, end, total, [&](size_t at, uint32_t value) { sketch.counters_[at] = value; });
+    // Longer encodings of varints and runs are rejected.
+    const std::vector<uint8_t> encoded = sketch.to_bytes();
+    if (!std::equal(encoded.begin(), encoded.end(), bytes, bytes + n)) return std::nullopt;
     return sketch;
 }
 

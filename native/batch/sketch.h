@@ -1,8 +1,8 @@
-// How often a key was seen, about: a count-min sketch with conservative update (Cormode & Muthukrishnan 2005; Estan &
-// Varghese 2002, section 3.3.2).
+// CountingSketch: estimated number of occurrences of keys, by a count-min sketch with conservative update (Cormode &
+// Muthukrishnan 2005; Estan & Varghese 2002, section 3.3.2).
 //
-// Estimates are never below the true count (since the last halvings) and stop at 2^32 - 1. Memory is 4 * width * depth
-// bytes, taken once. Additions and questions cost `depth` probes. Not thread-safe: one caller at a time.
+// Estimates are never below the true count, halved as often as the sketch, and saturate at 2^32 - 1. Memory: 4 * width
+// * depth bytes, allocated once. An addition or estimate costs `depth` probes. Not thread-safe.
 //
 // Bytes (little-endian): "FSK1", depth u32, width u64, seed u64, then the counters, row after row, as LEB128 varints in
 // which a 0 is followed by the number of zeros in its run, then XXH64 (seed 0) of all before it, u64.
@@ -17,18 +17,18 @@ namespace springtide {
 
 class CountingSketch {
 public:
-    // A gigabyte of them. What a file says about its own size is only believed up to here.
-    static constexpr uint64_t kMostCounters = uint64_t{1} << 28;
-    static constexpr uint32_t kMostRows = 16;
+    // One gigabyte of counters. A stored sketch with more is rejected.
+    static constexpr uint64_t kMaxCounters = uint64_t{1} << 28;
+    static constexpr uint32_t kMaxDepth = 16;
 
-    // Wants width >= 1, 1 <= depth <= kMostRows and width * depth <= kMostCounters. May throw std::bad_alloc.
+    // Requires width >= 1, 1 <= depth <= kMaxDepth and width * depth <= kMaxCounters. Throws std::bad_alloc.
     CountingSketch(uint64_t width, uint32_t depth, uint64_t seed);
 
-    // Counts keys[i] counts[i] times, in order; `counts` null means once each. out[i] is the estimate of keys[i] after
-    // its addition. The same as adding every occurrence by itself, one after the other.
+    // Adds counts[i] occurrences of keys[i], in order; one of each if `counts` is null. out[i] is the estimate of
+    // keys[i] after its addition. Equivalent to adding every occurrence separately.
     void add(const uint64_t* keys, const uint32_t* counts, size_t n, uint32_t* out);
 
-    // out[i] is the estimate of keys[i], 0 where it was certainly never seen. Changes nothing.
+    // out[i] is the estimate of keys[i].
     void estimate(const uint64_t* keys, size_t n, uint32_t* out) const;
 
     // Halves every counter, rounding down.
@@ -36,11 +36,11 @@ public:
 
     std::vector<uint8_t> to_bytes() const;
 
-    // The sketch that gave these bytes; nothing where they are not what `to_bytes` gives, to the last bit. Memory is only
-    // taken once the counters are known to be there.
+    // The sketch with these bytes; nothing if they differ in any bit from the to_bytes() of a sketch. Allocates the
+    // counters only after the bytes were validated.
     static std::optional<CountingSketch> from_bytes(const uint8_t* bytes, size_t n);
 
-    // XXH64 of shape, seed and counters: equal sketches have equal digests.
+    // XXH64 of width, depth, seed and counters.
     uint64_t digest() const;
 
     uint64_t width() const { return width_; }
@@ -48,10 +48,10 @@ public:
     uint64_t seed() const { return seed_; }
 
 private:
-    static constexpr size_t kAbreast = 16;  // keys whose counters are fetched together
-    using Places = size_t[kAbreast][kMostRows];  // of one key's counters, row after row
+    static constexpr size_t kBlock = 16;  // keys whose counters are prefetched together
+    using Positions = size_t[kBlock][kMaxDepth];  // positions of the counters of each key
 
-    void find_places(const uint64_t* keys, size_t n, Places& places) const;
+    void find_positions(const uint64_t* keys, size_t n, Positions& positions) const;
     template <class Visit>
     void for_each(const uint64_t* keys, size_t n, Visit visit) const;
 

@@ -12,7 +12,7 @@ using namespace xxh64_constant;
 template <typename Word>
 Word load(const unsigned char* at) {
     Word word;
-    std::memcpy(&word, at, sizeof(word));  // the compiler makes one unaligned load of it
+    std::memcpy(&word, at, sizeof(word));  // compiles to one unaligned load
     return word;
 }
 
@@ -20,8 +20,8 @@ uint64_t round_of(uint64_t lane, uint64_t word) { return std::rotl(lane + word *
 
 uint64_t merge(uint64_t hash, uint64_t lane) { return (hash ^ round_of(0, lane)) * kPrime1 + kPrime4; }
 
-// Eats whole stripes of 32 bytes in four lanes and moves `at` behind them.
-uint64_t eat_stripes(const unsigned char*& at, const unsigned char* end, uint64_t seed) {
+// Hashes all complete stripes of 32 bytes in four lanes and advances `at` past them.
+uint64_t hash_stripes(const unsigned char*& at, const unsigned char* end, uint64_t seed) {
     uint64_t lanes[4] = {seed + kPrime1 + kPrime2, seed + kPrime2, seed, seed - kPrime1};
     for (; end - at >= 32; at += 32)
         for (int i = 0; i < 4; ++i) lanes[i] = round_of(lanes[i], load<uint64_t>(at + 8 * i));
@@ -42,7 +42,7 @@ uint64_t xxh64(const void* bytes, size_t n, uint64_t seed) {
     if (n == 0) return avalanche(seed + kPrime5);
     const auto* at = static_cast<const unsigned char*>(bytes);
     const unsigned char* end = at + n;
-    uint64_t hash = (n >= 32 ? eat_stripes(at, end, seed) : seed + kPrime5) + n;
+    uint64_t hash = (n >= 32 ? hash_stripes(at, end, seed) : seed + kPrime5) + n;
     for (; end - at >= 8; at += 8)
         hash = std::rotl(hash ^ round_of(0, load<uint64_t>(at)), 27) * kPrime1 + kPrime4;
     if (end - at >= 4) {

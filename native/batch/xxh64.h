@@ -1,7 +1,7 @@
-// XXH64, the one hash function here: keys of feature values, shard choice, content digests.
+// XXH64, the hash function of feature keys, shard selection and content digests.
 //
-// Written from the published description of the algorithm (github.com/Cyan4973/xxHash, doc/xxhash_spec.md); its values
-// are part of every stored format, so they never change. Pure functions, safe from any thread, no allocation.
+// Written from the specification (github.com/Cyan4973/xxHash, doc/xxhash_spec.md). Its values are part of every stored
+// format and must never change. Pure functions, thread-safe, no allocation.
 #pragma once
 
 #include <bit>
@@ -12,12 +12,12 @@
 
 namespace springtide {
 
-static_assert(std::endian::native == std::endian::little, "formats are little-endian, and so must be the machine");
+static_assert(std::endian::native == std::endian::little, "stored formats require a little-endian machine");
 
-// XXH64 of bytes[0..n). `bytes` may be null where n is 0, and need not be aligned.
+// XXH64 of bytes[0..n). `bytes` may be null if n is 0; no alignment is required.
 uint64_t xxh64(const void* bytes, size_t n, uint64_t seed);
 
-// XXH64 of the eight little-endian bytes of `word`: equal to xxh64(&word, 8, seed), without the call.
+// XXH64 of the eight little-endian bytes of `word`: equal to xxh64(&word, 8, seed), but inline.
 inline uint64_t xxh64_word(uint64_t word, uint64_t seed) {
     using namespace xxh64_constant;
     uint64_t hash = seed + kPrime5 + sizeof(word);
@@ -28,7 +28,7 @@ inline uint64_t xxh64_word(uint64_t word, uint64_t seed) {
     return hash ^ (hash >> 32);
 }
 
-// out[i] = xxh64_word(words[i], seed), several abreast where the processor can. `out` may be `words`.
+// out[i] = xxh64_word(words[i], seed), vectorised if the SIMD level allows. `out` may be `words`.
 void xxh64_words(const uint64_t* words, size_t n, uint64_t seed, uint64_t* out);
 
 }  // namespace springtide

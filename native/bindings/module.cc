@@ -1,4 +1,4 @@
-// The Python module: one register function per component, each in a file of its own beside this one.
+// The Python module: one register function per component, each in a file of the component's folder.
 #include <nanobind/nanobind.h>
 
 namespace nb = nanobind;
@@ -22,7 +22,7 @@ void register_model_input(nb::module_& m);
 void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
-    m.doc() = "springtide's native core; use the Python faces, not this module";
+    m.doc() = "the native core of springtide; use the Python faces, not this module";
     register_avro_events(m);
     register_keys(m);
     register_sketch(m);

@@ -117,12 +117,14 @@ void pure_functions_share_nothing() {
     const std::vector<float> row(16, 0.25f);
     const auto call = [&] {
         springtide::Uniquer uniquer;  // one per thread
-        springtide::Unique distinct;
-        uniquer.unique(keys, distinct);
-        const size_t u = distinct.keys.size(), n = offsets.size() - 1;
+        std::vector<uint64_t> distinct(keys.size());
+        std::vector<int32_t> inverse(keys.size());
+        std::vector<uint32_t> counts(keys.size());
+        const size_t u = uniquer.unique(keys, distinct.data(), inverse.data(), counts.data());
+        const size_t n = offsets.size() - 1;
         const std::vector<float> rows(u * 16, 0.5f);
         std::vector<float> pooled(n * 16), gradients(u * 16), decoded(16);
-        const springtide::Pooling pooling{distinct.inverse, offsets, u, 16, true};
+        const springtide::Pooling pooling{inverse, offsets, u, 16, true};
         springtide::check(pooling, {16, 0});
         springtide::pool(pooling, rows.data(), pooled.data(), {16, 0});
         springtide::unpool(pooling, pooled.data(), {16, 0}, gradients.data());

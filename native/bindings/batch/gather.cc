@@ -1,4 +1,4 @@
-// Picking rows out of Arrow's buffers for pipeline/arrays/gather.py, which checks places and buffer sizes first.
+// Gathering of Arrow buffers for pipeline/arrays/gather.py, which checks places and buffer sizes first.
 #include "batch/gather.h"
 
 #include <nanobind/stl/optional.h>
@@ -18,11 +18,6 @@ using Places = In<uint64_t>;
 using Bitmaps = std::vector<std::optional<In<uint8_t>>>;
 template <typename T>
 using Chunks = std::vector<In<T>>;
-
-template <typename T>
-std::span<const T> span_of(const In<T>& array) {
-    return {array.data(), array.size()};
-}
 
 template <typename Word>
 void bind_words(nb::module_& m, const char* name) {

@@ -1,4 +1,4 @@
-// Hashing of columns for pipeline/arrays/keys.py, which checks lengths first; outputs are the caller's arrays.
+// Hashing of columns for pipeline/arrays/keys.py, which checks lengths first. The caller allocates the outputs.
 #include "batch/keys.h"
 
 #include <nanobind/stl/optional.h>

@@ -15,12 +15,7 @@ using springtide::Table;
 
 namespace {
 
-template <typename T>
-std::span<const T> span_of(const In<T>& array) {
-    return {array.data(), array.size()};
-}
-
-// The arrays of one field, kept for as long as somebody may ask for the batch.
+// The arrays of one field, which must stay alive while their batch is pending or active.
 struct FieldArrays {
     In<uint64_t> keys;
     In<int32_t> inverse;
@@ -31,7 +26,7 @@ struct FieldArrays {
 struct Batch {
     std::vector<FieldArrays> arrays;
     size_t samples = 0;
-    bool waiting = false;  // to be taken up
+    bool waiting = false;  // found and not gathered yet
 };
 
 class BoundInput {
@@ -46,23 +41,24 @@ public:
             const auto parts = nb::cast<nb::tuple>(field);
             arrays.push_back({nb::cast<In<uint64_t>>(parts[0], false), nb::cast<In<int32_t>>(parts[1], false),
                               nb::cast<In<uint32_t>>(parts[2], false), nb::cast<In<int64_t>>(parts[3], false)});
-            const FieldArrays& kept = arrays.back();
-            keys.push_back({span_of(kept.keys), span_of(kept.inverse), span_of(kept.counts), span_of(kept.offsets)});
+            const FieldArrays& last = arrays.back();
+            keys.push_back({span_of(last.keys), span_of(last.inverse), span_of(last.counts), span_of(last.offsets)});
         }
         const size_t samples = arrays.empty() ? 0 : arrays[0].offsets.size() - 1;
-        for (const FieldArrays& kept : arrays)
-            if (kept.offsets.size() - 1 != samples) throw std::invalid_argument("offsets: fields differ in samples");
+        for (const FieldArrays& each : arrays)
+            if (each.offsets.size() - 1 != samples) throw std::invalid_argument("offsets: fields differ in samples");
         std::vector<size_t> missing(tables_.size());
         {
             nb::gil_scoped_release nogil;
             input_.find(keys, missing.data());
         }
-        begun_ = {std::move(arrays), samples, true};
+        pending_ = {std::move(arrays), samples, true};
         return missing;
     }
 
     void resident(size_t field, Out<uint8_t> resident) const {
-        if (resident.size() != begun_.arrays.at(field).keys.size()) throw std::invalid_argument("resident: wrong length");
+        if (resident.size() != pending_.arrays.at(field).keys.size())
+            throw std::invalid_argument("resident: wrong length");
         input_.resident(field, resident.data());
     }
 
@@ -80,14 +76,14 @@ public:
     }
 
     void gather(OutRows<float> out) {
-        check("out", begun_.waiting ? begun_ : taken_up_, out.shape(0), out.shape(1));
-        if (std::exchange(begun_.waiting, false)) std::swap(begun_, taken_up_);
+        check("out", pending_.waiting ? pending_ : active_, out.shape(0), out.shape(1));
+        if (std::exchange(pending_.waiting, false)) std::swap(pending_, active_);
         nb::gil_scoped_release nogil;
         input_.gather(out.data());
     }
 
     void learn(InRows<float> gradient, uint32_t at_s) {
-        check("gradient", taken_up_, gradient.shape(0), gradient.shape(1));
+        check("gradient", active_, gradient.shape(0), gradient.shape(1));
         nb::gil_scoped_release nogil;
         input_.learn(gradient.data(), at_s);
     }
@@ -99,9 +95,9 @@ private:
         return fields;
     }
 
-    // Rows behind the batch's last sample are allowed and left alone.
+    // The matrix may have more rows than the batch has samples; they are ignored.
     void check(const char* name, const Batch& batch, size_t rows, size_t columns) const {
-        if (batch.arrays.empty()) throw std::invalid_argument("find() and gather() first");
+        if (batch.arrays.empty()) throw std::invalid_argument("got no batch, wanted find() and gather() before");
         if (rows >= batch.samples && columns == input_.columns()) return;
         throw std::invalid_argument(std::string(name) + ": got [" + std::to_string(rows) + ", " +
                                     std::to_string(columns) + "], wanted [" + std::to_string(batch.samples) +
@@ -110,7 +106,7 @@ private:
 
     std::vector<nb::object> tables_;
     ModelInput input_;
-    Batch begun_, taken_up_;
+    Batch pending_, active_;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Pooling for Python; the face is pipeline/features/pooling.py, which checks shapes that belong together.
+// Pooling for pipeline/features/pooling.py, which checks that the shapes of arguments match.
 #include "batch/pooling.h"
 
 #include "bindings/arrays.h"
@@ -8,11 +8,6 @@ using springtide::Columns;
 using springtide::Pooling;
 
 namespace {
-
-template <class T>
-std::span<const T> span_of(const In<T>& array) {
-    return {array.data(), array.size()};
-}
 
 void pool(InRows<float> rows, In<int32_t> inverse, In<int64_t> offsets, bool mean, OutRows<float> out, size_t start) {
     const Pooling pooling{span_of(inverse), span_of(offsets), rows.shape(0), rows.shape(1), mean};

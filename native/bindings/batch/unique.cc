@@ -1,4 +1,4 @@
-// Distinct keys for pipeline/trainer/batch/unique.py, which checks shapes first.
+// Uniquer for pipeline/trainer/batch/unique.py, which checks shapes first.
 #include "batch/unique.h"
 
 #include "bindings/arrays.h"

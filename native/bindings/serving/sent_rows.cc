@@ -10,7 +10,7 @@ using namespace springtide_bindings;
 void register_sent_rows(nb::module_& m) {
     m.def(
         "encode_sent",
-        [](InApart<float> rows, InRows<float> served, In<uint8_t> served_bits, In<uint8_t> warranted, float coarser_gain,
+        [](InStrided<float> rows, InRows<float> served, In<uint8_t> served_bits, In<uint8_t> warranted, float coarser_gain,
            Out<uint8_t> chosen) {
             std::vector<uint8_t> payload;
             size_t finite;

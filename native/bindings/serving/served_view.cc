@@ -22,7 +22,7 @@ void bind_questions(nb::class_<ServedView>& view) {
             exact("keys"), exact("rows"))
         .def(
             "compare",
-            [](const ServedView& self, In<uint64_t> keys, InApart<float> rows, Out<float> moved, Out<float> length,
+            [](const ServedView& self, In<uint64_t> keys, InStrided<float> rows, Out<float> moved, Out<float> length,
                Out<uint8_t> bits, Out<bool> differs) {
                 nb::gil_scoped_release nogil;
                 self.compare(keys.data(), keys.size(), rows.data(), static_cast<size_t>(rows.stride(0)), moved.data(),

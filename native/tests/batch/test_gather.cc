@@ -1,4 +1,4 @@
-// Gathering without Python: places at the ends of chunks, texts on both sides of the longest copied at once, bits.
+// Gathering without Python: places at the ends of chunks, texts shorter and longer than the fixed-length copy, bits.
 #include "batch/gather.h"
 
 #include <random>
@@ -13,7 +13,7 @@ using namespace springtide;
 
 uint64_t place(uint64_t chunk, uint64_t row) { return chunk << 32 | row; }
 
-void texts_arrive_whole() {
+void texts_are_gathered_completely() {
     std::mt19937_64 random(3);
     std::vector<std::vector<int32_t>> offsets(3, {0});
     std::vector<std::string> texts(3);
@@ -40,16 +40,16 @@ void texts_arrive_whole() {
     expect(std::string(out.begin(), out.end()) == wanted, "texts");
 }
 
-void broken_offsets_are_told() {
+void damaged_offsets_are_rejected() {
     for (const std::vector<int32_t>& offsets : {std::vector{0, 4}, std::vector{-1, 2}, std::vector{2, 1}}) {
         const Ranges chunk{offsets.data(), nullptr, 3};
         int32_t out[2];
-        expect(!gather_offsets(std::vector{place(0, 0)}, &chunk, out), "offsets leave the text");
+        expect(!gather_offsets(std::vector{place(0, 0)}, &chunk, out), "offsets outside the text");
     }
     const int32_t huge[] = {0, INT32_MAX};
     const Ranges chunk{huge, nullptr, INT32_MAX};
     int32_t out[3];
-    expect(gather_offsets(std::vector{place(0, 0)}, &chunk, out), "just fits");
+    expect(gather_offsets(std::vector{place(0, 0)}, &chunk, out), "the largest total length");
     expect(!gather_offsets(std::vector{place(0, 0), place(0, 0)}, &chunk, out), "more than int32");
 }
 
@@ -58,7 +58,7 @@ void bits_words_and_members() {
     const Bits chunks[] = {{bytes, 1}, {nullptr, 0}};
     const std::vector<uint64_t> places{place(0, 1), place(0, 0), place(1, 5), place(0, 7), place(0, 2)};
     uint8_t out = 0;
-    expect(gather_bits(places, chunks, &out) == 2 && out == 0b01101, "bits behind an offset, none means ones");
+    expect(gather_bits(places, chunks, &out) == 2 && out == 0b01101, "bits at an offset; no bitmap means ones");
     const uint32_t first[] = {1, 2}, second[] = {3};
     const uint32_t* words[] = {first, second};
     uint32_t got[2];
@@ -81,8 +81,8 @@ void places_are_checked() {
 }  // namespace
 
 int main() {
-    texts_arrive_whole();
-    broken_offsets_are_told();
+    texts_are_gathered_completely();
+    damaged_offsets_are_rejected();
     bits_words_and_members();
     places_are_checked();
 }

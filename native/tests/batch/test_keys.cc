@@ -1,13 +1,13 @@
-// Hashing without Python: published values, buffers of exactly their size, slices, nulls, and damaged offsets.
+// Hashing without Python: published values, buffers of exact size, slices, nulls, and damaged offsets.
 #include "batch/keys.h"
 
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#include "tests/expect.h"
-#include "simd/simd.h"
 #include "batch/xxh64.h"
+#include "simd/simd.h"
+#include "tests/expect.h"
 
 namespace {
 
@@ -19,8 +19,8 @@ void xxh64_has_its_published_values() {
     expect(springtide::xxh64("abc", 3, 0) == 0x44BC2CF5AD770999, "abc, seed 0");
 }
 
-// Heap blocks of exactly the length, at every alignment, so that AddressSanitizer sees one byte too many.
-void xxh64_reads_no_byte_too_many() {
+// Heap blocks of exact size at every alignment, so that AddressSanitizer detects an overrun.
+void xxh64_reads_within_bounds() {
     for (size_t n = 0; n <= 100; ++n) {
         std::vector<unsigned char> bytes(n);
         for (size_t i = 0; i < n; ++i) bytes[i] = static_cast<unsigned char>(i * 37);
@@ -33,13 +33,13 @@ void xxh64_reads_no_byte_too_many() {
     }
 }
 
-void a_word_hashes_as_its_bytes() {
+void a_word_hashes_like_its_bytes() {
     for (uint64_t word : {uint64_t{0}, uint64_t{42}, ~uint64_t{0}, uint64_t{0x0123456789ABCDEF}})
         expect(springtide::xxh64_word(word, 9) == springtide::xxh64(&word, 8, 9), "word");
 }
 
-// Lengths around every register's, in a block of exactly that size, in place and not.
-void words_hash_alike_at_every_level() {
+// Lengths around the register widths, in blocks of exact size, in place and not.
+void words_hash_equally_at_every_level() {
     namespace simd = springtide::simd;
     for (const simd::Level level : {simd::Level::portable, simd::Level::avx2, simd::Level::avx512}) {
         if (!simd::force_level(level)) continue;
@@ -53,24 +53,26 @@ void words_hash_alike_at_every_level() {
             expect(words == wanted, "words in place");
         }
     }
-    expect(simd::force_level(simd::best_level()), "back to the best level");
+    expect(simd::force_level(simd::best_level()), "the best level is supported");
 }
 
 void texts_hash_by_their_offsets() {
     const std::vector<uint8_t> text = {'a', 'b', 'c'};
     const std::vector<int32_t> offsets = {0, 1, 1, 3};
-    const std::vector<uint8_t> bitmap = {0b1010};  // rows 1 and 3, seen from bit 1: rows 0 and 2
+    const std::vector<uint8_t> bitmap = {0b1010};  // with offset 1, rows 0 and 2 are valid
     std::vector<uint64_t> out(3);
-    expect(springtide::hash_texts(offsets.data(), text.data(), text.size(), {bitmap.data(), 1}, 3, 7, out.data()), "good");
+    const springtide::Validity valid{bitmap.data(), 1};
+    expect(springtide::hash_texts(offsets.data(), text.data(), text.size(), valid, 3, 7, out.data()), "valid offsets");
     expect(out[0] == springtide::xxh64("a", 1, 7), "a");
     expect(out[1] == springtide::null_key(7), "null");
     expect(out[2] == springtide::xxh64("bc", 2, 7), "bc");
 }
 
-void damaged_offsets_are_refused() {
+void damaged_offsets_are_rejected() {
     const std::vector<uint8_t> text = {'a', 'b', 'c'};
     uint64_t out[2];
-    for (const auto& offsets : std::vector<std::vector<int64_t>>{{0, 2, 1}, {0, 1, 4}, {-1, 0, 0}, {0, -5, 3}, {9, 9, 9}})
+    const std::vector<std::vector<int64_t>> damaged = {{0, 2, 1}, {0, 1, 4}, {-1, 0, 0}, {0, -5, 3}, {9, 9, 9}};
+    for (const auto& offsets : damaged)
         expect(!springtide::hash_texts(offsets.data(), text.data(), text.size(), kAll, 2, 7, out), "damaged offsets");
 }
 
@@ -94,11 +96,11 @@ void booleans_are_read_bit_by_bit() {
 
 int main() {
     xxh64_has_its_published_values();
-    xxh64_reads_no_byte_too_many();
-    a_word_hashes_as_its_bytes();
-    words_hash_alike_at_every_level();
+    xxh64_reads_within_bounds();
+    a_word_hashes_like_its_bytes();
+    words_hash_equally_at_every_level();
     texts_hash_by_their_offsets();
-    damaged_offsets_are_refused();
+    damaged_offsets_are_rejected();
     doubles_have_one_zero_and_one_nan();
     booleans_are_read_bit_by_bit();
 }

@@ -1,5 +1,5 @@
-// Pooling without Python: sums, means and their transpose against plain loops, for every kind of dim, and what is
-// refused. Run under the sanitizers.
+// Pooling without Python: sums, means and their transpose compared with plain loops for every code path, and invalid
+// arguments. Run under the sanitizers.
 #include "batch/pooling.h"
 
 #include <random>
@@ -12,7 +12,7 @@ namespace {
 using springtide::Columns;
 using springtide::Pooling;
 
-// A random batch in blocks of exactly its size.
+// A random batch in arrays of exact size.
 struct Batch {
     std::vector<int64_t> offsets{0};
     std::vector<int32_t> inverse;
@@ -21,7 +21,8 @@ struct Batch {
 
     Batch(std::mt19937_64& random, bool single, size_t dim) : u(1 + random() % 9), dim(dim) {
         const size_t n = random() % 20;
-        for (size_t i = 0; i < n; ++i) offsets.push_back(offsets.back() + (single ? 1 : static_cast<int64_t>(random() % 5)));
+        for (size_t i = 0; i < n; ++i)
+            offsets.push_back(offsets.back() + (single ? 1 : static_cast<int64_t>(random() % 5)));
         for (int64_t j = 0; j < offsets.back(); ++j) inverse.push_back(static_cast<int32_t>(random() % u));
         rows = floats(random, u * dim);
     }
@@ -44,7 +45,8 @@ float pooled_at(const Batch& batch, bool mean, size_t i, size_t d) {
     return mean && end > first ? sum / static_cast<float>(end - first) : sum;
 }
 
-float unpooled_at(const Batch& batch, bool mean, const std::vector<float>& pooled, Columns columns, size_t k, size_t d) {
+float unpooled_at(const Batch& batch, bool mean, const std::vector<float>& pooled, Columns columns, size_t k,
+                  size_t d) {
     float sum = 0;
     for (size_t i = 0; i < batch.samples(); ++i)
         for (int64_t j = batch.offsets[i]; j < batch.offsets[i + 1]; ++j)
@@ -77,7 +79,7 @@ void expect_unpooled(const Batch& batch, bool mean, Columns columns, const std::
             expect(gradients[k * batch.dim + d] == unpooled_at(batch, mean, pooled, columns, k, d), "unpooled");
 }
 
-// Equal to the last bit: fast paths add the same floats in the same order.
+// Bit-identical: fast paths add the same floats in the same order.
 void every_path_gives_the_bits_of_the_plain_loop() {
     std::mt19937_64 random(1);
     for (int round = 0; round < 40; ++round)
@@ -92,13 +94,13 @@ void every_path_gives_the_bits_of_the_plain_loop() {
                 }
 }
 
-void as_many_keys_as_samples_need_not_be_one_each() {
+void equal_numbers_of_keys_and_samples_need_not_be_one_key_each() {
     const std::vector<int32_t> inverse = {0, 1};
     const std::vector<int64_t> offsets = {0, 2, 2};
     const std::vector<float> rows = {1, 2};
     std::vector<float> out(2, 7);
     springtide::pool({inverse, offsets, 2, 1, false}, rows.data(), out.data(), {1, 0});
-    expect(out == std::vector<float>{3, 0}, "a sample of two keys and one of none");
+    expect(out == std::vector<float>{3, 0}, "a sample with two keys and one without");
 }
 
 void pool_and_unpool_are_transposes() {
@@ -117,19 +119,19 @@ void pool_and_unpool_are_transposes() {
     }
 }
 
-void what_does_not_fit_is_refused() {
+void invalid_arguments_are_rejected() {
     const auto check = [&](std::vector<int32_t> inverse, std::vector<int64_t> offsets, size_t start) {
         springtide::check({inverse, offsets, 2, 2, false}, {3, start});
     };
     check({0, 1}, {0, 1, 2}, 1);
     check({}, {0}, 1);
     expect_rejected([&] { check({0, 1}, {0, 1, 2}, 2); }, "start beyond the columns");
-    expect_rejected([&] { check({0, 1}, {0, 1, 2}, ~size_t{0}); }, "start that would overflow");
+    expect_rejected([&] { check({0, 1}, {0, 1, 2}, ~size_t{0}); }, "start that overflows");
     expect_rejected([&] { check({0, 2}, {0, 1, 2}, 0); }, "index too large");
     expect_rejected([&] { check({0, -1}, {0, 1, 2}, 0); }, "negative index");
     expect_rejected([&] { check({0, 1}, {0, 1, 1}, 0); }, "offsets that end early");
-    expect_rejected([&] { check({0, 1}, {0, 9, 2}, 0); }, "offsets that step back");
-    expect_rejected([&] { check({0, 1}, {0, -1, 2}, 0); }, "offsets below the first");
+    expect_rejected([&] { check({0, 1}, {0, 9, 2}, 0); }, "descending offsets");
+    expect_rejected([&] { check({0, 1}, {0, -1, 2}, 0); }, "negative offsets");
     expect_rejected([&] { check({0, 1}, {}, 0); }, "no offsets");
 }
 
@@ -137,7 +139,7 @@ void what_does_not_fit_is_refused() {
 
 int main() {
     every_path_gives_the_bits_of_the_plain_loop();
-    as_many_keys_as_samples_need_not_be_one_each();
+    equal_numbers_of_keys_and_samples_need_not_be_one_key_each();
     pool_and_unpool_are_transposes();
-    what_does_not_fit_is_refused();
+    invalid_arguments_are_rejected();
 }

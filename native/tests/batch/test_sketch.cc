@@ -1,11 +1,11 @@
-// The counting sketch without Python: counts against a map, round trips, and every damaged byte.
+// The counting sketch without Python: counts compared with a map, round trips, and damage to every byte.
 #include "batch/sketch.h"
 
 #include <map>
 #include <random>
 
-#include "tests/expect.h"
 #include "batch/xxh64.h"
+#include "tests/expect.h"
 
 namespace {
 
@@ -38,7 +38,7 @@ void estimates_are_never_too_low() {
     }
 }
 
-void bytes_come_back() {
+void bytes_survive_a_round_trip() {
     for (const auto& [width, depth] : std::vector<std::pair<uint64_t, uint32_t>>{{1, 1}, {3, 16}, {1000, 4}}) {
         const CountingSketch sketch = filled(width, depth, 400);
         const std::vector<uint8_t> bytes = sketch.to_bytes();
@@ -47,18 +47,18 @@ void bytes_come_back() {
     }
 }
 
-void damage_is_noticed() {
+void damage_is_detected() {
     const std::vector<uint8_t> bytes = filled(16, 2, 40).to_bytes();
     for (size_t i = 0; i < bytes.size(); ++i) {
         std::vector<uint8_t> damaged = bytes;
         damaged[i] ^= 1;
         expect(!CountingSketch::from_bytes(damaged.data(), damaged.size()), "flipped bit");
         const std::vector<uint8_t> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(i));
-        expect(!CountingSketch::from_bytes(cut.data(), cut.size()), "cut off");
+        expect(!CountingSketch::from_bytes(cut.data(), cut.size()), "truncated");
     }
 }
 
-// A sketch as its format has it, with a right checksum behind whatever `counters` say.
+// The stored format of a sketch with these counter bytes and a valid checksum.
 std::vector<uint8_t> sealed(uint64_t width, uint32_t depth, const std::vector<uint8_t>& counters) {
     std::vector<uint8_t> bytes = {'F', 'S', 'K', '1'};
     const auto put = [&](uint64_t number, size_t width_bytes) {
@@ -76,18 +76,18 @@ bool read(const std::vector<uint8_t>& bytes) {
     return CountingSketch::from_bytes(bytes.data(), bytes.size()).has_value();
 }
 
-void only_one_spelling_is_read() {
+void only_the_canonical_encoding_is_accepted() {
     expect(read(sealed(4, 1, {5, 0, 3})), "5 and three zeros");
     expect(!read(sealed(4, 1, {5, 0, 1, 0, 2})), "a run in two parts");
-    expect(!read(sealed(4, 1, {0x85, 0, 0, 3})), "a number with a needless byte");
-    expect(!read(sealed(4, 1, {5, 0, 2})), "a counter too few");
-    expect(!read(sealed(4, 1, {5, 0, 4})), "a counter too many");
+    expect(!read(sealed(4, 1, {0x85, 0, 0, 3})), "a varint with a redundant byte");
+    expect(!read(sealed(4, 1, {5, 0, 2})), "one counter too few");
+    expect(!read(sealed(4, 1, {5, 0, 4})), "one counter too many");
 }
 
-void a_size_that_is_a_lie_takes_no_memory() {
-    const uint64_t most = CountingSketch::kMostCounters;
-    expect(!read(sealed(most, 1, {5, 0, 3})), "fewer counters than said");
-    expect(!read(sealed(most + 1, 1, {0, 0x81, 0x80, 0x80, 0x80, 0x01})), "a counter above the most");
+void a_wrong_size_allocates_no_memory() {
+    const uint64_t max = CountingSketch::kMaxCounters;
+    expect(!read(sealed(max, 1, {5, 0, 3})), "fewer counters than the header has");
+    expect(!read(sealed(max + 1, 1, {0, 0x81, 0x80, 0x80, 0x80, 0x01})), "one counter above the maximum");
     expect(!read(sealed(~uint64_t{0}, 16, {0, 1})), "a product that overflows");
 }
 
@@ -101,8 +101,8 @@ void halving_rounds_down() {
     expect(out[0] == 1, "half of three");
 }
 
-// Batches of every length around the number of keys that are fetched together.
-void counts_are_repeated_additions() {
+// Batch sizes around the number of keys that are prefetched together.
+void a_count_equals_repeated_additions() {
     std::mt19937_64 random(4);
     for (size_t n = 0; n < 70; ++n) {
         CountingSketch at_once(40, 3, 3), one_by_one(40, 3, 3);
@@ -120,26 +120,26 @@ void counts_are_repeated_additions() {
     }
 }
 
-void counters_stop_at_the_largest() {
+void counters_saturate() {
     CountingSketch sketch(8, 2, 1);
     const uint64_t keys[3] = {7, 7, 7};
     const uint32_t counts[3] = {~uint32_t{0} - 1, 1, 5};
     uint32_t out[3];
     sketch.add(keys, counts, 3, out);
-    expect(out[0] == ~uint32_t{0} - 1 && out[1] == ~uint32_t{0} && out[2] == ~uint32_t{0}, "largest");
+    expect(out[0] == ~uint32_t{0} - 1 && out[1] == ~uint32_t{0} && out[2] == ~uint32_t{0}, "saturated");
     sketch.add(keys, nullptr, 1, out);
-    expect(out[0] == ~uint32_t{0}, "no wrap");
+    expect(out[0] == ~uint32_t{0}, "no overflow");
 }
 
 }  // namespace
 
 int main() {
     estimates_are_never_too_low();
-    bytes_come_back();
-    damage_is_noticed();
-    only_one_spelling_is_read();
-    a_size_that_is_a_lie_takes_no_memory();
+    bytes_survive_a_round_trip();
+    damage_is_detected();
+    only_the_canonical_encoding_is_accepted();
+    a_wrong_size_allocates_no_memory();
     halving_rounds_down();
-    counts_are_repeated_additions();
-    counters_stop_at_the_largest();
+    a_count_equals_repeated_additions();
+    counters_saturate();
 }
