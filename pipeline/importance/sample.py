@@ -1,7 +1,7 @@
-"""A sample of one field's rows, kept up by what commits tell: how important and how settled rows are, at a glance.
+"""A sample of one field's rows, updated by each commit: how important and how converged rows are.
 
-Keys are hashes, so the rows whose keys lie below a bound are a uniform sample. Commits tell changed keys in ascending
-order: those below the bound are their beginning, and keeping the sample costs next to nothing however large the table.
+Keys are hashes, so the rows whose keys lie below a bound are a uniform sample. A commit lists changed keys in ascending
+order, so those below the bound come first, and an update costs next to nothing however large the table is.
 """
 
 from collections.abc import Sequence
@@ -18,70 +18,70 @@ UInt64s = npt.NDArray[np.uint64]
 Rows = npt.NDArray[Any]
 """[n] structured, with `importance`, `last_seen_s` and `unsettled`."""
 
-MOST = 2_048
+MAX_ROWS = 2_048
 
-_NEWS = 16
-"""So many times `most` are kept until they are sorted in; mostly somebody looks before."""
-_KEPT = np.dtype(
-    [("key", "<u8"), ("importance", "<f4"), ("last_seen_s", "<u4"), ("unsettled", "<f4"), ("there", np.bool_)]
+_PENDING_FACTOR = 16
+"""Pending changes are merged at so many times `max_rows`; mostly a read merges them before."""
+_ENTRY = np.dtype(
+    [("key", "<u8"), ("importance", "<f4"), ("last_seen_s", "<u4"), ("unsettled", "<f4"), ("present", np.bool_)]
 )
-_OF_A_ROW = ("importance", "last_seen_s", "unsettled")
+_STATISTICS = ("importance", "last_seen_s", "unsettled")
 
 
 class RowSample:
-    """At most `most` rows of one field, none left out while there are fewer. Not thread-safe."""
+    """At most `max_rows` rows of one field, all of them as long as there are no more. Not thread-safe."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._rows = np.empty(0, _KEPT)
-        self._news: list[npt.NDArray[np.void]] = []
-        """What commits told since somebody looked, `_KEPT`, in their order."""
+    def __init__(self, max_rows: int = MAX_ROWS) -> None:
+        self._max_rows = max_rows
+        self._rows = np.empty(0, _ENTRY)
+        self._pending: list[npt.NDArray[np.void]] = []
+        """Changes since the last merge, `_ENTRY`, in the order of the commits."""
         self._bound = np.uint64(2**64 - 1)
         """Every row with a key up to here is in the sample."""
 
     def __len__(self) -> int:
-        return len(self._settled())
+        return len(self._merge())
 
     def apply(self, keys: UInt64s, rows: Rows, removed: UInt64s) -> None:
-        """Follow one commit.
+        """Apply one commit.
 
         Args:
             keys: [n] uint64 ascending, keys whose row is new or changed.
             rows: [n] their rows.
-            removed: [r] uint64 ascending, keys that have no row any more.
+            removed: [r] uint64 ascending, keys that no longer have a row.
         """
-        n, r = (int(np.searchsorted(told, self._bound, side="right")) for told in (keys, removed))
-        news = np.zeros(n + r, _KEPT)
-        news["key"][:n], news["key"][n:], news["there"][:n] = keys[:n], removed[:r], True
-        for name in _OF_A_ROW:
-            news[name][:n] = rows[name][:n]
-        self._news.append(news)
-        if sum(map(len, self._news)) > _NEWS * self._most:
-            self._settled()
+        n, r = (int(np.searchsorted(changed, self._bound, side="right")) for changed in (keys, removed))
+        changes = np.zeros(n + r, _ENTRY)
+        changes["key"][:n], changes["key"][n:], changes["present"][:n] = keys[:n], removed[:r], True
+        for name in _STATISTICS:
+            changes[name][:n] = rows[name][:n]
+        self._pending.append(changes)
+        if sum(map(len, self._pending)) > _PENDING_FACTOR * self._max_rows:
+            self._merge()
 
     def importance(self, at_s: int, half_life_s: float) -> Float64s:
         """[len] the rows' importance, decayed to log time `at_s`."""
-        rows = self._settled()
+        rows = self._merge()
         return decayed(rows["importance"], rows["last_seen_s"], at_s, half_life_s)
 
     def convergence(self) -> Float64s:
         """[len] the rows' convergence."""
-        return convergence(self._settled()["unsettled"]).astype(np.float64)
+        return convergence(self._merge()["unsettled"]).astype(np.float64)
 
-    def _settled(self) -> npt.NDArray[np.void]:
-        """[len] `_KEPT`, by key: of each key what was told last, the smallest keys of those that are there."""
-        if self._news:
-            told = np.concatenate([self._rows, *self._news])[::-1]
-            newest = told[np.unique(told["key"], return_index=True)[1]]
-            there = newest[newest["there"]]
-            if len(there) > self._most:
-                self._bound = there["key"][self._most - 1]
-            self._rows, self._news = there[: self._most], []
+    def _merge(self) -> npt.NDArray[np.void]:
+        """[len] `_ENTRY`, by key: the last entry of each key, without removed ones, cut to the smallest keys."""
+        if self._pending:
+            entries = np.concatenate([self._rows, *self._pending])[::-1]
+            last = entries[np.unique(entries["key"], return_index=True)[1]]
+            present = last[last["present"]]
+            if len(present) > self._max_rows:
+                self._bound = present["key"][self._max_rows - 1]
+            self._rows, self._pending = present[: self._max_rows], []
         return self._rows
 
 
 def quantiles(values: Float64s, at: Sequence[float]) -> dict[float, float]:
-    """The values at some quantiles; nothing where there are no values.
+    """The values at some quantiles; empty if there are no values.
 
     >>> quantiles(np.array([1.0, 2.0, 3.0]), [0.5, 1.0])
     {0.5: 2.0, 1.0: 3.0}

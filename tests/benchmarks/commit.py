@@ -60,7 +60,7 @@ def _commit(trainer: Held, after: int, until: int, stop: threading.Event) -> tup
     if until > after:
         trainer.train(until, stop)
     stopped_s = trainer.committer.longest_stall_s
-    trainer.committer.settle()
+    trainer.committer.drain()
     return trainer.committer.commit_s, stopped_s
 
 

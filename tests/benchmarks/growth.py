@@ -29,7 +29,7 @@ class TimedTrainer(TrainerShard):
     stall_s: list[float]
 
     def commit(self, *, flush: bool = False) -> VersionId:
-        self.committer.settle()
+        self.committer.drain()
         self.note()
         return super().commit(flush=flush)
 

@@ -19,14 +19,14 @@ def no_keys():
 
 
 def test_a_small_table_is_in_the_sample_whole():
-    sample = RowSample(most=3)
+    sample = RowSample(max_rows=3)
     sample.apply(np.uint64([5, 7, 9]), rows_of([1, 2, 3]), no_keys())
     assert sorted(sample.importance(0, 10)) == [1, 2, 3]
     assert sample.convergence().tolist() == [0.75] * 3
 
 
 def test_one_row_too_many_leaves_out_the_largest_key_for_good():
-    sample = RowSample(most=3)
+    sample = RowSample(max_rows=3)
     sample.apply(np.uint64([5, 6, 7, 9]), rows_of([1, 2, 3, 4]), no_keys())
     assert sorted(sample.importance(0, 10)) == [1, 2, 3]
     sample.apply(np.uint64([8]), rows_of([5]), np.uint64([5]))  # the bound is 7: room does not bring 8 in
@@ -51,7 +51,7 @@ def test_importance_is_decayed_to_the_time_asked_for():
 
 
 def test_commits_in_a_row_keep_what_a_scan_of_the_whole_table_would_choose():
-    random, sample, table = np.random.default_rng(1), RowSample(most=64), {}
+    random, sample, table = np.random.default_rng(1), RowSample(max_rows=64), {}
     bound = 2**64 - 1
     for step in range(200):
         touched = np.unique(random.integers(0, 2**64, random.integers(0, 40), np.uint64))
@@ -62,7 +62,7 @@ def test_commits_in_a_row_keep_what_a_scan_of_the_whole_table_would_choose():
             del table[key]
         table.update(zip(touched.tolist(), importance.tolist(), strict=True))
         sample.apply(touched, rows_of(importance), removed)
-        if random.random() < 0.3:  # whoever looks has the sample sorted; what is in it does not depend on that
+        if random.random() < 0.3:  # a read merges what is pending; the sample does not depend on that
             below = sorted(key for key in table if key <= bound)
             if len(below) > 64:
                 bound = below[63]

@@ -73,8 +73,7 @@ def trained_on(project, plan, tables, samples):
     prefetcher = Prefetcher(reader, plan, project.config.samples.labels)
     prepared = prefetcher.next(log.end_offset("samples", 0))
     prefetcher.close()
-    tables.admit(prepared, 0, SamplePosition(first, 0))
-    return tables.gather(prepared)[:ROWS].copy()
+    return tables.gather(tables.admit(prepared, 0, SamplePosition(first, 0)))[:ROWS].copy()
 
 
 def predicted_from(predictor, tables, samples):

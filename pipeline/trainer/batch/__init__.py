@@ -1,1 +1,1 @@
-"""Batches: cut from the samples log, prepared ahead, scored before they are learned."""
+"""Batches: read from the samples log, prepared ahead, scored before they are learned."""

@@ -1,6 +1,6 @@
 """Prepares the next batch while the current one is learned: decode, features, unique keys, targets.
 
-Only what does not depend on the rows' values happens here; values are read after the previous update.
+Only what does not depend on the values of rows is done here; values are read after the previous update.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +13,7 @@ from pipeline.arrays.block import Int64s, UInt64s
 from pipeline.errors import InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.targets import Targets, targets_of
-from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader
+from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, impression_times
 from pipeline.trainer.batch.unique import Uniquer
 
 
@@ -33,7 +33,7 @@ class FieldBatch:
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """A batch and everything about it that can be known before its rows are read."""
+    """A batch and everything that can be computed before its rows are read."""
 
     batch: Batch
     fields: dict[str, FieldBatch]
@@ -43,8 +43,8 @@ class PreparedBatch:
 
     @property
     def impression_at_ms(self) -> Int64s:
-        """[n] when each sample's impression was, ms."""
-        return np.asarray(self.batch.samples.column("impression_at").to_numpy(zero_copy_only=False), np.int64)
+        """[n] each sample's impression time, ms."""
+        return impression_times(self.batch.samples)
 
 
 class InvalidBatchError(InputError):
@@ -56,7 +56,7 @@ class InvalidBatchError(InputError):
 
 
 class Prefetcher:
-    """Hands out prepared batches in log order, always working one ahead. One caller at a time."""
+    """Returns prepared batches in log order and prepares one ahead. One caller at a time."""
 
     def __init__(self, reader: BatchReader, plan: FeaturePlan, labels: tuple[str, ...]) -> None:
         self._reader, self._plan, self._labels = reader, plan, labels
@@ -65,21 +65,21 @@ class Prefetcher:
         self._uniquer = Uniquer()
 
     def next(self, stop_offset: int) -> PreparedBatch | None:
-        """The next batch below `stop_offset`; None where it is not in the log yet. Raises InvalidBatchError."""
+        """The next batch below `stop_offset`; None if it is not in the log yet. Raises InvalidBatchError."""
         prepared = self._ahead.result() if self._ahead else None
         if prepared is None:
             prepared = self._worker.submit(self._prepare, stop_offset).result()
         self._ahead = self._worker.submit(self._prepare, stop_offset) if prepared else None
         return prepared
 
-    def ahead(self, stop_offset: int) -> PreparedBatch | None:
-        """As `next`, where a batch is being prepared already; None where there is none or it failed: `next` tells."""
+    def next_if_ahead(self, stop_offset: int) -> PreparedBatch | None:
+        """As `next` if a batch is being prepared already, else None; also None if it failed: `next` raises then."""
         if self._ahead is None or self._ahead.exception() or self._ahead.result() is None:
             return None
         return self.next(stop_offset)
 
     def wait(self, wait_ms: int) -> int:
-        """An offset up to which there are records, as `BatchReader.wait`: what was prepared already counts."""
+        """An offset below which there are records, as `BatchReader.wait`; a batch prepared ahead counts."""
         if self._ahead and (self._ahead.exception() or self._ahead.result()):
             return NO_END
         return self._worker.submit(self._reader.wait, wait_ms).result()
@@ -91,8 +91,7 @@ class Prefetcher:
         batch = self._reader.next(stop_offset)
         if batch is None:
             return None
-        impression_at = batch.samples.column("impression_at").to_numpy(zero_copy_only=False)
-        features = self._plan.extract(batch.samples, impression_at)
+        features = self._plan.extract(batch.samples, impression_times(batch.samples))
         unique = self._uniquer.unique
         fields = {name: FieldBatch(*unique(field.keys), offsets=field.offsets) for name, field in features.keys.items()}
         try:

@@ -1,4 +1,4 @@
-"""The distinct keys of a batch, the face of `native/batch/unique`."""
+"""The distinct keys of a batch: the face of `native/batch/unique`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ UInt64s = npt.NDArray[np.uint64]
 
 
 class Uniquer:
-    """`unique` for batch after batch: keeps its hash table in between. Not thread-safe."""
+    """Finds distinct keys and reuses its hash table from batch to batch. Not thread-safe."""
 
     def __init__(self) -> None:
         self._core: Any = _native.Uniquer()
@@ -40,12 +40,3 @@ class Uniquer:
         distinct, inverse, counts = np.empty(m, np.uint64), np.empty(m, np.int32), np.empty(m, np.uint32)
         u = self._core.unique(keys, distinct, inverse, counts)
         return distinct[:u], inverse, counts[:u]
-
-
-def unique(keys: UInt64s) -> tuple[UInt64s, Int32s, UInt32s]:
-    """`Uniquer.unique` for once.
-
-    >>> unique(np.uint64([9, 4, 9]))[0]
-    array([9, 4], dtype=uint64)
-    """
-    return Uniquer().unique(keys)

@@ -1,8 +1,8 @@
 """Progressive validation: every sample is scored before it is learned from.
 
-Log loss, normalized entropy, calibration and AUC, over everything and per hour of the log's time. A window is a stretch
-of the log: a sample counts in the hour the log had reached when it came, so windows close in order and a replay gives
-the same ones. All sums are signed: a compensation takes its fake negative back.
+Log loss, normalized entropy, calibration and AUC, over all samples and per hour of log time. A sample counts in the
+hour that log time has reached when the sample is read, so windows close in order and a replay gives the same windows.
+All sums are signed: a compensation reverses its fake negative.
 """
 
 import base64
@@ -23,22 +23,22 @@ Floats = npt.NDArray[np.floating[Any]]
 
 WINDOW_MS = 3_600_000
 WINDOWS = 168
-"""Closed windows that are kept: a week."""
+"""Closed windows that are stored: a week."""
 BINS = 2**14
 LOGIT_LIMIT = 16.0
-"""The histograms behind AUC reach from minus this to this; what lies outside counts in the outermost bin."""
+"""The histograms for AUC reach from minus this to this; logits outside count in the outermost bins."""
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the predictions of some samples were. A value that is not defined for them is None."""
+    """The quality of the predictions of some samples. A value that is not defined for them is None."""
 
     samples: int
     positives: float
     """Weight of the positives."""
     negatives: float
-    """Weight of the negatives; one kept at rate r counts 1/r."""
+    """Weight of the negatives; one sampled at rate r counts 1/r."""
     log_loss: float | None
     """Mean, in nats."""
     normalized_entropy: float | None
@@ -51,16 +51,16 @@ class Metrics:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What n samples add."""
+    """What n samples add to `ScoreSums`."""
 
     terms: Float64s
     """[4, n] weight as positive, weight as negative, loss, predicted clicks."""
     bins: Int64s
-    """[n] place of the logit in the histogram."""
+    """[n] the logit's bin in the histogram."""
 
 
-class Tally:
-    """Running sums behind `Metrics`. Not thread-safe."""
+class ScoreSums:
+    """Running sums from which `Metrics` are computed. Not thread-safe."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -97,16 +97,16 @@ class Tally:
         return {"samples": self.samples, "sums": self.sums.tolist(), "bins": bins}
 
     @classmethod
-    def restore(cls, state: dict[str, Any]) -> "Tally":
-        tally = cls()
-        tally.samples, tally.sums = state["samples"], np.array(state["sums"])
-        tally.positives, tally.negatives = (_unpacked(bins) for bins in state["bins"])
-        return tally
+    def restore(cls, state: dict[str, Any]) -> "ScoreSums":
+        sums = cls()
+        sums.samples, sums.sums = state["samples"], np.array(state["sums"])
+        sums.positives, sums.negatives = (_unpacked(bins) for bins in state["bins"])
+        return sums
 
     def _auc(self, positives: float, negatives: float) -> float:
-        """Chance that a positive scores above a negative; inside one bin half of them do."""
+        """The probability that a positive scores above a negative; within one bin it counts as a half."""
         below = np.cumsum(self.negatives) - self.negatives
-        # Not `@`: the library behind it starts threads, which spin on for longer than this takes.
+        # Not `@`: BLAS starts threads, which spin for longer than this takes.
         return float((self.positives * (below + self.negatives / 2)).sum()) / (positives * negatives)
 
 
@@ -114,7 +114,7 @@ class LabelValidation:
     """Progressive validation of one label of one shard. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._total, self._window = Tally(), Tally()
+        self._total, self._window = ScoreSums(), ScoreSums()
         self._now_ms: int | None = None
         self._closed: deque[tuple[int, Metrics]] = deque(maxlen=WINDOWS)
 
@@ -124,7 +124,7 @@ class LabelValidation:
         Args:
             logits: [n] finite, as serving would use them.
             positive: [n] weight as a positive.
-            negative: [n] weight as a negative, below zero where one is taken back (`Targets.scored_negative`).
+            negative: [n] weight as a negative, below zero for a reversed one (`Targets.scored_negative`).
             at_ms: [n] each sample's time.
         """
         if not len(logits):
@@ -140,15 +140,15 @@ class LabelValidation:
         self._now_ms = max(start_ms, int(at_ms.max()))
 
     def report(self) -> dict[str, Any]:
-        """Metrics overall, of the open window and of the closed ones, oldest first; plain values for JSON."""
+        """Metrics of all samples and of the windows, earliest first, the open one last; plain values for JSON."""
         windows = list(self._closed)
         if self._now_ms is not None:
             windows.append((_window_of(self._now_ms), self._window.metrics()))
-        shown = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in windows]
-        return {"total": asdict(self._total.metrics()), "windows": shown}
+        rows = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in windows]
+        return {"total": asdict(self._total.metrics()), "windows": rows}
 
     def state(self) -> dict[str, Any]:
-        """Everything `restore` needs, plain values for JSON; the same samples give the same state, however cut."""
+        """Everything `restore` needs, plain values for JSON; the same for the same samples in batches of any size."""
         return {
             "format": FORMAT,
             "now_ms": self._now_ms,
@@ -159,21 +159,21 @@ class LabelValidation:
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> "LabelValidation":
-        """The progress of `state`, to the last bit. Raises DamagedError."""
+        """The validation of `state`, to the last bit. Raises DamagedError."""
         if state.get("format") != FORMAT:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
-        progress = cls()
-        progress._now_ms = state["now_ms"]
-        progress._total, progress._window = Tally.restore(state["total"]), Tally.restore(state["window"])
-        progress._closed.extend((start_ms, Metrics(**metrics)) for start_ms, metrics in state["closed"])
-        return progress
+        validation = cls()
+        validation._now_ms = state["now_ms"]
+        validation._total, validation._window = ScoreSums.restore(state["total"]), ScoreSums.restore(state["window"])
+        validation._closed.extend((start_ms, Metrics(**metrics)) for start_ms, metrics in state["closed"])
+        return validation
 
     def to_bytes(self) -> bytes:
         return json.dumps(self.state(), separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, state: bytes) -> "LabelValidation":
-        """The progress of `to_bytes`. Raises DamagedError."""
+        """The validation of `to_bytes`. Raises DamagedError."""
         try:
             document = json.loads(state)
         except ValueError as failure:
@@ -181,10 +181,10 @@ class LabelValidation:
         return cls.restore(document)
 
     def _open(self, start_ms: int) -> None:
-        """Close the window that was open where `start_ms` begins another."""
+        """Close the open window if `start_ms` begins another."""
         if self._now_ms is not None and _window_of(self._now_ms) != start_ms:
             self._closed.append((_window_of(self._now_ms), self._window.metrics()))
-            self._window = Tally()
+            self._window = ScoreSums()
         self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
 
 

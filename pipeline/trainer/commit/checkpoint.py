@@ -1,7 +1,7 @@
-"""Between a shard's memory and a version: what a commit says, and how a shard continues from one.
+"""From a shard's memory to a version: progress, the snapshot of a batch boundary, and what a commit holds of it.
 
-A version holds rows, served view, admission counters, expiry clocks, dense weights, validation and position. Its digest
-covers what training depends on and nothing else, so it does not change with the cadence of commits.
+A version holds rows, served view, admission counters, expiry clocks, dense weights, validation and sample position. Its
+digest covers only what training depends on, so it does not change with the cadence of commits.
 """
 
 import hashlib
@@ -12,52 +12,60 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.admission.admit import Admitter
-from pipeline.admission.expire import Sweeper
-from pipeline.configuration.config import Config
+from pipeline.arrays.block import Int64s
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
+from pipeline.trainer.tables.field_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
-from pipeline.versions.deltas.served_view import ServedView
-from pipeline.versions.state import Commit, FieldChange, UInt8s
+from pipeline.versions.state import FieldChange, UInt8s
 
-_IDENTITY = "identity"
-_VALIDATION = "validation"
+_NEVER_MS = int(np.iinfo(np.int64).max)
 
 
 @dataclass
 class ShardProgress:
-    """How far a shard has come. The trainer changes it batch by batch."""
+    """How far a shard has come. Training changes it batch by batch."""
 
     position: SamplePosition
     last_at_ms: int
     """Log time: the largest sample time learned from."""
-    first_at_ms: int
-    """The smallest sample time since the last commit."""
     samples_seen: int
     validations: dict[str, LabelValidation]
     """Progressive validation by label."""
+    first_at_ms: int = _NEVER_MS
+    """The smallest sample time since the last commit."""
 
     @classmethod
     def start(cls, labels: tuple[str, ...]) -> "ShardProgress":
-        return cls(SamplePosition(0, 0), 0, np.iinfo(np.int64).max, 0, {label: LabelValidation() for label in labels})
+        return cls(SamplePosition(0, 0), 0, 0, {label: LabelValidation() for label in labels})
+
+    def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
+        """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
+        self.position, self.last_at_ms = end, log_ms
+        self.first_at_ms = min(self.first_at_ms, int(at_ms.min()))
+        self.samples_seen += len(at_ms)
+
+    def committed(self) -> None:
+        """Begin the next commit's range of sample times."""
+        self.first_at_ms = _NEVER_MS
 
 
 @dataclass(frozen=True)
 class BoundarySnapshot:
-    """What a shard was at one batch boundary, apart from its rows: copies, which training does not change any more.
+    """A shard at one batch boundary, apart from its rows: copies, which training no longer changes.
 
     Attributes:
         dense: dense weights with their optimizer state.
         serving_dense: the dense weights that serving needs.
-        filters: everything else a shard needs to go on, by name.
+        filters: everything else a shard needs to continue, by name.
         validation: progressive validation, for people and JSON.
-        admission: by field, how many rows there are, and the digest of what decides who gets one.
+        tables: by field, the counts of its table.
+        admission: by field, the digest of what decides admission.
         quarantines_seen: ids of the quarantines in force.
-        flush: everything withheld goes to serving too.
+        flush: publish every withheld row too.
     """
 
     progress: ShardProgress
@@ -65,13 +73,14 @@ class BoundarySnapshot:
     serving_dense: bytes
     filters: dict[str, bytes]
     validation: dict[str, Any]
-    admission: dict[str, tuple[int, str]]
+    tables: dict[str, TableCounts]
+    admission: dict[str, str]
     quarantines_seen: list[int]
     flush: bool
 
 
 def field_change(changes: Changes, served: ServedChange, dim: int) -> FieldChange:
-    """What a commit says of one field of `dim` weights: rows and served entries that changed."""
+    """What a commit holds of one field of `dim` weights: rows and served entries that changed."""
     return FieldChange(
         dim=dim,
         keys=changes.touched,
@@ -91,58 +100,22 @@ def packed(rows: Rows) -> UInt8s:
 
 
 def filters_of(tables: Tables, progress: ShardProgress, identity: Identity) -> dict[str, bytes]:
-    """Everything else a shard needs to go on, as named bytes."""
-    filters = {_IDENTITY: json.dumps(identity, sort_keys=True).encode()}
+    """Everything besides rows, served view and dense weights that a shard needs to continue, as named bytes."""
+    filters = {"identity": json.dumps(identity, sort_keys=True).encode()}
     for name, field in tables.fields.items():
         filters[f"admission.{name}"] = field.admitter.to_bytes()
         filters[f"expiry.{name}"] = field.sweeper.to_bytes()
     for label, validation in progress.validations.items():
-        filters[f"{_VALIDATION}.{label}"] = validation.to_bytes()
+        filters[f"validation.{label}"] = validation.to_bytes()
     return filters
-
-
-def identity_in(commit: Commit) -> dict[str, str]:
-    """What a version was trained under."""
-    found: dict[str, str] = json.loads(commit.filters[_IDENTITY])
-    return found
-
-
-def restore_tables(commit: Commit, config: Config, kept: set[str]) -> tuple[Tables, dict[str, ServedView]]:
-    """Tables and served views as a version has them; fields that are not `kept` start empty."""
-    tables = Tables(config)
-    views = empty_views(config)
-    for name in kept & set(commit.fields):
-        change, field = commit.fields[name], tables.fields[name]
-        field.table.import_rows(change.keys, np.ascontiguousarray(change.rows))
-        views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
-        field.admitter = Admitter.from_bytes(field.config.admission, tables.seed, commit.filters[f"admission.{name}"])
-        expiry = commit.filters[f"expiry.{name}"]
-        field.sweeper = Sweeper.from_bytes(field.config.expiry, config.train.half_life_s, expiry)
-    return tables, views
-
-
-def empty_views(config: Config) -> dict[str, ServedView]:
-    """By field, a view for a publisher: it gives the handles out, and is seldom asked whose one is."""
-    return {field.name: ServedView(field.dim, by_handle=False) for field in config.fields}
-
-
-def restore_progress(commit: Commit, labels: tuple[str, ...]) -> ShardProgress:
-    """How far the shard had come; a label that is new starts its validation afresh."""
-    progress = ShardProgress.start(labels)
-    progress.position = SamplePosition(commit.offset, commit.row)
-    progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
-    for label in labels:
-        if state := commit.filters.get(f"{_VALIDATION}.{label}"):
-            progress.validations[label] = LabelValidation.from_bytes(state)
-    return progress
 
 
 def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
     """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time.
 
     Args:
-        snapshot: everything but the rows.
-        rows: by field, the table's digest as of that snapshot.
+        snapshot: everything except the rows.
+        rows: by field, the table's digest at the same boundary.
     """
     progress = snapshot.progress
     parts: dict[str, Any] = {
@@ -153,5 +126,5 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
     }
     for name, digest in rows.items():
         expiry = hashlib.sha256(snapshot.filters[f"expiry.{name}"]).hexdigest()
-        parts[f"field {name}"] = [digest, *snapshot.admission[name], expiry]
+        parts[f"field {name}"] = [digest, snapshot.tables[name].rows, snapshot.admission[name], expiry]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

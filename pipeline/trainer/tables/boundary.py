@@ -1,73 +1,61 @@
-"""Where commits meet training: between two batches the training thread answers what a commit asks of its tables.
+"""Where a commit meets training: calls that the training thread runs between two batches.
 
-Tables belong to the training thread alone. A commit that is made beside it asks; the answer comes at the next boundary,
-or at once while training waits for the commit.
+Only the training thread touches the tables. A commit runs in other threads and passes each access to a table as a call.
+The training thread runs the calls at its next batch boundary, or at once while it waits for the commit.
 """
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
-_Answer = TypeVar("_Answer")
-_Asked = tuple[Callable[[], Any], "Future[Any] | None"]
+_Result = TypeVar("_Result")
+_Call = tuple[Callable[[], Any], "Future[Any] | None"]
+
+
+class BoundaryCalls:
+    """What the threads of a commit see of a boundary. Thread-safe. The training thread would wait for itself here."""
+
+    def __init__(self, calls: "queue.SimpleQueue[_Call | None]") -> None:
+        self._calls = calls
+
+    def run(self, call: Callable[[], _Result]) -> _Result:
+        """The result of `call`, run at the next boundary. Keep it short: training is stalled meanwhile."""
+        result: Future[_Result] = Future()
+        self._calls.put((call, result))
+        return result.result()
+
+    def run_later(self, call: Callable[[], None]) -> None:
+        """Have `call` run at the next boundary and return at once; the training thread raises what it raises."""
+        self._calls.put((call, None))
 
 
 class Boundary:
-    """Carries questions from a commit's threads to the training thread.
-
-    >>> Boundary().ask(lambda: 6 * 7)
-    42
-    """
+    """What the training thread sees: it serves the calls that were made through `calls`."""
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
-        self._beside = False
-
-    @contextmanager
-    def beside_training(self) -> Iterator[None]:
-        """While this lasts the training thread serves; outside, whoever asks is the training thread itself."""
-        self._beside = True
-        try:
-            yield
-        finally:
-            self._beside = False
-
-    def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """The answer of `question`, called between two batches. Keep it short: training stands still meanwhile."""
-        if not self._beside:
-            return question()
-        answer: Future[_Answer] = Future()
-        self._asked.put((question, answer))
-        return answer.result()
-
-    def tell(self, action: Callable[[], None]) -> None:
-        """Have `action` done at the next boundary, not waiting for it; what it raises, the training thread raises."""
-        if self._beside:
-            self._asked.put((action, None))
-        else:
-            action()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self.calls = BoundaryCalls(self._calls)
 
     def serve(self) -> None:
-        """At a boundary: answer what has been asked by now."""
-        for _ in range(self._asked.qsize()):
-            self._serve(self._asked.get())
+        """At a boundary: run the calls made so far."""
+        for _ in range(self._calls.qsize()):
+            self._run(self._calls.get())
 
     def serve_until(self, work: "Future[Any]") -> None:
-        """Answer until `work` has ended."""
-        work.add_done_callback(lambda _: self._asked.put(None))
-        while not work.done() or self._asked.qsize():
-            self._serve(self._asked.get())
+        """Run calls until `work` is done."""
+        work.add_done_callback(lambda _: self._calls.put(None))
+        while not work.done() or self._calls.qsize():
+            self._run(self._calls.get())
 
-    def _serve(self, asked: _Asked | None) -> None:
-        if asked is None:
+    def _run(self, queued: _Call | None) -> None:
+        if queued is None:
             return
-        question, answer = asked
-        if answer is None:
-            question()
+        call, result = queued
+        if result is None:
+            call()
             return
         try:
-            answer.set_result(question())
+            result.set_result(call())
         except BaseException as failure:
-            answer.set_exception(failure)
+            result.set_exception(failure)

@@ -1,4 +1,4 @@
-"""The rows of all fields as they were at one batch boundary, for the commit made of them while training goes on."""
+"""The rows of all fields as of one batch boundary, for the commit that is made of them while training continues."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.arrays.block import UInt64s
 from pipeline.arrays.per_field import field_thread_pool
-from pipeline.trainer.tables.boundary import Boundary
+from pipeline.trainer.tables.boundary import BoundaryCalls
 from pipeline.trainer.tables.table import Changes, ChangeSet, Rows, Table
 
 _SLICE_ROWS = 32_768
@@ -15,14 +15,17 @@ _SLICE_ROWS = 32_768
 
 
 class TableSnapshot:
-    """Reads one table as of its last `begin_changes`. Thread-safe: every look at the table is asked at a boundary."""
+    """One table as of its last `begin_changes`, until the set is settled; after that, as it is now.
 
-    def __init__(self, table: Table, boundary: Boundary) -> None:
-        self._table, self._boundary = table, boundary
+    Thread-safe, but not for the training thread: every read of the table is a call at a boundary.
+    """
+
+    def __init__(self, table: Table, calls: BoundaryCalls) -> None:
+        self._table, self._calls = table, calls
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that had a row, ascending."""
-        return np.sort(self._boundary.ask(self._table.keys_before))
+        return np.sort(self._calls.run(self._table.keys_before))
 
     def rows(self, keys: UInt64s) -> Rows:
         """[n] `row_dtype` of `keys` [n] uint64, all of which had a row."""
@@ -33,29 +36,27 @@ class TableSnapshot:
         return rows
 
     def _read(self, keys: UInt64s) -> Rows:
-        return self._boundary.ask(lambda: self._table.rows_before(keys))
+        return self._calls.run(lambda: self._table.rows_before(keys))
 
 
-class TableSnapshots:
-    """A model's tables as of one batch boundary. `begin` is the training thread's, the rest the commit's."""
+class OpenChanges:
+    """What changed in every table up to the boundary at which this was made. One at a time.
 
-    def __init__(self, tables: Mapping[str, Table], boundary: Boundary) -> None:
-        self._tables, self._boundary = dict(tables), boundary
-        self.fields = {name: TableSnapshot(table, boundary) for name, table in tables.items()}
-        self._open: list[str] = []
-        self._collected: dict[str, ChangeSet] = {}
+    The training thread makes it; the commit calls `collect` and then, when it has read all rows it needs, `settle`.
+    """
 
-    def begin(self) -> None:
-        """Freeze what every table is now, and copy as many changed rows as one boundary allows: all of them mostly."""
+    def __init__(self, tables: Mapping[str, Table], calls: BoundaryCalls) -> None:
+        """Freeze the tables as they are and copy as many changed rows as one boundary allows, mostly all of them."""
+        self._tables, self._calls = dict(tables), calls
         for table in self._tables.values():
             table.begin_changes()
-        self._open = list(self._tables)
-        self._collected = self._collect_some()
+        self._incomplete = list(self._tables)
+        self._collected = self._collect_slice()
 
-    def changes(self) -> dict[str, Changes]:
-        """By field, what changed between the last two `begin`, with the rows as of the last.
+    def collect(self) -> dict[str, Changes]:
+        """By field, what changed since the `OpenChanges` before, with the rows as of this boundary.
 
-        A field is sorted and hashed while those behind it are still copied.
+        A field is sorted and hashed while the fields after it are still being copied.
         """
         collected = self._collected
         finishing: dict[str, Future[Changes]] = {}
@@ -64,29 +65,29 @@ class TableSnapshots:
                 finishing |= {name: workers.submit(rows.finish) for name, rows in collected.items()}
                 if len(finishing) == len(self._tables):
                     return {name: work.result() for name, work in finishing.items()}
-                collected = self._boundary.ask(self._collect_some)
+                collected = self._calls.run(self._collect_slice)
 
-    def end(self, changes: Mapping[str, Changes]) -> None:
-        """Let the tables forget what they were, at the next boundary; `changes` is what `changes` gave."""
+    def settle(self, changes: Mapping[str, Changes]) -> None:
+        """Drop the frozen rows at the next boundary; `changes` is the result of `collect`."""
 
-        def settle() -> None:
+        def settle_tables() -> None:
             for name, table in self._tables.items():
                 table.settle(changes[name])
 
-        self._boundary.tell(settle)
+        self._calls.run_later(settle_tables)
 
-    def _collect_some(self) -> dict[str, ChangeSet]:
-        """Copy as many rows as one boundary allows; returns the sets that are whole by it."""
+    def _collect_slice(self) -> dict[str, ChangeSet]:
+        """Copy as many rows as one boundary allows; returns the sets that are complete with it."""
         budget = _SLICE_ROWS
-        whole: dict[str, ChangeSet] = {}
-        while self._open and budget > 0:
-            name = self._open[0]
+        complete: dict[str, ChangeSet] = {}
+        while self._incomplete and budget > 0:
+            name = self._incomplete[0]
             table = self._tables[name]
             if before := table.frozen_rows:
                 left = table.collect(budget)
                 budget -= before - left
                 if left:
                     break
-            whole[name] = table.take_collected()
-            self._open.pop(0)
-        return whole
+            complete[name] = table.take_collected()
+            self._incomplete.pop(0)
+        return complete

@@ -1,53 +1,51 @@
 """The tables of one trainer shard: from a prepared batch to the model's input, and from its gradient back to the rows.
 
 The model sees one `[batch_size, columns]` matrix: every field's pooled rows in the order of the configuration, then the
-dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by the log's time behind it.
+dense numbers. Admission decides before each step which new keys get a row; expiry sweeps by log time after it.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.admission.admit import Admitter
-from pipeline.admission.expire import Sweeper
 from pipeline.configuration.config import Config
-from pipeline.configuration.fields import FieldConfig
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch
+from pipeline.trainer.tables.field_table import FieldState, FieldTable
 from pipeline.trainer.tables.model_input import ModelInput
-from pipeline.trainer.tables.table import Table
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 
-class FieldTable:
-    """One field's rows with the filters in front of them. Not thread-safe."""
+@dataclass(frozen=True)
+class AdmittedBatch:
+    """A batch whose keys were looked up; those that earned a row have one."""
 
-    def __init__(self, config: FieldConfig, seed: int, half_life_s: float) -> None:
-        self.config = config
-        self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
-        self.admitter = Admitter(config.admission, seed)
-        self.sweeper = Sweeper(config.expiry, half_life_s)
-        self.expired = 0
+    prepared: PreparedBatch
+    at_ms: int
+    """Log time after this batch."""
+    new_keys: Mapping[str, Int64s]
+    """By field, the keys admitted with this batch: places in `FieldBatch.keys`."""
 
-    def sweep(self, at_s: int) -> int:
-        """Remove what has expired by log time `at_s`; returns how many rows went."""
-        keys = self.sweeper.sweep(self.table, at_s)
-        expired = self.table.remove(keys) if len(keys) else 0
-        self.expired += expired
-        return expired
+    @property
+    def at_s(self) -> int:
+        return self.at_ms // 1000
 
 
 class Tables:
     """Every field's table. Not thread-safe. A batch goes through `admit`, `gather`, `learn` and `sweep`, in this order.
 
-    Where no sweep is due behind a batch, the next one may be admitted between its `gather` and `learn`: the same rows
-    come of it.
+    If no sweep is due after a batch, the next one may be admitted between its `gather` and `learn`, with the same rows
+    as a result.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.seed = config.model.seed
-        self.fields = {f.name: FieldTable(f, self.seed, config.train.half_life_s) for f in config.fields}
+    def __init__(self, config: Config, states: Mapping[str, FieldState] | None = None) -> None:
+        """Tables as of `states`; a field without a state starts empty. Raises as `FieldTable`."""
+        states, seed, half_life_s = states or {}, config.model.seed, config.train.half_life_s
+        self.fields = {f.name: FieldTable(f, seed, half_life_s, states.get(f.name)) for f in config.fields}
         tables, mean = [f.table for f in self.fields.values()], [f.pooling == "mean" for f in config.fields]
         self._input = ModelInput(tables, mean, len(config.dense), config.model.threads)
         self._names = list(self.fields)
@@ -56,34 +54,41 @@ class Tables:
         self._pooled = sum(f.dim for f in config.fields)
         self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
 
-    def admit(self, prepared: PreparedBatch, at_s: int, position: SamplePosition) -> dict[str, Int64s]:
-        """Find the batch's rows and make those that keys have earned; by field, the places of new keys in its keys."""
+    def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
+        """Look up the batch's keys and make a row for each that has earned one.
+
+        Args:
+            prepared: the batch.
+            at_ms: log time after it.
+            position: where it begins in the samples log.
+        """
+        at_s = at_ms // 1000
         missing = self._input.find([prepared.fields[name] for name in self.fields])
-        open_to_all = [number for number in self._unfiltered if missing[number]]
-        places = self._input.admit_missing(open_to_all, at_s)
-        admitted = {self._names[number]: each for number, each in zip(open_to_all, places, strict=True)}
+        unfiltered = [number for number in self._unfiltered if missing[number]]
+        places = self._input.admit_missing(unfiltered, at_s)
+        new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
         for number in self._filtered:
             name = self._names[number]
             batch, resident = prepared.fields[name], self._input.resident(number)
             earned = self.fields[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
-            admitted[name] = np.flatnonzero(earned & ~resident)
-            self._input.admit(number, admitted[name], at_s)
-        return admitted
+            new_keys[name] = np.flatnonzero(earned)
+            self._input.admit(number, new_keys[name], at_s)
+        return AdmittedBatch(prepared, at_ms, new_keys)
 
-    def gather(self, prepared: PreparedBatch) -> Float32s:
-        """[batch_size, columns]: pooled rows and dense numbers; zeros behind the batch's last sample.
+    def gather(self, batch: AdmittedBatch) -> Float32s:
+        """[batch_size, columns]: pooled rows and dense numbers of the batch admitted last; zeros after its last sample.
 
-        The same memory for every batch: what it holds is gone with the next call.
+        The same memory for every batch: the next call overwrites it.
         """
-        n = len(prepared.batch)
+        n = len(batch.prepared.batch)
         self._matrix[n:] = 0
-        self._matrix[:n, self._pooled :] = prepared.dense
+        self._matrix[:n, self._pooled :] = batch.prepared.dense
         self._input.gather(self._matrix)
         return self._matrix
 
-    def learn(self, gradient: Float32s, at_s: int) -> None:
-        """Bring the gradient `[n, columns]` of `gather`'s first n rows back to the tables' rows and update them."""
-        self._input.learn(gradient, at_s)
+    def learn(self, batch: AdmittedBatch, gradient: Float32s) -> None:
+        """Update the rows of the batch gathered last by the gradient `[n, columns]` of its input. Raises InputError."""
+        self._input.learn(gradient, batch.at_s)
 
     def sweep_due(self, at_s: int) -> bool:
         """Whether rows may expire at log time `at_s`."""

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.trainer.batch.unique import Uniquer, unique
+from pipeline.trainer.batch.unique import Uniquer
 
 SEEDS = range(20)
+
+
+def unique(keys):
+    return Uniquer().unique(keys)
 
 
 def model_unique(keys):

@@ -15,7 +15,8 @@ from pipeline.errors import FencedError, HaltedError, LogReplacedError, Migratio
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
-from pipeline.trainer.commit.checkpoint import BoundarySnapshot, restore_progress, restore_tables, training_digest
+from pipeline.trainer.commit.checkpoint import BoundarySnapshot, training_digest
+from pipeline.trainer.commit.restore import restore_progress, restore_tables
 from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import Quarantine
@@ -70,8 +71,9 @@ def digest_of_what_is_kept(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
     progress = restore_progress(commit, project.config.samples.labels)
-    admission = {name: (len(field.table), field.admitter.digest()) for name, field in tables.fields.items()}
-    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.filters, {}, admission, [], False)
+    counts = {name: field.counts() for name, field in tables.fields.items()}
+    admission = {name: field.admitter.digest() for name, field in tables.fields.items()}
+    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.filters, {}, counts, admission, [], False)
     return training_digest(snapshot, {name: field.table.scan_digest() for name, field in tables.fields.items()})
 
 

@@ -6,13 +6,17 @@ import pytest
 from pipeline.configuration.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.batch.prefetch import FieldBatch
-from pipeline.trainer.batch.unique import unique
+from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.tables.model_input import ModelInput
 from pipeline.trainer.tables.table import Table
 from tests.support.pooling import pooled, unpooled
 
 DIMS, MEAN, DENSE = (4, 16, 5), (False, True, False), 2
 COLUMNS = sum(DIMS) + DENSE
+
+
+def unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return Uniquer().unique(keys)
 
 
 def tables() -> list[Table]:

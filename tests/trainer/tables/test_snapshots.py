@@ -9,7 +9,7 @@ import pytest
 from pipeline.configuration.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.boundary import Boundary
-from pipeline.trainer.tables.snapshots import TableSnapshots
+from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
 from pipeline.trainer.tables.table import Table
 
 DIM = 3
@@ -85,11 +85,11 @@ def test_one_set_at_a_time():
         table.begin_changes()
 
 
-def test_a_commit_asks_only_at_boundaries_and_reads_whole_tables_there():
+def test_a_commit_reads_only_at_boundaries_and_gets_complete_tables_there():
     """A thread reads while the training thread goes on changing the tables and serves between two changes."""
     random, boundary = np.random.default_rng(3), Boundary()
     tables = {name: make() for name in ("user", "item")}
-    snapshots = TableSnapshots(tables, boundary)
+    snapshots = {name: TableSnapshot(table, boundary.calls) for name, table in tables.items()}
     for table in tables.values():
         change(table, random, 1)
     wanted = {name: (table.keys(), table.rows(table.keys()), table.scan_digest()) for name, table in tables.items()}
@@ -97,15 +97,14 @@ def test_a_commit_asks_only_at_boundaries_and_reads_whole_tables_there():
     served_by = set()
 
     def commit():
-        with boundary.beside_training():
-            changes = snapshots.changes()
-            boundary.ask(lambda: served_by.add(threading.get_ident()))
-            keys = {name: rows.keys() for name, rows in snapshots.fields.items()}
-            read = {name: rows.rows(keys[name]) for name, rows in snapshots.fields.items()}
-            snapshots.end(changes)
+        changes = open_changes.collect()
+        boundary.calls.run(lambda: served_by.add(threading.get_ident()))
+        keys = {name: rows.keys() for name, rows in snapshots.items()}
+        read = {name: rows.rows(keys[name]) for name, rows in snapshots.items()}
+        open_changes.settle(changes)
         return changes, keys, read
 
-    snapshots.begin()
+    open_changes = OpenChanges(tables, boundary.calls)
     with ThreadPoolExecutor(1) as worker:
         work = worker.submit(commit)
         for batch in range(20):
@@ -121,15 +120,10 @@ def test_a_commit_asks_only_at_boundaries_and_reads_whole_tables_there():
         np.testing.assert_array_equal(read[name], rows)
 
 
-def test_what_a_question_raises_is_raised_where_it_was_asked():
+def test_what_a_call_raises_is_raised_where_it_was_made():
     boundary = Boundary()
-
-    def ask():
-        with boundary.beside_training():
-            boundary.ask(lambda: 1 // 0)
-
     with ThreadPoolExecutor(1) as worker:
-        work = worker.submit(ask)
+        work = worker.submit(boundary.calls.run, lambda: 1 // 0)
         boundary.serve_until(work)
     with pytest.raises(ZeroDivisionError):
         work.result()

@@ -1,0 +1,65 @@
+"""What the versions of one shard have in common, and how far their line has come."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.model.identity import Identity
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.state import VersionId
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What every version carries that is committed under one epoch of a shard.
+
+    Attributes:
+        log_id: id of the samples topic.
+        identity: what the versions are trained under.
+        serving_digest: of the part of it that serving must share.
+    """
+
+    shard: int
+    epoch: int
+    generation: int
+    log_id: str
+    identity: Identity
+    serving_digest: str
+
+
+@dataclass
+class Lineage:
+    """The line of versions that a shard commits on.
+
+    Attributes:
+        current: the version committed last; None before the first.
+        commits_since_full: incremental versions since the last full one; None if the next version has to be full.
+        migrating: the next version is the first under a changed configuration or model: serving needs a full snapshot.
+    """
+
+    current: VersionId | None = None
+    commits_since_full: int | None = None
+    migrating: bool = False
+
+    def full_due(self, full_every_commits: int) -> bool:
+        """Whether the next version is written full."""
+        return self.commits_since_full is None or self.commits_since_full + 1 >= full_every_commits
+
+    def advance(self, id: VersionId, full: bool) -> None:
+        """Continue from the version just committed."""
+        self.current = id
+        self.commits_since_full = 0 if full or self.commits_since_full is None else self.commits_since_full + 1
+
+
+@dataclass(frozen=True)
+class ServedState:
+    """What serving holds at CURRENT.
+
+    Attributes:
+        views: the served view of each field.
+        next_handles: by field, the next handle to be assigned.
+        dense: dense weights.
+    """
+
+    views: Mapping[str, ServedView]
+    next_handles: Mapping[str, int]
+    dense: bytes

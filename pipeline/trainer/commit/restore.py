@@ -1,0 +1,113 @@
+"""From a version back to a shard's memory: tables, progress, dense weights, and what serving holds."""
+
+import json
+from dataclasses import dataclass
+
+from pipeline.configuration.config import Config
+from pipeline.errors import LogReplacedError, MigrationError
+from pipeline.model.dense import DenseModel
+from pipeline.model.identity import Identity, differences
+from pipeline.trainer.batch.batches import SamplePosition
+from pipeline.trainer.batch.validation import LabelValidation
+from pipeline.trainer.commit.checkpoint import ShardProgress
+from pipeline.trainer.commit.lineage import Lineage, ServedState, Writer
+from pipeline.trainer.tables.field_table import FieldState
+from pipeline.trainer.tables.tables import Tables
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.store import VersionStore
+
+
+@dataclass(frozen=True)
+class RestoredShard:
+    """A shard as of CURRENT, or an empty one."""
+
+    tables: Tables
+    progress: ShardProgress
+    lineage: Lineage
+    served: ServedState
+
+
+def restore_shard(
+    config: Config, versions: VersionStore, writer: Writer, model: DenseModel, migrate: bool
+) -> RestoredShard:
+    """The shard as of CURRENT; its dense weights are loaded into `model`.
+
+    Raises:
+        LogReplacedError: the samples topic is not the one CURRENT was trained from.
+        MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
+            changed fields start empty.
+    """
+    labels, current = config.samples.labels, versions.current(writer.shard)
+    if current is None:
+        served = ServedState(_empty_views(config), {}, b"")
+        return RestoredShard(Tables(config), ShardProgress.start(labels), Lineage(), served)
+    commit = versions.restore(current)
+    _check_log(config, writer, commit)
+    before = _identity_in(commit)
+    changed = differences(before, writer.identity)
+    if changed and not migrate:
+        raise _migration_error(current, changed)
+    tables, views = restore_tables(commit, config, _unchanged_fields(config, before, writer.identity))
+    if changed:
+        model.load_matching(commit.dense)
+    else:
+        model.load_weights(commit.dense)
+    lineage = Lineage(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
+    served = ServedState(views, dict(commit.next_handles), model.serving_bytes())
+    return RestoredShard(tables, restore_progress(commit, labels), lineage, served)
+
+
+def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
+    """Tables and served views of the fields `names` as a version holds them; the other fields start empty."""
+    views, states = _empty_views(config), {}
+    for name in names & set(commit.fields):
+        change = commit.fields[name]
+        states[name] = FieldState(
+            change.keys, change.rows, commit.filters[f"admission.{name}"], commit.filters[f"expiry.{name}"]
+        )
+        views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
+    return Tables(config, states), views
+
+
+def restore_progress(commit: Commit, labels: tuple[str, ...]) -> ShardProgress:
+    """How far the shard had come; the validation of a new label starts empty."""
+    progress = ShardProgress.start(labels)
+    progress.position = SamplePosition(commit.offset, commit.row)
+    progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
+    for label in labels:
+        if state := commit.filters.get(f"validation.{label}"):
+            progress.validations[label] = LabelValidation.from_bytes(state)
+    return progress
+
+
+def _empty_views(config: Config) -> dict[str, ServedView]:
+    """By field, a view for a publisher, which assigns handles and seldom looks one up."""
+    return {field.name: ServedView(field.dim, by_handle=False) for field in config.fields}
+
+
+def _identity_in(commit: Commit) -> dict[str, str]:
+    """What a version was trained under."""
+    identity: dict[str, str] = json.loads(commit.filters["identity"])
+    return identity
+
+
+def _unchanged_fields(config: Config, before: Identity, now: Identity) -> set[str]:
+    """Fields whose configuration and input are as before."""
+    names = {field.name for field in config.fields}
+    return {n for n in names if all(before.get(p) == now.get(p) for p in (f"field {n}", f"input {n}"))}
+
+
+def _check_log(config: Config, writer: Writer, commit: Commit) -> None:
+    if commit.log_id != writer.log_id:
+        raise LogReplacedError(
+            f"topic {config.topics.samples} has id {writer.log_id}, version {commit.id} was trained from "
+            f"{commit.log_id}. hint: the topic was made again; roll back or start a new state folder"
+        )
+
+
+def _migration_error(current: VersionId, changed: list[str]) -> MigrationError:
+    return MigrationError(
+        f"version {current} was trained under another configuration or model: {'; '.join(changed)}. "
+        "hint: pass --migrate (new and changed fields start empty, dropped ones are removed), or undo the change"
+    )

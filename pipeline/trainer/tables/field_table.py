@@ -1,0 +1,59 @@
+"""One field's table with the filters in front of it: which keys are admitted, which rows expire."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.admission.admit import Admitter
+from pipeline.admission.expire import Sweeper
+from pipeline.arrays.block import UInt64s
+from pipeline.configuration.fields import FieldConfig
+from pipeline.trainer.tables.table import Table
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """A field's table at one batch boundary."""
+
+    rows: int
+    memory_bytes: int
+    admitted: int
+    """Rows made since the process opened the shard."""
+    expired: int
+    """Rows removed since then."""
+
+
+@dataclass(frozen=True)
+class FieldState:
+    """What a version holds of a field: rows [n], and the bytes of its filters."""
+
+    keys: UInt64s
+    rows: npt.NDArray[np.uint8]
+    """[n, row bytes]"""
+    admission: bytes
+    expiry: bytes
+
+
+class FieldTable:
+    """One field's rows and filters. Not thread-safe."""
+
+    def __init__(self, config: FieldConfig, seed: int, half_life_s: float, state: FieldState | None = None) -> None:
+        """Empty, or as `state` has it. Raises DamagedError and MigrationError for a state that does not fit."""
+        self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
+        self.admitter = Admitter(config.admission, seed)
+        self.sweeper = Sweeper(config.expiry, half_life_s)
+        if state is not None:
+            self.table.import_rows(state.keys, np.ascontiguousarray(state.rows))
+            self.admitter = Admitter.from_bytes(config.admission, seed, state.admission)
+            self.sweeper = Sweeper.from_bytes(config.expiry, half_life_s, state.expiry)
+        self._restored, self._expired = len(self.table), 0
+
+    def sweep(self, at_s: int) -> None:
+        """Remove what has expired by log time `at_s`."""
+        keys = self.sweeper.sweep(self.table, at_s)
+        self._expired += self.table.remove(keys) if len(keys) else 0
+
+    def counts(self) -> TableCounts:
+        rows = len(self.table)
+        return TableCounts(rows, self.table.memory_bytes, rows + self._expired - self._restored, self._expired)
