@@ -1,4 +1,4 @@
-"""What brokers keep from their clients: bytes beyond a quota, and the names of writers that are long silent."""
+"""Limits of the brokers: quotas of readers, and the expiration of the producer ids of idle writers."""
 
 import os
 import subprocess
@@ -14,19 +14,19 @@ from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from tests.live.own_broker import own_broker
 
-FORGETS_AFTER_MS = 1_000
-WITHIN_S = 60.0
+EXPIRES_AFTER_MS = 1_000
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture
 def strict(tmp_path):
-    """A broker that forgets silent writers within seconds."""
-    forgetting = {
-        "transactional.id.expiration.ms": FORGETS_AFTER_MS,
-        "transaction.remove.expired.transaction.cleanup.interval.ms": FORGETS_AFTER_MS,
+    """A broker that expires the producer ids of idle writers within seconds."""
+    settings = {
+        "transactional.id.expiration.ms": EXPIRES_AFTER_MS,
+        "transaction.remove.expired.transaction.cleanup.interval.ms": EXPIRES_AFTER_MS,
     }
-    with own_broker(tmp_path, forgetting) as made:
-        yield made
+    with own_broker(tmp_path, settings) as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def log(strict, clock):
 
 
 def limit_readers(broker, bytes_per_s):
-    """What an administrator of the cluster types."""
+    """Set a quota as an administrator of the cluster does."""
     configs = [
         "kafka.admin.ConfigCommand",
         "--bootstrap-server",
@@ -52,7 +52,7 @@ def limit_readers(broker, bytes_per_s):
     subprocess.run(java_command(jars, broker.folder, [], [*configs, *quota]), check=True, capture_output=True)
 
 
-def test_a_reader_beyond_its_quota_is_slowed_down_and_loses_nothing(log, strict, clock):
+def test_a_reader_above_its_quota_is_throttled_and_loses_no_record(log, strict, clock):
     wanted = [os.urandom(200_000) for _ in range(160)]
     for value in wanted:
         log.append("t", 0, [value])
@@ -62,14 +62,14 @@ def test_a_reader_beyond_its_quota_is_slowed_down_and_loses_nothing(log, strict,
         run = log.read_run("t", 0, at, ReadLimits(records=3, wait_ms=200))
         found += [r.value for r in run]
         at = run.next_offset
-        assert clock.monotonic_s() < began_s + WITHIN_S
+        assert clock.monotonic_s() < began_s + TIMEOUT_S
     assert found == wanted
 
 
-def test_a_writer_that_the_cluster_has_forgotten_says_so_and_the_next_goes_on(log, clock):
+def test_an_expired_producer_id_is_an_error_and_the_next_writer_appends(log, clock):
     fence = log.acquire_fence("t", 0)
     log.append("t", 0, [b"before"], fence=fence)
-    clock.wait(8 * FORGETS_AFTER_MS / 1_000)
+    clock.wait(8 * EXPIRES_AFTER_MS / 1_000)
     with pytest.raises(LogError, match=r"producer id of the writer of t/0 has expired: .*; nothing was written now"):
         log.append("t", 0, [b"never"], fence=fence)
     log.append("t", 0, [b"after"], fence=log.acquire_fence("t", 0))

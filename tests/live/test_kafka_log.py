@@ -1,4 +1,4 @@
-"""The log on a real broker: the contract every engine keeps, and what only Kafka can do to a log."""
+"""The log on a real broker: the contract of every engine, and the behaviour that only Kafka has."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ class TestKafka(LogContract):
 
 
 class TestFences:
-    def test_a_zombie_is_fenced_and_stays_so(self, log, another):
+    def test_a_zombie_is_fenced_for_good(self, log, another):
         first = log.acquire_fence("t", 0)
         log.append("t", 0, [b"before"], fence=first)
         second = another.acquire_fence("t", 0)
@@ -48,24 +48,24 @@ class TestFences:
         another.append("t", 0, [b"after"], fence=second)
         assert [r.value for r in everything(log)] == [b"before", b"after"]
 
-    def test_a_fence_taken_again_in_one_process_kills_the_one_before(self, log):
+    def test_a_second_fence_in_one_process_invalidates_the_first(self, log):
         first, second = log.acquire_fence("t", 0), log.acquire_fence("t", 0)
         with pytest.raises(FencedError):
             log.append("t", 0, [b"x"], fence=first)
         assert log.append("t", 0, [b"y"], fence=second) >= 0
 
-    def test_a_later_fence_has_a_greater_epoch_whoever_takes_it(self, log, another):
+    def test_a_later_fence_has_a_greater_epoch_in_any_process(self, log, another):
         epochs = [taken_by.acquire_fence("t", 0).epoch for taken_by in (log, another, another, log)]
         assert epochs == sorted(set(epochs))
 
-    def test_fences_of_two_partitions_live_side_by_side(self, log):
+    def test_fences_of_two_partitions_are_independent(self, log):
         fences = [log.acquire_fence("t", p) for p in (0, 1)]
         for p, fence in enumerate(fences):
             log.append("t", p, [b"x"], fence=fence)
         with pytest.raises(LogError, match="fence of t/0 cannot append to t/1"):
             log.append("t", 1, [b"x"], fence=fences[0])
 
-    def test_a_fence_of_a_topic_made_again_is_refused(self, log):
+    def test_a_fence_of_a_topic_that_was_created_again_is_refused(self, log):
         fence, log_id = log.acquire_fence("t", 0), log.log_id("t")
         log.delete_topic("t")
         log.create_topic("t", 2)
@@ -73,7 +73,7 @@ class TestFences:
         with pytest.raises(LogReplacedError, match=f"the fence is of {log_id}"):
             log.append("t", 0, [b"x"], fence=fence)
 
-    def test_a_topic_made_again_elsewhere_is_noticed_within_a_second(self, log, another, clock):
+    def test_a_topic_recreated_by_another_process_is_noticed_within_a_second(self, log, another, clock):
         fence, log_id = log.acquire_fence("t", 0), log.log_id("t")
         another.delete_topic("t")
         another.create_topic("t", 3)
@@ -82,7 +82,7 @@ class TestFences:
             log.append("t", 0, [b"x"], fence=fence)
         assert log.partitions("t") == 3
 
-    def test_all_values_of_a_fenced_append_follow_one_another(self, log):
+    def test_the_values_of_a_fenced_append_are_contiguous(self, log):
         fence = log.acquire_fence("t", 0)
         starts = [log.append("t", 0, [b"%d" % n] * 3, fence=fence, headers={"n": str(n)}) for n in range(4)]
         found = everything(log)
@@ -105,7 +105,7 @@ time.sleep(600)
 
 @pytest.fixture
 def dead_writer(log, settings):
-    """Leaves a transaction open in t/0 and dies; gets its transactional id and the cluster's patience with it."""
+    """Leaves a transaction open in t/0 and dies; the arguments are its transactional id and its timeout."""
 
     def die(name: str, timeout_ms: int) -> None:
         arguments = [settings.bootstrap, name, settings.prefix + "t", str(timeout_ms)]
@@ -119,18 +119,18 @@ def dead_writer(log, settings):
 
 
 class TestDeadWriters:
-    def test_the_next_holder_of_the_fence_undoes_what_was_left_open(self, log, another, settings, dead_writer):
+    def test_acquiring_the_fence_aborts_the_open_transaction(self, log, another, settings, dead_writer):
         dead_writer(f"springtide/{settings.prefix}t/0/{log.log_id('t')}", 600_000)
         log.append("t", 0, [b"other"])
         assert (log.end_offset("t", 0), log.read("t", 0, 0)) == (0, [])
         fence = another.acquire_fence("t", 0)
-        # From here on all that was said can be read: nothing is open below the end.
+        # No transaction is open any more, so all records can be read.
         assert [r.value for r in everything(another)] == [b"other"]
         another.append("t", 0, [b"mine"], fence=fence)
         assert [r.value for r in everything(log)] == [b"other", b"mine"]
 
-    def test_without_a_next_holder_the_cluster_undoes_it_after_the_timeout(self, log, dead_writer, clock):
-        dead_writer("somebody else", 1_000)
+    def test_without_a_new_fence_the_cluster_aborts_it_after_the_timeout(self, log, dead_writer, clock):
+        dead_writer("another writer", 1_000)
         log.append("t", 0, [b"other"])
         assert log.read("t", 0, 0) == []
         ends_s = clock.monotonic_s() + 40
@@ -138,8 +138,8 @@ class TestDeadWriters:
             assert clock.monotonic_s() < ends_s
         assert [r.value for r in found] == [b"other"]
 
-    def test_offsets_of_an_open_transaction_may_be_asked_for_and_those_beyond_not(self, log, dead_writer):
-        dead_writer("somebody else", 600_000)
+    def test_a_read_may_start_inside_an_open_transaction_but_not_beyond_it(self, log, dead_writer):
+        dead_writer("another writer", 600_000)
         assert log.read("t", 0, 1) == []
         with pytest.raises(OffsetError, match="t/0 ends at offset 1, offset 2"):
             log.read("t", 0, 2)
@@ -155,7 +155,7 @@ class TestGaps:
         assert log.read("t", 0, 5) == []
         assert log.read("t", 0, 6) == []
 
-    def test_what_was_undone_is_skipped_and_does_not_end_a_read(self, log, settings):
+    def test_aborted_records_are_skipped_and_do_not_end_a_read(self, log, settings):
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap, transactional_id=uuid.uuid4().hex)
         producer.init_transactions()
         for n in range(30):
@@ -163,10 +163,10 @@ class TestGaps:
             producer.send(settings.prefix + "t", os.urandom(1 << 19), partition=0).get(timeout=20)
             (producer.abort_transaction if n % 10 else producer.commit_transaction)()
         producer.close()
-        # Some fetches hold nothing but undone records.
+        # Some fetches return aborted records only.
         assert [r.offset for r in everything(log)] == [0, 20, 40]
 
-    def test_what_was_trimmed_under_a_reader_is_named(self, log, another):
+    def test_a_read_of_an_offset_trimmed_meanwhile_is_refused(self, log, another):
         log.append("t", 0, [b"%d" % n for n in range(6)])
         log.read("t", 0, 0, ReadLimits(records=2))
         another.trim("t", 0, 5)
@@ -177,17 +177,17 @@ class TestGaps:
 
 class TestForeignProducers:
     @pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
-    def test_their_compression_is_understood(self, log, settings, compression):
+    def test_every_compression_is_read(self, log, settings, compression):
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap, compression_type=compression, linger_ms=20)
         values = [b"event %d " % n * 40 for n in range(500)]
         for value in values:
             producer.send(settings.prefix + "t", value, partition=0)
         producer.close()
         assert [r.value for r in everything(log)] == values
-        # A start inside a compressed batch drops what comes before it.
+        # A start inside a compressed batch drops the records before it.
         assert log.read("t", 0, 250, ONE)[0].value == values[250]
 
-    def test_what_is_no_text_in_headers_is_marked_and_no_value_is_empty(self, log, settings):
+    def test_invalid_text_in_headers_is_replaced_and_a_missing_value_is_empty(self, log, settings):
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap)
         producer.send(settings.prefix + "t", key=b"k", headers=[("a", b"\xff"), ("b", b"1"), ("b", b"2")], partition=0)
         producer.close()
@@ -195,7 +195,7 @@ class TestForeignProducers:
         assert (found.value, found.headers) == (b"", {"a": "�", "b": "2"})
 
     @pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
-    def test_we_write_every_compression(self, settings, clock, compression):
+    def test_every_compression_is_written(self, settings, clock, compression):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, compression=compression), clock)
         log.create_topic("t", 1)
         log.append("t", 0, [b"x" * 1000] * 100)
@@ -209,12 +209,12 @@ class TestSizes:
         log.append("t", 0, [b"before", value, b"after"])
         assert [r.value for r in everything(log)] == [b"before", value, b"after"]
 
-    def test_values_that_fill_no_one_batch_are_still_one_append(self, log):
+    def test_values_that_do_not_fit_one_batch_are_one_append(self, log):
         values = [os.urandom(1 << 20) for _ in range(40)]
         log.append("t", 0, values)
         assert [r.value for r in everything(log)] == values
 
-    def test_a_record_that_is_too_large_is_named_and_the_next_one_goes_through(self, settings, clock):
+    def test_a_too_large_record_is_named_and_the_next_one_is_appended(self, settings, clock):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, max_record_bytes=100_000), clock)
         log.create_topic("t", 1)
         fence = log.acquire_fence("t", 0)
@@ -225,7 +225,7 @@ class TestSizes:
         assert [r.value for r in everything(log)] == [b"small"] * 2
         log.close()
 
-    def test_a_record_that_the_broker_finds_too_large_costs_the_writer_not_the_partition(self, log):
+    def test_a_record_that_the_broker_rejects_as_too_large_fails_the_writer_only(self, log):
         log.change_settings("t", {"max.message.bytes": "1000"})
         fence = log.acquire_fence("t", 0)
         for held in (None, fence):
@@ -239,7 +239,7 @@ class TestSizes:
 
 
 class TestOutages:
-    def test_a_broker_killed_while_reading_and_appending_loses_and_doubles_nothing(self, log, broker):
+    def test_no_record_is_lost_or_duplicated_when_the_broker_is_killed(self, log, broker):
         wanted = [b"%d" % n for n in range(300)]
         fence = log.acquire_fence("t", 0)
         failures = []
@@ -266,7 +266,7 @@ class TestOutages:
         assert (failures, killed) == ([], 2)
         assert found == wanted
 
-    def test_appends_under_a_fence_go_on_when_the_broker_they_began_without_is_back(self, log, broker, clock):
+    def test_fenced_appends_that_began_without_a_broker_succeed_after_its_restart(self, log, broker, clock):
         log.create_topic("many", 8)
         fences = [log.acquire_fence("many", partition) for partition in range(8)]
         for partition, fence in enumerate(fences):
@@ -280,37 +280,37 @@ class TestOutages:
         for partition in range(8):
             assert [r.value for r in everything(log, "many", partition)] == [b"before", b"after"]
 
-    def test_that_calls_wait_for_a_broker_that_is_away_is_told_while_they_wait(self, log, broker, clock):
-        def told(name, **labels):
+    def test_the_waiting_time_is_reported_while_a_call_waits_for_an_unavailable_broker(self, log, broker, clock):
+        def metric(name, **labels):
             return parsed(exporter.metrics_text().decode())(name, **labels)
 
         log.append("t", 0, [b"before"])
         assert log.read("t", 0, 0)
-        counted = told("springtide_log_append_seconds_count", topic="t")
+        counted = metric("springtide_log_append_seconds_count", topic="t")
         assert counted >= 1
-        assert told("springtide_log_read_seconds_count", topic="t") >= 1
+        assert metric("springtide_log_read_seconds_count", topic="t") >= 1
         broker.kill("kafka")
         writer = threading.Thread(target=log.append, args=("t", 0, [b"after"]))
         writer.start()
         ends_s = clock.monotonic_s() + 20
-        while told("springtide_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
+        while metric("springtide_log_waiting_seconds") < 2 and clock.monotonic_s() < ends_s:
             clock.wait(0.1)
-        assert 2 <= told("springtide_log_waiting_seconds") < 20
-        # Who only shows how far the log goes does not wait with them.
-        shown, began_s = EndOffsets(log), clock.monotonic_s()
-        assert shown.end_offset("t", 0) is None
-        assert shown.lag("t", 0, 0) is None
+        assert 2 <= metric("springtide_log_waiting_seconds") < 20
+        # A reader of end offsets does not wait.
+        ends, began_s = EndOffsets(log), clock.monotonic_s()
+        assert ends.end_offset("t", 0) is None
+        assert ends.lag("t", 0, 0) is None
         assert clock.monotonic_s() - began_s < 10
         broker.start("kafka")
         writer.join()
-        while (end := shown.end_offset("t", 0)) is None:
+        while (end := ends.end_offset("t", 0)) is None:
             clock.wait(0.1)
         assert end == log.end_offset("t", 0)
-        assert told("springtide_log_waiting_seconds") < 1
-        assert told("springtide_log_append_seconds_count", topic="t") == counted + 1
+        assert metric("springtide_log_waiting_seconds") < 1
+        assert metric("springtide_log_append_seconds_count", topic="t") == counted + 1
         assert [r.value for r in everything(log)] == [b"before", b"after"]
 
-    def test_a_broker_that_stays_away_is_named_with_the_time(self, settings, clock, broker):
+    def test_the_error_of_an_unavailable_broker_contains_the_time(self, settings, clock, broker):
         log = KafkaLog(KafkaSettings(settings.bootstrap, settings.prefix, retry_timeout_s=2.0), clock)
         log.create_topic("t", 1)
         fence = log.acquire_fence("t", 0)
@@ -318,7 +318,7 @@ class TestOutages:
         log.read("t", 0, 0)
         broker.kill("kafka")
         try:
-            for ask in (
+            for call in (
                 lambda: log.read("t", 0, 1),
                 lambda: log.end_offset("t", 0),
                 lambda: log.append("t", 0, [b"b"]),
@@ -328,15 +328,15 @@ class TestOutages:
                 with pytest.raises(
                     LogError, match=rf"kafka at {settings.bootstrap}: could not .*t.*, retried for \d+\.\d s"
                 ):
-                    ask()
+                    call()
                 assert clock.monotonic_s() - began_s < 30
         finally:
             broker.start("kafka")
             log.close()
 
-    def test_a_reader_that_stalls_is_built_anew_until_patience_ends(self, log, settings, clock):
-        impatient = KafkaSettings(settings.bootstrap, settings.prefix, retry_timeout_s=3.0, stall_s=0.5)
-        reader = KafkaReader(impatient, clock, "t", 0)
+    def test_a_stalled_consumer_is_replaced_until_the_retry_timeout(self, log, settings, clock):
+        short = KafkaSettings(settings.bootstrap, settings.prefix, retry_timeout_s=3.0, stall_s=0.5)
+        reader = KafkaReader(short, clock, "t", 0)
         with pytest.raises(LogError, match=r"read t/0, retried for 3.* no record was received at offset 0 although"):
             reader.read(0, ReadLimits(), lambda: 1)
         assert reader.rebuilds >= 2
@@ -346,7 +346,7 @@ class TestOutages:
 
 
 class TestProcesses:
-    def test_a_fork_may_not_use_it(self, log):
+    def test_a_forked_process_cannot_use_the_log(self, log):
         child = os.fork()
         if child == 0:
             try:
@@ -356,7 +356,7 @@ class TestProcesses:
             os._exit(5)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
-    def test_threads_share_it(self, log):
+    def test_threads_share_the_log(self, log):
         failures = []
 
         def work(partition: int) -> None:
@@ -385,13 +385,13 @@ class TestProcesses:
 
 @pytest.fixture
 def shop(tmp_path, settings):
-    """A project on the broker, with topics of its own."""
+    """A project on the broker, with its own topics."""
     engine = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
     return make_shop(tmp_path / "shop", {"[logs]": engine + "\noutage_s = 1000"})
 
 
 class TestTopics:
-    def test_topics_are_planned_made_and_then_as_wanted(self, shop, settings, clock):
+    def test_topics_are_planned_then_created_and_then_need_no_change(self, shop, settings, clock):
         planned = springtide(shop, "topics", "create", "--dry-run")
         assert planned["would_change"] == []
         names = [row["topic"] for row in planned["would_make"]]
@@ -405,19 +405,19 @@ class TestTopics:
         assert (values["retention.ms"], values["message.timestamp.type"]) == ("5830000", "LogAppendTime")
         log.close()
 
-    def test_a_topic_that_keeps_too_little_is_told_at_start_and_put_right_by_the_command(self, shop, settings, clock):
+    def test_too_short_retention_is_logged_at_start_and_corrected_by_the_command(self, shop, settings, clock):
         springtide(shop, "topics", "create")
         log = KafkaLog(settings, clock)
         log.change_settings("clicks", {"retention.ms": "5000"})
-        told = call("status", "--project", shop, "--json").err
-        assert "topic clicks has retention.ms 5000, 5830000 is wanted: window 600 s + horizon 3600 s" in told
-        assert "run: springtide topics create" in told
+        logged = call("status", "--project", shop, "--json").err
+        assert "topic clicks has retention.ms 5000, 5830000 is wanted: window 600 s + horizon 3600 s" in logged
+        assert "run: springtide topics create" in logged
         (changed,) = springtide(shop, "topics", "create")["changed"]
         assert (changed["topic"], changed["found"], changed["wanted"]) == ("clicks", "5000", "5830000")
         assert log.settings_of("clicks")["retention.ms"] == "5830000"
         log.close()
 
-    def test_a_whole_round_of_the_shop_runs_on_it(self, shop):
+    def test_a_complete_round_of_the_shop_runs_on_kafka(self, shop):
         impressions, clicks = make_events(seed=1, rows=400)
         for kind, events in (("impressions", impressions), ("clicks", clicks)):
             events.to_parquet(shop / f"{kind}.parquet")
@@ -426,6 +426,6 @@ class TestTopics:
         done = springtide(shop, "run", "samples", "--until-end")
         assert sum(done["samples"].values()) >= 400, done
         assert springtide(shop, "run", "train", "--until-end")
-        # The mark of the join's last commit, which is all that is left, is nothing to learn from.
+        # The commit marker of the last transaction is no record, so the lag is 0.
         (shard,) = springtide(shop, "status")["trainer"]
         assert (shard["lag_records"], shard["samples_seen"]) == (0, sum(done["samples"].values()))

@@ -1,4 +1,4 @@
-"""Runs of records decoded natively from a real broker: the contract of reading, and the plain consumer as reference."""
+"""Runs of records decoded natively from a real broker: the contract of the log, and equality with plain consumers."""
 
 import os
 import random
@@ -26,7 +26,7 @@ ONE, ALL = ReadLimits(records=1), ReadLimits()
 
 @dataclass(frozen=True)
 class ByRuns:
-    """A log that reads every run natively and gives its records one by one."""
+    """A log whose `read` returns the records of a natively decoded run."""
 
     log: KafkaLog
 
@@ -44,7 +44,7 @@ class TestKafkaByRuns(LogContract):
 
 
 def every_run(log, limits, topic="t"):
-    """All of a partition by runs; the reading goes on where each run says."""
+    """All records of a partition, read as runs; each run starts at the next offset of the one before."""
     at, end, found = log.begin_offset(topic, 0), log.end_offset(topic, 0), []
     while at < end:
         run = log.read_run(topic, 0, at, limits)
@@ -54,9 +54,9 @@ def every_run(log, limits, topic="t"):
     return found
 
 
-class TestRunsAreWhatThePlainConsumerReads:
+class TestRunsEqualTheRecordsOfThePlainConsumer:
     @pytest.mark.parametrize("limits", [ReadLimits(), ReadLimits(records=7), ReadLimits(max_bytes=3_000)])
-    def test_over_transactions_of_every_kind_codec_and_size(self, log, settings, limits):
+    def test_for_transactions_of_every_kind_codec_and_size(self, log, settings, limits):
         chance = random.Random(3)
         for round, codec in enumerate(["lz4", "zstd", "gzip", None] * 3):
             producer = KafkaProducer(
@@ -82,22 +82,22 @@ class TestRunsAreWhatThePlainConsumerReads:
         starts = chance.sample(range(log.end_offset("t", 0)), 20)
         assert [list(log.read_run("t", 0, at, ONE)) for at in starts] == [log.read("t", 0, at, ONE) for at in starts]
 
-    def test_over_records_larger_than_a_fetch(self, log):
+    def test_for_records_larger_than_a_fetch(self, log):
         for size in (9 << 20, 5 << 20):
             log.append("t", 0, [b"before", os.urandom(size), b"after"])
         wanted = everything(log)
         assert [len(r.value) for r in wanted] == [6, 9 << 20, 5, 6, 5 << 20, 5]
         assert every_run(log, ReadLimits()) == every_run(log, ONE) == wanted
 
-    def test_offsets_that_are_gone_or_not_there_are_named(self, log):
+    def test_removed_and_missing_offsets_are_named(self, log):
         log.append("t", 0, [b"a", b"b", b"c"])
         log.trim("t", 0, 2)
-        for start, told in (
+        for start, message in (
             (1, "begins at offset 2, offset 1 was removed"),
             (4, "ends at offset 3, offset 4"),
             (-1, "was removed"),
         ):
-            with pytest.raises(OffsetError, match=told):
+            with pytest.raises(OffsetError, match=message):
                 log.read_run("t", 0, start)
 
     def test_a_run_waits_for_a_first_record(self, log, another):
@@ -105,7 +105,7 @@ class TestRunsAreWhatThePlainConsumerReads:
         assert log.read_run("t", 0, 0, ReadLimits(wait_ms=20_000))[0].value == b"late"
         assert len(log.read_run("t", 0, 1, ReadLimits(wait_ms=200))) == 0
 
-    def test_runs_go_on_over_a_broker_that_was_killed(self, log, broker):
+    def test_reading_continues_after_the_broker_was_killed(self, log, broker):
         log.append("t", 0, [b"a"])
         assert len(log.read_run("t", 0, 0)) == 1
         broker.kill("kafka")
@@ -116,8 +116,8 @@ class TestRunsAreWhatThePlainConsumerReads:
 
 
 class TestSource:
-    def test_a_round_over_single_events_gives_what_the_embedded_log_gives(self, tmp_path, settings):
-        """The same events, one per record, through Kafka's runs and through SQLite's records."""
+    def test_a_round_over_single_events_gives_the_samples_of_the_embedded_log(self, tmp_path, settings):
+        """The same events, one per record, read as runs from Kafka and as records from SQLite."""
         impressions, clicks = make_events(seed=2, rows=300)
         on_kafka = f'[logs]\nengine = "kafka"\nbootstrap = "{settings.bootstrap}"\nprefix = "{settings.prefix}"'
         tables = []

@@ -1,4 +1,4 @@
-"""A broker that lets in who knows the password, over TLS or not: what a user configures works, a wrong one is named."""
+"""A broker with authentication, with and without TLS: configured credentials work, and wrong ones are reported."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ SCRAM = "SCRAM-SHA-512"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """Lets anybody in at its first port, with a password at its third, with TLS and a password at its fourth."""
+    """A broker: its first port needs no authentication, its third a password, its fourth TLS and a password."""
     folder = tmp_path_factory.mktemp("guarded")
     broker = OwnBroker(folder, free_port_range(4))
     names = ("PLAINTEXT", "CONTROLLER", "SASL_PLAINTEXT", "SASL_SSL")
@@ -30,7 +30,7 @@ def guarded(tmp_path_factory):
     plain = JAAS.format("plain.PlainLoginModule", f'user_{USER}="{PASSWORD}"')
     more = {
         "listeners": ",".join(at.values()),
-        "advertised.listeners": ",".join(where for name, where in at.items() if name != "CONTROLLER"),
+        "advertised.listeners": ",".join(address for name, address in at.items() if name != "CONTROLLER"),
         "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in names).replace(
             "CONTROLLER:CONTROLLER", "CONTROLLER:PLAINTEXT"
         ),
@@ -53,7 +53,7 @@ def guarded(tmp_path_factory):
 
 
 def make_certificate(folder):
-    """One that signs itself, in `ca.pem`; the broker's settings that go with it."""
+    """Write a self-signed certificate to `ca.pem`; returns the settings of the broker for it."""
     store, about = folder / "keys.p12", ["-storetype", "PKCS12", "-storepass", PASSWORD, "-alias", "broker"]
     make = ["-genkeypair", "-keyalg", "RSA", "-dname", "CN=broker", "-ext", "san=ip:127.0.0.1", "-ext", "bc=ca:true"]
     for command in (make, ["-exportcert", "-rfc", "-file", folder / "ca.pem"]):
@@ -62,8 +62,8 @@ def make_certificate(folder):
 
 
 @pytest.fixture(params=["PLAIN", SCRAM, "TLS and SCRAM"])
-def door(request, guarded):
-    """Where to knock, and how: without the password."""
+def endpoint(request, guarded):
+    """Bootstrap address and security settings, without the password."""
     security = {"sasl_mechanism": "PLAIN" if request.param == "PLAIN" else SCRAM, "sasl_plain_username": USER}
     if request.param.startswith("TLS"):
         security |= {"security_protocol": "SASL_SSL", "ssl_cafile": str(guarded.folder / "ca.pem")}
@@ -71,15 +71,15 @@ def door(request, guarded):
     return f"127.0.0.1:{guarded.port + 2}", {**security, "security_protocol": "SASL_PLAINTEXT"}
 
 
-def opened(door, clock, prefix, retry_timeout_s=20.0, **security):
-    bootstrap, given = door
+def opened(endpoint, clock, prefix, retry_timeout_s=20.0, **security):
+    bootstrap, given = endpoint
     return KafkaLog(
         KafkaSettings(bootstrap, f"{prefix}.", {**given, **security}, retry_timeout_s=retry_timeout_s), clock
     )
 
 
-def test_who_knows_the_password_appends_and_reads(door, clock, tmp_path):
-    log = opened(door, clock, tmp_path.name, sasl_plain_password=PASSWORD)
+def test_a_client_with_the_password_appends_and_reads(endpoint, clock, tmp_path):
+    log = opened(endpoint, clock, tmp_path.name, sasl_plain_password=PASSWORD)
     log.create_topic("t", 1)
     log.append("t", 0, [b"a"])
     log.append("t", 0, [b"b"], fence=log.acquire_fence("t", 0))
@@ -88,20 +88,22 @@ def test_who_knows_the_password_appends_and_reads(door, clock, tmp_path):
     log.close()
 
 
-def test_a_wrong_password_is_named_at_once(door, clock, tmp_path):
+def test_a_wrong_password_is_named_at_once(endpoint, clock, tmp_path):
     began_s = clock.monotonic_s()
-    with pytest.raises(ConfigError, match=rf"kafka at {door[0]}: authentication failed: .*hint: see logs\.security"):
-        opened(door, clock, tmp_path.name, sasl_plain_password=WRONG)
+    with pytest.raises(
+        ConfigError, match=rf"kafka at {endpoint[0]}: authentication failed: .*hint: see logs\.security"
+    ):
+        opened(endpoint, clock, tmp_path.name, sasl_plain_password=WRONG)
     assert clock.monotonic_s() - began_s < 10
 
 
-def test_a_certificate_that_nobody_vouches_for_is_named(guarded, clock, tmp_path):
-    door = f"127.0.0.1:{guarded.port + 3}", {"security_protocol": "SSL"}
+def test_an_untrusted_certificate_is_named(guarded, clock, tmp_path):
+    endpoint = f"127.0.0.1:{guarded.port + 3}", {"security_protocol": "SSL"}
     with pytest.raises(LogError, match=r"could not connect, retried for .*certificate verify failed"):
-        opened(door, clock, tmp_path.name, retry_timeout_s=2.0)
+        opened(endpoint, clock, tmp_path.name, retry_timeout_s=2.0)
 
 
-def test_a_shop_is_let_in_by_the_password_in_its_file(tmp_path, guarded):
+def test_a_shop_authenticates_with_the_password_in_its_file(tmp_path, guarded):
     engine = f'[logs]\nengine = "kafka"\nbootstrap = "127.0.0.1:{guarded.port + 2}"\nretry_timeout_s = 20\n'
     shop = make_shop(tmp_path / "shop", {"[logs]\n": engine})
     with (shop / "springtide.toml").open("a") as file:

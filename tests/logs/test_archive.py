@@ -1,4 +1,4 @@
-"""The Avro archive, and opening a log of either engine."""
+"""The Avro archive, and opening the embedded log and a backfill."""
 
 import os
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_every_change_is_refused(folder, change):
         change(ArchiveLog(folder))
 
 
-def test_archiving_again_adds_only_what_is_new(folder, log):
+def test_a_second_archiving_adds_only_new_records(folder, log):
     reader = ArchiveLog(folder)
     assert reader.end_offset("t", 0) == 3
     log.append("t", 0, [b"d"])
@@ -69,19 +69,19 @@ def test_archiving_again_adds_only_what_is_new(folder, log):
     assert [r.value for r in reader.read("t", 0, 0)] == [b"a", b"b", b"c", b"d"]
 
 
-def test_another_making_of_the_topic_is_refused(folder, log):
+def test_a_topic_that_was_created_again_is_refused(folder, log):
     log.delete_topic("t")
     log.create_topic("t", 2)
     with pytest.raises(LogReplacedError, match=r"archive .* is of log"):
         write_archive(log, "t", folder)
 
 
-def test_a_file_the_contents_do_not_name_is_ignored(folder, log):
+def test_a_file_that_the_contents_do_not_list_is_ignored(folder, log):
     contents = folder / "t" / "topic.json"
     before = contents.read_bytes()
     log.append("t", 0, [b"d"])
     write_archive(log, "t", folder)
-    contents.write_bytes(before)  # as if the export had died before its last step
+    contents.write_bytes(before)  # as after a crash before the last step
     assert ArchiveLog(folder).end_offset("t", 0) == 3
     assert len(ArchiveLog(folder).read("t", 0, 0)) == 3
     assert write_archive(log, "t", folder) == 1
@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(folder):
         ArchiveLog(folder).read("t", 0, 0)
 
 
-def test_a_flipped_byte_is_damage(folder, log, tmp_path):
+def test_a_flipped_byte_is_reported_as_damage(folder, log, tmp_path):
     log.append("t", 1, [b"the value that rots"])
     write_archive(log, "t", folder)
     path = folder / "t" / "1" / f"{0:020}.avro"
@@ -117,7 +117,7 @@ def config(**logs) -> Config:
     return parse_config({"events": events, "fields": [{"name": "user", "columns": ["user"]}], "logs": logs})
 
 
-def test_open_log_makes_every_topic_with_its_partitions(tmp_path, clock):
+def test_open_log_creates_every_topic_with_its_partitions(tmp_path, clock):
     project = Project(tmp_path, config(partitions=3, shards=2), clock)
     log = open_log(project)
     assert {t: log.partitions(t) for t in log.topics()} == partition_counts(project.config)
@@ -154,7 +154,7 @@ def test_a_backfill_reads_the_archive_and_writes_its_own_topics(tmp_path, clock)
         backfill.append("clicks", 0, [b"c"])
 
 
-def test_a_backfill_wants_the_archives_folder_and_partitions(tmp_path, clock):
+def test_a_backfill_requires_the_archives_folder_and_partitions(tmp_path, clock):
     with pytest.raises(ConfigError, match=r"logs\.path"):
         open_log(Project(tmp_path, config(engine="archive"), clock))
     live = open_log(Project(tmp_path / "live", config(), clock))

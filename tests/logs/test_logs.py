@@ -1,4 +1,4 @@
-"""The contract of a log, kept by the engines that need no server. Writes go through the embedded log."""
+"""The contract of the log for the engines without a server. Everything is written through the embedded log."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def log(tmp_path, clock):
 
 @pytest.fixture(params=["sqlite", "archive", "archive in many files"])
 def reading(request, tmp_path, log) -> Callable[[], Log]:
-    """Gives the log to read from, once everything was written to `log`."""
+    """Returns the log to read from, after everything was written to `log`."""
 
     def sealed() -> Log:
         if request.param == "sqlite":

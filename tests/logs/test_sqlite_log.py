@@ -1,4 +1,4 @@
-"""The embedded log: what only an engine that writes can be asked, and how it fails."""
+"""The embedded log: the part of the interface that needs an engine that writes, and its failures."""
 
 import os
 import resource
@@ -45,12 +45,12 @@ def test_create_topic_with_another_number_of_partitions_is_refused(log):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a" * 201])
-def test_a_topic_name_that_is_no_folder_is_refused(log, name):
+def test_a_topic_name_that_cannot_be_a_folder_is_refused(log, name):
     with pytest.raises(LogError, match="not allowed"):
         log.create_topic(name, 1)
 
 
-def test_append_times_never_run_backwards(log, clock):
+def test_append_times_never_decrease(log, clock):
     log.append("t", 0, [b"a"])
     clock.wait(-5)
     log.append("t", 0, [b"b"])
@@ -59,42 +59,42 @@ def test_append_times_never_run_backwards(log, clock):
     assert [r.appended_at_ms - NOON_MS for r in log.read("t", 0, 0)] == [0, 0, 1000]
 
 
-def test_an_empty_append_takes_no_offset(log):
+def test_an_empty_append_uses_no_offset(log):
     assert log.append("t", 0, []) == 0
     assert log.append("t", 0, [b"a"]) == 0
 
 
-def test_reading_at_the_end_waits_as_long_as_it_was_told(log, clock):
+def test_a_read_at_the_end_waits_for_the_given_time(log, clock):
     assert log.read("t", 0, 0, ReadLimits(wait_ms=250)) == []
     assert 250 <= clock.now_ms() - NOON_MS < 260
 
 
 def test_waiting_ends_with_the_first_record(tmp_path):
-    class ClockThatBringsARecord(ManualClock):
+    class ClockThatAppendsARecord(ManualClock):
         def wait(self, seconds: float) -> None:
             super().wait(seconds)
             if self.now_ms() == 10:
                 writer.append("t", 0, [b"a"])
 
-    clock = ClockThatBringsARecord()
+    clock = ClockThatAppendsARecord()
     reader, writer = SqliteLog(tmp_path, clock), SqliteLog(tmp_path, ManualClock())
     reader.create_topic("t", 1)
     assert [r.value for r in reader.read("t", 0, 0, ReadLimits(wait_ms=1000))] == [b"a"]
     assert clock.now_ms() == 10
 
 
-def test_taking_the_fence_kills_the_one_before(log):
+def test_acquiring_a_fence_invalidates_the_earlier_one(log):
     first = log.acquire_fence("t", 0)
     log.append("t", 0, [b"a"], fence=first)
     second = log.acquire_fence("t", 0)
-    told = f"writer of t/0 is fenced: the current epoch is {second.epoch}, this writer's is {first.epoch}"
-    with pytest.raises(FencedError, match=told):
+    message = f"writer of t/0 is fenced: the current epoch is {second.epoch}, this writer's is {first.epoch}"
+    with pytest.raises(FencedError, match=message):
         log.append("t", 0, [b"b"], fence=first)
     log.append("t", 0, [b"c"], fence=second)
     assert [r.value for r in log.read("t", 0, 0)] == [b"a", b"c"]
 
 
-def test_a_fence_holds_for_its_own_partition_only(log):
+def test_a_fence_is_valid_for_its_partition_only(log):
     fence = log.acquire_fence("t", 0)
     log.acquire_fence("t", 1)
     log.append("t", 0, [b"a"], fence=fence)
@@ -102,7 +102,7 @@ def test_a_fence_holds_for_its_own_partition_only(log):
         log.append("t", 1, [b"a"], fence=fence)
 
 
-def test_a_fence_outlives_a_restart_of_the_log(log, tmp_path, clock):
+def test_a_fence_of_a_later_log_object_invalidates_the_earlier_one(log, tmp_path, clock):
     fence = log.acquire_fence("t", 0)
     SqliteLog(tmp_path / "logs", clock).acquire_fence("t", 0)
     with pytest.raises(FencedError):
@@ -131,7 +131,7 @@ def test_trimming_survives_a_restart(log, tmp_path, clock):
     assert (again.begin_offset("t", 0), again.append("t", 0, [b"c"])) == (2, 2)
 
 
-def test_a_topic_made_again_is_another_log(log):
+def test_a_topic_that_is_created_again_is_another_log(log):
     before = log.log_id("t")
     log.append("t", 0, [b"a"])
     log.delete_topic("t")
@@ -141,7 +141,7 @@ def test_a_topic_made_again_is_another_log(log):
     assert log.end_offset("t", 0) == 0
 
 
-def test_another_reader_sees_the_topic_that_was_made_again(log, tmp_path, clock):
+def test_another_reader_sees_the_topic_that_was_created_again(log, tmp_path, clock):
     reader = SqliteLog(tmp_path / "logs", clock)
     log.append("t", 0, [b"old"])
     assert reader.end_offset("t", 0) == 1
@@ -153,11 +153,11 @@ def test_another_reader_sees_the_topic_that_was_made_again(log, tmp_path, clock)
     assert [r.value for r in reader.read("t", 0, 0)] == [b"new"]
 
 
-def test_a_fence_of_a_deleted_topic_does_not_hold_in_the_new_one(log):
+def test_a_fence_of_a_deleted_topic_is_invalid_in_the_new_one(log):
     fence = log.acquire_fence("t", 0)
     log.delete_topic("t")
     log.create_topic("t", 2)
-    assert log.acquire_fence("t", 0) == fence  # epochs start again: only the log's identity tells them apart
+    assert log.acquire_fence("t", 0) == fence  # epochs start again: only the log_id differs
     old = Fence(fence.topic, fence.partition, fence.epoch)
     log.append("t", 0, [b"new"], fence=fence)
     log.delete_topic("t")
@@ -166,7 +166,7 @@ def test_a_fence_of_a_deleted_topic_does_not_hold_in_the_new_one(log):
         log.append("t", 0, [b"stale"], fence=old)
 
 
-def test_threads_append_and_read_at_once(log):
+def test_threads_append_and_read_concurrently(log):
     def write(who: int) -> None:
         for n in range(20):
             log.append("t", 0, [bytes([who, n])] * 3)
@@ -195,7 +195,7 @@ for n in range(50):
 """
 
 
-def test_processes_append_at_once_and_nothing_is_lost(log, tmp_path):
+def test_processes_append_concurrently_and_no_record_is_lost(log, tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "logs"), str(who)]) for who in (1, 2)]
     assert [process.wait(60) for process in running] == [0, 0]
     found = log.read("t", 0, 0)
@@ -221,14 +221,14 @@ log.append("t", 0, Killing([b"", b""]))
 """
 
 
-def test_a_process_killed_inside_an_append_leaves_all_of_it_or_nothing(log, tmp_path):
+def test_a_process_killed_inside_an_append_leaves_all_of_its_records_or_none(log, tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "logs")], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [r.value for r in log.read("t", 0, 0)] == [b"whole"]
     assert log.append("t", 0, [b"next"]) == 1
 
 
-def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path):
+def test_a_full_disk_is_named_and_nothing_is_partially_written(tmp_path):
     log = SqliteLog(tmp_path, SystemClock())
     log.create_topic("t", 1)
     log.append("t", 0, [b"before"])
@@ -249,13 +249,13 @@ def test_a_full_disk_reported_by_sqlite_is_named_with_a_hint(log, tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as full:
         connection.execute("INSERT INTO records VALUES (0, 0, 0, '', zeroblob(1000000))")
     connection.close()
-    told = as_log_error("t/0", full.value)
-    assert type(told) is LogError
-    assert "partition t/0 cannot be written or read: database or disk is full" in str(told)
-    assert "free space" in str(told)
+    error = as_log_error("t/0", full.value)
+    assert type(error) is LogError
+    assert "partition t/0 cannot be written or read: database or disk is full" in str(error)
+    assert "free space" in str(error)
 
 
-def test_a_file_that_is_no_database_is_damaged(log, tmp_path):
+def test_a_file_that_is_not_a_database_is_damaged(log, tmp_path):
     log.close()
     (tmp_path / "logs" / "t" / "1.sqlite").write_bytes(b"not at all a database" * 1000)
     again = SqliteLog(tmp_path / "logs", ManualClock())
@@ -273,7 +273,7 @@ def test_a_truncated_file_is_damaged(log, tmp_path):
         SqliteLog(tmp_path / "logs", ManualClock()).read("t", 0, 0)
 
 
-def test_a_flipped_byte_in_a_value_is_damage_not_an_event(log, tmp_path):
+def test_a_flipped_byte_in_a_value_is_an_error_and_not_an_event(log, tmp_path):
     log.append("t", 0, [b"first", b"the value that rots" * 10, b"last"])
     log.close()
     path = tmp_path / "logs" / "t" / "0.sqlite"
@@ -294,7 +294,7 @@ def test_a_partition_file_of_another_topic_is_refused(log, tmp_path):
         SqliteLog(tmp_path / "logs", ManualClock()).read("t", 0, 0)
 
 
-def test_a_missing_partition_file_is_not_made_anew(log, tmp_path):
+def test_a_missing_partition_file_is_not_created_again(log, tmp_path):
     log.close()
     (tmp_path / "logs" / "t" / "0.sqlite").unlink()
     with pytest.raises(LogError, match="t/0"):

@@ -1,4 +1,4 @@
-"""The contract of a log: what every engine answers alike; `test_logs.py` and `live/test_kafka_log.py` run it."""
+"""The contract of every engine of the log; `logs/test_logs.py` and `live/test_kafka_log.py` run it."""
 
 import os
 
@@ -9,8 +9,8 @@ from pipeline.logs.log import ReadLimits
 
 
 class LogContract:
-    """Subclass it with fixtures: `log` (topic t with 2 partitions), `clock` (lets its time pass), `reading` (the log to
-    read from, once everything was written to `log`).
+    """Subclasses have the fixtures `log` (topic t with 2 partitions), `clock`, and `reading` (returns the log to read
+    from, after everything was written to `log`).
     """
 
     def test_records_come_back_in_order_with_offsets_times_and_headers(self, log, clock, reading):
@@ -27,13 +27,13 @@ class LogContract:
         first, second, third, fourth = [r.appended_at_ms for r in found]
         assert first == second < third == fourth
 
-    def test_records_of_one_append_may_have_headers_of_their_own(self, log, reading):
+    def test_records_of_one_append_may_have_different_headers(self, log, reading):
         log.append("t", 0, [b"a", b"b"], headers=[{"who": "me"}, {}])
         assert [dict(r.headers) for r in reading().read("t", 0, 0)] == [{"who": "me"}, {}]
         with pytest.raises(InputError, match="headers: got 1 for 2 values"):
             log.append("t", 0, [b"a", b"b"], headers=[{}])
 
-    def test_partitions_are_apart(self, log, reading):
+    def test_partitions_are_independent(self, log, reading):
         log.append("t", 0, [b"a"])
         log.append("t", 1, [b"b", b"c"])
         read = reading()
@@ -46,30 +46,30 @@ class LogContract:
         assert read.read("t", 0, 0) == []
         assert read.offset_at("t", 0, 1_700_000_000_000) == 0
 
-    def test_reading_in_steps_finds_what_reading_at_once_finds(self, log, reading):
+    def test_several_small_reads_return_the_same_records_as_one_read(self, log, reading):
         log.append("t", 0, [bytes([n]) * n for n in range(11)])
         read = reading()
         found = []
-        while step := read.read("t", 0, len(found), ReadLimits(records=3)):
-            assert len(step) <= 3
-            found += step
+        while records := read.read("t", 0, len(found), ReadLimits(records=3)):
+            assert len(records) <= 3
+            found += records
         assert found == read.read("t", 0, 0)
         assert len(found) == 11
 
-    def test_reading_may_jump_back_and_forth(self, log, reading):
+    def test_reads_may_start_at_any_offset_in_any_order(self, log, reading):
         log.append("t", 0, [bytes([n]) for n in range(7)])
         read = reading()
         one = ReadLimits(records=1)
         assert [read.read("t", 0, n, one)[0].value[0] for n in (3, 4, 0, 6, 5, 6, 1)] == [3, 4, 0, 6, 5, 6, 1]
 
-    def test_the_end_is_empty_and_one_beyond_is_refused(self, log, reading):
+    def test_a_read_at_the_end_is_empty_and_a_read_beyond_it_is_refused(self, log, reading):
         log.append("t", 0, [b"a", b"b"])
         read = reading()
         assert read.read("t", 0, 2) == []
         with pytest.raises(OffsetError, match="t/0 ends at offset 2, offset 3"):
             read.read("t", 0, 3)
 
-    def test_trimmed_offsets_are_gone_and_the_first_kept_is_there(self, log, reading):
+    def test_trimmed_offsets_are_refused_and_the_first_remaining_one_is_read(self, log, reading):
         log.append("t", 0, [b"a", b"b", b"c"])
         log.trim("t", 0, 2)
         read = reading()
@@ -79,7 +79,7 @@ class LogContract:
         with pytest.raises(OffsetError, match="begins at offset 2, offset 1 was removed"):
             read.read("t", 0, 1)
 
-    def test_a_wholly_trimmed_partition_keeps_its_end(self, log, reading):
+    def test_a_completely_trimmed_partition_keeps_its_end_offset(self, log, reading):
         log.append("t", 0, [b"a", b"b"])
         log.trim("t", 0, 2)
         read = reading()
@@ -92,7 +92,7 @@ class LogContract:
         assert len(read.read("t", 0, 0, ReadLimits(max_bytes=7))) == 1
         assert [r.offset for r in read.read("t", 0, 1)] == [1, 2]
 
-    def test_one_record_is_returned_however_large(self, log, reading):
+    def test_one_record_of_any_size_is_returned(self, log, reading):
         log.append("t", 0, [os.urandom(3 << 20), b"b"])
         assert [len(r.value) for r in reading().read("t", 0, 0, ReadLimits(max_bytes=1))] == [3 << 20]
 
@@ -103,28 +103,28 @@ class LogContract:
         read = reading()
         times = [r.appended_at_ms for r in read.read("t", 0, 0)]
         assert len(set(times)) == 5
-        asked = [times[0] - 1, times[0], times[0] + 1, times[3], times[3] + 1, times[12], times[12] + 1]
-        assert [read.offset_at("t", 0, at_ms) for at_ms in asked] == [0, 0, 3, 3, 6, 12, 15]
+        requested = [times[0] - 1, times[0], times[0] + 1, times[3], times[3] + 1, times[12], times[12] + 1]
+        assert [read.offset_at("t", 0, at_ms) for at_ms in requested] == [0, 0, 3, 3, 6, 12, 15]
 
-    def test_the_log_id_names_this_making_of_a_topic(self, log, reading):
+    def test_the_log_id_identifies_a_topic(self, log, reading):
         log.create_topic("other", 1)
         read = reading()
         assert read.log_id("t") == log.log_id("t")
         assert read.log_id("t") != read.log_id("other")
         assert (read.topics(), read.partitions("t"), read.partitions("other")) == (["other", "t"], 2, 1)
 
-    def test_a_topic_that_is_not_there_is_named(self, reading):
+    def test_a_missing_topic_is_named_in_the_error(self, reading):
         read = reading()
-        for ask in (read.partitions, read.log_id, lambda t: read.read(t, 0, 0), lambda t: read.end_offset(t, 0)):
+        for call in (read.partitions, read.log_id, lambda t: read.read(t, 0, 0), lambda t: read.end_offset(t, 0)):
             with pytest.raises(LogError, match="topic nosuch does not exist"):
-                ask("nosuch")
+                call("nosuch")
 
-    def test_a_partition_that_is_not_there_is_named(self, reading):
+    def test_a_missing_partition_is_named_in_the_error(self, reading):
         for number in (2, -1):
             with pytest.raises(LogError, match=f"topic t has partitions 0..1, there is no partition {number}"):
                 reading().read("t", number, 0)
 
-    def test_a_closed_log_refuses(self, reading):
+    def test_a_closed_log_refuses_reads(self, reading):
         read = reading()
         read.close()
         with pytest.raises(LogError, match="closed"):

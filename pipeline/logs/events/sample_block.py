@@ -70,10 +70,10 @@ def sample_schema(config: Config) -> pa.Schema:
     Raises ConfigError if another raw column has the name of a system column.
     """
     system = system_fields(config.samples.labels)
-    taken = {field.name for field in system} | {"at"}
+    reserved = {field.name for field in system} | {"at"}
     raw = config.events.impressions.columns
-    once = {"weight"} if config.samples.weight == "weight" else set()
-    clash = sorted((taken & set(raw)) - once)
+    shared = {"weight"} if config.samples.weight == "weight" else set()
+    clash = sorted((reserved & set(raw)) - shared)
     if clash:
         raise ConfigError(
             f"events.impressions.columns: {', '.join(clash)} would collide with a system column. hint: rename it"
@@ -83,7 +83,7 @@ def sample_schema(config: Config) -> pa.Schema:
         raise ConfigError(
             f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with system columns. hint: rename"
         )
-    return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in once] + system)
+    return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in shared] + system)
 
 
 def encode_sample_block(block: SampleBlock) -> bytes:

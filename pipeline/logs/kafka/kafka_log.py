@@ -155,14 +155,11 @@ class KafkaLog:
         writer = KafkaWriter(self._settings, self._clock, name)
         fence = Fence(topic, partition, writer.epoch)
         with self._lock:
-            earlier = [
-                held
-                for other, (held, _) in self._fenced.items()
-                if (other.topic, other.partition) == (topic, partition)
-            ]
+            fenced = [(other, earlier) for other, (earlier, _) in self._fenced.items()]
             self._fenced[fence] = writer, log_id
-        for held in earlier:
-            held.retire(topic, partition)
+        for other, earlier in fenced:
+            if (other.topic, other.partition) == (topic, partition):
+                earlier.retire(topic, partition)
         return fence
 
     def trim(self, topic: str, partition: int, before: int) -> None:

@@ -1,4 +1,4 @@
-"""Avro bodies decoded natively against fastavro: the same columns, and whatever fastavro would not take is declined."""
+"""Avro bodies decoded natively against fastavro: the same columns, and rows that fastavro rejects are declined."""
 
 import random
 
@@ -52,7 +52,7 @@ def decoded(codec, values):
 
 
 def by_fastavro(codec, value):
-    """The event, or None where fastavro or the frame has something against it."""
+    """The event; None if its frame or body is invalid."""
     try:
         found, body = unframe(value)
         return decode_body(codec.schema, body) if found == codec.schema.id else None
@@ -60,7 +60,7 @@ def by_fastavro(codec, value):
         return None
 
 
-def test_events_of_every_type_come_out_as_they_went_in(codec):
+def test_events_of_every_type_are_decoded_as_they_were_encoded(codec):
     chance = random.Random(1)
     wanted = [some_event(chance) for _ in range(2_000)]
     found = decoded(codec, [codec.encode_event(at, values) for at, values in wanted])
@@ -78,13 +78,13 @@ def test_a_slice_of_an_array_decodes_as_its_rows(codec):
     assert found.columns.column("item").to_pylist() == ["3", "4", "5", "6"]
 
 
-def test_no_events_are_no_rows(codec):
+def test_no_events_give_no_rows(codec):
     found = decoded(codec, [])
     assert (len(found.times), found.columns.num_rows, len(found.declined)) == (0, 0, 0)
     assert found.columns.schema == ARROW
 
 
-def test_changed_bytes_give_what_fastavro_gives_or_are_declined(codec):
+def test_changed_bytes_decode_as_with_fastavro_or_are_declined(codec):
     chance = random.Random(2)
     values = []
     for _ in range(4_000):
@@ -108,13 +108,13 @@ def test_changed_bytes_give_what_fastavro_gives_or_are_declined(codec):
     assert 1_000 < len(accepted) < 3_500
     events_of = [by_fastavro(codec, values[n]) for n in accepted]
     rows = [{"at": at, **row} for at, row in zip(found.times.tolist(), found.columns.to_pylist(), strict=True)]
-    assert repr(rows) == repr(events_of)  # repr: a changed number may be no number
-    # Declined is what fastavro refuses too, but for forms no encoder of ours writes.
-    taken = [n for n in declined if by_fastavro(codec, values[n]) is not None]
-    assert len(taken) < len(declined) / 4
+    assert repr(rows) == repr(events_of)  # repr: a changed float may be NaN
+    # Some declined rows are valid for fastavro, in forms that the codec does not write.
+    valid = [n for n in declined if by_fastavro(codec, values[n]) is not None]
+    assert len(valid) < len(declined) / 4
 
 
-def test_whatever_is_changed_a_run_is_read_as_its_records_are(codec):
+def test_a_run_with_changed_bytes_decodes_as_its_single_records_do(codec):
     chance = random.Random(3)
     for _ in range(60):
         values = [codec.encode_event(*some_event(chance)) for _ in range(chance.randrange(1, 12))]
@@ -142,19 +142,19 @@ BAD_TEXT = [
 
 
 @pytest.mark.parametrize("text", [*BAD_TEXT, *(b"a" * 9 + bad + b"b" * 9 for bad in BAD_TEXT)])
-def test_text_that_is_no_utf8_is_declined(codec, text):
+def test_text_that_is_not_utf8_is_declined(codec, text):
     value = codec.encode_event(1, {"id": 1, "item": "#" * len(text)}).replace(b"#" * len(text), text)
     assert decoded(codec, [value]).declined.tolist() == [0]
     assert by_fastavro(codec, value) is None
 
 
 @pytest.mark.parametrize("text", ["\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"])
-def test_text_at_the_edges_of_utf8_is_taken(codec, text):
+def test_text_at_the_limits_of_utf8_is_decoded(codec, text):
     found = decoded(codec, [codec.encode_event(1, {"id": 1, "item": "12345678" + text})])
     assert found.columns.column("item").to_pylist() == ["12345678" + text]
 
 
-def test_arrays_that_are_none_are_named(codec):
+def test_invalid_arrays_are_named(codec):
     with pytest.raises(InputError, match="values: got int64, wanted binary"):
         decode_events(pa.array([1]), 1, ARROW)
     with pytest.raises(InputError, match="values: got binary, wanted binary without nulls"):

@@ -1,4 +1,4 @@
-"""The benchmarks' fast encoder of single events writes what the codec writes."""
+"""The fast encoder of single events in the benchmarks writes the same bytes as the codec."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Events on the wire: what decodes, what becomes a dead letter, and how a partition's marks move."""
+"""Decoding of events, dead letters, and the watermarks of a partition."""
 
 import dataclasses
 import itertools
@@ -66,10 +66,10 @@ def decode(codec: EventCodec, values: Sequence[bytes], max_event_time_ms: int | 
 
 
 def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | None) -> DecodedRun:
-    """What records decode to one by one, which must be what they decode to as a run."""
+    """The result of decoding records one by one, which must equal that of decoding them as a run."""
     decoded = codec.decode(found, "in", 3, max_event_time_ms)
     run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, max_event_time_ms)
-    # NaN is not itself to Arrow's equality, and how buffers are padded says nothing.
+    # repr, because NaN does not equal itself, and the padding of buffers may differ.
     assert repr(run.block.columns.to_pylist()) == repr(decoded.block.columns.to_pylist())
     assert run.block.columns.schema == decoded.block.columns.schema
     for field in dataclasses.fields(EventBlock):
@@ -84,12 +84,12 @@ def letters(decoded: DecodedRun) -> list[dict]:
     return decoded.dead.table.to_pylist()
 
 
-def marks(decoded: DecodedRun) -> list[int]:
+def maxima(decoded: DecodedRun) -> list[int]:
     return (decoded.block.watermarks_ms + DISORDER).tolist()
 
 
 class TestReading:
-    def test_single_events_come_back_with_position_and_time(self, codec):
+    def test_single_events_are_decoded_with_position_and_time(self, codec):
         full = {"id": 5, "item": "é", "price": 2.5, "seen": True, "tags": ["a", "b"]}
         values = [codec.encode_event(10, full), event(codec, 20)]
         block = codec.decode(records(values, first=7, step=3), "in", 3, None).block
@@ -104,7 +104,7 @@ class TestReading:
             "i8",
         ]
 
-    def test_packed_rows_come_back_with_their_row_numbers(self, codec):
+    def test_packed_rows_are_decoded_with_their_row_numbers(self, codec):
         values = [codec.encode_block(batch([10, 20], item=["a", "b"])), codec.encode_block(batch([30], tags=[["t"]]))]
         block = codec.decode(records(values, first=4), "in", 0, None).block
         assert block.columns.column("item").to_pylist() == ["a", "b", "x"]
@@ -142,22 +142,22 @@ class TestReading:
         decoded = decode(codec, [codec.encode_block(batch([5, 6]).slice(0, 0))])
         assert (len(decoded.block), decoded.block.next_offset, decoded.max_event_time_ms) == (0, 1, None)
 
-    def test_a_block_survives_its_trip_through_beam(self, codec):
+    def test_a_block_survives_serialisation_for_beam(self, codec):
         block = decode(codec, [event(codec, 10), codec.encode_block(batch([1, 2]))]).block
         again = EventBlock.from_bytes(block.to_bytes())
         assert again.columns == block.columns
         assert again.watermarks_ms.tolist() == block.watermarks_ms.tolist()
 
 
-class TestMarks:
-    def test_a_rows_mark_is_the_largest_time_up_to_and_including_it_less_disorder(self, codec):
+class TestWatermarks:
+    def test_a_rows_watermark_is_the_max_event_time_up_to_and_including_it_minus_disorder(self, codec):
         decoded = decode(codec, [codec.encode_block(batch([5, 3, 9])), event(codec, 4), event(codec, 10)])
         assert decoded.block.watermarks_ms.tolist() == [m - DISORDER for m in (5, 5, 9, 9, 10)]
         assert (decoded.max_event_time_ms, decoded.block.watermark_ms) == (10, 10 - DISORDER)
 
-    def test_the_mark_before_carries_on(self, codec):
+    def test_the_max_event_time_of_the_previous_run_is_continued(self, codec):
         decoded = decode(codec, [event(codec, 5), event(codec, 70)], max_event_time_ms=60)
-        assert (marks(decoded), decoded.max_event_time_ms) == ([60, 70], 70)
+        assert (maxima(decoded), decoded.max_event_time_ms) == ([60, 70], 70)
 
     def test_a_heartbeat_raises_the_watermark_to_its_time(self, codec):
         decoded = decode(codec, [event(codec, 1000), codec.encode_heartbeat(500_000), event(codec, 2000)])
@@ -167,7 +167,7 @@ class TestMarks:
 
     def test_a_trailing_heartbeat_is_in_the_watermark_but_in_no_row(self, codec):
         decoded = decode(codec, [event(codec, 1000), codec.encode_heartbeat(500_000)])
-        assert marks(decoded) == [1000]
+        assert maxima(decoded) == [1000]
         assert (decoded.block.watermark_ms, decoded.block.next_offset) == (500_000, 2)
 
     def test_a_heartbeat_below_the_watermark_does_nothing(self, codec):
@@ -175,7 +175,7 @@ class TestMarks:
         for at, after in ((watermark - 1, 100_000), (watermark, 100_000), (watermark + 1, 100_001)):
             assert decode(codec, [event(codec, 100_000), codec.encode_heartbeat(at)]).max_event_time_ms == after
 
-    def test_a_heartbeat_alone_yields_no_events_but_goes_on(self, codec):
+    def test_a_run_of_one_heartbeat_has_no_events_but_progresses(self, codec):
         decoded = decode(codec, [codec.encode_heartbeat(7)])
         assert (len(decoded.block), decoded.block.next_offset, decoded.block.watermark_ms) == (0, 1, 7)
         assert decoded.max_event_time_ms == 7 + DISORDER
@@ -189,13 +189,13 @@ class TestMarks:
             1,
         )
 
-    def test_rubbish_leaves_the_mark_where_it_was(self, codec):
+    def test_an_undecodable_record_does_not_change_the_max_event_time(self, codec):
         decoded = decode(codec, [b"rubbish"], max_event_time_ms=50)
         assert (decoded.max_event_time_ms, decoded.block.watermark_ms) == (50, 50 - DISORDER)
 
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
-    def test_marks_do_not_depend_on_where_runs_are_cut(self, tmp_path_factory, data):
+    def test_watermarks_do_not_depend_on_the_boundaries_of_runs(self, tmp_path_factory, data):
         codec = EventCodec(events(), "impressions", SqliteLog(tmp_path_factory.mktemp("log"), ManualClock(NOW)))
         time = st.integers(-5, NOW + SKEW + 5)
         value = st.one_of(
@@ -207,11 +207,11 @@ class TestMarks:
         run = records(data.draw(st.lists(value, min_size=1, max_size=12)))
         cuts = sorted({0, len(run), *data.draw(st.lists(st.integers(0, len(run)), max_size=4))})
         whole = codec.decode(run, "in", 0, None)
-        mark, parts = None, []
+        max_event_time_ms, parts = None, []
         for start, stop in itertools.pairwise(cuts):
-            parts.append(codec.decode(run[start:stop], "in", 0, mark))
-            mark = parts[-1].max_event_time_ms
-        assert mark == whole.max_event_time_ms
+            parts.append(codec.decode(run[start:stop], "in", 0, max_event_time_ms))
+            max_event_time_ms = parts[-1].max_event_time_ms
+        assert max_event_time_ms == whole.max_event_time_ms
         assert parts[-1].block.watermark_ms == whole.block.watermark_ms
         for name in ("at_ms", "offsets", "rows", "watermarks_ms"):
             found = np.concatenate([getattr(part.block, name) for part in parts])
@@ -221,27 +221,27 @@ class TestMarks:
 
 class TestTimes:
     @pytest.mark.parametrize(("at", "alive"), [(-1, False), (0, True), (NOW + SKEW, True), (NOW + SKEW + 1, False)])
-    def test_times_from_1970_to_the_append_plus_skew_are_taken(self, codec, at, alive):
+    def test_times_from_1970_to_the_append_plus_skew_are_accepted(self, codec, at, alive):
         for value in (event(codec, at), codec.encode_block(batch([at]))):
             decoded = decode(codec, [value])
             assert (len(decoded.block), decoded.dead.table.num_rows) == ((1, 0) if alive else (0, 1))
             assert decoded.max_event_time_ms == (min(at, NOW) if alive else None)
 
-    def test_an_event_moves_the_mark_no_further_than_its_append(self, codec):
+    def test_an_event_raises_the_max_event_time_at_most_to_its_append(self, codec):
         decoded = decode(codec, [event(codec, NOW - 1), event(codec, NOW + SKEW), event(codec, NOW - 2)])
         assert decoded.block.at_ms.tolist() == [NOW - 1, NOW + SKEW, NOW - 2]
-        assert (marks(decoded), decoded.max_event_time_ms) == ([NOW - 1, NOW, NOW], NOW)
+        assert (maxima(decoded), decoded.max_event_time_ms) == ([NOW - 1, NOW, NOW], NOW)
 
-    def test_a_heartbeat_is_taken_at_its_word_up_to_the_skew(self, codec):
+    def test_a_heartbeat_counts_up_to_the_skew_after_its_append(self, codec):
         ahead = NOW + SKEW
         assert decode(codec, [codec.encode_heartbeat(ahead)]).block.watermark_ms == ahead
         assert decode(codec, [codec.encode_heartbeat(ahead + 1)]).max_event_time_ms is None
 
     @pytest.mark.parametrize("at", [-(2**63), -1, NOW + SKEW + 1, 2**63 - 1])
-    def test_an_impossible_time_is_set_aside_and_moves_nothing(self, codec, at):
+    def test_an_impossible_time_is_set_aside_and_does_not_change_the_max_event_time(self, codec, at):
         poison = event(codec, at)
         decoded = decode(codec, [event(codec, 5), poison, codec.encode_heartbeat(at), event(codec, 6)])
-        assert (decoded.block.at_ms.tolist(), marks(decoded), decoded.max_event_time_ms) == ([5, 6], [5, 6], 6)
+        assert (decoded.block.at_ms.tolist(), maxima(decoded), decoded.max_event_time_ms) == ([5, 6], [5, 6], 6)
         found = letters(decoded)
         assert [(f["reason"], f["event_at"], f["offset"]) for f in found] == [
             ("time_out_of_range", at, n) for n in (1, 2)
@@ -253,7 +253,7 @@ class TestTimes:
         run = [Record(0, NOW, value), Record(1, NOW + 5, value)]
         assert codec.decode(run, "in", 0, None).block.offsets.tolist() == [1]
 
-    def test_a_packed_row_set_aside_is_kept_as_json_at_its_row(self, codec):
+    def test_a_packed_row_set_aside_is_stored_as_json_with_its_row(self, codec):
         packed = batch([5, -7, 6], item=["a", "ü", "c"], note=["", "more", ""])
         decoded = decode(codec, [codec.encode_block(packed)])
         assert decoded.block.rows.tolist() == [0, 2]
@@ -270,14 +270,14 @@ class TestTimes:
             "detail": "event time -7 ms is before 1970",
         }
 
-    def test_the_detail_says_how_far_ahead_a_time_is(self, codec):
+    def test_the_detail_contains_how_far_ahead_a_time_is(self, codec):
         (letter,) = letters(decode(codec, [event(codec, NOW + 2 * SKEW)]))
         assert letter["detail"] == "event time 1120000 ms is 120000 ms after its append, skew allows 60000 ms"
 
 
 class TestUndecodable:
     def of(self, codec: EventCodec, value: bytes) -> str:
-        """The detail of the one dead letter `value` becomes, between two good events."""
+        """The detail of the dead letter of `value`, between two valid events."""
         decoded = decode(codec, [event(codec, 1), value, event(codec, 2)])
         assert decoded.block.at_ms.tolist() == [1, 2]
         (letter,) = letters(decoded)
@@ -288,7 +288,7 @@ class TestUndecodable:
     def test_a_value_without_a_frame(self, codec, value):
         assert "wanted 0 and a schema id" in self.of(codec, value)
 
-    def test_a_schema_nobody_registered(self, codec):
+    def test_a_schema_that_is_not_registered(self, codec):
         assert self.of(codec, frame(77, b"x")) == "schema id 77 is unknown: its writer did not register it"
 
     def test_an_event_cut_short_or_too_long(self, codec):
@@ -302,7 +302,7 @@ class TestUndecodable:
         packed = encode(load_schema("event_block"), {"rows": 1, "columns": pack(batch([5], item=raw))})
         assert "columns are no arrow stream" in self.of(codec, packed)
 
-    def test_a_packed_block_that_lies_about_its_rows(self, codec):
+    def test_a_packed_block_with_a_wrong_number_of_rows(self, codec):
         value = encode(load_schema("event_block"), {"rows": 3, "columns": pack(batch([1]))})
         assert self.of(codec, value) == "columns hold 1 rows in 1 batches, the block says 3 in 1"
 
@@ -339,22 +339,22 @@ class TestUndecodable:
         codec = EventCodec(events(key=["id"], partition_by=["item"]), "impressions", log)
         assert self.of(codec, event(codec, 900, item=None)) == "join key column item is null"
 
-    def test_null_keys_and_times_inside_a_packed_block_take_only_their_rows(self, codec):
+    def test_null_keys_and_times_inside_a_packed_block_set_only_their_rows_aside(self, codec):
         packed = batch([5, 900, None, 6, 800], id=[1, None, 3, 4, None], item=["a", "b", "c", "d", None])
         decoded = decode(codec, [codec.encode_block(packed)])
-        assert (decoded.block.rows.tolist(), marks(decoded), decoded.max_event_time_ms) == ([0, 3], [5, 6], 6)
+        assert (decoded.block.rows.tolist(), maxima(decoded), decoded.max_event_time_ms) == ([0, 3], [5, 6], 6)
         assert [(f["row"], f["reason"], f["event_at"], f["detail"]) for f in letters(decoded)] == [
             (1, "undecodable", 900, "join key column id is null"),
             (2, "undecodable", None, "event time column at is null"),
             (4, "undecodable", 800, "join key column id is null"),
         ]
 
-    def test_a_packed_column_whose_name_is_no_text(self, codec):
+    def test_a_packed_column_with_a_name_that_is_not_utf8(self, codec):
         packed = pack(batch([5], note=["x"])).replace(b"note", b"n\xd1te")
         value = encode(load_schema("event_block"), {"rows": 1, "columns": packed})
         assert "columns are no arrow stream" in self.of(codec, value)
 
-    def test_no_poison_stops_the_line(self, codec):
+    def test_no_invalid_record_stops_decoding(self, codec):
         seed = random.Random(7)
         good = [event(codec, 5, tags=["a"], price=1.5), codec.encode_block(batch([1, 2, 3])), codec.encode_heartbeat(9)]
         poison = []
@@ -390,7 +390,7 @@ class TestWriters:
             {"id": 2, "item": "y", "gone": None},
         ]
 
-    def test_a_writer_that_appears_later_is_found(self, codec, log):
+    def test_a_writer_schema_that_is_registered_later_is_found(self, codec, log):
         new = EventCodec(events({"id": "int", "item": "string"}), "impressions", log)
         assert letters(decode(codec, [frame(new.schema.id, b"")]))[0]["reason"] == "undecodable"
         assert len(decode(codec, [new.encode_event(5, {"id": 1, "item": "x"})]).block) == 1
@@ -430,28 +430,26 @@ class TestWriters:
         assert log.end_offset(SCHEMAS_TOPIC, 0) == 1
 
     @pytest.mark.parametrize(("kind", "at"), [(["null", "long"], None), ("string", "noon"), ("double", 1.5)])
-    def test_a_foreign_event_whose_time_is_no_number_of_ticks_is_undecodable(self, codec, log, kind, at):
+    def test_a_foreign_event_without_an_integer_time_is_undecodable(self, codec, log, kind, at):
         fields = [{"name": "at", "type": kind}, {"name": "id", "type": "int"}, {"name": "item", "type": "string"}]
         schema = SchemaRegistry(log).register("impressions", {"type": "record", "name": "Shown", "fields": fields})
         (letter,) = letters(decode(codec, [encode(schema, {"at": at, "id": 3, "item": "x"})]))
         assert letter["reason"] == "undecodable"
 
-    def test_many_events_of_a_schema_that_is_missing_ask_for_it_once_and_the_next_run_again(
-        self, codec, log, monkeypatch
-    ):
-        asked = []
+    def test_a_missing_schema_is_looked_up_once_per_run(self, codec, log, monkeypatch):
+        lookups = []
         topics = log.topics
-        monkeypatch.setattr(log, "topics", lambda: asked.append(1) or topics())
+        monkeypatch.setattr(log, "topics", lambda: lookups.append(1) or topics())
         fields = [{"name": "at", "type": "long"}, {"name": "id", "type": "long"}, {"name": "item", "type": "string"}]
         document = {"type": "record", "name": "Shown", "fields": fields}
         value = encode(parse_schema(document), {"at": 5, "id": 3, "item": "x"})
         decoded = decode(codec, [value] * 100)
         runs = 2  # decoded both ways
-        assert (len(decoded.block), len(letters(decoded)), len(asked)) == (0, 100, runs)
+        assert (len(decoded.block), len(letters(decoded)), len(lookups)) == (0, 100, runs)
         SchemaRegistry(log).register("impressions", document)
         assert len(decode(codec, [value] * 100).block) == 100
 
-    def test_an_unreadable_schema_stops_nobody_and_is_told(self, codec, log):
+    def test_an_unreadable_schema_is_named_and_other_events_are_decoded(self, codec, log):
         log.create_topic(SCHEMAS_TOPIC, 1)
         log.append(
             SCHEMAS_TOPIC, 0, [b"{", b"[]", json.dumps({"id": 1, "subject": "impressions", "schema": "long"}).encode()]
@@ -481,7 +479,7 @@ class TestWriters:
             codec.encode_block(batch([5], item=[1]))
 
     @pytest.mark.parametrize("name", ["at", "user id", "1st", "größe"])
-    def test_a_column_name_avro_cannot_carry_is_a_configuration_error(self, log, name):
+    def test_a_column_name_that_avro_does_not_allow_is_a_configuration_error(self, log, name):
         with pytest.raises(ConfigError, match=r"events\.impressions\.columns: a column cannot be called"):
             EventCodec(events({**COLUMNS, name: "int"}), "impressions", log)
 

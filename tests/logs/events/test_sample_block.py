@@ -1,4 +1,4 @@
-"""Records of the samples and dead-letters topics, and what their columns may be called."""
+"""The records of the samples and dead-letters topics, and the names of their columns."""
 
 import pyarrow as pa
 import pytest
@@ -44,12 +44,12 @@ def block(samples: list[dict]) -> SampleBlock:
     return SampleBlock(2, batch, {"clicks/0": 2**41, "impressions/0": 9}, {"clicks": "c", "impressions": "i"}, -7, True)
 
 
-def test_a_sample_block_comes_back_as_it_was():
+def test_a_sample_block_is_decoded_as_it_was_encoded():
     written = block([SAMPLE, {**SAMPLE, "kind": "positive", "click_at": 6, "tags": None}])
     assert decode_sample_block(encode_sample_block(written)) == written
 
 
-def test_a_sample_block_without_samples_still_says_what_its_shard_needs():
+def test_a_sample_block_without_samples_has_the_needed_offsets():
     written = block([])
     found = decode_sample_block(encode_sample_block(written))
     assert (len(found), found.needed_offsets, found.flush, found.watermark_ms) == (0, written.needed_offsets, True, -7)
@@ -78,21 +78,21 @@ def test_a_label_called_like_a_system_column_is_refused():
         sample_schema(config({}, labels=["rate"]))
 
 
-def test_a_block_that_says_another_number_of_rows_is_damaged():
+def test_a_block_with_another_number_of_rows_is_damaged():
     schema = load_schema("sample_block")
     datum = {**decode(schema, encode_sample_block(block([SAMPLE]))), "rows": 2}
     with pytest.raises(DamagedError, match="columns hold 1 rows in 1 batches, the block says 2"):
         decode_sample_block(encode(schema, datum))
 
 
-def test_a_block_cut_anywhere_is_damaged():
+def test_a_block_truncated_anywhere_is_damaged():
     value = encode_sample_block(block([SAMPLE] * 3))
     for length in range(0, len(value), 7):
         with pytest.raises(DamagedError):
             decode_sample_block(value[:length])
 
 
-def test_columns_that_are_no_arrow_stream_are_damaged():
+def test_columns_that_are_not_an_arrow_stream_are_damaged():
     schema = load_schema("sample_block")
     datum = decode(schema, encode_sample_block(block([SAMPLE])))
     for columns in (b"", b"rubbish" * 50, datum["columns"][: len(datum["columns"]) // 2]):
@@ -112,7 +112,7 @@ LETTER = {
 }
 
 
-def test_dead_letters_come_back_with_their_original_bytes():
+def test_dead_letters_are_decoded_with_their_original_bytes():
     letters = dead_letters([LETTER, {**LETTER, "event_at": 3}])
     values, headers = dead_letter_records(letters, {"springtide.shard": "1"})
     found = read_dead_letters(map(Record, (0, 1), (5, 5), values, headers))
@@ -130,25 +130,25 @@ HEADERS = {
 }
 
 
-def test_a_dead_letter_is_a_record_with_its_own_bytes_and_headers_that_say_why():
+def test_a_dead_letter_is_a_record_with_the_original_bytes_and_the_reason_in_headers():
     assert dead_letter_records(dead_letters([LETTER]), {}) == ([b"\0\xff"], [HEADERS])
     (_, (timed,)) = dead_letter_records(dead_letters([{**LETTER, "event_at": 3}]), {"springtide.shard": "2"})
     assert timed == {**HEADERS, "springtide.event_at": "3", "springtide.shard": "2"}
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_records_that_are_no_dead_letters_are_damaged(name):
+def test_records_that_are_not_dead_letters_are_damaged(name):
     without = {key: text for key, text in HEADERS.items() if key != name}
     with pytest.raises(DamagedError, match=f"record 7 of the dead letters has no header {name}"):
         read_dead_letters([Record(7, 0, b"", without)])
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", str(2**31), "1e3"])
-def test_dead_letters_with_headers_that_are_no_numbers_are_damaged(text):
+def test_dead_letters_with_headers_that_are_not_numbers_are_damaged(text):
     with pytest.raises(DamagedError, match=rf"header springtide.row is '{text}', wanted int32"):
         read_dead_letters([Record(7, 0, b"", {**HEADERS, "springtide.row": text})])
 
 
-def test_dead_letters_with_headers_that_are_no_text_are_damaged():
+def test_dead_letters_with_headers_that_are_not_text_are_damaged():
     with pytest.raises(DamagedError, match=r"header springtide.reason is '\\ud800', wanted string"):
         read_dead_letters([Record(7, 0, b"", {**HEADERS, "springtide.reason": "\ud800"})])

@@ -1,6 +1,7 @@
-"""Producers whose clocks are wrong share partitions with one whose clock is right: its events are joined as ever.
+"""Producers with wrong clocks share partitions with one whose clock is right: the events of the latter are joined as
+without them.
 
-How far ahead a clock may be (`events.skew_s`) is more here than how far behind an event may come (`disorder_s`).
+Here the allowed skew of a clock (`events.skew_s`) is larger than the allowed disorder of events (`disorder_s`).
 """
 
 import random
@@ -13,14 +14,14 @@ from tests.samples.run.test_stored_shards import join_all, pieces_of
 SKEW_S = 60
 EVENTS = 200
 FAST, SLOW = 10_000, 20_000
-"""Items of a producer whose clock is ahead, and of one whose clock is behind, begin here."""
+"""First items of the producers whose clock is ahead and behind."""
 STEP_MS = 300
 
 
 def produce(world, *, ahead_ms=None, behind_ms=None):
-    """The right clock's events and, where wanted, those of the wrong ones between them; the log's clock goes with them.
+    """Append the events of the right clock, with those of the wrong clocks between them; the log's clock advances.
 
-    The right clock's events come up to 0.9 of the disorder late.
+    The events of the right clock are late by up to 0.9 of the disorder.
     """
     rng = random.Random(5)
     clock = world.project.clock
@@ -57,7 +58,7 @@ def reasons_of(world):
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
-    """What the right clock's events give when nobody else produces."""
+    """The samples of the right clock's events without other producers."""
     world = World(tmp_path_factory.mktemp("right"), skew_s=SKEW_S)
     produce(world)
     in_process(world)
@@ -68,7 +69,7 @@ def wanted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("join", [in_process, live])
-class TestOthersAreNotHarmed:
+class TestEventsOfOtherProducersAreNotAffected:
     @pytest.mark.parametrize("ahead_ms", [D, SKEW_S * 1000])
     def test_by_a_clock_ahead_within_the_skew_whose_events_are_joined_too(self, tmp_path, wanted, join, ahead_ms):
         world = World(tmp_path, skew_s=SKEW_S)
@@ -92,6 +93,6 @@ class TestOthersAreNotHarmed:
         produce(world, behind_ms=behind_ms)
         join(world)
         assert samples_of(world, 0, FAST) == wanted
-        # The first of a partition is late for nobody: what it was the first to say is joined.
+        # The first event of a partition is never late, so it is joined.
         assert len(samples_of(world, SLOW, 2 * SLOW)) <= 2 * world.config.logs.partitions
         assert "impression_too_late" in reasons_of(world)

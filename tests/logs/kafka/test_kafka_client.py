@@ -1,4 +1,4 @@
-"""Kafka's clients where no broker is, or one that says nothing: calls end in time and leave nothing behind."""
+"""Kafka clients without a broker, or with one that sends nothing: calls time out and release all resources."""
 
 import gc
 import logging
@@ -23,7 +23,7 @@ def read(settings):
     KafkaReader(settings, SystemClock(), "t", 0).read(0, ReadLimits(), lambda: 0)
 
 
-def look(settings):
+def look_up(settings):
     KafkaTopics(settings, SystemClock())
 
 
@@ -31,52 +31,52 @@ def write(settings):
     KafkaWriter(settings, SystemClock())
 
 
-def held():
-    """Files and threads of this process, without what only waits for the collector."""
+def resources():
+    """Numbers of open files and threads of this process, after a garbage collection."""
     gc.collect()
     return len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
 @pytest.fixture(autouse=True)
-def _unheard(caplog):
-    """What pytest keeps of the client's talk keeps its sockets, too."""
+def _no_client_logs(caplog):
+    """The log records that pytest captures would keep the client's sockets open."""
     caplog.set_level(logging.CRITICAL + 1, "kafka")
 
 
-@pytest.mark.parametrize("start", [read, look, write])
+@pytest.mark.parametrize("start", [read, look_up, write])
 def test_clients_that_do_not_start_leave_no_thread_and_no_file(start):
     settings = KafkaSettings(f"127.0.0.1:{free_port_range(1)}", retry_timeout_s=0.3)
     with pytest.raises(LogError, match="retried for"):
         start(settings)
-    before = held()
+    before = resources()
     for _ in range(3):
         with pytest.raises(LogError, match="retried for"):
             start(settings)
-    assert held() == before
+    assert resources() == before
 
 
-@pytest.mark.parametrize("start", [read, look])
-def test_a_broker_that_does_not_answer_to_tls_is_given_up(start, monkeypatch):
+@pytest.mark.parametrize("start", [read, look_up])
+def test_a_tls_handshake_without_a_response_times_out(start, monkeypatch):
     monkeypatch.setattr(kafka_client, "_HANDSHAKE_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = KafkaSettings(address, security={"security_protocol": "SSL"}, retry_timeout_s=1.0)
         failures = []
 
-        def ask():
+        def call():
             try:
                 start(settings)
             except LogError as failure:
                 failures.append(str(failure))
 
-        asking = threading.Thread(target=ask, daemon=True)
-        asking.start()
-        asking.join(30)
-        assert not asking.is_alive()
+        calling = threading.Thread(target=call, daemon=True)
+        calling.start()
+        calling.join(30)
+        assert not calling.is_alive()
     assert "retried for" in failures[0]
 
 
-def test_what_came_together_with_the_end_of_a_connection_is_heard_before_the_end():
+def test_bytes_received_with_the_end_of_a_connection_are_returned_before_the_end():
     ours, broker = socket.socketpair()
     with ours, broker:
         ours.setblocking(False)

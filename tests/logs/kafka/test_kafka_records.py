@@ -1,4 +1,4 @@
-"""Record batches decoded natively against kafka-python's own reader of them, and bytes that are none."""
+"""Record batches decoded natively against kafka-python's decoder, and invalid bytes."""
 
 import random
 
@@ -18,7 +18,7 @@ CONTROL, TRANSACTIONAL = 32, 16
 
 
 def batch(base, records, codec="plain", producer=-1, attributes=0):
-    """A batch of (time, key, value, headers), as kafka-python builds it, moved to `base`."""
+    """A batch of (time, key, value, headers) built by kafka-python, with base offset `base`."""
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=CODECS[codec],
@@ -34,7 +34,7 @@ def batch(base, records, codec="plain", producer=-1, attributes=0):
 
 
 def moved(built, base, attributes=0):
-    """The batch with another base offset (not summed) and more attributes (summed)."""
+    """The batch with another base offset (outside the checksum) and more attributes (inside it)."""
     changed = bytearray(built)
     changed[:8] = base.to_bytes(8, "big")
     changed[22] |= attributes
@@ -42,7 +42,7 @@ def moved(built, base, attributes=0):
 
 
 def sealed(changed):
-    """The batch with its checksum put right, by the library that the client uses."""
+    """The batch with a valid checksum, computed by the library that the client uses."""
     changed[17:21] = crc32c.crc32c(bytes(changed[21:])).to_bytes(4, "big")
     return bytes(changed)
 
@@ -61,7 +61,7 @@ def some(count, seed=1, size=50):
 
 
 def reference(record_set, start=0):
-    """What kafka-python makes of it."""
+    """The records as kafka-python decodes them."""
     reader, found = MemoryRecords(record_set), []
     while (one := reader.next_batch()) is not None:
         assert one.validate_crc()
@@ -82,7 +82,7 @@ def level(request):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codec_gives_what_the_client_gives(codec):
+def test_every_codec_decodes_as_the_client_does(codec):
     record_set = batch(100, some(300, 1), codec) + batch(400, some(1, 2), codec) + batch(500, some(40, 3, 3000), codec)
     assert decoded(record_set) == reference(record_set)
 
@@ -100,21 +100,21 @@ def test_records_below_the_start_are_left_out(start):
     assert run.next_offset == max(start, 160)
 
 
-def test_the_brokers_time_is_that_of_the_batch():
+def test_records_with_broker_timestamps_have_the_time_of_their_batch():
     record_set = batch(0, some(20), attributes=8)
     largest = max(at_ms for at_ms, *_ in some(20))
     assert {record[1] for record in decoded(record_set)} == {largest}
     assert decoded(record_set) == reference(record_set)
 
 
-def test_a_batch_cut_off_at_the_end_is_left_for_the_next_fetch():
+def test_a_batch_truncated_at_the_end_is_left_for_the_next_fetch():
     whole, cut = batch(0, some(5)), batch(5, some(5))
     for size in (0, 1, 11, 12, 13, 60, 61, 62, len(cut) - 1):
         run = decode_record_set(whole + cut[:size], 0)
         assert (len(run), run.next_offset) == (5, 5)
 
 
-def test_nothing_is_nothing():
+def test_an_empty_record_set_gives_an_empty_run():
     run = decode_record_set(b"", 7)
     assert (len(run), run.next_offset, list(run)) == (0, 7, [])
 
@@ -123,18 +123,18 @@ def marker(base, producer):
     return batch(base, [(1, b"\0\0\0\0", b"\0" * 6, [])], producer=producer, attributes=CONTROL | TRANSACTIONAL)
 
 
-def said(base, producer, word):
+def transactional(base, producer, word):
     return batch(base, [(1, None, word, [])], producer=producer, attributes=TRANSACTIONAL)
 
 
 def test_aborted_transactions_and_markers_are_skipped():
     record_set = (
-        said(0, 7, b"undone")
-        + said(1, 8, b"kept")
+        transactional(0, 7, b"undone")
+        + transactional(1, 8, b"kept")
         + batch(2, [(1, None, b"no transaction", [])])
-        + said(3, 7, b"undone too")
+        + transactional(3, 7, b"undone too")
         + marker(4, 7)
-        + said(5, 7, b"another transaction")
+        + transactional(5, 7, b"another transaction")
         + marker(6, 8)
         + marker(7, 7)
     )
@@ -144,12 +144,18 @@ def test_aborted_transactions_and_markers_are_skipped():
 
 
 def test_a_producer_may_abort_twice_and_begin_before_the_fetch():
-    record_set = said(10, 7, b"a") + marker(11, 7) + said(12, 7, b"b") + said(13, 7, b"c") + marker(14, 7)
+    record_set = (
+        transactional(10, 7, b"a")
+        + marker(11, 7)
+        + transactional(12, 7, b"b")
+        + transactional(13, 7, b"c")
+        + marker(14, 7)
+    )
     assert decoded(record_set, 10, [(7, 12), (7, 3)]) == []
     assert [r[2] for r in decoded(record_set, 10, [(7, 3)])] == [b"b", b"c"]
 
 
-def test_a_batch_emptied_by_compaction_moves_the_offset():
+def test_a_batch_emptied_by_compaction_advances_the_offset():
     empty = bytearray(batch(5, some(1)))[:HEADER]
     empty[8:12] = (HEADER - 12).to_bytes(4, "big")
     empty[23:27] = (9).to_bytes(4, "big")
@@ -157,7 +163,7 @@ def test_a_batch_emptied_by_compaction_moves_the_offset():
     assert decode_record_set(sealed(empty), 0).next_offset == 15
 
 
-def test_checksums_are_those_of_the_library_at_every_level(level):
+def test_checksums_equal_those_of_the_library_at_every_level(level):
     for size in (0, 1, 7, 8, 9, 63, 64, 65, 5_000):
         record_set = batch(0, [(1, None, random.Random(size).randbytes(size), [])])
         assert decoded(record_set) == reference(record_set)
@@ -169,7 +175,7 @@ def test_checksums_are_those_of_the_library_at_every_level(level):
 
 
 @pytest.mark.parametrize(
-    ("at", "to", "told"),
+    ("at", "to", "message"),
     [
         (8, b"\xff\xff\xff\xff", "has a negative length"),
         (8, (4).to_bytes(4, "big"), "is shorter than a header"),
@@ -185,27 +191,27 @@ def test_checksums_are_those_of_the_library_at_every_level(level):
         (61, b"\xff", "ends inside a record"),
     ],
 )
-def test_what_is_no_batch_is_told(at, to, told):
+def test_the_error_names_the_defect_of_an_invalid_batch(at, to, message):
     broken = bytearray(batch(0, [(1, None, b"v" * 40, [])] * 5))
     broken[at : at + len(to)] = to
-    with pytest.raises(DamagedError, match=told):
+    with pytest.raises(DamagedError, match=message):
         decode_record_set(sealed(broken), 0)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
-def test_what_cannot_be_decompressed_is_told(codec):
+def test_a_batch_that_cannot_be_decompressed_is_an_error(codec):
     broken = bytearray(batch(0, some(50), codec))
     broken[HEADER : HEADER + 8] = b"nonsense"
     with pytest.raises(DamagedError, match=f"a batch is not valid {codec}"):
         decode_record_set(sealed(broken), 0)
 
 
-def test_a_codec_of_the_future_is_told():
+def test_an_unknown_codec_is_an_error():
     with pytest.raises(DamagedError, match="compressed with codec 5"):
         decode_record_set(batch(0, some(3), attributes=5), 0)
 
 
-def test_any_changed_byte_is_found_or_changes_nothing_that_is_summed():
+def test_any_changed_byte_is_detected_unless_it_is_outside_the_checksum():
     record_set = batch(0, some(10, 4))
     for at in range(8, len(record_set)):
         broken = bytearray(record_set)
@@ -214,11 +220,11 @@ def test_any_changed_byte_is_found_or_changes_nothing_that_is_summed():
             run = decode_record_set(bytes(broken), 0)
         except DamagedError:
             continue
-        # Only the leader's epoch, and a length beyond the end, stand outside the sum.
+        # Only the leader epoch is outside the checksum; a length beyond the end means a truncated batch.
         assert 12 <= at < 16 or len(run) == 0
 
 
-def test_a_run_is_cut_by_records_and_bytes():
+def test_a_run_is_split_by_records_and_bytes():
     record_set = batch(0, [(1, None, b"1234", [("n", b"%d" % n)]) for n in range(10)])
     rest, found = decode_record_set(record_set, 2), []
     while len(rest):
