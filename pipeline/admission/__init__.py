@@ -1,1 +1,1 @@
-"""Which keys earn a row, and which rows go again."""
+"""Which keys earn a row, and which rows are removed again."""

@@ -1,7 +1,7 @@
-"""Decides which keys earn a row, before the trainer: by count, by probability, or all of them.
+"""Admission: which keys earn a row, by count, by probability, or all of them.
 
-A verdict depends on the samples log alone: counts are halved by the log's time, chance is a hash of key and position,
-and the filter is asked once per batch. So a replay admits the same keys, bit for bit.
+Admission depends only on the samples log: counts are halved by log time, probability is a hash of key and position, and
+each batch is counted once. A replay admits the same keys.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ Bools = npt.NDArray[np.bool_]
 UInt32s = npt.NDArray[np.uint32]
 
 _HEAD = struct.Struct("<8sq")
-_MAGIC = b"FRSHADM1"
+_MAGIC = b"SPRTADM2"
+_HINT = "hint: restore a version that this release wrote"
 _NEVER = -1
 _COUNTER_BITS = 32
 
@@ -27,7 +28,7 @@ _COUNTER_BITS = 32
 class Admitter:
     """The filter in front of one field's table. Not thread-safe.
 
-    Bytes: magic "FRSHADM1" | period of the last halving i64 | sketch (`count` only).
+    Bytes: magic "SPRTADM2" | period of the last halving i64 | sketch (`count` only).
     """
 
     def __init__(self, config: Admission, seed: int) -> None:
@@ -36,13 +37,13 @@ class Admitter:
         self._sketch = _sketch_of(config, self._seed)
 
     def admit(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
-        """Which keys without a row earn one now. Call it once per batch, in log order: `count` counts here.
+        """Which keys without a row earn one now. Call it once per batch, in log order: this is where `count` counts.
 
         Args:
             keys: [u] distinct.
             counts: [u] occurrences of each in the batch, at least 1.
-            resident: [u] those that have a row already; they are neither counted nor admitted.
-            at_s: the log's time at the batch boundary.
+            resident: [u] keys that have a row already; they are neither counted nor admitted.
+            at_s: log time at the batch boundary.
             position: (offset, row) of the batch in the samples log.
 
         Returns:
@@ -61,25 +62,25 @@ class Admitter:
         return earned
 
     def to_bytes(self) -> bytes:
-        """The whole state; equal states give equal bytes."""
+        """The complete state; equal states give equal bytes."""
         return _HEAD.pack(_MAGIC, self._period) + (self._sketch.to_bytes() if self._sketch else b"")
 
     @classmethod
     def from_bytes(cls, config: Admission, seed: int, state: bytes) -> "Admitter":
-        """The filter of `to_bytes`. Raises DamagedError, and MigrationError where it counted in another way."""
+        """The filter of `to_bytes`. Raises DamagedError, and MigrationError if its counters have another size."""
         if len(state) < _HEAD.size or not state.startswith(_MAGIC):
-            raise DamagedError(f"admission state begins with {state[:8]!r}, wanted {_MAGIC!r}. hint: restore a version")
+            raise DamagedError(f"admission state begins with {state[:8]!r}, this release reads {_MAGIC!r}. {_HINT}")
         admitter = cls(config, seed)
         _, admitter._period = _HEAD.unpack_from(state)
-        kept = CountingSketch.from_bytes(state[_HEAD.size :]) if len(state) > _HEAD.size else None
-        if _size(kept) != _size(admitter._sketch):
-            sizes = f"{_size(kept)}, the configuration says {_size(admitter._sketch)}"
+        sketch = CountingSketch.from_bytes(state[_HEAD.size :]) if len(state) > _HEAD.size else None
+        if _size(sketch) != _size(admitter._sketch):
+            sizes = f"{_size(sketch)}, the configuration says {_size(admitter._sketch)}"
             raise MigrationError(f"admission counted with a sketch of {sizes}. hint: pass --migrate to count anew")
-        admitter._sketch = kept
+        admitter._sketch = sketch
         return admitter
 
     def digest(self) -> str:
-        """Hex digest of the state; only what decides later verdicts is in it."""
+        """Hex digest of what later admissions depend on."""
         sketch = self._sketch.digest() if self._sketch else 0
         state = struct.pack("<qQ", self._period, sketch)
         return hashlib.blake2b(state, digest_size=16).hexdigest()
@@ -90,12 +91,12 @@ class Admitter:
             return
         period = int(at_s // self._config.halve_every_s)
         if self._period != _NEVER:
-            for _ in range(min(period - self._period, _COUNTER_BITS)):  # nothing is left of a counter after so many
+            for _ in range(min(period - self._period, _COUNTER_BITS)):  # every counter is 0 after so many
                 sketch.halve()
         self._period = max(period, self._period)
 
     def _counted(self, sketch: CountingSketch, keys: UInt64s, counts: UInt32s) -> Bools:
-        """Whether the last occurrence in this batch brought each key to the threshold."""
+        """Whether each key has reached the threshold with its last occurrence in this batch."""
         return np.asarray(sketch.add(keys, counts) >= self._config.threshold)
 
     def _drawn(self, keys: UInt64s, counts: UInt32s, position: tuple[int, int]) -> Bools:

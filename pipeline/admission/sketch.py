@@ -1,7 +1,6 @@
-"""How often a key was seen, about, in fixed memory: the Python face of `native/sketch`.
+"""Approximate counts of keys in fixed memory, before they earn a row: the Python face of `native/batch/sketch`.
 
-The header there has the byte layout. It counts keys before they earn a row; asking never counts. Admission by count
-lives in `admit.py`.
+The header there has the byte layout. Admission by count is in `admit.py`.
 """
 
 from typing import Any
@@ -16,9 +15,9 @@ from pipeline.errors import DamagedError, InputError
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
 
-MOST_DEPTH = 16
-MOST_COUNTERS = 2**28
-"""A gigabyte of them."""
+MAX_DEPTH = 16
+MAX_COUNTERS = 2**28
+"""A gigabyte."""
 
 
 class CountingSketch:
@@ -26,11 +25,11 @@ class CountingSketch:
 
     Args:
         width: counters per row, at least 1.
-        depth: rows, 1..16; memory is 4 × width × depth bytes, of which a gigabyte is the most.
+        depth: rows, 1..16; memory is 4 × width × depth bytes, at most a gigabyte.
         seed: 0..2^64-1.
 
     Raises:
-        InputError: an argument is out of range, or there is no memory for so many counters.
+        InputError: an argument is out of range, or there is not enough memory.
 
     >>> sketch = CountingSketch(1024, 4, seed=1)
     >>> sketch.add(np.array([7, 7, 9], np.uint64)).tolist()
@@ -38,8 +37,8 @@ class CountingSketch:
     """
 
     def __init__(self, width: int, depth: int, seed: int) -> None:
-        require_integer("depth", depth, 1, MOST_DEPTH)
-        require_integer("width", width, 1, MOST_COUNTERS // depth)
+        require_integer("depth", depth, 1, MAX_DEPTH)
+        require_integer("width", width, 1, MAX_COUNTERS // depth)
         require_integer("seed", seed, 0, 2**64 - 1)
         try:
             self._core: Any = _native.CountingSketch(int(width), int(depth), int(seed))
@@ -59,11 +58,11 @@ class CountingSketch:
         return int(self._core.seed)
 
     def add(self, keys: UInt64s, counts: UInt32s | None = None) -> UInt32s:
-        """Count keys in order, each as if its occurrences came one by one.
+        """Count keys in order, with the same result as one occurrence at a time.
 
         Args:
             keys: [n] uint64.
-            counts: [n] uint32 occurrences of each; None for one each.
+            counts: [n] uint32 occurrences of each; None means one each.
 
         Returns:
             [n] uint32 estimates, each after its own addition.
@@ -79,14 +78,14 @@ class CountingSketch:
         return out
 
     def estimate(self, keys: UInt64s) -> UInt32s:
-        """[n] uint64 → [n] uint32 estimates, 0 for a key never seen. Changes nothing."""
+        """[n] uint64 → [n] uint32 estimates; 0 for a key never seen, unless others collide with it."""
         require_array("keys", keys, np.uint64, ("n",))
         out = np.empty(len(keys), np.uint32)
         self._core.estimate(keys, out)
         return out
 
     def halve(self) -> None:
-        """Halve every count, rounding down: how counts age."""
+        """Halve every count, rounding down."""
         self._core.halve()
 
     def digest(self) -> int:
@@ -94,18 +93,18 @@ class CountingSketch:
         return int(self._core.digest())
 
     def to_bytes(self) -> bytes:
-        """The whole sketch; zeros take no room."""
+        """The complete sketch; zeros are run-length encoded."""
         return bytes(self._core.to_bytes())
 
     @staticmethod
     def from_bytes(stored: bytes) -> "CountingSketch":
-        """The sketch that `to_bytes` wrote. Raises DamagedError where the bytes are not what it writes."""
+        """The sketch of `to_bytes`. Raises DamagedError for any other bytes."""
         if not isinstance(stored, (bytes, bytearray, memoryview)):
             raise InputError(f"stored: got {type(stored).__name__}, wanted bytes")
         sketch = CountingSketch.__new__(CountingSketch)
         try:
             sketch._core = _native.CountingSketch.from_bytes(bytes(stored))
         except (ValueError, MemoryError):
-            reason = "does not match its checksum or format. hint: restore the version before"
+            reason = "does not match its checksum or format. hint: restore an earlier version"
             raise DamagedError(f"counting sketch of {len(stored)} bytes {reason}") from None
         return sketch

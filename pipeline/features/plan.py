@@ -1,10 +1,9 @@
-"""The feature plan: raw columns of a batch → keys per field and dense numbers, the same code in training and serving.
+"""The feature plan: from raw columns to keys per field and dense numbers, by the same code in training and serving.
 
-A field's keys are seeded by its name, so the same value in two fields has different keys and reordering fields changes
-none. A null value has the field's fixed "missing" key; a null or empty list has no key.
+A field's keys are seeded by its name: the same value has different keys in two fields, and the order of fields does not
+matter. A null value has the field's fixed "missing" key; a null or empty list has no key.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class FieldKeys:
 
 @dataclass(frozen=True)
 class Features:
-    """What the model needs of n rows."""
+    """The model's features of n rows."""
 
     keys: dict[str, FieldKeys]
     """By field, in the order of the configuration."""
@@ -47,7 +46,7 @@ class Features:
 
 
 class FeaturePlan:
-    """How the configuration turns raw columns into keys. Thread-safe as far as the user's functions are."""
+    """Turns raw columns into keys as the configuration says. Thread-safe if the user's functions are."""
 
     def __init__(self, config: Config, root: Path) -> None:
         """Load the user's functions from folder `root`. Raises ConfigError and ModelError."""
@@ -61,20 +60,20 @@ class FeaturePlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Raw columns that are read, `at` left out, in the order of the configuration."""
-        read = [c for field in self._fields.values() for c in field.columns] + [d.column for d in self._dense]
-        return tuple(name for name in dict.fromkeys(read) if name != "at")
+        """Raw columns that are read, except `at`, in the order of the configuration."""
+        columns = [c for field in self._fields.values() for c in field.columns] + [d.column for d in self._dense]
+        return tuple(name for name in dict.fromkeys(columns) if name != "at")
 
     def extract(self, batch: pa.RecordBatch, at_ms: Int64s) -> Features:
         """Keys and dense numbers of a batch of n rows.
 
         Args:
-            batch: raw impression columns; a declared column that it lacks is null, further ones are ignored.
+            batch: raw impression columns; a declared column that is missing is null, other columns are ignored.
             at_ms: [n] int64, each impression's time.
 
         Raises:
             InputError: a column cannot be read as the type it is declared with.
-            ModelError: a user's function failed or returned something else than one value or list per row.
+            ModelError: a user's function failed or did not return one value or list per row.
         """
         assert len(at_ms) == batch.num_rows, f"{len(at_ms)} times for {batch.num_rows} rows"
         keys = {name: FieldKeys(*field.keys(batch, at_ms)) for name, field in self._fields.items()}
@@ -88,14 +87,14 @@ class FeaturePlan:
         return batch_of(instances, self._types, now_ms)
 
     def key_of(self, field: str, values: Mapping[str, str]) -> int:
-        """The key of one value, spelled by an operator.
+        """The key of one value, written by an operator.
 
         Args:
             field: the field's name.
-            values: text per column of the field; a column left out is null, of a list column one element. `hour` and
-                `weekday` also take what they give: `{"at": "13"}`, `{"at": "Mon"}`.
+            values: text per column of the field, of a list column one element; a missing column is null. `hour` and
+                `weekday` also accept their results: `{"at": "13"}`, `{"at": "Mon"}`.
 
-        Raises InputError for an unknown field or column, a text that does not parse, a value without just one key.
+        Raises InputError for an unknown field or column, a text that does not parse, a value that has not one key.
         """
         plan = self._field(field)
         unread = [name for name in values if name not in plan.columns]
@@ -115,26 +114,23 @@ class FeaturePlan:
     def describe(
         self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]
     ) -> pa.StringArray:
-        """[k] readable values behind keys, for the operator's dictionary.
+        """[k] readable values of keys, for the operator's dictionary.
 
         Args:
             field: the field's name.
-            batch: what `extract` was given.
-            at_ms: likewise, [n] int64.
+            batch: the batch that `extract` read.
+            at_ms: its times, [n] int64.
             places: [k] indices into that field's `FieldKeys.keys`.
         """
         return self._field(field).texts(batch, at_ms, places)
 
-    def parts(self) -> dict[str, str]:
-        """What decides the keys and numbers of each input, by its name: equal texts, equal features."""
-        found = {name: plan.identity() for name, plan in self._fields.items()}
+    def identities(self) -> dict[str, str]:
+        """By input, a text that identifies how its keys or numbers are computed: equal texts, equal features."""
+        identities = {name: plan.identity() for name, plan in self._fields.items()}
         for number in self._dense:
-            found[number.name] = json.dumps(["dense", number.column, self._types.get(number.column), number.transform])
-        return found
-
-    def digest(self) -> str:
-        """Hex SHA-256 of `parts`: whatever changes a key changes it, the order of fields does not."""
-        return hashlib.sha256(json.dumps(self.parts(), sort_keys=True).encode()).hexdigest()
+            kind = self._types.get(number.column)
+            identities[number.name] = json.dumps(["dense", number.column, kind, number.transform])
+        return identities
 
     def _field(self, name: str) -> FieldPlan:
         if name not in self._fields:
@@ -150,9 +146,9 @@ def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
 
 
 def _numbers(number: DenseConfig, column: pa.Array) -> Float32s:
-    """[n] float32; null is 0, anything else not finite stays so and stops the line."""
+    """[n] float32; null is 0. A number that is not finite stays so, and halts training."""
     x = column.cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
     if number.transform == "log1p":
-        x = np.sign(x) * np.log1p(np.abs(x))  # odd, so that it is defined below −1
+        x = np.sign(x) * np.log1p(np.abs(x))  # odd, so it is defined below −1
     with np.errstate(over="ignore"):
         return np.asarray(x, np.float32)

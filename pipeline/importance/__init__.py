@@ -1,1 +1,1 @@
-"""How much a row matters and how settled it is."""
+"""How much a row matters to the loss, and how far it has converged."""

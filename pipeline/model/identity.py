@@ -12,13 +12,13 @@ Identity = Mapping[str, str]
 
 
 def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
-    """Every piece that training depends on, by name; equal pieces give equal texts."""
+    """By name, a text for every piece that training depends on; equal pieces have equal texts."""
     pieces = {"model": model.digest(), "labels": json.dumps(config.samples.labels)}
     pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
     pieces["half life"] = str(config.train.half_life_s)
     for field in config.fields:
         pieces[f"field {field.name}"] = field.model_dump_json()
-    for name, text in plan.parts().items():
+    for name, text in plan.identities().items():
         pieces[f"input {name}"] = text
     return pieces
 
@@ -28,7 +28,7 @@ def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
     return digest_of(
         {"model": model.digest(), "labels": json.dumps(config.samples.labels), "shapes": json.dumps(shapes)}
-        | plan.parts()
+        | plan.identities()
     )
 
 
@@ -43,12 +43,12 @@ def differences(before: Identity, now: Identity) -> list[str]:
     >>> differences({"field user": "a", "model": "1"}, {"field item": "b", "model": "2"})
     ['field item is new', 'field user is gone', 'model changed']
     """
-    found = []
+    lines = []
     for name in sorted({*before, *now}):
         if name not in before:
-            found.append(f"{name} is new")
+            lines.append(f"{name} is new")
         elif name not in now:
-            found.append(f"{name} is gone")
+            lines.append(f"{name} is gone")
         elif before[name] != now[name]:
-            found.append(f"{name} changed")
-    return found
+            lines.append(f"{name} changed")
+    return lines

@@ -99,3 +99,13 @@ def test_restored_sweeper_waits_as_the_original_would():
 def test_damaged_sweeper_state_is_refused():
     with pytest.raises(DamagedError, match="expiry state is b'short'"):
         Sweeper.from_bytes(Expiry(), HALF_LIFE_S, b"short")
+
+
+def test_sweeper_state_of_an_earlier_format_is_refused():
+    state = b"FRSHSWP1" + Sweeper(Expiry(), HALF_LIFE_S).to_bytes()[8:]
+    with pytest.raises(DamagedError, match=r"expiry state is b'FRSHSWP1.*this release reads 16 bytes that begin with"):
+        Sweeper.from_bytes(Expiry(), HALF_LIFE_S, state)
+
+
+def test_the_sweeper_state_keeps_its_layout():
+    assert Sweeper(Expiry(), HALF_LIFE_S).to_bytes().hex() == b"SPRTSWP2".hex() + "ff" * 8

@@ -67,12 +67,12 @@ def test_same_value_in_two_fields_has_different_keys(tmp_path):
     assert keys_of(plan, "user", batch)[0] != keys_of(plan, "other", batch)[0]
 
 
-def test_keys_and_digest_do_not_depend_on_the_order_of_fields(tmp_path):
+def test_keys_and_identities_do_not_depend_on_the_order_of_fields(tmp_path):
     item = {"name": "item", "columns": ["item"]}
     batch = pa.record_batch({"user": [7], "item": ["a"]})
     one, other = plan_of(tmp_path, USER, item), plan_of(tmp_path, item, USER)
     assert keys_of(one, "item", batch).tolist() == keys_of(other, "item", batch).tolist()
-    assert one.digest() == other.digest()
+    assert one.identities() == other.identities()
 
 
 def test_null_has_one_fixed_key_that_no_empty_string_has(tmp_path):
@@ -285,15 +285,15 @@ def test_loading_leaves_nothing_behind_in_the_interpreter(tmp_path):
     assert not (tmp_path / "__pycache__").exists()
 
 
-def test_digest_changes_with_the_users_code_and_what_it_imports(tmp_path):
+def test_identities_change_with_the_users_code_and_what_it_imports(tmp_path):
     (tmp_path / "part.py").write_text("SIZE = 1")
     source = "import part\ndef f(user, item, at_ms): return user"
-    before = user_plan(tmp_path, source).digest()
-    assert user_plan(tmp_path, source).digest() == before
+    before = user_plan(tmp_path, source).identities()
+    assert user_plan(tmp_path, source).identities() == before
     (tmp_path / "part.py").write_text("SIZE = 2")
-    after = user_plan(tmp_path, source).digest()
+    after = user_plan(tmp_path, source).identities()
     assert after != before
-    assert user_plan(tmp_path, source + "\n").digest() != after
+    assert user_plan(tmp_path, source + "\n").identities() != after
 
 
 @pytest.mark.parametrize(
@@ -305,10 +305,10 @@ def test_digest_changes_with_the_users_code_and_what_it_imports(tmp_path):
         {"name": "p", "columns": ["user"], "transform": "bucket", "boundaries": [1, 5]},
     ],
 )
-def test_digest_changes_with_whatever_changes_keys(tmp_path, changed):
+def test_identities_change_with_whatever_changes_keys(tmp_path, changed):
     field = {"name": "p", "columns": ["price"], "transform": "bucket", "boundaries": [1, 5]}
-    assert plan_of(tmp_path, field).digest() != plan_of(tmp_path, changed).digest()
-    assert plan_of(tmp_path, field).digest() == plan_of(tmp_path, {**field, "dim": 3}).digest()
+    assert plan_of(tmp_path, field).identities() != plan_of(tmp_path, changed).identities()
+    assert plan_of(tmp_path, field).identities() == plan_of(tmp_path, {**field, "dim": 3}).identities()
 
 
 # Instances and the operator.

@@ -1,9 +1,14 @@
-"""Importance and convergence: the formulas themselves, at their boundaries. The table is held to them in test_table."""
+"""Importance and convergence: the formulas, at their boundaries. The table is tested against them in test_table."""
 
 import numpy as np
 
-from pipeline.importance.convergence import convergence, relative_step, settle
-from pipeline.importance.score import accumulate, decayed, most_important, taylor_score, worst_first
+from pipeline.importance.convergence import convergence
+from pipeline.importance.score import decayed, most_important
+from tests.support.row_statistics import accumulate, relative_step, settle, taylor_score
+
+
+def least_first(keys, importance, last_seen_s, half_life_s):
+    return most_important(keys, importance, last_seen_s, half_life_s, len(keys))[::-1]
 
 
 def test_score_is_the_first_order_change_of_a_quadratic_loss():
@@ -41,20 +46,20 @@ def test_regular_updates_reach_the_sum_of_the_geometric_series():
     np.testing.assert_allclose(importance, 2 - 2.0**-9, rtol=1e-6)
 
 
-def test_worst_first_compares_at_one_time():
+def test_least_important_first_compares_at_one_time():
     keys = np.uint64([1, 2])
-    order = worst_first(keys, np.float32([3, 2]), np.uint32([0, 100]), half_life_s=100)
+    order = least_first(keys, np.float32([3, 2]), np.uint32([0, 100]), half_life_s=100)
     assert keys[order].tolist() == [1, 2]
 
 
-def test_worst_first_breaks_ties_by_age_and_then_by_key():
+def test_ties_are_broken_by_age_and_then_by_key():
     keys = np.uint64([9, 3, 5, 4])
-    order = worst_first(keys, np.float32([0, 0, 0, 0]), np.uint32([10, 10, 10, 9]), half_life_s=60)
+    order = least_first(keys, np.float32([0, 0, 0, 0]), np.uint32([10, 10, 10, 9]), half_life_s=60)
     assert keys[order].tolist() == [4, 3, 5, 9]
 
 
-def test_worst_first_of_nothing_is_nothing():
-    assert len(worst_first(np.uint64([]), np.float32([]), np.uint32([]), 60.0)) == 0
+def test_least_important_first_of_nothing_is_nothing():
+    assert len(least_first(np.uint64([]), np.float32([]), np.uint32([]), 60.0)) == 0
 
 
 def test_most_important_gives_at_most_what_there_is():

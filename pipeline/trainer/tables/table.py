@@ -213,11 +213,6 @@ class Table:
         _call(self._table.statistics, keys, packed, self._threads)
         return packed.view(STATISTICS_DTYPE).reshape(len(keys))
 
-    def all_statistics(self) -> tuple[UInt64s, Rows]:
-        """(every key, ascending [len] uint64; their statistics [len] STATISTICS_DTYPE)."""
-        keys = self.keys()
-        return keys, self.statistics(keys)
-
     def import_rows(self, keys: UInt64s, rows: npt.NDArray[Any]) -> None:
         """Set rows to what another table of this field handed over, making those that are missing.
 

@@ -6,9 +6,8 @@ import xxhash
 
 from pipeline.arrays.simd import forced_simd_level, simd_levels
 from pipeline.configuration.fields import Adagrad
-from pipeline.importance.convergence import relative_step, settle
-from pipeline.importance.score import accumulate, taylor_score
 from pipeline.trainer.tables.table import STATISTICS_DTYPE, Table, row_dtype
+from tests.support.row_statistics import accumulate, relative_step, settle, taylor_score
 
 KINDS = ["adagrad", "rowwise_adagrad"]
 HALF_LIFE_S = 500.0
@@ -281,11 +280,12 @@ def test_statistics_of_a_missing_key_are_those_of_a_row_never_seen():
     assert make().statistics(keys_of(3)).tolist() == [(0, 0, 0.0, 1.0)]
 
 
-def test_all_statistics_come_in_the_order_of_keys():
+def test_statistics_come_in_the_order_of_keys():
     table = make()
     table.admit(keys_of(9, 2, 2**63), 5)
     table.update(keys_of(2), np.ones((1, 4), np.float32), np.uint32([3]), 6)
-    keys, statistics = table.all_statistics()
+    keys = table.keys()
+    statistics = table.statistics(keys)
     assert keys.tolist() == [2, 9, 2**63]
     assert statistics.dtype == STATISTICS_DTYPE
     assert statistics["count"].tolist() == [3, 0, 0]
