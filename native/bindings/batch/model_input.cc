@@ -97,7 +97,7 @@ private:
 
     // The matrix may have more rows than the batch has samples; they are ignored.
     void check(const char* name, const Batch& batch, size_t rows, size_t columns) const {
-        if (batch.arrays.empty()) throw std::invalid_argument("got no batch, wanted find() and gather() before");
+        if (batch.arrays.empty()) throw std::invalid_argument("got no batch. hint: find() and gather() first");
         if (rows >= batch.samples && columns == input_.columns()) return;
         throw std::invalid_argument(std::string(name) + ": got [" + std::to_string(rows) + ", " +
                                     std::to_string(columns) + "], wanted [" + std::to_string(batch.samples) +
