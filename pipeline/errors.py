@@ -1,40 +1,40 @@
-"""Every error springtide raises on purpose, one class per thing a caller can do about it.
+"""Every error that springtide raises deliberately: one class per remedy.
 
 SpringtideError
-├── ConfigError            the configuration or the user's model is wrong: edit it
-│   └── ModelError         the user's model does not fit the configuration
-├── InputError             a file or request is wrong: correct it
-├── LogError               a log cannot serve what was asked
-│   ├── LogReplacedError   a topic was deleted and made again: choose where to start
-│   └── OffsetError        an offset is no longer, or not yet, there
-├── FencedError            somebody else took over: stop
-├── DamagedError           bytes do not match their checksum: restore or heal
-├── DeltaError             a delta does not fit the version it meets
-├── VersionError           a version cannot be stored or is not there: make room, or name another
-├── MigrationError         configuration or model changed: pass --migrate
-├── HaltedError            bad data stopped the line: quarantine and resume
-├── RollbackError          a rollback cannot be planned or carried out
-└── ClusterError           a process of the local cluster cannot be had: see its log, or free what it needs
+├── ConfigError            the configuration or the user's code is wrong: edit it
+│   └── ModelError         the user's model does not fit the configuration: edit either
+├── InputError             a file, a request or an argument is wrong: correct it
+├── LogError               a log cannot do what was requested: follow the hint
+│   ├── LogReplacedError   a topic was deleted and created again: choose where to start
+│   └── OffsetError        an offset is not in the log: choose another
+├── FencedError            another process has taken over: stop
+├── DamagedError           bytes do not match their checksum or format: restore them
+├── DeltaError             a delta does not fit the served version: apply another, or reload from the files
+├── VersionError           a version cannot be stored or does not exist: make room, or choose another
+├── MigrationError         the configuration or model has changed: pass --migrate
+├── HaltedError            bad data halted the trainer: quarantine it and resume
+├── RollbackError          a rollback cannot be planned or completed: follow the hint
+└── ClusterError           a process of the local cluster cannot start: read its log, or free what it needs
 
-Messages are lower case, name the object and both values, and end in a hint: `topic clicks has 2 partitions, the
-configuration says 4. hint: …`.
+Messages are lower case, name the object and both values, and end in a hint or a command: `topic clicks has 2
+partitions, the configuration wants 4. hint: …`.
 """
 
 
 class SpringtideError(Exception):
-    """The root; `exit_code` is what the command line ends with."""
+    """The root of all errors; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
 
 class ConfigError(SpringtideError):
-    """The configuration or the user's model is wrong: edit it."""
+    """The configuration or the user's code is wrong: edit it."""
 
     exit_code = 2
 
 
 class ModelError(ConfigError):
-    """The user's model or feature code does not fit the configuration."""
+    """The user's model or feature code does not fit the configuration: edit either."""
 
 
 class InputError(SpringtideError):
@@ -44,62 +44,62 @@ class InputError(SpringtideError):
 
 
 class LogError(SpringtideError):
-    """A log cannot serve what was asked."""
+    """A log cannot do what was requested, because it is unavailable for example: follow the hint."""
 
     exit_code = 4
 
 
 class LogReplacedError(LogError):
-    """A topic was deleted and made again: choose where to start."""
+    """A topic was deleted and created again: choose where to start."""
 
 
 class OffsetError(LogError):
-    """An offset is no longer, or not yet, there."""
+    """An offset is before the begin or after the end of the log: choose another."""
 
 
 class FencedError(SpringtideError):
-    """Somebody else took over: stop."""
+    """Another process has taken over the shard or partition: stop."""
 
     exit_code = 5
 
 
 class DamagedError(SpringtideError):
-    """Bytes do not match their checksum: restore or heal."""
+    """Bytes do not match their checksum or format: restore them."""
 
     exit_code = 6
 
 
 class DeltaError(SpringtideError):
-    """A delta does not fit the version it meets."""
+    """A delta does not fit the served version: apply another, or reload from the files."""
 
     exit_code = 7
 
 
 class MigrationError(SpringtideError):
-    """Configuration or model changed: pass --migrate."""
+    """The configuration or model has changed since the version was written: pass --migrate."""
 
     exit_code = 8
 
 
 class HaltedError(SpringtideError):
-    """Bad data stopped the line: quarantine and resume."""
+    """Bad data halted the trainer: quarantine it and resume."""
 
     exit_code = 9
 
 
 class RollbackError(SpringtideError):
-    """A rollback cannot be planned or carried out."""
+    """A rollback cannot be planned or completed: follow the hint."""
 
     exit_code = 10
 
 
 class VersionError(SpringtideError):
-    """A version cannot be kept or found."""
+    """A version or file cannot be stored, or a version does not exist: make room, or choose another."""
 
     exit_code = 11
 
 
 class ClusterError(SpringtideError):
-    """A process of the local cluster cannot be had: see its log, or free what it needs."""
+    """A process of the local cluster cannot start: read its log, or free the port or memory it needs."""
 
     exit_code = 12

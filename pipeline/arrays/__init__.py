@@ -1,1 +1,1 @@
-"""Arrays, event blocks and keys: what columns look like in memory."""
+"""Columns in memory: event blocks, keys, row selections, argument checks."""

@@ -1,6 +1,6 @@
-"""Blocks: the unit of flow. Thousands of events as typed columns, each row with its time and its source position.
+"""Event blocks, the unit of flow: thousands of events as typed columns, each row with its time and source position.
 
-A block crosses Beam as one `bytes` element. Columns are Arrow's; system columns are NumPy arrays of one length.
+A block is one `bytes` element in Beam. User columns are Arrow arrays; system columns are NumPy arrays.
 """
 
 import pickle
@@ -30,7 +30,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """Events set aside: `table` has the columns of `DEAD_LETTER_SCHEMA`, one row per source position."""
+    """Dead letters: a table with the columns of `DEAD_LETTER_SCHEMA`, one row per source position."""
 
     table: pa.RecordBatch
 
@@ -42,9 +42,9 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("partition", pa.int32()),
         ("offset", pa.int64()),
         ("row", pa.int32()),
-        ("event_at", pa.int64()),  # ms; null where it could not be read
+        ("event_at", pa.int64()),  # ms; null if it could not be read
         ("detail", pa.string()),
-        ("original", pa.binary()),  # the event's own bytes; of a packed row, that row as JSON
+        ("original", pa.binary()),  # the original bytes of the event; for a packed row, that row as JSON
     ]
 )
 
@@ -54,16 +54,16 @@ class EventBlock:
     """Decoded events of one partition of one topic, in log order; n rows.
 
     Attributes:
-        kind: which of the two inputs.
+        kind: impressions or clicks.
         partition: source partition.
-        columns: [n] the user's columns, as the configuration types them.
+        columns: [n] the user's columns, with the types of the configuration.
         at_ms: [n] event times, ms.
         offsets: [n] source offsets of the rows.
-        rows: [n] index inside the source record (0 for a record that holds one event).
-        watermarks_ms: [n] the watermark at each row, the row included: max event time, a time ahead of its append
-            as that append, minus disorder, ms.
-        next_offset: where reading goes on after this block.
-        watermark_ms: the partition's watermark after this block (heartbeats included), ms.
+        rows: [n] index in the source record (0 if the record holds one event).
+        watermarks_ms: [n] the partition's watermark at each row, including the row, ms: max event time minus disorder.
+            An event time after its append time counts as the append time.
+        next_offset: offset at which reading continues after this block.
+        watermark_ms: the partition's watermark after this block, including heartbeats, ms.
     """
 
     kind: EventKind
@@ -80,7 +80,7 @@ class EventBlock:
         return len(self.at_ms)
 
     def take(self, index: npt.NDArray[np.int64]) -> "EventBlock":
-        """The rows at `index`, in that order; watermark and next offset stay the block's."""
+        """The rows at `index`, in that order, with the watermark and next offset of the block."""
         return EventBlock(
             self.kind,
             self.partition,
@@ -94,7 +94,7 @@ class EventBlock:
         )
 
     def to_bytes(self) -> bytes:
-        """One element for Beam; read it back with `from_bytes` in the same release only."""
+        """Serialize as an element for Beam; only the same release can read it with `from_bytes`."""
         return pickle.dumps(self, protocol=5)
 
     @staticmethod

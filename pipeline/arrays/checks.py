@@ -1,6 +1,6 @@
-"""What native calls take: C-ordered NumPy arrays of one exact dtype and shape, checked before the call.
+"""Checks of arguments of native calls: C-contiguous NumPy arrays of an exact dtype and shape, integers in a range.
 
-Nothing is converted silently: a wrong dtype is the caller's mistake and is named, with what was wanted instead.
+Nothing is converted silently: the error names the dtype and shape given and those wanted.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ Shape = tuple[int | str, ...]
 
 
 def require_array(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> None:
-    """Raise InputError unless `array` is a C-contiguous array of `dtype` and `shape`; a string stands for any length.
+    """Raise InputError unless `array` is C-contiguous, of `dtype` and `shape`; a string in `shape` matches any length.
 
     >>> require_array("keys", np.zeros(3, np.uint64), np.uint64, ("n",))
     >>> require_array("keys", np.zeros(3, np.int64), np.uint64, ("n",))
@@ -36,17 +36,19 @@ def require_array(name: str, array: Any, dtype: npt.DTypeLike, shape: Shape) -> 
 
 
 def require_rows(name: str, array: Any, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
-    """Like `require_array` for rows, which may have whole items between them, as one column of packed rows has.
+    """Like `require_array`, for rows with gaps of whole items between them, such as a field of a structured array.
 
     >>> packed = np.zeros(3, [("weights", "<f4", 2), ("count", "<u4")])
     >>> require_rows("rows", packed["weights"], np.float32, (3, 2))
     """
     wanted = np.dtype(dtype)
     if isinstance(array, np.ndarray) and array.dtype == wanted and array.shape == shape and array.flags.aligned:
-        between, inside = array.strides
-        if array.size == 0 or (inside == wanted.itemsize and between >= 0 and between % wanted.itemsize == 0):
+        row_stride, item_stride = array.strides
+        if array.size == 0 or (
+            item_stride == wanted.itemsize and row_stride >= 0 and row_stride % wanted.itemsize == 0
+        ):
             return
-    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}, each row without gaps")
+    raise InputError(f"{name}: got {_describe(array)}, wanted {wanted} {_brackets(shape)}, each row contiguous")
 
 
 def require_integer(name: str, number: Any, lowest: int, highest: int) -> None:

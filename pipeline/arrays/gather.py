@@ -1,7 +1,7 @@
-"""Rows picked from several Arrow batches: the Python face of `native/gather`.
+"""Selections of rows from several Arrow batches: the Python interface of `native/batch/gather`.
 
-A pick names rows where they lie, so choosing, ordering and joining picks moves eight bytes a row; the columns are
-copied once, when the pick is gathered.
+A selection refers to rows by their places, so selecting, ordering and concatenating move eight bytes per row; columns
+are copied once, by `gather`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ _WANTED = ", ".join(str(kind) for kind in _WORDS) + ", bool, string, binary or a
 
 @dataclass(frozen=True)
 class RowSelection:
-    """n rows of batches, in order, possibly more than once.
+    """n rows of batches, in order; a row may occur several times.
 
     Attributes:
         batches: batches of one schema, at least one.
-        places: [n] uint64: number of the batch << 32 | row in it.
+        places: [n] uint64: index of the batch << 32 | row in the batch.
     """
 
     batches: Sequence[pa.RecordBatch]
@@ -45,7 +45,7 @@ class RowSelection:
 
     @classmethod
     def concatenate(cls, parts: Sequence["RowSelection"]) -> "RowSelection":
-        """All of one or more picks, one after the other."""
+        """Concatenate one or more selections."""
         batches: list[pa.RecordBatch] = []
         places = []
         for part in parts:
@@ -54,15 +54,15 @@ class RowSelection:
         return cls(batches, np.concatenate(places))
 
     def take(self, index: npt.NDArray[np.integer]) -> "RowSelection":
-        """The picked rows at [m] `index`."""
+        """The selected rows at [m] `index`."""
         return RowSelection(self.batches, self.places[index])
 
     def gather(self) -> pa.RecordBatch:
-        """[n] a batch of its own.
+        """Copy the selected rows into a new batch, [n].
 
         Raises:
-            InputError: a place that is none, batches of different schemas, a column of a type that events do not have,
-                offsets that leave their text, or more than 2 GiB of text in one column.
+            InputError: a place is outside the batches, schemas differ, a column has an unsupported type, offsets point
+                outside their text, or a column would have more than 2 GiB of text.
 
         >>> a, b = pa.record_batch({"x": ["a", "b"]}), pa.record_batch({"x": ["c"]})
         >>> RowSelection((a, b), np.array([1 << 32, 1], np.uint64)).gather().column("x").to_pylist()
@@ -73,19 +73,19 @@ class RowSelection:
         for batch in used.batches:
             if batch.schema != schema:
                 raise InputError(f"batches: got {batch.schema}, wanted {schema} as the first has")
-            batch.validate()  # buffers as long as the batch says; where offsets point, the native side checks
+            batch.validate()  # checks buffer lengths; the native code checks offsets
         columns = [gather_array([b.column(i) for b in used.batches], used.places) for i in range(len(schema))]
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _without_unused(self) -> "RowSelection":
-        """The same rows of those batches only that have one: looking at a batch costs as much as many rows of it."""
+        """The same rows without batches that have none: the cost per batch equals that of many rows."""
         numbers = (self.places >> _CHUNK_BITS).view(np.int64)
         used = np.bincount(numbers, minlength=len(self.batches)) > 0
         used[0] = True
         if used.all():
             return self
-        gone = (np.cumsum(~used) << 32).view(np.uint64)
-        return RowSelection([b for b, u in zip(self.batches, used, strict=True) if u], self.places - gone[numbers])
+        shift = (np.cumsum(~used) << 32).view(np.uint64)
+        return RowSelection([b for b, u in zip(self.batches, used, strict=True) if u], self.places - shift[numbers])
 
     def _check(self) -> None:
         require_array("places", self.places, np.uint64, ("n",))
@@ -95,11 +95,11 @@ class RowSelection:
 
 
 def gather_array(chunks: Sequence[pa.Array], places: UInt64s) -> pa.Array:
-    """Values at places; places are right, as `RowSelection.gather` checks them.
+    """The values at `places`, which must be valid; `RowSelection.gather` checks them.
 
     Args:
         chunks: arrays of one type.
-        places: [n] uint64: number of the chunk << 32 | row in it.
+        places: [n] uint64: index of the chunk << 32 | row in the chunk.
 
     Returns:
         [n] array of that type.
@@ -167,9 +167,9 @@ def _validity(chunks: Sequence[pa.Array], places: UInt64s) -> tuple[pa.Buffer | 
 
 
 def _gather_bits(chunks: Sequence[pa.Array], number: int, places: UInt64s) -> tuple[pa.Buffer, int]:
-    """Buffer `number` of the chunks as bits, and how many of them are 0."""
-    found = [c.buffers()[number] for c in chunks]
-    bitmaps = [None if b is None else _view(b, np.uint8) for b in found]
+    """Bits of buffer `number` of the chunks at `places`, and the number of zeros among them."""
+    buffers = [c.buffers()[number] for c in chunks]
+    bitmaps = [None if b is None else _view(b, np.uint8) for b in buffers]
     buffer, out = _allocate((len(places) + 7) // 8, np.dtype(np.uint8))
     zeros = _native.gather_bits(places, bitmaps, np.array([c.offset for c in chunks], np.uint64), out)
     return buffer, int(zeros)
@@ -185,7 +185,7 @@ def _gather_offsets(
 
 def _offsets(array: pa.Array) -> npt.NDArray[np.int32]:
     offsets = _view(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-    # An array without rows may have no offsets at all.
+    # An array without rows may have no offsets buffer.
     return offsets if len(array) else np.zeros(1, np.int32)
 
 
@@ -195,7 +195,7 @@ def _check_places(places: UInt64s, rows: list[int]) -> None:
 
 
 def _allocate(length: int, dtype: np.dtype[Any]) -> tuple[pa.Buffer, npt.NDArray[Any]]:
-    """Memory of Arrow's pool, and [length] the same as an array to be written."""
+    """A buffer from Arrow's pool, and a writable [length] array view of it."""
     buffer = pa.allocate_buffer(length * dtype.itemsize)
     return buffer, np.frombuffer(buffer, dtype) if length else np.empty(0, dtype)
 

@@ -1,6 +1,6 @@
-"""The same work for every field, side by side: fields share nothing, and native calls run without the GIL.
+"""Runs work per field in parallel threads: fields share no state, and native calls release the GIL.
 
-Results do not depend on the number of threads. Work that is small per field is not worth the hand-over.
+Results do not depend on the number of threads. Use it only for work that takes longer than starting a thread.
 """
 
 import os
@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_MOST_THREADS = 4
+_MAX_THREADS = 4
 
 
 def field_thread_pool() -> ThreadPoolExecutor:
-    """Threads for the work of several fields; leaving the `with` block waits for them."""
-    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="field")
+    """A pool for work on several fields; leaving the `with` block waits for its threads."""
+    return ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="field")
 
 
 def run_per_field(work: Callable[[str], _Result], names: Iterable[str]) -> dict[str, _Result]:
-    """`work(name)` by name, in the order of `names`; the first failure in that order is raised.
+    """The results of `work(name)` by name, in the order of `names`; raises the first error in that order.
 
     >>> run_per_field(len, ["user", "item_id"])
     {'user': 4, 'item_id': 7}

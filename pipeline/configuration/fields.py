@@ -1,4 +1,4 @@
-"""The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense numbers."""
+"""The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense inputs."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,19 +7,19 @@ from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
 from pipeline.configuration.section import Fraction, Name, Section
 
 Setting = Annotated[float, Field(gt=0, le=1e6)]
-"""Of an optimizer: so that no step leaves the floats."""
+"""A setting of an optimizer; the limit keeps every step finite."""
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Sgd(Section):
-    """A field's sparse optimizer: plain stochastic gradient descent, no state."""
+    """Stochastic gradient descent, without state."""
 
     kind: Literal["sgd"]
     learning_rate: Setting = 0.05
 
 
 class Adagrad(Section):
-    """A field's sparse optimizer: a sum of squared gradients for every weight, or one for the row."""
+    """Adagrad, with a sum of squared gradients per weight, or one per row (`rowwise_adagrad`)."""
 
     kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
     learning_rate: Setting = 0.05
@@ -27,7 +27,7 @@ class Adagrad(Section):
 
 
 class Adam(Section):
-    """A field's sparse optimizer: Adam whose steps are counted row by row; rows outside a batch stay as they are."""
+    """Lazy Adam: steps are counted per row, and rows without a gradient are not updated."""
 
     kind: Literal["adam"]
     learning_rate: Setting = 0.001
@@ -37,18 +37,18 @@ class Adam(Section):
 
 
 class Ftrl(Section):
-    """A field's sparse optimizer: FTRL-proximal; L1 empties single weights."""
+    """FTRL-proximal; L1 sets single weights to zero."""
 
     kind: Literal["ftrl"]
     learning_rate: Setting = 0.1
-    """α of the paper."""
+    """α in McMahan et al. 2013."""
     beta: Setting = 1.0
     l1: Penalty = 0.0
     l2: Penalty = 0.0
 
 
 class GroupFtrl(Section):
-    """A field's sparse optimizer: FTRL-proximal with group lasso, which empties whole rows."""
+    """FTRL-proximal with group lasso, which sets complete rows to zero."""
 
     kind: Literal["group_ftrl"]
     learning_rate: Setting = 0.1
@@ -56,11 +56,11 @@ class GroupFtrl(Section):
     l1: Penalty = 0.0
     l2: Penalty = 0.0
     l21: Penalty = 0.001
-    """Weight of the group lasso; times √dim."""
+    """Weight of the group lasso, multiplied by √dim."""
 
 
 def _optimizer_kind(given: Any) -> str | None:
-    """The mark of the class that a table of settings wants; without a kind it is row-wise Adagrad's."""
+    """The tag of the class for a table of settings; the default kind is row-wise Adagrad."""
     kind = given.get("kind", "rowwise_adagrad") if isinstance(given, dict) else getattr(given, "kind", None)
     return f"<{'adagrad' if kind == 'rowwise_adagrad' else kind}>"
 
@@ -77,55 +77,55 @@ Optimizer = Annotated[
         custom_error_message="kind is one of sgd, adagrad, rowwise_adagrad, adam, ftrl, group_ftrl",
     ),
 ]
-"""Marks are in angle brackets: they are no part of a path in the file."""
+"""Tags are in angle brackets, so that error messages can omit them from the path in the file."""
 
 
 class Admission(Section):
-    """When a key earns a row."""
+    """When a key is admitted: gets a row."""
 
     kind: Literal["off", "count", "probability"] = "off"
     threshold: PositiveInt = 2
-    """`count`: the occurrence at which a key is admitted."""
+    """`count`: a key is admitted at this occurrence."""
     probability: Fraction = 0.1
-    """`probability`: chance that one occurrence admits a key."""
+    """`probability`: probability that an occurrence admits its key."""
     sketch_width: PositiveInt = 65_536
     sketch_depth: PositiveInt = 4
     halve_every_s: PositiveFloat | None = 86_400.0
-    """Counts are halved this often, by the log's time."""
+    """`count`: all counts are halved once per this log time; None never halves them."""
 
 
 class Expiry(Section):
-    """When a row is removed."""
+    """When a row expires: is removed."""
 
     ttl_s: PositiveFloat | None = None
-    """Removed when unseen for this long, by the log's time."""
+    """A row expires when its key was not seen for this log time."""
     budget_bytes: PositiveInt | None = None
-    """The field's rows × row bytes stay below this: the least important go first."""
+    """Limit of the field's rows × row bytes; the least important rows expire first."""
     sweep_every_s: PositiveFloat = 600.0
-    """How often to look, by the log's time."""
+    """Log time between checks."""
 
 
 class FieldConfig(Section):
-    """A named input of the model with its own table."""
+    """`[[fields]]`: a named input of the model with its own table."""
 
     name: Name
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Raw impression columns (`at` is the impression's time). Several are crossed."""
+    """Impression columns (`at` is the impression's time). Several are crossed."""
     transform: str = "value"
-    """`value`, `cross`, `bucket`, `log2`, `hour`, `weekday`, or a user's vectorised `module:function`."""
+    """`value`, `cross`, `bucket`, `log2`, `hour`, `weekday`, or the user's vectorised `module:function`."""
     boundaries: tuple[float, ...] = ()
     """`bucket`: ascending upper bounds."""
     dim: Annotated[int, Field(ge=1, le=1024)] = 16
     pooling: Literal["sum", "mean"] = "sum"
     init_scale: Annotated[float, Field(ge=0)] = 0.01
-    """New weights are uniform in ± this, drawn from key and seed."""
+    """New weights are uniform in ± this; they depend on the key and the seed only."""
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()
 
 
 class DenseConfig(Section):
-    """A number handed to the model as it is."""
+    """`[[dense]]`: a number that the model reads without an embedding."""
 
     name: Name
     column: str

@@ -1,4 +1,4 @@
-"""A project: one folder with `springtide.toml`, `model.py`, and the state folder everything durable lives in."""
+"""A project: a folder with `springtide.toml`, `model.py` and the state folder, which holds all durable state."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipeline.process.clock import Clock, SystemClock
 
 @dataclass(frozen=True)
 class Project:
-    """Where things are, and the clock the edges use. Thread-safe."""
+    """The project's configuration, folders and clock. Thread-safe."""
 
     root: Path
     config: Config
@@ -31,7 +31,7 @@ class Project:
 
     @property
     def join_state(self) -> Path:
-        """The join's round files."""
+        """The saved state of the join."""
         return self.state / "samples"
 
     @property
@@ -46,7 +46,7 @@ class Project:
 
     @property
     def published(self) -> Path:
-        """Incremental and full snapshots for serving."""
+        """Files of incremental deltas and full snapshots for serving."""
         return self.state / "published"
 
     @property
@@ -56,5 +56,5 @@ class Project:
 
     @property
     def telemetry(self) -> Path:
-        """Where Prometheus finds the processes that answer it."""
+        """Target files of Prometheus's service discovery."""
         return self.state / "telemetry"

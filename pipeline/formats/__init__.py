@@ -1,1 +1,1 @@
-"""Bytes at rest: atomic files, the container format, Avro schemas, checksums."""
+"""Storage formats: atomic files, the container format, Avro schemas, packed columns, checksums."""

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: written under a temporary name, fsynced, renamed, the folder fsynced.
+"""Atomic writes: a file is written under a temporary name, fsynced and renamed, and the folder is fsynced.
 
-Everything durable beside the logs and the ledger is written here, so a full disk is told in one way.
+All durable files except the logs and the ledger are written here, so a full disk always raises the same error.
 """
 
 import os
@@ -12,10 +12,10 @@ from pipeline.errors import VersionError
 
 
 def write_atomically(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
-    """Write `chunks` as the file `path`, in place of one that may be there; durable when this returns.
+    """Write `chunks` to `path`, replacing an existing file; durable on return.
 
     Raises:
-        VersionError: where it cannot be written (a full disk, for one). Then nothing new is left.
+        VersionError: the file cannot be written, because the disk is full for example. Nothing new is left then.
     """
     file = AtomicFile(path)
     for chunk in chunks:
@@ -24,33 +24,33 @@ def write_atomically(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
 
 
 class AtomicFile:
-    """A file on its way: under a temporary name until `complete`, gone after `discard`. For one thread at a time.
+    """A file under a temporary name until `complete` renames it or `discard` removes it. Not thread-safe.
 
-    Every method raises VersionError where the disk does not do it (a full one, for one). Then nothing new is left.
+    Methods raise VersionError if the disk is full, for example; the temporary file is removed then.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.temporary")
-        with self._named_errors():
+        with self._disk_errors():
             _make_folder(path.parent)
             self._file = self._temporary.open("wb")
 
     def write(self, chunk: bytes | memoryview, at: int | None = None) -> None:
-        """Write at an offset and go on from behind it; None goes on from where the last write ended."""
-        with self._named_errors():
+        """Write at offset `at`; None continues where the last write ended."""
+        with self._disk_errors():
             if at is not None:
                 self._file.seek(at)
             self._file.write(chunk)
 
     def sync(self) -> None:
-        """Have the disk take what was written, so that `complete` need not wait for it."""
-        with self._named_errors():
+        """Flush written data to the disk, so that `complete` waits less."""
+        with self._disk_errors():
             self._file.flush()
             os.fdatasync(self._file.fileno())
 
     def complete(self) -> None:
-        """Give the file its name, in place of one that may be there; durable when this returns."""
-        with self._named_errors():
+        """Rename the file to its path, replacing an existing file; durable on return."""
+        with self._disk_errors():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -58,13 +58,13 @@ class AtomicFile:
             sync_folder(self._path.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind; a file that was kept stays."""
-        with suppress(OSError):  # what does not fit the disk is dropped with the rest
+        """Remove the temporary file, if it was not completed."""
+        with suppress(OSError):  # closing may fail to flush to a full disk
             self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as failure:
@@ -77,7 +77,7 @@ class AtomicFile:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make `folder` and those above it, each durable."""
+    """Create `folder` and missing parents durably."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Make a rename in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

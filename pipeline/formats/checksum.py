@@ -1,4 +1,4 @@
-"""The CRC-32 that both engines keep beside a record: a flipped bit must become an error, never an event."""
+"""The CRC-32 that log engines store with each record, so that a flipped bit is an error and never an event."""
 
 import json
 import zlib
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def headers_text(headers: Mapping[str, str]) -> str:
-    """Headers as they are stored and checked: JSON with sorted keys, nothing for none.
+    """The stored form of headers: JSON with sorted keys, or an empty text for none.
 
     >>> headers_text({"b": "2", "a": "1"})
     '{"a": "1", "b": "2"}'
@@ -15,7 +15,7 @@ def headers_text(headers: Mapping[str, str]) -> str:
 
 
 def checksum(offset: int, appended_at_ms: int, headers: str, value: bytes) -> int:
-    """CRC-32 of a record: its value, then everything beside it as text.
+    """CRC-32 of a record: of its value, then of its offset, append time and headers as text.
 
     >>> checksum(0, 0, "", b"")
     218789734

@@ -1,6 +1,6 @@
-"""Columns as bytes: one Arrow record batch as an IPC stream, buffers lz4-compressed. The packed body of every block.
+"""Columns as bytes: one Arrow record batch as an IPC stream with lz4-compressed buffers, the body of every block.
 
-Reading trusts nothing: a stream that is cut, has another number of rows or breaks its own offsets is a DamagedError.
+Reading checks everything: a stream that is cut off, has invalid offsets or another number of rows raises DamagedError.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=Fals
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
-    """An IPC stream that holds just `batch`."""
+    """An IPC stream of `batch` only."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
         writer.write_batch(batch)
@@ -23,7 +23,7 @@ def pack(batch: pa.RecordBatch) -> bytes:
 
 
 def unpack(packed: bytes, rows: int) -> pa.RecordBatch:
-    """The one batch of an IPC stream. Raises DamagedError where it is broken or has not `rows` rows."""
+    """The one batch of an IPC stream. Raises DamagedError if it is broken or does not have `rows` rows."""
     try:
         with pa.ipc.open_stream(pa.py_buffer(packed)) as stream:
             batches = list(stream)
@@ -31,15 +31,15 @@ def unpack(packed: bytes, rows: int) -> pa.RecordBatch:
             batch.validate(full=True)
             _check_names(batch.schema)
     except (pa.ArrowException, OSError, ValueError, EOFError) as failure:
-        raise DamagedError(f"columns are no arrow stream: {failure}") from failure
+        raise DamagedError(f"columns are not an arrow stream: {failure}") from failure
     found = sum(batch.num_rows for batch in batches)
     if len(batches) != 1 or found != rows:
-        raise DamagedError(f"columns hold {found} rows in {len(batches)} batches, the block says {rows} in 1")
+        raise DamagedError(f"columns hold {found} rows in {len(batches)} batches, wanted {rows} in 1")
     return batches[0]
 
 
 def _check_names(fields: Iterable[pa.Field]) -> None:
-    """Arrow checks values, not names: one that is no UTF-8 raises ValueError here and not where it is used."""
+    """Decode all field names, which Arrow does not check: a name that is not UTF-8 raises ValueError here."""
     for field in fields:
         assert isinstance(field.name, str)
         _check_names(field.type.field(i) for i in range(field.type.num_fields))

@@ -1,7 +1,7 @@
-"""Ascending integers as LEB128 gaps: each difference to the one before, seven bits a byte, lowest first.
+"""Ascending integers as LEB128 gaps: the difference to the previous integer, seven bits per byte, lowest bits first.
 
-A byte with the high bit set is followed by another of the same gap. Handles of a dense set cost about one byte each.
-The Python face of `native/gaps`.
+A byte with the high bit set continues in the next byte. Handles of a dense set take about one byte each. The Python
+interface of `native/wire/gaps`.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ UInt64s = npt.NDArray[np.uint64]
 
 
 def encode_gaps(values: UInt64s) -> bytes:
-    """Spell `values`, [n] uint64 in ascending order; equal neighbours are allowed.
+    """Encode `values`, [n] uint64 in ascending order; equal neighbours are allowed.
 
     >>> encode_gaps(np.array([3, 4, 300], np.uint64)).hex()
     '0301a802'
@@ -26,21 +26,21 @@ def encode_gaps(values: UInt64s) -> bytes:
     ascending = values[1:] >= values[:-1]
     if not ascending.all():
         at = int(np.argmin(ascending))
-        raise InputError(f"values: got {values[at + 1]} behind {values[at]}, wanted them to ascend. hint: np.sort")
-    spelled: bytes = _native.encode_gaps(values)
-    return spelled
+        raise InputError(f"values: got {values[at + 1]} after {values[at]}, wanted ascending order. hint: np.sort")
+    encoded: bytes = _native.encode_gaps(values)
+    return encoded
 
 
-def decode_gaps(spelled: bytes) -> UInt64s:
-    """Read them back: [n] uint64, ascending. Raises DamagedError for bytes that end inside a gap or lead above 64 bits.
+def decode_gaps(encoded: bytes) -> UInt64s:
+    """Decode to [n] uint64, ascending. Raises DamagedError if the bytes end inside a gap or exceed 64 bits.
 
     >>> decode_gaps(bytes.fromhex("0301a802")).tolist()
     [3, 4, 300]
     """
-    if not isinstance(spelled, bytes):
-        raise InputError(f"gaps: got {type(spelled).__name__}, wanted bytes")
-    wrong, values = _native.decode_gaps(spelled)
-    if wrong is not None:
-        raise DamagedError(f"gaps of {len(spelled)} bytes {wrong}. hint: they are damaged or were cut off")
+    if not isinstance(encoded, bytes):
+        raise InputError(f"gaps: got {type(encoded).__name__}, wanted bytes")
+    problem, values = _native.decode_gaps(encoded)
+    if problem is not None:
+        raise DamagedError(f"gaps of {len(encoded)} bytes {problem}. hint: they are damaged or cut off")
     numbers: UInt64s = values
     return numbers

@@ -1,8 +1,7 @@
 """Avro schemas and the frame around every value: byte 0, schema id (4 bytes, big endian), Avro body.
 
-The frame is Confluent's. A schema's id needs no registry to hand it out: it is the first 4 bytes of the SHA-256 of its
-canonical JSON (no `doc`, keys sorted, no white space), top bit cleared. `schemas/*.avsc` holds what springtide writes
-itself. Nothing here knows a log.
+The frame is Confluent's. No registry assigns schema ids: an id is the first 4 bytes of the SHA-256 of the schema's
+canonical JSON (no `doc`, keys sorted, no white space), top bit cleared. `schemas/*.avsc` are springtide's own schemas.
 """
 
 import hashlib
@@ -22,13 +21,13 @@ from pipeline.errors import DamagedError
 
 _FRAME = struct.Struct(">BI")
 FRAME_BYTES = _FRAME.size
-# fastavro names the stream it read from: a dead letter's text must not depend on where that lay in memory.
+# fastavro's messages contain the address of the stream; the text of a dead letter must be deterministic.
 _ADDRESS = re.compile(r" from <_io\.BytesIO object at 0x[0-9a-f]+>")
 
 
 @dataclass(frozen=True)
 class Schema:
-    """One Avro schema: `document` is its JSON, `parsed` what encodes and decodes it, `id` what frames name it by."""
+    """One Avro schema: `document` is its JSON, `parsed` is its form for fastavro, `id` is its id in frames."""
 
     id: int
     document: Mapping[str, Any]
@@ -40,7 +39,7 @@ class Schema:
 
 
 def canonical(document: Any) -> str:
-    """A schema as JSON without `doc` and white space, keys sorted: equal meaning, equal text.
+    """A schema as JSON without `doc` and white space, keys sorted: schemas of equal meaning have equal text.
 
     >>> canonical({"type": "record", "name": "r", "doc": "why", "fields": []})
     '{"fields":[],"name":"r","type":"record"}'
@@ -54,20 +53,20 @@ def schema_id(document: Any) -> int:
 
 
 def parse_schema(document: Mapping[str, Any]) -> Schema:
-    """A schema ready for use. Logical types stay plain numbers: times are integers here, and a poison one must decode.
+    """A schema for encoding and decoding. Logical types decode as plain numbers, so that an invalid time still decodes.
 
-    Raises ValueError where the document is no Avro record schema.
+    Raises ValueError if the document is not an Avro record schema.
     """
     if (
         not isinstance(document, Mapping)
         or document.get("type") != "record"
         or not isinstance(document.get("fields"), list)
     ):
-        raise ValueError(f"no avro record: {str(document)[:80]}")
+        raise ValueError(f"not an avro record: {str(document)[:80]}")
     try:
         parsed = fastavro.parse_schema(_without(document, "logicalType"), named_schemas={})
-    except Exception as failure:  # fastavro raises whatever it stumbles over in a foreign document
-        raise ValueError(f"no avro record: {failure}") from failure
+    except Exception as failure:  # fastavro raises many types for an invalid document
+        raise ValueError(f"not an avro record: {failure}") from failure
     return Schema(schema_id(document), document, parsed)
 
 
@@ -78,7 +77,7 @@ def load_schema(name: str) -> Schema:
 
 
 def frame(schema: int, body: bytes) -> bytes:
-    """Put the frame before an Avro body.
+    """Prepend the frame to an Avro body.
 
     >>> frame(258, b"x").hex()
     '000000010278'
@@ -87,7 +86,7 @@ def frame(schema: int, body: bytes) -> bytes:
 
 
 def unframe(value: bytes) -> tuple[int, memoryview]:
-    """Schema id and body of a framed value; the body is a view. Raises DamagedError where there is no frame."""
+    """Schema id and body of a framed value; the body is a view. Raises DamagedError if there is no frame."""
     if len(value) < FRAME_BYTES or value[0] != 0:
         raise DamagedError(
             f"value of {len(value)} bytes starts with {bytes(value[:5]).hex() or 'nothing'}, wanted 0 and a schema id"
@@ -96,7 +95,7 @@ def unframe(value: bytes) -> tuple[int, memoryview]:
 
 
 def encode(schema: Schema, datum: Mapping[str, Any]) -> bytes:
-    """`datum` framed. Raises ValueError or TypeError where it does not fit the schema."""
+    """Encode and frame `datum`. Raises ValueError or TypeError if it does not fit the schema."""
     out = io.BytesIO()
     out.write(_FRAME.pack(0, schema.id))
     fastavro.schemaless_writer(out, schema.parsed, datum, strict=True)
@@ -104,23 +103,21 @@ def encode(schema: Schema, datum: Mapping[str, Any]) -> bytes:
 
 
 def decode(schema: Schema, value: bytes) -> dict[str, Any]:
-    """The datum of a framed value that must be of just this schema. Raises DamagedError."""
-    found, body = unframe(value)
-    if found != schema.id:
-        raise DamagedError(
-            f"value has schema id {found}, {schema.name} has {schema.id}. hint: another release wrote it"
-        )
+    """The datum of a framed value, which must have exactly this schema. Raises DamagedError."""
+    id, body = unframe(value)
+    if id != schema.id:
+        raise DamagedError(f"value has schema id {id}, {schema.name} has {schema.id}. hint: another release wrote it")
     return decode_body(schema, body)
 
 
 def decode_body(writer: Schema, body: bytes | memoryview, reader: Schema | None = None) -> dict[str, Any]:
-    """The datum of an Avro body, resolved to `reader` where given. Raises DamagedError, also for bytes left over."""
+    """The datum of an Avro body, resolved to `reader` if given. Raises DamagedError, also for trailing bytes."""
     stream = io.BytesIO(body)
     try:
         datum = fastavro.schemaless_reader(stream, writer.parsed, reader.parsed if reader else None)
-    except Exception as failure:  # poison makes fastavro raise EOFError, IndexError, UnicodeDecodeError and more
-        told = _ADDRESS.sub("", str(failure)) or type(failure).__name__
-        raise DamagedError(f"bytes are no {writer.name}: {told}") from failure
+    except Exception as failure:  # invalid bytes raise EOFError, IndexError, UnicodeDecodeError and more
+        reason = _ADDRESS.sub("", str(failure)) or type(failure).__name__
+        raise DamagedError(f"bytes are not a valid {writer.name}: {reason}") from failure
     if stream.tell() != len(body):
         raise DamagedError(f"{writer.name} ends after {stream.tell()} of {len(body)} bytes")
     assert isinstance(datum, dict)

@@ -1,1 +1,1 @@
-"""What a process takes from its surroundings: clock, name, crash points."""
+"""The process: its clock, its name, and its crash points for tests."""

@@ -1,9 +1,8 @@
-"""Named points at which a test may end the process as `kill -9` would: no cleanup, no flush, no farewell.
+"""Named crash points, at which a test can end the process as `kill -9` does: without cleanup and without flushing.
 
-The configuration arms at most one point (`crash_at`, from the environment variable SPRINGTIDE_CRASH_AT, `name` or
-`name:N` for the N-th time it is passed). `name:N:stop` stops the process there instead, as SIGSTOP would, and
-each time after that: whoever continues it has a zombie between its check and its write. Unarmed, a point costs one
-comparison.
+At most one point is armed, by the environment variable SPRINGTIDE_CRASH_AT: `name`, or `name:N` for the N-th time it
+is reached. `name:N:stop` stops the process there as SIGSTOP does, the N-th time and every later time; a test that
+continues it has a zombie writer between its check and its write. A point that is not armed costs one comparison.
 """
 
 import os
@@ -13,15 +12,15 @@ POINTS = (
     "samples.before_append",
     "samples.after_append",  # samples are in the log, the join's state is not saved
     "samples.after_state",
-    "trainer.before_commit",  # version files written, CURRENT not moved
-    "trainer.after_commit",  # CURRENT moved, the delta not published
-    "trainer.after_delta",  # the delta is in the topic, nobody was told of it
+    "trainer.before_commit",  # the version's files are written, CURRENT is not moved
+    "trainer.after_commit",  # CURRENT is moved, the delta is not published
+    "trainer.after_delta",  # the delta is in the topic, its notice is not published
     "trainer.after_publish",
-    "publish.after_files",  # files of an incremental or full written, not announced
-    "publish.after_notice",  # announced, the ledger does not say so
-    "rollback.after_plan",  # plan durable and generation raised, no reverse delta yet
+    "publish.after_files",  # files of an incremental delta or full snapshot are written, not announced
+    "publish.after_notice",  # announced, not recorded in the ledger
+    "rollback.after_plan",  # the plan is durable and the generation raised, the reverse delta is not published
     "rollback.after_delta",
-    "replay.after_append",  # dead letters are back in their topic, the ledger does not say so
+    "replay.after_append",  # dead letters are appended to their topic again, not recorded in the ledger
 )
 
 _armed: str | None = None
@@ -30,7 +29,7 @@ _signal = signal.SIGKILL
 
 
 def arm_crash_point(point: str | None) -> None:
-    """Arm `name`, `name:N` or `name:N:stop`; `None` disarms."""
+    """Arm `name`, `name:N` or `name:N:stop`; None disarms. Raises ValueError."""
     global _armed, _remaining, _signal
     name, count, end = [*(point or "").split(":"), "", ""][:3]
     if name and name not in POINTS:
@@ -41,7 +40,7 @@ def arm_crash_point(point: str | None) -> None:
 
 
 def reach_crash_point(name: str) -> None:
-    """End or stop the process here if this point is armed and its count is used up."""
+    """End or stop the process if this point is armed and has been reached often enough."""
     global _remaining
     if name != _armed:
         return

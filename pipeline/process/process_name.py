@@ -1,7 +1,7 @@
-"""Names for processes of one kind, of which several run on a machine: `samples-HOST-0`, `samples-HOST-1`, …
+"""Unique names for processes of one kind on one machine: `samples-HOST-0`, `samples-HOST-1`, …
 
-A process takes the first name that nobody holds and keeps it until it ends, however it ends: the kernel gives the lock
-back. Who follows a dead process so bears its name, and what a dead one left under a name can be told from the living's.
+A process locks the first free name. The kernel releases the lock when the process ends in any way, so a replacement
+gets the name of the process it replaces, and files under names without a lock belong to ended processes.
 """
 
 import fcntl
@@ -14,45 +14,42 @@ from pathlib import Path
 
 
 class ProcessName:
-    """A name that is held from here on. Not for use over a fork."""
+    """A name that this process holds until `release`. Not for use across a fork."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        """Take the first name of `kind` on this machine that is free. Raises OSError where `folder` knows no locks."""
+        """Lock the first free name of `kind` on this machine. Raises OSError if the file system has no locks."""
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():
             self.name = f"{kind}-{socket.gethostname()}-{number}"
-            lock = _try_lock(_lock_of(folder, self.name))
+            lock = _try_lock(_lock_path(folder, self.name))
             if lock is not None:
                 self._lock = lock
                 return
 
     def release(self) -> None:
-        """Give the name back."""
+        """Release the name."""
         self._lock.close()
 
 
 @contextmanager
 def abandoned_names(folder: Path, kind: str) -> Iterator[list[str]]:
-    """Names of `kind` on this machine whose holders are gone; nobody takes one while this lasts."""
-    with_locks = [(path, _try_lock(path)) for path in sorted(folder.glob(_lock_of(folder, _any(kind)).name))]
-    free = {path: lock for path, lock in with_locks if lock is not None}
+    """Names of `kind` on this machine whose processes have ended; they stay locked inside the `with` block."""
+    pattern = _lock_path(folder, f"{kind}-{socket.gethostname()}-[0-9]*").name
+    tried = [(path, _try_lock(path)) for path in sorted(folder.glob(pattern))]
+    locks = {path: lock for path, lock in tried if lock is not None}
     try:
-        yield [path.name.removeprefix(".").removesuffix(".lock") for path in free]
+        yield [path.name.removeprefix(".").removesuffix(".lock") for path in locks]
     finally:
-        for lock in free.values():
+        for lock in locks.values():
             lock.close()
 
 
-def _any(kind: str) -> str:
-    return f"{kind}-{socket.gethostname()}-[0-9]*"
-
-
-def _lock_of(folder: Path, name: str) -> Path:
+def _lock_path(folder: Path, name: str) -> Path:
     return folder / f".{name}.lock"
 
 
 def _try_lock(path: Path) -> FileIO | None:
-    """The file, locked until it is closed; None where another process holds it."""
+    """The file, locked until it is closed; None if another process has locked it."""
     file = FileIO(path, "a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

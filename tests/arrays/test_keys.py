@@ -6,8 +6,8 @@ import pytest
 import xxhash
 
 from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column, ids128, null_key, shard_of
-from pipeline.arrays.simd import forced_simd_level, simd_levels
 from pipeline.errors import InputError
+from tests.support.simd import forced_simd_level, simd_levels
 
 SEEDS = (0, 1, 0x9E3779B185EBCA87, 2**64 - 1)
 
@@ -318,7 +318,7 @@ def test_shards_are_used_evenly():
 
 def test_columns_that_identify_nothing_are_refused():
     batch = pa.record_batch({"a": [1], "tags": [["x"]]})
-    with pytest.raises(InputError, match="column b is missing, there are a, tags"):
+    with pytest.raises(InputError, match="column b is missing, the batch has a, tags"):
         ids128(batch, ["b"])
     with pytest.raises(InputError, match=r"column tags: got list<.*>, wanted one value per row"):
         shard_of(batch, ["tags"], 2)

@@ -1,9 +1,9 @@
-"""SIMD levels: which there are, forcing one for a while, refusing what the machine lacks."""
+"""SIMD levels: the levels of this machine, forcing one, refusing levels that the machine lacks."""
 
 import pytest
 
-from pipeline.arrays.simd import forced_simd_level, simd_level, simd_levels
 from pipeline.errors import InputError
+from tests.support.simd import forced_simd_level, simd_level, simd_levels
 
 
 def test_the_best_level_is_used_unless_another_is_forced():

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.simd import forced_simd_level, simd_level, simd_levels
 from pipeline.versions.deltas.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
 from tests.benchmarks import peers
 from tests.benchmarks.mind_rows import mind_rows
 from tests.benchmarks.report import Figure
+from tests.support.simd import forced_simd_level, simd_level, simd_levels
 
 DIM = 16
 ENCODE_LEAST, DECODE_LEAST = {"int4": 7e6}, {"int4": 50e6}

@@ -19,7 +19,6 @@ from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.log import Record
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model import weights
-from pipeline.process.clock import ManualClock
 from pipeline.samples.state import state_files
 from pipeline.samples.state.frames import frames_of
 from pipeline.samples.state.segment_codec import decode_segment
@@ -36,6 +35,7 @@ from tests.logs.kafka import test_kafka_records
 from tests.support.archive_writer import write_archive
 from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
+from tests.support.manual_clock import ManualClock
 from tests.support.versions_world import World, project_in
 from tests.versions.deltas import test_delta
 

@@ -22,7 +22,7 @@ from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.open import open_log
-from pipeline.process.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "user": "string", "price": "float", "seen": "bool", "tags": "strings", "sizes": "ints"}
 ROWS = [

@@ -13,8 +13,8 @@ from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.logs.topic_specs import partition_counts
-from pipeline.process.clock import ManualClock
 from tests.support.archive_writer import write_archive
+from tests.support.manual_clock import ManualClock
 
 NOON_MS = 1_700_000_000_000
 

@@ -7,7 +7,8 @@ import pytest
 from pipeline.errors import LogError
 from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock, SystemClock
+from pipeline.process.clock import SystemClock
+from tests.support.manual_clock import ManualClock
 
 SHORT_S, LONG_S = 0.05, 20.0
 

@@ -14,7 +14,8 @@ from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedErro
 from pipeline.logs.log import Fence, ReadLimits
 from pipeline.logs.sqlite.partition import as_log_error
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock, SystemClock
+from pipeline.process.clock import SystemClock
+from tests.support.manual_clock import ManualClock
 
 NOON_MS = 1_700_000_000_000
 

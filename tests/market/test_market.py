@@ -21,8 +21,8 @@ from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import FAR_AT_MS, HOUR_MS, Market
 from pipeline.market.produce import produce
-from pipeline.process.clock import ManualClock
 from pipeline.samples.run.in_process import run_samples
+from tests.support.manual_clock import ManualClock
 
 PROJECT = Path(pipeline.market.__file__).parent / "project"
 SMALL = MarketConfig(users=500, items=200, impressions_per_hour=5_000, hours=4, late_share=0.01)

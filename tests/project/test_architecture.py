@@ -11,7 +11,6 @@ FACES = {
     "pipeline/admission/sketch.py",
     "pipeline/arrays/gather.py",
     "pipeline/arrays/keys.py",
-    "pipeline/arrays/simd.py",
     "pipeline/features/pooling.py",
     "pipeline/formats/gaps.py",
     "pipeline/logs/events/avro_events.py",

@@ -9,7 +9,6 @@ import numpy as np
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.levels import LevelPublisher, build_served_view
@@ -17,6 +16,7 @@ from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, V
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store import VersionStore
+from tests.support.manual_clock import ManualClock
 
 DIMS = {"item": 8, "user": 16}
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
-from pipeline.process.clock import ManualClock
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import encode
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store import VersionStore
+from tests.support.manual_clock import ManualClock
 
 DIM = 4
 ROW_BYTES = 24

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, FencedError, InputError, VersionError
-from pipeline.process.clock import ManualClock
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import delta_manifest
 from pipeline.versions.ledger.database import Database
@@ -22,6 +21,7 @@ from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.schema import SCHEMA, SCHEMA_VERSION
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
+from tests.support.manual_clock import ManualClock
 from tests.support.versions_world import World, project_in
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +138,7 @@ def test_a_full_disk_under_the_ledger_moves_nothing(store):
 RACE = """
 import sys
 from pathlib import Path
-from pipeline.process.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 from pipeline.versions.ledger.ledger import Ledger
 
 ledger = Ledger(Path(sys.argv[1]), ManualClock())

@@ -1,4 +1,4 @@
-// The SIMD level by name, for pipeline/arrays/simd.py.
+// The SIMD level by name, for tests and benchmarks.
 #include "simd/simd.h"
 
 #include <nanobind/nanobind.h>

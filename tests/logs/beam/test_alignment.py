@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pipeline.logs.beam.alignment import EventTimeAlignment
-from pipeline.process.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 LEAD_MS = 1_000
 ALL = [("impressions", 0), ("clicks", 0)]

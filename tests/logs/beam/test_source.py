@@ -16,7 +16,7 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.logs.record_run import RecordRun
-from pipeline.process.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 NOW = 1_700_000_000_000
 DISORDER = 1_000

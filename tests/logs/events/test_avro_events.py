@@ -12,8 +12,8 @@ from pipeline.logs.events.avro_events import decode_events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.event_columns import arrow_schema
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock
 from tests.logs.events.test_events import both_ways, events, records
+from tests.support.manual_clock import ManualClock
 
 COLUMNS = {
     "id": "int",

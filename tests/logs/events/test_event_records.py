@@ -6,9 +6,9 @@ import pytest
 from pipeline.configuration.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock
 from tests.benchmarks.event_records import encode_events
 from tests.benchmarks.join import events_of
+from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float"}
 EVENTS = Events.model_validate(

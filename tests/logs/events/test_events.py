@@ -24,7 +24,7 @@ from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.log import Record
 from pipeline.logs.record_run import RecordRun
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock
+from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "item": "string", "price": "float", "seen": "bool", "tags": "strings"}
 NOW = 1_000_000
@@ -293,18 +293,18 @@ class TestUndecodable:
 
     def test_an_event_cut_short_or_too_long(self, codec):
         value = event(codec, 5, item="a longer item")
-        assert "bytes are no impression" in self.of(codec, value[:-6])
+        assert "bytes are not a valid impression" in self.of(codec, value[:-6])
         assert "impression ends after" in self.of(codec, value + b"\0")
 
     def test_text_that_is_not_utf8(self, codec):
         assert "utf-8" in self.of(codec, event(codec, 5, item="abc").replace(b"abc", b"a\xffc"))
         raw = pa.Array.from_buffers(pa.string(), 1, pa.array([b"a\xffc"]).buffers())
         packed = encode(load_schema("event_block"), {"rows": 1, "columns": pack(batch([5], item=raw))})
-        assert "columns are no arrow stream" in self.of(codec, packed)
+        assert "columns are not an arrow stream" in self.of(codec, packed)
 
     def test_a_packed_block_with_a_wrong_number_of_rows(self, codec):
         value = encode(load_schema("event_block"), {"rows": 3, "columns": pack(batch([1]))})
-        assert self.of(codec, value) == "columns hold 1 rows in 1 batches, the block says 3 in 1"
+        assert self.of(codec, value) == "columns hold 1 rows in 1 batches, wanted 3 in 1"
 
     def test_a_packed_block_cut_short(self, codec):
         packed = pack(batch([1, 2, 3]))
@@ -352,7 +352,7 @@ class TestUndecodable:
     def test_a_packed_column_with_a_name_that_is_not_utf8(self, codec):
         packed = pack(batch([5], note=["x"])).replace(b"note", b"n\xd1te")
         value = encode(load_schema("event_block"), {"rows": 1, "columns": packed})
-        assert "columns are no arrow stream" in self.of(codec, value)
+        assert "columns are not an arrow stream" in self.of(codec, value)
 
     def test_no_invalid_record_stops_decoding(self, codec):
         seed = random.Random(7)

@@ -81,7 +81,7 @@ def test_a_label_called_like_a_system_column_is_refused():
 def test_a_block_with_another_number_of_rows_is_damaged():
     schema = load_schema("sample_block")
     datum = {**decode(schema, encode_sample_block(block([SAMPLE]))), "rows": 2}
-    with pytest.raises(DamagedError, match="columns hold 1 rows in 1 batches, the block says 2"):
+    with pytest.raises(DamagedError, match="columns hold 1 rows in 1 batches, wanted 2"):
         decode_sample_block(encode(schema, datum))
 
 

@@ -7,10 +7,10 @@ import pytest
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from pipeline.arrays.simd import forced_simd_level, simd_levels
 from pipeline.errors import DamagedError
 from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.log import ReadLimits
+from tests.support.simd import forced_simd_level, simd_levels
 
 CODECS = {"plain": 0, "gzip": 1, "lz4": 3, "zstd": 4}
 HEADER = 61

@@ -8,8 +8,8 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.process.clock import ManualClock
 from pipeline.samples.run.original_records import with_originals
+from tests.support.manual_clock import ManualClock
 
 EVENTS = Events.model_validate(
     {"key": ["id"], "impressions": {"columns": {"id": "int"}}, "clicks": {"columns": {"id": "int"}}}

@@ -24,11 +24,11 @@ from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import read_to_end
 from pipeline.logs.open import open_log
-from pipeline.process.clock import ManualClock
 from pipeline.process.crash_point import arm_crash_point
 from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.run.rounds import Rounds
 from pipeline.samples.run.status import join_status
+from tests.support.manual_clock import ManualClock
 
 NOW = 1_700_000_000_000
 APPENDED = NOW + 3_600_000

@@ -6,7 +6,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from pipeline.arrays.simd import forced_simd_level, simd_levels
 from pipeline.versions.deltas.quantizer import (
     CODECS,
     PRECISIONS,
@@ -17,6 +16,7 @@ from pipeline.versions.deltas.quantizer import (
     encode_codebook,
     encode_rows,
 )
+from tests.support.simd import forced_simd_level, simd_levels
 
 DIMS = (*range(1, 41), 64, 100, 1024)
 MOST = np.finfo(np.float32).max

@@ -76,7 +76,7 @@ def test_any_bytes_are_read_or_refused():
 
 
 def test_numbers_that_do_not_ascend_are_refused():
-    with pytest.raises(InputError, match="values: got 3 behind 4, wanted them to ascend"):
+    with pytest.raises(InputError, match="values: got 3 after 4, wanted ascending order"):
         encode_gaps(np.uint64([1, 4, 3]))
     for odd in ([1, 2], np.int64([1]), np.uint64([[1]]), np.uint64([1, 2, 3, 4])[::2], None):
         with pytest.raises(InputError, match="values: got "):
