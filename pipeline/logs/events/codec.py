@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.events import Events
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, parse_schema, unframe
 from pipeline.logs.events.avro_events import decode_events
-from pipeline.logs.events.event_block_builder import NO_WATERMARK, EventBlockBuilder, EventRules
+from pipeline.logs.events.event_block_builder import NO_WATERMARK, DecodedRun, EventBlockBuilder, EventRules
 from pipeline.logs.events.event_columns import AT, arrow_schema, event_document, event_times, resolve_columns
 from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.log import Log, Record
@@ -27,22 +27,6 @@ from pipeline.logs.record_run import RecordRun
 __all__ = ["NO_WATERMARK", "DecodedRun", "EventCodec"]
 
 _NAMESPACE = "springtide"
-
-
-@dataclass(frozen=True)
-class DecodedRun:
-    """The events of a run of records.
-
-    Attributes:
-        block: the events, in log order.
-        dead: the events set aside, one per source position, in log order.
-        max_event_time_ms: the partition's max event time, ms (an event counts up to its append, a heartbeat as its
-            time + disorder); None if it has neither yet. It is an argument of the next `decode` of this partition.
-    """
-
-    block: EventBlock
-    dead: DeadLetters
-    max_event_time_ms: int | None
 
 
 @dataclass(frozen=True)
@@ -63,20 +47,16 @@ class EventCodec:
         columns = (events.impressions if kind == "impressions" else events.clicks).columns
         self._columns = arrow_schema(columns)
         self._document = event_document(kind, columns)
-        self._schema = parse_schema(self._document)
+        self.schema = parse_schema(self._document)
+        """The schema of single events as this configuration writes them."""
         self._block_schema, self._heartbeat_schema = load_schema("event_block"), load_schema("heartbeat")
         self._registry = SchemaRegistry(log)
-        self._writers = {self._schema.id: _WriterSchema(self._schema, 1, True)}
+        self._writers = {self.schema.id: _WriterSchema(self.schema, 1, True)}
         self._registered = False
         keys = tuple(dict.fromkeys((*events.key, *events.shard_columns)))
         self._rules = EventRules(
             kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000)
         )
-
-    @property
-    def schema(self) -> Schema:
-        """The schema of single events as this configuration writes them."""
-        return self._schema
 
     def encode_event(self, at_ms: int, values: Mapping[str, Any]) -> bytes:
         """One event as one record; a column not given is null. Raises InputError if a value does not fit."""
@@ -87,7 +67,7 @@ class EventCodec:
             self._registry.register(self._kind, self._document)
             self._registered = True
         try:
-            return encode(self._schema, {AT: at_ms, **{n: values.get(n) for n in self._columns.names}})
+            return encode(self.schema, {AT: at_ms, **{n: values.get(n) for n in self._columns.names}})
         except Exception as failure:  # fastavro raises exceptions of many types for a wrong value
             raise InputError(f"event of {self._kind} does not fit its schema: {failure}") from failure
 
@@ -119,16 +99,16 @@ class EventCodec:
         builder = EventBlockBuilder(self._rules, topic, partition)
         for record in records:
             self._add_or_set_aside(builder, record)
-        return DecodedRun(*builder.build(max_event_time_ms, records[-1].offset + 1))
+        return builder.build(max_event_time_ms, records[-1].offset + 1)
 
     def empty_run(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> DecodedRun:
         """A run without records that ends at `next_offset`: it reports progress and the watermark."""
-        return DecodedRun(*EventBlockBuilder(self._rules, topic, partition).build(max_event_time_ms, next_offset))
+        return EventBlockBuilder(self._rules, topic, partition).build(max_event_time_ms, next_offset)
 
     def decode_run(self, run: RecordRun, topic: str, partition: int, max_event_time_ms: int | None) -> DecodedRun:
         """As `decode`; single events of the configured schema are decoded natively, all at once."""
         builder = EventBlockBuilder(self._rules, topic, partition)
-        found = decode_events(run.values, self._schema.id, self._columns)
+        found = decode_events(run.values, self.schema.id, self._columns)
         row = decoded = 0
         for declined in (*found.declined.tolist(), len(run)):
             if count := declined - row:
@@ -138,7 +118,7 @@ class EventCodec:
             if declined < len(run):
                 self._add_or_set_aside(builder, run[declined])
             row = declined + 1
-        return DecodedRun(*builder.build(max_event_time_ms, run.next_offset))
+        return builder.build(max_event_time_ms, run.next_offset)
 
     def _add_or_set_aside(self, builder: EventBlockBuilder, record: Record) -> None:
         try:
@@ -156,7 +136,7 @@ class EventCodec:
             builder.add_heartbeat(record, decode_body(self._heartbeat_schema, body)[AT])
         else:
             writer = self._writer(found, builder)
-            event = decode_body(writer.schema, body, None if writer.configured else self._schema)
+            event = decode_body(writer.schema, body, None if writer.configured else self.schema)
             if not isinstance(event[AT], int):
                 raise DamagedError(f"event time {AT} is {event[AT]}, wanted milliseconds")
             event[AT] //= writer.units_per_ms
@@ -185,9 +165,9 @@ class EventCodec:
         document = found.schema.document
         # Avro resolves records of the same name only, but a writer's record may have any name.
         try:
-            renamed = parse_schema({**document, "name": self._schema.name, "namespace": _NAMESPACE})
+            renamed = parse_schema({**document, "name": self.schema.name, "namespace": _NAMESPACE})
         except ValueError as failure:
-            raise DamagedError(f"schema id {schema_id} cannot be called {self._schema.name}: {failure}") from failure
+            raise DamagedError(f"schema id {schema_id} cannot be called {self.schema.name}: {failure}") from failure
         return _WriterSchema(renamed, _units_per_ms(document), False)
 
 

@@ -39,6 +39,22 @@ class EventRules:
 
 
 @dataclass(frozen=True)
+class DecodedRun:
+    """The events of a run of records.
+
+    Attributes:
+        block: the events, in log order.
+        dead: the events set aside, one per source position, in log order.
+        max_event_time_ms: the partition's max event time, ms (an event counts up to its append, a heartbeat as its
+            time + disorder); None if it has neither yet. The next run of this partition needs it.
+    """
+
+    block: EventBlock
+    dead: DeadLetters
+    max_event_time_ms: int | None
+
+
+@dataclass(frozen=True)
 class _Part:
     """Consecutive rows: one packed record, some single events, or one heartbeat.
 
@@ -109,8 +125,8 @@ class EventBlockBuilder:
         """Make a dead letter of a record that cannot be decoded."""
         self._letter("undecodable", record, 0, event_at, detail, record.value)
 
-    def build(self, max_event_time_ms: int | None, next_offset: int) -> tuple[EventBlock, DeadLetters, int | None]:
-        """The block, the dead letters, and the max event time after this run, given the one before it."""
+    def build(self, max_event_time_ms: int | None, next_offset: int) -> DecodedRun:
+        """The events of the run, which ends before `next_offset`; the max event time is that of the previous run."""
         self._flush_singles()
         rules = self._rules
         times, appended, offsets, rows, events = self._flatten()
@@ -137,7 +153,7 @@ class EventBlockBuilder:
             NO_WATERMARK if last_max == NO_WATERMARK else last_max - rules.disorder_ms,
         )
         letters = dead_letters(sorted(self._dead, key=lambda letter: (letter["offset"], letter["row"])))
-        return block, letters, None if last_max == NO_WATERMARK else last_max
+        return DecodedRun(block, letters, None if last_max == NO_WATERMARK else last_max)
 
     def _flatten(self) -> tuple[Int64s, Int64s, Int64s, npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """Per row of all parts: time, append time, offset, row inside its record, whether it is an event."""
