@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.benchmarks import peers
-from tests.benchmarks.alone import one_round, peer_rate, process
-from tests.benchmarks.report import Figure, Result, print_machine, print_results, write_results
+from tests.benchmarks.harness.alone import one_round, peer_rate, process
+from tests.benchmarks.harness.report import Figure, Result, print_machine, print_results, write_results
 
 CHAIN = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
 NATIVE = ("keys", "unique", "sketch", "kafka")

@@ -22,9 +22,9 @@ from pipeline.market.produce import produce
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.in_process import SamplesJob
 from pipeline.trainer.run.in_process import TrainJob
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import Stopwatch, peak_mib
-from tests.benchmarks.stream import START_MS, clicks_of, impressions, in_records, stream_project
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib
+from tests.benchmarks.load.stream import START_MS, clicks_of, impressions, in_records, stream_project
 
 STREAM_RATE, TURNS = 20_000, 3
 """Impressions a second of the stream's own time; and how often join and trainer take turns."""

@@ -14,8 +14,8 @@ from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stream import append_samples, stream_project
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.load.stream import append_samples, stream_project
 
 _NEVER = {"commit_every_s": 1e9, "commit_every_log_s": None, "full_every_commits": 1_000_000}
 

@@ -17,9 +17,9 @@ from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stream import append_samples, stream_project
-from tests.benchmarks.watched import Watched
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.load.stream import append_samples, stream_project
+from tests.benchmarks.load.watched import Watched
 
 FIELDS, DIM, BATCH = 4, 8, 256
 

@@ -15,11 +15,11 @@ from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.alone import process
+from tests.benchmarks.harness.alone import process
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib
 from tests.benchmarks.join import SPAN_S, fill, join_project
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib
-from tests.benchmarks.stream import append_samples, stream_project
+from tests.benchmarks.load.stream import append_samples, stream_project
 
 
 class TimedTrainer(TrainerShard):

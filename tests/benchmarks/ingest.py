@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 
 from pipeline.ingest.ingest import ingest
 from pipeline.logs.open import open_log
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib
 from tests.benchmarks.join import join_project
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import Stopwatch, peak_mib
-from tests.benchmarks.stream import START_MS
+from tests.benchmarks.load.stream import START_MS
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:

@@ -26,10 +26,10 @@ from pipeline.samples.join.rows import HELD
 from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.state.snapshot import load_join, take_snapshot
 from pipeline.samples.state.state_files import read_shard, segment_names, write_shard
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib
+from tests.benchmarks.load.stream import RECORD_ROWS, START_MS, clicks_of, in_records, zipf
 from tests.benchmarks.peers import flink_join
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import Stopwatch, peak_mib, resident_mib
-from tests.benchmarks.stream import RECORD_ROWS, START_MS, clicks_of, in_records, zipf
 
 SPAN_S, CLICK_SHARE = 36_000, 0.05
 _FLINK_CORES = 2

@@ -22,8 +22,8 @@ from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
-from tests.benchmarks.beside import beside, main
-from tests.benchmarks.report import Figure, Result
+from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.report import Figure, Result
 from tests.support.ports import free_port_range
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float", "page": "string"}

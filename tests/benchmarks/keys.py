@@ -11,8 +11,8 @@ import pyarrow as pa
 import xxhash
 
 from pipeline.arrays.keys import combine_keys, hash_column
-from tests.benchmarks.beside import beside, main
-from tests.benchmarks.report import Figure, Result
+from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.report import Figure, Result
 
 SEED = 7
 

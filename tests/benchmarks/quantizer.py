@@ -15,8 +15,8 @@ import numpy as np
 
 from pipeline.versions.deltas.quantizer import CODECS, decode_codebook, decode_rows, encode_codebook, encode_rows
 from tests.benchmarks import peers
-from tests.benchmarks.mind_rows import mind_rows
-from tests.benchmarks.report import Figure
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.load.mind_rows import mind_rows
 from tests.support.simd import forced_simd_level, simd_level, simd_levels
 
 DIM = 16

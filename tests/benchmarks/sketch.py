@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.arrays.keys import hash_column
-from tests.benchmarks.beside import beside, main
-from tests.benchmarks.report import Figure, Result
-from tests.benchmarks.stream import VALUES, zipf
+from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.report import Figure, Result
+from tests.benchmarks.load.stream import VALUES, zipf
 from tests.support.count_min import bound, plain_estimates
 
 DEPTH, THRESHOLD = 4, 5

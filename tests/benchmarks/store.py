@@ -23,8 +23,8 @@ from pipeline.trainer.tables.table import Table
 from pipeline.versions.deltas.quantizer import payload_bytes, payload_total
 from pipeline.versions.deltas.served_view import ServedView
 from tests.benchmarks import peers
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import resident_mib
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import resident_mib
 
 KEYS, BATCH, DIM, BATCHES, PASSES = 6_000_000, 50_000, 16, 20, 4
 RATE = "keys per core-second"

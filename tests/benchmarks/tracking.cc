@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "dot.h"
-#include "fixed_dim.h"
-#include "optimizer.h"
-#include "statistics.h"
+#include "table/optimizers/dot.h"
+#include "table/fixed_dim.h"
+#include "table/optimizers/optimizer.h"
+#include "table/statistics.h"
 
 namespace {
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.peers.zipf import batches
-from tests.benchmarks.report import Figure
 
 _ROOT = Path(__file__).parents[2] / "native"
 _TABLE_ROWS, _PASSES = 2_000_000, 101
@@ -52,7 +52,11 @@ def _more_ns(library: ctypes.CDLL, rows: int) -> np.ndarray:
 
 def _built(folder: Path) -> ctypes.CDLL:
     library = folder / "tracking.so"
-    sources = [Path(__file__).with_suffix(".cc"), _ROOT / "statistics.cc", *sorted(_ROOT.glob("optimizer*.cc"))]
+    sources = [
+        Path(__file__).with_suffix(".cc"),
+        _ROOT / "table/statistics.cc",
+        *sorted(_ROOT.glob("table/optimizers/*.cc")),
+    ]
     command = ["c++", "-std=c++20", "-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{_ROOT}"]
     subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True, capture_output=True, text=True)
     built = ctypes.CDLL(str(library))

@@ -11,9 +11,9 @@ from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store import VersionStore
 from tests.benchmarks import peers, tracking
-from tests.benchmarks.report import Figure
-from tests.benchmarks.stopwatch import Stopwatch, peak_mib
-from tests.benchmarks.stream import append_samples, stream_project
+from tests.benchmarks.harness.report import Figure
+from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib
+from tests.benchmarks.load.stream import append_samples, stream_project
 
 _WARM_UP_RECORDS = 4
 

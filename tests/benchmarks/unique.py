@@ -15,9 +15,9 @@ import pyarrow as pa
 from pipeline.arrays.keys import hash_column
 from pipeline.model.runtime import tf
 from pipeline.trainer.batch.unique import Uniquer
-from tests.benchmarks.beside import Work, beside, main
-from tests.benchmarks.report import Figure, Result
-from tests.benchmarks.stream import VALUES, ZIPF, zipf
+from tests.benchmarks.harness.beside import Work, beside, main
+from tests.benchmarks.harness.report import Figure, Result
+from tests.benchmarks.load.stream import VALUES, ZIPF, zipf
 
 FIELDS, SAMPLES = 26, 2048
 LEAST = 40e6

@@ -6,8 +6,8 @@ from importlib import import_module
 import pytest
 
 from tests.benchmarks import peers
-from tests.benchmarks.alone import one_round
-from tests.benchmarks.report import Figure, Result, write_results
+from tests.benchmarks.harness.alone import one_round
+from tests.benchmarks.harness.report import Figure, Result, write_results
 
 
 def test_a_small_join_is_measured_with_its_sizes_and_units():

@@ -14,12 +14,12 @@ from pipeline.configuration.project import Project
 from pipeline.flink.jobs import cancel, last_checkpoint
 from pipeline.logs.open import connect_kafka
 from pipeline.process.clock import SystemClock
-from tests.benchmarks.flink import until
-from tests.benchmarks.flink_kafka import sql_topic, submit_sql
+from tests.benchmarks.harness.stopwatch import Stopwatch
+from tests.benchmarks.live.flink import until
+from tests.benchmarks.live.flink_kafka import sql_topic, submit_sql
 from tests.benchmarks.peers import flink_kafka_join
 from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSaid
 from tests.benchmarks.peers.schema_registry import serve_schemas
-from tests.benchmarks.stopwatch import Stopwatch
 
 _WITHIN_S = 600.0
 

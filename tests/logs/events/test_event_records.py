@@ -6,8 +6,8 @@ import pytest
 from pipeline.configuration.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from tests.benchmarks.event_records import encode_events
 from tests.benchmarks.join import events_of
+from tests.benchmarks.load.event_records import encode_events
 from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float"}

@@ -18,7 +18,7 @@ from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, Record, read_to_end
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.watched import Seen
+from tests.benchmarks.load.watched import Seen
 
 Keys = dict[str, npt.NDArray[np.uint64]]
 

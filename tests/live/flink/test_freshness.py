@@ -1,7 +1,7 @@
 """Every click of a market at the clock's pace shows in a replica, by way of Kafka and both jobs on Flink."""
 
-from tests.benchmarks.live_freshness import measure
-from tests.benchmarks.live_load import project_in
+from tests.benchmarks.live.freshness import measure
+from tests.benchmarks.load.market_load import project_in
 from tests.support.command_line import springtide
 
 RATE, SECONDS, WARM_UP_S = 500.0, 5.0, 2.0

@@ -1,6 +1,6 @@
 """End-to-end freshness on a real Kafka and a real Flink: from a click produced to the first version with its effect.
 
-python -m tests.benchmarks.live_freshness --rate 5000 --seconds 40
+python -m tests.benchmarks.live.freshness --rate 5000 --seconds 40
 
 The market produces at the clock's pace; both jobs run on Flink; a replica follows in another process. A click counts
 from the moment it is handed to Kafka until the replica shows the first version that learned its sample; it is withheld
@@ -31,10 +31,10 @@ from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, last_record
 from pipeline.logs.open import open_log
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.live_load import PacedLoad, project_in
-from tests.benchmarks.live_ways import Way, Ways, set_aside
-from tests.benchmarks.report import machine
-from tests.benchmarks.watched import Seen, Watched
+from tests.benchmarks.harness.report import machine
+from tests.benchmarks.load.click_paths import Way, Ways, set_aside
+from tests.benchmarks.load.market_load import PacedLoad, project_in
+from tests.benchmarks.load.watched import Seen, Watched
 from tests.support.ports import free_port_range
 
 EKKO_S = 2.4

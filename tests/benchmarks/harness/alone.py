@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.benchmarks.report import Figure
+from tests.benchmarks.harness.report import Figure
 
 
 def process() -> ProcessPoolExecutor:
@@ -27,6 +27,6 @@ def one_round(name: str, quick: bool) -> list[Figure]:
 
 def peer_rate(quick: bool) -> float:
     """The peer's samples per second."""
-    from tests.benchmarks.peer import dense_part_alone
+    from tests.benchmarks.harness.peer import dense_part_alone
 
     return dense_part_alone(0.5 if quick else 4.0)

@@ -1,6 +1,6 @@
 """The join on Flink catching up from hours behind on Kafka: what it holds, keeps and takes of memory, hour by hour.
 
-python -m tests.benchmarks.catch_up --hours 6 --per-hour 400000
+python -m tests.benchmarks.live.catch_up --hours 6 --per-hour 400000
 
 Needs Java and Maven. Prints one JSON object a line: whenever the watermark has passed another hour of the market,
 the impressions held, the bytes of kept state, and the most resident memory of the worker and of the TaskManager so far.

@@ -1,7 +1,7 @@
 """The join on Flink from Kafka to the samples topic, beside Flink SQL's interval join over the same topics.
 
-python -m tests.benchmarks.flink_kafka --rows 1000000
-python -m tests.benchmarks.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
+python -m tests.benchmarks.live.flink_kafka --rows 1000000
+python -m tests.benchmarks.live.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
 
 One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (two
 subtasks) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are
@@ -43,14 +43,14 @@ from pipeline.logs.log import Log
 from pipeline.logs.open import connect_kafka, open_log
 from pipeline.process.clock import SystemClock
 from tests.benchmarks import peers
-from tests.benchmarks.events_on_kafka import append_packed, append_single, ended_events
-from tests.benchmarks.flink import project_in, submit_join, until
+from tests.benchmarks.harness.report import machine
+from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.join import SPAN_S
+from tests.benchmarks.live.flink import project_in, submit_join, until
+from tests.benchmarks.load.events_on_kafka import append_packed, append_single, ended_events
 from tests.benchmarks.peers import flink_kafka_join
 from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSaid
 from tests.benchmarks.peers.schema_registry import serve_schemas
-from tests.benchmarks.report import machine
-from tests.benchmarks.stopwatch import Stopwatch
 from tests.support.ports import free_port_range
 
 WINDOW_S = SPAN_S // 20

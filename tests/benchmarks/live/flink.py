@@ -1,6 +1,6 @@
 """The join on a real Flink beside the join in process, over the same embedded log: rates and start.
 
-python -m tests.benchmarks.flink --rows 2000000
+python -m tests.benchmarks.live.flink --rows 2000000
 
 Needs Java and Maven. Prints one JSON object: events per second on Flink, from the first sample to the last and from
 submission, and in process; seconds from submission to the first sample.
@@ -26,8 +26,8 @@ from pipeline.logs.log import Log
 from pipeline.logs.open import open_log
 from pipeline.samples.run import on_flink
 from pipeline.samples.run.in_process import run_samples
+from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.join import SPAN_S, fill
-from tests.benchmarks.stopwatch import Stopwatch
 from tests.support.ports import free_port_range
 
 _LOOK_EVERY_S = 0.02

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.report import Figure, Result, machine, print_results, write_results
+from tests.benchmarks.harness.report import Figure, Result, machine, print_results, write_results
 
 Found = Mapping[str, Any]
 

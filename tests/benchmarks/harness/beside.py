@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.report import Figure, Result, machine, print_results, write_results
+from tests.benchmarks.harness.report import Figure, Result, machine, print_results, write_results
 
 Work = Callable[[], Any]
 Measure = Callable[[bool, int], list[Result]]

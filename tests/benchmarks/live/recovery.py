@@ -1,7 +1,7 @@
 """Recovery of the join on Flink from Kafka, beside Flink SQL's: from `kill -9` until it is back at the head of the log.
 
-python -m tests.benchmarks.recovery --rows 10000000
-python -m tests.benchmarks.recovery --rows 10000000 --victim taskmanager --at-once --alone
+python -m tests.benchmarks.live.recovery --rows 10000000
+python -m tests.benchmarks.live.recovery --rows 10000000 --victim taskmanager --at-once --alone
 
 One cluster and one run: the events are there beforehand, one a record, and the window is four times their span, so all
 impressions are held. A victim is killed once the join's state has been kept at the end of the log, the first one with
@@ -35,14 +35,14 @@ from pipeline.flink.jobs import active_jobs, cancel
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.start_offsets import followed_ranges
-from tests.benchmarks.events_on_kafka import Events, after_all, append_single
-from tests.benchmarks.flink import submit_join, until
-from tests.benchmarks.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
+from tests.benchmarks.harness.report import machine
+from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.join import SPAN_S, events_of
+from tests.benchmarks.live.flink import submit_join, until
+from tests.benchmarks.live.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
+from tests.benchmarks.load.events_on_kafka import Events, after_all, append_single
 from tests.benchmarks.peers import flink_sql_recovery
 from tests.benchmarks.peers.flink_kafka_join import Backend
-from tests.benchmarks.report import machine
-from tests.benchmarks.stopwatch import Stopwatch
 
 _WITHIN_S = 300.0
 _VICTIMS = ("worker", "taskmanager")

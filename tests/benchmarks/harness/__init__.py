@@ -1,0 +1,1 @@
+"""Runs and reports benchmarks: processes, peers, figures."""

@@ -1,0 +1,1 @@
+"""Benchmarks on a real Kafka and a real Flink: `make bench-live`."""

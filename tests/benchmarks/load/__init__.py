@@ -1,0 +1,1 @@
+"""Inputs of the benchmarks: event streams, producers, observers."""
