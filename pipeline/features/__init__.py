@@ -1,1 +1,1 @@
-"""Raw columns to keys, by the same code in training and serving."""
+"""From raw columns to keys, and from rows to pooled vectors, by the same code in training and serving."""

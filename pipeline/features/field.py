@@ -1,4 +1,4 @@
-"""One field of the feature plan: its columns, its transform, its seed, and the text an operator reads for a key."""
+"""One field of the feature plan: its columns, transform and seed, and the readable values of its keys."""
 
 import json
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, load_function
 
 MISSING = "(missing)"
-KNOWN = ("value", "cross", "bucket", "log2", "hour", "weekday")
+TRANSFORMS = ("value", "cross", "bucket", "log2", "hour", "weekday")
 
 
 def column_of(batch: pa.RecordBatch, name: str, types: Mapping[str, str], at_ms: Int64s) -> pa.Array:
-    """A raw column as its declared type; `at` is the impression's time in ms; null where the batch lacks the column.
+    """A raw column as its declared type; nulls if the batch has no such column; `at` is the impression's time in ms.
 
-    Raises InputError where the values do not fit the type.
+    Raises InputError if the values do not fit the type.
     """
     if name == "at":
         return pa.array(at_ms, pa.int64())
     wanted = ARROW_TYPES[types[name]]
-    place = batch.schema.get_field_index(name)
-    if place < 0:  # written before the column was declared
+    index = batch.schema.get_field_index(name)
+    if index < 0:  # written before the column was declared
         return pa.nulls(batch.num_rows, wanted)
-    column = batch.column(place)
+    column = batch.column(index)
     if column.type == wanted:
         return column
     try:
@@ -41,7 +41,7 @@ def column_of(batch: pa.RecordBatch, name: str, types: Mapping[str, str], at_ms:
 
 
 class FieldPlan:
-    """How one field's keys come about. Thread-safe as far as the user's function is."""
+    """Computes one field's keys. Thread-safe if the user's function is."""
 
     def __init__(self, config: FieldConfig, types: Mapping[str, str], root: Path) -> None:
         self.columns = config.columns
@@ -69,11 +69,11 @@ class FieldPlan:
             return pc.binary_join_element_wise(*columns, " × ")
         elements, _ = transforms.flatten(self._values(batch, at_ms))
         if self._kind in ("bucket", "log2", "weekday"):
-            return pa.array([self._shown(value) for value in elements.take(index).to_pylist()], pa.string())
+            return pa.array([self._text_of(value) for value in elements.take(index).to_pylist()], pa.string())
         return _texts(elements.take(index))
 
     def clock_value(self, text: str | None) -> int | None:
-        """The hour or weekday an operator named directly; None for every other field or text."""
+        """The hour or weekday that an operator wrote directly; None for every other field or text."""
         if self._kind == "hour" and text and text.isdecimal() and int(text) < 24:
             return int(text)
         if self._kind == "weekday" and text and text.capitalize() in transforms.WEEKDAYS:
@@ -81,7 +81,7 @@ class FieldPlan:
         return None
 
     def identity(self) -> str:
-        """A text that changes with whatever decides this field's keys."""
+        """A text that changes with everything that this field's keys depend on."""
         types = [self._types.get(name, "time") for name in self.columns]
         source = self._function.source_digest if self._function else None
         return json.dumps([self._kind, list(self.columns), types, list(self._config.boundaries), source])
@@ -103,24 +103,24 @@ class FieldPlan:
         return transforms.log2(inputs[0]) if self._kind == "log2" else inputs[0]
 
     def _call_user(self, function: UserFunction, inputs: list[pa.Array], at_ms: Int64s) -> pa.Array:
-        who = f"field {self._config.name}: {function.reference}"
+        name = f"field {self._config.name}: {function.reference}"
         try:
             result = function.call(*inputs, at_ms)
         except Exception as failure:
-            raise ModelError(f"{who} failed: {type(failure).__name__}: {failure}") from failure
+            raise ModelError(f"{name} failed: {type(failure).__name__}: {failure}") from failure
         if isinstance(result, pa.ChunkedArray):
             result = result.combine_chunks()
         wanted = "wanted an arrow array of string, int, float or bool, or of lists of these"
         if not isinstance(result, pa.Array):
-            raise ModelError(f"{who} returned {type(result).__name__}, {wanted}")
+            raise ModelError(f"{name} returned {type(result).__name__}, {wanted}")
         if len(result) != len(at_ms):
-            raise ModelError(f"{who} returned {len(result)} values for {len(at_ms)} rows, wanted one for each")
+            raise ModelError(f"{name} returned {len(result)} values for {len(at_ms)} rows, wanted one for each")
         try:
             return transforms.normalise(result)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise ModelError(f"{who} returned {result.type}, {wanted}") from None
+            raise ModelError(f"{name} returned {result.type}, {wanted}") from None
 
-    def _shown(self, value: object) -> str:
+    def _text_of(self, value: object) -> str:
         if isinstance(value, int) and self._kind == "bucket":
             return transforms.bucket_text(value, self._config.boundaries)
         if isinstance(value, int) and self._kind == "log2":
@@ -132,8 +132,8 @@ class FieldPlan:
     def _find_problems(self) -> list[str]:
         if self._function:
             return []
-        if self._kind not in KNOWN:
-            return [f"transform {self._kind} is unknown. known: {', '.join(KNOWN)}, module:function"]
+        if self._kind not in TRANSFORMS:
+            return [f"transform {self._kind} is unknown. known: {', '.join(TRANSFORMS)}, module:function"]
         kinds = {name: self._types.get(name, "int") for name in self.columns}
         if self._kind == "cross":
             return self._problems_of_cross(kinds)
@@ -160,7 +160,7 @@ class FieldPlan:
 
 
 def _texts(values: pa.Array) -> pa.StringArray:
-    """[n] readable values. What most columns hold is written by Arrow, a whole batch at a time."""
+    """[n] readable values; Arrow writes those of the most frequent types, a batch at a time."""
     if pa.types.is_string(values.type) or pa.types.is_integer(values.type):
         return values.cast(pa.string()).fill_null(MISSING)
     return pa.array([MISSING if value is None else str(value) for value in values.to_pylist()], pa.string())

@@ -1,7 +1,7 @@
-"""Instances as serving receives them, JSON objects of raw columns, turned into the columns training reads.
+"""From instances as serving receives them, JSON objects of raw columns, to the columns that training reads.
 
-Refuses names that are no impression columns and values of another type: a misspelt column would otherwise be a silent
-null in every prediction.
+Names that are no impression columns and values of another type are refused: a misspelt column would otherwise be a
+silent null in every prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ def batch_of(instances: Sequence[Any], types: Mapping[str, str], now_ms: int) ->
     """Columns and times of n instances.
 
     Args:
-        instances: one JSON object each: column name → value; a column left out is null. `at`, the impression's time, is
+        instances: one JSON object each: column name → value; a missing column is null. `at`, the impression's time, is
             an ISO 8601 text or a number of ms.
         types: declared type by column.
-        now_ms: the time of instances that name none.
+        now_ms: the time of instances without one.
 
     Returns:
         (batch with every declared column, [n] int64 times in ms).
 
     Raises:
-        InputError: says which instance and column, what it got and what it wanted.
+        InputError: names instance and column, the value and what was wanted.
     """
     for number, instance in enumerate(instances):
         _check(number, instance, types)
@@ -40,7 +40,7 @@ def batch_of(instances: Sequence[Any], types: Mapping[str, str], now_ms: int) ->
 
 
 def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
-    """An instance from texts, as a command line has them; of a list column one element. Raises InputError.
+    """An instance from texts of a command line, of a list column one element. Raises InputError.
 
     >>> instance_of_texts({"user": "7", "tags": "red"}, {"user": "int", "tags": "strings"})
     {'user': 7, 'tags': ['red']}
@@ -63,7 +63,9 @@ def _check(number: int, instance: Any, types: Mapping[str, str]) -> None:
         if name == "at":
             continue
         if name not in types:
-            raise InputError(f"instance {number} has column {name}, which impressions lack. known: {', '.join(types)}")
+            raise InputError(
+                f"instance {number} has column {name}, which impressions do not have. known: {', '.join(types)}"
+            )
         if value is not None and not _fits(value, types[name]):
             raise InputError(f"instance {number}, column {name}: got {_shown(value)}, wanted {types[name]}")
 
@@ -82,7 +84,7 @@ def _fits(value: Any, kind: str) -> bool:
 def _is_text(value: Any) -> bool:
     try:
         return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can express
         return False
 
 

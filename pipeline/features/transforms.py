@@ -1,7 +1,7 @@
 """The declared transforms: from raw Arrow columns to the values that are hashed. Pure and vectorised.
 
-Each works on single values and, where it makes sense, on the elements of lists. A null stays null; the hash gives it
-the field's fixed "missing" key.
+Each works on single values and, if that makes sense, on the elements of lists. A null stays null; its hash is the
+field's fixed "missing" key.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
 def normalise(array: pa.Array) -> pa.Array:
     """The array in one of the types that are hashed: string, binary, int64, float64, bool, or a list of these.
 
-    Raises pa.ArrowInvalid or pa.ArrowNotImplementedError where that would lose something.
+    Raises pa.ArrowInvalid or pa.ArrowNotImplementedError if values would be lost.
     """
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -55,7 +55,7 @@ def normalise(array: pa.Array) -> pa.Array:
 
 
 def bucket(array: pa.Array, boundaries: tuple[float, ...]) -> pa.Array:
-    """Index of the first boundary that is not exceeded; the number of boundaries where all are. int64.
+    """Index of the first boundary that is not exceeded, or the number of boundaries. int64.
 
     >>> bucket(pa.array([0.0, 1.0, 1.5, 9.0, None]), (1.0, 5.0)).to_pylist()
     [0, 0, 1, 2, None]
@@ -67,7 +67,7 @@ def bucket(array: pa.Array, boundaries: tuple[float, ...]) -> pa.Array:
 def log2(array: pa.Array) -> pa.Array:
     """⌊log2(1 + x)⌋, and −1 for everything below zero. int64.
 
-    By exponent, not by logarithm: the same on every machine.
+    Computed from the exponent, not by a logarithm: the same on every machine.
 
     >>> log2(pa.array([0, 1, 2, 3, 6, 7, -5])).to_pylist()
     [0, 1, 1, 2, 2, 3, -1]
@@ -94,7 +94,7 @@ def weekday(at_ms: Int64s) -> pa.Array:
 
 
 def bucket_text(index: int, boundaries: tuple[float, ...]) -> str:
-    """What a bucket holds, for the operator.
+    """The range of a bucket, for the operator.
 
     >>> [bucket_text(i, (1.0, 5.0)) for i in range(3)]
     ['≤ 1', '(1, 5]', '> 5']
@@ -107,7 +107,7 @@ def bucket_text(index: int, boundaries: tuple[float, ...]) -> str:
 
 
 def log2_text(index: int) -> str:
-    """What a power of two holds, for the operator.
+    """The range of a power of two, for the operator.
 
     >>> [log2_text(i) for i in (-1, 0, 3)]
     ['< 0', '[0, 1)', '[7, 15)']
@@ -116,7 +116,7 @@ def log2_text(index: int) -> str:
 
 
 def _over_numbers(array: pa.Array, transform: NumberTransform) -> pa.Array:
-    """Apply to each number; null where there is none or it is not finite."""
+    """Apply to each number; the result of a null or a number that is not finite is null."""
     elements, offsets = flatten(array)
     numbers = elements.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     finite = np.isfinite(numbers)

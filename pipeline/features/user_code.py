@@ -1,8 +1,7 @@
-"""Finds a user's function, `module:function`, beside the configuration file.
+"""Loads a user's function, `module:function`, from the folder of the configuration file.
 
-A module is loaded afresh each time, in a namespace of its own: two projects in one process may both have a `model.py`,
-and neither `sys.path` nor `sys.modules` remembers them. So users import their own modules at the top of a file, not
-inside functions.
+A module is loaded anew each time and leaves no trace in `sys.path` and `sys.modules`, so two projects in one process
+may both have a `model.py`. Users therefore import their modules at the top of a file, not inside functions.
 """
 
 import hashlib
@@ -23,20 +22,22 @@ _LOADING = threading.RLock()
 
 @dataclass(frozen=True)
 class UserFunction:
-    """A function of the user's, and what identifies its code."""
+    """A user's function and the digest of its code."""
 
     reference: str
     """`module:function`"""
     call: Callable[..., Any]
     source_digest: str
-    """Hex SHA-256 over the module's source and that of the project's modules it imports."""
+    """Hex SHA-256 over the source of the module and of the project's modules that it imports."""
 
 
 def load_function(root: Path, reference: str) -> UserFunction:
     """The function `module:function` of the project in folder `root`. Raises ModelError."""
     module_name, colon, function_name = reference.partition(":")
     if not (module_name and colon and function_name.isidentifier()):
-        raise ModelError(f"{reference!r} names no function. hint: write module:function, for example model:build")
+        raise ModelError(
+            f"{reference!r} is not the name of a function. hint: write module:function, for example model:build"
+        )
     path = root.joinpath(*module_name.split("."))
     if not (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()):
         raise ModelError(
@@ -60,22 +61,22 @@ def _load_module(root: Path, name: str) -> tuple[ModuleType, str]:
 
 @contextmanager
 def _imports_from(root: Path) -> Iterator[set[str]]:
-    """Inside, imports look into `root` first; afterwards nothing loaded from there is left behind.
+    """Inside, imports search `root` first; afterwards the modules loaded from there are removed.
 
-    Yields the names of the top-level packages that were there before and are not the project's.
+    Yields the names of the top-level packages that were loaded before and are not the project's.
     """
-    own_names = {path.stem for path in root.glob("*.py")}
-    shadowed = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own_names}
+    project_names = {path.stem for path in root.glob("*.py")}
+    shadowed = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in project_names}
     for name in shadowed:
         del sys.modules[name]
     foreign = {name.partition(".")[0] for name in sys.modules}
     sys.path.insert(0, str(root))
-    kept_bytecode_setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    bytecode_setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     importlib.invalidate_caches()
     try:
         yield foreign
     finally:
-        sys.dont_write_bytecode = kept_bytecode_setting
+        sys.dont_write_bytecode = bytecode_setting
         sys.path.remove(str(root))
         for name in _loaded_from(root, foreign):
             del sys.modules[name]
@@ -83,15 +84,15 @@ def _imports_from(root: Path) -> Iterator[set[str]]:
 
 
 def _loaded_from(root: Path, foreign: set[str]) -> dict[str, Path]:
-    """Names and files of the project's modules: importable from `root` itself, `foreign` packages aside."""
-    found: dict[str, Path] = {}
+    """Names and files of the project's modules: those importable from `root`, without `foreign` packages."""
+    modules: dict[str, Path] = {}
     for name, module in list(sys.modules.items()):
         top, file = name.partition(".")[0], getattr(module, "__file__", None)
         if top in foreign or not file or not Path(file).is_relative_to(root):
             continue
         if Path(file).relative_to(root).parts[0] in (top, f"{top}.py"):  # not from a virtual environment below
-            found[name] = Path(file)
-    return found
+            modules[name] = Path(file)
+    return modules
 
 
 def _source_digest(modules: dict[str, Path]) -> str:

@@ -1,7 +1,7 @@
-"""Builds the user's Keras model from named inputs and checks that it gives one logit per label.
+"""Builds the user's Keras model from named inputs and checks that it returns one logit per label.
 
-What a model is, for `--migrate`: its architecture, with layer names that Keras numbers per process put aside, and its
-source.
+A model is identified, for `--migrate`, by its source and its architecture, without the layer names that Keras numbers
+per process.
 """
 
 import hashlib
@@ -46,10 +46,10 @@ _building = threading.Lock()
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Inside, layers draw their seeds from a generator that is ours alone.
+    """Inside, layers draw their seeds from a generator that no other code uses.
 
-    Keras draws them from that of module `random`, which every thread shares: a Kafka client that chooses a broker
-    meanwhile would give the model other weights.
+    Keras draws them from the global generator of module `random`, which all threads share: a Kafka client that chooses
+    a broker meanwhile would give the model other weights.
     """
     with _building:
         keras.utils.set_random_seed(seed)
@@ -62,49 +62,51 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def model_digest(model: keras.Model, function: UserFunction) -> str:
-    """Hex SHA-256 of architecture, weight shapes and source: the same in every process that builds the same model."""
+    """Hex SHA-256 of architecture, weight shapes and source: the same in every process for the same model."""
     shapes = [[v.name, str(v.dtype), list(v.shape)] for v in model.variables]
     identity = [_architecture(model), shapes, function.reference, function.source_digest]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _logits(who: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """The symbolic output of the model for our inputs, by name: Keras would match a list to a dict by sorting it."""
-    ours = {id(tensor) for tensor in inputs.values()}
+def _logits(reference: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """The symbolic output of the model for our inputs by name: Keras would sort a dict to match it to a list."""
+    given = {id(tensor) for tensor in inputs.values()}
     try:
-        theirs = getattr(model, "inputs", None)  # a model of the user's own class has none before it is called
-        if theirs and all(id(tensor) in ours for tensor in theirs):
+        used = getattr(model, "inputs", None)  # a model of a user-defined class has none before it is called
+        if used and all(id(tensor) in given for tensor in used):
             return model.outputs[0] if len(model.outputs) == 1 else model.outputs
         return model(inputs)
     except Exception as failure:
         problem = f"{type(failure).__name__}: {failure}"
-        raise ModelError(f"the model of {who} does not take the inputs {', '.join(inputs)}: {problem}") from failure
+        raise ModelError(
+            f"the model of {reference} does not accept the inputs {', '.join(inputs)}: {problem}"
+        ) from failure
 
 
-def _check_logits(who: str, model: keras.Model, logits: Any, labels: tuple[str, ...]) -> None:
+def _check_logits(reference: str, model: keras.Model, logits: Any, labels: tuple[str, ...]) -> None:
     got = list(logits.shape) if hasattr(logits, "shape") else f"{len(logits)} outputs"
     wanted = [None, len(labels)]
     if got != wanted:
         hint = f"hint: one logit for each of the labels {', '.join(labels)}"
-        raise ModelError(f"the model of {who} gives {got}, wanted {wanted}. {hint}")
+        raise ModelError(f"the model of {reference} returns {got}, wanted {wanted}. {hint}")
     last = model.layers[-1] if model.layers else None
     if getattr(last, "activation", None) is keras.activations.sigmoid:
         hint = "hint: leave the last activation out"
-        raise ModelError(f"the model of {who} ends in a sigmoid, wanted logits. {hint}")
+        raise ModelError(f"the model of {reference} ends in a sigmoid, wanted logits. {hint}")
 
 
 def _architecture(model: keras.Model) -> Any:
     try:
         document = json.loads(model.to_json())
     except (NotImplementedError, TypeError, ValueError):
-        return "not serialisable"  # a model of the user's own class: its source and shapes identify it
+        return "not serialisable"  # a user-defined class: source and shapes identify it
     names = {model.name: "model"}
     _number_layers(document, names)
     return _renamed(document, names)
 
 
 def _number_layers(document: Any, names: dict[str, str]) -> None:
-    """Name of every layer, those inside layers too → its number: Keras counts unnamed ones on while a process lives."""
+    """Name of every layer, also of nested ones, → its number: Keras numbers unnamed layers per process."""
     if isinstance(document, list):
         for value in document:
             _number_layers(value, names)
@@ -112,7 +114,7 @@ def _number_layers(document: Any, names: dict[str, str]) -> None:
         return
     layers = document.get("layers")
     for layer in layers if isinstance(layers, list) else ():
-        # A user's own class may say what it likes under this name.
+        # A user-defined class may store anything under this name.
         if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
             names.setdefault(str(layer.get("name") or layer["config"].get("name")), f"layer {len(names)}")
     for value in document.values():

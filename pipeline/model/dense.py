@@ -1,7 +1,7 @@
 """The dense network in training and serving: one deterministic step, predictions, weights as bytes.
 
-It sees one `[batch, columns]` tensor (see `layout`) and returns the gradient of it; rows and tables are none of its
-business. Same weights, same batch, same build, same threads: same bytes.
+It reads one `[batch, columns]` tensor (see `layout`) and returns its gradient; it does not depend on rows and tables.
+Same weights, same batch, same build, same number of threads: same bytes.
 """
 
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ INITIAL_ACCUMULATOR = 0.1
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of n samples gave; everything is from before the update."""
+    """The result of one step of n samples, all as of before the update."""
 
     loss: float
-    """Mean per unit of sample weight, summed over labels. Below zero is normal where fake negatives are taken back."""
+    """Mean per unit of sample weight, summed over labels; below zero if compensations prevail."""
     logits: Float32s
     """[n, labels] the logits that serving would use, without the correction for down-sampling."""
     gradient: Float32s
-    """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on who shares its batch."""
+    """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
 
 
 class DenseModel:
@@ -50,10 +50,10 @@ class DenseModel:
         self._model, self._function = build_model(config, root)
         self._labels, self._batch_size = len(config.samples.labels), config.model.batch_size
         self._learning_rate = config.model.learning_rate
-        # Plain tf.Variables: Keras's own wrapper does not know assign_sub under a tape.
+        # Plain tf.Variables: the wrapper of Keras has no assign_sub under a tape.
         self._trained = [variable.value for variable in self._model.trainable_variables]
         self._accumulators = [tf.Variable(tf.fill(v.shape, INITIAL_ACCUMULATOR)) for v in self._trained]
-        # Reading every variable is slow, and a replica loads weights with each delta: their shapes never change.
+        # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = _shapes(self._variables() | self._accumulator_arrays())
         self._step = self._compile_step(jit=True)
         self._logits = tf.function(self._call, input_signature=[_matrix(None, self.layout.columns)])
@@ -61,12 +61,12 @@ class DenseModel:
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
         """Learn from one batch of n ≤ batch_size samples.
 
-        The weights move by Adagrad on the gradient of the loss over batch_size, whatever n is. Where the loss comes out
-        not finite, they are spoilt: load them again.
+        The weights move by Adagrad on the gradient of the loss over batch_size, for every n. If the loss is not finite,
+        they are unusable: load them again.
 
         Args:
-            inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows behind the n-th count for nothing.
-            targets: of the n samples.
+            inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows after the n-th are ignored.
+            targets: those of the n samples.
         """
         n = len(targets)
         self._check_inputs(inputs)
@@ -88,22 +88,22 @@ class DenseModel:
         return np.asarray(tf.sigmoid(self._logits(inputs)).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
-        """Every variable (states of normalisation and dropout too) and accumulator; bytes depend on values only."""
+        """Every variable (also of normalisation and dropout) and accumulator; the bytes depend only on the values."""
         return pack(self._variables() | self._accumulator_arrays())
 
     def load_weights(self, packed: bytes) -> None:
-        """Continue from `weights_bytes`. Raises DamagedError, and ModelError where they are another model's."""
+        """Continue from `weights_bytes`. Raises DamagedError, and ModelError for weights of another model."""
         self._assign(unpack(packed), self._shapes)
 
     def load_matching(self, packed: bytes) -> list[str]:
-        """After a migration: take over what has the same name and shape, keep the rest as built; returns the latter."""
-        theirs, ours = unpack(packed), self._variables() | self._accumulator_arrays()
-        same = {n for n, a in theirs.items() if n in ours and (a.dtype, a.shape) == (ours[n].dtype, ours[n].shape)}
-        self._assign(ours | {name: theirs[name] for name in same}, self._shapes)
-        return sorted(set(ours) - same)
+        """After a migration: load weights of the same name and shape; returns the names that stay as built."""
+        loaded, built = unpack(packed), self._variables() | self._accumulator_arrays()
+        same = {n for n, a in loaded.items() if n in built and (a.dtype, a.shape) == (built[n].dtype, built[n].shape)}
+        self._assign(built | {name: loaded[name] for name in same}, self._shapes)
+        return sorted(set(built) - same)
 
     def serving_bytes(self) -> bytes:
-        """What predictions need: the variables without accumulators."""
+        """The variables without accumulators, which predictions need."""
         return pack(self._variables())
 
     def load_serving(self, packed: bytes) -> None:
@@ -112,7 +112,7 @@ class DenseModel:
         self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith("variable/")})
 
     def digest(self) -> str:
-        """Hex SHA-256 of architecture and source; weights are not in it."""
+        """Hex SHA-256 of architecture and source, without weights."""
         return model_digest(self._model, self._function)
 
     def _compile_step(self, jit: bool) -> Any:
@@ -125,7 +125,7 @@ class DenseModel:
         try:
             return self._step(*arguments)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
-            # Some operation of the user's has no compiled form. It has none in any run, so the bytes stay repeatable.
+            # Some operation of the user's model has no compiled form, in any run: the bytes stay repeatable.
             self._step = self._compile_step(jit=False)
             return self._step(*arguments)
 
@@ -156,11 +156,11 @@ class DenseModel:
     def _accumulator_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._accumulators)}
 
-    def _assign(self, arrays: Arrays, ours: Shapes) -> None:
-        theirs = _shapes(arrays)
-        if theirs != ours:
-            name = next(n for n in (*ours, *theirs) if ours.get(n) != theirs.get(n))
-            got, wanted = theirs.get(name, "nothing"), ours.get(name, "nothing")
+    def _assign(self, arrays: Arrays, expected: Shapes) -> None:
+        actual = _shapes(arrays)
+        if actual != expected:
+            name = next(n for n in (*expected, *actual) if expected.get(n) != actual.get(n))
+            got, wanted = actual.get(name, "nothing"), expected.get(name, "nothing")
             raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])

@@ -24,7 +24,7 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
 
 
 def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
-    """Hex SHA-256 of what predictions depend on besides weights: inputs, dims, pooling, network, labels."""
+    """Hex SHA-256 of everything except weights that predictions depend on: inputs, dims, pooling, network, labels."""
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
     return digest_of(
         {"model": model.digest(), "labels": json.dumps(config.samples.labels), "shapes": json.dumps(shapes)}

@@ -1,6 +1,7 @@
-"""Where each input lies in the one `[batch, columns]` tensor: fields in configured order, then dense numbers."""
+"""The columns of each input in the `[batch, columns]` tensor: fields in configured order, then dense numbers."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from pipeline.configuration.config import Config
 
@@ -16,7 +17,7 @@ class Layout:
     """Inputs in order, fields before dense."""
     widths: tuple[int, ...]
     fields: int
-    """How many of the inputs are fields."""
+    """Number of inputs that are fields."""
 
     @classmethod
     def of(cls, config: Config) -> "Layout":
@@ -32,11 +33,7 @@ class Layout:
     @property
     def starts(self) -> dict[str, int]:
         """First column of each input."""
-        found, start = {}, 0
-        for name, width in zip(self.names, self.widths, strict=True):
-            found[name] = start
-            start += width
-        return found
+        return dict(zip(self.names, accumulate(self.widths, initial=0), strict=False))
 
     @property
     def dense_start(self) -> int:

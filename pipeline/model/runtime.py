@@ -1,7 +1,7 @@
-"""TensorFlow and Keras, loaded quietly and made deterministic. Everything in this package takes them from here.
+"""TensorFlow and Keras, loaded quietly and made deterministic. Everything in this package imports them from here.
 
-On a machine without a GPU, TensorFlow writes a page about it to stderr before any log level counts; that talk is left
-out, everything else that appears there meanwhile is passed on.
+On a machine without a GPU, TensorFlow writes a page of messages to stderr before any log level takes effect. They are
+dropped; everything else that is written there meanwhile is passed on.
 """
 
 import os
@@ -13,45 +13,45 @@ from contextlib import contextmanager
 
 from pipeline.configuration.environment import quiet_tensorflow
 
-_TALK = re.compile(rb"WARNING: All log messages before|[IW]\d{4} |[IWE]\d{4} .*cuda")
+_NOISE = re.compile(rb"WARNING: All log messages before|[IW]\d{4} |[IWE]\d{4} .*cuda")
 
 
 @contextmanager
-def _without_talk() -> Iterator[None]:
-    """Inside, what C++ writes to stderr is kept back; afterwards it is passed on without TensorFlow's greetings."""
+def _without_noise() -> Iterator[None]:
+    """Inside, stderr is captured, also that of C++; afterwards it is passed on without the messages of TensorFlow."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
             written.seek(0)
             for line in written:
-                if not _TALK.match(line):
+                if not _NOISE.match(line):
                     os.write(2, line)
 
 
 quiet_tensorflow()
-with _without_talk():
+with _without_noise():
     import keras
     import tensorflow as tf
     from keras.src.random import seed_generator
 
-    tf.config.list_physical_devices()  # looks for a GPU, with another page of talk
+    tf.config.list_physical_devices()  # looks for a GPU, with another page of messages
 
 
 def prepare_runtime(threads: int) -> None:
-    """Make TensorFlow deterministic, with so many threads. The first model of a process decides the number."""
+    """Make TensorFlow deterministic, with `threads` threads; the first model of a process decides the number."""
     tf.config.experimental.enable_op_determinism()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
-        return  # already running, with the number it started with
+        return  # already running, with the number of the first call
 
 
 __all__ = ["keras", "prepare_runtime", "seed_generator", "tf"]

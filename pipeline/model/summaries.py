@@ -1,7 +1,7 @@
 """TensorBoard summaries: scalars and histograms of one trainer shard, by the number of samples learned from.
 
-A folder that cannot be written stops the summaries, not the training. Buckets are counted by NumPy: TensorFlow's own
-histogram takes several milliseconds for each, beside a training that wants the processor.
+A folder that cannot be written stops the summaries, not training. NumPy counts the buckets: the histogram of TensorFlow
+takes several milliseconds each, which training would miss.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from pipeline.model.runtime import tf
 
 Values = npt.NDArray[np.floating[Any]]
 
-_talk = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 class Summaries:
@@ -31,29 +31,29 @@ class Summaries:
         self._failed = False
 
     def write(self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Values]) -> None:
-        """Add one point to each curve, and to each histogram one distribution; on disk when this returns."""
+        """Add a point to each curve and a distribution to each histogram; on disk when this returns."""
         if self._failed:
             return
-        told = [scalar_pb(name, value) for name, value in scalars.items()]
-        told += [histogram_pb(name, values) for name, values in histograms.items()]
-        with self._failing_quietly():
+        parts = [scalar_pb(name, value) for name, value in scalars.items()]
+        parts += [histogram_pb(name, values) for name, values in histograms.items()]
+        with self._stopping_on_failure():
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(str(self._folder))
             with self._writer.as_default(step=step):
-                tf.summary.experimental.write_raw_pb(b"".join(part.SerializeToString() for part in told))
+                tf.summary.experimental.write_raw_pb(b"".join(part.SerializeToString() for part in parts))
             self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        with self._failing_quietly():
+        with self._stopping_on_failure():
             if self._writer is not None and not self._failed:
                 self._writer.close()
 
     @contextmanager
-    def _failing_quietly(self) -> Iterator[None]:
-        """Nothing more is written after the first failure, which is told."""
+    def _stopping_on_failure(self) -> Iterator[None]:
+        """Log the first failure; nothing is written after it."""
         try:
             yield
         except (tf.errors.OpError, OSError) as failure:
             self._failed = True
-            _talk.error("no more summaries", folder=str(self._folder), problem=str(failure))
+            logger.error("summaries stopped", folder=str(self._folder), problem=str(failure))

@@ -1,15 +1,15 @@
-"""What a batch of samples asks of the model's logits, as plain weights. NumPy only.
+"""The loss of a batch of samples in terms of the model's logits, as plain weights. NumPy only.
 
-Every loss here has one form, per sample and label j: positive · BCE(1, z′) + negative · BCE(0, z′) with z′ = logit −
-log(rate). With the sample's weight w and label value y in [0, 1], 0 for whoever did not click:
+Per sample and label, the loss is positive · BCE(1, z′) + negative · BCE(0, z′) with z′ = logit − log(rate). With the
+sample's weight w and label value y in [0, 1], 0 without a click:
 
     positive, negative   positive = w·y   negative = w·(1 − y)
-    compensation         positive = w·y   negative = w·(1 − y) − w where its negative was written, else w·(1 − y)
+    compensation         positive = w·y   negative = w·(1 − y) − w if its negative was written, else w·(1 − y)
 
-The compensation takes back the BCE(0) of the fake negative that was learned under the same weight and rate, and adds
-what the click says, so that the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed
-Feedback for Continuous Training with Neural Networks in CTR prediction", on fake negatives). Down-sampled negatives:
-training on logit − log(rate) leaves the logit itself calibrated (King and Zeng 2001, prior correction).
+A compensation reverses the BCE(0) of the fake negative that was learned under the same weight and rate, and adds the
+loss of the click: the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed Feedback for
+Continuous Training with Neural Networks in CTR prediction", on fake negatives). With down-sampled negatives, training
+on logit − log(rate) leaves the logit calibrated (King and Zeng 2001, prior correction).
 """
 
 from dataclasses import dataclass
@@ -31,15 +31,15 @@ class Targets:
     positive: Float32s
     """[n, L] weight of BCE(1)."""
     negative: Float32s
-    """[n, L] weight of BCE(0); below zero where a fake negative is taken back."""
+    """[n, L] weight of BCE(0); below zero if a fake negative is reversed."""
     log_rate: Float32s
     """[n]"""
     weight: Float32s
-    """[n] the samples' own weights."""
+    """[n] weights of the samples."""
     scored_positive: Float32s
     """[n, L] as `positive`, for progressive validation on the logit itself."""
     scored_negative: Float32s
-    """[n, L] as `negative`, but negatives that stand for 1 / rate impressions count as many."""
+    """[n, L] as `negative`, with each down-sampled negative counted 1 / rate times."""
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -53,7 +53,7 @@ def targets_of(samples: pa.RecordBatch, labels: tuple[str, ...]) -> Targets:
         labels: names of the L label columns.
 
     Raises:
-        InputError: a label lies outside 0..1, a weight is negative or a rate outside (0, 1], or one is not a number.
+        InputError: a label is outside 0..1, a weight negative, a rate outside (0, 1], or one of them not a number.
     """
     y = np.stack([_numbers(samples, name, 0.0, 1.0) for name in labels], axis=1)
     weight = _numbers(samples, "weight", 0.0, float(np.finfo(np.float32).max))
@@ -61,15 +61,15 @@ def targets_of(samples: pa.RecordBatch, labels: tuple[str, ...]) -> Targets:
     kind = samples.column("kind")
     kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    taken_back = written & _equals(kind, "compensation")
-    stands_for = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
+    reversed_negative = written & _equals(kind, "compensation")
+    represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
     return Targets(
         positive=weight[:, None] * y,
-        negative=weight[:, None] * ((1 - y) - taken_back[:, None]),
+        negative=weight[:, None] * ((1 - y) - reversed_negative[:, None]),
         log_rate=np.log(rate),
         weight=weight,
-        scored_positive=weight[:, None] * y * stands_for[:, None],
-        scored_negative=weight[:, None] * ((1 - y) * stands_for[:, None] - (taken_back / rate)[:, None]),
+        scored_positive=weight[:, None] * y * represented[:, None],
+        scored_negative=weight[:, None] * ((1 - y) * represented[:, None] - (reversed_negative / rate)[:, None]),
     )
 
 

@@ -256,7 +256,7 @@ def test_user_function_that_does_not_exist_is_an_error_that_names_the_file(tmp_p
     write_model(tmp_path, "x = 1")
     with pytest.raises(ModelError, match="defines no function f, wanted by model:f"):
         load_function(tmp_path, "model:f")
-    with pytest.raises(ModelError, match="'model' names no function"):
+    with pytest.raises(ModelError, match="'model' is not the name of a function"):
         load_function(tmp_path, "model")
 
 
@@ -332,7 +332,7 @@ def test_instances_have_the_features_of_the_same_rows_in_training(tmp_path):
     ("instance", "problem"),
     [
         (3, "instance 1 is 3, wanted an object of columns"),
-        ({"usr": 3}, "instance 1 has column usr, which impressions lack. known: id, user"),
+        ({"usr": 3}, "instance 1 has column usr, which impressions do not have. known: id, user"),
         ({"user": "3"}, "instance 1, column user: got '3', wanted int"),
         ({"user": 3.0}, "instance 1, column user: got 3.0, wanted int"),
         ({"user": True}, "instance 1, column user: got True, wanted int"),

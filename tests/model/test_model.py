@@ -405,12 +405,12 @@ def build(inputs):
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ("keras.Model(inputs, keras.layers.Dense(2)(inputs['user']))", r"gives \[None, 2\], wanted \[None, 1\]"),
-        ("keras.Model(inputs, [inputs['user'], inputs['item']])", r"gives 2 outputs, wanted \[None, 1\]"),
+        ("keras.Model(inputs, keras.layers.Dense(2)(inputs['user']))", r"returns \[None, 2\], wanted \[None, 1\]"),
+        ("keras.Model(inputs, [inputs['user'], inputs['item']])", r"returns 2 outputs, wanted \[None, 1\]"),
         ("keras.layers.Dense(1)(inputs['user'])", "returned KerasTensor, wanted keras.Model"),
         ("inputs['usr']", "failed: KeyError: 'usr'"),
         ("keras.Model(inputs, keras.layers.Dense(1, 'sigmoid')(inputs['user']))", "ends in a sigmoid, wanted logits"),
-        ("keras.Sequential([keras.layers.Dense(1)])", "does not take the inputs user, item, price"),
+        ("keras.Sequential([keras.layers.Dense(1)])", "does not accept the inputs user, item, price"),
     ],
 )
 def test_model_that_does_not_fit_is_refused(tmp_path, body, problem):
