@@ -13,11 +13,12 @@ from pipeline.configuration.project import Project
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.hourly_pipeline import HourlyPipeline
 from pipeline.demo.scenario import Scenario
-from pipeline.publish.levels import build_served_view, publish_level
+from pipeline.publish.level_publisher import publish_level
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
+from pipeline.versions.deltas.served_view import build_served_view
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
 

@@ -1,1 +1,1 @@
-"""Publishing: which rows go to serving and how precisely, the three levels of one chain, hooks."""
+"""Publishing: which rows are sent to serving at which precision, the three levels of deltas, hooks."""

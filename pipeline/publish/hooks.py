@@ -1,8 +1,8 @@
-"""Hooks: tells the world about published versions and rollbacks, as CloudEvents 1.0 in structured JSON.
+"""Hooks: announce published versions and rollbacks as CloudEvents 1.0 in structured JSON.
 
-The notices topic gets every event and is the record. A webhook and an executable, where configured, get it too, from a
-thread of their own: what fails there, or is too slow, is logged, counted and noted in the topic as
-`springtide.hook.failed`, and training goes on.
+The notices topic receives every event and is the record. A webhook and an executable, if configured, receive it too,
+from a separate thread. If one fails or times out, the failure is logged, counted and appended to the topic as
+`springtide.hook.failed`, and training continues.
 """
 
 import subprocess
@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,67 +32,64 @@ _TIMEOUT_S = 5.0
 _CLOSE_S = 10.0
 _QUEUE_EVENTS = 1_000
 
-_talk = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 def announce(project: Project, log: Log, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
-    """Announce one event and let every hook have it, for as long as `Hooks.close` waits."""
-    hooks = Hooks(project, log)
-    try:
+    """Announce one event and wait for its hooks, at most as long as `Hooks.close` does."""
+    with closing(Hooks(project, log)) as hooks:
         hooks.announce(event_type, subject, data)
-    finally:
-        hooks.close()
 
 
 class Hooks:
-    """Announces events in order. Thread-safe; `close` waits for what is under way, but not for long."""
+    """Announces events in order. Thread-safe. `close` waits for deliveries up to a timeout."""
 
     def __init__(self, project: Project, log: Log) -> None:
         self._project, self._log = project, log
         self._webhook, self._executable = project.config.publish.webhook, project.config.publish.executable
-        self._waiting: deque[tuple[str, bytes]] = deque()
-        """Events the hooks have not had; the first one may be under way."""
+        self._pending: deque[tuple[str, bytes]] = deque()
+        """Ids and bytes of events not delivered to the hooks; the delivery of the first may be in progress."""
         self._worker: threading.Thread | None = None
         self._lock = threading.RLock()
         self.failures = 0
         log.create_topic(project.config.topics.notices, 1)
 
     def announce(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
-        """Append the event to the notices topic, then hand it to webhook and executable.
+        """Append the event to the notices topic, then queue it for webhook and executable.
 
         Args:
-            event_type: such as VERSION_PUBLISHED.
-            subject: what it is about, such as `g0/s0-of-1/42`. With the type it is the event's id: an announcement that
-                is repeated after a crash can be told by it.
+            event_type: for example VERSION_PUBLISHED.
+            subject: what the event concerns, for example `g0/s0-of-1/42`. Type and subject form the event's id, so that
+                receivers recognise an announcement repeated after a crash.
             data: JSON-able.
         """
         event_id = f"{event_type}:{subject}"
-        encoded = self._note(event_type, subject, event_id, data)
+        encoded = self._append(event_type, subject, event_id, data)
         if not (self._webhook or self._executable):
             return
         with self._lock:
-            if len(self._waiting) >= _QUEUE_EVENTS:
-                self._fail("queue", event_id, f"{_QUEUE_EVENTS} events are waiting for slow hooks")
+            if len(self._pending) >= _QUEUE_EVENTS:
+                self._fail("queue", event_id, f"{_QUEUE_EVENTS} events are pending for slow hooks")
                 return
-            self._waiting.append((event_id, encoded))
+            self._pending.append((event_id, encoded))
             if self._worker is None:
                 self._worker = threading.Thread(target=self._deliver, name="hooks", daemon=True)
                 self._worker.start()
 
-    def close(self, within_s: float = _CLOSE_S) -> None:
-        """Let the hooks finish what was announced; what they have not had `within_s` from now is dropped, and noted."""
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
+        """Wait until all events are delivered; events pending after `timeout_s` are dropped and count as failures."""
         with self._lock:
             worker = self._worker
         if worker is not None:
-            worker.join(within_s)
+            worker.join(timeout_s)
         with self._lock:
-            dropped = [event_id for event_id, _ in self._waiting]
-            self._waiting.clear()
+            dropped = [event_id for event_id, _ in self._pending]
+            self._pending.clear()
             if dropped:
-                problem = f"{len(dropped)} events dropped, this one first: the hooks did not end within {within_s:g} s"
+                problem = f"{len(dropped)} events dropped, this one first: the hooks took longer than {timeout_s:g} s"
                 self._fail("close", dropped[0], problem, len(dropped))
 
-    def _note(self, event_type: str, subject: str, event_id: str, data: Mapping[str, Any]) -> bytes:
+    def _append(self, event_type: str, subject: str, event_id: str, data: Mapping[str, Any]) -> bytes:
         attributes = {
             "id": event_id,
             "source": f"/springtide/{self._project.config.name}",
@@ -106,26 +104,26 @@ class Hooks:
         return bytes(encoded)
 
     def _deliver(self) -> None:
-        """Bring events to the hooks, one after the other, until none waits."""
+        """Deliver events to the hooks in order until none is pending."""
         while (event := self._next()) is not None:
-            problems = list(self._bring(event[1]))
+            problems = list(self._call_hooks(event[1]))
             with self._lock:
-                if not self._waiting or self._waiting[0] is not event:
-                    continue  # dropped meanwhile, which was said
+                if not self._pending or self._pending[0] is not event:
+                    continue  # dropped and reported by `close`
                 for hook, problem in problems:
                     self._fail(hook, event[0], problem)
-                self._waiting.popleft()
+                self._pending.popleft()
 
     def _next(self) -> tuple[str, bytes] | None:
-        """The event to bring; where there is none, the worker's work is done."""
+        """The event to deliver; None ends the worker."""
         with self._lock:
-            if self._waiting:
-                return self._waiting[0]
+            if self._pending:
+                return self._pending[0]
             self._worker = None
             return None
 
-    def _bring(self, encoded: bytes) -> Iterator[tuple[str, str]]:
-        """Tell the hooks of one event; gives those that failed, and why."""
+    def _call_hooks(self, encoded: bytes) -> Iterator[tuple[str, str]]:
+        """Call the hooks with one event; yields each hook that failed, and the reason."""
         if self._webhook and (problem := _post(self._webhook, encoded)):
             yield self._webhook, problem
         if self._executable and (problem := _execute(self._project.root, self._executable, encoded)):
@@ -135,16 +133,16 @@ class Hooks:
         with self._lock:
             self.failures += events
             count = self.failures
-        _talk.error("hook failed", hook=hook, about=event_id, problem=problem)
+        logger.error("hook failed", hook=hook, about=event_id, problem=problem)
         data = {"hook": hook, "event": event_id, "problem": problem}
         try:
-            self._note(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
-        except SpringtideError as failure:  # the log itself fails: whoever appends next will say so
-            _talk.error("hook failure cannot be noted", problem=str(failure))
+            self._append(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
+        except SpringtideError as failure:  # the log is unavailable; the next append raises
+            logger.error("hook failure cannot be appended", problem=str(failure))
 
 
 def _post(url: str, encoded: bytes) -> str | None:
-    """POST an event; returns what went wrong."""
+    """POST an event; returns the reason of a failure."""
     headers = {"Content-Type": JSONFormat.CONTENT_TYPE}
     try:
         request = urllib.request.Request(url, encoded, headers, method="POST")
@@ -155,7 +153,7 @@ def _post(url: str, encoded: bytes) -> str | None:
 
 
 def _execute(root: Path, executable: str, encoded: bytes) -> str | None:
-    """Run a program beside the configuration with the event on its stdin; returns what went wrong."""
+    """Run a program of the project folder with the event on its stdin; returns the reason of a failure."""
     try:
         done = subprocess.run(
             [root / executable], input=encoded, capture_output=True, timeout=_TIMEOUT_S, cwd=root, check=False

@@ -1,8 +1,8 @@
-"""The publisher: turns what one commit changed into a realtime delta, and keeps the view that serving holds.
+"""The publisher: computes the realtime delta of one commit and maintains the view that serving holds.
 
-What is withheld from serving is row − served view and nothing else (error feedback): beside the view it remembers only
-which keys have something withheld and how much that is worth, and both can be found again from rows and view. It writes
-nothing; the trainer commits what it prepares.
+What is withheld from serving is row − served view and nothing else (error feedback). In addition to the view it stores
+only which keys are withheld and what sending each is worth; both can be recomputed from rows and view. It performs no
+I/O; the trainer commits what it prepares.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pipeline.arrays.per_field import run_per_field
 from pipeline.configuration.training import Publish
 from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
 from pipeline.publish.withheld import Bools, ScoredRows, Withheld, select_rows
-from pipeline.versions.deltas.delta import Delta, FieldDelta, Level, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.versions.deltas.delta import Delta, FieldDelta, UInt8s, UInt32s, encode_delta, served_digest
 from pipeline.versions.deltas.row_groups import reorder_payload
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
@@ -27,7 +27,7 @@ _CHUNK_ROWS = 65_536
 
 
 class RowSource(Protocol):
-    """What the publisher needs of a field's table."""
+    """The part of a field's table that the publisher reads."""
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that has a row, ascending."""
@@ -38,14 +38,14 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class VersionRange:
-    """Which versions a delta joins, and what of the log lies between them.
+    """The versions before and after a commit, the event times learned from between them, and the model.
 
     Attributes:
-        from_sequence: the version that serving has; 0 for nothing.
-        to_sequence: the version this commit makes.
+        from_sequence: the version that serving holds; 0 for none.
+        to_sequence: the version of the commit.
         first_at_ms: earliest event time learned from between them.
-        last_at_ms: latest.
-        model: what identifies the model (name, digest).
+        last_at_ms: latest event time learned from between them.
+        model: name and digest of the model.
     """
 
     generation: int
@@ -60,12 +60,12 @@ class VersionRange:
 
 @dataclass(frozen=True)
 class TouchedRows:
-    """What one commit changed in a field.
+    """The rows of a field that one commit changed.
 
     Attributes:
         keys: [n] uint64 ascending, keys whose rows are new or were updated.
-        rows: [n] structured, these rows as `RowSource.rows` gives them.
-        removed: [r] uint64, keys that have no row any more.
+        rows: [n] structured, these rows as `RowSource.rows` returns them.
+        removed: [r] uint64, keys whose rows were removed.
     """
 
     keys: UInt64s
@@ -75,7 +75,7 @@ class TouchedRows:
 
 @dataclass(frozen=True)
 class ServedChange:
-    """What one delta changes in a field's served view: m rows as serving now holds them, by key, and tombstones."""
+    """What one delta changes in a field's served view: m rows as serving holds them, by key, and tombstones."""
 
     keys: UInt64s
     handles: UInt32s
@@ -86,11 +86,12 @@ class ServedChange:
 
 @dataclass(frozen=True)
 class PreparedUpdate:
-    """A delta and what it does to the served view, for the commit that makes both durable.
+    """A delta and its effect on the served view, for the commit that makes both durable.
 
     Attributes:
         encoded: the exact bytes to publish.
-        next_handles: by field, the next handle to be given out.
+        fields: by field, the change of the served view.
+        next_handles: by field, the next handle to assign.
         served_digest: hex, of the view after this delta; the delta's `after`.
     """
 
@@ -102,10 +103,10 @@ class PreparedUpdate:
 
 
 class Publisher:
-    """Prepares the deltas of one shard. Not thread-safe: the trainer's thread owns it.
+    """Prepares the deltas of one shard. Not thread-safe.
 
-    After `prepare` the view is ahead of the last commit until the caller has committed: where a commit fails, make a
-    new publisher from the restored version.
+    After `prepare` the view is ahead of the last commit until the caller has committed. If the commit fails, construct
+    a new publisher from the restored version.
     """
 
     def __init__(
@@ -116,20 +117,20 @@ class Publisher:
         next_handles: Mapping[str, int] | None = None,
         dense: bytes = b"",
     ) -> None:
-        """Continue from what serving holds.
+        """Continue from what serving holds. Reads every row once, to find those withheld.
 
         Args:
             config: the publish policy.
-            tables: by field, where rows are read.
-            views: by field, what serving holds; the publisher changes them from now on.
-            next_handles: by field; a field that is missing starts at 0.
+            tables: by field, the source of its rows.
+            views: by field, what serving holds; the publisher modifies them.
+            next_handles: by field; a missing field starts at 0.
             dense: the dense weights that serving holds.
         """
         self.views = dict(views)
         self._config, self._tables = config, dict(tables)
         self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
         self._served_digest = served_digest(self._digests(), dense)
-        self._withheld = {name: self._find_withheld(name) for name in self.views}
+        self._withheld = {name: self._scan_withheld(name) for name in self.views}
 
     @property
     def served_digest(self) -> str:
@@ -137,133 +138,133 @@ class Publisher:
         return self._served_digest
 
     def withheld(self, name: str) -> UInt64s:
-        """[n] uint64, the keys of a field whose rows differ from what serving holds, as far as sending would help."""
+        """[n] uint64, the keys of a field whose rows differ from what serving holds, if sending them would help."""
         return self._withheld[name].keys
 
     def prepare(
-        self, step: VersionRange, touched: Mapping[str, TouchedRows], dense: bytes, *, flush: bool = False
+        self, versions: VersionRange, touched: Mapping[str, TouchedRows], dense: bytes, *, flush: bool = False
     ) -> PreparedUpdate:
-        """The realtime delta of one commit; the served view holds it afterwards.
+        """Prepare the realtime delta of one commit and apply it to the served view.
 
         Args:
-            step: the versions it joins.
+            versions: the versions before and after the commit.
             touched: by field, what the commit changed.
             dense: the dense weights of the new version.
             flush: send every row that differs from its served value, whatever its worth.
         """
         before = self._served_digest
-        removed = run_per_field(lambda name: self._take_in(name, touched.get(name)), self.views)
-        chosen = self._choose(flush)
-        taken = run_per_field(lambda name: self._take_out(name, chosen[name], touched.get(name)), chosen)
-        sent = run_per_field(lambda name: self._send(name, *taken[name], removed[name]), taken)
+        removed = run_per_field(lambda name: self._score_touched(name, touched.get(name)), self.views)
+        selected = self._select(flush)
+        rows = run_per_field(lambda name: self._pop_selected(name, selected[name], touched.get(name)), selected)
+        sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
-        delta = _delta(step, "realtime", before, self._served_digest, fields, dense)
+        delta = _realtime_delta(versions, before, self._served_digest, fields, dense)
         return PreparedUpdate(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
 
-    def _take_in(self, name: str, change: TouchedRows | None) -> UInt64s:
-        """Forget the removed keys and judge the touched rows anew; returns the keys that serving has to drop."""
+    def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
+        """Remove the removed keys and score the touched rows; returns the keys that serving has to remove."""
         if change is None:
             return np.empty(0, np.uint64)
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
-        judged = self._judge(name, change.keys, change.rows)
-        withheld = self._withheld[name].without(np.unique(change.removed))
-        self._withheld[name] = withheld.updated(judged)
+        scored = self._score(name, change.keys, change.rows)
+        self._withheld[name] = self._withheld[name].without(np.unique(change.removed)).updated(scored)
         return removed
 
-    def _judge(self, name: str, keys: UInt64s, rows: Rows) -> ScoredRows:
-        """Which of `keys` have rows that differ from what serving holds, and what the difference is worth."""
+    def _score(self, name: str, keys: UInt64s, rows: Rows) -> ScoredRows:
+        """Which rows differ from what serving holds, and what sending them is worth."""
         view = self.views[name]
-        importance = rows["importance"].copy()  # a column of one row is contiguous as it is, and the commit's own
-        apart = view.compare(keys, rows["weights"])
-        # Of a row that was zeros when it was learned from, the score cannot tell: it counts like the others.
-        told = importance > 0
-        importance[~told] = importance[told].mean() if told.any() else 1
-        worth = movement_worth(apart.moved, apart.length, importance)
-        value = (worth / send_cost_bytes(view.dim, apart.bits > 0)).astype(np.float32)
-        return ScoredRows(keys, worth, value, apart.differs)
+        # A copy, because it is modified: for a single row np.ascontiguousarray would return the commit's memory.
+        importance = rows["importance"].copy()
+        distance = view.compare(keys, rows["weights"])
+        # The importance of a row that was zeros when it was learned from is 0: it counts as the mean of the others.
+        scored = importance > 0
+        importance[~scored] = importance[scored].mean() if scored.any() else 1
+        worth = movement_worth(distance.moved, distance.length, importance)
+        worth_per_byte = (worth / send_cost_bytes(view.dim, distance.bits > 0)).astype(np.float32)
+        return ScoredRows(keys, worth, worth_per_byte, distance.differs)
 
-    def _choose(self, flush: bool) -> dict[str, Bools]:
-        """By field, which of the withheld rows to send now."""
+    def _select(self, flush: bool) -> dict[str, Bools]:
+        """By field, [n] bool: the withheld rows to send now."""
         names = sorted(self._withheld)
-        held = [self._withheld[name] for name in names]
+        withheld = [self._withheld[name] for name in names]
         if flush:
-            return {name: np.ones(len(h), np.bool_) for name, h in zip(names, held, strict=True)}
-        worth = np.concatenate([np.empty(0, np.float32), *(h.worth for h in held)])
-        value = np.concatenate([np.empty(0, np.float32), *(h.value for h in held)])
-        chosen = select_rows(worth, value, self._config.share)
-        parts: list[Bools] = np.split(chosen, np.cumsum([len(h) for h in held])[:-1])
+            return {name: np.ones(len(rows), np.bool_) for name, rows in zip(names, withheld, strict=True)}
+        worth = np.concatenate([np.empty(0, np.float32), *(rows.worth for rows in withheld)])
+        worth_per_byte = np.concatenate([np.empty(0, np.float32), *(rows.worth_per_byte for rows in withheld)])
+        selected = select_rows(worth, worth_per_byte, self._config.share)
+        parts: list[Bools] = np.split(selected, np.cumsum([len(rows) for rows in withheld])[:-1])
         return dict(zip(names, parts, strict=True))
 
-    def _take_out(self, name: str, chosen: Bools, change: TouchedRows | None) -> tuple[UInt64s, Rows]:
-        """The keys that are withheld no longer, ascending, and their rows."""
-        keys, self._withheld[name] = self._withheld[name].split(chosen)
+    def _pop_selected(self, name: str, selected: Bools, change: TouchedRows | None) -> tuple[UInt64s, Rows]:
+        """Remove the selected rows from those withheld; returns their keys, ascending, and the rows."""
+        keys, self._withheld[name] = self._withheld[name].split(selected)
         return keys, self._rows_of(name, keys, change)
 
     def _rows_of(self, name: str, keys: UInt64s, change: TouchedRows | None) -> Rows:
-        """The rows of `keys`, which ascend: from the change where they are in it, from the table where they waited."""
+        """The rows of `keys`, which ascend: from the commit's change if it holds them, else from the table."""
         if change is None or not len(change.keys):
             return self._tables[name].rows(keys)
-        places = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
-        waited = change.keys[places] != keys
-        rows = change.rows.take(places)
-        if waited.any():
-            rows[waited] = self._tables[name].rows(keys[waited])
+        indices = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
+        untouched = change.keys[indices] != keys
+        rows = change.rows.take(indices)
+        if untouched.any():
+            rows[untouched] = self._tables[name].rows(keys[untouched])
         return rows
 
     def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
-        """Quantise the rows of `keys` as they deserve and put them into the view."""
+        """Quantize rows at the precision they warrant and put them into the view."""
         view = self.views[name]
-        bits, payload, handles = self._quantised(name, keys, rows)
+        bits, payload, handles = self._quantized(name, keys, rows)
         sent = bits != SKIP
         keys, bits, handles = keys[sent], bits[sent], handles[sent]
         new = handles == NO_HANDLE
-        handles[new] = self._hand_out(name, int(new.sum()))
+        handles[new] = self._assign_handles(name, int(new.sum()))
         view.put(keys, handles, bits, payload)
         change = ServedChange(keys, handles, bits, payload, removed)
-        return _delta_of(view.dim, change, new), change
+        return _field_delta(view.dim, change, new), change
 
-    def _quantised(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
-        """(bits [n], payload of those not skipped, handles [n] by which serving knows the keys now)."""
+    def _quantized(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
+        """(bits [n], payload of the rows not skipped, handles [n] of the keys in the view)."""
         importance = np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
-        served, served_bits, handles = self.views[name].hold(keys)
+        served, served_bits, handles = self.views[name].lookup(keys)
         bits, payload = quantize(rows["weights"], served, served_bits, importance, convergence)
         return bits, payload, handles
 
-    def _hand_out(self, name: str, count: int) -> UInt32s:
+    def _assign_handles(self, name: str, count: int) -> UInt32s:
         first = self._next_handles[name]
-        assert first + count < NO_HANDLE, f"field {name} has used up its handles"
+        assert first + count < NO_HANDLE, f"field {name} has no handles left"
         self._next_handles[name] = first + count
         return np.arange(first, first + count, dtype=np.uint32)
 
-    def _find_withheld(self, name: str) -> Withheld:
-        """After a start: every row against the view, those that sending would improve."""
-        every, found = self._tables[name].keys(), []
-        for start in range(0, len(every), _CHUNK_ROWS):
-            keys = every[start : start + _CHUNK_ROWS]
+    def _scan_withheld(self, name: str) -> Withheld:
+        """Compare every row with the view: the rows that sending would improve."""
+        all_keys, parts = self._tables[name].keys(), []
+        for start in range(0, len(all_keys), _CHUNK_ROWS):
+            keys = all_keys[start : start + _CHUNK_ROWS]
             rows = self._tables[name].rows(keys)
-            judged = self._judge(name, keys, rows)
-            withheld = np.flatnonzero(judged.withheld)
-            bits, _, _ = self._quantised(name, keys[withheld], rows[withheld])
-            judged.withheld[withheld[bits == SKIP]] = False
-            found.append(Withheld.empty().updated(judged))
-        return Withheld.concatenated(found)
+            scored = self._score(name, keys, rows)
+            differing = np.flatnonzero(scored.withheld)
+            bits, _, _ = self._quantized(name, keys[differing], rows[differing])
+            scored.withheld[differing[bits == SKIP]] = False
+            parts.append(Withheld.empty().updated(scored))
+        return Withheld.concatenated(parts)
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}
 
 
-def field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
-    """The rows of `keys` as `view` holds them, `new` [n] bool marking those serving does not know, and tombstones."""
+def served_field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
+    """The rows of `keys` as `view` holds them, and tombstones. `new`: [n] bool, keys that serving does not hold yet."""
     handles, bits, payload = view.export(keys)
-    return _delta_of(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
+    return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
 
 
-def _delta_of(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
-    """A change as a delta tells it: rows that serving knows first."""
+def _field_delta(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
+    """The change as part of a delta, which orders known rows before new ones."""
     none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
     if new.all():
         return FieldDelta(dim, none32, change.keys, change.handles, change.bits, change.payload, change.removed)
@@ -283,22 +284,22 @@ def _delta_of(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
     )
 
 
-def _delta(
-    step: VersionRange, level: Level, before: str | None, after: str, fields: Mapping[str, FieldDelta], dense: bytes
+def _realtime_delta(
+    versions: VersionRange, before: str, after: str, fields: Mapping[str, FieldDelta], dense: bytes
 ) -> Delta:
     return Delta(
-        level=level,
-        generation=step.generation,
-        shard=step.shard,
-        shards=step.shards,
-        from_sequence=step.from_sequence,
-        to_sequence=step.to_sequence,
-        first_at_ms=step.first_at_ms,
-        last_at_ms=step.last_at_ms,
-        base_generation=step.generation,
+        level="realtime",
+        generation=versions.generation,
+        shard=versions.shard,
+        shards=versions.shards,
+        from_sequence=versions.from_sequence,
+        to_sequence=versions.to_sequence,
+        first_at_ms=versions.first_at_ms,
+        last_at_ms=versions.last_at_ms,
+        base_generation=versions.generation,
         before=before,
         after=after,
         fields=fields,
         dense=dense,
-        model=step.model,
+        model=versions.model,
     )

@@ -139,7 +139,7 @@ def test_slow_hooks_do_not_hold_up_who_closes_and_what_they_miss_is_noted(projec
     hooks = Hooks(project(executable=slow), log)
     for number in range(300):
         hooks.announce(VERSION_PUBLISHED, str(number), {})
-    hooks.close(within_s=0.05)
+    hooks.close(timeout_s=0.05)
     *announced, dropped = notices(log)
     assert len(announced) == hooks.failures == 300
     assert dropped["type"] == HOOK_FAILED
@@ -150,7 +150,7 @@ def test_slow_hooks_do_not_hold_up_who_closes_and_what_they_miss_is_noted(projec
 def test_an_event_that_was_dropped_is_not_told_again_when_its_hook_ends(project, log, tmp_path, slow):
     hooks = Hooks(project(executable=slow), log)
     hooks.announce(VERSION_PUBLISHED, "dropped", {"number": 0})
-    hooks.close(within_s=0.05)
+    hooks.close(timeout_s=0.05)
     hooks.announce(VERSION_PUBLISHED, "later", {"number": 1})
     (tmp_path / "go").touch()
     hooks.close()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, DeltaError
-from pipeline.publish.levels import ServedVersion, merge_deltas, publish_level
+from pipeline.publish.level_publisher import publish_level
+from pipeline.publish.levels import ServedVersion, merge_deltas
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import (
     delta_manifests,
@@ -39,7 +40,7 @@ def deltas(trainer):
 
 def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
     change = merge_deltas(deltas(trainer)[2:], head).fields["user"]
     view = trainer.publisher.views["user"]
     handles = np.concatenate([change.handles, change.new_handles])
@@ -50,14 +51,14 @@ def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
 
 def test_an_incremental_keeps_every_tombstone(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
     wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
     assert merge_deltas(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
 
 
 def test_deltas_with_a_gap_cannot_be_netted(trainer):
     trainer.run(4)
-    head = ServedVersion(trainer.commits[-1].id, trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
     with pytest.raises(DeltaError, match="does not follow"):
         merge_deltas([deltas(trainer)[1], deltas(trainer)[3]], head)
 

@@ -163,7 +163,7 @@ def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
         found = set(trainer.publisher.withheld(name).tolist())
         quiet = np.array(sorted(before[name] - found), np.uint64)  # what no precision warranted now would improve
         held = trainer.tables[name].rows(quiet)
-        served, served_bits, _ = trainer.publisher.views[name].hold(quiet)
+        served, served_bits, _ = trainer.publisher.views[name].lookup(quiet)
         importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
         bits, _ = quantize(held["weights"], served, served_bits, importance, convergence)
         assert not bits.any()

@@ -78,15 +78,21 @@ def test_what_is_withheld_agrees_with_a_dict():
             assert taken.tolist() == [key for key, out in zip(sorted(model), chosen, strict=True) if out]
             model = {key: row for key, row in model.items() if key not in set(taken.tolist())}
         assert held.keys.tolist() == sorted(model)
-        assert list(zip(held.worth.tolist(), held.value.tolist(), strict=True)) == [model[k] for k in sorted(model)]
+        assert list(zip(held.worth.tolist(), held.worth_per_byte.tolist(), strict=True)) == [
+            model[k] for k in sorted(model)
+        ]
 
 
 def test_parts_are_joined_in_order():
     parts = [Withheld(np.uint64([k]), np.float32([k]), np.float32([2 * k])) for k in (1, 2, 7)]
     joined = Withheld.concatenated(parts)
-    assert (joined.keys.tolist(), joined.worth.tolist(), joined.value.tolist()) == ([1, 2, 7], [1, 2, 7], [2, 4, 14])
+    assert (joined.keys.tolist(), joined.worth.tolist(), joined.worth_per_byte.tolist()) == (
+        [1, 2, 7],
+        [1, 2, 7],
+        [2, 4, 14],
+    )
     assert len(Withheld.concatenated([])) == 0
-    with pytest.raises(InputError, match="keys: got 1 behind 7, wanted them to ascend"):
+    with pytest.raises(InputError, match="keys: got 1 after 7, wanted ascending keys"):
         Withheld.concatenated(parts[::-2])
 
 
@@ -106,22 +112,22 @@ def test_odd_columns_are_refused_by_name(odd):
     good, keys, yes = np.ones(2, np.float32), np.arange(2, dtype=np.uint64), np.ones(2, np.bool_)
     with pytest.raises(InputError, match="worth: got "):
         Withheld(keys, odd, good)
-    with pytest.raises(InputError, match="value: got "):
+    with pytest.raises(InputError, match="worth_per_byte: got "):
         Withheld(keys, good, odd)
-    with pytest.raises(InputError, match="value: got "):
+    with pytest.raises(InputError, match="worth_per_byte: got "):
         Withheld.empty().updated(ScoredRows(keys, good, odd, yes))
     with pytest.raises(InputError, match="withheld: got "):
         Withheld.empty().updated(ScoredRows(keys, good, good, odd))
     with pytest.raises(InputError, match="chosen: got "):
         Withheld(keys, good, good).split(odd)
-    with pytest.raises(InputError, match="value: got "):
+    with pytest.raises(InputError, match="worth_per_byte: got "):
         select_rows(good, odd, 0.5)
 
 
 def test_keys_that_do_not_ascend_and_shares_that_are_none_are_refused():
     good = np.ones(2, np.float32)
     for keys in (np.uint64([2, 1]), np.uint64([2, 2])):
-        with pytest.raises(InputError, match=r"keys: got \d behind 2, wanted them to ascend"):
+        with pytest.raises(InputError, match=r"keys: got \d after 2, wanted ascending keys"):
             Withheld(keys, good, good)
     for share in (0, -1, 1.5, float("nan")):
         with pytest.raises(InputError, match="share: got "):

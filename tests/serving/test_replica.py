@@ -10,7 +10,7 @@ import pytest
 from pipeline.logs.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import delta_headers
-from pipeline.publish.levels import LevelPublisher, build_served_view
+from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import TouchedRows
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
@@ -18,6 +18,7 @@ from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest_paths
+from pipeline.versions.deltas.served_view import build_served_view
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)

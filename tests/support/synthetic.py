@@ -11,9 +11,9 @@ from pipeline.configuration.project import Project
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
-from pipeline.publish.levels import LevelPublisher, build_served_view
+from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
-from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store import VersionStore
 from tests.support.manual_clock import ManualClock

@@ -10,7 +10,7 @@ from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_proje
 from pipeline.cli.output import format_time, print_message, print_result
 from pipeline.errors import RollbackError
 from pipeline.logs.open import open_log
-from pipeline.publish.levels import publish_level
+from pipeline.publish.level_publisher import publish_level
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.versions.ledger.quarantine import Quarantine

@@ -20,7 +20,7 @@ from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block, sample_schema
 from pipeline.logs.log import Log, read_to_end
 from pipeline.logs.open import open_log
-from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store import VersionStore
 
@@ -76,7 +76,6 @@ def served(
 
     Example: springtide export served item --version g0/s0-of-1/12 --out item.parquet
     """
-    from pipeline.publish.levels import build_served_view
     from pipeline.serving.export import SCHEMA, served_table
 
     opened = open_project(project)

@@ -21,7 +21,7 @@ from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import Hooks
-from pipeline.publish.levels import LevelPublisher
+from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges

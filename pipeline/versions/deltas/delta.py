@@ -1,9 +1,9 @@
 """The delta codec: rows changed and keys removed between two versions of one shard, as bytes for serving.
 
 Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a SHA-256
-over the whole framed record with those 32 bytes zero, which is also the delta's name. Rows are grouped by precision and
-sorted by handle, handles and removed keys travel as LEB128 gaps: a row that serving knows costs one or two bytes beside
-its payload. The same delta gives the same bytes.
+over the framed record with those 32 bytes zero, which is also the delta's name. Rows are grouped by precision and
+sorted by handle; handles and removed keys are encoded as LEB128 gaps. A row that serving holds costs one or two bytes
+in addition to its payload. Equal deltas have equal bytes.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from pipeline.formats.gaps import decode_gaps, encode_gaps
 from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
 from pipeline.versions.deltas.row_groups import group_rows
+from pipeline.versions.state import VersionId
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
@@ -35,12 +36,12 @@ class FieldDelta:
 
     Attributes:
         dim: weights per row.
-        handles: [k] uint32, rows that serving knows.
-        new_keys: [n] uint64, keys that serving does not know yet.
-        new_handles: [n] uint32, their handles from now on.
+        handles: [k] uint32, rows that serving holds.
+        new_keys: [n] uint64, keys that serving does not hold.
+        new_handles: [n] uint32, the handles assigned to them.
         bits: [k + n] uint8, precision of each row: 4, 8, 16 or 32.
-        payload: [sum of payload_bytes(bits, dim)] uint8, the rows' bytes one after another, known ones first.
-        removed: [r] uint64, keys that hold no row any more. They are applied before the rows.
+        payload: [sum of payload_bytes(bits, dim)] uint8, the rows' payloads concatenated, known ones first.
+        removed: [r] uint64, keys without a row from now on. They are applied before the rows.
     """
 
     dim: int
@@ -53,32 +54,33 @@ class FieldDelta:
 
     @classmethod
     def empty(cls, dim: int) -> "FieldDelta":
-        """No row, no tombstone."""
+        """A change without rows and tombstones."""
         none8, none32, none64 = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64)
         return cls(dim, none32, none64, none32, none8, none8, none64)
 
     def __len__(self) -> int:
-        """Rows carried, tombstones not counted."""
+        """Number of rows, tombstones not counted."""
         return len(self.bits)
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A step of one shard's chain for serving.
+    """A change from one version of a shard to a later one, for serving.
 
-    It applies to version `from_sequence` of `base_generation`; an incremental and a reverse delta to any version from
-    there on (rows are absolute values), a full snapshot to anything. It leads to `to_sequence` of `generation`.
+    It applies to version `from_sequence` of `base_generation`; an incremental or reverse delta also to any later
+    version, because rows are absolute values; a full snapshot to any version. The result is `to_sequence` of
+    `generation`.
 
     Attributes:
-        level: realtime, incremental, full or reverse (a rollback's).
+        level: realtime, incremental, full or reverse (of a rollback).
         base_generation: the old generation in a reverse delta, else equal to `generation`.
         first_at_ms: earliest event time learned from between the two versions.
-        last_at_ms: latest.
-        before: served digest of `from_sequence`, or None where it is not the only version this applies to.
+        last_at_ms: latest event time learned from between the two versions.
+        before: served digest of `from_sequence`; None if the delta applies to several versions.
         after: served digest of `to_sequence`; see `served_digest`.
         fields: by name of the field.
         dense: weights of the dense network, as the model writes them for serving.
-        model: what identifies the model (name, digest); a delta of another model is foreign.
+        model: name and digest of the model; serving rejects a delta of another model.
     """
 
     level: Level
@@ -96,13 +98,18 @@ class Delta:
     dense: bytes
     model: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def to_version(self) -> VersionId:
+        """The version that applying the delta results in."""
+        return VersionId(self.generation, self.shard, self.shards, self.to_sequence)
+
     def __str__(self) -> str:
-        span = f"{self.base_generation}/{self.from_sequence}..{self.generation}/{self.to_sequence}"
-        return f"{self.level} delta {span} of shard {self.shard} of {self.shards}"
+        versions = f"{self.base_generation}/{self.from_sequence}..{self.generation}/{self.to_sequence}"
+        return f"{self.level} delta {versions} of shard {self.shard} of {self.shards}"
 
 
 def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
-    """Hex digest of what one shard serves: each field's `ServedView.digest()`, by name, and the dense weights.
+    """Hex digest of one shard's served view: each field's `ServedView.digest()`, by name, and the dense weights.
 
     >>> served_digest({"user": 1, "item": 2}, b"") == served_digest({"item": 2, "user": 1}, b"")
     True
@@ -115,7 +122,7 @@ def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
 
 
 def encode_delta(delta: Delta) -> bytes:
-    """The delta's one spelling: whatever the order of its rows, the same content gives the same bytes."""
+    """The canonical encoding: equal content gives equal bytes, whatever the order of the rows."""
     record = {
         "checksum": bytes(32),
         "level": delta.level,
@@ -138,21 +145,21 @@ def encode_delta(delta: Delta) -> bytes:
 
 
 def delta_name(encoded: bytes) -> str:
-    """The name of an encoded delta: its checksum in hex. Says nothing about whether the bytes are whole.
+    """The name of an encoded delta: its checksum in hex. The checksum is not verified.
 
     Raises:
-        DamagedError: for fewer bytes than a checksum needs.
+        DamagedError: for fewer bytes than frame and checksum have.
     """
     if len(encoded) < _CHECKSUM.stop:
-        raise DamagedError(f"delta has {len(encoded)} bytes, wanted at least {_CHECKSUM.stop}. hint: it was cut off")
+        raise DamagedError(f"delta has {len(encoded)} bytes, wanted at least {_CHECKSUM.stop}. hint: it is truncated")
     return bytes(encoded[_CHECKSUM]).hex()
 
 
 def decode_delta(encoded: bytes) -> Delta:
-    """Read a delta back, each field's rows ordered by (known or new, precision, handle).
+    """Decode a delta; each field's rows are ordered by (known or new, precision, handle).
 
     Raises:
-        DamagedError: for bytes that are not, to the last bit, what `encode_delta` wrote.
+        DamagedError: for bytes that differ from what `encode_delta` wrote.
     """
     wanted = delta_name(encoded)
     sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(32))
@@ -213,20 +220,20 @@ def _field_of(entry: dict[str, Any]) -> FieldDelta:
 
 
 def _check_groups(name: str, dim: int, groups: list[dict[str, Any]]) -> None:
-    found = [group["bits"] for group in groups]
-    if not 1 <= dim <= MAX_DIM or found != [bits for bits in PRECISIONS if bits in found]:
-        raise DamagedError(f"field {name} of a delta has dim {dim} and rows of {found} bits. hint: it is damaged")
+    precisions = [group["bits"] for group in groups]
+    if not 1 <= dim <= MAX_DIM or precisions != [bits for bits in PRECISIONS if bits in precisions]:
+        raise DamagedError(f"field {name} of a delta has dim {dim} and rows of {precisions} bits. hint: it is damaged")
 
 
-def _handles(spelled: bytes) -> UInt32s:
-    handles = decode_gaps(spelled)
+def _handles(gaps: bytes) -> UInt32s:
+    handles = decode_gaps(gaps)
     if len(handles) and handles.max() > np.iinfo(np.uint32).max:
         raise DamagedError(f"a delta has handle {handles.max()}, wanted one below 2^32. hint: it is damaged")
     return handles.astype(np.uint32)
 
 
 def _split_payload(group: dict[str, Any], known: UInt32s, fresh: UInt32s, dim: int) -> tuple[UInt8s, UInt8s]:
-    """The payload of a group's known rows, and that of its new ones; each must be there for each row."""
+    """The payloads of a group's known rows and of its new ones. Raises DamagedError if bytes or keys are missing."""
     row_bytes, payload = payload_bytes(group["bits"], dim), np.frombuffer(group["payload"], np.uint8)
     wanted = (row_bytes * (len(known) + len(fresh)), 8 * len(fresh))
     if (len(payload), len(group["new_keys"])) != wanted:

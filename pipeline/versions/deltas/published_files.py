@@ -24,15 +24,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DeltaManifest:
-    """What a published file is, without opening it.
+    """The description of a published delta, available without opening its file; `Delta` documents the shared names.
 
     Attributes:
-        file: name of the delta file in the manifest's folder.
+        file: name of the delta file in the manifest's folder; empty for a delta without one.
         size_bytes: of the delta file.
         name: the delta's name, which is its checksum.
         sha256: of the delta file.
-        rows: rows carried.
-        removed: tombstones carried.
+        rows: number of rows.
+        removed: number of tombstones.
         precisions: rows by bits, as strings.
     """
 
@@ -58,19 +58,19 @@ class DeltaManifest:
     model: dict[str, str]
 
     def to_json(self) -> str:
-        """Canonical JSON with `checksum`, a SHA-256 over the rest."""
+        """Canonical JSON with `checksum`, a SHA-256 over the other entries."""
         plain = asdict(self)
         return _canonical({**plain, "checksum": _checksum(plain)}) + "\n"
 
     @staticmethod
     def from_json(text: str, path: Path) -> "DeltaManifest":
-        """Read a manifest. Raises DamagedError that names `path`."""
+        """Parse a manifest. Raises DamagedError that names `path`."""
         try:
             plain = json.loads(text)
             wanted = plain.pop("checksum")
             manifest = _FORM.validate_python(plain)
             if asdict(manifest) != plain:
-                raise ValueError("other entries or types than this release writes")
+                raise ValueError("entries or types that this release does not write")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
             raise DamagedError(
                 f"manifest {path} cannot be read: {failure}. run: springtide publish --level full"
@@ -95,19 +95,19 @@ _FORM = TypeAdapter(DeltaManifest)
 def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest:
     """Write a delta and then its manifest below `folder`; both are durable on return.
 
-    Writing the same delta again changes nothing, except that it repairs a damaged file. Raises DeltaError where another
-    delta has the place already.
+    Writing the same delta again changes nothing, but replaces a damaged file. Raises DeltaError if another delta was
+    published under the same name.
     """
     shard_folder = folder / f"g{delta.generation}" / f"s{delta.shard}-of-{delta.shards}"
     stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
     path = shard_folder / f"{stem}.json"
     manifest = delta_manifest(delta, encoded, f"{stem}.delta")
-    there = _intact(path)
-    if there is not None:
-        if there.name == manifest.name:
-            return there
+    existing = _intact(path)
+    if existing is not None:
+        if existing.name == manifest.name:
+            return existing
         raise DeltaError(
-            f"{path} holds delta {there.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
+            f"{path} holds delta {existing.name[:12]}, not {manifest.name[:12]}. hint: published files never change"
         )
     write_atomically(shard_folder / manifest.file, [encoded])
     write_atomically(path, [manifest.to_json().encode()])
@@ -115,7 +115,7 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest
 
 
 def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
-    """The manifest of a delta that is kept in `file`."""
+    """The manifest of a delta stored in `file`."""
     bits = np.concatenate([np.empty(0, np.uint8), *(f.bits for f in delta.fields.values())])
     return DeltaManifest(
         format=FORMAT,
@@ -136,18 +136,18 @@ def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
         sha256=hashlib.sha256(encoded).hexdigest(),
         rows=len(bits),
         removed=sum(len(f.removed) for f in delta.fields.values()),
-        precisions={str(step): int(np.count_nonzero(bits == step)) for step in PRECISIONS},
+        precisions={str(precision): int(np.count_nonzero(bits == precision)) for precision in PRECISIONS},
         model=dict(delta.model),
     )
 
 
 def delta_manifest_paths(folder: Path, shard: int, shards: int) -> list[Path]:
-    """Every manifest of one shard, sorted."""
+    """The paths of one shard's manifests, sorted."""
     return sorted(folder.glob(f"g*/s{shard}-of-{shards}/*.json"))
 
 
 def delta_manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Path, DeltaManifest]]:
-    """Every manifest of one shard with its path. Raises DamagedError at one that cannot be read."""
+    """One shard's manifests with their paths. Raises DamagedError for one that cannot be read."""
     for path in delta_manifest_paths(folder, shard, shards):
         yield path, read_delta_manifest(path)
 
@@ -158,23 +158,23 @@ def read_delta_manifest(path: Path) -> DeltaManifest:
 
 
 def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
-    """The delta that the manifest at `path` names, checked against it. Raises DamagedError that names the file."""
+    """The delta of the manifest at `path`, verified against it. Raises DamagedError that names the file."""
     file = path.parent / manifest.file
     try:
         encoded = file.read_bytes()
     except FileNotFoundError:
-        raise DamagedError(f"{file} is missing, its manifest is there. run: springtide publish --level full") from None
+        raise DamagedError(f"{file} is missing, its manifest exists. run: springtide publish --level full") from None
     got = hashlib.sha256(encoded).hexdigest()
     if got != manifest.sha256:
         raise DamagedError(
-            f"{file} has {len(encoded)} bytes and sha256 {got[:12]}, its manifest says {manifest.size_bytes} and "
+            f"{file} has {len(encoded)} bytes and sha256 {got[:12]}, its manifest has {manifest.size_bytes} and "
             f"{manifest.sha256[:12]}. run: springtide publish --level full"
         )
     return decode_delta(encoded), encoded
 
 
 def _intact(path: Path) -> DeltaManifest | None:
-    """The manifest at `path`, or None where it is not there, or it or its delta is damaged."""
+    """The manifest at `path`; None if it does not exist, or it or its delta is damaged."""
     try:
         manifest = read_delta_manifest(path)
         read_published(path, manifest)

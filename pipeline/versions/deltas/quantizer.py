@@ -1,7 +1,7 @@
-"""Rows of float32 in fewer bits per weight: the Python face of `native/quantizer`, which has the byte layout.
+"""Rows of float32 in fewer bits per weight. Wraps `native/quantizer`, which documents the byte layout.
 
-Payloads carry no header: codec or bits, and dim, travel beside them. The same row gives the same bytes on any machine.
-Published rows mix precisions (`encode`, `decode`); whole arrays of one codec are faster (`encode_rows`, `decode_rows`).
+Payloads have no header: codec or bits, and dim, are stored separately. A row has the same bytes on any machine.
+Published rows mix precisions (`encode`, `decode`); arrays of one codec are faster (`encode_rows`, `decode_rows`).
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ UInt8s = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 
 CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
-"""In the order of their native numbers."""
+"""By their native numbers."""
 PRECISIONS = (4, 8, 16, 32)
-"""Bits per weight that published rows can have: int4, int8, fp16, fp32."""
+"""Bits per weight of published rows: int4, int8, fp16, fp32."""
 MAX_DIM = 65_536
 CODEBOOK_BITS = (2, 4, 8)
-"""Bits per weight that rows with shared grids can have."""
+"""Bits per weight of rows with shared grids."""
 MAX_ENTRIES = 256
 
 _CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
@@ -33,14 +33,14 @@ def row_bytes(codec: str, dim: int) -> int:
     >>> {codec: row_bytes(codec, 16) for codec in CODECS}
     {'int2': 8, 'int4': 12, 'int8': 20, 'bf16': 32, 'fp16': 32, 'fp32': 64}
 
-    Raises InputError for a codec there is none of, or a dim outside 1..65536.
+    Raises InputError for an unknown codec, or a dim outside 1..65536.
     """
     require_integer("dim", dim, 1, MAX_DIM)
     return int(_native.payload_bytes(_number_of(codec), int(dim)))
 
 
 def encode_rows(rows: Float32s, codec: str) -> UInt8s:
-    """Rows of one codec: [n, dim] float32, finite → [n, row_bytes] uint8.
+    """Encode rows with one codec: [n, dim] float32, finite → [n, row_bytes] uint8.
 
     Raises:
         InputError: a wrong codec, dtype or shape, or a weight that is NaN or infinite.
@@ -52,7 +52,7 @@ def encode_rows(rows: Float32s, codec: str) -> UInt8s:
 
 
 def decode_rows(payloads: UInt8s, codec: str, dim: int) -> Float32s:
-    """The rows that payloads of one codec stand for: [n, row_bytes] uint8 → [n, dim] float32.
+    """Decode payloads of one codec: [n, row_bytes] uint8 → [n, dim] float32.
 
     >>> rows = np.array([[0.5, -1.0, 0.25]], np.float32)
     >>> bool((decode_rows(encode_rows(rows, "bf16"), "bf16", 3) == rows).all())
@@ -68,7 +68,7 @@ def decode_rows(payloads: UInt8s, codec: str, dim: int) -> Float32s:
 
 
 def payload_bytes(bits: int, dim: int) -> int:
-    """Bytes of one row of so many bits per weight.
+    """Bytes of one row at a precision.
 
     >>> [payload_bytes(bits, 16) for bits in PRECISIONS]
     [12, 20, 32, 64]
@@ -79,26 +79,26 @@ def payload_bytes(bits: int, dim: int) -> int:
 
 
 def payload_offsets(bits: UInt8s, dim: int) -> Int64s:
-    """Where each row's payload begins, and the end of the last: [n] uint8 → [n + 1] int64.
+    """Start of each row's payload, and the end of the last: [n] uint8 → [n + 1] int64.
 
-    Raises InputError for a precision there is none of.
+    Raises InputError for an unknown precision.
     """
     sizes = np.full(256, -1, np.int64)
     sizes[list(PRECISIONS)] = [payload_bytes(each, dim) for each in PRECISIONS]
     require_array("bits", bits, np.uint8, ("n",))
-    of_row = sizes[bits]
-    if (of_row < 0).any():
+    row_sizes = sizes[bits]
+    if (row_sizes < 0).any():
         raise _unknown_precision(bits)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(of_row)])
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(row_sizes)])
 
 
 def payload_total(bits: UInt8s, dim: int) -> int:
-    """Bytes of the payloads of rows with these precisions, [n] uint8; the last of `payload_offsets`, sooner.
+    """Bytes of all payloads of rows with these precisions, [n] uint8: the last of `payload_offsets`, but faster.
 
     >>> payload_total(np.uint8([4, 32, 4]), 16)
     88
 
-    Raises InputError for a precision there is none of.
+    Raises InputError for an unknown precision.
     """
     require_array("bits", bits, np.uint8, ("n",))
     counts = {each: int(np.count_nonzero(bits == each)) for each in PRECISIONS}
@@ -108,7 +108,7 @@ def payload_total(bits: UInt8s, dim: int) -> int:
 
 
 def encode(rows: Float32s, bits: UInt8s) -> tuple[UInt8s, Int64s]:
-    """Rows of mixed precisions as payloads, one after the other.
+    """Encode rows of mixed precisions as concatenated payloads.
 
     Args:
         rows: [n, dim] float32, finite.
@@ -130,18 +130,18 @@ def encode(rows: Float32s, bits: UInt8s) -> tuple[UInt8s, Int64s]:
 
 
 def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
-    """The rows that payloads stand for.
+    """Decode concatenated payloads of mixed precisions.
 
     Args:
-        payload: [total] uint8, the rows' payloads one after the other.
+        payload: [total] uint8, the rows' payloads.
         bits: [n] uint8, each one of `PRECISIONS`.
         dim: weights per row.
 
     Returns:
-        [n, dim] float32; exact for what `encode` kept in 32 bits.
+        [n, dim] float32; exact for rows of 32 bits.
 
     Raises:
-        InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
+        InputError: a wrong dtype, shape or precision, or a payload whose length does not match `bits`.
     """
     offsets = payload_offsets(bits, dim)
     require_array("payload", payload, np.uint8, (int(offsets[-1]),))
@@ -151,10 +151,10 @@ def decode(payload: UInt8s, bits: UInt8s, dim: int) -> Float32s:
 
 
 def encode_codebook(rows: Float32s, bits: int, entries: int = MAX_ENTRIES) -> UInt8s:
-    """Rows whose scales and offsets come from one table: [n, dim] float32, finite → [total] uint8.
+    """Encode rows whose scales and offsets come from a shared table: [n, dim] float32, finite → [total] uint8.
 
-    A row pays one byte for its grid instead of four, at a larger error; `native/quantizer_codebook.h` has the layout
-    and the source it follows. A row's bytes depend on its neighbours.
+    A row's grid takes one byte instead of four, at a larger error. `native/quantizer/codebook.h` documents the layout
+    and its source. A row's bytes depend on the other rows.
 
     Args:
         rows: [n, dim] float32, finite.
@@ -174,14 +174,14 @@ def encode_codebook(rows: Float32s, bits: int, entries: int = MAX_ENTRIES) -> UI
 
 
 def decode_codebook(encoded: UInt8s) -> Float32s:
-    """The rows of `encode_codebook`: [total] uint8 → [n, dim] float32.
+    """Decode the rows of `encode_codebook`: [total] uint8 → [n, dim] float32.
 
     >>> rows = np.array([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]], np.float32)
     >>> decode_codebook(encode_codebook(rows, 2, entries=1)).shape
     (2, 3)
 
     Raises:
-        InputError: a wrong dtype or shape, or bytes that no encoder wrote.
+        InputError: a wrong dtype or shape, or bytes that `encode_codebook` did not write.
     """
     require_array("codebook", encoded, np.uint8, ("n",))
     wrong, n, dim = _native.check_codebook(encoded)

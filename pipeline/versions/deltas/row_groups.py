@@ -1,4 +1,4 @@
-"""The rows of a delta as it spells them: by precision, known before new, by handle. The face of `native/row_groups`."""
+"""The order of rows in an encoded delta: by precision, known before new, by handle. Wraps `native/row_groups`."""
 
 from typing import Any
 
@@ -19,18 +19,18 @@ Int64s = npt.NDArray[np.int64]
 def group_rows(
     handles: UInt32s, new_keys: UInt64s, new_handles: UInt32s, bits: UInt8s, payload: UInt8s, dim: int
 ) -> list[dict[str, Any]]:
-    """The `groups` of a field in `schemas/delta.avsc`, one for each precision there is, coarsest first.
+    """The `groups` of a field in `schemas/delta.avsc`: one for each precision that occurs, coarsest first.
 
     Args:
-        handles: [k] uint32, of rows that serving knows.
-        new_keys: [n] uint64, of rows it does not know yet.
+        handles: [k] uint32, of rows that serving holds.
+        new_keys: [n] uint64, of rows that serving does not hold.
         new_handles: [n] uint32.
         bits: [k + n] uint8, precisions; known rows first.
-        payload: [total] uint8, in the same order.
+        payload: [total] uint8, the rows' payloads in the same order.
         dim: weights per row.
 
     Raises:
-        InputError: a wrong dtype, shape or precision, or a payload that is not as long as `bits` says.
+        InputError: a wrong dtype, shape or precision, or a payload whose length does not match `bits`.
     """
     require_array("handles", handles, np.uint32, ("k",))
     require_array("new_handles", new_handles, np.uint32, ("n",))
@@ -42,12 +42,12 @@ def group_rows(
 
 
 def reorder_payload(payload: UInt8s, bits: UInt8s, order: Int64s, dim: int) -> UInt8s:
-    """Payloads in another order.
+    """Reorder payloads.
 
     Args:
         payload: [total] uint8.
         bits: [n] uint8, precisions, in the order of the payload.
-        order: [n] int64, the row that comes first, and so on; each once.
+        order: [n] int64, a permutation: the index of the first row, of the second, and so on.
         dim: weights per row.
 
     >>> reorder_payload(np.uint8([1, 2, 3, 4, 5, 6]), np.uint8([16, 32]), np.array([1, 0]), 1).tolist()

@@ -1,7 +1,7 @@
-"""What serving holds of one field: payloads and handles by key. The Python face of `native/served_view`.
+"""The rows that serving holds of one field: payloads and handles by key. Wraps `native/serving/served_view`.
 
-The publisher keeps one to know what serving has, a replica keeps one to answer from. Missing keys are answered with
-zeros, never an error.
+The publisher holds one to compute what serving lacks; a replica serves lookups from one. A missing key gives zeros,
+never an error.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer, require_rows
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
+from pipeline.versions.state import ServedEntries
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
@@ -27,12 +28,12 @@ NO_HANDLE = np.uint32(2**32 - 1)
 
 @dataclass(frozen=True)
 class Distance:
-    """Between n rows and what serving holds of them.
+    """The distance between n rows and their served values.
 
     Attributes:
-        moved: [n] float32, length of row − held.
-        length: [n] float32, of the row.
-        bits: [n] uint8, precision of what is held; 0 where nothing is.
+        moved: [n] float32, ‖row − served‖.
+        length: [n] float32, ‖row‖.
+        bits: [n] uint8, precision of the served value; 0 for a missing key.
         differs: [n] bool, whether any weight differs.
     """
 
@@ -43,7 +44,7 @@ class Distance:
 
 
 class ServedView:
-    """Quantised rows of one field. Thread-safe for many readers beside one writer; each call is one whole state.
+    """Quantized rows of one field. Thread-safe for many readers and one writer; each call sees one consistent state.
 
     Every method raises InputError for a wrong dtype or shape.
 
@@ -58,33 +59,34 @@ class ServedView:
 
         Args:
             dim: weights per row.
-            by_handle: keep what finds rows by handle, 4.25 bytes each. Without it `keys_of` goes over all rows, and
-                `put` only refuses a handle that two keys of the batch get anew: who gives handles out knows them.
+            by_handle: maintain an index by handle, 4.25 bytes per row. Without it `keys_of` scans all rows, and `put`
+                detects a conflicting handle only between new keys of one batch; that is enough for the publisher,
+                which assigns the handles.
         """
         require_integer("dim", dim, 1, MAX_DIM)
         self.dim = int(dim)
         self._core: Any = _native.ServedView(self.dim, by_handle)
 
     def put(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
-        """Hold these rows from now on, in place of what their keys had; of a key twice in the batch, the last.
+        """Insert or replace rows; for a key that occurs twice in the batch, the last one counts.
 
         Args:
             keys: [n] uint64.
             handles: [n] uint32, NO_HANDLE for none.
             bits: [n] uint8, precisions.
-            payload: [total] uint8, as `quantizer.encode` gives it, in the order of the keys.
+            payload: [total] uint8, as `quantizer.encode` returns it, in the order of the keys.
 
         Raises:
-            InputError: nothing was changed; also where a handle already is another key's.
+            InputError: also for a handle of another key. The view is unchanged.
         """
         self._require_rows(keys, handles, bits, payload)
         _refuse_conflict(int(self._core.put(keys, handles, bits, payload)), keys, handles)
 
     def digest_after(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s, removed: UInt64s) -> int:
-        """What `digest` would be after `remove(removed)` and `put` of these rows, of which nothing is done.
+        """The value of `digest` after `remove(removed)` and `put` of these rows; the view stays unchanged.
 
         Raises:
-            InputError: two keys of the batch have the same handle; whether a held key has it is not looked at.
+            InputError: two keys of the batch have the same handle. Handles of other keys in the view are not checked.
         """
         self._require_rows(keys, handles, bits, payload)
         require_array("removed", removed, np.uint64, ("r",))
@@ -93,33 +95,34 @@ class ServedView:
         return int(digest)
 
     def remove(self, keys: UInt64s) -> int:
-        """Forget keys and their handles; returns how many of the keys were there."""
+        """Remove keys and their handles; returns how many of the keys existed."""
         require_array("keys", keys, np.uint64, ("n",))
         return int(self._core.remove(keys))
 
     def decode(self, keys: UInt64s) -> Float32s:
-        """[n] uint64 → [n, dim] float32 values; zeros for a missing key."""
+        """[n] uint64 → [n, dim] float32; zeros for a missing key."""
         require_array("keys", keys, np.uint64, ("n",))
         rows = np.empty((len(keys), self.dim), np.float32)
         self._core.decode(keys, rows)
         return rows
 
-    def compare(self, keys: UInt64s, rows: Float32s) -> "Distance":
-        """How far rows are from what is held of their keys; of a missing key zeros are held.
+    def compare(self, keys: UInt64s, rows: Float32s) -> Distance:
+        """The distance of rows from the served values of their keys; zeros are the served value of a missing key.
 
         Args:
             keys: [n] uint64.
-            rows: [n, dim] float32; rows may lie apart, as the weights inside packed rows do.
+            rows: [n, dim] float32; the rows need not be adjacent in memory, like the weights inside packed rows.
         """
         require_array("keys", keys, np.uint64, ("n",))
         require_rows("rows", rows, np.float32, (len(keys), self.dim))
         n = len(keys)
-        found = Distance(np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint8), np.empty(n, np.bool_))
-        self._core.compare(keys, rows, found.moved, found.length, found.bits, found.differs)
-        return found
+        moved, length = np.empty(n, np.float32), np.empty(n, np.float32)
+        distance = Distance(moved, length, np.empty(n, np.uint8), np.empty(n, np.bool_))
+        self._core.compare(keys, rows, moved, length, distance.bits, distance.differs)
+        return distance
 
-    def hold(self, keys: UInt64s) -> tuple[Float32s, UInt8s, UInt32s]:
-        """`decode`, `bits` and `handles` of the same keys in one look."""
+    def lookup(self, keys: UInt64s) -> tuple[Float32s, UInt8s, UInt32s]:
+        """`decode`, `bits` and `handles` of the same keys in one index lookup."""
         require_array("keys", keys, np.uint64, ("n",))
         n = len(keys)
         rows, bits, handles = np.empty((n, self.dim), np.float32), np.empty(n, np.uint8), np.empty(n, np.uint32)
@@ -134,14 +137,14 @@ class ServedView:
         return bits
 
     def handles(self, keys: UInt64s) -> UInt32s:
-        """[n] uint64 → [n] uint32 handles; NO_HANDLE for a key that is missing or has none."""
+        """[n] uint64 → [n] uint32 handles; NO_HANDLE for a missing key or one without a handle."""
         require_array("keys", keys, np.uint64, ("n",))
         handles = np.empty(len(keys), np.uint32)
         self._core.handles(keys, handles)
         return handles
 
     def keys_of(self, handles: UInt32s) -> tuple[UInt64s, Bools]:
-        """[n] uint32 → the [n] uint64 keys that have these handles, 0 where none has, and [n] bool whether one has."""
+        """[n] uint32 → [n] uint64 keys with these handles, 0 for unknown handles, and [n] bool whether known."""
         require_array("handles", handles, np.uint32, ("n",))
         keys, known = np.empty(len(handles), np.uint64), np.empty(len(handles), np.bool_)
         self._core.keys_of(handles, keys, known)
@@ -153,19 +156,19 @@ class ServedView:
         return keys
 
     def export(self, keys: UInt64s) -> tuple[UInt32s, UInt8s, UInt8s]:
-        """Rows as they are held, in the order of `keys`; `put` takes them as they come.
+        """Handles, precisions and payloads in the order of `keys`, ready for `put`.
 
         Returns:
             handles: [n] uint32; NO_HANDLE for a missing key.
             bits: [n] uint8; 0 for a missing key.
-            payload: [total] uint8; nothing of a missing key.
+            payload: [total] uint8; no bytes for a missing key.
         """
         require_array("keys", keys, np.uint64, ("n",))
         handles, bits, payload = self._core.export_rows(keys)
         return handles, bits, payload
 
     def digest(self) -> int:
-        """Sum mod 2^64 over all keys of XXH64(bits as one byte, payload; seed = key); handles do not enter it."""
+        """Sum mod 2^64 over all keys of XXH64(bits as one byte, payload; seed = key); handles are not included."""
         return int(self._core.digest())
 
     def __len__(self) -> int:
@@ -178,7 +181,7 @@ class ServedView:
 
     @property
     def memory_bytes(self) -> int:
-        """What payloads, indexes and free cells take."""
+        """Bytes of payloads, indexes and free cells."""
         return int(self._core.memory_bytes())
 
     def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
@@ -188,10 +191,17 @@ class ServedView:
         require_array("payload", payload, np.uint8, (payload_total(bits, self.dim),))
 
 
+def build_served_view(entries: ServedEntries) -> ServedView:
+    """A served view that holds `entries`."""
+    view = ServedView(entries.dim)
+    view.put(entries.keys, entries.handles, entries.bits, entries.payload)
+    return view
+
+
 def _refuse_conflict(conflict: int, keys: UInt64s, handles: UInt32s) -> None:
-    """`conflict` is the row whose handle another key has, or their number."""
+    """Raise InputError for row `conflict`, whose handle belongs to another key; the number of rows is no conflict."""
     if conflict < len(keys):
         raise InputError(
-            f"handle {handles[conflict]} of key {keys[conflict]} is another key's, wanted one of its own. "
+            f"handle {handles[conflict]} of key {keys[conflict]} belongs to another key, wanted an unused one. "
             "hint: remove that key"
         )

@@ -1,9 +1,9 @@
-"""Published files that no replica can need any more: those that lead less far than their shard's newest full but one.
+"""Published files that no replica needs any more: those that end before the shard's last full but one.
 
-A replica starts from the newest full, or from the one before where that is damaged, and goes on with what follows; one
-that fell behind both does the same. So a file stays until two fulls lead further, those of a newer generation too;
-without two fulls nothing goes. Manifests go before deltas, both before the ledger's marks: killed anywhere, doing it
-again finishes it.
+A replica starts from the latest full, or from the one before if that is damaged, and applies what follows; a replica
+that fell behind both does the same. So a file is retained until two fulls reach further, fulls of a later generation
+included; with fewer than two fulls nothing is deleted. Manifests are deleted before deltas, and both before the
+ledger's pointers: after a crash anywhere, a second run completes the deletion.
 """
 
 import re
@@ -17,40 +17,40 @@ from pipeline.versions.state import VersionId
 _FILE = re.compile(
     r"(?:.*/)?(g\d+/s\d+-of-\d+)/\.?(?:full|incremental|reverse)-\d+-(\d+)\.(?:json|delta)(?:\.\d+\.temporary)?"
 )
-"""A published file, whole or temporary: its folder and the sequence it leads to."""
+"""A published file, complete or temporary: its folder and `to_sequence`."""
 
 
 @dataclass(frozen=True)
-class Superseded:
-    """What dropping them means.
+class SupersededFiles:
+    """Files to delete.
 
     Attributes:
-        before: where the newest full but one leads; whatever leads less far goes.
-        paths: the files that go, manifests first.
+        before: the version of the last full but one; files of earlier versions are superseded.
+        paths: the superseded files, manifests first.
     """
 
     before: VersionId
     paths: tuple[Path, ...]
 
 
-def plan_superseded(paths: Iterable[Path]) -> Superseded | None:
-    """Which of one shard's files go, deltas without a manifest too; None where there are no two fulls. Pure.
+def plan_superseded(paths: Iterable[Path]) -> SupersededFiles | None:
+    """One shard's superseded files, deltas without a manifest included; None if there are fewer than two fulls. Pure.
 
     >>> names = "full-0-2", "incremental-2-4", "full-0-5", "incremental-5-7", "full-0-9"
     >>> plan = plan_superseded([Path(f"g0/s0-of-1/{name}.json") for name in names])
     >>> str(plan.before), [path.stem for path in plan.paths]
     ('g0/s0-of-1/5', ['full-0-2', 'incremental-2-4'])
     """
-    leads_to = {path: id for path in paths if (id := _leads_to(path)) is not None}
-    fulls = sorted(id for path, id in leads_to.items() if path.match("full-*.json"))
+    versions = {path: id for path in paths if (id := _version_of(path)) is not None}
+    fulls = sorted(id for path, id in versions.items() if path.match("full-*.json"))
     if len(fulls) < 2:
         return None
-    less_far = [path for path, id in leads_to.items() if id < fulls[-2]]
-    return Superseded(fulls[-2], tuple(sorted(less_far, key=lambda path: (path.suffix != ".json", path))))
+    superseded = [path for path, id in versions.items() if id < fulls[-2]]
+    return SupersededFiles(fulls[-2], tuple(sorted(superseded, key=lambda path: (path.suffix != ".json", path))))
 
 
 def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int) -> None:
-    """Delete what no replica of a shard can need below `folder`, and forget that it was published."""
+    """Delete a shard's superseded files below `folder`, then their pointers in the ledger."""
     plan = plan_superseded(folder.glob(f"g*/s{shard}-of-{shards}/*"))
     if plan is None:
         return
@@ -59,6 +59,6 @@ def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int) -> No
     ledger.published.remove_before(plan.before)
 
 
-def _leads_to(path: Path) -> VersionId | None:
+def _version_of(path: Path) -> VersionId | None:
     parts = _FILE.fullmatch(path.as_posix())
     return VersionId.parse(f"{parts[1]}/{parts[2]}") if parts else None

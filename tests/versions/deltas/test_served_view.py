@@ -171,7 +171,7 @@ def test_keys_may_have_no_handle():
 def test_a_handle_of_another_key_is_refused_and_nothing_changes(keys, handles):
     view, *_ = filled(5, 1)
     before, keys = view.digest(), keys_of(*keys)
-    with pytest.raises(InputError, match=r"handle \d+ of key \d+ is another key's, wanted one of its own"):
+    with pytest.raises(InputError, match=r"handle \d+ of key \d+ belongs to another key, wanted an unused one"):
         view.put(keys, handles_of(*handles), *rows_of(keys, seed=3))
     assert (view.digest(), view.keys().tolist()) == (before, [1, 5])
     assert view.handles(keys_of(5, 1)).tolist() == [0, 1]
@@ -180,7 +180,7 @@ def test_a_handle_of_another_key_is_refused_and_nothing_changes(keys, handles):
 @pytest.mark.parametrize("handles", [(4, 4, 6), (7, 9, 7)])
 def test_a_view_that_is_not_searched_by_handle_still_refuses_two_new_keys_with_one(handles):
     view, keys = ServedView(DIM, by_handle=False), keys_of(6, 7, 8)
-    with pytest.raises(InputError, match=r"handle \d of key \d is another key's"):
+    with pytest.raises(InputError, match=r"handle \d of key \d belongs to another key"):
         view.put(keys, handles_of(*handles), *rows_of(keys))
     assert len(view) == 0
 
@@ -211,7 +211,7 @@ def test_the_digest_is_told_before_anything_is_done():
 
 def test_no_digest_is_told_of_two_keys_with_one_handle():
     view, keys = ServedView(DIM), keys_of(6, 7)
-    with pytest.raises(InputError, match="handle 3 of key 7 is another key's"):
+    with pytest.raises(InputError, match="handle 3 of key 7 belongs to another key"):
         view.digest_after(keys, handles_of(3, 3), *rows_of(keys), keys_of())
 
 
@@ -331,7 +331,7 @@ def test_one_look_gives_what_three_questions_give():
     rows, bits = random.normal(size=(50, 8)).astype(np.float32), random.choice(np.uint8([4, 8, 16, 32]), 50)
     view.put(np.arange(50, dtype=np.uint64), np.arange(50, dtype=np.uint32), bits, encode(rows, bits)[0])
     asked = np.arange(25, 75, dtype=np.uint64)
-    held, held_bits, handles = view.hold(asked)
+    held, held_bits, handles = view.lookup(asked)
     assert np.array_equal(held, view.decode(asked))
     assert np.array_equal(held_bits, view.bits(asked))
     assert np.array_equal(handles, view.handles(asked))
