@@ -1,4 +1,4 @@
-"""Dashboard, alarms, scrape configuration and the table of metrics: they name what processes tell, and nothing else."""
+"""Dashboard, alerts, scrape configuration and the table of metrics refer to exported metrics only."""
 
 import json
 import re
@@ -50,9 +50,9 @@ def test_a_query_names_only_metrics_and_labels_that_exist(query):
     assert labels_in(query) <= known | LABELS_OF_PROMETHEUS
 
 
-def test_every_metric_has_its_line_in_the_runbook_and_the_runbook_no_other():
-    told = set(re.findall(r"`(springtide_[a-z_]+)`", (ROOT / "runbooks/metrics.md").read_text()))
-    assert told == {re.sub("_(bucket|sum|count)$", "", name) for name in declared_names()}
+def test_the_runbook_documents_every_metric_and_no_other():
+    documented = set(re.findall(r"`(springtide_[a-z_]+)`", (ROOT / "runbooks/metrics.md").read_text()))
+    assert documented == {re.sub("_(bucket|sum|count)$", "", name) for name in declared_names()}
 
 
 def test_names_follow_the_conventions_of_prometheus():
@@ -69,7 +69,7 @@ def test_names_follow_the_conventions_of_prometheus():
     assert all(name.startswith("springtide_") for name in declared_names())
 
 
-def test_labels_are_of_bounded_number():
+def test_labels_are_bounded():
     used = {label for name in declared_names() for label in declared_labels(name)}
     assert used == {
         "topic", "partition", "shard", "field", "label", "window", "quantile", "kind", "reason", "level", "bits",
@@ -77,7 +77,7 @@ def test_labels_are_of_bounded_number():
     }  # fmt: skip
 
 
-def test_the_dashboard_is_one_that_grafana_loads():
+def test_grafana_can_load_the_dashboard():
     assert DASHBOARD["schemaVersion"] >= 38  # Grafana 10
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", DASHBOARD["uid"])
     assert DASHBOARD["id"] is None
@@ -93,7 +93,7 @@ def test_the_dashboard_is_one_that_grafana_loads():
         assert all(target["expr"].count("(") == target["expr"].count(")") for target in panel["targets"])
 
 
-def test_panels_lie_inside_the_grid_and_beside_one_another():
+def test_panels_are_inside_the_grid_and_do_not_overlap():
     places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
     assert all(p["x"] >= 0 and p["w"] > 0 and p["x"] + p["w"] <= 24 for p in places)
     for a, b in combinations(places, 2):
@@ -102,7 +102,7 @@ def test_panels_lie_inside_the_grid_and_beside_one_another():
         assert beside or below
 
 
-def test_no_datasource_is_hard_wired():
+def test_the_data_source_is_a_variable():
     [source] = [v for v in DASHBOARD["templating"]["list"] if v["type"] == "datasource"]
     assert (source["name"], source["query"]) == ("datasource", "prometheus")
     chosen = {"type": "prometheus", "uid": "${datasource}"}
@@ -110,18 +110,18 @@ def test_no_datasource_is_hard_wired():
     assert all(target["datasource"] == chosen for panel in PANELS for target in panel["targets"])
 
 
-def test_alarms_have_names_of_their_own_and_runbooks_that_exist():
+def test_alerts_have_unique_names_and_existing_runbooks():
     names = [rule["alert"] for rule in ALERTS]
     assert len(set(names)) == len(names)
     for rule in ALERTS:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert (ROOT / rule["annotations"]["runbook"]).exists()
-    told = set(re.findall(r"Springtide[A-Za-z]+", (ROOT / "runbooks/metrics.md").read_text()))
-    assert told == set(names)
+    documented = set(re.findall(r"Springtide[A-Za-z]+", (ROOT / "runbooks/metrics.md").read_text()))
+    assert documented == set(names)
 
 
-def test_the_scrape_configuration_reads_where_processes_announce_themselves():
+def test_the_scrape_configuration_reads_the_target_files():
     config = yaml.safe_load((ROOT / "runbooks/prometheus/prometheus.yml").read_text())
     [job] = config["scrape_configs"]
     assert job["job_name"] == "springtide"

@@ -1,4 +1,4 @@
-"""Runbooks: of one form, linked from one index, and every command and setting in them is one that exists."""
+"""Runbooks: they have one structure and one index, and every command and setting in them exists."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "runbooks"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
 REFERENCE = {"README.md", "metrics.md", "kubernetes.md"}
 RUNBOOKS = sorted(set(TEXTS) - REFERENCE)
-ALARMS = [
+ALERTS = [
     rule
     for group in yaml.safe_load((FOLDER / "prometheus" / "alerts.yml").read_text())["groups"]
     for rule in group["rules"]
@@ -25,7 +25,7 @@ ALARMS = [
 
 
 def command_lines(text):
-    """Every `springtide …` in code, its comment left away."""
+    """Every `springtide …` in code, without comments."""
     blocks = re.findall(r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE)
     lines = [line.strip().partition(" #")[0] for block in blocks for line in block.splitlines()]
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?```", "", text, flags=re.DOTALL | re.MULTILINE))
@@ -36,7 +36,7 @@ COMMANDS = [(name, line) for name, text in TEXTS.items() for line in command_lin
 
 
 def settings_of(section, path=""):
-    """Every setting that springtide.toml knows, by its path; of lists of tables those of one."""
+    """Every setting of springtide.toml, by its path; lists of tables count as one table."""
     for name, field in section.model_fields.items():
         inner = [t for t in (field.annotation, *typer_args(field.annotation)) if is_section(t)]
         yield path + name
@@ -60,7 +60,7 @@ def test_command_lines_are_found():
 
 
 def parse(line):
-    """Raises TyperException where the command, an argument or an option of it does not exist."""
+    """Raises TyperException if the command, an argument or an option does not exist."""
     context = typer.main.get_command(app).make_context("springtide", shlex.split(line)[1:])
     while hasattr(context.command, "commands"):
         called, inner, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
@@ -81,30 +81,30 @@ def test_a_command_line_that_does_not_exist_is_refused(line):
 
 
 @pytest.mark.parametrize("name", RUNBOOKS)
-def test_a_runbook_has_the_four_parts_and_fits_a_screen_or_two(name):
+def test_a_runbook_has_the_four_parts_and_fits_two_screens(name):
     text = TEXTS[name]
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
     assert len(text.splitlines()) <= 60
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_links_lead_to_files(name):
+def test_links_refer_to_existing_files(name):
     for link in re.findall(r"\]\(([^)#]+)\)", TEXTS[name]):
         assert (FOLDER / link).exists(), link
 
 
-def test_the_index_names_every_runbook_and_every_alarm_beside_its_runbook():
+def test_the_index_names_every_runbook_and_every_alert_with_its_runbook():
     rows = [line for line in TEXTS["README.md"].splitlines() if line.startswith("| ")][1:]
     linked = {re.search(r"\(([\w-]+\.md)\)", row)[1]: set(re.findall(r"Springtide\w+", row)) for row in rows}
     assert set(linked) == set(TEXTS) - {"README.md"}
     wanted = {
-        name: {a["alert"] for a in ALARMS if a["annotations"]["runbook"] == f"runbooks/{name}"} for name in linked
+        name: {a["alert"] for a in ALERTS if a["annotations"]["runbook"] == f"runbooks/{name}"} for name in linked
     }
     assert linked == wanted
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_settings_and_errors_that_are_named_exist(name):
+def test_settings_and_errors_in_runbooks_exist(name):
     known = set(settings_of(Config)) | {f"fields.{s}" for s in ("expiry", "admission")}
     tops = {setting.partition(".")[0] for setting in known}
     text = re.sub(r"```.*?```", "", TEXTS[name], flags=re.DOTALL)
