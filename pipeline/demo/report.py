@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.demo.evaluation import HourlyScores
-from pipeline.demo.hourly_pipeline import PipelineCounts
 from pipeline.demo.publish_statistics import PublishStatistics
 from pipeline.demo.rollback_check import RollbackOutcome
 from pipeline.demo.scenario import Scenario
+from pipeline.samples.run.rounds import SamplesReport
 from pipeline.versions.deltas.quantizer import PRECISIONS
 
 PRECISION_NAMES = ("withheld", *(str(bits) for bits in PRECISIONS))
@@ -24,7 +24,8 @@ class DemoResult:
     scenario: Scenario
     scores: Mapping[str, HourlyScores]
     rollback: RollbackOutcome
-    counts: PipelineCounts
+    joined: SamplesReport
+    trained: int
     published: PublishStatistics
 
     def excess_ne(self, name: str, hour: int) -> float:
@@ -56,9 +57,9 @@ def summarize(result: DemoResult) -> dict[str, Any]:
             "quarantine_ms": list(result.rollback.quarantine_ms),
         },
         "hours_to_recover": {name: hours_to_recover(result, name) for name in ("live", "without rollback")},
-        "samples": dict(sorted(result.counts.samples.items())),
-        "dead_letters": dict(sorted(result.counts.dead_letters.items())),
-        "samples_trained": result.counts.trained,
+        "samples": dict(sorted(result.joined.samples.items())),
+        "dead_letters": dict(sorted(result.joined.dead_letters.items())),
+        "samples_trained": result.trained,
         "levels": {name: asdict(level) for name, level in result.published.levels.items()},
         "precisions": {name: precisions[name] / max(precisions.total(), 1) for name in PRECISION_NAMES},
     }

@@ -88,7 +88,8 @@ class Demo:
         self._published.close()
         assert self._rollback is not None, "the scenario ended before the rollback"
         scores = {scores.name: scores for scores in self._scores()}
-        result = DemoResult(self._scenario, scores, self._rollback, self._pipeline.counts(), self._published)
+        joined, trained = self._pipeline.joined(), self._pipeline.trained
+        result = DemoResult(self._scenario, scores, self._rollback, joined, trained, self._published)
         picture = self._out / "demo.png"
         draw(result, picture)
         summary = summarize(result) | {"picture": str(picture), "project": str(self._project.root)}

@@ -34,11 +34,7 @@ class EventWriter:
         self.partitions = log.partitions(self.topic)
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Append typed events to their partitions, in order.
-
-        Args:
-            batch: `at` (int64 ms), then the declared columns.
-        """
+        """Append typed events, in order; the columns of `batch` are `at` (int64 ms) and the declared ones."""
         for partition, values in self.records(batch):
             self.log.append(self.topic, partition, values)
 

@@ -27,8 +27,6 @@ _READERS = {
 
 def read_file(path: Path, columns: EventColumns) -> Iterator[Chunk]:
     """Yield the chunks of a file, in order. Raises InputError."""
-    if not path.is_file():
-        raise InputError(f"{path} is not a file. hint: check the path")
     suffix = next((s for s in _READERS if path.name.lower().endswith(s)), None)
     if suffix is None:
         known = ", ".join(_READERS)

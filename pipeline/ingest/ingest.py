@@ -3,8 +3,9 @@
 An interrupted ingest continues after the last chunk in the log; a file that was ingested before is skipped.
 """
 
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pipeline.arrays.block import EventKind
@@ -39,12 +40,7 @@ class IngestReport:
     continued_files: tuple[str, ...] = ()
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
-        return IngestReport(
-            self.rows + other.rows,
-            self.bad_rows + other.bad_rows,
-            self.skipped_files + other.skipped_files,
-            self.continued_files + other.continued_files,
-        )
+        return IngestReport(*map(operator.add, astuple(self), astuple(other)))
 
 
 def ingest(

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.arrays.block import Int64s
 from pipeline.market.config import MarketConfig
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.arrays.block import Int64s
 from pipeline.market.arrival import (
     InFlightEvents,
     Stream,
@@ -18,12 +19,10 @@ from pipeline.market.arrival import (
     click_delay_ms,
     poison_records,
 )
-from pipeline.market.catalogue import Catalogue, Shelf
+from pipeline.market.catalogue import Catalogue, Floats, Shelf
 from pipeline.market.config import MarketConfig
 from pipeline.market.users import Users
 
-Floats = npt.NDArray[np.float64]
-Int64s = npt.NDArray[np.int64]
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FAR_AT_MS = 4_102_444_800_000  # 2100-01-01

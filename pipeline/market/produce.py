@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from pipeline.arrays.block import Int64s
 from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.log import Log
-from pipeline.market.arrival import Int64s
 from pipeline.market.market import HOUR_MS, Market, MarketHour
 
 _SLICES = 12

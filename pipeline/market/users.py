@@ -1,13 +1,11 @@
 """The users of a market: their taste, click habit and declared interests."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.arrays.block import Int64s
+from pipeline.market.catalogue import Floats
 from pipeline.market.config import MarketConfig
-
-Floats = npt.NDArray[np.float64]
-Int64s = npt.NDArray[np.int64]
 
 
 class Users:

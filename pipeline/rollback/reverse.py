@@ -6,12 +6,13 @@ the rollback, the deltas topic is read instead: replicas have received nothing t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.log import Log, read_to_end
 from pipeline.publish.delta_topic import DeltaPosition, delta_position
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
 from pipeline.versions.merge import gather_payload
@@ -105,9 +106,5 @@ def _touched_in_topic(
 def _deltas_after(project: Project, log: Log, target: VersionId) -> list[Delta]:
     """The deltas in the topic that end after the target, in order."""
     topic, after = project.config.topics.deltas, DeltaPosition(target.generation, target.sequence)
-    offset, end = log.begin_offset(topic, target.shard), log.end_offset(topic, target.shard)
-    deltas: list[Delta] = []
-    while offset < end and (records := log.read(topic, target.shard, offset, ReadLimits(records=1_000))):
-        deltas += [decode_delta(record.value) for record in records if delta_position(record) > after]
-        offset = records[-1].offset + 1
-    return deltas
+    records = chain.from_iterable(read_to_end(log, topic, target.shard))
+    return [decode_delta(record.value) for record in records if delta_position(record) > after]

@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.arrays.block import UInt64s
 from pipeline.configuration.config import Config
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.features.pooling import pool
+from pipeline.features.pooling import Float32s, pool
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 
-Floats = npt.NDArray[np.float32]
-
-RowLookup = Callable[[str, UInt64s], Floats]
+RowLookup = Callable[[str, UInt64s], Float32s]
 """(field, keys [m]) → [m, dim]; zeros for a key without a row."""
 
 
@@ -42,12 +39,12 @@ class Predictor:
         batch, at_ms = self._plan.batch_of(instances, now_ms)
         return self._plan.extract(batch, at_ms)
 
-    def predict(self, features: Features, lookup: RowLookup) -> Floats:
+    def predict(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, labels] float32 probabilities."""
         return np.asarray(self._network.predict(self.inputs(features, lookup)), np.float32)
 
-    def inputs(self, features: Features, lookup: RowLookup) -> Floats:
-        """[n, columns] float32: the network's input, equal to the trainer's to the bit where the rows are equal."""
+    def inputs(self, features: Features, lookup: RowLookup) -> Float32s:
+        """[n, columns] float32: the network's input; bit-identical to the trainer's for equal rows."""
         inputs = np.empty((len(features.dense), self._layout.columns), np.float32)
         for field in self._fields:
             found, start = features.keys[field.name], self._layout.starts[field.name]

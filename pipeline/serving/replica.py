@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.arrays.block import UInt64s
@@ -24,11 +23,10 @@ from pipeline.serving.follower import Follower
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.served_shard import ServedShard
 from pipeline.serving.staged_delta import StagedDelta
+from pipeline.versions.deltas.served_view import Float32s
 
 if TYPE_CHECKING:
     from pipeline.serving.predictor import Predictor
-
-Floats = npt.NDArray[np.float32]
 
 
 class Replica:
@@ -84,7 +82,7 @@ class Replica:
         """A context in which no delta is applied: all reads see one version. Not reentrant."""
         return self._lock.reading()
 
-    def predict(self, instances: Sequence[Any]) -> tuple[Floats, str]:
+    def predict(self, instances: Sequence[Any]) -> tuple[Float32s, str]:
         """Predict JSON instances with one consistent version.
 
         Args:
@@ -101,7 +99,7 @@ class Replica:
         with self.reading():
             return predictor.predict(features, self.lookup), self.version
 
-    def lookup(self, field: str, keys: UInt64s) -> Floats:
+    def lookup(self, field: str, keys: UInt64s) -> Float32s:
         """[n, dim] float32, the served rows of `keys`; zeros for a key without a row. Call it inside `reading`."""
         views = [served.views[field] for served in self._shards]
         rows = views[0].decode(keys)
