@@ -1,4 +1,4 @@
-"""Keys: XXH64 against the xxhash package, Arrow columns in every shape, ids and shards whose values never change."""
+"""Keys: XXH64 compared with the xxhash package, all kinds of Arrow columns, golden ids and shards."""
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +44,7 @@ def test_integers_hash_their_eight_little_endian_bytes(seed):
 
 
 @pytest.mark.parametrize("level", simd_levels())
-def test_keys_keep_their_values_for_ever_at_every_simd_level(level):
+def test_keys_never_change_at_any_simd_level(level):
     with forced_simd_level(level):
         check_golden_keys()
 
@@ -119,13 +119,13 @@ def test_a_column_of_nulls_only_has_one_key():
         assert set(hash_column(pa.array([None] * 10, kind), 5).tolist()) == {null_key(5)}
 
 
-def test_null_is_no_value_and_differs_by_seed():
+def test_null_hashes_unlike_any_value_and_depends_on_the_seed():
     nothing = {hash_bytes(b"", 5), hash_bytes(b"null", 5), *hash_column(pa.array([0]), 5).tolist()}
     assert null_key(5) not in nothing
     assert null_key(5) != null_key(6)
 
 
-def test_minus_zero_is_zero_and_every_nan_is_one():
+def test_minus_zero_hashes_as_zero_and_all_nans_alike():
     other_nan = np.array([0x7FF8000000000001, 0xFFF8000000000000], np.uint64).view(np.float64)
     assert len(set(hash_column(pa.array([0.0, -0.0]), 1).tolist())) == 1
     assert len(set(hash_column(pa.array(np.append(other_nan, np.nan)), 1).tolist())) == 1
@@ -154,7 +154,7 @@ def test_other_types_are_refused(kind, length):
         hash_column(pa.nulls(length, kind), 1)
 
 
-def test_what_is_no_arrow_array_is_refused():
+def test_other_objects_than_arrow_arrays_are_refused():
     with pytest.raises(InputError, match="got ndarray, wanted a pyarrow Array"):
         hash_column(np.zeros(3), 1)
     with pytest.raises(InputError, match="got ChunkedArray"):
@@ -162,7 +162,7 @@ def test_what_is_no_arrow_array_is_refused():
 
 
 def drawn_column(rng):
-    """A column of a random type, nulls among its values or not, whole or a slice, dictionary-encoded or not."""
+    """A column of a random type, nulls among its values or not, complete or sliced, dictionary-encoded or not."""
     n = int(rng.integers(0, 40))
     ints = rng.integers(-(2**63), 2**63, n) >> rng.integers(0, 64, n)
     texts = [rng.bytes(int(k)).hex()[: int(k)] for k in rng.integers(0, 40, n)]
@@ -196,7 +196,7 @@ def test_buffers_that_are_not_aligned_hash_as_copies_of_them():
 
 
 @pytest.mark.parametrize("offsets", [[0, 3, 2], [0, 9, 3], [0, -2, 3]])
-def test_offsets_that_leave_the_text_are_refused(offsets):
+def test_offsets_outside_the_text_are_refused(offsets):
     buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"abc")]
     with pytest.raises(InputError, match="damaged"):
         hash_column(pa.StringArray.from_buffers(2, buffers[1], buffers[2]), 1)
@@ -204,7 +204,7 @@ def test_offsets_that_leave_the_text_are_refused(offsets):
 
 @pytest.mark.parametrize("offsets", [[0, 2, 1], [0, -2, 1], [0, 9, 3]])
 @pytest.mark.parametrize("bitmap", [None, b"\x01"])
-def test_list_offsets_that_leave_the_values_are_refused(offsets, bitmap):
+def test_list_offsets_outside_the_values_are_refused(offsets, bitmap):
     validity = bitmap and pa.py_buffer(bitmap)
     buffers = [validity, pa.py_buffer(np.array(offsets, np.int32))]
     damaged = pa.Array.from_buffers(pa.list_(pa.int64()), 2, buffers, children=[pa.array([1, 2, 3])])
@@ -214,7 +214,7 @@ def test_list_offsets_that_leave_the_values_are_refused(offsets, bitmap):
 
 @pytest.mark.parametrize("values", [list(range(77)), [0.5] * 77, [True] * 77, ["ab"] * 77, [[1, 2]] * 77])
 def test_a_column_that_claims_more_rows_than_it_has_is_refused(values):
-    """As read from a damaged message: the reader builds arrays without a look at their buffers."""
+    """As read from a damaged message: the reader builds arrays without a check of their buffers."""
     batch = pa.record_batch({"a": values})
     true, claimed = (n.to_bytes(8, "little") for n in (77, 2**31))
     message = np.frombuffer(bytearray(batch.serialize().to_pybytes()), "S8")
@@ -228,7 +228,7 @@ def test_a_column_that_claims_more_rows_than_it_has_is_refused(values):
 
 @pytest.mark.parametrize("index", [-1, 1, 5])
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64()])
-def test_dictionary_indices_that_leave_the_dictionary_are_refused(index, kind):
+def test_indices_outside_the_dictionary_are_refused(index, kind):
     damaged = pa.DictionaryArray.from_arrays(pa.array([0, None, index], kind), pa.array(["a"]), safe=False)
     with pytest.raises(InputError, match=f"damaged: indices {min(index, 0)}..{max(index, 0)} leave a dictionary of 1"):
         hash_column(damaged, 1)
@@ -268,11 +268,11 @@ def test_combining_depends_on_the_order():
     assert combine_keys([a, b], 1) != combine_keys([b, a], 1)
 
 
-def test_combining_takes_columns_of_no_rows():
+def test_combining_columns_without_rows():
     assert combine_keys([np.empty(0, np.uint64)], 1).shape == (0,)
 
 
-def test_columns_that_do_not_combine_are_refused():
+def test_columns_that_cannot_be_combined_are_refused():
     keys = np.zeros(3, np.uint64)
     with pytest.raises(InputError, match="no columns"):
         combine_keys([], 1)
@@ -296,7 +296,7 @@ def test_bytes_of_another_kind_are_refused(value):
         hash_bytes(value, 1)
 
 
-def test_ids_tell_rows_apart_by_all_named_columns():
+def test_ids_depend_on_all_named_columns():
     batch = pa.record_batch({"a": ["x", "x", "y", "x", None], "b": [1, 2, 1, 1, 1], "c": list("pqrst")})
     ids = [tuple(row) for row in ids128(batch, ["a", "b"]).tolist()]
     assert ids[0] == ids[3]
@@ -316,7 +316,7 @@ def test_shards_are_used_evenly():
     assert counts.min() > 9_600
 
 
-def test_columns_that_identify_nothing_are_refused():
+def test_invalid_id_columns_are_refused():
     batch = pa.record_batch({"a": [1], "tags": [["x"]]})
     with pytest.raises(InputError, match="column b is missing, the batch has a, tags"):
         ids128(batch, ["b"])

@@ -1,4 +1,4 @@
-"""The configuration: every problem at once, each with its path; "off" where nothing is allowed."""
+"""The configuration: all problems are reported together, each with its path; "off" means None."""
 
 import copy
 
@@ -20,7 +20,7 @@ def problems_of(change):
     return str(caught.value)
 
 
-def test_every_problem_is_told_at_once_with_its_path():
+def test_all_problems_are_reported_together_with_their_paths():
     def change(document):
         document["colour"] = "blue"
         document["fields"][1]["dim"] = 0
@@ -38,7 +38,7 @@ def test_every_problem_is_told_at_once_with_its_path():
         assert path in text
 
 
-def test_an_unknown_key_is_told_with_those_its_table_knows():
+def test_an_unknown_key_is_reported_with_the_known_keys_of_its_table():
     def change(document):
         document["flnk"] = {}
         document["flink"] = {"paralelism": 2}
@@ -55,17 +55,17 @@ def test_an_unknown_key_is_told_with_those_its_table_knows():
     ]
 
 
-def test_a_key_that_only_one_event_has_is_named():
+def test_a_key_that_one_event_lacks_is_reported():
     text = problems_of(lambda document: document["events"].update(key=["id", "user"]))
     assert "clicks.columns lacks user" in text
 
 
-def test_a_field_of_a_column_that_is_not_there_is_named():
+def test_a_field_of_a_missing_column_is_reported():
     text = problems_of(lambda document: document["fields"][0].update(columns=["colour"]))
     assert "field user reads column colour, which impressions lack" in text
 
 
-def test_off_means_none_where_none_is_allowed_and_nowhere_else():
+def test_off_means_none_only_for_keys_that_allow_none():
     document = copy.deepcopy(WRITTEN)
     document["publish"]["full_every_s"] = "off"
     document["fields"][0]["admission"] = {"kind": "off"}
@@ -76,7 +76,7 @@ def test_off_means_none_where_none_is_allowed_and_nowhere_else():
 
 
 @pytest.mark.parametrize(("text", "reason"), [(None, "does not exist"), ("a = ", "is not TOML"), ("\xff", "events")])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path, text, reason):
     path = tmp_path / "springtide.toml"
     if text is not None:
         path.write_text('x = "' + text + '"' if text == "\xff" else text)
@@ -98,18 +98,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, text, reason):
         ("http://a:1", "'http://a:1'"),
     ],
 )
-def test_brokers_are_hosts_with_ports(bootstrap, wrong):
+def test_bootstrap_must_be_hosts_with_ports(bootstrap, wrong):
     text = problems_of(lambda document: document.update(logs={"engine": "kafka", "bootstrap": bootstrap}))
     assert f"logs.bootstrap: {wrong} is not host:port. hint: " in text
 
 
 @pytest.mark.parametrize("rest", ["http://127.0.0.1:abc", "ftp://a:1", "http://", "http://a:0", "a:65536", "a b:1", ""])
-def test_flink_is_at_an_address_of_http(rest):
+def test_flink_rest_must_be_an_http_address(rest):
     text = problems_of(lambda document: document.update(flink={"rest": rest}))
     assert f"flink.rest: {rest!r} is not an http or https address. hint: " in text
 
 
-def test_addresses_that_can_be_are_taken():
+def test_valid_addresses_are_accepted():
     for bootstrap in ("a:1", "a-1.b:65535, [::1]:9092"):
         assert parse_config(WRITTEN | {"logs": {"engine": "kafka", "bootstrap": bootstrap}}).logs.bootstrap == bootstrap
     for rest in ("http://a:1", "https://a.b:65535/flink", "http://[::1]:8081", "a:8081"):
@@ -117,7 +117,7 @@ def test_addresses_that_can_be_are_taken():
 
 
 @pytest.mark.parametrize(
-    ("cluster", "told"),
+    ("cluster", "problem"),
     [
         ({"kafka_port": 9093}, "kafka_port and kafka_controller_port are both 9093"),
         (
@@ -131,14 +131,14 @@ def test_addresses_that_can_be_are_taken():
         ),
     ],
 )
-def test_no_two_of_a_clusters_ports_are_one(cluster, told):
+def test_the_ports_of_a_cluster_must_differ(cluster, problem):
     text = problems_of(lambda document: document.update(cluster=cluster))
-    assert f"  cluster: {told}" in text
+    assert f"  cluster: {problem}" in text
     assert text.endswith(". hint: use a different port for each")
     assert parse_config(WRITTEN | {"cluster": {"flink_metrics_port": 9090, "taskmanagers": 1}})
 
 
-def test_no_two_topics_are_one():
+def test_the_names_of_topics_must_differ():
     text = problems_of(lambda document: document.update(topics={"impressions": "samples"}))
     assert "topics: impressions and samples are both samples. hint: use a different name for each" in text
     text = problems_of(lambda document: document.update(topics={"deltas": SCHEMAS_TOPIC}))
@@ -147,14 +147,14 @@ def test_no_two_topics_are_one():
 
 
 @pytest.mark.parametrize("name", ["a b", "", ".hidden", "-a", "a/b", "ä", "a\n", "a" * 201])
-def test_a_topic_that_the_logs_would_refuse_is_refused_in_their_words(name):
+def test_a_topic_name_that_the_logs_refuse_is_refused_with_the_same_message(name):
     with pytest.raises(LogError) as refused:
         check_new_topic(name, 1)
     text = problems_of(lambda document: document.update(topics={"deltas": name}))
     assert f"topics.deltas: {refused.value}" in text
 
 
-def test_topics_that_the_logs_allow_are_taken():
+def test_topic_names_that_the_logs_allow_are_accepted():
     for name in ("a" * 200, "_a-b.C9"):
         check_new_topic(name, 1)
         assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name

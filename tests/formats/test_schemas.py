@@ -19,7 +19,7 @@ from pipeline.formats.schemas import (
 )
 from pipeline.logs.events.event_columns import event_document
 
-# An id is in every record ever written: a change here means that old records can no longer be read.
+# Every stored record contains a schema id: if one changes, old records cannot be read any more.
 IDS = {
     "impression": 26185096,
     "click": 36674741,
@@ -33,7 +33,7 @@ EVENT = {"at": 1_700_000_000_000, "id": 7, "item": "é", "tags": ["a", "b"], "pr
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_the_ids_of_our_schemas_stay(name):
+def test_schema_ids_never_change(name):
     assert load_schema(name).id == IDS[name]
     assert load_schema(name).name == name
 
@@ -79,7 +79,7 @@ def test_a_value_without_a_frame_is_damaged(value):
         unframe(value)
 
 
-def test_another_schemas_value_is_refused_with_both_ids():
+def test_a_value_of_another_schema_is_refused_with_both_ids():
     value = encode(load_schema("heartbeat"), {"at": 1})
     with pytest.raises(DamagedError, match=f"schema id {IDS['heartbeat']}, event_block has {IDS['event_block']}"):
         decode(load_schema("event_block"), value)
@@ -93,7 +93,7 @@ def test_a_value_cut_anywhere_is_damaged():
             decode(schema, value[:length])
 
 
-def test_bytes_left_over_are_damage():
+def test_trailing_bytes_are_damage():
     value = encode(load_schema("heartbeat"), {"at": 1})
     with pytest.raises(DamagedError, match="ends after 1 of 2 bytes"):
         decode(load_schema("heartbeat"), value + b"\0")
@@ -102,7 +102,7 @@ def test_bytes_left_over_are_damage():
 @pytest.mark.parametrize(
     "document", ["long", ["null", "long"], {"type": "enum"}, {"type": "record", "name": "r"}, None]
 )
-def test_what_is_no_record_schema_is_refused(document):
+def test_other_documents_than_record_schemas_are_refused(document):
     with pytest.raises(ValueError, match="not an avro record"):
         parse_schema(document)
 

@@ -1,4 +1,4 @@
-"""What import-linter cannot see: who touches the native core, and what the native core touches."""
+"""Rules that import-linter cannot check: which modules use the native core, and what the native core includes."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FACES = {
+INTERFACES = {
     "pipeline/admission/sketch.py",
     "pipeline/arrays/gather.py",
     "pipeline/arrays/keys.py",
@@ -37,18 +37,18 @@ def name(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def test_each_native_component_has_one_python_face():
+def test_each_native_component_has_one_python_interface():
     users = {name(path) for path in SOURCES if path.suffix == ".py" and "import pipeline._native" in text(path)}
-    assert users == FACES
+    assert users == INTERFACES
 
 
-def test_only_the_bindings_know_python():
-    knowing = [name(path) for path in SOURCES if path.suffix != ".py" and "nanobind" in text(path)]
-    assert all(path.startswith("native/bindings/") for path in knowing)
+def test_only_the_bindings_include_nanobind():
+    users = [name(path) for path in SOURCES if path.suffix != ".py" and "nanobind" in text(path)]
+    assert all(path.startswith("native/bindings/") for path in users)
 
 
-def test_simd_kernels_include_nothing_that_would_be_shared_between_levels():
-    """An inline function compiled for AVX-512 could be the one copy the linker keeps for all."""
+def test_simd_kernels_include_only_headers_without_shared_code():
+    """The linker keeps one copy of an inline function for all levels, which could be the one compiled for AVX-512."""
     harmless = {"<cstddef>", "<cstdint>", "<cstring>", '"simd/simd.h"'}
     kernels = [path for path in SOURCES if name(path).startswith("native/simd/kernels/")]
     lines = [line.split() for path in kernels for line in text(path).splitlines() if line.startswith("#include")]
@@ -56,7 +56,7 @@ def test_simd_kernels_include_nothing_that_would_be_shared_between_levels():
 
 
 @pytest.mark.parametrize("words", ["time.time(", "time.sleep(", "datetime.now(", "os.environ", "random.random("])
-def test_time_chance_and_environment_enter_at_their_one_place(words):
+def test_time_randomness_and_environment_are_read_in_one_module(words):
     allowed = {"pipeline/process/clock.py", "pipeline/configuration/environment.py"}
     assert {name(path) for path in SOURCES if path.suffix == ".py" and words in text(path)} <= allowed
 
@@ -66,7 +66,7 @@ def test_no_file_is_longer_than_five_hundred_lines():
     assert [name(path) for path in files if len(text(path).splitlines()) > 500] == []
 
 
-def test_who_submits_jobs_does_without_tensorflow():
+def test_submitting_jobs_does_not_import_tensorflow():
     modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.run.on_flink, pipeline.trainer.run.on_flink"
     code = f"import sys, {modules}; print(*(m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""Rows picked from several batches, against PyArrow's own concatenate and take."""
+"""Rows selected from several batches, compared with PyArrow's concat and take."""
 
 import numpy as np
 import pyarrow as pa
@@ -38,32 +38,36 @@ def _zero(kind):
     return pa.scalar(False if pa.types.is_boolean(kind) else 0).cast(kind) if kind != pa.binary() else b""
 
 
-def random_pick(rng, batches, rows):
+def random_selection(rng, batches, rows):
     filled = [i for i, b in enumerate(batches) if b.num_rows]
     chunk = rng.choice(filled, rows if filled else 0)
     row = np.array([rng.integers(batches[c].num_rows) for c in chunk])
     return RowSelection(batches, (chunk.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64))
 
 
-def by_arrow(pick):
-    starts = np.cumsum([0, *(b.num_rows for b in pick.batches)])
-    rows = starts[(pick.places >> np.uint64(32)).astype(int)] + (pick.places & np.uint64(2**32 - 1)).astype(int)
-    return pa.concat_batches(pick.batches).take(pa.array(rows))
+def by_arrow(selection):
+    starts = np.cumsum([0, *(b.num_rows for b in selection.batches)])
+    rows = starts[(selection.places >> np.uint64(32)).astype(int)] + (selection.places & np.uint64(2**32 - 1)).astype(
+        int
+    )
+    return pa.concat_batches(selection.batches).take(pa.array(rows))
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_gathered_rows_are_what_concatenate_and_take_give(seed):
+def test_gathered_rows_equal_those_of_concat_and_take(seed):
     rng = np.random.default_rng(seed)
-    pick = random_pick(rng, [random_batch(rng, nulls=seed % 3 > 0) for _ in range(rng.integers(1, 6))], seed * 7)
-    found = pick.gather()
+    selection = random_selection(
+        rng, [random_batch(rng, nulls=seed % 3 > 0) for _ in range(rng.integers(1, 6))], seed * 7
+    )
+    found = selection.gather()
     found.validate(full=True)
-    assert found.equals(by_arrow(pick))
+    assert found.equals(by_arrow(selection))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_picks_joined_and_taken_from_are_picks_of_the_same_rows(seed):
+def test_concatenated_selections_select_the_same_rows(seed):
     rng = np.random.default_rng(seed)
-    parts = [random_pick(rng, [random_batch(rng), random_batch(rng)], 20) for _ in range(3)]
+    parts = [random_selection(rng, [random_batch(rng), random_batch(rng)], 20) for _ in range(3)]
     joined = RowSelection.concatenate(parts)
     order = rng.permutation(len(joined))
     wanted = pa.concat_batches([p.gather() for p in parts])
@@ -71,7 +75,7 @@ def test_picks_joined_and_taken_from_are_picks_of_the_same_rows(seed):
     assert joined.take(order).gather().equals(wanted.take(pa.array(order)))
 
 
-def test_a_pick_of_nothing_has_the_schema():
+def test_an_empty_selection_has_the_schema():
     assert RowSelection.of(random_batch(np.random.default_rng(1)), np.zeros(0, np.int64)).gather().schema == SCHEMA
 
 
@@ -102,14 +106,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_picks_are_refused(name):
+def test_invalid_selections_are_refused(name):
     make, message = BAD[name]
     with pytest.raises(InputError, match=message):
         make().gather()
 
 
 @pytest.mark.parametrize("offsets", [[0, 9, 2], [0, -1, 2], [0, 3, 2, 2]])
-def test_offsets_that_leave_the_text_are_refused(offsets):
+def test_offsets_outside_the_text_are_refused(offsets):
     buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"ab")]
     broken = pa.RecordBatch.from_arrays([pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)], ["x"])
     with pytest.raises(InputError, match="column of string cannot be gathered: offsets leave the values"):
