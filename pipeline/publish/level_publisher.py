@@ -122,8 +122,7 @@ class LevelPublisher:
         reach_crash_point("publish.after_files")
         self._announce(delta, manifest)
         reach_crash_point("publish.after_notice")
-        path = f"g{id.generation}/s{id.shard}-of-{id.shards}/{manifest.file}"
-        self._versions.ledger.published.set(delta.level, id, path)
+        self._versions.ledger.published.set(delta.level, id, f"{id.folder}/{manifest.file}")
         if delta.level == "full":
             drop_superseded(project.published, self._versions.ledger, id.shard, id.shards)
         return manifest

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import UInt64s
 from pipeline.errors import DeltaError
 from pipeline.publish.publisher import served_field_delta
 from pipeline.versions.deltas.delta import Delta, FieldDelta

@@ -11,12 +11,9 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer, require_rows
+from pipeline.arrays.types import Bools, Float32s, UInt8s
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
-UInt8s = npt.NDArray[np.uint8]
 
 SKIP = 0
 
@@ -32,7 +29,7 @@ _HANDLE_BYTES, _KEY_BYTES = 2, 8  # a handle with its share of the Avro record; 
 _IS_PRECISION = np.isin(np.arange(256), (SKIP, *PRECISIONS))
 
 
-def movement_worth(moved: Floats, length: Floats, importance: Floats) -> Floats:
+def movement_worth(moved: Float32s, length: Float32s, importance: Float32s) -> Float32s:
     """What serving loses without each row's movement, in units of the loss.
 
     Args:
@@ -46,7 +43,7 @@ def movement_worth(moved: Floats, length: Floats, importance: Floats) -> Floats:
     >>> movement_worth(np.float32([1, 1]), np.float32([5, 0]), np.float32([10, 10])).tolist()
     [2.0, 10.0]
     """
-    worth: Floats = (importance * moved / np.where(length > 0, length, 1)).astype(np.float32)
+    worth: Float32s = (importance * moved / np.where(length > 0, length, 1)).astype(np.float32)
     return worth
 
 
@@ -56,7 +53,7 @@ def send_cost_bytes(dim: int, known: Bools) -> npt.NDArray[np.float64]:
     return np.where(known, payload + _HANDLE_BYTES, payload + _HANDLE_BYTES + _KEY_BYTES).astype(np.float64)
 
 
-def warranted_bits(importance: Floats, convergence: Floats) -> UInt8s:
+def warranted_bits(importance: Float32s, convergence: Float32s) -> UInt8s:
     """The precision each row warrants: 4 bits while it moves, more bits the more settled *and* important it is.
 
     Args:
@@ -89,7 +86,7 @@ def cheapest_precision(dim: int) -> UInt8s:
 
 
 def quantize(
-    weights: Floats, served: Floats, served_bits: UInt8s, importance: Floats, convergence: Floats
+    weights: Float32s, served: Float32s, served_bits: UInt8s, importance: Float32s, convergence: Float32s
 ) -> tuple[UInt8s, UInt8s]:
     """Quantize each of n rows at the precision to send, or skip it if sending brings serving no closer to the row.
 

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.block import UInt64s
 from pipeline.arrays.per_field import run_per_field
+from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.training import Publish
 from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
-from pipeline.publish.withheld import Bools, ScoredRows, Withheld, select_rows
-from pipeline.versions.deltas.delta import Delta, FieldDelta, UInt8s, UInt32s, encode_delta, served_digest
+from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
+from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.row_groups import reorder_payload
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
@@ -39,6 +39,8 @@ class RowSource(Protocol):
 @dataclass(frozen=True)
 class VersionRange:
     """The versions before and after a commit, the event times learned from between them, and the model.
+
+    All attributes are those of the commit's `Delta`.
 
     Attributes:
         from_sequence: the version that serving holds; 0 for none.
@@ -160,7 +162,15 @@ class Publisher:
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
         self._served_digest = served_digest(self._digests(), dense)
-        delta = _realtime_delta(versions, before, self._served_digest, fields, dense)
+        delta = Delta(
+            level="realtime",
+            base_generation=versions.generation,
+            before=before,
+            after=self._served_digest,
+            fields=fields,
+            dense=dense,
+            **vars(versions),
+        )
         return PreparedUpdate(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
@@ -281,25 +291,4 @@ def _field_delta(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
         change.bits[order],
         payload,
         change.removed,
-    )
-
-
-def _realtime_delta(
-    versions: VersionRange, before: str, after: str, fields: Mapping[str, FieldDelta], dense: bytes
-) -> Delta:
-    return Delta(
-        level="realtime",
-        generation=versions.generation,
-        shard=versions.shard,
-        shards=versions.shards,
-        from_sequence=versions.from_sequence,
-        to_sequence=versions.to_sequence,
-        first_at_ms=versions.first_at_ms,
-        last_at_ms=versions.last_at_ms,
-        base_generation=versions.generation,
-        before=before,
-        after=after,
-        fields=fields,
-        dense=dense,
-        model=versions.model,
     )

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array
+from pipeline.arrays.types import Bools, Float32s, UInt64s
 from pipeline.errors import InputError
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
-UInt64s = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,8 @@ class ScoredRows:
     """
 
     keys: UInt64s
-    worth: Floats
-    worth_per_byte: Floats
+    worth: Float32s
+    worth_per_byte: Float32s
     withheld: Bools
 
 
@@ -53,8 +49,8 @@ class Withheld:
     """
 
     keys: UInt64s
-    worth: Floats
-    worth_per_byte: Floats
+    worth: Float32s
+    worth_per_byte: Float32s
 
     def __post_init__(self) -> None:
         _require_keys(self.keys)
@@ -106,7 +102,7 @@ class Withheld:
         return keys, _first(n, remaining)
 
 
-def select_rows(worth: Floats, worth_per_byte: Floats, share: float) -> Bools:
+def select_rows(worth: Float32s, worth_per_byte: Float32s, share: float) -> Bools:
     """Select the rows that hold `share` of all worth in the fewest bytes, in descending order of worth per byte.
 
     Args:
@@ -133,12 +129,12 @@ def select_rows(worth: Floats, worth_per_byte: Floats, share: float) -> Bools:
     return chosen
 
 
-def _first(n: int, columns: tuple[UInt64s, Floats, Floats]) -> Withheld:
+def _first(n: int, columns: tuple[UInt64s, Float32s, Float32s]) -> Withheld:
     keys, worth, worth_per_byte = columns
     return Withheld(keys[:n], worth[:n], worth_per_byte[:n])
 
 
-def _columns(n: int) -> tuple[UInt64s, Floats, Floats]:
+def _columns(n: int) -> tuple[UInt64s, Float32s, Float32s]:
     return np.empty(n, np.uint64), np.empty(n, np.float32), np.empty(n, np.float32)
 
 

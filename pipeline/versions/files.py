@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arrays.types import UInt64s
 from pipeline.errors import DamagedError
 from pipeline.formats.container import Container, Draft, Section, write_container
 from pipeline.versions.deltas.quantizer import payload_offsets
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, UInt64s, VersionId, union_keys
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",

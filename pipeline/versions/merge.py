@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.filters import merge_filters
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, UInt8s, UInt64s, union_keys
-
-Int64s = npt.NDArray[np.int64]
+from pipeline.versions.state import Commit, FieldChange, ServedEntries, union_keys
 
 _GATHER_ROWS = 1 << 18
 """Entries gathered at a time: bounds the index memory to some tens of megabytes."""

@@ -10,13 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
-
-UInt8s = npt.NDArray[np.uint8]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
 
 _NAME = re.compile(r"g(\d+)/s(\d+)-of-(\d+)/(\d+)")
 
@@ -37,7 +33,12 @@ class VersionId:
     sequence: int
 
     def __str__(self) -> str:
-        return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
+        return f"{self.folder}/{self.sequence}"
+
+    @property
+    def folder(self) -> str:
+        """The folder of the shard's files of this generation, relative to the versions or published folder."""
+        return f"g{self.generation}/s{self.shard}-of-{self.shards}"
 
     @classmethod
     def parse(cls, name: str) -> "VersionId":
@@ -241,4 +242,4 @@ def version_path(id: VersionId, epoch: int, rewrites: int, kind: str = "version"
     >>> version_path(VersionId(1, 0, 2, 42), 7, 0)
     'g1/s0-of-2/000000000042.7.0.version'
     """
-    return f"g{id.generation}/s{id.shard}-of-{id.shards}/{id.sequence:012d}.{epoch}.{rewrites}.{kind}"
+    return f"{id.folder}/{id.sequence:012d}.{epoch}.{rewrites}.{kind}"

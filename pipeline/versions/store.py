@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Draft
@@ -41,7 +42,6 @@ from pipeline.versions.state import (
     FieldChange,
     ServedEntries,
     TableChange,
-    UInt64s,
     VersionId,
     VersionSummary,
     union_by_field,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.block import Int64s
+from pipeline.arrays.types import Int64s, UInt8s
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
@@ -20,7 +20,7 @@ from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.tables.field_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
-from pipeline.versions.state import FieldChange, UInt8s
+from pipeline.versions.state import FieldChange
 
 _NEVER_MS = int(np.iinfo(np.int64).max)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
 from pipeline.errors import DamagedError
 from pipeline.formats.gaps import decode_gaps, encode_gaps
 from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
@@ -23,11 +24,13 @@ from pipeline.versions.state import VersionId
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
-UInt8s = npt.NDArray[np.uint8]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
 
 _CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + 32)
+_SAME_NAMES = (
+    "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence", "before", "after",
+    "dense",
+)  # fmt: skip
+"""Attributes of a delta that its Avro record has under the same name."""
 
 
 @dataclass(frozen=True)
@@ -124,20 +127,11 @@ def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
 def encode_delta(delta: Delta) -> bytes:
     """The canonical encoding: equal content gives equal bytes, whatever the order of the rows."""
     record = {
+        **{name: getattr(delta, name) for name in _SAME_NAMES},
         "checksum": bytes(32),
-        "level": delta.level,
-        "generation": delta.generation,
-        "base_generation": delta.base_generation,
-        "shard": delta.shard,
-        "shards": delta.shards,
-        "from_sequence": delta.from_sequence,
-        "to_sequence": delta.to_sequence,
         "first_at": delta.first_at_ms,
         "last_at": delta.last_at_ms,
-        "before": delta.before,
-        "after": delta.after,
         "model": {name: delta.model[name] for name in sorted(delta.model)},
-        "dense": delta.dense,
         "fields": [_field_record(name, delta.fields[name]) for name in sorted(delta.fields)],
     }
     blank = encode(load_schema("delta"), record)
@@ -171,19 +165,10 @@ def decode_delta(encoded: bytes) -> Delta:
         )
     record = decode(load_schema("delta"), encoded)
     return Delta(
-        level=record["level"],
-        generation=record["generation"],
-        shard=record["shard"],
-        shards=record["shards"],
-        from_sequence=record["from_sequence"],
-        to_sequence=record["to_sequence"],
+        **{name: record[name] for name in _SAME_NAMES},
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
-        base_generation=record["base_generation"],
-        before=record["before"],
-        after=record["after"],
         fields={entry["name"]: _field_of(entry) for entry in record["fields"]},
-        dense=record["dense"],
         model=record["model"],
     )
 

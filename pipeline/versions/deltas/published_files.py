@@ -20,6 +20,11 @@ from pipeline.versions.deltas.delta import Delta, Level, decode_delta, delta_nam
 from pipeline.versions.deltas.quantizer import PRECISIONS
 
 FORMAT = 1
+_SAME_NAMES = (
+    "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence", "first_at_ms",
+    "last_at_ms", "before", "after",
+)  # fmt: skip
+"""Attributes of a delta that its manifest has under the same name."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,16 @@ class DeltaManifest:
             manifest = _FORM.validate_python(plain)
             if asdict(manifest) != plain:
                 raise ValueError("entries or types that this release does not write")
+            got = _checksum(plain)
+            if got != wanted:
+                raise ValueError(f"checksum {got[:12]}, wanted {str(wanted)[:12]}")
+            if manifest.file != f"{path.stem}.delta":
+                raise ValueError(f"file {manifest.file!r}, wanted {path.stem}.delta")
+            return manifest
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
             raise DamagedError(
                 f"manifest {path} cannot be read: {failure}. run: springtide publish --level full"
             ) from None
-        got = _checksum(plain)
-        if got != wanted:
-            raise DamagedError(
-                f"manifest {path} has checksum {got[:12]}, wanted {str(wanted)[:12]}. "
-                "run: springtide publish --level full"
-            )
-        if manifest.file != f"{path.stem}.delta":
-            raise DamagedError(
-                f"manifest {path} names {manifest.file!r}, wanted {path.stem}.delta. "
-                "run: springtide publish --level full"
-            )
-        return manifest
 
 
 _FORM = TypeAdapter(DeltaManifest)
@@ -98,7 +97,7 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest
     Writing the same delta again changes nothing, but replaces a damaged file. Raises DeltaError if another delta was
     published under the same name.
     """
-    shard_folder = folder / f"g{delta.generation}" / f"s{delta.shard}-of-{delta.shards}"
+    shard_folder = folder / delta.to_version.folder
     stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
     path = shard_folder / f"{stem}.json"
     manifest = delta_manifest(delta, encoded, f"{stem}.delta")
@@ -119,17 +118,7 @@ def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
     bits = np.concatenate([np.empty(0, np.uint8), *(f.bits for f in delta.fields.values())])
     return DeltaManifest(
         format=FORMAT,
-        level=delta.level,
-        generation=delta.generation,
-        base_generation=delta.base_generation,
-        shard=delta.shard,
-        shards=delta.shards,
-        from_sequence=delta.from_sequence,
-        to_sequence=delta.to_sequence,
-        first_at_ms=delta.first_at_ms,
-        last_at_ms=delta.last_at_ms,
-        before=delta.before,
-        after=delta.after,
+        **{name: getattr(delta, name) for name in _SAME_NAMES},
         file=file,
         size_bytes=len(encoded),
         name=delta_name(encoded),

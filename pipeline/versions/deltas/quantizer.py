@@ -5,15 +5,11 @@ Published rows mix precisions (`encode`, `decode`); arrays of one codec are fast
 """
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import Float32s, Int64s, UInt8s
 from pipeline.errors import InputError
-
-Float32s = npt.NDArray[np.float32]
-UInt8s = npt.NDArray[np.uint8]
-Int64s = npt.NDArray[np.int64]
 
 CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
 """By their native numbers."""

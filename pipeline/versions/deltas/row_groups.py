@@ -3,17 +3,12 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array
+from pipeline.arrays.types import Int64s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import payload_total
-
-UInt8s = npt.NDArray[np.uint8]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
-Int64s = npt.NDArray[np.int64]
 
 
 def group_rows(

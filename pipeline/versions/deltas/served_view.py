@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer, require_rows
+from pipeline.arrays.types import Bools, Float32s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
 from pipeline.versions.state import ServedEntries
-
-UInt64s = npt.NDArray[np.uint64]
-UInt32s = npt.NDArray[np.uint32]
-UInt8s = npt.NDArray[np.uint8]
-Float32s = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 NO_HANDLE = np.uint32(2**32 - 1)
 """The handle of a key that has none."""

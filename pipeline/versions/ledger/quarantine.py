@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays.types import Bools, Int64s
 from pipeline.errors import InputError, VersionError
 from pipeline.process.clock import Clock
 from pipeline.versions.ledger.database import Database
 
-Bools = npt.NDArray[np.bool_]
-Int64s = npt.NDArray[np.int64]
 Position = tuple[int, int]
 """A sample position: (offset, row) in the samples log."""
 
