@@ -74,7 +74,7 @@ class Admitter:
         _, admitter._period = _HEAD.unpack_from(state)
         sketch = CountingSketch.from_bytes(state[_HEAD.size :]) if len(state) > _HEAD.size else None
         if _size(sketch) != _size(admitter._sketch):
-            sizes = f"{_size(sketch)}, the configuration says {_size(admitter._sketch)}"
+            sizes = f"{_size(sketch)}, the configuration has {_size(admitter._sketch)}"
             raise MigrationError(f"admission counted with a sketch of {sizes}. hint: pass --migrate to count anew")
         admitter._sketch = sketch
         return admitter

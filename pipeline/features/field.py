@@ -37,7 +37,7 @@ def column_of(batch: pa.RecordBatch, name: str, types: Mapping[str, str], at_ms:
     try:
         return transforms.normalise(column).cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError(f"column {name} is {column.type}, the configuration says {types[name]}") from None
+        raise InputError(f"column {name} is {column.type}, the configuration declares {types[name]}") from None
 
 
 class FieldPlan:

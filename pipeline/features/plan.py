@@ -46,7 +46,7 @@ class Features:
 
 
 class FeaturePlan:
-    """Turns raw columns into keys as the configuration says. Thread-safe if the user's functions are."""
+    """Turns raw columns into keys, as configured. Thread-safe if the user's functions are."""
 
     def __init__(self, config: Config, root: Path) -> None:
         """Load the user's functions from folder `root`. Raises ConfigError and ModelError."""
@@ -102,9 +102,9 @@ class FeaturePlan:
             raise InputError(
                 f"field {field} does not read {', '.join(unread)}. hint: it reads {', '.join(plan.columns)}"
             )
-        given = plan.clock_value(values.get("at"))
-        if given is not None:
-            return int(hash_column(pa.array([given], pa.int64()), plan.seed)[0])
+        clock_value = plan.clock_value(values.get("at"))
+        if clock_value is not None:
+            return int(hash_column(pa.array([clock_value], pa.int64()), plan.seed)[0])
         batch, at_ms = batch_of([instance_of_texts(values, self._types)], self._types, 0)
         keys, _ = plan.keys(batch, at_ms)
         if len(keys) != 1:

@@ -1,7 +1,7 @@
 """A sample of one field's rows, updated by each commit: how important and how converged rows are.
 
-Keys are hashes, so the rows whose keys lie below a bound are a uniform sample. A commit lists changed keys in ascending
-order, so those below the bound come first, and an update costs next to nothing however large the table is.
+Keys are hashes, so the rows with keys below a bound are a uniform sample. A commit lists changed keys in ascending
+order: those below the bound are first, and the cost of an update does not depend on the size of the table.
 """
 
 from collections.abc import Sequence

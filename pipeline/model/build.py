@@ -49,7 +49,7 @@ def _seeded(seed: int) -> Iterator[None]:
     """Inside, layers draw their seeds from a generator that no other code uses.
 
     Keras draws them from the global generator of module `random`, which all threads share: a Kafka client that chooses
-    a broker meanwhile would give the model other weights.
+    a broker meanwhile would change the initial weights.
     """
     with _building:
         keras.utils.set_random_seed(seed)

@@ -1,4 +1,4 @@
-"""Named arrays as bytes: how dense weights are kept in versions and travel in deltas.
+"""Named arrays as bytes: the form of dense weights in versions and deltas.
 
     magic "FRSHDNSE" | format version u32 | header bytes u32 | header | arrays | BLAKE2b-256 over everything before
 
@@ -56,11 +56,11 @@ def unpack(packed: bytes) -> dict[str, npt.NDArray[Any]]:
 
 
 def _arrays_in(entries: list[tuple[str, str, list[int]]], stored: memoryview) -> dict[str, npt.NDArray[Any]]:
-    """The arrays listed, one after the other in `stored`. Raises what NumPy raises where they are not."""
+    """The arrays listed, one after the other in `stored`. Raises as NumPy if `stored` does not hold them."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     start = 0
     for name, spelled, shape in entries:
-        # NumPy reads other spellings with Python's own parser.
+        # NumPy evaluates other spellings with Python's parser.
         if not _DTYPE.fullmatch(spelled) or min(shape, default=0) < 0 or name in arrays:
             raise ValueError(f"array {name} of {spelled} {shape}")
         dtype, count = np.dtype(spelled), math.prod(shape)

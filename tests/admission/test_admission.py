@@ -146,7 +146,7 @@ def test_the_state_keeps_its_layout():
 
 def test_counts_of_another_size_need_a_migration():
     state = admitter_of(kind="count", sketch_width=1024).to_bytes()
-    with pytest.raises(MigrationError, match="1024 × 4, the configuration says 2048 × 4"):
+    with pytest.raises(MigrationError, match="1024 × 4, the configuration has 2048 × 4"):
         Admitter.from_bytes(Admission(kind="count", sketch_width=2048), 1, state)
-    with pytest.raises(MigrationError, match="the configuration says no counters"):
+    with pytest.raises(MigrationError, match="the configuration has no counters"):
         Admitter.from_bytes(Admission(kind="off"), 1, state)

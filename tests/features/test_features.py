@@ -166,7 +166,7 @@ def test_dictionary_and_narrow_columns_have_the_keys_of_the_declared_type(tmp_pa
 
 
 def test_column_of_another_type_is_refused_with_both_types(tmp_path):
-    with pytest.raises(InputError, match="column user is string, the configuration says int"):
+    with pytest.raises(InputError, match="column user is string, the configuration declares int"):
         keys_of(plan_of(tmp_path, USER), "user", pa.record_batch({"user": ["seven"]}))
 
 

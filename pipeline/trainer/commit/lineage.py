@@ -1,4 +1,4 @@
-"""What the versions of one shard have in common, and how far their line has come."""
+"""The lineage that a shard commits on: what its versions share, the last of them, and what serving holds of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Writer:
 
 @dataclass
 class Lineage:
-    """The line of versions that a shard commits on.
+    """The last version of the lineage that a shard commits on.
 
     Attributes:
         current: the version committed last; None before the first.

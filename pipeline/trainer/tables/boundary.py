@@ -20,7 +20,7 @@ class BoundaryCalls:
         self._calls = calls
 
     def run(self, call: Callable[[], _Result]) -> _Result:
-        """The result of `call`, run at the next boundary. Keep it short: training is stalled meanwhile."""
+        """The result of `call`, run at the next boundary. Training is stalled while it runs: it should be short."""
         result: Future[_Result] = Future()
         self._calls.put((call, result))
         return result.result()

@@ -1,11 +1,11 @@
-"""From the keys of a batch to the dense network's input and back, all fields at once: the face of `native/model_input`.
+"""From a batch's keys to the dense network's input and back, for all fields: the face of `native/batch/model_input`.
 
-keys of every field  [u] distinct, as `FieldBatch` has them
+keys of every field  [u] distinct, as in `FieldBatch`
   find     → the rows of the batch, each looked up once
-  gather   → [n, columns]: every field's pooled rows, in the order of the tables; the dense columns behind them stay
-  learn    ← [n, columns] gradient, back to the rows of the batch gathered last
+  gather   → [n, columns]: every field's pooled rows, in the order of the tables; the dense columns after them stay
+  learn    ← [n, columns] gradient, to the rows of the batch gathered last
 
-Between `gather` and `learn` of a batch the next one may be found and admitted: that reads no weights.
+`find` and `admit` of the next batch may come between `gather` and `learn`: they read no weights.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ Int64s = npt.NDArray[np.int64]
 
 
 class ModelInput:
-    """The tables of a model, side by side. Not thread-safe; releases the GIL.
+    """The input of a model over the tables of its fields. Not thread-safe; releases the GIL.
 
-    Between `find` and `learn` of a batch nobody may remove rows of the tables. Results do not depend on `threads`.
+    Between `find` and `learn` of a batch no rows may be removed from the tables. Results do not depend on `threads`.
     """
 
     def __init__(self, tables: Sequence[Table], mean: Sequence[bool], dense_columns: int, threads: int) -> None:
-        """`mean` says for each table whether its rows are pooled by their mean, else by their sum."""
+        """`mean`: for each table, whether its rows are pooled by their mean, else by their sum."""
         require_integer("threads", threads, 1, 1024)
         self._tables = list(tables)
         native = [table.native for table in tables]
@@ -45,35 +45,35 @@ class ModelInput:
         try:
             missing: list[int] = self._call("find", arrays)
         except InputError:
-            for keys in batch:  # only now, for the sake of the message: there are hundreds of arrays a second
+            for keys in batch:  # only for the message: there are hundreds of arrays per second
                 _require_arrays(keys)
             raise
         self._sizes = [len(keys.keys) for keys in batch]
         return missing
 
     def resident(self, table: int) -> Bools:
-        """[u] which keys of the batch begun have a row in the table of this number."""
+        """[u] which keys of the batch found last have a row in table number `table`."""
         resident = np.empty(self._sizes[table], np.uint8)
         self._call("resident", table, resident)
         return resident.view(np.bool_)
 
     def admit(self, table: int, places: Int64s, at_s: int) -> None:
-        """Give rows to keys without one, [a] distinct places in the batch's keys; `at_s` is log time, s since 1970."""
+        """Make rows for keys without one, [a] distinct places in the batch's keys; `at_s` is log time, s since 1970."""
         require_array("places", places, np.int64, ("a",))
         self._call("admit", table, places, at_s)
 
     def admit_missing(self, tables: Sequence[int], at_s: int) -> list[Int64s]:
-        """Give rows to all keys that have none in these tables, side by side; returns for each their places [a]."""
+        """Make rows for all keys without one in these tables, in parallel; returns their places [a] for each table."""
         places: list[Int64s] = self._call("admit_missing", list(tables), at_s)
         return places
 
     def gather(self, out: Float32s) -> None:
-        """Write the pooled rows of the batch begun to the first n rows of `out` [≥ n, columns]; no row gives zeros."""
+        """Write the batch's pooled rows to the first n rows of `out` [≥ n, columns]; no row counts as zeros."""
         require_array("out", out, np.float32, ("rows", "columns"))
         self._call("gather", out)
 
     def learn(self, gradient: Float32s, at_s: int) -> None:
-        """Update the rows by the gradient [≥ n, columns] of what `gather` wrote last. Raises InputError."""
+        """Update the rows by the gradient [≥ n, columns] of the input gathered last. Raises InputError."""
         require_array("gradient", gradient, np.float32, ("rows", "columns"))
         self._call("learn", gradient, at_s)
 

@@ -1,7 +1,7 @@
-"""The table of one field, the face of the native store: rows by key, learned from, counted, removed, handed over.
+"""The table of one field: rows by key. The face of the native store.
 
-A row is weights, optimizer state and statistics of one key, packed as `row_dtype` says; the same bytes go into versions
-and into the digest. Which keys deserve a row is decided elsewhere; time is the log's, handed in by the caller.
+A row holds weights, optimizer state and statistics of one key, packed as `row_dtype`; the same bytes go into versions
+and into the digest. Admission is decided elsewhere; the caller passes log time.
 """
 
 import math
@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.void]
 """Structured: `row_dtype` or `STATISTICS_DTYPE`."""
 
 STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4")])
-"""Occurrences learned from; log time of the latest, s since 1970; decayed as of then; 1 − convergence."""
+"""Occurrences learned from; log time of the last, s since 1970; importance decayed to then; 1 − convergence."""
 
 MAX_DIM = 1024
 
@@ -55,38 +55,38 @@ def state_floats(optimizer: Optimizer, dim: int) -> int:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a table changed between two calls of `begin_changes`, as of the second."""
+    """What changed in a table between two calls of `begin_changes`, as of the second."""
 
     touched: UInt64s
     """[t] uint64, ascending: keys whose row is new or was updated."""
     rows: Rows
     """[t] `row_dtype`: their rows."""
     removed: UInt64s
-    """[r] uint64, ascending: keys that lost their row and did not get it back."""
+    """[r] uint64, ascending: keys that lost their row and have no new one."""
     touched_sum: int
-    """Σ XXH64(packed row, seed = key) mod 2^64 over `rows`; `Table.settle` folds it in."""
+    """Σ XXH64(packed row, seed = key) mod 2^64 over `rows`, for `Table.settle`."""
     digest: int
     """The table's digest as of `begin_changes`."""
 
 
 class ChangeSet:
-    """Rows a table has collected; needs the table no more. `finish` may run in another thread."""
+    """Rows collected from a table, independent of it. `finish` may run in another thread."""
 
     def __init__(self, collected: Any, dtype: np.dtype[np.void]) -> None:
         self._collected, self._dtype = collected, dtype
 
     def finish(self) -> Changes:
-        """Sort and hash what was collected; releases the GIL."""
+        """Sort and hash the rows; releases the GIL."""
         touched, packed, removed, touched_sum, digest = self._collected.finish()
         return Changes(touched, packed.view(self._dtype), removed, touched_sum, digest)
 
 
 class Table:
-    """The rows of one field. Questions may be asked by several threads at once, changes want to be alone.
+    """The rows of one field. Several threads may read at once; a change needs exclusive access.
 
-    Every call releases the GIL. Results are the same for any number of threads. Arrays have to be C-contiguous and of
-    exactly the dtype named. Every method raises InputError for an array of another dtype or shape, `got …, wanted …`,
-    and leaves the table unchanged. `at_s` is log time, s since 1970.
+    Every call releases the GIL. Results are the same for any number of threads. Arrays must be C-contiguous and have
+    the exact dtype. Every method raises InputError for an array of another dtype or shape and leaves the table
+    unchanged. `at_s` is log time, s since 1970.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Table:
             optimizer: its kind and settings.
             seed: first weights are a function of it and the key.
             init_scale: first weights are uniform in ± this; 0 makes them zero.
-            half_life_s: importance counts half after so many seconds of log time.
-            budget_bytes: no row is made that would take the table beyond this; see `most_rows`.
-            threads: among how many a batch is cut, where it is large enough.
+            half_life_s: seconds of log time after which importance has halved.
+            budget_bytes: no row is made that would take the table beyond this; see `max_rows`.
+            threads: a batch that is large enough is divided among so many.
 
         Raises:
             InputError: a number is out of its range.
@@ -128,7 +128,7 @@ class Table:
 
     @property
     def native(self) -> Any:
-        """The native table, for other faces."""
+        """The native table, for `ModelInput`."""
         return self._table
 
     def __len__(self) -> int:
@@ -141,18 +141,18 @@ class Table:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes the table holds: rows, index, marks and the open set of changes; what the process grew by."""
+        """Bytes of rows, index, flags and the open set of changes: the growth of the process."""
         return int(self._table.memory_bytes)
 
     @property
-    def most_rows(self) -> int:
-        """Rows the budget is good for; what `import_rows` sets is not refused. Memory comes in steps of 2 MiB."""
+    def max_rows(self) -> int:
+        """Rows that fit into the budget; `import_rows` is not limited. Memory grows in steps of 2 MiB."""
         return int(self._table.most_rows)
 
     def admit(self, keys: UInt64s, at_s: int) -> int:
-        """Give a row to every key of `keys` [n] uint64 that has none; returns how many got one.
+        """Make a row for every key of `keys` [n] uint64 without one; returns the number of new rows.
 
-        Where there are `most_rows`, a key goes without: the first of the batch come first.
+        At `max_rows` the remaining keys of the batch get none.
         """
         _check_keys(keys)
         return int(_call(self._table.admit, keys, _seconds(at_s)))
@@ -172,17 +172,17 @@ class Table:
         return weights
 
     def update(self, keys: UInt64s, gradients: Float32s, counts: UInt32s, at_s: int) -> None:
-        """One optimizer step per key, and its statistics; keys without a row are passed over.
+        """One optimizer step per key, and its statistics; keys without a row are skipped.
 
         Args:
             keys: [n] uint64, distinct.
-            gradients: [n, dim] float32, of the batch's loss, summed over the key's occurrences in the batch, and taken
-                as handed in: of a mean loss, importance shrinks as batches grow.
+            gradients: [n, dim] float32, of the batch's loss, summed over the key's occurrences in the batch. They are
+                not scaled: with a mean loss, importance would shrink as batches grow.
             counts: [n] uint32 ≥ 1, occurrences in the batch.
-            at_s: log time of the batch; where a row has been seen later, that later time stays.
+            at_s: log time of the batch; a row that was seen later retains the later time.
 
         Raises:
-            InputError: besides arrays that do not fit: a repeated key, a count of 0, a gradient that is not finite.
+            InputError: also for a repeated key, a count of 0, a gradient that is not finite.
         """
         _check_keys(keys)
         require_array("gradients", gradients, np.float32, (len(keys), self.dim))
@@ -190,7 +190,7 @@ class Table:
         _call(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
 
     def remove(self, keys: UInt64s) -> int:
-        """Remove the rows of `keys` [n] uint64; returns how many there were."""
+        """Remove the rows of `keys` [n] uint64; returns their number."""
         _check_keys(keys)
         return int(_call(self._table.remove, keys))
 
@@ -214,17 +214,17 @@ class Table:
         return packed.view(STATISTICS_DTYPE).reshape(len(keys))
 
     def import_rows(self, keys: UInt64s, rows: npt.NDArray[Any]) -> None:
-        """Set rows to what another table of this field handed over, making those that are missing.
+        """Set rows to those of another table of this field, and make the missing ones.
 
-        They count as committed, not as touched, so after a restore there are no changes. A key that was touched or
-        removed since `take_changes` stays a change.
+        They count as committed, not as touched: after a restore there are no changes. A key that was touched or removed
+        since `take_changes` remains a change.
 
         Args:
             keys: [n] uint64, distinct.
-            rows: [n] `row_dtype`, or the same as [n, row_bytes] uint8.
+            rows: [n] `row_dtype`, or the same bytes as [n, row_bytes] uint8.
 
         Raises:
-            InputError: besides arrays that do not fit: a repeated key, or numbers no row of this table can have.
+            InputError: also for a repeated key, or numbers that no row of this table can have.
         """
         _check_keys(keys)
         if isinstance(rows, np.ndarray) and rows.dtype == np.uint8:
@@ -235,69 +235,64 @@ class Table:
         _call(self._table.import_rows, keys, packed)
 
     def begin_changes(self) -> None:
-        """Freeze what was touched and removed since the last call, in constant time.
+        """Freeze the set of keys touched and removed since the last call, in constant time.
 
-        Raises InputError where the set begun before is not settled: there is one at a time.
+        Raises InputError if the set before is not settled: there is one at a time.
         """
         _call(self._table.begin_changes)
 
     def collect(self, max_rows: int) -> int:
         """Copy at most `max_rows` frozen rows, as of `begin_changes`; returns how many are left.
 
-        Between two calls the table may be used as ever: a frozen row that is about to change is copied first.
+        Between two calls the table may be changed: a frozen row is copied before it changes.
         """
         require_integer("max_rows", max_rows, 1, 2**32 - 1)
         return int(_call(self._table.collect, max_rows))
 
     @property
     def frozen_rows(self) -> int:
-        """Frozen rows that are still to be collected."""
+        """Frozen rows that are not collected yet."""
         return int(self._table.frozen_rows)
 
     def take_collected(self) -> ChangeSet:
-        """The whole set. Raises InputError while rows are left to collect."""
+        """The complete set. Raises InputError while rows are left to collect."""
         return ChangeSet(_call(self._table.take_collected), self.row_dtype)
 
     def keys_before(self) -> UInt64s:
-        """[n] uint64: every key that had a row at the last `begin_changes`, in any order; until `settle`, else now."""
+        """[n] uint64, in any order: keys that had a row at `begin_changes`; without an open set, that have one now."""
         keys: UInt64s = self._table.keys_before()
         return keys
 
     def rows_before(self, keys: UInt64s) -> Rows:
-        """[n] `row_dtype`: rows as of the last `begin_changes`, until `settle`; raises InputError as `rows`."""
+        """[n] `row_dtype`: rows as of `begin_changes`; without an open set, as now. Raises InputError as `rows`."""
         _check_keys(keys)
         packed = np.empty((len(keys), self.row_bytes), np.uint8)
         _call(self._table.rows_before, keys, packed)
         return packed.view(self.row_dtype).reshape(len(keys))
 
     def settle(self, changes: Changes) -> None:
-        """Fold a finished set into the digest; the next one may begin. Raises InputError where none was taken."""
+        """Fold a finished set into the digest and end it. Raises InputError if none was taken."""
         _call(self._table.settle, changes.touched_sum)
 
     def take_changes(self) -> tuple[UInt64s, UInt64s]:
-        """What changed since the last call, folding it into the digest: a whole set, begun, collected and settled.
-
-        Returns:
-            (touched, removed), ascending uint64: keys that have a row which is new or was updated; keys that lost
-            theirs and did not get it back.
-        """
+        """Begin, collect and settle a set at once; returns (touched, removed), as in `Changes`."""
         touched, removed = _call(self._table.take_changes)
         return touched, removed
 
     def digest(self) -> int:
         """Σ XXH64(packed row, seed = key) mod 2^64 over all rows as of the last set of changes, and imports since.
 
-        While a set is open, from `begin_changes` to `settle`, its rows are missing from the sum.
+        While a set is open, from `begin_changes` to `settle`, the sum is without its rows.
         """
         return int(self._table.digest())
 
     def scan_digest(self) -> int:
-        """The same sum over all rows as they are now, computed anew: equals `digest` right after `take_changes`."""
+        """The same sum over all rows as of now, computed anew: equals `digest` right after `take_changes`."""
         return int(self._table.scan_digest())
 
 
 def _options(optimizer: Optimizer) -> Any:
-    """The native form of an optimizer's settings. Raises InputError for one that is no such float32."""
+    """The native form of an optimizer's settings. Raises InputError for a number that is out of range as float32."""
     options = _native.OptimizerOptions()
     for name, value in optimizer.model_dump(exclude={"kind"}).items():
         _check_number(name, value, above=0 if value > 0 or name in _ABOVE_ZERO else None)

@@ -59,7 +59,7 @@ def test_a_million_rows_take_no_more_than_they_are_good_for():
 def test_budget_limits_rows_and_room_that_is_made_is_used():
     table = Table(16, Adagrad(), 7, 0.01, 500.0, budget_bytes=200_000)
     keys = np.arange(5_000, dtype=np.uint64)
-    assert table.admit(keys, 1) == table.most_rows == len(table) == 200_000 // 99
+    assert table.admit(keys, 1) == table.max_rows == len(table) == 200_000 // 99
     assert table.contains(keys).tolist() == [True] * len(table) + [False] * (5_000 - len(table))
     table.remove(keys[:10])
     assert table.admit(keys[::-1].copy(), 1) == 10
