@@ -1,4 +1,4 @@
-// Typed values out of a fuzz input. What lies behind its end is zeros, so every input means something.
+// Typed values from a fuzz input. Beyond its end values are zero, so every input is valid.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,8 @@ public:
         return values;
     }
 
-    // 0..most.
-    size_t take_size(size_t most) { return take<uint16_t>() % (most + 1); }
+    // In [0, max].
+    size_t take_size(size_t max) { return take<uint16_t>() % (max + 1); }
 
     bool empty() const { return at_ == end_; }
     size_t left() const { return static_cast<size_t>(end_ - at_); }
@@ -43,7 +43,7 @@ private:
     const uint8_t* end_;
 };
 
-// What must hold whatever the input.
+// A condition that must hold for every input.
 inline void must(bool holds, const char* what) {
     if (holds) return;
     std::fprintf(stderr, "failed: %s\n", what);

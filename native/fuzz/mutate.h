@@ -1,4 +1,4 @@
-// Bytes a little different from other bytes: what the fuzz driver tries next.
+// Mutations of fuzz inputs.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,6 @@
 
 using Bytes = std::vector<uint8_t>;
 
-// `from` after one to eight small changes (flipped bits, odd numbers, pieces cut, doubled or taken from `other`), at most
-// `most` bytes long. The same state of `random` gives the same bytes.
-Bytes mutate(Bytes from, const Bytes& other, size_t most, std::mt19937_64& random);
+// `from` after one to eight small changes (flipped bits, boundary numbers, pieces removed, duplicated or copied from
+// `other`), truncated to `max_bytes`. Deterministic in the state of `random`.
+Bytes mutate(Bytes from, const Bytes& other, size_t max_bytes, std::mt19937_64& random);

@@ -1,8 +1,8 @@
-// The join's rows: a held impression as it lies in memory, and the work done on each of them.
+// The rows of the join: the memory layout of a held impression, and the per-row operations.
 //
-// The layout is that of HELD (pipeline/samples/join/rows.py) and of the state file. Decides nothing: what flags mean and when
-// windows close, the caller says. Pure functions over the caller's arrays, safe from any thread, linear time; they trust
-// numbers of rows and throw std::bad_alloc alone.
+// The layout is that of HELD (pipeline/samples/join/rows.py) and of the state file. The caller defines the meaning of
+// flags and when windows close. Pure functions over the caller's arrays, thread-safe, linear time. Row numbers are not
+// checked. Throws std::bad_alloc only.
 #pragma once
 
 #include <cstddef>
@@ -16,55 +16,56 @@ namespace springtide {
 
 struct HeldRow {
     uint64_t id[2];
-    int64_t at, offset;
+    int64_t at_ms, offset;  // event time and source offset
     int32_t partition, row;
     uint8_t status, closed;  // flags; 0 or 1
-    uint8_t unused[6];
+    uint8_t padding[6];
 };
 
 static_assert(sizeof(HeldRow) == 48, "rows are stored and shared with NumPy");
 
-// Events of one partition as columns of one length.
+// Events of one partition as columns of equal length.
 struct EventColumns {
     const uint64_t* ids;  // [n][2]
-    const int64_t *at, *offsets;
+    const int64_t *at_ms, *offsets;
     const int32_t* rows;
     const uint8_t* status;
     int32_t partition;
 };
 
-// out[i] = event i, open or closed as `closed` says.
+// out[i] = event i, with `closed` as given.
 void fill_held(const EventColumns& events, bool closed, std::span<HeldRow> out);
 
-// What rows span; at least one row.
+// Event time range, number of open rows, and lowest offset per partition, of at least one row.
 struct Extent {
-    int64_t lowest_at, latest_at;
-    size_t open;                                               // rows that are not closed
-    std::vector<std::pair<int32_t, int64_t>> lowest_offsets;  // by partition, in the order they occur
+    int64_t lowest_at_ms, latest_at_ms;
+    size_t open;                                              // rows that are not closed
+    std::vector<std::pair<int32_t, int64_t>> lowest_offsets;  // by partition, in order of first occurrence
 };
 Extent extent_of(std::span<const HeldRow> rows);
 
-// Which closed rows are told: those with none of the flags `said`, and the second half of their id below `ids_below`.
-struct Telling {
-    uint8_t said;
-    std::optional<uint64_t> ids_below;  // none: every id
+// Selects the closed rows to emit: rows without any of `excluded_flags`, and with the second half of the id below
+// `ids_below`.
+struct EmissionFilter {
+    uint8_t excluded_flags;
+    std::optional<uint64_t> ids_below;  // none: all ids
 };
 
-// Closes the open rows from `start` to `stop` with time at most `until`, and appends to `told` the numbers of those to
-// tell. Returns the lowest time of a row still open, none where all are closed.
-std::optional<int64_t> close_rows(std::span<HeldRow> rows, size_t start, size_t stop, int64_t until,
-                                  const Telling& telling, std::vector<int64_t>& told);
+// Closes the open rows of [start, stop) with event time at most `until_ms`, and appends the numbers of those that pass
+// the filter to `to_emit`. Returns the lowest event time of a row that is still open; none if all are closed.
+std::optional<int64_t> close_rows(std::span<HeldRow> rows, size_t start, size_t stop, int64_t until_ms,
+                                  const EmissionFilter& filter, std::vector<int64_t>& to_emit);
 
-// When and from where events came, as columns to be written.
+// Output columns for event times and source positions.
 struct SourceColumns {
-    int64_t *at, *offsets;
+    int64_t *at_ms, *offsets;
     int32_t *partitions, *rows;
 };
 
-// Entry i of every column = that of rows[chosen[i]].
-void pick_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen, const SourceColumns& out);
+// Element i of every column = that of rows[chosen[i]].
+void gather_sources(std::span<const HeldRow> rows, std::span<const int64_t> chosen, const SourceColumns& out);
 
 // out[i] = the row at places[i]: chunk << 32 | row in it.
-void rows_at(std::span<const uint64_t> places, const HeldRow* const* chunks, HeldRow* out);
+void gather_rows(std::span<const uint64_t> places, const HeldRow* const* chunks, HeldRow* out);
 
 }  // namespace springtide

@@ -12,7 +12,7 @@ constexpr int64_t kNull = 0, kValue = 1;  // branches of the union
 
 bool is_continuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
 
-// How many bytes the character at `at` has, 0 where it is none (Unicode 15, table 3-7).
+// The length in bytes of the UTF-8 character at `at`; 0 if it is ill-formed (Unicode 15, table 3-7).
 size_t character_bytes(const uint8_t* at, size_t left) {
     const uint8_t first = at[0];
     if (first < 0x80) return 1;
@@ -29,120 +29,120 @@ size_t character_bytes(const uint8_t* at, size_t left) {
 
 int32_t size_of(const std::vector<uint8_t>& bytes) { return static_cast<int32_t>(bytes.size()); }
 
-void take_text(Bytes& bytes, AvroColumn& out) {
-    const int64_t size = bytes.take_varint();
-    const uint8_t* text = bytes.take(size);
-    if (!bytes.good) return;
-    bytes.good = is_utf8(text, static_cast<size_t>(size));
+void read_string(ByteReader& reader, AvroColumn& out) {
+    const int64_t size = reader.read_varint();
+    const uint8_t* text = reader.read(size);
+    if (!reader.good) return;
+    reader.good = is_utf8(text, static_cast<size_t>(size));
     out.bytes.insert(out.bytes.end(), text, text + size);
 }
 
-void take_number(Bytes& bytes, AvroColumn& out) {
-    const uint8_t* found = bytes.take(8);
-    if (!bytes.good) return;
+void read_double(ByteReader& reader, AvroColumn& out) {
+    const uint8_t* bytes = reader.read(8);
+    if (!reader.good) return;
     uint64_t word = 0;
-    for (int i = 7; i >= 0; --i) word = word << 8 | found[i];  // little endian, on any machine
+    for (int i = 7; i >= 0; --i) word = word << 8 | bytes[i];  // little endian
     out.words.push_back(static_cast<int64_t>(word));
 }
 
-void take_truth(Bytes& bytes, AvroColumn& out) {
-    const uint8_t* found = bytes.take(1);
-    if (!bytes.good) return;
-    bytes.good = *found <= 1;
-    out.bytes.push_back(*found);
+void read_boolean(ByteReader& reader, AvroColumn& out) {
+    const uint8_t* byte = reader.read(1);
+    if (!reader.good) return;
+    reader.good = *byte <= 1;
+    out.bytes.push_back(*byte);
 }
 
-void take_one(AvroKind kind, Bytes& bytes, AvroColumn& out) {
+void read_one(AvroKind kind, ByteReader& reader, AvroColumn& out) {
     switch (kind) {
-        case AvroKind::text: return take_text(bytes, out);
-        case AvroKind::integer: return out.words.push_back(bytes.take_varint());
-        case AvroKind::number: return take_number(bytes, out);
-        case AvroKind::truth: return take_truth(bytes, out);
+        case AvroKind::string: return read_string(reader, out);
+        case AvroKind::integer: return out.words.push_back(reader.read_varint());
+        case AvroKind::real: return read_double(reader, out);
+        case AvroKind::boolean: return read_boolean(reader, out);
     }
 }
 
-// Blocks of items until an empty one. A count below 0 announces the block's size: declined.
-void take_list(AvroKind kind, Bytes& bytes, AvroColumn& out) {
-    for (int64_t count = bytes.take_varint(); bytes.good && count != 0; count = bytes.take_varint()) {
-        if (count < 0 || static_cast<uint64_t>(count) > bytes.left()) bytes.good = false;
-        for (; bytes.good && count > 0; --count) {
-            take_one(kind, bytes, out);
-            if (kind == AvroKind::text) out.item_ends.push_back(size_of(out.bytes));
+// Blocks of items up to an empty one. A negative count means a sized block, which is not decoded.
+void read_list(AvroKind kind, ByteReader& reader, AvroColumn& out) {
+    for (int64_t count = reader.read_varint(); reader.good && count != 0; count = reader.read_varint()) {
+        if (count < 0 || static_cast<uint64_t>(count) > reader.left()) reader.good = false;
+        for (; reader.good && count > 0; --count) {
+            read_one(kind, reader, out);
+            if (kind == AvroKind::string) out.item_ends.push_back(size_of(out.bytes));
         }
     }
 }
 
 int32_t items(AvroKind kind, const AvroColumn& column) {
-    if (kind == AvroKind::text) return static_cast<int32_t>(column.item_ends.size());
-    return kind == AvroKind::truth ? size_of(column.bytes) : static_cast<int32_t>(column.words.size());
+    if (kind == AvroKind::string) return static_cast<int32_t>(column.item_ends.size());
+    return kind == AvroKind::boolean ? size_of(column.bytes) : static_cast<int32_t>(column.words.size());
 }
 
 void add_null(AvroField field, AvroColumn& out) {
-    if (field.list || field.kind == AvroKind::text) return;
-    if (field.kind == AvroKind::truth)
+    if (field.list || field.kind == AvroKind::string) return;
+    if (field.kind == AvroKind::boolean)
         out.bytes.push_back(0);
     else
         out.words.push_back(0);
 }
 
-void take_field(AvroField field, Bytes& bytes, AvroColumn& out) {
-    const int64_t branch = bytes.take_varint();
+void read_field(AvroField field, ByteReader& reader, AvroColumn& out) {
+    const int64_t branch = reader.read_varint();
     if (branch == kNull)
         add_null(field, out);
     else if (branch != kValue)
-        bytes.good = false;
+        reader.good = false;
     else if (field.list)
-        take_list(field.kind, bytes, out);
+        read_list(field.kind, reader, out);
     else
-        take_one(field.kind, bytes, out);
+        read_one(field.kind, reader, out);
     out.valid.push_back(branch == kValue);
     if (field.list)
         out.ends.push_back(items(field.kind, out));
-    else if (field.kind == AvroKind::text)
+    else if (field.kind == AvroKind::string)
         out.ends.push_back(size_of(out.bytes));
 }
 
 template <typename T>
-size_t last_or_none(const std::vector<T>& ends) {
+size_t last_end(const std::vector<T>& ends) {
     return ends.empty() ? 0 : static_cast<size_t>(ends.back());
 }
 
-// Takes back what a declined row left behind.
-void cut_to(size_t rows, AvroField field, AvroColumn& out) {
+// Removes the values of an undecoded row.
+void truncate(size_t rows, AvroField field, AvroColumn& out) {
     out.valid.resize(rows);
-    if (!field.list && field.kind != AvroKind::text) {
-        if (field.kind == AvroKind::truth)
+    if (!field.list && field.kind != AvroKind::string) {
+        if (field.kind == AvroKind::boolean)
             out.bytes.resize(rows);
         else
             out.words.resize(rows);
         return;
     }
     out.ends.resize(rows);
-    size_t held = last_or_none(out.ends);
-    if (field.list && field.kind == AvroKind::text) {
-        out.item_ends.resize(held);
-        held = last_or_none(out.item_ends);
+    size_t size = last_end(out.ends);
+    if (field.list && field.kind == AvroKind::string) {
+        out.item_ends.resize(size);
+        size = last_end(out.item_ends);
     }
-    if (field.kind == AvroKind::text || field.kind == AvroKind::truth)
-        out.bytes.resize(held);
+    if (field.kind == AvroKind::string || field.kind == AvroKind::boolean)
+        out.bytes.resize(size);
     else
-        out.words.resize(held);
+        out.words.resize(size);
 }
 
-bool frame_is(Bytes& bytes, uint32_t schema_id) {
-    const uint8_t* frame = bytes.take(kFrameBytes);
+bool has_frame(ByteReader& reader, uint32_t schema_id) {
+    const uint8_t* frame = reader.read(kFrameBytes);
     if (frame == nullptr || frame[0] != 0) return false;
     const uint32_t found = static_cast<uint32_t>(frame[1]) << 24 | static_cast<uint32_t>(frame[2]) << 16 |
                            static_cast<uint32_t>(frame[3]) << 8 | frame[4];
     return found == schema_id;
 }
 
-bool take_row(std::span<const AvroField> fields, uint32_t schema_id, Bytes bytes, AvroEvents& out) {
-    if (!frame_is(bytes, schema_id)) return false;
-    const int64_t at = bytes.take_varint();
-    for (size_t i = 0; i < fields.size() && bytes.good; ++i) take_field(fields[i], bytes, out.columns[i]);
-    if (!bytes.good || bytes.at != bytes.end) return false;
-    out.times.push_back(at);
+bool read_row(std::span<const AvroField> fields, uint32_t schema_id, ByteReader reader, AvroEvents& out) {
+    if (!has_frame(reader, schema_id)) return false;
+    const int64_t at_ms = reader.read_varint();
+    for (size_t i = 0; i < fields.size() && reader.good; ++i) read_field(fields[i], reader, out.columns[i]);
+    if (!reader.good || reader.at != reader.end) return false;
+    out.times_ms.push_back(at_ms);
     return true;
 }
 
@@ -168,12 +168,12 @@ AvroEvents decode_events(std::span<const AvroField> fields, uint32_t schema_id, 
     AvroEvents out;
     out.columns.resize(fields.size());
     const size_t rows = offsets.empty() ? 0 : offsets.size() - 1;
-    out.times.reserve(rows);
+    out.times_ms.reserve(rows);
     for (size_t i = 0; i < rows; ++i) {
-        const Bytes bytes{values + offsets[i], values + offsets[i + 1]};
-        if (take_row(fields, schema_id, bytes, out)) continue;
-        out.declined.push_back(static_cast<int64_t>(i));
-        for (size_t f = 0; f < fields.size(); ++f) cut_to(out.times.size(), fields[f], out.columns[f]);
+        const ByteReader reader{values + offsets[i], values + offsets[i + 1]};
+        if (read_row(fields, schema_id, reader, out)) continue;
+        out.undecoded.push_back(static_cast<int64_t>(i));
+        for (size_t f = 0; f < fields.size(); ++f) truncate(out.times_ms.size(), fields[f], out.columns[f]);
     }
     return out;
 }

@@ -1,9 +1,8 @@
-// Framed Avro records of one schema to columns: a frame (byte 0, schema id in 4 bytes, big endian), a long, and then
-// columns that are each a union of null and a string, long, double, boolean or an array of one of these.
+// Decodes framed Avro records of one schema to columns. A record is a frame (byte 0, schema id as 4 bytes, big endian),
+// a long, and fields that are each a union of null and a string, long, double, boolean or an array of one of these.
 //
-// Only what is plainly right is decoded: a row with another frame, bytes left over, text that is no UTF-8, a boolean that
-// is neither 0 nor 1 or an array in sized blocks is declined, whole, and left to a decoder that can say what is wrong.
-// Pure, safe from any thread, linear time; nothing inside the bytes is trusted.
+// A row is left undecoded, for a decoder with error messages, if it has another frame, excess bytes, invalid UTF-8, a
+// boolean other than 0 and 1, or an array in sized blocks. Pure, thread-safe, linear time; the bytes are not trusted.
 #pragma once
 
 #include <cstddef>
@@ -13,15 +12,15 @@
 
 namespace springtide {
 
-enum class AvroKind : uint8_t { text, integer, number, truth };
+enum class AvroKind : uint8_t { string, integer, real, boolean };
 
 struct AvroField {
     AvroKind kind;
     bool list;
 };
 
-// Row i is null where valid[i] is 0. Texts and lists of row i end at ends[i]; what they hold lies end to end: integers
-// and numbers (as their bits) in `words`, truths in `bytes`, texts in `bytes` (in lists, ended by item_ends).
+// Row i is null if valid[i] is 0. The string or list of row i ends at ends[i]. Values are concatenated: integers and
+// the bits of doubles in `words`, booleans and strings in `bytes`; item_ends are the ends of strings in lists.
 struct AvroColumn {
     std::vector<uint8_t> valid, bytes;
     std::vector<int32_t> ends, item_ends;
@@ -29,16 +28,16 @@ struct AvroColumn {
 };
 
 struct AvroEvents {
-    std::vector<int64_t> times;          // of the rows that were decoded, in order
-    std::vector<AvroColumn> columns;     // one per field, of so many rows
-    std::vector<int64_t> declined;       // the other rows, ascending
+    std::vector<int64_t> times_ms;    // the long of each decoded row, in order
+    std::vector<AvroColumn> columns;  // one per field, with the decoded rows
+    std::vector<int64_t> undecoded;   // the other rows, ascending
 };
 
-// Row i lies at values[offsets[i]..offsets[i + 1]): offsets ascend inside the values, as callers check.
+// Row i is values[offsets[i]..offsets[i + 1]). Callers check that offsets ascend within the values.
 AvroEvents decode_events(std::span<const AvroField> fields, uint32_t schema_id, std::span<const int32_t> offsets,
                          const uint8_t* values);
 
-// Whether these bytes are UTF-8 as Unicode defines it: no overlong forms, no surrogates, nothing above U+10FFFF.
+// Whether the bytes are well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool is_utf8(const uint8_t* bytes, size_t n);
 
 }  // namespace springtide

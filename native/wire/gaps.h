@@ -1,7 +1,7 @@
-// Ascending integers as LEB128 gaps: each difference to the one before, seven bits a byte, lowest first; a byte with the
-// high bit set is followed by another of the same gap.
+// Gap encoding: ascending integers as LEB128 differences to the previous one, seven bits per byte, lowest first; a byte
+// with the high bit set is followed by another byte of the same gap.
 //
-// Pure functions over the caller's memory, safe from any thread. Reading is safe with any bytes. Linear.
+// Pure functions over the caller's memory, thread-safe, linear. Decoding is safe for any bytes.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@
 
 namespace springtide {
 
-// Appends what spells `values`, n of them, ascending; equal neighbours are allowed.
-void append_gaps(const uint64_t* values, size_t n, std::vector<uint8_t>& spelled);
+// Appends the encoding of n ascending values; duplicates are allowed.
+void append_gaps(const uint64_t* values, size_t n, std::vector<uint8_t>& encoded);
 
-// How many numbers end in these bytes.
-size_t count_gaps(const uint8_t* spelled, size_t size);
+// The number of values in these bytes.
+size_t count_gaps(const uint8_t* encoded, size_t size);
 
-// The numbers, as many as count_gaps() says. Returns null, or what is wrong with the bytes: then `values` mean nothing.
-[[nodiscard]] const char* read_gaps(const uint8_t* spelled, size_t size, uint64_t* values);
+// Decodes count_gaps() values. Returns null, or a description of the defect: then `values` is unspecified.
+[[nodiscard]] const char* read_gaps(const uint8_t* encoded, size_t size, uint64_t* values);
 
 }  // namespace springtide

@@ -7,9 +7,11 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kLengthAt = 8, kLengthEnd = 12, kMagicAt = 16, kSumAt = 17, kSummedAt = 21, kHeaderBytes = 61;
-constexpr size_t kSmallestRecord = 7;
-constexpr size_t kMostBytes = INT32_MAX;
+// Byte offsets in the header of a batch.
+constexpr size_t kLengthAt = 8, kLengthEnd = 12, kMagicAt = 16, kChecksumAt = 17, kChecksummedAt = 21;
+constexpr size_t kHeaderBytes = 61;
+constexpr size_t kMinRecordBytes = 7;
+constexpr size_t kMaxBytes = INT32_MAX;
 
 template <typename T>
 T big_endian(const uint8_t* bytes) {
@@ -33,35 +35,35 @@ RecordBatch header_of(const uint8_t* set, size_t begin, size_t end) {
     return batch;
 }
 
-bool sum_holds(const uint8_t* batch, size_t size) {
-    const uint32_t found =
-        simd::at_level([&](auto level) { return crc32c(level, batch + kSummedAt, size - kSummedAt); });
-    return found == big_endian<uint32_t>(batch + kSumAt);
+bool checksum_matches(const uint8_t* batch, size_t size) {
+    const uint32_t checksum =
+        simd::at_level([&](auto level) { return crc32c(level, batch + kChecksummedAt, size - kChecksummedAt); });
+    return checksum == big_endian<uint32_t>(batch + kChecksumAt);
 }
 
 void append(std::vector<uint8_t>& out, const uint8_t* begin, const uint8_t* end) { out.insert(out.end(), begin, end); }
 
-// Reads over the headers of a record; what they say is for who wants them.
-void pass_headers(Bytes& bytes) {
-    const int64_t count = bytes.take_varint();
-    if (count < 0 || static_cast<uint64_t>(count) > bytes.left()) bytes.good = false;
-    for (int64_t i = 0; i < count && bytes.good; ++i) {
-        bytes.take(bytes.take_varint());
-        const int64_t size = bytes.take_varint();
-        if (size != -1) bytes.take(size);
+// Skips the headers of a record, which are not decoded here.
+void skip_headers(ByteReader& reader) {
+    const int64_t count = reader.read_varint();
+    if (count < 0 || static_cast<uint64_t>(count) > reader.left()) reader.good = false;
+    for (int64_t i = 0; i < count && reader.good; ++i) {
+        reader.read(reader.read_varint());
+        const int64_t size = reader.read_varint();
+        if (size != -1) reader.read(size);
     }
 }
 
-// One record, whose bytes these are. `last` is the offset delta of the one before.
-Wrong decode_record(const RecordBatch& batch, Bytes bytes, int64_t start, int64_t& last, RecordColumns& out) {
-    bytes.take(1);  // attributes, of which there are none
-    const int64_t time_delta = bytes.take_varint(), offset_delta = bytes.take_varint(), key = bytes.take_varint();
-    if (key != -1) bytes.take(key);
-    const int64_t size = bytes.take_varint();
-    const uint8_t* value = size == -1 ? bytes.at : bytes.take(size);
-    const uint8_t* headers = bytes.at;
-    pass_headers(bytes);
-    if (!bytes.good || bytes.at != bytes.end) return "has a record that does not fill its length";
+// Decodes the record in `reader`. `last` is the offset delta of the previous record.
+Defect decode_record(const RecordBatch& batch, ByteReader reader, int64_t start, int64_t& last, RecordColumns& out) {
+    reader.read(1);  // attributes, unused by Kafka
+    const int64_t time_delta = reader.read_varint(), offset_delta = reader.read_varint(), key = reader.read_varint();
+    if (key != -1) reader.read(key);
+    const int64_t size = reader.read_varint();
+    const uint8_t* value = size == -1 ? reader.at : reader.read(size);
+    const uint8_t* headers = reader.at;
+    skip_headers(reader);
+    if (!reader.good || reader.at != reader.end) return "has a record that does not fill its length";
     if (offset_delta <= last || offset_delta > batch.last_offset_delta) return "has records out of order";
     last = offset_delta;
     int64_t offset, time_ms = batch.largest_ms;
@@ -70,8 +72,8 @@ Wrong decode_record(const RecordBatch& batch, Bytes bytes, int64_t start, int64_
         return "has times beyond 64 bits";
     if (offset < start) return nullptr;
     if (size > 0) append(out.values, value, value + size);
-    if (bytes.end - headers > 1) append(out.headers, headers, bytes.end);
-    if (out.values.size() > kMostBytes || out.headers.size() > kMostBytes) return "has more than 2 GiB of values";
+    if (reader.end - headers > 1) append(out.headers, headers, reader.end);
+    if (out.values.size() > kMaxBytes || out.headers.size() > kMaxBytes) return "has more than 2 GiB of values";
     out.offsets.push_back(offset);
     out.times_ms.push_back(time_ms);
     out.value_ends.push_back(static_cast<int32_t>(out.values.size()));
@@ -81,7 +83,7 @@ Wrong decode_record(const RecordBatch& batch, Bytes bytes, int64_t start, int64_
 
 }  // namespace
 
-Wrong find_batches(std::span<const uint8_t> set, std::vector<RecordBatch>& out) {
+Defect find_batches(std::span<const uint8_t> set, std::vector<RecordBatch>& out) {
     size_t begin = 0;
     while (set.size() - begin >= kLengthEnd) {
         const int32_t length = big_endian<int32_t>(set.data() + begin + kLengthAt);
@@ -91,7 +93,7 @@ Wrong find_batches(std::span<const uint8_t> set, std::vector<RecordBatch>& out) 
         if (size <= kMagicAt) return "is shorter than a header";
         if (set[begin + kMagicAt] != 2) return "is not of format 2";
         if (size < kHeaderBytes) return "is shorter than a header";
-        if (!sum_holds(set.data() + begin, size)) return "does not match its checksum";
+        if (!checksum_matches(set.data() + begin, size)) return "does not match its checksum";
         const RecordBatch batch = header_of(set.data(), begin, begin + size);
         if (batch.records < 0 || batch.last_offset_delta < 0) return "has a negative number of records";
         out.push_back(batch);
@@ -100,18 +102,18 @@ Wrong find_batches(std::span<const uint8_t> set, std::vector<RecordBatch>& out) 
     return nullptr;
 }
 
-Wrong decode_records(const RecordBatch& batch, std::span<const uint8_t> given, int64_t start, RecordColumns& out) {
-    if (static_cast<uint64_t>(batch.records) > given.size() / kSmallestRecord)
+Defect decode_records(const RecordBatch& batch, std::span<const uint8_t> bytes, int64_t start, RecordColumns& out) {
+    if (static_cast<uint64_t>(batch.records) > bytes.size() / kMinRecordBytes)
         return "has fewer bytes than its records need";
-    Bytes bytes{given.data(), given.data() + given.size()};
+    ByteReader reader{bytes.data(), bytes.data() + bytes.size()};
     int64_t last = -1;
     for (int32_t i = 0; i < batch.records; ++i) {
-        const int64_t size = bytes.take_varint();
-        const uint8_t* at = bytes.take(size);
-        if (!bytes.good) return "ends inside a record";
-        if (const Wrong wrong = decode_record(batch, {at, at + size}, start, last, out)) return wrong;
+        const int64_t size = reader.read_varint();
+        const uint8_t* at = reader.read(size);
+        if (!reader.good) return "ends inside a record";
+        if (const Defect defect = decode_record(batch, {at, at + size}, start, last, out)) return defect;
     }
-    return bytes.at == bytes.end ? nullptr : "goes on behind its records";
+    return reader.at == reader.end ? nullptr : "goes on behind its records";
 }
 
 }  // namespace springtide

@@ -1,4 +1,4 @@
-// Zigzag varints, as Kafka's records and Avro's bodies have them, read with every bound checked.
+// Bounds-checked reading of bytes and zigzag varints, as in Kafka records and Avro bodies.
 #pragma once
 
 #include <cstddef>
@@ -6,16 +6,16 @@
 
 namespace springtide {
 
-// Bytes that are read from front to back. After something went wrong `good` is false and every number 0.
-struct Bytes {
+// Reads bytes from front to back. After an error `good` is false and all numbers are 0.
+struct ByteReader {
     const uint8_t* at;
     const uint8_t* end;
     bool good = true;
 
     size_t left() const { return static_cast<size_t>(end - at); }
 
-    // At most ten bytes; the tenth carries one bit.
-    int64_t take_varint() {
+    // At most ten bytes, with one bit in the tenth.
+    int64_t read_varint() {
         if (at < end && *at < 0x80) {
             const uint64_t small = *at++;
             return unzigzag(small);
@@ -32,15 +32,15 @@ struct Bytes {
         return 0;
     }
 
-    // The next `size` bytes; null, and wrong, where there are not so many.
-    const uint8_t* take(int64_t size) {
+    // The next `size` bytes; null and an error if there are fewer.
+    const uint8_t* read(int64_t size) {
         if (size < 0 || static_cast<uint64_t>(size) > left()) {
             good = false;
             return nullptr;
         }
-        const uint8_t* found = at;
+        const uint8_t* begin = at;
         at += size;
-        return found;
+        return begin;
     }
 
 private:

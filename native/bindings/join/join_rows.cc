@@ -1,4 +1,4 @@
-// The join's rows for pipeline/samples/join/rows.py, which checks arguments first. Rows come as the bytes they are.
+// The rows of the join for pipeline/samples/join/rows.py, which checks arguments first. Rows are passed as bytes.
 #include "join/join_rows.h"
 
 #include <nanobind/stl/optional.h>
@@ -27,37 +27,37 @@ void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t>
 }
 
 nb::tuple extent(In<uint8_t> rows) {
-    Extent found;
+    Extent extent;
     {
         nb::gil_scoped_release nogil;
-        found = extent_of(held(rows));
+        extent = extent_of(held(rows));
     }
-    return nb::make_tuple(found.lowest_at, found.latest_at, found.open, found.lowest_offsets);
+    return nb::make_tuple(extent.lowest_at_ms, extent.latest_at_ms, extent.open, extent.lowest_offsets);
 }
 
-nb::tuple close_some(Out<uint8_t> rows, size_t start, size_t stop, int64_t until, uint8_t said,
-                std::optional<uint64_t> ids_below) {
-    std::vector<int64_t> told;
+// (numbers of rows to emit, lowest time still open or None)
+nb::tuple close_held(Out<uint8_t> rows, size_t start, size_t stop, int64_t until_ms, uint8_t excluded_flags,
+                     std::optional<uint64_t> ids_below) {
+    std::vector<int64_t> to_emit;
     std::optional<int64_t> lowest;
     {
         nb::gil_scoped_release nogil;
-        lowest = close_rows(held(rows), start, stop, until, {said, ids_below}, told);
+        lowest = close_rows(held(rows), start, stop, until_ms, {excluded_flags, ids_below}, to_emit);
     }
-    return nb::make_tuple(owned(std::move(told)), lowest);
+    return nb::make_tuple(owned(std::move(to_emit)), lowest);
 }
 
 void sources(In<uint8_t> rows, In<int64_t> chosen, Out<int64_t> at, Out<int64_t> offsets, Out<int32_t> partitions,
              Out<int32_t> rows_out) {
     nb::gil_scoped_release nogil;
-    pick_sources(held(rows), {chosen.data(), chosen.size()},
-                 {at.data(), offsets.data(), partitions.data(), rows_out.data()});
+    gather_sources(held(rows), span_of(chosen), {at.data(), offsets.data(), partitions.data(), rows_out.data()});
 }
 
-void gather_rows(In<uint64_t> places, const std::vector<In<uint8_t>>& chunks, Out<uint8_t> out) {
+void gather_held(In<uint64_t> places, const std::vector<In<uint8_t>>& chunks, Out<uint8_t> out) {
     std::vector<const HeldRow*> rows;
     for (const auto& chunk : chunks) rows.push_back(held(chunk).data());
     nb::gil_scoped_release nogil;
-    rows_at({places.data(), places.size()}, rows.data(), held(out).data());
+    gather_rows(span_of(places), rows.data(), held(out).data());
 }
 
 }  // namespace
@@ -66,9 +66,9 @@ void register_join_rows(nb::module_& m) {
     m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("status"),
           exact("partition"), exact("closed"), exact("out"));
     m.def("join_extent", &extent, exact("rows"));
-    m.def("join_close", &close_some, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
+    m.def("join_close", &close_held, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
           nb::arg("ids_below").none());
     m.def("join_sources", &sources, exact("rows"), exact("chosen"), exact("at"), exact("offsets"), exact("partitions"),
           exact("rows_out"));
-    m.def("join_rows_at", &gather_rows, exact("places"), exact("chunks"), exact("out"));
+    m.def("join_rows_at", &gather_held, exact("places"), exact("chunks"), exact("out"));
 }

@@ -1,4 +1,4 @@
-// Record batches for pipeline/logs/record_batches.py, which decompresses between the two steps.
+// Record batches for pipeline/logs/kafka/record_batches.py, which decompresses between the two steps.
 #include "wire/record_batches.h"
 
 #include <nanobind/stl/optional.h>
@@ -21,47 +21,49 @@ std::span<const uint8_t> span_of(const nb::bytes& bytes) {
     return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
 }
 
-std::optional<std::string> told(springtide::Wrong wrong) {
-    return wrong == nullptr ? std::nullopt : std::optional<std::string>(wrong);
+std::optional<std::string> text_of(springtide::Defect defect) {
+    return defect == nullptr ? std::nullopt : std::optional<std::string>(defect);
 }
 
-// Wrong or none; per batch (base offset, last offset, producer id, attributes, begin, end, the batch itself).
+// A record set: its batches, and the defect that ended them, if any.
 class Batches {
 public:
     explicit Batches(nb::bytes set) : set_(std::move(set)) {
         const auto bytes = span_of(set_);
         nb::gil_scoped_release nogil;
-        wrong_ = springtide::find_batches(bytes, found_);
+        defect_ = springtide::find_batches(bytes, batches_);
     }
 
-    std::optional<std::string> wrong() const { return told(wrong_); }
-    size_t size() const { return found_.size(); }
+    std::optional<std::string> defect() const { return text_of(defect_); }
+    size_t size() const { return batches_.size(); }
 
     template <typename T, typename Field>
     nb::ndarray<nb::numpy, T, nb::ndim<1>> column(Field field) const {
         std::vector<T> values;
-        for (const RecordBatch& batch : found_) values.push_back(static_cast<T>(field(batch)));
+        for (const RecordBatch& batch : batches_) values.push_back(static_cast<T>(field(batch)));
         return owned(std::move(values));
     }
 
-    // The records of the batches `chosen`; `inflated` holds their decompressed bytes, None where they are as they came.
+    // The records of the batches `chosen`: (defect or None, number of batches decoded, columns). `inflated` has the
+    // decompressed bytes of each, None for an uncompressed batch.
     nb::tuple decode(const std::vector<size_t>& chosen, const std::vector<std::optional<nb::bytes>>& inflated,
                      int64_t start) const {
         springtide::RecordColumns out;
-        springtide::Wrong wrong = nullptr;
+        springtide::Defect defect = nullptr;
         size_t done = 0;
         {
             const auto set = span_of(set_);
             std::vector<std::span<const uint8_t>> parts;
-            for (size_t i = 0; i < chosen.size(); ++i) parts.push_back(part(set, found_.at(chosen[i]), inflated.at(i)));
+            for (size_t i = 0; i < chosen.size(); ++i)
+                parts.push_back(part(set, batches_.at(chosen[i]), inflated.at(i)));
             nb::gil_scoped_release nogil;
             reserve(chosen, parts, out);
             for (; done < chosen.size(); ++done) {
-                wrong = springtide::decode_records(found_[chosen[done]], parts[done], start, out);
-                if (wrong != nullptr) break;
+                defect = springtide::decode_records(batches_[chosen[done]], parts[done], start, out);
+                if (defect != nullptr) break;
             }
         }
-        return nb::make_tuple(told(wrong), done, owned(std::move(out.offsets)), owned(std::move(out.times_ms)),
+        return nb::make_tuple(text_of(defect), done, owned(std::move(out.offsets)), owned(std::move(out.times_ms)),
                               owned(std::move(out.value_ends)), owned(std::move(out.values)),
                               owned(std::move(out.header_ends)), owned(std::move(out.headers)));
     }
@@ -73,13 +75,13 @@ private:
         return set.subspan(static_cast<size_t>(batch.begin), static_cast<size_t>(batch.end - batch.begin));
     }
 
-    // A batch says how many records it has; what its bytes cannot hold is found while decoding.
+    // The header's number of records is untrusted: limited to what the bytes can contain.
     void reserve(const std::vector<size_t>& chosen, const std::vector<std::span<const uint8_t>>& parts,
                  springtide::RecordColumns& out) const {
         size_t rows = 0, bytes = 0;
         for (size_t i = 0; i < chosen.size(); ++i) {
             bytes += parts[i].size();
-            rows += std::min<size_t>(static_cast<size_t>(found_[chosen[i]].records), parts[i].size() / 7);
+            rows += std::min<size_t>(static_cast<size_t>(batches_[chosen[i]].records), parts[i].size() / 7);
         }
         out.values.reserve(bytes);
         for (auto* column : {&out.offsets, &out.times_ms}) column->reserve(rows);
@@ -87,17 +89,17 @@ private:
     }
 
     nb::bytes set_;
-    std::vector<RecordBatch> found_;
-    springtide::Wrong wrong_ = nullptr;
+    std::vector<RecordBatch> batches_;
+    springtide::Defect defect_ = nullptr;
 };
 
-// Wraps around where a broker speaks nonsense; decode() refuses the records of such a batch.
+// Wraps around for invalid headers; decode() rejects the records of such a batch.
 int64_t last_offset(const RecordBatch& batch) {
     return static_cast<int64_t>(static_cast<uint64_t>(batch.base_offset) +
                                 static_cast<uint64_t>(batch.last_offset_delta));
 }
 
-// A method that gives [batches] one field of every header.
+// Binds a method that returns one header field of all batches.
 template <typename T, typename Field>
 void column(nb::class_<Batches>& bound, const char* name, Field field) {
     bound.def(name, [field](const Batches& self) { return self.column<T>(field); });
@@ -116,6 +118,6 @@ void register_record_batches(nb::module_& m) {
     bound
         .def(nb::init<nb::bytes>(), exact("record_set"))
         .def("__len__", &Batches::size)
-        .def_prop_ro("wrong", &Batches::wrong)
+        .def_prop_ro("wrong", &Batches::defect)
         .def("decode", &Batches::decode, nb::arg("chosen"), nb::arg("inflated"), nb::arg("start"));
 }

@@ -1,5 +1,6 @@
-// Avro rows that may be anything: what is decoded has columns of one length, and what is declined leaves nothing behind.
+// Arbitrary bytes as Avro rows: decoded rows fill all columns equally, undecoded rows leave no values.
 #include "wire/avro_events.h"
+
 #include "fuzz/input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -18,22 +19,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
         values.insert(values.end(), body.begin(), body.end());
         offsets.push_back(static_cast<int32_t>(values.size()));
     }
-    const auto found = springtide::decode_events(fields, 258, offsets, values.data());
-    const size_t rows = found.times.size();
-    must(rows + found.declined.size() == offsets.size() - 1, "every row is decoded or declined");
+    const auto events = springtide::decode_events(fields, 258, offsets, values.data());
+    const size_t rows = events.times_ms.size();
+    must(rows + events.undecoded.size() == offsets.size() - 1, "every row is decoded or undecoded");
     for (size_t f = 0; f < fields.size(); ++f) {
-        const springtide::AvroColumn& column = found.columns[f];
+        const springtide::AvroColumn& column = events.columns[f];
         must(column.valid.size() == rows, "validity of every row");
-        const bool ended = fields[f].list || fields[f].kind == springtide::AvroKind::text;
-        must(column.ends.size() == (ended ? rows : 0), "an end for every text and list");
+        const bool ended = fields[f].list || fields[f].kind == springtide::AvroKind::string;
+        must(column.ends.size() == (ended ? rows : 0), "an end for every string and list");
         const size_t items = !ended ? rows : rows == 0 ? 0 : static_cast<size_t>(column.ends.back());
-        if (fields[f].kind == springtide::AvroKind::text) {
-            must(column.item_ends.size() == (fields[f].list ? items : 0), "an end for every text in a list");
+        if (fields[f].kind == springtide::AvroKind::string) {
+            must(column.item_ends.size() == (fields[f].list ? items : 0), "an end for every string in a list");
             const size_t text = !fields[f].list ? items : items == 0 ? 0 : static_cast<size_t>(column.item_ends.back());
-            must(column.bytes.size() == text, "texts end in their bytes");
+            must(column.bytes.size() == text, "strings end within their bytes");
         } else {
-            const bool truth = fields[f].kind == springtide::AvroKind::truth;
-            must((truth ? column.bytes.size() : column.words.size()) == items, "a value for every row or item");
+            const bool boolean = fields[f].kind == springtide::AvroKind::boolean;
+            must((boolean ? column.bytes.size() : column.words.size()) == items, "a value for every row or item");
         }
     }
     return 0;

@@ -1,4 +1,4 @@
-// A codebook from outside is checked before it is decoded; one that passed decodes inside its bytes to finite numbers.
+// Untrusted codebooks: one that passes the check decodes within its bytes to finite numbers.
 #include <cmath>
 
 #include "fuzz/input.h"
@@ -6,7 +6,7 @@
 
 namespace {
 
-// A good codebook of the input's numbers, then changed where the input says.
+// A valid codebook of the input's numbers, with bytes changed as the input specifies.
 std::vector<uint8_t> changed_codebook(Input& input) {
     const size_t n = 1 + input.take_size(12), dim = 1 + input.take_size(20);
     const unsigned bits = 2u << input.take<uint8_t>() % 3;
@@ -14,7 +14,8 @@ std::vector<uint8_t> changed_codebook(Input& input) {
     std::vector<float> rows(n * dim);
     for (float& weight : rows) weight = static_cast<float>(input.take<int16_t>()) / 1000.0f;
     std::vector<uint8_t> bytes = springtide::encode_codebook(rows.data(), n, dim, bits, entries);
-    for (size_t changes = input.take_size(4); changes > 0; --changes) bytes[input.take_size(bytes.size() - 1)] = input.take<uint8_t>();
+    for (size_t changes = input.take_size(4); changes > 0; --changes)
+        bytes[input.take_size(bytes.size() - 1)] = input.take<uint8_t>();
     bytes.resize(bytes.size() - input.take_size(2) % bytes.size());
     return bytes;
 }

@@ -1,22 +1,23 @@
-// Arrow columns whose offsets may be anything: lengths are worked out or refused, and then nothing leaves its buffer.
+// Arrow columns with arbitrary offsets: rejected, or gathered within their buffers.
 #include "batch/gather.h"
+
 #include "fuzz/input.h"
 
 namespace {
 
-constexpr size_t kMostRows = 12;
+constexpr size_t kMaxRows = 12;
 
-// A column's chunk, each buffer of the exact size.
+// A chunk of a column; each buffer has the exact size.
 struct Chunk {
     std::vector<int32_t> offsets;
     std::vector<uint8_t> text, bits;
     size_t bit_offset;
 
     explicit Chunk(Input& input) {
-        const size_t n = 1 + input.take_size(kMostRows);
+        const size_t n = 1 + input.take_size(kMaxRows);
         offsets = input.take_many<int32_t>(n + 1);
         if (input.take<uint8_t>() % 4 != 0)
-            for (int32_t& offset : offsets) offset &= 31;  // near what is right
+            for (int32_t& offset : offsets) offset &= 31;  // close to valid offsets
         if (input.take<uint8_t>() % 2 != 0) std::sort(offsets.begin(), offsets.end());
         text = input.take_many<uint8_t>(input.take_size(40));
         bit_offset = input.take_size(9);

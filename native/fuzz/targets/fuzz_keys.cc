@@ -1,8 +1,8 @@
-// Arrow columns with any offsets, validity and slices: every value is hashed inside its buffer, or the column is refused.
+// Arrow columns with arbitrary offsets, validity and slices: rejected, or hashed within their buffers.
 #include <memory>
 
-#include "fuzz/input.h"
 #include "batch/keys.h"
+#include "fuzz/input.h"
 
 namespace {
 
@@ -17,7 +17,7 @@ void hash(Input& input, size_t n) {
     const springtide::Validity valid{nulls ? bits.data() : nullptr, first};
     if (!springtide::hash_texts(offsets.data(), text.data(), text.size(), valid, n, 1, out.data())) return;
     for (size_t i = 0; i < n; ++i)
-        must(valid(i) || out[i] == springtide::null_key(1), "a null has the null's key");
+        must(valid(i) || out[i] == springtide::null_key(1), "a null has the null key");
 }
 
 }  // namespace

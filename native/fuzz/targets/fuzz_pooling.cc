@@ -1,8 +1,8 @@
-// Pooling with any offsets and indices: refused by check(), or pool() and unpool() stay inside their arrays.
+// Pooling with arbitrary offsets and indices: rejected by check(), or pool() and unpool() stay within their arrays.
 #include <stdexcept>
 
-#include "fuzz/input.h"
 #include "batch/pooling.h"
+#include "fuzz/input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input input(bytes, size);
@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     const bool mean = input.take<uint8_t>() % 2, tame = input.take<uint8_t>() % 4 != 0;
     std::vector<int32_t> inverse = input.take_many<int32_t>(m);
     std::vector<int64_t> offsets = input.take_many<int64_t>(n + 1);
-    if (tame) {  // near what is right: small numbers, the ends in place
+    if (tame) {  // close to valid: small numbers, valid first and last offset
         for (int32_t& index : inverse) index &= 7;
         for (int64_t& offset : offsets) offset &= 31;
         offsets.front() = 0;
@@ -26,11 +26,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
         return 0;
     }
     springtide::pool(pooling, rows.data(), out.data(), columns);
-    std::vector<const float*> apart(u);
-    for (size_t row = 0; row < u; ++row) apart[row] = rows.data() + row * dim;
+    std::vector<const float*> pointers(u);
+    for (size_t row = 0; row < u; ++row) pointers[row] = rows.data() + row * dim;
     std::vector<float> again(n * count, -1.0f);
-    springtide::pool(pooling, apart.data(), again.data(), columns);
-    must(again == out, "rows apart are pooled like rows together");
+    springtide::pool(pooling, pointers.data(), again.data(), columns);
+    must(again == out, "rows by pointer are pooled like contiguous rows");
     springtide::unpool(pooling, out.data(), columns, gradients.data());
     return 0;
 }

@@ -1,5 +1,5 @@
-// Payloads from outside decode to something, whatever they hold; finite rows encode; and both give the same bytes at every
-// SIMD level, alone and among others. Buffers have the exact size: the sanitizer then sees a step beyond their ends.
+// Arbitrary payloads decode and finite rows encode, with the same bytes at every SIMD level, alone and in a batch.
+// Buffers have the exact size, so that the sanitizer detects an overrun.
 #include <cmath>
 
 #include "fuzz/input.h"
@@ -59,6 +59,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     const Batch alone{batch.codec, 1, batch.dim};
     must(same_bytes(alone.encoded(last_of(rows, batch.dim)), last_of(plain_payloads, row_bytes)), "a row alone");
     must(same_bytes(alone.decoded(last_of(payloads, row_bytes)), last_of(plain_rows, batch.dim)), "a payload alone");
-    if (batch.codec == Codec::fp32) must(same_bytes(batch.decoded(plain_payloads), rows), "32 bits keep a row");
+    if (batch.codec == Codec::fp32) must(same_bytes(batch.decoded(plain_payloads), rows), "32 bits are lossless");
     return 0;
 }

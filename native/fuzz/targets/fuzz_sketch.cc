@@ -1,10 +1,10 @@
-// The counting sketch's bytes: read back, they are what to_bytes() gives, or nothing. Most inputs get a right checksum and
-// a small shape: without them hardly any would be read further than that.
+// Arbitrary bytes as a stored sketch: rejected, or to_bytes() returns the same bytes. Most inputs get a valid checksum
+// and a small shape, without which few would pass the header check.
 #include <cstring>
 
-#include "fuzz/input.h"
 #include "batch/sketch.h"
 #include "batch/xxh64.h"
+#include "fuzz/input.h"
 
 namespace {
 
@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* input_bytes, size_t size) {
     const Bytes bytes = raw ? input.take_many<uint8_t>(input.left()) : sealed(input);
     const auto sketch = springtide::CountingSketch::from_bytes(bytes.data(), bytes.size());
     if (!sketch) return 0;
-    must(sketch->to_bytes() == bytes, "a sketch's bytes have one spelling");
+    must(sketch->to_bytes() == bytes, "the encoding is canonical");
     uint64_t key = 7;
     uint32_t estimate;
     sketch->estimate(&key, 1, &estimate);

@@ -1,4 +1,4 @@
-// Packed rows from a version's file: imported, they come back byte for byte, or the table is left as it was.
+// Arbitrary packed rows: imported and returned byte for byte, or rejected with the table unchanged.
 #include <stdexcept>
 
 #include "fuzz/input.h"
@@ -20,12 +20,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     try {
         table.import_rows(keys, packed.data());
     } catch (const std::invalid_argument&) {
-        must(table.size() == 0 && table.scan_digest() == 0, "nothing was imported");
+        must(table.size() == 0 && table.scan_digest() == 0, "a rejected import changes nothing");
         return 0;
     }
     std::vector<std::byte> back(packed.size());
     table.rows(keys, back.data());
-    must(back == packed, "rows come back");
-    must(table.digest() == table.scan_digest(), "digest is kept up");
+    must(back == packed, "rows are returned unchanged");
+    must(table.digest() == table.scan_digest(), "the digest is up to date");
     return 0;
 }

@@ -1,4 +1,4 @@
-// The join index without Python: against a map over random operations, with ids that hash well and ids that pile up.
+// The join index without Python: compared with a map over random operations, for ids with and without hash collisions.
 #include "join/join_index.h"
 
 #include <array>
@@ -25,7 +25,7 @@ void agrees_with_a_map(Id (*id_of)(uint64_t)) {
         uint64_t out;
         index.match(id.data(), 1, &out);
         expect(out == wanted, "match");
-        // Phases of growth and of decline, so that the table doubles and halves.
+        // Phases of growth and decline, so that the table doubles and halves.
         if (random() % 8 < (step / 6'000 % 2 == 0 ? 6u : 2u)) {
             const uint64_t place = (random() % kBuckets) << 32 | static_cast<uint64_t>(step);
             index.insert(id.data(), &place, 1, &out);
@@ -33,17 +33,17 @@ void agrees_with_a_map(Id (*id_of)(uint64_t)) {
             model.emplace(id, place);
         } else if (random() % 200 == 0) {
             const auto bucket = static_cast<uint32_t>(random() % kBuckets);
-            const size_t gone = std::erase_if(model, [&](const auto& kept) { return kept.second >> 32 == bucket; });
-            expect(index.forget(bucket) == gone, "forget");
+            const size_t removed = std::erase_if(model, [&](const auto& each) { return each.second >> 32 == bucket; });
+            expect(index.remove_bucket(bucket) == removed, "remove_bucket");
         } else {
             expect(index.remove(id.data(), 1) == model.erase(id), "remove");
         }
         expect(index.size() == model.size(), "size");
-        expect(index.capacity() == 16 || model.size() * 8 >= index.capacity() / 2, "memory follows what is held");
+        expect(index.capacity() == 16 || model.size() * 8 >= index.capacity() / 2, "capacity follows the size");
     }
 }
 
-void room_made_before_is_enough() {
+void reserved_capacity_is_sufficient() {
     JoinIndex index;
     index.reserve(1'000);
     const size_t capacity = index.capacity(), bytes = index.memory_bytes();
@@ -54,13 +54,13 @@ void room_made_before_is_enough() {
         expect(out == JoinIndex::kNone, "new");
     }
     expect(index.capacity() == capacity && index.memory_bytes() == bytes, "nothing grew");
-    expect(index.forget(0) == 1'000 && index.capacity() == 16, "and all of it is given back");
+    expect(index.remove_bucket(0) == 1'000 && index.capacity() == 16, "the memory is freed");
 }
 
 }  // namespace
 
 int main() {
-    room_made_before_is_enough();
+    reserved_capacity_is_sufficient();
     agrees_with_a_map([](uint64_t n) { return Id{n * 0x9E3779B185EBCA87, n * 0xC2B2AE3D27D4EB4F}; });
     agrees_with_a_map([](uint64_t n) { return Id{n, n}; });
     agrees_with_a_map([](uint64_t n) { return Id{0, n << 54}; });

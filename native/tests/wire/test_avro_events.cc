@@ -1,4 +1,4 @@
-// Avro events without Python: one row byte for byte, every way to cut it short, and declined rows that leave no trace.
+// Avro events without Python: one golden row, every truncation of it, and undecoded rows that leave no values.
 #include "wire/avro_events.h"
 
 #include <string>
@@ -11,8 +11,8 @@ namespace {
 using namespace springtide;
 
 const std::vector<AvroField> kFields{
-    {AvroKind::integer, false}, {AvroKind::text, false}, {AvroKind::truth, false},  {AvroKind::number, false},
-    {AvroKind::text, true},     {AvroKind::truth, true}, {AvroKind::integer, true},
+    {AvroKind::integer, false}, {AvroKind::string, false}, {AvroKind::boolean, false},  {AvroKind::real, false},
+    {AvroKind::string, true},     {AvroKind::boolean, true}, {AvroKind::integer, true},
 };
 
 // Schema 258 at 3 ms: -2, "ab", true, 1.0, ["c", ""], [false, true], null.
@@ -29,25 +29,25 @@ AvroEvents decode(const std::vector<std::string>& rows) {
     return decode_events(kFields, 258, offsets, exact.data());
 }
 
-void is_the_row_n_times(const AvroEvents& found, size_t n) {
-    expect(found.times == std::vector<int64_t>(n, 3), "times");
+void expect_the_row_n_times(const AvroEvents& found, size_t n) {
+    expect(found.times_ms == std::vector<int64_t>(n, 3), "times");
     expect(found.columns[0].words == std::vector<int64_t>(n, -2), "integers");
-    expect(found.columns[1].bytes.size() == 2 * n && found.columns[1].ends.size() == n, "texts");
-    expect(found.columns[2].bytes == std::vector<uint8_t>(n, 1), "truths");
-    expect(found.columns[3].words == std::vector<int64_t>(n, 0x3FF0000000000000), "numbers");
-    expect(found.columns[4].item_ends.size() == 2 * n && found.columns[4].bytes.size() == n, "lists of texts");
-    expect(found.columns[5].bytes.size() == 2 * n && found.columns[5].ends.size() == n, "lists of truths");
+    expect(found.columns[1].bytes.size() == 2 * n && found.columns[1].ends.size() == n, "strings");
+    expect(found.columns[2].bytes == std::vector<uint8_t>(n, 1), "booleans");
+    expect(found.columns[3].words == std::vector<int64_t>(n, 0x3FF0000000000000), "doubles");
+    expect(found.columns[4].item_ends.size() == 2 * n && found.columns[4].bytes.size() == n, "lists of strings");
+    expect(found.columns[5].bytes.size() == 2 * n && found.columns[5].ends.size() == n, "lists of booleans");
     expect(found.columns[6].words.empty() && found.columns[6].valid == std::vector<uint8_t>(n, 0), "a null list");
     for (const AvroColumn& column : found.columns) expect(column.valid.size() == n, "validity of every row");
 }
 
 void a_row_becomes_columns() {
     const AvroEvents found = decode({kRow});
-    expect(found.declined.empty(), "taken");
-    is_the_row_n_times(found, 1);
+    expect(found.undecoded.empty(), "decoded");
+    expect_the_row_n_times(found, 1);
 }
 
-void rows_cut_anywhere_or_too_long_are_declined_without_a_trace() {
+void truncated_and_too_long_rows_leave_no_values() {
     std::vector<std::string> rows;
     for (size_t size = 0; size < kRow.size(); ++size) {
         rows.push_back(kRow.substr(0, size));
@@ -55,32 +55,32 @@ void rows_cut_anywhere_or_too_long_are_declined_without_a_trace() {
     }
     rows.push_back(kRow + '\0');
     const AvroEvents found = decode(rows);
-    expect(found.declined.size() == kRow.size() + 1, "every cut row");
-    is_the_row_n_times(found, kRow.size());
+    expect(found.undecoded.size() == kRow.size() + 1, "every truncated row");
+    expect_the_row_n_times(found, kRow.size());
 }
 
-void another_schema_is_declined() {
+void another_schema_is_not_decoded() {
     std::string other = kRow;
     other[4] = 3;
-    expect(decode({other}).declined == std::vector<int64_t>{0}, "schema 259");
+    expect(decode({other}).undecoded == std::vector<int64_t>{0}, "schema 259");
 }
 
-void utf8_is_as_unicode_says() {
+void utf8_is_as_defined_by_unicode() {
     const auto holds = [](const std::string& text) {
         return is_utf8(reinterpret_cast<const uint8_t*>(text.data()), text.size());
     };
-    for (const char* good : {"", "plain text of more than eight", "\xC3\xA9", "\xED\x9F\xBF", "\xF4\x8F\xBF\xBF"})
-        expect(holds(good), good);
-    for (const char* bad : {"\x80", "\xC3", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
+    for (const char* valid : {"", "plain text of more than eight", "\xC3\xA9", "\xED\x9F\xBF", "\xF4\x8F\xBF\xBF"})
+        expect(holds(valid), valid);
+    for (const char* invalid : {"\x80", "\xC3", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
                             "\xF4\x90\x80\x80", "\xE2\x82", "12345678\xFF"})
-        expect(!holds(bad), bad);
+        expect(!holds(invalid), invalid);
 }
 
 }  // namespace
 
 int main() {
     a_row_becomes_columns();
-    rows_cut_anywhere_or_too_long_are_declined_without_a_trace();
-    another_schema_is_declined();
-    utf8_is_as_unicode_says();
+    truncated_and_too_long_rows_leave_no_values();
+    another_schema_is_not_decoded();
+    utf8_is_as_defined_by_unicode();
 }

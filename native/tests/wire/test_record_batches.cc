@@ -1,18 +1,18 @@
-// Record batches without Python: one batch byte for byte, its checksum at every level, and every way to cut it short.
+// Record batches without Python: one golden batch, its checksum at every level, and every truncation of it.
 #include "wire/record_batches.h"
 
 #include <cstring>
 #include <string>
 
-#include "tests/expect.h"
 #include "simd/kernels/crc32c.h"
 #include "simd/simd.h"
+#include "tests/expect.h"
 
 namespace {
 
 using namespace springtide;
 
-uint32_t sum(const uint8_t* bytes, size_t n) {
+uint32_t checksum(const uint8_t* bytes, size_t n) {
     return simd::at_level([&](auto level) { return crc32c(level, bytes, n); });
 }
 
@@ -22,27 +22,27 @@ void put(std::vector<uint8_t>& out, uint64_t value, int bytes) {
 
 // A batch at offset 1000 with two records, at 5000 and 5003 ms: "ab" under key "k" with a header, and a null value.
 std::vector<uint8_t> two_records() {
-    std::vector<uint8_t> summed;
-    put(summed, 0, 2);             // attributes
-    put(summed, 4, 4);             // last offset delta
-    put(summed, 5000, 8);          // first time
-    put(summed, 5003, 8);          // largest time
-    put(summed, UINT64_MAX, 8);    // producer id
-    put(summed, 0xFFFF, 2);        // producer epoch
-    put(summed, UINT32_MAX, 4);    // first sequence
-    put(summed, 2, 4);             // records
+    std::vector<uint8_t> checksummed;
+    put(checksummed, 0, 2);             // attributes
+    put(checksummed, 4, 4);             // last offset delta
+    put(checksummed, 5000, 8);          // first timestamp
+    put(checksummed, 5003, 8);          // largest timestamp
+    put(checksummed, UINT64_MAX, 8);    // producer id
+    put(checksummed, 0xFFFF, 2);        // producer epoch
+    put(checksummed, UINT32_MAX, 4);    // first sequence
+    put(checksummed, 2, 4);             // records
     const std::string first{"\0\0\0\2k\4ab\2\2h\1", 12}, second{"\0\6\10\1\1\0", 6};
     for (const std::string& record : {first, second}) {
-        summed.push_back(static_cast<uint8_t>(record.size() * 2));
-        summed.insert(summed.end(), record.begin(), record.end());
+        checksummed.push_back(static_cast<uint8_t>(record.size() * 2));
+        checksummed.insert(checksummed.end(), record.begin(), record.end());
     }
     std::vector<uint8_t> batch;
     put(batch, 1000, 8);
-    put(batch, summed.size() + 9, 4);
+    put(batch, checksummed.size() + 9, 4);
     put(batch, 0, 4);
     batch.push_back(2);
-    put(batch, sum(summed.data(), summed.size()), 4);
-    batch.insert(batch.end(), summed.begin(), summed.end());
+    put(batch, checksum(checksummed.data(), checksummed.size()), 4);
+    batch.insert(batch.end(), checksummed.begin(), checksummed.end());
     return batch;
 }
 
@@ -52,49 +52,50 @@ void a_batch_becomes_columns() {
     expect(find_batches(set, batches) == nullptr && batches.size() == 1, "one batch");
     RecordColumns out;
     const std::vector<uint8_t> bytes(set.begin() + batches[0].begin, set.begin() + batches[0].end);
-    expect(decode_records(batches[0], bytes, 1000, out) == nullptr, "two good records");
+    expect(decode_records(batches[0], bytes, 1000, out) == nullptr, "two valid records");
     expect(out.offsets == std::vector<int64_t>{1000, 1004}, "offsets");
     expect(out.times_ms == std::vector<int64_t>{5000, 5003}, "times");
     expect(out.value_ends == std::vector<int32_t>{2, 2} && std::memcmp(out.values.data(), "ab", 2) == 0, "values");
     expect(out.header_ends == std::vector<int32_t>{4, 4}, "headers");
     RecordColumns later;
-    expect(decode_records(batches[0], bytes, 1001, later) == nullptr && later.offsets.size() == 1, "from 1001 on");
+    expect(decode_records(batches[0], bytes, 1001, later) == nullptr, "from offset 1001");
+    expect(later.offsets.size() == 1, "offsets of at least 1001");
 }
 
-void records_cut_anywhere_are_refused() {
+void truncated_records_are_rejected() {
     const std::vector<uint8_t> set = two_records();
     std::vector<RecordBatch> batches;
     expect(find_batches(set, batches) == nullptr, "found");
     for (int64_t end = batches[0].begin; end < batches[0].end; ++end) {
         const std::vector<uint8_t> bytes(set.begin() + batches[0].begin, set.begin() + end);
         RecordColumns out;
-        expect(decode_records(batches[0], bytes, 0, out) != nullptr, "cut short");
+        expect(decode_records(batches[0], bytes, 0, out) != nullptr, "truncated");
     }
 }
 
-void a_set_cut_anywhere_has_no_batch() {
+void a_truncated_set_has_no_batch() {
     const std::vector<uint8_t> set = two_records();
     for (size_t size = 0; size < set.size(); ++size) {
         const std::vector<uint8_t> cut(set.begin(), set.begin() + static_cast<std::ptrdiff_t>(size));
         std::vector<RecordBatch> batches;
-        expect(find_batches(cut, batches) == nullptr && batches.empty(), "left for the next fetch");
+        expect(find_batches(cut, batches) == nullptr && batches.empty(), "omitted");
     }
 }
 
-void the_checksum_is_castagnolis() {
+void the_checksum_is_crc32c() {
     const char* digits = "123456789";  // the check value of the CRC catalogue
-    expect(sum(reinterpret_cast<const uint8_t*>(digits), 9) == 0xE3069283, "check value");
+    expect(checksum(reinterpret_cast<const uint8_t*>(digits), 9) == 0xE3069283, "check value");
     std::vector<uint8_t> bytes(300);
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7);
     for (size_t n = 0; n <= bytes.size(); ++n)
-        expect(sum(bytes.data(), n) == crc32c(simd::Portable{}, bytes.data(), n), "as the tables say");
+        expect(checksum(bytes.data(), n) == crc32c(simd::Portable{}, bytes.data(), n), "the same as the tables");
 }
 
 }  // namespace
 
 int main() {
     a_batch_becomes_columns();
-    records_cut_anywhere_are_refused();
-    a_set_cut_anywhere_has_no_batch();
-    the_checksum_is_castagnolis();
+    truncated_records_are_rejected();
+    a_truncated_set_has_no_batch();
+    the_checksum_is_crc32c();
 }
