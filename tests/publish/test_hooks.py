@@ -1,4 +1,4 @@
-"""Hooks: every event in the notices topic, webhook and executable told, failures noted and never in the way."""
+"""Hooks: every event reaches the notices topic, webhook and executable; failures are recorded and never block."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def webhook():
-    """A real HTTP server on this machine; gives its address and the (content type, body) it got."""
+    """A real HTTP server on this machine: its address and the (content type, body) of the requests it received."""
     got = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ def test_an_executable_gets_the_event_on_its_stdin(project, log, tmp_path):
     assert json.loads((tmp_path / "got.json").read_text())["data"] == {"rows": 3}
 
 
-def test_a_webhook_that_answers_with_an_error_is_noted(project, log, webhook):
+def test_an_error_response_of_a_webhook_is_recorded(project, log, webhook):
     hooks = Hooks(project(webhook=webhook[0] + "/broken"), log)
     hooks.announce(VERSION_PUBLISHED, "42", {})
     hooks.close()
@@ -105,24 +105,24 @@ def test_a_webhook_that_answers_with_an_error_is_noted(project, log, webhook):
     assert "500" in failed["data"]["problem"]
 
 
-def test_a_webhook_that_is_not_there_is_noted(project, log, webhook):
+def test_an_unavailable_webhook_is_recorded(project, log, webhook):
     address = "http://127.0.0.1:1/"
     announce(project(webhook=address), log, VERSION_PUBLISHED, "42", {})
     assert notices(log)[1]["data"]["hook"] == address
 
 
 @pytest.mark.parametrize(("text", "problem"), [("echo no disk >&2; exit 3", "ended with 3: no disk")])
-def test_an_executable_that_fails_is_noted_with_its_words(project, log, tmp_path, text, problem):
+def test_a_failing_executable_is_recorded_with_its_stderr(project, log, tmp_path, text, problem):
     announce(project(executable=program(tmp_path, text)), log, VERSION_PUBLISHED, "42", {})
     assert problem in notices(log)[1]["data"]["problem"]
 
 
-def test_an_executable_that_is_missing_is_noted(project, log):
+def test_a_missing_executable_is_recorded(project, log):
     announce(project(executable="nowhere.sh"), log, VERSION_PUBLISHED, "42", {})
     assert "nowhere.sh" in notices(log)[1]["data"]["problem"]
 
 
-def test_a_failing_webhook_does_not_keep_the_executable_from_its_event(project, log, tmp_path):
+def test_the_executable_gets_its_event_after_a_failing_webhook(project, log, tmp_path):
     name = program(tmp_path, "cat > got.json")
     announce(project(webhook="http://127.0.0.1:1/", executable=name), log, VERSION_PUBLISHED, "42", {})
     assert (tmp_path / "got.json").exists()
@@ -130,12 +130,12 @@ def test_a_failing_webhook_does_not_keep_the_executable_from_its_event(project, 
 
 @pytest.fixture
 def slow(tmp_path):
-    """An executable that keeps each event until `tmp_path / "go"` is there; its name."""
+    """The name of an executable that blocks on each event until `tmp_path / "go"` exists."""
     yield program(tmp_path, "cat >> got.json; until [ -e go ]; do sleep 0.01; done")
     (tmp_path / "go").touch()
 
 
-def test_slow_hooks_do_not_hold_up_who_closes_and_what_they_miss_is_noted(project, log, slow):
+def test_close_does_not_wait_for_slow_hooks_and_records_dropped_events(project, log, slow):
     hooks = Hooks(project(executable=slow), log)
     for number in range(300):
         hooks.announce(VERSION_PUBLISHED, str(number), {})
@@ -147,7 +147,7 @@ def test_slow_hooks_do_not_hold_up_who_closes_and_what_they_miss_is_noted(projec
     assert dropped["data"]["problem"].startswith("300 events dropped")
 
 
-def test_an_event_that_was_dropped_is_not_told_again_when_its_hook_ends(project, log, tmp_path, slow):
+def test_a_dropped_event_is_not_delivered_when_its_hook_ends(project, log, tmp_path, slow):
     hooks = Hooks(project(executable=slow), log)
     hooks.announce(VERSION_PUBLISHED, "dropped", {"number": 0})
     hooks.close(timeout_s=0.05)

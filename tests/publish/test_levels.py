@@ -1,4 +1,4 @@
-"""Incremental and full: the net of the chain, written once, repaired when damaged, due by the log's time."""
+"""Incremental and full: merged from the chain, written once, replaced when damaged, due by the log's time."""
 
 import json
 import signal
@@ -40,8 +40,8 @@ def deltas(trainer):
 
 def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
-    change = merge_deltas(deltas(trainer)[2:], head).fields["user"]
+    version = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    change = merge_deltas(deltas(trainer)[2:], version).fields["user"]
     view = trainer.publisher.views["user"]
     handles = np.concatenate([change.handles, change.new_handles])
     keys, there = view.keys_of(handles)
@@ -51,16 +51,16 @@ def test_an_incremental_holds_the_last_value_of_every_touched_key(trainer):
 
 def test_an_incremental_keeps_every_tombstone(trainer):
     trainer.run(6)
-    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    version = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
     wanted = np.unique(np.concatenate([d.fields["user"].removed for d in deltas(trainer)[2:]]))
-    assert merge_deltas(deltas(trainer)[2:], head).fields["user"].removed.tolist() == wanted.tolist()
+    assert merge_deltas(deltas(trainer)[2:], version).fields["user"].removed.tolist() == wanted.tolist()
 
 
-def test_deltas_with_a_gap_cannot_be_netted(trainer):
+def test_deltas_with_a_gap_cannot_be_merged(trainer):
     trainer.run(4)
-    head = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
+    version = ServedVersion(trainer.commits[-1].prepared.delta, trainer.publisher.views)
     with pytest.raises(DeltaError, match="does not follow"):
-        merge_deltas([deltas(trainer)[1], deltas(trainer)[3]], head)
+        merge_deltas([deltas(trainer)[1], deltas(trainer)[3]], version)
 
 
 def test_a_full_holds_every_row_that_serving_holds(trainer):
@@ -73,7 +73,7 @@ def test_a_full_holds_every_row_that_serving_holds(trainer):
     assert sorted(change.new_keys.tolist()) == views["item"].keys().tolist()
 
 
-def test_views_of_the_caller_and_of_the_store_give_the_same_file(trainer):
+def test_the_callers_views_and_the_stores_give_the_same_file(trainer):
     trainer.run(4)
     from_store = trainer.levels.publish_full()
     path = files(trainer)["full-0-4"]
@@ -101,14 +101,14 @@ def test_levels_are_due_by_the_logs_time(tmp_path):
     trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
     levels = []
     for _ in range(12):  # one commit a minute
-        said = trainer.commit()
-        levels.append([m.level for m in trainer.levels.publish_due(said.id.sequence * 60_000)])
+        commit = trainer.commit()
+        levels.append([m.level for m in trainer.levels.publish_due(commit.id.sequence * 60_000)])
     trainer.close()
     inc, full = ["incremental"], ["full"]
     assert levels == [full, [], inc, [], inc, full, [], inc, [], inc, full, []]
 
 
-def test_off_is_never_due(tmp_path):
+def test_a_level_that_is_off_is_never_due(tmp_path):
     publish = {"incremental_every_s": None, "full_every_s": None}
     trainer = SyntheticTrainer(project_at(tmp_path, publish=publish))
     trainer.run(3)
@@ -122,7 +122,7 @@ def test_publishing_again_after_a_crash_gives_the_same_file(trainer):
     before = (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes()
     trainer.store.ledger.published.remove_before(
         replace(trainer.commits[-1].id, sequence=4)
-    )  # files written, then killed
+    )  # a crash after the files were written
     assert trainer.levels.publish_incremental() == first
     assert (trainer.project.published / "g0/s0-of-1" / first.file).read_bytes() == before
 
@@ -132,34 +132,34 @@ def on_disk(trainer):
     return {f"{path.parts[-3]}/{path.name}" for path in trainer.project.published.glob("g*/s0-of-1/*")}
 
 
-def whole(*stems):
+def file_names(*stems):
     return {f"{stem}.{kind}" for stem in stems for kind in ("json", "delta")}
 
 
 def publish_levels(trainer, levels):
-    """A level after every second commit."""
+    """Publish a level after every second commit."""
     for level in levels:
         trainer.run(2)
         trainer.levels.publish_full() if level == "full" else trainer.levels.publish_incremental()
 
 
-def test_two_fulls_and_all_their_increments_stay(trainer):
+def test_two_fulls_and_the_incrementals_after_them_stay(trainer):
     publish_levels(trainer, ["incremental", "full", "incremental", "full", "incremental"])
-    wanted = whole("g0/full-0-4", "g0/incremental-4-6", "g0/full-0-8", "g0/incremental-8-10")
+    wanted = file_names("g0/full-0-4", "g0/incremental-4-6", "g0/full-0-8", "g0/incremental-8-10")
     assert on_disk(trainer) == wanted
 
 
-def test_a_third_full_ends_what_leads_less_far_than_the_second(trainer):
+def test_a_third_full_drops_the_files_before_the_second(trainer):
     publish_levels(trainer, ["full", "incremental", "full", "incremental"])
     before = on_disk(trainer)
     assert len(before) == 8
     publish_levels(trainer, ["full"])
-    assert before - on_disk(trainer) == whole("g0/full-0-2", "g0/incremental-2-4")
-    assert on_disk(trainer) - before == whole("g0/full-0-10")
+    assert before - on_disk(trainer) == file_names("g0/full-0-2", "g0/incremental-2-4")
+    assert on_disk(trainer) - before == file_names("g0/full-0-10")
     assert trainer.store.ledger.published.latest("incremental", 0).id.sequence == 8
 
 
-def test_the_other_shards_files_stay(tmp_path):
+def test_files_of_other_shards_stay(tmp_path):
     trainers = [SyntheticTrainer(project_at(tmp_path, logs={"shards": 2}), shard=shard) for shard in range(2)]
     for trainer, fulls in zip(trainers, (1, 3), strict=True):
         publish_levels(trainer, ["full"] * fulls)
@@ -169,36 +169,36 @@ def test_the_other_shards_files_stay(tmp_path):
         trainer.close()
 
 
-def test_what_a_kill_left_of_dropped_files_goes_with_the_next_full(trainer):
+def test_the_next_full_completes_an_interrupted_deletion(trainer):
     publish_levels(trainer, ["full", "incremental", "full"])
     folder = trainer.project.published / "g0/s0-of-1"
-    (folder / "full-0-2.json").unlink()  # killed between manifests and deltas
+    (folder / "full-0-2.json").unlink()  # a crash between manifests and deltas
     (folder / ".incremental-2-4.delta.123.temporary").touch()
     publish_levels(trainer, ["full"])
-    assert on_disk(trainer) == whole("g0/full-0-6", "g0/full-0-8")
+    assert on_disk(trainer) == file_names("g0/full-0-6", "g0/full-0-8")
 
 
-def test_a_mark_that_a_kill_left_of_a_dropped_file_goes_with_the_next_full(trainer):
+def test_the_next_full_removes_the_pointer_of_a_dropped_file(trainer):
     publish_levels(trainer, ["full", "full"])
     trainer.store.ledger.published.set("incremental", trainer.commits[0].id, "gone")
     publish_levels(trainer, ["full"])
     assert trainer.store.ledger.published.latest("incremental", 0) is None
 
 
-def test_a_damaged_file_is_named_and_repaired_by_publishing_again(trainer):
+def test_a_damaged_file_is_named_and_replaced_by_publishing_again(trainer):
     trainer.run(2)
     manifest = trainer.levels.publish_full()
     path = files(trainer)["full-0-2"]
     file = path.parent / manifest.file
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1])
+    original = file.read_bytes()
+    file.write_bytes(original[:-1])
     with pytest.raises(DamagedError, match=r"full-0-2\.delta"):
         read_published(path, read_delta_manifest(path))
     trainer.levels.publish_full()
-    assert file.read_bytes() == whole
+    assert file.read_bytes() == original
 
 
-def test_a_missing_file_is_named(trainer):
+def test_the_error_names_a_missing_file(trainer):
     trainer.run(1)
     manifest = trainer.levels.publish_full()
     path = files(trainer)["full-0-1"]
@@ -208,7 +208,7 @@ def test_a_missing_file_is_named(trainer):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checksum": 1}'])
-def test_a_manifest_that_cannot_be_read_is_named(trainer, text):
+def test_the_error_names_an_unreadable_manifest(trainer, text):
     trainer.run(1)
     trainer.levels.publish_full()
     path = files(trainer)["full-0-1"]
@@ -239,23 +239,23 @@ def test_another_delta_under_a_published_name_is_refused(trainer):
         write_published(trainer.project.published, decode_delta(encoded), encoded)
 
 
-def test_publishing_on_command_marks_and_announces_it(trainer):
+def test_publishing_on_command_sets_the_pointer_and_announces(trainer):
     trainer.run(2)
     manifest = publish_level(trainer.project, trainer.log, trainer.store, 0, "full")
-    mark = trainer.store.ledger.published.latest("full", 0)
-    assert mark.id == trainer.commits[-1].id
-    assert (trainer.project.published / mark.path).exists()
+    pointer = trainer.store.ledger.published.latest("full", 0)
+    assert pointer.id == trainer.commits[-1].id
+    assert (trainer.project.published / pointer.path).exists()
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["type"] == "springtide.version.published"
     assert notice["data"]["name"] == manifest.name
 
 
 def test_a_commit_is_announced_with_its_level(trainer):
-    said = trainer.commit()
-    trainer.levels.announce_realtime(said.prepared.delta, said.prepared.encoded)
+    commit = trainer.commit()
+    trainer.levels.announce_realtime(commit.prepared.delta, commit.prepared.encoded)
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["subject"] == "g0/s0-of-1/1/realtime"
-    assert notice["data"]["after"] == said.prepared.served_digest
+    assert notice["data"]["after"] == commit.prepared.served_digest
 
 
 KILLED = """
@@ -270,7 +270,7 @@ trainer.levels.publish_full()
 
 
 @pytest.mark.parametrize(("point", "announced"), [("publish.after_files", 1), ("publish.after_notice", 2)])
-def test_killed_before_the_mark_publishing_again_finishes_the_job(tmp_path, point, announced):
+def test_after_a_crash_before_the_pointer_publishing_again_completes(tmp_path, point, announced):
     script = KILLED.format(root=str(tmp_path), point=point)
     killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
     assert killed.returncode == -signal.SIGKILL

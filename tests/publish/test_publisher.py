@@ -1,4 +1,4 @@
-"""The publisher: what is sent, how precisely, and that nothing withheld is ever forgotten."""
+"""The publisher: which rows are sent at which precision, and that every withheld row is sent later."""
 
 import numpy as np
 import pytest
@@ -44,12 +44,12 @@ def test_selection_prefers_the_row_that_costs_fewer_bytes():
     assert select_rows(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
 
 
-def test_a_row_that_serving_does_not_know_costs_its_key_as_well():
+def test_a_row_that_serving_does_not_hold_costs_its_key_as_well():
     known, new = send_cost_bytes(16, np.array([True, False]))
     assert new - known == 8
 
 
-def test_nothing_withheld_selects_nothing():
+def test_no_withheld_rows_select_none():
     assert not select_rows(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
     assert len(select_rows(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
 
@@ -96,7 +96,7 @@ def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
     assert (bits > 0).tolist() == [True, False]
 
 
-def test_new_rows_travel_with_their_key_and_a_fresh_handle(trainer):
+def test_new_rows_are_sent_with_key_and_new_handle(trainer):
     trainer.commit(touched=trainer.change(30, 0), flush=True)
     change = trainer.commits[0].prepared.delta.fields["user"]
     assert len(change.handles) == 0
@@ -104,7 +104,7 @@ def test_new_rows_travel_with_their_key_and_a_fresh_handle(trainer):
     assert sorted(change.new_handles.tolist()) == list(range(len(change.new_keys)))
 
 
-def test_a_new_row_worth_little_waits_like_any_other(trainer):
+def test_a_new_row_of_little_worth_is_withheld(trainer):
     trainer.commit(touched=trainer.change(200, 0))
     view, withheld = trainer.publisher.views["user"], trainer.publisher.withheld("user")
     assert (view.bits(withheld) == 0).any()
@@ -113,8 +113,8 @@ def test_a_new_row_worth_little_waits_like_any_other(trainer):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_rows_that_are_judged_stay_as_they_were_learned(trainer, count):
-    """Importance 0 counts as the others' when a row is judged, but that is nothing the commit may keep."""
+def test_scoring_does_not_change_the_commits_rows(trainer, count):
+    """Scoring replaces importance 0 by the mean of the others; the commit's rows must not contain that."""
     keys = np.arange(1, count + 1, dtype=np.uint64)
     for key in keys:
         trainer.tables["user"].put(int(key), np.full(DIMS["user"], 0.5, np.float32), importance=0.0, unsettled=1.0)
@@ -124,7 +124,7 @@ def test_rows_that_are_judged_stay_as_they_were_learned(trainer, count):
     assert touched.rows.tobytes() == before.tobytes()
 
 
-def test_known_rows_travel_as_handles_only(trainer):
+def test_known_rows_are_sent_as_handles_only(trainer):
     first = trainer.commit(touched=trainer.change(200, 0), flush=True)
     assert len(first.prepared.delta.fields["user"].new_keys) > 50
     second = trainer.commit(touched=trainer.change(200, 0)).prepared.delta.fields["user"]
@@ -154,30 +154,31 @@ def test_a_withheld_row_is_sent_in_a_later_commit_that_does_not_touch_it(trainer
     assert left < waiting
 
 
-def test_a_restart_forgets_nothing_that_sending_would_improve(trainer):
+def test_a_restart_finds_every_row_that_sending_would_improve(trainer):
     for _ in range(4):
         trainer.commit()
     before = {name: set(trainer.publisher.withheld(name).tolist()) for name in DIMS}
     trainer.restart()
     for name in DIMS:
         found = set(trainer.publisher.withheld(name).tolist())
-        quiet = np.array(sorted(before[name] - found), np.uint64)  # what no precision warranted now would improve
-        held = trainer.tables[name].rows(quiet)
-        served, served_bits, _ = trainer.publisher.views[name].lookup(quiet)
-        importance, convergence = held["importance"].copy(), 1 - held["unsettled"]
-        bits, _ = quantize(held["weights"], served, served_bits, importance, convergence)
+        # Sending the others at the precision they warrant would improve nothing.
+        others = np.array(sorted(before[name] - found), np.uint64)
+        rows = trainer.tables[name].rows(others)
+        served, served_bits, _ = trainer.publisher.views[name].lookup(others)
+        importance, convergence = rows["importance"].copy(), 1 - rows["unsettled"]
+        bits, _ = quantize(rows["weights"], served, served_bits, importance, convergence)
         assert not bits.any()
 
 
 def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
     trainer.commit(touched=trainer.change(200, 0), flush=True)
     trainer.commit(touched=trainer.change(200, 0))
-    gone = trainer.publisher.withheld("user")[:1]
-    del trainer.tables["user"].held[int(gone[0])]
-    said = trainer.commit(touched={"user": touched_of(trainer, NONE, gone)})
-    assert gone[0] in said.prepared.delta.fields["user"].removed
-    assert gone[0] not in trainer.publisher.withheld("user")
-    assert trainer.publisher.views["user"].bits(gone)[0] == 0
+    removed = trainer.publisher.withheld("user")[:1]
+    del trainer.tables["user"].stored[int(removed[0])]
+    commit = trainer.commit(touched={"user": touched_of(trainer, NONE, removed)})
+    assert removed[0] in commit.prepared.delta.fields["user"].removed
+    assert removed[0] not in trainer.publisher.withheld("user")
+    assert trainer.publisher.views["user"].bits(removed)[0] == 0
 
 
 def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(trainer):
@@ -191,19 +192,19 @@ def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(traine
     assert trainer.publisher.views["user"].handles(key)[0] != before
 
 
-def test_removing_a_key_that_serving_never_saw_says_nothing(trainer):
-    said = trainer.commit(touched={"user": touched_of(trainer, NONE, np.array([99], np.uint64))})
-    assert len(said.prepared.delta.fields["user"].removed) == 0
+def test_removing_a_key_that_serving_never_held_sends_no_tombstone(trainer):
+    commit = trainer.commit(touched={"user": touched_of(trainer, NONE, np.array([99], np.uint64))})
+    assert len(commit.prepared.delta.fields["user"].removed) == 0
 
 
-def test_handles_are_never_given_out_twice(trainer):
+def test_handles_are_never_assigned_twice(trainer):
     for _ in range(10):
         trainer.commit(touched=trainer.change(20, 8))
     handles = np.concatenate([s.prepared.delta.fields["user"].new_handles for s in trainer.commits])
     assert len(np.unique(handles)) == len(handles)
 
 
-def test_the_delta_leads_from_the_last_served_digest_to_the_next(trainer):
+def test_deltas_link_consecutive_served_digests(trainer):
     for _ in range(3):
         trainer.commit()
     afters = [s.prepared.delta.after for s in trainer.commits]
@@ -226,13 +227,13 @@ def test_the_same_changes_give_the_same_bytes(tmp_path):
 def test_withholding_saves_most_bytes_on_skewed_importance(trainer):
     trainer.span = 2_000
     trainer.commit(touched=trainer.change(20_000, 0))
-    said = [trainer.commit(touched=trainer.change(1_000, 0)) for _ in range(4)]
-    sent = sum(len(s.prepared.encoded) for s in said)
+    commit = [trainer.commit(touched=trainer.change(1_000, 0)) for _ in range(4)]
+    sent = sum(len(s.prepared.encoded) for s in commit)
     naive = sum((8 + 4 * dim) * len(np.unique(np.arange(780))) for dim in DIMS.values()) * 4
     assert sent * 4 < naive
 
 
-def test_a_publisher_without_rows_says_only_dense_weights(tmp_path):
+def test_a_publisher_without_rows_sends_only_dense_weights(tmp_path):
     project = project_at(tmp_path)
     trainer = SyntheticTrainer(project)
     trainer.publisher = Publisher(project.config.publish, trainer.tables, {n: ServedView(d) for n, d in DIMS.items()})

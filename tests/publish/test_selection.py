@@ -1,4 +1,4 @@
-"""Which rows a delta carries: what is withheld against a dict, the choice against one that sorts everything."""
+"""The rows of a delta: withheld rows against a dict, the selection against one that sorts all rows."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ def _by_sorting_everything(worth, value, share):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("tail", [0.5, 1.0, 4.0])
-def test_rows_are_chosen_as_if_all_were_sorted(share, tail):
+def test_selection_equals_selection_by_full_sort(share, tail):
     random = np.random.default_rng(1)
     for rows in (1, 7, 33, 1000):
-        # Whole numbers make ties, and some rows are worth nothing.
+        # Integers produce ties, and some rows have no worth.
         worth = np.floor(3 * random.pareto(tail, rows)).astype(np.float32)
         assert (select_rows(worth, worth / 16, share) == _by_sorting_everything(worth, worth / 16, share)).all()
 
 
 @pytest.mark.parametrize("share", [0.01, 0.8, 0.99])
-def test_worth_of_any_size_is_chosen_as_if_all_were_sorted(share):
+def test_selection_of_any_magnitude_equals_selection_by_full_sort(share):
     random = np.random.default_rng(2)
     for rows in (1, 300, 70_000):
         worth = np.exp(random.normal(0, 5, rows)).astype(np.float32)
@@ -34,22 +34,22 @@ def test_worth_of_any_size_is_chosen_as_if_all_were_sorted(share):
         assert (select_rows(worth, value, share) == _by_sorting_everything(worth, value, share)).all()
 
 
-def test_of_equals_the_earlier_rows_are_chosen():
+def test_of_equal_rows_the_earlier_are_selected():
     worth = np.full(10, 0.1, np.float32)
     assert select_rows(worth, worth, 0.35).tolist() == [True] * 4 + [False] * 6
 
 
-def test_values_that_are_nearly_equal_are_told_apart():
+def test_nearly_equal_values_are_distinguished():
     value = np.nextafter(np.float32(1), np.float32([0, 2, 0, 2]), dtype=np.float32)
     assert select_rows(np.ones(4, np.float32), value, 0.5).tolist() == [False, True, False, True]
 
 
-def test_a_share_of_one_leaves_nothing_that_is_worth_anything():
+def test_a_share_of_one_selects_every_row_with_worth():
     worth = np.float32([1e30, 1e-30, 0, 1e-45, 3e38])
     assert select_rows(worth, worth, 1.0).tolist() == [True, True, False, True, True]
 
 
-def test_worth_that_is_no_number_is_never_chosen():
+def test_rows_of_nan_worth_are_never_selected():
     worth = np.float32([np.nan, 1, -1, 0])
     assert select_rows(worth, worth, 1.0).tolist() == [False, True, False, False]
 
@@ -59,31 +59,31 @@ def rows_of(random, count):
     return keys, random.random(len(keys), np.float32), random.random(len(keys), np.float32)
 
 
-def test_what_is_withheld_agrees_with_a_dict():
-    random, held, model = np.random.default_rng(3), Withheld.empty(), {}
+def test_withheld_rows_agree_with_a_dict():
+    random, withheld_rows, model = np.random.default_rng(3), Withheld.empty(), {}
     for step in range(400):
         keys, worth, value = rows_of(random, random.integers(0, 80))
         if step % 3 == 0:
             withheld = random.random(len(keys)) < 0.7
-            held = held.updated(ScoredRows(keys, worth, value, withheld))
+            withheld_rows = withheld_rows.updated(ScoredRows(keys, worth, value, withheld))
             for key, *rest, stays in zip(keys.tolist(), worth.tolist(), value.tolist(), withheld, strict=True):
                 model.pop(key, None)
                 model.update({key: tuple(rest)} if stays else {})
         elif step % 3 == 1:
-            held = held.without(keys)
+            withheld_rows = withheld_rows.without(keys)
             model = {key: row for key, row in model.items() if key not in set(keys.tolist())}
         else:
-            chosen = random.random(len(held)) < 0.2
-            taken, held = held.split(chosen)
+            chosen = random.random(len(withheld_rows)) < 0.2
+            taken, withheld_rows = withheld_rows.split(chosen)
             assert taken.tolist() == [key for key, out in zip(sorted(model), chosen, strict=True) if out]
             model = {key: row for key, row in model.items() if key not in set(taken.tolist())}
-        assert held.keys.tolist() == sorted(model)
-        assert list(zip(held.worth.tolist(), held.worth_per_byte.tolist(), strict=True)) == [
+        assert withheld_rows.keys.tolist() == sorted(model)
+        assert list(zip(withheld_rows.worth.tolist(), withheld_rows.worth_per_byte.tolist(), strict=True)) == [
             model[k] for k in sorted(model)
         ]
 
 
-def test_parts_are_joined_in_order():
+def test_parts_are_concatenated_in_order():
     parts = [Withheld(np.uint64([k]), np.float32([k]), np.float32([2 * k])) for k in (1, 2, 7)]
     joined = Withheld.concatenated(parts)
     assert (joined.keys.tolist(), joined.worth.tolist(), joined.worth_per_byte.tolist()) == (
@@ -124,7 +124,7 @@ def test_odd_columns_are_refused_by_name(odd):
         select_rows(good, odd, 0.5)
 
 
-def test_keys_that_do_not_ascend_and_shares_that_are_none_are_refused():
+def test_keys_that_do_not_ascend_and_invalid_shares_are_refused():
     good = np.ones(2, np.float32)
     for keys in (np.uint64([2, 1]), np.uint64([2, 2])):
         with pytest.raises(InputError, match=r"keys: got \d after 2, wanted ascending keys"):

@@ -1,4 +1,4 @@
-"""Which rows are sent and how precisely: the native batch against the same rule row by row, and what it refuses."""
+"""Which rows are sent at which precision: the native batch against the same rule row by row; invalid input."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from pipeline.versions.deltas.quantizer import PRECISIONS, decode, encode
 
 
 def tried(row, bits):
-    """The row's payload at a precision, and how far what it stands for is from the row."""
+    """The row's payload at a precision, and the distance of the decoded payload from the row."""
     payload, _ = encode(row[None], np.array([bits], np.uint8))
     return payload, np.linalg.norm(row - decode(payload, np.array([bits], np.uint8), len(row))[0])
 
 
 def sent_of(row, served, served_bits, warranted):
-    """(bits, payload) of one row, by the rule's words."""
+    """(bits, payload) of one row, computed from the documented rule."""
     nothing = SKIP, np.empty(0, np.uint8)
     payload, error = tried(row, warranted)
     if not served_bits:
@@ -28,7 +28,7 @@ def sent_of(row, served, served_bits, warranted):
 
 
 def case(dim, n=400, seed=0):
-    """Weights, served rows and their bits, importance, convergence: everything from far behind to as good as there."""
+    """Weights, served rows and their bits, importance, convergence, from far apart to nearly equal."""
     random = np.random.default_rng([seed, dim])
     weights = random.normal(0, 0.05, (n, dim)).astype(np.float32)
     weights[random.random(n) < 0.1] = 0
@@ -41,7 +41,7 @@ def case(dim, n=400, seed=0):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 16, 33, 200])
-def test_a_batch_gives_what_its_rows_give_one_by_one(dim):
+def test_a_batch_equals_its_rows_one_by_one(dim):
     weights, served, served_bits, importance, convergence = case(dim)
     bits, payload = quantize(weights, served, served_bits, importance, convergence)
     warranted = cheapest_precision(dim)[warranted_bits(importance, convergence)]
@@ -51,7 +51,7 @@ def test_a_batch_gives_what_its_rows_give_one_by_one(dim):
     assert payload.tobytes() == b"".join(part.tobytes() for _, part in wanted)
 
 
-def test_rows_inside_packed_ones_give_the_same():
+def test_rows_inside_packed_rows_give_the_same():
     weights, *rest = case(16)
     packed = np.zeros(len(weights), [("weights", "<f4", 16), ("count", "<u4")])
     packed["weights"] = weights
@@ -59,7 +59,7 @@ def test_rows_inside_packed_ones_give_the_same():
         assert one.tobytes() == two.tobytes()
 
 
-def test_no_rows_give_no_bytes():
+def test_zero_rows_give_zero_bytes():
     bits, payload = quantize(*(part[:0] for part in case(4)))
     assert (len(bits), len(payload)) == (0, 0)
 
@@ -73,7 +73,7 @@ def test_a_weight_that_is_not_finite_is_refused_with_its_row(place, weight):
         quantize(weights, *rest)
 
 
-def test_the_largest_finite_weights_are_taken():
+def test_the_largest_finite_weights_are_accepted():
     weights, *rest = case(16)
     weights[:] = np.finfo(np.float32).max
     assert set(quantize(weights, *rest)[0].tolist()) <= {SKIP, *PRECISIONS}

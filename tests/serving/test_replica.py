@@ -445,7 +445,7 @@ def test_a_delta_of_tombstones_only_removes_their_rows(trainer):
     trainer.commit(touched=trainer.change(30, 0), flush=True)
     removed = trainer.tables["user"].keys()[:2]
     for key in removed:
-        del trainer.tables["user"].held[int(key)]
+        del trainer.tables["user"].stored[int(key)]
     trainer.commit(touched={"user": TouchedRows(NONE, trainer.tables["user"].rows(NONE), removed)})
     assert len(trainer.commits[1].prepared.delta.fields["user"]) == 0
     replica = Replica(trainer.project, trainer.log)

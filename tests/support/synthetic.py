@@ -1,4 +1,4 @@
-"""A synthetic trainer for tests of publishing and serving: random row changes through real publisher, store and log."""
+"""A synthetic trainer for tests of publishing and serving: random row changes, real publisher, store and log."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,20 +38,20 @@ def project_at(root: Path, **sections: Any) -> Project:
 
 
 class Rows:
-    """A field's rows in plain NumPy; what the publisher asks of a table."""
+    """A field's rows in NumPy, as a `RowSource` of the publisher."""
 
     def __init__(self, dim: int) -> None:
         self.dtype = np.dtype([("weights", np.float32, (dim,)), ("importance", np.float32), ("unsettled", np.float32)])
-        self.held: dict[int, np.ndarray] = {}
+        self.stored: dict[int, np.ndarray] = {}
 
     def keys(self) -> np.ndarray:
-        return np.array(sorted(self.held), np.uint64)
+        return np.array(sorted(self.stored), np.uint64)
 
     def rows(self, keys: np.ndarray) -> np.ndarray:
-        return np.array([self.held[int(k)] for k in keys], self.dtype).reshape(len(keys))
+        return np.array([self.stored[int(k)] for k in keys], self.dtype).reshape(len(keys))
 
     def put(self, key: int, weights: np.ndarray, importance: float, unsettled: float) -> None:
-        self.held[key] = np.array((weights, importance, unsettled), self.dtype)
+        self.stored[key] = np.array((weights, importance, unsettled), self.dtype)
 
 
 @dataclass
@@ -79,26 +79,28 @@ class SyntheticTrainer:
         self.commits: list[SyntheticCommit] = []
 
     def change(self, count: int = 20, removed: int = 3) -> dict[str, TouchedRows]:
-        """Move `count` rows of every field and remove `removed`."""
+        """Change `count` rows of every field and remove `removed`."""
         touched = {}
         for name, table in self.tables.items():
             keys = np.unique(self.random.integers(1, self.span, count).astype(np.uint64))
             for key in keys:
-                old = table.held.get(int(key))
+                old = table.stored.get(int(key))
                 base = self.random.normal(0, 0.05, DIMS[name]) if old is None else old["weights"]
                 moved = base + self.random.normal(0, 0.01, DIMS[name])
                 importance, unsettled = self.random.pareto(1.2), self.random.choice([0.3, 0.01, 0.001, 0.0001])
                 table.put(int(key), moved.astype(np.float32), importance, unsettled)
-            gone = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(np.uint64)
-            for key in gone:
-                del table.held[int(key)]
-            touched[name] = TouchedRows(keys, table.rows(keys), gone)
+            removed_keys = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(
+                np.uint64
+            )
+            for key in removed_keys:
+                del table.stored[int(key)]
+            touched[name] = TouchedRows(keys, table.rows(keys), removed_keys)
         return touched
 
     def commit(
         self, publish: bool = True, flush: bool = False, touched: dict[str, TouchedRows] | None = None
     ) -> SyntheticCommit:
-        """One version: random changes, the store's commit, the topic."""
+        """Commit one version of random changes to the store, then append its delta to the topic."""
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
         at_ms = id.sequence * 60_000
@@ -118,7 +120,7 @@ class SyntheticTrainer:
             self.commit(**how)
 
     def restart(self) -> None:
-        """A new publisher from what the store holds."""
+        """Construct a new publisher from the store's CURRENT."""
         current = self.store.current(self.shard)
         views = {name: build_served_view(entries) for name, entries in self.store.served(current).items()}
         handles = self.commits[-1].prepared.next_handles

@@ -1,4 +1,4 @@
-"""A trainer's and a publisher's commits without either: random rows beside a model of what they must add up to."""
+"""Commits of random rows without a trainer or publisher, and a model of what each version must hold."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ def project_in(root: Path, shards: int = 1, **train: object) -> Project:
 
 @dataclass
 class World:
-    """One shard's trainer, made of random numbers: what it commits, and what each version must hold."""
+    """One shard's commits of random rows, and what each version must hold."""
 
     store: VersionStore
     shard: int = 0
@@ -58,7 +58,7 @@ class World:
         self.epoch = self.store.raise_epoch(self.shard)
 
     def restart(self) -> None:
-        """Take the shard over again and go on from CURRENT, as a trainer does."""
+        """Raise the epoch and continue from CURRENT, as a restarted trainer does."""
         self.epoch = self.store.raise_epoch(self.shard)
         current = self.store.current(self.shard)
         assert current is not None
@@ -75,24 +75,24 @@ class World:
         return commit.id
 
     def build(self, full: bool = False, keys: int = 12, removals: int = 3) -> Commit:
-        """The next commit, not yet committed; the world has moved on all the same."""
+        """The next commit, not stored yet; the world already contains its changes."""
         parent, id = self.store.current(self.shard), self.store.next_id(self.shard)
         self.at_ms += self.step_ms
         self.samples_seen += 100
         self.counters[int(self.random.integers(len(self.counters)))] ^= 7
         touched = sorted({int(k) for k in self.random.integers(1, 60, keys)} if keys else set())
-        gone = [k for k in sorted(self.rows) if k not in touched and self.random.random() < removals / 60]
+        removed = [k for k in sorted(self.rows) if k not in touched and self.random.random() < removals / 60]
         for key in touched:
             self.rows[key] = self.random.bytes(ROW_BYTES)
-        for key in gone:
+        for key in removed:
             self.rows.pop(key)
         put = [key for key in touched if self.random.random() < 0.8]
         new = [key for key in put if key not in self.served]
-        tombs = [key for key in gone if key in self.served]
+        tombstones = [key for key in removed if key in self.served]
         self._serve(put)
-        for key in tombs:
+        for key in tombstones:
             self.served.pop(key)
-        change = self._change(full, touched, gone, put, tombs)
+        change = self._change(full, touched, removed, put, tombstones)
         dense = self.random.bytes(40)
         return Commit(
             id=id, parent=parent, epoch=self.epoch, offset=id.sequence * 10, row=7, log_id="log",
@@ -101,12 +101,12 @@ class World:
             validation={"label": {"auc": 0.5}}, quarantines_seen=[],
             next_handles={"user": self.next_handle}, model_digest=MODEL["digest"],
             digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(),
-            served_digest=self.digest(dense), delta=self._delta(parent, id, put, new, tombs, dense), full=full,
+            served_digest=self.digest(dense), delta=self._delta(parent, id, put, new, tombstones, dense), full=full,
             samples_seen=self.samples_seen, clocks={"user": 5},
         )  # fmt: skip
 
     def digest(self, dense: bytes) -> str:
-        """The served digest of what serving holds now."""
+        """The digest of the served view."""
         return served_digest({"user": view_of(self.served).digest()}, dense)
 
     def _serve(self, keys: list[int]) -> None:
@@ -117,24 +117,32 @@ class World:
             self.next_handle += key not in self.served
             self.served[key] = (handle, bits, payload.tobytes())
 
-    def _change(self, full: bool, touched: list[int], gone: list[int], put: list[int], tombs: list[int]) -> FieldChange:
+    def _change(
+        self, full: bool, touched: list[int], removed: list[int], put: list[int], tombstones: list[int]
+    ) -> FieldChange:
         keys, shown = (sorted(self.rows), sorted(self.served)) if full else (touched, put)
         entries = [self.served[key] for key in shown]
         return FieldChange(
             dim=DIM,
             keys=np.array(keys, np.uint64),
             rows=np.frombuffer(b"".join(self.rows[k] for k in keys), np.uint8).reshape(-1, ROW_BYTES),
-            removed=np.array(gone, np.uint64),
+            removed=np.array(removed, np.uint64),
             served_keys=np.array(shown, np.uint64),
             served_handles=np.array([handle for handle, _, _ in entries], np.uint32),
             served_bits=np.array([bits for _, bits, _ in entries], np.uint8),
             served_payload=np.frombuffer(b"".join(payload for _, _, payload in entries), np.uint8),
-            served_removed=np.array(tombs, np.uint64),
+            served_removed=np.array(tombstones, np.uint64),
             served_touched=np.array(put, np.uint64) if full else None,
         )
 
     def _delta(
-        self, parent: VersionId | None, id: VersionId, put: list[int], new: list[int], tombs: list[int], dense: bytes
+        self,
+        parent: VersionId | None,
+        id: VersionId,
+        put: list[int],
+        new: list[int],
+        tombstones: list[int],
+        dense: bytes,
     ) -> bytes:
         known = [key for key in put if key not in new]
         entries = [self.served[key] for key in (*known, *new)]
@@ -145,7 +153,7 @@ class World:
             np.array([self.served[key][0] for key in new], np.uint32),
             np.array([bits for _, bits, _ in entries], np.uint8),
             np.frombuffer(b"".join(payload for _, _, payload in entries), np.uint8),
-            np.array(tombs, np.uint64),
+            np.array(tombstones, np.uint64),
         )
         step = (id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence)
         times = (self.at_ms - 500, self.at_ms)

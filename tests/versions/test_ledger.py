@@ -1,4 +1,4 @@
-"""The ledger: one writer per shard, CURRENT in one step, and everything that must outlive a rollback; and manifests."""
+"""The ledger: one writer per shard, CURRENT moves atomically, and the tables that survive a rollback; manifests."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def store(tmp_path):
     opened.close()
 
 
-def test_every_take_over_raises_the_epoch(ledger):
+def test_every_new_writer_raises_the_epoch(ledger):
     assert ledger.epoch(0) == 0
     assert [ledger.raise_epoch(0, 2), ledger.raise_epoch(0, 2), ledger.raise_epoch(1, 2)] == [1, 2, 1]
     assert (ledger.epoch(0), ledger.epoch(1)) == (2, 1)
@@ -54,7 +54,7 @@ def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):
     assert ledger.shards() == []
 
 
-def test_a_commit_without_a_take_over_is_fenced(store):
+def test_a_commit_without_an_epoch_is_fenced(store):
     world = World(store)
     commit = world.build()
     foreign = Ledger(store.folder / "other.sqlite", ManualClock())
@@ -63,7 +63,7 @@ def test_a_commit_without_a_take_over_is_fenced(store):
     foreign.close()
 
 
-def test_times_of_a_lineage_never_go_back(store):
+def test_times_of_a_lineage_never_decrease(store):
     world = World(store)
     world.commit()
     latest = world.at_ms
@@ -72,7 +72,7 @@ def test_times_of_a_lineage_never_go_back(store):
     assert [version.last_at_ms for version in store.lineage(0)] == [latest, latest]
 
 
-def test_asking_does_not_wait_for_a_writer(store):
+def test_reads_do_not_wait_for_a_writer(store):
     id = World(store).commit()
     other = Ledger(store.folder / "ledger.sqlite", ManualClock())
     writer = Database(store.folder / "ledger.sqlite", SCHEMA, SCHEMA_VERSION)
@@ -103,7 +103,7 @@ def delete_then_fail(writer):
         raise InputError("no")
 
 
-def test_a_file_that_is_no_ledger_is_damage_with_its_name(tmp_path):
+def test_a_file_that_is_no_ledger_is_reported_as_damaged(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"not a database, but long enough to have a header " * 40)
     with pytest.raises(DamagedError, match=r"ledger\.sqlite is damaged"):
@@ -118,7 +118,7 @@ def test_a_ledger_of_another_format_is_refused(tmp_path, ledger):
         Ledger(tmp_path / "ledger.sqlite", ManualClock())
 
 
-def test_a_full_disk_under_the_ledger_moves_nothing(store):
+def test_a_full_disk_does_not_move_current(store):
     world = World(store)
     id = world.commit()
     commit = world.build()
@@ -153,22 +153,22 @@ def test_two_processes_never_get_the_same_epoch(tmp_path):
     assert sorted(epochs) == list(range(1, 61))
 
 
-def test_a_time_quarantine_holds_from_its_start_to_before_its_end(ledger):
+def test_a_time_quarantine_includes_its_start_and_excludes_its_end(ledger):
     id = ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
-    held = ledger.quarantines.active(3)
-    assert held.ids() == [id]
-    assert held.mask(np.array([99, 100, 199, 200]), 0).tolist() == [False, True, True, False]
+    active = ledger.quarantines.active(3)
+    assert active.ids() == [id]
+    assert active.mask(np.array([99, 100, 199, 200]), 0).tolist() == [False, True, True, False]
 
 
-def test_a_position_quarantine_holds_rows_of_its_own_shard(ledger):
+def test_a_position_quarantine_masks_rows_of_its_shard_only(ledger):
     ledger.quarantines.add(Quarantine(0, "nan", positions=((5, 2), (7, 1)), shard=1))
-    held, times = ledger.quarantines.active(1), np.zeros(3, np.int64)
-    assert held.mask(times, 4).tolist() == [False] * 3
-    assert held.mask(times, 5).tolist() == [False, False, True]
-    assert held.mask(times, 5, first_row=1).tolist() == [False, True, True]
-    assert held.mask(times, 6).tolist() == [True] * 3
-    assert held.mask(times, 7).tolist() == [True, False, False]
-    assert held.mask(times, 8).tolist() == [False] * 3
+    active, times = ledger.quarantines.active(1), np.zeros(3, np.int64)
+    assert active.mask(times, 4).tolist() == [False] * 3
+    assert active.mask(times, 5).tolist() == [False, False, True]
+    assert active.mask(times, 5, first_row=1).tolist() == [False, True, True]
+    assert active.mask(times, 6).tolist() == [True] * 3
+    assert active.mask(times, 7).tolist() == [True, False, False]
+    assert active.mask(times, 8).tolist() == [False] * 3
     assert ledger.quarantines.active(0).ids() == []
 
 
@@ -177,7 +177,7 @@ def test_a_position_quarantine_may_lie_inside_one_record(ledger):
     assert ledger.quarantines.active(0).mask(np.zeros(3, np.int64), 5).tolist() == [False, True, False]
 
 
-def test_a_removed_quarantine_holds_nothing_but_is_remembered(ledger):
+def test_a_removed_quarantine_masks_nothing_and_stays_listed(ledger):
     id = ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
     ledger.quarantines.remove(id)
     assert ledger.quarantines.active(0).ids() == []
@@ -205,7 +205,7 @@ def test_ids_of_quarantines_are_never_used_again(ledger):
         {"times_ms": (1, 2), "positions": ((1, 2), (1, 3)), "shard": 0},
     ],
 )
-def test_a_quarantine_of_no_range_is_refused(ledger, range_):
+def test_a_quarantine_without_a_range_is_refused(ledger, range_):
     with pytest.raises(InputError, match="quarantine"):
         ledger.quarantines.add(Quarantine(0, "wrong", **range_))
     assert ledger.quarantines.all() == []
@@ -231,18 +231,18 @@ def test_a_second_halt_replaces_the_first(ledger):
     assert ledger.halts.get(0) is None
 
 
-def test_the_newest_publication_of_each_level_is_known(store):
+def test_the_latest_published_pointer_of_each_level_is_returned(store):
     world = World(store)
     ids = [world.commit() for _ in range(4)]
     assert store.ledger.published.latest("full", 0) is None
     for id in ids[:3]:
         store.ledger.published.set("incremental", id, f"to-{id.sequence}")
-    store.ledger.published.set("full", ids[0], "whole")
+    store.ledger.published.set("full", ids[0], "path-of-full")
     assert store.ledger.published.latest("incremental", 0).id == ids[2]
-    assert store.ledger.published.latest("full", 0).path == "whole"
+    assert store.ledger.published.latest("full", 0).path == "path-of-full"
 
 
-def test_what_was_published_before_a_version_is_forgotten(store):
+def test_published_pointers_before_a_version_are_removed(store):
     world = World(store)
     ids = [world.commit() for _ in range(3)]
     store.ledger.published.set("full", ids[0], "first")
@@ -255,7 +255,7 @@ def test_what_was_published_before_a_version_is_forgotten(store):
     assert store.ledger.published.latest("incremental", 0).id == ids[2]
 
 
-def test_publishing_again_only_moves_the_place(store):
+def test_publishing_a_version_again_changes_only_the_path(store):
     id = World(store).commit()
     store.ledger.published.set("full", id, "a")
     store.ledger.published.set("full", id, "b")
@@ -268,18 +268,18 @@ def test_an_unknown_version_cannot_be_pinned(ledger):
 
 
 @pytest.mark.parametrize("name", ["", "42", "g0/s0-of-1", "g0/s0-of-1/x", "g0/s0-of-1/4/5", "g-1/s0-of-1/4"])
-def test_a_name_of_no_version_is_refused(name):
+def test_a_malformed_version_name_is_refused(name):
     with pytest.raises(InputError, match="is no version, wanted one like g0/s0-of-1/42"):
         VersionId.parse(name)
 
 
-def problems_of(document, schema, whole, at="manifest"):
-    """What is wrong with a document by the part of JSON Schema that ours uses."""
+def problems_of(document, schema, root, at="manifest"):
+    """Violations of a schema, for the part of JSON Schema that our schema uses."""
     if "$ref" in schema:
-        return problems_of(document, whole["$defs"][schema["$ref"].rsplit("/", 1)[1]], whole, at)
+        return problems_of(document, root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root, at)
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            tried = [problems_of(document, option, whole, at) for option in schema[word]]
+            tried = [problems_of(document, option, root, at) for option in schema[word]]
             return [] if [] in tried else [problem for problems in tried for problem in problems]
     if "const" in schema or "enum" in schema:
         allowed = schema.get("enum", [schema.get("const")])
@@ -292,17 +292,17 @@ def problems_of(document, schema, whole, at="manifest"):
         found = [f"{at} lacks {name}" for name in schema.get("required", []) if name not in document]
         for name, value in document.items() if known or "additionalProperties" in schema else ():
             inner = known.get(name, further)
-            found += problems_of(value, inner, whole, f"{at}.{name}") if inner else [f"{at}.{name} is unknown"]
+            found += problems_of(value, inner, root, f"{at}.{name}") if inner else [f"{at}.{name} is unknown"]
         return found
     if schema["type"] == "array":
-        return [p for i, value in enumerate(document) for p in problems_of(value, schema["items"], whole, f"{at}[{i}]")]
+        return [p for i, value in enumerate(document) for p in problems_of(value, schema["items"], root, f"{at}[{i}]")]
     if schema["type"] == "string" and "pattern" in schema:
         return [] if re.search(schema["pattern"], document) else [f"{at}: {document} against {schema['pattern']}"]
     low = schema.get("minimum")
     return [f"{at}: {document} is below {low}"] if low is not None and document < low else []
 
 
-def test_manifests_are_what_the_schema_says(store):
+def test_manifests_conform_to_the_schema(store):
     schema = json.loads((ROOT / "schemas" / "manifest.json").read_text())
     world = World(store)
     ids = [world.commit(), world.commit(full=True)]

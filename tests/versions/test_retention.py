@@ -27,54 +27,54 @@ def summary(sequence, at_ms, full=True, parent=True):
     )  # fmt: skip
 
 
-def kept_of(versions, now_ms, pinned=(), policy=POLICY):
-    gone = {version.id for version in plan_retention(versions, pinned, policy, now_ms).dropped}
-    return [version.id.sequence for version in versions if version.id not in gone]
+def retained_of(versions, now_ms, pinned=(), policy=POLICY):
+    dropped = {version.id for version in plan_retention(versions, pinned, policy, now_ms).dropped}
+    return [version.id.sequence for version in versions if version.id not in dropped]
 
 
 def test_all_versions_of_the_last_hour_stay():
     versions = [summary(i + 1, i * 1000) for i in range(5)]
-    assert kept_of(versions, HOUR) == [1, 2, 3, 4, 5]
+    assert retained_of(versions, HOUR) == [1, 2, 3, 4, 5]
 
 
 def test_a_version_past_the_hour_shares_its_ten_minutes():
     versions = [summary(1, 0), summary(2, 1000), summary(3, 2000)]
-    assert kept_of(versions, HOUR + 1000) == [1, 2, 3]
-    assert kept_of(versions, HOUR + 1001) == [1, 3]
+    assert retained_of(versions, HOUR + 1000) == [1, 2, 3]
+    assert retained_of(versions, HOUR + 1001) == [1, 3]
 
 
 def test_one_version_in_ten_minutes_stays_for_a_day():
     versions = [summary(i + 1, i * TEN_MINUTES // 2) for i in range(8)]
-    assert kept_of(versions, 10 * HOUR) == [1, 3, 5, 7]
+    assert retained_of(versions, 10 * HOUR) == [1, 3, 5, 7]
 
 
-def test_the_end_of_ten_minutes_belongs_to_the_next():
+def test_the_end_of_ten_minutes_is_part_of_the_next():
     versions = [summary(1, 0), summary(2, TEN_MINUTES - 1), summary(3, TEN_MINUTES)]
-    assert kept_of(versions, 10 * HOUR) == [1, 3]
+    assert retained_of(versions, 10 * HOUR) == [1, 3]
 
 
 def test_one_version_a_day_stays_for_ever():
     versions = [summary(i + 1, i * DAY // 4) for i in range(12)]
-    assert kept_of(versions, 1000 * DAY) == [1, 5, 9]
+    assert retained_of(versions, 1000 * DAY) == [1, 5, 9]
 
 
-def test_daily_versions_end_where_the_ladder_does():
+def test_daily_versions_are_dropped_after_the_last_period():
     versions = [summary(i + 1, i * DAY) for i in range(4)]
     policy = RetentionPolicy(all_s=1, ten_minutes_s=10, daily_s=2 * 86_400)
-    assert kept_of(versions, 3 * DAY, policy=policy) == [2, 3, 4]
-    assert kept_of(versions, 3 * DAY + 1, policy=policy) == [3, 4]
+    assert retained_of(versions, 3 * DAY, policy=policy) == [2, 3, 4]
+    assert retained_of(versions, 3 * DAY + 1, policy=policy) == [3, 4]
 
 
-def test_a_choice_holds_as_time_goes_on():
+def test_a_retained_version_stays_the_choice_of_its_period():
     versions = [summary(i + 1, i * 60_000, parent=False) for i in range(60)]
-    at_once = kept_of(versions, 4 * HOUR)
+    at_once = retained_of(versions, 4 * HOUR)
     for now in range(HOUR, 4 * HOUR, 60_000):
-        gone = {version.id for version in plan_retention(versions, (), POLICY, now).dropped}
-        versions = [version for version in versions if version.id not in gone]
+        dropped = {version.id for version in plan_retention(versions, (), POLICY, now).dropped}
+        versions = [version for version in versions if version.id not in dropped]
     assert [version.id.sequence for version in versions] == at_once
 
 
-def test_a_pinned_version_stays_with_what_restores_it():
+def test_a_protected_version_stays_with_the_versions_that_restore_it():
     versions = [summary(1, 0), summary(2, 1, full=True), summary(3, 2, full=False), summary(4, 3, full=False)]
     plan = plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR)
     assert not plan.dropped
@@ -82,7 +82,7 @@ def test_a_pinned_version_stays_with_what_restores_it():
     assert not plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR).rewritten
 
 
-def test_nothing_is_planned_where_nothing_is_old():
+def test_nothing_is_planned_if_no_version_is_old():
     assert not plan_retention([], (), POLICY, 0)
     assert not plan_retention([summary(1, 0)], (), POLICY, 10)
 
@@ -94,21 +94,21 @@ def store(tmp_path):
     opened.close()
 
 
-def test_a_version_whose_chain_goes_is_written_again_as_the_same(store):
+def test_a_version_whose_chain_is_dropped_is_rewritten_equal(store):
     world = World(store, step_ms=100_000)
     ids = [world.commit(full=i % 7 == 3) for i in range(20)]
     plan = store.retain(0, world.at_ms)
     assert len(plan.dropped) > 5
     assert plan.rewritten
-    kept = [version.id for version in store.versions(0)]
-    assert set(kept) | {version.id for version in plan.dropped} == set(ids)
-    for id in kept:
+    retained = [version.id for version in store.versions(0)]
+    assert set(retained) | {version.id for version in plan.dropped} == set(ids)
+    for id in retained:
         assert rows_of(store.restore(id)) == world.expected[id][0]
         assert served_of(store.restore(id)) == world.expected[id][1]
         assert store.manifest(id)["id"] == str(id)
 
 
-def test_digests_position_and_delta_survive_a_rewrite(store):
+def test_digests_sample_position_and_delta_survive_a_rewrite(store):
     world = World(store, step_ms=100_000)
     deltas, rows = {}, {}
     for i in range(20):
@@ -127,7 +127,7 @@ def test_digests_position_and_delta_survive_a_rewrite(store):
         assert listed.rewrites == 1
 
 
-def test_dropped_files_are_deleted_and_kept_ones_are_not(store):
+def test_dropped_files_are_deleted_and_retained_ones_are_not(store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 4 == 0)
@@ -139,7 +139,7 @@ def test_dropped_files_are_deleted_and_kept_ones_are_not(store):
         store.restore(plan.dropped[0].id)
 
 
-def test_keys_touched_by_dropped_versions_are_still_known(store):
+def test_keys_touched_by_dropped_versions_are_still_listed(store):
     world = World(store, step_ms=100_000)
     touched = {}
     for i in range(30):
@@ -148,14 +148,14 @@ def test_keys_touched_by_dropped_versions_are_still_known(store):
         touched[commit.id.sequence] = set(commit.fields["user"].touched.tolist())
     for now in (world.at_ms - 1_000_000, world.at_ms):
         store.retain(0, now)
-    kept = [version.id for version in store.versions(0)]
-    assert len(kept) < 20
-    for first in kept[:-1]:
-        wanted = set().union(*(touched[s] for s in range(first.sequence + 1, kept[-1].sequence + 1)))
-        assert set(store.touched(first, kept[-1])["user"].tolist()) >= wanted
+    retained = [version.id for version in store.versions(0)]
+    assert len(retained) < 20
+    for first in retained[:-1]:
+        wanted = set().union(*(touched[s] for s in range(first.sequence + 1, retained[-1].sequence + 1)))
+        assert set(store.touched(first, retained[-1])["user"].tolist()) >= wanted
 
 
-def test_retention_twice_is_retention_once(tmp_path, store):
+def test_a_second_retention_changes_nothing(tmp_path, store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 7 == 3)
@@ -165,7 +165,7 @@ def test_retention_twice_is_retention_once(tmp_path, store):
     again.close()
 
 
-def test_retention_looks_again_only_after_a_minute(store):
+def test_retention_runs_again_only_after_a_minute(store):
     world = World(store, step_ms=100_000)
     for _ in range(10):
         world.commit(full=True)
@@ -177,7 +177,7 @@ def test_retention_looks_again_only_after_a_minute(store):
     assert store.current(0) == later[-1]
 
 
-def test_published_and_pinned_versions_are_not_touched(store):
+def test_published_and_pinned_versions_are_not_changed(store):
     world = World(store, step_ms=100_000)
     ids = [world.commit(full=i % 5 == 0) for i in range(20)]
     store.ledger.published.set("full", ids[2], "a")
@@ -192,7 +192,7 @@ def test_published_and_pinned_versions_are_not_touched(store):
         store.ledger.version(ids[8])
 
 
-def test_a_rewritten_chain_is_gone_and_the_version_is_not(store):
+def test_a_version_is_restorable_after_its_chain_is_dropped(store):
     world = World(store, step_ms=100_000)
     for i in range(20):
         world.commit(full=i % 7 == 3)
@@ -206,7 +206,7 @@ def test_a_rewritten_chain_is_gone_and_the_version_is_not(store):
     assert rows_of(store.restore(id)) == world.expected[id][0]
 
 
-def test_readers_beside_commits_and_retention_see_whole_versions_or_none(tmp_path, store):
+def test_readers_during_commits_and_retention_see_complete_versions_or_none(tmp_path, store):
     world = World(store, step_ms=100_000)
     for i in range(6):
         world.commit(full=i % 5 == 3)
@@ -241,7 +241,7 @@ def test_readers_beside_commits_and_retention_see_whole_versions_or_none(tmp_pat
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_random_lives_keep_every_listed_version_whole(tmp_path_factory, data):
+def test_random_operations_leave_every_listed_version_complete(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("life")
     project = project_in(root, retention={"all_s": 50, "ten_minutes_s": 2000, "daily_s": 4000})
     store = VersionStore(project)

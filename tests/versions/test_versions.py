@@ -1,4 +1,4 @@
-"""The store of versions against a dict: what is committed comes back, what is damaged is named, the fenced stop."""
+"""The version store against a dict: commits are restored, damaged files named, fenced writers refused."""
 
 import os
 import resource
@@ -37,7 +37,7 @@ def file_of(store, id):
 
 
 @pytest.mark.parametrize("full_every", [1, 3, 1000])
-def test_every_version_restores_to_what_was_committed(store, world, full_every):
+def test_every_version_restores_the_committed_state(store, world, full_every):
     ids = [world.commit(full=i % full_every == 0) for i in range(20)]
     for id in ids:
         rows, served = world.expected[id]
@@ -56,7 +56,7 @@ def test_restored_keys_are_sorted(store, world):
     assert (np.diff(change.served_keys.astype(np.int64)) > 0).all()
 
 
-def test_everything_beside_rows_comes_back_as_committed(store, world):
+def test_everything_except_rows_is_restored_as_committed(store, world):
     world.commit()
     commit = world.build()
     store.commit(commit)
@@ -70,21 +70,21 @@ def test_everything_beside_rows_comes_back_as_committed(store, world):
 
 
 @pytest.mark.parametrize("full_every", [3, 1000])
-def test_wide_filters_are_told_as_changes_and_come_back_whole(tmp_path, store, world, full_every):
+def test_wide_filters_are_stored_as_changes_and_restored_complete(tmp_path, store, world, full_every):
     wanted = {}
     for i in range(8):
         commit = world.build(full=i % full_every == full_every - 1)
         store.commit(commit)
         wanted[commit.id] = commit.filters
-        if i == 4:  # a new process knows no parent's filters at first
+        if i == 4:  # a new process has no parent filters
             store = VersionStore(project_in(tmp_path))
     for id, filters in wanted.items():
         assert store.restore(id).filters == filters
         assert store.outline(id).filters == filters
         assert not store.restore(id).filter_changes
-    told = [store.manifest(id)["filter_changes"] for id in wanted]
-    assert told[1] == ["wide"]
-    assert told[0] == []
+    changed = [store.manifest(id)["filter_changes"] for id in wanted]
+    assert changed[1] == ["wide"]
+    assert changed[0] == []
 
 
 def test_served_view_is_read_without_rows(store, world):
@@ -94,13 +94,13 @@ def test_served_view_is_read_without_rows(store, world):
     assert entries_of(entries.keys, entries.handles, entries.bits, entries.payload) == world.expected[id][1]
 
 
-def test_delta_is_the_exact_bytes_committed(store, world):
+def test_the_delta_has_the_exact_bytes_committed(store, world):
     commit = world.build()
     store.commit(commit)
     assert store.delta(commit.id) == commit.delta
 
 
-def test_outline_has_all_but_rows(store, world):
+def test_an_outline_has_everything_except_rows(store, world):
     commit = world.build()
     store.commit(commit)
     outline = store.outline(commit.id)
@@ -109,7 +109,7 @@ def test_outline_has_all_but_rows(store, world):
     assert outline.fields["user"].rows.shape == (0, commit.fields["user"].rows.shape[1])
 
 
-def test_a_new_process_goes_on_from_current(tmp_path, store, world):
+def test_a_new_process_continues_from_current(tmp_path, store, world):
     id = world.commit()
     other = VersionStore(project_in(tmp_path))
     assert other.current(0) == id
@@ -117,13 +117,13 @@ def test_a_new_process_goes_on_from_current(tmp_path, store, world):
     other.close()
 
 
-def test_first_version_has_number_one_and_no_parent(store, world):
+def test_the_first_version_has_sequence_one_and_no_parent(store, world):
     assert store.current(0) is None
     assert world.commit() == VersionId(0, 0, 1, 1)
     assert store.ledger.version(VersionId(0, 0, 1, 1)).parent is None
 
 
-def test_touched_names_every_served_key_since(store, world):
+def test_touched_keys_include_every_served_key_changed_since(store, world):
     first = world.commit(full=True)
     wanted: set[int] = set()
     for i in range(6):
@@ -134,26 +134,26 @@ def test_touched_names_every_served_key_since(store, world):
     assert store.touched(commit.id, commit.id) == {}
 
 
-def test_touched_refuses_versions_that_do_not_follow(store, world):
+def test_touched_keys_of_unrelated_versions_are_refused(store, world):
     first, second = world.commit(), world.commit()
     with pytest.raises(VersionError, match="does not descend from"):
         store.touched(second, first)
 
 
-def test_unknown_version_is_named(store, world):
+def test_the_error_names_an_unknown_version(store, world):
     world.commit()
     with pytest.raises(VersionError, match="g0/s0-of-1/9 does not exist"):
         store.restore(VersionId(0, 0, 1, 9))
 
 
-def test_version_of_another_number_of_shards_is_not_there(store, world):
+def test_a_version_of_another_shard_count_does_not_exist(store, world):
     world.commit()
     with pytest.raises(VersionError, match="does not exist"):
         store.delta(VersionId(0, 0, 2, 1))
 
 
 @pytest.mark.parametrize("where", ["magic", "header", "rows", "dense", "checksum"])
-def test_a_flipped_byte_is_named(store, world, where):
+def test_the_error_names_the_file_with_a_flipped_byte(store, world, where):
     id = world.commit()
     path = file_of(store, id)
     content = bytearray(path.read_bytes())
@@ -170,7 +170,7 @@ def test_a_flipped_byte_is_named(store, world, where):
         store.check(id)
 
 
-def test_every_byte_of_a_file_is_covered(store, world):
+def test_every_byte_of_a_file_is_checked(store, world):
     id = world.commit(keys=2, removals=0)
     path = file_of(store, id)
     content = path.read_bytes()
@@ -182,7 +182,7 @@ def test_every_byte_of_a_file_is_covered(store, world):
             store.check(id)
 
 
-def test_damage_in_one_section_is_told_by_its_name(store, world):
+def test_the_error_names_a_damaged_section(store, world):
     id = world.commit()
     path = file_of(store, id)
     content = bytearray(path.read_bytes())
@@ -193,7 +193,7 @@ def test_damage_in_one_section_is_told_by_its_name(store, world):
 
 
 @pytest.mark.parametrize("left", [0, 10, 200, -1])
-def test_a_truncated_file_is_named(store, world, left):
+def test_the_error_names_a_truncated_file(store, world, left):
     id = world.commit()
     path = file_of(store, id)
     path.write_bytes(path.read_bytes()[:left])
@@ -201,7 +201,7 @@ def test_a_truncated_file_is_named(store, world, left):
         store.restore(id)
 
 
-def test_a_file_with_bytes_added_is_named(store, world):
+def test_the_error_names_a_file_with_extra_bytes(store, world):
     id = world.commit()
     path = file_of(store, id)
     path.write_bytes(path.read_bytes() + b"x")
@@ -209,7 +209,7 @@ def test_a_file_with_bytes_added_is_named(store, world):
         store.restore(id)
 
 
-def test_a_missing_file_of_the_chain_is_named(store, world):
+def test_the_error_names_a_missing_file_of_the_chain(store, world):
     first, second = world.commit(), world.commit()
     path = file_of(store, first)
     path.unlink()
@@ -217,7 +217,7 @@ def test_a_missing_file_of_the_chain_is_named(store, world):
         store.restore(second)
 
 
-def test_a_later_format_is_refused_by_number(store, world):
+def test_a_later_format_is_refused(store, world):
     path = file_of(store, world.commit())
     content = bytearray(path.read_bytes())
     content[8] = 2
@@ -240,7 +240,7 @@ def test_golden_bytes_of_a_version_file(store):
     assert content[16 + length :].startswith(commit.dense + b"delta" + commit.filters["user"])
 
 
-def test_a_taken_over_writer_cannot_commit(tmp_path, store, world):
+def test_a_writer_with_an_earlier_epoch_cannot_commit(tmp_path, store, world):
     world.commit()
     late = world.build()
     successor = World(store, seed=2)
@@ -251,7 +251,7 @@ def test_a_taken_over_writer_cannot_commit(tmp_path, store, world):
     assert successor.commit() == late.id
 
 
-def test_a_fenced_commit_leaves_no_file_and_spares_the_successors(store, world):
+def test_a_fenced_commit_leaves_no_file_and_keeps_the_successors(store, world):
     world.commit()
     late = world.build()
     staged = store.stage(late)
@@ -283,7 +283,7 @@ def test_the_shard_count_is_fixed(tmp_path, store, world):
 
 @contextmanager
 def disk_of(most_bytes):
-    """Meanwhile no file of this process may grow beyond this."""
+    """Limit the size of files that this process writes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
@@ -294,7 +294,7 @@ def disk_of(most_bytes):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_commit_that_does_not_fit_on_disk_leaves_nothing(store, world):
+def test_a_commit_that_does_not_fit_on_disk_leaves_no_file(store, world):
     id = world.commit()
     before = sorted(store.folder.rglob("*.*"))
     commit = world.build()
@@ -307,7 +307,7 @@ def test_a_commit_that_does_not_fit_on_disk_leaves_nothing(store, world):
 
 
 def with_long_rows(commit):
-    """The same commit, its rows so long that its file is begun early; and what is known of it by then."""
+    """The commit with rows large enough for a draft, and the tables the draft begins with."""
     change = commit.fields["user"]
     random = np.random.default_rng(commit.id.sequence)
     rows = random.integers(0, 256, (len(change.keys), DRAFT_MIN_BYTES // len(change.keys) + 1)).astype(np.uint8)
@@ -315,7 +315,7 @@ def with_long_rows(commit):
     return longer, {"user": TableChange(change.keys, rows, change.removed)}
 
 
-def test_a_version_whose_rows_were_written_first_is_the_version(store, world):
+def test_a_drafted_version_equals_one_written_at_once(store, world):
     commit, tables = with_long_rows(world.build())
     with store.drafting(commit.id, commit.epoch, tables) as draft:
         assert draft is not None
@@ -328,7 +328,7 @@ def test_a_version_whose_rows_were_written_first_is_the_version(store, world):
     assert store.manifest(commit.id)["samples_seen"] == commit.samples_seen
 
 
-def test_a_few_rows_are_not_written_first(store, world):
+def test_few_rows_are_not_drafted(store, world):
     commit = world.build()
     change = commit.fields["user"]
     tables = {"user": TableChange(change.keys, change.rows, change.removed)}
@@ -336,7 +336,7 @@ def test_a_few_rows_are_not_written_first(store, world):
         assert draft is None
 
 
-def test_rows_written_first_leave_nothing_where_no_version_follows(store, world):
+def test_a_draft_without_a_commit_leaves_no_file(store, world):
     commit, tables = with_long_rows(world.build())
     before = sorted(store.folder.rglob("*.*"))
     with pytest.raises(KeyError), store.drafting(commit.id, commit.epoch, tables):
@@ -346,7 +346,7 @@ def test_rows_written_first_leave_nothing_where_no_version_follows(store, world)
     assert store.current(0) == commit.id
 
 
-def test_rows_written_first_that_do_not_fit_on_disk_leave_nothing(store, world):
+def test_a_draft_that_does_not_fit_on_disk_leaves_no_file(store, world):
     commit, tables = with_long_rows(world.build())
     before = sorted(store.folder.rglob("*.*"))
     with (
@@ -360,7 +360,7 @@ def test_rows_written_first_that_do_not_fit_on_disk_leave_nothing(store, world):
 
 
 @pytest.mark.parametrize("room", [1, 300, 5_000])
-def test_a_header_that_outgrows_its_room_is_written_all_the_same(tmp_path, room):
+def test_a_header_larger_than_its_reserved_space_is_written(tmp_path, room):
     path, sections = tmp_path / "file", {"first": np.arange(9, dtype=np.uint64), "second": b"bytes", "third": b""}
     with Draft(path, {"second": b"bytes"}, room) as draft:
         size = draft.finish({"kind": "test"}, sections)
@@ -388,7 +388,7 @@ crash_point.arm_crash_point(sys.argv[2] or None)
 if sys.argv[3] == "stop":
     commit = world.build()
     staged = store.stage(commit)
-    assert store.ledger.epoch(0) == commit.epoch  # the check a careless writer relies on
+    assert store.ledger.epoch(0) == commit.epoch  # this check alone does not protect: the writer pauses after it
     signal.raise_signal(signal.SIGSTOP)
     try:
         store.ledger.commit(staged)
@@ -422,7 +422,7 @@ def test_a_writer_paused_between_check_and_commit_is_fenced(tmp_path):
     store.close()
 
 
-def test_killed_before_commit_current_has_not_moved_and_the_next_writer_goes_on(tmp_path):
+def test_after_a_crash_before_commit_the_next_writer_continues_from_current(tmp_path):
     process = run_process(tmp_path, point="trainer.before_commit")
     assert process.wait(60) == -signal.SIGKILL
     store = VersionStore(project_in(tmp_path))

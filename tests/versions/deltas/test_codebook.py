@@ -1,4 +1,4 @@
-"""Rows with shared grids: golden bytes, a decoder in NumPy, what sharing costs, and bytes that no encoder wrote."""
+"""Rows with shared grids: golden bytes, a decoder in NumPy, the error of sharing, and invalid bytes."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("bits", CODEBOOK_BITS)
-def test_the_bytes_keep_their_layout_for_ever(bits):
+def test_golden_bytes(bits):
     rows = np.array([[-0.5, 0.25, 0.1], [-0.5, 0.3, 0.1], [4.0, 5.0, 6.5]], np.float32)
     assert encode_codebook(rows, bits, entries=2).tobytes().hex() == GOLDEN[bits]
 
 
 def read_in_numpy(encoded):
-    """The rows, from the layout in the header."""
+    """Decode by the layout documented in the native header."""
     raw = encoded.tobytes()
     bits, entries, dim, n = (
         raw[0],
@@ -48,7 +48,7 @@ def read_in_numpy(encoded):
 
 @pytest.mark.parametrize("bits", CODEBOOK_BITS)
 @pytest.mark.parametrize(("n", "dim", "entries"), [(1, 1, 256), (5, 3, 2), (37, 16, 7), (300, 33, 256), (5_000, 4, 64)])
-def test_the_layout_is_read_in_numpy_as_natively(bits, n, dim, entries):
+def test_numpy_decodes_the_documented_layout(bits, n, dim, entries):
     encoded = encode_codebook(normal_rows(n, dim), bits, entries)
     read = decode_codebook(encoded)
     assert read.shape == (n, dim)
@@ -57,7 +57,7 @@ def test_the_layout_is_read_in_numpy_as_natively(bits, n, dim, entries):
 
 
 @pytest.mark.parametrize(("bits", "most"), [(2, 1.03), (4, 1.17), (8, 6.0)])
-def test_sharing_grids_costs_little_error_and_saves_three_bytes_a_row(bits, most):
+def test_shared_grids_save_three_bytes_per_row_at_little_error(bits, most):
     rows = normal_rows(20_000, 16)
     encoded, own = encode_codebook(rows, bits), encode_rows(rows, f"int{bits}")
     shared_error = squared_error(rows, decode_codebook(encoded))
@@ -66,7 +66,7 @@ def test_sharing_grids_costs_little_error_and_saves_three_bytes_a_row(bits, most
 
 
 @pytest.mark.parametrize("bits", CODEBOOK_BITS)
-def test_more_entries_mean_less_error(bits):
+def test_more_entries_reduce_the_error(bits):
     rows = normal_rows(2_000, 16)
     errors = [
         squared_error(rows, decode_codebook(encode_codebook(rows, bits, entries))) for entries in (1, 4, 16, 64, 256)
@@ -85,7 +85,7 @@ def test_each_row_has_the_entry_with_the_least_error(bits):
     assert (chosen <= errors.min(axis=1) * (1 + 1e-3)).all()
 
 
-def test_rows_on_few_grids_come_back_exactly():
+def test_rows_on_few_grids_are_exact():
     codes = np.random.default_rng(2).integers(0, 16, (500, 16))
     codes[:, :2] = 0, 15
     grid = np.arange(500) % 3
@@ -93,7 +93,7 @@ def test_rows_on_few_grids_come_back_exactly():
     assert (decode_codebook(encode_codebook(rows, 4, 8)) == rows).all()
 
 
-def test_no_rows_are_a_codebook_too():
+def test_zero_rows_are_encoded():
     encoded = encode_codebook(np.empty((0, 7), np.float32), 4)
     assert len(encoded) == 12
     assert decode_codebook(encoded).shape == (0, 7)
@@ -123,12 +123,12 @@ def damaged(at, value):
         (28, 255, "a row whose entry is not in the table"),
     ],
 )
-def test_damaged_bytes_are_refused_with_what_is_wrong(at, value, message):
+def test_damaged_bytes_are_refused_with_the_reason(at, value, message):
     with pytest.raises(InputError, match=rf"codebook: got 56 bytes .*{message}.*, wanted what encode_codebook gives"):
         decode_codebook(damaged(at, value))
 
 
-def test_any_length_but_the_right_one_is_refused():
+def test_a_wrong_length_is_refused():
     encoded = encode_codebook(normal_rows(9, 5), 4, 3)
     for length in range(len(encoded)):
         with pytest.raises(InputError, match=f"codebook: got {length} bytes"):
@@ -137,7 +137,7 @@ def test_any_length_but_the_right_one_is_refused():
         decode_codebook(np.append(encoded, np.uint8(0)))
 
 
-def test_random_bytes_are_read_or_refused():
+def test_random_bytes_are_decoded_or_refused():
     random = np.random.default_rng(3)
     for _ in range(3_000):
         encoded = damaged(random.integers(0, 56, 3), random.integers(0, 256, 3).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The delta codec: one spelling, nothing lost, no flipped bit accepted."""
+"""The delta codec: canonical bytes, lossless round trip, damage detected."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -73,7 +73,7 @@ def test_order_of_rows_and_fields_does_not_change_the_bytes():
     assert encode_delta(delta(fields={"b": two, "a": shuffled})) == encoded
 
 
-def test_an_empty_delta_survives():
+def test_an_empty_delta_survives_the_round_trip():
     empty = delta(fields={"user": FieldDelta.empty(4)}, dense=b"", before=None)
     assert rows_of(decode_delta(encode_delta(empty)).fields["user"]) == {}
 
@@ -95,7 +95,7 @@ def test_every_truncation_is_refused():
             decode_delta(encoded[:length])
 
 
-def test_bytes_behind_the_end_are_refused():
+def test_bytes_after_the_end_are_refused():
     with pytest.raises(DamagedError):
         decode_delta(encode_delta(delta()) + b"\0")
 
@@ -120,16 +120,16 @@ def test_golden_bytes_of_a_small_delta():
         == (
             "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "000a64656e7365"
             "02027502"  # one field, u, dim 1
-            "040108"  # removed: 1, then 8 further
+            "040108"  # removed: 1, then a gap of 8
             "0240"  # one group of 32 bits
-            "0603a902"  # known: 3, then 297 further
+            "0603a902"  # known: 3, then a gap of 297
             "04ad02100700000000000000"  # new: handle 301, key 7
             "18000102030405060708090a0b0000"
         )
     )
 
 
-def test_a_known_row_costs_about_one_byte_beside_its_payload():
+def test_a_known_row_costs_about_one_byte_plus_its_payload():
     n = 10_000
     bits = np.full(n, 4, np.uint8)
     handles = np.sort(np.random.default_rng(0).choice(50_000, n, replace=False)).astype(np.uint32)
@@ -140,6 +140,6 @@ def test_a_known_row_costs_about_one_byte_beside_its_payload():
     assert overhead < 1.1 * n
 
 
-def test_served_digest_tells_fields_apart():
+def test_the_served_digest_depends_on_the_field():
     assert served_digest({"a": 1, "b": 2}, b"") != served_digest({"a": 2, "b": 1}, b"")
     assert served_digest({"a": 1}, b"") != served_digest({"a": 1}, b"x")

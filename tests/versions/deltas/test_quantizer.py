@@ -1,4 +1,4 @@
-"""The row codec: golden bytes per codec, error bounds, halves against NumPy's, and what it refuses."""
+"""The quantizer: golden bytes per codec, error bounds, halves against NumPy's, and invalid input."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_the_bytes_keep_their_layout_for_ever(codec):
+def test_golden_bytes(codec):
     row = np.array([[-0.5, 0.25, 0.1, -0.033, 1.0]], np.float32)
     payloads = encode_rows(row, codec)
     assert payloads.tobytes().hex() == GOLDEN[codec]
@@ -76,8 +76,8 @@ def test_sizes_per_precision(dim, sizes):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("dim", [1, 3, 4, 7, 16, 33])
-def test_a_code_means_offset_plus_scale_times_code(bits, dim):
-    """Decoding in NumPy from the layout in the header, the first code lowest."""
+def test_a_code_decodes_to_offset_plus_scale_times_code(bits, dim):
+    """Decode in NumPy by the layout documented in the native header, the first code in the lowest bits."""
     rows = normal_rows(50, dim)
     payloads = encode_rows(rows, f"int{bits}")
     scales, offsets = payloads[:, :4].copy().view(np.float16).astype(np.float32).T[:, :, None]
@@ -88,8 +88,8 @@ def test_a_code_means_offset_plus_scale_times_code(bits, dim):
 
 
 @pytest.mark.parametrize(("codec", "most"), [("int2", 6.56e-2), ("int4", 3.18e-3), ("int8", 1.50e-5), ("bf16", 2.8e-6)])
-def test_rows_come_back_close(codec, most):
-    """PyTorch's greedy search: 8.7e-2 in 2 bits and 3.4e-3 in 4; nearest of 255 steps from end to end: 1.5e-5."""
+def test_decoded_rows_are_close(codec, most):
+    """PyTorch's greedy search: 8.7e-2 in 2 bits and 3.4e-3 in 4; nearest of 255 levels between the extremes: 1.5e-5."""
     assert relative_mse(normal_rows(20_000, 16), codec) <= most
 
 
@@ -99,7 +99,7 @@ def halves_below(values):
 
 
 def covering_grid_error(rows, bits):
-    """Squared error per row on the grid from end to end, rounded outwards to halves; the codes in float64."""
+    """Squared error per row on the grid between its extremes, rounded outwards to halves; codes in float64."""
     most, exact = 2**bits - 1, rows.astype(np.float64)
     offset = halves_below(exact.min(axis=1, keepdims=True)).astype(np.float64)
     scale = -halves_below(-(exact.max(axis=1, keepdims=True) - offset) / most).astype(np.float64)
@@ -110,11 +110,11 @@ def covering_grid_error(rows, bits):
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize(("mean", "spread"), [(0, 1e-5), (0, 0.05), (0.3, 0.05), (100, 0.01), (-20_000, 5_000)])
 @pytest.mark.parametrize("dim", [1, 2, 5, 16, 64, 300])
-def test_no_row_is_worse_than_on_the_grid_that_covers_it(bits, mean, spread, dim):
+def test_no_row_has_more_error_than_on_the_grid_that_covers_it(bits, mean, spread, dim):
     rows = normal_rows(200, dim, spread=spread) + np.float32(mean)
     read = decode_rows(encode_rows(rows, f"int{bits}"), f"int{bits}", dim)
     error = ((read - rows.astype(np.float64)) ** 2).sum(axis=1)
-    rounding = np.sqrt(dim) * np.abs(rows).max(axis=1) * 2.0**-22  # values are added up in float32
+    rounding = np.sqrt(dim) * np.abs(rows).max(axis=1) * 2.0**-22  # sums in float32
     assert (np.sqrt(error) <= np.sqrt(covering_grid_error(rows, bits)) * (1 + 1e-4) + rounding).all()
 
 
@@ -135,7 +135,7 @@ def test_eight_bits_are_never_off_by_more_than_half_a_scale():
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.37, 0.0123456, 1_234.567, -65_000.0, 1e-6])
-def test_constant_rows_come_back(bits, value):
+def test_constant_rows_are_exact(bits, value):
     rows = np.full((3, 16), value, np.float32)
     assert np.allclose(round_trip(rows, bits), rows, rtol=4e-6, atol=2.0**-25)
 
@@ -147,7 +147,7 @@ def test_a_row_on_a_grid_is_exact(bits):
     assert (round_trip(rows, bits) == rows).all()
 
 
-def test_every_half_is_read_as_numpy_reads_it():
+def test_every_half_is_decoded_as_in_numpy():
     halves = np.arange(65_536, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]
     read = decode(halves.view(np.uint8), all_in(16, 1), len(halves))[0]
@@ -196,13 +196,13 @@ def test_precisions_mix_in_one_payload():
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_row_does_not_depend_on_its_neighbours(codec):
+def test_a_row_does_not_depend_on_other_rows(codec):
     rows = normal_rows(20, 16)
     alone = [encode_rows(rows[i : i + 1].copy(), codec) for i in range(20)]
     assert encode_rows(rows, codec).tobytes() == np.concatenate(alone).tobytes()
 
 
-def test_no_rows_give_no_bytes():
+def test_zero_rows_give_zero_bytes():
     payload, offsets = encode(np.empty((0, 4), np.float32), all_in(4, 0))
     assert (len(payload), offsets.tolist()) == (0, [0])
     assert decode(payload, all_in(4, 0), 4).shape == (0, 4)
@@ -210,14 +210,14 @@ def test_no_rows_give_no_bytes():
         assert decode_rows(encode_rows(np.empty((0, 4), np.float32), codec), codec, 4).shape == (0, 4)
 
 
-def test_offsets_name_each_rows_payload():
+def test_offsets_locate_each_rows_payload():
     assert payload_offsets(np.array([4, 32, 8], np.uint8), 16).tolist() == [0, 12, 76, 96]
     assert payload_total(np.array([4, 32, 8], np.uint8), 16) == 96
     assert payload_total(np.empty(0, np.uint8), 16) == 0
 
 
 @pytest.mark.parametrize("measure", [payload_offsets, payload_total])
-def test_rows_of_no_known_precision_have_no_length(measure):
+def test_sizes_of_an_unknown_precision_are_refused(measure):
     with pytest.raises(InputError, match="bits: got 5 at 1, wanted one of"):
         measure(np.array([4, 5, 0], np.uint8), 16)
     with pytest.raises(InputError, match=r"bits: got int64 \[1\], wanted uint8"):

@@ -1,4 +1,4 @@
-"""What the row codec refuses: an error that says what it got and what it wants, never a crash."""
+"""Invalid input of the quantizer: an error with the value it got and what it wants, never a crash."""
 
 import numpy as np
 import pytest
@@ -112,7 +112,7 @@ def test_payloads_of_a_wrong_kind_are_refused(payloads, got):
         decode_rows(payloads, "int4", 4)
 
 
-def test_lengths_that_do_not_fit_together_are_refused():
+def test_inconsistent_lengths_are_refused():
     bits = np.full(3, 8, np.uint8)
     with pytest.raises(InputError, match=r"bits: got uint8 \[2\], wanted uint8 \[3\]"):
         encode(ROWS, bits[:2])

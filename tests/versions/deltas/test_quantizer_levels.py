@@ -1,4 +1,4 @@
-"""The row codec at every SIMD level the machine has: the same bytes for every kind of row and every dim."""
+"""The quantizer at every SIMD level of the machine: equal bytes for every kind of row and every dim."""
 
 import hashlib
 from itertools import product
@@ -21,10 +21,10 @@ from tests.support.simd import forced_simd_level, simd_levels
 DIMS = (*range(1, 41), 64, 100, 1024)
 MOST = np.finfo(np.float32).max
 ROWS = 37
-"""Two registers of sixteen rows and a rest."""
+"""Two registers of sixteen rows and a remainder."""
 
 
-def whole(random, dim, most):
+def integers(random, dim, most):
     return random.integers(-most, most + 1, (ROWS, dim)).astype(np.float32)
 
 
@@ -34,18 +34,20 @@ def in_any_order_of_magnitude(random, dim):
 
 
 KINDS = {
-    "ordinary": lambda random, dim: whole(random, dim, 2**20) * np.float32(2.0**-23),
-    "tiny": lambda random, dim: whole(random, dim, 1000) * np.float32(1e-30),
-    "huge": lambda random, dim: whole(random, dim, 1000) * np.float32(MOST / 1000),
-    "subnormal": lambda random, dim: whole(random, dim, 1000) * np.float32(1e-45),
-    "constant": lambda random, dim: np.repeat(whole(random, 1, 2**20) * np.float32(2.0**-21), dim, axis=1),
-    "zeros of both signs": lambda random, dim: np.where(whole(random, dim, 1) > 0, np.float32(-0.0), np.float32(0.0)),
-    "far from zero": lambda random, dim: whole(random, dim, 1000) * np.float32(1e-5) + np.float32(100),
+    "ordinary": lambda random, dim: integers(random, dim, 2**20) * np.float32(2.0**-23),
+    "tiny": lambda random, dim: integers(random, dim, 1000) * np.float32(1e-30),
+    "huge": lambda random, dim: integers(random, dim, 1000) * np.float32(MOST / 1000),
+    "subnormal": lambda random, dim: integers(random, dim, 1000) * np.float32(1e-45),
+    "constant": lambda random, dim: np.repeat(integers(random, 1, 2**20) * np.float32(2.0**-21), dim, axis=1),
+    "zeros of both signs": lambda random, dim: np.where(
+        integers(random, dim, 1) > 0, np.float32(-0.0), np.float32(0.0)
+    ),
+    "far from zero": lambda random, dim: integers(random, dim, 1000) * np.float32(1e-5) + np.float32(100),
     "halves' edges": lambda random, dim: (
-        whole(random, dim, 2) * np.float32(65_504) + whole(random, dim, 3) * np.float32(16)
+        integers(random, dim, 2) * np.float32(65_504) + integers(random, dim, 3) * np.float32(16)
     ),
     "one far out": lambda random, dim: (
-        np.where(np.arange(dim) == dim // 2, np.float32(9), np.float32(1e-3)) * whole(random, dim, 9)
+        np.where(np.arange(dim) == dim // 2, np.float32(9), np.float32(1e-3)) * integers(random, dim, 9)
     ),
     "any": in_any_order_of_magnitude,
 }
@@ -56,7 +58,7 @@ def rows_of(kind, dim):
 
 
 def everything(kind):
-    """All bytes that all codecs make of rows of all dims, and all floats they read from them."""
+    """Digest of the payloads of all codecs for rows of all dims, and of the floats decoded from them."""
     digest = hashlib.sha256()
     for dim, codec in product(DIMS, CODECS):
         payloads = encode_rows(rows_of(kind, dim), codec)
@@ -72,7 +74,7 @@ def everything(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_level_gives_the_same_bytes(kind):
+def test_every_simd_level_gives_the_same_bytes(kind):
     found = {}
     for level in simd_levels():
         with forced_simd_level(level):
@@ -80,6 +82,6 @@ def test_every_level_gives_the_same_bytes(kind):
     assert len(set(found.values())) == 1, found
 
 
-def test_every_machine_gives_these_bytes():
-    """The digest changes with any change of the codec: what was published before is then encoded another way."""
+def test_golden_digest_of_all_codecs():
+    """The digest changes with any change of a codec, and then published payloads decode differently."""
     assert everything("ordinary")[:16] == "ffd746d447d13c3c"

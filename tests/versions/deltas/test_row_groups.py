@@ -1,4 +1,4 @@
-"""What a delta's bytes are made of: gaps of any length, rows grouped as NumPy would, and nothing odd taken."""
+"""The parts of an encoded delta: gaps of any length, rows grouped as in NumPy, and invalid input."""
 
 import numpy as np
 import pytest
@@ -58,12 +58,12 @@ def test_the_greatest_number_is_read_and_no_bytes_are_no_numbers():
 
 
 @pytest.mark.parametrize("odd", [5, "0301", bytearray(2), np.zeros(2, np.uint8), None])
-def test_what_is_no_bytes_is_no_gaps(odd):
+def test_a_value_that_is_not_bytes_is_refused(odd):
     with pytest.raises(InputError, match=r"gaps: got .*, wanted bytes"):
         decode_gaps(odd)
 
 
-def test_any_bytes_are_read_or_refused():
+def test_any_bytes_are_decoded_or_refused():
     random = np.random.default_rng(4)
     for _ in range(3_000):
         spelled = random.choice(np.uint8([0, 1, 127, 128, 255]), random.integers(0, 40)).tobytes()
@@ -75,7 +75,7 @@ def test_any_bytes_are_read_or_refused():
         assert (decode_gaps(encode_gaps(values)) == values).all()
 
 
-def test_numbers_that_do_not_ascend_are_refused():
+def test_values_that_do_not_ascend_are_refused():
     with pytest.raises(InputError, match="values: got 3 after 4, wanted ascending order"):
         encode_gaps(np.uint64([1, 4, 3]))
     for odd in ([1, 2], np.int64([1]), np.uint64([[1]]), np.uint64([1, 2, 3, 4])[::2], None):
@@ -114,7 +114,7 @@ def grouped_by_words(handles, new_keys, new_handles, bits, payload, dim):
 
 @pytest.mark.parametrize("dim", [1, 3, 16])
 @pytest.mark.parametrize(("known", "new"), [(0, 0), (1, 0), (0, 1), (200, 0), (0, 200), (300, 100)])
-def test_rows_are_grouped_as_numpy_would(dim, known, new):
+def test_rows_are_grouped_as_in_numpy(dim, known, new):
     for precisions in (PRECISIONS, (8,)):
         case = rows(known, new, dim, precisions=precisions)
         assert group_rows(*case) == grouped_by_words(*case)
@@ -129,7 +129,7 @@ def test_payloads_follow_their_rows():
 
 
 @pytest.mark.parametrize("order", [[0, 1, 1], [0, 1, 3], [-1, 0, 1]])
-def test_an_order_that_is_none_is_refused(order):
+def test_an_order_that_is_no_permutation_is_refused(order):
     *_, bits, payload, dim = rows(3, 0, 5)
     with pytest.raises(InputError, match="order: got "):
         reorder_payload(payload, bits, np.array(order), dim)
@@ -148,7 +148,7 @@ def test_odd_rows_are_refused(name):
             group_rows(**{**case, name: odd})
 
 
-def test_a_precision_there_is_none_of_is_refused():
+def test_an_unknown_precision_is_refused():
     *first, bits, payload, dim = rows(3, 3, 5)
     with pytest.raises(InputError, match="bits: got 5 at 2"):
         group_rows(*first, np.where(np.arange(6) == 2, 5, bits).astype(np.uint8), payload, dim)

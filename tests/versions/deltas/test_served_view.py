@@ -1,4 +1,4 @@
-"""The served view against a dict: payloads, handles and digest through every change, and readers beside a writer."""
+"""The served view against a dict: payloads, handles and digest after every change; readers during writes."""
 
 import threading
 
@@ -30,7 +30,7 @@ def rows_of(keys, seed=1, bits=None):
 
 
 def filled(*numbers, seed=1):
-    """A view with these keys, the handle of each being its place in the list; and what was put."""
+    """A view of these keys with their index as handle, and the rows put."""
     view, keys = ServedView(DIM), keys_of(*numbers)
     bits, payload = rows_of(keys, seed)
     view.put(keys, np.arange(len(keys), dtype=np.uint32), bits, payload)
@@ -76,7 +76,7 @@ def test_random_operations_agree_with_a_dict(by_handle):
         if step % 3 == 2:
             assert view.remove(keys) == model.remove(keys)
         else:
-            handles = (keys * 3).astype(np.uint32)  # a key's own, in any order, twice where the key comes twice
+            handles = (keys * 3).astype(np.uint32)  # one per key, in any order, repeated for repeated keys
             bits, payload = rows_of(keys, seed=step)
             view.put(keys, handles, bits, payload)
             model.put(keys, handles, bits, payload)
@@ -98,25 +98,25 @@ def agree(view, model, everything):
     assert view.digest() == model.digest()
 
 
-def test_an_empty_view_knows_nothing():
-    view, asked = ServedView(DIM), keys_of(0, 1, 2**64 - 1)
-    assert (view.decode(asked) == 0).all()
-    assert view.bits(asked).tolist() == [0, 0, 0]
-    assert (view.handles(asked) == NO_HANDLE).all()
+def test_an_empty_view_has_no_rows():
+    view, keys = ServedView(DIM), keys_of(0, 1, 2**64 - 1)
+    assert (view.decode(keys) == 0).all()
+    assert view.bits(keys).tolist() == [0, 0, 0]
+    assert (view.handles(keys) == NO_HANDLE).all()
     assert [part.tolist() for part in view.keys_of(handles_of(0, NO_HANDLE))] == [[0, 0], [False, False]]
     assert view.keys().dtype == np.uint64
     assert (len(view), view.payload_total, view.digest(), view.keys().tolist()) == (0, 0, 0, [])
     assert [part.tolist() for part in view.export(keys_of())] == [[], [], []]
 
 
-def test_the_digest_keeps_its_value_for_ever():
+def test_golden_value_of_the_digest():
     view = ServedView(2)
     payload, _ = encode(np.array([[0.5, -1.0], [3.0, 4.0]], np.float32), np.array([16, 4], np.uint8))
     view.put(keys_of(7, 2**63), handles_of(0, 1), np.array([16, 4], np.uint8), payload)
     assert view.digest() == 11898335448943942013
 
 
-def test_the_digest_does_not_depend_on_how_a_state_was_reached():
+def test_the_digest_depends_only_on_the_state():
     view, keys, bits, payload = filled(5, 1, 9, 3)
     other, *_ = filled(9, 5, 77, seed=2)
     other.remove(keys_of(77, 9, 5))
@@ -124,7 +124,7 @@ def test_the_digest_does_not_depend_on_how_a_state_was_reached():
     assert other.digest() == view.digest()
 
 
-def test_the_digest_sees_key_bits_and_payload():
+def test_the_digest_depends_on_key_bits_and_payload():
     digests = set()
     for key, bits, byte in [(1, 8, 0), (2, 8, 0), (1, 8, 1), (1, 16, 0)]:
         view = ServedView(DIM)
@@ -134,7 +134,7 @@ def test_the_digest_sees_key_bits_and_payload():
     assert len(digests) == 4
 
 
-def test_what_is_exported_can_be_put_elsewhere():
+def test_exported_rows_can_be_put_into_another_view():
     view, keys, *_ = filled(5, 1, 9, 3)
     other = ServedView(DIM)
     other.put(keys, *view.export(keys))
@@ -157,7 +157,7 @@ def test_a_new_handle_replaces_the_old():
     assert view.keys_of(handles_of(0, 8))[1].tolist() == [False, True]
 
 
-def test_keys_may_have_no_handle():
+def test_keys_without_a_handle_are_accepted():
     view, keys = ServedView(DIM), keys_of(1, 2)
     view.put(keys, handles_of(NO_HANDLE, NO_HANDLE), *rows_of(keys))
     assert len(view) == 2
@@ -178,14 +178,14 @@ def test_a_handle_of_another_key_is_refused_and_nothing_changes(keys, handles):
 
 
 @pytest.mark.parametrize("handles", [(4, 4, 6), (7, 9, 7)])
-def test_a_view_that_is_not_searched_by_handle_still_refuses_two_new_keys_with_one(handles):
+def test_a_view_without_handle_index_refuses_two_new_keys_with_one_handle(handles):
     view, keys = ServedView(DIM, by_handle=False), keys_of(6, 7, 8)
     with pytest.raises(InputError, match=r"handle \d of key \d belongs to another key"):
         view.put(keys, handles_of(*handles), *rows_of(keys))
     assert len(view) == 0
 
 
-def test_a_view_that_is_not_searched_by_handle_takes_four_bytes_a_row_less():
+def test_a_view_without_handle_index_takes_four_bytes_less_per_row():
     keys = np.random.default_rng(1).integers(0, 2**64, 300_000, np.uint64)
     rows = np.full(len(keys), 4, np.uint8), np.zeros(len(keys) * payload_bytes(4, 16), np.uint8)
     sizes = []
@@ -196,20 +196,20 @@ def test_a_view_that_is_not_searched_by_handle_takes_four_bytes_a_row_less():
     assert sizes[0] - sizes[1] == pytest.approx(4.25, abs=0.1)
 
 
-def test_the_digest_is_told_before_anything_is_done():
+def test_digest_after_predicts_the_digest_and_changes_nothing():
     rng = np.random.default_rng(22)
     view, *_ = filled(*range(100))
     for step in range(60):
         keys, removed = (rng.integers(0, 200, rng.integers(0, 40)).astype(np.uint64) for _ in range(2))
         rows = keys, keys.astype(np.uint32), *rows_of(keys, seed=step)
-        before, told = view.digest(), view.digest_after(*rows, removed)
+        before, predicted = view.digest(), view.digest_after(*rows, removed)
         assert view.digest() == before
         view.remove(removed)
         view.put(*rows)
-        assert view.digest() == told
+        assert view.digest() == predicted
 
 
-def test_no_digest_is_told_of_two_keys_with_one_handle():
+def test_digest_after_refuses_two_keys_with_one_handle():
     view, keys = ServedView(DIM), keys_of(6, 7)
     with pytest.raises(InputError, match="handle 3 of key 7 belongs to another key"):
         view.digest_after(keys, handles_of(3, 3), *rows_of(keys), keys_of())
@@ -222,7 +222,7 @@ def test_a_handle_is_free_again_after_its_key_was_removed():
     assert view.keys_of(handles_of(0))[0].tolist() == [6]
 
 
-def test_handles_may_lie_far_apart_and_take_little_more():
+def test_sparse_handles_take_little_more_memory():
     view, keys = ServedView(DIM), keys_of(1, 2, 3, 4)
     handles = handles_of(2**32 - 2, 2**14, 0, 2**31)
     view.put(keys, handles, *rows_of(keys))
@@ -231,7 +231,7 @@ def test_handles_may_lie_far_apart_and_take_little_more():
     assert view.memory_bytes < 4 * 2**20
 
 
-def test_a_row_of_four_bits_takes_little_beside_key_handle_and_payload():
+def test_a_row_of_four_bits_takes_little_more_than_key_handle_and_payload():
     view, n = ServedView(dim=16), 300_000
     keys = np.random.default_rng(5).permutation(n).astype(np.uint64)
     view.put(keys, np.arange(n, dtype=np.uint32), np.full(n, 4, np.uint8), np.zeros(n * 12, np.uint8))
@@ -239,7 +239,7 @@ def test_a_row_of_four_bits_takes_little_beside_key_handle_and_payload():
     assert view.memory_bytes / n < 8 + 4 + 12 + indexes_and_pages
 
 
-def test_handles_that_died_leave_next_to_nothing():
+def test_removed_handles_take_almost_no_memory():
     view, alive = ServedView(dim=1), 1_000
     payload, bits = np.zeros(alive * 2, np.uint8), np.full(alive, 16, np.uint8)
     for generation in range(200):
@@ -251,7 +251,7 @@ def test_handles_that_died_leave_next_to_nothing():
     assert view.memory_bytes < once + 200 * alive
 
 
-def test_cells_are_used_again():
+def test_cells_are_reused():
     view, keys = ServedView(DIM), np.arange(3_000, dtype=np.uint64)
     handles = keys.astype(np.uint32)
     view.put(keys, handles, *rows_of(keys))
@@ -262,7 +262,7 @@ def test_cells_are_used_again():
         assert view.memory_bytes <= once * 1.1, seed
 
 
-def test_readers_beside_a_writer_see_whole_batches():
+def test_readers_during_a_write_see_complete_batches():
     view, keys = ServedView(DIM), np.arange(2_000, dtype=np.uint64)
     batches = []
     for value, bits in enumerate((32, 16, 32, 8), start=1):
@@ -306,7 +306,7 @@ def test_wrong_arrays_are_refused():
         ServedView(0)
 
 
-def test_rows_are_compared_with_what_is_held_and_with_zeros_where_nothing_is():
+def test_rows_are_compared_with_served_values_or_zeros():
     view = ServedView(dim=2)
     held = np.float32([[3, 4]])
     view.put(keys_of(7), handles_of(0), np.array([32], np.uint8), held.view(np.uint8).reshape(-1))
@@ -319,22 +319,22 @@ def test_rows_are_compared_with_what_is_held_and_with_zeros_where_nothing_is():
     assert apart.differs.tolist() == [False, True, True]
 
 
-def test_a_difference_too_small_to_be_squared_is_still_one():
+def test_a_difference_whose_square_underflows_still_differs():
     view = ServedView(dim=1)
     tiny = np.float32([[1e-30]])
     assert view.compare(keys_of(7), tiny).moved.tolist() == [0]
     assert view.compare(keys_of(7), tiny).differs.tolist() == [True]
 
 
-def test_one_look_gives_what_three_questions_give():
+def test_lookup_equals_decode_bits_and_handles():
     view, random = ServedView(dim=8), np.random.default_rng(1)
     rows, bits = random.normal(size=(50, 8)).astype(np.float32), random.choice(np.uint8([4, 8, 16, 32]), 50)
     view.put(np.arange(50, dtype=np.uint64), np.arange(50, dtype=np.uint32), bits, encode(rows, bits)[0])
-    asked = np.arange(25, 75, dtype=np.uint64)
-    held, held_bits, handles = view.lookup(asked)
-    assert np.array_equal(held, view.decode(asked))
-    assert np.array_equal(held_bits, view.bits(asked))
-    assert np.array_equal(handles, view.handles(asked))
+    keys = np.arange(25, 75, dtype=np.uint64)
+    held, held_bits, handles = view.lookup(keys)
+    assert np.array_equal(held, view.decode(keys))
+    assert np.array_equal(held_bits, view.bits(keys))
+    assert np.array_equal(handles, view.handles(keys))
 
 
 def test_rows_with_gaps_inside_are_refused():

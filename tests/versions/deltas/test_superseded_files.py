@@ -1,4 +1,4 @@
-"""Published files that are dropped, beside replicas that look for them: none is missed, none is taken for a bad one."""
+"""Superseded files are deleted while replicas read: none is missing, none is reported as damaged."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +23,12 @@ def trainer(tmp_path):
 
 
 def vanishing(path):
-    """A file that is listed and, once somebody reads it, gone."""
+    """Replace a file by one that is listed but cannot be opened."""
     path.unlink(missing_ok=True)
     path.symlink_to("gone")
 
 
-def test_a_file_that_is_dropped_between_look_and_read_is_no_bad_file(trainer):
+def test_a_file_dropped_between_listing_and_reading_is_not_refused(trainer):
     for _ in range(2):
         trainer.run(2)
         trainer.levels.publish_full()
@@ -39,7 +39,7 @@ def test_a_file_that_is_dropped_between_look_and_read_is_no_bad_file(trainer):
     assert refused(replica) == {}
 
 
-def test_a_damaged_file_may_be_dropped_like_any_other(trainer):
+def test_a_damaged_file_can_be_dropped(trainer):
     trainer.run(2)
     trainer.levels.publish_full()
     trainer.log.trim("deltas", 0, 1)
@@ -52,7 +52,7 @@ def test_a_damaged_file_may_be_dropped_like_any_other(trainer):
         vanishing(manifest)
 
 
-def test_however_far_behind_a_replica_finds_its_way_once_old_files_are_dropped(trainer):
+def test_a_replica_at_any_version_catches_up_after_old_files_are_dropped(trainer):
     behind = []
     for number in range(1, 11):
         behind.append(Replica(trainer.project, trainer.log))
@@ -66,7 +66,7 @@ def test_however_far_behind_a_replica_finds_its_way_once_old_files_are_dropped(t
         assert_equal_to(trainer, replica)
 
 
-def test_after_a_rollback_the_undone_full_stays_with_the_way_back_from_it(trainer):
+def test_after_a_rollback_the_undone_full_and_its_reverse_delta_stay(trainer):
     behind = Replica(trainer.project, trainer.log)
     trainer.run(1)
     behind.catch_up()
@@ -75,17 +75,17 @@ def test_after_a_rollback_the_undone_full_stays_with_the_way_back_from_it(traine
         trainer.levels.publish_full()
     rolled_back(trainer, 1)
     LevelPublisher(trainer.project, trainer.store, trainer.hooks, 0).publish_full()
-    undone, newest, reverse = delta_manifest_paths(trainer.project.published, 0, 1)
-    assert (undone.stem, newest.stem, reverse.stem) == ("full-0-5", "full-0-3", "reverse-2-3")
+    undone, latest, reverse = delta_manifest_paths(trainer.project.published, 0, 1)
+    assert (undone.stem, latest.stem, reverse.stem) == ("full-0-5", "full-0-3", "reverse-2-3")
     trainer.log.trim("deltas", 0, trainer.log.end_offset("deltas", 0))
     behind.catch_up()
-    newest.with_suffix(".delta").write_bytes(b"damaged")
+    latest.with_suffix(".delta").write_bytes(b"damaged")
     late = Replica(trainer.project, trainer.log)
     late.catch_up()
     assert behind.digest() == late.digest() == trainer.commits[1].prepared.served_digest
 
 
-def test_a_replica_starts_whole_while_files_are_dropped(trainer):
+def test_a_replica_that_starts_while_files_are_dropped_is_complete(trainer):
     trainer.run(1)
     trainer.levels.publish_full()
     done, started = threading.Event(), []
@@ -110,7 +110,7 @@ def test_a_replica_starts_whole_while_files_are_dropped(trainer):
     assert all(digests[version] == digest and not bad for version, digest, bad in started)
 
 
-def test_a_full_that_counts_again_may_be_of_a_version_that_was_thinned(tmp_path):
+def test_after_a_rollback_the_latest_full_may_be_of_a_dropped_version(tmp_path):
     scene = Scene(tmp_path, retention={"all_s": 100, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(25, full_every=4)

@@ -1,4 +1,4 @@
-"""The served view's face: whatever else than a plain array of the right dtype and shape comes, it says what it got.
+"""Invalid input of the served view: an error with what it got for anything but an array of the right dtype and shape.
 
 Keys, table, pooling, sketch, join index and quantizer have the same battery in their own tests.
 """
@@ -88,7 +88,7 @@ def view() -> ServedView:
     return view
 
 
-# Not where one byte is an element: it has no order and fits every address.
+# Not for elements of one byte: they have no byte order and no alignment.
 WIDER = [call for call, (name, _) in CALLS.items() if good(name).itemsize > 1]
 CASES = [*product(CALLS, ODD), *product(WIDER, WIDE)]
 
@@ -110,7 +110,7 @@ def test_read_only_arrays_are_read(view, call):
     run(view, array)
 
 
-def test_no_rows_are_rows(view):
+def test_zero_rows_are_accepted(view):
     before = view.digest()
     none64, none32, none8 = np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint8)
     view.put(none64, none32, none8, none8)
@@ -131,7 +131,7 @@ def test_arrays_of_different_lengths_are_refused(view, lengths):
 
 
 @pytest.mark.parametrize("bits", [0, 1, 2, 3, 5, 7, 9, 15, 17, 31, 33, 64, 255])
-def test_a_precision_there_is_none_of_is_refused(view, bits):
+def test_an_unknown_precision_is_refused(view, bits):
     with pytest.raises(InputError, match=f"bits: got {bits} at 1, wanted one of"):
         view.put(good("keys"), good("handles"), np.array([8, bits, 8], np.uint8), good("payload"))
 
@@ -143,7 +143,7 @@ def test_an_impossible_dim_is_refused(dim):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 65_536])
-def test_every_precision_is_held_at_every_dim(dim):
+def test_every_precision_is_stored_at_every_dim(dim):
     bits = np.array([4, 8, 16, 32], np.uint8)
     payload = np.zeros(sum(payload_bytes(int(each), dim) for each in bits), np.uint8)
     view, keys = ServedView(dim), np.arange(4, dtype=np.uint64)
@@ -153,17 +153,17 @@ def test_every_precision_is_held_at_every_dim(dim):
     assert view.bits(keys).tolist() == [32, 16, 8, 4]
 
 
-def test_payloads_without_number_are_held_and_told_as_they_are(view):
-    """Serving holds what the publisher sent: its bytes are checked by the delta, its numbers by the trainer."""
+def test_payloads_of_nan_are_stored_and_decoded_unchanged(view):
+    """The view stores what the publisher sent: the delta checks the bytes, the trainer the numbers."""
     key, handle = np.array([9], np.uint64), np.array([9], np.uint32)
     view.put(key, handle, np.array([32], np.uint8), np.full(DIM, np.nan, np.float32).view(np.uint8))
     assert np.isnan(view.decode(key)).all()
 
 
-def test_random_odd_calls_never_leave_a_half_put_batch():
-    """Batches with one thing wrong at a random place: all of them or nothing."""
+def test_random_invalid_calls_never_put_part_of_a_batch():
+    """Batches with one error at a random place are put completely or not at all."""
     random = np.random.default_rng(5)
-    view, held = ServedView(1), {}
+    view, stored = ServedView(1), {}
     for _ in range(300):
         n = int(random.integers(1, 6))
         keys = random.integers(0, 8, n, np.uint64)
@@ -176,9 +176,9 @@ def test_random_odd_calls_never_leave_a_half_put_batch():
         except InputError:
             assert (view.digest(), view.keys().tolist()) == before
         else:
-            held |= dict(zip(keys.tolist(), bits.tolist(), strict=True))
-            assert view.bits(np.array(sorted(held), np.uint64)).tolist() == [held[key] for key in sorted(held)]
+            stored |= dict(zip(keys.tolist(), bits.tolist(), strict=True))
+            assert view.bits(np.array(sorted(stored), np.uint64)).tolist() == [stored[key] for key in sorted(stored)]
         with suppress(KeyError):
-            gone = int(random.integers(0, 8))
-            held.pop(gone)
-            assert view.remove(np.array([gone], np.uint64)) == 1
+            removed = int(random.integers(0, 8))
+            stored.pop(removed)
+            assert view.remove(np.array([removed], np.uint64)) == 1
