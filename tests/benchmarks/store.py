@@ -43,7 +43,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 UInt64s = npt.NDArray[np.uint64]
 Sizes = dict[str, Any]
 
-WITHHELD_BYTES = sum(column.itemsize for column in vars(Withheld.nothing()).values())
+WITHHELD_BYTES = sum(column.itemsize for column in vars(Withheld.empty()).values())
 
 
 def measure(folder: Path, quick: bool) -> list[Figure]:

@@ -28,7 +28,7 @@ void tracking_pass(const uint32_t* which, size_t n, size_t size, const float* gr
     static std::vector<Row> rows;
     if (rows.size() != size) rows.assign(size, Row{{0.1f}, 0.1f, {0, 1, 0.0f, 1.0f}});
     static const auto optimizer = springtide::make_optimizer("rowwise_adagrad", {.learning_rate = 0.05f});
-    const springtide::Tracker tracker(86'400);
+    const springtide::StatisticsUpdater updater(86'400);
     for (size_t i = 0; i < n; ++i) {
         if (i + kAhead < n) {
             __builtin_prefetch(&rows[which[i + kAhead]]);
@@ -36,13 +36,13 @@ void tracking_pass(const uint32_t* which, size_t n, size_t size, const float* gr
         }
         Row& row = rows[which[i]];
         const float* gradient = gradients + i * kDim;
-        springtide::Learned learned{};
+        springtide::UpdateNorms norms{};
         if (tracked)
-            learned = springtide::with_dim(kDim, [&](auto dim) {
-                return springtide::Learned{springtide::dot(gradient, row.weights, dim), springtide::dot(row.weights, row.weights, dim), 0};
+            norms = springtide::with_dim(kDim, [&](auto dim) {
+                return springtide::UpdateNorms{springtide::dot(gradient, row.weights, dim), springtide::dot(row.weights, row.weights, dim), 0};
             });
-        learned.moved_squared = optimizer->step(row.weights, &row.state, gradient, kDim);
-        if (tracked) tracker.note(row.statistics, learned, 1, 2);
+        norms.step_squared = optimizer->step(row.weights, &row.state, gradient, kDim);
+        if (tracked) updater.apply(row.statistics, norms, 1, 2);
     }
 }
 

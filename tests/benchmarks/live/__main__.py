@@ -55,7 +55,7 @@ def recovered(found: Found) -> list[Result]:
 
 
 def fresh(found: Found) -> list[Result]:
-    """Figures of `live_freshness`, beside what Ekko's paper says."""
+    """Figures of `freshness`, beside what Ekko's paper says."""
     sizes = {name: found[name] for name in ("produced_events_per_s", "clicks", "lost", "withheld_share")}
     ekko = found["beside"]["ekko_s"]
     return [
@@ -66,7 +66,7 @@ def fresh(found: Found) -> list[Result]:
 
 BENCHMARKS: dict[str, tuple[list[str], Callable[[Found], list[Result]]]] = {
     "flink_kafka": (["--rows", "2000000"], joined),
-    "live_freshness": (["--rate", "5000"], fresh),
+    "freshness": (["--rate", "5000"], fresh),
     "recovery": (["--rows", "10000000"], recovered),
 }
 
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> Found:
     """The JSON object that a benchmark prints last. Raises CalledProcessError."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *arguments]
+    command = [sys.executable, "-m", f"tests.benchmarks.live.{name}", *arguments]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: Found = json.loads(said.splitlines()[-1])
     return found

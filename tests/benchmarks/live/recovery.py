@@ -198,7 +198,7 @@ class Held:
     def _opened(self, pids: set[int]) -> bool:
         """Whether one of these workers has loaded the join's state."""
         logs = [path for pid in pids for path in (self.project.state / "flink" / "workers").glob(f"*-{pid}.log")]
-        return any("join shard is open" in log.read_text(encoding="utf-8", errors="replace") for log in logs)
+        return any("join shard opened" in log.read_text(encoding="utf-8", errors="replace") for log in logs)
 
 
 def timeline(began_s: float, stages: Mapping[str, Callable[[], bool]]) -> dict[str, float]:

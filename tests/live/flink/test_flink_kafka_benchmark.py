@@ -1,6 +1,6 @@
 """The benchmark beside Flink SQL, in its quick form."""
 
-from tests.benchmarks.live.__main__ import flink_kafka
+from tests.benchmarks.live import flink_kafka
 
 ROWS = 20_000
 
