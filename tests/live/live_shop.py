@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from tests.support.command_line import feed, make_events, make_shop, samples_of, springtide
 
@@ -128,15 +129,8 @@ def take_samples(project, source):
 def workers(cluster):
     """Process ids of the Python workers that this cluster's TaskManagers started."""
     parents = {process.pid for name, process in cluster.running().items() if name.startswith("taskmanager")}
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            if int(fields[1]) in parents and b"springtide-worker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+    children = [p for p in psutil.process_iter(["ppid", "cmdline"]) if p.info["ppid"] in parents]
+    return [p.pid for p in children if any("springtide-worker" in part for part in p.info["cmdline"] or ())]
 
 
 def newest(project):

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import psutil
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
@@ -108,20 +109,9 @@ def test_down_leaves_data_and_no_process(tmp_path):
 
 
 def addresses_listened_on(pid):
-    """IPv4 and IPv6 addresses on which a process accepts connections, from /proc."""
-    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
-    own = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
-    tables = [Path(f"/proc/{pid}/net/{kind}").read_text() for kind in ("tcp", "tcp6")]
-    rows = [line.split() for table in tables for line in table.splitlines()]
-    listening = "0A"
-    return {spelled(row[1].split(":")[0]) for row in rows if row[3] == listening and row[9] in own}
-
-
-def spelled(hexadecimal):
-    """`0100007F`, or the same mapped into IPv6, as 127.0.0.1."""
-    if len(hexadecimal) == 32 and not hexadecimal.startswith("0000000000000000FFFF0000"):
-        return hexadecimal
-    return ".".join(str(byte) for byte in reversed(bytes.fromhex(hexadecimal[-8:])))
+    """IPv4 and IPv6 addresses on which a process accepts connections."""
+    sockets = psutil.Process(pid).net_connections("inet")
+    return {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == psutil.CONN_LISTEN}
 
 
 def test_a_version_that_is_asked_for_is_that_of_all_the_jars_it_names(tmp_path):

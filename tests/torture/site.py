@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import psutil
+
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.process import descendants
 from pipeline.configuration.project import Project
@@ -108,7 +110,7 @@ class Site:
         def gone() -> bool:
             with suppress(ProcessLookupError):
                 os.kill(frozen, signal.SIGCONT)
-            return not Path(f"/proc/{frozen}").exists()
+            return not psutil.pid_exists(frozen)
 
         self.wait_for(gone, "a zombie lives on")
 
@@ -192,8 +194,8 @@ class Site:
 def is_stopped(pid: int) -> bool:
     """Whether a process stands still, as after SIGSTOP."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
-    except OSError:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.project import Project
@@ -114,10 +115,9 @@ def answers(root: Path) -> dict[str, float]:
 def resident_mb(pid: int) -> float:
     """Resident memory of a process; 0 once it is gone."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
+        return round(psutil.Process(pid).memory_info().rss / 1e6, 1)
+    except psutil.NoSuchProcess:
         return 0.0
-    return round(pages * 4096 / 1e6, 1)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
+import psutil
 import pyarrow.compute as pc
 
 from pipeline.cluster.cluster import LocalCluster
@@ -212,12 +213,8 @@ def _timed(start: Callable[[], str], said: EmittedPositions, cluster: LocalClust
 
 def cpu_seconds(cluster: LocalCluster) -> float:
     """Processor time that the cluster's processes and their workers have taken so far."""
-    ticks = 0
-    for pid in descendants(cluster.folder):
-        # User and system time; the name before them may hold spaces and brackets.
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        ticks += int(told[11]) + int(told[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    times = [psutil.Process(pid).cpu_times() for pid in descendants(cluster.folder)]
+    return float(sum(time.user + time.system for time in times))
 
 
 class OurSaid:

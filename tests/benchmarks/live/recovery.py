@@ -29,6 +29,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
+import psutil
+
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.flink.jobs import active_jobs, cancel
@@ -214,14 +216,9 @@ def timeline(began_s: float, stages: Mapping[str, Callable[[], bool]]) -> dict[s
 def workers(cluster: LocalCluster) -> list[int]:
     """Process ids of the Python workers that the TaskManager has started."""
     running = cluster.running().get("taskmanager-1")
-    if running is None:
-        return []
-    found = []
-    for path in Path(f"/proc/{running.pid}/task").glob("*/children"):
-        # A thread may end while it is looked at.
-        with suppress(OSError):
-            found += [int(pid) for pid in path.read_text().split()]
-    return found
+    with suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(running.pid).children()] if running else []
+    return []
 
 
 if __name__ == "__main__":
