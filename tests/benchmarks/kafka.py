@@ -24,6 +24,7 @@ from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
 from tests.benchmarks.harness.beside import beside, main
 from tests.benchmarks.harness.report import Figure, Result
+from tests.support.event_reference import decode_one_by_one
 from tests.support.ports import free_port_range
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float", "page": "string"}
@@ -101,7 +102,7 @@ def _by_runs(log: KafkaLog, codec: EventCodec, count: int) -> None:
     at = rows = 0
     while at < count:
         run = log.read_run(TOPIC, 0, at, RUNS)
-        rows += codec.decode_run(run, TOPIC, 0, None).block.columns.num_rows
+        rows += codec.decode(run, TOPIC, 0, None).block.columns.num_rows
         at = run.next_offset
     assert rows == count
 
@@ -110,7 +111,7 @@ def _one_by_one(log: KafkaLog, codec: EventCodec, count: int) -> None:
     at = rows = 0
     while at < count:
         records = log.read(TOPIC, 0, at, PLAIN)
-        rows += codec.decode(records, TOPIC, 0, None).block.columns.num_rows
+        rows += decode_one_by_one(codec, records, TOPIC, 0, None).block.columns.num_rows
         at = records[-1].offset + 1
     assert rows == count
 

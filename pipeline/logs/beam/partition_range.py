@@ -11,7 +11,7 @@ from pipeline.arrays.block import EventKind
 from pipeline.errors import LogReplacedError
 from pipeline.logs.events.codec import DecodedRun, EventCodec
 from pipeline.logs.log import Log, ReadLimits
-from pipeline.logs.record_run import SupportsReadRun
+from pipeline.logs.record_run import SupportsReadRun, read_run
 
 BLOCK_RECORDS = 4_096
 BLOCK_BYTES = 256 << 10
@@ -62,15 +62,11 @@ def read_next(
         return None, ReadSize(0, 0)
     records, max_bytes = (RUN_RECORDS, RUN_BYTES) if isinstance(log, SupportsReadRun) else (BLOCK_RECORDS, BLOCK_BYTES)
     limits = ReadLimits(records if stop is None else min(records, stop - unread.start), max_bytes, poll_ms)
-    if isinstance(log, SupportsReadRun):
-        run = log.read_run(topic, partition, unread.start, limits)
-        if stop is not None:
-            run = run.before(stop)
-        decoded = codec.decode_run(run, topic, partition, unread.max_event_time_ms) if len(run) else None
-        return decoded, ReadSize(len(run), run.value_bytes)
-    found = [r for r in log.read(topic, partition, unread.start, limits) if stop is None or r.offset < stop]
-    decoded = codec.decode(found, topic, partition, unread.max_event_time_ms) if found else None
-    return decoded, ReadSize(len(found), sum(len(r.value) for r in found))
+    run = read_run(log, topic, partition, unread.start, limits)
+    if stop is not None:
+        run = run.before(stop)
+    decoded = codec.decode(run, topic, partition, unread.max_event_time_ms) if len(run) else None
+    return decoded, ReadSize(len(run), run.value_bytes)
 
 
 def check_log_id(log: Log, topic: str, log_id: str) -> None:

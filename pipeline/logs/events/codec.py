@@ -54,9 +54,7 @@ class EventCodec:
         self._writers = {self.schema.id: _WriterSchema(self.schema, 1, True)}
         self._registered = False
         keys = tuple(dict.fromkeys((*events.key, *events.shard_columns)))
-        self._rules = EventRules(
-            kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000)
-        )
+        self.rules = EventRules(kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000))
 
     def encode_event(self, at_ms: int, values: Mapping[str, Any]) -> bytes:
         """One event as one record; a column not given is null. Raises InputError if a value does not fit."""
@@ -89,25 +87,16 @@ class EventCodec:
     ) -> DecodedRun:
         """The events of consecutive records of one partition; at least one record.
 
+        Single events of the configured schema are decoded natively, all at once.
+
         Args:
-            records: as `Log.read` returned them.
+            records: as the log returned them; a `RecordRun` is not copied.
             topic: their topic, for dead letters.
             partition: their partition.
             max_event_time_ms: the result of the previous `decode` of this partition; None at its start.
         """
-        assert records, "a run of records has at least one"
-        builder = EventBlockBuilder(self._rules, topic, partition)
-        for record in records:
-            self._add_or_set_aside(builder, record)
-        return builder.build(max_event_time_ms, records[-1].offset + 1)
-
-    def empty_run(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> DecodedRun:
-        """A run without records that ends at `next_offset`: it reports progress and the watermark."""
-        return EventBlockBuilder(self._rules, topic, partition).build(max_event_time_ms, next_offset)
-
-    def decode_run(self, run: RecordRun, topic: str, partition: int, max_event_time_ms: int | None) -> DecodedRun:
-        """As `decode`; single events of the configured schema are decoded natively, all at once."""
-        builder = EventBlockBuilder(self._rules, topic, partition)
+        run = records if isinstance(records, RecordRun) else RecordRun.of(records, records[0].offset)
+        builder = EventBlockBuilder(self.rules, topic, partition)
         found = decode_events(run.values, self.schema.id, self._columns)
         row = decoded = 0
         for declined in (*found.declined.tolist(), len(run)):
@@ -116,15 +105,20 @@ class EventCodec:
                 builder.add_events(run.part(row, declined), times, found.columns.slice(decoded, count))
                 decoded += count
             if declined < len(run):
-                self._add_or_set_aside(builder, run[declined])
+                self.add_record(builder, run[declined])
             row = declined + 1
         return builder.build(max_event_time_ms, run.next_offset)
 
-    def _add_or_set_aside(self, builder: EventBlockBuilder, record: Record) -> None:
+    def add_record(self, builder: EventBlockBuilder, record: Record) -> None:
+        """Decode one record of any kind, without the native decoder."""
         try:
             self._add(builder, record)
         except DamagedError as failure:
             builder.set_aside(record, str(failure))
+
+    def empty_run(self, topic: str, partition: int, max_event_time_ms: int | None, next_offset: int) -> DecodedRun:
+        """A run without records that ends at `next_offset`: it reports progress and the watermark."""
+        return EventBlockBuilder(self.rules, topic, partition).build(max_event_time_ms, next_offset)
 
     def _add(self, builder: EventBlockBuilder, record: Record) -> None:
         found, body = unframe(record.value)

@@ -22,8 +22,8 @@ from pipeline.logs.events.codec import NO_WATERMARK, DecodedRun, EventCodec
 from pipeline.logs.events.event_columns import event_document
 from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.log import Record
-from pipeline.logs.record_run import RecordRun
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from tests.support.event_reference import decode_one_by_one
 from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "item": "string", "price": "float", "seen": "bool", "tags": "strings"}
@@ -67,8 +67,8 @@ def decode(codec: EventCodec, values: Sequence[bytes], max_event_time_ms: int | 
 
 def both_ways(codec: EventCodec, found: list[Record], max_event_time_ms: int | None) -> DecodedRun:
     """The result of decoding records one by one, which must equal that of decoding them as a run."""
-    decoded = codec.decode(found, "in", 3, max_event_time_ms)
-    run = codec.decode_run(RecordRun.of(found, found[0].offset), "in", 3, max_event_time_ms)
+    decoded = decode_one_by_one(codec, found, "in", 3, max_event_time_ms)
+    run = codec.decode(found, "in", 3, max_event_time_ms)
     # repr, because NaN does not equal itself, and the padding of buffers may differ.
     assert repr(run.block.columns.to_pylist()) == repr(decoded.block.columns.to_pylist())
     assert run.block.columns.schema == decoded.block.columns.schema
