@@ -1,4 +1,4 @@
-// Decoding of Avro records to columns for pipeline/logs/events/avro.py, which checks the offsets first.
+// Decoding of Avro records to columns for pipeline/logs/events/avro_events.py, which checks the offsets first.
 #include "wire/avro_events.h"
 
 #include <nanobind/stl/pair.h>

@@ -1,6 +1,6 @@
 """Decodes many single events, one Avro record each, into columns (`native/avro_events`).
 
-A row with any irregularity is declined as a whole: the caller decodes it alone and gets the error.
+A row with any irregularity is left undecoded as a whole: the caller decodes it alone and gets the error.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ class DecodedEvents:
     Attributes:
         times: [m] int64, the first field of each event.
         columns: [m] the other fields.
-        declined: [n - m] int64, ascending: the rows that were not decoded.
+        undecoded: [n - m] int64, ascending: the rows that were not decoded.
     """
 
     times: Int64s
     columns: pa.RecordBatch
-    declined: Int64s
+    undecoded: Int64s
 
 
 def decode_events(values: pa.BinaryArray, schema_id: int, columns: pa.Schema) -> DecodedEvents:
@@ -52,9 +52,9 @@ def decode_events(values: pa.BinaryArray, schema_id: int, columns: pa.Schema) ->
     plan = [_plan(field) for field in columns]
     offsets = np.frombuffer(values.buffers()[1] or bytes(4), np.int32)[values.offset :][: len(values) + 1]
     content = np.frombuffer(values.buffers()[2] or b"", np.uint8)
-    times, declined, found = _native.decode_events(plan, schema_id, offsets, content)
+    times, undecoded, found = _native.decode_events(plan, schema_id, offsets, content)
     arrays = [_array(field.type, len(times), column) for field, column in zip(columns, found, strict=True)]
-    return DecodedEvents(times, pa.RecordBatch.from_arrays(arrays, schema=columns), declined)
+    return DecodedEvents(times, pa.RecordBatch.from_arrays(arrays, schema=columns), undecoded)
 
 
 def _plan(field: pa.Field) -> tuple[int, bool]:

@@ -99,14 +99,14 @@ class EventCodec:
         builder = EventBlockBuilder(self.rules, topic, partition)
         found = decode_events(run.values, self.schema.id, self._columns)
         row = decoded = 0
-        for declined in (*found.declined.tolist(), len(run)):
-            if count := declined - row:
+        for undecoded in (*found.undecoded.tolist(), len(run)):
+            if count := undecoded - row:
                 times = found.times[decoded : decoded + count]
-                builder.add_events(run.part(row, declined), times, found.columns.slice(decoded, count))
+                builder.add_events(run.part(row, undecoded), times, found.columns.slice(decoded, count))
                 decoded += count
-            if declined < len(run):
-                self.add_record(builder, run[declined])
-            row = declined + 1
+            if undecoded < len(run):
+                self.add_record(builder, run[undecoded])
+            row = undecoded + 1
         return builder.build(max_event_time_ms, run.next_offset)
 
     def add_record(self, builder: EventBlockBuilder, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Avro bodies decoded natively against fastavro: the same columns, and rows that fastavro rejects are declined."""
+"""Avro bodies decoded natively against fastavro: the same columns, and rows that fastavro rejects stay undecoded."""
 
 import random
 
@@ -68,7 +68,7 @@ def test_events_of_every_type_are_decoded_as_they_were_encoded(codec):
     assert found.columns.schema == ARROW
     found.columns.validate(full=True)
     assert found.columns.to_pylist() == [values for _, values in wanted]
-    assert len(found.declined) == 0
+    assert len(found.undecoded) == 0
 
 
 def test_a_slice_of_an_array_decodes_as_its_rows(codec):
@@ -80,11 +80,11 @@ def test_a_slice_of_an_array_decodes_as_its_rows(codec):
 
 def test_no_events_give_no_rows(codec):
     found = decoded(codec, [])
-    assert (len(found.times), found.columns.num_rows, len(found.declined)) == (0, 0, 0)
+    assert (len(found.times), found.columns.num_rows, len(found.undecoded)) == (0, 0, 0)
     assert found.columns.schema == ARROW
 
 
-def test_changed_bytes_decode_as_with_fastavro_or_are_declined(codec):
+def test_changed_bytes_decode_as_with_fastavro_or_stay_undecoded(codec):
     chance = random.Random(2)
     values = []
     for _ in range(4_000):
@@ -103,15 +103,15 @@ def test_changed_bytes_decode_as_with_fastavro_or_are_declined(codec):
         values.append(bytes(value))
     found = decoded(codec, values)
     found.columns.validate(full=True)
-    declined = set(found.declined.tolist())
-    accepted = [n for n in range(len(values)) if n not in declined]
+    undecoded = set(found.undecoded.tolist())
+    accepted = [n for n in range(len(values)) if n not in undecoded]
     assert 1_000 < len(accepted) < 3_500
     events_of = [by_fastavro(codec, values[n]) for n in accepted]
     rows = [{"at": at, **row} for at, row in zip(found.times.tolist(), found.columns.to_pylist(), strict=True)]
     assert repr(rows) == repr(events_of)  # repr: a changed float may be NaN
-    # Some declined rows are valid for fastavro, in forms that the codec does not write.
-    valid = [n for n in declined if by_fastavro(codec, values[n]) is not None]
-    assert len(valid) < len(declined) / 4
+    # Some undecoded rows are valid for fastavro, in forms that the codec does not write.
+    valid = [n for n in undecoded if by_fastavro(codec, values[n]) is not None]
+    assert len(valid) < len(undecoded) / 4
 
 
 def test_a_run_with_changed_bytes_decodes_as_its_single_records_do(codec):
@@ -142,9 +142,9 @@ BAD_TEXT = [
 
 
 @pytest.mark.parametrize("text", [*BAD_TEXT, *(b"a" * 9 + bad + b"b" * 9 for bad in BAD_TEXT)])
-def test_text_that_is_not_utf8_is_declined(codec, text):
+def test_text_that_is_not_utf8_stays_undecoded(codec, text):
     value = codec.encode_event(1, {"id": 1, "item": "#" * len(text)}).replace(b"#" * len(text), text)
-    assert decoded(codec, [value]).declined.tolist() == [0]
+    assert decoded(codec, [value]).undecoded.tolist() == [0]
     assert by_fastavro(codec, value) is None
 
 
