@@ -72,7 +72,7 @@ def check_log_of_fence(topic: str, log_id: str, fence_log_id: str) -> None:
     if fence_log_id != log_id:
         raise LogReplacedError(
             f"topic {topic} was deleted and created again: its log is {log_id}, the fence is of {fence_log_id}. "
-            "hint: choose where to start in the new one"
+            "hint: choose a start offset in the new topic"
         )
 
 

@@ -1,7 +1,7 @@
 """Starts kafka-python's clients with its defects worked around, and closes a client whose start fails.
 
 All are defects of kafka-python 3.0.12, which `pyproject.toml` pins:
-- where `await_ready` raises, the sender drops the request of a transaction, and the commit waits for it forever;
+- if `await_ready` raises, the sender drops the request of a transaction, and the commit waits for it forever;
 - bytes received together with the end of a connection are dropped, among them the reason of a rejection;
 - a TLS handshake has no timeout, so a broker that accepts a connection and sends nothing blocks every call;
 - a consumer or admin client whose start fails leaves a thread and open files behind.

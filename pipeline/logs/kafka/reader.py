@@ -1,6 +1,6 @@
 """Reads one partition of Kafka through kafka-python's consumer, without a group: committed records only.
 
-Commit markers and aborted records take offsets, so gaps are normal. A consumer that returns nothing although the
+Commit markers and aborted records use offsets, so gaps are normal. A consumer that returns nothing although the
 partition continues is replaced, counted and logged: earlier releases of the client have stalled.
 """
 

@@ -2,7 +2,7 @@
 
 The values of an append become visible together. Without a transaction they are sent as one record batch, which Kafka
 writes atomically: the producer's linger time never passes and it is flushed explicitly, so a batch is never cut early.
-An append that does not fit one batch, and every append under a fence, is a transaction; its commit marker takes an
+An append that does not fit one batch, and every append under a fence, is a transaction; its commit marker uses an
 offset.
 """
 

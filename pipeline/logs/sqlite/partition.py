@@ -168,7 +168,7 @@ class Partition:
         with self._write_lock, _log_errors(self.name), _transaction(self._writer, "BEGIN IMMEDIATE"):
             if self.replaced():
                 raise LogReplacedError(
-                    f"topic of partition {self.name} was deleted. hint: choose where to start in the new one"
+                    f"topic of partition {self.name} was deleted. hint: choose a start offset in the new topic"
                 )
             yield self._writer
 
