@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.cli.test_cli_follow import ask, until
+from tests.cli.test_cli_follow import request_json, until
 from tests.support.command_line import feed, make_events, make_shop, springtide, start
 from tests.support.scrape import declared_names, scrape, url_of
 
@@ -166,7 +166,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
         shard = report["train"]["shards"][0]
         sequence = int(shard["version"].rpartition("/")[2])
         metrics = until(lambda: (s := scrape(url))("springtide_served_sequence", shard="0") == sequence and s, serving)
-        assert ask(f"{own}/v1/models/model:predict", {"instances": [{"user": "u3"}]})[0] == 200
+        assert request_json(f"{own}/v1/models/model:predict", {"instances": [{"user": "u3"}]})[0] == 200
         through_its_own_port = scrape(f"{own}/metrics")
         serving.send_signal(signal.SIGTERM)
         _, err = serving.communicate(timeout=90)
