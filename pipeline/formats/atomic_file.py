@@ -35,11 +35,9 @@ class AtomicFile:
             _make_folder(path.parent)
             self._file = self._temporary.open("wb")
 
-    def write(self, chunk: bytes | memoryview, at: int | None = None) -> None:
-        """Write at offset `at`; None continues where the last write ended."""
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append `chunk`."""
         with self._disk_errors():
-            if at is not None:
-                self._file.seek(at)
             self._file.write(chunk)
 
     def sync(self) -> None:

@@ -1,23 +1,28 @@
-"""A file of named sections that is written once and never changed, every byte of it covered by a checksum.
+"""The container: a JSON header and named sections, with every byte covered by a checksum. It is encoded once.
 
-    0   8   magic "FRESHVER"
-    8   4   format version, uint32
-    12  4   length H of the header, uint32
-    16  H   header: JSON (UTF-8, sorted keys), perhaps spaces; `sections` lists name, length and SHA-256 of each
-    …       the sections in that order, one after another, raw
-    -32 32  SHA-256 of the bytes 0 to 16 + H, and so, through the sections' own checksums, of the whole file
+    0    8   magic "SPRINGTD"
+    8    4   kind, four ASCII letters
+    12   4   format version, uint32
+    16       the sections, one after another, raw
+         T   table: of each section its length uint64, its checksum, the length of its name uint16, its name (UTF-8)
+         H   header: JSON (UTF-8, sorted keys)
+    -24  4   T, uint32
+    -20  4   H, uint32
+    -16  16  checksum of everything but the sections, and so, through the table, of the whole container
 
-Numbers are little-endian. A file appears under its name only when it is whole and durable.
+A checksum is the first 16 bytes of SHA-256. Numbers are little-endian. A container is `bytes` or a file, which appears
+under its name only when it is complete and durable.
 """
 
 import hashlib
 import json
-import operator
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +30,79 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.per_field import run_per_field
-from pipeline.errors import DamagedError, VersionError
+from pipeline.errors import DamagedError
 from pipeline.formats.atomic_file import AtomicFile, write_atomically
 
-MAGIC = b"FRESHVER"
-FORMAT = 1
-_PREFIX = struct.Struct("<8sII")
-_CHECKSUM_BYTES = 32
+MAGIC = b"SPRINGTD"
+FORMAT = 3
+_HEAD = struct.Struct("<8s4sI")
+_CHECKSUM_BYTES = 16
+_ENTRY = struct.Struct(f"<Q{_CHECKSUM_BYTES}sH")
+_LENGTHS = struct.Struct("<II")
+_TAIL_BYTES = _LENGTHS.size + _CHECKSUM_BYTES
+_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
+_INVALID = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, StopIteration, RecursionError, struct.error,
+)  # fmt: skip
+"""What parsing raises for contents that no writer of ours writes."""
 
 Section = bytes | memoryview | npt.NDArray[Any]
 
 
-def write_container(path: Path, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
+@dataclass(frozen=True)
+class Kind:
+    """What a container holds: one kind is never read as another.
+
+    Attributes:
+        code: four ASCII letters.
+        fix: what an operator does about a container that cannot be read, for messages.
+    """
+
+    code: bytes
+    fix: str
+
+    @cached_property
+    def head(self) -> bytes:
+        """The 16 bytes that a container of this kind begins with."""
+        return _HEAD.pack(MAGIC, self.code, FORMAT)
+
+
+def encode_container(kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> bytes:
+    """The container as bytes; equal arguments in equal order give equal bytes."""
+    buffers = {name: _buffer(content) for name, content in sections.items()}
+    checksums = {name: _checksum(buffer) for name, buffer in buffers.items()}
+    return b"".join([kind.head, *buffers.values(), _footer(kind, header, buffers, checksums)])
+
+
+def digest_of(encoded: bytes) -> str:
+    """The checksum that a container ends with, hex: it identifies the contents."""
+    return encoded[-_CHECKSUM_BYTES:].hex()
+
+
+def write_container(path: Path, kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
     """Write a new file at `path`, durable when this returns; returns its size in bytes.
 
-    Raises:
-        VersionError: where it cannot be written (a full disk, for one). Then nothing is left of it.
+    Raises VersionError if it cannot be written (a full disk, for one); nothing is left then.
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
-    prefix = _prefix(header, buffers, _checksums(buffers))
-    chunks: list[bytes | memoryview] = [prefix, *buffers.values(), hashlib.sha256(prefix).digest()]
+    chunks: list[bytes | memoryview] = [
+        kind.head,
+        *buffers.values(),
+        _footer(kind, header, buffers, _checksums(buffers)),
+    ]
     write_atomically(path, chunks)
-    return sum(len(chunk) for chunk in chunks)
+    return sum(map(len, chunks))
 
 
 class Draft:
-    """A file whose first sections are written and hashed, in threads of its own, while the rest is worked out.
+    """A file whose first sections are written and hashed in threads while the other contents are computed.
 
-    Room is left for the header, which comes last. Use it as a context manager: unless finished, nothing is left.
+    Use it as a context manager: nothing is left of it unless it is finished.
     """
 
-    def __init__(self, path: Path, sections: Mapping[str, Section], room: int) -> None:
-        """Begin with `sections`, which must not change; `room` bytes should hold the header, or all is written anew."""
-        self._path, self._room = path, room
+    def __init__(self, path: Path, kind: Kind, sections: Mapping[str, Section]) -> None:
+        """Begin with `sections`, which must not change. Raises as `write_container`."""
+        self._kind = kind
         self._buffers = {name: _buffer(content) for name, content in sections.items()}
         self._file = AtomicFile(path)
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="draft")
@@ -72,134 +117,156 @@ class Draft:
         self._file.discard()
 
     def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
-        """Write what is missing of `sections` and the header; durable when this returns. As `write_container`."""
+        """Write the sections that are missing, and the header. Durable, returns and raises as `write_container`."""
         rest = {name: _buffer(content) for name, content in sections.items() if name not in self._buffers}
         buffers = self._buffers | rest
-        checksums = self._hashed.result() | _checksums(rest)
-        prefix = _prefix(header, buffers, checksums, self._room)
+        footer = _footer(self._kind, header, buffers, self._hashed.result() | _checksums(rest))
         self._written.result()
-        if len(prefix) > _PREFIX.size + self._room:
-            self._file.discard()
-            return write_container(self._path, header, buffers)
         for buffer in rest.values():
             self._file.write(buffer)
-        self._file.write(hashlib.sha256(prefix).digest())
-        self._file.write(prefix, at=0)
+        self._file.write(footer)
         self._file.complete()
-        return len(prefix) + sum(len(buffer) for buffer in buffers.values()) + _CHECKSUM_BYTES
+        return _HEAD.size + sum(map(len, buffers.values())) + len(footer)
 
     def _write(self) -> None:
-        self._file.write(b"", at=_PREFIX.size + self._room)
+        self._file.write(self._kind.head)
         for buffer in self._buffers.values():
             self._file.write(buffer)
         self._file.sync()
 
 
 class Container:
-    """A written file, open for reading; sections are read when asked for, and checked every time.
+    """An encoded container. A section is read and compared with its checksum at every request. Thread-safe.
 
-    Use it as a context manager. Thread-safe.
+    Attributes:
+        name: for messages; a file's path.
+        kind: one of those wanted.
+        header: JSON.
+        digest: as `digest_of`.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open and check the header. Raises FileNotFoundError, and DamagedError where the file is not whole."""
-        self.path = path
-        self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
-        try:
-            self.header = self._read_header()
-            self._sections = self._place_sections()
-        except BaseException:
-            self._file.close()
-            raise
+    def __init__(self, name: str, size: int, read: Callable[[int, int], bytearray | memoryview], *kinds: Kind) -> None:
+        """`read(offset, length)` returns bytes of the container. Use `of` or `open`."""
+        self.name, self._read = name, read
+        self.kind = self._kind_among(kinds, bytes(read(0, min(_HEAD.size, size))))
+        if size < _HEAD.size + _TAIL_BYTES:
+            raise self.damaged(f"{size} bytes, at least {_HEAD.size + _TAIL_BYTES} are needed")
+        lengths, checksum = _split(read(size - _TAIL_BYTES, _TAIL_BYTES), _LENGTHS.size)
+        table_bytes, header_bytes = _LENGTHS.unpack(lengths)
+        body_stop = size - _TAIL_BYTES - header_bytes - table_bytes
+        if body_stop < _HEAD.size:
+            raise self.damaged(f"{size} bytes, by its lengths {header_bytes} and {table_bytes} are header and table")
+        table, header = _split(read(body_stop, table_bytes + header_bytes), table_bytes)
+        self.digest = self._check("header", checksum, self.kind.head, table, header, lengths).hex()
+        with self.parsing():
+            self.header: dict[str, Any] = dict(json.loads(str(header, "utf-8")))
+            self._sections = self._places(table, body_stop)
 
-    def __enter__(self) -> "Container":
-        return self
+    @classmethod
+    def of(cls, encoded: bytes, *kinds: Kind, name: str) -> "Container":
+        """A container of one of `kinds` in memory; its sections are not checked yet. Raises DamagedError."""
+        content = memoryview(encoded)
+        return cls(name, len(content), lambda offset, length: content[offset : offset + length], *kinds)
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, *kinds: Kind) -> Iterator["Container"]:
+        """A container of one of `kinds` in a file, open inside. Raises FileNotFoundError, and DamagedError as `of`."""
+        with open(path, "rb") as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            yield cls(str(path), size, lambda offset, length: _pread(descriptor, offset, length), *kinds)
 
     def __contains__(self, name: str) -> bool:
         return name in self._sections
+
+    @property
+    def sections(self) -> list[str]:
+        """The names of the sections, in order."""
+        return list(self._sections)
+
+    def section_bytes(self, name: str) -> int:
+        """The length of a section; nothing is read. Raises DamagedError."""
+        return self._place(name)[1]
 
     def section(self, name: str) -> bytes:
         """The bytes of a section. Raises DamagedError."""
         return bytes(self._checked(name))
 
     def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A section as a one-dimensional array, its own copy. Raises DamagedError."""
-        content = self._checked(name)
-        if len(content) % np.dtype(dtype).itemsize:
-            raise self._damaged(f"section {name}", f"{len(content)} bytes, no multiple of {np.dtype(dtype).itemsize}")
-        return np.frombuffer(content, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
+        """A section as a one-dimensional array, a copy. Raises DamagedError."""
+        content, wanted = self._checked(name), np.dtype(dtype)
+        if len(content) % wanted.itemsize:
+            raise self.damaged(f"section {name} has {len(content)} bytes, no multiple of {wanted.itemsize}")
+        owned = content if isinstance(content, bytearray) else bytearray(content)
+        return np.frombuffer(owned, wanted.newbyteorder("<")).astype(wanted, copy=False)
 
     @contextmanager
-    def making_sense(self) -> Iterator[None]:
-        """Turn what a header says that no writer of ours would, whatever its checksum, into DamagedError."""
+    def parsing(self) -> Iterator[None]:
+        """Inside, contents that match their checksum and that no writer of ours writes raise DamagedError."""
         try:
             yield
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as failure:
-            raise self._damaged("header", f"{failure!r} in it") from failure
+        except _INVALID as failure:
+            raise self.damaged(f"it matches its checksum, but its contents are invalid: {failure!r}") from failure
 
-    def _checked(self, name: str) -> bytearray:
-        if name not in self._sections:
-            raise DamagedError(
-                f"{self.path} has no section {name}. hint: another release wrote it, or restore the file"
-            )
-        offset, length, wanted = self._sections[name]
-        content = self._pread(offset, length, f"section {name}")
-        got = hashlib.sha256(content).hexdigest()
-        if got != wanted:
-            raise self._damaged(f"section {name}", f"checksum {got[:12]}, wanted {wanted[:12]}")
-        return content
+    def damaged(self, problem: str) -> DamagedError:
+        """The error for contents that cannot be used."""
+        return DamagedError(f"{self.name} is damaged: {problem}. hint: {self.kind.fix}")
 
-    def _read_header(self) -> dict[str, Any]:
-        prefix = self._pread(0, _PREFIX.size, "prefix")
-        magic, form, length = _PREFIX.unpack(prefix)
-        if magic != MAGIC:
-            raise self._damaged("magic", f"{magic!r}, wanted {MAGIC!r}")
-        if form != FORMAT:
-            raise VersionError(
-                f"{self.path} has format {form}, this release reads {FORMAT}. hint: use the release that wrote it"
-            )
-        size = os.fstat(self._file.fileno()).st_size
-        if size < _PREFIX.size + length + _CHECKSUM_BYTES:
-            raise self._damaged("header", f"{length} bytes by its length, the file {size}")
-        header = self._pread(_PREFIX.size, length, "header")
-        wanted = self._pread(size - _CHECKSUM_BYTES, _CHECKSUM_BYTES, "checksum")
-        got = hashlib.sha256(prefix + header).digest()
-        if got != wanted:
-            raise self._damaged("header", f"checksum {got.hex()[:12]}, wanted {wanted.hex()[:12]}")
-        self._begin, self._size = _PREFIX.size + length, size
-        with self.making_sense():
-            return dict(json.loads(header))
+    def _kind_among(self, kinds: tuple[Kind, ...], head: bytes) -> Kind:
+        for kind in kinds:
+            if head == kind.head:
+                return kind
+        magic, code, form = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+        wanted = " or ".join(f"{MAGIC + kind.code!r}" for kind in kinds)
+        raise DamagedError(
+            f"{self.name} begins with {magic + code!r} and format {form}, wanted {wanted} and format {FORMAT}. "
+            f"hint: another release or program wrote it: {kinds[0].fix}"
+        )
 
-    def _place_sections(self) -> dict[str, tuple[int, int, str]]:
-        """By name: offset in the file, length, checksum. A length is not believed beyond the file's own."""
-        places, offset = {}, self._begin
-        with self.making_sense():
-            for entry in self.header["sections"]:
-                length = min(operator.index(entry["length"]), self._size)
-                places[str(entry["name"])] = (offset, max(length, 0), str(entry["sha256"]))
-                offset += max(length, 0)
-        if self._size != offset + _CHECKSUM_BYTES:
-            raise self._damaged("length", f"{self._size} bytes, wanted {offset + _CHECKSUM_BYTES}")
+    def _places(self, table: memoryview, body_stop: int) -> dict[str, tuple[int, int, bytes]]:
+        """By name: offset, length and checksum of a section."""
+        places, offset, at = {}, _HEAD.size, 0
+        while at < len(table):
+            length, checksum, name_bytes = _ENTRY.unpack_from(table, at)
+            at += _ENTRY.size + name_bytes
+            places[str(table[at - name_bytes : at], "utf-8")] = (offset, length, checksum)
+            offset += length
+        if (offset, at) != (body_stop, len(table)):
+            raise ValueError(f"sections end at {offset}, wanted {body_stop}; their table at {at}, wanted {len(table)}")
         return places
 
-    def _pread(self, offset: int, length: int, part: str) -> bytearray:
-        content = bytearray(length)
-        read = 0
-        while read < length:  # one call reads at most 2 GB
-            more = os.preadv(self._file.fileno(), [memoryview(content)[read:]], offset + read)
-            if not more:
-                raise self._damaged(part, f"{read} bytes, wanted {length}")
-            read += more
+    def _place(self, name: str) -> tuple[int, int, bytes]:
+        if name not in self._sections:
+            raise self.damaged(f"it has no section {name}")
+        return self._sections[name]
+
+    def _checked(self, name: str) -> bytearray | memoryview:
+        offset, length, checksum = self._place(name)
+        content = self._read(offset, length)
+        self._check(f"section {name}", checksum, content)
         return content
 
-    def _damaged(self, part: str, problem: str) -> DamagedError:
-        return DamagedError(
-            f"{self.path} is damaged: {part} has {problem}. "
-            "hint: restore the file from a backup, or go back to a version before it: springtide versions"
-        )
+    def _check(self, part: str, wanted: bytes | memoryview, *contents: bytes | bytearray | memoryview) -> bytes:
+        found = _checksum(*contents)
+        if found != wanted:
+            raise self.damaged(f"{part} has checksum {found.hex()}, wanted {wanted.hex()}")
+        return found
+
+
+def _split(content: bytearray | memoryview, at: int) -> tuple[memoryview, memoryview]:
+    view = memoryview(content)
+    return view[:at], view[at:]
+
+
+def _pread(descriptor: int, offset: int, length: int) -> bytearray:
+    content, done = bytearray(length), 0
+    while done < length:  # one call reads at most 2 GB
+        count = os.preadv(descriptor, [memoryview(content)[done:]], offset + done)
+        if not count:
+            break  # the file has become shorter: its checksum does not match
+        done += count
+    return content
 
 
 def _buffer(content: Section) -> memoryview:
@@ -209,17 +276,23 @@ def _buffer(content: Section) -> memoryview:
     return memoryview(little.reshape(-1).view(np.uint8).data)
 
 
-def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, str]:
-    return run_per_field(lambda name: hashlib.sha256(buffers[name]).hexdigest(), buffers)
+def _checksum(*contents: bytes | bytearray | memoryview) -> bytes:
+    sha = hashlib.sha256()
+    for content in contents:
+        sha.update(content)
+    return sha.digest()[:_CHECKSUM_BYTES]
 
 
-def _prefix(
-    header: Mapping[str, Any], buffers: Mapping[str, memoryview], checksums: Mapping[str, str], room: int = 0
+def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, bytes]:
+    return run_per_field(lambda name: _checksum(buffers[name]), buffers)
+
+
+def _footer(
+    kind: Kind, header: Mapping[str, Any], buffers: Mapping[str, memoryview], checksums: Mapping[str, bytes]
 ) -> bytes:
-    """Everything before the sections; spaces fill what the header leaves of its room."""
-    listed = [{"name": name, "length": len(buffers[name]), "sha256": checksums[name]} for name in buffers]
-    encoded = json.dumps(
-        {**header, "sections": listed}, sort_keys=True, allow_nan=False, separators=(",", ":")
-    ).encode()
-    encoded = encoded.ljust(room)
-    return _PREFIX.pack(MAGIC, FORMAT, len(encoded)) + encoded
+    """Everything behind the sections."""
+    names = {name: name.encode() for name in buffers}
+    table = b"".join(_ENTRY.pack(len(buffers[n]), checksums[n], len(utf8)) + utf8 for n, utf8 in names.items())
+    text = _JSON.encode(header).encode()
+    lengths = _LENGTHS.pack(len(table), len(text))
+    return b"".join([table, text, lengths, _checksum(kind.head, table, text, lengths)])

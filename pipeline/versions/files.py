@@ -1,8 +1,8 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
 Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, where PART is
-an attribute of `FieldChange`. A second kind of file holds only the keys that dropped versions touched, as
-`fields/NAME/touched`.
+an attribute of `FieldChange`. A file of the second kind, `TOUCHED`, holds only the keys that dropped
+versions touched, as `fields/NAME/touched`.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
-from pipeline.errors import DamagedError
-from pipeline.formats.container import Container, Draft, Section, write_container
+from pipeline.formats.container import Container, Draft, Kind, Section, write_container
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
+_FIX = "restore the file from a backup, or go back to a version before it: springtide versions"
+VERSION, TOUCHED = Kind(b"vers", _FIX), Kind(b"keys", _FIX)
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
@@ -31,13 +32,10 @@ _ARRAYS = {
     "served_removed": np.uint64,
 }
 
-# Space that a draft reserves for its header, in all and per field: more than the list of sections, its largest part.
-_HEADER_BYTES, _FIELD_HEADER_BYTES = 8192, 2048
-
 
 def write_commit(path: Path, commit: Commit) -> int:
     """Write a version's file; returns its size in bytes. Raises VersionError, and then leaves no file."""
-    return write_container(path, version_manifest(commit), _sections(commit))
+    return write_container(path, VERSION, version_manifest(commit), _sections(commit))
 
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
@@ -45,7 +43,7 @@ def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
     sections: dict[str, Section] = {
         f"fields/{name}/{part}": getattr(tables[name], part) for name in sorted(tables) for part in TableChange._fields
     }
-    return Draft(path, sections, _HEADER_BYTES + sum(_FIELD_HEADER_BYTES + 16 * len(name.encode()) for name in tables))
+    return Draft(path, VERSION, sections)
 
 
 def finish_commit(draft: Draft, commit: Commit) -> int:
@@ -54,9 +52,8 @@ def finish_commit(draft: Draft, commit: Commit) -> int:
 
 
 def version_manifest(commit: Commit) -> dict[str, Any]:
-    """The header of the commit's file, without the list of sections."""
+    """The header of the commit's file."""
     return {
-        "kind": "version",
         "id": str(commit.id),
         "parent": str(commit.parent) if commit.parent else None,
         **{name: getattr(commit, name) for name in _HEADER_NAMES},
@@ -71,42 +68,42 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
 
 
 def read_version_manifest(path: Path) -> dict[str, Any]:
-    """The header of a version's file with the list of sections. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file:
+    """The header of a version's file. Raises FileNotFoundError, DamagedError."""
+    with Container.open(path, VERSION) as file:
         return file.header
 
 
 def read_commit(path: Path) -> Commit:
     """Read a version's file. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file, file.making_sense():
-        fields = {name: _read_change(file, name, shape) for name, shape in _manifest(file)["fields"].items()}
+    with Container.open(path, VERSION) as file, file.parsing():
+        fields = {name: _read_change(file, name, shape) for name, shape in file.header["fields"].items()}
         return _commit_of(file, fields)
 
 
 def read_outline(path: Path) -> Commit:
     """Read a version's file without rows and served entries: fields are empty. Raises as `read_commit`."""
-    with Container(path) as file, file.making_sense():
-        shapes = _manifest(file)["fields"].items()
+    with Container.open(path, VERSION) as file, file.parsing():
+        shapes = file.header["fields"].items()
         return _commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
 
 
 def check_file(path: Path) -> None:
     """Verify all checksums of a version's file. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file, file.making_sense():
-        for entry in file.header["sections"]:
-            file.section(entry["name"])
+    with Container.open(path, VERSION) as file:
+        for name in file.sections:
+            file.section(name)
 
 
 def read_delta(path: Path) -> bytes:
     """The bytes published for a version. Raises FileNotFoundError, DamagedError."""
-    with Container(path) as file:
+    with Container.open(path, VERSION) as file:
         return file.section("delta")
 
 
 def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
     """By field: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
-    with Container(path) as file, file.making_sense():
-        return {name: _read_served(file, name, shape["dim"]) for name, shape in _manifest(file)["fields"].items()}
+    with Container.open(path, VERSION) as file, file.parsing():
+        return {name: _read_served(file, name, shape["dim"]) for name, shape in file.header["fields"].items()}
 
 
 def read_touched(path: Path) -> dict[str, UInt64s]:
@@ -114,16 +111,16 @@ def read_touched(path: Path) -> dict[str, UInt64s]:
 
     Raises as `read_commit`.
     """
-    with Container(path) as file, file.making_sense():
-        if file.header["kind"] == "touched":
+    with Container.open(path, VERSION, TOUCHED) as file, file.parsing():
+        if file.kind is TOUCHED:
             return {name: file.array(f"fields/{name}/touched", np.uint64) for name in file.header["fields"]}
-        return {name: _read_touched(file, name) for name in _manifest(file)["fields"]}
+        return {name: _read_touched(file, name) for name in file.header["fields"]}
 
 
 def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> int:
     """Write the keys that dropped versions touched; returns the file's size in bytes. Raises VersionError."""
     sections: dict[str, Section] = {f"fields/{name}/touched": keys[name] for name in sorted(keys)}
-    return write_container(path, {"kind": "touched", "fields": sorted(keys)}, sections)
+    return write_container(path, TOUCHED, {"fields": sorted(keys)}, sections)
 
 
 def _sections(commit: Commit) -> dict[str, Section]:
@@ -142,7 +139,7 @@ def _sections(commit: Commit) -> dict[str, Section]:
 
 
 def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
-    header = _manifest(file)
+    header = file.header
     return Commit(
         id=VersionId.parse(header["id"]),
         parent=VersionId.parse(header["parent"]) if header["parent"] else None,
@@ -153,12 +150,6 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         delta=file.section("delta"),
         **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "clocks")},
     )
-
-
-def _manifest(file: Container) -> dict[str, Any]:
-    if file.header.get("kind") != "version":
-        raise DamagedError(f"{file.path} is a {file.header.get('kind')} file, wanted a version. hint: restore the file")
-    return file.header
 
 
 def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
@@ -190,9 +181,9 @@ def _check_entries(file: Container, name: str, entries: ServedEntries) -> None:
     wanted = int(payload_offsets(entries.bits, entries.dim)[-1])
     lengths = (len(entries.keys), len(entries.handles), len(entries.bits), len(entries.payload))
     if lengths != (len(entries), len(entries), len(entries), wanted):
-        raise DamagedError(
-            f"{file.path} has served entries of {name} with {lengths} keys, handles, precisions and payload bytes, "
-            f"wanted equally many and {wanted} bytes. hint: restore the file"
+        raise file.damaged(
+            f"served entries of {name} have {lengths} keys, handles, precisions and payload bytes, "
+            f"wanted equally many and {wanted} bytes"
         )
 
 

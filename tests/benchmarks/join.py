@@ -24,7 +24,8 @@ from pipeline.samples.join.held_impressions import Bucket, HeldImpressions
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.rows import HELD
 from pipeline.samples.run.in_process import run_samples
-from pipeline.samples.state.snapshot import load_join, take_snapshot
+from pipeline.samples.state.restore import load_join
+from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.samples.state.state_files import read_shard, segment_names, write_shard
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib
@@ -164,7 +165,7 @@ def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
         new_bytes = file.length + sum(s.length for s in file.segments if s.name not in before)
     assert file is not None
     with Stopwatch() as watch:
-        loaded = load_join(project.config, 0, partitions, read_shard(folder, file))
+        loaded = load_join(project.config, 0, partitions, *read_shard(folder, file))
     assert len(loaded.held) == len(join.held), "not all came back"
     sizes = {"held": len(join.held), "state_mib": file.bytes / 2**20, "files": len(file.segments) + 1}
     return [

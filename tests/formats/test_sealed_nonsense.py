@@ -3,7 +3,6 @@
 What fuzzing found stays found here. Flipped bits and cut files are in the tests of each format.
 """
 
-import hashlib
 import json
 import struct
 
@@ -11,19 +10,20 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
+from pipeline.formats.container import Container, encode_container
 from pipeline.formats.gaps import encode_gaps
 from pipeline.formats.schemas import decode, encode, load_schema
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.model import weights
 from pipeline.samples.state import state_files
-from pipeline.samples.state.frames import frames_of
-from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes, take_snapshot
+from pipeline.samples.state.snapshot import HEAD, take_snapshot
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
 from pipeline.versions.store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
+from tests.support.join_state import decode_join, encode_join
 from tests.support.versions_world import World, project_in
 from tests.versions.deltas.test_delta import delta, field_delta
 
@@ -75,11 +75,6 @@ def version(tmp_path_factory) -> bytes:
 
 HEADERS = {
     "no object": lambda header: [],
-    "no sections": lambda header: {**header, "sections": None},
-    "a section of negative length": lambda header: with_section(header, length=-1),
-    "a section of half a byte": lambda header: with_section(header, length=0.5),
-    "a section beyond all memory": lambda header: with_section(header, length=2**60),
-    "a section without name": lambda header: with_section(header, name=[]),
     "fields that are a list": lambda header: {**header, "fields": []},
     "no dim": lambda header: {**header, "fields": {"user": {"row_bytes": 24}}},
     "rows of another size": lambda header: {**header, "fields": {"user": {"dim": 4, "row_bytes": 7}}},
@@ -88,36 +83,61 @@ HEADERS = {
     "filters that are a name": lambda header: {**header, "filters": {"x": {}}},
     "no offset": lambda header: {name: value for name, value in header.items() if name != "offset"},
     "an id of another type": lambda header: {**header, "id": 7},
-    "another kind of file": lambda header: {**header, "kind": []},
 }
-
-
-def with_section(header: dict, **entry: object) -> dict:
-    first, *rest = header["sections"]
-    return {**header, "sections": [{**first, **entry}, *rest]}
 
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_version_file_whose_header_makes_no_sense_is_named(name, version, tmp_path):
     path = tmp_path / "odd.version"
-    path.write_bytes(resealed(version, HEADERS[name]))
+    path.write_bytes(with_header(version, HEADERS[name]))
     with pytest.raises(DamagedError, match=r"odd\.version"):
         files.read_commit(path)
 
 
-def resealed(version: bytes, change) -> bytes:
-    """The file with another header and the checksum that belongs to it; sections stay as they are."""
-    prefix = struct.Struct("<8sII")
-    magic, form, length = prefix.unpack_from(version)
-    end = prefix.size + length
-    header = json.dumps(change(json.loads(version[prefix.size : end]))).encode()
-    begin = prefix.pack(magic, form, len(header)) + header
-    return begin + version[end:-32] + hashlib.sha256(begin).digest()
+TABLES = {
+    "no sections": lambda table: b"",
+    "a section of another length": lambda table: with_entry(table, length=1),
+    "a section that ends before it begins": lambda table: with_entry(table, length=2**64 - 1),
+    "a section beyond all memory": lambda table: with_entry(table, length=2**60),
+    "a name beyond the table": lambda table: with_entry(table, name_bytes=2**16 - 1),
+    "a section without name": lambda table: with_entry(table, name_bytes=0),
+    "a name that is no UTF-8": lambda table: table[: ENTRY.size] + b"\xff" + table[ENTRY.size + 1 :],
+    "half an entry": lambda table: table + table[: ENTRY.size - 1],
+}
+ENTRY = struct.Struct("<Q16sH")
+
+
+def with_entry(table: bytes, **changes: int) -> bytes:
+    """The table with another first entry."""
+    length, checksum, name_bytes = ENTRY.unpack_from(table)
+    entry = {"length": length, "name_bytes": name_bytes, **changes}
+    return ENTRY.pack(entry["length"], checksum, entry["name_bytes"]) + table[ENTRY.size :]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_version_file_whose_table_makes_no_sense_is_named(name, version, tmp_path):
+    path, parts = tmp_path / "odd.version", seals.ContainerParts.of(version)
+    path.write_bytes(parts._replace(table=TABLES[name](parts.table)).sealed())
+    with pytest.raises(DamagedError, match=r"odd\.version"):
+        files.read_commit(path)
+
+
+def test_a_version_file_of_another_kind_is_named(version, tmp_path):
+    path, parts = tmp_path / "odd.version", seals.ContainerParts.of(version)
+    path.write_bytes(parts._replace(head=files.TOUCHED.head).sealed())
+    with pytest.raises(DamagedError, match=r"odd\.version begins with b'SPRINGTDkeys'"):
+        files.read_commit(path)
+
+
+def with_header(container: bytes, change) -> bytes:
+    """The container with another header and the checksum that belongs to it; sections stay as they are."""
+    parts = seals.ContainerParts.of(container)
+    return parts._replace(header=json.dumps(change(json.loads(parts.header))).encode()).sealed()
 
 
 def test_a_version_file_is_read_after_it_was_sealed_again(version, tmp_path):
     path = tmp_path / "same.version"
-    path.write_bytes(resealed(version, dict))
+    path.write_bytes(with_header(version, dict))
     assert files.read_commit(path).fields["user"].dim == 4
 
 
@@ -165,19 +185,16 @@ ENTRIES = {
 @pytest.mark.parametrize("name", ENTRIES)
 def test_dense_weights_whose_header_makes_no_sense_are_damaged(name):
     assert weights.unpack(dense_with([["a", "<f4", [2]]]))["a"].tolist() == [0.0, 0.0]
-    with pytest.raises(DamagedError, match="header that makes no sense"):
+    with pytest.raises(DamagedError, match=r"dense weights is damaged: .* contents are invalid"):
         weights.unpack(dense_with(ENTRIES[name]))
 
 
 def dense_with(entries) -> bytes:
-    header = json.dumps(entries).encode()
-    return seals.dense(struct.pack("<8sII", weights.MAGIC, weights.VERSION, len(header)) + header + bytes(8 + 32))
+    return encode_container(weights.DENSE, {"arrays": entries}, {"arrays": bytes(8)})
 
 
 STATES = {
     "no object": lambda header: [],
-    "no sections": lambda header: {**header, "sections": []},
-    "sections of other lengths": lambda header: {**header, "sections": [1] * len(header["sections"])},
     "a bucket without serial": lambda header: {**header, "buckets": [[None, *header["buckets"][0][1:]]]},
     "a bucket without its segment": lambda header: {**header, "buckets": [[*header["buckets"][0][:3], 0]]},
     "a segment of no rows": lambda header: with_segment(header, stop=0),
@@ -200,18 +217,37 @@ def test_join_state_that_makes_no_sense_is_damaged(name):
     bench = Bench()
     bench.impression(S)
     bench.finish()
-    head, segment = frames_of(join_to_bytes(bench.join), "state")
-    layout = struct.Struct("<8sIIQ")
-    magic, form, length, _ = layout.unpack_from(head)
-    end = layout.size + length
+    head, segment = encode_join(bench.join)
 
-    def state(change):
-        header = json.dumps(change(json.loads(head[layout.size : end]))).encode()
-        return seals.join_state(layout.pack(magic, form, len(header), 0) + header + head[end:]) + segment
+    def decoded(change):
+        return decode_join(bench.config, 0, bench.partitions, [with_header(head, change), segment])
 
-    assert len(join_from_bytes(bench.config, 0, bench.partitions, state(dict)).held) == 1
-    with pytest.raises(DamagedError, match=r"makes no sense|wanted"):
-        join_from_bytes(bench.config, 0, bench.partitions, state(STATES[name]))
+    assert len(decoded(dict).held) == 1
+    with pytest.raises(DamagedError, match=r"contents are invalid|wanted"):
+        decoded(STATES[name])
+
+
+SECTIONS = {
+    "flags missing": {"flags": b""},
+    "flags left over": {"flags": bytes(2)},
+    "half a click": {"pending": bytes(10)},
+    "clicks without columns": {"candidates_columns": b""},
+    "half a link": {"links": bytes(8)},
+    "half an emitted position": {"emitted": bytes(7)},
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_join_state_whose_sections_do_not_fit_together_is_damaged(name):
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    head, segment = encode_join(bench.join)
+    container = Container.of(head, HEAD, name="head")
+    sections = {each: container.section(each) for each in container.sections}
+    odd = encode_container(HEAD, container.header, sections | SECTIONS[name])
+    with pytest.raises(DamagedError, match=r"join state|columns"):
+        decode_join(bench.config, 0, bench.partitions, [odd, segment])
 
 
 @pytest.mark.parametrize("name", [5, "../1.join", "sub/1.join", "1.txt", ""])

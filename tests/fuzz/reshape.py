@@ -1,11 +1,10 @@
 """Changes of meaning rather than of bytes: a JSON document with one value, key or list other than it was."""
 
 import json
-import struct
 from random import Random
 from typing import Any
 
-from tests.fuzz.seals import parsed
+from tests.fuzz.seals import ContainerParts, parsed
 
 _ODD = (
     None, True, False, 0, 1, -1, 2**31, 2**32, 2**63, -(2**63), 2**64, 10**30, 0.5, 1e308, "", "x", "0", "../x",
@@ -18,22 +17,13 @@ def whole_text(value: bytes, random: Random) -> bytes:
     return _spelled(parsed(value), random) or value
 
 
-def behind_prefix(layout: str, length_at: int) -> Any:
-    """A file whose header is JSON behind a struct of `layout`, in which item `length_at` is the header's length."""
-    prefix = struct.Struct(layout)
-
-    def reshape(value: bytes, random: Random) -> bytes:
-        if len(value) < prefix.size:
-            return value
-        items = list(prefix.unpack_from(value))
-        end = prefix.size + items[length_at]
-        header = _spelled(parsed(value[prefix.size : end]), random)
-        if header is None:
-            return value
-        items[length_at] = len(header)
-        return prefix.pack(*items) + header + value[end:]
-
-    return reshape
+def container_header(value: bytes, random: Random) -> bytes:
+    """A container, whose header is JSON."""
+    if len(value) < 40:
+        return value
+    parts = ContainerParts.of(value)
+    header = _spelled(parsed(parts.header), random)
+    return value if header is None else parts._replace(header=header).sealed()
 
 
 def _spelled(document: Any, random: Random) -> bytes | None:

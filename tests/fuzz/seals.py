@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import crc32c
 import xxhash
@@ -16,6 +16,8 @@ import xxhash
 from pipeline.formats.schemas import FRAME_BYTES, frame, load_schema
 
 Seal = Callable[[bytes], bytes]
+
+_ENTRY, _LENGTHS = struct.Struct("<Q16sH"), struct.Struct("<II")
 
 
 def framed(schema: str) -> Seal:
@@ -45,11 +47,6 @@ def sketch(value: bytes) -> bytes:
     return value[:-8] + xxhash.xxh64_intdigest(value[:-8]).to_bytes(8, "little")
 
 
-def dense(value: bytes) -> bytes:
-    """BLAKE2b-256 at the end."""
-    return value[:-32] + hashlib.blake2b(value[:-32], digest_size=32).digest()
-
-
 def manifest(value: bytes) -> bytes:
     """The SHA-256 of canonical JSON inside that JSON."""
     document = parsed(value)
@@ -69,32 +66,52 @@ def round_manifest(value: bytes) -> bytes:
     return json.dumps({**document, "digest": hashlib.blake2b(body, digest_size=16).hexdigest()}).encode()
 
 
-def version_file(value: bytes) -> bytes:
-    """Sections' lengths and SHA-256 where the header lists them, then that of the header at the end."""
-    prefix = struct.Struct("<8sII")
-    if len(value) < prefix.size + 32:
-        return value
-    magic, form, length = prefix.unpack_from(value)
-    body = value[prefix.size : -32]
-    header, sections = body[:length], body[length:]
-    document = parsed(header)
-    if isinstance(document, dict):
-        _sum_sections(document, sections)
-        header = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    begin = prefix.pack(magic, form, len(header)) + header
-    return begin + sections + hashlib.sha256(begin).digest()
+class ContainerParts(NamedTuple):
+    """The parts of a container (`pipeline/formats/container.py`), but for the lengths and the checksum at its end."""
+
+    head: bytes
+    body: bytes
+    table: bytes
+    header: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> "ContainerParts":
+        """The parts by the lengths at the end of `value`, which has at least 40 bytes."""
+        table_bytes, header_bytes = _LENGTHS.unpack(value[-24:-16])
+        rest = value[16:-24]
+        header_at = max(len(rest) - header_bytes, 0)
+        table_at = max(header_at - table_bytes, 0)
+        return cls(value[:16], rest[:table_at], rest[table_at:header_at], rest[header_at:])
+
+    def sealed(self) -> bytes:
+        """The container with the lengths and the checksum that belong to these parts."""
+        lengths = _LENGTHS.pack(len(self.table), len(self.header))
+        covered = self.head + self.table + self.header + lengths
+        return self.head + self.body + self.table + self.header + lengths + _sha128(covered)
 
 
-def join_state(value: bytes) -> bytes:
-    """Lengths in the head, BLAKE2b-128 at the end."""
-    head = struct.Struct("<8sIIQ")
-    if len(value) < head.size + 16:
+def container(value: bytes) -> bytes:
+    """The sections' lengths and checksums in the table, then the lengths and the checksum at the end."""
+    if len(value) < 40:
         return value
-    magic, version, header_bytes, _ = head.unpack_from(value)
-    rest = value[head.size : -16]
-    header_bytes = min(header_bytes, len(rest))
-    whole = head.pack(magic, version, header_bytes, len(rest) - header_bytes) + rest
-    return whole + hashlib.blake2b(whole, digest_size=16).digest()
+    parts = ContainerParts.of(value)
+    return parts._replace(table=_sealed_table(parts)).sealed()
+
+
+def _sealed_table(parts: ContainerParts) -> bytes:
+    sealed, start, at = b"", 0, 0
+    while at + _ENTRY.size <= len(parts.table):
+        length, _, name_bytes = _ENTRY.unpack_from(parts.table, at)
+        at += _ENTRY.size + name_bytes
+        name = parts.table[at - name_bytes : at]
+        stop = len(parts.body) if at >= len(parts.table) else min(start + length, len(parts.body))
+        sealed += _ENTRY.pack(stop - start, _sha128(parts.body[start:stop]), len(name)) + name
+        start = stop
+    return sealed
+
+
+def _sha128(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()[:16]
 
 
 def parsed(text: bytes) -> Any:
@@ -103,14 +120,3 @@ def parsed(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _sum_sections(document: dict[str, Any], sections: bytes) -> None:
-    listed, start = document.get("sections"), 0
-    for entry in listed if isinstance(listed, list) else []:
-        length = entry.get("length") if isinstance(entry, dict) else None
-        if not isinstance(length, int) or length < 0:
-            return
-        entry["length"] = min(length, len(sections) - start)
-        entry["sha256"] = hashlib.sha256(sections[start : start + entry["length"]]).hexdigest()
-        start += entry["length"]

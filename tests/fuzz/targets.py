@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from pipeline.admission.sketch import CountingSketch
+from pipeline.formats.container import Container
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters, read_dead_letters
@@ -20,9 +21,8 @@ from pipeline.logs.log import Record
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model import weights
 from pipeline.samples.state import state_files
-from pipeline.samples.state.frames import frames_of
-from pipeline.samples.state.segment_codec import decode_segment
-from pipeline.samples.state.snapshot import join_to_bytes, load_join, take_snapshot
+from pipeline.samples.state.segment_codec import SEGMENT, decode_segment
+from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.serving.served_shard import ServedShard
 from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
@@ -35,6 +35,7 @@ from tests.logs.kafka import test_kafka_records
 from tests.support.archive_writer import write_archive
 from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
+from tests.support.join_state import decode_join, encode_join
 from tests.support.manual_clock import ManualClock
 from tests.support.versions_world import World, project_in
 from tests.versions.deltas import test_delta
@@ -168,19 +169,22 @@ def _join_bench() -> JoinBench:
 _BENCH = _join_bench()
 
 
-_HEAD, *_SEGMENTS = frames_of(join_to_bytes(_BENCH.join), "state")
+_HEAD, *_SEGMENTS = encode_join(_BENCH.join)
 
 
 def _join(head: bytes) -> object:
-    frames = [("head", head), *(("segment", segment) for segment in _SEGMENTS)]
-    return join_to_bytes(load_join(_BENCH.config, 0, _BENCH.partitions, frames))
+    return encode_join(decode_join(_BENCH.config, 0, _BENCH.partitions, [head, *_SEGMENTS]))
+
+
+def _segment(encoded: bytes) -> object:
+    return decode_segment(Container.of(encoded, SEGMENT, name="segment"))
 
 
 def _round(text: bytes) -> object:
     _file(text, "ROUND.json")
     manifest = state_files.read_round_manifest(_SCRATCH)
     assert manifest is not None
-    return [list(state_files.read_shard(_SCRATCH, shard)) for shard in manifest.shards]
+    return [list(state_files.read_shard(_SCRATCH, shard)[1]) for shard in manifest.shards]
 
 
 def _round_seeds() -> list[bytes]:
@@ -213,21 +217,16 @@ _ARCHIVE_FILE, _ARCHIVE_CONTENTS = f"0/{0:020}.avro", "topic.json"
 
 TARGETS = {
     "delta": Target(_delta, _delta_seeds, seals.delta),
-    "version": Target(_version, _version_seeds, seals.version_file, reshape.behind_prefix("<8sII", 2)),
+    "version": Target(_version, _version_seeds, seals.container, reshape.container_header),
     "published": Target(_published, _published_seeds, seals.manifest, reshape.whole_text),
     "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
     "dead_letters": Target(_letters, _letters_seeds, reshape=reshape.whole_text),
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
     "record_set": Target(lambda value: list(decode_record_set(value, 0)), _record_set_seeds, seals.record_set),
-    "dense": Target(weights.unpack, _dense_seeds, seals.dense, reshape.behind_prefix("<8sII", 2)),
+    "dense": Target(weights.unpack, _dense_seeds, seals.container, reshape.container_header),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
-    "join_state": Target(_join, lambda: [_HEAD], seals.join_state, reshape.behind_prefix("<8sIIQ", 2)),
-    "join_segment": Target(
-        lambda value: decode_segment(value, "segment"),
-        lambda: list(_SEGMENTS),
-        seals.join_state,
-        reshape.behind_prefix("<8sIIQ", 2),
-    ),
+    "join_state": Target(_join, lambda: [_HEAD], seals.container, reshape.container_header),
+    "join_segment": Target(_segment, lambda: list(_SEGMENTS), seals.container, reshape.container_header),
     "round": Target(_round, _round_seeds, seals.round_manifest, reshape.whole_text),
     "archive": Target(
         lambda content: _archived(content, _SCRATCH / "archive" / "topic" / _ARCHIVE_FILE),

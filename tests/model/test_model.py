@@ -19,14 +19,15 @@ from pipeline.model.weights import pack, unpack
 RATE = 0.5
 
 GOLDEN_PACKED = (
-    "46525348444e5345"
-    + "01000000"
-    + "22000000"
-    + b'[["a","<f4",[1,2]],["b","<i8",[]]]'.hex()
+    b"SPRINGTDdens".hex()
+    + "03000000"
     + "0000803f00000040"
     + "0300000000000000"
-    + "caf7e5a9011ffa6963de99bac554cf6bb00bbdd75e11bbb48004f26a3b7b223b"
-)
+    + "1000000000000000" + "c1714b091ed963edb856b0ecc7c59035" + "0600" + b"arrays".hex()
+    + b'{"arrays":[["a","<f4",[1,2]],["b","<i8",[]]]}'.hex()
+    + "20000000" + "2d000000"
+    + "1b778e7a1abc7b3395240143de7e7277"
+)  # fmt: skip
 
 LINEAR = """
 import keras

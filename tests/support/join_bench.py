@@ -1,12 +1,14 @@
-"""A join on a bench: fed one event at a time, with all it said at hand."""
+"""A join on a bench: fed one event at a time, with everything that it emitted."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.block import ARROW_TYPES, EventBlock
+from pipeline.arrays.block import ARROW_TYPES, DeadLetters, EventBlock
 from pipeline.configuration.config import parse_config
 from pipeline.samples.join.join import Join
-from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes
+from tests.support.join_state import decode_join, encode_join
 
 W, H, R, D = 1_000, 2_000, 500, 100  # window, horizon, remember, disorder in ms
 S = 10_000  # when the impression is
@@ -31,8 +33,22 @@ def config_of(events=None, **samples):
     )
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a join decided: `samples` has the columns of `sample_schema`."""
+
+    samples: pa.RecordBatch
+    dead: DeadLetters
+
+
+def output_of(join):
+    """What the join decided since the last call."""
+    decisions = join.decide()
+    return Output(decisions.samples.batch(), decisions.dead)
+
+
 class Bench:
-    """A join fed one event at a time; `samples` and `dead` hold all it said."""
+    """A join fed one event at a time; `samples` and `dead` hold everything that it emitted."""
 
     def __init__(self, partitions=None, **samples):
         self.config = config_of(**samples)
@@ -59,7 +75,15 @@ class Bench:
         columns = pa.record_batch({n: pa.array([values[n]], ARROW_TYPES[t]) for n, t in types.items()})
         one = np.array([0], np.int32)
         block = EventBlock(
-            kind, partition, columns, np.array([at]), np.array([offset]), one, np.array([mark]), offset + 1, mark
+            kind,
+            partition,
+            columns,
+            np.array([at]),
+            np.array([offset]),
+            one,
+            np.array([mark]),
+            offset + 1,
+            mark,
         )
         self.join.feed(block)
         return block
@@ -83,13 +107,13 @@ class Bench:
         return self.finish()
 
     def finish(self):
-        output = self.join.finish()
+        output = output_of(self.join)
         self.samples += output.samples.to_pylist()
         self.dead += output.dead.table.to_pylist()
         return self
 
     def restart(self):
-        self.join = join_from_bytes(self.config, 0, self.partitions, join_to_bytes(self.join))
+        self.join = decode_join(self.config, 0, self.partitions, encode_join(self.join))
 
     @property
     def kinds(self):

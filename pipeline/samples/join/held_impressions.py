@@ -69,7 +69,7 @@ class Bucket:
         """The raw columns of [m] `rows`, to be gathered later."""
         return _picked(self._batches, rows)
 
-    def piece(self, first: int, stop: int) -> BucketSlice:
+    def slice(self, first: int, stop: int) -> BucketSlice:
         """The rows from `first` to `stop`, as they lie."""
         columns, at = [], 0
         for batch in self._batches:

@@ -37,7 +37,7 @@ from pipeline.samples.join.emitted import INPUTS, USED, EmittedPositions
 from pipeline.samples.join.held_impressions import Bools, HeldImpressions
 from pipeline.samples.join.index import NONE
 from pipeline.samples.join.input_progress import Input, InputProgress
-from pipeline.samples.join.output import DecidedSamples, Decisions, Output, Samples
+from pipeline.samples.join.output import DecidedSamples, Decisions, Samples
 from pipeline.samples.join.rows import EmissionFilter, Source, held_rows, sources_of
 
 _DECIDE_EVERY_ROWS = 65_536
@@ -91,11 +91,6 @@ class Join:
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
             self._decide()
-
-    def finish(self) -> Output:
-        """Decide all that can be decided; returns what was decided since the last call."""
-        decisions = self.decide()
-        return Output(decisions.samples.batch(), decisions.dead)
 
     def decide(self) -> Decisions:
         """`finish`, with samples whose columns are made as they are asked for."""

@@ -130,14 +130,6 @@ class Decisions:
     dead: DeadLetters
 
 
-@dataclass(frozen=True)
-class Output:
-    """What one bundle decided: `samples` has the columns of `sample_schema`."""
-
-    samples: pa.RecordBatch
-    dead: DeadLetters
-
-
 def order_by(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
     """The stable order by several keys, the first weighing most.
 

@@ -30,7 +30,8 @@ from pipeline.samples.join.join import Join
 from pipeline.samples.join.output import Samples, dead_letter_batch
 from pipeline.samples.run.original_records import with_originals
 from pipeline.samples.run.start_offsets import read_to_without_state
-from pipeline.samples.state.snapshot import load_join, take_snapshot
+from pipeline.samples.state.restore import load_join
+from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.samples.state.state_files import (
     ShardFile,
     StoredState,
@@ -218,7 +219,7 @@ class JoinShard:
     def _load(self, found: StoredState) -> Join:
         for topic, log_id in found.log_ids.items():
             check_log_id(self._log, topic, log_id)
-        return load_join(self._config, self.shard, self._partitions(), read_shard(found.folder, found.file))
+        return load_join(self._config, self.shard, self._partitions(), *read_shard(found.folder, found.file))
 
     def _begin(self) -> Join:
         """A join without a stored state."""

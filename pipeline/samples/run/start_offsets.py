@@ -16,8 +16,8 @@ from pipeline.logs.log import Log, last_record
 from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input
-from pipeline.samples.state.snapshot import load_summary
-from pipeline.samples.state.state_files import StoredState, latest_state, read_shard
+from pipeline.samples.state.restore import load_summary
+from pipeline.samples.state.state_files import StoredState, latest_state, read_head
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def _stored_progress(project: Project, log: Log, shard: int) -> ReadTo:
     def read_to(kept: StoredState | None) -> ReadTo:
         if kept is None:
             return read_to_without_state(project, log, shard)
-        standing = load_summary(project.config, shard, partitions, read_shard(kept.folder, kept.file))
+        standing = load_summary(project.config, shard, partitions, read_head(kept.folder, kept.file))
         return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
 
     return from_latest_state(project, shard, read_to)

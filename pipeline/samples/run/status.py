@@ -6,8 +6,8 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.log import Log
 from pipeline.samples.join.emitted import INPUTS
-from pipeline.samples.state.snapshot import JoinSummary, load_summary
-from pipeline.samples.state.state_files import StoredState, latest_state, read_round_manifest, read_shard
+from pipeline.samples.state.restore import JoinSummary, load_summary
+from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_round_manifest
 
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     manifest = read_round_manifest(project.join_state)
     kept = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
     standing = [
-        load_summary(project.config, shard, partitions, read_shard(found.folder, found.file))
+        load_summary(project.config, shard, partitions, read_head(found.folder, found.file))
         for shard, found in enumerate(kept)
         if found is not None
     ]

@@ -1,7 +1,8 @@
-"""Segments: a bucket's rows in pieces that are written once. Of a row only its marks ever change: they lie elsewhere.
+"""Segments as containers: a bucket's rows in runs that are written once.
 
-A segment is a frame (`frames`) of two sections: rows as NumPy's bytes of HELD, marks zero, and raw columns as an Arrow
-IPC stream. Its name says which rows of which bucket it holds and what they are: one name never means two contents.
+Sections: `rows`, the bytes of HELD with all flags zero, and `columns`, the raw columns as an Arrow IPC stream. Of a row
+only its flags change, and the head stores those (`snapshot`). A segment's name contains the checksum of its contents:
+one name never refers to two contents.
 """
 
 from collections.abc import Sequence
@@ -12,21 +13,24 @@ import pyarrow as pa
 from pipeline.arrays.structured import copy_rows
 from pipeline.errors import DamagedError
 from pipeline.formats.columns import pack, unpack
+from pipeline.formats.container import Container, Kind, digest_of, encode_container
 from pipeline.samples.join.rows import HELD
 from pipeline.samples.join.segment import BucketSlice, Segment
-from pipeline.samples.state.frames import digest_of, frame, making_sense, unframe
+
+STATE_FIX = "delete the join's state; the join then restarts at the offsets that its samples partitions record"
+SEGMENT = Kind(b"rows", STATE_FIX)
 
 _LARGE_ROWS = 65_536
-"""A segment with more rows is not written again to be joined with what comes after it."""
+"""A segment with more rows is not written again to merge it with later rows."""
 _MOST_ROWS = 262_144
-"""What is new is cut into segments of so many rows: memory for one at a time is made once and used again."""
+"""New rows are cut into segments of this size, so that the memory to encode one is allocated once and reused."""
 
 
 def cut(stops: Sequence[int], rows: int) -> list[int]:
-    """Where the segments of a bucket end that has `rows` rows now, of which those before ended at `stops`.
+    """The rows at which the segments of a bucket of `rows` rows end, if its stored segments end at `stops`.
 
-    What came since is joined with segments before it that are not much larger, so that rounds without number leave a
-    logarithm of segments, and a row is written as often.
+    New rows are merged with the segments before them that are not much larger. Any number of rounds therefore leaves a
+    logarithmic number of segments, and a row is written a logarithmic number of times.
 
     >>> cut([], 10), cut([1000], 1010), cut([1000, 1010], 1020), cut([10], 600_000)
     ([10], [1000, 1010], [1000, 1020], [262144, 524288, 600000])
@@ -38,33 +42,21 @@ def cut(stops: Sequence[int], rows: int) -> list[int]:
     return [*edges[1:-1], *range(last[0] + _MOST_ROWS, last[-1], _MOST_ROWS), *edges[1:][-1:]]
 
 
-def encode_slice(piece: BucketSlice) -> tuple[Segment, bytes]:
-    """The segment of a piece, and its frame."""
-    return encode_segment(piece.serial, piece.first, piece.rows, pa.concat_batches(piece.columns))
+def encode_slice(part: BucketSlice) -> tuple[Segment, bytes]:
+    """The segment of a bucket's rows, and its container."""
+    n = len(part.rows)
+    rows = np.empty(n, HELD)
+    copy_rows(rows, part.rows)
+    rows["flags"], rows["closed"] = 0, False
+    columns = pack(pa.concat_batches(part.columns))
+    encoded = encode_container(SEGMENT, {"rows": n}, {"rows": rows.view(np.uint8), "columns": columns})
+    return Segment(part.serial, part.first, part.first + n, digest_of(encoded), len(encoded)), encoded
 
 
-def encode_segment(serial: int, first: int, rows: np.ndarray, columns: pa.RecordBatch) -> tuple[Segment, bytes]:
-    """The segment of bucket `serial` from row `first` on, and its frame.
-
-    Args:
-        serial: the bucket's.
-        first: the first row's number in it.
-        rows: [n] HELD.
-        columns: [n] raw columns.
-    """
-    unmarked = np.empty(len(rows), HELD)
-    copy_rows(unmarked, rows)
-    unmarked["flags"], unmarked["closed"] = 0, False
-    value = frame({"rows": len(rows)}, [unmarked.view(np.uint8).data, pack(columns)])
-    return Segment(serial, first, first + len(rows), digest_of(value), len(value)), value
-
-
-def decode_segment(value: bytes, name: str) -> tuple[np.ndarray, pa.RecordBatch]:
-    """[n] HELD and [n] raw columns. Raises DamagedError; `name` is for messages."""
-    _, sections = unframe(value, name)
-    with making_sense(name):
-        rows = np.frombuffer(next(sections), HELD).copy()
-        try:
-            return rows, unpack(bytes(next(sections)), len(rows))
-        except DamagedError as failure:
-            raise DamagedError(f"{name}: {failure}") from failure
+def decode_segment(container: Container) -> tuple[np.ndarray, pa.RecordBatch]:
+    """[n] HELD and [n] raw columns. Raises DamagedError."""
+    rows = container.array("rows", HELD)
+    try:
+        return rows, unpack(container.section("columns"), len(rows))
+    except DamagedError as failure:
+        raise container.damaged(str(failure)) from failure

@@ -1,8 +1,8 @@
-"""Where the join's state lives between rounds: each shard's head, its segments, and the manifest that makes them count.
+"""The join's state as files: per shard a head (`*.join`) and segments (`*.rows`), and the manifest of a round.
 
-`ROUND.json` names the round, each shard's head (`*.join`) with its length and BLAKE2b-128, the segments (`*.rows`) that
-go with it, and the logs that all offsets belong to. Segments are written once and kept for as long as a round names
-them. All files are written first, the manifest is replaced by one rename: all shards move together or none does.
+`ROUND.json` names the round, each shard's head with its length and checksum, the segments that belong to it, and the
+logs that all offsets refer to. All files of a round are written first and one rename replaces the manifest: all shards
+advance together or none does. A segment is written once and retained while the manifest names it.
 """
 
 import hashlib
@@ -19,16 +19,18 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError
 from pipeline.formats.atomic_file import write_atomically
-from pipeline.samples.state.snapshot import Snapshot
+from pipeline.formats.container import Container, digest_of
+from pipeline.samples.state.segment_codec import SEGMENT
+from pipeline.samples.state.snapshot import HEAD, Snapshot
 
 _MANIFEST = "ROUND.json"
 _SUFFIXES = (".join", ".rows")
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
 class SegmentFile:
-    """A segment; its file is called `name` and `.rows`. Shards whose segments have one name share it."""
+    """A segment in the file `name`.rows; shards whose segments have the same name share it."""
 
     name: str
     length: int
@@ -36,12 +38,13 @@ class SegmentFile:
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A shard's state: its files inside the folder, and how far it knows what the shard has said.
+    """The files of a shard's state.
 
     Attributes:
-        name, length, digest: the head's file; the digest is BLAKE2b-128, hex.
-        segments: those it names, in order.
-        samples_offset, dead_letters_offset: ends of the shard's own partitions when this was written.
+        name, length, digest: of the head; the digest is its container's.
+        segments: those that the head names, in order.
+        samples_offset, dead_letters_offset: ends of the shard's partitions when the state was written; what the shard
+            emitted up to there is in the state.
     """
 
     name: str
@@ -53,7 +56,7 @@ class ShardFile:
 
     @property
     def bytes(self) -> int:
-        """What all its files take."""
+        """The size of all its files."""
         return self.length + sum(segment.length for segment in self.segments)
 
 
@@ -63,7 +66,7 @@ class RoundManifest:
 
     Attributes:
         number: rounds finished in this folder.
-        log_ids: per topic (inputs, samples, dead letters), the log that the state's offsets belong to.
+        log_ids: per topic (inputs, samples, dead letters), the log that the state's offsets refer to.
         shards: the shards' files, by shard.
     """
 
@@ -74,7 +77,7 @@ class RoundManifest:
 
 @dataclass(frozen=True)
 class StoredState:
-    """Where one shard's state lies, and the logs that its offsets belong to."""
+    """The state of one shard in a folder, and the logs that its offsets refer to."""
 
     folder: Path
     file: ShardFile
@@ -85,108 +88,118 @@ _FORM = TypeAdapter(RoundManifest)
 
 
 def read_round_manifest(folder: Path) -> RoundManifest | None:
-    """The round that counts; None where there was none yet. Raises DamagedError."""
+    """The finished round of a folder, None without one. Raises DamagedError."""
     path = folder / _MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["version"] != _VERSION or found["digest"] != _digest_of(found["round"]):
-            raise ValueError("version or checksum do not match")
-        manifest = _FORM.validate_python(found["round"])
-        if any(Path(name).name != name or Path(name).suffix not in _SUFFIXES for name in _names(manifest)):
-            raise ValueError("a shard's file is not in this folder")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["version"] != _VERSION:
+            raise ValueError(f"it has version {document['version']}, this release reads {_VERSION}")
+        if document["digest"] != _digest_of(document["round"]):
+            raise ValueError("its checksum does not match")
+        manifest = _FORM.validate_python(document["round"])
+        if any(Path(name).name != name or Path(name).suffix not in _SUFFIXES for name in _file_names(manifest)):
+            raise ValueError("it names a file in another folder")
         return manifest
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError) as failure:
-        raise DamagedError(
-            f"{path} is damaged: {failure}. hint: delete {folder}; the join then begins again where its samples say"
-        ) from failure
+        raise DamagedError(f"{path} is damaged: {failure}. {_hint(folder)}") from failure
+
+
+def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
+    """Make this the finished round of the folder, then delete the files that it does not name."""
+    body = asdict(manifest)
+    document = {"version": _VERSION, "digest": _digest_of(body), "round": body}
+    write_atomically(folder / _MANIFEST, [json.dumps(document, indent=1).encode()])
+    named = set(_file_names(manifest))
+    for path in folder.iterdir():
+        if path.suffix in _SUFFIXES and path.name not in named:
+            path.unlink()
 
 
 def latest_state(join_state: Path, shard: int) -> StoredState | None:
-    """The shard's state that knows most of what it has said: of the last round, or kept live; None without any.
+    """The shard's state with the highest offsets of emitted records, None without any. Raises DamagedError.
 
-    Any of them would do: what was said beyond is read from the log. Of equals it is the latest opening's, whose files
-    nobody deletes. Raises DamagedError.
+    It is one of the last round or of a live shard. Every one is valid, because what was emitted since is read from the
+    log. Among equal ones the state of the highest epoch is preferred: no other process deletes its files.
     """
-    found = []
+    states = []
     for folder, place in (*((live, 0) for live in _live_folders(join_state, shard)), (join_state, shard)):
         manifest = read_round_manifest(folder)
         if manifest is not None and place < len(manifest.shards):
-            found.append(StoredState(folder, manifest.shards[place], manifest.log_ids))
-    return max(found, key=lambda kept: (kept.file.samples_offset, kept.file.dead_letters_offset), default=None)
+            states.append(StoredState(folder, manifest.shards[place], manifest.log_ids))
+    return max(states, key=lambda state: (state.file.samples_offset, state.file.dead_letters_offset), default=None)
 
 
 def live_folder(join_state: Path, shard: int, epoch: int) -> Path:
-    """Where a shard that runs on its own keeps its state, as rounds of one shard.
+    """The folder in which a live shard stores its state, as rounds of one shard.
 
-    Each opening has a folder of its own, so that one that was taken over spoils nothing for the one that did.
+    Each epoch has its own folder, so that a fenced process cannot overwrite the state of its successor.
     """
     return join_state / f"live-{shard}-{epoch}"
 
 
 def remove_earlier_epochs(join_state: Path, shard: int, epoch: int) -> None:
-    """Delete what openings before that of `epoch` kept; a later one's is never touched by an earlier one."""
+    """Delete the live states of the shard from epochs before `epoch`."""
     for folder in _live_folders(join_state, shard):
         if _epoch_of(folder) < epoch:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def segment_names(file: ShardFile | None) -> frozenset[str]:
+    """The names of the segments that are stored already."""
+    return frozenset() if file is None else frozenset(segment.name for segment in file.segments)
+
+
 def link_segments(source: Path, folder: Path, file: ShardFile) -> None:
-    """Make the segments of a state in `source` those of `folder` too, without a copy: they are never written again."""
+    """Hard-link the segments of a state in `source` into `folder`: they are never written again, so no copy is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for segment in file.segments:
         with suppress(FileExistsError):
-            os.link(source / f"{segment.name}.rows", folder / f"{segment.name}.rows")
+            os.link(_segment_path(source, segment.name), _segment_path(folder, segment.name))
+
+
+def write_shard(folder: Path, name: str, state: Snapshot, ends: tuple[int, int]) -> ShardFile:
+    """Write a shard's state, which is part of a round once a manifest names it.
+
+    `ends`: end offsets of its samples and dead-letters partitions.
+    """
+    head, segments = state.encode(
+        lambda segment, encoded: write_atomically(_segment_path(folder, segment.name), [encoded])
+    )
+    write_atomically(folder / name, [head])
+    return ShardFile(name, len(head), digest_of(head), tuple(SegmentFile(s.name, s.length) for s in segments), *ends)
+
+
+def read_head(folder: Path, file: ShardFile) -> Container:
+    """The head of a shard's state. Raises DamagedError if it is not the one that the manifest names."""
+    head = Container.of(encoded := _read(folder / file.name), HEAD, name=str(folder / file.name))
+    if (len(encoded), head.digest) != (file.length, file.digest):
+        raise DamagedError(
+            f"{head.name} has {len(encoded)} bytes with digest {head.digest}, wanted {file.length} with "
+            f"{file.digest}. {_hint(folder)}"
+        )
+    return head
+
+
+def read_shard(folder: Path, file: ShardFile) -> tuple[Container, Iterator[Container]]:
+    """The head of a shard's state, and its segments, each read when it is reached. Raises DamagedError."""
+    return read_head(folder, file), _read_segments(folder, file)
+
+
+def _read_segments(folder: Path, file: ShardFile) -> Iterator[Container]:
+    for segment in file.segments:
+        path = _segment_path(folder, segment.name)
+        yield Container.of(_read(path), SEGMENT, name=str(path))
 
 
 def _live_folders(join_state: Path, shard: int) -> list[Path]:
-    """Those of the latest opening first."""
+    """Those of the highest epoch first."""
     return sorted(join_state.glob(f"live-{shard}-*"), key=_epoch_of, reverse=True)
 
 
 def _epoch_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
-
-
-def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
-    """Make this round the one that counts, and forget the files of others."""
-    body = asdict(manifest)
-    whole = {"version": _VERSION, "digest": _digest_of(body), "round": body}
-    write_atomically(folder / _MANIFEST, [json.dumps(whole, indent=1).encode()])
-    kept = set(_names(manifest))
-    for path in folder.iterdir():
-        if path.suffix in _SUFFIXES and path.name not in kept:
-            path.unlink()
-
-
-def segment_names(file: ShardFile | None) -> frozenset[str]:
-    """The names of segments that need not be written again."""
-    return frozenset() if file is None else frozenset(segment.name for segment in file.segments)
-
-
-def write_shard(folder: Path, name: str, state: Snapshot, ends: tuple[int, int]) -> ShardFile:
-    """Keep a shard's state; it counts once a manifest names it. `ends`: of its samples and dead-letters partitions."""
-    head, found = state.encode(lambda segment, value: write_atomically(folder / f"{segment.name}.rows", [value]))
-    write_atomically(folder / name, [head])
-    digest = hashlib.blake2b(head, digest_size=16).hexdigest()
-    return ShardFile(name, len(head), digest, tuple(SegmentFile(s.name, s.length) for s in found), *ends)
-
-
-def read_shard(folder: Path, file: ShardFile) -> Iterator[tuple[str, bytes]]:
-    """A shard's head and segments, each with its path. Raises DamagedError where one is not what the manifest says."""
-    path = folder / file.name
-    head = _read(path)
-    digest = hashlib.blake2b(head, digest_size=16).hexdigest()
-    if (len(head), digest) != (file.length, file.digest):
-        raise DamagedError(
-            f"{path} has {len(head)} bytes with digest {digest}, wanted {file.length} with {file.digest}. "
-            f"{_hint(folder)}"
-        )
-    yield str(path), head
-    for segment in file.segments:
-        path = folder / f"{segment.name}.rows"
-        yield str(path), _read(path)
 
 
 def _read(path: Path) -> bytes:
@@ -197,11 +210,14 @@ def _read(path: Path) -> bytes:
 
 
 def _hint(folder: Path) -> str:
-    return f"hint: delete {folder}; the join then begins again at what its samples partitions say it needs"
+    return f"hint: delete {folder}; the join then restarts at the offsets that its samples partitions record"
 
 
-def _names(manifest: RoundManifest) -> list[str]:
-    """The files of a round."""
+def _segment_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.rows"
+
+
+def _file_names(manifest: RoundManifest) -> list[str]:
     segments = [f"{segment.name}.rows" for shard in manifest.shards for segment in shard.segments]
     return [*(shard.name for shard in manifest.shards), *segments]
 

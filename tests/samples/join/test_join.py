@@ -10,7 +10,7 @@ import pytest
 from pipeline.arrays.block import EventBlock
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.join.join import Join
-from tests.support.join_bench import Bench, D, H, R, S, W
+from tests.support.join_bench import Bench, D, H, R, S, W, output_of
 
 
 @pytest.mark.parametrize("delay", [0, 1, W - 1])
@@ -268,10 +268,10 @@ def test_labels_weight_and_raw_columns_travel_with_the_sample():
 
 def test_samples_have_the_declared_schema_even_when_there_are_none():
     bench = Bench()
-    assert bench.join.finish().samples.schema == sample_schema(bench.config)
+    assert output_of(bench.join).samples.schema == sample_schema(bench.config)
     bench.impression(S)
     bench.click(S)
-    assert bench.join.finish().samples.schema == sample_schema(bench.config)
+    assert output_of(bench.join).samples.schema == sample_schema(bench.config)
 
 
 def test_samples_are_ordered_by_decision_then_source():
@@ -351,7 +351,7 @@ def test_what_was_said_of_a_window_stands_even_for_a_click_on_time():
     before.impression(S)
     for kind in ("impressions", "clicks"):
         before.heartbeat(kind, S + W)
-    bench.join.restore_emitted([before.join.finish().samples])
+    bench.join.restore_emitted([output_of(before.join).samples])
     bench.impression(S)
     bench.click(S + 1)
     assert bench.watermark(S + W).kinds == ["compensation"]
@@ -380,4 +380,4 @@ def test_large_blocks_are_decided_inside_a_bundle():
         )
         bench.join.feed(part)
         assert len(bench.join.held) <= 65_536 + 8192 + (W + H + R) * 2
-    assert bench.join.finish().samples.num_rows == n - W - D
+    assert output_of(bench.join).samples.num_rows == n - W - D

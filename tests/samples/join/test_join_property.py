@@ -13,8 +13,8 @@ from pipeline.arrays.block import ARROW_TYPES, EventBlock
 from pipeline.arrays.keys import ids128
 from pipeline.configuration.config import Config, parse_config
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.output import Output
-from pipeline.samples.state.snapshot import join_from_bytes, join_to_bytes
+from tests.support.join_bench import Output, output_of
+from tests.support.join_state import decode_join, encode_join
 
 W, H, R, DISORDER = 100, 200, 50, 20
 
@@ -226,10 +226,10 @@ def test_any_interleaving_cut_and_round_says_what_the_logs_say(case, seed):
         for block in cut(rng, config, logs):
             join.feed(block)
             if rng.random() < 0.3:
-                told.add(join.finish())
+                told.add(output_of(join))
             if rng.random() < 0.1:
                 join.feed(block)  # a replay
-        told.add(join.finish())
+        told.add(output_of(join))
         check(told, wanted)
 
 
@@ -241,7 +241,7 @@ class World:
         self.whole = {at: blocks_of(config, *at, events, set())[0] for at, events in logs.items()}
         self.told, self.last = Told(), None
         self.join = Join(config, 0, partitions)
-        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+        self.saved, self.said_since = encode_join(self.join), ([], [])
 
     def run(self):
         while ahead := [at for at in self.whole if self.join.progress.of[at].next_offset < len(self.whole[at])]:
@@ -267,27 +267,27 @@ class World:
             self.last = (self.join.needed_offsets(), self.join.needed_watermarks())
 
     def bundle(self):
-        self.say(self.join.finish())
-        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+        self.say(output_of(self.join))
+        self.saved, self.said_since = encode_join(self.join), ([], [])
 
     def crash_before_saying(self):
-        self.join.finish()
+        output_of(self.join)
         self.restart()
 
     def crash_before_saving(self):
-        self.say(self.join.finish())
+        self.say(output_of(self.join))
         self.restart()
 
     def crash_between(self):
-        self.say(self.join.finish(), samples=False)
+        self.say(output_of(self.join), samples=False)
         self.restart()
 
     def restart(self):
-        self.join = join_from_bytes(self.config, 0, self.partitions, self.saved)
+        self.join = decode_join(self.config, 0, self.partitions, self.saved)
         self.join.restore_emitted(*self.said_since)
 
     def lose_state(self):
-        self.say(self.join.finish())
+        self.say(output_of(self.join))
         self.join = Join(self.config, 0, self.partitions)
         if self.last is not None:
             needs, marks = self.last
@@ -295,7 +295,7 @@ class World:
                 name = f"{kind}/{partition}"
                 self.join.begin(kind, partition, needs[name], marks.get(name))
         self.join.restore_emitted(self.told.batches, self.told.letters)
-        self.saved, self.said_since = join_to_bytes(self.join), ([], [])
+        self.saved, self.said_since = encode_join(self.join), ([], [])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,22 +1,17 @@
 """The join's saved form: comes back, changes with the configuration, is refused where it is damaged."""
 
-import struct
 from itertools import pairwise
 
 import pytest
 
 from pipeline.errors import DamagedError, MigrationError
+from pipeline.formats.container import Container
 from pipeline.samples.state import state_files
+from pipeline.samples.state.restore import load_join, load_summary
 from pipeline.samples.state.segment_codec import cut
-from pipeline.samples.state.snapshot import (
-    join_from_bytes,
-    join_to_bytes,
-    load_join,
-    load_summary,
-    save_join,
-    take_snapshot,
-)
+from pipeline.samples.state.snapshot import HEAD, take_snapshot
 from tests.support.join_bench import Bench, S, W, config_of
+from tests.support.join_state import decode_join, encode_join, save_join
 
 
 def test_state_comes_back_from_its_bytes():
@@ -38,33 +33,35 @@ def test_state_comes_back_from_its_bytes():
     assert bench.reasons == ["duplicate_impression"]
 
 
-def test_the_head_alone_tells_where_the_join_stands():
+def test_the_summary_needs_only_the_head():
     bench = Bench()
     for item in (1, 2, 3):
         bench.impression(S + item, item=item)
     bench.click(S + 5, item=2)
     bench.click(S + 6, item=9)
     bench.finish()
-    standing = load_summary(bench.config, 0, bench.partitions, [("head", save_join(bench.join).head)])
+    summary = load_summary(
+        bench.config, 0, bench.partitions, Container.of(save_join(bench.join).head, HEAD, name="head")
+    )
     join = bench.join
-    assert (standing.held, standing.pending, standing.candidates) == (
+    assert (summary.held, summary.pending, summary.candidates) == (
         len(join.held),
         len(join.pending),
         len(join.candidates),
     )
-    assert standing.held == 3
-    assert standing.pending + standing.candidates > 0
-    assert standing.progress.to_json() == join.progress.to_json()
+    assert summary.held == 3
+    assert summary.pending + summary.candidates > 0
+    assert summary.progress.to_json() == join.progress.to_json()
 
 
 def test_state_gains_and_loses_columns_with_the_configuration():
     bench = Bench()
     bench.impression(S)
     bench.finish()
-    state = join_to_bytes(bench.join)
+    state = encode_join(bench.join)
     columns = {"request": "string", "item": "int", "tags": "strings", "colour": "string"}
     config = config_of(events={"impressions": {"columns": columns}})
-    join = join_from_bytes(config, 0, bench.partitions, state)
+    join = decode_join(config, 0, bench.partitions, state)
     bench.config, bench.join = config, join
     sample = bench.watermark(S + W).samples[0]
     assert (sample["tags"], sample["colour"]) == (["a", "b"], None)
@@ -72,32 +69,53 @@ def test_state_gains_and_loses_columns_with_the_configuration():
 
 
 def test_state_of_another_join_key_is_refused():
-    state = join_to_bytes(Bench().join)
+    state = encode_join(Bench().join)
     config = config_of()
     config = config.model_copy(update={"events": config.events.model_copy(update={"key": ("item",)})})
     with pytest.raises(MigrationError, match=r"was made with .*request.* hint"):
-        join_from_bytes(config, 0, {"impressions": 1, "clicks": 1}, state)
+        decode_join(config, 0, {"impressions": 1, "clicks": 1}, state)
 
 
 def test_damaged_state_is_refused_wherever_it_is_hit():
     bench = Bench()
     bench.impression(S)
     bench.finish()
-    state = join_to_bytes(bench.join)
-    for damaged in (b"", state[:-1], state + b"x", state[:40], *(flip(state, i) for i in range(0, len(state), 97))):
-        with pytest.raises(DamagedError, match="shard-state"):
-            join_from_bytes(bench.config, 0, bench.partitions, damaged, "shard-state")
+    state = encode_join(bench.join)
+    assert len(state) == 2
+    for number, part in enumerate(state):
+        for damaged in (b"", part[:-1], part + b"x", part[:40], *(flip(part, i) for i in range(0, len(part), 97))):
+            parts = [*state[:number], damaged, *state[number + 1 :]]
+            with pytest.raises(DamagedError, match="shard-state"):
+                decode_join(bench.config, 0, bench.partitions, parts, "shard-state")
+
+
+@pytest.mark.parametrize("segments", [0, 2])
+def test_segments_that_are_missing_or_left_over_are_damage(segments):
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    head, segment = encode_join(bench.join)
+    with pytest.raises(DamagedError, match="shard-state"):
+        decode_join(bench.config, 0, bench.partitions, [head, *[segment] * segments], "shard-state")
 
 
 def flip(state, at):
     return state[:at] + bytes([state[at] ^ 1]) + state[at + 1 :]
 
 
-def test_head_of_the_saved_form_is_fixed():
-    state = join_to_bytes(Bench().join)
-    magic, version, header, body = struct.unpack_from("<8sIIQ", state)
-    assert (magic, version) == (b"FRSHJOIN", 2)
-    assert len(state) == 24 + header + body + 16
+def test_head_and_segments_are_containers_of_two_kinds():
+    bench = Bench()
+    bench.impression(S)
+    bench.finish()
+    head, segment = encode_join(bench.join)
+    assert (head[:12], segment[:12]) == (b"SPRINGTDjoin", b"SPRINGTDrows")
+    stored = Container.of(head, HEAD, name="head")
+    assert stored.sections == [
+        "flags", "pending", "pending_columns", "candidates", "candidates_columns", "links", "emitted",
+    ]  # fmt: skip
+    assert sorted(stored.header) == ["buckets", "keyed", "progress", "segments", "shard"]
+    with pytest.raises(DamagedError, match=r"begins with b'SPRINGTDrows' .*, wanted b'SPRINGTDjoin'.* hint: .*delete"):
+        decode_join(bench.config, 0, bench.partitions, [segment, segment])
 
 
 def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tmp_path):
@@ -114,7 +132,7 @@ def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tm
     assert len(new) == 1
     assert len(second.segments) == 2
     assert all((tmp_path / name).read_bytes() == value for name, value in before.items())
-    bench.join = load_join(bench.config, 0, bench.partitions, state_files.read_shard(tmp_path, second))
+    bench.join = load_join(bench.config, 0, bench.partitions, *state_files.read_shard(tmp_path, second))
     bench.click(S + 7, item=3)
     bench.watermark(S + W + 7)
     assert sorted(s["item"] for s in bench.samples if s["kind"] == "negative") == [*range(3), *range(4, 41)]
@@ -161,8 +179,8 @@ def test_a_segment_that_is_missing_or_anothers_is_named(tmp_path):
         path.unlink()
         if value is not None:
             path.write_bytes(value)
-        with pytest.raises(DamagedError, match=f"{path.name} (has 1 rows|is missing).* hint: delete"):
-            load_join(bench.config, 0, bench.partitions, state_files.read_shard(tmp_path / "one", file))
+        with pytest.raises(DamagedError, match=f"{path.name} (is damaged: it has 1 rows|is missing).* hint: delete"):
+            load_join(bench.config, 0, bench.partitions, *state_files.read_shard(tmp_path / "one", file))
 
 
 def test_rounds_without_number_leave_a_logarithm_of_segments():
