@@ -41,14 +41,14 @@ def differences(before: Identity, now: Identity) -> list[str]:
     """One line for every piece that changed.
 
     >>> differences({"field user": "a", "model": "1"}, {"field item": "b", "model": "2"})
-    ['field item is new', 'field user is gone', 'model changed']
+    ['field item is new', 'field user was removed', 'model changed']
     """
     lines = []
     for name in sorted({*before, *now}):
         if name not in before:
             lines.append(f"{name} is new")
         elif name not in now:
-            lines.append(f"{name} is gone")
+            lines.append(f"{name} was removed")
         elif before[name] != now[name]:
             lines.append(f"{name} changed")
     return lines

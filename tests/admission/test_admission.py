@@ -76,7 +76,7 @@ def test_log_time_that_jumps_by_years_is_no_problem():
     assert admit(admitter, [7], at_s=2_000_000_000) == []
 
 
-def test_counts_are_kept_for_ever_where_halving_is_off():
+def test_counts_are_kept_for_ever_if_halving_is_off():
     admitter = admitter_of(kind="count", threshold=2, halve_every_s=None)
     admit(admitter, [7], at_s=0)
     assert admit(admitter, [7], at_s=100 * DAY_S) == [7]
@@ -107,7 +107,7 @@ def test_chance_is_a_function_of_key_and_position():
     assert admit(admitter, keys, position=(4, 10)) != here
 
 
-def test_restored_filter_goes_on_as_the_original_would():
+def test_restored_filter_continues_like_the_original():
     settings = Admission(kind="count", threshold=3, halve_every_s=DAY_S)
     original = Admitter(settings, seed=1)
     admit(original, [7, 8], counts=[2, 1], at_s=DAY_S)

@@ -87,8 +87,8 @@ def test_random_histories_agree_with_a_model(seed):
             model.halve()
         if rng.random() < 0.3:
             sketch = CountingSketch.from_bytes(sketch.to_bytes())
-        asked = np.arange(60, dtype=np.uint64)
-        assert sketch.estimate(asked).tolist() == [model.estimate(k) for k in asked.tolist()]
+        queried = np.arange(60, dtype=np.uint64)
+        assert sketch.estimate(queried).tolist() == [model.estimate(k) for k in queried.tolist()]
 
 
 def stream(kind, n=100_000):
@@ -121,7 +121,7 @@ def test_cutting_the_stream_into_batches_changes_nothing():
     assert whole.digest() == parts.digest()
 
 
-def test_asking_does_not_count():
+def test_an_estimate_does_not_count():
     sketch = CountingSketch(64, 2, seed=1)
     sketch.add(keys_of(1, 2, 2))
     before = sketch.to_bytes()
@@ -147,7 +147,7 @@ def test_bytes_bring_the_same_sketch_back(width, depth):
     assert (again.add(zipf_keys(50, seed=9)) == sketch.add(zipf_keys(50, seed=9))).all()
 
 
-def test_the_bytes_keep_their_layout_for_ever():
+def test_the_bytes_never_change_their_layout():
     sketch = CountingSketch(4, 2, seed=1)
     sketch.add(np.full(300, 7, np.uint64))
     assert sketch.to_bytes().hex() == "46534b3102000000040000000000000001000000000000000001ac020005ac02d1e047b7c6d34dab"
@@ -157,7 +157,7 @@ def test_an_empty_sketch_takes_few_bytes():
     assert len(CountingSketch(1 << 20, 4, seed=1).to_bytes()) < 50
 
 
-def test_any_damaged_byte_is_noticed():
+def test_any_damaged_byte_is_detected():
     sketch = CountingSketch(16, 2, seed=1)
     sketch.add(zipf_keys(30))
     stored = sketch.to_bytes()
@@ -178,7 +178,7 @@ def test_bytes_that_are_no_sketch_are_refused(stored):
 
 
 @pytest.mark.parametrize("stored", ["text", None, 5])
-def test_what_is_no_bytes_is_refused(stored):
+def test_anything_but_bytes_is_refused(stored):
     with pytest.raises(InputError, match=r"stored: got .*, wanted bytes"):
         CountingSketch.from_bytes(stored)
 
@@ -187,7 +187,7 @@ def test_what_is_no_bytes_is_refused(stored):
     "counters",
     [b"\x00\x07", b"\x00\x09", b"\x00\x00", b"\x00", b"\x01" * 9, b"\xff" * 12, b"\x00\x04\x00\x04", b"\x00\x88\x00"],
 )
-def test_well_summed_nonsense_is_refused(counters):
+def test_invalid_counters_with_a_valid_checksum_are_refused(counters):
     stored = CountingSketch(4, 2, seed=1).to_bytes()[:24] + counters
     with pytest.raises(DamagedError):
         CountingSketch.from_bytes(stored + xxhash.xxh64_intdigest(stored).to_bytes(8, "little"))

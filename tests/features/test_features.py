@@ -150,7 +150,7 @@ def test_dense_numbers_are_in_order_and_null_is_zero(tmp_path):
     assert np.allclose(found, expected)
 
 
-def test_column_that_an_older_batch_lacks_is_null(tmp_path):
+def test_column_missing_in_an_older_batch_is_null(tmp_path):
     plan = plan_of(tmp_path, {"name": "item", "columns": ["item"]}, {"name": "tags", "columns": ["tags"]})
     features = plan.extract(pa.record_batch({"user": [1, 2]}), np.zeros(2, np.int64))
     assert features.keys["item"].keys.tolist() == [null_key(seed_of("item"))] * 2
@@ -190,7 +190,7 @@ def test_columns_are_those_read_without_the_time(tmp_path):
         ({"columns": ["user", "price"], "transform": "log2"}, "log2 reads one column, got user, price"),
     ],
 )
-def test_field_that_makes_no_sense_is_refused_by_name(tmp_path, field, problem):
+def test_invalid_field_is_refused_by_name(tmp_path, field, problem):
     with pytest.raises(ConfigError, match="field f: " + problem.replace(".", r"\.")):
         plan_of(tmp_path, {"name": "f", **field})
 
@@ -266,7 +266,7 @@ def test_module_that_fails_on_import_is_an_error_with_its_cause(tmp_path):
         load_function(tmp_path, "model:f")
 
 
-def test_two_projects_have_their_own_modules_of_one_name(tmp_path):
+def test_two_projects_have_separate_modules_of_one_name(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "names.py").write_text(f"NAME = {name!r}")
@@ -275,7 +275,7 @@ def test_two_projects_have_their_own_modules_of_one_name(tmp_path):
     assert [function.call() for function in loaded] == ["one", "two"]
 
 
-def test_loading_leaves_nothing_behind_in_the_interpreter(tmp_path):
+def test_loading_leaves_no_trace_in_the_interpreter(tmp_path):
     import sys
 
     path, modules = list(sys.path), set(sys.modules)
@@ -382,7 +382,7 @@ def test_key_of_refuses_what_it_cannot_read(tmp_path):
         plan.key_of("user", {"user": "x"})
 
 
-def test_descriptions_say_what_stands_behind_each_key(tmp_path):
+def test_descriptions_are_the_values_of_each_key(tmp_path):
     fields = [
         {"name": "tags", "columns": ["tags"]},
         {"name": "x", "columns": ["user", "item"], "transform": "cross"},

@@ -163,7 +163,7 @@ def test_unpool_refuses_an_index_beyond_the_distinct_keys():
 
 
 @pytest.mark.parametrize("mean", [None, 1, float("nan"), np.array([True, False])])
-def test_a_mean_that_is_no_truth_is_refused(mean):
+def test_a_mean_that_is_not_a_bool_is_refused(mean):
     with pytest.raises(InputError, match="mean: got"):
         pool(ROWS, INVERSE, OFFSETS, mean, OUT, 0)
 

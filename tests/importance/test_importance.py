@@ -34,7 +34,7 @@ def test_importance_does_not_grow_backwards_in_time():
     assert decayed(np.float32([4]), np.uint32([1_000]), 0, 60.0)[0] == 4
 
 
-def test_importance_of_a_row_unseen_since_1970_is_nothing_and_not_an_error():
+def test_importance_of_a_row_unseen_since_1970_is_zero_and_not_an_error():
     assert decayed(np.float32([4]), np.uint32([0]), 2**32 - 1, 1.0)[0] == 0
 
 
@@ -62,7 +62,7 @@ def test_least_important_first_of_nothing_is_nothing():
     assert len(least_first(np.uint64([]), np.float32([]), np.uint32([]), 60.0)) == 0
 
 
-def test_most_important_gives_at_most_what_there_is():
+def test_most_important_returns_at_most_all_rows():
     keys = np.uint64([1, 2, 3])
     order = most_important(keys, np.float32([1, 3, 2]), np.uint32([0, 0, 0]), 60.0, count=5)
     assert keys[order].tolist() == [2, 3, 1]
@@ -79,5 +79,5 @@ def test_first_step_sets_the_average_and_later_ones_move_it_by_a_sixteenth():
     assert settle(first, np.float32([0.0]), np.array([False])).tolist() == [0.5 - 0.5 / 16]
 
 
-def test_a_new_row_has_converged_not_at_all_and_a_still_one_entirely():
+def test_a_new_row_has_not_converged_and_a_row_that_does_not_move_has():
     assert convergence(np.float32([1, 0])).tolist() == [0, 1]

@@ -18,7 +18,7 @@ def no_keys():
     return np.empty(0, np.uint64)
 
 
-def test_a_small_table_is_in_the_sample_whole():
+def test_a_small_table_is_in_the_sample_completely():
     sample = RowSample(max_rows=3)
     sample.apply(np.uint64([5, 7, 9]), rows_of([1, 2, 3]), no_keys())
     assert sorted(sample.importance(0, 10)) == [1, 2, 3]
@@ -42,7 +42,7 @@ def test_a_change_replaces_a_row_and_a_removed_one_that_comes_back_counts_once()
     assert sorted(sample.importance(0, 10)) == [3, 8]
 
 
-def test_importance_is_decayed_to_the_time_asked_for():
+def test_importance_is_decayed_to_the_requested_time():
     sample = RowSample()
     rows = rows_of([8, 8])
     rows["last_seen_s"] = [100, 110]
@@ -50,7 +50,7 @@ def test_importance_is_decayed_to_the_time_asked_for():
     assert sample.importance(110, 10).tolist() == [4, 8]
 
 
-def test_commits_in_a_row_keep_what_a_scan_of_the_whole_table_would_choose():
+def test_commits_in_a_row_leave_the_sample_of_a_full_scan():
     random, sample, table = np.random.default_rng(1), RowSample(max_rows=64), {}
     bound = 2**64 - 1
     for step in range(200):
@@ -76,9 +76,9 @@ def test_quantiles_of_the_sample_are_close_to_those_of_the_table():
     for part in range(10):  # by commits, each of rows from all over the table
         sample.apply(keys[part::10], rows_of(importance[part::10]), no_keys())
     assert len(sample) == 2_048
-    told = quantiles(sample.importance(0, 10), [0.1, 0.5, 0.9])
+    sampled = quantiles(sample.importance(0, 10), [0.1, 0.5, 0.9])
     true = quantiles(importance.astype(np.float64), [0.1, 0.5, 0.9])
-    assert list(told.values()) == pytest.approx(list(true.values()), rel=0.15)
+    assert list(sampled.values()) == pytest.approx(list(true.values()), rel=0.15)
 
 
 def test_no_rows_have_no_quantiles():

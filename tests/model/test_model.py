@@ -108,13 +108,13 @@ def test_positive_and_negative_are_plain_cross_entropy():
     assert found.negative.tolist() == [[0], [3]]
 
 
-def test_compensation_takes_back_only_a_negative_that_was_written():
+def test_compensation_reverses_only_a_negative_that_was_written():
     found = targets(COMPENSATION | {"weight": 2.0, "negative_written": True}, COMPENSATION)
     assert found.positive.tolist() == [[2], [1]]
     assert found.negative.tolist() == [[-2], [0]]
 
 
-def test_kept_negative_is_scored_for_all_it_stands_for_and_trained_on_once():
+def test_sampled_negative_is_scored_for_all_it_represents_and_trained_on_once():
     quarter = {"rate": 0.25}
     written = COMPENSATION | quarter | {"negative_written": True}
     found = targets(NEGATIVE | quarter, POSITIVE | quarter, written)
@@ -206,7 +206,7 @@ def test_fake_negative_and_its_compensation_leave_the_gradient_of_a_positive(tmp
     assert np.allclose(pair, plain, atol=1e-6)
 
 
-def test_short_batch_is_padded_with_rows_that_count_for_nothing(tmp_path):
+def test_short_batch_is_padded_with_rows_that_are_ignored(tmp_path):
     model = model_of(tmp_path, LINEAR)
     start = model.weights_bytes()
     short = model.step(inputs_of(4)[:3], targets(POSITIVE, NEGATIVE, NEGATIVE))
@@ -221,7 +221,7 @@ def test_short_batch_is_padded_with_rows_that_count_for_nothing(tmp_path):
     assert model.weights_bytes() == after_short
 
 
-def test_input_rows_behind_the_last_sample_count_for_nothing(tmp_path):
+def test_input_rows_after_the_last_sample_are_ignored(tmp_path):
     model = model_of(tmp_path, LINEAR)
     start = model.weights_bytes()
     x = np.zeros((4, 6), np.float32)
@@ -241,7 +241,7 @@ def test_several_labels_have_a_logit_each(tmp_path):
     assert model.predict(inputs_of(5)).shape == (5, 2)
 
 
-def test_logits_are_those_of_serving_whatever_the_rate(tmp_path):
+def test_logits_are_those_of_serving_for_any_rate(tmp_path):
     model = model_of(tmp_path, LINEAR)
     served = model.predict(inputs_of(2))
     logits = model.step(inputs_of(2), targets(POSITIVE | {"rate": 0.1}, NEGATIVE | {"rate": 0.1})).logits
@@ -256,7 +256,7 @@ def test_learning_lowers_the_loss(tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_loss_that_is_not_a_number_is_reported_as_such(tmp_path):
+def test_loss_that_is_not_a_number_is_returned(tmp_path):
     model = model_of(tmp_path, LINEAR)
     x = inputs_of(1)
     x[0, 0] = np.nan
@@ -307,7 +307,7 @@ def drawn_elsewhere():
 """
 
 
-def test_what_other_threads_draw_meanwhile_changes_nothing(tmp_path):
+def test_random_numbers_of_other_threads_change_nothing(tmp_path):
     calm, disturbed = (tmp_path / name for name in ("calm", "disturbed"))
     calm.mkdir()
     disturbed.mkdir()
@@ -324,7 +324,7 @@ def test_another_process_learns_the_same_bytes_and_keeps_stderr_clean(tmp_path, 
     assert there.stdout.split() == [hashlib.sha256(learned.weights_bytes()).hexdigest(), learned.digest()]
 
 
-def test_restored_weights_go_on_as_the_original_would(tmp_path, learned):
+def test_restored_weights_continue_like_the_original(tmp_path, learned):
     before = learned.weights_bytes()
     restored = model_of(tmp_path, DEEP)
     restored.load_weights(before)
@@ -345,18 +345,18 @@ def test_serving_predicts_what_the_trainer_predicts(tmp_path, learned, form):
     assert served.serving_bytes() == learned.serving_bytes()
 
 
-def test_serving_weights_carry_no_accumulators(learned):
+def test_serving_weights_have_no_accumulators(learned):
     assert {name.partition("/")[0] for name in unpack(learned.serving_bytes())} == {"variable"}
 
 
-def test_model_built_from_a_list_of_inputs_sees_each_by_its_name(tmp_path):
+def test_model_built_from_a_list_of_inputs_gets_each_by_its_name(tmp_path):
     inputs = inputs_of(3)
     by_dict = model_of(tmp_path, LINEAR).predict(inputs)
     by_list = model_of(tmp_path, LINEAR.replace("Model(inputs,", "Model(list(inputs.values())[::-1],")).predict(inputs)
     assert by_list.tobytes() == by_dict.tobytes()
 
 
-def test_model_that_leaves_an_input_out_gives_it_no_gradient(tmp_path):
+def test_input_that_the_model_does_not_use_has_no_gradient(tmp_path):
     source = "import keras\ndef build(inputs):\n"
     source += "    return keras.Model(inputs['user'], keras.layers.Dense(1)(inputs['user']))\n"
     model = model_of(tmp_path, source)
@@ -365,7 +365,7 @@ def test_model_that_leaves_an_input_out_gives_it_no_gradient(tmp_path):
     assert not gradient[0, 3:].any()
 
 
-def test_model_of_the_users_own_class_works(tmp_path):
+def test_model_of_a_user_defined_class_works(tmp_path):
     source = """
 import keras
 class Own(keras.Model):
@@ -431,7 +431,7 @@ def test_serving_weights_are_not_enough_to_train_from(tmp_path):
         model.load_weights(model.serving_bytes())
 
 
-def test_after_a_migration_weights_of_equal_name_and_shape_are_kept(tmp_path):
+def test_after_a_migration_weights_of_equal_name_and_shape_are_retained(tmp_path):
     source = "import keras\ndef build(inputs):\n    x = keras.layers.Dense(SIZE)(inputs['user'])\n"
     source += "    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(5)(x)))\n"
     old = model_of(tmp_path, source.replace("SIZE", "4"))
@@ -471,7 +471,7 @@ def test_packed_weights_have_golden_bytes():
     assert {name: array.tolist() for name, array in unpack(packed).items()} == {"a": [[1, 2]], "b": 3}
 
 
-def test_any_damage_to_packed_weights_is_noticed():
+def test_any_damage_to_packed_weights_is_detected():
     packed = pack({"a": np.arange(3, dtype=np.float32)})
     for place in range(len(packed)):
         broken = bytearray(packed)

@@ -44,11 +44,11 @@ def test_scores_are_those_of_the_reports(runs):
         points = curve(read, f"{name}/label/all")
         for report in reports:
             [shard] = report["shards"]
-            told = shard["validation"]["label"]["total"][name]
-            assert points[shard["samples_seen"]] == pytest.approx(told, rel=1e-6)
+            reported = shard["validation"]["label"]["total"][name]
+            assert points[shard["samples_seen"]] == pytest.approx(reported, rel=1e-6)
 
 
-def test_the_last_commit_of_a_run_is_there_however_soon_it_came_after_another(runs):
+def test_the_last_commit_of_a_run_is_written_even_right_after_another(runs):
     reports, read, _ = runs
     assert reports[0]["commits"] > 1
     ends = {report["shards"][0]["samples_seen"] for report in reports}
@@ -75,7 +75,7 @@ def test_every_field_has_histograms_of_all_its_rows(runs):
             assert buckets[:, 2].sum() == rows
 
 
-def test_looking_changes_nothing_of_what_is_learned(runs, tmp_path):
+def test_summaries_do_not_change_training(runs, tmp_path):
     *_, watched = runs
     unwatched = make_shop(tmp_path / "shop", COMMITTING)
     train_twice(unwatched)

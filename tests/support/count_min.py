@@ -1,4 +1,4 @@
-"""A plain count-min sketch (Cormode & Muthukrishnan 2005), raising every counter, at the places of ours; its bound."""
+"""A count-min sketch without conservative update (Cormode & Muthukrishnan 2005), with the places of ours; its bound."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,12 +6,12 @@ import pyarrow as pa
 from pipeline.arrays.keys import hash_column
 
 
-def plain_estimates(keys: np.ndarray, asked: np.ndarray, width: int, depth: int, seed: int) -> np.ndarray:
-    """[u] estimates of `asked` after each of `keys` was counted once."""
-    estimates = np.full(len(asked), len(keys), np.int64)
+def plain_estimates(keys: np.ndarray, queried: np.ndarray, width: int, depth: int, seed: int) -> np.ndarray:
+    """[u] estimates of `queried` after each of `keys` was counted once."""
+    estimates = np.full(len(queried), len(keys), np.int64)
     for row in range(depth):
         counters = np.bincount(_places(keys, width, seed + row), minlength=width)
-        estimates = np.minimum(estimates, counters[_places(asked, width, seed + row)])
+        estimates = np.minimum(estimates, counters[_places(queried, width, seed + row)])
     return estimates
 
 

@@ -1,4 +1,4 @@
-"""A tiny project for tests: a shop with users and items, and samples logs made from a seed."""
+"""A small project for tests: a shop with users and items, and samples logs generated from a seed."""
 
 import threading
 from pathlib import Path
@@ -43,7 +43,7 @@ WRITTEN = {
     "train": {"commit_every_s": 3600.0, "commit_every_log_s": None, "commit_every_batches": 5},
     "publish": {"incremental_every_s": None, "full_every_s": None},
 }
-"""The configuration as a TOML document would give it; tests change copies of it."""
+"""The configuration as parsed from a TOML document; tests change copies of it."""
 
 
 def make_project(root: Path, document: dict | None = None, model: str = MODEL, clock: Clock | None = None) -> Project:
@@ -56,7 +56,7 @@ def make_project(root: Path, document: dict | None = None, model: str = MODEL, c
 def make_samples(
     seed: int, rows: int, first: int = 0, bad: slice | None = None, weight: float = 1e38
 ) -> pa.RecordBatch:
-    """One sample a second whose click depends on user and item; rows in `bad` have `weight`, which no loss survives."""
+    """One sample a second, with clicks that depend on user and item; rows in `bad` have `weight`: the loss explodes."""
     random = np.random.default_rng([seed, first])
     user, item = random.integers(0, 40, rows), random.integers(0, 30, rows)
     clicked = random.random(rows) < 1 / (1 + np.exp(2 - (user % 5) * 0.4 - (item % 3) * 0.6))
@@ -88,7 +88,7 @@ def make_samples(
 
 
 def append_samples(log: Log, project: Project, samples: pa.RecordBatch, shard: int = 0, block_rows: int = 100) -> None:
-    """Append samples as records of `block_rows`, the last one with the flush mark."""
+    """Append samples as records of `block_rows`, the last one with the flush flag."""
     topic = project.config.topics.samples
     starts = range(0, samples.num_rows, block_rows)
     values = [

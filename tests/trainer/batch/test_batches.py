@@ -1,4 +1,4 @@
-"""Batches: boundaries are in the log, whoever reads and wherever it starts."""
+"""Batches: boundaries are in the log and do not depend on where reading starts."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def log(tmp_path):
     return log
 
 
-def test_a_batch_is_the_next_samples_in_log_order_and_ends_early_at_a_flush_mark(log):
+def test_a_batch_is_the_next_samples_in_log_order_and_ends_early_at_a_flush_flag(log):
     batches = read_all(log)
     assert [len(batch) for batch in batches] == [64, 64, 64, 58, 64, 64, 2]
     assert [i for batch in batches for i in ids(batch)] == list(range(380))
@@ -50,16 +50,16 @@ def test_reading_again_from_any_boundary_gives_the_same_batches(log):
         assert [b.end for b in again] == [b.end for b in batches[i + 1 :]]
 
 
-def test_samples_behind_the_last_whole_batch_wait_for_more_or_for_a_flush_mark(log, tmp_path):
+def test_samples_after_the_last_complete_batch_wait_for_more_or_for_a_flush_flag(log, tmp_path):
     reader = BatchReader(log, "samples", 0, SamplePosition(0, 0), 64, nothing_quarantined)
-    whole = []
+    complete = []
     while batch := reader.next(stop_offset=2):
-        whole.append(batch)
-    assert sum(len(batch) for batch in whole) == 192
+        complete.append(batch)
+    assert sum(len(batch) for batch in complete) == 192
     assert len(reader.next(log.end_offset("samples", 0))) == 58
 
 
-def test_reader_that_waits_says_how_far_it_can_go_on_and_reads_nothing_twice(log):
+def test_wait_returns_how_far_the_reader_can_continue_and_reads_nothing_twice(log):
     reader = BatchReader(log, "samples", 0, START, 64, nothing_quarantined)
     end = reader.wait(0)
     assert end == log.end_offset("samples", 0)
@@ -71,7 +71,7 @@ def test_reader_that_waits_says_how_far_it_can_go_on_and_reads_nothing_twice(log
     assert reader.wait(5) == end
 
 
-def test_reader_that_found_as_much_as_it_reads_at_once_names_no_end(tmp_path):
+def test_wait_returns_no_end_after_a_full_read(tmp_path):
     project = make_project(tmp_path)
     log = open_log(project)
     append_samples(log, project, make_samples(1, 65), block_rows=1)
@@ -81,7 +81,7 @@ def test_reader_that_found_as_much_as_it_reads_at_once_names_no_end(tmp_path):
     assert reader.wait(0) == 65
 
 
-def test_quarantined_samples_are_left_out_before_batches_are_cut(log):
+def test_quarantined_samples_are_dropped_before_batches_are_cut(log):
     def mask(at_ms, offset):
         return (at_ms >= START_MS + 100_000) & (at_ms < START_MS + 150_000)
 
@@ -92,7 +92,7 @@ def test_quarantined_samples_are_left_out_before_batches_are_cut(log):
     assert [ids(b) for b in again] == [ids(b) for b in batches[2:]]
 
 
-def test_a_wholly_quarantined_record_with_a_flush_mark_still_closes_the_batch_before_it(log):
+def test_a_completely_quarantined_record_with_a_flush_flag_still_closes_the_batch_before_it(log):
     def mask(at_ms, offset):
         return np.full(len(at_ms), offset == 2)
 

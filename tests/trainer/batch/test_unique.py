@@ -54,7 +54,7 @@ def test_unique_of_nothing_is_nothing():
     assert (len(distinct), len(inverse), len(counts)) == (0, 0, 0)
 
 
-def test_unique_knows_the_smallest_and_the_largest_key():
+def test_unique_handles_the_smallest_and_the_largest_key():
     distinct, inverse, _ = unique(np.uint64([2**64 - 1, 0, 2**64 - 1]))
     assert distinct.tolist() == [2**64 - 1, 0]
     assert inverse.tolist() == [0, 1, 0]

@@ -81,7 +81,7 @@ def test_values_that_are_not_defined_are_none():
     assert (only_negatives["normalized_entropy"], only_negatives["auc"], only_negatives["calibration"]) == (None,) * 3
 
 
-def test_compensation_takes_its_fake_negative_back():
+def test_compensation_reverses_its_fake_negative():
     logits, labels, _ = stream(500)
     corrected = scored([*logits, 0.3, 0.3], [*labels, 0, 1], [*(1 - labels), 1, -1])["total"]
     plain = scored([*logits, 0.3], [*labels, 1], [*(1 - labels), 0])["total"]
@@ -89,7 +89,7 @@ def test_compensation_takes_its_fake_negative_back():
         assert corrected[name] == pytest.approx(plain[name])
 
 
-def test_negatives_kept_at_a_rate_stand_for_all():
+def test_negatives_sampled_at_a_rate_represent_all():
     logits, labels, _ = stream(20_000)
     kept = (labels == 1) | (np.random.default_rng(1).random(len(labels)) < 0.1)
     sampled = scored(logits[kept], labels[kept], 10 * (1 - labels[kept]))["total"]
@@ -106,7 +106,7 @@ def test_samples_count_in_the_hour_the_log_has_reached():
     assert report["total"]["samples"] == 5
 
 
-def test_closed_window_keeps_its_own_metrics():
+def test_closed_window_retains_its_metrics():
     logits, labels, _ = stream(1_000)
     times = np.repeat([0, WINDOW_MS], 500)
     first = scored(logits, labels, 1 - labels, times)["windows"][0]
@@ -114,7 +114,7 @@ def test_closed_window_keeps_its_own_metrics():
     assert {name: first[name] for name in alone} == alone
 
 
-def test_only_the_last_windows_are_kept():
+def test_only_the_last_windows_are_retained():
     times = np.arange(WINDOWS + 10) * WINDOW_MS
     ones = np.ones(len(times))
     windows = scored(ones, ones, ones, times)["windows"]
@@ -122,7 +122,7 @@ def test_only_the_last_windows_are_kept():
     assert windows[-1]["start_ms"] == times[-1]
 
 
-def test_restored_progress_goes_on_to_the_last_bit():
+def test_restored_validation_continues_to_the_last_bit():
     logits, labels, weight = stream(3_000)
     times = np.arange(3_000) * 5_000
     straight, broken = LabelValidation(), LabelValidation()

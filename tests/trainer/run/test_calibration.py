@@ -1,4 +1,4 @@
-"""Calibration on the market, whose truth is known: neither policy nor down-sampling biases what is predicted."""
+"""Calibration on the market, which has a ground truth: neither policy nor down-sampling biases predictions."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def build(inputs):
     return keras.Model(inputs, layers.Dense(1, bias_initializer=bias)(layers.Concatenate()(list(inputs.values()))))
 """
 HOURS = 3
-# A market that the model below can represent: what a model cannot represent, down-sampling shifts (King and Zeng 2001).
+# A market that the model can represent: down-sampling shifts what a model cannot represent (King and Zeng 2001).
 MARKET = MarketConfig(
     hours=HOURS, impressions_per_hour=200_000, click_rate=0.15, items=100, taste=0.0, churn=0.0, slow_share=0.0
 )

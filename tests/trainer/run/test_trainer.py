@@ -1,4 +1,4 @@
-"""The trainer: a function of the samples log, whatever stops it; one writer per shard; bad data stops the line."""
+"""The trainer: a function of the samples log, also across kills; one writer per shard; bad data halts it."""
 
 import copy
 import os
@@ -44,7 +44,7 @@ def changed(**sections):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The digest that one uninterrupted training over the samples comes to."""
+    """The digest after one uninterrupted training over the samples."""
     project = make_project(tmp_path_factory.mktemp("undisturbed"))
     log = open_log(project)
     append_samples(log, project, make_samples(1, ROWS))
@@ -67,7 +67,7 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
         assert train(project, log) == undisturbed
 
 
-def digest_of_what_is_kept(project, commit):
+def digest_of_file(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
     progress = restore_progress(commit, project.config.samples.labels)
@@ -77,8 +77,8 @@ def digest_of_what_is_kept(project, commit):
     return training_digest(snapshot, {name: field.table.scan_digest() for name, field in tables.fields.items()})
 
 
-def test_a_version_made_beside_training_is_what_training_was_at_its_position(tmp_path):
-    """However often one commits, and with expiry under way: the same position, the same version, to the last row."""
+def test_a_version_made_during_training_is_the_state_of_training_at_its_position(tmp_path):
+    """With any commit cadence, and with expiry: the same position, the same version, to the last row."""
     expiring = {**WRITTEN["fields"][0], "expiry": {"ttl_s": 120, "sweep_every_s": 60}}
     digests = {}
     for every in (1, 3):
@@ -90,11 +90,11 @@ def test_a_version_made_beside_training_is_what_training_was_at_its_position(tmp
         store = VersionStore(project)
         for version in store.lineage(0):
             assert digests.setdefault((version.offset, version.row), version.digest) == version.digest
-            assert digest_of_what_is_kept(project, store.restore(version.id)) == version.digest
+            assert digest_of_file(project, store.restore(version.id)) == version.digest
     assert len(digests) > 20
 
 
-def test_training_that_is_taken_up_again_at_every_record_gives_the_same_bytes(shop, undisturbed):
+def test_training_that_is_restarted_at_every_record_gives_the_same_bytes(shop, undisturbed):
     project, log = shop
     store = VersionStore(project)
     for stop_offset in range(1, log.end_offset("samples", 0) + 1):
@@ -111,7 +111,7 @@ def test_the_beam_job_trains_like_the_shard_itself(shop, undisturbed):
     assert current_digest(VersionStore(project)) == undisturbed
 
 
-def test_rows_digest_of_a_version_is_what_a_full_scan_of_its_rows_gives(shop):
+def test_rows_digest_of_a_version_equals_a_full_scan_of_its_rows(shop):
     project, log = shop
     train(project, log)
     trainer = TrainerShard(project, log, VersionStore(project), 0)
@@ -152,7 +152,7 @@ def test_a_second_trainer_on_a_shard_fences_the_first(shop):
     second.close()
 
 
-def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
+def test_a_loss_that_is_not_finite_halts_until_quarantine_and_resume(tmp_path):
     project = make_project(tmp_path)
     log = open_log(project)
     append_samples(log, project, make_samples(1, 640))
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
     halt = store.ledger.halts.get(0)
     assert (project.root / halt.batch_file).exists()
     span = (START_MS + 640_000, START_MS + 704_000)
-    store.ledger.quarantines.add(Quarantine(0, "spoilt weights", times_ms=span))
+    store.ledger.quarantines.add(Quarantine(0, "bad weights", times_ms=span))
     store.ledger.halts.clear(0)
     train(project, log)
     clean = make_project(tmp_path / "clean")
@@ -177,7 +177,7 @@ def test_a_loss_that_is_no_number_halts_until_quarantine_and_resume(tmp_path):
     assert rows_of(project) == rows_of(clean)
 
 
-def test_a_sample_whose_weight_is_no_number_halts_and_names_it(tmp_path):
+def test_a_sample_with_a_weight_that_is_not_a_number_halts_and_is_named(tmp_path):
     project = make_project(tmp_path)
     log = open_log(project)
     append_samples(log, project, make_samples(1, 64, bad=slice(10, 20), weight=np.nan))
@@ -198,7 +198,7 @@ def test_a_changed_configuration_is_refused_by_name_and_migrated_on_request(shop
     before = rows_of(project)
     fields = [*WRITTEN["fields"][:2], {"name": "pair", "columns": ["user", "item"], "transform": "cross", "dim": 2}]
     other = make_project(project.root, changed(fields=fields))
-    with pytest.raises(MigrationError, match="field pair is new; field tags is gone"):
+    with pytest.raises(MigrationError, match="field pair is new; field tags was removed"):
         train(other, log)
     train(other, log, migrate=True)
     after = rows_of(other)
@@ -254,7 +254,7 @@ def test_rows_unseen_for_their_time_to_live_are_tombstoned_everywhere(tmp_path):
     append_samples(log, project, late)
     train(project, log)
     replica.catch_up()
-    # The sweep runs at the boundary behind the batch, so what the batch touched stays.
+    # The sweep runs at the boundary after the batch, so the rows of the batch stay.
     assert replica.export("user").num_rows == len(set(late.column("user").to_pylist())) < 40
 
 

@@ -1,4 +1,4 @@
-"""The operator's dictionary: values behind keys, written by a trainer, read by anybody."""
+"""The operator's dictionary: values of keys, written by a trainer, read by any process."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ def _trained(folder, dictionary_size=100_000):
     return project
 
 
-def test_values_of_keys_that_a_trainer_admitted_are_known_to_others(tmp_path):
+def test_values_of_keys_that_a_trainer_admitted_can_be_read_by_others(tmp_path):
     project = _trained(tmp_path)
     plan = FeaturePlan(project.config, project.root)
     keys = np.array([plan.key_of("user", {"user": f"u{n}"}) for n in (3, 1, 999)], np.uint64)
@@ -25,7 +25,7 @@ def test_values_of_keys_that_a_trainer_admitted_are_known_to_others(tmp_path):
     assert Dictionary(project, 0).values("item", keys) == [None, None, None]
 
 
-def test_no_more_values_are_kept_than_the_bound(tmp_path):
+def test_no_more_values_are_stored_than_the_bound(tmp_path):
     project = _trained(tmp_path, dictionary_size=7)
     plan = FeaturePlan(project.config, project.root)
     keys = np.array([plan.key_of("user", {"user": f"u{n}"}) for n in range(40)], np.uint64)

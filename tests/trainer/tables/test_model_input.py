@@ -98,7 +98,7 @@ def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
         np.testing.assert_array_equal(table.rows(table.keys()), other.rows(other.keys()))
 
 
-def test_keys_that_have_earned_it_get_rows_and_the_others_look_up_as_zeros():
+def test_admitted_keys_get_rows_and_the_others_count_as_zeros():
     rows = tables()
     together = ModelInput(rows, MEAN, DENSE, 1)
     keys, offsets = np.array([9, 4, 8], np.uint64), np.arange(4, dtype=np.int64)
@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_by_name():
         together.gather(np.zeros((6, COLUMNS)))
 
 
-def test_a_gradient_that_is_no_number_is_refused():
+def test_a_gradient_that_is_not_a_number_is_refused():
     together = ModelInput(tables(), MEAN, DENSE, 2)
     together.find(batch_of(np.random.default_rng(2), 6))
     together.admit_missing([0], 1)

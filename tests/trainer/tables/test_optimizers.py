@@ -102,13 +102,13 @@ def test_steps_are_those_of_the_paper(name, dim):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rows_tell_how_much_state_they_have(name):
+def test_row_dtype_holds_the_optimizer_state(name):
     optimizer, _ = CASES[name]
     assert make(optimizer, 5).row_dtype == row_dtype(5, state_floats(optimizer, 5))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_gradient_and_no_row_leads_out_of_the_finite_floats(name):
+def test_every_gradient_and_row_leaves_all_numbers_finite(name):
     optimizer, _ = CASES[name]
     table, rng = make(optimizer, 3), np.random.default_rng(1)
     extremes = np.float32([0, 1e-38, -1e-38, 1e17, -1e17, 3.4e38, -3.4e38, 1])
@@ -124,7 +124,7 @@ def test_no_gradient_and_no_row_leads_out_of_the_finite_floats(name):
 
 
 def import_first_accepted(table, rows, state):
-    """No optimizer has every state: sums of squares are not negative, counts are whole."""
+    """No optimizer has every state: sums of squares are not negative, counts are integers."""
     second_half = np.arange(state.shape[1]) >= state.shape[1] // 2
     for candidate in (np.where(second_half, np.abs(state), state), np.abs(state), 0 * state):
         rows["state"] = candidate
@@ -146,7 +146,7 @@ def test_adam_counts_the_steps_of_each_row():
     assert after[0] == before[0]  # lazy: not in the batch, not moved
 
 
-def test_l1_empties_weights_that_gradients_say_nothing_about():
+def test_l1_empties_weights_without_a_consistent_gradient():
     table, rng = make(Ftrl(kind="ftrl", l1=5.0), 2), np.random.default_rng(1)
     table.admit(FEW, 1)
     for _ in range(200):
@@ -218,7 +218,7 @@ def test_configuration_names_what_is_wrong_with_an_optimizer(optimizer, problem)
         configured(optimizer)
 
 
-def test_every_problem_of_an_optimizer_is_told_at_once():
-    with pytest.raises(ConfigError) as told:
+def test_every_problem_of_an_optimizer_is_reported_at_once():
+    with pytest.raises(ConfigError) as raised:
         configured({"kind": "ftrl", "l1": -1, "l21": 1, "beta": 0})
-    assert all(f"optimizer.{name}:" in str(told.value) for name in ("l1", "l21", "beta"))
+    assert all(f"optimizer.{name}:" in str(raised.value) for name in ("l1", "l21", "beta"))

@@ -1,4 +1,4 @@
-"""Rows as of one batch boundary: whatever training does afterwards, a commit reads what was there."""
+"""Rows as of one batch boundary: a commit reads them unchanged, whatever training does afterwards."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +71,7 @@ def test_a_key_without_a_row_at_the_boundary_has_none_afterwards_either():
     assert table.keys_before().tolist() == []
 
 
-def test_outside_of_a_set_before_means_now():
+def test_without_an_open_set_before_means_now():
     table, keys = make(), np.array([7], np.uint64)
     table.admit(keys, 1)
     assert table.keys_before().tolist() == [7]
@@ -86,7 +86,7 @@ def test_one_set_at_a_time():
 
 
 def test_a_commit_reads_only_at_boundaries_and_gets_complete_tables_there():
-    """A thread reads while the training thread goes on changing the tables and serves between two changes."""
+    """A thread reads while the training thread changes the tables and serves between two changes."""
     random, boundary = np.random.default_rng(3), Boundary()
     tables = {name: make() for name in ("user", "item")}
     snapshots = {name: TableSnapshot(table, boundary.calls) for name, table in tables.items()}
@@ -120,7 +120,7 @@ def test_a_commit_reads_only_at_boundaries_and_gets_complete_tables_there():
         np.testing.assert_array_equal(read[name], rows)
 
 
-def test_what_a_call_raises_is_raised_where_it_was_made():
+def test_an_error_of_a_call_is_raised_to_its_caller():
     boundary = Boundary()
     with ThreadPoolExecutor(1) as worker:
         work = worker.submit(boundary.calls.run, lambda: 1 // 0)

@@ -82,11 +82,11 @@ class Model:
                 self.touched.add(key)
 
     def remove(self, keys):
-        gone = {k for k in keys.tolist() if k in self.rows}
-        assert self.table.remove(keys) == len(gone)
-        for key in gone:
+        present = {k for k in keys.tolist() if k in self.rows}
+        assert self.table.remove(keys) == len(present)
+        for key in present:
             del self.rows[key]
-        self.removed |= gone
+        self.removed |= present
 
     def import_rows(self, keys, rows):
         self.table.import_rows(keys, rows)
@@ -101,17 +101,17 @@ class Model:
         assert self.table.digest() == self.table.scan_digest() == digest_of(self.table)
         self.touched, self.removed = set(), set()
 
-    def compare(self, asked):
+    def compare(self, queried):
         assert len(self.table) == len(self.rows)
         assert self.table.keys().tolist() == sorted(self.rows)
-        resident = np.array([k in self.rows for k in asked.tolist()])
-        np.testing.assert_array_equal(self.table.contains(asked), resident)
-        weights = self.table.lookup(asked)
+        resident = np.array([k in self.rows for k in queried.tolist()])
+        np.testing.assert_array_equal(self.table.contains(queried), resident)
+        weights = self.table.lookup(queried)
         assert not weights[~resident].any()
         if resident.any():
-            expected = np.concatenate([self.rows[k] for k in asked[resident].tolist()])
-            assert_rows_close(self.table.rows(asked[resident]), expected)
-            np.testing.assert_array_equal(weights[resident], self.table.rows(asked[resident])["weights"])
+            expected = np.concatenate([self.rows[k] for k in queried[resident].tolist()])
+            assert_rows_close(self.table.rows(queried[resident]), expected)
+            np.testing.assert_array_equal(weights[resident], self.table.rows(queried[resident])["weights"])
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -120,11 +120,11 @@ def test_table_is_a_dict_over_random_operations(seed):
     kind, dim = KINDS[seed % 2], int(rng.choice([1, 3, 4, 8, 16, 17, 70]))
     model = Model(make(kind, dim), kind)
     # Keys 0 and 2^64 - 1, and few enough that they come, go and come back.
-    known = np.concatenate([keys_of(0, 2**64 - 1), rng.integers(0, 2**64, 60, np.uint64)])
+    pool = np.concatenate([keys_of(0, 2**64 - 1), rng.integers(0, 2**64, 60, np.uint64)])
     at_s = 1_000
     for _ in range(150):
         at_s += int(rng.integers(-20, 100))
-        keys = rng.choice(known, int(rng.integers(0, 20)), replace=False)
+        keys = rng.choice(pool, int(rng.integers(0, 20)), replace=False)
         match int(rng.integers(0, 7)):
             case 0 | 1:
                 model.admit(np.concatenate([keys, keys[:3]]), at_s)
@@ -139,7 +139,7 @@ def test_table_is_a_dict_over_random_operations(seed):
                 model.import_rows(keys, source.rows(keys))
             case 6:
                 model.take_changes()
-        model.compare(rng.choice(known, 10))
+        model.compare(rng.choice(pool, 10))
     model.take_changes()
 
 
@@ -292,7 +292,7 @@ def test_statistics_come_in_the_order_of_keys():
     assert statistics["last_seen_s"].tolist() == [6, 5, 5]
 
 
-def test_changes_are_handed_over_once():
+def test_changes_are_returned_once():
     table = make()
     table.admit(keys_of(3, 1), 1)
     assert [c.tolist() for c in table.take_changes()] == [[1, 3], []]
@@ -311,13 +311,13 @@ def test_key_removed_and_admitted_again_is_touched_and_not_removed():
     assert [c.tolist() for c in table.take_changes()] == [[1], []]
 
 
-def test_questions_change_nothing():
+def test_reads_change_nothing():
     table = make()
     table.admit(keys_of(1), 1)
     table.take_changes()
-    asked = keys_of(1, 2)
-    for question in (table.lookup, table.contains, table.statistics):
-        question(asked)
+    queried = keys_of(1, 2)
+    for read in (table.lookup, table.contains, table.statistics):
+        read(queried)
     table.rows(keys_of(1))
     assert [len(c) for c in table.take_changes()] == [0, 0]
     assert len(table) == 1
@@ -347,7 +347,7 @@ def test_removed_key_that_is_imported_back_stays_a_change():
     assert table.digest() == table.scan_digest()
 
 
-def test_digest_is_as_of_the_last_taking():
+def test_digest_is_as_of_the_last_changes_taken():
     table = make()
     table.admit(keys_of(1, 2), 1)
     assert table.digest() == 0

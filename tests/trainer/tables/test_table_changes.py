@@ -1,4 +1,4 @@
-"""Change sets: what a commit writes is the table as it was when the set began, however training goes on meanwhile."""
+"""Change sets: a commit writes the table as of the begin of the set, whatever training changes meanwhile."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +26,7 @@ def finished(table, rows_at_once=100):
     return table.take_collected().finish()
 
 
-def test_set_holds_the_rows_of_the_moment_it_began():
+def test_set_holds_the_rows_as_of_its_begin():
     table = make()
     table.admit(KEYS, 1)
     expected = table.rows(np.sort(KEYS))
@@ -45,7 +45,7 @@ def test_set_holds_the_rows_of_the_moment_it_began():
     assert table.digest() == digest
 
 
-def test_next_set_says_what_happened_while_the_one_before_was_open():
+def test_next_set_holds_what_changed_while_the_one_before_was_open():
     table = make()
     table.admit(KEYS, 1)
     table.begin_changes()
@@ -60,7 +60,7 @@ def test_next_set_says_what_happened_while_the_one_before_was_open():
     assert table.digest() == table.scan_digest() == changes.digest
 
 
-def test_set_is_finished_in_another_thread_while_training_goes_on():
+def test_set_is_finished_in_another_thread_while_training_continues():
     table = make()
     table.admit(KEYS, 1)
     table.begin_changes()
@@ -98,25 +98,25 @@ def test_memory_of_a_set_is_the_tables_until_it_is_taken():
     assert table.memory_bytes == before
 
 
-BEFORE_ITS_TURN = {
+TOO_EARLY = {
     "a second set": (lambda t: t.begin_changes(), lambda t: t.begin_changes(), "one at a time"),
-    "all at once beside an open set": (lambda t: t.begin_changes(), lambda t: t.take_changes(), "one at a time"),
-    "a set nobody began": (lambda t: None, lambda t: t.take_collected(), "collect"),
+    "all at once with an open set": (lambda t: t.begin_changes(), lambda t: t.take_changes(), "one at a time"),
+    "a set that was not begun": (lambda t: None, lambda t: t.take_collected(), "collect"),
     "a set in part": (lambda t: (t.begin_changes(), t.collect(1)), lambda t: t.take_collected(), "collect"),
     "no rows": (lambda t: t.begin_changes(), lambda t: t.collect(0), "max_rows: got 0"),
     "fewer than no rows": (lambda t: t.begin_changes(), lambda t: t.collect(-1), "max_rows: got -1"),
 }
 
 
-@pytest.mark.parametrize("name", BEFORE_ITS_TURN)
-def test_refused_before_its_turn(name):
-    first, then, message = BEFORE_ITS_TURN[name]
+@pytest.mark.parametrize("name", TOO_EARLY)
+def test_too_early_is_refused(name):
+    first, then, message = TOO_EARLY[name]
     table = make()
     table.admit(KEYS, 1)
     first(table)
     with pytest.raises(InputError, match=message):
         then(table)
-    if table.collect(len(KEYS)) == 0 and "nobody" not in name:
+    if table.collect(len(KEYS)) == 0 and "not begun" not in name:
         assert len(table.take_collected().finish().touched) == len(KEYS)
 
 

@@ -1,4 +1,4 @@
-"""The table refuses what it cannot take: what it got, what it wanted, and nothing changed."""
+"""The table refuses invalid arguments with what it got and what it wanted, and changes nothing."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ BAD_UPDATES = {
     ),
     "a missing key's gradient without number": (keys_of(8), np.full((1, 4), np.nan, np.float32), ones(1), "key 8"),
     "an infinite gradient": (keys_of(1), np.full((1, 4), -np.inf, np.float32), ones(1), "gradient of key 1: got -inf"),
-    "a gradient whose square is none": (keys_of(1), np.full((1, 4), 1.1e17, np.float32), ones(1), "at most 1e17"),
+    "a gradient with an infinite square": (keys_of(1), np.full((1, 4), 1.1e17, np.float32), ones(1), "at most 1e17"),
     "a count of nothing": (keys_of(1, 2), GRADIENTS, np.uint32([1, 0]), "counts of key 2: got 0"),
     "gradients of another dim": (keys_of(1, 2), np.zeros((2, 5), np.float32), ones(2), r"wanted float32 \[2, 4\]"),
     "too few gradients": (keys_of(1, 2), GRADIENTS[:1], ones(2), "gradients: got"),
@@ -148,7 +148,7 @@ def test_rows_of_a_missing_key_are_refused():
         make().rows(keys_of(4))
 
 
-def spoiled(name, value):
+def rows_with(name, value):
     table = make()
     table.admit(keys_of(1, 2), 1)
     rows = table.rows(keys_of(1, 2))
@@ -157,15 +157,15 @@ def spoiled(name, value):
 
 
 BAD_IMPORTS = {
-    "weights without number": (lambda: spoiled("weights", np.nan), "row of key 2: got weights or state"),
-    "an infinite accumulator": (lambda: spoiled("state", np.inf), "row of key 2: got weights or state"),
-    "a negative accumulator": (lambda: spoiled("state", -1), "row of key 2: got a state its optimizer never has"),
-    "importance without number": (lambda: spoiled("importance", np.nan), "importance nan"),
-    "negative importance": (lambda: spoiled("importance", -1), "importance -1"),
-    "unsettled above one": (lambda: spoiled("unsettled", 1.5), "unsettled 1.5"),
+    "weights without number": (lambda: rows_with("weights", np.nan), "row of key 2: got weights or state"),
+    "an infinite accumulator": (lambda: rows_with("state", np.inf), "row of key 2: got weights or state"),
+    "a negative accumulator": (lambda: rows_with("state", -1), "row of key 2: got a state its optimizer never has"),
+    "importance without number": (lambda: rows_with("importance", np.nan), "importance nan"),
+    "negative importance": (lambda: rows_with("importance", -1), "importance -1"),
+    "unsettled above one": (lambda: rows_with("unsettled", 1.5), "unsettled 1.5"),
     "rows of another optimizer": (lambda: np.zeros(2, row_dtype(4, 4)), "rows: got"),
     "rows of another dim as bytes": (lambda: np.zeros((2, 32), np.uint8), r"rows: got uint8 \[2, 32\]"),
-    "too few rows": (lambda: spoiled("weights", 0)[:1], "rows: got"),
+    "too few rows": (lambda: rows_with("weights", 0)[:1], "rows: got"),
     "no array": (lambda: b"bytes", "rows: got bytes"),
 }
 
@@ -184,5 +184,5 @@ def test_import_refuses_a_repeated_key(resident):
     table = make()
     table.admit(keys_of(1) if resident else NOTHING, 1)
     with pytest.raises(InputError, match="keys of key 1: got it twice"):
-        table.import_rows(keys_of(1, 1), spoiled("weights", 0))
+        table.import_rows(keys_of(1, 1), rows_with("weights", 0))
     assert len(table) == int(resident)
