@@ -53,16 +53,12 @@ class CountingSketch:
     def depth(self) -> int:
         return int(self._core.depth)
 
-    @property
-    def seed(self) -> int:
-        return int(self._core.seed)
-
     def add(self, keys: UInt64s, counts: UInt32s | None = None) -> UInt32s:
         """Count keys in order, with the same result as one occurrence at a time.
 
         Args:
             keys: [n] uint64.
-            counts: [n] uint32 occurrences of each; None means one each.
+            counts: [n] uint32 occurrences of each; None means one each, 0 only estimates.
 
         Returns:
             [n] uint32 estimates, each after its own addition.
@@ -75,13 +71,6 @@ class CountingSketch:
             require_array("counts", counts, np.uint32, (len(keys),))
         out = np.empty(len(keys), np.uint32)
         self._core.add(keys, counts, out)
-        return out
-
-    def estimate(self, keys: UInt64s) -> UInt32s:
-        """[n] uint64 → [n] uint32 estimates; 0 for a key never seen, unless others collide with it."""
-        require_array("keys", keys, np.uint64, ("n",))
-        out = np.empty(len(keys), np.uint32)
-        self._core.estimate(keys, out)
         return out
 
     def halve(self) -> None:

@@ -8,7 +8,7 @@ import xxhash
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.errors import DamagedError, InputError
-from tests.support.count_min import bound, plain_estimates
+from tests.support.count_min import bound, estimates_of, plain_estimates
 
 
 def keys_of(*numbers):
@@ -32,7 +32,7 @@ def test_estimates_are_never_too_low_and_close_for_what_is_frequent():
     sketch, keys = CountingSketch(512, 4, seed=5), zipf_keys(50_000)
     sketch.add(keys)
     distinct, counts = np.unique(keys, return_counts=True)
-    excess = sketch.estimate(distinct).astype(np.int64) - counts
+    excess = estimates_of(sketch, distinct).astype(np.int64) - counts
     assert excess.min() >= 0
     assert excess[np.argsort(counts)[-20:]].max() <= len(keys) * np.e / 512  # the bound of a plain count-min sketch
     assert excess.max() > 0  # narrow enough for the test to mean something
@@ -88,7 +88,7 @@ def test_random_histories_agree_with_a_model(seed):
         if rng.random() < 0.3:
             sketch = CountingSketch.from_bytes(sketch.to_bytes())
         queried = np.arange(60, dtype=np.uint64)
-        assert sketch.estimate(queried).tolist() == [model.estimate(k) for k in queried.tolist()]
+        assert estimates_of(sketch, queried).tolist() == [model.estimate(k) for k in queried.tolist()]
 
 
 def stream(kind, n=100_000):
@@ -106,11 +106,11 @@ def test_false_admissions_stay_below_the_count_min_bound(kind, threshold):
     sketch = CountingSketch(width, depth, seed)
     sketch.add(keys)
     below = counts < threshold
-    admitted = (sketch.estimate(distinct[below]) >= threshold).mean()
+    admitted = (estimates_of(sketch, distinct[below]) >= threshold).mean()
     plain = (plain_estimates(keys, distinct[below], width, depth, seed) >= threshold).mean()
     assert plain < bound(counts[below], len(keys), threshold, width, depth) < 1
     assert admitted < plain / 5  # what raising only the lowest counters is for
-    assert (sketch.estimate(distinct[~below]) >= threshold).all()
+    assert (estimates_of(sketch, distinct[~below]) >= threshold).all()
 
 
 def test_cutting_the_stream_into_batches_changes_nothing():
@@ -125,7 +125,7 @@ def test_an_estimate_does_not_count():
     sketch = CountingSketch(64, 2, seed=1)
     sketch.add(keys_of(1, 2, 2))
     before = sketch.to_bytes()
-    assert sketch.estimate(keys_of(2, 2, 3)).tolist() == [2, 2, 0]
+    assert estimates_of(sketch, keys_of(2, 2, 3)).tolist() == [2, 2, 0]
     assert sketch.to_bytes() == before
 
 
@@ -133,7 +133,7 @@ def test_halving_rounds_down():
     sketch = CountingSketch(1 << 12, 4, seed=1)
     sketch.add(np.repeat(keys_of(1, 2, 3), [1, 2, 5]))
     sketch.halve()
-    assert sketch.estimate(keys_of(1, 2, 3)).tolist() == [0, 1, 2]
+    assert estimates_of(sketch, keys_of(1, 2, 3)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (7, 16), (1_000, 4)])
@@ -141,7 +141,7 @@ def test_bytes_bring_the_same_sketch_back(width, depth):
     sketch = CountingSketch(width, depth, seed=2**64 - 1)
     sketch.add(zipf_keys(700))
     again = CountingSketch.from_bytes(sketch.to_bytes())
-    assert (again.width, again.depth, again.seed) == (width, depth, 2**64 - 1)
+    assert (again.width, again.depth) == (width, depth)
     assert again.digest() == sketch.digest()
     assert again.to_bytes() == sketch.to_bytes()
     assert (again.add(zipf_keys(50, seed=9)) == sketch.add(zipf_keys(50, seed=9))).all()
@@ -233,9 +233,8 @@ BAD_KEYS = {
 @pytest.mark.parametrize("name", BAD_KEYS)
 def test_bad_keys_are_refused(name):
     sketch = CountingSketch(4, 2, seed=1)
-    for call in (sketch.add, sketch.estimate):
-        with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[n\]"):
-            call(BAD_KEYS[name])
+    with pytest.raises(InputError, match=r"keys: got .*, wanted uint64 \[n\]"):
+        sketch.add(BAD_KEYS[name])
 
 
 @pytest.mark.parametrize("counts", [np.array([1]), np.zeros(2, np.uint32), np.array([-1.0]), [1]])
@@ -249,7 +248,7 @@ def test_bad_counts_are_refused_and_count_nothing(counts):
 
 def test_no_keys_count_nothing():
     sketch = CountingSketch(4, 2, seed=1)
-    assert sketch.add(keys_of()).tolist() == sketch.estimate(keys_of()).tolist() == []
+    assert sketch.add(keys_of()).tolist() == estimates_of(sketch, keys_of()).tolist() == []
     assert sketch.add(keys_of(), np.zeros(0, np.uint32)).tolist() == []
 
 

@@ -17,7 +17,7 @@ from pipeline.arrays.keys import hash_column
 from tests.benchmarks.harness.beside import beside, main
 from tests.benchmarks.harness.report import Figure, Result
 from tests.benchmarks.load.stream import VALUES, zipf
-from tests.support.count_min import bound, plain_estimates
+from tests.support.count_min import bound, estimates_of, plain_estimates
 
 DEPTH, THRESHOLD = 4, 5
 BATCH = 53_248
@@ -51,7 +51,7 @@ def _false_admissions(name: str, keys: np.ndarray, width: int) -> Result:
     below = counts < THRESHOLD
     most = bound(counts[below], len(keys), THRESHOLD, width, DEPTH)
     plain = float((plain_estimates(keys, distinct[below], width, DEPTH, 1) >= THRESHOLD).mean())
-    measured = float((sketch.estimate(distinct[below]) >= THRESHOLD).mean())
+    measured = float((estimates_of(sketch, distinct[below]) >= THRESHOLD).mean())
     sizes: dict[str, Any] = {
         "keys": len(keys),
         "below": int(below.sum()),

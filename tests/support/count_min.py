@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from pipeline.admission.sketch import CountingSketch
 from pipeline.arrays.keys import hash_column
 
 
@@ -13,6 +14,11 @@ def plain_estimates(keys: np.ndarray, queried: np.ndarray, width: int, depth: in
         counters = np.bincount(_places(keys, width, seed + row), minlength=width)
         estimates = np.minimum(estimates, counters[_places(queried, width, seed + row)])
     return estimates
+
+
+def estimates_of(sketch: CountingSketch, keys: np.ndarray) -> np.ndarray:
+    """[n] the estimates of `keys`; adding no occurrences changes nothing."""
+    return sketch.add(keys, np.zeros(len(keys), np.uint32))
 
 
 def bound(counts: np.ndarray, total: int, threshold: int, width: int, depth: int) -> float:
