@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
 from pipeline.logs.end_offsets import EndOffsets
@@ -23,7 +24,6 @@ from pipeline.serving.follower import Follower
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.served_shard import ServedShard
 from pipeline.serving.staged_delta import StagedDelta
-from pipeline.versions.deltas.served_view import Float32s
 
 if TYPE_CHECKING:
     from pipeline.serving.predictor import Predictor
