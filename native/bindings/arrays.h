@@ -33,6 +33,8 @@ std::span<const T> span_of(const In<T>& array) {
     return {array.data(), array.size()};
 }
 
+inline nb::bytes bytes_of(const std::vector<uint8_t>& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
+
 // A NumPy array that owns the memory of the vector. Requires the GIL.
 template <typename T>
 nb::ndarray<nb::numpy, T, nb::ndim<1>> owned(std::vector<T>&& values) {

@@ -4,40 +4,42 @@
 namespace nb = nanobind;
 
 void register_avro_events(nb::module_& m);
-void register_keys(nb::module_& m);
-void register_sketch(nb::module_& m);
+void register_gaps(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_join_rows(nb::module_& m);
+void register_keys(nb::module_& m);
+void register_model_input(nb::module_& m);
+void register_pooling(nb::module_& m);
 void register_quantizer(nb::module_& m);
 void register_record_batches(nb::module_& m);
 void register_row_groups(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
+void register_simd(nb::module_& m);
+void register_sketch(nb::module_& m);
 void register_table(nb::module_& m);
-void register_pooling(nb::module_& m);
 void register_unique(nb::module_& m);
 void register_withheld(nb::module_& m);
-void register_model_input(nb::module_& m);
-void register_simd(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "the native core of springtide; use the Python faces, not this module";
     register_avro_events(m);
-    register_keys(m);
-    register_sketch(m);
+    register_gaps(m);
     register_gather(m);
     register_join_index(m);
     register_join_rows(m);
+    register_keys(m);
+    register_model_input(m);
+    register_pooling(m);
     register_quantizer(m);
     register_record_batches(m);
     register_row_groups(m);
     register_sent_rows(m);
     register_served_view(m);
+    register_simd(m);
+    register_sketch(m);
     register_table(m);
-    register_pooling(m);
     register_unique(m);
     register_withheld(m);
-    register_model_input(m);
-    register_simd(m);
 }

@@ -18,15 +18,15 @@ void in_slices(size_t n, size_t threads, Work work) {
     const size_t slices = std::max<size_t>(1, std::min(threads, n / kMinItems));
     const auto start_of = [&](size_t slice) { return n / slices * slice + std::min(slice, n % slices); };
     std::vector<std::thread> started;
-    size_t begun = 0;  // number of slices with a thread
+    size_t next = 0;  // the first slice without a thread
     try {
         started.reserve(slices);
-        for (; begun + 1 < slices; ++begun)
-            started.emplace_back(work, start_of(begun), start_of(begun + 1));
+        for (; next + 1 < slices; ++next)
+            started.emplace_back(work, start_of(next), start_of(next + 1));
     } catch (const std::system_error&) {
         // This thread processes the remaining slices.
     }
-    work(start_of(begun), n);
+    work(start_of(next), n);
     for (std::thread& thread : started) thread.join();
 }
 

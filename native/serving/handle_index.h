@@ -1,10 +1,10 @@
-// HandleIndex: handle → place, an array in pieces, for names that are given out in order.
+// HandleIndex: handle → place, a sparse array for handles that are assigned in ascending order.
 //
-// Sixteen places are a cache line of their own, made when the first of their handles is set and used again when the last
-// is cleared: handles that die leave nothing behind but a quarter of a byte each. A dense set costs 4.25 bytes a handle.
-// One whose neighbours are 2^14 away costs 4 KiB, the worst there is; up to 2 MiB more hold the pieces together.
+// Sixteen consecutive handles share a cache line (a line of places), allocated when the first of them is set and reused
+// when the last is cleared; a cleared line costs a quarter of a byte per handle. Memory: 4.25 bytes per handle of a
+// dense set; at most 4 KiB for a handle without neighbours within 2^14; up to 2 MiB for the table of pieces.
 //
-// Threads: not thread-safe; questions may run in parallel with each other. Any handle but 2^32 - 1 can be set.
+// Threads: not thread-safe; concurrent const calls are safe. Any handle except 2^32 - 1 can be set.
 #pragma once
 
 #include <cstddef>
@@ -20,17 +20,17 @@ class HandleIndex {
 public:
     static constexpr uint32_t kNoPlace = 0xffffffff;
 
-    // The place of a handle, kNoPlace where it has none.
+    // The place of a handle; kNoPlace if it has none.
     uint32_t operator[](uint32_t handle) const {
         const size_t piece = handle / kPieceHandles;
         const uint32_t line = piece < pieces_.size() && pieces_[piece] ? pieces_[piece][line_of(handle)] : kNoLine;
         return line == kNoLine ? kNoPlace : places_at(line)[handle % kLineHandles];
     }
 
-    // `place` is not kNoPlace. An allocation that fails throws std::bad_alloc and changes nothing.
+    // `place` must not be kNoPlace. Throws std::bad_alloc, with nothing changed.
     void set(uint32_t handle, uint32_t place);
 
-    // A handle without a place stays as it is.
+    // Does nothing for a handle without a place.
     void clear(uint32_t handle);
 
     size_t memory_bytes() const;
@@ -45,7 +45,7 @@ private:
     const uint32_t* places_at(uint32_t line) const { return reinterpret_cast<const uint32_t*>(lines_[line]); }
     uint32_t* places_at(uint32_t line) { return reinterpret_cast<uint32_t*>(lines_[line]); }
 
-    std::vector<std::unique_ptr<uint32_t[]>> pieces_;  // of each line of handles where its places are
+    std::vector<std::unique_ptr<uint32_t[]>> pieces_;  // numbers in lines_, one for sixteen handles
     ChunkedRows lines_{kLineHandles * sizeof(uint32_t)};
 };
 

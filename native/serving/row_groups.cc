@@ -5,43 +5,43 @@
 #include <bit>
 #include <cstring>
 
-#include "wire/gaps.h"
 #include "batch/key_order.h"
 #include "quantizer/quantizer.h"
+#include "wire/gaps.h"
 
 namespace springtide {
 namespace {
 
-constexpr uint64_t kNew = uint64_t{1} << 32;  // what puts a row behind all that serving knows
+constexpr uint64_t kNew = uint64_t{1} << 32;  // orders new rows after known ones
 
-// Rows of one precision, as they come.
-struct Gathered {
-    std::vector<uint64_t> ranks;  // kNew and handle
-    std::vector<uint64_t> keys;   // 0 where the row is known
+// The rows of one precision, in the order of the delta.
+struct UnsortedGroup {
+    std::vector<uint64_t> ranks;  // handle, with kNew for a new row
+    std::vector<uint64_t> keys;   // 0 for a known row
     std::vector<const uint8_t*> payloads;
 };
 
-std::array<Gathered, 4> gather(const DeltaRows& rows) {
-    std::array<Gathered, 4> gathered;
+std::array<UnsortedGroup, 4> split_by_precision(const DeltaRows& rows) {
+    std::array<UnsortedGroup, 4> groups;
     const uint8_t* payload = rows.payload;
-    for (size_t i = 0; i < rows.known + rows.fresh; ++i) {
-        Gathered& group = gathered[static_cast<unsigned>(std::countr_zero(rows.bits[i])) - 2];
-        const bool fresh = i >= rows.known;
-        group.ranks.push_back(fresh ? kNew | rows.new_handles[i - rows.known] : rows.handles[i]);
-        group.keys.push_back(fresh ? rows.new_keys[i - rows.known] : 0);
+    for (size_t i = 0; i < rows.known_count + rows.new_count; ++i) {
+        UnsortedGroup& group = groups[static_cast<unsigned>(std::countr_zero(rows.bits[i])) - 2];
+        const bool is_new = i >= rows.known_count;
+        group.ranks.push_back(is_new ? kNew | rows.new_handles[i - rows.known_count] : rows.handles[i]);
+        group.keys.push_back(is_new ? rows.new_keys[i - rows.known_count] : 0);
         group.payloads.push_back(payload);
         payload += payload_bytes(rows.bits[i], rows.dim);
     }
-    return gathered;
+    return groups;
 }
 
-void append_handles(std::vector<uint64_t>& ranks, size_t from, size_t to, std::vector<uint8_t>& spelled) {
+void append_handles(std::vector<uint64_t>& ranks, size_t from, size_t to, std::vector<uint8_t>& encoded) {
     for (size_t i = from; i < to; ++i) ranks[i] &= kNew - 1;
-    spelled.reserve(to - from);
-    append_gaps(ranks.data() + from, to - from, spelled);
+    encoded.reserve(to - from);
+    append_gaps(ranks.data() + from, to - from, encoded);
 }
 
-RowGroup spell(unsigned bits, const Gathered& rows, size_t dim) {
+RowGroup encode(unsigned bits, const UnsortedGroup& rows, size_t dim) {
     const size_t n = rows.ranks.size(), bytes = payload_bytes(bits, dim);
     const std::vector<uint32_t> order = ascending(rows.ranks);
     std::vector<uint64_t> ranks(n);
@@ -62,10 +62,10 @@ RowGroup spell(unsigned bits, const Gathered& rows, size_t dim) {
 }  // namespace
 
 std::vector<RowGroup> group_rows(const DeltaRows& rows) {
-    const auto gathered = gather(rows);
+    const auto unsorted = split_by_precision(rows);
     std::vector<RowGroup> groups;
-    for (unsigned pool = 0; pool < gathered.size(); ++pool)
-        if (!gathered[pool].ranks.empty()) groups.push_back(spell(4u << pool, gathered[pool], rows.dim));
+    for (unsigned i = 0; i < unsorted.size(); ++i)
+        if (!unsorted[i].ranks.empty()) groups.push_back(encode(4u << i, unsorted[i], rows.dim));
     return groups;
 }
 

@@ -1,6 +1,6 @@
-// The rows of a delta as it spells them: grouped by precision, in a group the known ones before the new, each by handle.
+// The rows of a delta as encoded: grouped by precision; in a group known rows before new ones, each ordered by handle.
 //
-// Pure functions over the caller's memory, safe from any thread. Linear in rows and bytes; std::bad_alloc.
+// Pure functions over the caller's memory, thread-safe. Linear in rows and bytes. Throws std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -9,28 +9,28 @@
 
 namespace springtide {
 
-// Rows that serving knows, then new ones; payloads one after the other in that order.
+// Known rows, which serving has already, then new rows; payloads are concatenated in that order.
 struct DeltaRows {
     const uint32_t* handles;  // of the known rows
-    size_t known;
-    const uint64_t* new_keys;  // of the new rows
+    size_t known_count;
+    const uint64_t* new_keys;
     const uint32_t* new_handles;
-    size_t fresh;
-    const uint8_t* bits;  // of both, known precisions
+    size_t new_count;
+    const uint8_t* bits;  // precision of each row: 4, 8, 16 or 32
     const uint8_t* payload;
     size_t dim;
 };
 
-// Those of one precision. Handles as in gaps.h, keys little-endian.
+// The rows of one precision. Handles are encoded as in wire/gaps.h, keys are little-endian.
 struct RowGroup {
     unsigned bits;
     std::vector<uint8_t> known, new_handles, new_keys, payload;
 };
 
-// One group for each precision there is, coarsest first. At most 2^32 - 1 rows.
+// One group per precision in use, coarsest first. At most 2^32 - 1 rows.
 std::vector<RowGroup> group_rows(const DeltaRows& rows);
 
-// Payloads in another order: first that of row order[0]. Payload i has bits[i]; order has n places below n.
+// Payloads in the order of rows order[0], order[1], ... Payload i has precision bits[i]; `order` has n values below n.
 std::vector<uint8_t> reorder_payload(const uint8_t* payload, const uint8_t* bits, const int64_t* order, size_t n,
                                      size_t dim);
 

@@ -4,29 +4,29 @@
 #include <bit>
 #include <cmath>
 
-#include "table/optimizers/dot.h"
 #include "quantizer/quantizer.h"
+#include "table/optimizers/dot.h"
 
 namespace springtide {
 namespace {
 
-constexpr size_t kMostBlock = 128;      // rows
-constexpr size_t kBlockWeights = 8192;  // so that a block and its tries fit the cache
+constexpr size_t kMaxBlockRows = 128;      // rows
+constexpr size_t kBlockWeights = 8192;  // a block and its encodings fit the cache
 
-size_t block_of(size_t dim) { return std::clamp(kBlockWeights / dim, size_t{1}, kMostBlock); }
+size_t block_of(size_t dim) { return std::clamp(kBlockWeights / dim, size_t{1}, kMaxBlockRows); }
 
-// Of one weight, 8 bits take the most room: four bytes of grid before the code.
-size_t most_payload_bytes(size_t dim) { return std::max(payload_bytes(8, dim), payload_bytes(32, dim)); }
+// At dim 1 the 8-bit payload is the largest: four bytes of grid and one code.
+size_t max_payload_bytes(size_t dim) { return std::max(payload_bytes(8, dim), payload_bytes(32, dim)); }
 
-// A block's rows, encoded and read back.
-class Tried {
+// The rows of a block, their payloads and the decoded payloads.
+class EncodedBlock {
 public:
-    explicit Tried(size_t dim)
+    explicit EncodedBlock(size_t dim)
         : dim_(dim),
           rows_(block_of(dim) * dim),
-          back_(block_of(dim) * dim),
-          apart_(dim),
-          payload_(block_of(dim) * most_payload_bytes(dim)) {}
+          decoded_(block_of(dim) * dim),
+          difference_(dim),
+          payload_(block_of(dim) * max_payload_bytes(dim)) {}
 
     size_t size() const { return size_; }
     const float* row(size_t i) const { return rows_.data() + i * dim_; }
@@ -46,21 +46,22 @@ public:
         encode_mixed(rows_.data(), size_, dim_, bits_, offsets_, payload_.data());
     }
 
-    // Neighbours of one precision at once: nearly all have the same.
-    void read_back() {
+    // One call per run of rows with the same precision; most blocks have a single run.
+    void decode() {
         for (size_t from = 0, to = 0; from < size_; from = to) {
             while (to < size_ && bits_[to] == bits_[from]) ++to;
-            decode_rows(codec_of(bits_[from]), payload_.data() + offsets_[from], to - from, dim_, back_.data() + from * dim_);
+            decode_rows(codec_of(bits_[from]), payload_.data() + offsets_[from], to - from, dim_,
+                        decoded_.data() + from * dim_);
         }
     }
 
-    // How far row i is from `other`, and from what its payload came back as.
+    // The distance of row i from `other`, and from its decoded payload.
     float distance_to(size_t i, const float* other) {
         const float* const row = this->row(i);
-        for (size_t j = 0; j < dim_; ++j) apart_[j] = row[j] - other[j];
-        return std::sqrt(dot(apart_.data(), apart_.data(), dim_));
+        for (size_t j = 0; j < dim_; ++j) difference_[j] = row[j] - other[j];
+        return std::sqrt(dot(difference_.data(), difference_.data(), dim_));
     }
-    float error(size_t i) { return distance_to(i, back_.data() + i * dim_); }
+    float error(size_t i) { return distance_to(i, decoded_.data() + i * dim_); }
 
     void append(size_t i, std::vector<uint8_t>& payload) const {
         payload.insert(payload.end(), payload_.data() + offsets_[i], payload_.data() + offsets_[i + 1]);
@@ -69,9 +70,9 @@ public:
 private:
     const size_t dim_;
     size_t size_ = 0;
-    uint8_t bits_[kMostBlock];
-    int64_t offsets_[kMostBlock + 1];
-    std::vector<float> rows_, back_, apart_;
+    uint8_t bits_[kMaxBlockRows];
+    int64_t offsets_[kMaxBlockRows + 1];
+    std::vector<float> rows_, decoded_, difference_;
     std::vector<uint8_t> payload_;
 };
 
@@ -79,89 +80,92 @@ bool all_zeros(const float* row, size_t dim) {
     return std::all_of(row, row + dim, [](float weight) { return weight == 0; });
 }
 
-// The exponent of what is not finite is all ones; only then is what is left of it zero, and one less has the upper bit.
+// The exponent of a float that is not finite is all ones. Only then is the expression before the subtraction zero, and
+// the highest bit set after it.
 bool all_finite(const float* row, size_t dim) {
     constexpr uint32_t kExponent = 0x7f800000;
-    uint32_t found = 0;
-    for (size_t j = 0; j < dim; ++j) found |= ((std::bit_cast<uint32_t>(row[j]) & kExponent) ^ kExponent) - 1;
-    return found >> 31 == 0;
+    uint32_t bits = 0;
+    for (size_t j = 0; j < dim; ++j) bits |= ((std::bit_cast<uint32_t>(row[j]) & kExponent) ^ kExponent) - 1;
+    return bits >> 31 == 0;
 }
 
-class Sender {
+// Encodes each row of a block at the warranted precision, and rows not sent that way at the served precision.
+class BlockEncoder {
 public:
-    Sender(const RowsToSend& input, float coarser_gain, uint8_t* chosen, std::vector<uint8_t>& payload)
+    BlockEncoder(const RowsToSend& input, float coarser_gain, uint8_t* chosen, std::vector<uint8_t>& payload)
         : input_(input),
           coarser_gain_(coarser_gain),
           chosen_(chosen),
           payload_(payload),
-          first_(input.dim),
-          second_(input.dim) {}
+          warranted_(input.dim),
+          retried_(input.dim) {}
 
-    // Appends rows from..to as far as they are sent; returns whether all are finite.
-    bool send(size_t from, size_t to) {
-        first_.clear();
-        bool known = false;
+    // Chooses the precision of rows [from, to) and appends the payloads of those sent. Returns false if a weight is not
+    // finite.
+    bool encode(size_t from, size_t to) {
+        warranted_.clear();
+        bool any_served = false;
         for (size_t i = from; i < to; ++i) {
             const float* const row = input_.rows + i * input_.stride;
             if (!all_finite(row, input_.dim)) return false;
-            first_.add(row, input_.warranted[i]);
-            known |= input_.served_bits[i] != 0;
+            warranted_.add(row, input_.warranted[i]);
+            any_served |= input_.served_bits[i] != 0;
         }
-        first_.encode();
-        if (known) first_.read_back();
-        try_first(from);
-        try_second();
+        warranted_.encode();
+        if (any_served) warranted_.decode();
+        try_warranted(from);
+        try_served_precision();
         write(from);
         return true;
     }
 
 private:
-    void try_first(size_t from) {
-        second_.clear();
-        for (size_t i = 0; i < first_.size(); ++i) {
+    void try_warranted(size_t from) {
+        retried_.clear();
+        for (size_t i = 0; i < warranted_.size(); ++i) {
             const uint8_t served = input_.served_bits[from + i], bits = input_.warranted[from + i];
-            again_[i] = false;
+            is_retried_[i] = false;
             if (served == 0) {
-                sent_[i] = !all_zeros(first_.row(i), input_.dim);
+                sent_[i] = !all_zeros(warranted_.row(i), input_.dim);
                 continue;
             }
-            const float behind = first_.distance_to(i, input_.served + (from + i) * input_.dim);
-            sent_[i] = (bits < served ? coarser_gain_ : 1) * first_.error(i) < behind;
+            const float distance = warranted_.distance_to(i, input_.served + (from + i) * input_.dim);
+            sent_[i] = (bits < served ? coarser_gain_ : 1) * warranted_.error(i) < distance;
             if (sent_[i] || served <= bits) continue;
-            behind_[second_.size()] = behind;
-            again_[i] = true;
-            second_.add(first_.row(i), served);
+            distance_[retried_.size()] = distance;
+            is_retried_[i] = true;
+            retried_.add(warranted_.row(i), served);
         }
     }
 
-    void try_second() {
-        if (second_.size() == 0) return;
-        second_.encode();
-        second_.read_back();
-        for (size_t i = 0; i < second_.size(); ++i) closer_[i] = second_.error(i) < behind_[i];
+    void try_served_precision() {
+        if (retried_.size() == 0) return;
+        retried_.encode();
+        retried_.decode();
+        for (size_t i = 0; i < retried_.size(); ++i) closer_[i] = retried_.error(i) < distance_[i];
     }
 
     void write(size_t from) {
-        for (size_t i = 0, tried = 0; i < first_.size(); ++i) {
+        for (size_t i = 0, next = 0; i < warranted_.size(); ++i) {
             chosen_[from + i] = 0;
-            if (sent_[i]) take(first_, i, from + i);
-            if (again_[i] && closer_[tried]) take(second_, tried, from + i);
-            tried += again_[i];
+            if (sent_[i]) append(warranted_, i, from + i);
+            if (is_retried_[i] && closer_[next]) append(retried_, next, from + i);
+            next += is_retried_[i];
         }
     }
 
-    void take(const Tried& tried, size_t i, size_t row) {
-        chosen_[row] = static_cast<uint8_t>(tried.bits(i));
-        tried.append(i, payload_);
+    void append(const EncodedBlock& block, size_t i, size_t row) {
+        chosen_[row] = static_cast<uint8_t>(block.bits(i));
+        block.append(i, payload_);
     }
 
     const RowsToSend& input_;
     const float coarser_gain_;
     uint8_t* const chosen_;
     std::vector<uint8_t>& payload_;
-    Tried first_, second_;
-    bool sent_[kMostBlock], again_[kMostBlock], closer_[kMostBlock];
-    float behind_[kMostBlock];
+    EncodedBlock warranted_, retried_;
+    bool sent_[kMaxBlockRows], is_retried_[kMaxBlockRows], closer_[kMaxBlockRows];
+    float distance_[kMaxBlockRows];
 };
 
 size_t first_not_finite(const RowsToSend& input) {
@@ -173,11 +177,11 @@ size_t first_not_finite(const RowsToSend& input) {
 }  // namespace
 
 size_t encode_sent(const RowsToSend& input, float coarser_gain, uint8_t* chosen, std::vector<uint8_t>& payload) {
-    Sender sender(input, coarser_gain, chosen, payload);
+    BlockEncoder encoder(input, coarser_gain, chosen, payload);
     payload.clear();
     const size_t block = block_of(input.dim);
     for (size_t from = 0; from < input.n; from += block)
-        if (!sender.send(from, std::min(from + block, input.n))) return first_not_finite(input);
+        if (!encoder.encode(from, std::min(from + block, input.n))) return first_not_finite(input);
     return input.n;
 }
 

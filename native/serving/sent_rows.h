@@ -1,8 +1,9 @@
-// Rows at the precision they are to be sent at, or not at all where that brings serving no closer to them.
+// Encodes rows to be sent to serving, and omits those whose new payload would not be closer to the row than the served
+// one.
 //
-// A pure function over the caller's memory, safe from any thread. Which precision a row warrants is the caller's affair;
-// payloads are those of quantizer.h, lengths are square roots of dot(), so the same rows give the same bytes on any
-// machine. Linear in n * dim; works in 128 rows of scratch, throws std::bad_alloc.
+// A pure function over the caller's memory, thread-safe. The caller chooses the warranted precision of each row.
+// Payloads are those of quantizer.h and lengths are square roots of dot(), so the same rows give the same bytes on any
+// machine. Linear in n * dim, with scratch for 128 rows. Throws std::bad_alloc.
 #pragma once
 
 #include <cstddef>
@@ -11,22 +12,24 @@
 
 namespace springtide {
 
-// n rows, and what serving holds of each.
+// n rows and the served value of each.
 struct RowsToSend {
     const float* rows;  // row i at rows + i * stride
     size_t stride;
-    const float* served;  // n * dim, anything where nothing is served
-    const uint8_t* served_bits;  // a known precision, 0 where nothing is served
-    const uint8_t* warranted;  // a known precision
+    const float* served;  // n * dim, ignored for a row that is not served
+    const uint8_t* served_bits;  // precision 4, 8, 16 or 32; 0 for a row that is not served
+    const uint8_t* warranted;  // precision 4, 8, 16 or 32
     size_t n, dim;
 };
 
-// chosen[i] is the precision row i is sent at, 0 for not at all; payload gets the bytes of those sent, one after the other.
+// chosen[i] is the precision row i is sent at, 0 if it is not sent. `payload` is set to the concatenated payloads of
+// the rows sent.
 //
-// A row that nothing is served of is sent as it warrants, unless all of it is zeros. Any other is sent as it warrants if
-// that is closer to it than what is served, `coarser_gain` times closer where it is coarser than that; otherwise at the
-// served precision, if finer and closer. Wants dim in 1..65536. Returns n, or the first row with a weight that is not
-// finite: then the outputs mean nothing.
+// A row that is not served is sent at the warranted precision unless it is all zeros. A served row is sent at the
+// warranted precision if this is closer to the row than the served value, by a factor of `coarser_gain` if the
+// warranted precision is coarser than the served one; otherwise it is sent at the served precision, if that is finer
+// and closer. Requires dim in 1..65536. Returns n, or the index of the first row with a weight that is not finite: then
+// the outputs are unspecified.
 [[nodiscard]] size_t encode_sent(const RowsToSend& input, float coarser_gain, uint8_t* chosen,
                                  std::vector<uint8_t>& payload);
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kDigits = 1 << 16;
 
-// In the order of the values: floats that are not negative compare like their bits.
+// A rank in the order of the values: the bits of floats that are not negative are ordered like the floats.
 uint32_t rank_of(float value) { return value > 0 ? std::bit_cast<uint32_t>(value) : 0; }
 
 size_t copy(const WithheldRows& rows, size_t from, WithheldColumns out, size_t at) {
@@ -20,16 +20,16 @@ size_t copy(const WithheldRows& rows, size_t from, WithheldColumns out, size_t a
     return at + rows.n - from;
 }
 
-// Where a share ends: all of the digits above are carried, and of this one what is missing.
+// The digit at which a share is reached: rows with higher digits are selected, and some of the rows with this digit.
 struct Cut {
     size_t digit;
-    double carried;  // by the digits above
+    double worth_above;  // total worth of higher digits
 };
 
-Cut cut_of(const std::vector<double>& sums, double carried, double wanted) {
+Cut cut_of(const std::vector<double>& sums, double worth_above, double wanted) {
     size_t digit = sums.size() - 1;
-    for (; digit > 0 && !(carried + sums[digit] >= wanted); --digit) carried += sums[digit];
-    return {digit, carried};
+    for (; digit > 0 && !(worth_above + sums[digit] >= wanted); --digit) worth_above += sums[digit];
+    return {digit, worth_above};
 }
 
 double total_of(const std::vector<double>& sums) {
@@ -38,7 +38,7 @@ double total_of(const std::vector<double>& sums) {
     return total;
 }
 
-// The worth of rows by a digit of their rank; digit_of gives kDigits for a row that is not asked for.
+// The total worth of rows by a digit of their rank; digit_of returns kDigits for rows to ignore.
 template <class DigitOf>
 std::vector<double> sums_by(const float* worth, const float* value, size_t n, DigitOf digit_of) {
     std::vector<double> sums(kDigits + 1, 0.0);
@@ -50,22 +50,22 @@ std::vector<double> sums_by(const float* worth, const float* value, size_t n, Di
 
 }  // namespace
 
-// No branch depends on which key is less, which nobody could guess.
-size_t judge_anew(const WithheldRows& held, const WithheldRows& judged, const bool* withheld, WithheldColumns out) {
-    size_t h = 0, j = 0, m = 0;
-    while (h < held.n && j < judged.n) {
-        const uint64_t held_key = held.keys[h], judged_key = judged.keys[j];
-        const bool stays = held_key < judged_key;
-        const WithheldRows& from = stays ? held : judged;
-        const size_t at = stays ? h : j;
+// Branch-free comparison of keys, whose order is unpredictable.
+size_t merge_judged(const WithheldRows& rows, const WithheldRows& judged, const bool* withheld, WithheldColumns out) {
+    size_t i = 0, j = 0, m = 0;
+    while (i < rows.n && j < judged.n) {
+        const uint64_t key = rows.keys[i], judged_key = judged.keys[j];
+        const bool unjudged = key < judged_key;
+        const WithheldRows& from = unjudged ? rows : judged;
+        const size_t at = unjudged ? i : j;
         out.keys[m] = from.keys[at];
         out.worth[m] = from.worth[at];
         out.value[m] = from.value[at];
-        m += stays | withheld[j];
-        h += held_key <= judged_key;
-        j += !stays;
+        m += unjudged | withheld[j];
+        i += key <= judged_key;
+        j += !unjudged;
     }
-    m = copy(held, h, out, m);
+    m = copy(rows, i, out, m);
     for (; j < judged.n; ++j) {
         out.keys[m] = judged.keys[j];
         out.worth[m] = judged.worth[j];
@@ -75,34 +75,34 @@ size_t judge_anew(const WithheldRows& held, const WithheldRows& judged, const bo
     return m;
 }
 
-size_t take_out(const WithheldRows& held, const bool* chosen, uint64_t* taken, WithheldColumns left) {
-    size_t t = 0, m = 0;
-    for (size_t i = 0; i < held.n; ++i) {
+size_t split_chosen(const WithheldRows& rows, const bool* chosen, uint64_t* chosen_keys, WithheldColumns rest) {
+    size_t k = 0, m = 0;
+    for (size_t i = 0; i < rows.n; ++i) {
         if (chosen[i]) {
-            taken[t++] = held.keys[i];
+            chosen_keys[k++] = rows.keys[i];
             continue;
         }
-        left.keys[m] = held.keys[i];
-        left.worth[m] = held.worth[i];
-        left.value[m++] = held.value[i];
+        rest.keys[m] = rows.keys[i];
+        rest.worth[m] = rows.worth[i];
+        rest.value[m++] = rows.value[i];
     }
     return m;
 }
 
-// A rank has two digits of 16 bits. Where the first digit of the last row that is needed is known, its second one is
-// looked for; rows of that very rank are equals, and taken in order.
+// A rank has two digits of 16 bits. The first pass finds the first digit of the last selected row, the second pass its
+// second digit; rows of exactly this rank are selected in order until the share is complete.
 void select_worthiest(const float* worth, const float* value, size_t n, double share, bool* chosen) {
     const auto sums = sums_by(worth, value, n, [](uint32_t rank) { return rank >> 16; });
     const double wanted = share < 1 ? share * total_of(sums) : std::numeric_limits<double>::infinity();
     const Cut first = cut_of(sums, 0, wanted);
     const auto in_first = [&](uint32_t rank) { return rank >> 16 == first.digit ? rank & 0xffff : kDigits; };
-    const Cut second = cut_of(sums_by(worth, value, n, in_first), first.carried, wanted);
+    const Cut second = cut_of(sums_by(worth, value, n, in_first), first.worth_above, wanted);
     const auto last = static_cast<uint32_t>(first.digit << 16 | second.digit);
-    double carried = second.carried;
+    double selected = second.worth_above;
     for (size_t i = 0; i < n; ++i) {
         const uint32_t rank = rank_of(value[i]);
-        chosen[i] = worth[i] > 0 && (rank > last || (rank == last && carried < wanted));
-        if (chosen[i] && rank == last) carried += worth[i];
+        chosen[i] = worth[i] > 0 && (rank > last || (rank == last && selected < wanted));
+        if (chosen[i] && rank == last) selected += worth[i];
     }
 }
 

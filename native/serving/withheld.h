@@ -1,8 +1,10 @@
-// What is withheld from serving: rows by key, what sending each is worth, and which of them to send.
+// Withheld rows: rows by key that are not sent to serving yet, the worth of sending each, and the selection of rows to
+// send.
 //
-// Pure functions over the caller's memory, safe from any thread. Keys ascend without equals; where they do not, results
-// mean nothing, but memory is safe. Worth and value are not negative; what is not above 0, NaN too, counts as 0.
-// Sums are in double in an order that depends on the rows alone, so the same rows give the same choice on any machine.
+// Pure functions over the caller's memory, thread-safe. Keys must be strictly ascending; otherwise results are
+// unspecified, but memory accesses stay in bounds. Worth and value are not negative; NaN and values not above 0 count
+// as 0. Sums are in double in an order that depends on the rows alone, so the same rows give the same selection on any
+// machine.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +16,7 @@ namespace springtide {
 struct WithheldRows {
     const uint64_t* keys;
     const float* worth;
-    const float* value;  // worth per byte that sending takes
+    const float* value;  // worth per byte sent
     size_t n;
 };
 
@@ -24,17 +26,19 @@ struct WithheldColumns {
     float* value;
 };
 
-// `held` with everything judged anew replaced: of the judged rows those with withheld[i], and those of `held` that are
-// not judged, keys ascending. `out` has room for held.n + judged.n rows; returns how many there are. One pass.
-size_t judge_anew(const WithheldRows& held, const WithheldRows& judged, const bool* withheld, WithheldColumns out);
+// Merges newly judged rows into the withheld ones: a judged row replaces the withheld row of its key, and is dropped
+// unless withheld[i]. Output keys ascend. `out` has room for rows.n + judged.n rows; returns the number written. One
+// pass.
+size_t merge_judged(const WithheldRows& rows, const WithheldRows& judged, const bool* withheld, WithheldColumns out);
 
-// Parts the rows: those with chosen[i] into `taken`, which has room for them, the others into `left`, which has room for
-// all of `held`. Returns how many are left. One pass.
-size_t take_out(const WithheldRows& held, const bool* chosen, uint64_t* taken, WithheldColumns left);
+// Splits the rows: keys of rows with chosen[i] are written to `chosen_keys`, which has room for them, the other rows to
+// `rest`, which has room for all. Returns the number of rows in `rest`. One pass.
+size_t split_chosen(const WithheldRows& rows, const bool* chosen, uint64_t* chosen_keys, WithheldColumns rest);
 
-// chosen[i] tells whether row i is among those that carry `share` of all worth in the fewest bytes: most value first, of
-// equals the earlier row, up to and with the one that completes the share. Rows without worth are never chosen; a share
-// of 1 is all the others. Three passes and 768 KiB of scratch (std::bad_alloc).
+// Selects the rows with `share` of the total worth in the fewest bytes: in order of descending value, earlier rows
+// first if equal, up to and including the row that completes the share. chosen[i] = whether row i is selected. Rows
+// without worth are never selected; a share of 1 selects all others. Three passes and 768 KiB of scratch
+// (std::bad_alloc).
 void select_worthiest(const float* worth, const float* value, size_t n, double share, bool* chosen);
 
 }  // namespace springtide

@@ -34,11 +34,7 @@ void register_sketch(nb::module_& m) {
             exact("keys"), exact("out"))
         .def("halve", &CountingSketch::halve, nb::call_guard<nb::gil_scoped_release>())
         .def("digest", &CountingSketch::digest, nb::call_guard<nb::gil_scoped_release>())
-        .def("to_bytes",
-             [](const CountingSketch& self) {
-                 const std::vector<uint8_t> bytes = self.to_bytes();
-                 return nb::bytes(bytes.data(), bytes.size());
-             })
+        .def("to_bytes", [](const CountingSketch& self) { return bytes_of(self.to_bytes()); })
         .def_static(
             "from_bytes",
             [](nb::bytes bytes) {

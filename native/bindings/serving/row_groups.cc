@@ -1,18 +1,14 @@
-// Gaps and row groups for pipeline/formats/gaps.py and row_groups.py, which check lengths and precisions first.
+// Row groups for pipeline/versions/deltas/row_groups.py, which checks lengths and precisions first.
 #include "serving/row_groups.h"
 
-#include <string>
 #include <utility>
 
 #include "bindings/arrays.h"
-#include "wire/gaps.h"
 
 using namespace springtide_bindings;
 using springtide::RowGroup;
 
 namespace {
-
-nb::bytes bytes_of(const std::vector<uint8_t>& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
 nb::dict dict_of(const RowGroup& group) {
     nb::dict record;
@@ -24,39 +20,9 @@ nb::dict dict_of(const RowGroup& group) {
     return record;
 }
 
-void register_gaps(nb::module_& m) {
-    m.def(
-        "encode_gaps",
-        [](In<uint64_t> values) {
-            std::vector<uint8_t> spelled;
-            {
-                nb::gil_scoped_release nogil;
-                springtide::append_gaps(values.data(), values.size(), spelled);
-            }
-            return bytes_of(spelled);
-        },
-        exact("values"));
-    // What is wrong with the bytes, or None; and the numbers.
-    m.def(
-        "decode_gaps",
-        [](nb::bytes spelled) {
-            std::vector<uint64_t> values;
-            const char* wrong;
-            {
-                nb::gil_scoped_release nogil;
-                const auto* bytes = static_cast<const uint8_t*>(spelled.data());
-                values.resize(springtide::count_gaps(bytes, spelled.size()));
-                wrong = springtide::read_gaps(bytes, spelled.size(), values.data());
-            }
-            return nb::make_tuple(wrong, owned(std::move(values)));
-        },
-        exact("spelled"));
-}
-
 }  // namespace
 
 void register_row_groups(nb::module_& m) {
-    register_gaps(m);
     m.def(
         "group_rows",
         [](In<uint32_t> handles, In<uint64_t> new_keys, In<uint32_t> new_handles, In<uint8_t> bits, In<uint8_t> payload,
@@ -64,8 +30,9 @@ void register_row_groups(nb::module_& m) {
             std::vector<RowGroup> groups;
             {
                 nb::gil_scoped_release nogil;
-                groups = springtide::group_rows({handles.data(), handles.size(), new_keys.data(), new_handles.data(),
-                                              new_handles.size(), bits.data(), payload.data(), dim});
+                groups =
+                    springtide::group_rows({handles.data(), handles.size(), new_keys.data(), new_handles.data(),
+                                            new_handles.size(), bits.data(), payload.data(), dim});
             }
             nb::list records;
             for (const RowGroup& group : groups) records.append(dict_of(group));

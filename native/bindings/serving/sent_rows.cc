@@ -1,4 +1,4 @@
-// Rows to be sent for pipeline/publish/precision.py, which checks lengths and precisions first.
+// Encoding of rows to be sent for pipeline/publish/precision.py, which checks lengths and precisions first.
 #include "serving/sent_rows.h"
 
 #include <utility>
@@ -10,14 +10,16 @@ using namespace springtide_bindings;
 void register_sent_rows(nb::module_& m) {
     m.def(
         "encode_sent",
-        [](InStrided<float> rows, InRows<float> served, In<uint8_t> served_bits, In<uint8_t> warranted, float coarser_gain,
-           Out<uint8_t> chosen) {
+        [](InStrided<float> rows, InRows<float> served, In<uint8_t> served_bits, In<uint8_t> warranted,
+           float coarser_gain, Out<uint8_t> chosen) {
             std::vector<uint8_t> payload;
             size_t finite;
             {
                 nb::gil_scoped_release nogil;
-                const springtide::RowsToSend input{rows.data(), static_cast<size_t>(rows.stride(0)), served.data(),
-                                                served_bits.data(), warranted.data(), served.shape(0), served.shape(1)};
+                const springtide::RowsToSend input{rows.data(),        static_cast<size_t>(rows.stride(0)),
+                                                   served.data(),      served_bits.data(),
+                                                   warranted.data(),   served.shape(0),
+                                                   served.shape(1)};
                 finite = springtide::encode_sent(input, coarser_gain, chosen.data(), payload);
             }
             return nb::make_tuple(finite, owned(std::move(payload)));

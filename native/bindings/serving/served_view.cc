@@ -12,7 +12,7 @@ using springtide::ServedView;
 
 namespace {
 
-void bind_questions(nb::class_<ServedView>& view) {
+void bind_queries(nb::class_<ServedView>& view) {
     view.def(
             "decode",
             [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows) {
@@ -31,9 +31,10 @@ void bind_questions(nb::class_<ServedView>& view) {
             exact("keys"), exact("rows"), exact("moved"), exact("length"), exact("bits"), exact("differs"))
         .def(
             "hold",
-            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows, Out<uint8_t> bits, Out<uint32_t> handles) {
+            [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows, Out<uint8_t> bits,
+               Out<uint32_t> handles) {
                 nb::gil_scoped_release nogil;
-                self.hold(keys.data(), keys.size(), rows.data(), bits.data(), handles.data());
+                self.read(keys.data(), keys.size(), rows.data(), bits.data(), handles.data());
             },
             exact("keys"), exact("rows"), exact("bits"), exact("handles"))
         .def(
@@ -93,15 +94,15 @@ void bind_questions(nb::class_<ServedView>& view) {
 
 }  // namespace
 
-// Even the short questions let go of the GIL: they may have to wait for a writer, which may be waiting for the GIL.
+// All calls release the GIL, even short queries: they may wait for a writer that waits for the GIL.
 void register_served_view(nb::module_& m) {
-    using Free = nb::call_guard<nb::gil_scoped_release>;
+    using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
     nb::class_<ServedView> view(m, "ServedView");
     view.def(nb::init<size_t, bool>(), exact("dim"), exact("by_handle"))
-        .def("digest", &ServedView::digest, Free())
-        .def("size", &ServedView::size, Free())
-        .def("payload_total", &ServedView::payload_total, Free())
-        .def("memory_bytes", &ServedView::memory_bytes, Free())
+        .def("digest", &ServedView::digest, WithoutGil())
+        .def("size", &ServedView::size, WithoutGil())
+        .def("payload_total", &ServedView::payload_total, WithoutGil())
+        .def("memory_bytes", &ServedView::memory_bytes, WithoutGil())
         .def(
             "put",
             [](ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload) {
@@ -116,5 +117,5 @@ void register_served_view(nb::module_& m) {
                 return self.remove(keys.data(), keys.size());
             },
             exact("keys"));
-    bind_questions(view);
+    bind_queries(view);
 }

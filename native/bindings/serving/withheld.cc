@@ -19,20 +19,22 @@ void register_withheld(nb::module_& m) {
     m.def(
         "judge_anew",
         [](In<uint64_t> keys, In<float> worth, In<float> value, In<uint64_t> judged_keys, In<float> judged_worth,
-           In<float> judged_value, In<bool> withheld, Out<uint64_t> out_keys, Out<float> out_worth, Out<float> out_value) {
+           In<float> judged_value, In<bool> withheld, Out<uint64_t> out_keys, Out<float> out_worth,
+           Out<float> out_value) {
             nb::gil_scoped_release nogil;
-            return springtide::judge_anew(rows_of(keys, worth, value), rows_of(judged_keys, judged_worth, judged_value),
-                                       withheld.data(), {out_keys.data(), out_worth.data(), out_value.data()});
+            return springtide::merge_judged(rows_of(keys, worth, value),
+                                            rows_of(judged_keys, judged_worth, judged_value), withheld.data(),
+                                            {out_keys.data(), out_worth.data(), out_value.data()});
         },
         exact("keys"), exact("worth"), exact("value"), exact("judged_keys"), exact("judged_worth"),
         exact("judged_value"), exact("withheld"), exact("out_keys"), exact("out_worth"), exact("out_value"));
     m.def(
         "take_out",
-        [](In<uint64_t> keys, In<float> worth, In<float> value, In<bool> chosen, Out<uint64_t> taken,
-           Out<uint64_t> left_keys, Out<float> left_worth, Out<float> left_value) {
+        [](In<uint64_t> keys, In<float> worth, In<float> value, In<bool> chosen, Out<uint64_t> chosen_keys,
+           Out<uint64_t> rest_keys, Out<float> rest_worth, Out<float> rest_value) {
             nb::gil_scoped_release nogil;
-            return springtide::take_out(rows_of(keys, worth, value), chosen.data(), taken.data(),
-                                     {left_keys.data(), left_worth.data(), left_value.data()});
+            return springtide::split_chosen(rows_of(keys, worth, value), chosen.data(), chosen_keys.data(),
+                                            {rest_keys.data(), rest_worth.data(), rest_value.data()});
         },
         exact("keys"), exact("worth"), exact("value"), exact("chosen"), exact("taken"), exact("left_keys"),
         exact("left_worth"), exact("left_value"));

@@ -1,4 +1,4 @@
-// The index of handles: against a map over random operations, close together and far apart, and what it holds.
+// The index of handles: compared with a map over random operations for dense and sparse handles, and its memory.
 #include "serving/handle_index.h"
 
 #include <map>
@@ -12,12 +12,12 @@ using springtide::HandleIndex;
 
 constexpr uint32_t kLast = 0xfffffffe;
 
-void agrees_with_a_map(uint32_t spread) {
+void agrees_with_a_map(uint32_t stride) {
     HandleIndex index;
     std::map<uint32_t, uint32_t> model;
     std::mt19937_64 random(7);
     for (int step = 0; step < 20'000; ++step) {
-        const auto handle = static_cast<uint32_t>(random() % 500) * spread;
+        const auto handle = static_cast<uint32_t>(random() % 500) * stride;
         if (random() % 3 == 0) {
             index.clear(handle);
             model.erase(handle);
@@ -27,13 +27,13 @@ void agrees_with_a_map(uint32_t spread) {
         }
     }
     for (uint32_t i = 0; i < 500; ++i) {
-        const auto found = model.find(i * spread);
-        expect(index[i * spread] == (found == model.end() ? HandleIndex::kNoPlace : found->second), "place");
-        expect(spread == 1 || index[i * spread + 1] == HandleIndex::kNoPlace, "nothing between");
+        const auto found = model.find(i * stride);
+        expect(index[i * stride] == (found == model.end() ? HandleIndex::kNoPlace : found->second), "place");
+        expect(stride == 1 || index[i * stride + 1] == HandleIndex::kNoPlace, "no handle between");
     }
 }
 
-void both_ends_can_be_set() {
+void the_first_and_last_handle_can_be_set() {
     HandleIndex index;
     expect(index[0] == HandleIndex::kNoPlace && index[kLast] == HandleIndex::kNoPlace, "empty");
     index.clear(kLast);
@@ -42,7 +42,7 @@ void both_ends_can_be_set() {
     expect(index[0] == 2 && index[kLast] == 1 && index[1] == HandleIndex::kNoPlace, "ends");
 }
 
-void what_died_is_used_again() {
+void cleared_lines_are_reused() {
     HandleIndex index;
     constexpr uint32_t kHandles = 1 << 18;
     for (uint32_t handle = 0; handle < kHandles; ++handle) index.set(handle, handle);
@@ -50,13 +50,13 @@ void what_died_is_used_again() {
     expect(full < kHandles * 17 / 4 + (2u << 20), "4.25 bytes a handle");
     for (uint32_t handle = 0; handle < kHandles; ++handle) index.clear(handle);
     for (uint32_t handle = kHandles; handle < 2 * kHandles; ++handle) index.set(handle, handle);
-    expect(index.memory_bytes() <= full + kHandles / 2, "lines are used again");
+    expect(index.memory_bytes() <= full + kHandles / 2, "lines are reused");
 }
 
 }  // namespace
 
 int main() {
-    for (const uint32_t spread : {1u, 3u, 16u, 16'384u, 8'000'000u}) agrees_with_a_map(spread);
-    both_ends_can_be_set();
-    what_died_is_used_again();
+    for (const uint32_t stride : {1u, 3u, 16u, 16'384u, 8'000'000u}) agrees_with_a_map(stride);
+    the_first_and_last_handle_can_be_set();
+    cleared_lines_are_reused();
 }

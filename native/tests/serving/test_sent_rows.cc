@@ -1,12 +1,12 @@
-// Rows to be sent, without Python: what comes out of a batch of any size is what comes out of its rows one by one.
+// Encoding of rows to be sent, without Python: a batch gives the same output as its rows one by one.
 #include "serving/sent_rows.h"
 
 #include <cmath>
 #include <limits>
 #include <random>
 
-#include "tests/expect.h"
 #include "quantizer/quantizer.h"
+#include "tests/expect.h"
 
 namespace {
 
@@ -25,8 +25,8 @@ struct Batch {
         for (size_t i = 0; i < n; ++i) {
             served_bits[i] = kServed[random() % 5];
             warranted[i] = static_cast<uint8_t>(4u << random() % 4);
-            const float apart = std::pow(10.0f, -static_cast<float>(random() % 7));
-            for (size_t j = 0; j < dim; ++j) served[i * dim + j] = rows[i * stride + j] * (1 + apart);
+            const float distance = std::pow(10.0f, -static_cast<float>(random() % 7));
+            for (size_t j = 0; j < dim; ++j) served[i * dim + j] = rows[i * stride + j] * (1 + distance);
         }
     }
 
@@ -36,7 +36,7 @@ struct Batch {
     }
 };
 
-void agrees_with_rows_one_by_one(size_t dim) {
+void a_batch_agrees_with_single_rows(size_t dim) {
     const Batch batch(300, dim, dim);
     std::vector<uint8_t> chosen(batch.n), payload;
     expect(springtide::encode_sent(batch.from(0, batch.n), 2, chosen.data(), payload) == batch.n, "finite");
@@ -46,13 +46,14 @@ void agrees_with_rows_one_by_one(size_t dim) {
         std::vector<uint8_t> row;
         expect(springtide::encode_sent(batch.from(i, 1), 2, &bits, row) == 1, "finite");
         expect(bits == chosen[i] && row.size() == (bits ? springtide::payload_bytes(bits, dim) : 0), "bits");
-        expect(at + row.size() <= payload.size() && std::equal(row.begin(), row.end(), payload.begin() + static_cast<long>(at)), "row");
+        expect(at + row.size() <= payload.size(), "size");
+        expect(std::equal(row.begin(), row.end(), payload.begin() + static_cast<long>(at)), "row");
         at += row.size();
     }
-    expect(at == payload.size(), "nothing more");
+    expect(at == payload.size(), "total size");
 }
 
-void names_the_first_row_that_is_not_finite() {
+void returns_the_first_row_that_is_not_finite() {
     Batch batch(300, 5, 1);
     std::vector<uint8_t> chosen(batch.n), payload;
     batch.rows[140 * batch.stride + 4] = std::numeric_limits<float>::infinity();
@@ -63,6 +64,6 @@ void names_the_first_row_that_is_not_finite() {
 }  // namespace
 
 int main() {
-    for (const size_t dim : {1, 2, 3, 7, 16, 65, 2'000, 20'000}) agrees_with_rows_one_by_one(dim);
-    names_the_first_row_that_is_not_finite();
+    for (const size_t dim : {1, 2, 3, 7, 16, 65, 2'000, 20'000}) a_batch_agrees_with_single_rows(dim);
+    returns_the_first_row_that_is_not_finite();
 }

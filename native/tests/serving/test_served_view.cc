@@ -1,4 +1,4 @@
-// The served view without Python: against a map over random operations, and readers beside a writer.
+// The served view without Python: compared with a map over random operations, and concurrent readers and a writer.
 #include "serving/served_view.h"
 
 #include <atomic>
@@ -6,15 +6,15 @@
 #include <random>
 #include <thread>
 
-#include "tests/expect.h"
-#include "quantizer/quantizer.h"
 #include "batch/xxh64.h"
+#include "quantizer/quantizer.h"
+#include "tests/expect.h"
 
 namespace {
 
 using springtide::ServedView;
 
-constexpr size_t kDim = 5;  // where threads meet
+constexpr size_t kDim = 5;  // of the tests with threads
 
 struct Row {
     uint32_t handle;
@@ -44,18 +44,20 @@ void agrees_with_a_map(size_t dim, bool by_handle) {
             Row row{static_cast<uint32_t>(key + (random() % 2) * 1000), static_cast<uint8_t>(4u << random() % 4), {}};
             row.payload.resize(springtide::payload_bytes(row.bits, dim));
             for (uint8_t& byte : row.payload) byte = static_cast<uint8_t>(random());
-            uint64_t told = 0;
-            expect(view.digest_after(&key, &row.handle, &row.bits, row.payload.data(), 1, &key, 1, &told) == 1, "told");
+            uint64_t predicted = 0;
+            const size_t checked =
+                view.digest_after(&key, &row.handle, &row.bits, row.payload.data(), 1, &key, 1, &predicted);
+            expect(checked == 1, "no conflict");
             expect(view.put(&key, &row.handle, &row.bits, row.payload.data(), 1) == 1, "put");
-            expect(view.digest() == told, "the digest told before");
+            expect(view.digest() == predicted, "the predicted digest");
             model[key] = row;
         }
         expect(view.size() == model.size(), "size");
     }
     expect(view.digest() == digest_of(model), "digest");
     for (const auto& [key, row] : model) {
-        const ServedView::Exported held = view.export_rows(&key, 1);
-        expect(held.handles[0] == row.handle && held.bits[0] == row.bits && held.payload == row.payload, "row");
+        const ServedView::Exported stored = view.export_rows(&key, 1);
+        expect(stored.handles[0] == row.handle && stored.bits[0] == row.bits && stored.payload == row.payload, "row");
         uint64_t found;
         bool known;
         view.keys_of(&row.handle, 1, &found, &known);
@@ -63,19 +65,19 @@ void agrees_with_a_map(size_t dim, bool by_handle) {
     }
 }
 
-void anothers_handle_is_refused() {
+void a_handle_of_another_key_is_rejected() {
     ServedView view(1, true);
     const std::vector<uint8_t> payload(8, 0), bits = {16, 16};
     const uint64_t first[2] = {1, 2}, second[2] = {3, 4};
-    const uint32_t handles[2] = {0, 1}, taken[2] = {5, 1}, twice[2] = {6, 6};
+    const uint32_t handles[2] = {0, 1}, used[2] = {5, 1}, twice[2] = {6, 6};
     expect(view.put(first, handles, bits.data(), payload.data(), 2) == 2, "put");
     const uint64_t before = view.digest();
-    expect(view.put(second, taken, bits.data(), payload.data(), 2) == 1, "taken");
-    expect(view.put(second, twice, bits.data(), payload.data(), 2) == 1, "twice");
+    expect(view.put(second, used, bits.data(), payload.data(), 2) == 1, "a handle in use");
+    expect(view.put(second, twice, bits.data(), payload.data(), 2) == 1, "a handle repeated in the batch");
     expect(view.size() == 2 && view.digest() == before, "nothing changed");
 }
 
-void readers_see_whole_batches() {
+void readers_see_complete_batches() {
     ServedView view(kDim, true);
     constexpr size_t kRows = 500;
     std::vector<uint64_t> keys(kRows);
@@ -86,7 +88,8 @@ void readers_see_whole_batches() {
         const std::vector<uint8_t> bits(kRows, static_cast<uint8_t>(precision));
         const size_t bytes = springtide::payload_bytes(precision, kDim);
         std::vector<uint8_t> payload(kRows * bytes);
-        for (size_t i = 0; i < kRows; ++i) springtide::encode_row(row.data(), kDim, precision, payload.data() + i * bytes);
+        for (size_t i = 0; i < kRows; ++i)
+            springtide::encode_row(row.data(), kDim, precision, payload.data() + i * bytes);
         expect(view.put(keys.data(), handles.data(), bits.data(), payload.data(), kRows) == kRows, "put");
     };
     put(0, 4);
@@ -95,7 +98,7 @@ void readers_see_whole_batches() {
         std::vector<float> rows(kRows * kDim);
         while (!done) {
             view.decode(keys.data(), kRows, rows.data());
-            for (float weight : rows) expect(weight == rows[0], "torn batch");
+            for (float weight : rows) expect(weight == rows[0], "a partial batch");
             std::this_thread::yield();
         }
     };
@@ -111,6 +114,6 @@ void readers_see_whole_batches() {
 int main() {
     for (const size_t dim : {1, 2, 5, 16})
         for (const bool by_handle : {true, false}) agrees_with_a_map(dim, by_handle);
-    anothers_handle_is_refused();
-    readers_see_whole_batches();
+    a_handle_of_another_key_is_rejected();
+    readers_see_complete_batches();
 }

@@ -1,4 +1,4 @@
-// What is withheld, without Python: nothing is read or written outside, whatever the keys, and a choice by sorting agrees.
+// Withheld rows without Python: accesses stay in bounds for any keys, and the selection agrees with one by sorting.
 #include "serving/withheld.h"
 
 #include <algorithm>
@@ -31,26 +31,28 @@ Rows random_rows(std::mt19937_64& random, size_t n, bool ascending) {
     return rows;
 }
 
-// Keys in no order mean nothing, and still stay inside the room they were given.
-void any_keys_stay_inside(bool ascending) {
+// Also for unordered keys, which give unspecified results.
+void accesses_stay_in_bounds(bool ascending) {
     std::mt19937_64 random(5);
     for (int turn = 0; turn < 300; ++turn) {
-        const Rows held = random_rows(random, random() % 60, ascending), judged = random_rows(random, random() % 60, ascending);
-        const size_t room = held.keys.size() + judged.keys.size();
+        const Rows rows = random_rows(random, random() % 60, ascending);
+        const Rows judged = random_rows(random, random() % 60, ascending);
+        const size_t capacity = rows.keys.size() + judged.keys.size();
         const auto flags = std::make_unique<bool[]>(60);
         for (size_t i = 0; i < 60; ++i) flags[i] = random() % 2;
-        Rows out(room);
-        const size_t n = springtide::judge_anew(held.read(), judged.read(), flags.get(), out.write());
-        expect(n <= room, "room");
+        Rows out(capacity);
+        const size_t n = springtide::merge_judged(rows.read(), judged.read(), flags.get(), out.write());
+        expect(n <= capacity, "capacity");
         if (ascending) expect(std::is_sorted(out.keys.begin(), out.keys.begin() + static_cast<long>(n)), "ascending");
-        const auto count = static_cast<size_t>(std::count(flags.get(), flags.get() + held.keys.size(), true));
-        std::vector<uint64_t> taken(count);
-        Rows left(held.keys.size());
-        expect(springtide::take_out(held.read(), flags.get(), taken.data(), left.write()) == held.keys.size() - count, "left");
+        const auto count = static_cast<size_t>(std::count(flags.get(), flags.get() + rows.keys.size(), true));
+        std::vector<uint64_t> chosen_keys(count);
+        Rows rest(rows.keys.size());
+        const size_t left = springtide::split_chosen(rows.read(), flags.get(), chosen_keys.data(), rest.write());
+        expect(left == rows.keys.size() - count, "rest");
     }
 }
 
-void chooses_as_by_sorting() {
+void selects_like_sorting() {
     std::mt19937_64 random(6);
     for (int turn = 0; turn < 200; ++turn) {
         const size_t n = 1 + random() % 300;
@@ -59,13 +61,13 @@ void chooses_as_by_sorting() {
         std::vector<size_t> order(n);
         std::iota(order.begin(), order.end(), 0);
         std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return value[a] > value[b]; });
-        const double whole = std::accumulate(worth.begin(), worth.end(), 0.0);
+        const double total = std::accumulate(worth.begin(), worth.end(), 0.0);
         const auto chosen = std::make_unique<bool[]>(n);
         springtide::select_worthiest(worth.data(), value.data(), n, 0.75, chosen.get());
-        double carried = 0;
+        double selected = 0;
         for (const size_t i : order) {
-            expect(chosen[i] == (worth[i] > 0 && carried < 0.75 * whole), "chosen");
-            carried += worth[i];
+            expect(chosen[i] == (worth[i] > 0 && selected < 0.75 * total), "chosen");
+            selected += worth[i];
         }
     }
     springtide::select_worthiest(nullptr, nullptr, 0, 0.5, nullptr);
@@ -74,7 +76,7 @@ void chooses_as_by_sorting() {
 }  // namespace
 
 int main() {
-    any_keys_stay_inside(true);
-    any_keys_stay_inside(false);
-    chooses_as_by_sorting();
+    accesses_stay_in_bounds(true);
+    accesses_stay_in_bounds(false);
+    selects_like_sorting();
 }
