@@ -8,15 +8,11 @@ import hashlib
 import struct
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.admission.sketch import CountingSketch
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import Bools, Float64s, UInt32s, UInt64s
 from pipeline.configuration.fields import Admission
 from pipeline.errors import DamagedError, MigrationError
-
-Bools = npt.NDArray[np.bool_]
-UInt32s = npt.NDArray[np.uint32]
 
 _HEAD = struct.Struct("<8sq")
 _MAGIC = b"SPRTADM2"
@@ -114,7 +110,7 @@ def _size(sketch: CountingSketch | None) -> str:
     return f"{sketch.width} × {sketch.depth}" if sketch else "no counters"
 
 
-def _uniform(keys: UInt64s, seed: int, offset: int, row: int) -> npt.NDArray[np.float64]:
+def _uniform(keys: UInt64s, seed: int, offset: int, row: int) -> Float64s:
     """[u] in [0, 1): a function of key, seed and position.
 
     >>> _uniform(np.arange(3, dtype=np.uint64), 1, 7, 0).round(3).tolist()

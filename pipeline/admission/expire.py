@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import UInt64s
 from pipeline.configuration.fields import Expiry
 from pipeline.errors import DamagedError
 

@@ -6,14 +6,11 @@ The header there has the byte layout. Admission by count is in `admit.py`.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import UInt32s, UInt64s
 from pipeline.errors import DamagedError, InputError
-
-UInt64s = npt.NDArray[np.uint64]
-UInt32s = npt.NDArray[np.uint32]
 
 MAX_DEPTH = 16
 MAX_COUNTERS = 2**28

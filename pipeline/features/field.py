@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import ARROW_TYPES, Int64s, UInt64s
+from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column
+from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.configuration.fields import FieldConfig
 from pipeline.errors import InputError, ModelError
 from pipeline.features import transforms
@@ -61,7 +61,7 @@ class FieldPlan:
         elements, offsets = transforms.flatten(self._values(batch, at_ms))
         return hash_column(elements, self.seed), offsets
 
-    def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]) -> pa.StringArray:
+    def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: Int64s) -> pa.StringArray:
         """[k] readable values of the keys at `places`."""
         index = pa.array(places)
         if self._kind == "cross":

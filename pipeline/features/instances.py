@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.block import ARROW_TYPES, Int64s
+from pipeline.arrays.block import ARROW_TYPES
+from pipeline.arrays.types import Int64s
 from pipeline.errors import InputError
 
 _INT64 = range(-(2**63), 2**63)

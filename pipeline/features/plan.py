@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.arrays.block import Int64s, UInt64s
 from pipeline.arrays.keys import hash_column
+from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.fields import DenseConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, instance_of_texts
-
-Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -111,9 +108,7 @@ class FeaturePlan:
             raise InputError(f"{dict(values)} has {len(keys)} keys in field {field}, wanted one")
         return int(keys[0])
 
-    def describe(
-        self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: npt.NDArray[np.int64]
-    ) -> pa.StringArray:
+    def describe(self, field: str, batch: pa.RecordBatch, at_ms: Int64s, places: Int64s) -> pa.StringArray:
         """[k] readable values of keys, for the operator's dictionary.
 
         Args:

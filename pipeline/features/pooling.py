@@ -5,15 +5,11 @@ in both.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import Float32s, Int32s, Int64s
 from pipeline.errors import InputError
-
-Float32s = npt.NDArray[np.float32]
-Int32s = npt.NDArray[np.int32]
-Int64s = npt.NDArray[np.int64]
 
 
 def pool(rows: Float32s, inverse: Int32s, offsets: Int64s, mean: bool, out: Float32s, start: int) -> None:

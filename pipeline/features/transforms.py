@@ -7,16 +7,15 @@ field's fixed "missing" key.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import Int64s
+from pipeline.arrays.types import Float64s, Int64s
 
 MS_PER_HOUR = 3_600_000
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-NumberTransform = Callable[[npt.NDArray[np.float64]], Int64s]
+NumberTransform = Callable[[Float64s], Int64s]
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -6,9 +6,8 @@ native table stores its exponential moving average, in which the last step weigh
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
+from pipeline.arrays.types import Float32s
 
 
 def convergence(unsettled: Float32s) -> Float32s:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays.types import Float64s, UInt64s
 from pipeline.importance.convergence import convergence
 from pipeline.importance.score import decayed
 
-Float64s = npt.NDArray[np.float64]
-UInt64s = npt.NDArray[np.uint64]
 Rows = npt.NDArray[Any]
 """[n] structured, with `importance`, `last_seen_s` and `unsettled`."""
 

@@ -7,12 +7,8 @@ the sum of these scores, decayed by log time.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Float32s = npt.NDArray[np.float32]
-Float64s = npt.NDArray[np.float64]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
+from pipeline.arrays.types import Float32s, Float64s, Int64s, UInt32s, UInt64s
 
 
 def decayed(importance: Float32s, last_seen_s: UInt32s, at_s: int | UInt32s, half_life_s: float) -> Float64s:
@@ -34,9 +30,7 @@ def decayed(importance: Float32s, last_seen_s: UInt32s, at_s: int | UInt32s, hal
     return importance.astype(np.float64) * np.exp2(-elapsed_s / half_life_s)
 
 
-def most_important(
-    keys: UInt64s, importance: Float32s, last_seen_s: UInt32s, half_life_s: float, count: int
-) -> npt.NDArray[np.int64]:
+def most_important(keys: UInt64s, importance: Float32s, last_seen_s: UInt32s, half_life_s: float, count: int) -> Int64s:
     """The `count` most important rows, most important first, all decayed to one time.
 
     Among equally important rows the one seen last comes first, then the larger key: the order does not depend on how

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.errors import InputError, ModelError
 from pipeline.model.build import build_model, model_digest
@@ -19,8 +20,6 @@ from pipeline.model.layout import Layout
 from pipeline.model.runtime import prepare_runtime, tf
 from pipeline.model.targets import Targets
 from pipeline.model.weights import Arrays, pack, unpack
-
-Float32s = npt.NDArray[np.float32]
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """By name: dtype and shape."""

@@ -15,13 +15,11 @@ on logit − log(rate) leaves the logit calibrated (King and Zeng 2001, prior co
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrays.types import Bools, Float32s
 from pipeline.errors import InputError
-
-Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -82,5 +80,5 @@ def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float) -> Flo
     return values
 
 
-def _equals(column: pa.Array, value: str) -> npt.NDArray[np.bool_]:
+def _equals(column: pa.Array, value: str) -> Bools:
     return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.features.pooling import Float32s, pool
+from pipeline.features.pooling import pool
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.arrays.block import Int64s
+from pipeline.arrays.types import Bools, Int64s
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.log import Log, ReadLimits, Record
 
@@ -22,7 +21,7 @@ NO_END = 2**63 - 1
 """After every offset."""
 _READ_RECORDS = 64
 
-Mask = Callable[[Int64s, int], npt.NDArray[np.bool_]]
+Mask = Callable[[Int64s, int], Bools]
 """(sample times [n] ms, offset of their record) → [n], true for samples that training must not read."""
 
 
@@ -52,7 +51,7 @@ class _RecordRows:
     """Rows of one record that are in no batch yet; `rows` are their indices in the record."""
 
     samples: pa.RecordBatch
-    rows: npt.NDArray[np.int64]
+    rows: Int64s
     offset: int
     record_rows: int
 

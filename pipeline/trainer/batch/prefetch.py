@@ -6,10 +6,7 @@ Only what does not depend on the values of rows is done here; values are read af
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from pipeline.arrays.block import Int64s, UInt64s
+from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.errors import InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.targets import Targets, targets_of
@@ -23,9 +20,9 @@ class FieldBatch:
 
     keys: UInt64s
     """[u] distinct keys in order of first appearance."""
-    inverse: npt.NDArray[np.int32]
+    inverse: Int32s
     """[m] occurrence → index into `keys`."""
-    counts: npt.NDArray[np.uint32]
+    counts: UInt32s
     """[u] occurrences of each key."""
     offsets: Int64s
     """[n + 1] sample → its occurrences."""
@@ -37,7 +34,7 @@ class PreparedBatch:
 
     batch: Batch
     fields: dict[str, FieldBatch]
-    dense: npt.NDArray[np.float32]
+    dense: Float32s
     """[n, dense columns]"""
     targets: Targets
 

@@ -3,14 +3,10 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
-
-Int32s = npt.NDArray[np.int32]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
+from pipeline.arrays.types import Int32s, UInt32s, UInt64s
 
 
 class Uniquer:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.block import Int64s
+from pipeline.arrays.types import Float64s, Int64s
 from pipeline.errors import DamagedError
 
-Float64s = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
 
 WINDOW_MS = 3_600_000

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays.types import Float64s
 from pipeline.configuration.project import Project
 from pipeline.importance.sample import MAX_ROWS, RowSample, quantiles
 from pipeline.model.summaries import Summaries
@@ -97,7 +97,7 @@ class Gauges:
     def _summarise(self, snapshot: BoundarySnapshot, now_s: float) -> None:
         """The distributions of importance and convergence over rows, for Prometheus and TensorBoard."""
         at_s, half_life_s = snapshot.progress.last_at_ms // 1000, self._project.config.train.half_life_s
-        values: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+        values: dict[tuple[str, str], Float64s] = {}
         for field, sample in self._samples.items():
             values["importance", field] = sample.importance(at_s, half_life_s)
             values["convergence", field] = sample.convergence()

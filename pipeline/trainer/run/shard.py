@@ -14,9 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.arrays.block import Int64s
+from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, InputError
 from pipeline.features.plan import FeaturePlan
@@ -211,7 +210,7 @@ class TrainerShard:
             positive, negative = targets.scored_positive[:, i], targets.scored_negative[:, i]
             validation.score(logits[:, i], positive, negative, prepared.batch.at_ms)
 
-    def _quarantined(self, at_ms: Int64s, offset: int) -> npt.NDArray[np.bool_]:
+    def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)
 
     def _next(self, stop_offset: int) -> PreparedBatch | None:

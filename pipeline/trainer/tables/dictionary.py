@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
 from pipeline.formats.columns import pack, unpack
@@ -36,7 +35,7 @@ class _Noted:
 
     plan: FeaturePlan
     prepared: PreparedBatch
-    places: Mapping[str, npt.NDArray[np.int64]]
+    places: Mapping[str, Int64s]
 
 
 class Dictionary:
@@ -49,7 +48,7 @@ class Dictionary:
         self._counts = {row["field"]: int(row["n"]) for row in counts}
         self._pending: deque[_Noted] = deque()
 
-    def note(self, plan: FeaturePlan, prepared: PreparedBatch, admitted: Mapping[str, npt.NDArray[np.int64]]) -> None:
+    def note(self, plan: FeaturePlan, prepared: PreparedBatch, admitted: Mapping[str, Int64s]) -> None:
         """Note newly admitted keys: by field, their places in the batch's distinct keys.
 
         Training calls this with every batch; `write` computes the texts.
@@ -106,7 +105,7 @@ def _shortened(texts: pa.StringArray) -> pa.StringArray:
     return texts if longest_bytes <= _MAX_CHARACTERS else pc.utf8_slice_codeunits(texts, 0, _MAX_CHARACTERS)
 
 
-def _occurrences(field: str, noted: Sequence[_Noted]) -> tuple[UInt64s, npt.NDArray[np.int64]]:
+def _occurrences(field: str, noted: Sequence[_Noted]) -> tuple[UInt64s, Int64s]:
     """Keys to store [k], and the first place of each among the field's occurrences in all of these batches."""
     batches = [each.prepared.fields[field] for each in noted]
     bases = np.cumsum([0, *(len(batch.keys) for batch in batches)])

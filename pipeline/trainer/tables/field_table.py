@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
-from pipeline.arrays.block import UInt64s
+from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.configuration.fields import FieldConfig
 from pipeline.trainer.tables.table import Table
 
@@ -29,7 +28,7 @@ class FieldState:
     """What a version holds of a field: rows [n], and the bytes of its filters."""
 
     keys: UInt64s
-    rows: npt.NDArray[np.uint8]
+    rows: UInt8s
     """[n, row bytes]"""
     admission: bytes
     expiry: bytes

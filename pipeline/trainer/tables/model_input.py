@@ -12,17 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import Bools, Float32s, Int64s
 from pipeline.errors import InputError
 from pipeline.trainer.batch.prefetch import FieldBatch
 from pipeline.trainer.tables.table import Table
-
-Bools = npt.NDArray[np.bool_]
-Float32s = npt.NDArray[np.float32]
-Int64s = npt.NDArray[np.int64]
 
 
 class ModelInput:

@@ -5,8 +5,8 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from pipeline.arrays.block import UInt64s
 from pipeline.arrays.per_field import field_thread_pool
+from pipeline.arrays.types import UInt64s
 from pipeline.trainer.tables.boundary import BoundaryCalls
 from pipeline.trainer.tables.table import Changes, ChangeSet, Rows, Table
 

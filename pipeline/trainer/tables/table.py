@@ -14,12 +14,10 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import Bools, Float32s, UInt32s, UInt64s
 from pipeline.configuration.fields import Optimizer
 from pipeline.errors import InputError
 
-Float32s = npt.NDArray[np.float32]
-UInt32s = npt.NDArray[np.uint32]
-UInt64s = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.void]
 """Structured: `row_dtype` or `STATISTICS_DTYPE`."""
 
@@ -157,7 +155,7 @@ class Table:
         _check_keys(keys)
         return int(_call(self._table.admit, keys, _seconds(at_s)))
 
-    def contains(self, keys: UInt64s) -> npt.NDArray[np.bool_]:
+    def contains(self, keys: UInt64s) -> Bools:
         """[n] bool: which of `keys` [n] uint64 have a row."""
         _check_keys(keys)
         resident = np.empty(len(keys), np.uint8)

@@ -8,16 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays.types import Float32s, Int64s
 from pipeline.configuration.config import Config
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.tables.field_table import FieldState, FieldTable
 from pipeline.trainer.tables.model_input import ModelInput
-
-Float32s = npt.NDArray[np.float32]
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
