@@ -1,8 +1,8 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
 Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, where PART is
-an attribute of `FieldChange`. A file of the second kind, `TOUCHED`, holds only the keys that dropped
-versions touched, as `fields/NAME/touched`.
+an attribute of `FieldChange`. A file of kind `TOUCHED` holds only the keys that dropped versions touched, as
+`fields/NAME/touched`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pipeline.formats.container import Container, Draft, Kind, Section, write_co
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
-_FIX = "restore the file from a backup, or go back to a version before it: springtide versions"
+_FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
 VERSION, TOUCHED = Kind(b"vers", _FIX), Kind(b"keys", _FIX)
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
