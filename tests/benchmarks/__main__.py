@@ -1,4 +1,4 @@
-"""Runs the benchmarks: every round of each in a process of its own, the peer before and after it.
+"""Runs the benchmarks: every round in a separate process, with the peer measured before and after it.
 
 python -m tests.benchmarks --out bench-out
 python -m tests.benchmarks --only trainer --rounds 1
@@ -13,30 +13,32 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.benchmarks import peers
-from tests.benchmarks.harness.alone import one_round, peer_rate, process
+from tests.benchmarks.harness.isolated import one_round, peer_rate, process
 from tests.benchmarks.harness.report import Figure, Result, print_machine, print_results, write_results
 
 CHAIN = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
 NATIVE = ("keys", "unique", "sketch", "kafka")
-"""Parts that bring a peer of their own along, in the same process."""
+"""Native parts, each with a separate peer in the same process."""
 ONE_ROUND = ("growth",)
-"""Tables of many sizes, where a second round would tell little."""
+"""Tables of many sizes, for which a second round adds little."""
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print and write; 1 where a target was missed."""
+    """Measure, print and write; returns 1 if a target was missed."""
     chosen = _parse(arguments)
     os.environ[peers.FOLDER] = str(chosen.peers.absolute())
     print_machine(chosen.rounds)
     results: list[Result] = []
-    # The peer's process lives on between rounds, idle: TensorFlow starts once.
-    with process() as standing:
+    # The peer's process remains between rounds, idle: TensorFlow starts once.
+    with process() as peer_process:
         for name in chosen.only or (*CHAIN, *NATIVE):
             rounds = 1 if name in ONE_ROUND else chosen.rounds
             if name in NATIVE:
-                found = _beside_its_own(name, rounds, chosen.quick)
+                found = _measure_native(name, rounds, chosen.quick)
             else:
-                found = _measure(name, rounds, chosen.quick, lambda: standing.submit(peer_rate, chosen.quick).result())
+                found = _measure(
+                    name, rounds, chosen.quick, lambda: peer_process.submit(peer_rate, chosen.quick).result()
+                )
             print_results(found)
             results += found
     if chosen.out:
@@ -45,17 +47,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks", description="Measure springtide beside its peer."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure springtide and its peers.")
     parser.add_argument(
         "--only", action="append", choices=(*CHAIN, *NATIVE), help="only this benchmark; may be repeated"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are shown")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes that only show that everything runs")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements; medians are printed")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes that only check that everything runs")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     folder = Path(os.environ.get(peers.FOLDER, peers.DEFAULT_FOLDER))
-    parser.add_argument("--peers", type=Path, default=folder, help="folder for peers' own environments")
+    parser.add_argument("--peers", type=Path, default=folder, help="folder for the peers' environments")
     return parser.parse_args(arguments)
 
 
@@ -67,11 +67,11 @@ def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> 
         with process() as fresh:
             figures.append(fresh.submit(one_round, name, quick).result())
         rates.append(peer())
-    beside = [(before + after) / 2 for before, after in pairwise(rates)]
-    return [Result(same[-1], [f.value for f in same], beside) for same in zip(*figures, strict=True)]
+    peer_rates = [(before + after) / 2 for before, after in pairwise(rates)]
+    return [Result(same[-1], [f.value for f in same], peer_rates) for same in zip(*figures, strict=True)]
 
 
-def _beside_its_own(name: str, rounds: int, quick: bool) -> list[Result]:
+def _measure_native(name: str, rounds: int, quick: bool) -> list[Result]:
     with process() as fresh:
         return fresh.submit(import_module(f"tests.benchmarks.{name}").measure, quick, rounds).result()
 

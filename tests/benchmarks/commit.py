@@ -1,7 +1,7 @@
-"""One commit of a million touched rows: how long until it is durable, and how long training stands still for it.
+"""One commit of a million touched rows: the time until it is durable, and how long training is stalled for it.
 
-26 fields × dim 16, every row new to serving, as after a burst. Once with training waiting for it, once beside training.
-The same number of bytes written and fsynced in one piece stands beside it, as the disk's own time.
+26 fields × dim 16, every row new to serving, as after a burst. One commit with training waiting, one during training.
+For comparison, the same number of bytes is written and fsynced at once.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.files import read_commit
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.harness.report import Figure
@@ -20,8 +21,8 @@ from tests.benchmarks.load.stream import append_samples, stream_project
 _NEVER = {"commit_every_s": 1e9, "commit_every_log_s": None, "full_every_commits": 1_000_000}
 
 
-class Held(TrainerShard):
-    """Commits when told to only, not at the end of what it trains."""
+class ManualCommits(TrainerShard):
+    """Commits only on `commit_now`, not at the end of `train`."""
 
     def commit(self, *, flush: bool = False) -> VersionId | None:
         return None
@@ -36,9 +37,9 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     log, store = open_log(project), VersionStore(project)
     append_samples(project, log, seed=1, rows=rows, per_second=50_000)
     end = log.end_offset(project.config.topics.samples, 0)
-    trainer, stop = Held(project, log, store, 0), threading.Event()
+    trainer, stop = ManualCommits(project, log, store, 0), threading.Event()
     try:
-        _commit(trainer, 1, 1, stop)  # the first version is written whole
+        _commit(trainer, 1, 1, stop)  # the first version is full
         waited_s, _ = _commit(trainer, end // 4, end // 4, stop)
         beside_s, stopped_s = _commit(trainer, end // 2, end, stop)
     finally:
@@ -53,8 +54,8 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     ]
 
 
-def _commit(trainer: Held, after: int, until: int, stop: threading.Event) -> tuple[float, float]:
-    """Train to `after`, commit, and train on to `until` meanwhile; (commit, longest stop), both in seconds."""
+def _commit(trainer: ManualCommits, after: int, until: int, stop: threading.Event) -> tuple[float, float]:
+    """Train to `after`, commit, and meanwhile train to `until`; returns (commit, longest stall), both in seconds."""
     trainer.train(after, stop)
     trainer.commit_now()
     if until > after:
@@ -65,9 +66,9 @@ def _commit(trainer: Held, after: int, until: int, stop: threading.Event) -> tup
 
 
 def _sizes(project: Project, version: VersionSummary, fields: int) -> dict[str, int]:
-    manifest = VersionStore(project).manifest(version.id)
-    keys_bytes = [part["length"] for part in manifest["sections"] if part["name"].endswith("/keys")]  # type: ignore[attr-defined]
-    return {"fields": fields, "dim": 16, "rows": sum(keys_bytes) // 8, "version_bytes": version.size_bytes}
+    commit = read_commit(VersionStore(project).folder / version.path)
+    rows = sum(len(change.keys) for change in commit.fields.values())
+    return {"fields": fields, "dim": 16, "rows": rows, "version_bytes": version.size_bytes}
 
 
 def _write_ms(path: Path, size: int) -> float:

@@ -15,7 +15,7 @@ from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store import VersionStore
-from tests.benchmarks.harness.alone import process
+from tests.benchmarks.harness.isolated import process
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib
 from tests.benchmarks.join import SPAN_S, fill, join_project

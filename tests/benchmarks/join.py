@@ -157,7 +157,7 @@ def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
     for number, part in enumerate((blocks[:half], blocks[half : half + half // 10])):
         for block in part:
             join.feed(block)
-        join.finish()
+        join.decide()
         with Stopwatch() as watch:
             before = segment_names(file)
             file = write_shard(folder, f"{number}.join", take_snapshot(join, before), (0, 0))
@@ -189,7 +189,7 @@ def _state_machine(project: Project, blocks: list[EventBlock]) -> Figure:
     with Stopwatch() as watch:
         for block in blocks:
             join.feed(block)
-            samples += join.finish().samples.num_rows
+            samples += join.decide().samples.batch().num_rows
             held = max(held, len(join.held))
             peak_bytes = max(peak_bytes, int(len(join.held) * columns_bytes) + join.held.index_bytes)
     sizes = {

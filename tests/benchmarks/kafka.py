@@ -22,7 +22,7 @@ from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
-from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.paired import main, paired
 from tests.benchmarks.harness.report import Figure, Result
 from tests.support.event_reference import decode_one_by_one
 from tests.support.ports import free_port_range
@@ -68,7 +68,7 @@ def _measured(bootstrap: str, compression: str, count: int, rounds: int) -> list
     work = partial(_by_runs, log, codec, count)
     what = "kafka to columns, {}, beside {}"
     results = [
-        beside(Figure(what.format(compression, name), count, "events/s per core", sizes, LEAST), work, peer, rounds)
+        paired(Figure(what.format(compression, name), count, "events/s per core", sizes, LEAST), work, peer, rounds)
         for name, peer in peers.items()
     ]
     log.close()

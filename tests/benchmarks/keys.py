@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from pipeline.arrays.keys import combine_keys, hash_column
-from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.paired import main, paired
 from tests.benchmarks.harness.report import Figure, Result
 
 SEED = 7
@@ -38,7 +38,7 @@ def measure(quick: bool, rounds: int) -> list[Result]:
     results = [_one(f"keys: {name}", column, rows, rounds) for name, column in columns.items()]
     halves = [hash_column(columns["integers"], seed) for seed in (1, 2)]
     figure = Figure("keys: two combined", rows, "rows/s", {"rows": rows})
-    return [*results, beside(figure, lambda: combine_keys(halves, SEED), _per_value(np.stack(halves, 1)), rounds)]
+    return [*results, paired(figure, lambda: combine_keys(halves, SEED), _per_value(np.stack(halves, 1)), rounds)]
 
 
 def _one(name: str, column: pa.Array, rows: int, rounds: int) -> Result:
@@ -46,7 +46,7 @@ def _one(name: str, column: pa.Array, rows: int, rounds: int) -> Result:
     figure = Figure(name, rows, "values/s", {"values": rows, "threads": 1}, least=least)
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     values = plain.fill_null("").cast(pa.binary()) if pa.types.is_string(plain.type) else plain.to_numpy()
-    return beside(figure, lambda: hash_column(column, SEED), _per_value(values), rounds)
+    return paired(figure, lambda: hash_column(column, SEED), _per_value(values), rounds)
 
 
 def _per_value(values: pa.Array | np.ndarray) -> Callable[[], list[int]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.arrays.keys import hash_column
-from tests.benchmarks.harness.beside import beside, main
+from tests.benchmarks.harness.paired import main, paired
 from tests.benchmarks.harness.report import Figure, Result
 from tests.benchmarks.load.stream import VALUES, zipf
 from tests.support.count_min import bound, estimates_of, plain_estimates
@@ -41,7 +41,7 @@ def _speed(name: str, keys: np.ndarray, width: int, rounds: int) -> Result:
     sketch = CountingSketch(width, DEPTH, seed=1)
     batches, ready = np.split(keys, len(keys) // BATCH), keys.tolist()
     figure = Figure(f"sketch: add, {name} keys, beside Counter", len(keys), "keys/s", sizes)
-    return beside(figure, lambda: [sketch.add(batch) for batch in batches], lambda: Counter(ready), rounds)
+    return paired(figure, lambda: [sketch.add(batch) for batch in batches], lambda: Counter(ready), rounds)
 
 
 def _false_admissions(name: str, keys: np.ndarray, width: int) -> Result:

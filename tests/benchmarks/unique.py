@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.arrays.keys import hash_column
 from pipeline.model.runtime import tf
 from pipeline.trainer.batch.unique import Uniquer
-from tests.benchmarks.harness.beside import Work, beside, main
+from tests.benchmarks.harness.paired import Work, main, paired
 from tests.benchmarks.harness.report import Figure, Result
 from tests.benchmarks.load.stream import VALUES, ZIPF, zipf
 
@@ -44,7 +44,7 @@ def _results(name: str, batches: list[np.ndarray], least: float | None, rounds: 
     }
     work = _each(uniquer.unique, batches)
     return [
-        beside(Figure(f"{name}, beside {peer}", keys, "keys/s", sizes, least), work, call, rounds)
+        paired(Figure(f"{name}, beside {peer}", keys, "keys/s", sizes, least), work, call, rounds)
         for peer, call in peers.items()
     ]
 

@@ -59,20 +59,20 @@ class Shop(Live):
     def feed(self, pieces=1, close=False):
         """The next events, into both."""
         for _ in range(pieces - 1):
-            self.give(self.next_events())
-        self.give(self.next_events(), close)
+            self.append(self.next_events())
+        self.append(self.next_events(), close)
         self.join_twin()
 
     def next_events(self):
         self._fed += 1
         return make_events(7, ROWS, (self._fed - 1) * ROWS)
 
-    def give(self, events, close=False):
+    def append(self, events, close=False):
         """These events, into both."""
         for folder in (self.project, self.twin):
             feed(folder, events, f"piece-{self._fed}", close=close)
 
-    def tell(self, *command):
+    def run_both(self, *command):
         """A command to both."""
         return [springtide(folder, *command) for folder in (self.project, self.twin)]
 
@@ -109,17 +109,17 @@ def change(project, replaced):
     path.write_text(text)
 
 
-def trainer_beside(project):
+def reference_project(project):
     """A project that has the other's configuration, model and samples log, and nothing else."""
-    calm = project.parent / "calm"
-    calm.mkdir()
+    reference = project.parent / "reference"
+    reference.mkdir()
     for name in ("springtide.toml", "model.py"):
-        shutil.copy(project / name, calm)
-    take_samples(calm, project)
-    return calm
+        shutil.copy(project / name, reference)
+    copy_samples(reference, project)
+    return reference
 
 
-def take_samples(project, source):
+def copy_samples(project, source):
     """Give a project the samples log that another one has now."""
     logs = Path("state", "logs", "samples")
     shutil.rmtree(project / logs, ignore_errors=True)
@@ -133,7 +133,7 @@ def workers(cluster):
     return [p.pid for p in children if any("springtide-worker" in part for part in p.info["cmdline"] or ())]
 
 
-def newest(project):
+def latest(project):
     """The version that is CURRENT of shard 0; None before the first commit."""
     return next((row for row in springtide(project, "versions")["versions"] if row["current"]), None)
 

@@ -16,10 +16,10 @@ from pipeline.configuration.services import Cluster
 from pipeline.process.clock import SystemClock
 from tests.support.ports import free_port_range
 
-PATIENCE_MS = 20_000
+TIMEOUT_MS = 20_000
 
 
-def say_in_a_transaction(cluster, topic, value):
+def append_in_transaction(cluster, topic, value):
     with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
         admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
     with KafkaProducer(bootstrap_servers=cluster.bootstrap, transactional_id=topic) as producer:
@@ -35,7 +35,7 @@ def first_value(cluster, topic):
         bootstrap_servers=cluster.bootstrap,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        consumer_timeout_ms=PATIENCE_MS,
+        consumer_timeout_ms=TIMEOUT_MS,
     )
     try:
         return next(reader).value
@@ -48,7 +48,7 @@ def slots(cluster):
 
 
 def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
-    say_in_a_transaction(cluster, "outlives", b"here")
+    append_in_transaction(cluster, "outlives", b"here")
     assert first_value(cluster, "outlives") == b"here"
     before = cluster.running()["kafka"]
     cluster.kill("kafka")

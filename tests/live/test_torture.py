@@ -11,7 +11,7 @@ KILLS, SEED, RATE = 6, 9, 150.0
 
 def test_whatever_is_killed_nothing_is_lost_or_doubled(cluster, tmp_path, capsys):
     with capsys.disabled():
-        report = torture(cluster, tmp_path, Plan(list(plan_kills(KILLS, SEED))), SEED, rate=RATE, say=print)
+        report = torture(cluster, tmp_path, Plan(list(plan_kills(KILLS, SEED))), SEED, rate=RATE, progress=print)
     assert report["samples"]["lost"] == report["samples"]["doubled"] == report["samples"]["differing"] == 0
     assert report["dead_letters"]["lost"] == report["dead_letters"]["doubled"] == 0
     assert report["model"]["equal"], report["model"]

@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 from tests.benchmarks import peers
-from tests.benchmarks.harness.alone import one_round
+from tests.benchmarks.harness.isolated import one_round
 from tests.benchmarks.harness.report import Figure, Result, write_results
 
 

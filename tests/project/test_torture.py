@@ -1,4 +1,4 @@
-"""What the torture decides before anything runs: whom it kills when, and which events it produces."""
+"""The parts of the torture that need no cluster: the schedule of kills, the events, the comparison."""
 
 from itertools import islice
 
@@ -18,9 +18,9 @@ def test_the_schedule_is_a_function_of_the_seed():
 def test_each_victim_is_one_of_the_first_six_kills_and_of_every_seven_after_them_with_a_rare_one():
     victims = [kill.victim for kill in plan_kills(6 + 7 * len(RARE), 5)]
     assert sorted(victims[:6]) == sorted(VICTIMS)
-    hands = [victims[at : at + 7] for at in range(6, len(victims), 7)]
-    assert all(set(hand) > set(VICTIMS) for hand in hands)
-    assert {victim for hand in hands for victim in hand if victim not in VICTIMS} == set(RARE)
+    decks = [victims[at : at + 7] for at in range(6, len(victims), 7)]
+    assert all(set(deck) > set(VICTIMS) for deck in decks)
+    assert {victim for deck in decks for victim in deck if victim not in VICTIMS} == set(RARE)
 
 
 def test_a_longer_schedule_begins_as_a_shorter_one():
@@ -49,9 +49,9 @@ def test_ticks_are_the_same_events_for_the_same_seed():
         ([1, 2, 3, 4], [0, 1, 0, 0], (0, 1, 0)),
         ([1, 2, 3], [0, 1, 1], (0, 0, 1)),
     ],
-    ids=["same", "other order", "lost", "twice", "never was", "differs"],
+    ids=["same", "other order", "lost", "twice", "surplus", "differs"],
 )
 def test_what_was_lost_doubled_or_differs_is_counted(ids, labels, wanted):
-    calm = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 0]})
-    found = compare(pd.DataFrame({"id": ids, "label": labels}), calm, ["id"])
+    reference = pd.DataFrame({"id": [1, 2, 3], "label": [0, 1, 0]})
+    found = compare(pd.DataFrame({"id": ids, "label": labels}), reference, ["id"])
     assert (found["lost"], found["doubled"], found["differing"]) == wanted

@@ -28,11 +28,11 @@ pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressio
 
 KILLS = 10
 ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 40, 256
-PATIENCE_S = 120
+TIMEOUT_S = 120
 KINDS = ("impression", "click")
 
 
-class Standing(NamedTuple):
+class Progress(NamedTuple):
     """What a project has made durable."""
 
     rounds: int
@@ -47,10 +47,10 @@ class Watched:
         self.project = Project.open(root)
         self.log, self.store = open_log(self.project), VersionStore(self.project)
 
-    def standing(self) -> Standing:
+    def progress(self) -> Progress:
         current, manifest = self.store.current(0), read_round_manifest(self.project.join_state)
         said = self.log.end_offset("samples", 0)
-        return Standing(manifest.number if manifest else 0, said, current.sequence if current else 0)
+        return Progress(manifest.number if manifest else 0, said, current.sequence if current else 0)
 
     def versions(self) -> list[VersionSummary]:
         return self.store.versions(0)
@@ -86,21 +86,21 @@ def kill_after_progress(root: Path, number: int) -> None:
     second half, a version.
     """
     watched = Watched(root)
-    before = watched.standing()
+    before = watched.progress()
     running = start(root, "run", "all")
     awaited = "version" if number > KILLS // 2 else ("said", "rounds")[number % 2]
     moment_s = np.random.default_rng(number).uniform(0, 0.15) if awaited != "said" else 0
     began_at_s = time.monotonic()
     try:
-        while getattr(watched.standing(), awaited) == getattr(before, awaited):
+        while getattr(watched.progress(), awaited) == getattr(before, awaited):
             assert running.poll() is None, running.communicate()
-            assert time.monotonic() - began_at_s < PATIENCE_S, f"nothing was committed since {before}"
+            assert time.monotonic() - began_at_s < TIMEOUT_S, f"nothing was committed since {before}"
             time.sleep(0.002)
         time.sleep(moment_s)
     finally:
         running.kill()
         running.communicate()
-    after = watched.standing()
+    after = watched.progress()
     again = watched.unsaved()
     read_to = {kind: offset_of(watched, kind) for kind in KINDS}
     # What was said beyond the saved state comes from the one round that was under way.

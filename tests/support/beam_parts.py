@@ -1,8 +1,8 @@
-"""What a runner hands a stateful step: a cell of state and a timer."""
+"""State cell and timer, as a runner passes them to a stateful step."""
 
 
 class Cell:
-    """As `ReadModifyWriteStateSpec` gives it."""
+    """The state of a `ReadModifyWriteStateSpec`."""
 
     def __init__(self):
         self.value = None
@@ -15,7 +15,7 @@ class Cell:
 
 
 class Timer:
-    """As `TimerParam` gives it."""
+    """The timer of a `TimerParam`."""
 
     is_set = False
 

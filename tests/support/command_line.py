@@ -1,6 +1,6 @@
-"""The command line for tests: run inside this process or as one of its own, on a small shop with the starter's columns.
+"""Runs commands for tests, in this process or in a new one, on a small shop with the columns of `springtide init`.
 
-Inside the process a command costs no start of the interpreter; exit codes and output are those of the real entry point.
+In-process commands avoid the start of an interpreter; exit codes and output are those of the real entry point.
 """
 
 import io
@@ -24,7 +24,7 @@ SAMPLE_COLUMNS = ["impression_id", "user", "item", "position", "impression_at", 
 
 
 class Outcome(NamedTuple):
-    """What a command said and how it ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     @property
     def result(self) -> Any:
-        """The one JSON object that is all of stdout."""
+        """The JSON object that stdout consists of."""
         lines = self.out.splitlines()
         assert len(lines) == 1, self
         found = json.loads(lines[0])
@@ -56,14 +56,14 @@ def call(*arguments: object) -> Outcome:
 
 
 def springtide(project: Path, *arguments: object) -> Any:
-    """The JSON that a command gives on `project`; it must succeed."""
+    """The JSON result of a command on `project`; it must succeed."""
     done = call(*arguments, "--project", project, "--json")
     assert done.code == 0, (arguments, done)
     return done.result
 
 
 def start(project: Path, *arguments: object, crash_at: str | None = None) -> subprocess.Popen[str]:
-    """Begin `springtide ARGUMENTS` on `project` as its own process."""
+    """Start `springtide ARGUMENTS` on `project` as a new process."""
     environment = {**os.environ, **({"SPRINGTIDE_CRASH_AT": crash_at} if crash_at else {})}
     command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments), "--project", str(project), "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -71,7 +71,7 @@ def start(project: Path, *arguments: object, crash_at: str | None = None) -> sub
 
 
 def make_shop(folder: Path, replaced: dict[str, str] | None = None) -> Path:
-    """The project that `springtide init` writes, with pieces of its springtide.toml replaced."""
+    """The project that `springtide init` writes, with strings of its springtide.toml replaced."""
     assert call("init", folder).code == 0
     text = (folder / "springtide.toml").read_text()
     for old, new in (replaced or {}).items():
@@ -82,7 +82,7 @@ def make_shop(folder: Path, replaced: dict[str, str] | None = None) -> Path:
 
 
 def make_events(seed: int, rows: int, first: int = 0, every_ms: int = 10_000) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Impressions, one each `every_ms`, and their clicks; most clicks in the window, some in the horizon or behind."""
+    """Impressions, one each `every_ms`, and their clicks; most clicks in the window, some in the horizon or later."""
     random = np.random.default_rng([seed, first])
     ids = np.array([f"imp-{i:06d}" for i in range(first, first + rows)])
     user, item = random.integers(0, 50, rows), random.integers(0, 30, rows)
@@ -103,7 +103,7 @@ def make_events(seed: int, rows: int, first: int = 0, every_ms: int = 10_000) ->
 
 
 def feed(project: Path, events: tuple[pd.DataFrame, pd.DataFrame], name: str = "all", close: bool = True) -> None:
-    """Ingest events, from Parquet; with `close`, say that nothing earlier is to come."""
+    """Ingest events from Parquet; with `close`, append a heartbeat a day later."""
     for kind, rows in zip(("impressions", "clicks"), events, strict=True):
         path = project / f"{name}-{kind}.parquet"
         rows.to_parquet(path, index=False)
@@ -113,7 +113,7 @@ def feed(project: Path, events: tuple[pd.DataFrame, pd.DataFrame], name: str = "
 
 
 def samples_of(project: Path) -> pd.DataFrame:
-    """The samples log, in an order that does not depend on the log's."""
+    """The samples log, sorted independently of its order in the log."""
     out = project / "samples.parquet"
     springtide(project, "export", "samples", "--out", out)
     rows = pd.read_parquet(out)

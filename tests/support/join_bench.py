@@ -15,7 +15,7 @@ S = 10_000  # when the impression is
 
 
 def config_of(events=None, **samples):
-    spans = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000}
+    durations = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000}
     return parse_config(
         {
             "events": {
@@ -27,7 +27,7 @@ def config_of(events=None, **samples):
                 },
                 "clicks": {"columns": {"request": "string", "item": "int", "spent": "float", "bought": "bool"}},
             },
-            "samples": {**spans, **samples},
+            "samples": {**durations, **samples},
             "fields": [{"name": "item", "columns": ["item"]}],
         }
     )
@@ -54,7 +54,7 @@ class Bench:
         self.config = config_of(**samples)
         self.partitions = partitions or {"impressions": 1, "clicks": 1}
         self.join = Join(self.config, 0, self.partitions)
-        self.marks, self.ends = {}, {}
+        self.watermarks, self.ends = {}, {}
         self.samples, self.dead = [], []
 
     def impression(self, at, item=1, partition=0, **values):
@@ -68,9 +68,9 @@ class Bench:
 
     def feed(self, kind, partition, at, values):
         source = (kind, partition)
-        mark = max(self.marks.get(source, -(2**62)), at - D)
+        watermark = max(self.watermarks.get(source, -(2**62)), at - D)
         offset = self.ends.get(source, 0)
-        self.marks[source], self.ends[source] = mark, offset + 1
+        self.watermarks[source], self.ends[source] = watermark, offset + 1
         types = getattr(self.config.events, kind).columns
         columns = pa.record_batch({n: pa.array([values[n]], ARROW_TYPES[t]) for n, t in types.items()})
         one = np.array([0], np.int32)
@@ -81,23 +81,25 @@ class Bench:
             np.array([at]),
             np.array([offset]),
             one,
-            np.array([mark]),
+            np.array([watermark]),
             offset + 1,
-            mark,
+            watermark,
         )
         self.join.feed(block)
         return block
 
     def heartbeat(self, kind, at, partition=0):
-        """No event older than `at` follows."""
+        """No event earlier than `at` follows."""
         source = (kind, partition)
-        self.marks[source] = max(self.marks.get(source, -(2**62)), at)
+        self.watermarks[source] = max(self.watermarks.get(source, -(2**62)), at)
         self.ends[source] = self.ends.get(source, 0) + 1
         columns = config_columns(self.config, kind)
         nothing = np.zeros(0, np.int64)
         rows = np.zeros(0, np.int32)
         self.join.feed(
-            EventBlock(kind, partition, columns, nothing, nothing, rows, nothing, self.ends[source], self.marks[source])
+            EventBlock(
+                kind, partition, columns, nothing, nothing, rows, nothing, self.ends[source], self.watermarks[source]
+            )
         )
 
     def watermark(self, at):

@@ -1,1 +1,1 @@
-"""A project on a real Kafka and Flink, everything of it killed in turn, and compared with one that nobody disturbed."""
+"""Kills every process of a project on a real Kafka and Flink and compares the result with an undisturbed run."""

@@ -1,4 +1,4 @@
-"""Kills everything in turn and says whether anything was lost: one JSON object on stdout; 1 where anything differs.
+"""Kills every process in turn and reports what was lost: one JSON object on stdout; exit code 1 if anything differs.
 
 python -m tests.torture --kills 6 --seed 1
 python -m tests.torture --kills 100 --seed 2 --rate 300 --keep torture-out
@@ -22,17 +22,17 @@ from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 def main(arguments: list[str]) -> int:
     """Run and report."""
     chosen = _parse(arguments)
-    # That a broker is away is known here.
+    # The client logs an error whenever a killed broker is unavailable.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="springtide-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     first = free_port_range(4)
     ports = {name: first + i for i, name in enumerate(_PORTS)}
-    cluster = LocalCluster(Cluster(**ports), folder / "cluster", report=_say)
+    cluster = LocalCluster(Cluster(**ports), folder / "cluster", report=_print_progress)
     try:
         cluster.up()
         plan = Plan(list(plan_kills(chosen.kills, chosen.seed)), chosen.minutes and chosen.minutes * 60)
-        report = torture(cluster, folder, plan, chosen.seed, chosen.rate, _say)
+        report = torture(cluster, folder, plan, chosen.seed, chosen.rate, _print_progress)
     finally:
         cluster.down()
         if chosen.keep is None:
@@ -48,19 +48,19 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     rare = "\n".join(f"  {victim:20}{what}" for victim, what in RARE.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.torture",
-        description="Kill everything, lose nothing.",
-        epilog=f"victims: {', '.join(VICTIMS)}\nand, from the seventh on, one of seven:\n{rare}",
+        description="Kill every process of a project in turn and check that nothing is lost.",
+        epilog=f"victims: {', '.join(VICTIMS)}\nand, from the seventh kill on, one of every seven:\n{rare}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=6, help="how many")
-    parser.add_argument("--seed", type=int, default=1, help="of the events and of the schedule")
-    parser.add_argument("--minutes", type=float, help="strike no longer than this, whatever of the plan is left")
-    parser.add_argument("--rate", type=float, default=200.0, help="impressions a second")
-    parser.add_argument("--keep", type=Path, help="folder that keeps everything; a new one")
+    parser.add_argument("--kills", type=int, default=6, help="number of kills")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the events and of the schedule")
+    parser.add_argument("--minutes", type=float, help="time limit; remaining kills are dropped")
+    parser.add_argument("--rate", type=float, default=200.0, help="impressions per second")
+    parser.add_argument("--keep", type=Path, help="new folder in which all files are retained")
     return parser.parse_args(arguments)
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""How far each stage has come, in the events' own time, and whether that is the head of the log again.
+"""The event time each stage has reached, and whether that is the head of the log.
 
-What the load produced in the last moments is not missed: that much a stage may be behind and still be at the head.
+A stage counts as being at the head if its delay is at most BEHIND_S.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from tests.torture.load import Load
 from tests.torture.site import Site
 
 BEHIND_S = {"samples": 2.0, "trainer": 5.0, "replica": 5.0}
-"""How far behind the newest click a stage is at the head: batches and commits take their time."""
-_LOOK_EVERY_S = 0.2
+"""Largest delay behind the latest click at the head: batches and commits take time."""
+_POLL_EVERY_S = 0.2
 _WITHIN_S = 300.0
 
 
 class Head:
-    """The stages, watched from outside: asks and changes nothing."""
+    """Observes the stages from outside. Read-only."""
 
     def __init__(self, site: Site, load: Load) -> None:
         self._site, self._load = site, load
@@ -30,7 +30,7 @@ class Head:
         self._log.close()
 
     def wait(self, since_s: float) -> dict[str, float]:
-        """Seconds from `since_s` until each stage was at the head, with something produced since. Raises."""
+        """Seconds from `since_s` until each stage was at the head with a later event. Raises AssertionError."""
         clock, found = self._site.project.clock, dict[str, float]()
         stages: dict[str, Callable[[], int]] = {
             "samples": self._samples_ms,
@@ -46,26 +46,26 @@ class Head:
                 if stage not in found and reached() >= wanted_ms:
                     found[stage] = round(clock.monotonic_s() - since_s, 1)
             if clock.monotonic_s() > ends_s and len(found) < len(stages):
-                raise AssertionError(f"not at the head after {_WITHIN_S:.0f} s, but {found}: {self._site.jobs()}")
-            clock.wait(_LOOK_EVERY_S)
+                raise AssertionError(f"not at the head after {_WITHIN_S:.0f} s, reached {found}: {self._site.jobs()}")
+            clock.wait(_POLL_EVERY_S)
         return found
 
     def wait_until_learned(self, at_ms: int) -> None:
-        """Return once every shard has learned from samples of that time or later. Raises."""
+        """Return once every shard has learned from samples of that event time or later. Raises AssertionError."""
         clock = self._site.project.clock
         ends_s = clock.monotonic_s() + _WITHIN_S
         while self._trainer_ms() < at_ms:
             self._load.check()
-            assert clock.monotonic_s() < ends_s, f"nothing of {at_ms} is learned: {self._site.jobs()}"
-            clock.wait(_LOOK_EVERY_S)
+            assert clock.monotonic_s() < ends_s, f"no sample of {at_ms} ms or later was learned: {self._site.jobs()}"
+            clock.wait(_POLL_EVERY_S)
 
     def _samples_ms(self) -> int:
         config = self._site.project.config
-        marks = []
+        watermarks_ms = []
         for shard in range(config.logs.shards):
             record = last_record(self._log, config.topics.samples, shard)
-            marks.append(0 if record is None else decode_sample_block(record.value).watermark_ms)
-        return min(marks) + round(config.events.disorder_s * 1000)
+            watermarks_ms.append(0 if record is None else decode_sample_block(record.value).watermark_ms)
+        return min(watermarks_ms) + round(config.events.disorder_s * 1000)
 
     def _trainer_ms(self) -> int:
         versions = [self._store.current(shard) for shard in range(self._site.project.config.logs.shards)]

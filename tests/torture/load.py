@@ -1,8 +1,7 @@
-"""The market as a producer of its own: the same events for the same seed, appended at a steady rate by the clock.
+"""The market as a producer: the same events for the same seed, appended at a steady rate by the clock.
 
-An event's time runs ahead of the clock by as much as the market's rate falls short of the one asked for: its windows
-close within seconds. A bot farm is always at work in this market; what it does gets into the log only while somebody
-contaminates it.
+Event time advances faster than the clock, by the ratio of the requested rate to the market's, so that windows close
+within seconds. The market always contains a bot farm; its events are appended only during `contaminate`.
 """
 
 import threading
@@ -27,7 +26,7 @@ Batch = tuple[pa.RecordBatch, pa.RecordBatch]
 
 
 def ticks(seed: int, impressions_per_tick: int) -> Iterator[Batch]:
-    """Impressions and clicks as they arrive, cut into slices of equal market time; never ends."""
+    """Impressions and clicks in order of arrival, in slices of equal market time; endless."""
     config = MarketConfig(hours=_HOURS, bots=(0, _HOURS))
     market = Market(seed, config)
     slices = max(1, config.impressions_per_hour // impressions_per_tick)
@@ -48,46 +47,46 @@ def ticks(seed: int, impressions_per_tick: int) -> Iterator[Batch]:
 
 
 def bots_in(rows: pa.RecordBatch) -> pa.Array:
-    """[n] bool: whose accounts are the farm's."""
+    """[n] bool, whether the row's user is a bot."""
     return pc.starts_with(rows.column("user"), "x")
 
 
 class Contamination:
-    """Bots are let in for some ticks.
+    """A number of ticks with the events of bots.
 
     Attributes:
-        over: set once they are kept out again.
+        finished: set after the last of these ticks.
     """
 
     def __init__(self, ticks: int) -> None:
-        self.over = threading.Event()
+        self.finished = threading.Event()
         self._ticks = ticks
         self._at_ms: list[int] = []
 
     @property
-    def span_ms(self) -> tuple[int, int]:
-        """From the first time of what bots did to behind the last."""
+    def range_ms(self) -> tuple[int, int]:
+        """Event times of the bots' events: from the first to just after the last, end exclusive."""
         return min(self._at_ms), max(self._at_ms) + 1
 
-    def let_in(self, batch: Batch) -> None:
-        """One tick is in the log. Events that are misdated never become samples."""
+    def appended(self, batch: Batch) -> None:
+        """Record that a tick was appended. Misdated events never become samples, so their times are ignored."""
         for rows in batch:
             at_ms = rows.filter(bots_in(rows)).column("at").to_numpy()
             self._at_ms += at_ms[(at_ms > 0) & (at_ms < FAR_AT_MS)].tolist()
         self._ticks -= 1
         if self._ticks == 0:
-            self.over.set()
+            self.finished.set()
 
 
 class Load(threading.Thread):
-    """Appends ticks until told to stop, late ones at once; the last word in every partition is a heartbeat."""
+    """Appends ticks until `end`, late ones immediately; finally a heartbeat in every partition."""
 
     def __init__(self, project: Project, seed: int, rate: float) -> None:
-        """`rate`: impressions a second."""
+        """`rate` is in impressions per second."""
         super().__init__(name="market")
         self._project, self._clock = project, project.clock
         self._ticks = ticks(seed, max(1, round(rate * TICK_S)))
-        self._over = threading.Event()
+        self._stop_producing = threading.Event()
         self._clicked: list[tuple[float, int]] = []
         self._bad: Contamination | None = None
         self.events = 0
@@ -100,41 +99,41 @@ class Load(threading.Thread):
             self.failure = failure
 
     def end(self) -> None:
-        """Stop producing; returns once the heartbeats stand. Raises what stopped it before."""
-        self._over.set()
+        """Stop producing; returns once the heartbeats are appended. Raises the producer's failure."""
+        self._stop_producing.set()
         self.join()
         self.check()
 
     def check(self) -> None:
-        """Raises what stopped it."""
+        """Raise the failure that ended the producer, if any."""
         if self.failure is not None:
             raise self.failure
 
     def contaminate(self) -> tuple[int, int]:
-        """Let bots in for a moment; returns from when to when in event time, the end exclusive."""
+        """Append the bots' events for a few seconds; returns their range of event time, end exclusive."""
         self._bad = bad = Contamination(_BAD_TICKS)
-        while not bad.over.wait(TICK_S):
+        while not bad.finished.wait(TICK_S):
             self.check()
-        return bad.span_ms
+        return bad.range_ms
 
     def clicked_at_ms(self, monotonic_s: float) -> int:
-        """The time of the newest click that was in the log then; 0 before the first."""
-        known = self._clicked[:]
-        at = bisect_right(known, (monotonic_s, 2**62))
-        return known[at - 1][1] if at else 0
+        """Event time of the latest click appended by then; 0 before the first."""
+        clicks = self._clicked[:]
+        at = bisect_right(clicks, (monotonic_s, 2**62))
+        return clicks[at - 1][1] if at else 0
 
     def _produce(self) -> None:
         log = open_log(self._project)
         targets = [EventWriter(self._project, log, kind) for kind in ("impressions", "clicks")]
-        newest_ms, next_s = 0, self._clock.monotonic_s()
-        while not self._over.is_set():
+        max_event_time_ms, next_s = 0, self._clock.monotonic_s()
+        while not self._stop_producing.is_set():
             _, clicks = self._append_tick(targets)
             if clicks.num_rows:
-                newest_ms = max(newest_ms, int(np.max(clicks.column("at").to_numpy())))
-                self._clicked.append((self._clock.monotonic_s(), newest_ms))
+                max_event_time_ms = max(max_event_time_ms, int(np.max(clicks.column("at").to_numpy())))
+                self._clicked.append((self._clock.monotonic_s(), max_event_time_ms))
             next_s += TICK_S
-            self._over.wait(max(0.0, next_s - self._clock.monotonic_s()))
-        append_heartbeat(self._project, log, newest_ms + 24 * HOUR_MS)
+            self._stop_producing.wait(max(0.0, next_s - self._clock.monotonic_s()))
+        append_heartbeat(self._project, log, max_event_time_ms + 24 * HOUR_MS)
         log.close()
 
     def _append_tick(self, targets: list[EventWriter]) -> Batch:
@@ -145,8 +144,8 @@ class Load(threading.Thread):
             target.append(rows)
             self.events += rows.num_rows
         if bad is not None:
-            bad.let_in(batch)
-            self._bad = None if bad.over.is_set() else bad
+            bad.appended(batch)
+            self._bad = None if bad.finished.is_set() else bad
         return batch
 
 

@@ -1,4 +1,4 @@
-"""The market's project in three forms: the one that is tortured, its calm twin in process, and a calm trainer."""
+"""The market's project in three forms: on the cluster, as a twin in process, and as a reference trainer."""
 
 from importlib import resources
 from pathlib import Path
@@ -17,20 +17,22 @@ port = 0
 
 
 def live_project(root: Path, cluster: LocalCluster, prefix: str = "") -> Project:
-    """On the cluster, `prefix` before the names of its topics."""
+    """On the cluster; `prefix` precedes the names of its topics."""
     flink = f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 2\n'
     return _write(root, _on_kafka(cluster, prefix), flink)
 
 
 def twin_project(root: Path) -> Project:
-    """With an embedded log of its own."""
+    """With a separate embedded log."""
     return _write(root, "", "")
 
 
-def calm_trainer(root: Path, cluster: LocalCluster, live: Project) -> Project:
-    """Learns from the same samples as the live project, and tells what it learns elsewhere."""
+def reference_trainer(root: Path, cluster: LocalCluster, live: Project) -> Project:
+    """Learns from the live project's samples and publishes to separate topics."""
     prefix = live.config.logs.prefix
-    return _write(root, _on_kafka(cluster, prefix), '\n[topics]\ndeltas = "calm-deltas"\nnotices = "calm-notices"\n')
+    return _write(
+        root, _on_kafka(cluster, prefix), '\n[topics]\ndeltas = "reference-deltas"\nnotices = "reference-notices"\n'
+    )
 
 
 def _on_kafka(cluster: LocalCluster, prefix: str) -> str:

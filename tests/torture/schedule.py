@@ -1,4 +1,4 @@
-"""Who is struck when, and how: a function of the seed and of nothing else."""
+"""The schedule of kills: victims, pauses and kinds, as a pure function of the seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 VICTIMS = ("worker", "trainer", "taskmanager", "jobmanager", "replica", "kafka")
-"""Killed and brought back: of every hand of cards each is one."""
+"""Processes that are killed and restored. Kills are drawn from shuffled decks that contain each victim once."""
 RARE = {
-    "absent taskmanager": "killed, not restarted for more than a minute; `springtide status` has to show what is wrong",
-    "zombie worker": "stopped before it says samples, continued after another has taken over",
+    "absent taskmanager": "killed, not restarted for more than a minute; `springtide status` must report stalled jobs",
+    "zombie worker": "stopped before it emits samples, continued after another has taken over",
     "zombie trainer": "stopped before it commits, continued after another has taken over",
     "rollback planned": "the command ends once its plan is durable; an operator finishes it",
-    "rollback said": "the command ends once serving was told of one shard; an operator finishes it",
+    "rollback published": "the command ends once the reverse delta of one shard is published; an operator finishes it",
 }
-"""From the second hand on, one of these is in it; they take turns."""
+"""Every deck after the first contains one of these; each is used once before any repeats."""
 _PAUSE_S = (0.2, 3.0)
 _OUTAGE_S = (0.0, 4.0)
 _ABSENCE_S = (60.0, 75.0)
-_HASTE = 1 / 4
-_UNDOING = 1 / 6
+_HASTY_SHARE = 1 / 4
+_ROLLBACK_SHARE = 1 / 6
 _INTO_ROLLBACK_S = (0.0, 3.0)
 
 
@@ -29,10 +29,10 @@ class Kill:
 
     Attributes:
         victim: one of VICTIMS or of RARE.
-        hasty: struck while the world may still recover from the kill before, instead of after it has.
-        pause_s: waited before it.
-        outage_s: how long the victim stays away before an operator comes, where it takes one.
-        rollback_s: how long into a rollback of bad data it is struck; None where there is no rollback.
+        hasty: whether it comes before the recovery from the previous kill is complete.
+        pause_s: time waited before it.
+        outage_s: time until an operator restores the victim, if that is needed.
+        rollback_s: time from the start of a rollback of bad data to the kill; None without a rollback.
     """
 
     victim: str
@@ -44,14 +44,14 @@ class Kill:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to strike, and for how long at most; None for as long as it takes."""
+    """The kills, and the time limit in seconds; None is no limit."""
 
     kills: list[Kill]
     within_s: float | None = None
 
 
 def plan_kills(count: int, seed: int) -> Iterator[Kill]:
-    """`count` kills; the first six are each victim once, of every seven after them one is rare.
+    """`count` kills: the first six are each victim once; of every seven after them, one is rare.
 
     >>> sorted(kill.victim for kill in plan_kills(6, seed=3)) == sorted(VICTIMS)
     True
@@ -69,8 +69,8 @@ def plan_kills(count: int, seed: int) -> Iterator[Kill]:
 
 
 def _kill(random: np.random.Generator, victim: str, first: bool) -> Kill:
-    hasty = bool(random.random() < _HASTE) and not first
+    hasty = bool(random.random() < _HASTY_SHARE) and not first
     pause_s = float(random.uniform(*_PAUSE_S))
     outage_s = float(random.uniform(*(_ABSENCE_S if victim == "absent taskmanager" else _OUTAGE_S)))
-    undoing, into_s = bool(random.random() < _UNDOING), float(random.uniform(*_INTO_ROLLBACK_S))
-    return Kill(victim, hasty, pause_s, outage_s, into_s if undoing and victim in VICTIMS else None)
+    with_rollback, into_s = bool(random.random() < _ROLLBACK_SHARE), float(random.uniform(*_INTO_ROLLBACK_S))
+    return Kill(victim, hasty, pause_s, outage_s, into_s if with_rollback and victim in VICTIMS else None)

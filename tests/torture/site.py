@@ -1,4 +1,4 @@
-"""All that runs, how it is killed, and how an operator brings it back: with the commands of the runbooks alone."""
+"""A running project: its processes, how they are killed, and how an operator restores them by runbook commands."""
 
 import json
 import os
@@ -24,16 +24,16 @@ _JOB_OF = {"worker": "samples", "trainer": "train"}
 _TASKMANAGER = "taskmanager-1"
 _PROCESS_OF = {"taskmanager": _TASKMANAGER, "jobmanager": "jobmanager", "kafka": "kafka"}
 _WRITES_AT = {"worker": "samples.before_append", "trainer": "trainer.before_commit"}
-"""Between check and write."""
+"""Crash points between the check of the fence and the write."""
 _STOPS_AT_PASS = 5
 _APPEARS_WITHIN_S = 120.0
-_LOOK_EVERY_S = 0.1
-_ANSWER_WITHIN_S = 5.0
+_POLL_EVERY_S = 0.1
+_RESPONSE_WITHIN_S = 5.0
 _TRANSACTION_WITHIN_S = 3.0
 
 
 class Site:
-    """A cluster with both jobs of a project, and a replica beside it. One operator at a time."""
+    """A cluster with both jobs of a project, and a replica. Not thread-safe."""
 
     def __init__(self, cluster: LocalCluster, project: Project) -> None:
         self.cluster, self.project, self._clock = cluster, project, project.clock
@@ -42,20 +42,20 @@ class Site:
         self.submissions = 0
 
     def open(self) -> None:
-        """Start the jobs and, beside them, the replica."""
+        """Start the jobs and the replica."""
         self._begin_replica()
         self._submit()
         self._wait_for_replica()
 
     def close(self) -> None:
-        """End the replica and stop the jobs; the cluster stays."""
+        """End the replica and stop the jobs; the cluster keeps running."""
         if self._replica is not None:
             self._replica.terminate()
             self._replica.wait()
         self._springtide("stop")
 
     def kill(self, victim: str) -> list[int]:
-        """`kill -9`; the processes that were hit."""
+        """`kill -9`; returns the ids of the killed processes."""
         if victim in _PROCESS_OF:
             name = _PROCESS_OF[victim]
             pid = self.cluster.running()[name].pid
@@ -66,14 +66,14 @@ class Site:
             self._replica.kill()
             self._replica.wait()
             return [self._replica.pid]
-        pids = self.wait_for(lambda: self.workers(_JOB_OF[victim]), f"no {victim} appears")
+        pids = self.wait_for(lambda: self.workers(_JOB_OF[victim]), f"no {victim} process was found")
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return pids
 
     def restore(self, victim: str) -> None:
-        """What an operator does about it; a worker is Flink's own business."""
+        """Restore it as an operator would; Flink itself restarts workers."""
         if victim == "replica":
             self._begin_replica()
             self._wait_for_replica()
@@ -83,7 +83,7 @@ class Site:
             self._submit()
 
     def freeze(self, victim: str) -> int:
-        """Have the worker of a job stop between check and write, and another take over; who stands still."""
+        """Stop the job's worker between check and write, and start another; returns the stopped one's process id."""
         self.cluster.kill(_TASKMANAGER)
         with patch.dict(os.environ, SPRINGTIDE_CRASH_AT=f"{_WRITES_AT[victim]}:{_STOPS_AT_PASS}:stop"):
             self.cluster.up()
@@ -93,69 +93,71 @@ class Site:
         return frozen
 
     def wait_for_stopped(self, job: str) -> int:
-        """The worker of the job that has stopped at a point.
+        """The process id of the job's worker that has stopped at a crash point.
 
-        Another thread of it may be amid a transaction then, and nobody could take over before an operator ends it. That
-        is no zombie: it goes on to its next stop.
+        If another thread of it is inside a transaction, no other worker could take over; it is continued to its next
+        stop.
         """
         while True:
-            (stopped,) = self.wait_for(lambda: [pid for pid in self.workers(job) if is_stopped(pid)], f"no {job} stops")
-            if not any(is_held(database) for database in self.project.versions.glob("*.sqlite")):
+            (stopped,) = self.wait_for(
+                lambda: [pid for pid in self.workers(job) if is_stopped(pid)], f"no worker of {job} stopped"
+            )
+            if not any(is_locked(database) for database in self.project.versions.glob("*.sqlite")):
                 return int(stopped)
             os.kill(stopped, signal.SIGCONT)
 
     def thaw(self, frozen: int) -> None:
-        """Continue it; returns once it has seen that its time is over."""
+        """Continue it; returns once it has noticed that it is fenced and has ended."""
 
-        def gone() -> bool:
+        def ended() -> bool:
             with suppress(ProcessLookupError):
                 os.kill(frozen, signal.SIGCONT)
             return not psutil.pid_exists(frozen)
 
-        self.wait_for(gone, "a zombie lives on")
+        self.wait_for(ended, f"zombie {frozen} still runs")
 
-    def begin_rollback(self, span_ms: tuple[int, int], crash_at: str | None = None) -> "subprocess.Popen[str]":
-        """Begin to undo what was learned of a span of bad data, and to keep it from being learned again."""
-        first, last = span_ms
+    def begin_rollback(self, range_ms: tuple[int, int], crash_at: str | None = None) -> "subprocess.Popen[str]":
+        """Start a rollback to before a range of bad data, with a quarantine of that range."""
+        first, last = range_ms
         with patch.dict(os.environ, {"SPRINGTIDE_CRASH_AT": crash_at} if crash_at else {}):
             return self._begin("rollback", "--before", str(first), "--quarantine", f"{first}..{last}")
 
     def finish_rollback(self) -> dict[str, Any]:
-        """Bring one that was interrupted to its end."""
+        """Finish an interrupted rollback; returns its report."""
         (done,) = self._springtide("rollback", "--finish")["finished"]
         return dict(done)
 
-    def answer_of(self, process: "subprocess.Popen[str]", command: str) -> Any:
-        """What a command that was begun says in the end; it must succeed."""
+    def result_of(self, process: "subprocess.Popen[str]", command: str) -> Any:
+        """The JSON result of a started command; it must succeed."""
         out, _ = process.communicate()
-        assert process.returncode == 0, f"springtide {command}: {out}{self._talk(command).read_text()[-2000:]}"
+        assert process.returncode == 0, f"springtide {command}: {out}{self._stderr_file(command).read_text()[-2000:]}"
         return json.loads(out)
 
     def replica_status(self) -> dict[str, Any] | None:
-        """What the replica says of itself; None where it does not answer."""
+        """The status that the replica reports; None while it is unavailable."""
         address = f"http://127.0.0.1:{self._replica_port}/v1/models/{self.project.config.name}"
         try:
-            with urllib.request.urlopen(address, timeout=_ANSWER_WITHIN_S) as answer:
-                found: dict[str, Any] = json.load(answer)["springtide"]
+            with urllib.request.urlopen(address, timeout=_RESPONSE_WITHIN_S) as response:
+                found: dict[str, Any] = json.load(response)["springtide"]
                 return found
         except (OSError, ValueError):
             return None
 
     def jobs(self) -> list[dict[str, Any]]:
-        """As `springtide status` shows them."""
+        """The jobs as in `springtide status`."""
         rows: list[dict[str, Any]] = self._springtide("status")["jobs"]
         return rows
 
-    def wait_for(self, looked: Callable[[], Any], problem: str) -> Any:
-        """The first answer that is true."""
+    def wait_for(self, condition: Callable[[], Any], problem: str) -> Any:
+        """The first true value of `condition`. Raises AssertionError with `problem` after a timeout."""
         ends_s = self._clock.monotonic_s() + _APPEARS_WITHIN_S
-        while not (found := looked()):
+        while not (found := condition()):
             assert self._clock.monotonic_s() < ends_s, f"{problem}: {self.jobs()}"
-            self._clock.wait(_LOOK_EVERY_S)
+            self._clock.wait(_POLL_EVERY_S)
         return found
 
     def workers(self, job: str) -> list[int]:
-        """Process ids of the Python workers of a job: by the file each of them logs to."""
+        """Process ids of a job's Python workers, recognised by their log files."""
         folder, found = self.project.state / "flink" / "workers" / job, []
         for pid in descendants(self.cluster.folder):
             with suppress(OSError):
@@ -174,33 +176,33 @@ class Site:
         assert self._replica is not None
         assert self._replica.stdout is not None
         line = self._replica.stdout.readline()
-        assert line, f"the replica ended: {self._talk('replica').read_text()[-2000:]}"
+        assert line, f"the replica ended: {self._stderr_file('replica').read_text()[-2000:]}"
         self._replica_port = json.loads(line)["port"]
 
     def _springtide(self, *arguments: str) -> Any:
-        return self.answer_of(self._begin(*arguments), arguments[0])
+        return self.result_of(self._begin(*arguments), arguments[0])
 
     def _begin(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--project", str(self.project.root), "--json"]
-        with self._talk(arguments[0]).open("ab") as talk:
+        with self._stderr_file(arguments[0]).open("ab") as stderr:
             return subprocess.Popen(
-                command, cwd=REPO, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=talk
+                command, cwd=REPO, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
             )
 
-    def _talk(self, command: str) -> Path:
+    def _stderr_file(self, command: str) -> Path:
         return self.project.root / f"{command}.err"
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process stands still, as after SIGSTOP."""
+    """Whether a process is stopped, as after SIGSTOP."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:
         return False
 
 
-def is_held(database: Path) -> bool:
-    """Whether somebody holds the file's write lock and does not let go."""
+def is_locked(database: Path) -> bool:
+    """Whether a process holds the database's write lock for longer than a transaction takes."""
     connection = sqlite3.connect(database, timeout=_TRANSACTION_WITHIN_S, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")

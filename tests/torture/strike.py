@@ -1,4 +1,4 @@
-"""One strike after the other at a site under load: what is done, and how long everybody takes to recover from it."""
+"""Carries out the kills at a site under load, and measures the recovery from each."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,38 +11,38 @@ from tests.torture.load import Load
 from tests.torture.schedule import Kill, Plan
 from tests.torture.site import Site
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 Row = dict[str, Any]
-_ENDS_AT = {"planned": "rollback.after_plan", "said": "rollback.after_delta"}
-"""Where a rollback is cut short."""
+_ENDS_AT = {"planned": "rollback.after_plan", "published": "rollback.after_delta"}
+"""The crash points at which a rollback is interrupted."""
 
 
 class Striker:
-    """Kills by plan, and comes as an operator would."""
+    """Kills by plan, and restores as an operator would."""
 
-    def __init__(self, site: Site, load: Load, head: Head, say: Say) -> None:
-        self._site, self._load, self._head, self._say = site, load, head, say
+    def __init__(self, site: Site, load: Load, head: Head, progress: Progress) -> None:
+        self._site, self._load, self._head, self._progress = site, load, head, progress
         self._clock = site.project.clock
 
     def strike(self, plan: Plan) -> list[Row]:
-        """Carry the plan out; what was done, with the seconds until each stage was at the head again.
+        """Carry out the plan; returns a row per kill with the seconds until each stage was at the head again.
 
-        A kill that a hasty one follows is not waited for: it has no times.
+        A kill followed by a hasty one has no recovery times.
         """
         followed = [kill.hasty for kill in plan.kills[1:]] + [False]
         struck: list[Row] = []
         ends_s = self._clock.monotonic_s() + (plan.within_s or float("inf"))
-        for kill, hurried in zip(plan.kills, followed, strict=True):
+        for kill, hasty_next in zip(plan.kills, followed, strict=True):
             if self._clock.monotonic_s() > ends_s:
                 break
             self._clock.wait(kill.pause_s)
             row = asdict(kill) | self._carry_out(kill)
             began_s = row.pop("began_s")
             row["restored_s"] = round(self._clock.monotonic_s() - began_s, 1)
-            row["recovered_s"] = None if hurried else self._head.wait(began_s)
+            row["recovered_s"] = None if hasty_next else self._head.wait(began_s)
             struck.append(row)
-            done = f"{len(struck)} of {len(plan.kills)}: {kill.victim}{' amid a rollback' if kill.rollback_s else ''}"
-            self._say(f"{done}, restored {row['restored_s']}, {row['recovered_s']}")
+            done = f"{len(struck)} of {len(plan.kills)}: {kill.victim}{' during a rollback' if kill.rollback_s else ''}"
+            self._progress(f"{done}, restored {row['restored_s']}, {row['recovered_s']}")
         return struck
 
     def _carry_out(self, kill: Kill) -> Row:
@@ -53,7 +53,7 @@ class Striker:
             return self._interrupt_rollback(kill, _ENDS_AT[victim])
         if what == "absent":
             return self._leave_absent(kill, victim)
-        return self._kill_amid_rollback(kill) if kill.rollback_s is not None else self._kill(kill)
+        return self._kill_during_rollback(kill) if kill.rollback_s is not None else self._kill(kill)
 
     def _kill(self, kill: Kill) -> Row:
         began_s = self._clock.monotonic_s()
@@ -63,14 +63,14 @@ class Striker:
         return {"pids": pids, "began_s": began_s}
 
     def _leave_absent(self, kill: Kill, victim: str) -> Row:
-        """Nobody comes, but somebody asks."""
+        """Restart late; meanwhile `springtide status` must report every job as stalled."""
         began_s = self._clock.monotonic_s()
         pids = self._site.kill(victim)
         self._clock.wait(kill.outage_s)
-        said = {row["job"]: row["stalled"] for row in self._site.jobs()}
-        assert all(said.values()), f"status does not say that jobs stand still: {said}"
+        stalled = {row["job"]: row["stalled"] for row in self._site.jobs()}
+        assert all(stalled.values()), f"status does not report the jobs as stalled: {stalled}"
         self._site.restore(victim)
-        return {"pids": pids, "said": said, "began_s": began_s}
+        return {"pids": pids, "stalled": stalled, "began_s": began_s}
 
     def _make_zombie(self, victim: str) -> Row:
         frozen = self._site.freeze(victim)
@@ -79,33 +79,33 @@ class Striker:
         self._site.thaw(frozen)
         return {"pids": [frozen], "began_s": began_s}
 
-    def _kill_amid_rollback(self, kill: Kill) -> Row:
-        span_ms = self._learn_bad_data()
-        process = self._site.begin_rollback(span_ms)
+    def _kill_during_rollback(self, kill: Kill) -> Row:
+        range_ms = self._learn_bad_data()
+        process = self._site.begin_rollback(range_ms)
         self._clock.wait(kill.rollback_s or 0.0)
         row = self._kill(kill)
-        done = self._site.answer_of(process, "rollback")["done"]
-        return row | {"rollback": _told(span_ms, done)}
+        done = self._site.result_of(process, "rollback")["done"]
+        return row | {"rollback": _rollback_row(range_ms, done)}
 
     def _interrupt_rollback(self, kill: Kill, point: str) -> Row:
-        span_ms = self._learn_bad_data()
+        range_ms = self._learn_bad_data()
         began_s = self._clock.monotonic_s()
-        process = self._site.begin_rollback(span_ms, crash_at=point)
+        process = self._site.begin_rollback(range_ms, crash_at=point)
         process.wait()
-        assert process.returncode < 0, f"the rollback did not end at {point}, but with {process.returncode}"
+        assert process.returncode < 0, f"the rollback was not killed at {point}, it ended with {process.returncode}"
         self._clock.wait(kill.outage_s)
         done = self._site.finish_rollback()
-        return {"pids": [process.pid], "rollback": _told(span_ms, done), "began_s": began_s}
+        return {"pids": [process.pid], "rollback": _rollback_row(range_ms, done), "began_s": began_s}
 
     def _learn_bad_data(self) -> tuple[int, int]:
-        """Returns once every shard has learned of it; when it was."""
-        span_ms = self._load.contaminate()
-        self._head.wait_until_learned(span_ms[1])
-        return span_ms
+        """Produce bad data; returns its time range once every shard has learned from it."""
+        range_ms = self._load.contaminate()
+        self._head.wait_until_learned(range_ms[1])
+        return range_ms
 
 
 def recovery_of(struck: list[Row]) -> Row:
-    """By victim, of the kills that were waited for: how many, and the seconds until the last stage was there."""
+    """By victim, of the kills with recovery times: the number, and the seconds until the last stage was at the head."""
     found: dict[str, list[float]] = {}
     for row in struck:
         if row["recovered_s"]:
@@ -116,6 +116,6 @@ def recovery_of(struck: list[Row]) -> Row:
     }
 
 
-def _told(span_ms: tuple[int, int], done: Row) -> Row:
+def _rollback_row(range_ms: tuple[int, int], done: Row) -> Row:
     undone = [(shard["undone"], shard["target"], shard["version"]) for shard in done["shards"]]
-    return {"quarantined_ms": span_ms, "undone_target_version": undone}
+    return {"quarantined_ms": range_ms, "undone_target_version": undone}

@@ -1,4 +1,4 @@
-"""What a benchmark prints: the machine, then each figure with its sizes and unit, beside its peer and its target."""
+"""The printed report of a benchmark: the machine, then each figure with its sizes, unit, peer and target."""
 
 import json
 import os
@@ -18,11 +18,11 @@ class Figure:
     unit: str
     sizes: dict[str, Any] = field(default_factory=dict)
     least: float | None = None
-    """Target: at least so much."""
+    """Target: the least value."""
     most: float | None = None
-    """Target: at most so much."""
+    """Target: the largest value."""
     least_ratio: float | None = None
-    """Target: at least so many times the peer of the same round."""
+    """Target: the least ratio to the peer of the same round."""
 
     @property
     def target(self) -> str:
@@ -41,7 +41,7 @@ class Result:
     values: list[float]
     peers: list[float]
     peer: str = ""
-    """Who it is, where it is not the peer of the whole run."""
+    """Name of the peer, if it is not the peer of the complete run."""
 
     @property
     def value(self) -> float:
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target was met; None where there is none."""
+        """Whether the target was met; None without a target."""
         figure = self.figure
         if figure.least_ratio is not None:
             return self.ratio >= figure.least_ratio
@@ -69,7 +69,7 @@ class Result:
 
 
 def machine() -> dict[str, object]:
-    """The processor, cores, memory and Python of this machine, and how busy others keep it."""
+    """The processor, cores, memory and Python of this machine, and its load."""
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
     memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
     return {
@@ -83,30 +83,30 @@ def machine() -> dict[str, object]:
 
 
 def print_machine(rounds: int) -> None:
-    """What everything below was measured on, and beside what."""
+    """Print the machine and the peer of the run."""
     print("machine: " + ", ".join(f"{name} {value}" for name, value in machine().items()))
     print("peer: TensorFlow's dense part alone, 26 x 16 inputs, MLP 256-128, batch 2,048, samples/s")
     print(f"figures are medians of {rounds} round(s), the peer measured before and after each\n", flush=True)
 
 
 def print_results(results: list[Result]) -> None:
-    """Sizes first, then the number beside its target and its peer."""
+    """Print the sizes, then the value with its peer and its target."""
     for result in results:
         figure = result.figure
         spread = f"{min(result.values):,.6g} .. {max(result.values):,.6g}"
-        mark = {True: "met", False: "MISSED", None: ""}[result.met]
+        verdict = {True: "met", False: "MISSED", None: ""}[result.met]
         compared = result.peer or figure.unit.endswith("/s")
         peer = f"{result.peer or 'peer'} of {_amount(median(result.peers))}"
-        beside = f"{result.ratio:.3f} x {peer}" if compared else ""
+        ratio = f"{result.ratio:.3f} x {peer}" if compared else ""
         print(f"{figure.what}: " + ", ".join(f"{name} {_shown(value)}" for name, value in figure.sizes.items()))
-        print(f"    {result.value:>14,.6g} {figure.unit:<14} {beside:<32} target {figure.target:<16} {mark}")
+        print(f"    {result.value:>14,.6g} {figure.unit:<14} {ratio:<32} target {figure.target:<16} {verdict}")
         if len(result.values) > 1:
             print(f"    {'rounds':>14} {spread}")
     print(flush=True)
 
 
 def write_results(results: list[Result], out: Path) -> Path:
-    """Everything printed, as `results.json` in `out`."""
+    """Write the machine and all results to `results.json` in `out`; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
     document = {"machine": machine(), "results": [result.document() for result in results]}

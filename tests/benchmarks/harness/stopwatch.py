@@ -20,11 +20,11 @@ class Stopwatch:
 
 
 def peak_mib() -> int:
-    """The largest resident size this process has had."""
+    """The peak resident size of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def resident_mib() -> int:
-    """The resident size now."""
+    """The current resident size."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize() >> 20

@@ -72,7 +72,7 @@ BENCHMARKS: dict[str, tuple[list[str], Callable[[Found], list[Result]]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print and write; 1 where a target was missed."""
+    """Measure, print and write; returns 1 if a target was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="may be repeated; all without")
     parser.add_argument("--out", type=Path, help="folder for results.json")

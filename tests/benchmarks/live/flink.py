@@ -82,21 +82,21 @@ def started_cluster(folder: Path) -> LocalCluster:
 
 def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
     """The join's rate on Flink and in process, over the same events."""
-    project, calm = project_in(folder / "live", SPAN_S / 20), project_in(folder / "calm", SPAN_S / 20)
+    project, reference = project_in(folder / "live", SPAN_S / 20), project_in(folder / "reference", SPAN_S / 20)
     log = open_log(project)
     events = fill(project, log, rows)
-    shutil.copytree(project.logs, calm.logs)
+    shutil.copytree(project.logs, reference.logs)
     with Stopwatch() as in_process:
-        wanted = sum(run_samples(calm, open_log(calm), until_end=True).samples.values())
-    said = EmittedPositions(log)
+        wanted = sum(run_samples(reference, open_log(reference), until_end=True).samples.values())
+    counter = SampleCounter(log)
     with Stopwatch() as all_of_it:
         with Stopwatch() as submitted:
             submit_join(project, cluster, "rates")
         with Stopwatch() as first:
-            until(lambda: said.rows() > 0)
+            until(lambda: counter.rows() > 0)
         with Stopwatch() as rest:
-            until(lambda: said.rows() >= wanted)
-    assert said.rows() == wanted
+            until(lambda: counter.rows() >= wanted)
+    assert counter.rows() == wanted
     return {
         "events": events,
         "in_process_events_per_s": events / in_process.seconds,
@@ -123,7 +123,7 @@ def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
     return submit(job, lambda pipeline: on_flink.build(pipeline, project))
 
 
-class EmittedPositions:
+class SampleCounter:
     """Counts the samples of partition 0, reading each record once."""
 
     def __init__(self, log: Log) -> None:

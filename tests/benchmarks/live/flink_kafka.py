@@ -50,7 +50,7 @@ from tests.benchmarks.join import SPAN_S
 from tests.benchmarks.live.flink import project_in, submit_join, until
 from tests.benchmarks.load.events_on_kafka import append_packed, append_single, ended_events
 from tests.benchmarks.peers import flink_kafka_join
-from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSaid
+from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSamples
 from tests.benchmarks.peers.schema_registry import serve_schemas
 from tests.support.ports import free_port_range
 
@@ -63,14 +63,14 @@ _LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}
 """Two, so that both of the peer's subtasks have one to read; our shard reads both."""
 
 
-class EmittedPositions(Protocol):
+class SampleCounter(Protocol):
     """Reads what a join says."""
 
     samples: int
     positives: int
     compensations: int
 
-    def look(self) -> int:
+    def poll(self) -> int:
         """How many samples there are by now, compensations aside."""
 
 
@@ -169,14 +169,14 @@ def run_ours(project: Project, cluster: LocalCluster, samples: int) -> Run:
     """Submit our join, wait for its samples, and end it."""
     start = partial(submit_join, project, cluster, project.root.name)
     with closing(open_log(project)) as log:
-        return _timed(start, OurSaid(log), cluster, samples)
+        return _timed(start, OurSamples(log), cluster, samples)
 
 
 def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Backend, guarantee: Guarantee) -> Run:
     """Submit Flink SQL's join over the project's topics, wait for its samples, and end it."""
     with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
         start = partial(submit_sql, project, log, cluster, registry, backend, guarantee)
-        return _timed(start, SqlSaid(log, sql_topic(backend)), cluster, samples)
+        return _timed(start, SqlSamples(log, sql_topic(backend)), cluster, samples)
 
 
 def submit_sql(
@@ -193,22 +193,22 @@ def sql_topic(backend: Backend) -> str:
     return f"sql-{backend}"
 
 
-def _timed(start: Callable[[], str], said: EmittedPositions, cluster: LocalCluster, samples: int) -> Run:
+def _timed(start: Callable[[], str], counter: SampleCounter, cluster: LocalCluster, samples: int) -> Run:
     with Stopwatch() as submitted:
         job = start()
     try:
         with Stopwatch() as first:
-            until(lambda: said.look() > 0, _WITHIN_S)
-        before_s, first_samples = cpu_seconds(cluster), said.samples
+            until(lambda: counter.poll() > 0, _WITHIN_S)
+        before_s, first_samples = cpu_seconds(cluster), counter.samples
         with Stopwatch() as rest:
-            until(lambda: said.look() >= samples, _WITHIN_S)
+            until(lambda: counter.poll() >= samples, _WITHIN_S)
         cpu_s = cpu_seconds(cluster) - before_s
     finally:
         cancel(FlinkRest(cluster.rest_url), job, SystemClock())
     first_s = submitted.seconds + first.seconds
     last_s = first_s + rest.seconds
     seconds = submitted.seconds, first_s, last_s
-    return Run(*seconds, first_samples, cpu_s, said.samples, said.positives, said.compensations)
+    return Run(*seconds, first_samples, cpu_s, counter.samples, counter.positives, counter.compensations)
 
 
 def cpu_seconds(cluster: LocalCluster) -> float:
@@ -217,14 +217,14 @@ def cpu_seconds(cluster: LocalCluster) -> float:
     return float(sum(time.user + time.system for time in times))
 
 
-class OurSaid:
+class OurSamples:
     """Counts the samples of partition 0, reading each record once."""
 
     def __init__(self, log: Log) -> None:
         self._log, self._at = log, 0
         self.samples = self.positives = self.compensations = 0
 
-    def look(self) -> int:
+    def poll(self) -> int:
         """How many samples there are by now, compensations aside."""
         while records := self._log.read("samples", 0, self._at):
             self._at = records[-1].offset + 1

@@ -5,7 +5,7 @@ python -m tests.benchmarks.live.freshness --rate 5000 --seconds 40
 The market produces at the clock's pace; both jobs run on Flink; a replica follows in another process. A click counts
 from the moment it is handed to Kafka until the replica shows the first version that learned its sample; it is withheld
 where that version brought serving none of the click's rows. Needs Java and Maven. Prints one JSON object, in seconds;
-Ekko (OSDI 2022) publishes 2.4 s for the same way.
+Ekko (OSDI 2022) publishes 2.4 s for the same path.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pipeline.logs.log import Log, last_record
 from pipeline.logs.open import open_log
 from pipeline.versions.store import VersionStore
 from tests.benchmarks.harness.report import machine
-from tests.benchmarks.load.click_paths import Way, Ways, set_aside
+from tests.benchmarks.load.click_paths import ClickPath, ClickPaths, dead_lettered_clicks
 from tests.benchmarks.load.market_load import PacedLoad, project_in
 from tests.benchmarks.load.watched import Seen, Watched
 from tests.support.ports import free_port_range
@@ -97,26 +97,28 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
         _until(lambda: _settled(project, log, closed_ms, replica.seen()), _SETTLE_WITHIN_S)
         seen = replica.seen()
     produced = load.produced(since_s, since_s + seconds)
-    ways = Ways(project, log, seen).of(produced)
-    lost = produced.keys() - ways.keys() - set_aside(project, log)
+    paths = ClickPaths(project, log, seen).of(produced)
+    lost = produced.keys() - paths.keys() - dead_lettered_clicks(project, log)
     log.close()
     return {
         "rate_events_per_s": rate,
         "produced_events_per_s": round(load.events / load.seconds, 1),
         "clicks": len(produced),
-        "set_aside": len(produced) - len(ways) - len(lost),
+        "set_aside": len(produced) - len(paths) - len(lost),
         "lost": len(lost),
-        **report(list(ways.values())),
+        **report(list(paths.values())),
     }
 
 
-def report(ways: list[Way]) -> dict[str, Any]:
+def report(paths: list[ClickPath]) -> dict[str, Any]:
     """What is printed. Percentiles are of the clicks that version brought serving something of."""
-    table = {name: np.array([getattr(way, name) for way in ways]) for name in ("said", "learned", "visible", "sent")}
+    table = {
+        name: np.array([getattr(path, name) for path in paths]) for name in ("emitted", "learned", "visible", "sent")
+    }
     withheld = table["sent"] == 0
     visible = table["visible"][~withheld & ~np.isnan(table["visible"])]
     return {
-        "count": len(ways),
+        "count": len(paths),
         "invisible": int(np.isnan(table["visible"]).sum()),
         "withheld_share": round(float(withheld.mean()), 4),
         "rows_sent_share": round(float(np.nanmean(table["sent"])), 4),
@@ -125,8 +127,8 @@ def report(ways: list[Way]) -> dict[str, Any]:
         "max_s": _at(visible, 100),
         "with_withheld": {"p50_s": _at(table["visible"], 50), "p99_s": _at(table["visible"], 99)},
         "stages_s": {
-            "produced_to_said": _stage(table["said"]),
-            "said_to_learned": _stage(table["learned"] - table["said"]),
+            "produced_to_said": _stage(table["emitted"]),
+            "said_to_learned": _stage(table["learned"] - table["emitted"]),
             "learned_to_visible": _stage(table["visible"] - table["learned"]),
         },
         "beside": {"ekko_s": EKKO_S},

@@ -41,7 +41,7 @@ from tests.benchmarks.harness.report import machine
 from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.join import SPAN_S, events_of
 from tests.benchmarks.live.flink import submit_join, until
-from tests.benchmarks.live.flink_kafka import TASKMANAGER_MB, OurSaid, local_cluster, project_on
+from tests.benchmarks.live.flink_kafka import TASKMANAGER_MB, OurSamples, local_cluster, project_on
 from tests.benchmarks.load.events_on_kafka import Events, after_all, append_single
 from tests.benchmarks.peers import flink_sql_recovery
 from tests.benchmarks.peers.flink_kafka_join import Backend
@@ -121,13 +121,13 @@ class Held:
         self._first: Events = {"impressions": shown.slice(0, 1), "clicks": clicks.slice(0, 1)}
         self._ids = itertools.count(-1, -1)
         self.joined = clicks.num_rows
-        self._said, self._flink, self._job = OurSaid(self._log), FlinkRest(cluster.rest_url), name
+        self._counter, self._flink, self._job = OurSamples(self._log), FlinkRest(cluster.rest_url), name
 
     def catch_up(self) -> float:
         """Join all there is from the beginning; the seconds from submission."""
         with Stopwatch() as watch:
             submit_join(self.project, self._cluster, self._job)
-            until(lambda: self._said.look() >= self.joined, _WITHIN_S)
+            until(lambda: self._counter.poll() >= self.joined, _WITHIN_S)
         return watch.seconds
 
     def settle(self) -> None:
@@ -152,8 +152,8 @@ class Held:
             threading.Thread(target=self._cluster.up, args=(["taskmanager-1"],)).start()
         self.append_later()
         found = timeline(began_s, stages)
-        until(lambda: self._said.look() >= self.joined)
-        assert self._said.look() == self.joined, "one sample for every click"
+        until(lambda: self._counter.poll() >= self.joined)
+        assert self._counter.poll() == self.joined, "one sample for every click"
         return found
 
     def append_later(self) -> int:
@@ -189,7 +189,7 @@ class Held:
             "worker_s": lambda: bool(anew()),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
             "opened_s": lambda: self._opened(anew()),
-            "recovered_s": lambda: self._said.look() > joined,
+            "recovered_s": lambda: self._counter.poll() > joined,
         }
 
     def _vertices(self) -> set[str]:

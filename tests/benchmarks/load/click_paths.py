@@ -1,6 +1,6 @@
-"""Which way each click went: when its sample was said, learned and shown, found afterwards in the logs and the ledger.
+"""The path of each click: when its sample was emitted, learned and served, from the logs and the ledger.
 
-All times are seconds of CLOCK_MONOTONIC; what the broker and the ledger stamp by the wall clock is brought to it.
+All times are seconds of CLOCK_MONOTONIC; wall-clock times of the broker and the ledger are converted to it.
 """
 
 import json
@@ -24,24 +24,24 @@ Keys = dict[str, npt.NDArray[np.uint64]]
 
 
 @dataclass(frozen=True)
-class Way:
-    """One click's: the second each stage was reached at, from the moment it was handed to Kafka; NaN where never.
+class ClickPath:
+    """The path of one click: seconds from its append to Kafka until each stage was reached; NaN if it was not.
 
     Attributes:
-        said: its sample was appended.
-        learned: CURRENT moved to a version that has it.
-        visible: the replica showed that version or a later one.
-        sent: share of its rows that the version brought serving.
+        emitted: its sample was appended.
+        learned: CURRENT moved to a version that learned it.
+        visible: the replica served that version or a later one.
+        sent: share of its rows that the version sent to serving.
     """
 
-    said: float
+    emitted: float
     learned: float
     visible: float
     sent: float
 
 
-class Ways:
-    """Finds each click's way afterwards, in the samples log and the ledger."""
+class ClickPaths:
+    """Finds the paths of clicks in the samples log and the ledger."""
 
     def __init__(self, project: Project, log: Log, seen: Seen) -> None:
         self._project, self._log, self._seen = project, log, seen
@@ -49,18 +49,18 @@ class Ways:
         self._plan = FeaturePlan(project.config, project.root)
         self._wall_s = time.time() - time.monotonic()
 
-    def of(self, produced: dict[int, float]) -> dict[int, Way]:
-        """By id, of the clicks that have a sample."""
-        ways: dict[int, Way] = {}
+    def of(self, produced: dict[int, float]) -> dict[int, ClickPath]:
+        """The paths of the clicks that have a sample, by click id."""
+        paths: dict[int, ClickPath] = {}
         for shard in range(self._project.config.logs.shards):
-            chain = _Chain(self._store, self._seen, shard, self._wall_s)
+            lineage = _Lineage(self._store, self._seen, shard, self._wall_s)
             for records in read_to_end(self._log, self._project.config.topics.samples, shard):
                 for record in records:
-                    ways |= self._of_record(record, chain, produced)
+                    paths |= self._of_record(record, lineage, produced)
         self._store.close()
-        return ways
+        return paths
 
-    def _of_record(self, record: Record, chain: "_Chain", produced: dict[int, float]) -> dict[int, Way]:
+    def _of_record(self, record: Record, lineage: "_Lineage", produced: dict[int, float]) -> dict[int, ClickPath]:
         samples = decode_sample_block(record.value).batch
         clicked = samples.column("click_at").is_valid().to_numpy(zero_copy_only=False)
         ids = samples.column("id").to_numpy()
@@ -68,18 +68,18 @@ class Ways:
         if not rows:
             return {}
         keys = self._plan.extract(samples, samples.column("impression_at").to_numpy()).keys
-        said_s = record.appended_at_ms / 1000 - self._wall_s
+        emitted_s = record.appended_at_ms / 1000 - self._wall_s
         found = {}
         for row in rows:
             own = {name: of.keys[of.offsets[row] : of.offsets[row + 1]] for name, of in keys.items()}
-            learned_s, visible_s, sent = chain.learned(record.offset, row, own)
+            learned_s, visible_s, sent = lineage.learned(record.offset, row, own)
             at_s = produced[int(ids[row])]
-            found[int(ids[row])] = Way(said_s - at_s, learned_s - at_s, visible_s - at_s, sent)
+            found[int(ids[row])] = ClickPath(emitted_s - at_s, learned_s - at_s, visible_s - at_s, sent)
         return found
 
 
-class _Chain:
-    """A shard's versions: where each ends in the samples log, when it was committed, shown, and what it brought."""
+class _Lineage:
+    """A shard's versions: where each ends in the log, when it was committed and served, and which rows it sent."""
 
     def __init__(self, store: VersionStore, seen: Seen, shard: int, wall_s: float) -> None:
         self._store, self._wall_s = store, wall_s
@@ -91,7 +91,7 @@ class _Chain:
         self._touched: dict[VersionId, Keys] = {}
 
     def learned(self, offset: int, row: int, own: Keys) -> tuple[float, float, float]:
-        """(when learned, when visible, share of the rows `own` it brought) of the sample at this place."""
+        """(when learned, when visible, share of the rows `own` that were sent) of the sample at this position."""
         at = bisect_right(self._ends, (offset, row))
         if at == len(self._ends):
             return np.nan, np.nan, np.nan
@@ -106,16 +106,16 @@ class _Chain:
         if version.id not in self._touched:
             self._touched[version.id] = self._store.touched(version.parent, version.id)
         touched = self._touched[version.id]
-        brought = [np.isin(keys, touched[name], kind="sort") for name, keys in own.items() if len(keys)]
-        return float(np.concatenate(brought).mean())
+        sent = [np.isin(keys, touched[name], kind="sort") for name, keys in own.items() if len(keys)]
+        return float(np.concatenate(sent).mean())
 
 
 def _sequence(versions: str, shard: int) -> int:
-    """The number of one shard's version in what the replica shows: `g0/s0-of-2/42+g0/s1-of-2/7`."""
+    """The number of one shard's version in the replica's version name: `g0/s0-of-2/42+g0/s1-of-2/7`."""
     return VersionId.parse(versions.split("+")[shard]).sequence
 
 
-def set_aside(project: Project, log: Log) -> set[int]:
+def dead_lettered_clicks(project: Project, log: Log) -> set[int]:
     """Ids of the clicks in the dead letters."""
     topics, found = project.config.topics, set[int]()
     for shard in range(project.config.logs.shards):

@@ -1,7 +1,7 @@
-"""Events as single records, whole columns at a time: what the codec's `encode_event` gives, fast enough for millions.
+"""Encodes events as single records, column by column: the result of the codec's `encode_event`, for millions of events.
 
-A record is laid out as a row of parts (frame, then each field), every part as wide as its widest value and masked to
-the bytes that count.
+A record is laid out as a row of parts (frame, then each field), every part as wide as its widest value, with a mask of
+the bytes in use.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from pipeline.formats.schemas import frame
 
 Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
-"""[n, width] bytes, and which of them count."""
+"""[n, width] bytes, and a mask of those in use."""
 
 _PRESENT = b"\x02"
-"""Chooses the second branch of a union with null."""
+"""Selects the second branch of a union with null."""
 
 
 def encode_events(schema_id: int, batch: pa.RecordBatch) -> list[bytes]:
@@ -43,7 +43,7 @@ def _values(column: pa.Array) -> list[Part]:
 
 
 def _longs(values: npt.NDArray[np.int64]) -> Part:
-    """Zigzag, seven bits a byte, the least first; the top bit says that more follow."""
+    """Zigzag, seven bits a byte, least significant first; the top bit means that more follow."""
     zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
     sevens = zigzag[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
     more = np.hstack([sevens[:, 1:] != 0, np.zeros((len(values), 1), np.bool_)])

@@ -1,6 +1,6 @@
-"""The join's events on Kafka, there before anybody reads them: one a record, as Kafka's users send them, or packed.
+"""The join's events on Kafka, appended before they are read: one per record, as Kafka's users send them, or packed.
 
-Behind them a few of each kind, long after all windows, say in every partition that nothing more is to come.
+A few events of each kind long after all windows follow them, so that the watermark of every partition advances.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from tests.benchmarks.load.stream import START_MS, in_records
 Events = dict[EventKind, pa.RecordBatch]
 
 _ENDING = 16
-"""Events behind all others: enough that a few partitions get one each."""
+"""Number of final events: enough that each of a few partitions gets one."""
 _PRODUCER = {"enable.idempotence": True, "linger.ms": 20, "batch.size": 1 << 18, "queue.buffering.max.messages": 10**6}
 
 
 def ended_events(rows: int) -> Events:
-    """`rows` impressions, their clicks, and behind them a few of each that belong to none."""
+    """`rows` impressions, their clicks, and a few later events of each kind that match nothing."""
     shown, clicks = events_of(rows)
     return {
         "impressions": pa.concat_batches([shown, after_all(shown, range(-_ENDING, 0))]),
@@ -35,7 +35,7 @@ def ended_events(rows: int) -> Events:
 
 
 def append_packed(project: Project, log: Log, events: Events) -> None:
-    """Append them as our own producers do, thousands in a record."""
+    """Append them as `EventWriter` does, thousands per record."""
     for kind, batch in events.items():
         target = EventWriter(project, log, kind)
         for part in in_records(batch):
@@ -43,7 +43,7 @@ def append_packed(project: Project, log: Log, events: Events) -> None:
 
 
 def append_single(project: Project, log: Log, events: Events) -> None:
-    """Append them one a record, to the partition that their key says."""
+    """Append them one per record, to the partition of their key."""
     logs = project.config.logs
     producer = Producer({"bootstrap.servers": logs.bootstrap, "compression.type": logs.compression, **_PRODUCER})
     for kind, batch in events.items():
@@ -56,6 +56,6 @@ def append_single(project: Project, log: Log, events: Events) -> None:
 
 
 def after_all(batch: pa.RecordBatch, ids: Sequence[int]) -> pa.RecordBatch:
-    """Events like the first of `batch`, under other ids and long after the span."""
+    """Events like the first of `batch`, with other ids and long after all others."""
     row = {**batch.slice(0, 1).to_pylist()[0], "at": START_MS + 2 * SPAN_S * 1000}
     return pa.RecordBatch.from_pylist([{**row, "id": id} for id in ids], schema=batch.schema)

@@ -1,7 +1,7 @@
-"""The market as a producer at the clock's pace: its hours go by in seconds, its events carry the time they are sent at.
+"""The market as a producer in real time: its hours pass in seconds, and events carry the time at which they are sent.
 
-So many events a second, and from impression to click as long as people take, in proportion: window and disorder of
-`project_in` are the market's, shortened alike.
+The rate is given in events per second. Delays from impression to click shrink in proportion, and so do the window and
+the disorder in `project_in`.
 """
 
 import threading
@@ -40,7 +40,7 @@ jar = "{jar}"
 
 
 def project_in(root: Path, cluster: LocalCluster) -> Project:
-    """The market's project on a cluster, its spans in seconds of the clock."""
+    """The market's project on a cluster, with durations in real time."""
     root.mkdir()
     files = resources.files("pipeline.market") / "project"
     (root / "model.py").write_text((files / "model.py").read_text(encoding="utf-8"), encoding="utf-8")
@@ -55,22 +55,22 @@ def project_in(root: Path, cluster: LocalCluster) -> Project:
 
 
 class PacedLoad(threading.Thread):
-    """Appends ticks until told to stop, late ones at once, and notes when each click was handed to the log.
+    """Appends ticks until `end`, late ones immediately, and records when each click was appended.
 
     Attributes:
-        events: how many were appended.
-        seconds: in how long.
+        events: number of events appended.
+        seconds: the time this took.
     """
 
     def __init__(self, project: Project, seed: int, rate: float, most_s: float) -> None:
-        """`rate`: events a second. All that is appended in `most_s` seconds is made beforehand."""
+        """`rate` is in events per second. The events of `most_s` seconds are generated beforehand."""
         super().__init__(name="market")
         self._project, self.events, self.seconds = project, 0, 0.0
         impressions_per_s = rate / (1 + _CLICKS_PER_IMPRESSION)
         self._speed = impressions_per_s * 3600 / _MARKET.impressions_per_hour
         made = islice(ticks(seed, max(1, round(impressions_per_s * TICK_S))), round(most_s / TICK_S))
         self._ticks = [tuple(rows.filter(pc.invert(bots_in(rows))) for rows in batch) for batch in made]
-        self._over = threading.Event()
+        self._stop_producing = threading.Event()
         self._produced: list[tuple[npt.NDArray[np.int64], float]] = []
         self._failure: BaseException | None = None
 
@@ -81,14 +81,14 @@ class PacedLoad(threading.Thread):
             self._failure = failure
 
     def end(self) -> None:
-        """Stop producing. Raises what stopped it before."""
-        self._over.set()
+        """Stop producing. Raises the producer's failure."""
+        self._stop_producing.set()
         self.join()
         if self._failure is not None:
             raise self._failure
 
     def produced(self, since_s: float, until_s: float) -> dict[int, float]:
-        """Clicks by id: the second (CLOCK_MONOTONIC) each was first handed to the log at, between these two."""
+        """By click id, the time (CLOCK_MONOTONIC) of its first append, of the clicks appended in this interval."""
         found: dict[int, float] = {}
         for ids, at_s in self._produced[:]:
             for id in ids.tolist():
@@ -100,23 +100,23 @@ class PacedLoad(threading.Thread):
         targets = [EventWriter(self._project, log, kind) for kind in ("impressions", "clicks")]
         start_ms, next_s = time.time() * 1000, time.monotonic()
         for batch in self._ticks:
-            if self._over.is_set():
+            if self._stop_producing.is_set():
                 break
             self._send(targets, batch, start_ms)
             next_s += TICK_S
-            self._over.wait(max(0.0, next_s - time.monotonic()))
+            self._stop_producing.wait(max(0.0, next_s - time.monotonic()))
             self.seconds = time.time() - start_ms / 1000
         log.close()
 
     def _send(self, targets: list[EventWriter], batch: Batch, start_ms: float) -> None:
         for target, rows in zip(targets, batch, strict=True):
             if rows.num_rows:
-                told = self._at_the_pace(rows, start_ms)
+                sent = self._with_real_times(rows, start_ms)
                 if target.kind == "clicks":
                     self._produced.append((rows.column("id").to_numpy(), time.monotonic()))
-                target.append(told)
+                target.append(sent)
                 self.events += rows.num_rows
 
-    def _at_the_pace(self, rows: pa.RecordBatch, start_ms: float) -> pa.RecordBatch:
+    def _with_real_times(self, rows: pa.RecordBatch, start_ms: float) -> pa.RecordBatch:
         passed_ms = (rows.column("at").to_numpy() - _MARKET.start_at_ms) / self._speed
         return rows.set_column(0, "at", pa.array((start_ms + passed_ms).astype(np.int64)))

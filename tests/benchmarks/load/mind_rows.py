@@ -22,9 +22,9 @@ def build(inputs: dict[str, keras.KerasTensor]) -> keras.Model:
 
 
 def mind_rows(folder: Path) -> dict[str, np.ndarray]:
-    """Field → [n, 16] float32 after one pass over the impressions; nothing where they are not on this machine."""
+    """Field → [n, 16] float32 after one pass over the impressions; empty if they are not on this machine."""
     if not SOURCE.exists():
-        print(f"rows of the MIND run are not measured: {SOURCE} is not there", flush=True)
+        print(f"rows of the MIND run are not measured: {SOURCE} does not exist", flush=True)
         return {}
     project = _project(folder)
     springtide(project, "run", "all", "--until-end")

@@ -1,7 +1,7 @@
-"""The stream behind join, trainer and chain figures: impressions with many categorical columns, Zipf keys, clicks.
+"""The seeded stream of the join, trainer and chain figures: impressions with many categorical columns, and clicks.
 
-Seeded. Exponent 1.05 over a million values per field; the click chance depends on three of the fields, so that there is
-something to learn and importance has something to tell apart.
+Zipf keys, exponent 1.05 over a million values per field. The click probability depends on three of the fields, so that
+there is something to learn and importance differs between fields.
 """
 
 from collections.abc import Iterator
@@ -59,10 +59,10 @@ def field_names(fields: int) -> list[str]:
     return [f"c{number:02}" for number in range(fields)]
 
 
-def impressions(seed: int, first: int, rows: int, span_ms: float, fields: int = 26) -> pa.RecordBatch:
-    """`rows` impressions from id `first` on, `span_ms` apart, in time order."""
+def impressions(seed: int, first: int, rows: int, interval_ms: float, fields: int = 26) -> pa.RecordBatch:
+    """`rows` impressions from id `first` on, `interval_ms` apart, in time order."""
     random = np.random.default_rng([seed, first])
-    columns = {"at": pa.array(_times(first, rows, span_ms)), "id": pa.array(first + np.arange(rows))}
+    columns = {"at": pa.array(_times(first, rows, interval_ms)), "id": pa.array(first + np.arange(rows))}
     return pa.RecordBatch.from_pydict(columns | {name: pa.array(zipf(random, rows)) for name in field_names(fields)})
 
 
@@ -77,7 +77,7 @@ def clicks_of(seed: int, shown: pa.RecordBatch, share: float, delay_ms: float) -
 
 
 def append_samples(project: Project, log: Log, seed: int, rows: int, per_second: float) -> None:
-    """Fill the samples log as the join would: records of 8,192 rows; log time runs at `per_second` samples a second."""
+    """Fill the samples log as the join does: records of 8,192 rows; log time runs at `per_second` samples a second."""
     topic, fields = project.config.topics.samples, len(project.config.fields)
     fence = log.acquire_fence(topic, 0)
     schema = sample_schema(project.config)
@@ -91,7 +91,7 @@ def append_samples(project: Project, log: Log, seed: int, rows: int, per_second:
 
 
 def zipf(random: np.random.Generator, rows: int) -> npt.NDArray[np.int64]:
-    """[rows] values between 0 and a million, the smaller the more frequent."""
+    """[rows] values between 0 and a million; smaller values are more frequent."""
     return np.searchsorted(_cumulated(), random.random(rows)).astype(np.int64)
 
 
@@ -124,8 +124,8 @@ def _system_columns(seed: int, shown: pa.RecordBatch) -> dict[str, pa.Array]:
     }
 
 
-def _times(first: int, rows: int, span_ms: float) -> npt.NDArray[np.int64]:
-    return START_MS + ((first + np.arange(rows)) * span_ms).astype(np.int64)
+def _times(first: int, rows: int, interval_ms: float) -> npt.NDArray[np.int64]:
+    return START_MS + ((first + np.arange(rows)) * interval_ms).astype(np.int64)
 
 
 @cache

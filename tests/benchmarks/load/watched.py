@@ -1,4 +1,4 @@
-"""A replica that follows in a process of its own and notes when it showed which version (CLOCK_MONOTONIC, for all)."""
+"""A replica that follows in a separate process and records when each version became visible (CLOCK_MONOTONIC)."""
 
 import multiprocessing
 import threading
@@ -16,13 +16,13 @@ from pipeline.serving.replica import Replica
 
 Opener = Callable[[Path], Project]
 Seen = list[tuple[str, float]]
-"""Versions as the replica names them, each with the second it became visible at."""
+"""Versions as named by the replica, each with the time in seconds at which it became visible."""
 
 _END_WITHIN_S = 30.0
 
 
 class WatchedReplica(Replica):
-    """Notes when a version became visible."""
+    """Records when a version became visible."""
 
     seen: Seen
 
@@ -34,19 +34,19 @@ class WatchedReplica(Replica):
 
 
 class Watched(AbstractContextManager["Watched"]):
-    """The process, from the moment it follows; it follows as `springtide replica` does."""
+    """The process; it is following when constructed, as `springtide replica` does."""
 
     def __init__(self, folder: Path, opener: Opener) -> None:
-        """`opener` makes the project of `folder`; it can be pickled."""
+        """`opener` opens the project in `folder`; it must be picklable."""
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_follow, args=(folder, opener, theirs))
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_follow, args=(folder, opener, child))
         self._process.start()
         assert self._pipe.recv() == "following"
 
     def seen(self) -> Seen:
-        """What it has shown so far, in order."""
-        self._pipe.send("tell")
+        """The versions served so far, in order."""
+        self._pipe.send("seen")
         found: Seen = self._pipe.recv()
         return found
 
@@ -65,7 +65,7 @@ def _follow(folder: Path, opener: Opener, pipe: Connection) -> None:
     following = threading.Thread(target=follow, args=(replica, project.clock, project.config.serving.poll_ms, stop))
     following.start()
     pipe.send("following")
-    while pipe.recv() == "tell":
+    while pipe.recv() == "seen":
         pipe.send(replica.seen)
     stop.set()
     following.join()

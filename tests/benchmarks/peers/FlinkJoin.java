@@ -1,5 +1,5 @@
-// Flink SQL's interval join over the CSV files of a folder, heap state, in this process. Prints seconds as JSON: of
-// reading alone, and of reading and joining into a sink that drops all. Arguments: folder, parallelism, window minutes (below 100).
+// Flink SQL's interval join over the CSV files of a folder, heap state, in this process. Prints as JSON the seconds of
+// reading only, and of reading and joining into a sink that drops everything. Arguments: folder, parallelism, window minutes (below 100).
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
 

@@ -1,5 +1,5 @@
-// Submits Flink SQL's interval join of two Kafka topics into a third to a cluster that stands, and prints the job's id.
-// Events come in Flink's own avro-confluent format, samples leave as plain Avro, one a record. Arguments: REST port,
+// Submits Flink SQL's interval join of two Kafka topics into a third to a running cluster, and prints the job's id.
+// Events are read in Flink's avro-confluent format, samples are written as plain Avro, one per record. Arguments: REST port,
 // then bootstrap, registry, impressions, clicks, samples (topics), window (ms), parallelism, state backend, checkpoint
 // interval (ms) and folder, delivery guarantee, and the jars that the cluster lacks, separated by commas.
 import java.time.Duration;

@@ -1,8 +1,8 @@
 """Flink SQL's interval join over the same events, in one Java process: the peer of the join.
 
-Heap state, event times a second out of order at most, CSV files in (two per table, read at once), samples into a sink
-that drops them: less than what our join does, which also reads and writes a durable log. Java and Maven are looked for
-on this machine; the jars are copied once to a cache folder.
+Heap state, event times at most a second out of order, CSV files as input (two per table, read concurrently), samples
+into a sink that drops them: less work than our join, which also reads and writes a durable log. It needs Java and
+Maven; the jars are copied once to a cache folder.
 """
 
 import json
@@ -18,32 +18,29 @@ _FILES = 2
 _HEAP = "3g"
 _OPENED = ("java.base/java.util", "java.base/java.lang", "java.base/java.nio", "java.base/java.time")
 OPENS = tuple(word for module in _OPENED for word in ("--add-opens", f"{module}=ALL-UNNAMED"))
-"""What Java must be told so that Flink may look into the library's private parts."""
+"""Options of Java that allow Flink reflective access to the standard library."""
 
 
 def missing() -> str | None:
-    """Why Flink cannot run here; None where it can."""
+    """The reason why Flink cannot run here; None if it can."""
     absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
     return f"no {' and no '.join(absent)} on this machine" if absent else None
 
 
 def jars(cache: Path, name: str = "flink_join") -> Path:
-    """The folder of the jars that NAME.pom.xml asks for, filled by Maven the first time.
-
-    Raises CalledProcessError where they are not had.
-    """
-    folder, whole = cache.absolute() / name, cache / f"{name}.whole"
-    if not whole.exists():
+    """The folder of the jars listed in NAME.pom.xml, filled by Maven on first use. Raises CalledProcessError."""
+    folder, complete = cache.absolute() / name, cache / f"{name}.complete"
+    if not complete.exists():
         cache.mkdir(parents=True, exist_ok=True)
         command = ["mvn", "-q", "-B", "-f", str(_HERE / f"{name}.pom.xml"), "dependency:copy-dependencies"]
         copied = [*command, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
         subprocess.run(copied, check=True, capture_output=True, text=True)
-        whole.touch()
+        complete.touch()
     return folder
 
 
 def write_events(folder: Path, impressions: pa.RecordBatch, clicks: pa.RecordBatch) -> None:
-    """The events as CSV, every other record's worth of rows in the other file: both readers advance together."""
+    """Write the events as CSV, blocks of rows alternating between two files, so that both readers advance together."""
     for name, batch in (("impressions", impressions), ("clicks", clicks)):
         (folder / name).mkdir(parents=True)
         times = batch.column("at").cast(pa.timestamp("ms"))
@@ -56,7 +53,7 @@ def write_events(folder: Path, impressions: pa.RecordBatch, clicks: pa.RecordBat
 
 
 def measure(libraries: Path, folder: Path, cores: int, window_min: int) -> dict[str, float]:
-    """Seconds of reading alone (`read_s`) and of the whole join (`join_s`), start of the job included."""
+    """Seconds of reading only (`read_s`) and of the complete join (`join_s`), each including the start of the job."""
     program = ["java", f"-Xmx{_HEAP}", *OPENS, "-cp", f"{libraries}/*", str(_HERE / "FlinkJoin.java")]
     arguments = [str(folder.absolute()), str(cores), str(window_min)]
     ended = subprocess.run([*program, *arguments], check=True, capture_output=True, text=True)

@@ -1,9 +1,8 @@
-"""Flink SQL's interval join over Kafka's topics on a cluster that stands: the peer of our join on Flink.
+"""Flink SQL's interval join over Kafka's topics on a running cluster: the peer of our join on Flink.
 
-It reads the events that ours reads, one a record, with Flink's own Kafka connector and its avro-confluent format (our
-frame is Confluent's), and writes one Avro record per sample. What it does less than ours: no compensation for clicks
-behind the window, no duplicates found, no dead letters; and with `at-least-once` a sample may be there twice after a
-failure, where ours is there once.
+It reads the same events, one per record, with Flink's Kafka connector and avro-confluent format (our frame is
+Confluent's), and writes one Avro record per sample. Unlike ours, it has no compensations for clicks after the window,
+no detection of duplicates and no dead letters; with `at-least-once` a failure may duplicate samples.
 """
 
 import subprocess
@@ -30,7 +29,7 @@ _PARALLELISM = 2
 _CHECKPOINT_MS = 2_000
 _SHIPPED = ("flink-table-api-java", "flink-table-common", "flink-table-runtime", "flink-connector-", "kafka-clients")
 _SHIPPED += ("flink-sql-avro", "lz4-java", "snappy-java", "zstd-jni")
-"""Jars, by how their names begin, that the cluster lacks and the job brings along."""
+"""Prefixes of the jars that the cluster lacks and the job ships."""
 _MANY = ReadLimits(records=65_536, max_bytes=8 << 20)
 
 
@@ -40,9 +39,9 @@ class SqlJoin:
 
     Attributes:
         impressions, clicks, samples: topics, by their full names on the broker.
-        registry: URL of a schema registry that knows the events' schemas.
-        window_ms: a click counts from its impression on and before this has passed.
-        backend: where its state lives.
+        registry: URL of a schema registry with the events' schemas.
+        window_ms: the attribution window.
+        backend: of its state.
         guarantee: of the sink.
     """
 
@@ -70,32 +69,32 @@ def schemas(project: Project, log: KafkaLog) -> dict[int, Mapping[str, Any]]:
 
 
 def submit(cluster: LocalCluster, cache: Path, join: SqlJoin) -> str:
-    """Start the job on `cluster`; returns Flink's id of it. Raises CalledProcessError with what Java said."""
+    """Start the job on `cluster`; returns Flink's id of it. Raises CalledProcessError with Java's output."""
     libraries = jars(cache, "flink_kafka_join")
     shipped = [str(path) for path in sorted(libraries.glob("*.jar")) if path.name.startswith(_SHIPPED)]
     program = ["java", f"-Xmx{_CLIENT_HEAP}", *OPENS, "-cp", f"{libraries}/*", str(_HERE / "FlinkKafkaJoin.java")]
     topics = [join.impressions, join.clicks, join.samples]
     job = [str(join.window_ms), str(_PARALLELISM), join.backend, str(_CHECKPOINT_MS)]
-    kept = (cluster.folder / "flink" / "sql").as_uri()
-    told = [str(cluster.settings.flink_rest_port), cluster.bootstrap, join.registry, *topics, *job, kept]
-    command = [*program, *told, join.guarantee, ",".join(shipped)]
+    checkpoints = (cluster.folder / "flink" / "sql").as_uri()
+    arguments = [str(cluster.settings.flink_rest_port), cluster.bootstrap, join.registry, *topics, *job, checkpoints]
+    command = [*program, *arguments, join.guarantee, ",".join(shipped)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
-class SqlSaid:
-    """Counts the samples that the peer wrote to partition 0 of a topic, reading each record once."""
+class SqlSamples:
+    """Counts the samples of the peer in partition 0 of a topic; each record is read once."""
 
     def __init__(self, log: KafkaLog, topic: str) -> None:
         self._log, self._topic, self._at = log, topic, 0
         self.samples = self.positives = self.compensations = 0
 
-    def look(self) -> int:
-        """How many there are by now."""
+    def poll(self) -> int:
+        """Read the new records; returns the number of samples so far."""
         while len(run := self._log.read_run(self._topic, 0, self._at, _MANY)):
             self._at = run.next_offset
             self.samples += len(run)
             # The label is the last field of the record: 0 is written as 0, 1 as 2.
             ends = np.frombuffer(run.values.buffers()[1], np.int32)[run.values.offset :][1 : len(run) + 1]
-            held = np.frombuffer(run.values.buffers()[2], np.uint8)
-            self.positives += int(np.count_nonzero(held[ends - 1]))
+            content = np.frombuffer(run.values.buffers()[2], np.uint8)
+            self.positives += int(np.count_nonzero(content[ends - 1]))
         return self.samples

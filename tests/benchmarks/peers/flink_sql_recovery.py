@@ -1,7 +1,7 @@
-"""Recovery of Flink SQL's interval join: from `kill -9` of its TaskManager until it joins what came after.
+"""Recovery of Flink SQL's interval join: from `kill -9` of its TaskManager until it joins later events.
 
-The TaskManager is killed once a checkpoint of everything is complete, and is started again at once, as a supervisor
-would. Heap state of a million impressions wants about a gigabyte; RocksDB's lies on the disk.
+The TaskManager is killed once a checkpoint of all events is complete, and is restarted immediately, as by a supervisor.
+Heap state of a million impressions needs about a gigabyte; RocksDB's state is on disk.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.live.flink import until
 from tests.benchmarks.live.flink_kafka import sql_topic, submit_sql
 from tests.benchmarks.peers import flink_kafka_join
-from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSaid
+from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSamples
 from tests.benchmarks.peers.schema_registry import serve_schemas
 
 _WITHIN_S = 600.0
@@ -27,27 +27,27 @@ _WITHIN_S = 600.0
 def measure(
     project: Project, cluster: LocalCluster, backend: Backend, joined: int, append_later: Callable[[], int]
 ) -> dict[str, Any]:
-    """Seconds from the TaskManager's death until the job has joined a click that came after it.
+    """Seconds from the kill of the TaskManager until the job has joined a click that was appended after it.
 
-    The project's topics hold `joined` clicks on impressions that the window holds; `append_later` appends a few more of
-    both, and says how many.
+    The project's topics contain `joined` clicks on impressions that are in the window; `append_later` appends a few
+    more of both and returns the number of clicks.
     """
     flink, clock = FlinkRest(cluster.rest_url), SystemClock()
-    # A job that starts again asks the registry again.
+    # A restarted job requests the schemas again.
     with closing(connect_kafka(project)) as log, serve_schemas(flink_kafka_join.schemas(project, log)) as registry:
-        said = SqlSaid(log, sql_topic(backend))
+        counter = SqlSamples(log, sql_topic(backend))
         with Stopwatch() as caught_up:
             job = submit_sql(project, log, cluster, registry, backend, "at-least-once")
-            until(lambda: said.look() >= joined, _WITHIN_S)
+            until(lambda: counter.poll() >= joined, _WITHIN_S)
         state_bytes = _checkpointed(flink, job, clock.now_ms())
-        assert said.look() == joined, "one sample for every click"
+        assert counter.poll() == joined, "one sample per click"
         cluster.kill("taskmanager-1")
         with Stopwatch() as recovered:
             more = append_later()
             cluster.start("taskmanager-1")
-            until(lambda: said.look() > joined, _WITHIN_S)
-        until(lambda: said.look() >= joined + more, _WITHIN_S)
-        assert said.look() == joined + more, "the checkpoint held every event before the kill"
+            until(lambda: counter.poll() > joined, _WITHIN_S)
+        until(lambda: counter.poll() >= joined + more, _WITHIN_S)
+        assert counter.poll() == joined + more, "the checkpoint held every event before the kill"
         cancel(flink, job, clock)
     seconds = {"caught_up_s": caught_up.seconds, "recovered_s": recovered.seconds}
     return {"backend": backend, "state_bytes": state_bytes, **seconds}

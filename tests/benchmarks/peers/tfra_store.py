@@ -1,8 +1,8 @@
-"""TensorFlow Recommenders Addons as a store: how fast its table looks up and overwrites, and what a key costs.
+"""TensorFlow Recommenders Addons as a store: rates of lookups and overwrites of its table, and memory per key.
 
 Uniform keys in batches into a table that grows from empty, one thread, no optimizer. Prints keys per second of
-processor time, the best of three passes; bytes per key when all are in (a table that just doubled costs twice as much
-as one that is about to), and at most while it grew.
+processor time, the best of three passes; bytes per key at the end (a table that has just doubled takes twice as
+much as one that is about to), and the peak during growth.
 """
 
 import argparse

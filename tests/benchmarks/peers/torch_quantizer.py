@@ -1,7 +1,7 @@
-"""PyTorch's row-wise quantizers over rows from a file: 8 bits from end to end, 4 and 2 bits so and by greedy search.
+"""PyTorch's row-wise quantizers over rows of a file: 8, 4 and 2 bits over the full range, the last two also by greedy search.
 
-Takes `--rows FILE.npy`, [n, dim] float32. Prints, per quantizer, rows per core-second written and read, and the squared
-error over the squared weights. The search cuts at most so much of the range as lets 2 bits come out best.
+Takes `--rows FILE.npy`, [n, dim] float32. Prints, per quantizer, rows per core-second encoded and decoded, and the
+squared error over the squared weights. CUT limits the search to the share of the range that is best for each width.
 """
 
 import argparse

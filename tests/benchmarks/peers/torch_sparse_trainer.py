@@ -1,6 +1,6 @@
 """PyTorch as a trainer: 26 fields x 16 in one sparse embedding of fixed size, MLP 256-128, Adagrad.
 
-Every value has its own row, nothing is hashed together, nothing grows. Prints samples per second of wall and of
+Every value has a separate row: no hash collisions, no growth. Prints samples per second of wall and of
 processor time over the steps after the warm-up.
 """
 

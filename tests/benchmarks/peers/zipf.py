@@ -1,4 +1,4 @@
-"""The batches every trainer peer learns from: Zipf values, exponent 1.05 over a million, per field; NumPy only."""
+"""The batches of all trainer peers: Zipf values, exponent 1.05 over a million, per field; NumPy only."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ VALUES, EXPONENT = 1_000_000, 1.05
 
 
 def batches(count: int, seed: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`count` times keys [BATCH, FIELDS] int64, field and value in one number, and labels [BATCH] float32."""
+    """`count` times keys [BATCH, FIELDS] int64, field and value combined, and labels [BATCH] float32."""
     random = np.random.default_rng(seed)
     cumulated = np.cumsum(np.arange(1, VALUES + 1, dtype=np.float64) ** -EXPONENT)
     cumulated /= cumulated[-1]

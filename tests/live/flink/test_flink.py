@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.live.live_shop import SHARDED, current, newest, trainer_beside, workers
+from tests.live.live_shop import SHARDED, current, latest, reference_project, workers
 from tests.support.command_line import call, samples_of, springtide
 from tests.support.scrape import scrape, url_of
 
@@ -24,7 +24,7 @@ def scratch_of(cluster):
 
 
 def told_to_workers(shop, job="samples"):
-    """What reached the newest worker of what its job was submitted with, by its log."""
+    """What reached the latest worker of what its job was submitted with, by its log."""
     logs = (shop.project / "state" / "flink" / "workers" / job).glob("*.log")
     said = max(logs, key=lambda path: path.stat().st_mtime).read_text()
     return {
@@ -65,7 +65,7 @@ def test_checkpoints_stay_as_small_however_many_turns_the_jobs_take(shop):
     shop.feed()
     shop.run("all")
     shop.wait_until_joined()
-    shop.wait_for(lambda: newest(shop.project) is not None)
+    shop.wait_for(lambda: latest(shop.project) is not None)
     sizes = {}
     for _ in range(2):
         time.sleep(8)
@@ -155,24 +155,24 @@ def test_trainer_learns_what_a_run_in_process_learns_from_the_same_samples(shop)
     shop.run("all")
     shop.feed(2, close=True)
     shop.wait_until_joined()
-    calm = trainer_beside(shop.project)
-    springtide(calm, "run", "train", "--until-end")
-    shop.wait_for(lambda: current(shop.project) == current(calm))
+    reference = reference_project(shop.project)
+    springtide(reference, "run", "train", "--until-end")
+    shop.wait_for(lambda: current(shop.project) == current(reference))
 
 
 def test_rollback_while_both_jobs_run_needs_no_restart(shop):
     shop.feed()
     shop.run("all")
-    shop.wait_for(lambda: newest(shop.project))
-    good = newest(shop.project)
+    shop.wait_for(lambda: latest(shop.project))
+    good = latest(shop.project)
     shop.feed(2)
-    shop.wait_for(lambda: newest(shop.project)["log_time"] > good["log_time"])
+    shop.wait_for(lambda: latest(shop.project)["log_time"] > good["log_time"])
     before = pd.Timestamp(good["log_time"]) + pd.Timedelta(seconds=1)
     springtide(shop.project, "rollback", "--before", before.isoformat())
     shop.feed(close=True)
     shop.wait_until_joined()
-    shop.wait_for(lambda: newest(shop.project)["version"].startswith("g1/"))
-    shop.wait_for(lambda: newest(shop.project)["samples_seen"] > good["samples_seen"])
+    shop.wait_for(lambda: latest(shop.project)["version"].startswith("g1/"))
+    shop.wait_for(lambda: latest(shop.project)["samples_seen"] > good["samples_seen"])
     assert {row["state"] for row in springtide(shop.project, "status")["jobs"]} == {"RUNNING"}
 
 
@@ -224,7 +224,7 @@ def answers_since(shop, name, at):
 def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
     shop.feed()
     shop.run("all")
-    shop.wait_for(lambda: newest(shop.project))
+    shop.wait_for(lambda: latest(shop.project))
     shop.stop()
     settings = shop.project / "springtide.toml"
     text = settings.read_text()
@@ -238,6 +238,6 @@ def test_job_that_restarts_for_ever_is_noticed_and_said(shop):
     assert "MigrationError" in said
     settings.write_text(text)
     shop.feed(close=True)
-    learned = newest(shop.project)["samples_seen"]
+    learned = latest(shop.project)["samples_seen"]
     shop.run("samples")
-    shop.wait_for(lambda: newest(shop.project)["samples_seen"] > learned)
+    shop.wait_for(lambda: latest(shop.project)["samples_seen"] > learned)

@@ -22,7 +22,7 @@ from pipeline.flink.jobs import job_status
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.in_process import SamplesJob
-from tests.live.live_shop import SHARDED, Shop, change, current, take_samples, trainer_beside, workers
+from tests.live.live_shop import SHARDED, Shop, change, copy_samples, current, reference_project, workers
 from tests.support.command_line import call, samples_of, springtide
 from tests.support.ports import free_port_range
 
@@ -45,7 +45,7 @@ def test_join_goes_on_from_its_savepoint_with_a_column_and_a_field_more(shop):
     shop.wait_until_joined()
     (stopped,) = shop.stop()
     shop.change(COLOURED)
-    shop.give(coloured(shop.next_events()), close=True)
+    shop.append(coloured(shop.next_events()), close=True)
     shop.join_twin()
     assert shop.run()["samples"]["from"] == stopped["savepoint"]
     shop.wait_until_joined()
@@ -56,37 +56,37 @@ def test_trainer_goes_on_from_its_savepoint_once_migrated_to_a_field_more(shop):
     shop.feed()
     join_in_process(shop.project)
     shop.run("train")
-    calm = trainer_beside(shop.project)
-    springtide(calm, "run", "train", "--until-end")
-    shop.wait_for(lambda: current(shop.project) == current(calm))
+    reference = reference_project(shop.project)
+    springtide(reference, "run", "train", "--until-end")
+    shop.wait_for(lambda: current(shop.project) == current(reference))
     (stopped,) = shop.stop()
-    for folder in (shop.project, shop.twin, calm):
+    for folder in (shop.project, shop.twin, reference):
         change(folder, COLOURED)
-    shop.give(coloured(shop.next_events()))
+    shop.append(coloured(shop.next_events()))
     join_in_process(shop.project)
-    take_samples(calm, shop.project)
-    for folder in (shop.project, calm):
+    copy_samples(reference, shop.project)
+    for folder in (shop.project, reference):
         springtide(folder, "run", "train", "--until-end", "--migrate")
     assert shop.run("train")["train"]["from"] == stopped["savepoint"]
-    shop.give(coloured(shop.next_events()), close=True)
+    shop.append(coloured(shop.next_events()), close=True)
     join_in_process(shop.project)
-    take_samples(calm, shop.project)
-    springtide(calm, "run", "train", "--until-end")
-    shop.wait_for(lambda: current(shop.project) == current(calm))
+    copy_samples(reference, shop.project)
+    springtide(reference, "run", "train", "--until-end")
+    shop.wait_for(lambda: current(shop.project) == current(reference))
 
 
 def join_in_process(project):
     springtide(project, "run", "samples", "--until-end")
 
 
-def in_parallel(project, subtasks):
+def set_parallelism(project, subtasks):
     """Have the jobs run as so many subtasks."""
     text = (project / "springtide.toml").read_text()
     kept = [line for line in text.splitlines() if not line.startswith("parallelism = ")]
     (project / "springtide.toml").write_text("\n".join([*kept, f"parallelism = {subtasks}", ""]))
 
 
-def begun(shop, job):
+def start_job(shop, job):
     """Start a job; what was said about where it starts."""
     done = call("run", job, "--runner", "flink", "--project", shop.project, "--json")
     assert done.code == 0, done
@@ -110,9 +110,9 @@ def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
     shop.wait_until_joined()
     for before, subtasks in ((1, 2), (2, 1)):
         shop.stop()
-        in_parallel(shop.project, subtasks)
+        set_parallelism(shop.project, subtasks)
         shop.feed(close=subtasks == 1)
-        began, said = begun(shop, "samples")
+        began, said = start_job(shop, "samples")
         assert began is None
         assert f"parallelism {before}, partitions 2; now " in said
         assert "its savepoints are incompatible" in said
@@ -137,15 +137,15 @@ def wide(tmp_path_factory):
 
 def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(wide, tmp_path):
     shop = Shop(tmp_path, wide, {"[logs]\n": "[logs]\npartitions = 2\nshards = 4\n"})
-    in_parallel(shop.project, 4)
+    set_parallelism(shop.project, 4)
     shop.feed(2)
     shop.run("all")
     shop.feed(2, close=True)
     shop.wait_until_joined()
-    calm = trainer_beside(shop.project)
-    springtide(calm, "run", "train", "--until-end")
-    assert len(current(calm)) == 4
-    shop.wait_for(lambda: current(shop.project) == current(calm))
+    reference = reference_project(shop.project)
+    springtide(reference, "run", "train", "--until-end")
+    assert len(current(reference)) == 4
+    shop.wait_for(lambda: current(shop.project) == current(reference))
     for job, step in (("samples", "join"), ("train", "train")):
         shop.wait_for(lambda job=job, step=step: busy_subtasks(shop, job, step) == 4)
     # Each TaskManager runs a worker of either job.
@@ -153,7 +153,7 @@ def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(
     shop.stop()
 
 
-def only_in(partition, events):
+def events_of_partition(partition, events):
     """Those of the events that two partitions would keep in this one."""
     return tuple(rows[of_partition(rows) == partition] for rows in events)
 
@@ -168,14 +168,14 @@ def test_windows_wait_for_an_idle_partition_until_a_heartbeat_as_in_process(shop
     shop.run()
     shop.wait_until_joined()
     for _ in range(2):
-        shop.give(only_in(0, shop.next_events()))
+        shop.append(events_of_partition(0, shop.next_events()))
     shop.join_twin()
     shop.wait_until_joined()
     held = samples_of(shop.project)
     watermarks = {name: at["watermark_ms"] for name, at in springtide(shop.twin, "status")["join"]["inputs"].items()}
     assert watermarks["impressions/0"] > watermarks["impressions/1"] + 3_600_000
     assert held[held["kind"] == "negative"]["impression_at"].max() < watermarks["impressions/1"]
-    shop.tell("heartbeat", watermarks["impressions/0"])
+    shop.run_both("heartbeat", watermarks["impressions/0"])
     shop.join_twin()
     shop.wait_until_joined()
     assert len(samples_of(shop.project)) > len(held) + 100
@@ -217,7 +217,7 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
     shop.wait_for(told_by_flink)
     shop.stop()
     shop.feed(2, close=True)
-    began, said = begun(shop, "samples")
+    began, said = start_job(shop, "samples")
     assert began is None
     assert "its savepoints are incompatible" in said
     shop.wait_until_joined()
@@ -238,7 +238,7 @@ def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_comman
     shop.wait_for(lambda: {at["lag"] for at in springtide(shop.project, "status")["join"]["inputs"].values()} == {0})
     shop.stop()
     for _ in range(2):
-        shop.give(shop.next_events())
+        shop.append(shop.next_events())
     for folder in (shop.project, shop.twin):
         trim_inputs(folder, 2)
     assert call("run", "samples", "--until-end", "--project", shop.twin).code == OffsetError.exit_code
@@ -247,7 +247,7 @@ def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_comman
     shop.wait_for(lambda: re.match(told, shop.job()["last_failure"] or ""))
     shop.stop()
     gone = [{"topic": topic, "from_offset": 1, "to_offset": 2} for topic in ("impressions", "clicks")]
-    for done in shop.tell("skip"):
+    for done in shop.run_both("skip"):
         assert [{name: row[name] for name in gone[0]} for row in done["skipped"]] == gone
     shop.feed(close=True)
     assert shop.run("samples", "--from-logs")["samples"]["from"] is None

@@ -15,7 +15,7 @@ import pytest
 from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import BLOCK_ROWS
 from pipeline.logs.open import open_log
-from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, newest, workers
+from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, latest, workers
 from tests.support.command_line import feed, make_events, make_shop, springtide
 from tests.support.scrape import scrape, url_of
 
@@ -88,7 +88,7 @@ def test_a_trainer_that_stands_still_does_not_hold_the_join_back_and_catches_up_
     shop.feed()
     shop.run("all")
     shop.wait_until_joined()
-    shop.wait_for(lambda: newest(shop.project))
+    shop.wait_for(lambda: latest(shop.project))
     trainers, joiners = workers_of(shop, "train"), workers_of(shop, "samples")
     assert trainers
     assert joiners
@@ -100,10 +100,10 @@ def test_a_trainer_that_stands_still_does_not_hold_the_join_back_and_catches_up_
             shop.wait_until_joined()
             (shard,) = springtide(shop.project, "status")["trainer"]
             assert shard["lag_records"] > 0
-        calm = make_shop(shop.project.parent / "calm")
-        shutil.copytree(shop.project / "state" / "logs" / "samples", calm / "state" / "logs" / "samples")
-        springtide(calm, "run", "train", "--until-end")
-        shop.wait_for(lambda: current(shop.project) == current(calm))
+        reference = make_shop(shop.project.parent / "reference")
+        shutil.copytree(shop.project / "state" / "logs" / "samples", reference / "state" / "logs" / "samples")
+        springtide(reference, "run", "train", "--until-end")
+        shop.wait_for(lambda: current(shop.project) == current(reference))
     (shard,) = springtide(shop.project, "status")["trainer"]
     assert shard["lag_records"] == 0
     assert {pid: most[str(pid)] - before[pid] > MOST_GROWTH_BYTES for pid in everybody} == dict.fromkeys(

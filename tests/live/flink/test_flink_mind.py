@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.live.live_shop import Live, current, trainer_beside
+from tests.live.live_shop import Live, current, reference_project
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, clicks_of, impressions, joined, prepare
 from tests.support.command_line import samples_of, springtide
@@ -26,8 +26,8 @@ def test_samples_and_model_of_mind_are_those_of_a_run_in_process(cluster, tmp_pa
         springtide(twin, "run", "samples", "--until-end")
         live.wait_for_samples(samples_of(twin))
         assert_same_samples(samples_of(live.project), joined(impressions, clicks)[0], COLUMNS)
-        calm = trainer_beside(live.project)
-        springtide(calm, "run", "train", "--until-end")
-        live.wait_for(lambda: current(live.project) == current(calm))
+        reference = reference_project(live.project)
+        springtide(reference, "run", "train", "--until-end")
+        live.wait_for(lambda: current(live.project) == current(reference))
     finally:
         live.stop()

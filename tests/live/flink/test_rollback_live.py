@@ -22,7 +22,7 @@ def test_a_rollback_while_both_jobs_run_needs_no_restart_and_the_replica_is_righ
     head.wait_until_learned(bad_ms[1])
     restarts = {row["job"]: row["restarts"] for row in site.jobs()}
     with watched(site) as seen:
-        done = site.answer_of(site.begin_rollback(bad_ms), "rollback")["done"]
+        done = site.result_of(site.begin_rollback(bad_ms), "rollback")["done"]
         returned_at_ms = clock.now_ms()
         site.wait_for(lambda: len(seen) == 2, "the replica stays in the old generation")
     right_at_ms = max(at_ms for at_ms, _, _ in seen.values())

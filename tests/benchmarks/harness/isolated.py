@@ -1,4 +1,4 @@
-"""What runs in processes of its own, so that memory and threads of one measurement do not count for the next."""
+"""Runs measurements in separate processes, so that memory and threads of one do not affect the next."""
 
 import importlib
 import shutil
@@ -11,12 +11,12 @@ from tests.benchmarks.harness.report import Figure
 
 
 def process() -> ProcessPoolExecutor:
-    """A new process for one piece of work after the other, nothing inherited; it ends with the `with` block."""
+    """A new process that inherits nothing and runs one task at a time; it ends with the `with` block."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 def one_round(name: str, quick: bool) -> list[Figure]:
-    """One round of a benchmark, in a folder that is gone afterwards."""
+    """One round of a benchmark, in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix=f"springtide-{name}-"))
     try:
         measured: list[Figure] = importlib.import_module(f"tests.benchmarks.{name}").measure(folder, quick)

@@ -1,6 +1,6 @@
-"""Short benchmarks of native parts: each piece of work and its peer in turn, in one process and one run.
+"""Paired benchmarks of native parts: each task and its peer alternate in one process.
 
-Every module that measures this way runs by itself: `python -m tests.benchmarks.keys --out bench-out/keys`.
+Every module that uses it can be run alone: `python -m tests.benchmarks.keys --out bench-out/keys`.
 """
 
 import argparse
@@ -16,11 +16,11 @@ Measure = Callable[[bool, int], list[Result]]
 """quick, rounds → results"""
 
 
-def beside(figure: Figure, work: Work, peer: Work, rounds: int) -> Result:
-    """Things per core-second of `work` and of `peer`, alternating; each deals with as many as `figure.value` says.
+def paired(figure: Figure, work: Work, peer: Work, rounds: int) -> Result:
+    """Items per core-second of `work` and of `peer`, alternating; each call processes `figure.value` items.
 
-    Processor time of the whole process, so that other work on the machine is not counted. A round takes the better of
-    two calls of either: what disturbs a call only ever makes it longer.
+    Processor time of the process is measured, so other load on the machine does not count. A round uses the faster of
+    two calls, because disturbances only make a call slower.
     """
     values, peers = [], []
     for _ in range(rounds):
@@ -30,10 +30,10 @@ def beside(figure: Figure, work: Work, peer: Work, rounds: int) -> Result:
 
 
 def main(measure: Measure, description: str | None) -> int:
-    """Measure, print and write; 1 where a target was missed."""
+    """Measure, print and write; returns 1 if a target was missed."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured; medians are shown")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes that only show that everything runs")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements; medians are printed")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes that only check that everything runs")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     chosen = parser.parse_args()
     print("machine: " + ", ".join(f"{name} {value}" for name, value in machine().items()) + "\n", flush=True)
