@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. The first run makes a virtual environment and builds the core.
+# Start with `make demo` and `make test`. The first run creates a virtual environment and builds the native core.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,19 +14,19 @@ $(VENV)/ready: constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Build the native core again after a change in native/.
+# Rebuild the native core after a change in native/.
 native:
 	flock $(VENV)/native.lock $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 
 demo: setup
 	$(BIN)/springtide demo --out demo-out
 
-# Two processes, a file in one of them: much of the time is waiting. One test at a time: .venv/bin/pytest
+# Two processes, distributed by file, because many tests wait. Sequentially: .venv/bin/pytest
 test: setup check
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# On a real Kafka and a real Flink on this machine, of their own for each of two processes. Needs Java 17 and Maven
-# (.ci/install-java) and fails without.
+# On a real Kafka and a real Flink on this machine, separate for each of two processes. Requires Java 17 and Maven
+# (.ci/install-java).
 test-live: setup
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/live
 
@@ -39,11 +39,11 @@ check: setup
 bench: setup
 	$(BIN)/python -m tests.benchmarks --out bench-out
 
-# On a real Kafka and a real Flink, beside Flink SQL. Needs Java 17 and Maven.
+# On a real Kafka and a real Flink, compared with Flink SQL. Requires Java 17 and Maven.
 bench-live: setup
 	$(BIN)/python -m tests.benchmarks.live --out bench-out/live
 
-# The C++ core under sanitizers, each in a build of its own; needs g++ alone.
+# The C++ core under sanitizers, one build for each; requires only g++.
 native-check: setup $(addprefix native-check-,address thread)
 
 native-check-address: SANITIZE := address,undefined
@@ -53,7 +53,7 @@ native-check-address native-check-thread: native-check-%: setup
 	$(BIN)/cmake --build build/$@ --parallel 2
 	$(BIN)/ctest --test-dir build/$@ --output-on-failure --parallel 2
 
-# What reads bytes from outside, fed with bytes nobody meant: FUZZ_SECONDS in all, the same inputs for the same FUZZ_SEED.
+# Fuzz every decoder of external bytes for FUZZ_SECONDS in total; the inputs depend only on FUZZ_SEED.
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
 fuzz: setup

@@ -19,24 +19,24 @@ from pathlib import Path
 from pipeline.configuration.environment import child_environment
 
 _SPARE_S = 60.0
-"""Beyond its share, for starting up and for the last input; then a target counts as hanging."""
+"""Time beyond a target's share, for its start and the last input; after it the target counts as hanging."""
 _HANGS_S = 30
-"""By the clock. What is slow without hanging is told sooner, see `loop.py` and `driver.cc`."""
+"""Wall time. Slow inputs are reported earlier, see `loop.py` and `driver.cc`."""
 _RUNS = re.compile(r"(?:Done )?(\d+) runs")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a target: `said` is the end of its output, `runs` the inputs tried."""
+    """The result of a target: `output` of its process, `runs` is the number of inputs."""
 
     name: str
     failed: bool
     runs: int
-    said: str
+    output: str
 
 
 def main(arguments: list[str]) -> int:
-    """Fuzz, print each outcome; 1 where something was found."""
+    """Fuzz and print each outcome; returns 1 if there was a finding."""
     chosen = _parse(arguments)
     chosen.crashes.mkdir(parents=True, exist_ok=True)
     commands = {name: command for name, command in _commands(chosen).items() if name in (chosen.only or [name])}
@@ -54,20 +54,20 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Feed decoders with damaged bytes.")
-    parser.add_argument("--seconds", type=float, default=60, help="for all targets together")
-    parser.add_argument("--seed", type=int, default=1, help="which inputs")
+    parser.add_argument("--seconds", type=float, default=60, help="total for all targets")
+    parser.add_argument("--seed", type=int, default=1, help="determines the inputs")
     parser.add_argument("--only", action="append", help="only this target; may be repeated")
-    parser.add_argument("--native", type=Path, default=Path("build/native-fuzz"), help="where fuzz_* programs are")
-    parser.add_argument("--crashes", type=Path, default=Path("build/crashes"), help="where inputs of findings are kept")
+    parser.add_argument("--native", type=Path, default=Path("build/native-fuzz"), help="folder of the fuzz_* programs")
+    parser.add_argument("--crashes", type=Path, default=Path("build/crashes"), help="folder for the inputs of findings")
     return parser.parse_args(arguments)
 
 
 def _commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
-    """By target: what to run, but for time and seed. Python's are left out, and told, where Atheris has no wheel."""
+    """By target, the command without time and seed. Python targets are skipped with a message if Atheris is missing."""
     programs = sorted(path for path in chosen.native.glob("fuzz_*") if path.is_file() and os.access(path, os.X_OK))
     commands = {f"native {path.name.removeprefix('fuzz_')}": [str(path.absolute())] for path in programs}
     if importlib.util.find_spec("atheris") is None:
-        print("python targets are left out: atheris is not installed here. hint: pip install -e '.[dev]'")
+        print("python targets are skipped: atheris is not installed. hint: pip install -e '.[dev]'")
         return commands
     from tests.fuzz.targets import TARGETS
 
@@ -83,15 +83,15 @@ def _run(name: str, command: list[str], share_s: float, chosen: argparse.Namespa
         options = [f"-max_total_time={round(share_s)}", f"-seed={chosen.seed}", f"-timeout={_HANGS_S}", prefix]
         folder = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="springtide-fuzz-") as passing:
-        said, failed = _end_of([*command, *options], folder, share_s + _SPARE_S, passing)
-    runs = [int(found) for found in _RUNS.findall(said)]
-    outcome = Outcome(name, failed, runs[-1] if runs else 0, said)
+        output, failed = _end_of([*command, *options], folder, share_s + _SPARE_S, passing)
+    runs = [int(found) for found in _RUNS.findall(output)]
+    outcome = Outcome(name, failed, runs[-1] if runs else 0, output)
     _print(outcome, crashes)
     return outcome
 
 
 def _end_of(command: list[str], folder: Path, within_s: float, temporary: str) -> tuple[str, bool]:
-    """What it said, and whether it failed. A fuzzer ends without tidying up: its temporary files lie in `temporary`."""
+    """Output, and whether it failed. Fuzzers do not clean up, so their temporary files are placed in `temporary`."""
     try:
         done = subprocess.run(
             command,
@@ -106,16 +106,16 @@ def _end_of(command: list[str], folder: Path, within_s: float, temporary: str) -
             timeout=within_s,
         )
     except subprocess.TimeoutExpired:
-        return f"no end after {within_s:.0f} s", True
+        return f"still running after {within_s:.0f} s", True
     return done.stdout, done.returncode != 0
 
 
 def _print(outcome: Outcome, crashes: Path) -> None:
     if not outcome.failed:
-        print(f"{outcome.name}: {outcome.runs:,} inputs, nothing found", flush=True)
+        print(f"{outcome.name}: {outcome.runs:,} inputs, no finding", flush=True)
         return
-    print(f"{outcome.name}: FOUND something; the input is in {crashes}", flush=True)
-    print("\n".join(f"    {line[:300]}" for line in outcome.said.splitlines()[-40:]), flush=True)
+    print(f"{outcome.name}: FINDING; the input is in {crashes}", flush=True)
+    print("\n".join(f"    {line[:300]}" for line in outcome.output.splitlines()[-40:]), flush=True)
 
 
 if __name__ == "__main__":

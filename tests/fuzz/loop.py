@@ -1,6 +1,6 @@
-"""One target in a process of its own: `python -m tests.fuzz.loop TARGET [libFuzzer's options] [FILE …]`.
+"""Runs one target in this process: `python -m tests.fuzz.loop TARGET [libFuzzer's options] [FILE …]`.
 
-With a file, only that input is run: how a finding is seen again.
+With a file, only that input is run, to reproduce a finding.
 """
 
 import inspect
@@ -20,14 +20,14 @@ from pipeline.errors import SpringtideError
 from tests.fuzz.targets import TARGETS, Target
 
 _MOST_MEMORY_BYTES = 6 << 30
-"""Beyond it an allocation fails: a damaged length must not be believed."""
+"""Address space limit: allocations for a damaged length fail."""
 
 _SLOW_S = 2.0
-"""Processor time; the clock alone says nothing on a busy machine."""
+"""Processor time: wall time is meaningless on a busy machine."""
 
 
 def main(name: str, options: list[str]) -> None:
-    """Fuzz until the options say stop; libFuzzer then ends the process."""
+    """Fuzz until the limit in the options; libFuzzer then ends the process."""
     target = TARGETS[name]
     for function in _own_functions():
         atheris.instrument_func(function)
@@ -41,7 +41,7 @@ def main(name: str, options: list[str]) -> None:
 
 
 def _own_functions() -> Iterator[Callable[..., Any]]:
-    """Every loaded function of springtide: an editable install has an import hook that Atheris' own cannot follow."""
+    """Every loaded function of springtide: Atheris cannot instrument imports through an editable install's hook."""
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "pipeline":
             classes = [held for held in vars(module).values() if inspect.isclass(held) and held.__module__ == name]
@@ -64,7 +64,7 @@ def _checked(target: Target) -> Callable[[bytes], None]:
 
 
 def _mutator(target: Target) -> Callable[[bytes, int, int], bytes]:
-    """Mostly libFuzzer's own changes, some of meaning; checksums are put right seven times in eight."""
+    """Mutations by libFuzzer and structural ones; the checksums are corrected in seven of eight cases."""
 
     def mutate(value: bytes, most: int, seed: int) -> bytes:
         random = Random(seed)

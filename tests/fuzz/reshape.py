@@ -1,4 +1,4 @@
-"""Changes of meaning rather than of bytes: a JSON document with one value, key or list other than it was."""
+"""Structural mutations: changes one value, key or list of a JSON document."""
 
 import json
 from random import Random
@@ -13,8 +13,8 @@ _ODD = (
 
 
 def whole_text(value: bytes, random: Random) -> bytes:
-    """A file that is JSON."""
-    return _spelled(parsed(value), random) or value
+    """Mutate a JSON file."""
+    return _mutated_text(parsed(value), random) or value
 
 
 def container_header(value: bytes, random: Random) -> bytes:
@@ -22,29 +22,29 @@ def container_header(value: bytes, random: Random) -> bytes:
     if len(value) < 40:
         return value
     parts = ContainerParts.of(value)
-    header = _spelled(parsed(parts.header), random)
+    header = _mutated_text(parsed(parts.header), random)
     return value if header is None else parts._replace(header=header).sealed()
 
 
-def _spelled(document: Any, random: Random) -> bytes | None:
+def _mutated_text(document: Any, random: Random) -> bytes | None:
     if document is None:
         return None
-    return json.dumps(_changed(document, random), sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(_mutated(document, random), sort_keys=True, separators=(",", ":")).encode()
 
 
-def _changed(node: Any, random: Random) -> Any:
-    """The node with one thing below it, or itself, replaced, left out or doubled."""
+def _mutated(node: Any, random: Random) -> Any:
+    """The node with one descendant, or itself, replaced, removed or duplicated."""
     if not isinstance(node, dict | list) or not node or random.random() < 0.05:
         return random.choice(_ODD)
     place = random.choice(list(node) if isinstance(node, dict) else range(len(node)))
     copy = node.copy()
-    fate = random.random()
-    if fate < 0.1:
+    choice = random.random()
+    if choice < 0.1:
         del copy[place]
-    elif fate < 0.2 and isinstance(copy, list):
+    elif choice < 0.2 and isinstance(copy, list):
         copy.insert(place, copy[place])
-    elif fate < 0.2:
+    elif choice < 0.2:
         copy[str(place) + "x"] = copy[place]
     else:
-        copy[place] = _changed(copy[place], random)
+        copy[place] = _mutated(copy[place], random)
     return copy

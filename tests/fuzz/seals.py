@@ -1,7 +1,7 @@
-"""Checksums put right after a change: without them no changed input would be read further than its checksum.
+"""Corrects checksums after a mutation; otherwise no decoder would read past the checksum.
 
-Each function takes bytes that were once a whole file or record of its format, and gives them the frame, lengths and
-checksums they would have if the change had been meant. What is beyond that is returned as it came.
+Each function takes a mutated file or record of its format and returns it with a correct frame, lengths and checksums.
+Bytes that are too damaged for that are returned unchanged.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _ENTRY, _LENGTHS = struct.Struct("<Q16sH"), struct.Struct("<II")
 
 
 def framed(schema: str) -> Seal:
-    """Records of a log: the frame names the schema."""
+    """A log record: its frame has the id of the schema."""
     return lambda value: frame(load_schema(schema).id, value[FRAME_BYTES:])
 
 
@@ -115,7 +115,7 @@ def _sha128(value: bytes) -> bytes:
 
 
 def parsed(text: bytes) -> Any:
-    """The JSON document, None where there is none."""
+    """The JSON document; None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""What is fuzzed in Python: each decoder with good inputs to begin from, and how its checksums are put right.
+"""The fuzz targets in Python: each decoder with valid seed inputs and a function that corrects its checksums.
 
-A target goes as far with what it decoded as the first code that trusts it does.
+A target processes the decoded value up to the first code that trusts it.
 """
 
 import json
@@ -46,10 +46,10 @@ class Target:
     """One decoder.
 
     Attributes:
-        decode: what must succeed or raise SpringtideError.
-        seeds: whole inputs, the first of them good.
-        seal: puts checksums right.
-        reshape: changes what the bytes mean; None where changing bytes does.
+        decode: must succeed or raise SpringtideError.
+        seeds: complete inputs; the first is valid.
+        seal: corrects the checksums.
+        reshape: changes the meaning of the input; None if changing bytes is enough.
     """
 
     decode: Callable[[bytes], object]

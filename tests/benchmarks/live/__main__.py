@@ -1,10 +1,10 @@
-"""The live line's numbers, on a real Kafka and a real Flink, each beside its peer in the same run.
+"""Runs the live benchmarks on a real Kafka and a real Flink, each with its peer in the same run.
 
 python -m tests.benchmarks.live --out bench-out
 python -m tests.benchmarks.live --only recovery
 
-Each benchmark has a process and a cluster of its own, one after the other; what they do and how they measure is told by
-the modules named below. Needs Java and Maven. Exits with 1 where a target was missed.
+The benchmarks run one after the other, each in a separate process with a separate cluster; their modules describe what
+is measured. Requires Java and Maven. Exits with 1 if a target was missed.
 """
 
 import argparse
@@ -21,31 +21,31 @@ Found = Mapping[str, Any]
 
 
 def joined(found: Found) -> list[Result]:
-    """Figures of `flink_kafka`: the join's rate and its start, beside Flink SQL with each of its state backends."""
+    """Figures of `flink_kafka`: rate and start of the join, compared with Flink SQL on each of its state backends."""
     sizes = {"events": found["events"], "samples": found["samples"], "partitions": 2}
 
-    def beside(what: str, told: str, unit: str, **target: float) -> list[Result]:
+    def compared(what: str, interval: str, unit: str, **target: float) -> list[Result]:
         figure = Figure(
-            f"join on Flink, Kafka to the samples topic: {told}", found[f"ours_{what}"], unit, sizes, **target
+            f"join on Flink, Kafka to the samples topic: {interval}", found[f"ours_{what}"], unit, sizes, **target
         )
         return [
-            _beside(figure, f"Flink SQL, {backend}", found[f"flink_sql_{backend}_{what}"])
+            _with_peer(figure, f"Flink SQL, {backend}", found[f"flink_sql_{backend}_{what}"])
             for backend in ("hashmap", "rocksdb")
         ]
 
     return [
-        *beside("events_per_s", "first sample to last", "events/s", least_ratio=3.0),
-        *beside("events_per_s_from_submission", "submission to last sample", "events/s", least_ratio=3.0),
-        *beside("first_sample_s", "submission to first sample", "s", most=10.0),
+        *compared("events_per_s", "first sample to last", "events/s", least_ratio=3.0),
+        *compared("events_per_s_from_submission", "submission to last sample", "events/s", least_ratio=3.0),
+        *compared("first_sample_s", "submission to first sample", "s", most=10.0),
     ]
 
 
 def recovered(found: Found) -> list[Result]:
-    """Figures of `recovery`: back at the head of the log after a kill, beside Flink SQL's join."""
+    """Figures of `recovery`: time until the head of the log after a kill, compared with Flink SQL's join."""
     sizes = {"impressions held": found["held"], "state_bytes": found["state_bytes"]}
     peer = found["flink_sql"]
     return [
-        _beside(
+        _with_peer(
             Figure(f"recovery of the join, {victim} killed", found[victim]["recovered_s"], "s", sizes, most=30.0),
             f"Flink SQL, {peer['backend']}, {peer['held']:,} held",
             peer["recovered_s"],
@@ -55,11 +55,13 @@ def recovered(found: Found) -> list[Result]:
 
 
 def fresh(found: Found) -> list[Result]:
-    """Figures of `freshness`, beside what Ekko's paper says."""
+    """Figures of `freshness`, compared with the figure in Ekko's paper."""
     sizes = {name: found[name] for name in ("produced_events_per_s", "clicks", "lost", "withheld_share")}
     ekko = found["beside"]["ekko_s"]
     return [
-        _beside(Figure(f"click to replica, {name}", found[f"{name}_s"], "s", sizes, most=most), "Ekko, published", ekko)
+        _with_peer(
+            Figure(f"click to replica, {name}", found[f"{name}_s"], "s", sizes, most=most), "Ekko, published", ekko
+        )
         for name, most in (("p50", 0.5), ("p99", 1.0))
     ]
 
@@ -74,14 +76,14 @@ BENCHMARKS: dict[str, tuple[list[str], Callable[[Found], list[Result]]]] = {
 def main(arguments: list[str]) -> int:
     """Measure, print and write; returns 1 if a target was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="may be repeated; all without")
+    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="may be repeated; default: all")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     chosen = parser.parse_args(arguments)
     print("machine: " + ", ".join(f"{name} {value}" for name, value in machine().items()), flush=True)
     results: list[Result] = []
     for name in chosen.only or BENCHMARKS:
-        told, figures = BENCHMARKS[name]
-        found = figures(_run(name, told))
+        options, figures = BENCHMARKS[name]
+        found = figures(_run(name, options))
         print_results(found)
         results += found
     if chosen.out:
@@ -92,12 +94,12 @@ def main(arguments: list[str]) -> int:
 def _run(name: str, arguments: list[str]) -> Found:
     """The JSON object that a benchmark prints last. Raises CalledProcessError."""
     command = [sys.executable, "-m", f"tests.benchmarks.live.{name}", *arguments]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: Found = json.loads(said.splitlines()[-1])
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: Found = json.loads(output.splitlines()[-1])
     return found
 
 
-def _beside(figure: Figure, peer: str, value: float) -> Result:
+def _with_peer(figure: Figure, peer: str, value: float) -> Result:
     return Result(figure, [figure.value], [value], peer)
 
 

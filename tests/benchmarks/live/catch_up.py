@@ -1,9 +1,9 @@
-"""The join on Flink catching up from hours behind on Kafka: what it holds, keeps and takes of memory, hour by hour.
+"""Catch-up of the join on Flink with hours of events on Kafka: held impressions, state and memory, hour by hour.
 
 python -m tests.benchmarks.live.catch_up --hours 6 --per-hour 400000
 
-Needs Java and Maven. Prints one JSON object a line: whenever the watermark has passed another hour of the market,
-the impressions held, the bytes of kept state, and the most resident memory of the worker and of the TaskManager so far.
+Requires Java and Maven. Prints a JSON object per line when the watermark passes an hour of the market: held
+impressions, bytes of stored state, and the peak resident memory so far of the worker and of the TaskManager.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.support.scrape import scrape, url_of
 from tests.torture.project import live_project
 
 MINUTE_MS = 60_000
-_LOOK_EVERY_S = 0.1
+_POLL_EVERY_S = 0.1
 _WITHIN_S = 280.0
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--hours", type=int, default=6)
     parser.add_argument("--per-hour", type=int, default=400_000, help="impressions")
     chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
+    # `timeout` then ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="springtide-behind-") as folder:
         first = free_port_range(4)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def catch_up(root: Path, cluster: LocalCluster, hours: int, per_hour: int) -> Iterator[dict[str, Any]]:
-    """Put hours of the market into Kafka, start the join at the earliest, and tell of each hour that it has passed."""
+    """Put hours of the market into Kafka, start the join from the beginning, and yield a row per hour passed."""
     project = live_project(root, cluster)
     with (root / "springtide.toml").open("a") as file:
         file.write("\n[telemetry]\nport = 0\n")
@@ -70,18 +70,23 @@ def catch_up(root: Path, cluster: LocalCluster, hours: int, per_hour: int) -> It
     began_s, passed, most = time.monotonic(), 0, dict.fromkeys(("worker_mb", "taskmanager_mb"), 0.0)
     while passed < hours:
         assert time.monotonic() - began_s < _WITHIN_S, "took too long"
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
         sizes = {"worker_mb": sum(map(resident_mb, workers(cluster)))}
         sizes["taskmanager_mb"] = resident_mb(cluster.running()["taskmanager-1"].pid)
         most = {name: max(most[name], size) for name, size in sizes.items()}
-        told = answers(root)
-        if told.get("watermark_ms", 0) >= config.start_at_ms + (passed + 1) * HOUR_MS:
-            passed = int(told.pop("watermark_ms") - config.start_at_ms) // HOUR_MS
-            yield {"passed_hours": min(passed, hours), "seconds": round(time.monotonic() - began_s, 1), **told, **most}
+        readings = worker_readings(root)
+        if readings.get("watermark_ms", 0) >= config.start_at_ms + (passed + 1) * HOUR_MS:
+            passed = int(readings.pop("watermark_ms") - config.start_at_ms) // HOUR_MS
+            yield {
+                "passed_hours": min(passed, hours),
+                "seconds": round(time.monotonic() - began_s, 1),
+                **readings,
+                **most,
+            }
 
 
 def produce(project: Project, config: MarketConfig) -> int:
-    """All of the market as it arrives, a minute at a time, and a day on a heartbeat; how many events."""
+    """Append the market minute by minute, then a heartbeat a day later; returns the number of events."""
     log, market, events = open_log(project), Market(1, config), 0
     targets = [EventWriter(project, log, kind) for kind in ("impressions", "clicks")]
     for hour in range(config.hours):
@@ -97,14 +102,14 @@ def produce(project: Project, config: MarketConfig) -> int:
     return events
 
 
-def answers(root: Path) -> dict[str, float]:
-    """What the job's worker tells; nothing where it does not answer."""
+def worker_readings(root: Path) -> dict[str, float]:
+    """Metrics of the job's worker; empty while it is unavailable."""
     try:
         (name,) = [path.stem for path in (root / "state" / "telemetry").glob("samples-*.json")]
         found = scrape(str(url_of(root, name)))
-        marks = found.all("springtide_join_watermark_timestamp_seconds").values()
+        watermarks_s = found.all("springtide_join_watermark_timestamp_seconds").values()
         return {
-            "watermark_ms": 1000 * min(marks),
+            "watermark_ms": 1000 * min(watermarks_s),
             "held": sum(found.all("springtide_join_held_impressions").values()),
             "state_mb": round(sum(found.all("springtide_join_state_bytes").values()) / 1e6, 1),
         }
@@ -113,7 +118,7 @@ def answers(root: Path) -> dict[str, float]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process; 0 once it is gone."""
+    """Resident memory of a process; 0 once it has ended."""
     try:
         return round(psutil.Process(pid).memory_info().rss / 1e6, 1)
     except psutil.NoSuchProcess:

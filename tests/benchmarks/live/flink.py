@@ -1,8 +1,8 @@
-"""The join on a real Flink beside the join in process, over the same embedded log: rates and start.
+"""Rates and start of the join on a real Flink and of the join in process, over the same embedded log.
 
 python -m tests.benchmarks.live.flink --rows 2000000
 
-Needs Java and Maven. Prints one JSON object: events per second on Flink, from the first sample to the last and from
+Requires Java and Maven. Prints one JSON object: events per second on Flink, from the first sample to the last and from
 submission, and in process; seconds from submission to the first sample.
 """
 
@@ -30,7 +30,7 @@ from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.join import SPAN_S, fill
 from tests.support.ports import free_port_range
 
-_LOOK_EVERY_S = 0.02
+_POLL_EVERY_S = 0.02
 _WITHIN_S = 120.0
 _FORM = """name = "join"
 [events]
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
+    # `timeout` then ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="springtide-flink-") as folder:
         cluster = started_cluster(Path(folder) / "cluster")
@@ -108,14 +108,14 @@ def rates(folder: Path, cluster: LocalCluster, rows: int) -> dict[str, float]:
 
 
 def project_in(root: Path, window_s: float, logs: str = "") -> Project:
-    """The project of the join's benchmark, in a folder from which a worker can open it; `logs` is its table [logs]."""
+    """The project of the join's benchmark, in a folder that a worker can open; `logs` is its table [logs]."""
     root.mkdir()
     (root / "springtide.toml").write_text(_FORM.format(window=window_s) + logs, encoding="utf-8")
     return Project.open(root)
 
 
 def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
-    """Submit the project's join to the cluster as job `name`; Flink's id of it."""
+    """Submit the project's join to the cluster as job `name`; returns Flink's id."""
     worker = str(Path(sys.executable).parent / "springtide-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
@@ -124,13 +124,13 @@ def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
 
 
 class SampleCounter:
-    """Counts the samples of partition 0, reading each record once."""
+    """Counts the samples of partition 0; each record is read once."""
 
     def __init__(self, log: Log) -> None:
         self._log, self._at, self._rows = log, 0, 0
 
     def rows(self) -> int:
-        """How many there are by now."""
+        """Read the new records; returns the number of samples so far."""
         while records := self._log.read("samples", 0, self._at):
             self._rows += sum(decode_sample_block(record.value).batch.num_rows for record in records)
             self._at = records[-1].offset + 1
@@ -138,11 +138,11 @@ class SampleCounter:
 
 
 def until(reached: Callable[[], object], within_s: float = _WITHIN_S) -> None:
-    """Return once `reached`, which is looked at again and again. Raises."""
+    """Poll until `reached()` is true. Raises AssertionError after `within_s`."""
     ends_s = time.monotonic() + within_s
     while not reached():
         assert time.monotonic() < ends_s, f"not reached after {within_s:.0f} s"
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
 
 
 if __name__ == "__main__":

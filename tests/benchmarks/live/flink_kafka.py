@@ -1,19 +1,19 @@
-"""The join on Flink from Kafka to the samples topic, beside Flink SQL's interval join over the same topics.
+"""The join on Flink from Kafka to the samples topic, compared with Flink SQL's interval join over the same topics.
 
 python -m tests.benchmarks.live.flink_kafka --rows 1000000
 python -m tests.benchmarks.live.flink_kafka --rows 1000000 --backend rocksdb --guarantee exactly-once
 
 One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (two
-subtasks) with each state backend, every one from the topics' beginnings with a checkpoint every 2 s; the events are
-there beforehand, one a record. Ours is measured over packed records too, which only it can read. All must say the same
-samples: as many, and as many of them positive; ours says compensations besides. What the peer does less is told in
-`peers/flink_kafka_join.py`.
+subtasks) with each state backend, each from the topics' beginnings with a checkpoint every 2 s; the events are
+appended beforehand, one per record. Ours is also measured over packed records, which only it can read. All must emit
+equally many samples and positives; ours also emits compensations. `peers/flink_kafka_join.py` lists the peer's
+limits.
 
-Needs Java and Maven. Prints one JSON object, and each run's figures on stderr as it ends. A rate is events over the
-seconds from the first sample to the last, with `_from_submission` from the submission on, and `_per_core_s` over the
-processor seconds that the whole cluster (broker, JobManager, TaskManager, worker) took meanwhile: other work on the
-machine does not count there. `times_*` is our rate over the peer's. Below a million rows ours may say everything in a
-bundle or two, and only `_from_submission` means something.
+Requires Java and Maven. Prints one JSON object, and each run's figures on stderr when it ends. A rate is the number of
+events divided by the seconds from the first sample to the last; `_from_submission` counts from the submission, and
+`_per_core_s` divides by the processor seconds of the cluster (broker, JobManager, TaskManager, worker), which excludes
+other load. `times_*` is our rate divided by the peer's. Below a million rows ours may emit everything in one or two
+bundles, and only `_from_submission` is meaningful.
 """
 
 import argparse
@@ -58,31 +58,31 @@ WINDOW_S = SPAN_S // 20
 TASKMANAGER_MB = 1536
 _WITHIN_S = 300.0
 _LEAST_CPU_S = 0.01
-"""What the system counts in."""
+"""The resolution of the system's processor times."""
 _LOGS = '[logs]\nengine = "kafka"\nbootstrap = "{bootstrap}"\nprefix = "{prefix}"\npartitions = 2\n'
-"""Two, so that both of the peer's subtasks have one to read; our shard reads both."""
+"""Two partitions, so that each of the peer's two subtasks has one; our shard reads both."""
 
 
 class SampleCounter(Protocol):
-    """Reads what a join says."""
+    """Counts the samples that a join emits."""
 
     samples: int
     positives: int
     compensations: int
 
     def poll(self) -> int:
-        """How many samples there are by now, compensations aside."""
+        """Read the new records; returns the number of samples so far, without compensations."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a job went: seconds since its submission, and what it said.
+    """The times of a job, in seconds since its submission, and its output.
 
     Attributes:
         submitted_s, first_s, last_s: when the submission returned, when the first and the last sample could be read.
-        first_samples: how many there were when the first was seen.
+        first_samples: number of samples at the first successful poll.
         cpu_s: processor seconds of the cluster's processes between those two samples.
-        samples, positives, compensations: how many; compensations are not among the samples.
+        samples, positives, compensations: numbers; compensations are not counted as samples.
     """
 
     submitted_s: float
@@ -94,8 +94,8 @@ class Run:
     positives: int
     compensations: int
 
-    def told(self, name: str, events: int) -> dict[str, float]:
-        """Its figures under `name`; what had been said by the first look was done before it, and does not count."""
+    def figures(self, name: str, events: int) -> dict[str, float]:
+        """The figures under `name`; samples of the first poll were emitted before it and are not counted."""
         counted = events * (1 - self.first_samples / self.samples)
         return {
             f"{name}_events_per_s": counted / (self.last_s - self.first_s),
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--backend", action="append", choices=get_args(Backend))
     parser.add_argument("--guarantee", choices=get_args(Guarantee), default="at-least-once")
     chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
+    # `timeout` then ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="springtide-flink-") as folder:
         cluster = local_cluster(Path(folder) / "cluster")
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def local_cluster(folder: Path, taskmanager_mb: int = TASKMANAGER_MB) -> LocalCluster:
-    """A broker, a JobManager and a TaskManager whose memory both backends have their share of."""
+    """A broker, a JobManager and a TaskManager with memory for both backends."""
     ports = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
     first = free_port_range(len(ports))
     chosen = {name: first + number for number, name in enumerate(ports)}
@@ -144,15 +144,15 @@ def measure(
     for project, append in ((single, append_single), (packed, append_packed)):
         with closing(open_log(project)) as log:
             append(project, log, events)
-    ways = {"ours": partial(run_ours, single, cluster, rows), "ours_packed": partial(run_ours, packed, cluster, rows)}
+    joins = {"ours": partial(run_ours, single, cluster, rows), "ours_packed": partial(run_ours, packed, cluster, rows)}
     for backend in backends:
-        ways[f"flink_sql_{backend}"] = partial(run_sql, single, cluster, rows, backend, guarantee)
-    runs = {name: _told(name, way(), total) for name, way in ways.items()}
+        joins[f"flink_sql_{backend}"] = partial(run_sql, single, cluster, rows, backend, guarantee)
+    runs = {name: _printed(name, run(), total) for name, run in joins.items()}
     _check(runs.values(), rows)
     figures: dict[str, Any] = {"machine": machine(), "events": total, "guarantee": guarantee}
     figures |= {"samples": rows, "positives": runs["ours"].positives, "compensations": runs["ours"].compensations}
     for name, run in runs.items():
-        figures |= run.told(name, total)
+        figures |= run.figures(name, total)
     for name in (f"flink_sql_{backend}" for backend in backends):
         for what in ("events_per_s", "events_per_s_from_submission", "events_per_core_s"):
             peer = figures[f"{name}_{what}"]
@@ -182,14 +182,14 @@ def run_sql(project: Project, cluster: LocalCluster, samples: int, backend: Back
 def submit_sql(
     project: Project, log: KafkaLog, cluster: LocalCluster, registry: str, backend: Backend, guarantee: Guarantee
 ) -> str:
-    """Start Flink SQL's join over the project's topics into `sql_topic(backend)`; Flink's id of the job."""
+    """Start Flink SQL's join over the project's topics into `sql_topic(backend)`; returns Flink's id of the job."""
     log.create_topic(sql_topic(backend), 1)
     join = SqlJoin.of(project, sql_topic(backend), registry, backend, guarantee)
     return flink_kafka_join.submit(cluster, Path(os.environ.get(peers.FOLDER) or peers.DEFAULT_FOLDER), join)
 
 
 def sql_topic(backend: Backend) -> str:
-    """Where the peer's samples go."""
+    """The topic of the peer's samples."""
     return f"sql-{backend}"
 
 
@@ -218,14 +218,14 @@ def cpu_seconds(cluster: LocalCluster) -> float:
 
 
 class OurSamples:
-    """Counts the samples of partition 0, reading each record once."""
+    """Counts our samples in partition 0; each record is read once."""
 
     def __init__(self, log: Log) -> None:
         self._log, self._at = log, 0
         self.samples = self.positives = self.compensations = 0
 
     def poll(self) -> int:
-        """How many samples there are by now, compensations aside."""
+        """Read the new records; returns the number of samples so far, without compensations."""
         while records := self._log.read("samples", 0, self._at):
             self._at = records[-1].offset + 1
             for record in records:
@@ -237,17 +237,17 @@ class OurSamples:
         return self.samples
 
 
-def _told(name: str, run: Run, events: int) -> Run:
-    """The run, after its figures were said: a later one may take too long."""
-    said = {"samples": run.samples, "positives": run.positives}
-    print(json.dumps(run.told(name, events) | said), file=sys.stderr, flush=True)
+def _printed(name: str, run: Run, events: int) -> Run:
+    """Print the figures of a run immediately, because a later run may time out; returns the run."""
+    counts = {"samples": run.samples, "positives": run.positives}
+    print(json.dumps(run.figures(name, events) | counts), file=sys.stderr, flush=True)
     return run
 
 
 def _check(runs: Iterable[Run], rows: int) -> None:
-    said = {(run.samples, run.positives) for run in runs}
-    assert len(said) == 1, f"samples and positives differ: {said}"
-    assert {samples for samples, _ in said} == {rows}, f"{rows} impressions gave {said}"
+    counts = {(run.samples, run.positives) for run in runs}
+    assert len(counts) == 1, f"samples and positives differ: {counts}"
+    assert {samples for samples, _ in counts} == {rows}, f"{rows} impressions gave {counts}"
 
 
 if __name__ == "__main__":

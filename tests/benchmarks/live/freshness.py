@@ -2,10 +2,10 @@
 
 python -m tests.benchmarks.live.freshness --rate 5000 --seconds 40
 
-The market produces at the clock's pace; both jobs run on Flink; a replica follows in another process. A click counts
-from the moment it is handed to Kafka until the replica shows the first version that learned its sample; it is withheld
-where that version brought serving none of the click's rows. Needs Java and Maven. Prints one JSON object, in seconds;
-Ekko (OSDI 2022) publishes 2.4 s for the same path.
+The market produces in real time; both jobs run on Flink; a replica follows in another process. Freshness is the time
+from a click's append to Kafka until the replica serves the first version that learned its sample; a click is withheld
+if that version sent none of its rows to serving. Requires Java and Maven. Prints one JSON object, in seconds; Ekko
+(OSDI 2022) publishes 2.4 s for the same path.
 """
 
 import argparse
@@ -39,21 +39,21 @@ from tests.support.ports import free_port_range
 
 EKKO_S = 2.4
 WARM_UP_S = 20.0
-"""Windows close and code is compiled before anything is measured."""
+"""Time for windows to close and code to be compiled before measuring."""
 _BUSY_S = 0.3
 _CLOSING_MS = 30_000
-"""So far beyond the last event a heartbeat closes every window."""
-_START_WITHIN_S, _SETTLE_WITHIN_S, _LOOK_EVERY_S = 120.0, 60.0, 0.5
+"""Distance of the heartbeat after the last event; closes every window."""
+_START_WITHIN_S, _SETTLE_WITHIN_S, _POLL_EVERY_S = 120.0, 60.0, 0.5
 _PORTS = ("kafka_port", "kafka_controller_port", "flink_rest_port", "flink_rpc_port")
 
 
 def main() -> None:
     """Measure once, print, and end the cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=5000.0, help="events a second")
+    parser.add_argument("--rate", type=float, default=5000.0, help="events per second")
     parser.add_argument("--seconds", type=float, default=40.0, help="how long clicks are measured")
     chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
+    # `timeout` then ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     logging.getLogger("kafka").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="springtide-freshness-") as folder:
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def core_share() -> float:
-    """The share of one core that a busy process gets here now: 1 where nobody else wants it."""
+    """The share of one core that a busy process gets here now: 1 on an idle machine."""
     began_s, cpu_s = time.monotonic(), time.process_time()
     while time.process_time() - cpu_s < _BUSY_S:
         pass
@@ -80,7 +80,7 @@ def core_share() -> float:
 
 
 def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WARM_UP_S) -> dict[str, Any]:
-    """Freshness of the clicks of `seconds` seconds, after `warm_up_s` at the head; starts both jobs and leaves them."""
+    """Freshness of the clicks of `seconds` seconds, after `warm_up_s` at the head; starts both jobs."""
     log = open_log(project)
     load = PacedLoad(project, 1, rate, _START_WITHIN_S + warm_up_s + seconds)
     submit_jobs(project, ("samples", "train"), from_logs=True, report=print)
@@ -111,7 +111,7 @@ def measure(project: Project, rate: float, seconds: float, warm_up_s: float = WA
 
 
 def report(paths: list[ClickPath]) -> dict[str, Any]:
-    """What is printed. Percentiles are of the clicks that version brought serving something of."""
+    """The printed figures. Percentiles exclude withheld clicks, unless named otherwise."""
     table = {
         name: np.array([getattr(path, name) for path in paths]) for name in ("emitted", "learned", "visible", "sent")
     }
@@ -145,7 +145,7 @@ def _at(seconds: npt.NDArray[np.float64], percent: float) -> float:
 
 
 def _settled(project: Project, log: Log, closed_ms: int, seen: Seen) -> bool:
-    """Whether everything up to the heartbeat at `closed_ms` is said, learned and shown."""
+    """Whether everything up to the heartbeat at `closed_ms` is emitted, learned and served."""
     max_event_time_ms = closed_ms - round(project.config.events.disorder_s * 1000)
     store, topic = VersionStore(project), project.config.topics.samples
     try:
@@ -164,7 +164,7 @@ def _until(reached: Callable[[], bool], within_s: float) -> None:
     ends_s = time.monotonic() + within_s
     while not reached():
         assert time.monotonic() < ends_s, f"not within {within_s:.0f} s"
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)
 
 
 if __name__ == "__main__":

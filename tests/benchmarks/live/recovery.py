@@ -1,18 +1,18 @@
-"""Recovery of the join on Flink from Kafka, beside Flink SQL's: from `kill -9` until it is back at the head of the log.
+"""Recovery of the join on Flink and of Flink SQL's: from `kill -9` until it is at the head of the log again.
 
 python -m tests.benchmarks.live.recovery --rows 10000000
 python -m tests.benchmarks.live.recovery --rows 10000000 --victim taskmanager --at-once --alone
 
-One cluster and one run: the events are there beforehand, one a record, and the window is four times their span, so all
-impressions are held. A victim is killed once the join's state has been kept at the end of the log, the first one with
-`--at-once` right after the join has caught up. Then Flink SQL's join on the same cluster loses its TaskManager, while
-it holds `--peer-rows`: to catch up with ten million takes it more than a quarter of an hour. A TaskManager is started
-again at once, as a supervisor would; a worker is Flink's business. Back is who has joined a click on an impression that
-came after the kill.
+One cluster and one run: the events are appended beforehand, one per record, and the window is four times their
+duration, so all impressions are held. A victim is killed once the join's state is stored at the end of the log; with
+`--at-once` the first one right after the catch-up. Then the TaskManager of Flink SQL's join is killed on the same
+cluster, while the join holds `--peer-rows`: catching up with ten million takes it more than 15 minutes. A TaskManager
+is restarted immediately, as by a supervisor; Flink restarts workers. Recovery ends when a click on an impression
+appended after the kill is joined.
 
-Needs Java and Maven. Prints one JSON object. Its times are seconds since the kill, each stage after the one before: the
-loss was noticed, the TaskManager registered, a worker process was there, all tasks ran, the shard was open with its
-state loaded, the first click on what came later was joined.
+Requires Java and Maven. Prints one JSON object. Its times are seconds since the kill until each stage: the loss is
+noticed, the TaskManager is registered, a worker process exists, all tasks run, the shard is open with its state loaded,
+the first later click is joined.
 """
 
 import argparse
@@ -49,14 +49,14 @@ from tests.benchmarks.peers.flink_kafka_join import Backend
 _WITHIN_S = 300.0
 _VICTIMS = ("worker", "taskmanager")
 _LATER = 16
-"""Impressions, and a click on each, that come after a kill: every partition gets some."""
+"""Impressions, each with a click, that are appended after a kill: every partition gets some."""
 
 
 def main() -> None:
     """Measure once, print, and end the cluster."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--victim", choices=_VICTIMS, action="append", help="may be repeated; both without")
+    parser.add_argument("--victim", choices=_VICTIMS, action="append", help="may be repeated; default: both")
     parser.add_argument("--at-once", action="store_true", help="kill the first victim right after catching up")
     parser.add_argument("--backend", choices=get_args(Backend), default="rocksdb", help="of Flink SQL's state")
     parser.add_argument(
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without Flink SQL")
     parser.add_argument("--taskmanager-mb", type=int, default=TASKMANAGER_MB)
     chosen = parser.parse_args()
-    # So that a `timeout` ends the cluster too.
+    # `timeout` then ends the cluster too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="springtide-recovery-") as folder:
         cluster = local_cluster(Path(folder) / "cluster", chosen.taskmanager_mb)
@@ -84,36 +84,36 @@ def main() -> None:
 def ours(
     folder: Path, cluster: LocalCluster, rows: int, victims: Sequence[str], *, at_once: bool = False
 ) -> dict[str, Any]:
-    """Our figures, by who was killed."""
-    held = Held(folder, cluster, "ours", rows)
-    figures: dict[str, Any] = {"machine": machine(), "held": rows, "at_once": at_once, "caught_up_s": held.catch_up()}
+    """Our figures, by victim."""
+    live = LiveJoin(folder, cluster, "ours", rows)
+    figures: dict[str, Any] = {"machine": machine(), "held": rows, "at_once": at_once, "caught_up_s": live.catch_up()}
     for victim in victims:
         if victim != victims[0] or not at_once:
-            held.settle()
-        figures[victim] = held.strike(victim)
-    figures["state_bytes"] = held.state_bytes()
-    held.cancel()
-    held.close()
+            live.settle()
+        figures[victim] = live.recover(victim)
+    figures["state_bytes"] = live.state_bytes()
+    live.cancel()
+    live.close()
     return figures
 
 
 def flink_sql(folder: Path, cluster: LocalCluster, rows: int, backend: Backend) -> dict[str, Any]:
-    """The peer's figures."""
-    held = Held(folder, cluster, "peer", rows)
-    measured = flink_sql_recovery.measure(held.project, cluster, backend, held.joined, held.append_later)
-    held.close()
+    """Figures of Flink SQL."""
+    live = LiveJoin(folder, cluster, "peer", rows)
+    measured = flink_sql_recovery.measure(live.project, cluster, backend, live.joined, live.append_later)
+    live.close()
     return {"held": rows, **measured}
 
 
-class Held:
-    """A live join that holds many impressions, and what is known of it from outside.
+class LiveJoin:
+    """A running join that holds many impressions, observed from outside.
 
     Attributes:
         joined: how many clicks there are whose impressions are held.
     """
 
     def __init__(self, folder: Path, cluster: LocalCluster, name: str, rows: int) -> None:
-        """Append the events to topics of their own; nothing reads them yet."""
+        """Append the events to separate topics; nothing reads them yet."""
         self.project = project_on(cluster, folder / name, f"{name}.", SPAN_S * 4)
         self._cluster, self._log = cluster, open_log(self.project)
         shown, clicks = events_of(rows)
@@ -124,14 +124,14 @@ class Held:
         self._counter, self._flink, self._job = OurSamples(self._log), FlinkRest(cluster.rest_url), name
 
     def catch_up(self) -> float:
-        """Join all there is from the beginning; the seconds from submission."""
+        """Join all events from the beginning; returns the seconds from submission."""
         with Stopwatch() as watch:
             submit_join(self.project, self._cluster, self._job)
             until(lambda: self._counter.poll() >= self.joined, _WITHIN_S)
         return watch.seconds
 
     def settle(self) -> None:
-        """Return once the state at the end of the log has been kept."""
+        """Return once the state at the end of the log is stored."""
         of_inputs = [(r.topic, r.partition) for r in followed_ranges(self.project, self._log)]
         ends = {at: self._log.end_offset(*at) for at in of_inputs}
         until(
@@ -139,8 +139,8 @@ class Held:
             _WITHIN_S,
         )
 
-    def strike(self, victim: str) -> dict[str, float]:
-        """Kill, append, and wait until what was appended is joined; when each stage on the way was reached."""
+    def recover(self, victim: str) -> dict[str, float]:
+        """Kill, append, and wait until the new events are joined; returns the time of each stage."""
         before = set(workers(self._cluster))
         stages = self._stages(before, victim, self.joined)
         began_s = time.monotonic()
@@ -153,42 +153,42 @@ class Held:
         self.append_later()
         found = timeline(began_s, stages)
         until(lambda: self._counter.poll() >= self.joined)
-        assert self._counter.poll() == self.joined, "one sample for every click"
+        assert self._counter.poll() == self.joined, "one sample per click"
         return found
 
     def append_later(self) -> int:
-        """Append a few impressions long after all others, and a click on each; how many."""
+        """Append a few impressions long after all others, and a click on each; returns their number."""
         ids = list(itertools.islice(self._ids, _LATER))
         append_single(self.project, self._log, {kind: after_all(one, ids) for kind, one in self._first.items()})
         self.joined += len(ids)
         return len(ids)
 
     def state_bytes(self) -> int:
-        """What the join keeps on the disk."""
+        """Size of the join's state on disk."""
         return sum(f.stat().st_size for f in self.project.join_state.glob("live-0-*/*"))
 
     def cancel(self) -> None:
-        """End the job; its topics stay."""
+        """Cancel the job; its topics remain."""
         cancel(self._flink, active_jobs(self._flink, [self._job])[self._job], SystemClock())
 
     def close(self) -> None:
-        """Leave the log."""
+        """Close the log."""
         self._log.close()
 
     def _stages(self, before: set[int], victim: str, joined: int) -> dict[str, Callable[[], bool]]:
-        """What happens one after the other, and how it is seen that it has."""
+        """The stages of a recovery in order, and the condition for each."""
         started = {"taskmanager_s": lambda: self._cluster.ready("taskmanager-1")}
 
-        def anew() -> set[int]:
+        def new_workers() -> set[int]:
             return set(workers(self._cluster)) - before
 
         return {
-            # A worker is started again only by who has noticed; Flink may be quicker than what it tells.
-            "noticed_s": lambda: self._vertices() != {"RUNNING"} or bool(anew()),
+            # A restarted worker proves that the loss was noticed; Flink's REST API may lag behind.
+            "noticed_s": lambda: self._vertices() != {"RUNNING"} or bool(new_workers()),
             **(started if victim == "taskmanager" else {}),
-            "worker_s": lambda: bool(anew()),
+            "worker_s": lambda: bool(new_workers()),
             "tasks_s": lambda: self._vertices() == {"RUNNING"},
-            "opened_s": lambda: self._opened(anew()),
+            "opened_s": lambda: self._opened(new_workers()),
             "recovered_s": lambda: self._counter.poll() > joined,
         }
 
@@ -204,7 +204,7 @@ class Held:
 
 
 def timeline(began_s: float, stages: Mapping[str, Callable[[], bool]]) -> dict[str, float]:
-    """Seconds from `began_s` until each of the stages was reached, one after the other."""
+    """Seconds from `began_s` until each of the stages was reached."""
     found = {}
     for stage, reached in stages.items():
         until(reached, _WITHIN_S)

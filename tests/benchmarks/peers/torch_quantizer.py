@@ -1,4 +1,4 @@
-"""PyTorch's row-wise quantizers over rows of a file: 8, 4 and 2 bits over the full range, the last two also by greedy search.
+"""PyTorch's row-wise quantizers over rows of a file: 8, 4 and 2 bits, the last two also by greedy search.
 
 Takes `--rows FILE.npy`, [n, dim] float32. Prints, per quantizer, rows per core-second encoded and decoded, and the
 squared error over the squared weights. CUT limits the search to the share of the range that is best for each width.
