@@ -19,8 +19,9 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
+from pipeline.samples.join.bucket import Bucket
 from pipeline.samples.join.durations import Durations
-from pipeline.samples.join.held_impressions import Bucket, HeldImpressions
+from pipeline.samples.join.held_impressions import HeldImpressions
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.rows import HELD
 from pipeline.samples.run.in_process import run_samples

@@ -1,4 +1,4 @@
-"""Clicks that wait for their impression or for its window to close: typed rows beside Arrow's raw columns."""
+"""Clicks that wait for their impression or for its window to close: typed rows and Arrow's raw columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from pipeline.arrays.block import EventBlock
 from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
+from pipeline.arrays.types import Bools, Float32s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.samples.join.output import empty_columns
+from pipeline.logs.events.event_columns import arrow_schema
 
 CLICK = np.dtype(
     [
@@ -22,9 +23,9 @@ CLICK = np.dtype(
         ("offset", "i8"),
         ("partition", "i4"),
         ("row", "i4"),
-        ("effective", "i8"),  # the later of its time and its partition's watermark: when it was there at the earliest
+        ("effective", "i8"),  # the later of its time and its partition's watermark
         ("late", "?"),
-        ("place", "u8"),  # of its impression, once found
+        ("place", "u8"),  # of its impression, if there is one
         ("impression_at", "i8"),
     ],
     align=True,
@@ -47,9 +48,10 @@ class Clicks:
         return len(self.rows)
 
     @classmethod
-    def none(cls, config: Config) -> "Clicks":
+    def empty(cls, config: Config) -> "Clicks":
         """No clicks, with the columns that the configuration declares."""
-        return cls(np.zeros(0, CLICK), empty_columns(config.events.clicks.columns))
+        columns = pa.RecordBatch.from_pylist([], schema=arrow_schema(config.events.clicks.columns))
+        return cls(np.zeros(0, CLICK), columns)
 
     @classmethod
     def of(cls, block: EventBlock, key: Sequence[str]) -> "Clicks":
@@ -63,8 +65,8 @@ class Clicks:
         return cls(rows, block.columns)
 
     @classmethod
-    def joined(cls, parts: Sequence["Clicks"]) -> "Clicks":
-        """All of one or more parts, in order."""
+    def concatenate(cls, parts: Sequence["Clicks"]) -> "Clicks":
+        """One or more parts, in order."""
         filled = [p for p in parts if len(p)] or [parts[0]]
         if len(filled) == 1:
             return filled[0]
@@ -74,16 +76,16 @@ class Clicks:
         """The clicks at `index`."""
         return Clicks(self.rows.take(index), RowSelection.of(self.columns, index).gather())
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> "Clicks":
-        """The clicks that [n] `mask` names, in order."""
+    def where(self, mask: Bools) -> "Clicks":
+        """The clicks for which [n] `mask` is true, in order."""
         return self if mask.all() else self.take(np.flatnonzero(mask))
 
-    def ids(self) -> npt.NDArray[np.uint64]:
+    def ids(self) -> UInt64s:
         """[n, 2] uint64."""
         return np.ascontiguousarray(self.rows["id"])
 
-    def labels(self, names: Sequence[str]) -> npt.NDArray[np.float32]:
-        """[n, labels] float32: 1 for the click itself, then the named columns; null counts 0."""
+    def labels(self, names: Sequence[str]) -> Float32s:
+        """[n, labels] float32: 1 for the click itself, then the named columns; null is 0."""
         out = np.ones((len(self), len(names)), np.float32)
         for i, name in enumerate(names[1:], 1):
             out[:, i] = pc.fill_null(self.columns.column(name).cast(pa.float32(), safe=False), 0.0)

@@ -1,4 +1,4 @@
-"""The join's lengths of time in milliseconds, and what an impression still means at a time."""
+"""The durations of the join in milliseconds."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from pipeline.logs.events.codec import NO_WATERMARK
 
 @dataclass(frozen=True)
 class Durations:
-    """All in ms. s is an impression's time."""
+    """All in ms; s is an impression's time."""
 
     window_ms: int
     horizon_ms: int
@@ -17,30 +17,30 @@ class Durations:
 
     @classmethod
     def of(cls, config: Config) -> "Durations":
-        """The spans that the configuration gives in seconds."""
+        """Those of the configuration, which are in seconds."""
         samples = config.samples
         seconds = (samples.window_s, samples.horizon_s, samples.remember_s, config.events.disorder_s)
         return cls(*(round(1000 * s) for s in seconds))
 
     @property
     def attributed_ms(self) -> int:
-        """From s on, how long a click still makes a sample: window and horizon."""
+        """A click before s + this makes a sample: window and horizon."""
         return self.window_ms + self.horizon_ms
 
     @property
     def known_ms(self) -> int:
-        """From s on, how long the impression is known; at s + this it is as if it had never been."""
+        """The impression is known until s + this; then its key may be used again."""
         return self.attributed_ms + self.remember_ms
 
     @property
     def held_ms(self) -> int:
-        """From s on, how long the impression must be held.
+        """The impression is held until s + this.
 
-        A click may come before its impression and is decided within `disorder_ms`, so nothing goes earlier than that.
+        A click before its impression is decided within `disorder_ms`; the impression is held at least that long.
         """
         return max(self.known_ms, self.disorder_ms)
 
 
-def max_event_time_of(watermark_ms: int | None, spans: Durations) -> int | None:
-    """The largest event time that a partition's watermark stands for; None where it has seen none."""
-    return None if watermark_ms is None or watermark_ms == NO_WATERMARK else watermark_ms + spans.disorder_ms
+def max_event_time_of(watermark_ms: int | None, durations: Durations) -> int | None:
+    """The largest event time of a partition, from its watermark; None if there was no event."""
+    return None if watermark_ms is None or watermark_ms == NO_WATERMARK else watermark_ms + durations.disorder_ms

@@ -1,25 +1,23 @@
-"""Where the impression with this id is held: the Python face of `native/join_index`.
+"""The index from an impression's id to its place; the Python interface of `native/join/join_index`.
 
-A cache over the join's state and rebuilt from it; it is never stored itself.
+It is rebuilt from the join's state and never stored.
 """
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import UInt64s
 from pipeline.errors import InputError
 
-UInt64s = npt.NDArray[np.uint64]
-
 NONE = np.uint64(2**64 - 1)
-"""No place at all."""
+"""The result for an unknown id; not a valid place."""
 
 
 class JoinIndex:
-    """128-bit ids → uint64 places, which have a bucket's number in their upper 32 bits. Not thread-safe.
+    """128-bit ids → uint64 places, which contain a bucket's number in their upper 32 bits. Not thread-safe.
 
     Every method raises InputError for a wrong dtype or shape.
 
@@ -33,7 +31,7 @@ class JoinIndex:
         self._core: Any = _native.JoinIndex()
 
     def reserve(self, n: int) -> None:
-        """Make room for `n` ids in all, which then come in without growing the table step by step.
+        """Allocate for `n` ids in all, so that inserting them does not grow the table step by step.
 
         Raises InputError for an n outside of 0..2^31.
         """
@@ -41,15 +39,15 @@ class JoinIndex:
         self._core.reserve(int(n))
 
     def insert(self, ids: UInt64s, places: UInt64s) -> UInt64s:
-        """Keep places under ids that have none yet.
+        """Store the places of ids that have none yet.
 
         Args:
-            ids: [n, 2] uint64, as `ids128` gives them.
-            places: [n] uint64, none of them NONE.
+            ids: [n, 2] uint64, as `ids128` returns them.
+            places: [n] uint64, without NONE.
 
         Returns:
-            [n] uint64: the place kept earlier, which stays (of an id twice in this batch, its first place here), or
-            NONE where there was none.
+            [n] uint64: the place stored earlier, which is unchanged (for an id repeated in the batch, its first place
+            there), or NONE if there was none.
         """
         require_array("ids", ids, np.uint64, ("n", 2))
         require_array("places", places, np.uint64, (len(ids),))
@@ -60,19 +58,19 @@ class JoinIndex:
         return out
 
     def match(self, ids: UInt64s) -> UInt64s:
-        """[n, 2] uint64 ids → [n] uint64 places, NONE for an unknown id. Changes nothing."""
+        """[n, 2] uint64 ids → [n] uint64 places, NONE for an unknown id."""
         require_array("ids", ids, np.uint64, ("n", 2))
         out = np.empty(len(ids), np.uint64)
         self._core.match(ids, out)
         return out
 
     def remove(self, ids: UInt64s) -> int:
-        """Forget the ids ([n, 2] uint64); returns how many of them were there."""
+        """Remove the ids ([n, 2] uint64); returns the number removed."""
         require_array("ids", ids, np.uint64, ("n", 2))
         return int(self._core.remove(ids))
 
     def remove_bucket(self, bucket: int) -> int:
-        """Forget every place whose upper 32 bits are `bucket`; returns how many there were. Searches for nothing.
+        """Remove every place whose upper 32 bits are `bucket`; returns the number removed. O(1).
 
         Raises InputError for a bucket outside of 0..2^32-1.
         """
@@ -84,5 +82,5 @@ class JoinIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """What slots and entries take."""
+        """Memory of slots and entries."""
         return int(self._core.memory_bytes)

@@ -1,7 +1,7 @@
-"""How far the join has read each input partition, its watermark there, and from where it would have to read again.
+"""How far the join has read each input partition, its watermark there, and where it would have to restart.
 
-A watermark depends on everything before it, so a place to begin again is only one whose watermark is known: the start
-of a block that was fed. Of blocks that follow each other closely one is enough: to begin a little earlier costs little.
+A watermark depends on all earlier events, so the join can restart only at an offset whose watermark is recorded: the
+start of a block that was fed. Not every start is recorded; to restart a little earlier costs little.
 """
 
 from bisect import bisect_right
@@ -12,9 +12,11 @@ from typing import Any
 from pipeline.arrays.block import EventBlock, EventKind
 
 Input = tuple[EventKind, int]
+"""An input partition."""
+
 _APART_MS = 1_000
 _APART_RECORDS = 4_096
-"""Starts are so far apart, in event time or in records: there are no more of them however small blocks are."""
+"""Distance between recorded starts, in event time or in records: it bounds their number however small blocks are."""
 
 
 @dataclass
@@ -22,9 +24,9 @@ class PartitionProgress:
     """One input partition.
 
     Attributes:
-        next_offset: where reading goes on.
+        next_offset: the next offset to read.
         watermark_ms: None before the first block.
-        starts: (offset, watermark before it) of blocks that still matter, ascending.
+        starts: (offset, watermark before it) of blocks that are still needed, ascending.
     """
 
     next_offset: int = 0
@@ -32,7 +34,7 @@ class PartitionProgress:
     starts: list[tuple[int, int | None]] = field(default_factory=list)
 
     def is_far_from_last_start(self) -> bool:
-        """Whether the place that is reached is worth another start."""
+        """Whether the next offset should be recorded as a start."""
         if not self.starts:
             return True
         offset, watermark_ms = self.starts[-1]
@@ -50,11 +52,11 @@ class InputProgress:
         }
 
     def begin(self, at: Input, offset: int, watermark_ms: int | None) -> None:
-        """Start reading a partition at `offset`, with the watermark that holds before it."""
+        """Start reading a partition at `offset`, with the watermark before it."""
         self.of[at] = PartitionProgress(offset, watermark_ms)
 
     def advance(self, block: EventBlock) -> None:
-        """The block has been taken in."""
+        """Move past a block that was fed."""
         at = self.of[block.kind, block.partition]
         if at.is_far_from_last_start():
             at.starts.append((at.next_offset, at.watermark_ms))
@@ -64,12 +66,12 @@ class InputProgress:
     def watermark(self, kinds: Iterable[EventKind]) -> int | None:
         """The smallest watermark over all partitions of `kinds`; None while one of them has none."""
         wanted = tuple(kinds)
-        marks = [p.watermark_ms for (kind, _), p in self.of.items() if kind in wanted]
-        known = [m for m in marks if m is not None]
-        return min(known) if len(known) == len(marks) else None
+        watermarks = [p.watermark_ms for (kind, _), p in self.of.items() if kind in wanted]
+        known = [w for w in watermarks if w is not None]
+        return min(known) if len(known) == len(watermarks) else None
 
     def prune(self, lowest: Mapping[Input, int]) -> None:
-        """Forget starts below what is still needed: `lowest` offsets, by partition; nothing for one not in it."""
+        """Remove starts that are not needed; `lowest` is the lowest needed offset, absent if nothing is needed."""
         for at, partition in self.of.items():
             needed = lowest.get(at, partition.next_offset)
             if needed >= partition.next_offset:
@@ -78,17 +80,17 @@ class InputProgress:
                 del partition.starts[: max(0, bisect_right(partition.starts, needed, key=_offset) - 1)]
 
     def restart_points(self) -> dict[Input, tuple[int, int | None]]:
-        """Per partition the offset to begin again at, and the watermark before it; after `prune`."""
+        """By partition, the offset to restart at and the watermark before it; up to date after `prune`."""
         return {at: (p.starts[0] if p.starts else (p.next_offset, p.watermark_ms)) for at, p in self.of.items()}
 
     def to_json(self) -> list[list[Any]]:
         """Plain values for a header."""
         return [[*at, p.next_offset, p.watermark_ms, p.starts] for at, p in self.of.items()]
 
-    def restore(self, saved: list[list[Any]]) -> None:
-        """Take what `to_json` gave."""
-        for kind, number, next_offset, watermark_ms, starts in saved:
-            self.of[kind, number] = PartitionProgress(next_offset, watermark_ms, [(o, m) for o, m in starts])
+    def restore(self, stored: list[list[Any]]) -> None:
+        """Replace the progress by that of `to_json`."""
+        for kind, number, next_offset, watermark_ms, starts in stored:
+            self.of[kind, number] = PartitionProgress(next_offset, watermark_ms, [(o, w) for o, w in starts])
 
 
 def _offset(start: tuple[int, int | None]) -> int:

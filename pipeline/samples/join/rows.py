@@ -1,6 +1,6 @@
-"""The join's typed rows, and what is done on each of them: the Python face of `native/join_rows`.
+"""The typed rows of held impressions and the operations on them; the Python interface of `native/join/join_rows`.
 
-`HELD` is also how the state file lays impressions out. Decides nothing: flags and times come from the caller.
+`HELD` is also the layout of impressions in stored segments. The caller defines flags and times.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.block import EventBlock, Int32s, Int64s, UInt64s
+from pipeline.arrays.block import EventBlock, Int32s
 from pipeline.arrays.checks import require_array
+from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.errors import InputError
 
 HELD = np.dtype(
@@ -32,7 +33,7 @@ HELD = np.dtype(
 
 @dataclass(frozen=True)
 class Source:
-    """When and from where n events came: [n] each.
+    """Event times and source positions of n events, [n] each.
 
     Attributes:
         at, offset: int64; times are ms.
@@ -46,12 +47,12 @@ class Source:
 
     @classmethod
     def of(cls, rows: np.ndarray) -> "Source":
-        """That of [n] typed rows with these four fields."""
+        """From [n] typed rows with these four fields."""
         return cls(*(np.ascontiguousarray(rows[name]) for name in _SOURCE))
 
     @classmethod
-    def joined(cls, parts: Sequence["Source"]) -> "Source":
-        """All of one or more parts, in order."""
+    def concatenate(cls, parts: Sequence["Source"]) -> "Source":
+        """One or more parts, in order."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _SOURCE))
 
     def take(self, index: Int64s) -> "Source":
@@ -64,7 +65,7 @@ _SOURCE = tuple(field.name for field in fields(Source))
 
 @dataclass(frozen=True)
 class Extent:
-    """What rows span.
+    """Statistics of rows.
 
     Attributes:
         lowest_at, latest_at: ms.
@@ -80,24 +81,24 @@ class Extent:
 
 @dataclass(frozen=True)
 class EmissionFilter:
-    """Which impressions a closed window tells of.
+    """Which rows to emit when their windows close.
 
     Attributes:
-        excluded_flags: one whose status has any of them is not told of.
-        ids_below: nor is one whose id's second half is not below this; None: all are.
+        excluded_flags: rows with any of these flags are not emitted.
+        ids_below: rows are emitted if the second half of their id is below this; None: all are.
     """
 
     excluded_flags: int
     ids_below: int | None
 
 
-def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], closed: bool) -> np.ndarray:
+def held_rows(block: EventBlock, ids: UInt64s, flags: UInt8s, closed: bool) -> np.ndarray:
     """A block's rows as [n] HELD.
 
     Args:
         block: n events.
         ids: [n, 2] uint64.
-        status: [n] uint8 flags.
+        flags: [n] uint8.
         closed: whether their windows are closed already.
     """
     n = len(block)
@@ -105,14 +106,14 @@ def held_rows(block: EventBlock, ids: UInt64s, status: npt.NDArray[np.uint8], cl
     columns = {"at": (block.at_ms, np.int64), "offsets": (block.offsets, np.int64), "rows": (block.rows, np.int32)}
     for name, (column, dtype) in columns.items():
         require_array(name, column, dtype, (n,))
-    require_array("status", status, np.uint8, (n,))
+    require_array("flags", flags, np.uint8, (n,))
     out = np.zeros(n, HELD)
-    _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, status, block.partition, closed, _bytes(out))
+    _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, flags, block.partition, closed, _bytes(out))
     return out
 
 
 def extent_of(rows: np.ndarray) -> Extent:
-    """What [n] HELD rows span, n at least 1."""
+    """The extent of [n] HELD rows, n at least 1."""
     _require_held(rows)
     if not len(rows):
         raise InputError("rows: got no rows, wanted at least one")
@@ -121,30 +122,32 @@ def extent_of(rows: np.ndarray) -> Extent:
 
 
 def close_rows(
-    rows: np.ndarray, part: tuple[int, int], until_ms: int, telling: EmissionFilter
+    rows: np.ndarray, part: tuple[int, int], until_ms: int, emission: EmissionFilter
 ) -> tuple[Int64s, int | None]:
     """Close the open rows of a part with time at most `until_ms`.
 
     Args:
         rows: [n] HELD; `closed` changes.
-        part: its first row, and the one behind its last.
+        part: its first row, and the row after its last.
         until_ms: ms.
-        telling: which of them to tell of.
+        emission: which of them to emit.
 
     Returns:
-        told: [m] int64 numbers of rows that were open until now and are to be told of, ascending.
-        lowest_open_at: the lowest time in the part that is still open; None where none is.
+        to_emit: [m] int64 numbers of the rows that are closed now and pass the filter, ascending.
+        lowest_open_at: the lowest time of a row of the part that is still open; None if all are closed.
     """
     _require_held(rows)
     start, stop = part
     if not 0 <= start <= stop <= len(rows):
         raise InputError(f"part: got {start}..{stop}, wanted it in 0..{len(rows)}")
-    told, lowest = _native.join_close(_bytes(rows), start, stop, until_ms, telling.excluded_flags, telling.ids_below)
-    return told, lowest
+    to_emit, lowest_open_at = _native.join_close(
+        _bytes(rows), start, stop, until_ms, emission.excluded_flags, emission.ids_below
+    )
+    return to_emit, lowest_open_at
 
 
 def sources_of(rows: np.ndarray, chosen: Int64s) -> Source:
-    """The sources of the rows at [m] int64 `chosen` among [n] HELD."""
+    """The sources of the rows [m] int64 `chosen` of [n] HELD."""
     _require_held(rows)
     require_array("chosen", chosen, np.int64, ("m",))
     m = len(chosen)
@@ -160,7 +163,7 @@ def rows_at(chunks: Sequence[np.ndarray], places: UInt64s) -> np.ndarray:
 
     Args:
         chunks: [m] HELD each.
-        places: [n] uint64: number of the chunk << 32 | row in it.
+        places: [n] uint64: index of the chunk << 32 | row in it.
 
     Returns:
         [n] HELD, a copy.
@@ -169,7 +172,7 @@ def rows_at(chunks: Sequence[np.ndarray], places: UInt64s) -> np.ndarray:
         _require_held(rows)
     require_array("places", places, np.uint64, ("n",))
     if not _native.places_fit(places, np.array([len(rows) for rows in chunks], np.uint64)):
-        raise InputError(f"places: got one outside of {len(chunks)} chunks")
+        raise InputError(f"places: got one outside {len(chunks)} chunks")
     out = np.empty(len(places), HELD)
     _native.join_rows_at(places, [_bytes(rows) for rows in chunks], _bytes(out))
     return out

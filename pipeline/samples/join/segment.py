@@ -1,4 +1,4 @@
-"""Segments: runs of a bucket's rows. Each is written once; of its rows only flags change, which are kept elsewhere."""
+"""Segments: ranges of a bucket's rows that are stored once. Of their rows only flags change, which the head stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 class Segment(NamedTuple):
-    """Which rows a segment holds, and how long and of which checksum (hex) its frame is."""
+    """Rows `first` to `stop` of bucket `serial`, with the digest (hex) and the length in bytes of their container."""
 
     serial: int
     first: int
@@ -24,13 +24,13 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class BucketSlice:
-    """Rows of a bucket that a segment is to be made of. Of them only marks ever change, so any thread may encode it.
+    """Rows of a bucket that become a segment. Only their flags change meanwhile, so any thread may encode them.
 
     Attributes:
-        serial: the bucket's.
-        first: the first row's number in it.
+        serial: of the bucket.
+        first: the number of the first row in it.
         rows: [n] HELD.
-        columns: batches of n raw columns in all, one after the other.
+        columns: batches of n raw columns in all, one after another.
     """
 
     serial: int

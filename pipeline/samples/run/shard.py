@@ -23,11 +23,12 @@ from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_d
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block
 from pipeline.logs.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.durations import max_event_time_of
 from pipeline.samples.join.emitted import INPUTS, USED
 from pipeline.samples.join.input_progress import PartitionProgress
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.output import Samples, dead_letter_batch
+from pipeline.samples.join.samples import Samples
 from pipeline.samples.run.original_records import with_originals
 from pipeline.samples.run.start_offsets import read_to_without_state
 from pipeline.samples.state.restore import load_join
@@ -164,7 +165,7 @@ class JoinShard:
         """Append what everything fed so far decides."""
         decided, dead = self.join.decide(), self._set_aside
         self._set_aside = []
-        letters = dead_letter_batch([dead_letter_batch(dead), with_originals(decided.dead, self._log)])
+        letters = concatenate_dead_letters([*dead, with_originals(decided.dead, self._log)])
         self._append(decided.samples, letters)
         self._count_held()
 

@@ -15,12 +15,12 @@ from pipeline.configuration.config import Config
 from pipeline.errors import MigrationError
 from pipeline.formats.columns import unpack
 from pipeline.formats.container import Container
+from pipeline.logs.events.event_columns import arrow_schema
+from pipeline.samples.join.bucket import Bucket
 from pipeline.samples.join.clicks import CLICK, Clicks
 from pipeline.samples.join.emitted import EMITTED, EmittedPositions
-from pipeline.samples.join.held_impressions import Bucket
 from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.output import empty_columns
 from pipeline.samples.join.segment import Segment
 from pipeline.samples.state.segment_codec import decode_segment
 from pipeline.samples.state.snapshot import CLOSED, keyed_by
@@ -71,10 +71,10 @@ def load_join(
         join = Join(config, shard, input_partitions)
         join.progress.restore(head.header["progress"])
         decoded = _decoded_ahead(segments)
-        buckets = _buckets(head, decoded, empty_columns(config.events.impressions.columns).schema)
+        buckets = _buckets(head, decoded, arrow_schema(config.events.impressions.columns))
         if next(decoded, None) is not None:
             raise ValueError("there are more segments than it names")
-        schema = empty_columns(config.events.clicks.columns).schema
+        schema = arrow_schema(config.events.clicks.columns)
         join.pending, join.candidates = _clicks(head, "pending", schema), _clicks(head, "candidates", schema)
         join.held.restore(buckets, head.array("links", np.uint64).reshape(-1, 2))
         join.emitted_positions = EmittedPositions(head.array("emitted", EMITTED))

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.configuration.config import Config
 from pipeline.formats.columns import pack
 from pipeline.formats.container import Kind, encode_container
-from pipeline.samples.join.held_impressions import Bucket
+from pipeline.samples.join.bucket import Bucket
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.segment import BucketSlice, Segment
 from pipeline.samples.state.segment_codec import STATE_FIX, cut, encode_slice

@@ -52,14 +52,14 @@ def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
     rng = np.random.default_rng(seed)
     rows = random_rows(seed, 40)
     start, stop = sorted(rng.integers(0, 41, 2).tolist())
-    telling = EmissionFilter(int(rng.integers(0, 8)), None if seed % 2 else int(rng.integers(0, 2**63)) * 2)
+    emission = EmissionFilter(int(rng.integers(0, 8)), None if seed % 2 else int(rng.integers(0, 2**63)) * 2)
     before, at_ms = random_rows(seed, 40), int(rng.integers(-60, 60))
-    told, lowest_open = close_rows(rows, (start, stop), at_ms, telling)
+    told, lowest_open = close_rows(rows, (start, stop), at_ms, emission)
     inside = (np.arange(40) >= start) & (np.arange(40) < stop)
     due = inside & ~before["closed"] & (before["at"] <= at_ms)
-    unsaid = before["flags"] & np.uint8(telling.excluded_flags) == 0
-    if telling.ids_below is not None:
-        unsaid &= before["id"][:, 1] < np.uint64(telling.ids_below)
+    unsaid = before["flags"] & np.uint8(emission.excluded_flags) == 0
+    if emission.ids_below is not None:
+        unsaid &= before["id"][:, 1] < np.uint64(emission.ids_below)
     still = before["at"][inside & ~before["closed"] & ~due].tolist()
     assert told.tolist() == np.flatnonzero(due & unsaid).tolist()
     assert lowest_open == min(still, default=None)
@@ -82,7 +82,7 @@ def test_sources_are_those_of_the_chosen_rows_in_order():
     for name in ("at", "offset", "partition", "row"):
         assert getattr(source, name).tolist() == rows[name][chosen].tolist()
         assert getattr(source, name).dtype == HELD[name]
-    assert Source.joined([source, source]).take(np.array([7, 0])).row.tolist() == [5, 5]
+    assert Source.concatenate([source, source]).take(np.array([7, 0])).row.tolist() == [5, 5]
     assert len(sources_of(rows, chosen[:0]).at) == 0
 
 
@@ -117,5 +117,5 @@ def test_columns_that_do_not_fit_the_block_are_refused():
     block, ids, status = block_of(2), np.zeros((2, 2), np.uint64), np.zeros(2, np.uint8)
     with pytest.raises(InputError, match=r"ids: got uint64 \[2, 1\], wanted uint64 \[2, 2\]"):
         held_rows(block, ids[:, :1].copy(), status, False)
-    with pytest.raises(InputError, match=r"status: got uint8 \[1\], wanted uint8 \[2\]"):
+    with pytest.raises(InputError, match=r"flags: got uint8 \[1\], wanted uint8 \[2\]"):
         held_rows(block, ids, status[:1], False)

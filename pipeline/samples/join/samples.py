@@ -1,7 +1,6 @@
-"""What the join says: samples in the order of their decisions, and dead letters in the order of their sources."""
+"""The samples of the join, in the order of their decisions."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +8,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import ARROW_TYPES, DEAD_LETTER_SCHEMA, DeadLetters, Int64s
 from pipeline.arrays.gather import RowSelection, gather_array
+from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.logs.events.sample_block import KINDS
 from pipeline.samples.join.rows import Source
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
-_KIND_NAMES = pa.array(KINDS)
+"""Indices in `KINDS`."""
 
-Bools = npt.NDArray[np.bool_]
+_KIND_NAMES = pa.array(KINDS)
 
 
 @dataclass(frozen=True)
@@ -29,29 +28,29 @@ class DecidedSamples:
         kind: of all of them.
         decided_at: [n] int64, ms.
         impressions: their sources.
-        negative_written: [n] bool.
-        shown: [n] the impressions' raw columns.
-        clicks: sources of the clicks; None where there are none.
-        labels: [n, labels] float32 of the clicks; None where there are none, and every label is 0.
+        negative_written: [n] whether a negative of the impression is emitted.
+        columns: [n] raw columns of the impressions.
+        clicks: sources of the clicks; None without clicks.
+        labels: [n, labels] of the clicks; None without clicks: all labels are 0.
     """
 
     kind: int
     decided_at: Int64s
     impressions: Source
     negative_written: Bools
-    shown: RowSelection
+    columns: RowSelection
     clicks: Source | None = None
-    labels: npt.NDArray[np.float32] | None = None
+    labels: Float32s | None = None
 
     def __len__(self) -> int:
         return len(self.decided_at)
 
 
 class Samples:
-    """n samples ordered by decision time, then source position, then kind; so that arrival decides nothing.
+    """n samples ordered by decision time, then source position, then kind: the order does not depend on arrival.
 
-    `schema` is the configuration's `sample_schema`.
-    Columns are made for a stretch of rows when it is asked for: what a long bundle decides need not be in memory twice.
+    `schema` is the configuration's `sample_schema`. Columns are built for the rows that are requested, so that the
+    samples of a long bundle are not in memory twice.
     """
 
     def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[DecidedSamples]) -> None:
@@ -61,9 +60,9 @@ class Samples:
         if not parts:
             return
         self._kinds = np.repeat(np.array([p.kind for p in parts], np.uint8), [len(p) for p in parts])
-        self._impressions = Source.joined([p.impressions for p in parts])
+        self._impressions = Source.concatenate([p.impressions for p in parts])
         self._negative_written = np.concatenate([p.negative_written for p in parts])
-        self._shown = RowSelection.concatenate([p.shown for p in parts])
+        self._columns = RowSelection.concatenate([p.columns for p in parts])
         self._clicks = _Clicks(parts, len(config.samples.labels))
         at = self._impressions
         decided_at = np.concatenate([p.decided_at for p in parts])
@@ -73,7 +72,7 @@ class Samples:
         return self._n
 
     def kinds(self) -> dict[str, int]:
-        """How many there are of each kind that occurs."""
+        """The number of samples of each kind that occurs."""
         counts = np.bincount(self._kinds, minlength=len(KINDS)).tolist() if self._n else [0] * len(KINDS)
         return {kind: count for kind, count in zip(KINDS, counts, strict=True) if count}
 
@@ -82,7 +81,7 @@ class Samples:
         if not self._n:
             return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self._schema], schema=self._schema)
         order = self._order[start:stop]
-        raw = self._shown.take(order).gather()
+        raw = self._columns.take(order).gather()
         system = self._clicks.columns(order, self._config.samples.labels)
         for name, column in vars(self._impressions.take(order)).items():
             system[f"impression_{name}"] = pa.array(column)
@@ -95,26 +94,26 @@ class Samples:
 
 
 class _Clicks:
-    """The clicks of the samples that have one, behind one of zeros, which stands for no click."""
+    """The clicks of samples, after an entry of zeros that represents no click."""
 
     def __init__(self, parts: Sequence[DecidedSamples], labels: int) -> None:
         clicks, lengths = [p.clicks for p in parts], [len(p) for p in parts]
         number = np.cumsum(np.repeat([c is not None for c in clicks], lengths))
         self._number = np.where(np.repeat([c is None for c in clicks], lengths), 0, number)
         none = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int32)
-        self._sources = Source.joined([Source(*none), *(c for c in clicks if c is not None)])
-        found = [p.labels for p in parts if p.labels is not None]
-        self._labels = np.concatenate([np.zeros((1, labels), np.float32), *found]).T
+        self._sources = Source.concatenate([Source(*none), *(c for c in clicks if c is not None)])
+        of_clicks = [p.labels for p in parts if p.labels is not None]
+        self._labels = np.concatenate([np.zeros((1, labels), np.float32), *of_clicks]).T
 
     def columns(self, order: Int64s, labels: Sequence[str]) -> dict[str, pa.Array]:
         """The clicks' columns and the labels of the samples at [n] `order`."""
         number = self._number.take(order)
         validity, nulls = _validity(number > 0)
-        found = {name: pa.array(column.take(number)) for name, column in zip(labels, self._labels, strict=True)}
+        columns = {name: pa.array(column.take(number)) for name, column in zip(labels, self._labels, strict=True)}
         for name, values in vars(self._sources.take(number)).items():
             kind, buffers = pa.from_numpy_dtype(values.dtype), [validity, pa.py_buffer(values)]
-            found[f"click_{name}"] = pa.Array.from_buffers(kind, len(order), buffers, nulls)
-        return found
+            columns[f"click_{name}"] = pa.Array.from_buffers(kind, len(order), buffers, nulls)
+        return columns
 
 
 def _validity(present: Bools) -> tuple[pa.Buffer | None, int]:
@@ -122,23 +121,15 @@ def _validity(present: Bools) -> tuple[pa.Buffer | None, int]:
     return (pa.py_buffer(np.packbits(present, bitorder="little")) if nulls else None), nulls
 
 
-@dataclass(frozen=True)
-class Decisions:
-    """What one bundle decided, samples not laid out in columns yet."""
+def order_by(keys: Sequence[npt.NDArray[np.integer]]) -> Int64s:
+    """The stable order by several keys, the first key first.
 
-    samples: Samples
-    dead: DeadLetters
-
-
-def order_by(keys: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.int64]:
-    """The stable order by several keys, the first weighing most.
-
-    Keys are packed into as few 64-bit words as their ranges need: sorting by one word is several times as fast.
+    Keys are packed into as few 64-bit words as their ranges allow: sorting by one word is several times as fast.
 
     >>> order_by([np.array([2, 1, 1]), np.array([0, 9, 7])]).tolist()
     [2, 1, 0]
     """
-    words: list[npt.NDArray[np.uint64]] = []
+    words: list[UInt64s] = []
     used = 0
     for key in keys:
         low = int(key.min())
@@ -158,58 +149,3 @@ def _weights(config: Config, raw: pa.RecordBatch) -> pa.Array:
     if config.samples.weight is None:
         return pa.array(np.ones(raw.num_rows, np.float32))
     return pc.fill_null(raw.column(config.samples.weight).cast(pa.float32(), safe=False), 1.0)
-
-
-DETAILS = {
-    "impression_too_late": "the impression's time lies below its partition's watermark",
-    "duplicate_impression": "an earlier impression has this join key",
-    "orphan_click": "no impression with this join key is known",
-    "click_before_impression": "the impression with this join key is later than the click",
-    "click_too_late": "the click comes after window and horizon",
-    "duplicate_click": "the impression has a click already",
-}
-
-
-def dead_letters(reason: str, topic: str, rows: np.ndarray, columns: pa.RecordBatch) -> DeadLetters:
-    """Events set aside.
-
-    Args:
-        reason: one of `DETAILS`.
-        topic: their source topic.
-        rows: [n] with at, partition, offset and row.
-        columns: [n] raw columns; `original` is each row as JSON.
-    """
-    n = len(rows)
-    originals = [
-        json.dumps({"at": at, **values}, ensure_ascii=False, default=str).encode()
-        for at, values in zip(rows["at"].tolist(), columns.to_pylist(), strict=True)
-    ]
-    arrays = [
-        pa.repeat(reason, n),
-        pa.repeat(topic, n),
-        *(pa.array(np.ascontiguousarray(rows[name])) for name in ("partition", "offset", "row", "at")),
-        pa.repeat(DETAILS[reason], n),
-        pa.array(originals, pa.binary()),
-    ]
-    return DeadLetters(pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA))
-
-
-_NO_DEAD_LETTERS = DeadLetters(
-    pa.RecordBatch.from_arrays([pa.array([], f.type) for f in DEAD_LETTER_SCHEMA], schema=DEAD_LETTER_SCHEMA)
-)
-
-
-def dead_letter_batch(parts: Sequence[DeadLetters]) -> DeadLetters:
-    """Dead letters by source position."""
-    tables = [p.table for p in parts if p.table.num_rows]
-    if not tables:
-        return _NO_DEAD_LETTERS
-    table = pa.concat_batches(tables)
-    keys = [(name, "ascending") for name in ("topic", "partition", "offset", "row")]
-    return DeadLetters(table.take(pc.sort_indices(table, sort_keys=keys)))
-
-
-def empty_columns(columns: Mapping[str, str]) -> pa.RecordBatch:
-    """No rows of the declared columns."""
-    schema = pa.schema([(n, ARROW_TYPES[t]) for n, t in columns.items()])
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
