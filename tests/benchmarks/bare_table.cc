@@ -1,6 +1,6 @@
-// What the hardware allows a store: a bare table of uint64 keys and rows of 16 floats that can only look up what is there.
-// Open addressing over a power of two of 16-byte slots, one probe and one aligned cache line per key, both asked for
-// ahead. No growth, no removal, no state, no statistics. Built by the benchmark itself, called through ctypes.
+// The upper bound of the hardware for a store: a table of uint64 keys and rows of 16 floats that only looks up existing
+// keys. Open addressing over a power of two of 16-byte slots; one probe and one aligned cache line per key, both
+// prefetched. No growth, removal, state or statistics. Compiled by the benchmark, called through ctypes.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -58,7 +58,7 @@ void* bare_make(const uint64_t* keys, size_t n, int huge) {
     return bare;
 }
 
-// Keys must be there.
+// All keys must exist.
 void bare_lookup(const void* table, const uint64_t* keys, size_t n, float* out) {
     const Bare& bare = *static_cast<const Bare*>(table);
     uint64_t found[kAhead];

@@ -1,7 +1,7 @@
 """The whole chain: impressions per second from producing events through join and training to published deltas.
 
-Once over the stream of 26 fields, once over the simulated market with its own project. Making the events up is not
-timed; packing, appending, joining, learning, committing and publishing are.
+Once over the stream of 26 fields, once over the simulated market with its project. Generating events is not timed;
+packing, appending, joining, learning, committing and publishing are.
 """
 
 import shutil
@@ -31,7 +31,7 @@ STREAM_RATE, TURNS = 20_000, 3
 
 
 class RecordedMarket(Market):
-    """A market whose hours were made beforehand."""
+    """A market whose hours are generated beforehand."""
 
     def __init__(self, config: MarketConfig) -> None:
         super().__init__(1, config)
@@ -66,7 +66,7 @@ def _stream(folder: Path, quick: bool) -> Figure:
 
 def _market(folder: Path, quick: bool) -> Figure:
     shutil.copytree(Path(pipeline.market.__file__).parent / "project", folder)
-    # The peer's batch; everything else is the market's own project.
+    # The peer's batch size; everything else is the market's project.
     document = load_config(folder / "springtide.toml").model_dump(exclude_unset=True)
     document["model"]["batch_size"] = 2048
     project = Project(folder, parse_config(document), SystemClock())
@@ -114,5 +114,5 @@ def _timed(
 def _sizes(rows: int, report: dict[str, Any], whole: Stopwatch) -> dict[str, Any]:
     keys = sum(report["shards"][0]["rows"].values())
     counts = {"impressions": rows, "samples": report["samples"], "batches": report["batches"]}
-    standing = {"commits": report["commits"], "rows at the end": keys}
-    return counts | standing | {"seconds": whole.seconds, "cpu_s": whole.cpu_s, "peak_mib": peak_mib()}
+    progress = {"commits": report["commits"], "rows at the end": keys}
+    return counts | progress | {"seconds": whole.seconds, "cpu_s": whole.cpu_s, "peak_mib": peak_mib()}

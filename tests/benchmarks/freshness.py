@@ -1,7 +1,7 @@
 """Freshness: from a version's commit to the same version visible in a replica that follows in another process.
 
-A commit begins where the trainer is told to commit (files, ledger, publishing included) or is durable once CURRENT has
-moved; both are given. The replica follows as `springtide replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
+Measured both from the begin of the commit (files, ledger and publishing included) and from the move of CURRENT, when it
+is durable. The replica follows as `springtide replica` does. Clocks: CLOCK_MONOTONIC, one for all processes.
 """
 
 import threading
@@ -25,7 +25,7 @@ FIELDS, DIM, BATCH = 4, 8, 256
 
 
 class TimedStore(VersionStore):
-    """Notes when CURRENT moved to each version, in seconds."""
+    """Records when CURRENT moved to each version, in seconds."""
 
     def __init__(self, project: Project) -> None:
         super().__init__(project)
@@ -37,7 +37,7 @@ class TimedStore(VersionStore):
 
 
 class TimedTrainer(TrainerShard):
-    """Notes when each commit began, in seconds."""
+    """Records when each commit began, in seconds."""
 
     begun: dict[str, float]
 
@@ -45,7 +45,7 @@ class TimedTrainer(TrainerShard):
         at_s = time.monotonic()
         id = super().commit(flush=flush)
         self.begun[str(id)] = at_s
-        # A commit every now and then, at no fixed phase of the replica's polling.
+        # Commits at no fixed phase of the replica's polling.
         time.sleep(0.02)
         return id
 
@@ -68,7 +68,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
 
 
 def _run(folder: Path, commits: int) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """By version: when its commit began, when CURRENT moved, when the replica showed it."""
+    """By version: when its commit began, when CURRENT moved, when the replica served it."""
     project = _project(folder)
     log, store = open_log(project), TimedStore(project)
     append_samples(project, log, seed=1, rows=commits * BATCH, per_second=50_000)

@@ -1,6 +1,6 @@
-"""Growth: how join, trainer and commit change in time and memory with rows, fields and rate. No targets, one round.
+"""Growth: time and memory of join, trainer and commit by rows, fields and rate. No targets, one round.
 
-Each line is measured in a process of its own, or memory of one would count for the next.
+Each line is measured in a separate process, so that memory is not counted twice.
 """
 
 import threading
@@ -23,17 +23,17 @@ from tests.benchmarks.load.stream import append_samples, stream_project
 
 
 class TimedTrainer(TrainerShard):
-    """Notes how long each commit took, and how long training stood still for it."""
+    """Records the duration of each commit and how long training was stalled for it."""
 
     commit_s: list[float]
     stall_s: list[float]
 
     def commit(self, *, flush: bool = False) -> VersionId:
         self.committer.drain()
-        self.note()
+        self.record()
         return super().commit(flush=flush)
 
-    def note(self) -> None:
+    def record(self) -> None:
         self.commit_s.append(self.committer.commit_s)
         self.stall_s.append(self.committer.stall_s)
 
@@ -79,7 +79,7 @@ def _trainer(folder: Path, fields: int, rows: int, commit_every_s: float) -> lis
         trainer.stall_s.clear()
         with Stopwatch() as watch:
             trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
-        trainer.note()
+        trainer.record()
         keys = sum(len(field.table) for field in trainer.tables.fields.values())
         learned = trainer.samples - learned
     finally:
@@ -95,5 +95,5 @@ def _trainer(folder: Path, fields: int, rows: int, commit_every_s: float) -> lis
 
 
 def _disk_mib(project: Project) -> int:
-    """What the versions take on disk."""
+    """Size of the versions on disk."""
     return sum(path.stat().st_size for path in project.versions.rglob("*") if path.is_file()) >> 20

@@ -2,7 +2,7 @@
 
 Impressions and 5 % clicks as packed records in time order, so that watermarks advance with every record; the window is
 1/20 of the span, the horizon another, and every impression is held as long as both. Flink SQL's interval join runs over
-the same events in the same round where Java and Maven are there.
+the same events in the same round if Java and Maven are installed.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     log = open_log(project)
     events = fill(project, log, rows)
     blocks = sorted(_blocks(project, log), key=lambda b: (b.watermark_ms, b.kind == "clicks"))
-    alone = [_state_machine(project, blocks), _rebuilt_index(project, rows), *_kept_state(folder / "kept", blocks)]
+    alone = [_state_machine(project, blocks), _rebuilt_index(project, rows), *_stored_state(folder / "kept", blocks)]
     before_mib = resident_mib()
     with Stopwatch() as watch:
         report = run_samples(project, log, until_end=True)
@@ -64,12 +64,12 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     }
     rate = events / watch.seconds
     through_beam = Figure("join, log to samples log through Beam", rate, "events/s", sizes, None, None, 1.0)
-    beside = [] if quick else [_beside_flink(folder, rows, rate)]
+    beside = [] if quick else [_compare_flink(folder, rows, rate)]
     return [through_beam, *beside, *alone]
 
 
 def join_project(root: Path, window_s: float) -> Project:
-    """A project whose impressions look like a shop's; it is joined and never trained."""
+    """A project whose impressions look like a shop's; it is joined, never trained."""
     columns = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float"}
     document = {
         "name": "join",
@@ -86,7 +86,7 @@ def join_project(root: Path, window_s: float) -> Project:
 
 
 def fill(project: Project, log: Log, rows: int) -> int:
-    """Append `rows` impressions over the span, their clicks, and a heartbeat behind all windows; returns the events."""
+    """Append `rows` impressions, their clicks, and a heartbeat after all windows; returns the number of events."""
     shown, clicks = events_of(rows)
     for kind, batch in (("impressions", shown), ("clicks", clicks)):
         target = EventWriter(project, log, kind)
@@ -113,8 +113,8 @@ def events_of(rows: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     return shown, clicks_of(1, shown, CLICK_SHARE, delay_ms=SPAN_S / 20 * 250)
 
 
-def _beside_flink(folder: Path, rows: int, rate: float) -> Figure:
-    """How many times Flink's rate ours is."""
+def _compare_flink(folder: Path, rows: int, rate: float) -> Figure:
+    """Our rate divided by Flink's."""
     what, least = "join through Beam, times Flink SQL's interval join", 8.0
     why = flink_join.missing()
     if why is not None:
@@ -132,8 +132,8 @@ def _beside_flink(folder: Path, rows: int, rate: float) -> Figure:
 
 
 def _rebuilt_index(project: Project, rows: int) -> Figure:
-    """What a start does with a state's blocks once they are read: the index over all held impressions built again."""
-    random, spans = np.random.default_rng(1), Durations.of(project.config)
+    """The part of a start after reading the state: building the index over all held impressions."""
+    random, durations = np.random.default_rng(1), Durations.of(project.config)
     buckets = []
     for serial, part in enumerate(np.array_split(np.arange(rows), _STATE_BUCKETS)):
         bucket = Bucket(serial, (0, serial))
@@ -141,7 +141,7 @@ def _rebuilt_index(project: Project, rows: int) -> Figure:
         held["id"], held["at"], held["offset"] = random.integers(0, 2**64, (len(part), 2), np.uint64), part, part
         bucket.append(held, pa.record_batch({"row": part}))
         buckets.append(bucket)
-    held_rows = HeldImpressions(spans)
+    held_rows = HeldImpressions(durations)
     with Stopwatch() as watch:
         held_rows.restore(buckets, np.zeros((0, 2), np.uint64))
     sizes = {"rows": rows, "buckets": _STATE_BUCKETS, "index_mib": held_rows.index_bytes / 2**20}
@@ -149,8 +149,8 @@ def _rebuilt_index(project: Project, rows: int) -> Figure:
     return Figure(what, rows / watch.cpu_s, "rows/s", sizes | {"seconds": watch.seconds}, 5_000_000)
 
 
-def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
-    """What a round writes where half of the blocks are held already and a tenth as many are new; and a start."""
+def _stored_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
+    """The state written by a round with half of the blocks held and a tenth as many new ones; and its loading."""
     project = join_project(folder, SPAN_S * 10)
     partitions: dict[EventKind, int] = {"impressions": 1, "clicks": 1}
     join, half = Join(project.config, 0, partitions), len(blocks) // 2
@@ -167,7 +167,7 @@ def _kept_state(folder: Path, blocks: list[EventBlock]) -> list[Figure]:
     assert file is not None
     with Stopwatch() as watch:
         loaded = load_join(project.config, 0, partitions, *read_shard(folder, file))
-    assert len(loaded.held) == len(join.held), "not all came back"
+    assert len(loaded.held) == len(join.held), "impressions are missing"
     sizes = {"held": len(join.held), "state_mib": file.bytes / 2**20, "files": len(file.segments) + 1}
     return [
         Figure("join, a round's state written, durable", seconds, "s", sizes | {"new_mib": new_bytes / 2**20}),
@@ -206,7 +206,7 @@ def _state_machine(project: Project, blocks: list[EventBlock]) -> Figure:
 
 
 def _bytes_per_row(blocks: list[EventBlock]) -> float:
-    """What an impression takes while it is held, the index aside: its columns and its typed row."""
+    """Memory of a held impression without the index: its columns and its typed row."""
     shown = next(block for block in blocks if block.kind == "impressions")
     return shown.columns.nbytes / len(shown) + HELD.itemsize
 

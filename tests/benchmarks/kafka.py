@@ -1,8 +1,8 @@
 """Kafka to columns on one core: events of about 100 bytes, one per record, from a real broker to an EventBlock.
 
-Beside it, over the same topic: kafka-python's plain consumer with the events decoded one by one (what it replaces),
-that consumer's records alone, and confluent-kafka's records alone. Processor time of this process counts, the client's
-own threads with it; the broker's does not.
+Peers over the same topic: kafka-python's consumer with events decoded one by one (the alternative), that consumer's
+records only, and confluent-kafka's records only. Processor time of this process is measured, including the client's
+threads, excluding the broker.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Keys: values hashed per second on one core, beside the `xxhash` package called per value.
+"""Keys: values hashed per second on one core, compared with the `xxhash` package called per value.
 
 Arrow columns of `rows` values, hashed by `hash_column` in one call; the peer gets the same values as Python bytes.
 """
@@ -50,7 +50,7 @@ def _one(name: str, column: pa.Array, rows: int, rounds: int) -> Result:
 
 
 def _per_value(values: pa.Array | np.ndarray) -> Callable[[], list[int]]:
-    """Calls xxhash for each value; what it is given is made before the clock starts."""
+    """Calls xxhash for each value; its arguments are prepared before the measurement."""
     ready = values.to_pylist() if isinstance(values, pa.Array) else [value.tobytes() for value in values]
     return lambda: [xxhash.xxh64_intdigest(value, SEED) for value in ready]
 

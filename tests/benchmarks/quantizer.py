@@ -1,9 +1,9 @@
-"""Quantizer: rows written and read per core-second and the error they come back with, beside PyTorch's.
+"""Quantizer: rows encoded and decoded per core-second and their error, compared with PyTorch's.
 
-Normal rows × 0.05 at dim 16, and rows of a real run where its events are on this machine. The error is the squared
-difference over the squared weights. Rates are of processor time, the best of several calls, through the Python face
-and all its checks. PyTorch runs in the system's interpreter over the same rows in the same run; its numbers stand among
-a figure's sizes.
+Normal rows × 0.05 at dim 16, and rows of a real run if its events are on this machine. The error is the squared
+difference over the squared weights. Rates are of processor time, the best of several calls, through the Python
+interface with all its checks. PyTorch runs in the system's interpreter over the same rows in the same run; its numbers
+are among a figure's sizes.
 """
 
 import time
@@ -22,7 +22,7 @@ from tests.support.simd import forced_simd_level, simd_level, simd_levels
 DIM = 16
 ENCODE_LEAST, DECODE_LEAST = {"int4": 7e6}, {"int4": 50e6}
 GREEDY_TIMES = 50.0
-"""So many times the rate of PyTorch's greedy search at 4 bits."""
+"""Target: this multiple of the rate of PyTorch's greedy search at 4 bits."""
 ERROR_MOST = {"int4": 3.36e-3}
 RATE = "rows per core-second"
 
@@ -111,13 +111,13 @@ def _rate(rows: np.ndarray, work: Callable[[], Any], calls: int = 9) -> float:
 
 
 def _of(peer: dict[str, float], codec: str, what: str) -> dict[str, float]:
-    """What PyTorch gave for the same codec, searched and not."""
+    """PyTorch's measurements for the same codec, with and without search."""
     names = {f"{codec} {what}": "torch", f"{codec} greedy {what}": "torch greedy"}
     return {label: peer[name] for name, label in names.items() if name in peer}
 
 
 def _torch(rows: np.ndarray, folder: Path) -> dict[str, float]:
-    """PyTorch's numbers over the same rows; none, and the reason printed, where it is not to be had."""
+    """PyTorch's measurements over the same rows; empty, with the reason printed, if it is unavailable."""
     path = folder / "rows.npy"
     np.save(path, rows)
     return peers.run(peers.TORCH, "torch_quantizer", rows=path) or {}

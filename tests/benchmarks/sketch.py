@@ -1,8 +1,8 @@
-"""Sketch: keys counted per second on one core beside an exact `Counter`, and false admissions beside their bound.
+"""Sketch: keys counted per second on one core compared with an exact `Counter`, and false admissions with their bound.
 
 Streams of Zipf (1.05 over a million values) and of uniform keys, hashed. A false admission is a key whose estimate
-reaches the threshold while its count does not; its peer is the bound of a plain count-min sketch, and what a plain one
-of the same size admits falsely stands among the sizes.
+reaches the threshold while its count does not; its peer is the bound of a plain count-min sketch, the
+rate of a plain one of the same size is among the sizes.
 """
 
 import sys

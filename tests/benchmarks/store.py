@@ -1,9 +1,9 @@
 """Store: lookup, fused update and commit per core-second, bytes per key and the longest pause while it grows.
 
-Uniform keys in batches of 50,000 at dim 16, through the Python face and all its checks, statistics on. Beside it in the
-same process a bare table, which can do nothing but look up what is there (`bare_table.cc`, built here), and TFRA in an
-environment of its own where it is to be had. Rates are of processor time, the best of several passes: what disturbs
-a pass only ever makes it longer.
+Uniform keys in batches of 50,000 at dim 16, through the Python interface with all its checks, statistics on.
+Peers: in the same process a bare table that only looks up existing keys (`bare_table.cc`, compiled here), and TFRA in a
+separate environment if available. Rates are per processor time, the best of several passes, because disturbances only
+make a pass slower.
 """
 
 import ctypes
@@ -66,7 +66,7 @@ def _table(optimizer: Optimizer) -> Table:
 
 
 def _growth(table: Table, keys: UInt64s, batch: int, tfra: Sizes) -> list[Figure]:
-    """From empty, a hundred keys a call, so that a pause shows; bytes at every size, from a sixtieth of the keys on."""
+    """From empty, 100 keys per call, so that pauses are visible; bytes per key from a sixtieth of the keys on."""
     few, pauses, waits, worst = 100, [], [], 0.0
     began = time.process_time()
     for start in range(0, len(keys), few):
@@ -88,7 +88,7 @@ def _growth(table: Table, keys: UInt64s, batch: int, tfra: Sizes) -> list[Figure
 
 
 def _served(keys: UInt64s, batch: int) -> list[Figure]:
-    """What a trainer's view of serving takes beside the table, every key in 4 bits; marks are the table's."""
+    """Memory of a trainer's served view in addition to the table, every key in 4 bits; flags are part of the table."""
     before_mib, view = resident_mib(), ServedView(DIM, by_handle=False)
     for start in range(0, len(keys), batch):
         part = keys[start : start + batch]
@@ -101,11 +101,11 @@ def _served(keys: UInt64s, batch: int) -> list[Figure]:
 
 
 def _lookup(table: Table, keys: UInt64s, batch: int, bare: "_Bare | None", tfra: Sizes) -> list[Figure]:
-    asked = np.random.default_rng(2).choice(keys, (BATCHES, batch))
-    works: dict[str, Callable[[], None]] = {"store": lambda: _each(table.lookup, asked)}
+    queried = np.random.default_rng(2).choice(keys, (BATCHES, batch))
+    works: dict[str, Callable[[], None]] = {"store": lambda: _each(table.lookup, queried)}
     for name, huge in {"bare": False, "bare on huge pages": True}.items() if bare else ():
-        works[name] = bare.looking_up(keys, asked, huge)
-    rates = _rates(works, asked.size)
+        works[name] = bare.looking_up(keys, queried, huge)
+    rates = _rates(works, queried.size)
     sizes = {"keys": len(keys), "batch": batch, "dim": DIM}
     sizes |= {name: rate for name, rate in rates.items() if name != "store"} | _of(tfra, "lookup_keys_per_core_s")
     figures = [Figure("store: lookup", rates["store"], RATE, sizes, CLASS["lookup"])]
@@ -113,33 +113,36 @@ def _lookup(table: Table, keys: UInt64s, batch: int, bare: "_Bare | None", tfra:
         figures.append(
             Figure("store: lookup", 100 * rates["store"] / rates["bare"], "% of bare", sizes, PERCENT_OF_BARE)
         )
-    return figures + _beside("lookup", rates["store"], tfra.get("lookup_keys_per_core_s"), sizes)
+    return figures + _times_tfra("lookup", rates["store"], tfra.get("lookup_keys_per_core_s"), sizes)
 
 
 def _update(optimizer: Optimizer, keys: UInt64s, batch: int, tfra: Sizes) -> list[Figure]:
-    """As many distinct batches as there are keys, again and again: no row is warm."""
+    """Distinct batches over all keys, repeated: no row is in the cache."""
     table = _table(optimizer)
     for start in range(0, len(keys), batch):
         table.admit(keys[start : start + batch], 1)
     table.take_changes()
-    asked = np.random.default_rng(3).permutation(keys)[: len(keys) // batch * batch].reshape(-1, batch)[: BATCHES * 2]
+    queried = np.random.default_rng(3).permutation(keys)[: len(keys) // batch * batch].reshape(-1, batch)[: BATCHES * 2]
     gradients = np.random.default_rng(4).standard_normal((batch, DIM)).astype(np.float32) * np.float32(0.01)
     counts, second = np.ones(batch, np.uint32), iter(range(2, 10_000))
 
     def update() -> None:
         at_s = next(second)
-        _each(lambda part: table.update(part, gradients, counts, at_s), asked)
+        _each(lambda part: table.update(part, gradients, counts, at_s), queried)
 
-    rate = _rates({"store": update}, asked.size)["store"]
+    rate = _rates({"store": update}, queried.size)["store"]
     sizes = {"keys": len(keys), "batch": batch, "dim": DIM, "bytes a key": table.memory_bytes / len(table)}
     what = f"update by {optimizer.kind}"
     adagrad = "adagrad" in optimizer.kind
     figure = Figure(f"store: {what}", rate, RATE, sizes, CLASS["update"] if adagrad else None)
-    return [figure, *(_beside(what, rate, tfra.get("overwrite_keys_per_core_s"), sizes, "update") if adagrad else ())]
+    return [
+        figure,
+        *(_times_tfra(what, rate, tfra.get("overwrite_keys_per_core_s"), sizes, "update") if adagrad else ()),
+    ]
 
 
 def _commit(table: Table, keys: UInt64s, batch: int) -> list[Figure]:
-    """A set of changes over a sixth of the rows: what training waits for, and what another thread does."""
+    """A set of changes over a sixth of the rows: the part that training waits for, and the part of another thread."""
     table.take_changes()
     some = keys[: len(keys) // 6]
     table.update(some, np.ones((len(some), DIM), np.float32), np.ones(len(some), np.uint32), 9)
@@ -159,7 +162,7 @@ def _commit(table: Table, keys: UInt64s, batch: int) -> list[Figure]:
     ]
 
 
-def _beside(what: str, rate: float, tfra: float | None, sizes: Sizes, target: str = "lookup") -> list[Figure]:
+def _times_tfra(what: str, rate: float, tfra: float | None, sizes: Sizes, target: str = "lookup") -> list[Figure]:
     return [Figure(f"store: {what}", rate / tfra, "x TFRA", sizes, OF_TFRA[target])] if tfra else []
 
 
@@ -180,7 +183,7 @@ def _rates(works: dict[str, Callable[[], None]], keys: int) -> dict[str, float]:
 
 
 def _tfra(keys: int, batch: int) -> Sizes:
-    """What TFRA measured of itself; nothing, the reason printed, where it is not to be had."""
+    """TFRA's measurements; empty, with the reason printed, if it is unavailable."""
     return peers.run(peers.TFRA, "tfra_store", keys=keys, batch=batch, dim=DIM) or {}
 
 
@@ -199,7 +202,7 @@ class _Bare:
 
     @classmethod
     def built(cls, folder: Path) -> "_Bare | None":
-        """None, the reason printed, where there is no compiler."""
+        """None, with the reason printed, if there is no compiler."""
         source, library = Path(__file__).with_name("bare_table.cc"), folder / "bare_table.so"
         command = ["c++", "-std=c++20", "-O3", "-shared", "-fPIC", str(source), "-o", str(library)]
         try:
@@ -209,12 +212,12 @@ class _Bare:
             return None
         return cls(ctypes.CDLL(str(library)))
 
-    def looking_up(self, keys: UInt64s, asked: UInt64s, huge: bool) -> Callable[[], None]:
-        """Looks up all of `asked`, batch by batch, into an array made for each, as the store does."""
+    def looking_up(self, keys: UInt64s, queried: UInt64s, huge: bool) -> Callable[[], None]:
+        """Looks up all of `queried`, batch by batch, into an array made for each, as the store does."""
         table, lookup = self._library.bare_make(keys.ctypes.data, len(keys), int(huge)), self._library.bare_lookup
 
         def look() -> None:
-            for part in asked:
+            for part in queried:
                 out = np.empty((len(part), DIM), np.float32)
                 lookup(table, part.ctypes.data, len(part), out.ctypes.data)
 

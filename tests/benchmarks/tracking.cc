@@ -1,5 +1,5 @@
-// What importance and convergence cost a row: one step of row-wise Adagrad on scattered rows, with and without what
-// Table::learn does for them. Built by the benchmark with the core's own sources, called through ctypes.
+// The cost of importance and convergence per row: a step of row-wise Adagrad on scattered rows, with and without the
+// statistics that Table::update maintains. Compiled by the benchmark with the core's sources, called through ctypes.
 #include <cstddef>
 #include <cstdint>
 #include <vector>

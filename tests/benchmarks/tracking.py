@@ -1,6 +1,6 @@
-"""What importance and convergence cost the trainer: nanoseconds a row, measured in pairs, times the rows of a batch.
+"""The cost of importance and convergence in the trainer: ns per row, measured in pairs, times the rows per batch.
 
-In the trainer's own rate the difference drowns in the machine's noise, so it is measured where it arises.
+In the trainer's rate the difference is below the noise, so the update of a row is measured separately.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ _TABLE_ROWS, _PASSES = 2_000_000, 101
 
 
 def measure(folder: Path, samples_per_s: float) -> list[Figure]:
-    """Tracking's share of the time that a trainer of `samples_per_s` has for a batch; none without a compiler."""
+    """Tracking's share of the time that a trainer of `samples_per_s` has for a batch; empty without a compiler."""
     try:
         library = _built(folder)
     except (OSError, subprocess.CalledProcessError) as failure:
@@ -35,7 +35,7 @@ def measure(folder: Path, samples_per_s: float) -> list[Figure]:
 
 
 def _more_ns(library: ctypes.CDLL, rows: int) -> np.ndarray:
-    """[passes] float64: what a row takes more with tracking, by alternating pairs."""
+    """[passes] float64: additional time per row with tracking, in alternating pairs."""
     random = np.random.default_rng(1)
     gradients = random.normal(size=(rows, 16)).astype(np.float32)
     differences = []

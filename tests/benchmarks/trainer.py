@@ -25,7 +25,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     append_samples(project, log, seed=1, rows=rows, per_second=50_000)
     trainer, stop = TrainerShard(project, log, VersionStore(project), 0), threading.Event()
     try:
-        # Building and compiling the network belongs to the start, not to the rate.
+        # Building and compiling the network is part of the start, not of the rate.
         trainer.train(_WARM_UP_RECORDS, stop)
         before, commits_before = trainer.samples, trainer.commits
         with Stopwatch() as watch:
@@ -46,12 +46,12 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         "peak_mib": peak_mib(),
     }
     rate = learned / watch.seconds
-    beside = [] if quick else tracking.measure(folder, rate) + _beside_other_trainers(rate)
-    return [Figure("trainer", rate, "samples/s", sizes, least_ratio=0.7), *beside]
+    compared = [] if quick else tracking.measure(folder, rate) + _compare_trainers(rate)
+    return [Figure("trainer", rate, "samples/s", sizes, least_ratio=0.7), *compared]
 
 
-def _beside_other_trainers(rate: float) -> list[Figure]:
-    """The same model, batch and keys in other libraries, those that are installed: rows in memory, nothing durable."""
+def _compare_trainers(rate: float) -> list[Figure]:
+    """The same model, batch and keys in other libraries, if installed: rows in memory, nothing durable."""
     figures = []
     for name, peer, script, least in (
         ("TFRA", peers.TFRA, "tfra_trainer", 2.9),

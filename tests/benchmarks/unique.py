@@ -1,7 +1,7 @@
-"""Unique: distinct keys, inverse and counts of a batch on one core, beside TensorFlow's and NumPy's.
+"""Unique: distinct keys, inverse and counts of a batch on one core, compared with TensorFlow and NumPy.
 
-A batch is 26 fields × 2,048 samples of Zipf keys (exponent 1.05 over a million values, hashed); many batches go through
-one `Uniquer`, as in a trainer. `tf.unique_with_counts` means the same; `np.unique` sorts, which nobody asked for.
+A batch is 26 fields × 2,048 samples of Zipf keys (exponent 1.05 over a million values, hashed); many batches use
+one `Uniquer`, as in a trainer. `tf.unique_with_counts` is equivalent; `np.unique` also sorts.
 """
 
 import sys
@@ -50,7 +50,7 @@ def _results(name: str, batches: list[np.ndarray], least: float | None, rounds: 
 
 
 def _each(function: Callable[[Any], object], batches: list[Any]) -> Work:
-    """Calls it for every batch and keeps no result, or memory would be what is measured."""
+    """Calls it for every batch and drops the results, so that memory is not measured."""
 
     def work() -> None:
         for batch in batches:

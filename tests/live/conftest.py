@@ -1,4 +1,4 @@
-"""A cluster for the live tests of one session: free ports, a folder of its own, jars as any user of this machine has.
+"""A cluster for the live tests of a session: free ports, a temporary folder, the user's cached jars.
 
 Without Java and Maven these tests fail; they are never skipped.
 """
@@ -20,25 +20,25 @@ from tests.torture.load import Load
 from tests.torture.project import live_project
 from tests.torture.site import Site
 
-LONGEST_FIRST = ("test_torture", "test_flink")  # so that no process is left alone with a long file at the end
+LONGEST_FIRST = ("test_torture", "test_flink")  # a long file started last would leave the other process idle
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the longest files; `make test-live` hands files to its processes in this order."""
+    """Longest files first; `make test-live` distributes files in this order."""
     order = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_java():
-    """Java compiles quickly rather than well: what lives for seconds never gets back what the other way costs."""
+    """Only Java's quick compiler: processes that run for seconds never recover the cost of the optimizing one."""
     with patch.dict(os.environ, JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1"):
         yield
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """Up, and ended with all its data after the last test. A test that kills a process starts it again."""
+    """A running cluster, wiped after the last test. A test that kills a process restarts it."""
     first = free_port_range(4)
     settings = Cluster(
         kafka_port=first, kafka_controller_port=first + 1, flink_rest_port=first + 2, flink_rpc_port=first + 3
@@ -60,7 +60,7 @@ def shop(cluster, tmp_path, request):
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory):
-    """A broker by itself, for the log's tests: some kill it."""
+    """A separate broker for the tests of the log, because some kill it."""
     port = free_port_range(2)
     made = LocalCluster(Cluster(kafka_port=port, kafka_controller_port=port + 1), tmp_path_factory.mktemp("broker"))
     try:
@@ -90,7 +90,7 @@ def log(settings, clock):
 
 @pytest.fixture
 def another(settings, clock):
-    """A log of another process, as far as the cluster can tell."""
+    """A second log, which the cluster cannot distinguish from one in another process."""
     made = KafkaLog(settings, clock)
     yield made
     made.close()
@@ -98,7 +98,7 @@ def another(settings, clock):
 
 @pytest.fixture
 def site(cluster, tmp_path):
-    """A market's project on the cluster, topics of its own; its jobs and its replica are started by `open`."""
+    """A market's project on the cluster with separate topics; `open` starts its jobs and its replica."""
     made = Site(cluster, live_project(tmp_path / "live", cluster, prefix=f"{uuid.uuid4().hex[:8]}."))
     yield made
     made.close()

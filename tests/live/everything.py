@@ -1,4 +1,4 @@
-"""All records of a partition, as its log reads them."""
+"""Reads all records of a partition."""
 
 
 def everything(log, topic="t", partition=0):

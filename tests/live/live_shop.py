@@ -1,4 +1,4 @@
-"""A project on the live cluster, and a shop whose twin runs in process over the same events."""
+"""A project on the live cluster, and a shop with a twin in process over the same events."""
 
 import shutil
 import time
@@ -34,7 +34,7 @@ class Live:
         return next(row for row in springtide(self.project, "status")["jobs"] if row["job"] == name)
 
     def wait_for_samples(self, wanted):
-        """Return once the project has said just `wanted`, as `samples_of` gives them."""
+        """Return once the project has emitted exactly `wanted`, in the order of `samples_of`."""
         ends_s = time.monotonic() + WAIT_S
         while len(found := samples_of(self.project)) < len(wanted):
             assert time.monotonic() < ends_s, (len(found), len(wanted), self.job())
@@ -57,7 +57,7 @@ class Shop(Live):
         self._fed = 0
 
     def feed(self, pieces=1, close=False):
-        """The next events, into both."""
+        """Append the next events to both."""
         for _ in range(pieces - 1):
             self.append(self.next_events())
         self.append(self.next_events(), close)
@@ -68,29 +68,29 @@ class Shop(Live):
         return make_events(7, ROWS, (self._fed - 1) * ROWS)
 
     def append(self, events, close=False):
-        """These events, into both."""
+        """Append these events to both."""
         for folder in (self.project, self.twin):
             feed(folder, events, f"piece-{self._fed}", close=close)
 
     def run_both(self, *command):
-        """A command to both."""
+        """Run a command on both."""
         return [springtide(folder, *command) for folder in (self.project, self.twin)]
 
     def join_twin(self):
         springtide(self.twin, "run", "samples", "--until-end")
 
     def change(self, replaced):
-        """Pieces of both configurations replaced."""
+        """Replace strings of both configurations."""
         for folder in (self.project, self.twin):
             change(folder, replaced)
 
     def wait_until_joined(self):
-        """Return once the live project has said what its twin has; fail where it says anything else."""
+        """Return once the live project has emitted the samples of its twin; fail if it emits others."""
         self.wait_for_samples(samples_of(self.twin))
 
 
 class ShopOnKafka(Shop):
-    """The live project's logs are on the cluster's broker."""
+    """A shop whose live logs are on the cluster's broker."""
 
     def __init__(self, root, cluster, replaced=None):
         super().__init__(root, cluster, replaced)
@@ -100,7 +100,7 @@ class ShopOnKafka(Shop):
 
 
 def change(project, replaced):
-    """Pieces of a project's springtide.toml replaced."""
+    """Replace strings of a project's springtide.toml."""
     path = project / "springtide.toml"
     text = path.read_text()
     for old, new in replaced.items():
@@ -110,7 +110,7 @@ def change(project, replaced):
 
 
 def reference_project(project):
-    """A project that has the other's configuration, model and samples log, and nothing else."""
+    """A new project with only the configuration, model and samples log of `project`."""
     reference = project.parent / "reference"
     reference.mkdir()
     for name in ("springtide.toml", "model.py"):
@@ -120,7 +120,7 @@ def reference_project(project):
 
 
 def copy_samples(project, source):
-    """Give a project the samples log that another one has now."""
+    """Replace the samples log of `project` by a copy of the one of `source`."""
     logs = Path("state", "logs", "samples")
     shutil.rmtree(project / logs, ignore_errors=True)
     shutil.copytree(source / logs, project / logs)

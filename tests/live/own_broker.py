@@ -1,4 +1,4 @@
-"""A broker with settings of its own: those of `springtide cluster` and a few more, of which the last word counts."""
+"""A separate broker with additional settings, which override those of `springtide cluster`."""
 
 from contextlib import contextmanager
 
@@ -15,7 +15,7 @@ _WITHIN_S = 60.0
 
 @contextmanager
 def own_broker(folder, more):
-    """One that runs alone with `more` settings, and is killed behind the block."""
+    """A broker with the additional settings `more`; it is killed after the block."""
     made = OwnBroker(folder, free_port_range(2))
     try:
         made.start(more)
@@ -28,7 +28,7 @@ class OwnBroker:
     """One process and its folder."""
 
     def __init__(self, folder, port):
-        """Its port is `port`, the controller's is the next."""
+        """The broker listens on `port`, the controller on the next port."""
         self.port = port
         self.folder, self._clock = folder, SystemClock()
         self._settings = Cluster(kafka_port=self.port, kafka_controller_port=self.port + 1, kafka_heap_mb=256)
@@ -43,15 +43,15 @@ class OwnBroker:
         return self.folder / "kafka" / "data"
 
     def start(self, more):
-        """Start it with `more` settings; return once it answers."""
+        """Start it with the additional settings `more`; returns once it is ready."""
         command = broker_command(self._settings, self.folder, resolve_jars("kafka", {}, cache_folder()))
         with (self.folder / "kafka" / "server.properties").open("a", encoding="utf-8") as file:
             file.writelines(f"{name}={value}\n" for name, value in more.items())
         self.process.start(command, self.port)
         ends_s = self._clock.monotonic_s() + _WITHIN_S
         while not broker_ready(self.port):
-            gone_on = self.process.running() is not None and self._clock.monotonic_s() < ends_s
-            assert gone_on, self.process.last_error()
+            starting = self.process.running() is not None and self._clock.monotonic_s() < ends_s
+            assert starting, self.process.last_error()
             self._clock.wait(0.1)
 
     def kill(self):

@@ -47,7 +47,7 @@ def slots(cluster):
     return read_flink(cluster.settings.flink_rest_port, "/overview")["slots-total"]
 
 
-def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
+def test_a_committed_record_survives_a_kill_of_the_broker(cluster):
     append_in_transaction(cluster, "outlives", b"here")
     assert first_value(cluster, "outlives") == b"here"
     before = cluster.running()["kafka"]
@@ -58,7 +58,7 @@ def test_a_committed_record_outlives_the_brokers_sudden_end(cluster):
     assert first_value(cluster, "outlives") == b"here"
 
 
-def test_a_taskmanager_that_was_killed_comes_back_with_its_slots(cluster):
+def test_a_killed_taskmanager_is_restarted_with_its_slots(cluster):
     assert slots(cluster) == 2
     cluster.kill("taskmanager-1")
     assert not cluster.ready("taskmanager-1")
@@ -66,7 +66,7 @@ def test_a_taskmanager_that_was_killed_comes_back_with_its_slots(cluster):
     assert slots(cluster) == 2
 
 
-def test_a_jobmanager_that_was_killed_gets_its_taskmanagers_back(cluster):
+def test_taskmanagers_register_again_with_a_restarted_jobmanager(cluster):
     cluster.kill("jobmanager")
     assert cluster.up() == ["jobmanager"]
     assert slots(cluster) == 2
@@ -78,14 +78,14 @@ def test_up_on_a_cluster_that_is_up_starts_nothing(cluster):
     assert cluster.running() == before
 
 
-def test_standing_names_every_process_with_its_port_and_log(cluster):
-    standing = cluster_status(cluster, SystemClock())
-    assert standing["up"]
-    assert [row["name"] for row in standing["processes"]] == ["kafka", "jobmanager", "taskmanager-1"]
-    assert {row["state"] for row in standing["processes"]} == {"running"}
-    assert all(row["pid"] and row["port"] and Path(row["log"]).stat().st_size for row in standing["processes"])
-    assert standing["flink"]["slots"] == standing["flink"]["free_slots"] == 2
-    assert standing["flink"]["jobs"] == []
+def test_status_lists_every_process_with_its_port_and_log(cluster):
+    status = cluster_status(cluster, SystemClock())
+    assert status["up"]
+    assert [row["name"] for row in status["processes"]] == ["kafka", "jobmanager", "taskmanager-1"]
+    assert {row["state"] for row in status["processes"]} == {"running"}
+    assert all(row["pid"] and row["port"] and Path(row["log"]).stat().st_size for row in status["processes"])
+    assert status["flink"]["slots"] == status["flink"]["free_slots"] == 2
+    assert status["flink"]["jobs"] == []
 
 
 def test_everything_listens_on_the_loopback_address_alone(cluster):
@@ -114,9 +114,9 @@ def addresses_listened_on(pid):
     return {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == psutil.CONN_LISTEN}
 
 
-def test_a_version_that_is_asked_for_is_that_of_all_the_jars_it_names(tmp_path):
+def test_all_jars_have_the_requested_version(tmp_path):
     folder = resolve_jars("flink", {"flink.version": "1.19.1"}, tmp_path)
-    # Flink's reporter and what it shades have versions of their own.
+    # Flink's reporter and its shaded libraries have other versions.
     names = {path.name for path in folder.glob("flink-*.jar")}
     own = {name for name in names if not name.startswith(("flink-metrics-prometheus-", "flink-shaded-"))}
     assert len(own) > 10

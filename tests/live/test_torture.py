@@ -1,4 +1,4 @@
-"""Everything killed once while the market produces: nothing lost, nothing doubled, the same model, served as it is.
+"""Every process killed once while the market produces: no loss, no duplicates, the same model, the same served rows.
 
 `python -m tests.torture --kills 100` is the long form.
 """

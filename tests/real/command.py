@@ -1,4 +1,4 @@
-"""Runs the command line as its own process, and orders samples so that two sets of them can be compared."""
+"""Runs the command line in a new process, and sorts samples for comparison."""
 
 import json
 import subprocess
@@ -19,13 +19,13 @@ def springtide(project: Path, *arguments: str):
 
 
 def in_order(samples: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """`columns` of samples, sorted by all that can tell two of them apart; one spelling for what is missing."""
+    """`columns` of samples, sorted by the columns that identify them; missing values become None."""
     frame = samples[columns].astype(object).where(samples[columns].notna(), None)
     return frame.sort_values(["impression_at", *columns[:3], "kind"], kind="stable").reset_index(drop=True)
 
 
 def assert_same_samples(got: pd.DataFrame, wanted: pd.DataFrame, columns: list[str]) -> None:
-    """Both hold the same rows, counted."""
+    """Assert that both contain the same rows with the same multiplicity."""
     assert len(got) == len(wanted)
     got, wanted = in_order(got, columns), in_order(wanted, columns)
     for name in columns:

@@ -1,6 +1,6 @@
 """`springtide run` on real news impressions, killed with `kill -9` ten times: the same samples and the same model.
 
-Each kill comes only after something new was committed; what it costs is printed, and at most one round.
+Each kill follows a new commit; its cost is printed and is at most one round.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from tests.real.test_mind import COLUMNS, SOURCE, WINDOW_MS, clicks_of, impressi
 from tests.support.command_line import call, springtide, start
 
 __all__ = ["impressions"]
-pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
+pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
 KILLS = 10
 ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 40, 256
@@ -33,15 +33,15 @@ KINDS = ("impression", "click")
 
 
 class Progress(NamedTuple):
-    """What a project has made durable."""
+    """The durable progress of a project."""
 
     rounds: int
-    said: int
+    emitted: int
     version: int
 
 
 class Watched:
-    """A project seen from outside while it runs; asks, changes nothing."""
+    """A running project observed from outside. Read-only."""
 
     def __init__(self, root: Path) -> None:
         self.project = Project.open(root)
@@ -49,14 +49,14 @@ class Watched:
 
     def progress(self) -> Progress:
         current, manifest = self.store.current(0), read_round_manifest(self.project.join_state)
-        said = self.log.end_offset("samples", 0)
-        return Progress(manifest.number if manifest else 0, said, current.sequence if current else 0)
+        emitted = self.log.end_offset("samples", 0)
+        return Progress(manifest.number if manifest else 0, emitted, current.sequence if current else 0)
 
     def versions(self) -> list[VersionSummary]:
         return self.store.versions(0)
 
     def unsaved(self) -> pd.DataFrame:
-        """Where the samples came from that the log has and the join's saved state does not: decided again."""
+        """Origins of the samples that are in the log and not in the join's saved state: they are decided again."""
         manifest = read_round_manifest(self.project.join_state)
         records = self.log.read("samples", 0, manifest.shards[0].samples_offset if manifest else 0)
         parts = [decode_sample_block(record.value).batch.to_pandas() for record in records]
@@ -80,35 +80,35 @@ def mind(tmp_path_factory, impressions):
 
 
 def kill_after_progress(root: Path, number: int) -> None:
-    """Run until something new is committed and a moment longer, then `kill -9`; say and check what it cost.
+    """Run until a new commit and a random delay longer, then `kill -9`; print and check the cost.
 
-    What is waited for is by turns samples in the log (their round may not be saved yet), a saved round, and, in the
-    second half, a version.
+    The commit alternates between samples in the log (their round may not be saved yet) and a saved round; in the second
+    half it is a version.
     """
     watched = Watched(root)
     before = watched.progress()
     running = start(root, "run", "all")
-    awaited = "version" if number > KILLS // 2 else ("said", "rounds")[number % 2]
-    moment_s = np.random.default_rng(number).uniform(0, 0.15) if awaited != "said" else 0
+    awaited = "version" if number > KILLS // 2 else ("emitted", "rounds")[number % 2]
+    delay_s = np.random.default_rng(number).uniform(0, 0.15) if awaited != "emitted" else 0
     began_at_s = time.monotonic()
     try:
         while getattr(watched.progress(), awaited) == getattr(before, awaited):
             assert running.poll() is None, running.communicate()
             assert time.monotonic() - began_at_s < TIMEOUT_S, f"nothing was committed since {before}"
             time.sleep(0.002)
-        time.sleep(moment_s)
+        time.sleep(delay_s)
     finally:
         running.kill()
         running.communicate()
     after = watched.progress()
     again = watched.unsaved()
     read_to = {kind: offset_of(watched, kind) for kind in KINDS}
-    # What was said beyond the saved state comes from the one round that was under way.
+    # Samples beyond the saved state are from the one round in progress.
     reread = {
         kind: max(0, int(again[f"{kind}_offset"].max() + 1) - read_to[kind]) if len(again) else 0 for kind in KINDS
     }
     print(
-        f"kill {number}: rounds {before.rounds} → {after.rounds}, sample records {before.said} → {after.said}, "
+        f"kill {number}: rounds {before.rounds} → {after.rounds}, sample records {before.emitted} → {after.emitted}, "
         f"version {before.version} → {after.version}; "
         f"{sum(reread.values())} input records to read again for {len(again)} samples"
     )
@@ -137,7 +137,7 @@ def test_ten_kills_leave_the_same_samples_and_the_same_model(mind, tmp_path, cap
     with capsys.disabled():
         print(f"{len(versions)} versions; a kill costs at most the {learned.max()} samples between two of them")
     assert learned.max() <= BATCH_SIZE * COMMIT_BATCHES
-    assert digest(disturbed) == digest(trained_anew(disturbed, tmp_path / "anew"))
+    assert digest(disturbed) == digest(retrained(disturbed, tmp_path / "anew"))
 
 
 def samples_of(project: Path) -> pd.DataFrame:
@@ -151,8 +151,8 @@ def sorted_all(project: Path) -> pd.DataFrame:
     return rows.sort_values(["impression_offset", "impression_row", "kind"], ignore_index=True)
 
 
-def trained_anew(project: Path, root: Path) -> Path:
-    """A project that has the other's samples log and nothing else, trained to its end without a break."""
+def retrained(project: Path, root: Path) -> Path:
+    """A new project with only the samples log of `project`, trained to its end without interruption."""
     shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published", "samples.parquet"))
     opened = Project.open(root)
     log = open_log(opened)

@@ -10,7 +10,7 @@ import pytest
 from tests.real.command import REPO, assert_same_samples, springtide
 
 SOURCE = REPO.parent / "shared" / "data" / "mind" / "impressions.csv.gz"
-pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
+pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
 WINDOW_MS, HORIZON_MS, REMEMBER_MS, DISORDER_MS = 30_000, 300_000, 60_000, 5_000
 KEY = ["impression_id", "item"]
@@ -26,7 +26,7 @@ def impressions() -> pd.DataFrame:
 
 
 def clicks_of(impressions: pd.DataFrame, delays_ms: np.ndarray, seed: int) -> pd.DataFrame:
-    """The clicks, each with a delay, in an order that stays inside the disorder."""
+    """The clicks, each with a delay, in an order within the disorder."""
     clicks = impressions.loc[impressions["click"] == 1, ["impression_id", "item", "user", "ts"]].copy()
     clicks["clicked_at"] = clicks.pop("ts") * 1000 + delays_ms
     arrival = clicks["clicked_at"] + np.random.default_rng(seed).integers(0, DISORDER_MS - 1, len(clicks))
@@ -49,7 +49,7 @@ def prepare(root: Path, impressions: pd.DataFrame, clicks: pd.DataFrame) -> Path
 
 
 def joined(impressions: pd.DataFrame, clicks: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What the join should give: samples, and the clicks behind the horizon with their delay."""
+    """The expected samples, and the clicks after the horizon with their delay."""
     rows = impressions.merge(clicks[[*KEY, "clicked_at"]], on=KEY, how="left")
     rows["impression_at"] = rows["ts"] * 1000
     delay_ms = rows["clicked_at"] - rows["impression_at"]
@@ -90,7 +90,7 @@ def test_one_pass_in_time_order_ranks_better_than_vowpal_wabbit(tmp_path, impres
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), joined(impressions, clicks)[0], COLUMNS)
     total = report["train"]["shards"][0]["validation"]["label"]["total"]
     assert total["samples"] == len(impressions)
-    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560. Training is deterministic, so this is no lucky draw.
+    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560. Training is deterministic, so the result is stable.
     assert total["auc"] >= 0.71
     assert total["log_loss"] <= 0.1535
     assert total["calibration"] == pytest.approx(1, abs=0.02)

@@ -48,7 +48,7 @@ transform = "cross"
 
 @pytest.fixture(scope="module")
 def impressions(tmp_path_factory) -> pd.DataFrame:
-    """All six logs as one, in time order; `timestamp` as the package spells it, `at_ms` beside it."""
+    """All six logs as one, in time order; `timestamp` in the format of the package, and `at_ms`."""
     target = tmp_path_factory.mktemp("obp")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), PACKAGE]
     done = subprocess.run(install, capture_output=True, text=True, check=False)

@@ -109,7 +109,7 @@ class LiveJoin:
     """A running join that holds many impressions, observed from outside.
 
     Attributes:
-        joined: how many clicks there are whose impressions are held.
+        joined: number of clicks whose impressions are held.
     """
 
     def __init__(self, folder: Path, cluster: LocalCluster, name: str, rows: int) -> None:

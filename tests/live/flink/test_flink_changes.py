@@ -1,6 +1,6 @@
-"""What changes around jobs on Flink: configuration, parallelism, partitions, what the inputs still hold.
+"""Changes around jobs on Flink: configuration, parallelism, partitions, trimmed inputs.
 
-Samples stay those of a run in process over the same logs, with the same change at the same place.
+The samples equal those of a run in process over the same logs with the same change at the same point.
 """
 
 import re
@@ -39,7 +39,7 @@ def coloured(events):
     return impressions.assign(colour=np.resize(COLOURS, len(impressions))), clicks
 
 
-def test_join_goes_on_from_its_savepoint_with_a_column_and_a_field_more(shop):
+def test_join_continues_from_its_savepoint_with_a_column_and_a_field_more(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
@@ -52,7 +52,7 @@ def test_join_goes_on_from_its_savepoint_with_a_column_and_a_field_more(shop):
     assert set(samples_of(shop.project)["colour"].dropna()) == set(COLOURS)
 
 
-def test_trainer_goes_on_from_its_savepoint_once_migrated_to_a_field_more(shop):
+def test_trainer_continues_from_its_savepoint_once_migrated_to_a_field_more(shop):
     shop.feed()
     join_in_process(shop.project)
     shop.run("train")
@@ -80,21 +80,21 @@ def join_in_process(project):
 
 
 def set_parallelism(project, subtasks):
-    """Have the jobs run as so many subtasks."""
+    """Set the number of subtasks of the jobs."""
     text = (project / "springtide.toml").read_text()
-    kept = [line for line in text.splitlines() if not line.startswith("parallelism = ")]
-    (project / "springtide.toml").write_text("\n".join([*kept, f"parallelism = {subtasks}", ""]))
+    others = [line for line in text.splitlines() if not line.startswith("parallelism = ")]
+    (project / "springtide.toml").write_text("\n".join([*others, f"parallelism = {subtasks}", ""]))
 
 
 def start_job(shop, job):
-    """Start a job; what was said about where it starts."""
+    """Start a job; returns its savepoint and the messages on stderr."""
     done = call("run", job, "--runner", "flink", "--project", shop.project, "--json")
     assert done.code == 0, done
     return done.result["jobs"][0]["from"], done.err
 
 
 def busy_subtasks(shop, job, step):
-    """How many subtasks of a step were given anything."""
+    """Number of subtasks of a step that have read records."""
     rest = FlinkRest(shop.cluster.rest_url)
     id = shop.job(job)["id"]
     vertices = rest.get(f"/jobs/{id}")["vertices"]
@@ -104,7 +104,7 @@ def busy_subtasks(shop, job, step):
 
 
 @pytest.mark.parametrize("shop", [SHARDED], indirect=True)
-def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
+def test_join_continues_from_the_logs_with_two_subtasks_and_with_one_again(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
@@ -112,11 +112,11 @@ def test_join_goes_on_from_the_logs_with_two_subtasks_and_with_one_again(shop):
         shop.stop()
         set_parallelism(shop.project, subtasks)
         shop.feed(close=subtasks == 1)
-        began, said = start_job(shop, "samples")
-        assert began is None
-        assert f"parallelism {before}, partitions 2; now " in said
-        assert "its savepoints are incompatible" in said
-        assert "job samples starts from the logs" in said
+        savepoint, messages = start_job(shop, "samples")
+        assert savepoint is None
+        assert f"parallelism {before}, partitions 2; now " in messages
+        assert "its savepoints are incompatible" in messages
+        assert "job samples starts from the logs" in messages
         shop.wait_until_joined()
         shop.wait_for(lambda wanted=subtasks: busy_subtasks(shop, "samples", "join") == wanted)
 
@@ -135,7 +135,7 @@ def wide(tmp_path_factory):
         made.down(wipe=True)
 
 
-def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(wide, tmp_path):
+def test_four_subtasks_of_both_jobs_emit_and_learn_the_same_on_two_task_managers(wide, tmp_path):
     shop = Shop(tmp_path, wide, {"[logs]\n": "[logs]\npartitions = 2\nshards = 4\n"})
     set_parallelism(shop.project, 4)
     shop.feed(2)
@@ -154,7 +154,7 @@ def test_four_subtasks_of_both_jobs_say_and_learn_the_same_on_two_task_managers(
 
 
 def events_of_partition(partition, events):
-    """Those of the events that two partitions would keep in this one."""
+    """The events that belong to this one of two partitions."""
     return tuple(rows[of_partition(rows) == partition] for rows in events)
 
 
@@ -196,7 +196,9 @@ def kafka_shop(cluster, tmp_path):
 
 def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_configured(cluster, kafka_shop):
     shop, inputs = kafka_shop
-    told = r"topic (impressions|clicks) has 2 partitions, 1 are read\. hint: springtide stop, set logs\.partitions to 2"
+    error = (
+        r"topic (impressions|clicks) has 2 partitions, 1 are read\. hint: springtide stop, set logs\.partitions to 2"
+    )
     shop.feed()
     job = shop.run()["samples"]["id"]
     shop.wait_until_joined()
@@ -204,22 +206,22 @@ def test_partition_that_is_added_stops_both_runners_by_name_and_is_read_once_con
     in_process = SamplesJob(project, open_log(project))
     with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
         admin.create_partitions({topic: NewPartitions(2) for topic in inputs})
-    SystemClock().wait(1.1)  # partitions are looked up once a second
+    SystemClock().wait(1.1)  # partition counts are cached for a second
     with pytest.raises(LogError, match="topic impressions has 2 partitions, 1 are read"):
         in_process.catch_up()
     in_process.close()
     refused = call("status", "--project", shop.project, "--json")
     assert refused.code == LogError.exit_code
-    assert re.search(told, refused.result["log_problem"])
+    assert re.search(error, refused.result["log_problem"])
     rest, now_ms = FlinkRest(cluster.rest_url), SystemClock().now_ms()
-    told_by_flink = lambda: re.match(f"LogError: {told}", job_status(rest, job, now_ms).last_failure or "")  # noqa: E731
+    failed = lambda: re.match(f"LogError: {error}", job_status(rest, job, now_ms).last_failure or "")  # noqa: E731
     shop.change({"partitions = 1\n": "partitions = 2\n"})
-    shop.wait_for(told_by_flink)
+    shop.wait_for(failed)
     shop.stop()
     shop.feed(2, close=True)
-    began, said = start_job(shop, "samples")
-    assert began is None
-    assert "its savepoints are incompatible" in said
+    savepoint, messages = start_job(shop, "samples")
+    assert savepoint is None
+    assert "its savepoints are incompatible" in messages
     shop.wait_until_joined()
     assert set(samples_of(shop.project)["impression_partition"]) == {0, 1}
 
@@ -231,7 +233,7 @@ def trim_inputs(project, before):
     log.close()
 
 
-def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_command(shop):
+def test_input_trimmed_while_the_join_was_stopped_is_reported_and_skipped_on_command(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
@@ -243,8 +245,8 @@ def test_input_trimmed_while_the_join_was_away_is_said_and_passed_over_on_comman
         trim_inputs(folder, 2)
     assert call("run", "samples", "--until-end", "--project", shop.twin).code == OffsetError.exit_code
     call("run", "samples", "--runner", "flink", "--project", shop.project)
-    told = r"OffsetError: partition (impressions|clicks)/0 begins at offset 2, offset 1 was removed"
-    shop.wait_for(lambda: re.match(told, shop.job()["last_failure"] or ""))
+    error = r"OffsetError: partition (impressions|clicks)/0 begins at offset 2, offset 1 was removed"
+    shop.wait_for(lambda: re.match(error, shop.job()["last_failure"] or ""))
     shop.stop()
     gone = [{"topic": topic, "from_offset": 1, "to_offset": 2} for topic in ("impressions", "clicks")]
     for done in shop.run_both("skip"):

@@ -1,11 +1,11 @@
-"""The benchmark beside Flink SQL, in its quick form."""
+"""The comparison with Flink SQL, with a small size."""
 
 from tests.benchmarks.live import flink_kafka
 
 ROWS = 20_000
 
 
-def test_the_benchmark_runs_and_flink_sql_says_the_same_samples(tmp_path, cluster):
+def test_the_benchmark_runs_and_flink_sql_emits_the_same_samples(tmp_path, cluster):
     found = flink_kafka.measure(tmp_path, cluster, ROWS, ("hashmap",), "at-least-once")
     assert found["samples"] == ROWS
     assert ROWS * 0.03 < found["positives"] < ROWS * 0.06

@@ -11,7 +11,7 @@ from tests.real.test_mind import COLUMNS, SOURCE, clicks_of, impressions, joined
 from tests.support.command_line import samples_of, springtide
 
 __all__ = ["impressions"]
-pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are not there: {SOURCE}")
+pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
 
 def test_samples_and_model_of_mind_are_those_of_a_run_in_process(cluster, tmp_path, impressions):

@@ -1,4 +1,4 @@
-"""What producers should not have sent, through the job on Flink: it is set aside or joined, and harms nobody else."""
+"""Invalid input through the job on Flink: it is set aside or joined, and does not affect other events."""
 
 import time
 from dataclasses import dataclass, field
@@ -29,13 +29,13 @@ def letters_of(shop, project=None):
 
 
 def append(project, kind, values):
-    """Straight to the log, past everything that checks."""
+    """Append to the log directly, without checks."""
     log = open_log(Project.open(project))
     log.append(kind, 0, values)
     log.close()
 
 
-def test_garbage_between_good_events_is_set_aside_and_the_job_goes_on(shop):
+def test_garbage_between_good_events_is_set_aside_and_the_job_continues(shop):
     shop.feed()
     shop.run()
     shop.wait_until_joined()
@@ -82,7 +82,7 @@ QUICK = {
 
 @dataclass
 class Producer:
-    """Shows impressions, one a call, dated by a clock that is off by so much."""
+    """Appends impressions, one per call, dated by a clock that is wrong by `off_ms`."""
 
     name: str
     off_ms: int
@@ -108,7 +108,7 @@ def test_clocks_that_are_wrong_harm_only_the_events_they_date(shop):
             producer.show(codec, log)
         time.sleep(0.05)
     log.close()
-    # The heartbeat is dated ahead too, within the skew: the windows of those a little ahead are closed as well.
+    # The heartbeat is also dated ahead, within the skew, so that windows of events slightly ahead close as well.
     springtide(shop.project, "heartbeat", time.time_ns() // 1_000_000 + 59_000)
     shop.wait_for(lambda: len(samples_of(shop.project)) >= len(right.shown) + len(ahead.shown))
     found = samples_of(shop.project)

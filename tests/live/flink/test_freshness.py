@@ -1,4 +1,4 @@
-"""Every click of a market at the clock's pace shows in a replica, by way of Kafka and both jobs on Flink."""
+"""Every click of a market in real time becomes visible in a replica, through Kafka and both jobs on Flink."""
 
 from tests.benchmarks.live.freshness import measure
 from tests.benchmarks.load.market_load import project_in

@@ -1,4 +1,4 @@
-"""Bad data while both jobs run on Flink, undone by one command: nothing is restarted, the replica is right at once."""
+"""Bad data while both jobs run on Flink, undone by one command: no restart, and the replica is correct immediately."""
 
 import threading
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def test_a_rollback_while_both_jobs_run_needs_no_restart_and_the_replica_is_righ
     with watched(site) as seen:
         done = site.result_of(site.begin_rollback(bad_ms), "rollback")["done"]
         returned_at_ms = clock.now_ms()
-        site.wait_for(lambda: len(seen) == 2, "the replica stays in the old generation")
+        site.wait_for(lambda: len(seen) == 2, "the replica still serves the old generation")
     right_at_ms = max(at_ms for at_ms, _, _ in seen.values())
     after = {"notice": right_at_ms - noticed_at_ms(site, done["id"]), "command": right_at_ms - returned_at_ms}
     with capsys.disabled():
@@ -41,7 +41,7 @@ def test_a_rollback_while_both_jobs_run_needs_no_restart_and_the_replica_is_righ
 
 @contextmanager
 def watched(site):
-    """While this lasts: by shard, when the replica first served another generation, which version, and its digest."""
+    """Within the block, by shard: when the replica first served another generation, which version, and its digest."""
     before = {shard["shard"]: shard["generation"] for shard in site.replica_status()["shards"]}
     seen, over = {}, threading.Event()
 
@@ -49,8 +49,8 @@ def watched(site):
         while not over.wait(0.02):
             for shard in (site.replica_status() or {"shards": []})["shards"]:
                 if shard["generation"] != before[shard["shard"]]:
-                    told = site.project.clock.now_ms(), shard["version"], shard["digest"]
-                    seen.setdefault(shard["shard"], told)
+                    served = site.project.clock.now_ms(), shard["version"], shard["digest"]
+                    seen.setdefault(shard["shard"], served)
 
     watching = threading.Thread(target=look)
     watching.start()

@@ -1,4 +1,4 @@
-"""Workers that stood still between check and write while another took over: their TaskManager lives, and they go on."""
+"""Workers stopped between check and write while another took over, then continued; their TaskManager keeps running."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from tests.torture.head import Head
 from tests.torture.run import judge
 
 
-def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, tmp_path):
+def test_a_trainer_that_continues_after_another_took_over_cannot_commit(site, load, tmp_path):
     store = VersionStore(site.project)
     zombie = stop_at(site, "train", "trainer.before_commit")
     written = uncommitted(store)
@@ -18,40 +18,40 @@ def test_a_trainer_that_wakes_after_another_took_over_cannot_commit(site, load, 
     springtide(site.project.root, "run", "train", "--until-end")
     taken_over = {shard: store.ledger.epoch(shard) for shard in range(2)}
     assert failure_of(site, "train", zombie).startswith("FencedError: version ")
-    site.wait_for(lambda: not (written & uncommitted(store)), "what the zombie wrote stays")
+    site.wait_for(lambda: not (written & uncommitted(store)), "the files of the zombie are not removed")
     epochs = [[version.epoch for version in store.lineage(shard)] for shard in range(2)]
     assert all(of == sorted(of) for of in epochs)
-    # Where what was left made no whole batch, there was nothing to commit.
+    # If the remaining samples were less than a batch, there was nothing to commit.
     assert any(taken_over[shard] in of for shard, of in enumerate(epochs))
     assert not written & committed(store)
-    go_on(site, load, "train")
+    continue_to_end(site, load, "train")
     assert judge(site, tmp_path, print)["equal"]
 
 
-def test_a_join_that_wakes_after_another_took_over_cannot_append(site, load, tmp_path):
+def test_a_join_that_continues_after_another_took_over_cannot_append(site, load, tmp_path):
     zombie = stop_at(site, "samples", "samples.before_append")
     springtide(site.project.root, "run", "samples", "--until-end")
     assert failure_of(site, "samples", zombie).startswith("FencedError: ")
-    go_on(site, load, "samples")
+    continue_to_end(site, load, "samples")
     assert judge(site, tmp_path, print)["equal"]
 
 
 def stop_at(site, job, point):
-    """Start everything; the worker of the job that has stopped between check and write."""
+    """Start everything; returns the job's worker that has stopped between check and write."""
     start_task_manager(site.cluster, SPRINGTIDE_CRASH_AT=f"{point}:5:stop")
     site.open()
     return site.wait_for_stopped(job)
 
 
 def failure_of(site, job, zombie):
-    """What the job failed over once its zombie was continued."""
+    """Continue the zombie; returns the failure of its job."""
     os.kill(zombie, signal.SIGCONT)
     row = site.wait_for(lambda: [r for r in site.jobs() if r["job"] == job and r["last_failure"]], "nothing fails")
     return row[0]["last_failure"]
 
 
-def go_on(site, load, job):
-    """With workers that stop nowhere, to the end of the events."""
+def continue_to_end(site, load, job):
+    """Restart the workers without a crash point and process all events."""
     for pid in site.workers(job):
         os.kill(pid, signal.SIGKILL)
     start_task_manager(site.cluster)
@@ -62,17 +62,17 @@ def go_on(site, load, job):
 
 
 def start_task_manager(cluster, **environment):
-    """Again, its workers to see `environment`."""
+    """Restart the TaskManager; its workers inherit `environment`."""
     cluster.kill("taskmanager-1")
     with patch.dict(os.environ, environment):
         cluster.up()
 
 
 def committed(store):
-    """Files of the versions that the ledger names."""
+    """Files of the versions in the ledger."""
     return {store.folder / version.path for shard in range(2) for version in store.versions(shard)}
 
 
 def uncommitted(store):
-    """Files of versions that it does not name."""
+    """Files of versions that are not in the ledger."""
     return set(store.folder.rglob("*.version")) - committed(store)
