@@ -20,7 +20,7 @@ from tests.support.command_line import feed, make_events, make_shop, springtide
 from tests.support.scrape import scrape, url_of
 
 MOST_GROWTH_BYTES = 160 << 20
-"""Growth of a process's resident memory over that for a small part of the same work."""
+"""The most that a process's resident memory may grow beyond that for a small part of the same work."""
 
 
 @pytest.fixture
