@@ -8,7 +8,7 @@
          H   header: JSON (UTF-8, sorted keys)
     -24  4   T, uint32
     -20  4   H, uint32
-    -16  16  checksum of everything but the sections, and so, through the table, of the whole container
+    -16  16  checksum of everything but the sections, and so, through the table, of the complete container
 
 A checksum is the first 16 bytes of SHA-256. Numbers are little-endian. A container is `bytes` or a file, which appears
 under its name only when it is complete and durable.
@@ -51,7 +51,7 @@ Section = bytes | memoryview | npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a container holds: one kind is never read as another.
+    """The kind of a container; a container of one kind is never read as another.
 
     Attributes:
         code: four ASCII letters.
@@ -248,10 +248,10 @@ class Container:
         return content
 
     def _check(self, part: str, wanted: bytes | memoryview, *contents: bytes | bytearray | memoryview) -> bytes:
-        found = _checksum(*contents)
-        if found != wanted:
-            raise self.damaged(f"{part} has checksum {found.hex()}, wanted {wanted.hex()}")
-        return found
+        computed = _checksum(*contents)
+        if computed != wanted:
+            raise self.damaged(f"{part} has checksum {computed.hex()}, wanted {wanted.hex()}")
+        return computed
 
 
 def _split(content: bytearray | memoryview, at: int) -> tuple[memoryview, memoryview]:
@@ -290,7 +290,7 @@ def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, bytes]:
 def _footer(
     kind: Kind, header: Mapping[str, Any], buffers: Mapping[str, memoryview], checksums: Mapping[str, bytes]
 ) -> bytes:
-    """Everything behind the sections."""
+    """Everything after the sections."""
     names = {name: name.encode() for name in buffers}
     table = b"".join(_ENTRY.pack(len(buffers[n]), checksums[n], len(utf8)) + utf8 for n, utf8 in names.items())
     text = _JSON.encode(header).encode()

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
 
 DETAILS = {
-    "impression_too_late": "the impression's time lies below its partition's watermark",
+    "impression_too_late": "the impression's time is below its partition's watermark",
     "duplicate_impression": "an earlier impression has this join key",
     "orphan_click": "no impression with this join key is known",
     "click_before_impression": "the impression with this join key is later than the click",
-    "click_too_late": "the click comes after window and horizon",
+    "click_too_late": "the click is later than window and horizon",
     "duplicate_click": "the impression has a click already",
 }
 """By reason."""

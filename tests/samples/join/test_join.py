@@ -1,4 +1,4 @@
-"""What the join says of one impression and its clicks, on both sides of every boundary."""
+"""What the join emits for an impression and its clicks, on both sides of every boundary."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def test_click_inside_the_window_is_a_positive(delay):
     assert bench.samples[0]["click_at"] == S + delay
 
 
-def test_positive_leaves_before_its_window_closes_and_no_negative_follows():
+def test_positive_is_emitted_before_its_window_closes_and_no_negative_follows():
     bench = Bench()
     bench.impression(S)
     bench.click(S + 5)
@@ -78,7 +78,7 @@ def test_click_after_the_horizon_is_too_late(delay, reasons):
 
 
 @pytest.mark.parametrize(("delay", "reason"), [(W + H + R - 1, "click_too_late"), (W + H + R, "orphan_click")])
-def test_impression_is_forgotten_after_window_horizon_and_remember(delay, reason):
+def test_impression_is_known_until_window_horizon_and_remember_have_passed(delay, reason):
     bench = Bench()
     bench.impression(S)
     bench.click(S + delay)
@@ -86,11 +86,11 @@ def test_impression_is_forgotten_after_window_horizon_and_remember(delay, reason
     assert bench.finish().reasons == [reason]
 
 
-@pytest.mark.parametrize(("mark", "reason"), [(S + W + H + R - 1, None), (S + W + H + R, "orphan_click")])
-def test_late_click_counts_from_its_partitions_watermark(mark, reason):
+@pytest.mark.parametrize(("watermark_ms", "reason"), [(S + W + H + R - 1, None), (S + W + H + R, "orphan_click")])
+def test_late_click_counts_from_its_partitions_watermark(watermark_ms, reason):
     bench = Bench()
     bench.impression(S)
-    bench.heartbeat("clicks", mark)
+    bench.heartbeat("clicks", watermark_ms)
     bench.click(S + 1)
     bench.heartbeat("impressions", S + D + 2)
     assert bench.finish().reasons == ([reason] if reason else [])
@@ -105,7 +105,7 @@ def test_late_click_in_the_window_is_compensated_and_a_click_at_the_watermark_is
         assert bench.watermark(S + W).kinds == kinds
 
 
-def test_late_click_beside_a_positive_is_a_duplicate():
+def test_late_click_of_a_positive_is_a_duplicate():
     bench = Bench()
     bench.impression(S)
     bench.heartbeat("clicks", S + 50)
@@ -137,7 +137,7 @@ def test_second_click_in_the_horizon_is_a_duplicate():
     assert (bench.kinds, bench.reasons) == (["negative", "compensation"], ["duplicate_click"] * 2)
 
 
-def test_click_that_arrives_before_its_impression_waits_for_it():
+def test_click_that_arrives_before_its_impression_is_pending():
     bench = Bench()
     bench.click(S + 10)
     assert bench.finish().kinds == []
@@ -157,7 +157,7 @@ def test_orphan_is_decided_when_the_impressions_watermark_passes_click_and_disor
 @pytest.mark.parametrize(
     ("ahead", "reason"), [(1, "click_before_impression"), (D, "click_before_impression"), (D + 1, "orphan_click")]
 )
-def test_click_within_disorder_before_its_impression_says_so(ahead, reason):
+def test_click_within_disorder_before_its_impression_has_its_own_reason(ahead, reason):
     bench = Bench()
     bench.impression(S)
     bench.click(S - ahead)
@@ -186,7 +186,7 @@ def test_late_impression_of_a_known_key_is_late_first():
 @pytest.mark.parametrize(
     ("later", "reasons"), [(0, ["duplicate_impression"]), (W + H + R - 1, ["duplicate_impression"]), (W + H + R, [])]
 )
-def test_key_may_be_used_again_once_its_impression_is_forgotten(later, reasons):
+def test_key_may_be_used_again_when_its_impression_is_no_longer_known(later, reasons):
     bench = Bench()
     bench.impression(S)
     bench.impression(S + later)
@@ -194,7 +194,7 @@ def test_key_may_be_used_again_once_its_impression_is_forgotten(later, reasons):
     assert len(bench.watermark(S + later + W).samples) == 2 - len(reasons)
 
 
-def test_clicks_go_to_the_latest_impression_of_a_key_before_them():
+def test_click_is_attributed_to_the_latest_impression_of_its_key_before_it():
     bench = Bench()
     again = S + W + H + R
     bench.impression(S)
@@ -207,7 +207,7 @@ def test_clicks_go_to_the_latest_impression_of_a_key_before_them():
     assert [(s["impression_at"], s["click_at"]) for s in bench.samples] == [(S, S + 10), (again, again + 10)]
 
 
-def test_same_block_again_changes_nothing():
+def test_block_fed_twice_changes_nothing():
     bench = Bench()
     blocks = [bench.impression(S), bench.click(S + 1)]
     for block in blocks:
@@ -237,7 +237,7 @@ def test_fake_negative_is_compensated_until_the_horizon(delay, kinds):
 
 
 @pytest.mark.parametrize("policy", ["wait", "fake_negative"])
-def test_negative_rate_keeps_about_its_share_and_compensations_know_which(policy):
+def test_negative_rate_samples_its_share_and_compensations_record_which(policy):
     bench = Bench(policy=policy, negative_rate=0.25)
     for item in range(400):
         bench.impression(S, item=item)
@@ -247,12 +247,12 @@ def test_negative_rate_keeps_about_its_share_and_compensations_know_which(policy
     written = {s["item"] for s in bench.samples if s["kind"] == "negative"}
     compensated = {s["item"]: s["negative_written"] for s in bench.samples if s["kind"] == "compensation"}
     assert 70 < len(written) < 130
-    assert {item for item, known in compensated.items() if known} == written
+    assert {item for item, negative_written in compensated.items() if negative_written} == written
     assert len(compensated) == 400
     assert {s["rate"] for s in bench.samples} == {0.25}
 
 
-def test_labels_weight_and_raw_columns_travel_with_the_sample():
+def test_sample_has_labels_weight_and_raw_columns():
     bench = Bench(labels=["label", "spent", "bought"], weight="price")
     bench.impression(S)
     bench.impression(S + 1, item=2, price=None)
@@ -285,7 +285,7 @@ def test_samples_are_ordered_by_decision_then_source():
     assert [(s["item"], s["kind"]) for s in bench.samples] == [(3, "positive"), (1, "positive"), (2, "negative")]
 
 
-def test_compensation_follows_its_negative_where_both_are_decided_at_one_time():
+def test_compensation_follows_its_negative_if_both_are_decided_at_the_same_time():
     bench = Bench()
     bench.impression(S)
     bench.click(S + W)
@@ -293,7 +293,7 @@ def test_compensation_follows_its_negative_where_both_are_decided_at_one_time():
     assert bench.kinds == ["negative", "compensation"]
 
 
-def test_dead_letter_names_source_and_keeps_the_row():
+def test_dead_letter_contains_source_and_row():
     bench = Bench()
     bench.click(S, item=9, spent=2.5)
     bench.heartbeat("impressions", S + D + 1)
@@ -304,7 +304,7 @@ def test_dead_letter_names_source_and_keeps_the_row():
     assert json.loads(letter["original"]) == {"at": S, "request": "r", "item": 9, "spent": 2.5, "bought": None}
 
 
-def test_input_is_needed_from_the_lowest_offset_that_still_matters():
+def test_needed_offsets_are_those_of_held_events():
     bench = Bench()
     bench.impression(S)
     bench.impression(S + 2 * W, item=2)
@@ -318,7 +318,7 @@ def test_input_is_needed_from_the_lowest_offset_that_still_matters():
     assert len(bench.join.held) == 0
 
 
-def test_held_impressions_stay_bounded_while_time_moves_on():
+def test_held_impressions_are_bounded_as_time_advances():
     bench = Bench()
     most = 0
     for step in range(400):
@@ -328,25 +328,25 @@ def test_held_impressions_stay_bounded_while_time_moves_on():
     assert most <= (W + H + R) // 50 * 1.2 + 16
 
 
-def test_late_click_is_still_late_after_the_state_was_lost():
+def test_late_click_is_late_after_the_state_was_lost():
     bench = Bench()
     bench.impression(S)
     bench.heartbeat("clicks", S + 50)
     bench.click(S + 10)
     bench.finish()
-    needs, marks = bench.join.needed_offsets(), bench.join.needed_watermarks()
-    assert (needs["clicks/0"], marks["clicks/0"]) == (1, S + 50)
+    offsets, watermarks = bench.join.needed_offsets(), bench.join.needed_watermarks()
+    assert (offsets["clicks/0"], watermarks["clicks/0"]) == (1, S + 50)
     bench.join = Join(bench.config, 0, bench.partitions)
     for kind in ("impressions", "clicks"):
         name = f"{kind}/0"
-        bench.join.begin(kind, 0, needs[name], marks.get(name))
+        bench.join.begin(kind, 0, offsets[name], watermarks.get(name))
     bench.ends = {("clicks", 0): 1}
     bench.impression(S)
     bench.click(S + 10)
     assert bench.watermark(S + W).kinds == ["negative", "compensation"]
 
 
-def test_what_was_said_of_a_window_stands_even_for_a_click_on_time():
+def test_emitted_negative_is_final_even_for_a_click_on_time():
     before, bench = Bench(), Bench()
     before.impression(S)
     for kind in ("impressions", "clicks"):
@@ -370,11 +370,11 @@ def test_large_blocks_are_decided_inside_a_bundle():
     )
     at = S + np.arange(n, dtype=np.int64)
     bench.heartbeat("clicks", S + n)
-    whole = EventBlock(
+    complete = EventBlock(
         "impressions", 0, columns, at, np.zeros(n, np.int64), np.arange(n, dtype=np.int32), at - D, 1, S + n
     )
     for number, start in enumerate(range(0, n, 8192)):
-        part = whole.take(np.arange(start, min(n, start + 8192)))
+        part = complete.take(np.arange(start, min(n, start + 8192)))
         part = replace(
             part, offsets=part.offsets + number, next_offset=number + 1, watermark_ms=int(part.watermarks_ms[-1])
         )

@@ -28,8 +28,8 @@ def test_random_operations_agree_with_a_dict(spread):
         numbers = rng.integers(0, 3_000, rng.integers(0, 200))
         ids = ids_of(numbers, spread)
         if step % 3 == 0:
-            gone = sum(model.pop(n, None) is not None for n in numbers.tolist())
-            assert index.remove(ids) == gone
+            removed = sum(model.pop(n, None) is not None for n in numbers.tolist())
+            assert index.remove(ids) == removed
         else:
             places = rng.integers(0, 2**64 - 1, len(numbers), np.uint64)
             wanted = []
@@ -60,15 +60,15 @@ def test_a_hundred_seeds_of_small_batches_agree_with_a_dict(spread, first_seed):
 
 
 def one_step(rng, index, model, numbers, ids):
-    """One random operation on both, which must answer alike."""
+    """One random operation on both, which must return the same."""
     what = rng.integers(4)
     if what == 0:
         assert index.remove(ids) == sum(model.pop(n, None) is not None for n in numbers.tolist())
     elif what == 1:
         bucket = int(rng.integers(0, 4))
-        gone = [number for number, place in model.items() if place >> 32 == bucket]
-        assert index.remove_bucket(bucket) == len(gone)
-        for number in gone:
+        removed = [number for number, place in model.items() if place >> 32 == bucket]
+        assert index.remove_bucket(bucket) == len(removed)
+        for number in removed:
             del model[number]
     else:
         places = rng.integers(0, 3, len(numbers), np.uint64) << np.uint64(32) | rng.integers(0, 9, 1, np.uint64)
@@ -92,7 +92,7 @@ def test_both_halves_of_an_id_count():
     assert (index.match(np.array([[1, 3], [0, 2], [2, 1]], np.uint64)) == NONE).all()
 
 
-def test_the_ids_zero_and_all_ones_are_ids_like_others():
+def test_zero_and_all_ones_are_valid_ids():
     index = JoinIndex()
     ids = np.array([[0, 0], [2**64 - 1, 2**64 - 1]], np.uint64)
     assert (index.match(ids) == NONE).all()
@@ -100,7 +100,7 @@ def test_the_ids_zero_and_all_ones_are_ids_like_others():
     assert index.match(ids).tolist() == [0, 2**64 - 2]
 
 
-def test_a_forgotten_buckets_number_may_be_used_again():
+def test_the_number_of_a_removed_bucket_may_be_used_again():
     index, ids = JoinIndex(), ids_of(np.arange(10), "hashed")
     index.insert(ids, np.arange(10, dtype=np.uint64))
     assert (index.remove_bucket(0), index.remove_bucket(0), len(index)) == (10, 0, 0)
@@ -109,7 +109,7 @@ def test_a_forgotten_buckets_number_may_be_used_again():
     assert index.match(ids).tolist() == [7, 8, 9] + [int(NONE)] * 7
 
 
-def test_an_id_of_a_forgotten_bucket_is_kept_anew_and_its_neighbours_are_still_found():
+def test_an_id_of_a_removed_bucket_is_inserted_again_and_other_ids_are_still_found():
     index, ids = JoinIndex(), ids_of(np.arange(8), "second half only")
     places = np.arange(8, dtype=np.uint64) % np.uint64(2) << np.uint64(32)
     index.insert(ids, places)
@@ -118,7 +118,7 @@ def test_an_id_of_a_forgotten_bucket_is_kept_anew_and_its_neighbours_are_still_f
     assert index.match(ids).tolist() == [0, (1 << 32) + 5] * 4
 
 
-def test_memory_is_bounded_by_what_is_held_however_many_buckets_come_and_go():
+def test_memory_is_bounded_by_live_ids_however_many_buckets_are_removed():
     index, rows = JoinIndex(), 1_000
     for bucket in range(100):
         ids = ids_of(np.arange(bucket * rows, (bucket + 1) * rows), "hashed")
@@ -138,7 +138,7 @@ def test_removing_twice_counts_once():
     assert len(index) == 0
 
 
-def test_memory_is_bounded_by_what_is_held_however_long_ids_come_and_go():
+def test_memory_is_bounded_by_live_ids_however_many_are_removed():
     index, held = JoinIndex(), 1_000
     for start in range(0, 100_000, held):
         ids = ids_of(np.arange(start, start + held), "hashed")
@@ -199,7 +199,7 @@ def test_bad_buckets_are_refused(bucket):
         JoinIndex().remove_bucket(bucket)
 
 
-def test_room_made_before_is_not_made_again_and_what_is_kept_stays():
+def test_reserved_memory_is_not_allocated_again_and_entries_remain():
     index, ids = JoinIndex(), ids_of(np.arange(1_000), "hashed")
     index.insert(ids[:5], np.arange(5, dtype=np.uint64))
     index.reserve(1_000)
@@ -212,6 +212,6 @@ def test_room_made_before_is_not_made_again_and_what_is_kept_stays():
 
 
 @pytest.mark.parametrize("n", [-1, 2**31 + 1, 1.0, None])
-def test_room_for_nonsense_is_refused(n):
+def test_an_invalid_reservation_is_refused(n):
     with pytest.raises(InputError, match=r"n: got .*, wanted an integer in 0..2147483648"):
         JoinIndex().reserve(n)

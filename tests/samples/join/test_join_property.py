@@ -1,4 +1,4 @@
-"""The join against a few lines that look at one event at a time, over random logs, interleavings, cuts and crashes."""
+"""The join against a reference that processes one event at a time: random logs, interleavings, cuts and crashes."""
 
 import itertools
 import random
@@ -46,14 +46,14 @@ def blocks_of(config, kind, partition, events, cuts):
     """Blocks of (at, item, ...) events, record i being offset i, cut before each offset in `cuts`."""
     disorder = round(1000 * config.events.disorder_s)
     columns = getattr(config.events, kind).columns
-    blocks, mark = [], -(2**62)
+    blocks, watermark = [], -(2**62)
     edges = sorted({0, *cuts, len(events)})
     for start, stop in itertools.pairwise(edges):
         part = events[start:stop]
-        marks = []
+        watermarks = []
         for event in part:
-            mark = max(mark, event[0] - disorder)
-            marks.append(mark)
+            watermark = max(watermark, event[0] - disorder)
+            watermarks.append(watermark)
         arrays = [pa.array([e[1 + i] for e in part], ARROW_TYPES[t]) for i, t in enumerate(columns.values())]
         blocks.append(
             EventBlock(
@@ -63,43 +63,43 @@ def blocks_of(config, kind, partition, events, cuts):
                 np.array([e[0] for e in part], np.int64),
                 np.arange(start, stop, dtype=np.int64),
                 np.zeros(len(part), np.int32),
-                np.array(marks, np.int64),
+                np.array(watermarks, np.int64),
                 stop,
-                mark,
+                watermark,
             )
         )
     return blocks
 
 
-def oracle(config, logs):  # noqa: C901 - one place that says it all
-    """What the join must say of whole logs: {(kind, impression, click)}, {(reason, topic, partition, offset)}.
+def reference(config, logs):  # noqa: C901 - the rules in one place
+    """What the join must emit for complete logs: {(kind, impression, click)}, {(reason, topic, partition, offset)}.
 
-    `logs` is {(kind, partition): [(at, item, ...)]}; everything of an item lies in one partition of each kind.
+    `logs` is {(kind, partition): [(at, item, ...)]}; all events of an item are in one partition of each kind.
     """
     w, h, r, d = (round(1000 * s) for s in (config.samples.window_s, config.samples.horizon_s,
                                              config.samples.remember_s, config.events.disorder_s))  # fmt: skip
-    samples, dead, marks = set(), set(), {}
+    samples, dead, watermarks = set(), set(), {}
     shown = defaultdict(list)  # item → [(s, source)]
     clicked = defaultdict(list)  # (item, s) → [(t, effective, late, source)]
     for (kind, partition), events in sorted(logs.items(), reverse=True):
-        mark = -(2**62)
+        watermark = -(2**62)
         for offset, (at, item, *_) in enumerate(events):
-            mark = max(mark, at - d)
+            watermark = max(watermark, at - d)
             source = (kind, partition, offset)
             if kind == "impressions":
-                if at < mark:
+                if at < watermark:
                     dead.add(("impression_too_late", *source))
                 elif any(at < s + w + h + r for s, _ in shown[item]):
                     dead.add(("duplicate_impression", *source))
                 else:
                     shown[item].append((at, source))
             else:
-                clicked[item].append((at, max(at, mark), at < mark, source))
-        marks[kind, partition] = mark
-    impressions_mark = min(m for (kind, _), m in marks.items() if kind == "impressions")
-    low = min(marks.values())
+                clicked[item].append((at, max(at, watermark), at < watermark, source))
+        watermarks[kind, partition] = watermark
+    impressions_watermark = min(m for (kind, _), m in watermarks.items() if kind == "impressions")
+    low = min(watermarks.values())
     fake = config.samples.policy == "fake_negative"
-    kept = {item: kept_of(config, item) for item in shown}
+    sampled = {item: is_sampled(config, item) for item in shown}
     of = defaultdict(list)
     for item, clicks in clicked.items():
         for t, e, late, source in clicks:
@@ -110,7 +110,7 @@ def oracle(config, logs):  # noqa: C901 - one place that says it all
                     dead.add(("click_too_late", *source))
                 else:
                     of[i].append((t, late or t >= s + w, source))
-            elif impressions_mark > t + d:
+            elif impressions_watermark > t + d:
                 soon = any(t < s <= t + d and e < s + max(w + h + r, d) for s, _ in shown[item])
                 dead.add(("click_before_impression" if soon else "orphan_click", *source))
     for item, impressions in shown.items():
@@ -122,7 +122,7 @@ def oracle(config, logs):  # noqa: C901 - one place that says it all
             if on_time:
                 samples.add(("positive", i, on_time[0][2]))
                 dead |= {("duplicate_click", *c[2]) for c in on_time[1:]}
-            if (fake or (closed and not on_time)) and kept[item]:
+            if (fake or (closed and not on_time)) and sampled[item]:
                 samples.add(("negative", i, None))
             if (fake or closed) and rest:
                 if not on_time:
@@ -131,7 +131,7 @@ def oracle(config, logs):  # noqa: C901 - one place that says it all
     return samples, dead
 
 
-def kept_of(config, item):
+def is_sampled(config, item):
     ids = ids128(pa.record_batch({"item": pa.array([item], pa.int64())}), ["item"])
     return config.samples.negative_rate >= 1 or int(ids[0, 1]) < config.samples.negative_rate * 2**64
 
@@ -157,8 +157,8 @@ def random_logs(rng, partitions, events, items):
     return logs
 
 
-class Told:
-    """What a join said so far, each thing once."""
+class EmittedOutput:
+    """What a join emitted so far, each output once."""
 
     def __init__(self):
         self.samples, self.dead, self.batches, self.letters = [], [], [], []
@@ -177,8 +177,8 @@ class Told:
             self.dead.append((row["reason"], row["topic"], row["partition"], row["offset"]))
 
     def sets(self):
-        assert len(set(self.samples)) == len(self.samples), "a sample was said twice"
-        assert len({d[1:] for d in self.dead}) == len(self.dead), "a position was set aside twice"
+        assert len(set(self.samples)) == len(self.samples), "a sample was emitted twice"
+        assert len({d[1:] for d in self.dead}) == len(self.dead), "an event is a dead letter twice"
         return set(self.samples), set(self.dead)
 
 
@@ -195,8 +195,8 @@ def cut(rng, config, logs):
     return order
 
 
-def check(told, wanted):
-    for found, expected in zip(told.sets(), wanted, strict=True):
+def check(emitted, wanted):
+    for found, expected in zip(emitted.sets(), wanted, strict=True):
         assert sorted(found - expected, key=str) == []
         assert sorted(expected - found, key=str) == []
 
@@ -215,98 +215,98 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("seed", range(12))
-def test_any_interleaving_cut_and_round_says_what_the_logs_say(case, seed):
+def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
     rng = random.Random(f"{case}{seed}")
     config = config_of(*case)
     partitions = {"impressions": rng.choice([1, 2, 3]), "clicks": rng.choice([1, 2])}
     logs = random_logs(rng, partitions, rng.choice([20, 120, 300]), rng.choice([4, 30, 200]))
-    wanted = oracle(config, logs)
+    wanted = reference(config, logs)
     for _ in range(3):
-        join, told = Join(config, 0, partitions), Told()
+        join, emitted = Join(config, 0, partitions), EmittedOutput()
         for block in cut(rng, config, logs):
             join.feed(block)
             if rng.random() < 0.3:
-                told.add(output_of(join))
+                emitted.add(output_of(join))
             if rng.random() < 0.1:
                 join.feed(block)  # a replay
-        told.add(output_of(join))
-        check(told, wanted)
+        emitted.add(output_of(join))
+        check(emitted, wanted)
 
 
 class World:
-    """A join that is fed from logs and crashes at will: what it said and what it saved are all that survive."""
+    """A join that is fed from logs and crashes at random: only what it emitted and what it saved survive."""
 
     def __init__(self, rng, config, partitions, logs):
         self.rng, self.config, self.partitions = rng, config, partitions
-        self.whole = {at: blocks_of(config, *at, events, set())[0] for at, events in logs.items()}
-        self.told, self.last = Told(), None
+        self.complete = {at: blocks_of(config, *at, events, set())[0] for at, events in logs.items()}
+        self.emitted, self.last = EmittedOutput(), None
         self.join = Join(config, 0, partitions)
-        self.saved, self.said_since = encode_join(self.join), ([], [])
+        self.saved, self.emitted_since = encode_join(self.join), ([], [])
 
     def run(self):
-        while ahead := [at for at in self.whole if self.join.progress.of[at].next_offset < len(self.whole[at])]:
+        while ahead := [at for at in self.complete if self.join.progress.of[at].next_offset < len(self.complete[at])]:
             self.feed(self.rng.choice(ahead))
             if self.rng.random() < 0.4:
-                self.rng.choice([self.bundle, self.bundle, self.crash_before_saying, self.crash_before_saving,
+                self.rng.choice([self.bundle, self.bundle, self.crash_before_emitting, self.crash_before_saving,
                                  self.crash_between, self.lose_state])()  # fmt: skip
         self.bundle()
 
     def feed(self, at):
-        block, start = self.whole[at], self.join.progress.of[at].next_offset
+        block, start = self.complete[at], self.join.progress.of[at].next_offset
         stop = min(len(block), start + self.rng.choice([1, 7, 40, 1000]))
         part = block.take(np.arange(start, stop))
         self.join.feed(replace(part, next_offset=stop, watermark_ms=int(block.watermarks_ms[stop - 1])))
 
-    def say(self, output, samples=True):
+    def emit(self, output, samples=True):
         dead = output.dead
         empty = output.samples.slice(0, 0)
-        self.told.add(Output(output.samples if samples else empty, dead))
-        self.said_since[1].append(dead)
+        self.emitted.add(Output(output.samples if samples else empty, dead))
+        self.emitted_since[1].append(dead)
         if samples and output.samples.num_rows:
-            self.said_since[0].append(output.samples)
+            self.emitted_since[0].append(output.samples)
             self.last = (self.join.needed_offsets(), self.join.needed_watermarks())
 
     def bundle(self):
-        self.say(output_of(self.join))
-        self.saved, self.said_since = encode_join(self.join), ([], [])
+        self.emit(output_of(self.join))
+        self.saved, self.emitted_since = encode_join(self.join), ([], [])
 
-    def crash_before_saying(self):
+    def crash_before_emitting(self):
         output_of(self.join)
         self.restart()
 
     def crash_before_saving(self):
-        self.say(output_of(self.join))
+        self.emit(output_of(self.join))
         self.restart()
 
     def crash_between(self):
-        self.say(output_of(self.join), samples=False)
+        self.emit(output_of(self.join), samples=False)
         self.restart()
 
     def restart(self):
         self.join = decode_join(self.config, 0, self.partitions, self.saved)
-        self.join.restore_emitted(*self.said_since)
+        self.join.restore_emitted(*self.emitted_since)
 
     def lose_state(self):
-        self.say(output_of(self.join))
+        self.emit(output_of(self.join))
         self.join = Join(self.config, 0, self.partitions)
         if self.last is not None:
-            needs, marks = self.last
-            for kind, partition in self.whole:
+            offsets, watermarks = self.last
+            for kind, partition in self.complete:
                 name = f"{kind}/{partition}"
-                self.join.begin(kind, partition, needs[name], marks.get(name))
-        self.join.restore_emitted(self.told.batches, self.told.letters)
-        self.saved, self.said_since = encode_join(self.join), ([], [])
+                self.join.begin(kind, partition, offsets[name], watermarks.get(name))
+        self.join.restore_emitted(self.emitted.batches, self.emitted.letters)
+        self.saved, self.emitted_since = encode_join(self.join), ([], [])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("seed", range(10))
-def test_any_crash_says_each_thing_once(case, seed):
+def test_each_output_is_emitted_once_after_any_crash(case, seed):
     rng = random.Random(f"crash{case}{seed}")
     config = config_of(*case)
     partitions = {"impressions": rng.choice([1, 2, 3]), "clicks": rng.choice([1, 2])}
     logs = random_logs(rng, partitions, rng.choice([20, 120, 300]), rng.choice([4, 30, 200]))
-    wanted = oracle(config, logs)
+    wanted = reference(config, logs)
     for _ in range(3):
         world = World(rng, config, partitions, logs)
         world.run()
-        check(world.told, wanted)
+        check(world.emitted, wanted)

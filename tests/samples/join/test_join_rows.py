@@ -48,20 +48,20 @@ def test_the_extent_is_that_of_all_rows(seed):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
+def test_rows_up_to_a_time_close_and_those_that_pass_the_filter_are_emitted(seed):
     rng = np.random.default_rng(seed)
     rows = random_rows(seed, 40)
     start, stop = sorted(rng.integers(0, 41, 2).tolist())
     emission = EmissionFilter(int(rng.integers(0, 8)), None if seed % 2 else int(rng.integers(0, 2**63)) * 2)
     before, at_ms = random_rows(seed, 40), int(rng.integers(-60, 60))
-    told, lowest_open = close_rows(rows, (start, stop), at_ms, emission)
+    to_emit, lowest_open = close_rows(rows, (start, stop), at_ms, emission)
     inside = (np.arange(40) >= start) & (np.arange(40) < stop)
     due = inside & ~before["closed"] & (before["at"] <= at_ms)
-    unsaid = before["flags"] & np.uint8(emission.excluded_flags) == 0
+    not_emitted = before["flags"] & np.uint8(emission.excluded_flags) == 0
     if emission.ids_below is not None:
-        unsaid &= before["id"][:, 1] < np.uint64(emission.ids_below)
+        not_emitted &= before["id"][:, 1] < np.uint64(emission.ids_below)
     still = before["at"][inside & ~before["closed"] & ~due].tolist()
-    assert told.tolist() == np.flatnonzero(due & unsaid).tolist()
+    assert to_emit.tolist() == np.flatnonzero(due & not_emitted).tolist()
     assert lowest_open == min(still, default=None)
     assert (rows["closed"] == before["closed"] | due).all()
     before["closed"] = rows["closed"]
@@ -69,11 +69,11 @@ def test_rows_close_up_to_a_time_and_are_told_of_where_nothing_was_said(seed):
 
 
 @pytest.mark.parametrize("below", [0, 1, 2**64 - 1])
-def test_an_id_is_told_of_below_the_limit_and_not_at_it(below):
+def test_an_id_below_the_limit_passes_and_one_at_it_does_not(below):
     rows = np.zeros(2, HELD)
     rows["id"][:, 1] = max(0, below - 1), below
-    told, _ = close_rows(rows, (0, 2), 0, EmissionFilter(0, below))
-    assert told.tolist() == ([0] if below else [])
+    to_emit, _ = close_rows(rows, (0, 2), 0, EmissionFilter(0, below))
+    assert to_emit.tolist() == ([0] if below else [])
 
 
 def test_sources_are_those_of_the_chosen_rows_in_order():
@@ -100,13 +100,13 @@ def test_rows_of_another_layout_are_refused():
 
 
 @pytest.mark.parametrize("part", [(-1, 2), (0, 4), (2, 1)])
-def test_a_part_outside_of_the_rows_is_refused(part):
+def test_a_part_outside_the_rows_is_refused(part):
     with pytest.raises(InputError, match=rf"part: got {part[0]}\.\.{part[1]}, wanted it in 0\.\.3"):
         close_rows(np.zeros(3, HELD), part, 0, EmissionFilter(0, None))
 
 
 @pytest.mark.parametrize("chosen", [[-1], [0, 3]])
-def test_chosen_rows_outside_of_the_rows_are_refused(chosen):
+def test_chosen_rows_outside_the_rows_are_refused(chosen):
     with pytest.raises(InputError, match=r"chosen: got .*, wanted it in 0\.\.2"):
         sources_of(np.zeros(3, HELD), np.array(chosen))
     with pytest.raises(InputError, match=r"chosen: got int32 \[1\], wanted int64 \[m\]"):

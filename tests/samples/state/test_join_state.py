@@ -1,4 +1,4 @@
-"""The join's saved form: comes back, changes with the configuration, is refused where it is damaged."""
+"""The stored state of the join: it is restored, follows the configuration, and is refused if it is damaged."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from tests.support.join_bench import Bench, S, W, config_of
 from tests.support.join_state import decode_join, encode_join, save_join
 
 
-def test_state_comes_back_from_its_bytes():
+def test_state_is_restored_from_its_bytes():
     bench = Bench()
     bench.impression(S)
     bench.impression(S + 1, item=2)
@@ -76,7 +76,7 @@ def test_state_of_another_join_key_is_refused():
         decode_join(config, 0, {"impressions": 1, "clicks": 1}, state)
 
 
-def test_damaged_state_is_refused_wherever_it_is_hit():
+def test_damage_anywhere_in_the_state_is_refused():
     bench = Bench()
     bench.impression(S)
     bench.finish()
@@ -118,7 +118,7 @@ def test_head_and_segments_are_containers_of_two_kinds():
         decode_join(bench.config, 0, bench.partitions, [segment, segment])
 
 
-def test_what_was_written_is_not_written_again_and_what_changed_since_is_kept(tmp_path):
+def test_stored_segments_are_not_written_again_and_later_changes_are_stored(tmp_path):
     bench = Bench()
     for item in range(40):
         bench.impression(S, item=item)
@@ -147,7 +147,7 @@ def saved_in(folder, bench, before):
     return file
 
 
-def test_a_save_that_failed_leaves_nothing_out_of_the_next():
+def test_a_failed_save_does_not_affect_the_next():
     bench = Bench()
     bench.impression(S)
     bench.finish()
@@ -157,7 +157,7 @@ def test_a_save_that_failed_leaves_nothing_out_of_the_next():
     assert save_join(bench.join, {segment.name for segment in again.segments}).new == {}
 
 
-def test_segments_no_round_names_any_more_are_gone(tmp_path):
+def test_segments_that_no_round_names_are_deleted(tmp_path):
     bench = Bench()
     bench.impression(S)
     file = saved_in(tmp_path, bench, None)
@@ -167,7 +167,7 @@ def test_segments_no_round_names_any_more_are_gone(tmp_path):
     assert not path.exists()
 
 
-def test_a_segment_that_is_missing_or_anothers_is_named(tmp_path):
+def test_a_missing_or_foreign_segment_is_named(tmp_path):
     bench = Bench()
     bench.impression(S)
     file = saved_in(tmp_path / "one", bench, None)
@@ -183,7 +183,7 @@ def test_a_segment_that_is_missing_or_anothers_is_named(tmp_path):
             load_join(bench.config, 0, bench.partitions, *state_files.read_shard(tmp_path / "one", file))
 
 
-def test_rounds_without_number_leave_a_logarithm_of_segments():
+def test_many_rounds_leave_a_logarithmic_number_of_segments():
     stops, written = [], 0
     for rows in range(100, 100_100, 100):
         before = set(pairwise([0, *stops]))

@@ -1,4 +1,4 @@
-"""What the join holds and keeps is bounded by its spans times the rate, however long it runs or far it is behind."""
+"""The join's state is bounded by durations times the rate, however long it runs and however large the backlog."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ PER_LIFE = LIFE_MS // EVERY_MS
 LIVES = 24
 PIECE = 60
 MOST_HELD = (LIFE_MS + D) / EVERY_MS + 512 + 2 * PIECE
-"""A bucket is forgotten whole; where events are sparse it holds up to 512 rows. Pieces of two inputs come in turns."""
+"""A bucket is removed as a whole and holds up to 512 rows if events are sparse. Blocks of two inputs alternate."""
 
 
 def steady(world, lives):
@@ -31,19 +31,19 @@ def steady(world, lives):
 
 
 def pieces(world, element):
-    """A partition in spans of one time each: 60 impressions, or what was clicked of them."""
-    at, mark, end = element.start, element.max_event_time_ms, world.log.end_offset(element.topic, 0)
+    """A partition in blocks of equal durations: 60 impressions, or their clicks."""
+    at, max_event_time_ms, end = element.start, element.max_event_time_ms, world.log.end_offset(element.topic, 0)
     size = PIECE if element.kind == "impressions" else PIECE // 3
     while at < end:
         records = world.log.read(element.topic, 0, at)[:size]
-        decoded = world.codecs[element.kind].decode(records, element.topic, 0, mark)
+        decoded = world.codecs[element.kind].decode(records, element.topic, 0, max_event_time_ms)
         yield SourceBlock.of(at, decoded)
-        at, mark = decoded.block.next_offset, decoded.max_event_time_ms
+        at, max_event_time_ms = decoded.block.next_offset, decoded.max_event_time_ms
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """(held, kept bytes told, bytes in the folder, files in it) each time state was kept, over many lives."""
+    """(held, reported bytes, bytes in the folder, files in it) each time state was stored, over many lives."""
     world = World(tmp_path_factory.mktemp("steady"), partitions=1, shards=1)
     steady(world, LIVES)
     live, found = StoredShard(world.project, world.log, 0), []
@@ -51,25 +51,25 @@ def grown(tmp_path_factory):
         world.project.clock.wait(60)
         live.process(bundle)
         live.wait_stored()
-        told = {r.metric: r.value for r in shard_readings(live.join_shard)}
+        reported = {r.metric: r.value for r in shard_readings(live.join_shard)}
         files = [path for path in world.project.join_state.rglob("*") if path.suffix in (".join", ".rows")]
         size = sum(path.stat().st_size for path in files)
-        found.append((told[metrics.JOIN_HELD], told[metrics.JOIN_STATE], size, len(files)))
+        found.append((reported[metrics.JOIN_HELD], reported[metrics.JOIN_STATE], size, len(files)))
     assert len(found) >= 0.9 * LIVES * PER_LIFE / PIECE
     return found
 
 
-def test_no_more_impressions_are_held_than_come_in_their_spans(grown):
+def test_held_impressions_are_bounded_by_the_durations(grown):
     assert max(held for held, *_ in grown) <= MOST_HELD < LIVES * PER_LIFE / 8
     assert grown[-1][0] > PER_LIFE / 2
 
 
-def test_kept_state_stops_growing_and_what_no_round_names_is_deleted(grown):
+def test_stored_state_stops_growing_and_unnamed_files_are_deleted(grown):
     half = len(grown) // 2
     early, late = grown[:half], grown[half:]
     for number in (1, 2, 3):
         assert max(row[number] for row in late) <= 1.2 * max(row[number] for row in early)
-    assert all(told == size for _, told, size, _ in grown)
+    assert all(reported == size for _, reported, size, _ in grown)
 
 
 BACKLOG_LIVES, RECORD_ROWS = 6, 100
@@ -87,7 +87,7 @@ def backlog(world):
 
 
 @pytest.mark.parametrize("first", ["impressions", "clicks"])
-def test_inputs_that_are_far_behind_are_read_in_step_and_no_more_is_held_than_on_every_day(tmp_path, first):
+def test_inputs_with_a_backlog_are_aligned_and_no_more_is_held_than_usual(tmp_path, first):
     world = World(tmp_path, partitions=1, shards=1)
     backlog(world)
     elements = sorted(followed_ranges(world.project, world.log), key=lambda element: element.kind != first)
@@ -99,6 +99,6 @@ def test_inputs_that_are_far_behind_are_read_in_step_and_no_more_is_held_than_on
             block_rows = max([block_rows, *(len(span.block) for span in spans)])
             live.process(spans)
             held = max(held, len(live.join_shard.join.held))
-    # One input leads the other by a window and a block at most; buckets are a sixteenth of a life wide.
+    # One input is ahead of the other by a window and a block at most; buckets are a sixteenth of a life wide.
     most = (LIFE_MS + D + W) * (1 + 1 / 16) + 2 * block_rows
     assert held <= most < BACKLOG_LIVES * LIFE_MS / 2

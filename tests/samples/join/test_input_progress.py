@@ -1,4 +1,4 @@
-"""Places to begin again: as few as it takes, and each with the watermark that held there."""
+"""Restart points: few, and each with its watermark."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ def block(next_offset, watermark_ms):
 
 
 def after(blocks, every_ms, records=1):
-    """What has passed: small blocks, each `every_ms` of event time later."""
+    """The progress after small blocks, each `every_ms` of event time later."""
     progress = InputProgress({"impressions": 1, "clicks": 0})
     for number in range(1, blocks + 1):
         progress.advance(block(number * records, number * every_ms))
@@ -30,12 +30,12 @@ def test_starts_grow_with_time_not_with_the_number_of_blocks(every_ms):
     assert len(progress.of[AT].starts) <= 20_000 * every_ms / 1_000 + 20_000 / 4_096 + 2
 
 
-def test_starts_go_on_while_the_watermark_stands_still():
+def test_starts_are_recorded_while_the_watermark_does_not_advance():
     assert len(after(100_000, 0).of[AT].starts) >= 100_000 // 4_096
 
 
 @pytest.mark.parametrize("needed", [0, 1, 777, 4_242, 9_998, 9_999, 10_000, 20_000])
-def test_begins_again_no_later_than_needed_and_little_earlier_with_the_watermark_of_there(needed):
+def test_restart_point_is_little_before_the_needed_offset_and_has_its_watermark(needed):
     every_ms = 20
     progress = after(10_000, every_ms)
     progress.prune({AT: needed})

@@ -1,6 +1,6 @@
-"""Nonsense behind a right checksum, as a forger or a bug of another release would write it: named as damage, no crash.
+"""Invalid contents with a matching checksum, as a forger or a bug writes them: named as damage, without a crash.
 
-What fuzzing found stays found here. Flipped bits and cut files are in the tests of each format.
+Findings of fuzzing are added here. Flipped bits and cut files are in the tests of each format.
 """
 
 import json
@@ -69,8 +69,8 @@ def test_a_delta_with_one_precision_twice_is_damaged():
 @pytest.fixture(scope="module")
 def version(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("version")
-    files.write_commit(folder / "whole", World(VersionStore(project_in(folder))).build())
-    return (folder / "whole").read_bytes()
+    files.write_commit(folder / "version", World(VersionStore(project_in(folder))).build())
+    return (folder / "version").read_bytes()
 
 
 HEADERS = {
@@ -87,7 +87,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_version_file_whose_header_makes_no_sense_is_named(name, version, tmp_path):
+def test_a_version_file_with_an_invalid_header_is_named(name, version, tmp_path):
     path = tmp_path / "odd.version"
     path.write_bytes(with_header(version, HEADERS[name]))
     with pytest.raises(DamagedError, match=r"odd\.version"):
@@ -115,7 +115,7 @@ def with_entry(table: bytes, **changes: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_version_file_whose_table_makes_no_sense_is_named(name, version, tmp_path):
+def test_a_version_file_with_an_invalid_table_is_named(name, version, tmp_path):
     path, parts = tmp_path / "odd.version", seals.ContainerParts.of(version)
     path.write_bytes(parts._replace(table=TABLES[name](parts.table)).sealed())
     with pytest.raises(DamagedError, match=r"odd\.version"):
@@ -135,7 +135,7 @@ def with_header(container: bytes, change) -> bytes:
     return parts._replace(header=json.dumps(change(json.loads(parts.header))).encode()).sealed()
 
 
-def test_a_version_file_is_read_after_it_was_sealed_again(version, tmp_path):
+def test_a_version_file_with_the_same_header_is_read(version, tmp_path):
     path = tmp_path / "same.version"
     path.write_bytes(with_header(version, dict))
     assert files.read_commit(path).fields["user"].dim == 4
@@ -153,7 +153,7 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_that_makes_no_sense_is_named(name, tmp_path):
+def test_an_invalid_manifest_is_named(name, tmp_path):
     path = tmp_path / "x.json"
     plain = json.loads(delta_manifest(made := delta(), encode_delta(made), "x.delta").to_json())
     path.write_bytes(seals.manifest(json.dumps(plain).encode()))
@@ -163,7 +163,7 @@ def test_a_manifest_that_makes_no_sense_is_named(name, tmp_path):
         read_delta_manifest(path)
 
 
-def test_a_manifest_that_nests_without_end_is_named(tmp_path):
+def test_a_deeply_nested_manifest_is_named(tmp_path):
     (tmp_path / "x.json").write_text("[" * 100_000)
     with pytest.raises(DamagedError, match=r"manifest .*x\.json cannot be read"):
         read_delta_manifest(tmp_path / "x.json")
@@ -183,7 +183,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_dense_weights_whose_header_makes_no_sense_are_damaged(name):
+def test_dense_weights_with_an_invalid_header_are_damaged(name):
     assert weights.unpack(dense_with([["a", "<f4", [2]]]))["a"].tolist() == [0.0, 0.0]
     with pytest.raises(DamagedError, match=r"dense weights is damaged: .* contents are invalid"):
         weights.unpack(dense_with(ENTRIES[name]))
@@ -213,7 +213,7 @@ def with_segment(header: dict, **other: object) -> dict:
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_join_state_that_makes_no_sense_is_damaged(name):
+def test_join_state_with_an_invalid_header_is_damaged(name):
     bench = Bench()
     bench.impression(S)
     bench.finish()
@@ -252,7 +252,7 @@ def test_join_state_whose_sections_do_not_fit_together_is_damaged(name):
 
 @pytest.mark.parametrize("name", [5, "../1.join", "sub/1.join", "1.txt", ""])
 @pytest.mark.parametrize("of", ["head", "segment"])
-def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
+def test_a_round_that_names_a_file_in_another_folder_is_damaged(name, of, tmp_path):
     bench = Bench()
     bench.impression(S)
     bench.finish()
@@ -270,7 +270,7 @@ def test_a_round_that_names_a_file_elsewhere_is_damaged(name, of, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [None, {}, [[]], [{"begin": "x", "end": 2, "files": []}], [{"begin": 0, "end": 2}]])
-def test_an_archive_whose_contents_make_no_sense_is_named(parts, tmp_path):
+def test_an_archive_with_invalid_contents_is_named(parts, tmp_path):
     (tmp_path / "topic").mkdir()
     (tmp_path / "topic" / "topic.json").write_text(json.dumps({"log_id": "a", "partitions": parts}))
     with pytest.raises(DamagedError, match=r"topic\.json is damaged"):
