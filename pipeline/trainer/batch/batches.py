@@ -62,11 +62,9 @@ class _RecordRows:
     @property
     def end(self) -> SamplePosition:
         following = int(self.rows[-1]) + 1
-        return (
-            SamplePosition(self.offset + 1, 0)
-            if following == self.record_rows
-            else SamplePosition(self.offset, following)
-        )
+        if following == self.record_rows:
+            return SamplePosition(self.offset + 1, 0)
+        return SamplePosition(self.offset, following)
 
 
 class BatchReader:
