@@ -44,7 +44,7 @@ _JSON = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":"))
 _INVALID = (
     ValueError, LookupError, TypeError, AttributeError, OverflowError, StopIteration, RecursionError, struct.error,
 )  # fmt: skip
-"""What parsing raises for contents that no writer of ours writes."""
+"""Exceptions of parsing invalid contents."""
 
 Section = bytes | memoryview | npt.NDArray[Any]
 
@@ -150,12 +150,12 @@ class Container:
         self.name, self._read = name, read
         self.kind = self._kind_among(kinds, bytes(read(0, min(_HEAD.size, size))))
         if size < _HEAD.size + _TAIL_BYTES:
-            raise self.damaged(f"{size} bytes, at least {_HEAD.size + _TAIL_BYTES} are needed")
+            raise self.damaged(f"it has {size} bytes, wanted at least {_HEAD.size + _TAIL_BYTES}")
         lengths, checksum = _split(read(size - _TAIL_BYTES, _TAIL_BYTES), _LENGTHS.size)
         table_bytes, header_bytes = _LENGTHS.unpack(lengths)
         body_stop = size - _TAIL_BYTES - header_bytes - table_bytes
         if body_stop < _HEAD.size:
-            raise self.damaged(f"{size} bytes, by its lengths {header_bytes} and {table_bytes} are header and table")
+            raise self.damaged(f"it has {size} bytes, its table {table_bytes} and its header {header_bytes}")
         table, header = _split(read(body_stop, table_bytes + header_bytes), table_bytes)
         self.digest = self._check("header", checksum, self.kind.head, table, header, lengths).hex()
         with self.parsing():
@@ -203,7 +203,7 @@ class Container:
 
     @contextmanager
     def parsing(self) -> Iterator[None]:
-        """Inside, contents that match their checksum and that no writer of ours writes raise DamagedError."""
+        """Inside, exceptions of parsing become DamagedError: the checksum matches, so a bug or a forger caused them."""
         try:
             yield
         except _INVALID as failure:
