@@ -31,8 +31,7 @@ bool places_fit(std::span<const uint64_t> places, std::span<const uint64_t> rows
 template <typename Word>
 void gather_words(std::span<const uint64_t> places, const Word* const* chunks, Word* out);
 
-// Bit i of `out` = the bit at places[i]; unused bits of the last byte are 0. Returns the number of places whose bit is
-// 0.
+// Bit i of `out` = the bit at places[i]; unused bits of the last byte are 0. Returns the number of places with bit 0.
 size_t gather_bits(std::span<const uint64_t> places, const Bits* chunks, uint8_t* out);
 
 // out[0] = 0, out[i + 1] = out[i] + the length of the row at places[i]. Returns false if a row exceeds the text of its

@@ -1,5 +1,4 @@
-// ModelInput: maps the keys of a batch to the input of the dense network and its gradient back, for all fields of a
-// model.
+// ModelInput: from the keys of a batch to the input of the dense network and back, for all fields of a model.
 //
 // Calls per batch: find(), admit() or admit_missing() for keys to be admitted, gather(), learn() with the gradient of
 // the gathered matrix. Each key is probed once; later calls use the row numbers found. There are two batches: find()

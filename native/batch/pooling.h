@@ -1,5 +1,4 @@
-// Pooling: combines the rows of each sample's keys into one vector per sample and field, and its transpose for
-// gradients.
+// Pooling: combines the rows of a sample's keys into one vector per field, and the transpose for gradients.
 //
 // A field of a batch of n samples has m keys, of which u are distinct (unique.h); sample i has the keys in [offsets[i],
 // offsets[i + 1]). pool() writes the sum or mean of their rows to a column range of the model input. Training

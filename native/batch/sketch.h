@@ -1,8 +1,8 @@
 // CountingSketch: estimated number of occurrences of keys, by a count-min sketch with conservative update (Cormode &
 // Muthukrishnan 2005; Estan & Varghese 2002, section 3.3.2).
 //
-// Estimates are never below the true count, halved as often as the sketch, and saturate at 2^32 - 1. Memory: 4 * width
-// * depth bytes, allocated once. An addition or estimate costs `depth` probes. Not thread-safe.
+// An estimate is never below the true count, halved as often as the sketch, and saturates at 2^32 - 1. Memory: 4 bytes
+// for each of width * depth counters, allocated once. An addition or estimate costs `depth` probes. Not thread-safe.
 //
 // Bytes (little-endian): "FSK1", depth u32, width u64, seed u64, then the counters, row after row, as LEB128 varints in
 // which a 0 is followed by the number of zeros in its run, then XXH64 (seed 0) of all before it, u64.
@@ -28,7 +28,7 @@ public:
     // keys[i] after its addition. Equivalent to adding every occurrence separately.
     void add(const uint64_t* keys, const uint32_t* counts, size_t n, uint32_t* out);
 
-    // out[i] is the estimate of keys[i].
+    // out[i] is the estimate of keys[i]. Before the first halve(), 0 means that the key was never added.
     void estimate(const uint64_t* keys, size_t n, uint32_t* out) const;
 
     // Halves every counter, rounding down.
@@ -48,7 +48,7 @@ public:
     uint64_t seed() const { return seed_; }
 
 private:
-    static constexpr size_t kBlock = 16;  // keys whose counters are prefetched together
+    static constexpr size_t kBlock = 16;          // keys whose counters are prefetched together
     using Positions = size_t[kBlock][kMaxDepth];  // positions of the counters of each key
 
     void find_positions(const uint64_t* keys, size_t n, Positions& positions) const;

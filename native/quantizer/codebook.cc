@@ -40,7 +40,7 @@ private:
     const double max_code_, deviation_;  // greatest code, and standard deviation of uniformly distributed codes
 };
 
-// The i-th of `count` positions deviation evenly over n.
+// The i-th of `count` positions distributed evenly over n.
 size_t sample_position(size_t i, size_t count, size_t n) { return i * n / count; }
 
 // The fitted grids of rows sampled evenly from the batch.

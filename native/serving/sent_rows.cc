@@ -10,7 +10,7 @@
 namespace springtide {
 namespace {
 
-constexpr size_t kMaxBlockRows = 128;      // rows
+constexpr size_t kMaxBlockRows = 128;
 constexpr size_t kBlockWeights = 8192;  // a block and its encodings fit the cache
 
 size_t block_of(size_t dim) { return std::clamp(kBlockWeights / dim, size_t{1}, kMaxBlockRows); }

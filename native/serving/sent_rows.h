@@ -1,5 +1,4 @@
-// Encodes rows to be sent to serving, and omits those whose new payload would not be closer to the row than the served
-// one.
+// Encodes rows to be sent to serving; omits a row if its new payload would be no closer to it than the served one.
 //
 // A pure function over the caller's memory, thread-safe. The caller chooses the warranted precision of each row.
 // Payloads are those of quantizer.h and lengths are square roots of dot(), so the same rows give the same bytes on any

@@ -1,5 +1,4 @@
-// Withheld rows: rows by key that are not sent to serving yet, the worth of sending each, and the selection of rows to
-// send.
+// Withheld rows: rows that are not sent to serving yet, the worth of sending each, and the selection of rows to send.
 //
 // Pure functions over the caller's memory, thread-safe. Keys must be strictly ascending; otherwise results are
 // unspecified, but memory accesses stay in bounds. Worth and value are not negative; NaN and values not above 0 count

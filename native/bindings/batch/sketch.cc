@@ -39,7 +39,7 @@ void register_sketch(nb::module_& m) {
             "from_bytes",
             [](nb::bytes bytes) {
                 auto sketch = CountingSketch::from_bytes(static_cast<const uint8_t*>(bytes.data()), bytes.size());
-                if (!sketch) throw std::invalid_argument("no counting sketch");
+                if (!sketch) throw std::invalid_argument("not a counting sketch");
                 return std::move(*sketch);
             },
             exact("bytes"));
