@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 
 namespace springtide {
 namespace {

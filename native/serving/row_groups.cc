@@ -5,7 +5,7 @@
 #include <bit>
 #include <cstring>
 
-#include "batch/key_order.h"
+#include "keys/key_order.h"
 #include "quantizer/quantizer.h"
 #include "wire/gaps.h"
 

@@ -8,8 +8,8 @@
 #include <mutex>
 #include <stdexcept>
 
-#include "batch/key_order.h"
-#include "batch/xxh64.h"
+#include "keys/key_order.h"
+#include "keys/xxh64.h"
 #include "quantizer/quantizer.h"
 #include "table/optimizers/dot.h"
 

@@ -23,7 +23,7 @@
 
 #include "serving/handle_index.h"
 #include "table/chunked_rows.h"
-#include "table/key_index.h"
+#include "table/index/key_index.h"
 
 namespace springtide {
 

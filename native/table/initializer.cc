@@ -1,6 +1,6 @@
 #include "table/initializer.h"
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "simd/kernels/first_weights.h"
 
 namespace springtide {

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "table/fixed_dim.h"
 #include "table/optimizers/dot.h"
 

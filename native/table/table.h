@@ -32,13 +32,13 @@
 #include <vector>
 
 #include "memory/slices.h"
-#include "table/change_set.h"
+#include "table/changes/change_set.h"
 #include "table/chunked_rows.h"
 #include "table/initializer.h"
-#include "table/key_index.h"
+#include "table/index/key_index.h"
 #include "table/optimizers/optimizer.h"
-#include "table/row_flags.h"
-#include "table/row_history.h"
+#include "table/changes/row_flags.h"
+#include "table/changes/row_history.h"
 #include "table/statistics.h"
 
 namespace springtide {

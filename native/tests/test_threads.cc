@@ -5,13 +5,13 @@
 #include <functional>
 #include <thread>
 
-#include "batch/keys.h"
+#include "keys/keys.h"
 #include "batch/pooling.h"
 #include "batch/unique.h"
 #include "join/join_index.h"
 #include "quantizer/quantizer.h"
 #include "serving/served_view.h"
-#include "table/row_flags.h"
+#include "table/changes/row_flags.h"
 #include "table/table.h"
 #include "tests/expect.h"
 

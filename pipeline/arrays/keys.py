@@ -1,6 +1,6 @@
 """Keys: XXH64 of feature values, read from Arrow's buffers; and event ids and shards, computed from keys.
 
-The Python interface of `native/batch/keys`. These values are part of stored formats (samples, rows, versions) and must
+The Python interface of `native/keys/keys`. These values are part of stored formats (samples, rows, versions) and must
 never change; golden tests fix them. Nothing is converted silently: a column of an unsupported type is refused.
 """
 

@@ -27,7 +27,7 @@ from pipeline.cli.commands import (
     stop,
     topics,
 )
-from pipeline.cli.output import print_message
+from pipeline.cli.terminal.output import print_message
 from pipeline.configuration.environment import crash_point_from_environment
 from pipeline.errors import SpringtideError
 from pipeline.process import crash_point

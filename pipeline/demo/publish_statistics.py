@@ -16,9 +16,9 @@ from pipeline.market.market import HOUR_MS
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.deltas.quantizer import PRECISIONS
-from pipeline.versions.files import read_commit
 from pipeline.versions.state import Commit, VersionId, VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.files import read_commit
+from pipeline.versions.store.version_store import VersionStore
 
 _ROW_OVERHEAD_BYTES = 9  # the key and one byte
 

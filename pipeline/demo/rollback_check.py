@@ -20,7 +20,7 @@ from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.served_view import build_served_view
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 @dataclass(frozen=True)

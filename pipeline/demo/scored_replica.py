@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.demo.evaluation import EvaluationSet, HourlyScores
 from pipeline.features.plan import Features
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.serving.replica import Replica
 
 

@@ -12,7 +12,7 @@ from pipeline.configuration.project import Project
 from pipeline.ingest.chunk import BadRow
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters
-from pipeline.logs.log import Headers, Log
+from pipeline.logs.interface.log import Headers, Log
 
 BLOCK_ROWS = 8_192
 """Events per record, at most."""

@@ -17,7 +17,7 @@ from pipeline.ingest.event_writer import EventWriter
 from pipeline.ingest.files import read_file
 from pipeline.ingest.ledger import IngestEntry, IngestLedger, chunks_in_log, file_digest
 from pipeline.ingest.rows import check_first_chunk, convert_chunk
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the bytes of the files read so far and their total."""

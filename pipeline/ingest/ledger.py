@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.arrays.block import EventKind
 from pipeline.formats.atomic_file import write_atomically
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 
 FILE_HEADER = "ingest-file"
 CHUNK_HEADER = "ingest-chunk"

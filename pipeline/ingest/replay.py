@@ -19,7 +19,7 @@ from pipeline.ingest.event_writer import NO_OFFSET
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.event_columns import AT
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 
 DEAD_LETTER_HEADER = "springtide.replay.letter"

@@ -8,11 +8,11 @@ from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
 from pipeline.configuration.section import Secret
 from pipeline.logs.archive.backfill_log import open_backfill
-from pipeline.logs.checks import check_partitions_read
-from pipeline.logs.log import Log
+from pipeline.logs.interface.checks import check_partitions_read
+from pipeline.logs.interface.log import Log
+from pipeline.logs.interface.topic_specs import partition_counts, topic_specs
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.logs.topic_plan import plan_topics
-from pipeline.logs.topic_specs import partition_counts, topic_specs
 
 if TYPE_CHECKING:
     from pipeline.logs.kafka.kafka_log import KafkaLog

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.configuration.config import Config
-from pipeline.logs.topic_specs import SettingChange, TopicSpec, setting_changes, topic_specs
+from pipeline.logs.interface.topic_specs import SettingChange, TopicSpec, setting_changes, topic_specs
 
 if TYPE_CHECKING:
     from pipeline.logs.kafka.kafka_log import KafkaLog

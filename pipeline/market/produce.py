@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.arrays.block import Int64s
 from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.market.market import HOUR_MS, Market, MarketHour
 
 _SLICES = 12

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.configuration.project import Project
-from pipeline.logs.log import Fence, Log, Record, last_record
+from pipeline.logs.interface.log import Fence, Log, Record, last_record
 from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, decode_delta
 

@@ -22,7 +22,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from pipeline.configuration.project import Project
 from pipeline.errors import SpringtideError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 
 VERSION_PUBLISHED = "springtide.version.published"
 ROLLBACK = "springtide.rollback"

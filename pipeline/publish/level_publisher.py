@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.errors import VersionError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
 from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
@@ -20,8 +20,8 @@ from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, write_published
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
-from pipeline.versions.deltas.superseded_files import drop_superseded
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.superseded_files import drop_superseded
+from pipeline.versions.store.version_store import VersionStore
 
 
 class LevelPublisher:

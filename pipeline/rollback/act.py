@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.configuration.project import Project
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaPosition, DeltaWriter
 from pipeline.publish.hooks import ROLLBACK, announce
@@ -24,7 +24,7 @@ from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
 from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.versions.state import VersionId, VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 @dataclass(frozen=True)

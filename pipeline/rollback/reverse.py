@@ -13,12 +13,12 @@ import numpy as np
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.publish.delta_topic import DeltaPosition, delta_position
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
-from pipeline.versions.merge import gather_payload
 from pipeline.versions.state import Commit, ServedEntries, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.merge import gather_payload
+from pipeline.versions.store.version_store import VersionStore
 
 
 @dataclass(frozen=True)

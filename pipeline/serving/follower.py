@@ -13,7 +13,7 @@ import structlog
 
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, DeltaError, ModelError, OffsetError, SpringtideError
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.interface.log import Log, ReadLimits, Record
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.serving.staged_delta import StagedDelta
 from pipeline.telemetry import metrics

@@ -19,7 +19,7 @@ import structlog
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica

@@ -17,8 +17,8 @@ from pipeline.arrays.block import UInt64s
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
-from pipeline.logs.end_offsets import EndOffsets
-from pipeline.logs.log import Log
+from pipeline.logs.interface.end_offsets import EndOffsets
+from pipeline.logs.interface.log import Log
 from pipeline.serving.export import served_table
 from pipeline.serving.follower import Follower
 from pipeline.serving.lock import ReadWriteLock

@@ -14,7 +14,7 @@ import pipeline.market
 from pipeline.configuration.config import load_config, parse_config
 from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market, MarketHour

@@ -12,9 +12,9 @@ from pathlib import Path
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.files import read_commit
 from pipeline.versions.state import VersionId, VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.files import read_commit
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.load.stream import append_samples, stream_project
 

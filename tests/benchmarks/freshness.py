@@ -16,7 +16,7 @@ from pipeline.formats.container import Draft
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.load.stream import append_samples, stream_project
 from tests.benchmarks.load.watched import Watched

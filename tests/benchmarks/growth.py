@@ -14,7 +14,7 @@ from pipeline.logs.open import open_log
 from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.harness.isolated import process
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib

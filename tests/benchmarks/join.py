@@ -16,7 +16,7 @@ from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.join.bucket import Bucket

@@ -18,9 +18,9 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.events import Events
 from pipeline.configuration.services import Cluster
 from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
 from tests.benchmarks.harness.paired import main, paired
 from tests.benchmarks.harness.report import Figure, Result

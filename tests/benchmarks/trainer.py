@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks import peers, tracking
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.ingest.replay import DEAD_LETTER_HEADER
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED

@@ -8,7 +8,7 @@ from pipeline.configuration.config import load_config, parse_config
 from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.configuration.services import Flink
 from pipeline.errors import ConfigError, LogError
-from pipeline.logs.checks import check_new_topic
+from pipeline.logs.interface.checks import check_new_topic
 from tests.support.shop import WRITTEN
 
 

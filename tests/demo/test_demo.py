@@ -17,7 +17,7 @@ from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 TINY = MarketConfig(
     users=100,

@@ -17,10 +17,9 @@ from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.model import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
-from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore, files
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
 from tests.support.join_state import decode_join, encode_join

@@ -16,19 +16,18 @@ from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block, encode_sample_block
+from pipeline.logs.interface.log import Record
 from pipeline.logs.kafka.record_batches import decode_record_set
-from pipeline.logs.log import Record
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.segment_codec import SEGMENT, decode_segment
 from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.serving.served_shard import ServedShard
-from pipeline.versions import files
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, read_published
-from pipeline.versions.merge import merge_commits
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.merge import merge_commits
+from pipeline.versions.store.version_store import VersionStore, files
 from tests.fuzz import reshape, seals
 from tests.logs.events import test_events, test_sample_block
 from tests.logs.kafka import test_kafka_records

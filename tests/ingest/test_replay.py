@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.ingest.replay import DEAD_LETTER_HEADER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from tests.samples.run.test_samples_job import APPENDED, NOW, D, W, World
 from tests.support.command_line import START_MS, feed, make_events, make_shop, springtide
 

@@ -9,10 +9,10 @@ from pipeline.configuration.config import Config, parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, DamagedError, LogError, LogReplacedError
 from pipeline.logs.archive.archive_log import ArchiveLog
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
+from pipeline.logs.interface.topic_specs import partition_counts
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.logs.topic_specs import partition_counts
 from tests.support.archive_writer import write_archive
 from tests.support.manual_clock import ManualClock
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from pipeline.errors import LogError
-from pipeline.logs.end_offsets import EndOffsets
+from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import SystemClock
 from tests.support.manual_clock import ManualClock

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.logs.archive.archive_log import ArchiveLog
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from tests.support.archive_writer import write_archive
 from tests.support.log_contract import LogContract

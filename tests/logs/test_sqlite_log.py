@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.log import Fence, ReadLimits
+from pipeline.logs.interface.log import Fence, ReadLimits
 from pipeline.logs.sqlite.partition import as_log_error
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import SystemClock

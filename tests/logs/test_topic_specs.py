@@ -6,7 +6,13 @@ from pipeline.configuration.config import parse_config
 from pipeline.configuration.environment import read_secret
 from pipeline.configuration.section import Secret
 from pipeline.errors import ConfigError
-from pipeline.logs.topic_specs import TopicSpec, initial_settings, partition_counts, setting_changes, topic_specs
+from pipeline.logs.interface.topic_specs import (
+    TopicSpec,
+    initial_settings,
+    partition_counts,
+    setting_changes,
+    topic_specs,
+)
 from tests.support.shop import WRITTEN
 
 HOUR = TopicSpec("clicks", 2, 3_600_000, "an hour")

@@ -16,7 +16,7 @@ from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import FAR_AT_MS, HOUR_MS, Market

@@ -18,7 +18,7 @@ from pipeline.logs.open import open_log
 from pipeline.samples.run.status import join_status
 from pipeline.samples.state.state_files import read_round_manifest
 from pipeline.versions.state import VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, WINDOW_MS, clicks_of, impressions, joined, prepare
 from tests.support.command_line import call, springtide, start

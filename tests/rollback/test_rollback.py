@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import DamagedError, FencedError, InputError, RollbackError
 from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, sample_schema
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.rollback.act import resume_pending, roll_back
@@ -19,7 +19,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import decode_delta, delta_name
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.versions_world import DIM, MODEL, World, entries_of, project_in, rows_of, served_of
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import delta_headers
 from pipeline.publish.level_publisher import LevelPublisher

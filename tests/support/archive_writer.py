@@ -10,7 +10,7 @@ import fastavro
 from pipeline.errors import LogReplacedError
 from pipeline.formats.checksum import checksum, headers_text
 from pipeline.formats.schemas import load_schema
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.interface.log import Log, ReadLimits, Record
 
 PER_FILE = ReadLimits(records=10_000)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.logs.events.codec import DecodedRun, EventCodec
 from pipeline.logs.events.event_block_builder import EventBlockBuilder
-from pipeline.logs.log import Record
+from pipeline.logs.interface.log import Record
 
 
 def decode_one_by_one(

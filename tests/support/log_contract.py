@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pipeline.errors import InputError, LogError, OffsetError
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
 
 
 class LogContract:

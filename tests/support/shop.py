@@ -9,10 +9,10 @@ import pyarrow as pa
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock, SystemClock
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 START_MS = 1_700_000_000_000
 

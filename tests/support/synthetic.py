@@ -15,7 +15,7 @@ from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, FieldChange, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 
 DIMS = {"item": 8, "user": 16}

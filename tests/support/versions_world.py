@@ -12,7 +12,7 @@ from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, serv
 from pipeline.versions.deltas.quantizer import encode
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 
 DIM = 4

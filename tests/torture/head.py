@@ -6,9 +6,9 @@ A stage counts as being at the head if its delay is at most BEHIND_S.
 from collections.abc import Callable
 
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import last_record
+from pipeline.logs.interface.log import last_record
 from pipeline.logs.open import open_log
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.torture.load import Load
 from tests.torture.site import Site
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 from pipeline.configuration.project import Project
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.in_process import run_train
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.torture.site import Site
 
 _SAMPLE_KEY = ["impression_partition", "impression_offset", "impression_row", "kind"]

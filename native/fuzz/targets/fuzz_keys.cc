@@ -1,7 +1,7 @@
 // Arrow columns with arbitrary offsets, validity and slices: rejected, or hashed within their buffers.
 #include <memory>
 
-#include "batch/keys.h"
+#include "keys/keys.h"
 #include "fuzz/input.h"
 
 namespace {

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "batch/sketch.h"
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "fuzz/input.h"
 
 namespace {

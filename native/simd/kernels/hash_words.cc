@@ -8,7 +8,7 @@ namespace {
 // Not std::rotl: the linker would keep one copy of it for all levels.
 inline uint64_t rotated(uint64_t value, int bits) { return (value << bits) | (value >> (64 - bits)); }
 
-// The same as xxh64_word() in batch/xxh64.h; the tests compare them.
+// The same as xxh64_word() in keys/xxh64.h; the tests compare them.
 inline uint64_t hash_word(uint64_t word, uint64_t seed) {
     using namespace xxh64_constant;
     uint64_t hash = seed + kPrime5 + sizeof(word);

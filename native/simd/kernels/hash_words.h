@@ -1,4 +1,4 @@
-// XXH64 of many eight-byte words, several at a time: xxh64_words() of batch/xxh64.h at each level.
+// XXH64 of many eight-byte words, several at a time: xxh64_words() of keys/xxh64.h at each level.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The constants of XXH64, separate from the inline functions of batch/xxh64.h, which kernels must not include.
+// The constants of XXH64, separate from the inline functions of keys/xxh64.h, which kernels must not include.
 #pragma once
 
 #include <cstdint>

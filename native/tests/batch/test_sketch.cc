@@ -4,7 +4,7 @@
 #include <map>
 #include <random>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "tests/expect.h"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <random>
 #include <thread>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "quantizer/quantizer.h"
 #include "tests/expect.h"
 

@@ -11,7 +11,7 @@
 #include <random>
 #include <set>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "tests/expect.h"
 
 namespace {

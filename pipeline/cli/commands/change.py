@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.lookup import current_versions
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
-from pipeline.cli.output import format_time, print_message, print_result
+from pipeline.cli.terminal.lookup import current_versions
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
+from pipeline.cli.terminal.output import format_time, print_message, print_result
 from pipeline.errors import RollbackError
 from pipeline.logs.open import open_log
 from pipeline.publish.level_publisher import publish_level
@@ -15,7 +15,7 @@ from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 class PublishLevel(StrEnum):

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import print_message, print_result
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project
+from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.status import cluster_status
 

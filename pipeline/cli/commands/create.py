@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder
-from pipeline.cli.output import print_result
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder
+from pipeline.cli.terminal.output import print_result
 from pipeline.cluster.jars import check_versions
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, InputError

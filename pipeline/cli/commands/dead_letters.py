@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.output import print_result
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
+from pipeline.cli.terminal.output import print_result
 from pipeline.ingest.replay import plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.dead_letters import read_dead_letters
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only letters with this reason; may be repeated.")]

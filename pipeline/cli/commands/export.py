@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
-from pipeline.cli.lookup import current_versions, find_field, packed_rows
-from pipeline.cli.options import HERE, AsJson, FieldName, OutFile, ProjectFolder, open_project
-from pipeline.cli.output import print_result
+from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
+from pipeline.cli.terminal.options import HERE, AsJson, FieldName, OutFile, ProjectFolder, open_project
+from pipeline.cli.terminal.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block, sample_schema
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 AtVersion = Annotated[
     str | None, typer.Option("--version", help="A version of `springtide versions`; default: the current one.")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from pipeline.arrays.block import EventKind
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.output import format_time, print_result, progress_bar
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
+from pipeline.cli.terminal.output import format_time, print_result, progress_bar
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.open import open_log

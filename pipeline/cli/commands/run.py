@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
-from pipeline.cli.output import print_message, print_result, progress_bar
+from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
+from pipeline.cli.terminal.output import print_message, print_result, progress_bar
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.flink import deployment
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.telemetry import exporter
 

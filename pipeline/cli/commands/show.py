@@ -6,16 +6,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pipeline.cli.lookup import current_versions, find_field, packed_rows
-from pipeline.cli.options import HERE, AsJson, FieldName, ProjectFolder, open_project
-from pipeline.cli.output import format_time, print_result
+from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
+from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
+from pipeline.cli.terminal.output import format_time, print_result
 from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.importance.convergence import convergence
 from pipeline.importance.score import decayed, most_important
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 def register(app: typer.Typer) -> None:

@@ -2,8 +2,8 @@
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import format_time, print_message, print_result
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project
+from pipeline.cli.terminal.output import format_time, print_message, print_result
 from pipeline.logs.open import open_log
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
-from pipeline.cli.output import format_age, format_size, format_time, print_message, print_result
+from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
+from pipeline.cli.terminal.output import format_age, format_size, format_time, print_message, print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
-from pipeline.logs.log import Log, ReadLimits
+from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 _LOG_TIMEOUT_S = 3.0
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
-from pipeline.cli.output import print_message, print_result
+from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
+from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.flink.deployment import parse_job_names, stop_jobs
 
 Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train or all; default: all.", metavar="JOB")]

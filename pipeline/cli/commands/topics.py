@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import typer
 
-from pipeline.cli.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.output import print_result
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project
+from pipeline.cli.terminal.output import print_result
 from pipeline.errors import ConfigError
 from pipeline.logs.open import connect_kafka
 from pipeline.logs.topic_plan import apply_plan, plan_topics

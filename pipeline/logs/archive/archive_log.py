@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError, LogError
 from pipeline.formats.checksum import checksum, headers_text
-from pipeline.logs.checks import check_partition, check_start
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record
+from pipeline.logs.interface.checks import check_partition, check_start
+from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
 _DEFAULT_LIMITS = ReadLimits()
 _CONTENTS = "topic.json"

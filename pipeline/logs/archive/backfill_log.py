@@ -6,9 +6,9 @@ from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.archive.archive_log import ArchiveLog
-from pipeline.logs.log import Fence, Headers, Log, ReadLimits, Record, read_to_end
+from pipeline.logs.interface.log import Fence, Headers, Log, ReadLimits, Record, read_to_end
+from pipeline.logs.interface.topic_specs import partition_counts
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.logs.topic_specs import partition_counts
 
 _DEFAULT_LIMITS = ReadLimits()
 

@@ -25,9 +25,9 @@ from pipeline.logs.beam.alignment import EventTimeAlignment
 from pipeline.logs.beam.partition_range import BLOCK_BYTES, BLOCK_RECORDS, PartitionRange, check_log_id, read_next
 from pipeline.logs.beam.source_block import SourceBlock, Transport
 from pipeline.logs.beam.worker import LogHandle
-from pipeline.logs.checks import check_partitions_read
 from pipeline.logs.events.codec import DecodedRun, EventCodec
-from pipeline.logs.log import Log
+from pipeline.logs.interface.checks import check_partitions_read
+from pipeline.logs.interface.log import Log
 
 _TURN_S = 0.5
 _TURN_BYTES = 16 << 20

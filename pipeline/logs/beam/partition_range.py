@@ -10,8 +10,8 @@ from typing import NamedTuple
 from pipeline.arrays.block import EventKind
 from pipeline.errors import LogReplacedError
 from pipeline.logs.events.codec import DecodedRun, EventCodec
-from pipeline.logs.log import Log, ReadLimits
-from pipeline.logs.record_run import SupportsReadRun, read_run
+from pipeline.logs.interface.log import Log, ReadLimits
+from pipeline.logs.interface.record_run import SupportsReadRun, read_run
 
 BLOCK_RECORDS = 4_096
 BLOCK_BYTES = 256 << 10

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pipeline.configuration.project import Project
 from pipeline.errors import SpringtideError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from pipeline.logs.events.avro_events import decode_events
 from pipeline.logs.events.event_block_builder import NO_WATERMARK, DecodedRun, EventBlockBuilder, EventRules
 from pipeline.logs.events.event_columns import AT, arrow_schema, event_document, event_times, resolve_columns
 from pipeline.logs.events.schema_registry import SchemaRegistry
-from pipeline.logs.log import Log, Record
-from pipeline.logs.record_run import RecordRun
+from pipeline.logs.interface.log import Log, Record
+from pipeline.logs.interface.record_run import RecordRun
 
 __all__ = ["NO_WATERMARK", "DecodedRun", "EventCodec"]
 

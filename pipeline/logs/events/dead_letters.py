@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.errors import DamagedError
-from pipeline.logs.log import Headers, Record
+from pipeline.logs.interface.log import Headers, Record
 
 SHARD = "springtide.shard"
 _HEADERS = {

@@ -17,8 +17,8 @@ from pipeline.arrays.block import DeadLetters, EventBlock, EventKind, Int64s
 from pipeline.errors import DamagedError
 from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.events.event_columns import AT
-from pipeline.logs.log import Record
-from pipeline.logs.record_run import RecordRun
+from pipeline.logs.interface.log import Record
+from pipeline.logs.interface.record_run import RecordRun
 
 NO_WATERMARK = -(2**62)
 """Watermark of a partition without events yet: earlier than any time, and far from overflow."""

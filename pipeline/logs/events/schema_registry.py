@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.errors import LogError
 from pipeline.formats.schemas import Schema, parse_schema
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 
 
 @dataclass(frozen=True)

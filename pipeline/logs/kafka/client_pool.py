@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
 
 _MAX_IDLE = 2
 """Idle clients per partition, each at the offset it read last."""

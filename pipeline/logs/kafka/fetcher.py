@@ -19,12 +19,12 @@ from kafka.errors import (
 )
 from kafka.protocol.consumer import FetchRequest, IsolationLevel
 
+from pipeline.logs.interface.log import ReadLimits
+from pipeline.logs.interface.record_run import RecordRun
 from pipeline.logs.kafka.client import NetClient
 from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.kafka.retries import with_retries
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits
-from pipeline.logs.record_run import RecordRun
 from pipeline.process.clock import Clock
 
 _FETCH_BYTES = 4 << 20

@@ -16,7 +16,7 @@ from typing import TypeVar
 from kafka.errors import OffsetOutOfRangeError
 
 from pipeline.errors import LogError
-from pipeline.logs.checks import (
+from pipeline.logs.interface.checks import (
     check_fence,
     check_log_of_fence,
     check_new_topic,
@@ -26,6 +26,9 @@ from pipeline.logs.checks import (
     check_trim,
     headers_per_record,
 )
+from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
+from pipeline.logs.interface.record_run import RecordRun
+from pipeline.logs.interface.topic_specs import TopicSpec, initial_settings
 from pipeline.logs.kafka.client_pool import ClientPool
 from pipeline.logs.kafka.fetcher import KafkaFetcher
 from pipeline.logs.kafka.reader import KafkaReader
@@ -33,9 +36,6 @@ from pipeline.logs.kafka.retries import pending_call, readings
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.kafka.topics import KafkaTopics, Topic
 from pipeline.logs.kafka.writer import KafkaWriter
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record
-from pipeline.logs.record_run import RecordRun
-from pipeline.logs.topic_specs import TopicSpec, initial_settings
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics, readers
 from pipeline.telemetry.registry import timed

@@ -14,10 +14,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from pipeline.errors import OffsetError
+from pipeline.logs.interface.log import ReadLimits, Record
 from pipeline.logs.kafka.client import start_client
 from pipeline.logs.kafka.retries import as_log_error, with_retries
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits, Record
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics
 

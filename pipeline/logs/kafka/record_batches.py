@@ -15,7 +15,7 @@ from kafka import codec
 
 import pipeline._native as _native
 from pipeline.errors import DamagedError
-from pipeline.logs.record_run import RecordRun
+from pipeline.logs.interface.record_run import RecordRun
 
 _CODEC, _TRANSACTIONAL, _CONTROL = 7, 16, 32
 _NO_CODEC = 0

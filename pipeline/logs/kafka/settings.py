@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.logs.log import Headers
+from pipeline.logs.interface.log import Headers
 
 _MAX_RECONNECT_BACKOFF_MS = 500
 _RECORD_OVERHEAD = 64

@@ -23,10 +23,10 @@ from kafka.errors import (
 )
 
 from pipeline.errors import FencedError, LogError, SpringtideError
+from pipeline.logs.interface.log import Headers
 from pipeline.logs.kafka.client import start_client
 from pipeline.logs.kafka.retries import as_log_error, with_retries
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import Headers
 from pipeline.process.clock import Clock
 
 _RETRY_BACKOFF_MS = 2

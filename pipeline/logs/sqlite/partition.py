@@ -17,8 +17,8 @@ from typing import Any
 
 from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, SpringtideError
 from pipeline.formats.checksum import checksum, headers_text
-from pipeline.logs.checks import check_start, check_trim
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record
+from pipeline.logs.interface.checks import check_start, check_trim
+from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
 _TABLES = """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import DamagedError, LogError
 from pipeline.formats.atomic_file import sync_folder
-from pipeline.logs.checks import (
+from pipeline.logs.interface.checks import (
     check_fence,
     check_log_of_fence,
     check_new_topic,
@@ -22,7 +22,7 @@ from pipeline.logs.checks import (
     check_partition_count,
     headers_per_record,
 )
-from pipeline.logs.log import Fence, Headers, ReadLimits, Record
+from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.sqlite.partition import Partition, create_partition
 from pipeline.process.clock import Clock
 

@@ -18,7 +18,7 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.source_block import SourceBlock, Transport
 from pipeline.logs.beam.worker import LogHandle
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.telemetry import readers
 from pipeline.telemetry.registry import Reading
 

@@ -16,7 +16,7 @@ from pipeline.logs.beam.closed_range import ReadClosedRange
 from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.beam.source_block import ByReference, Transport
 from pipeline.logs.beam.worker import LogHandle, register, release
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.samples.run.graph import SHARDS, SamplesGraph
 from pipeline.samples.run.rounds import Rounds, SamplesReport
 from pipeline.telemetry import metrics, readers

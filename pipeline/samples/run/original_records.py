@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.formats.schemas import load_schema, unframe
-from pipeline.logs.log import Log, ReadLimits
-from pipeline.logs.record_run import read_run
+from pipeline.logs.interface.log import Log, ReadLimits
+from pipeline.logs.interface.record_run import read_run
 
 _NEAR_RECORDS, _MOST_BYTES = 1_024, 1 << 20
 """Records no further apart are read in one request, up to so many bytes: on Kafka a seek costs more than it saves."""

@@ -11,7 +11,7 @@ from pipeline.configuration.config import Config
 from pipeline.logs.beam.alignment import event_time_limit
 from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.interface.log import Log, ReadLimits, Record
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input
 

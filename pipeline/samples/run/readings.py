@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.arrays.block import EventKind
-from pipeline.logs.end_offsets import EndOffsets
 from pipeline.logs.events.codec import NO_WATERMARK
+from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.samples.run.shard import JoinShard
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
 from pipeline.logs.beam.source_block import SourceBlock
-from pipeline.logs.checks import check_partitions_read
-from pipeline.logs.end_offsets import EndOffsets
-from pipeline.logs.log import Log
+from pipeline.logs.interface.checks import check_partitions_read
+from pipeline.logs.interface.end_offsets import EndOffsets
+from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.input_progress import Input
 from pipeline.samples.run.read_budget import ReadBudget

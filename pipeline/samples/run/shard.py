@@ -21,7 +21,7 @@ from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.events.codec import NO_WATERMARK, EventCodec
 from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_dead_letters
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block
-from pipeline.logs.log import Log, read_to_end
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.durations import max_event_time_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.partition_range import PartitionRange
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.samples.run.rounds import Rounds
 from pipeline.samples.run.start_offsets import followed_ranges
 from pipeline.samples.state.state_files import remove_earlier_epochs

@@ -10,9 +10,9 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
-from pipeline.logs.checks import check_partitions_read
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, last_record
+from pipeline.logs.interface.checks import check_partitions_read
+from pipeline.logs.interface.log import Log, last_record
 from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input

@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.state.restore import JoinSummary, load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_round_manifest

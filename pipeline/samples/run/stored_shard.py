@@ -16,8 +16,8 @@ import structlog
 from pipeline.configuration.project import Project
 from pipeline.errors import OffsetError
 from pipeline.logs.beam.source_block import SourceBlock
-from pipeline.logs.end_offsets import EndOffsets
-from pipeline.logs.log import Log
+from pipeline.logs.interface.end_offsets import EndOffsets
+from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard

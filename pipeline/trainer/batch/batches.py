@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.interface.log import Log, ReadLimits, Record
 
 NO_END = 2**63 - 1
 """After every offset."""

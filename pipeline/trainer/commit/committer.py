@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.configuration.project import Project
 from pipeline.formats.container import Draft
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
@@ -33,7 +33,7 @@ from pipeline.trainer.tables.table import Changes
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 _SWITCH_S = 0.0005
 

@@ -15,7 +15,7 @@ from pipeline.trainer.tables.field_table import FieldState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 @dataclass(frozen=True)

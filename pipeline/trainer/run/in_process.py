@@ -7,12 +7,12 @@ from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RollbackError, SpringtideError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.telemetry import readers
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.trainer.run.shard_session import ShardSession
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 _IDLE_WAIT_S = 0.05
 _HALTED_WAIT_S = 1.0

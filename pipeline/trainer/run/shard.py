@@ -19,8 +19,8 @@ from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, InputError
 from pipeline.features.plan import FeaturePlan
-from pipeline.logs.end_offsets import EndOffsets
-from pipeline.logs.log import Log
+from pipeline.logs.interface.end_offsets import EndOffsets
+from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
 from pipeline.telemetry import metrics
@@ -35,7 +35,7 @@ from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
 from pipeline.trainer.tables.tables import AdmittedBatch
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 class TrainerShard:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from pipeline.configuration.project import Project
 from pipeline.errors import FencedError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 _WAIT_MS = 100
 """How long to wait for samples before checking anything else."""

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RollbackError
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard_session import ShardSession
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 _TURN_S = 1.0
 _HALTED_WAIT_S = 0.5

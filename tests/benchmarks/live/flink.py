@@ -22,7 +22,7 @@ from pipeline.configuration.services import Cluster
 from pipeline.flink.options import Submission
 from pipeline.flink.submit import submit
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.samples.run import on_flink
 from pipeline.samples.run.in_process import run_samples

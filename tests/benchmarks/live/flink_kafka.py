@@ -39,8 +39,8 @@ from pipeline.configuration.project import Project
 from pipeline.configuration.services import Cluster
 from pipeline.flink.jobs import cancel
 from pipeline.logs.events.sample_block import decode_sample_block
+from pipeline.logs.interface.log import Log
 from pipeline.logs.kafka.kafka_log import KafkaLog
-from pipeline.logs.log import Log
 from pipeline.logs.open import connect_kafka, open_log
 from pipeline.process.clock import SystemClock
 from tests.benchmarks import peers

@@ -28,9 +28,9 @@ from pipeline.configuration.services import Cluster
 from pipeline.flink.deployment import submit_jobs
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, last_record
+from pipeline.logs.interface.log import Log, last_record
 from pipeline.logs.open import open_log
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.harness.report import machine
 from tests.benchmarks.load.click_paths import ClickPath, ClickPaths, dead_lettered_clicks
 from tests.benchmarks.load.market_load import PacedLoad, project_in

@@ -15,9 +15,9 @@ from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import Log, Record, read_to_end
+from pipeline.logs.interface.log import Log, Record, read_to_end
 from pipeline.versions.state import VersionId, VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.load.watched import Seen
 
 Keys = dict[str, npt.NDArray[np.uint64]]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, sample_schema
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import SystemClock
 
 START_MS = 1_700_000_000_000

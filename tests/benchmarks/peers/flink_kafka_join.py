@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.configuration.project import Project
 from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
-from pipeline.logs.log import ReadLimits
 from tests.benchmarks.peers.flink_join import OPENS, jars
 
 Backend = Literal["hashmap", "rocksdb"]

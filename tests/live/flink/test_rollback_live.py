@@ -3,10 +3,10 @@
 import threading
 from contextlib import contextmanager
 
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.torture.head import Head
 from tests.torture.run import judge
 

@@ -4,7 +4,7 @@ import os
 import signal
 from unittest.mock import patch
 
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.command_line import springtide
 from tests.torture.head import Head
 from tests.torture.run import judge

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaAdminClient
 
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
 from tests.support.ports import free_port_range

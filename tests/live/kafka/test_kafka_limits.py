@@ -9,9 +9,9 @@ from pipeline.cluster.jars import resolve_jars
 from pipeline.cluster.java import java_command
 from pipeline.configuration.environment import cache_folder
 from pipeline.errors import LogError
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits
 from tests.live.own_broker import own_broker
 
 EXPIRES_AFTER_MS = 1_000

@@ -13,12 +13,12 @@ from kafka import KafkaProducer
 
 from pipeline.configuration.project import Project
 from pipeline.errors import FencedError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.end_offsets import EndOffsets
+from pipeline.logs.interface.end_offsets import EndOffsets
+from pipeline.logs.interface.log import ReadLimits
+from pipeline.logs.interface.topic_specs import partition_counts
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.reader import KafkaReader
 from pipeline.logs.kafka.settings import KafkaSettings
-from pipeline.logs.log import ReadLimits
-from pipeline.logs.topic_specs import partition_counts
 from pipeline.telemetry import exporter
 from tests.live.everything import everything
 from tests.support.command_line import call, make_events, make_shop, springtide

@@ -13,8 +13,8 @@ from kafka import KafkaProducer
 from pipeline.configuration.project import Project
 from pipeline.errors import OffsetError
 from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
-from pipeline.logs.log import ReadLimits
 from pipeline.logs.open import open_log
 from tests.benchmarks import kafka
 from tests.live.everything import everything

@@ -13,9 +13,9 @@ from pipeline.logs.beam.partition_range import BLOCK_RECORDS, RUN_RECORDS, Parti
 from pipeline.logs.beam.source_block import ByReference
 from pipeline.logs.beam.worker import register, release
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
+from pipeline.logs.interface.record_run import RecordRun
 from pipeline.logs.open import open_log
-from pipeline.logs.record_run import RecordRun
 from tests.support.manual_clock import ManualClock
 
 NOW = 1_700_000_000_000

@@ -21,7 +21,7 @@ from pipeline.formats.schemas import encode, frame, load_schema, parse_schema
 from pipeline.logs.events.codec import NO_WATERMARK, DecodedRun, EventCodec
 from pipeline.logs.events.event_columns import event_document
 from pipeline.logs.events.schema_registry import SchemaRegistry
-from pipeline.logs.log import Record
+from pipeline.logs.interface.log import Record
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from tests.support.event_reference import decode_one_by_one
 from tests.support.manual_clock import ManualClock

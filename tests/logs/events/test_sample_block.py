@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError, DamagedError
 from pipeline.formats.schemas import decode, encode, load_schema
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters, read_dead_letters
 from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block, sample_schema
-from pipeline.logs.log import Record
+from pipeline.logs.interface.log import Record
 
 
 def config(columns: dict[str, str], **samples) -> Config:

@@ -9,12 +9,12 @@ import threading
 import pytest
 
 from pipeline.errors import LogError
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka import client as kafka_client
 from pipeline.logs.kafka.reader import KafkaReader
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.kafka.topics import KafkaTopics
 from pipeline.logs.kafka.writer import KafkaWriter
-from pipeline.logs.log import ReadLimits
 from pipeline.process.clock import SystemClock
 from tests.support.ports import free_port_range
 

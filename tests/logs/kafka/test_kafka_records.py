@@ -8,8 +8,8 @@ from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.errors import DamagedError
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.record_batches import decode_record_set
-from pipeline.logs.log import ReadLimits
 from tests.support.simd import forced_simd_level, simd_levels
 
 CODECS = {"plain": 0, "gzip": 1, "lz4": 3, "zstd": 4}

@@ -6,7 +6,7 @@ import pytest
 from pipeline.configuration.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letters
-from pipeline.logs.log import ReadLimits
+from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.samples.run.original_records import with_originals
 from tests.support.manual_clock import ManualClock

@@ -22,7 +22,7 @@ from pipeline.errors import DamagedError, FencedError, LogReplacedError, OffsetE
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block
-from pipeline.logs.log import read_to_end
+from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import arm_crash_point
 from pipeline.samples.run.in_process import run_samples

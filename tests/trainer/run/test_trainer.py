@@ -20,7 +20,7 @@ from pipeline.trainer.commit.restore import restore_progress, restore_tables
 from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.shop import (
     MODEL,
     START_MS,

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.versions.deltas.quantizer import payload_offsets
-from pipeline.versions.filters import merge_filters
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, union_keys
+from pipeline.versions.store.filters import merge_filters
 
 _GATHER_ROWS = 1 << 18
 """Entries gathered at a time: bounds the index memory to some tens of megabytes."""

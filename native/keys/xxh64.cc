@@ -1,4 +1,4 @@
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 
 #include <cstring>
 

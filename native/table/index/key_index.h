@@ -23,7 +23,7 @@
 #include <cstdint>
 #include <span>
 
-#include "table/line_array.h"
+#include "table/index/line_array.h"
 
 namespace springtide {
 

@@ -1,11 +1,11 @@
 // Hashing without Python: published values, buffers of exact size, slices, nulls, and damaged offsets.
-#include "batch/keys.h"
+#include "keys/keys.h"
 
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 #include "simd/simd.h"
 #include "tests/expect.h"
 

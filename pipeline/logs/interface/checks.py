@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.configuration.section import check_topic_name
 from pipeline.errors import InputError, LogError, LogReplacedError, OffsetError
-from pipeline.logs.log import Fence, Headers, Log
+from pipeline.logs.interface.log import Fence, Headers, Log
 
 
 def check_new_topic(topic: str, partitions: int) -> None:

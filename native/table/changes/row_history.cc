@@ -1,10 +1,10 @@
-#include "table/row_history.h"
+#include "table/changes/row_history.h"
 
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 
 namespace springtide {
 

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-from pipeline.logs.log import Log
+from pipeline.logs.interface.log import Log
 
 TIMEOUT_S = 1.0
 

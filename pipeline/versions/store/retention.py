@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.training import RetentionPolicy
-from pipeline.versions.files import read_commit, read_touched, write_commit, write_touched
 from pipeline.versions.ledger.ledger import Compaction, Ledger
-from pipeline.versions.merge import merge_commits
 from pipeline.versions.state import VersionId, VersionSummary, union_by_field, version_path
+from pipeline.versions.store.files import read_commit, read_touched, write_commit, write_touched
+from pipeline.versions.store.merge import merge_commits
 
 _TEN_MINUTES_MS = 600_000
 _DAY_MS = 86_400_000

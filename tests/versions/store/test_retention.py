@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.configuration.training import RetentionPolicy
 from pipeline.errors import SpringtideError, VersionError
-from pipeline.versions.retention import Retention, plan_retention
 from pipeline.versions.state import VersionId, VersionSummary
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.retention import Retention, plan_retention
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.versions_world import World, project_in, rows_of, served_of
 
 POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)

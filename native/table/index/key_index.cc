@@ -1,4 +1,4 @@
-#include "table/key_index.h"
+#include "table/index/key_index.h"
 
 #include <algorithm>
 #include <utility>

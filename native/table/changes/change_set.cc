@@ -1,11 +1,11 @@
-#include "table/change_set.h"
+#include "table/changes/change_set.h"
 
 #include <algorithm>
 #include <cstring>
 #include <iterator>
 
-#include "batch/key_order.h"
-#include "batch/xxh64.h"
+#include "keys/key_order.h"
+#include "keys/xxh64.h"
 
 namespace springtide {
 namespace {

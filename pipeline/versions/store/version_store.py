@@ -20,7 +20,19 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Draft
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.versions.files import (
+from pipeline.versions.ledger.ledger import Ledger, fenced_by_epoch
+from pipeline.versions.ledger.version_rows import StagedVersion
+from pipeline.versions.state import (
+    Commit,
+    FieldChange,
+    ServedEntries,
+    TableChange,
+    VersionId,
+    VersionSummary,
+    union_by_field,
+    version_path,
+)
+from pipeline.versions.store.files import (
     check_file,
     draft_commit,
     finish_commit,
@@ -32,21 +44,9 @@ from pipeline.versions.files import (
     read_version_manifest,
     write_commit,
 )
-from pipeline.versions.filters import merge_filters, split_filters
-from pipeline.versions.ledger.ledger import Ledger, fenced_by_epoch
-from pipeline.versions.ledger.version_rows import StagedVersion
-from pipeline.versions.merge import merge_commits, merge_served
-from pipeline.versions.retention import Retention, RetentionPlan
-from pipeline.versions.state import (
-    Commit,
-    FieldChange,
-    ServedEntries,
-    TableChange,
-    VersionId,
-    VersionSummary,
-    union_by_field,
-    version_path,
-)
+from pipeline.versions.store.filters import merge_filters, split_filters
+from pipeline.versions.store.merge import merge_commits, merge_served
+from pipeline.versions.store.retention import Retention, RetentionPlan
 
 _Content = TypeVar("_Content")
 _RETENTION_EVERY_MS = 60_000

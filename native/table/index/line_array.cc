@@ -1,4 +1,4 @@
-#include "table/line_array.h"
+#include "table/index/line_array.h"
 
 namespace springtide {
 

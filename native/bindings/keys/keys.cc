@@ -1,5 +1,5 @@
 // Hashing of columns for pipeline/arrays/keys.py, which checks lengths first. The caller allocates the outputs.
-#include "batch/keys.h"
+#include "keys/keys.h"
 
 #include <nanobind/stl/optional.h>
 
@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "bindings/arrays.h"
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 
 using namespace springtide_bindings;
 

@@ -20,11 +20,11 @@ from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.schema import SCHEMA, SCHEMA_VERSION
 from pipeline.versions.state import VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.versions_world import World, project_in
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-#include "batch/keys.h"
+#include "keys/keys.h"
 
 #include <bit>
 #include <limits>
 
-#include "batch/xxh64.h"
+#include "keys/xxh64.h"
 
 namespace springtide {
 namespace {

@@ -6,7 +6,7 @@ from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.versions.state import Commit, VersionId
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import VersionStore
 
 
 def current_versions(project: Project, store: VersionStore) -> list[VersionId]:

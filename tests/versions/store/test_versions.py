@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.versions.state import TableChange, VersionId
-from pipeline.versions.store import DRAFT_MIN_BYTES, VersionStore
+from pipeline.versions.store.version_store import DRAFT_MIN_BYTES, VersionStore
 from tests.support.versions_world import World, entries_of, project_in, rows_of, served_of
 
 
@@ -362,8 +362,8 @@ import signal, sys
 from pathlib import Path
 from pipeline.process import crash_point
 from pipeline.errors import FencedError
-from pipeline.versions import store as module
-from pipeline.versions.store import VersionStore
+from pipeline.versions.store.version_store import version_store as module
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.versions_world import World, project_in
 
 store = VersionStore(project_in(Path(sys.argv[1])))
@@ -387,7 +387,7 @@ else:
 
 def run_process(tmp_path, point="", how=""):
     command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(tmp_path), point, how]
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
 
 

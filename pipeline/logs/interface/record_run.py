@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.logs.log import Log, ReadLimits, Record
+from pipeline.logs.interface.log import Log, ReadLimits, Record
 
 Int64s = npt.NDArray[np.int64]
 

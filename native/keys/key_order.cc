@@ -1,4 +1,4 @@
-#include "batch/key_order.h"
+#include "keys/key_order.h"
 
 #include <array>
 #include <cstddef>

@@ -1,0 +1,1 @@
+"""Versions on disk: files, merges and retention beside the ledger."""
