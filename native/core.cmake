@@ -22,7 +22,7 @@ function(add_simd_kernels target)
         add_library(${target}_${level} OBJECT ${kernels})
         target_include_directories(${target}_${level} PRIVATE ${SPRINGTIDE_NATIVE})
         target_compile_definitions(${target}_${level} PRIVATE SPRINGTIDE_SIMD=${level})
-        # -Wno-psabi: vectors are passed only between inlined functions of one file; their calling convention is irrelevant.
+        # -Wno-psabi: the calling convention of vectors is irrelevant between functions inlined in one file.
         target_compile_options(${target}_${level} PRIVATE $<TARGET_PROPERTY:${target},COMPILE_OPTIONS> -Wno-psabi
                                ${flags_${level}})
         set_target_properties(${target}_${level} PROPERTIES POSITION_INDEPENDENT_CODE ON)

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "quantizer/half.h"
-#include "quantizer/quantizer.h"
 #include "quantizer/lane_batch.h"
+#include "quantizer/quantizer.h"
 
 namespace springtide {
 namespace {

@@ -8,8 +8,8 @@
 // Keys: any uint64. Unless stated otherwise a missing key is not an error: lookup gives zeros, update skips it.
 // Rows: a row number is valid until the row is removed; kNoRow denotes a key without a row. One find() or admit() per
 // batch returns the numbers, and all other calls of the batch use them.
-// Cost: one probe and one row access per key. Growth is incremental, see key_index.h; row memory is allocated in chunks
-// of 2 MiB.
+// Cost: one probe and one row access per key. Growth is incremental, see index/key_index.h; row memory is allocated in
+// chunks of 2 MiB.
 // Budget: at most max_rows() rows. The limit is a function of the budget alone, so admission does not depend on earlier
 // admissions and removals. memory_bytes() exceeds the budget by a few chunks of 2 MiB at most.
 // Failure: std::invalid_argument for bad input, with the table unchanged; std::bad_alloc or std::length_error when
@@ -33,12 +33,12 @@
 
 #include "memory/slices.h"
 #include "table/changes/change_set.h"
-#include "table/chunked_rows.h"
-#include "table/initializer.h"
-#include "table/index/key_index.h"
-#include "table/optimizers/optimizer.h"
 #include "table/changes/row_flags.h"
 #include "table/changes/row_history.h"
+#include "table/chunked_rows.h"
+#include "table/index/key_index.h"
+#include "table/initializer.h"
+#include "table/optimizers/optimizer.h"
 #include "table/statistics.h"
 
 namespace springtide {

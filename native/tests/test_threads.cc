@@ -5,10 +5,10 @@
 #include <functional>
 #include <thread>
 
-#include "keys/keys.h"
 #include "batch/pooling.h"
 #include "batch/unique.h"
 #include "join/join_index.h"
+#include "keys/keys.h"
 #include "quantizer/quantizer.h"
 #include "serving/served_view.h"
 #include "table/changes/row_flags.h"

@@ -23,8 +23,8 @@ void register_quantizer(nb::module_& m) {
         "decode_rows",
         [](uint8_t codec, InRows<uint8_t> payloads, OutRows<float> rows) {
             nb::gil_scoped_release nogil;
-            springtide::decode_rows(static_cast<springtide::Codec>(codec), payloads.data(), rows.shape(0), rows.shape(1),
-                                    rows.data());
+            springtide::decode_rows(static_cast<springtide::Codec>(codec), payloads.data(), rows.shape(0),
+                                    rows.shape(1), rows.data());
         },
         exact("codec"), exact("payloads"), exact("rows"));
     m.def(

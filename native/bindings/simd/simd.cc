@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::array kNames = {"portable", "avx2", "avx512"};
 
-const char* name_of(springtide::simd::Level level) { return kNames[static_cast<size_t>(level)]; }
+using springtide::simd::Level;
+
+const char* name_of(Level level) { return kNames[static_cast<size_t>(level)]; }
 
 nb::list levels() {
     nb::list names;
@@ -22,7 +24,7 @@ nb::list levels() {
 
 bool force(const char* wanted) {
     for (size_t i = 0; i < kNames.size(); ++i)
-        if (std::string(wanted) == kNames[i]) return springtide::simd::force_level(static_cast<springtide::simd::Level>(i));
+        if (std::string(wanted) == kNames[i]) return springtide::simd::force_level(static_cast<Level>(i));
     return false;
 }
 

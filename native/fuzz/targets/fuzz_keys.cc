@@ -1,8 +1,8 @@
 // Arrow columns with arbitrary offsets, validity and slices: rejected, or hashed within their buffers.
 #include <memory>
 
-#include "keys/keys.h"
 #include "fuzz/input.h"
+#include "keys/keys.h"
 
 namespace {
 

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "batch/sketch.h"
-#include "keys/xxh64.h"
 #include "fuzz/input.h"
+#include "keys/xxh64.h"
 
 namespace {
 

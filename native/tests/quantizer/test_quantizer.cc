@@ -50,7 +50,8 @@ void every_half_survives_a_round_trip() {
 
 void halves_are_rounded_to_even() {
     for (uint16_t half = 0; half < springtide::kMaxHalf; ++half) {
-        const float low = springtide::from_half(half), high = springtide::from_half(half + 1), tie = low + (high - low) / 2;
+        const float low = springtide::from_half(half), high = springtide::from_half(half + 1);
+        const float tie = low + (high - low) / 2;
         expect(springtide::to_half(tie) == half + (half & 1), "tie");
         expect(springtide::to_half(std::nextafter(tie, low)) == half, "below the tie");
         expect(springtide::to_half(std::nextafter(tie, high)) == half + 1, "above the tie");

@@ -1,4 +1,4 @@
-"""Decodes many single events, one Avro record each, into columns (`native/avro_events`).
+"""Decodes many single events, one Avro record each, into columns (`native/wire/avro_events`).
 
 A row with any irregularity is left undecoded as a whole: the caller decodes it alone and gets the error.
 """

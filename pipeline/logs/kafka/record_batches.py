@@ -1,4 +1,4 @@
-"""Decodes the record batches of a fetch response into a run of records (`native/record_batches`).
+"""Decodes the record batches of a fetch response into a run of records (`native/wire/record_batches`).
 
 The batches are selected here: control batches end a transaction and have no records, and batches of aborted
 transactions are skipped. The codecs of kafka-python decompress; all other decoding is native.

@@ -1,4 +1,4 @@
-"""The order of rows in an encoded delta: by precision, known before new, by handle. Wraps `native/row_groups`."""
+"""The order of rows in an encoded delta: by precision, known before new, by handle. Wraps `native/serving/row_groups`."""
 
 from typing import Any
 
