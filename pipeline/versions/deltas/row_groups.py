@@ -1,4 +1,4 @@
-"""The order of rows in an encoded delta: by precision, known before new, by handle. Wraps `native/serving/row_groups`."""
+"""The row order of an encoded delta: by precision, known before new, by handle. Wraps `native/serving/row_groups`."""
 
 from typing import Any
 
