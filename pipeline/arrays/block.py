@@ -1,9 +1,8 @@
 """Event blocks, the unit of flow: thousands of events as typed columns, each row with its time and source position.
 
-A block is one `bytes` element in Beam. User columns are Arrow arrays; system columns are NumPy arrays.
+User columns are Arrow arrays; system columns are NumPy arrays.
 """
 
-import pickle
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,13 +91,3 @@ class EventBlock:
             self.next_offset,
             self.watermark_ms,
         )
-
-    def to_bytes(self) -> bytes:
-        """Serialize as an element for Beam; only the same release can read it with `from_bytes`."""
-        return pickle.dumps(self, protocol=5)
-
-    @staticmethod
-    def from_bytes(element: bytes) -> "EventBlock":
-        block = pickle.loads(element)
-        assert isinstance(block, EventBlock)
-        return block

@@ -203,7 +203,7 @@ class Container:
 
     @contextmanager
     def parsing(self) -> Iterator[None]:
-        """Inside, exceptions of parsing become DamagedError: the checksum matches, so a bug or a forger caused them."""
+        """Inside, exceptions of parsing become DamagedError: the checksum matches, so invalid contents were written."""
         try:
             yield
         except _INVALID as failure:

@@ -1,8 +1,8 @@
 """Named crash points, at which a test can end the process as `kill -9` does: without cleanup and without flushing.
 
 At most one point is armed, by the environment variable SPRINGTIDE_CRASH_AT: `name`, or `name:N` for the N-th time it
-is reached. `name:N:stop` stops the process there as SIGSTOP does, the N-th time and every later time; a test that
-continues it has a zombie writer between its check and its write. A point that is not armed costs one comparison.
+is reached. `name:N:stop` stops the process there as SIGSTOP does, the N-th time and every later time; SIGCONT
+then yields a writer that is fenced between its check and its write. A point that is not armed costs one comparison.
 """
 
 import os

@@ -17,8 +17,8 @@ from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_byte
 
 SKIP = 0
 
-# (bits, least convergence, least importance as a multiple of the mean). A row that moves by more than a precision's
-# error in one update gains nothing from it: the relative error of 4 bits is about 6 %, of 8 bits 0.4 %, of fp16 0.03 %.
+# (bits, least convergence, least importance as a multiple of the mean). A precision whose error is below a row's step
+# per update is wasted: the relative error of 4 bits is about 6 %, of 8 bits 0.4 %, of fp16 0.03 %.
 # Hence 8 bits for rows that move less than 6 % per update, and so on; importance decides which are worth the bytes.
 THRESHOLDS = ((8, 0.94, 1.0), (16, 0.996, 8.0), (32, 0.9997, 64.0))
 

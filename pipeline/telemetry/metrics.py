@@ -39,7 +39,7 @@ JOIN_HELD = _read("springtide_join_held_impressions", "Impressions held in the j
 JOIN_PENDING = _read("springtide_join_pending_clicks", "Clicks that wait for their impression.", "shard")
 JOIN_STATE = _read("springtide_join_state_bytes", "Size of the join's saved state.", "shard")
 ROUND_SECONDS = _slow(
-    "springtide_join_round_seconds", "Time to join, append and save one round, or one bundle of a live job."
+    "springtide_join_round_seconds", "Time to join, append and save one round, or one bundle of a job on Flink."
 )
 
 # Training.
@@ -110,7 +110,7 @@ LOG_FAILURES = _count("springtide_log_failures", "Calls to Kafka that failed, in
 LOG_WAITING = _read("springtide_log_waiting_seconds", "Age of the longest-running call to Kafka.")
 LOG_STALLS = _count("springtide_log_stalls", "Kafka readers that stalled and were replaced.")
 SHARD_FAILURES = _count(
-    "springtide_shard_failures", "Bundles and turns of a live shard that raised an error.", "kind", "shard"
+    "springtide_shard_failures", "Bundles and turns of a shard on Flink that raised an error.", "kind", "shard"
 )
 
 # The process.

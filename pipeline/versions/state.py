@@ -1,7 +1,8 @@
 """One version of one shard of the model, in memory: frozen records without I/O.
 
-A `Commit` is either full (it holds every row) or holds what changed since its parent. `merge.py` merges commits,
-`files.py` encodes one as a file, `store.py` stores them, `ledger.py` lists them and holds CURRENT.
+A `Commit` is either full (it holds every row) or holds what changed since its parent. `store/merge.py` merges
+commits, `store/files.py` encodes one as a file, `store/version_store.py` stores them, `ledger/ledger.py` lists them and
+holds CURRENT.
 """
 
 import re
@@ -45,7 +46,7 @@ class VersionId:
         """The version with this name. Raises InputError."""
         match = _NAME.fullmatch(name.strip())
         if match is None:
-            raise InputError(f"{name!r} is no version, wanted one like g0/s0-of-1/42. run: springtide versions")
+            raise InputError(f"{name!r} is not a version id, wanted one like g0/s0-of-1/42. run: springtide versions")
         return cls(*(int(part) for part in match.groups()))
 
 
@@ -139,7 +140,7 @@ class Commit:
         last_at_ms: latest sample time learned from so far.
         fields: by name of the field.
         dense: dense weights with their optimizer state.
-        filters: admission counters by name.
+        filters: by name, state besides rows and dense weights: admission, expiry, validation, model identity.
         validation: progressive validation, JSON-able (no NaN).
         quarantines_seen: ids of the quarantines that were in force.
         next_handles: by field, the first handle that this generation has not assigned.
@@ -150,8 +151,8 @@ class Commit:
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
         clocks: by name, log times that the trainer's sweeps and ageing have reached, ms.
-        filter_changes: by name, filters stored as the change since the parent (`filters.py`). A name is either here or
-            in `filters`. Only the store sets them.
+        filter_changes: by name, filters stored as the change since the parent (`store/filters.py`). A name is either
+            here or in `filters`. Only the store sets them.
     """
 
     id: VersionId

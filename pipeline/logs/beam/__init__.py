@@ -1,1 +1,1 @@
-"""Beam sources that read a log, and what keeps a live Beam job going."""
+"""Beam sources that read a log, and helpers for streaming jobs."""

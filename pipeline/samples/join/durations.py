@@ -36,7 +36,7 @@ class Durations:
     def held_ms(self) -> int:
         """The impression is held until s + this.
 
-        A click before its impression is decided within `disorder_ms`; the impression is held at least that long.
+        At least `disorder_ms`, so that the reason of a click before its impression can still be determined.
         """
         return max(self.known_ms, self.disorder_ms)
 

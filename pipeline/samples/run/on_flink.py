@@ -30,7 +30,7 @@ def build(pipeline: beam.Pipeline, project: Project) -> None:
 
 
 class FollowPartitions(beam.PTransform):  # type: ignore[misc,type-arg]
-    """The source: every input partition, from where the shards have read it, for ever."""
+    """The source: every input partition, from where the shards have read it, unbounded."""
 
     def __init__(self, handle: LogHandle, transport: Transport, parallelism: int) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 Opening a shard acquires its fences first, then loads its state, then reads what it emitted since that state. Appends
 come before the state is stored: what a crash leaves emitted but not stored is found in the log at the next start. A
-fenced shard stops for good. See "Exactly once" in ARCHITECTURE.md.
+fenced `JoinShard` must be closed; the runner may open a new one. See "Exactly once" in ARCHITECTURE.md.
 """
 
 from collections import Counter

@@ -59,7 +59,7 @@ def followed_ranges(project: Project, log: Log) -> list[PartitionRange]:
 def from_latest_state(project: Project, shard: int, use: Callable[[StoredState | None], T]) -> T:
     """What `use` returns for the latest stored state of a shard; None if there is none. Raises DamagedError.
 
-    A shard that was taken over may replace its files meanwhile; then there is another latest state.
+    An earlier opening of the shard may replace its files meanwhile; the latest state is then read again.
     """
     while True:
         kept = latest_state(project.join_state, shard)

@@ -1,8 +1,8 @@
 """Join shards on a runner that may lose, repeat, reorder or move bundles: each stores its own state.
 
-The runner only delivers blocks; what a shard emits and stores is settled between it and the log. State is stored apart
-from the runner's, every few seconds, by a thread beside the shard. Later input is read from the log again after a
-restart, so any stored state is good enough, and so is none.
+The runner only delivers blocks; a shard emits and recovers through the log alone. Its state is stored apart from the
+runner's, every few seconds, by a separate thread. Later input is read from the log again after a restart, so a shard
+can start from any stored state, or from none.
 """
 
 import threading
@@ -33,7 +33,7 @@ from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading, timed
 
 _STORE_EVERY_S = 5.0
-"""State is stored at most so often; it writes what is new, so storing it more often costs little."""
+"""Minimum interval between two stored states. Storing writes what is new, so a short interval costs little."""
 _BLOCKED_SHARE = 0.02
 """A shard is blocked for at most this share of the time: its flags are copied, one byte per held impression."""
 _WRITING_SHARE = 0.25
@@ -128,12 +128,12 @@ class StoredShards:
         """One bundle of a shard; returns where its samples partition now ends.
 
         A failed bundle may leave decisions in memory that were not emitted, so the shard is closed; the next bundle
-        opens it again. A worker that was fenced so ends its bundle; whether it gets another is up to the runner.
+        opens it again. A FencedError fails the bundle; the runner may retry it here.
 
         Args:
             shard: the shard's number.
             blocks: its parts of source blocks, in any order.
-            emitted_to: where its samples partition ended as far as the runner knows.
+            emitted_to: where its samples partition ended according to Beam's state.
 
         Raises:
             OffsetError: the samples partition has lost records since.
@@ -166,6 +166,6 @@ class StoredShards:
         # A shard that is also open elsewhere may be behind the runner: its fence then fails.
         if (end := self._log.end_offset(topic, shard)) < emitted_to:
             raise OffsetError(
-                f"partition {topic}/{shard} ends at offset {end}, the runner saw it end at "
+                f"partition {topic}/{shard} ends at offset {end}, Beam's state has "
                 f"{emitted_to}. hint: records were lost; restore the log, or start from the logs alone"
             )

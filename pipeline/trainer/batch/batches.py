@@ -1,4 +1,4 @@
-"""Cuts a samples partition into batches whose boundaries are in the log.
+"""Cuts a samples partition into batches whose boundaries depend only on the log and the batch size.
 
 A batch is the next `batch_size` samples in log order, or fewer if a record carries the flush flag. A sample position is
 an offset and a row, so reading can resume at any boundary and gives the same batches. Quarantined samples are dropped

@@ -68,11 +68,11 @@ class Committer:
         self._boundary = Boundary()
         self._snapshots = {name: TableSnapshot(t, self._boundary.calls) for name, t in self._tables.items()}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
-        # Training and commit take turns in the interpreter: at the default of 5 ms a delta would wait several times.
+        # A commit needs the GIL several times; at the default switch interval each time costs 5 ms.
         sys.setswitchinterval(_SWITCH_S)
         self._in_progress: Future[None] | None = None
         self.stall_s = self.longest_stall_s = 0.0
-        """How long training was stalled for the last commit, in total and at most at a stretch."""
+        """How long training was stalled for the last commit, in total and in its longest single stall."""
         self.commit_s = 0.0
         """How long the last finished commit took, from its boundary until it was published."""
         self._publish_current()

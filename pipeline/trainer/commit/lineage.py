@@ -32,7 +32,7 @@ class Lineage:
 
     Attributes:
         current: the version committed last; None before the first.
-        commits_since_full: incremental versions since the last full one; None if the next version has to be full.
+        commits_since_full: versions with changes only since the last full one; None if the next version has to be full.
         migrating: the next version is the first under a changed configuration or model: serving needs a full snapshot.
     """
 

@@ -3,7 +3,7 @@
     shards → train: read, admit, learn, commit, publish
 
 The ledger's CURRENT decides where a shard continues: an element only names a shard, and all that Beam keeps is the
-timer of its next turn. Modules that import TensorFlow are imported in the worker: submitting a job does without it.
+timer of its next turn. Modules that import TensorFlow are imported in the worker: submitting a job does not need it.
 """
 
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ class ShardSession:
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
 
     def train(self, stop: threading.Event, stop_offset: int | None = None) -> None:
-        """Learn up to `stop_offset`; without one, from what the log holds now or receives within a moment.
+        """Learn up to `stop_offset`; without one, from what the log holds now or receives within 100 ms.
 
         Raises:
             FencedError: another trainer took the shard over.

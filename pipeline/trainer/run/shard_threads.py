@@ -35,7 +35,7 @@ class Deadline(threading.Event):
 
 
 def learn_for(session: ShardSession, clock: Clock, within_s: float = _TURN_S) -> None:
-    """Learn from samples as they arrive, for a limited time; wait while the shard is halted or amid a rollback.
+    """Learn from samples as they arrive, for a limited time; wait while halted or a rollback is unfinished.
 
     Raises as `ShardSession.train`.
     """

@@ -1,4 +1,4 @@
-"""Where a commit meets training: calls that the training thread runs between two batches.
+"""A call queue from commit threads to the training thread, which runs the calls between two batches.
 
 Only the training thread touches the tables. A commit runs in other threads and passes each access to a table as a call.
 The training thread runs the calls at its next batch boundary, or at once while it waits for the commit.
@@ -14,7 +14,7 @@ _Call = tuple[Callable[[], Any], "Future[Any] | None"]
 
 
 class BoundaryCalls:
-    """What the threads of a commit see of a boundary. Thread-safe. The training thread would wait for itself here."""
+    """The side of a commit: submits calls. Thread-safe. The training thread itself would deadlock here."""
 
     def __init__(self, calls: "queue.SimpleQueue[_Call | None]") -> None:
         self._calls = calls
@@ -31,7 +31,7 @@ class BoundaryCalls:
 
 
 class Boundary:
-    """What the training thread sees: it serves the calls that were made through `calls`."""
+    """The side of the training thread: runs the calls submitted through `calls`."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()

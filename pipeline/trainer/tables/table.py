@@ -215,7 +215,7 @@ class Table:
         """Set rows to those of another table of this field, and make the missing ones.
 
         They count as committed, not as touched: after a restore there are no changes. A key that was touched or removed
-        since `take_changes` remains a change.
+        since the last `begin_changes` remains a change.
 
         Args:
             keys: [n] uint64, distinct.
