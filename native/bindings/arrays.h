@@ -35,6 +35,16 @@ std::span<const T> span_of(const In<T>& array) {
 
 inline nb::bytes bytes_of(const std::vector<uint8_t>& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
+// A function bound with WithoutGil() runs without the GIL.
+using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
+
+// Calls work() without the GIL.
+template <typename Work>
+auto without_gil(Work work) {
+    nb::gil_scoped_release nogil;
+    return work();
+}
+
 // A NumPy array that owns the memory of the vector. Requires the GIL.
 template <typename T>
 nb::ndarray<nb::numpy, T, nb::ndim<1>> owned(std::vector<T>&& values) {

@@ -48,10 +48,7 @@ public:
         for (const FieldArrays& each : arrays)
             if (each.offsets.size() - 1 != samples) throw std::invalid_argument("offsets: fields differ in samples");
         std::vector<size_t> missing(tables_.size());
-        {
-            nb::gil_scoped_release nogil;
-            input_.find(keys, missing.data());
-        }
+        without_gil([&] { input_.find(keys, missing.data()); });
         pending_ = {std::move(arrays), samples, true};
         return missing;
     }
@@ -65,11 +62,7 @@ public:
     void admit(size_t field, In<int64_t> places, uint32_t at_s) { input_.admit(field, span_of(places), at_s); }
 
     nb::list admit_missing(const std::vector<size_t>& fields, uint32_t at_s) {
-        std::vector<std::vector<int64_t>> places;
-        {
-            nb::gil_scoped_release nogil;
-            places = input_.admit_missing(fields, at_s);
-        }
+        auto places = without_gil([&] { return input_.admit_missing(fields, at_s); });
         nb::list arrays;
         for (auto& each : places) arrays.append(owned(std::move(each)));
         return arrays;

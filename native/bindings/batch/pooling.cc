@@ -27,7 +27,6 @@ void unpool(InRows<float> pooled, size_t start, In<int32_t> inverse, In<int64_t>
 }  // namespace
 
 void register_pooling(nb::module_& m) {
-    using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
     m.def("pool", &pool, exact("rows"), exact("inverse"), exact("offsets"), exact("mean"), exact("out"), exact("start"),
           WithoutGil());
     m.def("unpool", &unpool, exact("pooled"), exact("start"), exact("inverse"), exact("offsets"), exact("mean"),

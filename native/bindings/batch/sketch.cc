@@ -32,8 +32,8 @@ void register_sketch(nb::module_& m) {
                 self.estimate(keys.data(), keys.size(), out.data());
             },
             exact("keys"), exact("out"))
-        .def("halve", &CountingSketch::halve, nb::call_guard<nb::gil_scoped_release>())
-        .def("digest", &CountingSketch::digest, nb::call_guard<nb::gil_scoped_release>())
+        .def("halve", &CountingSketch::halve, WithoutGil())
+        .def("digest", &CountingSketch::digest, WithoutGil())
         .def("to_bytes", [](const CountingSketch& self) { return bytes_of(self.to_bytes()); })
         .def_static(
             "from_bytes",

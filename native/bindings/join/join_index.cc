@@ -11,7 +11,7 @@ void register_join_index(nb::module_& m) {
         .def(nb::init<>())
         .def_prop_ro("size", &JoinIndex::size)
         .def_prop_ro("memory_bytes", &JoinIndex::memory_bytes)
-        .def("reserve", &JoinIndex::reserve, exact("n"), nb::call_guard<nb::gil_scoped_release>())
+        .def("reserve", &JoinIndex::reserve, exact("n"), WithoutGil())
         .def(
             "insert",
             [](JoinIndex& self, InRows<uint64_t> ids, In<uint64_t> places, Out<uint64_t> out) {
@@ -33,5 +33,5 @@ void register_join_index(nb::module_& m) {
                 return self.remove(ids.data(), ids.shape(0));
             },
             exact("ids"))
-        .def("forget", &JoinIndex::remove_bucket, exact("number"), nb::call_guard<nb::gil_scoped_release>());
+        .def("forget", &JoinIndex::remove_bucket, exact("number"), WithoutGil());
 }

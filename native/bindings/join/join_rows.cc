@@ -27,11 +27,7 @@ void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t>
 }
 
 nb::tuple extent(In<uint8_t> rows) {
-    Extent extent;
-    {
-        nb::gil_scoped_release nogil;
-        extent = extent_of(held(rows));
-    }
+    const Extent extent = without_gil([&] { return extent_of(held(rows)); });
     return nb::make_tuple(extent.lowest_at_ms, extent.latest_at_ms, extent.open, extent.lowest_offsets);
 }
 
@@ -39,11 +35,8 @@ nb::tuple extent(In<uint8_t> rows) {
 nb::tuple close_held(Out<uint8_t> rows, size_t start, size_t stop, int64_t until_ms, uint8_t excluded_flags,
                      std::optional<uint64_t> ids_below) {
     std::vector<int64_t> to_emit;
-    std::optional<int64_t> lowest;
-    {
-        nb::gil_scoped_release nogil;
-        lowest = close_rows(held(rows), start, stop, until_ms, {excluded_flags, ids_below}, to_emit);
-    }
+    const std::optional<int64_t> lowest = without_gil(
+        [&] { return close_rows(held(rows), start, stop, until_ms, {excluded_flags, ids_below}, to_emit); });
     return nb::make_tuple(owned(std::move(to_emit)), lowest);
 }
 

@@ -46,12 +46,9 @@ void register_quantizer(nb::module_& m) {
     m.def(
         "encode_codebook",
         [](InRows<float> rows, unsigned bits, size_t entries) {
-            std::vector<uint8_t> bytes;
-            {
-                nb::gil_scoped_release nogil;
-                bytes = springtide::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries);
-            }
-            return owned(std::move(bytes));
+            return owned(without_gil([&] {
+                return springtide::encode_codebook(rows.data(), rows.shape(0), rows.shape(1), bits, entries);
+            }));
         },
         exact("rows"), exact("bits"), exact("entries"));
     // (defect or None, rows, dim)

@@ -27,27 +27,20 @@ void register_row_groups(nb::module_& m) {
         "group_rows",
         [](In<uint32_t> handles, In<uint64_t> new_keys, In<uint32_t> new_handles, In<uint8_t> bits, In<uint8_t> payload,
            size_t dim) {
-            std::vector<RowGroup> groups;
-            {
-                nb::gil_scoped_release nogil;
-                groups =
-                    springtide::group_rows({handles.data(), handles.size(), new_keys.data(), new_handles.data(),
-                                            new_handles.size(), bits.data(), payload.data(), dim});
-            }
+            const springtide::DeltaRows rows{handles.data(),     handles.size(), new_keys.data(), new_handles.data(),
+                                             new_handles.size(), bits.data(),    payload.data(),  dim};
             nb::list records;
-            for (const RowGroup& group : groups) records.append(dict_of(group));
+            for (const RowGroup& group : without_gil([&] { return springtide::group_rows(rows); }))
+                records.append(dict_of(group));
             return records;
         },
         exact("handles"), exact("new_keys"), exact("new_handles"), exact("bits"), exact("payload"), exact("dim"));
     m.def(
         "reorder_payload",
         [](In<uint8_t> payload, In<uint8_t> bits, In<int64_t> order, size_t dim) {
-            std::vector<uint8_t> reordered;
-            {
-                nb::gil_scoped_release nogil;
-                reordered = springtide::reorder_payload(payload.data(), bits.data(), order.data(), order.size(), dim);
-            }
-            return owned(std::move(reordered));
+            return owned(without_gil([&] {
+                return springtide::reorder_payload(payload.data(), bits.data(), order.data(), order.size(), dim);
+            }));
         },
         exact("payload"), exact("bits"), exact("order"), exact("dim"));
 }

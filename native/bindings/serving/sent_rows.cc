@@ -12,16 +12,13 @@ void register_sent_rows(nb::module_& m) {
         "encode_sent",
         [](InStrided<float> rows, InRows<float> served, In<uint8_t> served_bits, In<uint8_t> warranted,
            float coarser_gain, Out<uint8_t> chosen) {
+            const springtide::RowsToSend input{rows.data(),        static_cast<size_t>(rows.stride(0)),
+                                               served.data(),      served_bits.data(),
+                                               warranted.data(),   served.shape(0),
+                                               served.shape(1)};
             std::vector<uint8_t> payload;
-            size_t finite;
-            {
-                nb::gil_scoped_release nogil;
-                const springtide::RowsToSend input{rows.data(),        static_cast<size_t>(rows.stride(0)),
-                                                   served.data(),      served_bits.data(),
-                                                   warranted.data(),   served.shape(0),
-                                                   served.shape(1)};
-                finite = springtide::encode_sent(input, coarser_gain, chosen.data(), payload);
-            }
+            const size_t finite = without_gil(
+                [&] { return springtide::encode_sent(input, coarser_gain, chosen.data(), payload); });
             return nb::make_tuple(finite, owned(std::move(payload)));
         },
         exact("rows"), exact("served"), exact("served_bits"), exact("warranted"), nb::arg("coarser_gain"),

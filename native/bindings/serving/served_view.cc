@@ -70,22 +70,11 @@ void bind_queries(nb::class_<ServedView>& view) {
             },
             exact("keys"), exact("handles"), exact("bits"), exact("payload"), exact("removed"))
         .def("keys",
-             [](const ServedView& self) {
-                 std::vector<uint64_t> keys;
-                 {
-                     nb::gil_scoped_release nogil;
-                     keys = self.keys();
-                 }
-                 return owned(std::move(keys));
-             })
+             [](const ServedView& self) { return owned(without_gil([&] { return self.keys(); })); })
         .def(
             "export_rows",
             [](const ServedView& self, In<uint64_t> keys) {
-                ServedView::Exported rows;
-                {
-                    nb::gil_scoped_release nogil;
-                    rows = self.export_rows(keys.data(), keys.size());
-                }
+                auto rows = without_gil([&] { return self.export_rows(keys.data(), keys.size()); });
                 return nb::make_tuple(owned(std::move(rows.handles)), owned(std::move(rows.bits)),
                                       owned(std::move(rows.payload)));
             },
@@ -96,7 +85,6 @@ void bind_queries(nb::class_<ServedView>& view) {
 
 // All calls release the GIL, even short queries: they may wait for a writer that waits for the GIL.
 void register_served_view(nb::module_& m) {
-    using WithoutGil = nb::call_guard<nb::gil_scoped_release>;
     nb::class_<ServedView> view(m, "ServedView");
     view.def(nb::init<size_t, bool>(), exact("dim"), exact("by_handle"))
         .def("digest", &ServedView::digest, WithoutGil())

@@ -17,11 +17,8 @@ nb::tuple decode_events(const std::vector<std::pair<int, bool>>& fields, uint32_
                         In<uint8_t> values) {
     std::vector<springtide::AvroField> plan;
     for (const auto& [kind, list] : fields) plan.push_back({static_cast<springtide::AvroKind>(kind), list});
-    springtide::AvroEvents events;
-    {
-        nb::gil_scoped_release nogil;
-        events = springtide::decode_events(plan, schema_id, span_of(offsets), values.data());
-    }
+    auto events =
+        without_gil([&] { return springtide::decode_events(plan, schema_id, span_of(offsets), values.data()); });
     nb::list columns;
     for (auto& column : events.columns)
         columns.append(nb::make_tuple(owned(std::move(column.valid)), owned(std::move(column.bytes)),

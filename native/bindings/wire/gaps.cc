@@ -12,10 +12,7 @@ void register_gaps(nb::module_& m) {
         "encode_gaps",
         [](In<uint64_t> values) {
             std::vector<uint8_t> encoded;
-            {
-                nb::gil_scoped_release nogil;
-                springtide::append_gaps(values.data(), values.size(), encoded);
-            }
+            without_gil([&] { springtide::append_gaps(values.data(), values.size(), encoded); });
             return bytes_of(encoded);
         },
         exact("values"));
@@ -24,13 +21,11 @@ void register_gaps(nb::module_& m) {
         "decode_gaps",
         [](nb::bytes encoded) {
             std::vector<uint64_t> values;
-            const char* defect;
-            {
-                nb::gil_scoped_release nogil;
-                const auto* bytes = static_cast<const uint8_t*>(encoded.data());
+            const auto* bytes = static_cast<const uint8_t*>(encoded.data());
+            const char* defect = without_gil([&] {
                 values.resize(springtide::count_gaps(bytes, encoded.size()));
-                defect = springtide::read_gaps(bytes, encoded.size(), values.data());
-            }
+                return springtide::read_gaps(bytes, encoded.size(), values.data());
+            });
             return nb::make_tuple(defect, owned(std::move(values)));
         },
         exact("spelled"));
