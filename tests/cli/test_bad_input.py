@@ -12,12 +12,14 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import closing
 
 import pandas as pd
 import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.command_line import START_MS, call, feed, make_events, make_shop, samples_of, springtide, start
 
 ROWS = 300
@@ -85,9 +87,12 @@ def test_a_full_disk_loses_nothing(shop, calm, no_larger_file, command, limit):
 def test_a_full_disk_under_published_files_is_reported_and_publishing_again_works(learned, no_larger_file):
     feed(learned, make_events(1, ROWS, first=LATER), "more")
     springtide(learned, "run", "all", "--until-end")
-    no_larger_file(100)
-    done = call("publish", "--level", "full", "--project", learned)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    # As beside a running trainer, the ledger is open: SQLite creates no file of its own then.
+    with closing(VersionStore(Project.open(learned))) as store:
+        assert store.current(0)
+        no_larger_file(100)
+        done = call("publish", "--level", "full", "--project", learned)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert_one_line(done, 11, str(learned / "state" / "published"), "File too large", "hint: make room on its disk")
     springtide(learned, "publish", "--level", "full")
     assert springtide(learned, "status")["trainer"][0]["published"]["full"] == current(learned)["version"]

@@ -19,7 +19,8 @@ from pipeline.samples.state import state_files
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
-from pipeline.versions.store.version_store import VersionStore, files
+from pipeline.versions.store import files
+from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
 from tests.support.join_state import decode_join, encode_join

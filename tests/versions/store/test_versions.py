@@ -362,7 +362,7 @@ import signal, sys
 from pathlib import Path
 from pipeline.process import crash_point
 from pipeline.errors import FencedError
-from pipeline.versions.store.version_store import version_store as module
+from pipeline.versions.store import version_store as module
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.versions_world import World, project_in
 
