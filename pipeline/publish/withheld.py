@@ -80,7 +80,7 @@ class Withheld:
         rows = Withheld(scored.keys, scored.worth, scored.worth_per_byte)
         require_array("withheld", scored.withheld, np.bool_, (len(rows),))
         columns = _columns(len(self) + len(rows))
-        n = _native.judge_anew(
+        n = _native.merge_judged(
             self.keys, self.worth, self.worth_per_byte, rows.keys, rows.worth, rows.worth_per_byte, scored.withheld,
             *columns,
         )  # fmt: skip
@@ -98,7 +98,7 @@ class Withheld:
         require_array("chosen", chosen, np.bool_, (len(self),))
         count = int(np.count_nonzero(chosen))
         keys, remaining = np.empty(count, np.uint64), _columns(len(self))
-        n = _native.take_out(self.keys, self.worth, self.worth_per_byte, chosen, keys, *remaining)
+        n = _native.split_chosen(self.keys, self.worth, self.worth_per_byte, chosen, keys, *remaining)
         return keys, _first(n, remaining)
 
 

@@ -33,5 +33,5 @@ void register_join_index(nb::module_& m) {
                 return self.remove(ids.data(), ids.shape(0));
             },
             exact("ids"))
-        .def("forget", &JoinIndex::remove_bucket, exact("number"), WithoutGil());
+        .def("remove_bucket", &JoinIndex::remove_bucket, exact("number"), WithoutGil());
 }

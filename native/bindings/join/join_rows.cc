@@ -59,8 +59,8 @@ void register_join_rows(nb::module_& m) {
     m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("status"),
           exact("partition"), exact("closed"), exact("out"));
     m.def("join_extent", &extent, exact("rows"));
-    m.def("join_close", &close_held, exact("rows"), exact("start"), exact("stop"), exact("until"), exact("said"),
-          nb::arg("ids_below").none());
+    m.def("join_close", &close_held, exact("rows"), exact("start"), exact("stop"), exact("until_ms"),
+          exact("excluded_flags"), nb::arg("ids_below").none());
     m.def("join_sources", &sources, exact("rows"), exact("chosen"), exact("at"), exact("offsets"), exact("partitions"),
           exact("rows_out"));
     m.def("join_rows_at", &gather_held, exact("places"), exact("chunks"), exact("out"));

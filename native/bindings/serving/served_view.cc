@@ -30,7 +30,7 @@ void bind_queries(nb::class_<ServedView>& view) {
             },
             exact("keys"), exact("rows"), exact("moved"), exact("length"), exact("bits"), exact("differs"))
         .def(
-            "hold",
+            "read",
             [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows, Out<uint8_t> bits,
                Out<uint32_t> handles) {
                 nb::gil_scoped_release nogil;

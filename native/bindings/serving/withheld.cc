@@ -17,7 +17,7 @@ WithheldRows rows_of(const In<uint64_t>& keys, const In<float>& worth, const In<
 
 void register_withheld(nb::module_& m) {
     m.def(
-        "judge_anew",
+        "merge_judged",
         [](In<uint64_t> keys, In<float> worth, In<float> value, In<uint64_t> judged_keys, In<float> judged_worth,
            In<float> judged_value, In<bool> withheld, Out<uint64_t> out_keys, Out<float> out_worth,
            Out<float> out_value) {
@@ -29,7 +29,7 @@ void register_withheld(nb::module_& m) {
         exact("keys"), exact("worth"), exact("value"), exact("judged_keys"), exact("judged_worth"),
         exact("judged_value"), exact("withheld"), exact("out_keys"), exact("out_worth"), exact("out_value"));
     m.def(
-        "take_out",
+        "split_chosen",
         [](In<uint64_t> keys, In<float> worth, In<float> value, In<bool> chosen, Out<uint64_t> chosen_keys,
            Out<uint64_t> rest_keys, Out<float> rest_worth, Out<float> rest_value) {
             nb::gil_scoped_release nogil;

@@ -75,7 +75,7 @@ class JoinIndex:
         Raises InputError for a bucket outside of 0..2^32-1.
         """
         require_integer("bucket", bucket, 0, 2**32 - 1)
-        return int(self._core.forget(int(bucket)))
+        return int(self._core.remove_bucket(int(bucket)))
 
     def __len__(self) -> int:
         return int(self._core.size)

@@ -120,7 +120,7 @@ class ServedView:
         require_array("keys", keys, np.uint64, ("n",))
         n = len(keys)
         rows, bits, handles = np.empty((n, self.dim), np.float32), np.empty(n, np.uint8), np.empty(n, np.uint32)
-        self._core.hold(keys, rows, bits, handles)
+        self._core.read(keys, rows, bits, handles)
         return rows, bits, handles
 
     def bits(self, keys: UInt64s) -> UInt8s:
