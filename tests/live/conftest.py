@@ -72,7 +72,7 @@ def broker(tmp_path_factory):
 
 @pytest.fixture
 def settings(broker):
-    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", retry_timeout_s=30.0)
+    return KafkaSettings(broker.bootstrap, prefix=f"{uuid.uuid4().hex[:8]}.", retry_timeout_s=60.0)
 
 
 @pytest.fixture
