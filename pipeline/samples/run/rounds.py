@@ -60,8 +60,8 @@ class Rounds:
             for topic, log_id in manifest.log_ids.items():
                 check_log_id(log, topic, log_id)
         self._number = 0 if manifest is None else manifest.number
-        kept = [latest_state(project.join_state, shard) for shard in range(config.logs.shards)]
-        self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(kept)]
+        stored = [latest_state(project.join_state, shard) for shard in range(config.logs.shards)]
+        self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(stored)]
         self.finished = 0
         self.planned: list[PartitionRange] = []
         self._budget = ReadBudget(config, log)

@@ -62,11 +62,11 @@ def from_latest_state(project: Project, shard: int, use: Callable[[StoredState |
     An earlier opening of the shard may replace its files meanwhile; the latest state is then read again.
     """
     while True:
-        kept = latest_state(project.join_state, shard)
+        stored = latest_state(project.join_state, shard)
         try:
-            return use(kept)
+            return use(stored)
         except DamagedError:
-            if latest_state(project.join_state, shard) == kept:
+            if latest_state(project.join_state, shard) == stored:
                 raise
 
 
@@ -98,10 +98,10 @@ def _stored_progress(project: Project, log: Log, shard: int) -> ReadTo:
     topics = project.config.topics.inputs
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
 
-    def read_to(kept: StoredState | None) -> ReadTo:
-        if kept is None:
+    def read_to(stored: StoredState | None) -> ReadTo:
+        if stored is None:
             return read_to_without_state(project, log, shard)
-        standing = load_summary(project.config, shard, partitions, read_head(kept.folder, kept.file))
-        return {at: (p.next_offset, p.watermark_ms) for at, p in standing.progress.of.items()}
+        summary = load_summary(project.config, shard, partitions, read_head(stored.folder, stored.file))
+        return {at: (p.next_offset, p.watermark_ms) for at, p in summary.progress.of.items()}
 
     return from_latest_state(project, shard, read_to)

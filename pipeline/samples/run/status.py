@@ -20,42 +20,42 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     names = project.config.topics.inputs
     partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in INPUTS}
     manifest = read_round_manifest(project.join_state)
-    kept = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
-    standing = [
+    stored = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
+    summaries = [
         load_summary(project.config, shard, partitions, read_head(found.folder, found.file))
-        for shard, found in enumerate(kept)
+        for shard, found in enumerate(stored)
         if found is not None
     ]
-    watermarks = [one.progress.watermark(INPUTS) for one in standing]
+    watermarks = [summary.progress.watermark(INPUTS) for summary in summaries]
     known = [at_ms for at_ms in watermarks if at_ms is not None]
     return {
         "rounds": 0 if manifest is None else manifest.number,
-        "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(kept) else None,
-        "held_impressions": sum(one.held for one in standing),
-        "pending_clicks": sum(one.pending for one in standing),
-        "waiting_clicks": sum(one.candidates for one in standing),
-        "kept_at_ms": min((at for found in kept if found and (at := _kept_at_ms(found))), default=None),
-        "bytes": sum(found.file.bytes for found in kept if found is not None),
+        "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(stored) else None,
+        "held_impressions": sum(summary.held for summary in summaries),
+        "pending_clicks": sum(summary.pending for summary in summaries),
+        "waiting_clicks": sum(summary.candidates for summary in summaries),
+        "kept_at_ms": min((at for found in stored if found and (at := _kept_at_ms(found))), default=None),
+        "bytes": sum(found.file.bytes for found in stored if found is not None),
         "inputs": {
-            f"{names[kind]}/{p}": _input(log, standing, kind, names[kind], p)
+            f"{names[kind]}/{p}": _input(log, summaries, kind, names[kind], p)
             for kind in INPUTS
             for p in range(partitions[kind])
         },
     }
 
 
-def _kept_at_ms(kept: StoredState) -> int | None:
+def _kept_at_ms(stored: StoredState) -> int | None:
     """None if a later state has just replaced it."""
     try:
-        return (kept.folder / kept.file.name).stat().st_mtime_ns // 1_000_000
+        return (stored.folder / stored.file.name).stat().st_mtime_ns // 1_000_000
     except FileNotFoundError:
         return None
 
 
 def _input(
-    log: Log | None, standing: list[JoinSummary], kind: EventKind, topic: str, partition: int
+    log: Log | None, summaries: list[JoinSummary], kind: EventKind, topic: str, partition: int
 ) -> dict[str, int | None]:
-    progress = [one.progress.of[kind, partition] for one in standing]
+    progress = [summary.progress.of[kind, partition] for summary in summaries]
     begin, end = (log.begin_offset(topic, partition), log.end_offset(topic, partition)) if log else (None, None)
     offset = min((p.next_offset for p in progress), default=begin)
     lag = None if end is None or offset is None else end - offset

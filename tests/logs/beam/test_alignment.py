@@ -44,8 +44,8 @@ def test_one_that_is_read_to_its_end_holds_nobody_back(reader):
 
 def test_what_readers_told_that_are_no_more_counts_for_nothing(reader, tmp_path, clock):
     reader("clicks").publish(5_000, more=False)
-    told = tmp_path / "alignment" / "clicks-0"
-    os.utime(told, ns=(1, 1))
+    report = tmp_path / "alignment" / "clicks-0"
+    os.utime(report, ns=(1, 1))
     impressions = reader("impressions")
     assert not impressions.allows_reading(10**9)
     reader("clicks").publish(5_000, more=False)

@@ -1,4 +1,4 @@
-"""Live shards say what a run in process says, whatever a runner loses, repeats, reorders, kills or leaves behind."""
+"""Stored shards emit what a run in process emits, whatever a runner loses, repeats, reorders or kills."""
 
 import random
 import shutil
@@ -17,26 +17,11 @@ from pipeline.samples.run.status import join_status
 from pipeline.samples.run.stored_shard import Stored, StoredShard, StoredShards
 from pipeline.samples.state.state_files import latest_state
 from pipeline.telemetry import metrics
-from tests.samples.run.test_samples_job import NOW, D, H, W, World, fill
+from tests.samples.run.test_samples_job import NOW, D, H, W, World
 from tests.support.beam_parts import Cell, Timer
 
 OTHERS_WAITED_FOR_S = 60
 """A reader that is alone has given the others up by then."""
-
-
-@pytest.fixture(scope="module")
-def wanted(tmp_path_factory):
-    world = World(tmp_path_factory.mktemp("calm"))
-    fill(world)
-    world.run()
-    return world.emitted()
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path / "live")
-    fill(made)
-    return made
 
 
 class Source:
