@@ -269,7 +269,7 @@ def test_an_unknown_version_cannot_be_pinned(ledger):
 
 @pytest.mark.parametrize("name", ["", "42", "g0/s0-of-1", "g0/s0-of-1/x", "g0/s0-of-1/4/5", "g-1/s0-of-1/4"])
 def test_a_malformed_version_name_is_refused(name):
-    with pytest.raises(InputError, match="is no version, wanted one like g0/s0-of-1/42"):
+    with pytest.raises(InputError, match="is not a version id, wanted one like g0/s0-of-1/42"):
         VersionId.parse(name)
 
 
