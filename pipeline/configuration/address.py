@@ -1,6 +1,7 @@
-"""Syntax of addresses in the configuration: Kafka's bootstrap servers and Flink's REST interface. No network access."""
+"""Syntax of addresses in the configuration: Kafka's brokers, Flink's REST interface, webhooks. No network access."""
 
 import re
+from urllib.parse import urlsplit
 
 _HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])"
 _BROKER = re.compile(rf"{_HOST}:(\d+)")
@@ -29,6 +30,33 @@ def check_rest(text: str) -> str:
     if not _matches(_REST, text):
         raise ValueError(f"{text!r} is not an http or https address. hint: 'http://host:8081'")
     return text
+
+
+def check_webhook(text: str) -> str:
+    """Return `text` if it is an http or https URL with a host; else raise ValueError, which does not show the text.
+
+    >>> check_webhook("https://hooks.example.com/T0/B0")
+    'https://hooks.example.com/T0/B0'
+    """
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not text.isprintable() or " " in text:
+        raise ValueError("not an http or https URL. hint: 'https://host/path'; spaces as %20")
+    return text
+
+
+def shown_url(url: str) -> str:
+    """Scheme, host and port of a URL, for messages: user, password, path and query may be secrets.
+
+    >>> shown_url("https://user:password@example.com:8443/T0/B0?token=x")
+    'https://example.com:8443/…'
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" + ("/…" if parts.path not in ("", "/") or parts.query else "")
 
 
 def _matches(pattern: re.Pattern[str], text: str) -> bool:

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, SecretStr, Tag
 
-from pipeline.configuration.section import Fraction, Section
+from pipeline.configuration.address import check_webhook
+from pipeline.configuration.section import Fraction, Secret, Section
 
 
 class Model(Section):
@@ -53,6 +54,35 @@ class Train(Section):
     retention: RetentionPolicy = RetentionPolicy()
 
 
+def _checked_url(url: SecretStr) -> SecretStr:
+    check_webhook(url.get_secret_value())
+    return url
+
+
+WebhookUrl = Annotated[
+    Annotated[SecretStr, AfterValidator(_checked_url), Tag("url")] | Annotated[Secret, Tag("secret")],
+    Discriminator(lambda given: "secret" if isinstance(given, dict | Secret) else "url"),
+]
+"""A URL, or `{ file = … }` or `{ env = … }` that holds one. Never shown: a URL may contain a password or a token."""
+
+
+class HookDelivery(Section):
+    """`[publish.hooks]`: how events are delivered to webhook and executable. Each has its own queue and thread."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """Total time of one attempt, from the name lookup to the answer's status, or of one run of the executable."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Maximum number of attempts per event. A webhook's 3xx and 4xx are final, except 408, 425 and 429."""
+    retry_after_s: Annotated[float, Field(gt=0, le=600)] = 1.0
+    """Wait before the second attempt; it doubles with every attempt, up to a minute."""
+    queue_events: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Maximum number of events that wait for one hook; further ones are recorded as failed."""
+    close_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
+    """How long a process that ends waits for deliveries; the remaining events are recorded as failed."""
+    redirects: Annotated[int, Field(ge=0, le=20)] = 0
+    """Maximum number of redirects that a webhook may answer with; only 307 and 308, which repeat the POST."""
+
+
 class Publish(Section):
     """`[publish]`: how much and how often deltas are published to serving."""
 
@@ -62,7 +92,8 @@ class Publish(Section):
     """Log time between incremental deltas; None publishes them only on command."""
     full_every_s: PositiveFloat | None = 86_400.0
     """Log time between full snapshots; None publishes them only on command."""
-    webhook: str | None = None
+    webhook: WebhookUrl | None = None
     """URL that receives a CloudEvent for every version and rollback."""
-    executable: str | None = None
+    executable: Annotated[str, Field(min_length=1)] | None = None
     """Program in the project folder that receives the same CloudEvent on stdin."""
+    hooks: HookDelivery = HookDelivery()

@@ -1,36 +1,33 @@
 """Hooks: announce published versions and rollbacks as CloudEvents 1.0 in structured JSON.
 
 The notices topic receives every event and is the record. A webhook and an executable, if configured, receive it too,
-from a separate thread. If one fails or times out, the failure is logged, counted and appended to the topic as
-`springtide.hook.failed`, and training continues.
+each through its own queue and thread (`hook_queue.py`). If one fails, the failure is logged, counted and appended to
+the topic as `springtide.hook.failed`, and training continues.
 """
 
-import subprocess
 import threading
-import urllib.error
-import urllib.request
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from pydantic import SecretStr
 
+from pipeline.configuration.address import check_webhook
+from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
-from pipeline.errors import SpringtideError
+from pipeline.errors import ConfigError, SpringtideError
 from pipeline.logs.interface.log import Log
+from pipeline.publish.executable import Executable
+from pipeline.publish.hook_queue import Hook, HookQueue
+from pipeline.publish.webhook import Webhook
 
 VERSION_PUBLISHED = "springtide.version.published"
 ROLLBACK = "springtide.rollback"
 HOOK_FAILED = "springtide.hook.failed"
-
-_TIMEOUT_S = 5.0
-_CLOSE_S = 10.0
-_QUEUE_EVENTS = 1_000
 
 logger = structlog.get_logger(__name__)
 
@@ -45,12 +42,11 @@ class Hooks:
     """Announces events in order. Thread-safe. `close` waits for deliveries up to a timeout."""
 
     def __init__(self, project: Project, log: Log) -> None:
+        """Raises ConfigError if the webhook's URL is in a file or variable that cannot be read."""
         self._project, self._log = project, log
-        self._webhook, self._executable = project.config.publish.webhook, project.config.publish.executable
-        self._pending: deque[tuple[str, bytes]] = deque()
-        """Ids and bytes of events not delivered to the hooks; the delivery of the first may be in progress."""
-        self._worker: threading.Thread | None = None
-        self._lock = threading.RLock()
+        delivery = project.config.publish.hooks
+        self._queues = [HookQueue(hook, delivery, project.clock, self._fail) for hook in _hooks(project)]
+        self._lock = threading.Lock()
         self.failures = 0
         log.create_topic(project.config.topics.notices, 1)
 
@@ -65,29 +61,20 @@ class Hooks:
         """
         event_id = f"{event_type}:{subject}"
         encoded = self._append(event_type, subject, event_id, data)
-        if not (self._webhook or self._executable):
-            return
-        with self._lock:
-            if len(self._pending) >= _QUEUE_EVENTS:
-                self._fail("queue", event_id, f"{_QUEUE_EVENTS} events are pending for slow hooks")
-                return
-            self._pending.append((event_id, encoded))
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._deliver, name="hooks", daemon=True)
-                self._worker.start()
+        for queue in self._queues:
+            queue.put(event_id, encoded)
 
-    def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Wait until all events are delivered; events pending after `timeout_s` are dropped and count as failures."""
-        with self._lock:
-            worker = self._worker
-        if worker is not None:
-            worker.join(timeout_s)
-        with self._lock:
-            dropped = [event_id for event_id, _ in self._pending]
-            self._pending.clear()
-            if dropped:
-                problem = f"{len(dropped)} events dropped, this one first: the hooks took longer than {timeout_s:g} s"
-                self._fail("close", dropped[0], problem, len(dropped))
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait until all events are delivered; those pending after `timeout_s` are dropped and count as failures.
+
+        The timeout is `publish.hooks.close_s` unless given.
+        """
+        clock = self._project.clock
+        left_s = self._project.config.publish.hooks.close_s if timeout_s is None else timeout_s
+        for queue in self._queues:
+            began_at_s = clock.monotonic_s()
+            queue.close(left_s)
+            left_s -= clock.monotonic_s() - began_at_s
 
     def _append(self, event_type: str, subject: str, event_id: str, data: Mapping[str, Any]) -> bytes:
         attributes = {
@@ -103,32 +90,6 @@ class Hooks:
         self._log.append(self._project.config.topics.notices, 0, [encoded])
         return bytes(encoded)
 
-    def _deliver(self) -> None:
-        """Deliver events to the hooks in order until none is pending."""
-        while (event := self._next()) is not None:
-            problems = list(self._call_hooks(event[1]))
-            with self._lock:
-                if not self._pending or self._pending[0] is not event:
-                    continue  # dropped and reported by `close`
-                for hook, problem in problems:
-                    self._fail(hook, event[0], problem)
-                self._pending.popleft()
-
-    def _next(self) -> tuple[str, bytes] | None:
-        """The event to deliver; None ends the worker."""
-        with self._lock:
-            if self._pending:
-                return self._pending[0]
-            self._worker = None
-            return None
-
-    def _call_hooks(self, encoded: bytes) -> Iterator[tuple[str, str]]:
-        """Call the hooks with one event; yields each hook that failed, and the reason."""
-        if self._webhook and (problem := _post(self._webhook, encoded)):
-            yield self._webhook, problem
-        if self._executable and (problem := _execute(self._project.root, self._executable, encoded)):
-            yield self._executable, problem
-
     def _fail(self, hook: str, event_id: str, problem: str, events: int = 1) -> None:
         with self._lock:
             self.failures += events
@@ -141,25 +102,22 @@ class Hooks:
             logger.error("hook failure cannot be appended", problem=str(failure))
 
 
-def _post(url: str, encoded: bytes) -> str | None:
-    """POST an event; returns the reason of a failure."""
-    headers = {"Content-Type": JSONFormat.CONTENT_TYPE}
-    try:
-        request = urllib.request.Request(url, encoded, headers, method="POST")
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
-            return None
-    except (OSError, ValueError, urllib.error.URLError) as failure:
-        return str(failure)
+def _hooks(project: Project) -> list[Hook]:
+    """The configured hooks. Raises ConfigError."""
+    publish, hooks = project.config.publish, list[Hook]()
+    if publish.webhook is not None:
+        hooks.append(Webhook(_webhook_url(project), JSONFormat.CONTENT_TYPE, publish.hooks))
+    if publish.executable is not None:
+        hooks.append(Executable(project.root, publish.executable, publish.hooks, project.clock))
+    return hooks
 
 
-def _execute(root: Path, executable: str, encoded: bytes) -> str | None:
-    """Run a program of the project folder with the event on its stdin; returns the reason of a failure."""
+def _webhook_url(project: Project) -> str:
+    configured = project.config.publish.webhook
+    assert configured is not None
+    if isinstance(configured, SecretStr):
+        return configured.get_secret_value()
     try:
-        done = subprocess.run(
-            [root / executable], input=encoded, capture_output=True, timeout=_TIMEOUT_S, cwd=root, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as failure:
-        return str(failure)
-    if done.returncode:
-        return f"ended with {done.returncode}: {done.stderr.decode(errors='replace')[-500:]}"
-    return None
+        return check_webhook(read_secret(configured, project.root))
+    except ValueError as failure:
+        raise ConfigError(f"publish.webhook: {failure}") from None
