@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "CHANGELOG.md")
+PAGES = tuple(f"schemas/{path.name}" for path in sorted((ROOT / "schemas").glob("*.md")))
+DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "CHANGELOG.md", *PAGES)
 NAMES = re.compile(r"`([A-Za-z_.][\w.-]*(?:/[\w.-]+)+/?)`")
 PACKAGES = tuple(f"{path.name}/" for path in (ROOT / "pipeline").iterdir() if path.is_dir())
 
@@ -27,6 +28,30 @@ def test_paths_are_found():
 def test_files_that_documents_name_exist(document):
     found = named_paths((ROOT / document).read_text(encoding="utf-8"))
     assert [name for name in sorted(found) if not ((ROOT / name).exists() or (ROOT / "pipeline" / name).exists())] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_pages_refer_to_files_and_sections_that_exist(page):
+    text = without_code((ROOT / page).read_text(encoding="utf-8"))
+    for file, section in re.findall(r"\]\((?!https:)([^)#]*)#?([^)]*)\)", text):
+        linked = (ROOT / page).parent / file if file else ROOT / page
+        assert linked.exists(), file
+        assert not section or section in anchors(linked.read_text(encoding="utf-8")), section
+
+
+def without_code(text):
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text):
+    """The anchors of the headings of a Markdown document."""
+    titles = re.findall(r"^#+ (.+)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_readme_links_every_page(page):
+    assert f"]({page})" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_architecture_names_every_package():
