@@ -16,15 +16,15 @@ void count_offset(Extent& extent, const HeldRow& row) {
 }
 
 bool passes(const HeldRow& row, const EmissionFilter& filter) {
-    return (row.status & filter.excluded_flags) == 0 && (!filter.ids_below || row.id[1] < *filter.ids_below);
+    return (row.flags & filter.excluded_flags) == 0 && (!filter.ids_below || row.id[1] < *filter.ids_below);
 }
 
 }  // namespace
 
-void fill_held(const EventColumns& events, bool closed, std::span<HeldRow> out) {
+void fill_held(const EventColumns& events, std::span<HeldRow> out) {
     for (size_t i = 0; i < out.size(); ++i)
         out[i] = {{events.ids[2 * i], events.ids[2 * i + 1]}, events.at_ms[i],  events.offsets[i], events.partition,
-                  events.rows[i],                             events.status[i], closed,            {}};
+                  events.rows[i],                             events.flags[i], 0,                 {}};
 }
 
 Extent extent_of(std::span<const HeldRow> rows) {

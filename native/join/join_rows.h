@@ -18,7 +18,7 @@ struct HeldRow {
     uint64_t id[2];
     int64_t at_ms, offset;  // event time and source offset
     int32_t partition, row;
-    uint8_t status, closed;  // flags; 0 or 1
+    uint8_t flags, closed;  // `closed` is 0 or 1
     uint8_t padding[6];
 };
 
@@ -29,12 +29,12 @@ struct EventColumns {
     const uint64_t* ids;  // [n][2]
     const int64_t *at_ms, *offsets;
     const int32_t* rows;
-    const uint8_t* status;
+    const uint8_t* flags;
     int32_t partition;
 };
 
-// out[i] = event i, with `closed` as given.
-void fill_held(const EventColumns& events, bool closed, std::span<HeldRow> out);
+// out[i] = event i, not closed.
+void fill_held(const EventColumns& events, std::span<HeldRow> out);
 
 // Event time range, number of open rows, and lowest offset per partition, of at least one row.
 struct Extent {

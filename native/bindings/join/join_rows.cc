@@ -20,10 +20,10 @@ std::span<const HeldRow> held(const In<uint8_t>& rows) {
     return {reinterpret_cast<const HeldRow*>(rows.data()), rows.size() / sizeof(HeldRow)};
 }
 
-void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t> rows, In<uint8_t> status,
-          int32_t partition, bool closed, Out<uint8_t> out) {
+void fill(InRows<uint64_t> ids, In<int64_t> at, In<int64_t> offsets, In<int32_t> rows, In<uint8_t> flags,
+          int32_t partition, Out<uint8_t> out) {
     nb::gil_scoped_release nogil;
-    fill_held({ids.data(), at.data(), offsets.data(), rows.data(), status.data(), partition}, closed, held(out));
+    fill_held({ids.data(), at.data(), offsets.data(), rows.data(), flags.data(), partition}, held(out));
 }
 
 nb::tuple extent(In<uint8_t> rows) {
@@ -56,8 +56,8 @@ void gather_held(In<uint64_t> places, const std::vector<In<uint8_t>>& chunks, Ou
 }  // namespace
 
 void register_join_rows(nb::module_& m) {
-    m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("status"),
-          exact("partition"), exact("closed"), exact("out"));
+    m.def("join_fill_held", &fill, exact("ids"), exact("at"), exact("offsets"), exact("rows"), exact("flags"),
+          exact("partition"), exact("out"));
     m.def("join_extent", &extent, exact("rows"));
     m.def("join_close", &close_held, exact("rows"), exact("start"), exact("stop"), exact("until_ms"),
           exact("excluded_flags"), nb::arg("ids_below").none());

@@ -10,10 +10,10 @@ namespace {
 
 using namespace springtide;
 
-HeldRow row_at(int64_t at_ms, uint8_t status = 0, bool closed = false) {
+HeldRow row_at(int64_t at_ms, uint8_t flags = 0, bool closed = false) {
     HeldRow row{};
     row.at_ms = at_ms;
-    row.status = status;
+    row.flags = flags;
     row.closed = closed;
     return row;
 }
@@ -46,7 +46,7 @@ void gathers_rows_of_several_chunks() {
     const std::array<uint64_t, 4> places{uint64_t{1} << 32, 1, 0, 1};
     std::array<HeldRow, 4> out;
     gather_rows(places, chunks.data(), out.data());
-    expect(out[0].at_ms == 3 && out[0].status == 4 && out[0].closed == 1, "the second chunk");
+    expect(out[0].at_ms == 3 && out[0].flags == 4 && out[0].closed == 1, "the second chunk");
     expect(out[1].at_ms == 2 && out[2].at_ms == 1 && out[3].at_ms == 2, "the first chunk");
 }
 
@@ -54,10 +54,10 @@ void fills_rows_and_gathers_sources() {
     const std::array<uint64_t, 4> ids{1, 2, 3, 4};
     const std::array<int64_t, 2> at{10, 11}, offsets{20, 21};
     const std::array<int32_t, 2> numbers{30, 31};
-    const std::array<uint8_t, 2> status{1, 2};
+    const std::array<uint8_t, 2> flags{1, 2};
     std::array<HeldRow, 2> rows;
-    fill_held({ids.data(), at.data(), offsets.data(), numbers.data(), status.data(), 7}, true, rows);
-    expect(rows[1].id[0] == 3 && rows[1].id[1] == 4 && rows[1].status == 2 && rows[1].closed == 1, "filled");
+    fill_held({ids.data(), at.data(), offsets.data(), numbers.data(), flags.data(), 7}, rows);
+    expect(rows[1].id[0] == 3 && rows[1].id[1] == 4 && rows[1].flags == 2 && rows[1].closed == 0, "filled");
     const std::array<int64_t, 3> chosen{1, 0, 1};
     std::array<int64_t, 3> out_at, out_offsets;
     std::array<int32_t, 3> out_partitions, out_rows;

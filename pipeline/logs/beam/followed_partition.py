@@ -7,6 +7,7 @@ would place it on a subtask at random.
 A turn is bounded in time and bytes. Its output reaches the next step when it ends, so it ends once it has caught up. A
 partition is read no further ahead of the others than the attribution window. An idle partition emits an empty block at
 first and every few seconds: from it a reopened shard detects what it lacks, and an idle shard finds time to save state.
+A block states whether its partition has more to read, because that limits what the join may decide.
 """
 
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ class _Reader:
         # The partitions of one worker wait for records one after the other.
         self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
         self._emitted_at_s = self._clock.monotonic_s() - _EMPTY_BLOCK_EVERY_S
+        self._more_emitted = False
 
     def turn(self, unread: PartitionRange) -> Iterator[tuple[SourceBlock, PartitionRange]]:
         """Blocks from the start of `unread` on, each with the range that remains after it."""
@@ -102,15 +104,15 @@ class _Reader:
         ends_s, room_bytes, more = self._clock.monotonic_s() + _TURN_S, _TURN_BYTES, True
         while more and room_bytes > 0 and self._clock.monotonic_s() < ends_s and self._may_read(unread):
             decoded, size = read_next(self._log, self._codec, unread, self._wait_ms())
-            emitted = decoded or (self._empty_block(unread) if self._idle() else None)
-            if emitted:
-                block = SourceBlock.of(unread.start, emitted)
-                unread = replace(unread, start=emitted.block.next_offset, max_event_time_ms=emitted.max_event_time_ms)
-                self._emitted_at_s = self._clock.monotonic_s()
-                yield block, unread
-            room_bytes -= size.value_bytes
             # A small read emptied the partition; waiting for more would delay what was read.
             more = size.records >= BLOCK_RECORDS // 4 or size.value_bytes >= BLOCK_BYTES // 4
+            emitted = decoded or (self._empty_block(unread) if self._idle() or self._more_emitted else None)
+            if emitted:
+                block = SourceBlock.of(unread.start, emitted, more=more)
+                unread = replace(unread, start=emitted.block.next_offset, max_event_time_ms=emitted.max_event_time_ms)
+                self._emitted_at_s, self._more_emitted = self._clock.monotonic_s(), more
+                yield block, unread
+            room_bytes -= size.value_bytes
         self._alignment.publish(unread.max_event_time_ms, more=more)
 
     def _check_topic(self, unread: PartitionRange) -> None:

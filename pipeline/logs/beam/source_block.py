@@ -25,16 +25,18 @@ class SourceBlock:
         start: first offset.
         block: the events.
         dead: the dead letters of the source; None if there are none.
+        more: whether the partition has records after the block that can be read now.
     """
 
     start: int
     block: EventBlock
     dead: DeadLetters | None
+    more: bool = False
 
     @classmethod
-    def of(cls, start: int, decoded: DecodedRun) -> "SourceBlock":
+    def of(cls, start: int, decoded: DecodedRun, *, more: bool = False) -> "SourceBlock":
         """The block decoded from the records that begin at `start`."""
-        return cls(start, decoded.block, decoded.dead if decoded.dead.table.num_rows else None)
+        return cls(start, decoded.block, decoded.dead if decoded.dead.table.num_rows else None, more)
 
     def split(self, columns: Sequence[str], shards: int) -> Iterator[tuple[int, "SourceBlock"]]:
         """(shard, its part) for every shard; offsets and watermark go to all shards, dead letters to one."""

@@ -80,6 +80,17 @@ class Clicks:
         """The clicks for which [n] `mask` is true, in order."""
         return self if mask.all() else self.take(np.flatnonzero(mask))
 
+    def split_at(self, limit_ms: int) -> tuple["Clicks", "Clicks"]:
+        """The clicks up to `limit_ms`, and the others; each partition is cut once, so that its order is preserved."""
+        later = self.rows["at"] > limit_ms
+        if not later.any():
+            return self, self.take(np.zeros(0, np.int64))
+        due = np.ones(len(self), np.bool_)
+        for partition in np.unique(self.rows["partition"][later]).tolist():
+            here = self.rows["partition"] == partition
+            due &= ~here | (np.cumsum(later & here) == 0)
+        return self.where(due), self.where(~due)
+
     def ids(self) -> UInt64s:
         """[n, 2] uint64."""
         return np.ascontiguousarray(self.rows["id"])

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.arrays.block import EventBlock, EventKind
+from pipeline.logs.events.codec import NO_WATERMARK
 
 Input = tuple[EventKind, int]
 """An input partition."""
 
+BEFORE_ALL_MS = -(2**62)
+"""Earlier than every event."""
 _APART_MS = 1_000
 _APART_RECORDS = 4_096
 """Distance between recorded starts, in event time or in records: it bounds their number however small blocks are."""
@@ -69,6 +72,12 @@ class InputProgress:
         watermarks = [p.watermark_ms for (kind, _), p in self.of.items() if kind in wanted]
         known = [w for w in watermarks if w is not None]
         return min(known) if len(known) == len(watermarks) else None
+
+    def max_event_time(self, inputs: Iterable[Input], disorder_ms: int) -> int:
+        """The smallest max event time (ms) of `inputs`, at least one; `BEFORE_ALL_MS` if one has no event yet."""
+        watermarks = [self.of[at].watermark_ms for at in inputs]
+        known = [w for w in watermarks if w is not None and w != NO_WATERMARK]
+        return min(known) + disorder_ms if len(known) == len(watermarks) else BEFORE_ALL_MS
 
     def prune(self, lowest: Mapping[Input, int]) -> None:
         """Remove starts that are not needed; `lowest` is the lowest needed offset, absent if nothing is needed."""

@@ -18,9 +18,14 @@ s is an impression's time, t a click's, e the later of t and its partition's wat
   label already is a `duplicate_click`.
 - A window that closes without a positive yields a negative, if the key's hash is below the negative rate.
 - Policy `fake_negative`: the negative is emitted at once, and so is a compensation for the first click.
+
+Order: samples are emitted in the order of their decision times, however far partitions are read ahead of each other.
+Inputs with more records to read limit what is decided: clicks after the smallest of their max event times remain
+pending, and so do negatives of the policy `fake_negative`. What still leaves out of order is late input: an event may
+be `disorder` behind its partition, and a click may be attributed `disorder` after its time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +39,7 @@ from pipeline.arrays.types import Bools, Int64s, UInt8s
 from pipeline.configuration.config import Config
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.join import emitted, samples
+from pipeline.samples.join.bucket import NEVER_MS
 from pipeline.samples.join.clicks import Clicks
 from pipeline.samples.join.dead_letters import concatenate_dead_letters, dead_letters
 from pipeline.samples.join.durations import Durations
@@ -66,6 +72,7 @@ class Join:
         pending: clicks without an impression yet.
         candidates: clicks that may yield a compensation when their window closes.
         emitted_positions: positions that the shard's partitions contain beyond this state.
+        unfinished: inputs with more records to read now; the caller sets it before blocks are fed.
     """
 
     def __init__(self, config: Config, shard: int, input_partitions: Mapping[EventKind, int]) -> None:
@@ -81,6 +88,7 @@ class Join:
         self._samples: list[DecidedSamples] = []
         self._dead: list[DeadLetters] = []
         self._undecided_rows = 0
+        self.unfinished: Collection[Input] = ()
 
     def feed(self, block: EventBlock) -> None:
         """Process this shard's rows of a block; blocks of one partition in log order.
@@ -173,7 +181,7 @@ class Join:
             self.emitted_positions.drop_below(kind, partition, at.next_offset)
 
     def _hold(self, block: EventBlock, flags: UInt8s) -> None:
-        rows = held_rows(block, ids128(block.columns, self.config.events.key), flags, self._fake)
+        rows = held_rows(block, ids128(block.columns, self.config.events.key), flags)
         columns = block.columns
         late = block.at_ms < block.watermarks_ms
         if late.any():
@@ -183,21 +191,29 @@ class Join:
         held = self.held.hold(rows, columns)
         if not held.all():
             self._add_dead("duplicate_impression", "impressions", rows, columns, ~held)
-        if self._fake:
-            chosen = np.flatnonzero(held & (rows["flags"] & emitted.NEGATIVE == 0) & self._sampled(rows))
-            self._emit_negatives(rows, chosen, RowSelection.of(columns, chosen), 0)
 
     def _decide(self) -> None:
         self._undecided_rows = 0
+        limit_ms = self._limit_ms()
         clicks = Clicks.concatenate([self.pending, *self._arrived])
         self._arrived = []
-        self.pending = self._attribute(clicks)
+        due, later = clicks.split_at(limit_ms)
+        self.pending = Clicks.concatenate([self._attribute(due), later])
+        if self._fake:
+            self._close_windows(limit_ms, 0)
         watermark_ms = self.watermark_ms
         if watermark_ms is None:
             return
-        self._close_windows(watermark_ms - self.durations.window_ms)
+        if not self._fake:
+            self._close_windows(watermark_ms - self.durations.window_ms, self.durations.window_ms)
         self._settle_candidates(watermark_ms - self.durations.window_ms)
         self.held.remove_expired(watermark_ms)
+
+    def _limit_ms(self) -> int:
+        """The time up to which clicks may be attributed and negatives of `fake_negative` emitted."""
+        if not self.unfinished:
+            return NEVER_MS - 1
+        return self.progress.max_event_time(self.unfinished, self.durations.disorder_ms)
 
     def _attribute(self, clicks: Clicks) -> Clicks:
         """Attribute clicks to their impressions and decide those that have none; returns those that are pending."""
@@ -253,12 +269,13 @@ class Join:
         self._add_dead("duplicate_click", "clicks", clicks.rows, clicks.columns, ~first)
         return clicks.where(first)
 
-    def _close_windows(self, closed_at_ms: int) -> None:
+    def _close_windows(self, closed_at_ms: int, after_ms: int) -> None:
+        """Emit the negatives of impressions up to `closed_at_ms`, decided `after_ms` after the impression."""
         emission = EmissionFilter(emitted.POSITIVE | emitted.NEGATIVE, self._sampled_below)
         for bucket in self.held.open_until(closed_at_ms):
             rows = bucket.close_until(closed_at_ms, emission)
             if len(rows):
-                self._emit_negatives(bucket.rows, rows, bucket.select(rows), self.durations.window_ms)
+                self._emit_negatives(bucket.rows, rows, bucket.select(rows), after_ms)
 
     @property
     def _sampled_below(self) -> int | None:

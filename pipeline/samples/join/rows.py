@@ -92,14 +92,13 @@ class EmissionFilter:
     ids_below: int | None
 
 
-def held_rows(block: EventBlock, ids: UInt64s, flags: UInt8s, closed: bool) -> np.ndarray:
+def held_rows(block: EventBlock, ids: UInt64s, flags: UInt8s) -> np.ndarray:
     """A block's rows as [n] HELD.
 
     Args:
         block: n events.
         ids: [n, 2] uint64.
         flags: [n] uint8.
-        closed: whether their windows are closed already.
     """
     n = len(block)
     require_array("ids", ids, np.uint64, (n, 2))
@@ -108,7 +107,7 @@ def held_rows(block: EventBlock, ids: UInt64s, flags: UInt8s, closed: bool) -> n
         require_array(name, column, dtype, (n,))
     require_array("flags", flags, np.uint8, (n,))
     out = np.zeros(n, HELD)
-    _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, flags, block.partition, closed, _bytes(out))
+    _native.join_fill_held(ids, block.at_ms, block.offsets, block.rows, flags, block.partition, _bytes(out))
     return out
 
 

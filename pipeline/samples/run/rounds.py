@@ -47,6 +47,7 @@ class Rounds:
         shards: the shards.
         finished: rounds finished since they were opened.
         planned: the ranges of the current round.
+        unfinished: the inputs with records after the current round.
     """
 
     def __init__(self, project: Project, log: Log) -> None:
@@ -64,6 +65,7 @@ class Rounds:
         self.shards = [JoinShard(project, log, shard, found) for shard, found in enumerate(stored)]
         self.finished = 0
         self.planned: list[PartitionRange] = []
+        self.unfinished: set[Input] = set()
         self._budget = ReadBudget(config, log)
 
     def ends(self) -> dict[Input, int]:
@@ -82,11 +84,12 @@ class Rounds:
         closed = [replace(r, stop=min(ends[r.kind, r.partition], r.start + most)) for r in self._open_ranges()]
         unread = [r for r in closed if r.stop is not None and r.start < r.stop]
         self.planned = self._budget.within(unread, ends) if unread else []
+        self.unfinished = {(r.kind, r.partition) for r in self.planned if r.stop != ends[r.kind, r.partition]}
         return self.planned
 
     def process(self, shard: int, blocks: Sequence[SourceBlock], emitted_to: int) -> int:
         """Join one shard's blocks of the current round and emit; returns where its samples partition now ends."""
-        self.shards[shard].process(blocks)
+        self.shards[shard].process(blocks, self.unfinished)
         return self.shards[shard].emitted_to
 
     def unread(self, ends: Mapping[Input, int]) -> int:

@@ -6,7 +6,7 @@ fenced `JoinShard` must be closed; the runner may open a new one. See "Exactly o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.durations import max_event_time_of
 from pipeline.samples.join.emitted import INPUTS, USED
-from pipeline.samples.join.input_progress import PartitionProgress
+from pipeline.samples.join.input_progress import Input, PartitionProgress
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.samples import Samples
 from pipeline.samples.run.original_records import with_originals
@@ -89,11 +89,16 @@ class JoinShard:
         """The epoch of its fence over the samples partition."""
         return self._fences[self._config.topics.samples].epoch
 
-    def process(self, blocks: Iterable[SourceBlock], after_missing: Callable[[], None] = lambda: None) -> int:
+    def process(
+        self,
+        blocks: Iterable[SourceBlock],
+        unfinished: Collection[Input] = (),
+        after_missing: Callable[[], None] = lambda: None,
+    ) -> int:
         """Join one bundle and emit what it decides. Blocks may come in any order and repeatedly.
 
         Records missing before a block are read from the log; what they decide is emitted at once, and then
-        `after_missing` is called.
+        `after_missing` is called. `unfinished` are the inputs with more to read after the bundle.
 
         Returns:
             The number of events in `blocks`.
@@ -105,11 +110,14 @@ class JoinShard:
         events = 0
         for block in sorted(blocks, key=_feeding_order):
             for missing in self._missing_before(block):
+                self.join.unfinished = {*unfinished, (block.block.kind, block.block.partition)}
                 self._feed(missing)
                 self._emit()
                 after_missing()
+            self.join.unfinished = unfinished
             self._feed(block)
             events += len(block.block)
+        self.join.unfinished = unfinished
         self._emit()
         return events
 

@@ -19,6 +19,7 @@ from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.samples.join.input_progress import Input
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.run.start_offsets import from_latest_state
@@ -78,13 +79,17 @@ class StoredShard:
         self._writer, self._storing = ThreadPoolExecutor(1), Future[Stored]()
         self._storing.set_result(Stored(opened_at_s))
         self._stored_to: list[int] = []
+        # Until a block of it has come, an input may have anything to read.
+        self._unfinished: set[Input] = set(self.join_shard.join.progress.of)
         held, seconds = len(self.join_shard.join.held), round(opened_at_s - began_s, 3)
         logger.info("join shard opened", shard=shard, held=held, seconds=seconds)
 
     def process(self, blocks: Iterable[SourceBlock]) -> None:
         """Join one bundle of blocks, in any order, and emit. Raises as `JoinShard.process`."""
         # State is stored between missing blocks too: a shard that is killed there does not start over.
-        events = self.join_shard.process(blocks, after_missing=lambda: self._store_if_due(idle=False))
+        bundle = sorted(blocks, key=lambda block: block.block.next_offset)
+        self._update_unfinished(bundle)
+        events = self.join_shard.process(bundle, self._unfinished, lambda: self._store_if_due(idle=False))
         self._store_if_due(idle=not events)
 
     def wait_stored(self) -> None:
@@ -94,6 +99,17 @@ class StoredShard:
     def close(self) -> None:
         """Return once nothing is written any more. The shard processes nothing after that."""
         self._writer.shutdown()
+
+    def _update_unfinished(self, blocks: Iterable[SourceBlock]) -> None:
+        """Which inputs have more to read after `blocks`, in log order; a repeated block is no news."""
+        for block in blocks:
+            at = (block.block.kind, block.block.partition)
+            if block.block.next_offset < self.join_shard.join.progress.of[at].next_offset:
+                continue
+            if block.more:
+                self._unfinished.add(at)
+            else:
+                self._unfinished.discard(at)
 
     def _store_if_due(self, *, idle: bool) -> None:
         if not self._storing.done():

@@ -195,6 +195,12 @@ def cut(rng, config, logs):
     return order
 
 
+def with_unfinished(blocks):
+    """Each block with the inputs of which more follow."""
+    for i, block in enumerate(blocks):
+        yield block, {(later.kind, later.partition) for later in blocks[i + 1 :]}
+
+
 def check(emitted, wanted):
     for found, expected in zip(emitted.sets(), wanted, strict=True):
         assert sorted(found - expected, key=str) == []
@@ -223,7 +229,8 @@ def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
     wanted = reference(config, logs)
     for _ in range(3):
         join, emitted = Join(config, 0, partitions), EmittedOutput()
-        for block in cut(rng, config, logs):
+        for block, unfinished in with_unfinished(cut(rng, config, logs)):
+            join.unfinished = unfinished
             join.feed(block)
             if rng.random() < 0.3:
                 emitted.add(output_of(join))
@@ -231,6 +238,33 @@ def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
                 join.feed(block)  # a replay
         emitted.add(output_of(join))
         check(emitted, wanted)
+
+
+@pytest.mark.parametrize("policy", ["wait", "fake_negative"])
+@pytest.mark.parametrize("seed", range(12))
+def test_samples_leave_in_the_order_of_their_decisions_however_far_partitions_are_read_ahead(policy, seed):
+    rng = random.Random(f"order{policy}{seed}")
+    config = config_of(policy)
+    partitions = {"impressions": rng.choice([1, 2, 3]), "clicks": rng.choice([1, 2])}
+    logs = {at: sorted(events) for at, events in random_logs(rng, partitions, 300, 200).items()}
+    join, decided_at = Join(config, 0, partitions), []
+    for block, unfinished in with_unfinished(cut(rng, config, logs)):
+        join.unfinished = unfinished
+        join.feed(block)
+        decided_at += decision_times(output_of(join).samples, policy)
+    assert len(decided_at) > 50
+    behind = np.maximum.accumulate(decided_at) - np.array(decided_at)
+    assert behind.max() <= 2 * DISORDER
+
+
+def decision_times(batch, policy):
+    after = 0 if policy == "fake_negative" else W
+    for row in batch.to_pylist():
+        closes_at = row["impression_at"] + after
+        if row["kind"] == "negative":
+            yield closes_at
+        else:
+            yield row["click_at"] if row["kind"] == "positive" else max(row["click_at"], closes_at)
 
 
 class World:
@@ -255,6 +289,11 @@ class World:
         block, start = self.complete[at], self.join.progress.of[at].next_offset
         stop = min(len(block), start + self.rng.choice([1, 7, 40, 1000]))
         part = block.take(np.arange(start, stop))
+        self.join.unfinished = {
+            other
+            for other, events in self.complete.items()
+            if (stop if other == at else self.join.progress.of[other].next_offset) < len(events)
+        }
         self.join.feed(replace(part, next_offset=stop, watermark_ms=int(block.watermarks_ms[stop - 1])))
 
     def emit(self, output, samples=True):

@@ -25,16 +25,15 @@ def block_of(n):
     return EventBlock("impressions", 3, columns, at, at + 100, np.arange(n, dtype=np.int32), at, 200, 50)
 
 
-@pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("n", [0, 1, 9])
-def test_held_rows_have_a_blocks_columns_and_zeros_between_them(n, closed):
+def test_held_rows_have_a_blocks_columns_and_zeros_between_them(n):
     block = block_of(n)
     ids = np.arange(2 * n, dtype=np.uint64).reshape(n, 2)
     status = np.arange(n, dtype=np.uint8)
     wanted = np.zeros(n, HELD)
     wanted["id"], wanted["at"], wanted["offset"], wanted["row"] = ids, block.at_ms, block.offsets, block.rows
-    wanted["partition"], wanted["flags"], wanted["closed"] = 3, status, closed
-    assert held_rows(block, ids, status, closed).tobytes() == wanted.tobytes()
+    wanted["partition"], wanted["flags"] = 3, status
+    assert held_rows(block, ids, status).tobytes() == wanted.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -116,6 +115,6 @@ def test_chosen_rows_outside_the_rows_are_refused(chosen):
 def test_columns_that_do_not_fit_the_block_are_refused():
     block, ids, status = block_of(2), np.zeros((2, 2), np.uint64), np.zeros(2, np.uint8)
     with pytest.raises(InputError, match=r"ids: got uint64 \[2, 1\], wanted uint64 \[2, 2\]"):
-        held_rows(block, ids[:, :1].copy(), status, False)
+        held_rows(block, ids[:, :1].copy(), status)
     with pytest.raises(InputError, match=r"flags: got uint8 \[1\], wanted uint8 \[2\]"):
-        held_rows(block, ids, status[:1], False)
+        held_rows(block, ids, status[:1])

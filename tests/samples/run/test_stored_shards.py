@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.errors import FencedError, LogError, OffsetError, VersionError
@@ -116,6 +117,39 @@ def test_lost_repeated_and_reordered_spans_change_nothing(world, wanted, seed):
 def test_workers_that_come_and_go_change_nothing(world, wanted, seed):
     join_all(world, pieces_of(world), random.Random(seed), reopen=0.3)
     assert world.emitted() == wanted
+
+
+def test_backlog_is_emitted_in_the_order_of_decisions_however_its_partitions_are_read(tmp_path):
+    world = World(tmp_path, shards=1)
+    for number in range(400):
+        world.impression(number * 100, number)
+    for number in range(0, 400, 3):
+        world.click(number * 100 + 3_000, number)
+    world.heartbeat(40_000 + W)
+    spans = [replace(span, more=span.block.next_offset < end_of(world, span)) for span in pieces_of(world)]
+    live = StoredShard(world.project, world.log, 0)
+    for span in sorted(spans, key=lambda span: span.block.kind):
+        live.process([span])
+    decided = [row["click_at"] or row["impression_at"] + W for b in world.blocks() for row in b.batch.to_pylist()]
+    assert len(decided) == 400
+    assert (np.maximum.accumulate(decided) - decided).max() <= 2 * D
+
+
+def test_input_that_was_not_seen_yet_holds_back_what_others_decide(tmp_path):
+    world = World(tmp_path, partitions=2, shards=1)
+    world.impression(0, 2)
+    world.click(5, 2)
+    spans = {(s.block.kind, s.block.partition): s for s in pieces_of(world)}
+    live = StoredShard(world.project, world.log, 0)
+    live.process(spans.values())
+    assert world.samples() == []
+    for kind in ("impressions", "clicks"):
+        live.process([SourceBlock.of(0, world.codecs[kind].empty_run(kind, 1, None, 0))])
+    assert [kind for kind, *_ in world.samples()] == ["positive"]
+
+
+def end_of(world, span):
+    return world.log.end_offset(span.block.kind, span.block.partition)
 
 
 def test_state_is_kept_beside_the_runner_and_gone_on_from(world, wanted):
