@@ -25,6 +25,7 @@ class Config(Section):
     """The complete file."""
 
     name: Name = "model"
+    """Name of the model: in the URL of predictions, in deltas and in notices."""
     state_dir: str = "state"
     """Folder of all durable state, relative to the project folder."""
     logs: Logs = Logs()

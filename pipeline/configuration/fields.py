@@ -15,46 +15,65 @@ class Sgd(Section):
     """Stochastic gradient descent, without state."""
 
     kind: Literal["sgd"]
+    """The optimizer."""
     learning_rate: Setting = 0.05
+    """Step size."""
 
 
 class Adagrad(Section):
     """Adagrad, with a sum of squared gradients per weight, or one per row (`rowwise_adagrad`)."""
 
     kind: Literal["adagrad", "rowwise_adagrad"] = "rowwise_adagrad"
+    """The optimizer."""
     learning_rate: Setting = 0.05
+    """Step size, divided by the root of the accumulated squared gradients."""
     initial_accumulator: Setting = 0.1
+    """What the accumulator of a new row starts at."""
 
 
 class Adam(Section):
     """Lazy Adam: steps are counted per row, and rows without a gradient are not updated."""
 
     kind: Literal["adam"]
+    """The optimizer."""
     learning_rate: Setting = 0.001
+    """Step size."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the second moment."""
     epsilon: Setting = 1e-8
+    """Added to the root of the second moment."""
 
 
 class Ftrl(Section):
     """FTRL-proximal; L1 sets single weights to zero."""
 
     kind: Literal["ftrl"]
+    """The optimizer."""
     learning_rate: Setting = 0.1
     """α in McMahan et al. 2013."""
     beta: Setting = 1.0
+    """β there."""
     l1: Penalty = 0.0
+    """λ₁ there."""
     l2: Penalty = 0.0
+    """λ₂ there."""
 
 
 class GroupFtrl(Section):
     """FTRL-proximal with group lasso, which sets complete rows to zero."""
 
     kind: Literal["group_ftrl"]
+    """The optimizer."""
     learning_rate: Setting = 0.1
+    """α in McMahan et al. 2013."""
     beta: Setting = 1.0
+    """β there."""
     l1: Penalty = 0.0
+    """λ₁ there, per weight."""
     l2: Penalty = 0.0
+    """λ₂ there."""
     l21: Penalty = 0.001
     """Weight of the group lasso, multiplied by √dim."""
 
@@ -84,14 +103,17 @@ class Admission(Section):
     """When a key is admitted: gets a row."""
 
     kind: Literal["off", "count", "probability"] = "off"
+    """`off`: every key at its first occurrence. `count`, `probability`: by the settings below."""
     threshold: PositiveInt = 2
     """`count`: a key is admitted at this occurrence."""
     probability: Fraction = 0.1
     """`probability`: probability that an occurrence admits its key."""
     sketch_width: PositiveInt = 65_536
+    """`count`: counters per row of the count-min sketch; more counters overestimate less."""
     sketch_depth: PositiveInt = 4
+    """`count`: rows of the sketch."""
     halve_every_s: PositiveFloat | None = 86_400.0
-    """`count`: all counts are halved once per this log time; None never halves them."""
+    """`count`: all counts are halved once per this log time; `"off"`: never."""
 
 
 class Expiry(Section):
@@ -109,6 +131,7 @@ class FieldConfig(Section):
     """`[[fields]]`: a named input of the model with its own table."""
 
     name: Name
+    """Name of the input of the Keras model; it seeds the hash of the keys."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     """Impression columns (`at` is the impression's time). Several are crossed."""
     transform: str = "value"
@@ -116,7 +139,9 @@ class FieldConfig(Section):
     boundaries: tuple[float, ...] = ()
     """`bucket`: ascending upper bounds."""
     dim: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Weights per row."""
     pooling: Literal["sum", "mean"] = "sum"
+    """How the rows of a list column become one."""
     init_scale: Annotated[float, Field(ge=0)] = 0.01
     """New weights are uniform in ± this; they depend on the key and the seed only."""
     optimizer: Optimizer = Adagrad()
@@ -128,5 +153,8 @@ class DenseConfig(Section):
     """`[[dense]]`: a number that the model reads without an embedding."""
 
     name: Name
+    """Name of the input of the Keras model."""
     column: str
+    """Column of the impression: int, float or bool, or `at`. Null is 0."""
     transform: Literal["value", "log1p"] = "value"
+    """`log1p`: sign(x) × log(1 + |x|)."""

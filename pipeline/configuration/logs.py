@@ -23,6 +23,7 @@ class Logs(Section):
     """`[logs]`: the engine that stores the topics, and how the topics are created."""
 
     engine: Literal["sqlite", "archive", "kafka"] = "sqlite"
+    """`sqlite`: files of this machine. `kafka`: a cluster. `archive`: Avro files, read-only, for a backfill."""
     path: str | None = None
     """Folder of the logs; default: `logs` in the state folder. Not for `kafka`."""
     partitions: PositiveInt = 1
@@ -81,10 +82,15 @@ class Topics(Section):
     """`[topics]`: names of the topics."""
 
     impressions: TopicName = "impressions"
+    """Input: shown items."""
     clicks: TopicName = "clicks"
+    """Input: clicks."""
     samples: TopicName = "samples"
+    """Labelled impressions, one partition per shard."""
     dead_letters: TopicName = "dead-letters"
+    """Events set aside."""
     deltas: TopicName = "deltas"
+    """Deltas for serving, one partition per shard."""
     notices: TopicName = "notices"
     """CloudEvents about versions and rollbacks."""
 

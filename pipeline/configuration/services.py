@@ -16,7 +16,9 @@ class Serving(Section):
     """`[serving]`: the HTTP server of a replica."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: PortOrAny = 8501
+    """Port to listen on; 0 chooses a free one."""
     poll_ms: PositiveInt = 20
     """Maximum time that one poll of the deltas topic waits for a delta, over all shards."""
 
@@ -25,14 +27,15 @@ class Flink(Section):
     """`[flink]`: the cluster that runs the jobs of `--runner flink`."""
 
     rest: Annotated[str, AfterValidator(check_rest)] | None = None
-    """REST address, `http://host:port`; default: that of `springtide cluster`."""
+    """REST address, `http://host:port`; default: that of `springtide cluster up`."""
     parallelism: PositiveInt = 1
     """Subtasks of every step; jobs started with another parallelism start from the logs instead of a checkpoint."""
     checkpoint_every_s: PositiveFloat = 10.0
+    """Interval of Flink's checkpoints."""
     folder: str | None = None
     """URI for checkpoints and savepoints, reachable from all machines; default: `flink` in the state folder."""
     jar: str | None = None
-    """The jar with Beam's entry class, relative to the project folder; default: that of `springtide cluster`."""
+    """The jar with Beam's entry class, relative to the project folder; default: that of `springtide cluster up`."""
     worker: str = "springtide-worker"
     """Command that starts a Python worker on a TaskManager."""
 
@@ -43,22 +46,30 @@ class Cluster(Section):
     folder: str | None = None
     """Data, settings and logs of the processes; default: `cluster` in the state folder."""
     kafka_port: Port = 9092
+    """Port of the broker."""
     kafka_controller_port: Port = 9093
+    """Port of the KRaft controller."""
     kafka_heap_mb: Annotated[int, Field(ge=192)] = 384
+    """Java heap of the broker."""
     message_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 8 << 20
     """Largest batch of records that the broker accepts."""
     flink_rest_port: Port = 8081
+    """REST port of the JobManager."""
     flink_rpc_port: Port = 6123
     """RPC port of the JobManager; TaskManagers choose free ports at each start."""
     flink_metrics_port: Port | None = None
     """Prometheus port of the JobManager; TaskManager i uses this port + i. Off by default, because Flink listens on
     every address of the machine, not only on the loopback address."""
     jobmanager_heap_mb: Annotated[int, Field(ge=256)] = 384
+    """Java heap of the JobManager."""
     taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of TaskManagers."""
     taskmanager_slots: PositiveInt = 2
+    """Slots of each TaskManager."""
     taskmanager_mb: Annotated[int, Field(ge=768)] = 1024
     """Total memory of one TaskManager's JVM; its Python workers need memory in addition."""
     state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
+    """Flink's state backend, for jobs other than springtide's, which have little state in Flink."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Properties that replace those of `pipeline/cluster/pom.xml`, such as `{"kafka.version" = "4.1.1"}`."""
 
@@ -77,6 +88,7 @@ class Telemetry(Section):
     """`[telemetry]`: export of metrics."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: PortOrAny | None = None
     """Port of `/metrics`, or one of the next 15 if it is in use; off by default."""
     tensorboard: str | None = None

@@ -14,9 +14,11 @@ class Model(Section):
     build: str = "model:build"
     """`module:function` in the project folder: named Keras inputs → Keras model with logits [batch, labels]."""
     batch_size: PositiveInt = 512
+    """Samples per training step."""
     learning_rate: PositiveFloat = 0.02
     """Learning rate of Adagrad for the dense weights."""
     seed: int = 1
+    """Seed of all initial weights."""
     threads: PositiveInt = 2
     """TensorFlow's threads; training is deterministic only for an unchanged number."""
 
@@ -27,9 +29,11 @@ class RetentionPolicy(Section):
     """
 
     all_s: PositiveFloat = 3600.0
+    """Age up to which every version is retained."""
     ten_minutes_s: PositiveFloat = 86_400.0
+    """Age up to which one version per ten minutes is retained."""
     daily_s: PositiveFloat | None = None
-    """Default: daily versions are retained forever."""
+    """Age up to which one version per day is retained; default: forever."""
 
 
 class Train(Section):
@@ -89,9 +93,9 @@ class Publish(Section):
     share: Fraction = 0.9
     """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
     incremental_every_s: PositiveFloat | None = 600.0
-    """Log time between incremental deltas; None publishes them only on command."""
+    """Log time between incremental deltas; `"off"`: only on command."""
     full_every_s: PositiveFloat | None = 86_400.0
-    """Log time between full snapshots; None publishes them only on command."""
+    """Log time between full snapshots; `"off"`: only on command."""
     webhook: WebhookUrl | None = None
     """URL that receives a CloudEvent for every version and rollback."""
     executable: Annotated[str, Field(min_length=1)] | None = None

@@ -1,5 +1,7 @@
 """Commands that create and check a project: `init` and `config check`."""
 
+import sys
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder
 from pipeline.cli.terminal.output import print_result
 from pipeline.cluster.jars import check_versions
 from pipeline.configuration.project import Project
+from pipeline.configuration.reference import reference_tables, reference_text
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.plan import FeaturePlan
 
@@ -19,8 +22,9 @@ STARTER_FILES = ("springtide.toml", "model.py")
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(init)
-    config = typer.Typer(help="Check the configuration.", no_args_is_help=True)
+    config = typer.Typer(help="Check the configuration; every setting.", no_args_is_help=True)
     config.command("check")(check)
+    config.command("reference")(reference)
     app.add_typer(config, name="config")
 
 
@@ -71,3 +75,14 @@ def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
         raise ConfigError("\n".join(problems))
     names = [field.name for field in config.fields] + [number.name for number in config.dense]
     print_result({"project": str(root), "inputs": names, "problems": []}, as_json)
+
+
+def reference(as_json: AsJson = False) -> None:
+    """Print every setting of springtide.toml with type, default, bounds and meaning, as Markdown.
+
+    Example: springtide config reference
+    """
+    if as_json:
+        print_result({"tables": [asdict(table) for table in reference_tables()]}, as_json)
+    else:
+        sys.stdout.write(reference_text())
