@@ -1,4 +1,4 @@
-"""`springtide run` on real news impressions, killed with `kill -9` ten times: the same samples and the same model.
+"""`springtide run` on real news impressions, killed with `kill -9` six times: the same samples and the same model.
 
 Each kill follows a new commit; its cost is printed and is at most one round.
 """
@@ -26,7 +26,7 @@ from tests.support.command_line import call, springtide, start
 __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
-KILLS = 10
+KILLS = 6
 ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 40, 256
 TIMEOUT_S = 120
 KINDS = ("impression", "click")
@@ -119,7 +119,7 @@ def offset_of(watched: Watched, kind: str) -> int:
     return join_status(watched.project, watched.log)["inputs"][f"{kind}s/0"]["offset"]
 
 
-def test_ten_kills_leave_the_same_samples_and_the_same_model(mind, tmp_path, capsys):
+def test_six_kills_leave_the_same_samples_and_the_same_model(mind, tmp_path, capsys):
     prepared, wanted = mind
     disturbed = shutil.copytree(prepared, tmp_path / "disturbed")
     with capsys.disabled():

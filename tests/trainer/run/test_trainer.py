@@ -1,18 +1,15 @@
 """The trainer: a function of the samples log, also across kills; one writer per shard; bad data halts it."""
 
 import copy
-import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.errors import FencedError, HaltedError, LogReplacedError, MigrationError
 from pipeline.logs.open import open_log
+from pipeline.process.crash_point import arm_crash_point
 from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, training_digest
@@ -21,6 +18,7 @@ from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
+from tests.support.forked import exit_code_of
 from tests.support.shop import (
     MODEL,
     START_MS,
@@ -94,10 +92,11 @@ def test_a_version_made_during_training_is_the_state_of_training_at_its_position
     assert len(digests) > 20
 
 
-def test_training_that_is_restarted_at_every_record_gives_the_same_bytes(shop, undisturbed):
+def test_training_that_is_restarted_again_and_again_gives_the_same_bytes(shop, undisturbed):
     project, log = shop
     store = VersionStore(project)
-    for stop_offset in range(1, log.end_offset("samples", 0) + 1):
+    end = log.end_offset("samples", 0)
+    for stop_offset in (*range(1, end, 3), end):
         trainer = TrainerShard(project, log, store, 0)
         trainer.train(stop_offset, threading.Event())
         trainer.close()
@@ -120,17 +119,16 @@ def test_rows_digest_of_a_version_equals_a_full_scan_of_its_rows(shop):
     trainer.close()
 
 
+def train_and_crash(root, point):
+    arm_crash_point(point)
+    project = make_project(root)
+    train(project, open_log(project))
+
+
 @pytest.mark.parametrize("point", ["before_commit:2", "after_commit:2", "after_delta:2", "after_publish:2"])
 def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop, undisturbed, point):
     project, log = shop
-    code = (
-        "from pipeline.process import crash_point; from pipeline.logs.open import open_log; from pathlib import Path;"
-        f"from tests.support.shop import make_project, train; crash_point.arm_crash_point('trainer.{point}');"
-        f"project = make_project(Path({str(project.root)!r})); train(project, open_log(project))"
-    )
-    root = Path(__file__).parents[3]
-    ended = subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert ended.returncode == -signal.SIGKILL
+    assert exit_code_of(train_and_crash, project.root, f"trainer.{point}") == -signal.SIGKILL
     assert train(project, log) == undisturbed
     replica = Replica(project, log)
     replica.catch_up()
