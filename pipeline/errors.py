@@ -3,6 +3,7 @@
 SpringtideError
 ├── ConfigError            the configuration or the user's code is wrong: edit it
 │   └── ModelError         the user's model does not fit the configuration: edit either
+│       └── UserCodeError  the user's function fails on some rows: correct it, or set the rows aside
 ├── InputError             a file, a request or an argument is wrong: correct it
 ├── LogError               a log cannot do what was requested: follow the hint
 │   ├── LogReplacedError   a topic was deleted and created again: choose where to start
@@ -35,6 +36,15 @@ class ConfigError(SpringtideError):
 
 class ModelError(ConfigError):
     """The user's model or feature code does not fit the configuration: edit either."""
+
+
+class UserCodeError(ModelError):
+    """The user's function fails on some rows: correct it, or set the rows aside."""
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        """The first row on which it fails alone; None if there is no such row."""
 
 
 class InputError(SpringtideError):

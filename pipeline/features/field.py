@@ -12,9 +12,9 @@ from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column
 from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.configuration.fields import FieldConfig
-from pipeline.errors import InputError, ModelError
+from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features import transforms
-from pipeline.features.user_code import UserFunction, load_function
+from pipeline.features.user_code import UserFunction, failing_row, load_function, summary_of
 
 MISSING = "(missing)"
 TRANSFORMS = ("value", "cross", "bucket", "log2", "hour", "weekday")
@@ -106,8 +106,9 @@ class FieldPlan:
         name = f"field {self._config.name}: {function.reference}"
         try:
             result = function.call(*inputs, at_ms)
-        except Exception as failure:
-            raise ModelError(f"{name} failed: {type(failure).__name__}: {failure}") from failure
+        except (Exception, SystemExit) as failure:
+            row = failing_row(len(at_ms), lambda start, stop: _fails(function, inputs, at_ms, slice(start, stop)))
+            raise UserCodeError(f"{name} failed: {summary_of(failure)}", row) from failure
         if isinstance(result, pa.ChunkedArray):
             result = result.combine_chunks()
         wanted = "wanted an arrow array of string, int, float or bool, or of lists of these"
@@ -157,6 +158,14 @@ class FieldPlan:
         if self._kind == "bucket" and (not boundaries or list(boundaries) != sorted(set(boundaries))):
             problems.append(f"bucket needs ascending boundaries, got {list(boundaries)}")
         return problems
+
+
+def _fails(function: UserFunction, inputs: list[pa.Array], at_ms: Int64s, rows: slice) -> bool:
+    try:
+        function.call(*(column[rows] for column in inputs), at_ms[rows])
+    except (Exception, SystemExit):
+        return True
+    return False
 
 
 def _texts(values: pa.Array) -> pa.StringArray:

@@ -18,6 +18,8 @@ from typing import Any
 from pipeline.errors import ModelError
 
 _LOADING = threading.RLock()
+_SHOWN = 400
+"""Characters of an exception's text that are shown; TensorFlow writes pages, with the reason at the end."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,48 @@ def load_function(root: Path, reference: str) -> UserFunction:
     return UserFunction(reference, function, digest)
 
 
+def summary_of(failure: BaseException) -> str:
+    """An exception of a user's code in one line.
+
+    >>> summary_of(KeyError("usr")), summary_of(SystemExit(3))
+    ("KeyError: 'usr'", 'it called sys.exit(3)')
+    """
+    if isinstance(failure, SystemExit):
+        return f"it called sys.exit({'' if failure.code is None else repr(failure.code)})"
+    text = " ".join(str(failure).split())
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN // 4]} … {text[-_SHOWN:]}"
+    return f"{type(failure).__name__}: {text}"
+
+
+def failing_row(rows: int, fails: Callable[[int, int], bool]) -> int | None:
+    """The first row on which a function fails alone; None if it only fails on several together.
+
+    Args:
+        rows: number of rows on which it fails.
+        fails: whether it fails on the rows from the first number to before the second.
+
+    >>> failing_row(1000, lambda start, stop: start <= 42 < stop)
+    42
+    """
+    low, high = 0, rows
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fails(low, middle):
+            high = middle
+        elif fails(middle, high):
+            low = middle
+        else:
+            return None
+    return low if rows else None
+
+
 def _load_module(root: Path, name: str) -> tuple[ModuleType, str]:
     with _LOADING, _imports_from(root) as foreign:
         try:
             module = importlib.import_module(name)
-        except Exception as failure:
-            raise ModelError(f"importing {name} from {root} failed: {type(failure).__name__}: {failure}") from failure
+        except (Exception, SystemExit) as failure:
+            raise ModelError(f"importing {name} from {root} failed: {summary_of(failure)}") from failure
         return module, _source_digest(_loaded_from(root, foreign))
 
 

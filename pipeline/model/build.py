@@ -15,33 +15,40 @@ from typing import Any
 
 from pipeline.configuration.config import Config
 from pipeline.errors import ModelError
-from pipeline.features.user_code import UserFunction, load_function
+from pipeline.features.user_code import UserFunction, load_function, summary_of
 from pipeline.model.layout import Layout
+from pipeline.model.limits import problem_of, problem_of_types
 from pipeline.model.runtime import keras, seed_generator
 
 
 def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     """The user's model with repeatable initial weights, and the function that built it. Raises ModelError."""
-    function = load_function(root, config.model.build)
-    with _seeded(config.model.seed):
-        return _build(function, Layout.of(config), config.samples.labels), function
+    with _building, _own_settings():
+        function = load_function(root, config.model.build)
+        with _seeded(config.model.seed):
+            return _build(function, Layout.of(config), config.samples.labels), function
 
 
 def _build(function: UserFunction, layout: Layout, labels: tuple[str, ...]) -> keras.Model:
-    inputs = {n: keras.Input((w,), name=n) for n, w in zip(layout.names, layout.widths, strict=True)}
+    inputs = {n: keras.Input((w,), dtype="float32", name=n) for n, w in zip(layout.names, layout.widths, strict=True)}
     try:
         model = function.call(dict(inputs))
-    except Exception as failure:
-        raise ModelError(f"{function.reference} failed: {type(failure).__name__}: {failure}") from failure
+    except (Exception, SystemExit) as failure:
+        raise ModelError(f"{function.reference} failed: {summary_of(failure)}") from failure
     if not isinstance(model, keras.Model):
         hint = "hint: return keras.Model(inputs, logits)"
         raise ModelError(f"{function.reference} returned {type(model).__name__}, wanted keras.Model. {hint}")
     logits = _logits(function.reference, model, inputs)
     _check_logits(function.reference, model, logits, labels)
-    return keras.Model(inputs, logits)
+    whole = keras.Model(inputs, logits)
+    if problem := problem_of(model) or problem_of_types(whole):
+        raise ModelError(f"the model of {function.reference} {problem}")
+    return whole
 
 
 _building = threading.Lock()
+_FUNCTIONAL_CALLS = (keras.Model(i := keras.Input((1,)), i).__class__.call, keras.Sequential.call)
+"""Methods that compute the graph of a model; another one is the user's and takes the place of the graph."""
 
 
 @contextmanager
@@ -51,14 +58,24 @@ def _seeded(seed: int) -> Iterator[None]:
     Keras draws them from the global generator of module `random`, which all threads share: a Kafka client that chooses
     a broker meanwhile would change the initial weights.
     """
-    with _building:
-        keras.utils.set_random_seed(seed)
-        shared = seed_generator.python_random
-        seed_generator.python_random = random.Random(seed)
-        try:
-            yield
-        finally:
-            seed_generator.python_random = shared
+    keras.utils.set_random_seed(seed)
+    shared = seed_generator.python_random
+    seed_generator.python_random = random.Random(seed)
+    try:
+        yield
+    finally:
+        seed_generator.python_random = shared
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Inside, Keras has its default settings; what user code changes does not reach another model of the process."""
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def model_digest(model: keras.Model, function: UserFunction) -> str:
@@ -73,14 +90,13 @@ def _logits(reference: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
     given = {id(tensor) for tensor in inputs.values()}
     try:
         used = getattr(model, "inputs", None)  # a model of a user-defined class has none before it is called
-        if used and all(id(tensor) in given for tensor in used):
+        own_call = type(model).call not in _FUNCTIONAL_CALLS
+        if used and not own_call and all(id(tensor) in given for tensor in used):
             return model.outputs[0] if len(model.outputs) == 1 else model.outputs
         return model(inputs)
-    except Exception as failure:
-        problem = f"{type(failure).__name__}: {failure}"
-        raise ModelError(
-            f"the model of {reference} does not accept the inputs {', '.join(inputs)}: {problem}"
-        ) from failure
+    except (Exception, SystemExit) as failure:
+        names, problem = ", ".join(inputs), summary_of(failure)
+        raise ModelError(f"the model of {reference} does not accept the inputs {names}: {problem}") from failure
 
 
 def _check_logits(reference: str, model: keras.Model, logits: Any, labels: tuple[str, ...]) -> None:

@@ -4,7 +4,8 @@ It reads one `[batch, columns]` tensor (see `layout`) and returns its gradient; 
 Same weights, same batch, same build, same number of threads: same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,38 @@ import numpy.typing as npt
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
-from pipeline.errors import InputError, ModelError
+from pipeline.errors import InputError, ModelError, UserCodeError
+from pipeline.features.user_code import failing_row, summary_of
 from pipeline.model.build import build_model, model_digest
 from pipeline.model.layout import Layout
 from pipeline.model.runtime import prepare_runtime, tf
+from pipeline.model.step import TrainingStep
 from pipeline.model.targets import Targets
 from pipeline.model.weights import Arrays, pack, unpack
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """By name: dtype and shape."""
 
-INITIAL_ACCUMULATOR = 0.1
-
 
 @dataclass(frozen=True)
 class StepResult:
     """The result of one step of n samples, all as of before the update."""
 
-    loss: float
+    sample_loss: float
     """Mean per unit of sample weight, summed over labels; below zero if compensations prevail."""
+    penalty: float
+    """Sum of the network's own losses: regularisers and `add_loss`."""
     logits: Float32s
     """[n, labels] the logits that serving would use, without the correction for down-sampling."""
     gradient: Float32s
     """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
+    finite: bool
+    """Whether every weight and accumulator is finite after the update."""
+
+    @property
+    def loss(self) -> float:
+        """What the step minimises, per sample."""
+        return self.sample_loss + self.penalty
 
 
 class DenseModel:
@@ -47,44 +57,42 @@ class DenseModel:
         prepare_runtime(config.model.threads)
         self.layout = Layout.of(config)
         self._model, self._function = build_model(config, root)
-        self._labels, self._batch_size = len(config.samples.labels), config.model.batch_size
-        self._learning_rate = config.model.learning_rate
-        # Plain tf.Variables: the wrapper of Keras has no assign_sub under a tape.
-        self._trained = [variable.value for variable in self._model.trainable_variables]
-        self._accumulators = [tf.Variable(tf.fill(v.shape, INITIAL_ACCUMULATOR)) for v in self._trained]
+        self._batch_size = config.model.batch_size
+        self._labels = len(config.samples.labels)
+        self._training = TrainingStep(self._model, self._call, (self.layout.columns, self._labels), config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = _shapes(self._variables() | self._accumulator_arrays())
-        self._step = self._compile_step(jit=True)
         self._logits = tf.function(self._call, input_signature=[_matrix(None, self.layout.columns)])
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
         """Learn from one batch of n ≤ batch_size samples.
 
-        The weights move by Adagrad on the gradient of the loss over batch_size, for every n. If the loss is not finite,
-        they are unusable: load them again.
+        The weights move by Adagrad on the gradient of the objective over batch_size, for every n. If the loss is not
+        finite, they are unusable: load them again.
 
         Args:
             inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows after the n-th are ignored.
             targets: those of the n samples.
+
+        Raises:
+            ModelError: the network fails; the weights are then unusable too.
         """
         n = len(targets)
         self._check_inputs(inputs)
         if not n <= len(inputs) <= self._batch_size:
             raise InputError(f"got {len(inputs)} input rows for {n} samples, wanted {n} to {self._batch_size}")
-        total, logits, gradient = self._run_step(
-            _padded(inputs, self._batch_size),
-            _padded(targets.positive, self._batch_size),
-            _padded(targets.negative, self._batch_size),
-            _padded(targets.log_rate, self._batch_size),
-        )
+        batch = inputs[:n], targets.positive, targets.negative, targets.log_rate
+        with self._naming_the_model(inputs[:n]):
+            total, penalty, logits, gradient, finite = self._training.run(*batch)
         weight = float(targets.weight.sum(dtype=np.float64))
         loss = float(total) / weight if weight > 0 else float(total)
-        return StepResult(loss, logits.numpy()[:n], gradient.numpy()[:n])
+        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite))
 
     def predict(self, inputs: Float32s) -> Float32s:
-        """Probabilities [n, labels] of inputs [n, columns] float32."""
+        """Probabilities [n, labels] of inputs [n, columns] float32. Raises ModelError if the network fails."""
         self._check_inputs(inputs)
-        return np.asarray(tf.sigmoid(self._logits(inputs)).numpy(), np.float32)
+        with self._naming_the_model(inputs):
+            return np.asarray(tf.sigmoid(self._logits(inputs)).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
         """Every variable (also of normalisation and dropout) and accumulator; the bytes depend only on the values."""
@@ -114,35 +122,34 @@ class DenseModel:
         """Hex SHA-256 of architecture and source, without weights."""
         return model_digest(self._model, self._function)
 
-    def _compile_step(self, jit: bool) -> Any:
-        size, labels = self._batch_size, self._labels
-        wide, tall = _matrix(size, self.layout.columns), _matrix(size, labels)
-        signature = [wide, tall, tall, tf.TensorSpec([size], tf.float32)]
-        return tf.function(self._learn, input_signature=signature, jit_compile=jit)
+    def try_step(self) -> None:
+        """Take one step on two samples and predict, to find what fails on any batch; the weights change.
 
-    def _run_step(self, *arguments: Float32s) -> Any:
+        Raises ModelError.
+        """
+        n = min(2, self._batch_size)
+        inputs, each = np.zeros((n, self.layout.columns), np.float32), np.ones((n, self._labels), np.float32)
+        self.step(inputs, Targets(each, each, np.zeros(n, np.float32), np.ones(n, np.float32), each, each))
+        self.predict(inputs)
+
+    @contextmanager
+    def _naming_the_model(self, inputs: Float32s) -> Iterator[None]:
+        """Raise what the user's code raises for `inputs` as ModelError."""
+        reference = self._function.reference
         try:
-            return self._step(*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
-            # Some operation of the user's model has no compiled form, in any run: the bytes stay repeatable.
-            self._step = self._compile_step(jit=False)
-            return self._step(*arguments)
+            yield
+        except ModelError as failure:
+            raise ModelError(f"the model of {reference}: {failure}") from None
+        except (Exception, SystemExit) as failure:
+            row = failing_row(len(inputs), lambda start, stop: self._fails(inputs[start:stop]))
+            raise UserCodeError(f"the model of {reference} failed: {summary_of(failure)}", row) from failure
 
-    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            logits = self._call(inputs, training=True)
-            corrected = logits - log_rate[:, None]
-            losses = positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
-            total = tf.reduce_sum(losses)
-        gradient, *weight_gradients = tape.gradient(
-            total, [inputs, *self._trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        for variable, accumulator, summed in zip(self._trained, self._accumulators, weight_gradients, strict=True):
-            mean = summed / self._batch_size
-            accumulator.assign_add(mean * mean)
-            variable.assign_sub(self._learning_rate * mean * tf.math.rsqrt(accumulator))
-        return total, logits, gradient
+    def _fails(self, inputs: Float32s) -> bool:
+        try:
+            self._logits(inputs)
+        except (Exception, SystemExit):
+            return True
+        return False
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
         pieces = tf.split(inputs, self.layout.widths, axis=1)
@@ -153,7 +160,7 @@ class DenseModel:
         return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}
 
     def _accumulator_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._accumulators)}
+        return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._training.accumulators)}
 
     def _assign(self, arrays: Arrays, expected: Shapes) -> None:
         actual = _shapes(arrays)
@@ -163,7 +170,7 @@ class DenseModel:
             raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
-        for i, accumulator in enumerate(self._accumulators):
+        for i, accumulator in enumerate(self._training.accumulators):
             if f"accumulator/{i}" in arrays:
                 accumulator.assign(arrays[f"accumulator/{i}"])
 
@@ -179,11 +186,3 @@ def _shapes(arrays: Arrays) -> Shapes:
 
 def _matrix(rows: int | None, columns: int) -> Any:
     return tf.TensorSpec([rows, columns], tf.float32)
-
-
-def _padded(array: Float32s, rows: int) -> Float32s:
-    if len(array) == rows:
-        return array
-    padded = np.zeros((rows, *array.shape[1:]), np.float32)
-    padded[: len(array)] = array
-    return padded

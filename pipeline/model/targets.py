@@ -22,6 +22,14 @@ from pipeline.arrays.types import Bools, Float32s
 from pipeline.errors import InputError
 
 
+class TargetError(InputError):
+    """A label, weight or rate of row `row` is outside its range."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 @dataclass(frozen=True)
 class Targets:
     """Weights of n samples and L labels."""
@@ -51,7 +59,7 @@ def targets_of(samples: pa.RecordBatch, labels: tuple[str, ...]) -> Targets:
         labels: names of the L label columns.
 
     Raises:
-        InputError: a label is outside 0..1, a weight negative, a rate outside (0, 1], or one of them not a number.
+        TargetError: a label is outside 0..1, a weight negative, a rate outside (0, 1], or one of them not a number.
     """
     y = np.stack([_numbers(samples, name, 0.0, 1.0) for name in labels], axis=1)
     weight = _numbers(samples, "weight", 0.0, float(np.finfo(np.float32).max))
@@ -76,7 +84,7 @@ def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float) -> Flo
     wrong = np.flatnonzero(~((values >= low) & (values <= high)))  # also true for NaN
     if len(wrong):
         row = int(wrong[0])
-        raise InputError(f"sample {row} of a batch has {name} {values[row]}, wanted {low:g} to {high:g}")
+        raise TargetError(f"sample {row} of a batch has {name} {values[row]}, wanted {low:g} to {high:g}", row)
     return values
 
 

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.plan import FeaturePlan
-from pipeline.model.targets import Targets, targets_of
+from pipeline.model.targets import TargetError, Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, impression_times
 from pipeline.trainer.batch.unique import Uniquer
 
@@ -45,11 +45,13 @@ class PreparedBatch:
 
 
 class InvalidBatchError(InputError):
-    """A batch cannot be learned from: a label, weight or rate is outside its range."""
+    """A batch cannot be learned from: a label, weight or rate is outside its range, or a user's function fails."""
 
-    def __init__(self, batch: Batch, problem: str) -> None:
+    def __init__(self, batch: Batch, problem: str, row: int | None) -> None:
         super().__init__(problem)
         self.batch = batch
+        self.row = row
+        """The row of the batch that causes it; None if there is no single one."""
 
 
 class Prefetcher:
@@ -88,11 +90,13 @@ class Prefetcher:
         batch = self._reader.next(stop_offset)
         if batch is None:
             return None
-        features = self._plan.extract(batch.samples, impression_times(batch.samples))
+        try:
+            features = self._plan.extract(batch.samples, impression_times(batch.samples))
+            targets = targets_of(batch.samples, self._labels)
+        except (UserCodeError, TargetError) as failure:
+            raise InvalidBatchError(batch, str(failure), failure.row) from None
+        except ModelError as failure:
+            raise InvalidBatchError(batch, str(failure), None) from None
         unique = self._uniquer.unique
         fields = {name: FieldBatch(*unique(field.keys), offsets=field.offsets) for name, field in features.keys.items()}
-        try:
-            targets = targets_of(batch.samples, self._labels)
-        except InputError as failure:
-            raise InvalidBatchError(batch, str(failure)) from None
         return PreparedBatch(batch, fields, features.dense, targets)

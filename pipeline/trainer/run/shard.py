@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.project import Project
-from pipeline.errors import HaltedError, InputError
+from pipeline.errors import HaltedError, InputError, ModelError, UserCodeError
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
@@ -26,10 +26,11 @@ from pipeline.model.identity import identity_of, serving_digest
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, SamplePosition
+from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, filters_of
 from pipeline.trainer.commit.committer import Committer
-from pipeline.trainer.commit.halt import halt_shard, refuse_halted
+from pipeline.trainer.commit.halt import Problem, halt_shard, refuse_halted
 from pipeline.trainer.commit.lineage import Writer
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
@@ -184,7 +185,11 @@ class TrainerShard:
                 following = self._admit_ahead(batch, stop_offset)
         finally:
             wait([step])
-        self._apply(batch, step.result())
+        try:
+            self._apply(batch, step.result())
+        except ModelError as failure:
+            row = failure.row if isinstance(failure, UserCodeError) else None
+            raise self._halt(batch.prepared.batch, Problem(str(failure), row)) from None
         return following
 
     def _apply(self, admitted: AdmittedBatch, result: StepResult) -> None:
@@ -192,13 +197,17 @@ class TrainerShard:
         batch, at_ms, at_s = admitted.prepared.batch, admitted.at_ms, admitted.at_s
         # A batch with many compensations has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
-        if not abs(result.loss) <= limit:
-            raise self._halt(batch, f"loss {result.loss:g}, limit {limit:g}")
+        if not abs(result.sample_loss) <= limit:
+            row = outlier(admitted.prepared, result.logits)
+            raise self._halt(batch, Problem(f"loss {result.sample_loss:g}, limit {limit:g}", row))
+        if not (result.finite and np.isfinite(result.penalty)):
+            problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
+            raise self._halt(batch, Problem(problem))
         self._score(admitted.prepared, result.logits)
         try:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
-            raise self._halt(batch, str(failure)) from None
+            raise self._halt(batch, Problem(str(failure), first_not_finite(result.gradient))) from None
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
         self._schedule.learned(at_ms)
@@ -217,9 +226,9 @@ class TrainerShard:
         try:
             return self._prefetch.next(stop_offset)
         except InvalidBatchError as failure:
-            raise self._halt(failure.batch, str(failure)) from None
+            raise self._halt(failure.batch, Problem(str(failure), failure.row)) from None
 
-    def _halt(self, batch: Batch, problem: str) -> HaltedError:
+    def _halt(self, batch: Batch, problem: Problem) -> HaltedError:
         position = self._progress.position
         return halt_shard(self._project, self._versions.ledger.halts, self._shard, position, batch, problem)
 

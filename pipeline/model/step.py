@@ -1,0 +1,153 @@
+"""One training step of the network, as TensorFlow functions: gradient, Adagrad, constraints.
+
+The objective of a batch of n samples is the summed loss of its samples plus n times the network's own losses
+(regularisers and `add_loss`), as Keras adds those to a mean. The network sees the n samples and no other rows. A full
+batch runs compiled by XLA, which compiles each size for itself; a shorter one runs a function of any size: the size
+decides, so the bytes are repeatable.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.arrays.types import Float32s
+from pipeline.configuration.training import Model
+from pipeline.errors import ModelError
+from pipeline.model.runtime import keras, tf
+
+INITIAL_ACCUMULATOR = 0.1
+
+Call = Callable[..., Any]
+"""(inputs [n, columns], training) → logits [n, labels] float32."""
+
+
+class TrainingStep:
+    """The trainable variables of a network with their Adagrad accumulators. Not thread-safe."""
+
+    def __init__(self, model: keras.Model, call: Call, widths: tuple[int, int], settings: Model) -> None:
+        """`widths`: number of input columns and of labels. The network's Python code runs at the first batch."""
+        self._model, self._call, self._widths = model, call, widths
+        self._batch_size, self._learning_rate = settings.batch_size, settings.learning_rate
+        # Plain tf.Variables: the wrapper of Keras has no assign_sub under a tape.
+        self._trained = [variable.value for variable in model.trainable_variables]
+        self._constraints = [variable.constraint for variable in model.trainable_variables]
+        self.accumulators = [_accumulator(variable) for variable in self._trained]
+        self._short: Any = None
+        self._full: Any = None
+
+    def run(self, inputs: Float32s, positive: Float32s, negative: Float32s, log_rate: Float32s) -> tuple[Any, ...]:
+        """Learn from n ≤ batch_size samples.
+
+        Returns:
+            (summed loss of the samples, the network's own losses, logits [n, labels], gradient [n, columns] of the
+            objective, whether all variables and accumulators are finite
+            afterwards).
+
+        Raises:
+            ModelError: the network fails on any batch, or keeps state outside its variables.
+            tf.errors.OpError: it fails on this batch.
+        """
+        batch = (inputs, positive, negative, log_rate)
+        if len(inputs) < self._batch_size:
+            return tuple(self._any_size()(*batch))
+        self._full = self._full or self._traced(self._batch_size)
+        try:
+            return tuple(self._full(*batch))
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
+            # Some operation of the user's model has no compiled form, in any run: the bytes stay repeatable.
+            result = tuple(self._any_size()(*batch))
+            self._full = self._any_size()
+            return result
+
+    def _any_size(self) -> Any:
+        self._short = self._short or self._traced(None)
+        return self._short
+
+    def _traced(self, size: int | None) -> Any:
+        columns, labels = self._widths
+        matrices = [tf.TensorSpec([size, width], tf.float32) for width in (columns, labels, labels)]
+        signature = [*matrices, tf.TensorSpec([size], tf.float32)]
+        learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
+        graph = learn.get_concrete_function().graph
+        _check_state(graph, [v.value for v in self._model.variables] + self.accumulators)
+        _check_random(graph)
+        return learn
+
+    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            logits = self._call(inputs, training=True)
+            corrected = logits - log_rate[:, None]
+            losses = positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
+            total = tf.reduce_sum(losses)
+            own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
+            penalty = tf.add_n(own) if own else tf.constant(0.0)
+            objective = total + tf.cast(tf.shape(inputs)[0], tf.float32) * penalty if own else total
+        gradient, *weight_gradients = tape.gradient(
+            objective, [inputs, *self._trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        self._update(weight_gradients)
+        # An infinite accumulator would freeze its weight for good.
+        state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.accumulators
+        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in state]
+        return total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
+
+    def _update(self, gradients: list[Any]) -> None:
+        """Adagrad on the gradient of the objective over the batch size, then the constraints."""
+        for i, summed in enumerate(gradients):
+            variable, accumulator = self._trained[i], self.accumulators[i]
+            # The gradient of an embedding layer is sparse.
+            mean = tf.cast(tf.convert_to_tensor(summed), accumulator.dtype) / self._batch_size
+            accumulator.assign_add(mean * mean)
+            moved = self._learning_rate * mean * tf.math.rsqrt(accumulator)
+            variable.assign_sub(tf.cast(moved, variable.dtype))
+            if self._constraints[i] is not None:
+                variable.assign(tf.cast(self._constraints[i](tf.convert_to_tensor(variable)), variable.dtype))
+
+
+def _accumulator(variable: Any) -> Any:
+    return tf.Variable(tf.fill(variable.shape, tf.cast(INITIAL_ACCUMULATOR, variable.dtype)))
+
+
+def _check_state(graph: Any, known: list[Any]) -> None:
+    """Raise ModelError if the step uses a variable that versions do not hold: a restart would lose its value."""
+    held = {id(variable) for variable in known}
+    foreign = sorted({variable.name for variable in graph.variables if id(variable) not in held})
+    if foreign:
+        raise ModelError(
+            f"the network uses variables that no layer of it holds: {', '.join(foreign)}. hint: make them with "
+            "add_weight, and draw random numbers with a keras.random.SeedGenerator that is an attribute of the layer"
+        )
+
+
+def _check_random(graph: Any) -> None:
+    """Raise ModelError if the step draws random numbers whose state versions do not hold."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    drawn = sorted({node.op for node in nodes if node.op in _STATEFUL_RANDOM})
+    if drawn:
+        raise ModelError(
+            f"the network draws random numbers that a restart does not repeat: {', '.join(drawn)}. hint: use "
+            "keras.random with a keras.random.SeedGenerator that is an attribute of the layer"
+        )
+
+
+_STATEFUL_RANDOM = frozenset(
+    {
+        "RandomUniform",
+        "RandomUniformInt",
+        "RandomStandardNormal",
+        "ParameterizedTruncatedNormal",
+        "TruncatedNormal",
+        "RandomShuffle",
+        "Multinomial",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "SampleDistortedBoundingBox",
+        "SampleDistortedBoundingBoxV2",
+        "UniformCandidateSampler",
+        "LogUniformCandidateSampler",
+        "LearnedUnigramCandidateSampler",
+    }
+)
+"""Operations of TensorFlow that keep a counter outside of variables."""
