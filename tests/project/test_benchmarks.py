@@ -3,11 +3,12 @@
 import json
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round
-from tests.benchmarks.harness.report import Figure, Result, write_results
+from tests.benchmarks.harness.report import Figure, Result, print_results, write_results
 
 
 def test_a_small_join_is_measured_with_its_sizes_and_units():
@@ -50,6 +51,23 @@ def test_a_target_is_missed_by_the_least_bit():
     assert Result(Figure("x", 1.0, "ms", most=20.0), [20.1], [1.0]).met is False
     assert Result(Figure("x", 1.0, "rows/s", least=100.0), [99.9], [1.0]).met is False
     assert Result(Figure("x", 1.0, "rows/s"), [1.0], [1.0]).met is None
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.int64, float])
+def test_figures_in_numbers_of_numpy_are_judged_printed_and_written(tmp_path, capsys, number):
+    figures = [
+        Figure("missed", number(2), "ms", {"rows": np.int64(7), "full": np.bool_(True)}, most=number(1)),
+        Figure("reached", number(2), "rows/s", {"sizes": np.arange(2)}, least=number(1)),
+        Figure("ratio", number(2), "rows/s", {"folder": tmp_path}, least_ratio=number(3)),
+    ]
+    results = [Result(figure, [number(2)], [number(1)]) for figure in figures]
+    assert [result.met for result in results] == [False, True, False]
+    assert all(type(result.met) is bool for result in results)
+    print_results(results)
+    assert capsys.readouterr().out.count("MISSED") == 2
+    written = json.loads(write_results(results, tmp_path).read_text())["results"]
+    assert [(row["value"], row["peer"], row["met"]) for row in written] == [(2, 1, False), (2, 1, True), (2, 1, False)]
+    assert written[0]["sizes"] == {"rows": 7, "full": True}
 
 
 @pytest.mark.parametrize("name", ["keys", "unique", "sketch"])

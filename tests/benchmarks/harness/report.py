@@ -55,11 +55,12 @@ class Result:
     def met(self) -> bool | None:
         """Whether the target was met; None without a target."""
         figure = self.figure
+        # A comparison of NumPy's floats gives a value that is neither `True` nor `False`, and that JSON refuses.
         if figure.least_ratio is not None:
-            return self.ratio >= figure.least_ratio
+            return bool(self.ratio >= figure.least_ratio)
         if figure.least is not None:
-            return self.value >= figure.least
-        return None if figure.most is None else self.value <= figure.most
+            return bool(self.value >= figure.least)
+        return None if figure.most is None else bool(self.value <= figure.most)
 
     def document(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -110,8 +111,13 @@ def write_results(results: list[Result], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "results.json"
     document = {"machine": machine(), "results": [result.document() for result in results]}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=2, default=_plain) + "\n", encoding="utf-8")
     return path
+
+
+def _plain(value: Any) -> Any:
+    """The Python value of a NumPy value; for anything else its text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _amount(value: float) -> str:
