@@ -1,6 +1,6 @@
 """The configuration of the input events and of the samples that the join makes from them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -62,9 +62,9 @@ class Samples(Section):
     """Attribution window: a click counts if impression ≤ click < impression + window."""
     horizon_s: Annotated[float, Field(ge=0)] = 3600.0
     """Lateness horizon: how long after the window a click is still compensated."""
-    remember_s: Annotated[float, Field(ge=0)] = 600.0
-    """How long after window and horizon an impression's key is still known: until then a click is late rather than
-    without an impression, and another impression with that key is a duplicate."""
+    key_retention_s: Annotated[float, Field(ge=0)] = 600.0
+    """How long after window and horizon an impression's key is retained: until then a click is late rather than without
+    an impression, and another impression with that key is a duplicate. Its former name, `remember_s`, is still read."""
     policy: Literal["wait", "fake_negative"] = "wait"
     """`wait`: a negative sample is emitted when the window closes. `fake_negative`: it is emitted at once, and a click
     emits a compensating sample."""
@@ -78,3 +78,10 @@ class Samples(Section):
     """Maximum number of samples in one record of the samples topic."""
     round_records: PositiveInt = 2_000
     """Maximum number of records that one round of the in-process join reads from each partition."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "remember_s" not in given or "key_retention_s" in given:
+            return given
+        return {"key_retention_s" if name == "remember_s" else name: value for name, value in given.items()}

@@ -79,7 +79,7 @@ def join_project(root: Path, window_s: float) -> Project:
             "impressions": {"columns": columns},
             "clicks": {"columns": {"id": "int"}},
         },
-        "samples": {"window_s": window_s, "horizon_s": window_s, "remember_s": 0.0},
+        "samples": {"window_s": window_s, "horizon_s": window_s, "key_retention_s": 0.0},
         "fields": [{"name": "user", "columns": ["user"]}],
     }
     return Project(root, parse_config(document), SystemClock())

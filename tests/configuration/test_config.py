@@ -158,3 +158,16 @@ def test_topic_names_that_the_logs_allow_are_accepted():
     for name in ("a" * 200, "_a-b.C9"):
         check_new_topic(name, 1)
         assert parse_config(WRITTEN | {"topics": {"deltas": name}}).topics.deltas == name
+
+
+@pytest.mark.parametrize("name", ["key_retention_s", "remember_s"])
+def test_the_retention_of_keys_is_read_under_its_former_name_too(name):
+    document = copy.deepcopy(WRITTEN)
+    document.setdefault("samples", {})[name] = 7
+    assert parse_config(document).samples.key_retention_s == 7
+
+
+def test_the_retention_of_keys_under_both_names_is_refused():
+    assert "samples.remember_s: unknown key" in problems_of(
+        lambda document: document.setdefault("samples", {}).update(key_retention_s=7, remember_s=8)
+    )

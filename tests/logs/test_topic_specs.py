@@ -19,7 +19,7 @@ HOUR = TopicSpec("clicks", 2, 3_600_000, "an hour")
 
 
 def configured(**logs):
-    samples = {"window_s": 100, "horizon_s": 1_000, "remember_s": 10_000}
+    samples = {"window_s": 100, "horizon_s": 1_000, "key_retention_s": 10_000}
     events = WRITTEN["events"] | {"disorder_s": 5}
     return parse_config(WRITTEN | {"logs": logs, "samples": samples, "events": events})
 
@@ -32,7 +32,7 @@ def changes(**replaced):
 def test_inputs_are_retained_for_the_time_the_join_holds_impressions_and_the_longest_outage():
     specs = {topic.name: topic for topic in topic_specs(configured(outage_s=7))}
     assert specs["impressions"].retention_ms == specs["clicks"].retention_ms == (100 + 1_000 + 10_000 + 5 + 7) * 1000
-    assert specs["clicks"].reason == "window 100 s + horizon 1000 s + remember 10000 s + disorder 5 s + outage 7 s"
+    assert specs["clicks"].reason == "window 100 s + horizon 1000 s + key retention 10000 s + disorder 5 s + outage 7 s"
 
 
 def test_samples_are_retained_for_rollback_and_detection():

@@ -15,7 +15,7 @@ S = 10_000  # when the impression is
 
 
 def config_of(events=None, **samples):
-    durations = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000}
+    durations = {"window_s": W / 1000, "horizon_s": H / 1000, "key_retention_s": R / 1000}
     return parse_config(
         {
             "events": {

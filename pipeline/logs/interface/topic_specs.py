@@ -52,11 +52,12 @@ def partition_counts(config: Config) -> dict[str, int]:
 def topic_specs(config: Config) -> list[TopicSpec]:
     """Every topic of the configuration."""
     names, logs, samples = config.topics, config.logs, config.samples
-    held_s = samples.window_s + samples.horizon_s + samples.remember_s + config.events.disorder_s
+    held_s = samples.window_s + samples.horizon_s + samples.key_retention_s + config.events.disorder_s
     inputs_ms, samples_ms = _ms(held_s + logs.outage_s), _ms(logs.rollback_s + logs.detection_s)
     inputs_reason = (
-        f"window {samples.window_s:g} s + horizon {samples.horizon_s:g} s + remember {samples.remember_s:g} s + "
-        f"disorder {config.events.disorder_s:g} s + outage {logs.outage_s:g} s"
+        f"window {samples.window_s:g} s + horizon {samples.horizon_s:g} s + "
+        f"key retention {samples.key_retention_s:g} s + disorder {config.events.disorder_s:g} s + "
+        f"outage {logs.outage_s:g} s"
     )
     samples_reason = f"rollback {logs.rollback_s:g} s + detection {logs.detection_s:g} s"
     return [

@@ -12,14 +12,14 @@ class Durations:
 
     window_ms: int
     horizon_ms: int
-    remember_ms: int
+    key_retention_ms: int
     disorder_ms: int
 
     @classmethod
     def of(cls, config: Config) -> "Durations":
         """Those of the configuration, which are in seconds."""
         samples = config.samples
-        seconds = (samples.window_s, samples.horizon_s, samples.remember_s, config.events.disorder_s)
+        seconds = (samples.window_s, samples.horizon_s, samples.key_retention_s, config.events.disorder_s)
         return cls(*(round(1000 * s) for s in seconds))
 
     @property
@@ -30,7 +30,7 @@ class Durations:
     @property
     def known_ms(self) -> int:
         """The impression is known until s + this; then its key may be used again."""
-        return self.attributed_ms + self.remember_ms
+        return self.attributed_ms + self.key_retention_ms
 
     @property
     def held_ms(self) -> int:

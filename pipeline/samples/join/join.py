@@ -7,11 +7,11 @@ no clock and no file.
 
 s is an impression's time, t a click's, e the later of t and its partition's watermark at the click.
 - An impression below its own partition's watermark is `impression_too_late`; one whose key is known is
-  `duplicate_impression`. A key is known from s until s + window + horizon + remember and may then be used again.
-- A click belongs to the impression of its key with s <= t and e < s + window + horizon + remember. Without one it is
-  pending until the watermark of all impressions passes t + disorder; then it is `click_before_impression` if there is
-  an impression within disorder after it, else `orphan_click`. (Deciding already at t would
-  make the reason depend on the interleaving.)
+  `duplicate_impression`. A key is known from s until s + window + horizon + key retention and may then be used again.
+- A click belongs to the impression of its key with s <= t and e < s + window + horizon + key retention. Without one it
+  is pending until the watermark of all impressions passes t + disorder; then it is `click_before_impression` if there
+  is an impression within disorder after it, else `orphan_click`. (Deciding already at t would make the reason depend
+  on the interleaving.)
 - t >= s + window + horizon: `click_too_late`. Otherwise, with policy `wait`: the first click on time with
   t < s + window is a positive at once. All others are candidates until the smallest watermark of all partitions reaches
   s + window; the first of them then yields a compensation if there was no positive. A click whose impression has a

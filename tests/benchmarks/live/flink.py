@@ -47,7 +47,7 @@ id = "int"
 [samples]
 window_s = {window}
 horizon_s = {window}
-remember_s = 0.0
+key_retention_s = 0.0
 [[fields]]
 name = "user"
 columns = ["user"]

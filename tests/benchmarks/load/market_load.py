@@ -30,7 +30,7 @@ _REPLACED = {
     "disorder_s = 30 ": "disorder_s = {disorder} ",
     "window_s = 600": "window_s = {window}",
     "horizon_s = 3600": "horizon_s = {horizon}",
-    "remember_s = 600": "remember_s = {window}",
+    "key_retention_s = 600": "key_retention_s = {window}",
 }
 _MORE = """
 [flink]

@@ -78,7 +78,7 @@ def test_click_after_the_horizon_is_too_late(delay, reasons):
 
 
 @pytest.mark.parametrize(("delay", "reason"), [(W + H + R - 1, "click_too_late"), (W + H + R, "orphan_click")])
-def test_impression_is_known_until_window_horizon_and_remember_have_passed(delay, reason):
+def test_impression_is_known_until_window_horizon_and_key_retention_have_passed(delay, reason):
     bench = Bench()
     bench.impression(S)
     bench.click(S + delay)

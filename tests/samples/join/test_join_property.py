@@ -32,7 +32,7 @@ def config_of(policy="wait", rate=1.0, spans=(W, H, R, DISORDER)) -> Config:
             "samples": {
                 "window_s": window,
                 "horizon_s": horizon,
-                "remember_s": remember,
+                "key_retention_s": remember,
                 "policy": policy,
                 "negative_rate": rate,
                 "labels": ["label", "spent"],
@@ -77,7 +77,7 @@ def reference(config, logs):  # noqa: C901 - the rules in one place
     `logs` is {(kind, partition): [(at, item, ...)]}; all events of an item are in one partition of each kind.
     """
     w, h, r, d = (round(1000 * s) for s in (config.samples.window_s, config.samples.horizon_s,
-                                             config.samples.remember_s, config.events.disorder_s))  # fmt: skip
+                                             config.samples.key_retention_s, config.events.disorder_s))  # fmt: skip
     samples, dead, watermarks = set(), set(), {}
     shown = defaultdict(list)  # item → [(s, source)]
     clicked = defaultdict(list)  # (item, s) → [(t, effective, late, source)]

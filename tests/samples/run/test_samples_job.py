@@ -41,7 +41,7 @@ class World:
 
     def __init__(self, root, partitions=2, shards=2, skew_s=1_000_000, **samples):
         root.mkdir(exist_ok=True)
-        settings = {"window_s": W / 1000, "horizon_s": H / 1000, "remember_s": R / 1000, **samples}
+        settings = {"window_s": W / 1000, "horizon_s": H / 1000, "key_retention_s": R / 1000, **samples}
         config = parse_config(
             {
                 "logs": {"partitions": partitions, "shards": shards},
