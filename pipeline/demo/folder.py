@@ -12,8 +12,16 @@ from pipeline.demo.scenario import Scenario
 from pipeline.errors import InputError
 from pipeline.process.clock import Clock
 
+_FOLDERS, _FILES = ("project", "without-rollback"), ("demo.png", "demo.json")
 _MARKER = "made-by-springtide-demo"
 _ALL_VERSIONS_S = 21_600
+
+
+def plan_folders(out: Path) -> dict[str, list[str]]:
+    """What a demo would write to `out`, and the folders it would remove first. Raises InputError as `fresh_folder`."""
+    folders = [out / name for name in _FOLDERS]
+    written = [str(path) for path in (*folders, *(out / name for name in _FILES))]
+    return {"would_write": written, "would_remove": [str(root) for root in folders if _is_demo(root)]}
 
 
 def make_project(out: Path, scenario: Scenario, clock: Clock) -> Project:
@@ -29,13 +37,18 @@ def make_project(out: Path, scenario: Scenario, clock: Clock) -> Project:
 
 def fresh_folder(root: Path) -> Path:
     """Create the folder `root`, empty except for the marker. Raises InputError if it exists without a marker."""
-    if root.exists():
-        if not (root / _MARKER).exists():
-            raise InputError(f"{root} exists and was not created by a demo. hint: springtide demo --out another-folder")
+    if _is_demo(root):
         shutil.rmtree(root)
     root.mkdir(parents=True)
     (root / _MARKER).write_text("The demo removes this folder when it runs again.\n", encoding="utf-8")
     return root
+
+
+def _is_demo(root: Path) -> bool:
+    """Whether the folder `root` exists. Raises InputError if it was not created by a demo."""
+    if root.exists() and not (root / _MARKER).exists():
+        raise InputError(f"{root} exists and was not created by a demo. hint: springtide demo --out another-folder")
+    return root.exists()
 
 
 def _training_sections(scenario: Scenario) -> str:

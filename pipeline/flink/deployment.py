@@ -59,6 +59,12 @@ def stop_jobs(project: Project, names: Iterable[str], report: Report) -> list[di
     ]
 
 
+def running_jobs(project: Project, names: Iterable[str]) -> list[dict[str, Any]]:
+    """The running jobs that `stop_jobs` would stop."""
+    flink = FlinkRest(rest_address(project))
+    return [{"job": name, "id": id} for name, id in _active_jobs(project, flink, names).items()]
+
+
 def jobs_status(project: Project, report: Report) -> list[dict[str, Any]]:
     """The status of every job that was ever submitted; UNKNOWN, without an error, if the cluster is unavailable."""
     flink, rows = FlinkRest(rest_address(project), _STATUS_TIMEOUT_S), []

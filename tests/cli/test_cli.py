@@ -9,7 +9,7 @@ import pytest
 import typer
 from rich import markup
 
-from pipeline.cli.main import EXIT_CODES, app
+from pipeline.cli.app import EXIT_CODES, app
 from pipeline.errors import SpringtideError
 from tests.support.command_line import REPO, call, feed, make_events, make_shop, springtide
 
@@ -64,7 +64,8 @@ def test_every_command_with_a_one_time_effect_has_a_dry_run():
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
     changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay", "skip"}
-    assert dry == fed | changed | {"topics create", "cluster up", "cluster down"}
+    written = {"export samples", "export rows", "export served", "export dead-letters", "demo"}
+    assert dry == fed | changed | written | {"topics create", "cluster up", "cluster down", "stop"}
 
 
 def test_every_error_has_a_documented_exit_code():

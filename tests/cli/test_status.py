@@ -29,7 +29,7 @@ def test_text_shows_times_sizes_and_a_row_for_each_partition(joined):
     ]
     assert rows["impressions/0"][4].startswith("2025-06-15T")
     assert rows["watermark:"][1].startswith("2025-06-15T")
-    assert " KiB, saved " in next(line for line in lines if line.strip().startswith("state: "))
+    assert " KiB, stored " in next(line for line in lines if line.strip().startswith("state: "))
     assert not [line for line in lines if "_ms" in line or "problem" in line]
     assert found["log_problem"] is None
 

@@ -246,7 +246,7 @@ def test_a_cluster_that_was_never_started_is_absent_and_down_succeeds(shop):
     assert status["up"] is False
     assert {row["state"] for row in status["processes"]} == {"absent"}
     assert status["kafka"]["available"] is status["flink"]["available"] is False
-    assert springtide(shop, "cluster", "down") == {"ended": [], "wiped": False}
+    assert springtide(shop, "cluster", "down") == {"stopped": [], "wiped": False}
     planned = springtide(shop, "cluster", "up", "--dry-run")
     assert planned == {"would_start": ["kafka", "jobmanager", "taskmanager-1"]}
     assert not (shop / "state" / "cluster").exists()

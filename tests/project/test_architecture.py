@@ -67,7 +67,7 @@ def test_no_file_is_longer_than_five_hundred_lines():
 
 
 def test_submitting_jobs_does_not_import_tensorflow():
-    modules = "pipeline.cli.main, pipeline.flink.submit, pipeline.samples.run.on_flink, pipeline.trainer.run.on_flink"
+    modules = "pipeline.cli.app, pipeline.flink.submit, pipeline.samples.run.on_flink, pipeline.trainer.run.on_flink"
     code = f"import sys, {modules}; print(*(m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.split() == []

@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from pipeline import errors
-from pipeline.cli.main import app
+from pipeline.cli.app import app
 from pipeline.configuration.config import Config
 from pipeline.configuration.section import Section
 

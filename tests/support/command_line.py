@@ -6,9 +6,12 @@ In-process commands avoid the start of an interpreter; exit codes and output are
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -44,6 +47,7 @@ def call(*arguments: object) -> Outcome:
     """Run `springtide ARGUMENTS` in this process, through its entry point."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
+        _handlers_restored(),
         patch.object(sys, "argv", ["springtide", *map(str, arguments)]),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -53,6 +57,18 @@ def call(*arguments: object) -> Outcome:
         except SystemExit as end:
             code = int(end.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Restores the handlers that the entry point sets for the rest of its process."""
+    interrupt, unraisable, thread = signal.getsignal(signal.SIGINT), sys.unraisablehook, threading.excepthook
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook = unraisable, thread
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
 
 
 def springtide(project: Path, *arguments: object) -> Any:

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from pipeline.cli.terminal.options import read_time
 from tests.cli.test_cli_follow import request_json, until
 from tests.support.command_line import feed, make_events, make_shop, springtide, start
 from tests.support.scrape import declared_names, scrape, url_of
@@ -86,7 +87,8 @@ def test_the_join_exports_its_state_and_the_progress_of_its_inputs(world):
         topic, _, partition = name.partition("/")
         labels = {"topic": topic, "partition": partition}
         assert metrics("springtide_join_lag_records", **labels) == progress["lag"] == 0
-        assert metrics("springtide_join_watermark_timestamp_seconds", **labels) == progress["watermark_ms"] / 1000
+        watermark_s = read_time(progress["watermark"]) / 1000
+        assert metrics("springtide_join_watermark_timestamp_seconds", **labels) == watermark_s
 
 
 def test_the_trainer_counts_what_its_report_counts(world):
@@ -94,7 +96,7 @@ def test_the_trainer_counts_what_its_report_counts(world):
     [shard], train = report["train"]["shards"], report["train"]
     assert metrics.all("springtide_train_samples_total") == {"0": train["samples"]}
     assert metrics.all("springtide_train_batches_total") == {"0": train["batches"]}
-    assert metrics.all("springtide_train_event_timestamp_seconds") == {"0": shard["log_time_ms"] / 1000}
+    assert metrics.all("springtide_train_event_timestamp_seconds") == {"0": read_time(shard["log_time"]) / 1000}
     assert metrics.all("springtide_train_halted") == {"0": 0}
 
 
@@ -177,7 +179,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
     assert metrics("springtide_commit_visible_seconds_count", shard="0") == fresh
     assert metrics("springtide_freshness_seconds_count", shard="0") == fresh
     assert 0 < metrics("springtide_commit_visible_seconds_sum", shard="0") < 60 * fresh
-    assert metrics("springtide_served_event_timestamp_seconds", shard="0") == shard["log_time_ms"] / 1000
+    assert metrics("springtide_served_event_timestamp_seconds", shard="0") == read_time(shard["log_time"]) / 1000
     assert metrics("springtide_served_generation", shard="0") == metrics("springtide_delta_lag_records", shard="0") == 0
     assert {n.split()[0] for n in metrics.all("springtide_served_bytes")} == FIELDS
     # A counter has no series before its first event; some metrics exist only with Kafka or in a Flink worker.

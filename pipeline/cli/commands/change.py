@@ -7,7 +7,8 @@ import typer
 
 from pipeline.cli.terminal.lookup import current_versions
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
-from pipeline.cli.terminal.output import format_time, print_message, print_result
+from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.values import format_time
 from pipeline.errors import RollbackError
 from pipeline.logs.open import open_log
 from pipeline.publish.level_publisher import publish_level

@@ -60,9 +60,9 @@ def down(
     """
     cluster = LocalCluster.of(open_project(project), print_message)
     if dry_run:
-        print_result({"would_end": cluster.plan_down(), "would_wipe": wipe}, as_json)
+        print_result({"would_stop": cluster.plan_down(), "would_wipe": wipe}, as_json)
         return
-    print_result({"ended": cluster.down(wipe), "wiped": wipe}, as_json)
+    print_result({"stopped": cluster.down(wipe), "wiped": wipe}, as_json)
 
 
 def status(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:

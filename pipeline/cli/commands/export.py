@@ -1,5 +1,6 @@
 """Commands that write Parquet files: `export samples`, `rows`, `served`, `dead-letters`."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
 from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
-from pipeline.cli.terminal.options import HERE, AsJson, FieldName, OutFile, ProjectFolder, open_project
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FieldName, OutFile, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -39,7 +40,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="export")
 
 
-def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False) -> None:
+def samples(
+    out: OutFile,
+    project: ProjectFolder = HERE,
+    version: AtVersion = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Export the samples log; with --version, the samples that this version has learned or skipped.
 
     Example: springtide export samples --out samples.parquet
@@ -52,11 +59,16 @@ def samples(out: OutFile, project: ProjectFolder = HERE, version: AtVersion = No
         for shard in range(opened.config.logs.shards)
         for batch in _sample_batches(opened, log, shard, ends.get(shard))
     )
-    _write(out, batches, as_json, sample_schema(opened.config))
+    _write(_table_of(batches, sample_schema(opened.config)), out, dry_run, as_json)
 
 
 def rows(
-    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+    field: FieldName,
+    out: OutFile,
+    project: ProjectFolder = HERE,
+    version: AtVersion = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a field's rows in the trainer: key, weights, optimizer state, statistics.
 
@@ -66,11 +78,16 @@ def rows(
     find_field(opened, field)
     store = VersionStore(opened)
     batches = [_row_batch(opened, store.restore(id), field) for id in _version_ids(opened, store, version)]
-    _write(out, batches, as_json, batches[0].schema)
+    _write(_table_of(batches, batches[0].schema), out, dry_run, as_json)
 
 
 def served(
-    field: FieldName, out: OutFile, project: ProjectFolder = HERE, version: AtVersion = None, as_json: AsJson = False
+    field: FieldName,
+    out: OutFile,
+    project: ProjectFolder = HERE,
+    version: AtVersion = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a field's rows in serving: key, handle, bits, quantized bytes, and decoded weights.
 
@@ -83,10 +100,10 @@ def served(
     views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
     for id in _version_ids(opened, store, version):
         views[id.shard] = build_served_view(store.served(id)[field])
-    _write(out, served_table(views).to_batches(), as_json, SCHEMA)
+    _write(_table_of(served_table(views).to_batches(), SCHEMA), out, dry_run, as_json)
 
 
-def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def dead_letters(out: OutFile, project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Export dead letters: reason, source position and original bytes of each event.
 
     Example: springtide export dead-letters --out dead.parquet
@@ -98,30 +115,43 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, as_json: AsJson = 
         for shard in range(opened.config.logs.shards)
         for records in read_to_end(log, topic, shard)
     )
-    _write(out, tables, as_json, DEAD_LETTER_SCHEMA)
+    _write(_table_of(tables, DEAD_LETTER_SCHEMA), out, dry_run, as_json)
 
 
-def _write(out: Path, batches: Iterable[pa.RecordBatch], as_json: bool, schema: pa.Schema) -> None:
-    """Write a Parquet file atomically, and print the result of the command.
+def _table_of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """The batches as one table.
 
     The columns are those of `schema` and those of batches from earlier configurations; null if a batch has no such
-    column.
+    column. Raises InputError if the type of a column has changed.
     """
     parts = [schema.empty_table(), *(pa.Table.from_batches([batch]) for batch in batches)]
     try:
-        table = pa.concat_tables(parts, promote_options="default")
+        return pa.concat_tables(parts, promote_options="default")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as failure:
         hint = "hint: a column that changes its type needs a new name"
         raise InputError(f"the type of a column has changed: {failure}. {hint}") from None
+
+
+def _write(table: pa.Table, out: Path, dry_run: bool, as_json: bool) -> None:
+    """Write a Parquet file atomically, unless it is a dry run, and print the result of the command."""
+    if not out.parent.is_dir():
+        raise InputError(f"{out} cannot be written: {os.strerror(errno.ENOENT)}. hint: choose another --out")
+    if not dry_run:
+        _write_file(table, out)
+    result = {"would_write" if dry_run else "written": str(out), "rows": table.num_rows, "columns": table.schema.names}
+    print_result(result, as_json)
+
+
+def _write_file(table: pa.Table, out: Path) -> None:
     temporary = out.with_name(out.name + ".part")
     try:
         pq.write_table(table, temporary)
         temporary.replace(out)
     except OSError as failure:
-        temporary.unlink(missing_ok=True)
         reason = os.strerror(failure.errno) if failure.errno else failure
         raise InputError(f"{out} cannot be written: {reason}. hint: choose another --out") from None
-    print_result({"out": str(out), "rows": table.num_rows, "columns": table.schema.names}, as_json)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,9 @@ import typer
 
 from pipeline.arrays.block import EventKind
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.terminal.output import format_time, print_result, progress_bar
+from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.progress import ProgressBars
+from pipeline.cli.terminal.values import format_time
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.open import open_log
@@ -71,10 +73,6 @@ def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, ag
         report = dry_run_ingest(opened, kind, files)
         print_result({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
         return
-    with progress_bar(f"ingest {kind}, bytes") as (progress, task):
-
-        def show(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        report = ingest(opened, open_log(opened), kind, files, show, again)
+    with ProgressBars() as bars:
+        report = ingest(opened, open_log(opened), kind, files, bars.add(f"ingest {kind}, bytes"), again)
     print_result({"kind": kind, **asdict(report)}, as_json)

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,9 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, UntilEnd, open_project
-from pipeline.cli.terminal.output import print_message, print_result, progress_bar
+from pipeline.cli.interrupts import INTERRUPTED, end_at_interrupt
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FlinkMaster, ProjectFolder, UntilEnd, open_project
+from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.progress import ProgressBars
+from pipeline.cli.terminal.run_report import summarize_training
 from pipeline.configuration.project import Project
+from pipeline.demo.folder import plan_folders
 from pipeline.errors import InputError
 from pipeline.flink import deployment
 from pipeline.logs.interface.log import Log
@@ -68,13 +72,11 @@ def samples(
     from pipeline.samples.run.in_process import run_samples
 
     opened = _open_measured(project, "samples")
-    with _until_signalled(until_end) as stop, progress_bar("join, records") as (bar, task):
-
-        def show(read: int, known: int) -> None:
-            bar.update(task, completed=read, total=known)
-
+    with _until_signalled(until_end) as stop, ProgressBars() as bars:
+        show = bars.add("join, records")
         report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=show)
     print_result(asdict(report), as_json)
+    _check_complete(until_end, stop)
 
 
 def train(
@@ -94,12 +96,22 @@ def train(
         _submit(project, ("train",), OnFlink(flink_master, from_logs, until_end, migrate), as_json)
         return
     _check_local(flink_master, from_logs)
-    from pipeline.trainer.run.in_process import run_train
+    from pipeline.trainer.run.in_process import TrainJob
 
     opened = _open_measured(project, "train")
-    with _until_signalled(until_end) as stop:
-        report = run_train(opened, open_log(opened), until_end=until_end, stop=stop, migrate=migrate)
-    print_result(asdict(report), as_json)
+    with (
+        _until_signalled(until_end) as stop,
+        ProgressBars() as bars,
+        closing(TrainJob(opened, open_log(opened), stop=stop, migrate=migrate)) as job,
+    ):
+        bars.follow("train, records", job.progress)
+        if until_end:
+            job.round()
+        else:
+            job.follow()
+        report = asdict(job.report())
+    print_result(report if as_json else summarize_training(report), as_json)
+    _check_complete(until_end, stop)
 
 
 def run_all(
@@ -123,7 +135,9 @@ def run_all(
     log = open_log(opened)
     with _until_signalled(until_end) as stop:
         report = _rounds_of_both(opened, log, stop, until_end, migrate)
-    print_result(report, as_json)
+    shown = report if as_json else report | {"train": summarize_training(report["train"])}
+    print_result(shown, as_json)
+    _check_complete(until_end, stop)
 
 
 def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -138,7 +152,7 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
     def ready(port: int) -> None:
         print_message(f"serving http://{host}:{port}/v1/models/{name}:predict")
-        print_result({"ready": True, "host": host, "port": port}, as_json)
+        print_result({"listening": True, "host": host, "port": port}, as_json)
 
     with _until_signalled(until_end=False) as stop:
         serve(opened, open_log(opened), stop, on_ready=ready)
@@ -146,12 +160,16 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the plot and the project.")] = Path("demo-out"),
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline on a simulated marketplace, with bad data and a rollback, and plot the result.
 
     Example: springtide demo --out demo-out
     """
+    if dry_run:
+        print_result(plan_folders(out), as_json)
+        return
     from pipeline.demo.run import run_demo
 
     print_result(run_demo(out, print_message), as_json)
@@ -197,7 +215,7 @@ def _check_local(master: str | None, from_logs: bool) -> None:
 
 @contextmanager
 def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts immediately."""
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once."""
     stop = threading.Event()
     if not until_end:
         print_message("following the logs; press Ctrl-C to stop")
@@ -205,7 +223,7 @@ def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
     def end(number: int, frame: Any) -> None:
         print_message("stopping after the current round")
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        end_at_interrupt()
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -222,16 +240,25 @@ def _rounds_of_both(
     from pipeline.samples.run.in_process import SamplesJob
     from pipeline.trainer.run.in_process import TrainJob
 
-    join, trainer = SamplesJob(project, log, stop=stop), TrainJob(project, log, stop=stop, migrate=migrate)
-    try:
+    with (
+        closing(SamplesJob(project, log, stop=stop)) as join,
+        closing(TrainJob(project, log, stop=stop, migrate=migrate)) as trainer,
+        ProgressBars() as bars,
+    ):
+        show = bars.add("join, records")
+        bars.follow("train, records", trainer.progress)
         while not stop.is_set():
-            joined = join.catch_up()
+            joined = join.catch_up(show)
             learned = trainer.round() if until_end else trainer.round_or_wait()
             if until_end:
                 break
             if not joined and not learned:
                 project.clock.wait(_IDLE_WAIT_S)
         return {"samples": asdict(join.report()), "train": asdict(trainer.report())}
-    finally:
-        trainer.close()
-        join.close()
+
+
+def _check_complete(until_end: bool, stop: threading.Event) -> None:
+    """End with the exit code of an interruption if a run was to reach the end of the logs, and may not have."""
+    if until_end and stop.is_set():
+        print_message("interrupted before the end of the logs; the next run continues")
+        raise typer.Exit(INTERRUPTED)

@@ -8,7 +8,8 @@ import typer
 
 from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
 from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
-from pipeline.cli.terminal.output import format_time, print_result
+from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.values import format_time
 from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -55,7 +56,7 @@ def inspect(
     plan = FeaturePlan(opened.config, opened.root)
     key = plan.key_of(field, _column_values(find_field(opened, field), value))
     rows = [_key_row(opened, shard, commit, field, key) for shard, commit in _current_commits(opened, field)]
-    print_result({"field": field, "value": value, "key": key, "rows": [row for row in rows if row]}, as_json)
+    print_result({"field": field, "value": value, "key": str(key), "rows": [row for row in rows if row]}, as_json)
 
 
 def importance(
@@ -115,7 +116,7 @@ def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int)
         "importance": float(row["importance"]),
         "convergence": float(convergence(row["unsettled"])),
         "served_bits": int(change.served_bits[served]) if known else 0,
-        "handle": int(change.served_handles[served]) if known else None,
+        "handle": str(change.served_handles[served]) if known else None,
         "weights": [float(w) for w in row["weights"]],
     }
 
@@ -132,7 +133,7 @@ def _most_important(project: Project, shard: int, commit: Commit, field: str, to
     return [
         {
             "value": text,
-            "key": int(keys[i]),
+            "key": str(keys[i]),
             "importance": float(scores[i]),
             "convergence": float(convergence(rows["unsettled"][i])),
             "count": int(rows["count"][i]),

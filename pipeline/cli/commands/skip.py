@@ -3,7 +3,8 @@
 import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project
-from pipeline.cli.terminal.output import format_time, print_message, print_result
+from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.values import format_time
 from pipeline.logs.open import open_log
 
 

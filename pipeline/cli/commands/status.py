@@ -7,7 +7,8 @@ from typing import Any
 import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
-from pipeline.cli.terminal.output import format_age, format_size, format_time, print_message, print_result
+from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.values import format_age, format_size, format_time
 from pipeline.configuration.project import Project
 from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
@@ -104,15 +105,15 @@ def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
 def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """The status as lines and tables that fit a screen, with readable times and sizes."""
     join, trainer = status["join"], status["trainer"]
-    state = f"{format_size(join['bytes'])}, saved {format_age(join['kept_at_ms'], now_ms)}" if join["bytes"] else None
+    age = format_age(join["stored_at_ms"], now_ms)
     return {
         "name": status["name"],
         "generation": status["generation"],
         "jobs": [_job_row(job, now_ms) for job in status["jobs"]],
         "join": {
-            "watermark": format_time(join["watermark_ms"]),
-            "state": state,
-            **{name: join[name] for name in ("held_impressions", "pending_clicks", "waiting_clicks")},
+            "watermark_ms": join["watermark_ms"],
+            "state": f"{format_size(join['bytes'])}, stored {age}" if join["bytes"] else None,
+            **{name: join[name] for name in ("held_impressions", "pending_clicks", "candidate_clicks")},
         },
         "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
         "trainer": [_trainer_row(row) for row in trainer],

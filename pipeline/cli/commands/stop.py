@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FlinkMaster, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_message, print_result
-from pipeline.flink.deployment import parse_job_names, stop_jobs
+from pipeline.flink.deployment import parse_job_names, running_jobs, stop_jobs
 
 Jobs = Annotated[list[str] | None, typer.Argument(help="samples, train or all; default: all.", metavar="JOB")]
 
@@ -17,11 +17,18 @@ def register(app: typer.Typer) -> None:
 
 
 def stop(
-    only: Jobs = None, project: ProjectFolder = HERE, flink_master: FlinkMaster = None, as_json: AsJson = False
+    only: Jobs = None,
+    project: ProjectFolder = HERE,
+    flink_master: FlinkMaster = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop the jobs on Flink, each with a savepoint from which the next run continues.
 
     Example: springtide stop
     """
-    wanted = parse_job_names(only or ["all"])
-    print_result({"stopped": stop_jobs(open_project(project, flink_master), wanted, print_message)}, as_json)
+    wanted, opened = parse_job_names(only or ["all"]), open_project(project, flink_master)
+    if dry_run:
+        print_result({"would_stop": running_jobs(opened, wanted)}, as_json)
+        return
+    print_result({"stopped": stop_jobs(opened, wanted, print_message)}, as_json)

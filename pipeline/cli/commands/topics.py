@@ -35,10 +35,10 @@ def create(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
         plan = plan_topics(opened.config, log)
         if not dry_run:
             apply_plan(log, plan)
-    made = [
+    created = [
         {"topic": topic.name, "partitions": topic.partitions, "retention_ms": topic.retention_ms}
         for topic in plan.missing
     ]
     changed = [asdict(change) for change in plan.changes]
-    names = ("would_make", "would_change") if dry_run else ("made", "changed")
-    print_result(dict(zip(names, (made, changed), strict=True)), as_json)
+    names = ("would_create", "would_change") if dry_run else ("created", "changed")
+    print_result(dict(zip(names, (created, changed), strict=True)), as_json)

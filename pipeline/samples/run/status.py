@@ -11,9 +11,10 @@ from pipeline.samples.state.state_files import StoredState, latest_state, read_h
 
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
-    """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks`, `watermark_ms`, and per input
-    partition (`inputs`, by `topic/partition`) offset, end, lag in records and watermark_ms; all as of `kept_at_ms`,
-    the time of the oldest of the shards' latest states. Without a log, ends and lags are None.
+    """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
+    `candidate_clicks` (their window has not closed), `watermark_ms`, and per input partition (`inputs`, by
+    `topic/partition`) offset, end, lag in records and watermark_ms; all as of `stored_at_ms`, the time of the oldest of
+    the shards' latest states. Without a log, ends and lags are None.
 
     Raises DamagedError for a state file.
     """
@@ -33,8 +34,8 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(stored) else None,
         "held_impressions": sum(summary.held for summary in summaries),
         "pending_clicks": sum(summary.pending for summary in summaries),
-        "waiting_clicks": sum(summary.candidates for summary in summaries),
-        "kept_at_ms": min((at for found in stored if found and (at := _kept_at_ms(found))), default=None),
+        "candidate_clicks": sum(summary.candidates for summary in summaries),
+        "stored_at_ms": min((at for found in stored if found and (at := _stored_at_ms(found))), default=None),
         "bytes": sum(found.file.bytes for found in stored if found is not None),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, summaries, kind, names[kind], p)
@@ -44,7 +45,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     }
 
 
-def _kept_at_ms(stored: StoredState) -> int | None:
+def _stored_at_ms(stored: StoredState) -> int | None:
     """None if a later state has just replaced it."""
     try:
         return (stored.folder / stored.file.name).stat().st_mtime_ns // 1_000_000

@@ -38,6 +38,7 @@ class TrainJob:
         self._versions, shards = VersionStore(project), range(project.config.logs.shards)
         self._sessions = [ShardSession(project, log, self._versions, shard, migrate=migrate) for shard in shards]
         self._trained_to: list[int] = []
+        self._ends: list[int] = []
         readers.register("train", self._readings)
 
     def round(self) -> int:
@@ -49,7 +50,7 @@ class TrainJob:
         ends = [self.log.end_offset(topic, shard) for shard in range(len(self._sessions))]
         if ends == self._trained_to and not any(session.rolled_back() for session in self._sessions):
             return 0
-        before, self._trained_to = self._count("samples"), []
+        before, self._trained_to, self._ends = self._count("samples"), [], ends
         self._train_to(ends)
         self._trained_to = ends
         return self._count("samples") - before
@@ -73,6 +74,10 @@ class TrainJob:
             self._close_shards()
             self.project.clock.wait(_HALTED_WAIT_S)
         return 0
+
+    def progress(self) -> tuple[int, int]:
+        """Offset reached and offset to reach in this round, summed over the shards; in any thread."""
+        return sum(shard.offset for shard in self.open_shards()), sum(self._ends)
 
     def report(self) -> TrainReport:
         """Counts of the run so far, and the progress and validation of each open shard."""

@@ -111,6 +111,11 @@ class TrainerShard:
         self._schedule.committed(self._progress.last_at_ms)
         return id
 
+    @property
+    def offset(self) -> int:
+        """Offset in the samples partition up to which the shard has learned; in any thread."""
+        return self._progress.position.offset
+
     def status(self) -> dict[str, Any]:
         """Version, position and validation, for people and for JSON."""
         current = self._lineage.current

@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions
 
 from pipeline.arrays.keys import shard_of
+from pipeline.cli.terminal.options import read_time
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.configuration.project import Project
@@ -172,7 +173,8 @@ def test_windows_wait_for_an_idle_partition_until_a_heartbeat_as_in_process(shop
     shop.join_twin()
     shop.wait_until_joined()
     held = samples_of(shop.project)
-    watermarks = {name: at["watermark_ms"] for name, at in springtide(shop.twin, "status")["join"]["inputs"].items()}
+    inputs = springtide(shop.twin, "status")["join"]["inputs"]
+    watermarks = {name: read_time(at["watermark"]) for name, at in inputs.items()}
     assert watermarks["impressions/0"] > watermarks["impressions/1"] + 3_600_000
     assert held[held["kind"] == "negative"]["impression_at"].max() < watermarks["impressions/1"]
     shop.run_both("heartbeat", watermarks["impressions/0"])

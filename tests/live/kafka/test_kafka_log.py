@@ -394,11 +394,11 @@ class TestTopics:
     def test_topics_are_planned_then_created_and_then_need_no_change(self, shop, settings, clock):
         planned = springtide(shop, "topics", "create", "--dry-run")
         assert planned["would_change"] == []
-        names = [row["topic"] for row in planned["would_make"]]
+        names = [row["topic"] for row in planned["would_create"]]
         assert sorted(names) == sorted(partition_counts(Project.open(shop).config))
         made = springtide(shop, "topics", "create")
-        assert made == {"made": planned["would_make"], "changed": []}
-        assert springtide(shop, "topics", "create") == {"made": [], "changed": []}
+        assert made == {"created": planned["would_create"], "changed": []}
+        assert springtide(shop, "topics", "create") == {"created": [], "changed": []}
         log = KafkaLog(settings, clock)
         assert log.topics() == sorted(names)
         values = log.settings_of("clicks")
