@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder
-from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output import print_result, writing_stdout
 from pipeline.cluster.jars import check_versions
 from pipeline.configuration.project import Project
 from pipeline.configuration.reference import reference_tables, reference_text
@@ -85,4 +85,5 @@ def reference(as_json: AsJson = False) -> None:
     if as_json:
         print_result({"tables": [asdict(table) for table in reference_tables()]}, as_json)
     else:
-        sys.stdout.write(reference_text())
+        with writing_stdout():
+            sys.stdout.write(reference_text())
