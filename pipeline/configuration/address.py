@@ -1,4 +1,4 @@
-"""Syntax of addresses in the configuration: Kafka's brokers, Flink's REST interface, webhooks. No network access."""
+"""Syntax of addresses in the configuration: Kafka's brokers, Flink's REST, webhooks, registries. No network."""
 
 import re
 from urllib.parse import urlsplit
@@ -45,6 +45,21 @@ def check_webhook(text: str) -> str:
         valid = False
     if not valid or not text.isprintable() or " " in text:
         raise ValueError("not an http or https URL. hint: 'https://host/path'; spaces as %20")
+    return text
+
+
+def check_registry(text: str) -> str:
+    """Return `text` if it is an http or https URL without user and password; else raise ValueError.
+
+    >>> check_registry("https://registry.example.com:8081")
+    'https://registry.example.com:8081'
+    """
+    check_webhook(text)
+    parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL holds a user or password. hint: move them to user and password")
+    if parts.query or parts.fragment:
+        raise ValueError("the URL has a query or fragment. hint: write scheme, host, port and path only")
     return text
 
 

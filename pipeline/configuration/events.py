@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from pipeline.configuration.section import Fraction, Section
+from pipeline.configuration.address import check_registry
+from pipeline.configuration.section import Fraction, Secret, Section
 
 ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
@@ -13,12 +14,34 @@ TimeUnit = Literal["s", "ms", "us", "iso"]
 class EventColumns(Section):
     """`[events.impressions]` and `[events.clicks]`: the columns of one kind of event."""
 
+    encoding: Literal["avro", "json"] = "avro"
+    """Single events in the topic: `avro`: framed Avro only; `json`: also one JSON object per record. Packed records and
+    heartbeats are framed in both."""
     time: str = "at"
-    """Column of an ingested file that holds the event time."""
+    """Column of an ingested file, and property of a JSON event, that holds the event time."""
     time_unit: TimeUnit = "ms"
-    """Unit of that column: s, ms or us since 1970, or ISO 8601 text."""
+    """Unit of that time: s, ms or us since 1970, or ISO 8601 text."""
     columns: dict[str, ColumnType]
     """Type of every column except the time; a column that is missing in an event is null."""
+
+
+class Registry(Section):
+    """`[events.registry]`: a Confluent schema registry, for the writer schemas of single events."""
+
+    url: Annotated[str, AfterValidator(check_registry)]
+    """Its http or https URL, without user and password."""
+    user: str | None = None
+    """User for basic authentication."""
+    password: Secret | None = None
+    """Password of that user."""
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Total time of one look-up with its retries; then the job fails, and continues there once it is restarted."""
+
+    @model_validator(mode="after")
+    def _check_login(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together. hint: set both or none")
+        return self
 
 
 class Events(Section):
@@ -35,6 +58,8 @@ class Events(Section):
     the append time advances its partition's max event time to the append time only."""
     disorder_s: Annotated[float, Field(ge=0)] = 30.0
     """How far behind its partition's max event time an event may arrive without being late."""
+    registry: Registry | None = None
+    """Where schema ids are looked up that the `schemas` topic lacks; default: nowhere."""
 
     @property
     def shard_columns(self) -> tuple[str, ...]:

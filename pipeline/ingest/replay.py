@@ -53,7 +53,7 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
     """
     plan, done = ReplayPlan(), _ReplayLedger(project).replayed(log)
     config = project.config
-    codecs = {topic: EventCodec(config.events, kind, log) for kind, topic in config.topics.inputs.items()}
+    codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.topics.inputs.items()}
     for id, letter in _dead_letters(project, log, since_ms):
         if reasons and letter["reason"] not in reasons:
             continue
@@ -62,7 +62,7 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
         elif letter["offset"] == NO_OFFSET:
             plan.from_files += 1
         else:
-            value = _event(_codec_of(letter, codecs, id), letter["original"])
+            value = _event(_codec_of(letter, codecs, id), letter)
             plan.letters.setdefault((letter["topic"], letter["partition"]), []).append((id, value))
             plan.reasons[letter["reason"]] += 1
     return plan
@@ -101,11 +101,15 @@ def _codec_of(letter: Mapping[str, Any], codecs: Mapping[str, EventCodec], id: s
     return codecs[letter["topic"]]
 
 
-def _event(codec: EventCodec, original: bytes) -> bytes:
+def _event(codec: EventCodec, letter: Mapping[str, Any]) -> bytes:
     """The original record; a row of a packed record is stored as JSON and becomes a record of one event."""
+    original: bytes = letter["original"]
     try:
         row = json.loads(original)
-        return codec.encode_event(row.pop(AT), row)
+        at_ms = row.pop(AT)
+        if codec.reads_json and at_ms != letter["event_at"]:
+            return original  # a JSON event, whose time has another name or unit
+        return codec.encode_event(at_ms, row)
     except (ValueError, AttributeError, KeyError, TypeError, InputError):
         return original
 

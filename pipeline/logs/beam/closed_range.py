@@ -32,7 +32,7 @@ def read_range(worker: Worker, unread: PartitionRange) -> Iterator[SourceBlock]:
     """The blocks of a closed range, in log order."""
     log = worker.log
     check_log_id(log, unread.topic, unread.log_id)
-    codec = EventCodec(worker.project.config.events, unread.kind, log)
+    codec = EventCodec.of(worker.project, unread.kind, log)
     while decoded := read_next(log, codec, unread)[0]:
         block = SourceBlock.of(unread.start, decoded)
         unread = replace(unread, start=decoded.block.next_offset, max_event_time_ms=decoded.max_event_time_ms)

@@ -88,7 +88,7 @@ class _Reader:
     def __init__(self, project: Project, log: Log, of: PartitionRange) -> None:
         self._clock, self._log = project.clock, log
         config = project.config
-        self._codec = EventCodec(config.events, of.kind, log)
+        self._codec = EventCodec.of(project, of.kind, log)
         inputs = [(kind, p) for kind in get_args(EventKind) for p in range(config.logs.partitions)]
         window_ms = round(config.samples.window_s * 1000)
         own = (of.kind, of.partition)

@@ -1,32 +1,39 @@
 """Encodes and decodes the records of the impressions and clicks topics.
 
 A value is framed Avro of one of three kinds: a single event (schema from the configuration, writer schemas in the
-`schemas` topic), an `event_block` (many events as packed columns), or a `heartbeat`. An event that cannot be decoded,
-lacks a key or has an impossible time becomes a dead letter and does not change the partition's max event time; decoding
-does not raise for it.
+`schemas` topic or in a Confluent registry), an `event_block` (many events as packed columns), or a `heartbeat`. If the
+input is configured so, a value without a frame is a JSON object. An event that cannot be decoded, lacks a key or has an
+impossible time becomes a dead letter and does not change the partition's max event time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.events import Events
+from pipeline.arrays.types import Int64s
+from pipeline.configuration.events import EventColumns, Events
+from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, parse_schema, unframe
 from pipeline.logs.events.avro_events import decode_events
+from pipeline.logs.events.confluent_registry import ConfluentRegistry, confluent_registry
 from pipeline.logs.events.event_block_builder import NO_WATERMARK, DecodedRun, EventBlockBuilder, EventRules
 from pipeline.logs.events.event_columns import AT, arrow_schema, event_document, event_times, resolve_columns
-from pipeline.logs.events.schema_registry import SchemaRegistry
+from pipeline.logs.events.json_events import decode_json_events
+from pipeline.logs.events.schema_registry import RegisteredSchema, SchemaRegistry
 from pipeline.logs.interface.log import Log, Record
 from pipeline.logs.interface.record_run import RecordRun
 
 __all__ = ["NO_WATERMARK", "DecodedRun", "EventCodec"]
 
 _NAMESPACE = "springtide"
+_FRAME_BEGIN = b"\0"
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,13 @@ class _WriterSchema:
 class EventCodec:
     """Encodes and decodes the events of one kind. Thread-safe for decoding."""
 
-    def __init__(self, events: Events, kind: EventKind, log: Log) -> None:
-        self._kind = kind
-        columns = (events.impressions if kind == "impressions" else events.clicks).columns
+    def __init__(self, events: Events, kind: EventKind, log: Log, registry: ConfluentRegistry | None = None) -> None:
+        """Use `of` for a project with a registry."""
+        self._kind, self._confluent = kind, registry
+        self._event_columns: EventColumns = getattr(events, kind)
+        self.reads_json = self._event_columns.encoding == "json"
+        """Whether values without a frame are JSON objects."""
+        columns = self._event_columns.columns
         self._columns = arrow_schema(columns)
         self._document = event_document(kind, columns)
         self.schema = parse_schema(self._document)
@@ -55,6 +66,11 @@ class EventCodec:
         self._registered = False
         keys = tuple(dict.fromkeys((*events.key, *events.shard_columns)))
         self.rules = EventRules(kind, self._columns, keys, round(events.skew_s * 1000), round(events.disorder_s * 1000))
+
+    @classmethod
+    def of(cls, project: Project, kind: EventKind, log: Log) -> "EventCodec":
+        """The codec of a project. Raises ConfigError if the registry's password cannot be read."""
+        return cls(project.config.events, kind, log, confluent_registry(project))
 
     def encode_event(self, at_ms: int, values: Mapping[str, Any]) -> bytes:
         """One event as one record; a column not given is null. Raises InputError if a value does not fit."""
@@ -87,7 +103,8 @@ class EventCodec:
     ) -> DecodedRun:
         """The events of consecutive records of one partition; at least one record.
 
-        Single events of the configured schema are decoded natively, all at once.
+        Single events of the configured schema are decoded natively, all at once; JSON objects next to each other too.
+        Raises LogError if the registry that has a writer schema is unavailable.
 
         Args:
             records: as the log returned them; a `RecordRun` is not copied.
@@ -99,15 +116,41 @@ class EventCodec:
         builder = EventBlockBuilder(self.rules, topic, partition)
         found = decode_events(run.values, self.schema.id, self._columns)
         row = decoded = 0
-        for undecoded in (*found.undecoded.tolist(), len(run)):
-            if count := undecoded - row:
+        for first, stop in (*self._undecoded_parts(run, found.undecoded), (len(run), len(run))):
+            if count := first - row:
                 times = found.times[decoded : decoded + count]
-                builder.add_events(run.part(row, undecoded), times, found.columns.slice(decoded, count))
+                builder.add_events(run.part(row, first), times, found.columns.slice(decoded, count))
                 decoded += count
-            if undecoded < len(run):
-                self.add_record(builder, run[undecoded])
-            row = undecoded + 1
+            if stop - first > 1:
+                self._add_json(builder, run.part(first, stop))
+            elif stop > first:
+                self.add_record(builder, run[first])
+            row = stop
         return builder.build(max_event_time_ms, run.next_offset)
+
+    def _undecoded_parts(self, run: RecordRun, undecoded: Int64s) -> Iterator[tuple[int, int]]:
+        """First and stop of the rows to decode together: JSON objects next to each other, otherwise one row."""
+        if not self.reads_json or not len(undecoded):
+            yield from ((row, row + 1) for row in undecoded.tolist())
+            return
+        framed = pc.starts_with(run.values, pattern=_FRAME_BEGIN)
+        plain = ~np.asarray(framed.to_numpy(zero_copy_only=False), np.bool_)[undecoded]
+        together = np.concatenate([[False], (np.diff(undecoded) == 1) & plain[1:] & plain[:-1]])
+        firsts = np.flatnonzero(~together)
+        for first, stop in zip(firsts.tolist(), [*firsts[1:].tolist(), len(undecoded)], strict=True):
+            yield int(undecoded[first]), int(undecoded[stop - 1]) + 1
+
+    def _add_json(self, builder: EventBlockBuilder, run: RecordRun) -> None:
+        found = decode_json_events(run.values.to_pylist(), self._event_columns, self._columns)
+        row = decoded = 0
+        for bad in (*sorted(found.bad), len(run)):
+            if count := bad - row:
+                times = found.times[decoded : decoded + count]
+                builder.add_events(run.part(row, bad), times, found.columns.slice(decoded, count))
+                decoded += count
+            if bad < len(run):
+                builder.set_aside(run[bad], found.bad[bad])
+            row = bad + 1
 
     def add_record(self, builder: EventBlockBuilder, record: Record) -> None:
         """Decode one record of any kind, without the native decoder."""
@@ -121,7 +164,10 @@ class EventCodec:
         return EventBlockBuilder(self.rules, topic, partition).build(max_event_time_ms, next_offset)
 
     def _add(self, builder: EventBlockBuilder, record: Record) -> None:
-        found, body = unframe(record.value)
+        if self.reads_json and not _framed(record.value):
+            self._add_json(builder, RecordRun.of([record], record.offset))
+            return
+        found, body = self._unframe(record.value)
         if found == self._block_schema.id:
             datum = decode_body(self._block_schema, body)
             batch = unpack(datum["columns"], datum["rows"])
@@ -135,6 +181,14 @@ class EventCodec:
                 raise DamagedError(f"event time {AT} is {event[AT]}, wanted milliseconds")
             event[AT] //= writer.units_per_ms
             builder.add_event(record, event)
+
+    def _unframe(self, value: bytes) -> tuple[int, memoryview]:
+        try:
+            return unframe(value)
+        except DamagedError as failure:
+            if value[:1] != b"{":
+                raise
+            raise DamagedError(f"{failure}. hint: events.{self._kind}.encoding = 'json'") from None
 
     def _writer(self, schema_id: int, builder: EventBlockBuilder) -> _WriterSchema:
         """An unknown id is looked up once per run, because writers register before they write. Raises DamagedError."""
@@ -151,6 +205,8 @@ class EventCodec:
 
     def _find_writer(self, schema_id: int) -> _WriterSchema:
         found = self._registry.find(schema_id)
+        if found is None and self._confluent is not None and (schema := self._confluent.find(schema_id)) is not None:
+            found = RegisteredSchema(self._kind, schema)
         if found is None:
             also = "".join(f"; {why}" for why in self._registry.unreadable.values())
             raise DamagedError(f"schema id {schema_id} is unknown: its writer did not register it{also}")
@@ -163,6 +219,11 @@ class EventCodec:
         except ValueError as failure:
             raise DamagedError(f"schema id {schema_id} cannot be called {self.schema.name}: {failure}") from failure
         return _WriterSchema(renamed, _units_per_ms(document), False)
+
+
+def _framed(value: bytes) -> bool:
+    """Whether a value may have a frame, which begins with a zero byte: no JSON does."""
+    return value.startswith(_FRAME_BEGIN)
 
 
 def _units_per_ms(document: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
+from pipeline.errors import DamagedError
 from pipeline.formats.schemas import load_schema, unframe
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.interface.record_run import read_run
@@ -30,10 +31,17 @@ def with_originals(letters: DeadLetters, log: Log) -> DeadLetters:
             letters_of[topic, partition][offset] = letter
     for (topic, partition), by_offset in letters_of.items():
         for offset, value in _values(log, topic, partition, sorted(by_offset)):
-            if unframe(value)[0] != load_schema("event_block").id:
+            if not _packed(value):
                 originals[by_offset[offset]] = value
     column = DEAD_LETTER_SCHEMA.get_field_index("original")
     return DeadLetters(table.set_column(column, DEAD_LETTER_SCHEMA.field(column), pa.array(originals, pa.binary())))
+
+
+def _packed(value: bytes) -> bool:
+    try:
+        return unframe(value)[0] == load_schema("event_block").id
+    except DamagedError:
+        return False  # a JSON event has no frame
 
 
 def _values(log: Log, topic: str, partition: int, offsets: Sequence[int]) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.config import Config
+from pipeline.configuration.project import Project
 from pipeline.logs.beam.alignment import event_time_limit
 from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.events.codec import EventCodec
@@ -22,9 +22,9 @@ _SAMPLED_RECORDS = 8
 class ReadBudget:
     """Shortens planned ranges. Not thread-safe."""
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, project: Project, log: Log) -> None:
         self._log = log
-        self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec(config.events, kind, log) for kind in INPUTS}
+        self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec.of(project, kind, log) for kind in INPUTS}
 
     def within(self, ranges: Sequence[PartitionRange], ends: Mapping[Input, int]) -> list[PartitionRange]:
         """The ranges, shortened so that all stop at about the same event time; each keeps at least one offset.

@@ -66,7 +66,7 @@ class Rounds:
         self.finished = 0
         self.planned: list[PartitionRange] = []
         self.unfinished: set[Input] = set()
-        self._budget = ReadBudget(config, log)
+        self._budget = ReadBudget(project, log)
 
     def ends(self) -> dict[Input, int]:
         """Where each input partition ends now. Raises LogError if partitions were added meanwhile."""

@@ -73,7 +73,7 @@ class JoinShard:
         self._config, topics = project.config, project.config.topics
         self._topics = topics.inputs
         self._log_ids = {topic: log.log_id(topic) for topic in self._topics.values()}
-        self._codecs = {kind: EventCodec(self._config.events, kind, log) for kind in INPUTS}
+        self._codecs = {kind: EventCodec.of(project, kind, log) for kind in INPUTS}
         self._fences = {topic: log.acquire_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
         self.file: ShardFile | None = None if found is None else found.file
         self._stored_in = None if found is None else found.folder
