@@ -1,7 +1,9 @@
 """Events made from `schemas/events.md` alone are read as written."""
 
 import io
+import re
 import shutil
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import fastavro
 import pytest
 
 import pipeline.cli
+from pipeline.configuration.config import parse_config
+from pipeline.configuration.events import Registry
 from pipeline.configuration.project import Project
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
@@ -140,6 +144,24 @@ def test_registering_twice_is_harmless(log, decode, producer):
     event = {"position": 4, "extra": {}, "impression_id": "imp-9", "at": START * 1000}
     value = framed(producer["id_of"](OTHER), OTHER, event)
     assert decode(value)[1] == []
+
+
+def test_the_json_event_of_the_page_is_read(shop, log):
+    (value,) = re.findall(r"<!-- event: json -->\n```json\n(.*?)\n```", PAGE, re.DOTALL)
+    settings = tomllib.loads(re.findall(r"## JSON events.*?```toml\n(.*?)```", PAGE, re.DOTALL)[0])
+    document = tomllib.loads((shop / "springtide.toml").read_text(encoding="utf-8"))
+    document["events"]["impressions"] |= settings["events"]["impressions"]
+    codec = EventCodec(parse_config(document).events, "impressions", log)
+    found = codec.decode([Record(0, APPENDED, value.encode())], "impressions", 0, None)
+    assert found.dead.table.num_rows == 0
+    event = {"impression_id": "imp-1", "user": "user-7", "item": None, "position": 3}
+    assert (found.block.at_ms.tolist(), found.block.columns.to_pylist()) == ([START + 250], [event])
+
+
+def test_the_settings_of_the_registry_are_valid():
+    (text,) = re.findall(r"## A Confluent.*?```toml\n(.*?)```", PAGE, re.DOTALL)
+    found = Registry.model_validate(tomllib.loads(text)["events"]["registry"])
+    assert (found.user, found.password.file) == ("springtide", "registry-password")
 
 
 def container(producer, event):

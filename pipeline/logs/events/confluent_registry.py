@@ -65,9 +65,8 @@ def confluent_registry(project: Project) -> "ConfluentRegistry | None":
     if configured is None:
         return None
     password = "" if configured.password is None else read_secret(configured.password, project.root)
-    return _registry_at(
-        RegistryAddress(configured.url, configured.user or "", password, configured.timeout_s), project.clock
-    )
+    address = RegistryAddress(configured.url, configured.user or "", password, configured.timeout_s)
+    return _registry_at(address, project.clock)  # type: ignore[arg-type]  # every clock has its identity as hash
 
 
 class _Unavailable(Exception):
