@@ -10,7 +10,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import time
 from contextlib import closing
 
@@ -147,7 +146,7 @@ def test_times_before_1970_and_in_the_future_become_dead_letters_and_move_no_wat
     assert all(any(name in original for name in (b"old", b"new")) for original in kept["original"])
 
 
-def until(found, process: subprocess.Popen):
+def until(found, process):
     began_at_s = time.monotonic()
     while not found():
         assert process.poll() is None, process.communicate()

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +15,7 @@ TIMEOUT_S = 90
 INSTANCE = {"user": "u3", "item": "i2", "position": 1, "at": START_MS}
 
 
-def until(result, process: subprocess.Popen):
+def until(result, process):
     """The first true result, while the process runs."""
     began_at_s = time.monotonic()
     while not (found := result()):

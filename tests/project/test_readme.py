@@ -1,22 +1,48 @@
-"""The tutorial of the README works as written."""
+"""The tutorial of the README works as written, and its model learns."""
 
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+from tests.support.command_line import REPO, springtide
+from tests.support.fork_server import write_command
+
+TEXT = (REPO / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"<!-- tutorial -->\n```sh\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_tutorial_runs_from_top_to_bottom(tmp_path):
-    blocks = re.findall(r"<!-- tutorial -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    script = "set -euo pipefail\n" + "".join(blocks)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder in which the tutorial runs, with the command `springtide` in `bin`."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    write_command(folder / "bin" / "springtide")
+    return folder
+
+
+def run_block(folder, number):
+    path = os.pathsep.join([str(folder / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
+    script = "set -euo pipefail\n" + ("" if number == 0 else "cd shop\n") + BLOCKS[number]
     ended = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        ["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
-    assert (tmp_path / "shop" / "samples.parquet").exists()
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    """Output of the first block."""
+    return run_block(folder, 0)
+
+
+def test_the_tutorial_runs_from_top_to_bottom(folder, first):
+    assert len(BLOCKS) == 2
+    assert (folder / "shop" / "samples.parquet").exists()
+    undone = springtide(folder / "shop", "status")["trainer"][0]["version"]
+    assert undone.startswith("g0/")
+    run_block(folder, 1)
+    assert springtide(folder / "shop", "status")["trainer"][0]["version"].startswith("g1/")

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.cli.main import run_command
+from tests.support.fork_server import ForkedCommand
 
 REPO = Path(__file__).parents[2]
 START_MS = 1_750_000_000_000
@@ -78,12 +78,10 @@ def springtide(project: Path, *arguments: object) -> Any:
     return done.result
 
 
-def start(project: Path, *arguments: object, crash_at: str | None = None) -> subprocess.Popen[str]:
+def start(project: Path, *arguments: object, crash_at: str | None = None) -> ForkedCommand:
     """Start `springtide ARGUMENTS` on `project` as a new process."""
     environment = {**os.environ, **({"SPRINGTIDE_CRASH_AT": crash_at} if crash_at else {})}
-    command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments), "--project", str(project), "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=REPO, text=True, env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
+    return ForkedCommand([*map(str, arguments), "--project", str(project), "--json"], REPO, environment)
 
 
 def make_shop(folder: Path, replaced: dict[str, str] | None = None) -> Path:
