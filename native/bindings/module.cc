@@ -4,6 +4,7 @@
 namespace nb = nanobind;
 
 void register_avro_events(nb::module_& m);
+void register_csv_rows(nb::module_& m);
 void register_gaps(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
@@ -25,6 +26,7 @@ void register_withheld(nb::module_& m);
 NB_MODULE(_native, m) {
     m.doc() = "the native core of springtide; use the Python faces, not this module";
     register_avro_events(m);
+    register_csv_rows(m);
     register_gaps(m);
     register_gather(m);
     register_join_index(m);

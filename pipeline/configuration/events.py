@@ -56,6 +56,9 @@ class Events(Section):
     skew_s: PositiveFloat = 60.0
     """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
     the append time advances its partition's max event time to the append time only."""
+    max_ahead_s: PositiveFloat = 86_400.0
+    """A few rows of an ingested file (one in twenty at most) that lie further ahead of all others than this, and than
+    the others are apart, are dead letters: one row dated years ahead would make the rest of its partition late."""
     disorder_s: Annotated[float, Field(ge=0)] = 30.0
     """How far behind its partition's max event time an event may arrive without being late."""
     registry: Registry | None = None
@@ -65,11 +68,16 @@ class Events(Section):
     def shard_columns(self) -> tuple[str, ...]:
         return self.partition_by or self.key
 
+    @property
+    def shard_keys(self) -> tuple[str, ...]:
+        """The columns that no event may lack: the join key and those that choose the shard."""
+        return tuple(dict.fromkeys((*self.key, *self.partition_by)))
+
     @model_validator(mode="after")
     def _check_key(self) -> Self:
         for kind in ("impressions", "clicks"):
             columns = getattr(self, kind).columns
-            for name in dict.fromkeys((*self.key, *self.partition_by)):
+            for name in self.shard_keys:
                 if name not in columns:
                     raise ValueError(f"{kind}.columns lacks {name}, which key or partition_by names. hint: declare it")
                 if columns[name] not in ("string", "int"):

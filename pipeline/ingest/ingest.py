@@ -1,22 +1,24 @@
 """Appends files of events to the log: typed, packed, partitioned, in file order; bad rows become dead letters.
 
-An interrupted ingest continues after the last chunk in the log; a file that was ingested before is skipped.
+Every file is read completely before its first row is appended. An interrupted ingest continues after the last chunk in
+the log; a file that was ingested before is skipped.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.events import EventColumns, Events
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
-from pipeline.ingest.chunk import Chunk
-from pipeline.ingest.event_writer import EventWriter
-from pipeline.ingest.files import read_file
+from pipeline.ingest.event_writer import EventWriter, split_by_partition
+from pipeline.ingest.files.read import read_file
 from pipeline.ingest.ledger import IngestEntry, IngestLedger, chunks_in_log, file_digest
-from pipeline.ingest.rows import check_first_chunk, convert_chunk
+from pipeline.ingest.rows import ConvertedRows, convert_chunk
+from pipeline.ingest.survey import Survey, format_instant, survey_file
+from pipeline.ingest.times import LateRows, TimeLimits
 from pipeline.logs.interface.log import Log
 
 ProgressCallback = Callable[[int, int], None]
@@ -30,14 +32,18 @@ class IngestReport:
     Attributes:
         rows: events appended.
         bad_rows: rows that became dead letters.
+        late_rows: of `rows`, those that are late because of earlier ones.
         skipped_files: files that had been ingested before.
         continued_files: files whose interrupted ingest was completed.
+        warnings: what an operator should look at, one line each.
     """
 
     rows: int = 0
     bad_rows: int = 0
+    late_rows: int = 0
     skipped_files: tuple[str, ...] = ()
     continued_files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __add__(self, other: "IngestReport") -> "IngestReport":
         return IngestReport(*map(operator.add, astuple(self), astuple(other)))
@@ -55,10 +61,11 @@ def ingest(
 
     For a continued file the report counts all its rows, including those appended before the interruption.
 
-    Raises InputError for a file that is wrong as a whole; the files before it have then been appended.
+    Raises InputError for a file that is wrong as a whole, of which no row is appended; the files before it have then
+    been appended.
     """
     _check_paths(paths)
-    writer, ledger = EventWriter(project, log, kind), IngestLedger(project.state / "ingest", kind)
+    run = _Ingest(project, log, kind)
     total, done = sum(path.stat().st_size for path in paths), 0
     report = IngestReport()
     for path in paths:
@@ -68,89 +75,128 @@ def ingest(
             if progress:
                 progress(done + int(fraction * size), total)
 
-        report += _ingest_file(writer, ledger, path, report_progress, again)
+        report += run.file(path, report_progress, again)
         done += size
     return report
 
 
 def dry_run_ingest(project: Project, kind: EventKind, paths: Sequence[Path]) -> IngestReport:
-    """What `ingest` would append and refuse of files that are new to it; changes nothing. Raises InputError."""
+    """What `ingest` would append to an empty log, and refuse; changes nothing. Raises InputError."""
     _check_paths(paths)
-    events, columns = project.config.events, getattr(project.config.events, kind)
-    report = IngestReport()
+    config, columns = project.config, getattr(project.config.events, kind)
+    late, report = LateRows(round(config.events.disorder_s * 1000), {}), IngestReport()
     for path in paths:
-        _check_file(path, columns)
-        for chunk in read_file(path, columns):
-            rows = convert_chunk(chunk, events, columns)
-            report += IngestReport(rows.batch.num_rows, len(rows.bad))
+        survey = survey_file(path, config.events, columns, project.clock.now_ms(), lambda _: None)
+        counts = IngestReport()
+        for rows in _converted(path, config.events, columns, survey.limits):
+            parts = split_by_partition(rows.batch, config.events, config.logs.partitions)
+            late_rows = sum(
+                late.add(partition, part.column("at").to_numpy(), survey.limits) for partition, part in parts
+            )
+            counts += IngestReport(rows.batch.num_rows, len(rows.bad), late_rows)
+        report += replace(counts, warnings=_warnings(path, config.events, columns, survey, counts))
     return report
 
 
-def _ingest_file(
-    writer: EventWriter, ledger: IngestLedger, path: Path, report_progress: Callable[[float], None], again: bool
-) -> IngestReport:
-    digest = file_digest(path)
-    entry = _known_entry(writer, ledger, digest)
-    if entry and entry.done and not again:
+class _Ingest:
+    """An ingest of files of one kind. Not thread-safe."""
+
+    def __init__(self, project: Project, log: Log, kind: EventKind) -> None:
+        self._clock = project.clock
+        self._writer = EventWriter(project, log, kind)
+        self._ledger = IngestLedger(project.state / "ingest", kind)
+        self._log_ids = {topic: log.log_id(topic) for topic in (self._writer.topic, self._writer.dead_topic)}
+        last_ms = self._ledger.last_ms(self._log_ids)
+        places = {partition: self._place(partition) for partition in range(self._writer.partitions)}
+        known = {partition: last_ms[place] for partition, place in places.items() if place in last_ms}
+        self._late = LateRows(round(self._writer.events.disorder_s * 1000), known)
+
+    def file(self, path: Path, report_progress: Callable[[float], None], again: bool) -> IngestReport:
+        """Append one file. Raises InputError."""
+        writer, digest = self._writer, file_digest(path)
+        entry = self._ledger.find(digest)
+        if entry and entry.log_ids != self._log_ids:
+            entry = None
+        if entry and entry.done and not again:
+            report_progress(1.0)
+            return IngestReport(skipped_files=(str(path),))
+        now_ms = self._clock.now_ms()
+        survey = survey_file(path, writer.events, writer.columns, now_ms, lambda share: report_progress(share / 2))
+        continued = entry is not None and not entry.done
+        if entry is None or entry.done:
+            entry = self._new_entry(path, digest, entry, survey.limits)
+            self._ledger.put(entry)
+        appended = chunks_in_log(writer.log, entry) if continued else dict.fromkeys(entry.starts, 0)
+        counts = self._append(path, entry, appended, report_progress)
+        last_ms = {self._place(partition): at for partition, at in self._late.last_ms.items()}
+        self._ledger.put(replace(entry, done=True, rows=counts.rows, bad_rows=counts.bad_rows, last_ms=last_ms))
         report_progress(1.0)
-        return IngestReport(skipped_files=(str(path),))
-    continued = entry is not None and not entry.done
-    if entry is None or entry.done:
-        entry = _new_entry(writer, path, digest, entry)
-        # Checked before anything is durable: a wrong file leaves no trace.
-        _check_file(path, writer.columns)
-        ledger.put(entry)
-    appended = chunks_in_log(writer.log, entry) if continued else dict.fromkeys(entry.starts, 0)
-    rows = bad_rows = 0
-    for number, chunk in enumerate(read_file(path, writer.columns)):
-        good, bad = _append_chunk(writer, path, chunk, appended, entry, number)
-        rows, bad_rows = rows + good, bad_rows + bad
-        report_progress(chunk.fraction)
-    ledger.put(replace(entry, done=True, rows=rows, bad_rows=bad_rows))
-    return IngestReport(rows, bad_rows, continued_files=(str(path),) if continued else ())
+        return replace(
+            counts,
+            continued_files=(str(path),) if continued else (),
+            warnings=_warnings(path, writer.events, writer.columns, survey, counts),
+        )
+
+    def _append(
+        self, path: Path, entry: IngestEntry, appended: dict[str, int], report_progress: Callable[[float], None]
+    ) -> IngestReport:
+        """Append the records of a file that are not in the log yet; counts all its rows."""
+        writer, counts = self._writer, IngestReport()
+        for number, rows in enumerate(_converted(path, writer.events, writer.columns, entry.limits)):
+            headers, late_rows = entry.headers(number), 0
+            for partition, part in split_by_partition(rows.batch, writer.events, writer.partitions):
+                late_rows += self._late.add(partition, part.column("at").to_numpy(), entry.limits)
+                if number >= appended[self._place(partition)]:
+                    writer.append_part(partition, part, headers)
+            if rows.bad and number >= appended[f"{writer.dead_topic}/0"]:
+                writer.append_dead_letters(_shown_name(path), rows.bad, headers)
+            counts += IngestReport(rows.batch.num_rows, len(rows.bad), late_rows)
+            report_progress(0.5 + rows.fraction / 2)
+        return counts
+
+    def _new_entry(self, path: Path, digest: str, previous: IngestEntry | None, limits: TimeLimits) -> IngestEntry:
+        log = self._writer.log
+        starts = {
+            f"{topic}/{partition}": log.end_offset(topic, partition)
+            for topic in self._log_ids
+            for partition in range(log.partitions(topic))
+        }
+        run = (previous.run if previous else 0) + 1
+        return IngestEntry(str(path), digest, run, self._log_ids, starts, limits)
+
+    def _place(self, partition: int) -> str:
+        return f"{self._writer.topic}/{partition}"
 
 
-def _append_chunk(
-    writer: EventWriter, path: Path, chunk: Chunk, appended: dict[str, int], entry: IngestEntry, number: int
-) -> tuple[int, int]:
-    """Append the records of a chunk that are not in the log yet; returns the chunk's good and bad rows."""
-    rows = convert_chunk(chunk, writer.events, writer.columns)
-    headers = entry.headers(number)
-    for partition, values in writer.records(rows.batch):
-        if number >= appended[f"{writer.topic}/{partition}"]:
-            writer.log.append(writer.topic, partition, values, headers=headers)
-    if rows.bad and number >= appended[f"{writer.dead_topic}/0"]:
-        writer.append_dead_letters(path.name, rows.bad, headers)
-    return rows.batch.num_rows, len(rows.bad)
+def _converted(path: Path, events: Events, columns: EventColumns, limits: TimeLimits) -> Iterator[ConvertedRows]:
+    for chunk in read_file(path, columns, events.shard_keys):
+        yield convert_chunk(chunk, events, columns, limits)
+
+
+def _warnings(
+    path: Path, events: Events, columns: EventColumns, survey: Survey, counts: IngestReport
+) -> tuple[str, ...]:
+    warnings = survey.warnings(path, columns)
+    if counts.late_rows and survey.range_ms:
+        first, last = map(format_instant, survey.range_ms)
+        share = f"{counts.late_rows} of {counts.rows} rows ({counts.late_rows / counts.rows:.1%})"
+        warnings.append(
+            f"{path} has times from {first} to {last}; {share} are more than {events.disorder_s:g} s older than a row "
+            "before them and will be late. hint: ingest in the order of time, or raise events.disorder_s"
+        )
+    return tuple(_printable(warning) for warning in warnings)
+
+
+def _shown_name(path: Path) -> str:
+    return _printable(path.name)
+
+
+def _printable(text: str) -> str:
+    """Text without the bytes of a file name that are no UTF-8; they are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path} is not a file. hint: check the path")
-
-
-def _check_file(path: Path, columns: EventColumns) -> None:
-    for chunk in read_file(path, columns):
-        check_first_chunk(path, chunk, columns)
-        return
-
-
-def _known_entry(writer: EventWriter, ledger: IngestLedger, digest: str) -> IngestEntry | None:
-    """The ledger entry of a file; None if there is none, or if it refers to another log."""
-    entry = ledger.find(digest)
-    return entry if entry and entry.log_ids == _log_ids(writer) else None
-
-
-def _new_entry(writer: EventWriter, path: Path, digest: str, previous: IngestEntry | None) -> IngestEntry:
-    log_ids = _log_ids(writer)
-    starts = {
-        f"{topic}/{partition}": writer.log.end_offset(topic, partition)
-        for topic in log_ids
-        for partition in range(writer.log.partitions(topic))
-    }
-    return IngestEntry(str(path), digest, (previous.run if previous else 0) + 1, log_ids, starts)
-
-
-def _log_ids(writer: EventWriter) -> dict[str, str]:
-    return {topic: writer.log.log_id(topic) for topic in (writer.topic, writer.dead_topic)}

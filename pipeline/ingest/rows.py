@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipeline.configuration.events import EventColumns, Events
 from pipeline.errors import InputError
-from pipeline.ingest.chunk import BadRow, Chunk
-from pipeline.ingest.convert import convert, convert_time
+from pipeline.ingest.files.chunk import BadRow, Chunk
+from pipeline.ingest.files.convert import convert, convert_time
+from pipeline.ingest.times import TimeLimits
 
 MIN_ROWS_TO_REFUSE_FILE = 10
 """If at least this many rows of the first chunk all fail in the same way, the whole file is refused."""
@@ -22,9 +23,11 @@ class ConvertedRows:
 
     batch: pa.RecordBatch
     bad: list[BadRow]
+    fraction: float
+    """Share of the file read up to the end of the chunk, 0 to 1."""
 
 
-def convert_chunk(chunk: Chunk, events: Events, columns: EventColumns) -> ConvertedRows:
+def convert_chunk(chunk: Chunk, events: Events, columns: EventColumns, limits: TimeLimits) -> ConvertedRows:
     """Convert a chunk's columns to their declared types; a value that does not convert costs its row only."""
     at, failed_times = convert_time(chunk.columns.column(columns.time), columns.time_unit)
     arrays, failed = [at], [failed_times]
@@ -34,13 +37,16 @@ def convert_chunk(chunk: Chunk, events: Events, columns: EventColumns) -> Conver
         failed.append(failed_values)
     batch = pa.RecordBatch.from_arrays(arrays, ["at", *columns.columns])
     reasons = _reasons(chunk, batch, failed, events, columns)
-    bad = [BadRow(int(chunk.lines[row]), reasons[row], chunk.original(row)) for row in sorted(reasons)]
-    bad = sorted([*chunk.malformed, *bad], key=lambda row: row.line)
-    if not reasons:
-        return ConvertedRows(batch, bad)
+    strays = limits.strays(at.fill_null(0).to_numpy(zero_copy_only=False))
+    strays = {row: why for row, why in strays.items() if row not in reasons}
+    bad = [BadRow(int(chunk.lines[row]), why, chunk.original(row)) for row, why in reasons.items()]
+    bad += [BadRow(int(chunk.lines[row]), why, chunk.original(row), "time_out_of_range") for row, why in strays.items()]
+    all_bad = sorted([*chunk.malformed, *bad], key=lambda row: row.line)
+    if not bad:
+        return ConvertedRows(batch, all_bad, chunk.fraction)
     good = np.ones(batch.num_rows, dtype=bool)
-    good[list(reasons)] = False
-    return ConvertedRows(batch.filter(pa.array(good)), bad)
+    good[[*reasons, *strays]] = False
+    return ConvertedRows(batch.filter(pa.array(good)), all_bad, chunk.fraction)
 
 
 def check_first_chunk(path: Path, chunk: Chunk, columns: EventColumns) -> None:
@@ -48,7 +54,7 @@ def check_first_chunk(path: Path, chunk: Chunk, columns: EventColumns) -> None:
     if not chunk.columns.num_rows and len(chunk.malformed) >= MIN_ROWS_TO_REFUSE_FILE:
         row = chunk.malformed[0]
         raise InputError(
-            f"{path} has no readable row; line {row.line}: {row.reason}. hint: compare its format with springtide.toml"
+            f"{path} has no readable row; line {row.line}: {row.why}. hint: compare its format with springtide.toml"
         )
     for name in [columns.time, *columns.columns]:
         raw = chunk.columns.column(name)
@@ -78,7 +84,7 @@ def _reasons(
     for name, kind, failed_values in zip(names, kinds, failed, strict=True):
         for row in np.flatnonzero(failed_values):
             reasons.setdefault(int(row), f"column {name} is {_display(chunk.columns.column(name)[row])}, wanted {kind}")
-    for name in dict.fromkeys(["at", *events.key, *events.partition_by]):
+    for name in ("at", *events.shard_keys):
         column = batch.column(name)
         if column.null_count:
             for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)):

@@ -13,6 +13,7 @@ INTERFACES = {
     "pipeline/arrays/keys.py",
     "pipeline/features/pooling.py",
     "pipeline/formats/gaps.py",
+    "pipeline/ingest/files/csv_file.py",
     "pipeline/logs/events/avro_events.py",
     "pipeline/logs/kafka/record_batches.py",
     "pipeline/publish/precision.py",

@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.arrays.block import EventKind
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.values import format_time
 from pipeline.ingest.event_writer import append_heartbeat
@@ -71,8 +71,17 @@ def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, ag
     opened = open_project(project)
     if dry_run:
         report = dry_run_ingest(opened, kind, files)
-        print_result({"kind": kind, "would_append": report.rows, "would_set_aside": report.bad_rows}, as_json)
+        counts = {"would_append": report.rows, "would_set_aside": report.bad_rows, "would_be_late": report.late_rows}
+        _print(kind, counts, report.warnings, as_json)
         return
     with ProgressBars() as bars:
         report = ingest(opened, open_log(opened), kind, files, bars.add(f"ingest {kind}, bytes"), again)
-    print_result({"kind": kind, **asdict(report)}, as_json)
+    counts = asdict(report)
+    del counts["warnings"]
+    _print(kind, counts, report.warnings, as_json)
+
+
+def _print(kind: EventKind, counts: dict[str, Any], warnings: tuple[str, ...], as_json: bool) -> None:
+    for warning in warnings:
+        print_message(f"warning: {warning}")
+    print_result({"kind": kind, **counts} | ({"warnings": warnings} if as_json else {}), as_json)

@@ -1,0 +1,1 @@
+"""Files of events: readers of each format, and the conversion of raw columns to declared types."""
