@@ -56,9 +56,9 @@ class Events(Section):
     skew_s: PositiveFloat = 60.0
     """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
     the append time advances its partition's max event time to the append time only."""
-    max_ahead_s: PositiveFloat = 86_400.0
-    """A few rows of an ingested file (one in twenty at most) that lie further ahead of all others than this, and than
-    the others are apart, are dead letters: one row dated years ahead would make the rest of its partition late."""
+    max_ahead_s: PositiveFloat | None = 86_400.0
+    """Strays of an ingested file are dead letters: a few rows (one in twenty at most) that lie further ahead of all
+    others than this, and further than the others are apart. One of them would make the rest of its partition late."""
     disorder_s: Annotated[float, Field(ge=0)] = 30.0
     """How far behind its partition's max event time an event may arrive without being late."""
     registry: Registry | None = None

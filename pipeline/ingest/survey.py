@@ -71,7 +71,7 @@ def survey_file(
             f"{path} column {columns.time} has times from {format_instant(first_future_ms)} on, after the year 9999. "
             f"hint: springtide.toml has time_unit {columns.time_unit}, is it another?"
         )
-    latest_ms = profile.latest_ms(round(events.max_ahead_s * 1000))
+    latest_ms = None if events.max_ahead_s is None else profile.latest_ms(round(events.max_ahead_s * 1000))
     limits = TimeLimits(future_ms if latest_ms is None else latest_ms, future_ms)
     return Survey(limits, _range_within(profile, limits), future, tuple(sorted(unseen or ())))
 

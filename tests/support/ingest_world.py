@@ -23,7 +23,7 @@ ROWS = [
 ]
 
 
-def make_project(root: Path, unit: str = "s", max_ahead_s: float = 86_400.0, **logs) -> Project:
+def make_project(root: Path, unit: str = "s", max_ahead_s: float | str = 86_400.0, **logs) -> Project:
     document = {
         "events": {
             "key": ["id"],
