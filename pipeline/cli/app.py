@@ -2,7 +2,6 @@
 
 import errno
 import platform
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ from pipeline.cli.commands import (
     stop,
     topics,
 )
+from pipeline.cli.release import release
 from pipeline.cli.terminal.output import writing_stdout
 
 EXIT_CODES = (
@@ -66,11 +66,6 @@ app = typer.Typer(
 )
 for part in (create, ingest, run, stop, status, show, change, skip, dead_letters, export, topics, cluster):
     part.register(app)
-
-
-def release() -> str:
-    """The installed version of springtide."""
-    return version("springtide")
 
 
 def _show_version(wanted: bool) -> None:

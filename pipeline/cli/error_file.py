@@ -1,4 +1,7 @@
-"""Files with the tracebacks of unexpected exceptions: in the project's state folder, else in the temporary folder."""
+"""Files with the tracebacks of unexpected exceptions: in the project's state folder, else in the temporary folder.
+
+Imports little: it also reports what fails while the command is imported.
+"""
 
 import argparse
 import os
@@ -11,8 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.cli.app import release
-from pipeline.configuration.project import Project
+from pipeline.cli.release import release
 from pipeline.process.clock import SystemClock
 
 KEPT = 20
@@ -23,7 +25,9 @@ _PREFIX = "springtide-"
 def write_error_file(exception: BaseException) -> tuple[Path | None, str]:
     """Write the traceback of the exception; returns the path, or None and the reason why there is none."""
     text = _report(exception)
-    with suppress(Exception):  # the project itself may be what is broken
+    with suppress(Exception):  # the project, or what reads it, may be what is broken
+        from pipeline.configuration.project import Project
+
         folder = Project.open(_project_folder()).state / "errors"
         folder.mkdir(parents=True, exist_ok=True)
         _remove_oldest(folder)

@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
+UNEXPECTED = 70
+"""EX_SOFTWARE of sysexits.h."""
 _SHOW_CURSOR = b"\x1b[?25h"
 
 

@@ -3,16 +3,34 @@
 import os
 import sys
 
-from pipeline.cli.interrupts import end_at_interrupt
+from pipeline.cli.interrupts import UNEXPECTED, end_at_interrupt
 
 
 def run_command() -> None:
     """Run the command of `sys.argv` and exit with its code."""
     end_at_interrupt()
     _open_closed_streams()
-    from pipeline.cli.outcome import run_app
-
+    try:
+        from pipeline.cli.outcome import run_app
+    except Exception as failure:
+        sys.exit(_report_import(failure))
     sys.exit(run_app())
+
+
+def _report_import(failure: Exception) -> int:
+    """Print one line for an installation that cannot be imported; returns the exit code of an unexpected error."""
+    import json
+
+    from pipeline.cli.error_file import write_error_file
+
+    path, problem = write_error_file(failure)
+    reason = " ".join(f"{type(failure).__name__}: {failure}".split())
+    place = f"the traceback is in {path}" if path else f"no traceback is stored: {problem}"
+    message = f"springtide cannot be imported, {reason}. hint: install it again; {place}"
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": message, "kind": type(failure).__name__, "exit_code": UNEXPECTED}) + "\n")
+    sys.stderr.write(f"error: {message}\n")
+    return UNEXPECTED
 
 
 def _open_closed_streams() -> None:

@@ -18,7 +18,7 @@ import typer
 
 from pipeline.cli.app import InterruptedCommandError, app
 from pipeline.cli.error_file import write_error_file
-from pipeline.cli.interrupts import INTERRUPTED, raising_interrupts
+from pipeline.cli.interrupts import INTERRUPTED, UNEXPECTED, raising_interrupts
 from pipeline.cli.terminal.output import StdoutClosedError, print_message
 from pipeline.cli.terminal.values import printable
 from pipeline.configuration.environment import crash_point_from_environment
@@ -26,8 +26,6 @@ from pipeline.errors import SpringtideError
 from pipeline.process import crash_point
 
 SYSTEM_FAILURE = 1
-UNEXPECTED = 70
-"""EX_SOFTWARE of sysexits.h."""
 OUTPUT_CLOSED = 141
 """What a shell shows for a process that SIGPIPE ended."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

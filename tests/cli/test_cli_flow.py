@@ -1,6 +1,7 @@
 """The tutorial on a small shop, from `springtide init` to a rollback: the output of commands as text and as JSON."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -163,6 +164,7 @@ READABLE = [
     "export rows item --out {out}",
     "export served item --out {out}",
     "export dead-letters --out {out}",
+    "export rows item --out {out} --dry-run",
 ]
 
 
@@ -178,6 +180,36 @@ def test_output_is_text_unless_json_is_requested(shop, evening, words):
     machine = call(*arguments, "--project", shop, "--json")
     assert (machine.code, machine.err) == (0, "")
     assert machine.result
+
+
+@pytest.mark.parametrize("what", ["samples", "rows item", "served item", "dead-letters"])
+def test_a_dry_run_of_export_counts_what_it_would_write_and_writes_nothing(shop, evening, what):
+    out = shop / "planned.parquet"
+    planned = springtide(shop, "export", *what.split(), "--out", out, "--dry-run")
+    assert not out.exists()
+    written = springtide(shop, "export", *what.split(), "--out", out)
+    assert planned == {"would_write": written.pop("written"), **written}
+    assert written["rows"] == len(pd.read_parquet(out))
+    out.unlink()
+
+
+def test_no_command_prints_a_time_in_another_form_or_a_key_that_a_script_rounds(shop, evening):
+    for words in READABLE:
+        if not words.startswith(("run", "publish")):
+            result = call(*words.format(out=shop / "out.parquet").split(), "--project", shop, "--json").result
+            for name, value in leaves_of(result):
+                assert not name.endswith("_ms"), (words, name)
+                assert name not in ("key", "handle") or isinstance(value, str | None), (words, name)
+                if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value):
+                    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", value), (words, name, value)
+
+
+def leaves_of(value, name=""):
+    """Every name of a JSON value with its plain value."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else ((name, item) for item in value)
+        return [leaf for key, item in items for leaf in leaves_of(item, key)]
+    return [(name, value)]
 
 
 def test_an_incremental_without_changes_is_reported(shop, evening):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,24 @@ def test_ctrl_c_at_any_moment_ends_with_130_and_one_line(module, words, tmp_path
     assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")
     if "--json" in words:
         assert json.loads(ended.stdout) == {"error": "interrupted", "kind": "Interrupted", "exit_code": 130}
+
+
+def test_an_installation_that_cannot_be_imported_is_one_line_and_a_file_with_the_traceback(tmp_path):
+    code = INTERRUPT.replace("os.kill(os.getpid(), signal.SIGINT)", "raise ImportError('libarrow.so is\\nabsent')")
+    ended = run(
+        [sys.executable, "-c", code, "pyarrow", "status", "--json"], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    [path] = tmp_path.iterdir()
+    reason = "springtide cannot be imported, ImportError: libarrow.so is absent"
+    line = f"{reason}. hint: install it again; the traceback is in {path}"
+    assert (ended.returncode, ended.stderr) == (70, f"error: {line}\n")
+    assert json.loads(ended.stdout) == {"error": line, "kind": "ImportError", "exit_code": 70}
+    assert "Traceback" in path.read_text()
+
+
+def test_the_installed_command_runs():
+    ended = run([str(Path(sys.executable).with_name("springtide")), "--version"])
+    assert ended.stdout.startswith("springtide ")
 
 
 def test_a_full_disk_under_stdout_is_named():

@@ -80,6 +80,14 @@ def test_stop_ends_the_jobs_that_are_named(shop, flink, named, stopped):
     assert set(NAMES) - set(flink.running) == stopped
 
 
+def test_a_dry_run_of_stop_names_the_running_jobs_and_stops_none(shop, flink):
+    planned = springtide(shop, "stop", "--dry-run")["would_stop"]
+    assert {row["job"]: row["id"] for row in planned}.keys() == {"samples", "train"}
+    assert set(flink.running) == set(NAMES)
+    assert springtide(shop, "stop", "train")["stopped"][0]["id"] in [row["id"] for row in planned]
+    assert [row["job"] for row in springtide(shop, "stop", "--dry-run")["would_stop"]] == ["samples"]
+
+
 def test_an_unknown_job_is_refused_before_any_job_is_stopped(shop, flink):
     done = call("stop", "train", "tarin", "--project", shop)
     assert (done.code, done.err) == (3, "error: job tarin does not exist. known: samples, train, all\n")
