@@ -60,9 +60,11 @@ def _open_kafka(project: Project) -> Log:
         for topic in config.topics.inputs.values():
             if topic in existing:
                 check_partitions_read(log, topic, config.logs.partitions)
-        for topic, partitions in partition_counts(config).items():
-            log.create_topic(topic, partitions)
-        for change in plan_topics(config, log).changes:
+        plan = plan_topics(config, log)
+        plan.check_partitions()
+        for missing in plan.missing:
+            log.create_topic(missing.name, missing.partitions)
+        for change in plan.changes:
             logger.warning(f"{change}. run: springtide topics create")
     except BaseException:
         log.close()

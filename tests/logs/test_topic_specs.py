@@ -5,7 +5,7 @@ import pytest
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.environment import read_secret
 from pipeline.configuration.section import Secret
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LogError
 from pipeline.logs.interface.topic_specs import (
     TopicSpec,
     initial_settings,
@@ -13,6 +13,7 @@ from pipeline.logs.interface.topic_specs import (
     setting_changes,
     topic_specs,
 )
+from pipeline.logs.topic_plan import ExistingTopic, compare_topics
 from tests.support.shop import WRITTEN
 
 HOUR = TopicSpec("clicks", 2, 3_600_000, "an hour")
@@ -70,6 +71,58 @@ def test_producer_timestamps_compaction_and_small_records_need_a_change():
     assert changes(message_timestamp_type="CreateTime") == [("message.timestamp.type", "CreateTime", "LogAppendTime")]
     assert changes(cleanup_policy="compact") == [("cleanup.policy", "compact", "delete")]
     assert changes(max_message_bytes="999") == [("max.message.bytes", "999", "1000")]
+
+
+def existing(config, **replaced):
+    """The topics that `topics create` would create, but `replaced` with these numbers of partitions; None for none."""
+    found = {
+        spec.name: ExistingTopic(replaced.get(spec.name, spec.partitions), initial_settings(spec, 32 << 20))
+        for spec in topic_specs(config)
+    }
+    return {name: topic for name, topic in found.items() if topic.partitions is not None}
+
+
+def test_topics_that_exist_and_fit_are_accepted():
+    config = configured(partitions=3, shards=2)
+    plan = compare_topics(config, existing(config) | {"someone-elses": ExistingTopic(9, {})})
+    assert (plan.missing, plan.changes, plan.unfit) == ((), (), ())
+    plan.check_partitions()
+
+
+def test_an_existing_topic_may_retain_more_and_hold_larger_records():
+    config = configured()
+    found = existing(config)
+    larger = {"retention.ms": "-1", "max.message.bytes": str(1 << 30), "min.insync.replicas": "2"}
+    found["clicks"] = ExistingTopic(1, found["clicks"].settings | larger)
+    assert compare_topics(config, found).changes == ()
+
+
+def test_only_missing_topics_are_created():
+    config = configured()
+    plan = compare_topics(config, existing(config, deltas=None, schemas=None))
+    assert {spec.name for spec in plan.missing} == {"deltas", "schemas"}
+
+
+def test_every_existing_topic_with_other_partitions_is_named_with_both_numbers():
+    config = configured(partitions=3, shards=2)
+    plan = compare_topics(config, existing(config, clicks=4, schemas=6, samples=1))
+    wanted = (
+        "topic clicks has 4 partitions, 3 are wanted; topic samples has 1 partitions, 2 are wanted; topic schemas has"
+    )
+    with pytest.raises(LogError, match=wanted):
+        plan.check_partitions()
+
+
+def test_every_setting_of_an_existing_topic_that_does_not_suffice_is_named():
+    config = configured()
+    found = existing(config)
+    found["impressions"] = ExistingTopic(
+        1, found["impressions"].settings | {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime"}
+    )
+    named = [str(change) for change in compare_topics(config, found).changes]
+    assert len(named) == 2
+    assert named[0].startswith("topic impressions has cleanup.policy compact,delete, delete is wanted: compaction")
+    assert named[1].startswith("topic impressions has message.timestamp.type CreateTime, LogAppendTime is wanted")
 
 
 def test_kafka_needs_a_bootstrap_and_no_path():

@@ -417,6 +417,21 @@ class TestTopics:
         assert log.settings_of("clicks")["retention.ms"] == "5830000"
         log.close()
 
+    def test_topics_that_exist_are_used_and_their_settings_can_be_kept(self, shop, settings, clock):
+        log = KafkaLog(settings, clock)
+        for topic in ("impressions", "clicks"):
+            log.create_topic(topic, 1)
+        log.change_settings("clicks", {"retention.ms": "5000"})
+        found = springtide(shop, "topics", "create", "--keep-settings")
+        assert {row["topic"] for row in found["differs"]} == {"clicks"}
+        assert "clicks" not in {row["topic"] for row in found["created"]}
+        assert log.settings_of("clicks")["retention.ms"] == "5000"
+        log.delete_topic("clicks")
+        log.create_topic("clicks", 3)
+        refused = call("topics", "create", "--project", shop)
+        assert (refused.code, "topic clicks has 3 partitions, 1 are wanted" in refused.err) == (4, True)
+        log.close()
+
     def test_a_complete_round_of_the_shop_runs_on_kafka(self, shop):
         impressions, clicks = make_events(seed=1, rows=400)
         for kind, events in (("impressions", impressions), ("clicks", clicks)):
