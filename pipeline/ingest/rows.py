@@ -10,8 +10,8 @@ import pyarrow as pa
 from pipeline.configuration.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import BadRow, Chunk
-from pipeline.ingest.files.convert import convert, convert_time
 from pipeline.ingest.times import TimeLimits
+from pipeline.logs.events.convert import convert, convert_time
 
 MIN_ROWS_TO_REFUSE_FILE = 10
 """If at least this many rows of the first chunk all fail in the same way, the whole file is refused."""

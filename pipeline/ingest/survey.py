@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.configuration.events import EventColumns, Events
 from pipeline.errors import InputError
-from pipeline.ingest.files.convert import convert_time
 from pipeline.ingest.files.read import read_file
 from pipeline.ingest.rows import MIN_ROWS_TO_REFUSE_FILE, check_first_chunk
 from pipeline.ingest.times import TimeLimits, TimeProfile
+from pipeline.logs.events.convert import convert_time
 
 _PLAUSIBLE_MS = 946_684_800_000
 """2000-01-01. A file that ends before probably has another unit."""

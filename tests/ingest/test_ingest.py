@@ -14,9 +14,9 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.files.chunk import CHUNK_ROWS
-from pipeline.ingest.files.convert import convert, convert_time
 from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.events.codec import EventCodec
+from pipeline.logs.events.convert import convert, convert_time
 from pipeline.logs.open import open_log
 from tests.support.ingest_world import ROWS, FullDisk, csv_text, dead_in, events_in, expected, make_project, many, write
 from tests.support.manual_clock import ManualClock

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.configuration.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import SIZES, BadRow, Chunk, Content, Sizes, check_columns, required_columns
-from pipeline.ingest.files.objects import columns_of
+from pipeline.logs.events.objects import columns_of
 
 _PACKAGES = {"snappy": "cramjam", "zstandard": "backports.zstd", "lz4": "lz4"}
 """By codec the package that decompresses it."""

@@ -1,15 +1,12 @@
 """Reads JSON lines, plain or gzipped: one object per line. A line that is none costs that line only."""
 
 import codecs
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic_core import from_json
 
 from pipeline.configuration.events import EventColumns
 from pipeline.ingest.files.chunk import (
@@ -21,9 +18,8 @@ from pipeline.ingest.files.chunk import (
     check_columns,
     required_columns,
 )
-from pipeline.ingest.files.objects import Row, columns_of
-
-_JSON_NAMES = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+from pipeline.logs.events.json_events import json_object, out_of_range
+from pipeline.logs.events.objects import Row, columns_of
 
 
 def read_jsonl(path: Path, columns: EventColumns, keys: Sequence[str], sizes: Sizes = SIZES) -> Iterator[Chunk]:
@@ -52,13 +48,13 @@ def _chunk(lines: list[tuple[int, bytes]], columns: EventColumns, sizes: Sizes, 
     names = required_columns(columns)
     for number, text in lines:
         try:
-            rows.append(_object(text, names, sizes))
+            rows.append(json_object(text, names, sizes.row_bytes))
             numbers.append(number)
             texts.append(text)
         except ValueError as failure:
             malformed.append(BadRow(number, str(failure), text))
     batch, reasons = columns_of(rows, columns)
-    reasons |= {row: why for row, why in _out_of_range(batch, rows).items() if row not in reasons}
+    reasons |= {row: why for row, why in out_of_range(batch).items() if row not in reasons}
     malformed += [BadRow(numbers[row], why, texts[row]) for row, why in reasons.items()]
     malformed.sort(key=lambda bad: bad.line)
     good = np.array([row for row in range(len(rows)) if row not in reasons], np.int64)
@@ -89,44 +85,3 @@ def _lines(stream: IO[bytes], sizes: Sizes) -> Iterator[list[bytes]]:
 def _skip_rest(stream: IO[bytes], text: bytes, most: int) -> None:
     while len(text) == most and not text.endswith(b"\n"):
         text = stream.readline(most)
-
-
-def _object(text: bytes, names: Sequence[str], sizes: Sizes) -> Row:
-    """The object of a line. Raises ValueError with what is wrong."""
-    if len(text) > sizes.row_bytes:
-        raise ValueError(f"longer than {sizes.row_bytes} bytes")
-    try:
-        document = from_json(text, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as failure:
-        raise ValueError(f"not JSON: {failure}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"a JSON {_JSON_NAMES[type(document)]}, wanted an object")
-    # A name may be written twice in full or with escapes; the parser keeps the last.
-    if b"\\u00" in text or any(text.count(b'"%b"' % name.encode()) > 1 for name in names):
-        _check_duplicates(text, names)
-    return document
-
-
-def _check_duplicates(text: bytes, names: Sequence[str]) -> None:
-    def pairs(found: list[tuple[str, Any]]) -> list[str]:
-        return [name for name, _ in found]
-
-    outer: list[str] = json.loads(text, object_pairs_hook=pairs)
-    twice = [name for name in names if outer.count(name) > 1]
-    if twice:
-        raise ValueError(f"column {', '.join(twice)} is there twice")
-
-
-def _out_of_range(batch: pa.RecordBatch, rows: Sequence[Row]) -> dict[int, str]:
-    """By row the reason, for numbers too large for a float: JSON has no infinity."""
-    reasons: dict[int, str] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        values, parents = column, None
-        if pa.types.is_list(column.type):
-            values, parents = column.flatten(), pc.list_parent_indices(column)
-        if not pa.types.is_floating(values.type):
-            continue
-        for index in np.flatnonzero(pc.is_inf(values).fill_null(False).to_numpy(zero_copy_only=False)).tolist():
-            row = index if parents is None else parents[index].as_py()
-            reasons.setdefault(row, f"column {name} holds a number too large for {values.type}")
-    return reasons

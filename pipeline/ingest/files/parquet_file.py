@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.configuration.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import SIZES, Chunk, Sizes, check_columns, required_columns
-from pipeline.ingest.files.convert import can_convert, can_convert_time
+from pipeline.logs.events.convert import can_convert, can_convert_time
 
 
 def read_parquet(path: Path, columns: EventColumns, sizes: Sizes = SIZES) -> Iterator[Chunk]:

@@ -70,10 +70,10 @@ def decode_json_events(values: Sequence[bytes], columns: EventColumns, schema: p
     return JsonEvents(times.take(good).to_numpy(zero_copy_only=False), found, bad)
 
 
-def json_object(text: bytes, names: Sequence[str]) -> Row:
+def json_object(text: bytes, names: Sequence[str], most_bytes: int = MAX_OBJECT_BYTES) -> Row:
     """The object of one text, of which `names` are read. Raises ValueError with what is wrong."""
-    if len(text) > MAX_OBJECT_BYTES:
-        raise ValueError(f"longer than {MAX_OBJECT_BYTES} bytes")
+    if len(text) > most_bytes:
+        raise ValueError(f"longer than {most_bytes} bytes")
     try:
         document = from_json(text, allow_inf_nan=False, cache_strings="keys")
     except ValueError as failure:
