@@ -70,7 +70,7 @@ def test_the_text_of_a_report_lists_the_last_hours_and_no_raw_milliseconds():
     with redirect_stdout(out):
         print_result(summarize_training({"samples": 7, "batches": 1, "commits": 1, "shards": [shard]}), as_json=False)
     text = out.getvalue()
-    assert len(text.splitlines()) < 20
+    assert len(text.splitlines()) < 24
     assert "hour from 2026-01-12T23:00:00Z" in text
     assert "2026-01-01T00:00:00Z" in text  # log time
     assert "[b]" in text

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.cli.terminal.values import format_time
 
-_HOURS = 6
+_HOURS = 12
 """Hours of the progressive validation that are listed."""
 
 
