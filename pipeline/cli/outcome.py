@@ -133,4 +133,5 @@ def _configure_logging() -> None:
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     # Calls are retried while brokers are unavailable; an outage that exceeds the limit is raised.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    # Looks up sys.stderr at every line: a replica replaces it.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))

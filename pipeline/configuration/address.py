@@ -74,6 +74,20 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{host}" + ("/…" if parts.path not in ("", "/") or parts.query else "")
 
 
+def url_of(host: str, port: int) -> str:
+    """The HTTP address of a server; an IPv6 address is put in brackets.
+
+    >>> url_of("localhost", 8501), url_of("::1", 8501)
+    ('http://localhost:8501', 'http://[::1]:8501')
+    """
+    return f"http://{host_and_port(host, port)}"
+
+
+def host_and_port(host: str, port: int) -> str:
+    """`host:port`; an IPv6 address is put in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _matches(pattern: re.Pattern[str], text: str) -> bool:
     match = pattern.fullmatch(text)
     return match is not None and (match[1] is None or 1 <= int(match[1]) <= _MAX_PORT)

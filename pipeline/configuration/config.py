@@ -16,7 +16,8 @@ from pipeline.configuration.events import Events, Samples
 from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.logs import Logs, Topics
 from pipeline.configuration.section import Name, Section
-from pipeline.configuration.services import Cluster, Flink, Serving, Telemetry
+from pipeline.configuration.services import Cluster, Flink, Telemetry
+from pipeline.configuration.serving import Serving
 from pipeline.configuration.training import Model, Publish, Train
 from pipeline.errors import ConfigError
 

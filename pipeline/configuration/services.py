@@ -1,4 +1,4 @@
-"""The configuration of processes: serving, Flink jobs, the local cluster, telemetry."""
+"""The configuration of processes: Flink jobs, the local cluster, telemetry."""
 
 from typing import Annotated, Literal, Self
 
@@ -6,21 +6,9 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 
 from pipeline.configuration.address import check_rest
 from pipeline.configuration.section import Section, check_distinct
+from pipeline.configuration.serving import PortOrAny
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
-PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
-"""0 chooses a free port."""
-
-
-class Serving(Section):
-    """`[serving]`: the HTTP server of a replica."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: PortOrAny = 8501
-    """Port to listen on; 0 chooses a free one."""
-    poll_ms: PositiveInt = 20
-    """Maximum time that one poll of the deltas topic waits for a delta, over all shards."""
 
 
 class Flink(Section):

@@ -4,28 +4,38 @@ Names that are no impression columns and values of another type are refused: a m
 silent null in every prediction.
 """
 
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.types import Int64s
 from pipeline.errors import InputError
 
 _INT64 = range(-(2**63), 2**63)
+_DIGITS = re.compile("-?[0-9]{1,19}")
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
 
 
-def batch_of(instances: Sequence[Any], types: Mapping[str, str], now_ms: int) -> tuple[pa.RecordBatch, Int64s]:
+def batch_of(
+    instances: Sequence[Any], types: Mapping[str, str], now_ms: int, first: int = 0
+) -> tuple[pa.RecordBatch, Int64s]:
     """Columns and times of n instances.
 
     Args:
         instances: one JSON object each: column name → value; a missing column is null. `at`, the impression's time, is
-            an ISO 8601 text or a number of ms.
+            an ISO 8601 text or a number of ms. An int may also be a text of digits, because scripts round numbers
+            above 2**53.
         types: declared type by column.
         now_ms: the time of instances without one.
+        first: the number of the first instance in errors.
 
     Returns:
         (batch with every declared column, [n] int64 times in ms).
@@ -33,11 +43,26 @@ def batch_of(instances: Sequence[Any], types: Mapping[str, str], now_ms: int) ->
     Raises:
         InputError: names instance and column, the value and what was wanted.
     """
-    for number, instance in enumerate(instances):
+    for number, instance in enumerate(instances, first):
         _check(number, instance, types)
     columns = [_column(name, kind, instances) for name, kind in types.items()]
-    times = [_time(number, instance.get("at"), now_ms) for number, instance in enumerate(instances)]
+    times = [_time(number, instance.get("at"), now_ms) for number, instance in enumerate(instances, first)]
     return pa.RecordBatch.from_arrays(columns, names=list(types)), np.array(times, np.int64)
+
+
+def check_finite(batch: pa.RecordBatch, first: int = 0) -> None:
+    """Raise InputError for a number that is not finite; it names instance, counted from `first`, and column."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.flatten() if pa.types.is_list(column.type) else column
+        if not pa.types.is_floating(values.type):
+            continue
+        finite = pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            row = pc.list_parent_indices(column)[place].as_py() if values is not column else place
+            raise InputError(
+                f"instance {first + row}, column {name}: got {values[place].as_py()}, wanted a finite number"
+            )
 
 
 def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
@@ -65,7 +90,7 @@ def _check(number: int, instance: Any, types: Mapping[str, str]) -> None:
             continue
         if name not in types:
             raise InputError(
-                f"instance {number} has column {name}, which impressions do not have. known: {', '.join(types)}"
+                f"instance {number} has column {name[:60]}, which impressions do not have. known: {', '.join(types)}"
             )
         if value is not None and not _fits(value, types[name]):
             raise InputError(f"instance {number}, column {name}: got {_shown(value)}, wanted {types[name]}")
@@ -79,6 +104,8 @@ def _fits(value: Any, kind: str) -> bool:
         return isinstance(value, bool) and kind == "bool"
     if isinstance(value, int):
         return kind in ("int", "float") and value in _INT64
+    if isinstance(value, str) and kind == "int":
+        return _DIGITS.fullmatch(value) is not None and int(value) in _INT64
     return isinstance(value, float) if kind == "float" else kind == "string" and _is_text(value)
 
 
@@ -91,6 +118,10 @@ def _is_text(value: Any) -> bool:
 
 def _column(name: str, kind: str, instances: Sequence[Any]) -> pa.Array:
     values = [instance.get(name) for instance in instances]
+    if kind == "int":
+        values = [int(value) if isinstance(value, str) else value for value in values]
+    if kind == "ints":
+        values = [None if v is None else [int(e) if isinstance(e, str) else e for e in v] for v in values]
     if kind == "float":
         values = [None if value is None else float(value) for value in values]
     if kind == "floats":
@@ -122,5 +153,5 @@ def _parse(name: str, kind: str, text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _SHOWN.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

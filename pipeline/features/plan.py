@@ -19,7 +19,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.fields import DenseConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.field import FieldPlan, column_of
-from pipeline.features.instances import batch_of, instance_of_texts
+from pipeline.features.instances import batch_of, check_finite, instance_of_texts
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Features:
     """By field, in the order of the configuration."""
     dense: Float32s
     """[n, dense columns]; null is 0."""
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Features"]) -> "Features":
+        """The features of the rows of all `parts`, at least one, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        keys = {name: _concatenated([part.keys[name] for part in parts]) for name in parts[0].keys}
+        return cls(keys, np.concatenate([part.dense for part in parts]))
 
 
 class FeaturePlan:
@@ -79,9 +87,14 @@ class FeaturePlan:
             dense[:, position] = _numbers(number, column_of(batch, number.column, self._types, at_ms))
         return Features(keys, dense)
 
-    def batch_of(self, instances: Sequence[Any], now_ms: int) -> tuple[pa.RecordBatch, Int64s]:
-        """Raw columns and times of JSON instances, for serving; see `instances.batch_of`. Raises InputError."""
-        return batch_of(instances, self._types, now_ms)
+    def batch_of(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> tuple[pa.RecordBatch, Int64s]:
+        """Raw columns and times of JSON instances, for serving; see `instances.batch_of`.
+
+        Raises InputError, also for a number that is not finite.
+        """
+        batch, at_ms = batch_of(instances, self._types, now_ms, first)
+        check_finite(batch, first)
+        return batch, at_ms
 
     def key_of(self, field: str, values: Mapping[str, str]) -> int:
         """The key of one value, written by an operator.
@@ -131,6 +144,12 @@ class FeaturePlan:
         if name not in self._fields:
             raise InputError(f"field {name} does not exist. known: {', '.join(self._fields)}")
         return self._fields[name]
+
+
+def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return FieldKeys(np.concatenate([part.keys for part in parts]), offsets)
 
 
 def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:

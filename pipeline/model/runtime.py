@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeline.configuration.environment import quiet_tensorflow
 
@@ -30,9 +30,10 @@ def _without_noise() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             written.seek(0)
-            for line in written:
-                if not _NOISE.match(line):
-                    os.write(2, line)
+            with suppress(OSError):  # the reader of stderr has ended
+                for line in written:
+                    if not _NOISE.match(line):
+                        os.write(2, line)
 
 
 quiet_tensorflow()

@@ -4,98 +4,47 @@
     GET  /v1/models/NAME             the served version
     GET  /v1/models/NAME/metadata    its inputs and outputs
     GET  /metrics                    Prometheus text
+    GET  /healthz, /readyz           200, or 503 with the reason; ready means that a version is served
 
-Errors are {"error": text} with 400 for a wrong request, 404 for an unknown path or model, 503 before the first version.
+Errors are {"error": text}: 400 for a wrong request, 404 and 405 for an unknown path or method, 408 for a slow client,
+413 beyond a bound of `[serving]`, 500 if the model or the user's code fails, 503 before the first version and at full
+load, 504 after the deadline. uvicorn is the server; `serving/rest` holds the application and the bounds.
 """
 
-import json
+import asyncio
+import gc
+import socket
+import sys
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 import structlog
+import uvicorn
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
 from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
+from pipeline.process.log_limit import LogLimit
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
-from pipeline.telemetry import exporter, metrics, readers
+from pipeline.serving.rest.api import RestApi
+from pipeline.serving.rest.application import Application
+from pipeline.serving.rest.connection import Connection
+from pipeline.serving.rest.connections import BACKLOG, Connections
+from pipeline.telemetry import metrics, readers
+from pipeline.telemetry.registry import Reading
 
-_MAX_BODY_BYTES = 64 << 20
-_JSON = "application/json"
+_STOP_S = 5
+_SWITCH_INTERVAL_S = 0.001
+"""How long one Python thread may keep the others waiting."""
+_LONGEST_RETRY_S = 1.0
 
 logger = structlog.get_logger(__name__)
-
-
-class Response(NamedTuple):
-    """Status, content type and body of a response."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-
-class RestApi:
-    """Maps requests to responses, without any socket. Thread-safe."""
-
-    def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
-        self._replica, self._config, self._clock = replica, config, clock
-        self._model = f"/v1/models/{config.name}"
-
-    def get(self, path: str) -> Response:
-        """The response to a GET of `path`."""
-        if path == "/metrics":
-            return Response(200, exporter.CONTENT_TYPE, exporter.metrics_text())
-        if path == self._model:
-            return _json(200, self._version_status())
-        if path == f"{self._model}/metadata":
-            return _json(200, self._metadata())
-        return self._unknown("GET", path)
-
-    def post(self, path: str, body: bytes) -> Response:
-        """The response to a POST of `body` to `path`."""
-        if path != f"{self._model}:predict":
-            return self._unknown("POST", path)
-        started_s = self._clock.monotonic_s()
-        response = self._predict(body)
-        metrics.PREDICT_REQUESTS.labels(str(response.status)).inc()
-        metrics.PREDICT_SECONDS.observe(self._clock.monotonic_s() - started_s)
-        return response
-
-    def _predict(self, body: bytes) -> Response:
-        try:
-            instances = _instances(body)
-            if not self._replica.ready:
-                return _error(503, f"model {self._config.name} has no version yet. hint: is the trainer running?")
-            probabilities, _ = self._replica.predict(instances)
-        except InputError as failure:
-            return _error(400, str(failure))
-        return _json(200, {"predictions": probabilities.tolist()})
-
-    def _version_status(self) -> dict[str, Any]:
-        status = self._replica.status()
-        state = "AVAILABLE" if status["ready"] else "START"
-        version = str(status["shards"][0]["sequence"])
-        ok = {"error_code": "OK", "error_message": ""}
-        return {"model_version_status": [{"version": version, "state": state, "status": ok}], "springtide": status}
-
-    def _metadata(self) -> dict[str, Any]:
-        config, status = self._config, self._replica.status()
-        inputs = {name: {"dtype": kind} for name, kind in {**config.events.impressions.columns, "at": "int"}.items()}
-        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.samples.labels}
-        signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
-        return {
-            "model_spec": {"name": config.name, "signature_name": "", "version": str(status["shards"][0]["sequence"])},
-            "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
-        }
-
-    def _unknown(self, method: str, path: str) -> Response:
-        known = f"{self._model}:predict, {self._model}, {self._model}/metadata, /metrics"
-        return _error(404, f"{method} {path[:200]} is unknown. hint: {known}")
 
 
 class ReplicaServer:
@@ -103,105 +52,123 @@ class ReplicaServer:
 
     def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
         """Bind to the configured host and port; port 0 selects a free one. Raises InputError if the port is in use."""
-        address, self._replica = (config.serving.host, config.serving.port), replica
-        try:
-            self._server = _Server(address, RestApi(replica, config, clock))
-        except OSError as failure:
-            raise InputError(f"cannot listen on {address[0]}:{address[1]}: {failure}. hint: set serving.port") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="http", daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
+        self._replica = replica
+        self._socket = _listen(config.serving.host, config.serving.port)
+        self.port = int(self._socket.getsockname()[1])
+        self._application = Application(RestApi(replica, config, clock), config.serving, clock)
+        self._connections = Connections(config.serving, self._application.receiving, clock)
+        self._server = uvicorn.Server(self._uvicorn_config(config))
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     def __enter__(self) -> "ReplicaServer":
-        readers.register("replica", lambda: replica_readings(self._replica))
+        readers.register("replica", self._readings)
         self._thread.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
         readers.unregister("replica")
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.should_exit = True
         self._thread.join()
+        self._application.close()
+
+    def _uvicorn_config(self, config: Config) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._application,
+            http=cast(Any, partial(Connection, self._connections)),
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level="critical",  # the application counts failures and logs them at a bounded rate
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            headers=[("server", "springtide")],
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=config.serving.max_header_bytes,
+            callback_notify=self._connections.close_overdue,
+            timeout_notify=1,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+
+    def _serve(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._socket]))
+
+    def _readings(self) -> Iterator[Reading]:
+        yield metrics.HTTP_CONNECTIONS.reading(len(self._connections))
+        yield from replica_readings(self._replica)
 
 
-def follow(replica: Replica, clock: Clock, poll_ms: int, stop: threading.Event) -> None:
-    """Apply deltas as they arrive until `stop` is set; a failed read is logged and retried after `poll_ms`."""
+def follow(
+    replica: Replica,
+    clock: Clock,
+    poll_ms: int,
+    stop: threading.Event,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Apply deltas as they arrive until `stop` is set; `on_ready` gets the first version that is served.
+
+    A failed read is logged, at a bounded rate, and retried with growing pauses.
+    """
+    limit, retry_s = LogLimit(clock), poll_ms / 1000
     while not stop.is_set():
         try:
             replica.catch_up(wait_ms=poll_ms)
+            retry_s = poll_ms / 1000
         except LogError as failure:
-            logger.error("deltas cannot be read", problem=str(failure))
-            clock.wait(poll_ms / 1000)
+            if (suppressed := limit.allow()) is not None:
+                logger.error("deltas cannot be read", problem=str(failure), suppressed=suppressed)
+            clock.wait(retry_s)
+            retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+        if on_ready and replica.ready:
+            on_ready(replica.version)
+            on_ready = None
 
 
-def serve(project: Project, log: Log, stop: threading.Event, on_ready: Callable[[int], None] | None = None) -> None:
-    """Serve predictions and follow deltas until `stop` is set; `on_ready` gets the port once requests are accepted."""
+def serve(
+    project: Project,
+    log: Log,
+    stop: threading.Event,
+    on_listening: Callable[[int, bool], None] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve predictions and follow deltas until `stop` is set.
+
+    Args:
+        project: configuration, published files and user code.
+        log: holds the deltas topic.
+        stop: ends the replica.
+        on_listening: gets the port and whether a version is served, once requests are accepted.
+        on_ready: gets the first version, if there was none then.
+    """
     replica = Replica.for_predictions(project, log)
     replica.catch_up()
-    with ReplicaServer(replica, project.config, project.clock) as server:
-        if on_ready:
-            on_ready(server.port)
-        follow(replica, project.clock, project.config.serving.poll_ms, stop)
+    replica.warm_up()
+    with _short_pauses(), ReplicaServer(replica, project.config, project.clock) as server:
+        ready = replica.ready
+        if on_listening:
+            on_listening(server.port, ready)
+        follow(replica, project.clock, project.config.serving.poll_ms, stop, None if ready else on_ready)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], rest: RestApi) -> None:
-        self.rest = rest
-        super().__init__(address, _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "springtide"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave in one packet
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._send(self.server.rest.get(self.path))
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
-            self.close_connection = True
-            self._send(
-                _error(400, f"body has length {length or 'unknown'}, at most {_MAX_BODY_BYTES} bytes are accepted")
-            )
-            return
-        self._send(self.server.rest.post(self.path, self.rfile.read(int(length))))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        logger.debug("http", request=format % args)
-
-    def _send(self, response: Response) -> None:
-        self.send_response(response.status)
-        self.send_header("Content-Type", response.content_type)
-        self.send_header("Content-Length", str(len(response.body)))
-        self.end_headers()
-        self.wfile.write(response.body)
-        self.wfile.flush()
-
-
-def _instances(body: bytes) -> list[Any]:
-    """The instances of a predict request. Raises InputError."""
+@contextmanager
+def _short_pauses() -> Iterator[None]:
+    """Inside, garbage collection and other threads hardly delay a response."""
+    interval_s = sys.getswitchinterval()
+    gc.collect()
+    gc.freeze()  # a full collection then does not visit the objects of TensorFlow
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        request = json.loads(body)
-    except ValueError as failure:
-        raise InputError(f"body is not json: {failure}") from None
-    instances = request.get("instances") if isinstance(request, dict) else None
-    if not isinstance(instances, list) or not instances:
-        raise InputError('body has no instances. hint: {"instances": [{"column": value}]}')
-    return instances
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
+        gc.unfreeze()
 
 
-def _json(status: int, document: Any) -> Response:
-    return Response(status, _JSON, json.dumps(document).encode())
-
-
-def _error(status: int, text: str) -> Response:
-    return _json(status, {"error": text})
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        dualstack = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dualstack)
+    except OSError as failure:
+        raise InputError(f"cannot listen on {host}:{port}: {failure}. hint: set serving.host and port") from None

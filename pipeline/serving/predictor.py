@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.errors import InputError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.pooling import pool
 from pipeline.model.dense import DenseModel
@@ -34,10 +35,22 @@ class Predictor:
         """Replace the dense weights. Raises DamagedError or ModelError; the current weights are then unchanged."""
         self._network.load_serving(dense)
 
-    def features(self, instances: Sequence[Any], now_ms: int) -> Features:
-        """Keys and dense numbers of JSON instances. Raises InputError."""
-        batch, at_ms = self._plan.batch_of(instances, now_ms)
-        return self._plan.extract(batch, at_ms)
+    def features(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> Features:
+        """Keys and dense numbers of JSON instances; errors count the instances from `first`.
+
+        Raises InputError, also for a dense number that is not finite as float32, and ModelError.
+        """
+        batch, at_ms = self._plan.batch_of(instances, now_ms, first)
+        features = self._plan.extract(batch, at_ms)
+        invalid = np.argwhere(~np.isfinite(features.dense))
+        if len(invalid):
+            row, position = invalid[0]
+            number = self._config.dense[position]
+            raise InputError(
+                f"instance {first + row}, column {number.column}: {batch.column(number.column)[int(row)]} does not fit "
+                f"dense input {number.name}, wanted a finite number of 32 bits"
+            )
+        return features
 
     def predict(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, labels] float32 probabilities."""

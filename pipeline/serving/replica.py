@@ -6,7 +6,7 @@ last good version stays in service. Until shared rows are reconciled between sha
 shard that has a row for it, and dense weights are those of shard 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pipeline.arrays.block import UInt64s
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, LogError
+from pipeline.features.plan import Features
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.serving.export import served_table
@@ -93,11 +94,24 @@ class Replica:
 
         Raises:
             InputError: an instance does not fit the configuration.
+            ModelError: a user's function failed.
         """
-        predictor = self.load_predictor()
-        features = predictor.features(instances, self._project.clock.now_ms())
+        return self.predict_pieces([instances])
+
+    def predict_pieces(self, pieces: Iterable[Sequence[Any]]) -> tuple[Float32s, str]:
+        """Predict the instances of all pieces, in order, with one consistent version; otherwise as `predict`."""
+        predictor, now_ms, count = self.load_predictor(), self._project.clock.now_ms(), 0
+        found = []
+        for piece in pieces:
+            found.append(predictor.features(piece, now_ms, count))
+            count += len(piece)
+        features = Features.concatenated(found)
         with self.reading():
             return predictor.predict(features, self.lookup), self.version
+
+    def warm_up(self) -> None:
+        """Predict once, so that the first request does not wait for the network to be compiled."""
+        self.predict([{}])
 
     def lookup(self, field: str, keys: UInt64s) -> Float32s:
         """[n, dim] float32, the served rows of `keys`; zeros for a key without a row. Call it inside `reading`."""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from pipeline.configuration.address import host_and_port
 from pipeline.configuration.project import Project
 from pipeline.formats.atomic_file import write_atomically
 
@@ -14,7 +15,7 @@ class TargetFile:
         """Announce `process` on `port`. Raises VersionError if the file cannot be written."""
         self._path = target_path(project, process)
         labels = {"job": "springtide", "model": project.config.name, "instance": f"{project.config.name}/{process}"}
-        target = {"targets": [f"{project.config.telemetry.host}:{port}"], "labels": labels}
+        target = {"targets": [host_and_port(project.config.telemetry.host, port)], "labels": labels}
         self._content = json.dumps([target]).encode()
         write_atomically(self._path, [self._content])
 

@@ -100,6 +100,11 @@ FRESHNESS = _slow(
 )
 PREDICT_REQUESTS = _count("springtide_predict_requests", "Prediction requests, by HTTP status.", "status")
 PREDICT_SECONDS = _fast("springtide_predict_seconds", "Time to serve a prediction request.")
+HTTP_REQUESTS = _count("springtide_http_requests", "HTTP requests of every kind to a replica, by status.", "status")
+HTTP_CONNECTIONS = _read("springtide_http_connections", "Open HTTP connections of a replica.")
+HTTP_CLOSED = _count(
+    "springtide_http_connections_closed", "Connections closed because their client was slow or too many.", "reason"
+)
 
 # The log on Kafka, and shards on Flink.
 LOG_READ_SECONDS = _slow(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Serving
+from pipeline.configuration.serving import Serving
 from pipeline.formats.container import Draft
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard

@@ -333,7 +333,8 @@ def test_instances_have_the_features_of_the_same_rows_in_training(tmp_path):
     [
         (3, "instance 1 is 3, wanted an object of columns"),
         ({"usr": 3}, "instance 1 has column usr, which impressions do not have. known: id, user"),
-        ({"user": "3"}, "instance 1, column user: got '3', wanted int"),
+        ({"user": "three"}, "instance 1, column user: got 'three', wanted int"),
+        ({"user": "9223372036854775808"}, "instance 1, column user: got '9223372036854775808', wanted int"),
         ({"user": 3.0}, "instance 1, column user: got 3.0, wanted int"),
         ({"user": True}, "instance 1, column user: got True, wanted int"),
         ({"user": 2**63}, "instance 1, column user: got 9223372036854775808, wanted int"),

@@ -8,76 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.features.plan import FeaturePlan
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.model.dense import DenseModel
 from pipeline.process.clock import SystemClock
-from pipeline.publish.publisher import TouchedRows
 from pipeline.serving.http import ReplicaServer, follow, serve
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import encode_delta, served_digest
+from tests.support.served_model import INSTANCE, MODEL, commit_rows, request, served_model
 from tests.support.synthetic import DIMS, SyntheticTrainer, project_at
-
-MODEL = '''
-"""A logistic model over the sum of all inputs."""
-
-import keras
-
-
-def build(inputs):
-    joined = keras.layers.Concatenate()(list(inputs.values()))
-    return keras.Model(inputs, keras.layers.Dense(1)(joined))
-'''
-
-INSTANCE = {"id": 1, "user": 7, "item": 3, "price": 2.5}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A trainer with rows for the keys of INSTANCE and one published commit, a replica that serves it, a server."""
-    root = tmp_path_factory.mktemp("http")
-    (root / "model.py").write_text(MODEL)
-    project = replace(project_at(root, serving={"port": 0}), clock=SystemClock())
-    trainer = SyntheticTrainer(project)
-    plan, network = FeaturePlan(project.config, root), DenseModel(project.config, root)
-    commit_rows(trainer, plan, network, 1.0)
-    replica = Replica(project, trainer.log)
-    replica.catch_up()
-    with ReplicaServer(replica, project.config, project.clock) as server:
-        yield trainer, plan, network, replica, server
-    trainer.close()
-
-
-def commit_rows(trainer, plan, network, value):
-    """Commit rows of `value` for INSTANCE's keys, with the network's weights."""
-    batch, at_ms = plan.batch_of([INSTANCE], 0)
-    touched = {}
-    for name, found in plan.extract(batch, at_ms).keys.items():
-        keys = np.unique(found.keys)
-        for key in keys:
-            trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1.0, 0.5)
-        touched[name] = TouchedRows(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
-    trainer.random = Fixed(network.serving_bytes())
-    trainer.commit(touched=touched, flush=True)
-
-
-class Fixed:
-    """Returns the network's weights when the synthetic trainer draws random dense bytes."""
-
-    def __init__(self, dense):
-        self.dense = dense
-
-    def bytes(self, count):
-        return self.dense
-
-
-def request(server, method, path, body=None):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, body if body is None or isinstance(body, bytes) else json.dumps(body))
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, content
+    with served_model(tmp_path_factory.mktemp("http")) as model:
+        yield model.trainer, model.plan, model.network, model.replica, model.server
 
 
 def predicted(server, instances):
@@ -210,11 +154,11 @@ def test_serving_follows_deltas_until_it_is_stopped(world):
     trainer, *_ = world
     stop, ready, ports = threading.Event(), threading.Event(), []
 
-    def on_ready(port):
+    def on_listening(port, _):
         ports.append(port)
         ready.set()
 
-    thread = threading.Thread(target=serve, args=(trainer.project, trainer.log, stop, on_ready))
+    thread = threading.Thread(target=serve, args=(trainer.project, trainer.log, stop, on_listening))
     thread.start()
     assert ready.wait(30)
     server = type("Address", (), {"port": ports[0]})

@@ -16,6 +16,8 @@ from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FlinkMaster, Pro
 from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.run_report import summarize_training
+from pipeline.cli.terminal.unblocked_stream import without_blocking
+from pipeline.configuration.address import url_of
 from pipeline.configuration.project import Project
 from pipeline.demo.folder import plan_folders
 from pipeline.errors import InputError
@@ -147,15 +149,23 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """
     from pipeline.serving.http import serve
 
-    opened = _open_measured(project, "replica")
-    host, name = opened.config.serving.host, opened.config.name
+    with without_blocking():
+        opened = _open_measured(project, "replica")
+        host, name = opened.config.serving.host, opened.config.name
 
-    def ready(port: int) -> None:
-        print_message(f"serving http://{host}:{port}/v1/models/{name}:predict")
-        print_result({"listening": True, "host": host, "port": port}, as_json)
+        def listening(port: int, ready: bool) -> None:
+            print_message(f"serving {url_of(host, port)}/v1/models/{name}:predict")
+            print_result({"listening": True, "ready": ready, "host": host, "port": port}, as_json)
+            if not ready:
+                print_message("predictions are refused until the trainer has committed a version")
 
-    with _until_signalled(until_end=False) as stop:
-        serve(opened, open_log(opened), stop, on_ready=ready)
+        def first_version(version: str) -> None:
+            print_message(f"the first version is served: {version}")
+            if not as_json:  # which is one object
+                print_result({"ready": True}, as_json)
+
+        with _until_signalled(until_end=False, stopping="stopping") as stop:
+            serve(opened, open_log(opened), stop, listening, first_version)
 
 
 def demo(
@@ -180,7 +190,7 @@ def _open_measured(folder: Path, process: str) -> Project:
     project = open_project(folder)
     port = exporter.start_exporter(project, process)
     if port is not None:
-        print_message(f"metrics at http://{project.config.telemetry.host}:{port}/metrics")
+        print_message(f"metrics at {url_of(project.config.telemetry.host, port)}/metrics")
     return project
 
 
@@ -214,14 +224,14 @@ def _check_local(master: str | None, from_logs: bool) -> None:
 
 
 @contextmanager
-def _until_signalled(until_end: bool) -> Iterator[threading.Event]:
+def _until_signalled(until_end: bool, stopping: str = "stopping after the current round") -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once."""
     stop = threading.Event()
     if not until_end:
         print_message("following the logs; press Ctrl-C to stop")
 
     def end(number: int, frame: Any) -> None:
-        print_message("stopping after the current round")
+        print_message(stopping)
         stop.set()
         end_at_interrupt()
 

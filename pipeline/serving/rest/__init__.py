@@ -1,0 +1,1 @@
+"""HTTP requests of a replica: bounds, routes, threads, connections."""

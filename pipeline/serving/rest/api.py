@@ -1,0 +1,132 @@
+"""Paths of the replica, and the functions that compute their responses, without any socket."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import structlog
+
+from pipeline.arrays.types import Float32s
+from pipeline.configuration.config import Config
+from pipeline.errors import InputError, SpringtideError
+from pipeline.process.clock import Clock
+from pipeline.process.log_limit import LogLimit
+from pipeline.serving.replica import Replica
+from pipeline.serving.rest.instances_body import parse_instances
+from pipeline.serving.rest.response import Refusal, Response, error_response, json_response
+from pipeline.telemetry import exporter
+
+_ROWS_AT_ONCE = 512
+
+logger = structlog.get_logger(__name__)
+
+
+class RestApi:
+    """The REST API of TensorFlow Serving for one model. Thread-safe."""
+
+    def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
+        self._replica, self._config = replica, config
+        self._log_limit = LogLimit(clock)
+        model = f"/v1/models/{config.name}"
+        self.predict_path = f"{model}:predict"
+        self.reads: dict[str, Callable[[], Response]] = {
+            model: self._version_status,
+            f"{model}/metadata": self._metadata,
+            "/metrics": lambda: Response(200, exporter.CONTENT_TYPE, exporter.metrics_text()),
+        }
+        """By path, what GET returns; computed in a thread, because some of it waits for the log."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether predictions are possible."""
+        return self._replica.ready
+
+    def predict(self, body: bytes, pause: Callable[[], None]) -> Response:
+        """The response to a prediction request; `pause` is called between pieces of a large one."""
+        return self._guarded(lambda: self._predict(body, pause))
+
+    def read(self, path: str) -> Response:
+        """The response to a GET of a path in `reads`."""
+        return self._guarded(self.reads[path])
+
+    def not_ready(self) -> Refusal:
+        """The refusal of predictions before the first version."""
+        text = f"model {self._config.name} has no version yet. hint: is the trainer running?"
+        return Refusal(503, text, ("retry-after", "1"))
+
+    def unknown(self, method: str, path: str) -> Refusal:
+        """The refusal of a path that does not exist."""
+        known = ", ".join((self.predict_path, *self.reads, "/healthz", "/readyz"))
+        return Refusal(404, f"{method} {path[:200]} is unknown. hint: {known}")
+
+    def _predict(self, body: bytes, pause: Callable[[], None]) -> Response:
+        pieces = parse_instances(body, self._config.serving)
+        probabilities, _ = self._replica.predict_pieces(_with_pauses(pieces, pause))
+        self._check_finite(probabilities)
+        return Response(200, "application/json", _predictions(probabilities))
+
+    def _check_finite(self, probabilities: Float32s) -> None:
+        """Raise Refusal, because NaN is no JSON."""
+        invalid = np.argwhere(~np.isfinite(probabilities))
+        if len(invalid):
+            row, label = invalid[0]
+            name = self._config.samples.labels[label]
+            text = f"the model's prediction of {name} for instance {row} is {probabilities[row, label]}, not a number"
+            raise Refusal(500, f"{text}. hint: check the size of its dense inputs, then the weights of the model")
+
+    def _guarded(self, compute: Callable[[], Response]) -> Response:
+        """The response of `compute`; every failure becomes an error response."""
+        try:
+            return compute()
+        except Refusal as refusal:
+            return refusal.response
+        except InputError as failure:
+            return error_response(400, str(failure))
+        except SpringtideError as failure:
+            return self._failed(str(failure))
+        except BaseException as failure:  # a function of the user may even call sys.exit
+            return self._failed(f"{type(failure).__name__}: {failure}")
+
+    def _failed(self, problem: str) -> Response:
+        suppressed = self._log_limit.allow()
+        if suppressed is not None:
+            logger.error("request failed", problem=problem, suppressed=suppressed)
+        return error_response(500, problem)
+
+    def _version_status(self) -> Response:
+        status = self._replica.status()
+        state = "AVAILABLE" if status["ready"] else "START"
+        version = str(status["shards"][0]["sequence"])
+        ok = {"error_code": "OK", "error_message": ""}
+        return json_response(
+            200, {"model_version_status": [{"version": version, "state": state, "status": ok}], "springtide": status}
+        )
+
+    def _metadata(self) -> Response:
+        config, status = self._config, self._replica.status()
+        inputs = {name: {"dtype": kind} for name, kind in {**config.events.impressions.columns, "at": "int"}.items()}
+        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.samples.labels}
+        signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
+        spec: dict[str, Any] = {"name": config.name, "signature_name": ""}
+        return json_response(
+            200,
+            {
+                "model_spec": {**spec, "version": str(status["shards"][0]["sequence"])},
+                "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+            },
+        )
+
+
+def _with_pauses(pieces: Iterator[list[Any]], pause: Callable[[], None]) -> Iterator[list[Any]]:
+    for number, piece in enumerate(pieces):
+        if number:
+            pause()
+        yield piece
+
+
+def _predictions(probabilities: Float32s) -> bytes:
+    """The body of a prediction, written some rows at a time: the encoder occupies the interpreter."""
+    starts = range(0, len(probabilities), _ROWS_AT_ONCE)
+    parts = [json.dumps(probabilities[i : i + _ROWS_AT_ONCE].tolist(), allow_nan=False)[1:-1] for i in starts]
+    return f'{{"predictions": [{", ".join(parts)}]}}'.encode()

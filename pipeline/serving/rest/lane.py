@@ -1,0 +1,104 @@
+"""A lane: a few threads with a bounded queue, in which work of one kind runs off the event loop.
+
+The threads are daemons: a function of the user that never returns must not keep the process from its end. That is why
+this is no `ThreadPoolExecutor`, which waits for its threads at exit.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pipeline.process.clock import Clock
+from pipeline.serving.rest.response import Refusal, Response
+
+Work = Callable[[], Response]
+
+
+class _Task(NamedTuple):
+    work: Work
+    response: "asyncio.Future[Response]"
+    loop: asyncio.AbstractEventLoop
+
+
+class Lane:
+    """`run` belongs to one event loop; the other methods are thread-safe."""
+
+    def __init__(self, name: str, threads: int, waiting: int, clock: Clock) -> None:
+        """Start `threads` threads; at most `waiting` requests wait for one."""
+        self.name, self._clock, self._limit = name, clock, threads + waiting
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._pending = 0
+        self._started_s: dict[int, float] = {}
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"{name} {number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def run(self, work: Work, deadline_s: float) -> Response:
+        """The response of `work`, which must not raise.
+
+        Raises Refusal with 503 if the queue is full, with 504 after `deadline_s`; work that has not begun is then
+        skipped.
+        """
+        if not self._admit():
+            text = f"too many requests wait for a thread, at most {self._limit} are accepted. hint: retry later"
+            raise Refusal(503, text, ("retry-after", "1"))
+        loop = asyncio.get_running_loop()
+        task = _Task(work, loop.create_future(), loop)
+        self._tasks.put(task)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await task.response
+        except TimeoutError:
+            raise Refusal(504, f"no response within {deadline_s:g} s. hint: send fewer instances, or retry") from None
+
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Wait until no request is waiting or running, at most `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending, timeout_s)
+
+    def stuck(self, after_s: float) -> bool:
+        """Whether every thread has been running one request for longer than `after_s`."""
+        started_s, now_s = list(self._started_s.values()), self._clock.monotonic_s()
+        return len(started_s) == len(self._threads) and all(now_s - started > after_s for started in started_s)
+
+    def close(self) -> None:
+        """End the threads after their current request; returns at once."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _admit(self) -> bool:
+        with self._changed:
+            if self._pending >= self._limit:
+                return False
+            self._pending += 1
+            return True
+
+    def _work(self, number: int) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._started_s[number] = self._clock.monotonic_s()
+            try:
+                if not task.response.cancelled():
+                    _deliver(task, task.work())
+            finally:
+                del self._started_s[number]
+                with self._changed:
+                    self._pending -= 1
+                    if not self._pending:
+                        self._changed.notify_all()
+
+
+def _deliver(task: _Task, response: Response) -> None:
+    def deliver() -> None:
+        if not task.response.done():
+            task.response.set_result(response)
+
+    try:
+        task.loop.call_soon_threadsafe(deliver)
+    except RuntimeError:
+        return  # the loop is closed: the server has stopped without this response

@@ -1,0 +1,41 @@
+"""Responses of the replica. An error is {"error": text}; a body is always valid JSON, or the text of the metrics."""
+
+import json
+from typing import Any, NamedTuple
+
+_JSON = "application/json"
+_MAX_TEXT = 1_000
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Response(NamedTuple):
+    """Status, content type, body and further headers of a response."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Headers = ()
+
+
+class Refusal(Exception):
+    """A request that gets an error response instead of its result."""
+
+    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.response = error_response(status, text, headers)
+
+
+def json_response(status: int, document: Any) -> Response:
+    """`document` as JSON. Raises ValueError for a number that is not finite."""
+    return Response(status, _JSON, json.dumps(document, allow_nan=False).encode())
+
+
+def error_response(status: int, text: str, headers: Headers = ()) -> Response:
+    """An error; a text longer than 1,000 characters is cut.
+
+    >>> error_response(404, "GET /x is unknown").body
+    b'{"error": "GET /x is unknown"}'
+    """
+    shown = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
+    return Response(status, _JSON, json.dumps({"error": shown}).encode(), headers)
