@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.pooling import pool
 from pipeline.model.dense import DenseModel
@@ -41,7 +41,13 @@ class Predictor:
         Raises InputError, also for a dense number that is not finite as float32, and ModelError.
         """
         batch, at_ms = self._plan.batch_of(instances, now_ms, first)
-        features = self._plan.extract(batch, at_ms)
+        try:
+            features = self._plan.extract(batch, at_ms)
+        except UserCodeError as failure:
+            if failure.row is None:
+                raise
+            row = first + failure.row
+            raise UserCodeError(f"instance {row}: {failure}", row) from failure
         invalid = np.argwhere(~np.isfinite(features.dense))
         if len(invalid):
             row, position = invalid[0]
@@ -55,6 +61,10 @@ class Predictor:
     def predict(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, labels] float32 probabilities."""
         return np.asarray(self._network.predict(self.inputs(features, lookup)), np.float32)
+
+    def warm_up(self) -> None:
+        """Compile the network."""
+        self._network.predict(np.zeros((1, self._layout.columns), np.float32))
 
     def inputs(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, columns] float32: the network's input; bit-identical to the trainer's for equal rows."""

@@ -111,7 +111,7 @@ class Replica:
 
     def warm_up(self) -> None:
         """Predict once, so that the first request does not wait for the network to be compiled."""
-        self.predict([{}])
+        self.load_predictor().warm_up()
 
     def lookup(self, field: str, keys: UInt64s) -> Float32s:
         """[n, dim] float32, the served rows of `keys`; zeros for a key without a row. Call it inside `reading`."""

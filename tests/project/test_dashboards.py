@@ -64,7 +64,7 @@ def test_names_follow_the_conventions_of_prometheus():
         "springtide_validation_log_loss", "springtide_validation_normalized_entropy", "springtide_row_importance",
         "springtide_row_convergence", "springtide_committed_generation", "springtide_committed_sequence",
         "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
-        "springtide_served_rows",
+        "springtide_served_rows", "springtide_http_connections",
     }  # fmt: skip
     assert all(name.startswith("springtide_") for name in declared_names())
 

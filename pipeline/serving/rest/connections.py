@@ -80,6 +80,7 @@ class Connections:
         for group in (self._new, self._idle):
             if group:
                 longest = next(iter(group))
+                self.remove(longest)
                 longest.evict()
                 break
         else:

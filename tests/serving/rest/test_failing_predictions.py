@@ -56,8 +56,8 @@ def predict(model, **columns):
 @pytest.mark.parametrize(
     ("item", "problem"),
     [
-        (13, "field item: features:item failed: RuntimeError: no thirteen"),
-        (14, "SystemExit: no fourteen"),
+        (13, "instance 1: field item: features:item failed: RuntimeError: no thirteen"),
+        (14, "instance 1: field item: features:item failed: it called sys.exit('no fourteen')"),
         (15, "field item: features:item returned int"),
     ],
 )

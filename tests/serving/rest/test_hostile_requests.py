@@ -1,12 +1,14 @@
 """Hostile and odd requests over real sockets: each has the right response, is counted, and stops no other client."""
 
 import json
+import resource
 import socket
 import struct
 
 import pytest
 
 from pipeline.serving.http import ReplicaServer
+from pipeline.serving.rest.connections import allow_files
 from tests.support.manual_clock import ManualClock
 from tests.support.scrape import parsed
 from tests.support.served_model import INSTANCE, PREDICT, connect, exchange, post, received, request, served_model
@@ -211,11 +213,12 @@ def test_a_new_connection_is_served_while_as_many_as_allowed_are_idle(tmp_path):
             kept.append(connection := connect(made.server))
             connection.sendall(post(ONE, close=False))
             assert connection.recv(20).startswith(b"HTTP/1.1 200")
-        slow = [connect(made.server) for _ in range(10)]
-        for connection in slow:
+        slow = []
+        for _ in range(10):
+            slow.append(connection := connect(made.server))
             connection.sendall(post(ONE)[:-5])
-        assert request(made.server, "POST", PREDICT, ONE)[0] == 200
-        assert [503] in [statuses(received(connection)) for connection in slow[:5]]
+            assert request(made.server, "POST", PREDICT, ONE)[0] == 200
+        assert statuses(received(slow[0])) == [503]
         for connection in half + kept + slow:
             connection.close()
 
@@ -242,6 +245,12 @@ def test_a_client_that_is_too_slow_is_refused(tmp_path):
         received(idle)
         for connection in (silent, half, slow, kept, idle):
             connection.close()
+
+
+def test_connections_leave_files_for_the_log():
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allow_files(1) == max(allowed - 384, allowed - allowed // 2)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == allowed
 
 
 def test_a_server_listens_on_ipv6(model):

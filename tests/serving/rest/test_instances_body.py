@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.configuration.serving import Serving
@@ -44,7 +44,10 @@ def outcome_of_json(body):
         return Outcome(None)
 
 
-@given(st.lists(VALUES, min_size=1, max_size=600), st.booleans(), st.sampled_from([None, 1]))
+@settings(max_examples=40)
+@given(
+    st.lists(VALUES, min_size=1, max_size=20).map(lambda values: values * 30), st.booleans(), st.sampled_from([None, 1])
+)
 def test_pieces_are_the_instances_of_the_body(instances, ascii_only, indent):
     body = json.dumps({"signature_name": "x", "instances": instances, "y": [[1], {"instances": [2]}]}, indent=indent)
     body = json.dumps(json.loads(body), ensure_ascii=ascii_only, indent=indent)

@@ -47,6 +47,7 @@ def test_work_past_its_deadline_is_skipped():
     async def late():
         lane, gate, calls = Lane("x", 1, 9, ManualClock()), Gate(), []
         first = asyncio.create_task(lane.run(gate, WITHIN_S))
+        await asyncio.to_thread(gate.started.wait, WITHIN_S)
         with pytest.raises(Refusal) as refused:
             await lane.run(lambda: calls.append(1), 0.01)
         gate.opened.set()
