@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import psutil
 from pipeline.configuration.project import Project
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
+from pipeline.model.identity import serving_digest
 from tests.benchmarks.harness.report import Figure, Result, machine, print_results, write_results
 from tests.support.served_model import INSTANCE, MODEL, PREDICT, commit_rows
 from tests.support.synthetic import SyntheticTrainer
@@ -87,7 +89,7 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
         after = asyncio.run(honest(port, 3.0))
         peak_mb = peak_resident_mb(process)
     sizes = {"clients": CLIENTS, "requests/s": REQUESTS_PER_S, "seconds": seconds, "requests": len(attacked.seconds)}
-    print(f"statuses of the attackers: {statuses}; failures: {attacked.failures[:5]}", flush=True)
+    print(f"statuses of the attackers: {statuses}; failures: {Counter(attacked.failures)}", flush=True)
     p99 = attacked.quantile_ms(0.99)
     return [
         Figure("honest p50, no attack", idle.quantile_ms(0.5), "ms", sizes),
@@ -107,7 +109,9 @@ def make_project(folder: Path) -> None:
     (folder / "model.py").write_text(MODEL)
     project = Project.open(folder)
     trainer = SyntheticTrainer(project)
-    commit_rows(trainer, FeaturePlan(project.config, folder), DenseModel(project.config, folder), 1.0)
+    plan, network = FeaturePlan(project.config, folder), DenseModel(project.config, folder)
+    trainer.model = {"digest": serving_digest(project.config, plan, network)}
+    commit_rows(trainer, plan, network, 1.0)
     trainer.close()
 
 
@@ -140,9 +144,9 @@ async def honest(port: int, seconds: float) -> Latencies:
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
             try:
                 connection = connection or await asyncio.open_connection("127.0.0.1", port)
-                status = await _request(*connection, sent)
+                status, content = await _request(*connection, sent)
                 if status != b"200":
-                    found.failures.append(status.decode())
+                    found.failures.append(content.decode())
             except (OSError, asyncio.IncompleteReadError) as failure:
                 found.failures.append(type(failure).__name__)
                 connection = None
@@ -154,12 +158,11 @@ async def honest(port: int, seconds: float) -> Latencies:
     return found
 
 
-async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> bytes:
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> tuple[bytes, bytes]:
     writer.write(sent)
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    await reader.readexactly(int(length.partition(b":")[2]))
-    return head[9:12]
+    return head[9:12], await reader.readexactly(int(length.partition(b":")[2]))
 
 
 def resident_mb(process: psutil.Process) -> float:

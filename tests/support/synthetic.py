@@ -76,6 +76,7 @@ class SyntheticTrainer:
         self.delta_writer = DeltaWriter(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
         self.dense = b""
+        self.model: dict[str, str] = {}
         self.commits: list[SyntheticCommit] = []
 
     def change(self, count: int = 20, removed: int = 3) -> dict[str, TouchedRows]:
@@ -106,7 +107,14 @@ class SyntheticTrainer:
         at_ms = id.sequence * 60_000
         self.dense = self.random.bytes(40)
         step = VersionRange(
-            id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence, at_ms - 59_000, at_ms
+            id.generation,
+            id.shard,
+            id.shards,
+            parent.sequence if parent else 0,
+            id.sequence,
+            at_ms - 59_000,
+            at_ms,
+            self.model,
         )
         prepared = self.publisher.prepare(step, touched, self.dense, flush=flush)
         self.store.commit(self._commit(id, parent, step, touched, prepared))

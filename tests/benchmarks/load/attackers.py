@@ -69,6 +69,7 @@ class Attack:
             writer.write(PREDICT + b"Content-Le")
         await reader.read()
         writer.close()
+        await asyncio.sleep(1.0)
 
     async def slow(self, number: int) -> None:
         """Send a byte at a time, of the head or of the body."""
@@ -102,7 +103,7 @@ async def _repeat(once: Callable[[], Awaitable[None]]) -> None:
     while True:
         with suppress(OSError, RuntimeError):
             await once()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_PAUSE_S)
 
 
 async def attack(port: int, seconds: float) -> Counter[str]:
