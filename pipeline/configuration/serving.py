@@ -23,7 +23,7 @@ class Serving(Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 4
     """Threads that compute small predictions. Large ones have a thread of their own and give way to small ones."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Open connections. One more closes the one that has waited longest for its client."""
+    """Open connections. One more closes one that waits for its client."""
     max_header_bytes: Annotated[int, Field(ge=1_024, le=1 << 20)] = 16 << 10
     """Largest head of a request."""
     max_body_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 8 << 20

@@ -10,7 +10,7 @@ Received = TypeVar("Received")
 
 _SHORT_BYTES = 64 << 10
 _DISCARDED_BYTES = 256 << 20
-_DISCARD_PAUSE_S = 0.005
+_DISCARD_PAUSE_S = 0.02
 """Limits what a client that sends an unwanted body can cost."""
 
 
@@ -100,12 +100,12 @@ class Receiving:
         finally:
             self._limits.pop(limit, None)
 
-    def interrupt_longest(self) -> bool:
-        """Refuse the request that has waited longest for its body; returns whether there is one."""
-        longest = next(iter(self._limits), None)
-        if longest is None:
-            return False
+    def __len__(self) -> int:
+        return len(self._limits)
+
+    def interrupt_longest(self) -> None:
+        """Refuse the request, of at least one, that has waited longest for its body."""
+        longest = next(iter(self._limits))
         del self._limits[longest]
         if not longest.expired():
             longest.reschedule(0)
-        return True

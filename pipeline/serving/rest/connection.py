@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
@@ -70,8 +71,10 @@ class Connection(H11Protocol):
             return
         if not self.active and not self.begun:
             self.begun, self.waiting_since_s = True, self._connections.now_s()
-        # h11 limits the size of a head only between two calls.
+        # h11 limits the size of a head only between two calls. A body costs less in large parts.
         size = self._bytes_at_once
+        if self.conn.their_state is h11.SEND_BODY:
+            size = max(size, HIGH_WATER_LIMIT)
         self._held.extend(data[start : start + size] for start in range(0, len(data), size))
         self._feed()
 

@@ -76,16 +76,19 @@ class Connections:
         return self._idle if connection.served else self._new
 
     def _make_room(self) -> bool:
-        """Close what has waited longest: a connection without a request, an idle one, or a body that is incomplete."""
-        for group in (self._new, self._idle):
-            if group:
-                longest = next(iter(group))
-                self.remove(longest)
-                longest.evict()
-                break
+        """Close what has waited longest in the largest group: without a request, idle, or with an incomplete body.
+
+        Hostile clients of one kind thus close each other.
+        """
+        largest = max(self._new, self._idle, key=len)
+        if len(self._receiving) > len(largest):
+            self._receiving.interrupt_longest()
+        elif largest:
+            longest = next(iter(largest))
+            self.remove(longest)
+            longest.evict()
         else:
-            if not self._receiving.interrupt_longest():
-                return False
+            return False
         metrics.HTTP_CLOSED.labels("limit").inc()
         return True
 

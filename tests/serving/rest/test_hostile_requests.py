@@ -201,25 +201,20 @@ def test_many_instances_have_the_predictions_of_single_ones(server):
         assert predictions[i] == pytest.approx(single[0], rel=1e-6)
 
 
-def test_a_new_connection_is_served_while_as_many_as_allowed_are_idle(tmp_path):
+@pytest.mark.parametrize(
+    ("sent", "last"),
+    [(b"", []), (post(ONE)[:60], [503]), (post(ONE)[:-5], [503]), (post(ONE, close=False), [200])],
+    ids=["silent", "half a head", "half a body", "idle"],
+)
+def test_a_new_connection_is_served_while_as_many_as_allowed_wait_for_their_clients(tmp_path, sent, last):
     with served_model(tmp_path, serving={"max_connections": 5}) as made:
-        half = [connect(made.server) for _ in range(10)]
-        for connection in half:
-            connection.sendall(post(ONE)[:60])
-        assert request(made.server, "POST", PREDICT, ONE)[0] == 200
-        assert statuses(received(half[0])) in ([503], [])
-        kept = []
-        for _ in range(8):
-            kept.append(connection := connect(made.server))
-            connection.sendall(post(ONE, close=False))
-            assert connection.recv(20).startswith(b"HTTP/1.1 200")
-        slow = []
-        for _ in range(10):
-            slow.append(connection := connect(made.server))
-            connection.sendall(post(ONE)[:-5])
+        held = []
+        for _ in range(12):
+            held.append(connection := connect(made.server))
+            connection.sendall(sent)
             assert request(made.server, "POST", PREDICT, ONE)[0] == 200
-        assert statuses(received(slow[0])) == [503]
-        for connection in half + kept + slow:
+        assert statuses(received(held[0])) == last
+        for connection in held:
             connection.close()
 
 
