@@ -19,10 +19,12 @@ UInt64s = npt.NDArray[np.uint64]
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "int": pa.int64(),
+    "uint": pa.uint64(),
     "float": pa.float64(),
     "bool": pa.bool_(),
     "strings": pa.list_(pa.string()),
     "ints": pa.list_(pa.int64()),
+    "uints": pa.list_(pa.uint64()),
     "floats": pa.list_(pa.float64()),
 }
 

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 UInt64s = npt.NDArray[np.uint64]
 
 _CHUNK_BITS = np.uint64(32)
-_WORDS = {pa.int8(): 8, pa.float32(): 32, pa.int64(): 64, pa.float64(): 64}
+_WORDS = {pa.int8(): 8, pa.float32(): 32, pa.int64(): 64, pa.uint64(): 64, pa.float64(): 64}
 _WANTED = ", ".join(str(kind) for kind in _WORDS) + ", bool, string, binary or a list of these"
 
 

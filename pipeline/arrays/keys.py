@@ -21,20 +21,20 @@ UInt64s = npt.NDArray[np.uint64]
 _MAX_SEED = 2**64 - 1
 _ID_SEEDS = (0x1D, 0x2D)
 _SHARD_SEED = 0x5A
-_SUPPORTED = "string, binary, int64, double, bool, a dictionary of these or a list of these"
+_SUPPORTED = "string, binary, int64, uint64, double, bool, a dictionary of these or a list of these"
 
 
 def hash_column(array: pa.Array, seed: int) -> UInt64s:
     """The keys of a column's values.
 
     Args:
-        array: [n] string, binary, int64, double or bool (or dictionary-encoded); a list column gives the keys of its
-            flattened values, without null lists.
+        array: [n] string, binary, int64, uint64, double or bool (or dictionary-encoded); a list column gives the keys
+            of its flattened values, without null lists.
         seed: 0..2^64-1, different for each field.
 
     Returns:
-        [n] uint64; a null has the key `null_key(seed)`. Integers hash as their 8 little-endian bytes, bools as the
-        integers 0 and 1, -0.0 as 0.0, all NaNs alike.
+        [n] uint64; a null has the key `null_key(seed)`. Integers hash as their 8 little-endian bytes, signed or not,
+        bools as the integers 0 and 1, -0.0 as 0.0, all NaNs alike.
 
     Raises:
         InputError: the column has an unsupported type, or its offsets or indices are out of range.
@@ -170,7 +170,12 @@ def _hasher(kind: pa.DataType) -> str:
         return "hash_texts"
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
         return "hash_large_texts"
-    names = {pa.int64(): "hash_integers", pa.float64(): "hash_doubles", pa.bool_(): "hash_booleans"}
+    names = {
+        pa.int64(): "hash_integers",
+        pa.uint64(): "hash_integers",
+        pa.float64(): "hash_doubles",
+        pa.bool_(): "hash_booleans",
+    }
     if kind not in names:
         raise InputError(f"column: got {kind}, wanted {_SUPPORTED}. hint: cast it")
     return names[kind]

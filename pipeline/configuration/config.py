@@ -57,7 +57,7 @@ class Config(Section):
             if c not in known
         ]
         clicks = self.events.clicks.columns
-        numeric = {name for name, kind in clicks.items() if kind in ("int", "float", "bool")}
+        numeric = {name for name, kind in clicks.items() if kind in ("int", "uint", "float", "bool")}
         problems += [
             f"label {n} is not a numeric column of clicks" for n in self.samples.labels[1:] if n not in numeric
         ]

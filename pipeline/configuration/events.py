@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 from pipeline.configuration.address import check_registry
 from pipeline.configuration.section import Fraction, Secret, Section
 
-ColumnType = Literal["string", "int", "float", "bool", "strings", "ints", "floats"]
+ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints", "uints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
 
 
@@ -22,7 +22,8 @@ class EventColumns(Section):
     time_unit: TimeUnit = "ms"
     """Unit of that time: s, ms or us since 1970, or ISO 8601 text."""
     columns: dict[str, ColumnType]
-    """Type of every column except the time; a column that is missing in an event is null."""
+    """Type of every column except the time; a column that is missing in an event is null. `int` has 64 bits and a
+    sign, `uint` 64 bits and none: ids that are hashes."""
 
 
 class Registry(Section):
@@ -80,8 +81,8 @@ class Events(Section):
             for name in self.shard_keys:
                 if name not in columns:
                     raise ValueError(f"{kind}.columns lacks {name}, which key or partition_by names. hint: declare it")
-                if columns[name] not in ("string", "int"):
-                    raise ValueError(f"{kind}.columns.{name} is {columns[name]}, a key must be string or int")
+                if columns[name] not in ("string", "int", "uint"):
+                    raise ValueError(f"{kind}.columns.{name} is {columns[name]}, a key must be string, int or uint")
         for name in (*self.key, *self.partition_by):
             if self.impressions.columns[name] != self.clicks.columns[name]:
                 raise ValueError(f"{name} has different types in impressions and clicks. hint: use the same type")

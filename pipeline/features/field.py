@@ -152,7 +152,7 @@ class FieldPlan:
         return [f"cross reads single values, {name} is {kind}" for name, kind in kinds.items() if kind.endswith("s")]
 
     def _problems_of_numbers(self, kinds: dict[str, str]) -> list[str]:
-        numeric = ("int", "float", "bool", "ints", "floats")
+        numeric = ("int", "uint", "float", "bool", "ints", "uints", "floats")
         problems = [f"{self._kind} needs numbers, {n} is {kind}" for n, kind in kinds.items() if kind not in numeric]
         boundaries = self._config.boundaries
         if self._kind == "bucket" and (not boundaries or list(boundaries) != sorted(set(boundaries))):

@@ -19,7 +19,9 @@ from pipeline.arrays.types import Int64s
 from pipeline.errors import InputError
 
 _INT64 = range(-(2**63), 2**63)
-_DIGITS = re.compile("-?[0-9]{1,19}")
+_RANGES = {"int": _INT64, "float": _INT64, "uint": range(2**64)}
+"""Integers that a column of the type can have."""
+_DIGITS = re.compile("-?[0-9]{1,20}")
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
 
@@ -103,9 +105,9 @@ def _fits(value: Any, kind: str) -> bool:
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if isinstance(value, int):
-        return kind in ("int", "float") and value in _INT64
-    if isinstance(value, str) and kind == "int":
-        return _DIGITS.fullmatch(value) is not None and int(value) in _INT64
+        return value in _RANGES.get(kind, range(0))
+    if isinstance(value, str) and kind in ("int", "uint"):
+        return _DIGITS.fullmatch(value) is not None and int(value) in _RANGES[kind]
     return isinstance(value, float) if kind == "float" else kind == "string" and _is_text(value)
 
 
@@ -118,9 +120,9 @@ def _is_text(value: Any) -> bool:
 
 def _column(name: str, kind: str, instances: Sequence[Any]) -> pa.Array:
     values = [instance.get(name) for instance in instances]
-    if kind == "int":
+    if kind in ("int", "uint"):
         values = [int(value) if isinstance(value, str) else value for value in values]
-    if kind == "ints":
+    if kind in ("ints", "uints"):
         values = [None if v is None else [int(e) if isinstance(e, str) else e for e in v] for v in values]
     if kind == "float":
         values = [None if value is None else float(value) for value in values]
@@ -147,7 +149,7 @@ def _parse(name: str, kind: str, text: str) -> Any:
     try:
         if kind == "bool":
             return {"true": True, "false": False}[text.lower()]
-        return {"string": str, "int": int, "float": float}[kind](text)
+        return {"string": str, "int": int, "uint": int, "float": float}[kind](text)
     except (KeyError, ValueError):
         raise InputError(f"column {name}: got {text!r}, wanted {kind}") from None
 

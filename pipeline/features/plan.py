@@ -154,9 +154,9 @@ def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:
 
 def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
     kind = "int" if number.column == "at" else types[number.column]
-    if kind in ("int", "float", "bool"):
+    if kind in ("int", "uint", "float", "bool"):
         return []
-    return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, float or bool"]
+    return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, uint, float or bool"]
 
 
 def _numbers(number: DenseConfig, column: pa.Array) -> Float32s:

@@ -43,7 +43,7 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
 
 
 def normalise(array: pa.Array) -> pa.Array:
-    """The array in one of the types that are hashed: string, binary, int64, float64, bool, or a list of these.
+    """The array in one of the types that are hashed: string, binary, int64, uint64, float64, bool, or a list of these.
 
     Raises pa.ArrowInvalid or pa.ArrowNotImplementedError if values would be lost.
     """
@@ -129,7 +129,7 @@ def _hashed_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_integer(kind):
-        return pa.int64()
+        return kind if pa.types.is_uint64(kind) else pa.int64()
     if pa.types.is_floating(kind):
         return pa.float64()
     if pa.types.is_null(kind):

@@ -80,11 +80,11 @@ def format_instant(at_ms: int) -> str:
     """A time as ISO 8601, or in ms if its year has no four digits.
 
     >>> format_instant(0), format_instant(10**15)
-    ('1970-01-01T00:00:00+00:00', '1000000000000000 ms')
+    ('1970-01-01T00:00:00Z', '1000000000000000 ms')
     """
     if not 0 <= at_ms < _LAST_MS:
         return f"{at_ms} ms"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _range_within(profile: TimeProfile, limits: TimeLimits) -> tuple[int, int] | None:

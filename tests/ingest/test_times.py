@@ -98,7 +98,7 @@ def test_seconds_under_milliseconds_are_a_warning_with_first_and_last_time(tmp_p
     with closing(open_log(project)) as log:
         report = ingest_times(project, log, tmp_path, *minutes(20))
     assert report.warnings == (
-        f"{tmp_path}/f.parquet has times from 1970-01-19T07:01:55+00:00 to 1970-01-19T07:01:56+00:00. "
+        f"{tmp_path}/f.parquet has times from 1970-01-19T07:01:55Z to 1970-01-19T07:01:56Z. "
         "hint: springtide.toml has time_unit ms, is it another?",
     )
 
@@ -111,7 +111,7 @@ def test_files_in_the_wrong_order_are_a_warning_with_the_share_that_is_late(proj
     assert (report.rows, report.late_rows) == (2000, 1000)
     assert report == rehearsed
     assert report.warnings == (
-        f"{days[0]} has times from 2020-02-01T00:00:00+00:00 to 2020-02-01T16:39:00+00:00; 1000 of 1000 rows (100.0%) "
+        f"{days[0]} has times from 2020-02-01T00:00:00Z to 2020-02-01T16:39:00Z; 1000 of 1000 rows (100.0%) "
         "are more than 30 s older than a row before them and will be late. hint: ingest in the order of time, or raise "
         "events.disorder_s",
     )

@@ -14,7 +14,7 @@ import pipeline._native as _native
 from pipeline.errors import InputError
 
 Int64s = npt.NDArray[np.int64]
-_KINDS: dict[pa.DataType, int] = {pa.string(): 0, pa.int64(): 1, pa.float64(): 2, pa.bool_(): 3}
+_KINDS: dict[pa.DataType, int] = {pa.string(): 0, pa.int64(): 1, pa.uint64(): 1, pa.float64(): 2, pa.bool_(): 3}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def decode_events(values: pa.BinaryArray, schema_id: int, columns: pa.Schema) ->
     Args:
         values: [n] binary.
         schema_id: the schema id that their frames must have.
-        columns: string, int64, float64, bool, or lists of these.
+        columns: string, int64, uint64 (a long of the same bits), float64, bool, or lists of these.
 
     Raises:
         InputError: for a column of another type, or values that are not a binary array.

@@ -24,7 +24,16 @@ from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, p
 from pipeline.logs.events.avro_events import decode_events
 from pipeline.logs.events.confluent_registry import ConfluentRegistry, confluent_registry
 from pipeline.logs.events.event_block_builder import NO_WATERMARK, DecodedRun, EventBlockBuilder, EventRules
-from pipeline.logs.events.event_columns import AT, arrow_schema, event_document, event_times, resolve_columns
+from pipeline.logs.events.event_columns import (
+    AT,
+    arrow_schema,
+    event_document,
+    event_times,
+    from_avro,
+    resolve_columns,
+    to_avro,
+    unsigned_columns,
+)
 from pipeline.logs.events.json_events import decode_json_events
 from pipeline.logs.events.schema_registry import RegisteredSchema, SchemaRegistry
 from pipeline.logs.interface.log import Log, Record
@@ -57,6 +66,7 @@ class EventCodec:
         """Whether values without a frame are JSON objects."""
         columns = self._event_columns.columns
         self._columns = arrow_schema(columns)
+        self._unsigned = unsigned_columns(self._columns)
         self._document = event_document(kind, columns)
         self.schema = parse_schema(self._document)
         """The schema of single events as this configuration writes them."""
@@ -80,8 +90,10 @@ class EventCodec:
         if not self._registered:
             self._registry.register(self._kind, self._document)
             self._registered = True
+        values = {name: values.get(name) for name in self._columns.names}
+        values |= {name: to_avro(values[name], kind) for name, kind in self._unsigned.items()}
         try:
-            return encode(self.schema, {AT: at_ms, **{n: values.get(n) for n in self._columns.names}})
+            return encode(self.schema, {AT: at_ms, **values})
         except Exception as failure:  # fastavro raises exceptions of many types for a wrong value
             raise InputError(f"event of {self._kind} does not fit its schema: {failure}") from failure
 
@@ -180,6 +192,7 @@ class EventCodec:
             if not isinstance(event[AT], int):
                 raise DamagedError(f"event time {AT} is {event[AT]}, wanted milliseconds")
             event[AT] //= writer.units_per_ms
+            event |= {name: from_avro(event[name], kind) for name, kind in self._unsigned.items()}
             builder.add_event(record, event)
 
     def _unframe(self, value: bytes) -> tuple[int, memoryview]:

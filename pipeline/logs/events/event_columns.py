@@ -10,13 +10,20 @@ import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES, EventKind
 from pipeline.configuration.events import ColumnType
-from pipeline.errors import ConfigError, DamagedError
+from pipeline.errors import ConfigError, DamagedError, InputError
 from pipeline.formats.schemas import load_schema
 
 AT = "at"
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEMPLATES: dict[EventKind, str] = {"impressions": "impression", "clicks": "click"}
-_AVRO_TYPES: dict[str, Any] = {"string": "string", "int": "long", "float": "double", "bool": "boolean"}
+_AVRO_TYPES: dict[str, Any] = {
+    "string": "string",
+    "int": "long",
+    # Avro has no unsigned type: the long has the same 64 bits.
+    "uint": {"type": "long", "unsigned": True},
+    "float": "double",
+    "bool": "boolean",
+}
 
 
 def event_document(kind: EventKind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
@@ -92,11 +99,43 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
         return lists and _fits(found.value_type, wanted.value_type)
     if types.is_string(wanted):
         return bool(types.is_string(found) or types.is_large_string(found) or types.is_string_view(found))
-    if types.is_int64(wanted):
+    if types.is_int64(wanted) or types.is_uint64(wanted):
         return bool(types.is_integer(found))
     if types.is_float64(wanted):
         return bool(types.is_integer(found) or types.is_floating(found))
     return bool(found.equals(wanted))
+
+
+def to_avro(value: Any, kind: pa.DataType) -> Any:
+    """A value of a column as its Avro type has it. Raises InputError for an integer that a uint column cannot hold.
+
+    >>> to_avro(2**64 - 1, pa.uint64()), from_avro(-1, pa.uint64())
+    (-1, 18446744073709551615)
+    """
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [to_avro(item, kind.value_type) for item in value]
+    if not pa.types.is_uint64(kind) or not isinstance(value, int):
+        return value
+    if not 0 <= value < 2**64:
+        raise InputError(f"{value} is no unsigned integer of 64 bits. hint: declare the column int")
+    return value - 2**64 if value >= 2**63 else value
+
+
+def from_avro(value: Any, kind: pa.DataType) -> Any:
+    """The reverse of `to_avro`."""
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [from_avro(item, kind.value_type) for item in value]
+    return value % 2**64 if pa.types.is_uint64(kind) and isinstance(value, int) else value
+
+
+def unsigned_columns(columns: pa.Schema) -> dict[str, pa.DataType]:
+    """By name the types of the columns that Avro has no type for."""
+    kinds = {field.name: field.type for field in columns}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if pa.types.is_uint64(kind.value_type if pa.types.is_list(kind) else kind)
+    }
 
 
 def _avro_type(kind: ColumnType) -> Any:

@@ -19,6 +19,7 @@ _EXACT_FLOAT = 2**53
 _SIMPLE: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
     "int": frozenset({int}),
+    "uint": frozenset({int}),
     "float": frozenset({float, int}),
     "bool": frozenset({bool}),
 }
