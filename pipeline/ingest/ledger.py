@@ -87,7 +87,10 @@ class IngestLedger:
         """By "topic/partition", the latest event time that a complete ingest appended to these logs."""
         last_ms: dict[str, int] = {}
         for path in sorted(self._folder.glob(f"{self._kind}-*.json")):
-            entry = _read(path)
+            try:
+                entry = _read(path)
+            except InputError:  # begun by another release: it stops its own file only
+                continue
             if entry.log_ids == log_ids:
                 last_ms |= {place: max(at, last_ms.get(place, at)) for place, at in entry.last_ms.items()}
         return last_ms

@@ -156,6 +156,11 @@ def test_lines_may_end_in_any_way_and_the_last_one_in_none(project, log, tmp_pat
     assert ([event["id"] for event in events], dead) == ([0, 1, 2], [])
 
 
+def test_a_line_of_white_space_is_no_row(project, log, tmp_path):
+    events, dead = ingest_text(project, log, tmp_path, HEAD + "1,1,u,1,true,,\n  \n\t\n2,2,u,1,true,,\n \n")
+    assert (len(events), dead) == (2, [])
+
+
 def test_a_truncated_last_line_is_a_bad_row(project, log, tmp_path):
     events, dead = ingest_text(project, log, tmp_path, csv_text(many(3)).rstrip("\n") + "\n3,3,an")
     assert (len(events), dead[0]["original"]) == (3, b"3,3,an")

@@ -174,5 +174,6 @@ def test_a_complete_entry_of_an_earlier_release_counts_and_an_interrupted_one_is
     entry_path.write_text(json.dumps(entry))
     assert ingest(project, log, "impressions", [path]).skipped_files == (str(path),)
     entry_path.write_text(json.dumps({**entry, "done": False}))
+    assert ingest(project, log, "impressions", [write(tmp_path / "g.csv", ROWS[:1])]).rows == 1
     with pytest.raises(InputError, match=r"another release began, in version None, wanted 2\. hint"):
         ingest(project, log, "impressions", [path])

@@ -1,7 +1,7 @@
 """Reads CSV files, plain or gzipped. Values stay bytes until they are cast, so that one bad value costs one row.
 
 The native splitter (`native/wire/csv_rows`) decides what a row is, independently of how the file is cut into pieces. A
-row that is none, because a quote is never closed for example, costs its line only. An empty line is no row. A value
+row that is none, because a quote is never closed for example, costs its line only. A line of white space is no row. A value
 between separators without quotes is null if it is empty.
 """
 
@@ -115,8 +115,10 @@ class _Part:
         self._lines.append(lines + source.line)
         self._texts.append((rest, starts, stops))
         for line, start, end, problem, found in bad:
-            why = _why(problem, found, self.fields, sizes)
-            self._malformed.append(BadRow(line + source.line, why, rest[start:end].tobytes()))
+            original = rest[start:end].tobytes()
+            if original.strip():
+                why = _why(problem, found, self.fields, sizes)
+                self._malformed.append(BadRow(line + source.line, why, original))
         self.rows += rows
         self._bytes += consumed - skipped
         source.skip(consumed, lines_read)
