@@ -1,8 +1,8 @@
 """Reads CSV files, plain or gzipped. Values stay bytes until they are cast, so that one bad value costs one row.
 
 The native splitter (`native/wire/csv_rows`) decides what a row is, independently of how the file is cut into pieces. A
-row that is none, because a quote is never closed for example, costs its line only. A line of white space is no row. A value
-between separators without quotes is null if it is empty.
+row that is none, because a quote is never closed for example, costs its line only. A line of white space is no row.
+A value between separators without quotes is null if it is empty.
 """
 
 import codecs
