@@ -14,6 +14,7 @@ from pipeline.arrays.keys import hash_column, ids128, shard_of
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
+from pipeline.features.instances import batch_of
 from pipeline.features.transforms import normalise
 from pipeline.formats.schemas import encode
 from pipeline.ingest.ingest import ingest
@@ -107,3 +108,15 @@ def test_the_schema_of_an_unsigned_column_is_avro(project):
     (user,) = [f["type"] for f in document["fields"] if f["name"] == "user"]
     assert user == ["null", {"type": "long", "unsigned": True}]
     fastavro.parse_schema(document)
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1, str(2**64 - 1)])
+def test_an_instance_for_a_prediction_may_have_an_unsigned_integer(value):
+    batch, _ = batch_of([{"user": value, "seen": [value]}], {"user": "uint", "seen": "uints"}, 0)
+    assert batch.to_pylist() == [{"user": int(value), "seen": [int(value)]}]
+
+
+@pytest.mark.parametrize("value", [-1, 2**64, "-1", str(2**64), 1.5, True])
+def test_an_instance_with_another_value_is_refused(value):
+    with pytest.raises(InputError, match=r"column user: got .*, wanted uint"):
+        batch_of([{"user": value}], {"user": "uint"}, 0)
