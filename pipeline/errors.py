@@ -10,6 +10,7 @@ SpringtideError
 │   └── OffsetError        an offset is not in the log: choose another
 ├── FencedError            another process has taken over: stop
 ├── DamagedError           bytes do not match their checksum or format: restore them
+│   └── RecordError        a record of our own topic is foreign or damaged: quarantine its offset, or restore it
 ├── DeltaError             a delta does not fit the served version: apply another, or reload from the files
 ├── VersionError           a version cannot be stored or does not exist: make room, or choose another
 ├── MigrationError         the configuration or model has changed: pass --migrate
@@ -77,6 +78,22 @@ class DamagedError(SpringtideError):
     """Bytes do not match their checksum or format: restore them."""
 
     exit_code = 6
+
+
+class RecordError(DamagedError):
+    """A record of a topic that springtide writes is foreign or damaged: quarantine its offset, or restore it.
+
+    Attributes:
+        topic: the record's topic.
+        partition: its partition, which is the shard too.
+        offset: its offset.
+        value: its bytes.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, value: bytes, problem: object) -> None:
+        command = f"springtide quarantine add --shard {partition} --offsets {offset}..{offset + 1}"
+        super().__init__(f"topic {topic}, partition {partition}, offset {offset}: {problem}. run: {command}")
+        self.topic, self.partition, self.offset, self.value = topic, partition, offset, value
 
 
 class DeltaError(SpringtideError):

@@ -50,6 +50,11 @@ class Project:
         return self.state / "published"
 
     @property
+    def publish_requests(self) -> Path:
+        """By shard, the lock of its trainers and an operator's request for a full snapshot."""
+        return self.state / "publish"
+
+    @property
     def cluster(self) -> Path:
         """The local Kafka and Flink: data, settings and logs."""
         return self.root / self.config.cluster.folder if self.config.cluster.folder else self.state / "cluster"

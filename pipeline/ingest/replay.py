@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.formats.atomic_file import write_atomically
 from pipeline.ingest.event_writer import NO_OFFSET
 from pipeline.logs.events.codec import EventCodec
-from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.dead_letters import REASONS, read_dead_letters, readable_letters
 from pipeline.logs.events.event_columns import AT
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
@@ -34,13 +34,13 @@ class ReplayPlan:
     """What a replay would append.
 
     Attributes:
-        letters: by target topic and partition, in the order of the dead letters: (dead letter's id, event's bytes).
+        letters: by target topic and partition, in the order of the dead letters: (the letter's id, the letter).
         reasons: number of dead letters by reason.
         replayed: number of dead letters that earlier replays appended.
         from_files: number of rows that `ingest` refused, which cannot be replayed.
     """
 
-    letters: dict[TopicPartition, list[tuple[str, bytes]]] = field(default_factory=dict)
+    letters: dict[TopicPartition, list[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     replayed: int = 0
     from_files: int = 0
@@ -49,12 +49,13 @@ class ReplayPlan:
 def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since_ms: int | None = None) -> ReplayPlan:
     """Plan to replay the dead letters with one of `reasons` (empty: any), appended at or after `since_ms`.
 
-    Raises InputError for a dead letter of a topic that the configuration does not name.
+    Changes nothing. Raises InputError for a dead letter of a topic that the configuration does not name, and for a
+    reason that is not known and that no dead letter has.
     """
-    plan, done = ReplayPlan(), _ReplayLedger(project).replayed(log)
-    config = project.config
-    codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.topics.inputs.items()}
+    plan, done, seen = ReplayPlan(), _ReplayLedger(project).replayed(log), set(REASONS)
+    inputs = tuple(project.config.topics.inputs.values())
     for id, letter in _dead_letters(project, log, since_ms):
+        seen.add(letter["reason"])
         if reasons and letter["reason"] not in reasons:
             continue
         if id in done:
@@ -62,22 +63,24 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
         elif letter["offset"] == NO_OFFSET:
             plan.from_files += 1
         else:
-            value = _event(_codec_of(letter, codecs, id), letter)
-            plan.letters.setdefault((letter["topic"], letter["partition"]), []).append((id, value))
+            _check_topic(letter, inputs, id)
+            plan.letters.setdefault((letter["topic"], letter["partition"]), []).append((id, letter))
             plan.reasons[letter["reason"]] += 1
+    _check_reasons(reasons, seen)
     return plan
 
 
 def replay(project: Project, log: Log, plan: ReplayPlan) -> None:
     """Append the planned events and store which dead letters were replayed. One replay at a time."""
-    ledger = _ReplayLedger(project)
+    ledger, config = _ReplayLedger(project), project.config
+    codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.topics.inputs.items()}
     done = ledger.replayed(log)
     ledger.save(done, {target: log.end_offset(*target) for target in plan.letters})
     for (topic, partition), letters in plan.letters.items():
         for start in range(0, len(letters), _APPEND_RECORDS):
             part = letters[start : start + _APPEND_RECORDS]
             headers = [{DEAD_LETTER_HEADER: id} for id, _ in part]
-            log.append(topic, partition, [value for _, value in part], headers=headers)
+            log.append(topic, partition, [_event(codecs[topic], letter) for _, letter in part], headers=headers)
             reach_crash_point("replay.after_append")
     ledger.save(done | {id for letters in plan.letters.values() for id, _ in letters}, {})
 
@@ -87,18 +90,24 @@ def _dead_letters(project: Project, log: Log, since_ms: int | None) -> Iterator[
     topic = project.config.topics.dead_letters
     for partition in range(log.partitions(topic)):
         start = None if since_ms is None else log.offset_at(topic, partition, since_ms)
-        for records in read_to_end(log, topic, partition, start):
+        for found in read_to_end(log, topic, partition, start):
+            records = readable_letters(found)
             for record, letter in zip(records, read_dead_letters(records).table.to_pylist(), strict=True):
                 yield f"{partition}/{record.offset}", letter
 
 
-def _codec_of(letter: Mapping[str, Any], codecs: Mapping[str, EventCodec], id: str) -> EventCodec:
-    if letter["topic"] not in codecs:
+def _check_topic(letter: Mapping[str, Any], inputs: tuple[str, ...], id: str) -> None:
+    if letter["topic"] not in inputs:
         raise InputError(
-            f"dead letter {id} is of topic {letter['topic']}, the configuration has {', '.join(codecs)}. "
+            f"dead letter {id} is of topic {letter['topic']}, the configuration has {', '.join(inputs)}. "
             "hint: restore the former names of the topics"
         )
-    return codecs[letter["topic"]]
+
+
+def _check_reasons(reasons: tuple[str, ...], known: set[str]) -> None:
+    unknown = [reason for reason in reasons if reason not in known]
+    if unknown:
+        raise InputError(f"no dead letter has reason {unknown[0]!r}. known: {', '.join(sorted(known))}")
 
 
 def _event(codec: EventCodec, letter: Mapping[str, Any]) -> bytes:

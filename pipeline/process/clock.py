@@ -7,6 +7,9 @@ this interface: no other module calls `time.time()` or `time.sleep()`, so tests 
 import time
 from typing import Protocol
 
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999. A later time is a mistake, such as microseconds, and no library shows it."""
+
 
 class Clock(Protocol):
     """Wall time, durations and waiting."""

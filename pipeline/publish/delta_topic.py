@@ -1,24 +1,16 @@
 """The deltas topic: one partition per shard with one fenced writer, realtime and reverse deltas in order.
 
-A delta is appended after its commit; a crash in between leaves it out. A writer that starts therefore reads the last
-delta in its partition and appends what is missing, with the bytes of the commit; a replica skips what it has applied.
+A delta is appended after its commit; a crash in between leaves it out. A writer that starts therefore searches its
+partition from the end and appends what is missing, with the bytes of the commit; a replica skips what it has applied.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pipeline.configuration.project import Project
-from pipeline.logs.interface.log import Fence, Log, Record, last_record
+from pipeline.logs.interface.log import Fence, Log
 from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, decode_delta
-
-
-@dataclass(frozen=True, order=True)
-class DeltaPosition:
-    """The version that a delta results in."""
-
-    generation: int
-    sequence: int
+from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta
 
 
 class DeltaWriter:
@@ -36,23 +28,22 @@ class DeltaWriter:
         with measure_publication(delta, len(encoded), self._clock):
             return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers)
 
-    def last_position(self) -> DeltaPosition | None:
-        """The position of the last delta in the partition; None if it is empty."""
-        record = last_record(self._log, self._topic, self._shard)
-        return delta_position(record) if record else None
+    def holds(self, position: DeltaPosition) -> bool:
+        """Whether the partition holds the delta of a version; foreign and damaged records are passed over."""
+        return holds_delta(self._log, self._topic, self._shard, position)
 
     def append_missing(self, committed: Sequence[bytes]) -> int:
-        """Append the deltas after the last one in the partition; returns how many.
+        """Append the deltas that the partition does not hold; returns how many.
 
         A trainer calls this when it starts.
 
         Args:
             committed: the encoded deltas of the latest versions, in order.
         """
-        last, appended = self.last_position(), 0
+        appended = 0
         for encoded in committed:
             delta = decode_delta(encoded)
-            if last is None or last < DeltaPosition(delta.generation, delta.to_sequence):
+            if not self.holds(DeltaPosition(delta.generation, delta.to_sequence)):
                 self.append(delta, encoded)
                 appended += 1
         return appended
@@ -66,11 +57,3 @@ def delta_headers(delta: Delta) -> dict[str, str]:
         "shard": str(delta.shard),
         "sequence": str(delta.to_sequence),
     }
-
-
-def delta_position(record: Record) -> DeltaPosition:
-    """The position of a record's delta, from its headers, or from its bytes without headers. Raises DamagedError."""
-    if "generation" in record.headers and "sequence" in record.headers:
-        return DeltaPosition(int(record.headers["generation"]), int(record.headers["sequence"]))
-    delta = decode_delta(record.value)
-    return DeltaPosition(delta.generation, delta.to_sequence)

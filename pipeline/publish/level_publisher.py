@@ -2,19 +2,20 @@
 
 Files are written first, then announced, then recorded in the ledger. After a crash a second attempt writes the same
 files, and announces them again rather than not at all.
-Incrementals never cross a rollback: the first file of a new generation is a full.
+Incrementals never cross a rollback: the first file of a new generation is a full. A full carries every row: the delta
+of its version has sent what was withheld before, so every path to the version gives the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.configuration.project import Project
-from pipeline.errors import VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
+from pipeline.publish.level_plan import LevelPlan
 from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
 from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, encode_delta
@@ -29,6 +30,7 @@ class LevelPublisher:
 
     def __init__(self, project: Project, versions: VersionStore, hooks: Hooks, shard: int) -> None:
         self._project, self._versions, self._hooks, self._shard = project, versions, hooks, shard
+        self.plan = LevelPlan(project.config.publish, versions, shard)
 
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Announce a commit whose delta is in the topic."""
@@ -49,45 +51,25 @@ class LevelPublisher:
         In a generation without a file, and if a delta in between was dropped, this publishes a full.
         """
         version = self._current(views)
-        if version is None or self._published_sequence(version.delta) == version.delta.to_sequence:
+        if version is None or self.plan.published_sequence(version.delta) == version.delta.to_sequence:
             return None
-        deltas = self._deltas_since_published(version.delta)
+        deltas = self.plan.deltas_since_published(version.delta)
         return self._write(merge_deltas(deltas, version) if deltas else full_delta(version))
 
-    def publish_due(self, log_ms: int, views: Mapping[str, ServedView] | None = None) -> list[DeltaManifest]:
+    def publish_due(
+        self, log_ms: int, views: Mapping[str, ServedView] | None = None, complete: bool = True
+    ) -> list[DeltaManifest]:
         """Publish the level that is due at the log's time `log_ms`, if any. A trainer calls this after each commit.
 
         A level is due when its period has passed since the last event of its latest file; a full also counts as an
-        incremental.
+        incremental. While serving does not hold every row (`complete` is false), no full is published.
         """
-        policy = self._project.config.publish
-        if self._is_due(("full",), policy.full_every_s, log_ms):
+        manifest = None
+        if complete and self.plan.full_due_by_time(log_ms):
             manifest = self.publish_full(views)
-        elif self._is_due(("full", "incremental"), policy.incremental_every_s, log_ms):
+        elif self.plan.incremental_due_by_time(log_ms) and (complete or not self.plan.needs_full()):
             manifest = self.publish_incremental(views)
-        else:
-            manifest = None
         return [manifest] if manifest else []
-
-    def _is_due(self, levels: Sequence[str], every_s: float | None, log_ms: int) -> bool:
-        """Whether `every_s` has passed since the latest file of `levels`."""
-        if every_s is None:
-            return False
-        published_at_ms = [at_ms for level in levels if (at_ms := self._published_at_ms(level)) is not None]
-        if not published_at_ms:
-            return self._versions.current(self._shard) is not None
-        return log_ms - max(published_at_ms) >= every_s * 1000
-
-    def _published_at_ms(self, level: str) -> int | None:
-        """The latest event time in the latest file of a level; None without a file, or if its version was dropped.
-
-        A version may have been dropped because after a rollback an earlier file is the latest again.
-        """
-        pointer = self._versions.ledger.published.latest(level, self._shard)
-        try:
-            return self._versions.ledger.version(pointer.id).last_at_ms if pointer else None
-        except VersionError:
-            return None
 
     def _current(self, views: Mapping[str, ServedView] | None) -> ServedVersion | None:
         current = self._versions.current(self._shard)
@@ -96,24 +78,6 @@ class LevelPublisher:
         if views is None:
             views = {name: build_served_view(entries) for name, entries in self._versions.served(current).items()}
         return ServedVersion(decode_delta(self._versions.delta(current)), views)
-
-    def _published_sequence(self, current: Delta) -> int | None:
-        """The latest sequence published as a file in CURRENT's generation."""
-        pointers = [self._versions.ledger.published.latest(level, self._shard) for level in ("full", "incremental")]
-        sequences = [p.id.sequence for p in pointers if p and p.id.generation == current.generation]
-        return max(sequences, default=None)
-
-    def _deltas_since_published(self, current: Delta) -> list[Delta]:
-        """The deltas from the latest published file to CURRENT; empty if some were dropped or they cross a rollback."""
-        since = self._published_sequence(current)
-        if since is None and current.generation > 0:
-            return []
-        lineage = self._versions.lineage(self._shard)
-        ids = [v.id for v in lineage if v.id.generation == current.generation and v.id.sequence > (since or 0)]
-        deltas = [decode_delta(self._versions.delta(id)) for id in ids]
-        starts = [since or 0, *(d.to_sequence for d in deltas[:-1])]
-        complete = all(d.level == "realtime" and d.from_sequence == s for d, s in zip(deltas, starts, strict=True))
-        return deltas if complete else []
 
     def _write(self, delta: Delta) -> DeltaManifest:
         project, encoded, id = self._project, encode_delta(delta), delta.to_version
@@ -132,7 +96,10 @@ class LevelPublisher:
 
 
 def publish_level(project: Project, log: Log, versions: VersionStore, shard: int, level: Level) -> DeltaManifest | None:
-    """Publish one shard's CURRENT as `incremental` or `full`; returns None if there is nothing to publish."""
+    """Publish one shard's CURRENT as `incremental` or `full`; returns None if there is nothing to publish.
+
+    A full holds what serving holds; `full_on_command.py` of the trainer sends everything else first.
+    """
     with closing(Hooks(project, log)) as hooks:
         publisher = LevelPublisher(project, versions, hooks, shard)
         return publisher.publish_full() if level == "full" else publisher.publish_incremental()

@@ -14,16 +14,27 @@ import numpy.typing as npt
 
 from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
+from pipeline.configuration.config import Config
 from pipeline.configuration.training import Publish
-from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes
+from pipeline.publish.precision import SKIP, cheapest_precision, movement_worth, quantize, send_cost_bytes
 from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
+from pipeline.versions.deltas.quantizer import PRECISIONS, encode, payload_bytes
 from pipeline.versions.deltas.row_groups import reorder_payload
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
 
 _CHUNK_ROWS = 65_536
+_FLUSH_SHARE = 2
+"""A flush fills at most half a record: the rows that a commit sends anyway and the dense weights need room too."""
+_MOST_BITS = 32
+_KEY_AND_HANDLE_BYTES = 13
+
+
+def flush_limit(config: Config) -> int:
+    """How many bytes a flush may add to a delta, which is one record of the log."""
+    return config.logs.max_record_bytes // _FLUSH_SHARE
 
 
 class RowSource(Protocol):
@@ -95,6 +106,7 @@ class PreparedUpdate:
         fields: by field, the change of the served view.
         next_handles: by field, the next handle to assign.
         served_digest: hex, of the view after this delta; the delta's `after`.
+        complete: whether serving holds every row of the tables after this delta, and nothing is withheld.
     """
 
     delta: Delta
@@ -102,6 +114,7 @@ class PreparedUpdate:
     fields: Mapping[str, ServedChange]
     next_handles: Mapping[str, int]
     served_digest: str
+    complete: bool
 
 
 class Publisher:
@@ -118,6 +131,7 @@ class Publisher:
         views: Mapping[str, ServedView],
         next_handles: Mapping[str, int] | None = None,
         dense: bytes = b"",
+        flush_bytes: int = 16 << 20,
     ) -> None:
         """Continue from what serving holds. Reads every row once, to find those withheld.
 
@@ -127,7 +141,9 @@ class Publisher:
             views: by field, what serving holds; the publisher modifies them.
             next_handles: by field; a missing field starts at 0.
             dense: the dense weights that serving holds.
+            flush_bytes: how much a flush may add to one delta, about: a log limits the size of a record.
         """
+        self._flush_bytes = flush_bytes
         self.views = dict(views)
         self._config, self._tables = config, dict(tables)
         self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
@@ -152,12 +168,20 @@ class Publisher:
             versions: the versions before and after the commit.
             touched: by field, what the commit changed.
             dense: the dense weights of the new version.
-            flush: send every row that differs from its served value, whatever its worth.
+            flush: also send rows whatever their worth: every row that differs from its served value or that serving
+                does not hold. As many as `flush_bytes` allows; the next flush sends more.
         """
         before = self._served_digest
         removed = run_per_field(lambda name: self._score_touched(name, touched.get(name)), self.views)
-        selected = self._select(flush)
-        rows = run_per_field(lambda name: self._pop_selected(name, selected[name], touched.get(name)), selected)
+        selected, left = self._select(), self._flush_bytes
+        zeros = {name: np.empty(0, np.uint64) for name in self.views}
+        if flush:
+            for name in sorted(self.views):
+                left = self._select_all(name, selected[name], left)
+                zeros[name], left = self._unserved_zeros(name, left)
+        rows = run_per_field(
+            lambda name: self._pop_selected(name, selected[name], zeros[name], touched.get(name)), selected
+        )
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
@@ -171,7 +195,10 @@ class Publisher:
             dense=dense,
             **vars(versions),
         )
-        return PreparedUpdate(delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest)
+        complete = flush and left >= 0 and not any(len(rows) for rows in self._withheld.values())
+        return PreparedUpdate(
+            delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete
+        )
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
         """Remove the removed keys and score the touched rows; returns the keys that serving has to remove."""
@@ -196,21 +223,43 @@ class Publisher:
         worth_per_byte = (worth / send_cost_bytes(view.dim, distance.bits > 0)).astype(np.float32)
         return ScoredRows(keys, worth, worth_per_byte, distance.differs)
 
-    def _select(self, flush: bool) -> dict[str, Bools]:
-        """By field, [n] bool: the withheld rows to send now."""
+    def _select(self) -> dict[str, Bools]:
+        """By field, [n] bool: the withheld rows that are worth to be sent now."""
         names = sorted(self._withheld)
         withheld = [self._withheld[name] for name in names]
-        if flush:
-            return {name: np.ones(len(rows), np.bool_) for name, rows in zip(names, withheld, strict=True)}
         worth = np.concatenate([np.empty(0, np.float32), *(rows.worth for rows in withheld)])
         worth_per_byte = np.concatenate([np.empty(0, np.float32), *(rows.worth_per_byte for rows in withheld)])
         selected = select_rows(worth, worth_per_byte, self._config.share)
         parts: list[Bools] = np.split(selected, np.cumsum([len(rows) for rows in withheld])[:-1])
         return dict(zip(names, parts, strict=True))
 
-    def _pop_selected(self, name: str, selected: Bools, change: TouchedRows | None) -> tuple[UInt64s, Rows]:
-        """Remove the selected rows from those withheld; returns their keys, ascending, and the rows."""
+    def _select_all(self, name: str, selected: Bools, left: int) -> int:
+        """Select the other withheld rows too, in `selected` itself; returns the bytes left, negative if too few."""
+        others = np.flatnonzero(~selected)
+        chosen = others[: self._rows_in(name, left)]
+        selected[chosen] = True
+        return -1 if len(chosen) < len(others) else left - len(chosen) * self._row_bytes(name)
+
+    def _unserved_zeros(self, name: str, left: int) -> tuple[UInt64s, int]:
+        """Keys whose rows are zeros and which serving does not hold: no value differs, but the key becomes known."""
+        keys = self._tables[name].keys()
+        keys = np.setdiff1d(keys[self.views[name].bits(keys) == 0], self._withheld[name].keys, assume_unique=True)
+        chosen = keys[: self._rows_in(name, left)]
+        return chosen, -1 if len(chosen) < len(keys) else left - len(chosen) * self._row_bytes(name)
+
+    def _rows_in(self, name: str, size_bytes: int) -> int:
+        """How many rows surely fit into a size; a flush sends at least one."""
+        return 0 if size_bytes < 0 else max(1, size_bytes // self._row_bytes(name))
+
+    def _row_bytes(self, name: str) -> int:
+        return payload_bytes(_MOST_BITS, self.views[name].dim) + _KEY_AND_HANDLE_BYTES
+
+    def _pop_selected(
+        self, name: str, selected: Bools, zeros: UInt64s, change: TouchedRows | None
+    ) -> tuple[UInt64s, Rows]:
+        """Remove the selected rows from those withheld; returns their keys and those of `zeros`, and the rows."""
         keys, self._withheld[name] = self._withheld[name].split(selected)
+        keys = np.union1d(keys, zeros)
         return keys, self._rows_of(name, keys, change)
 
     def _rows_of(self, name: str, keys: UInt64s, change: TouchedRows | None) -> Rows:
@@ -228,6 +277,9 @@ class Publisher:
         """Quantize rows at the precision they warrant and put them into the view."""
         view = self.views[name]
         bits, payload, handles = self._quantized(name, keys, rows)
+        zeros = (bits == SKIP) & (handles == NO_HANDLE)
+        if zeros.any():
+            payload = _with_zeros(bits, payload, zeros, view.dim)
         sent = bits != SKIP
         keys, bits, handles = keys[sent], bits[sent], handles[sent]
         new = handles == NO_HANDLE
@@ -271,6 +323,16 @@ def served_field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UIn
     """The rows of `keys` as `view` holds them, and tombstones. `new`: [n] bool, keys that serving does not hold yet."""
     handles, bits, payload = view.export(keys)
     return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
+
+
+def _with_zeros(bits: UInt8s, payload: UInt8s, zeros: Bools, dim: int) -> UInt8s:
+    """The payload with rows of zeros where `zeros` is true, in the order of `bits`, which receives their precision."""
+    sent = bits != SKIP
+    bits[zeros] = cheapest_precision(dim)[PRECISIONS[0]]
+    added, _ = encode(np.zeros((np.count_nonzero(zeros), dim), np.float32), bits[zeros])
+    positions = np.concatenate([np.flatnonzero(sent), np.flatnonzero(zeros)])
+    order = np.argsort(positions, kind="stable")
+    return reorder_payload(np.concatenate([payload, added]), bits[positions], order, dim)
 
 
 def _field_delta(dim: int, change: ServedChange, new: Bools) -> FieldDelta:

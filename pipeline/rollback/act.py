@@ -14,11 +14,12 @@ from typing import Any
 from pipeline.configuration.project import Project
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.publish.delta_topic import DeltaPosition, DeltaWriter
+from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta
 from pipeline.versions.deltas.published_files import write_published
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
@@ -76,11 +77,19 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> RollbackReport:
         for shard in plan.shards:
             store.check(shard.target)
             prepared[shard.current] = reverse_content(project, log, store, shard.target, shard.current)
+            _check_deltas(project, log, shard.current)
         quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
         targets = {shard.target.shard: shard.target for shard in plan.shards}
         record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
         reach_crash_point("rollback.after_plan")
         return _finish(project, log, store, record, prepared)
+
+
+def _check_deltas(project: Project, log: Log, current: VersionId) -> None:
+    """Read the deltas topic as publishing the reverse delta will. Raises LogError."""
+    topic = project.config.topics.deltas
+    if topic in log.topics():
+        holds_delta(log, topic, current.shard, DeltaPosition(current.generation, current.sequence))
 
 
 def resume_pending(project: Project, log: Log) -> list[RollbackReport]:
@@ -148,12 +157,12 @@ def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, re
 def _publish_delta(project: Project, log: Log, version: StagedVersion) -> None:
     """Fence the former trainer's delta writer, then publish the reverse delta as a file and in the topic.
 
-    The topic is skipped if it already ends with this delta.
+    The topic is skipped if it already holds this delta.
     """
     id, delta = version.commit.id, decode_delta(version.commit.delta)
     writer = DeltaWriter(project, log, id.shard)
     write_published(project.published, delta, version.commit.delta)
-    if writer.last_position() != DeltaPosition(id.generation, id.sequence):
+    if not writer.holds(DeltaPosition(id.generation, id.sequence)):
         writer.append(delta, version.commit.delta)
 
 

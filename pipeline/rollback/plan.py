@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
-from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block
+from pipeline.logs.events.sample_block import SampleBlock
 from pipeline.logs.interface.log import Log, ReadLimits
+from pipeline.versions.ledger.sample_records import SampleRecords
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.version_store import VersionStore
 
@@ -90,6 +91,7 @@ def plan_rollback(
     Raises:
         RollbackError: neither or both of `before_ms` and `to`, nothing to undo, or a shard has no version that old.
         VersionError: version `to` does not exist.
+        RecordError: a record of the samples log cannot be read and is not in quarantine.
     """
     if (before_ms is None) == (to is None):
         raise RollbackError("rollback needs a time or a version, not both. run: springtide rollback --before TIME")
@@ -145,13 +147,14 @@ def _latest_sample_ms(project: Project, log: Log, store: VersionStore, before_ms
 
 
 def _latest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> int:
-    """The latest sample time in the shard's samples from `offset` on; 0 if there are none."""
+    """The latest sample time in the shard's samples from `offset` on; 0 if there are none. Raises RecordError."""
     topic = project.config.topics.samples
     if topic not in log.topics():
         return 0
+    samples = SampleRecords(project, shard)
     latest_ms, offset, end = 0, max(offset, log.begin_offset(topic, shard)), log.end_offset(topic, shard)
     while offset < end and (records := log.read(topic, shard, offset, ReadLimits(records=256))):
-        latest_ms = max(latest_ms, *(_latest_in(decode_sample_block(record.value)) for record in records))
+        latest_ms = max(latest_ms, *(_latest_in(block) for _, block in samples.decode_all(records)), 0)
         offset = records[-1].offset + 1
     return latest_ms
 

@@ -4,7 +4,7 @@ The undone versions record the keys they touched. If a file of one is damaged or
 the rollback, the deltas topic is read instead: replicas have received nothing that was not appended there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,8 +14,8 @@ from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Log, read_to_end
-from pipeline.publish.delta_topic import DeltaPosition, delta_position
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
+from pipeline.versions.deltas.delta_position import DeltaPosition, readable_position
 from pipeline.versions.state import Commit, ServedEntries, VersionId
 from pipeline.versions.store.merge import gather_payload
 from pipeline.versions.store.version_store import VersionStore
@@ -61,7 +61,7 @@ def reverse_content(
     try:
         touched = TouchedKeys(store.touched(target, current), store.outline(current).next_handles)
     except DamagedError as damage:
-        touched = _touched_in_topic(project, log, target, served, damage)
+        touched = _touched_in_topic(project, log, target, current, served, damage)
     none = np.empty(0, np.uint64)
     fields = {name: _reverse_field(entries, touched.keys.get(name, none)) for name, entries in served.items()}
     names = {**outline.next_handles, **touched.next_handles}
@@ -85,11 +85,16 @@ def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
 
 
 def _touched_in_topic(
-    project: Project, log: Log, target: VersionId, served: Mapping[str, ServedEntries], damage: DamagedError
+    project: Project,
+    log: Log,
+    target: VersionId,
+    current: VersionId,
+    served: Mapping[str, ServedEntries],
+    damage: DamagedError,
 ) -> TouchedKeys:
-    """Keys touched by the topic's deltas after the target; raises `damage` if the topic begins later than that."""
-    deltas = _deltas_after(project, log, target)
-    if not deltas or deltas[0].from_sequence > target.sequence:
+    """Keys touched by the topic's deltas from the target to CURRENT; raises `damage` if some of them are missing."""
+    deltas = _deltas_after(project, log, target, current)
+    if not deltas:
         raise damage
     touched, next_handles = {}, {}
     for name, entries in served.items():
@@ -104,8 +109,27 @@ def _touched_in_topic(
     return TouchedKeys(touched, next_handles)
 
 
-def _deltas_after(project: Project, log: Log, target: VersionId) -> list[Delta]:
-    """The deltas in the topic that end after the target, in order."""
-    topic, after = project.config.topics.deltas, DeltaPosition(target.generation, target.sequence)
-    records = chain.from_iterable(read_to_end(log, topic, target.shard))
-    return [decode_delta(record.value) for record in records if delta_position(record) > after]
+def _deltas_after(project: Project, log: Log, target: VersionId, current: VersionId) -> list[Delta]:
+    """The deltas in the topic that lead from the target to CURRENT, in order; empty if one is missing.
+
+    Foreign and damaged records are passed over; the chain of the others shows whether one of them was needed.
+    """
+    after, deltas = DeltaPosition(target.generation, target.sequence), []
+    for record in chain.from_iterable(read_to_end(log, project.config.topics.deltas, target.shard)):
+        position = readable_position(record, target.shard)
+        if position is not None and position > after:
+            deltas.append(decode_delta(record.value))
+    return deltas if _is_chain(deltas, target, current) else []
+
+
+def _is_chain(deltas: Sequence[Delta], target: VersionId, current: VersionId) -> bool:
+    """Whether the deltas lead from the target to CURRENT without a gap."""
+    generation, reached = target.generation, target.sequence
+    for delta in deltas:
+        if delta.generation < generation:
+            continue
+        if delta.base_generation != generation or delta.from_sequence > reached:
+            return False
+        begins = delta.generation > generation
+        generation, reached = delta.generation, delta.to_sequence if begins else max(reached, delta.to_sequence)
+    return (generation, reached) >= (current.generation, current.sequence)

@@ -18,6 +18,7 @@ from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.serving.staged_delta import StagedDelta
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
+from pipeline.versions.deltas.delta_position import DeltaPosition, position_in_headers
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,
     delta_manifest_paths,
@@ -128,11 +129,9 @@ class Follower:
         return status is DeltaStatus.APPLICABLE
 
     def _covers(self, record: Record) -> bool:
-        """Whether the served version includes the record's delta, by its headers; False without headers."""
-        generation, sequence = record.headers.get("generation"), record.headers.get("sequence")
-        if generation is None or sequence is None:
-            return False
-        return (int(generation), int(sequence)) <= (self.served.generation, self.served.sequence)
+        """Whether the served version includes the record's delta, by its headers; False without numbers in them."""
+        position = position_in_headers(record)
+        return position is not None and position <= DeltaPosition(self.served.generation, self.served.sequence)
 
     def _apply(self, delta: Delta, name: str) -> None:
         self._switch(self.served, self.served.stage(delta, name))

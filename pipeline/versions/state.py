@@ -15,7 +15,8 @@ import numpy as np
 from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
 
-_NAME = re.compile(r"g(\d+)/s(\d+)-of-(\d+)/(\d+)")
+_NAME = re.compile(r"g([0-9]{1,18})/s([0-9]{1,18})-of-([0-9]{1,18})/([0-9]{1,18})")
+"""Numbers of at most 18 digits: the ledger stores 64 bits."""
 
 
 @dataclass(frozen=True, order=True)

@@ -86,6 +86,8 @@ def test_a_full_disk_loses_nothing(shop, calm, no_larger_file, command, limit):
 def test_a_full_disk_under_published_files_is_reported_and_publishing_again_works(learned, no_larger_file):
     feed(learned, make_events(1, ROWS, first=LATER), "more")
     springtide(learned, "run", "all", "--until-end")
+    springtide(learned, "publish", "--level", "full")  # now every row is sent, and only the file is missing
+    shutil.rmtree(learned / "state" / "published")
     # As beside a running trainer, the ledger is open: SQLite creates no file of its own then.
     with closing(VersionStore(Project.open(learned))) as store:
         assert store.current(0)

@@ -6,14 +6,29 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.terminal.lookup import current_versions
-from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_range, read_time
+from pipeline.cli.terminal.options import (
+    HERE,
+    AsJson,
+    DryRun,
+    ProjectFolder,
+    open_project,
+    read_offsets,
+    read_range,
+    read_time,
+)
 from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cli.terminal.values import format_time
-from pipeline.errors import RollbackError
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError, RollbackError
+from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
+from pipeline.publish.level_plan import LevelPlan
 from pipeline.publish.level_publisher import publish_level
 from pipeline.rollback.act import resume_pending, roll_back
 from pipeline.rollback.plan import plan_rollback
+from pipeline.trainer.commit.full_on_command import publish_full
+from pipeline.versions.deltas.delta import Level
+from pipeline.versions.deltas.published_files import DeltaManifest
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -44,21 +59,24 @@ def publish(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the current version as files for serving.
+    """Publish the current version as files for serving. A full carries every row.
+
+    A running trainer publishes a full with its next commit; otherwise what was withheld is sent by a new version first.
 
     Example: springtide publish --level full
     """
     opened = open_project(project)
     log, store = open_log(opened), VersionStore(opened)
     versions = current_versions(opened, store)
-    if dry_run:
-        print_result({"would_publish": [f"{level} of {id}" for id in versions]}, as_json)
-        return
-    published = [publish_level(opened, log, store, id.shard, level.value) for id in versions]
-    rows = [{"level": f.level, "file": f.file, "bytes": f.size_bytes, "sha256": f.sha256} for f in published if f]
-    if not rows:
+    planned = {id: LevelPlan(opened.config.publish, store, id.shard).on_command(level.value) for id in versions}
+    if not any(planned.values()):
         print_message(f"there are no changes since the last {level}")
-    print_result({"published": rows}, as_json)
+    if dry_run:
+        rows = [{"level": what, "version": str(id)} for id, what in planned.items() if what]
+        print_result({"would_publish": rows, "dry_run": True}, as_json)
+        return
+    published = [_publish(opened, log, store, id.shard, what) for id, what in planned.items() if what]
+    print_result({"published": [_published_row(opened, f) for f in published if f], "dry_run": False}, as_json)
 
 
 def rollback(
@@ -98,20 +116,31 @@ def rollback(
 
 
 def quarantine_add(
-    times: Annotated[str, typer.Argument(metavar="FROM..TO", help="Range of sample times, end exclusive.")],
+    times: Annotated[
+        str | None, typer.Argument(metavar="FROM..TO", help="Range of sample times, end exclusive.")
+    ] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option("--offsets", metavar="FROM..TO", help="Range of offsets in the samples topic, end exclusive."),
+    ] = None,
+    shard: Annotated[int | None, typer.Option("--shard", help="The shard (partition) of --offsets.")] = None,
     reason: Annotated[str, typer.Option("--reason", help="Reason to show in the list.")] = "by the operator",
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Exclude a range of sample times from training.
+    """Exclude a range of sample times, or of offsets of one shard, from training.
+
+    Records in quarantined offsets are not even decoded: --shard 0 --offsets 12..13 is the way past a foreign or
+    damaged record at offset 12 of partition 0.
 
     Example: springtide quarantine add 2026-01-31T14:00:00Z..2026-01-31T16:00:00Z --reason bots
     """
     opened = open_project(project)
-    entry = Quarantine(0, reason, times_ms=read_range(times))
+    entry = _quarantine(opened, times, offsets, shard, reason)
+    entry.check()
     id = None if dry_run else VersionStore(opened).ledger.quarantines.add(entry)
-    print_result({"id": id, "from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}, as_json)  # type: ignore[index]
+    print_result({"id": id, **_range_of(entry), "dry_run": dry_run}, as_json)
 
 
 def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -153,10 +182,53 @@ def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
     print_result({"resumed_shards": halted, "dry_run": dry_run}, as_json)
 
 
+def _publish(project: Project, log: Log, store: VersionStore, shard: int, level: Level) -> DeltaManifest | None:
+    if level == "full":
+        return publish_full(project, log, store, shard)
+    return publish_level(project, log, store, shard, level)
+
+
+def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
+    version = VersionId(manifest.generation, manifest.shard, manifest.shards, manifest.to_sequence)
+    return {
+        "level": manifest.level,
+        "version": str(version),
+        "path": str(project.published / version.folder / manifest.file),
+        "rows": manifest.rows,
+        "removed": manifest.removed,
+        "bytes": manifest.size_bytes,
+        "sha256": manifest.sha256,
+    }
+
+
+def _quarantine(project: Project, times: str | None, offsets: str | None, shard: int | None, reason: str) -> Quarantine:
+    """The quarantine of the arguments. Raises InputError."""
+    if (times is None) == (offsets is None):
+        raise InputError("quarantine needs either times or offsets. hint: FROM..TO, or --shard 0 --offsets FROM..TO")
+    if times is not None:
+        return Quarantine(0, reason, times_ms=read_range(times), shard=shard)
+    shards = project.config.logs.shards
+    shard = 0 if shard is None and shards == 1 else shard
+    if shard is None or not 0 <= shard < shards:
+        raise InputError(f"--shard is {shard}, the project has {shards}. hint: --shard 0 to {shards - 1}")
+    start, end = read_offsets(str(offsets))
+    return Quarantine(0, reason, positions=((start, 0), (end, 0)), shard=shard)
+
+
 def _quarantine_row(entry: Quarantine) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": entry.id, "reason": entry.reason}
-    if entry.times_ms:
-        row |= {"from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}
-    else:
-        row |= {"shard": entry.shard, "positions": entry.positions}
-    return row | {"added_at": format_time(entry.added_at_ms), "removed_at": format_time(entry.removed_at_ms)}
+    return {
+        "id": entry.id,
+        "reason": entry.reason,
+        **_range_of(entry),
+        "added_at": format_time(entry.added_at_ms),
+        "removed_at": format_time(entry.removed_at_ms),
+    }
+
+
+def _range_of(entry: Quarantine) -> dict[str, Any]:
+    """Times, or shard and offsets; a position inside a record is `offset/row`."""
+    if entry.times_ms is not None:
+        return {"from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}
+    assert entry.positions is not None
+    start, end = (str(offset) if row == 0 else f"{offset}/{row}" for offset, row in entry.positions)
+    return {"shard": entry.shard, "offsets": f"{start}..{end}"}

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.ingest.replay import plan_replay
 from pipeline.ingest.replay import replay as replay_letters
-from pipeline.logs.events.dead_letters import read_dead_letters
+from pipeline.logs.events.dead_letters import REASONS, read_dead_letters, readable_letters
 from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only letters with this reason; may be repeated.")]
+_REASON_HELP = f"Only letters with this reason; may be repeated. Known: {', '.join(REASONS)}."
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help=_REASON_HELP)]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only letters written since then.")]
 
 
@@ -31,15 +32,20 @@ def list_letters(project: ProjectFolder = HERE, since: Since = None, as_json: As
     Example: springtide dead-letters list --since 2026-01-31T14:00:00Z
     """
     opened = open_project(project)
-    log, topic = open_log(opened), opened.config.topics.dead_letters
+    log, letter_topic = open_log(opened), opened.config.topics.dead_letters
     counts: Counter[tuple[str, str]] = Counter()
-    for partition in range(log.partitions(topic)):
-        start = log.offset_at(topic, partition, read_time(since)) if since else None
-        for records in read_to_end(log, topic, partition, start):
-            table = read_dead_letters(records).table
+    foreign = 0
+    for partition in range(log.partitions(letter_topic)):
+        start = log.offset_at(letter_topic, partition, read_time(since)) if since is not None else None
+        for records in read_to_end(log, letter_topic, partition, start):
+            letters = readable_letters(records)
+            foreign += len(records) - len(letters)
+            table = read_dead_letters(letters).table
             counts.update(zip(table.column("topic").to_pylist(), table.column("reason").to_pylist(), strict=True))
     rows = [{"topic": topic, "reason": reason, "letters": n} for (topic, reason), n in sorted(counts.items())]
-    print_result({"dead_letters": rows}, as_json)
+    if foreign:
+        print_message(f"{foreign} records of {letter_topic} are no dead letters. hint: another process writes there")
+    print_result({"dead_letters": rows, "foreign_records": foreign}, as_json)
 
 
 def replay(
@@ -58,7 +64,7 @@ def replay(
     """
     opened = open_project(project)
     log = open_log(opened)
-    plan = plan_replay(opened, log, tuple(reason or ()), read_time(since) if since else None)
+    plan = plan_replay(opened, log, tuple(reason or ()), None if since is None else read_time(since))
     if not dry_run:
         replay_letters(opened, log, plan)
     counts = dict(sorted(plan.reasons.items()))

@@ -17,11 +17,12 @@ from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FieldName, OutFi
 from pipeline.cli.terminal.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
-from pipeline.logs.events.dead_letters import read_dead_letters
-from pipeline.logs.events.sample_block import decode_sample_block, sample_schema
+from pipeline.logs.events.dead_letters import read_dead_letters, readable_letters
+from pipeline.logs.events.sample_block import sample_schema
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
+from pipeline.versions.ledger.sample_records import SampleRecords
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -111,7 +112,7 @@ def dead_letters(out: OutFile, project: ProjectFolder = HERE, dry_run: DryRun = 
     opened = open_project(project)
     log, topic = open_log(opened), opened.config.topics.dead_letters
     tables = (
-        read_dead_letters(records).table
+        read_dead_letters(readable_letters(records)).table
         for shard in range(opened.config.logs.shards)
         for records in read_to_end(log, topic, shard)
     )
@@ -155,10 +156,11 @@ def _write_file(table: pa.Table, out: Path) -> None:
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
-    topic = project.config.topics.samples
-    for records in read_to_end(log, topic, shard):
-        for record in records:
-            batch = decode_sample_block(record.value).batch
+    """The samples of one shard; foreign records in quarantine are passed over. Raises RecordError."""
+    samples = SampleRecords(project, shard)
+    for records in read_to_end(log, project.config.topics.samples, shard):
+        for record, block in samples.decode_all(records):
+            batch = block.batch
             if end is not None and record.offset >= end[0]:
                 batch = batch.slice(0, end[1] if record.offset == end[0] else 0)
             yield batch

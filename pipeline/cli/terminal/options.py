@@ -1,5 +1,6 @@
 """Options shared by commands, and the parsing of times."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from pipeline.configuration.address import check_rest
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
+from pipeline.process.clock import LATEST_MS
 
 ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder with springtide.toml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -18,6 +20,9 @@ UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop at the current
 FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the configuration.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
 HERE = Path()
+_NUMBER = re.compile("[0-9]+")
+_OFFSET = re.compile("[0-9]{1,18}")
+_MAX_DIGITS = 40
 
 
 def _checked(address: str | None) -> str | None:
@@ -43,18 +48,35 @@ def open_project(folder: Path, flink_master: str | None = None) -> Project:
 
 
 def read_time(text: str) -> int:
-    """Milliseconds since 1970 of a time in ISO 8601 (UTC by default) or in milliseconds. Raises InputError.
+    """Milliseconds since 1970 of a time in ISO 8601 (UTC by default) or in milliseconds.
+
+    Raises InputError, also for a time before 1970 or after the year 9999.
 
     >>> read_time("2019-11-09T00:01:13") == read_time("1573257673000")
     True
     """
-    if text.isdigit():
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"time {text} is neither ISO 8601 nor milliseconds. hint: 2026-01-31T14:00:00Z") from None
-    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    if _NUMBER.fullmatch(text):
+        # Python refuses to convert thousands of digits.
+        at_ms = int(text[:_MAX_DIGITS])
+        unit = "milliseconds since 1970, and this looks like another unit"
+    else:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise InputError(f"time {text} is neither ISO 8601 nor milliseconds. hint: 2026-01-31T14:00:00Z") from None
+        at_ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        unit = "2026-01-31T14:00:00Z"
+    if not 0 <= at_ms <= LATEST_MS:
+        raise InputError(f"time {text[:_MAX_DIGITS]} is not between 1970 and 9999. hint: {unit}")
+    return at_ms
+
+
+def read_offsets(text: str) -> tuple[int, int]:
+    """The two offsets of `FROM..TO`, end exclusive. Raises InputError unless FROM is before TO."""
+    start, separator, end = text.partition("..")
+    if not separator or not _OFFSET.fullmatch(start) or not _OFFSET.fullmatch(end) or int(start) >= int(end):
+        raise InputError(f"offsets {text[:60]} are no range of offsets. hint: FROM..TO, the end is exclusive: 12..13")
+    return int(start), int(end)
 
 
 def read_range(text: str) -> tuple[int, int]:

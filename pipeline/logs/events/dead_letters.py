@@ -14,6 +14,11 @@ from pipeline.arrays.block import DEAD_LETTER_SCHEMA, DeadLetters
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Headers, Record
 
+REASONS = (
+    "undecodable", "time_out_of_range", "impression_too_late", "click_too_late", "orphan_click",
+    "click_before_impression", "duplicate_impression", "duplicate_click",
+)  # fmt: skip
+"""Why an event may be a dead letter: its decoding, its time, or the join."""
 SHARD = "springtide.shard"
 _HEADERS = {
     "reason": "springtide.reason",
@@ -42,6 +47,19 @@ def dead_letter_records(letters: DeadLetters, extra: Headers) -> tuple[list[byte
         for row in rows
     ]
     return [row["original"] for row in rows], headers
+
+
+def readable_letters(records: Iterable[Record]) -> list[Record]:
+    """The records that are dead letters: any process may have written others to the topic, or damaged one."""
+    return [record for record in records if _is_letter(record)]
+
+
+def _is_letter(record: Record) -> bool:
+    try:
+        _row(record)
+    except DamagedError:
+        return False
+    return True
 
 
 def read_dead_letters(records: Iterable[Record]) -> DeadLetters:

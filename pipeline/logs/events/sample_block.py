@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.configuration.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedError, RecordError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import decode, encode, load_schema
+from pipeline.logs.interface.log import Record
 
 KINDS = ("positive", "negative", "compensation")
 
@@ -102,6 +103,31 @@ def encode_sample_block(block: SampleBlock) -> bytes:
             "columns": pack(block.batch),
         },
     )
+
+
+def decode_sample_record(record: Record, topic: str, partition: int) -> SampleBlock:
+    """A record of the samples topic.
+
+    Raises RecordError, which names its place, also for a block of another shard or without the system columns.
+    """
+    try:
+        block = decode_sample_block(record.value)
+        if block.shard != partition:
+            raise DamagedError(f"it holds samples of shard {block.shard}")
+        _check_system_columns(block.batch)
+    except DamagedError as failure:
+        raise RecordError(topic, partition, record.offset, record.value, failure) from failure
+    return block
+
+
+def _check_system_columns(batch: pa.RecordBatch) -> None:
+    for name, kind in (*_TIMES, *_REST):
+        index = batch.schema.get_field_index(name)
+        if index < 0 or batch.schema.field(index).type != kind:
+            found = "none" if index < 0 else batch.schema.field(index).type
+            raise DamagedError(f"its samples have {found} as {name}, wanted {kind}")
+    if batch.column("impression_at").null_count:
+        raise DamagedError("its samples have no impression_at")
 
 
 def decode_sample_block(value: bytes) -> SampleBlock:

@@ -74,5 +74,5 @@ class SchemaRegistry:
             entry = json.loads(value)
             found = RegisteredSchema(str(entry["subject"]), parse_schema(entry["schema"]))
             self._schemas.setdefault(int(entry["id"]), found)
-        except (ValueError, KeyError, TypeError) as failure:
+        except (ValueError, KeyError, TypeError, RecursionError) as failure:
             self.unreadable[offset] = f"record {SCHEMAS_TOPIC}/0/{offset} is not a schema: {failure!r}"

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 Headers = Mapping[str, str]
 
+_BACKWARDS_RECORDS = 256
+
 
 class Record(NamedTuple):
     """One record as read."""
@@ -110,13 +112,19 @@ def read_to_end(log: Log, topic: str, partition: int, start: int | None = None) 
 
 
 def last_record(log: Log, topic: str, partition: int) -> Record | None:
-    """The latest record of a partition; None if there is none. Reads backwards, for the last offsets may be gaps."""
-    begin, end = log.begin_offset(topic, partition), log.end_offset(topic, partition)
+    """The latest record of a partition; None if there is none."""
+    return next(records_backwards(log, topic, partition), None)
+
+
+def records_backwards(log: Log, topic: str, partition: int) -> Iterator[Record]:
+    """The records of a partition from the latest to the first. The last offsets may be gaps."""
+    begin, stop = log.begin_offset(topic, partition), log.end_offset(topic, partition)
     back = 1
-    while begin < end:
-        start = max(begin, end - back)
-        records = log.read(topic, partition, start, ReadLimits(records=back))
-        if records or start == begin:
-            return records[-1] if records else None
-        back *= 2
-    return None
+    while begin < stop:
+        start = at = max(begin, stop - back)
+        found: list[Record] = []
+        while at < stop and (records := log.read(topic, partition, at, ReadLimits(records=stop - at))):
+            found += [record for record in records if record.offset < stop]
+            at = records[-1].offset + 1
+        yield from reversed(found)
+        stop, back = start, min(2 * back, _BACKWARDS_RECORDS)

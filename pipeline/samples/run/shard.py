@@ -19,8 +19,8 @@ from pipeline.configuration.project import Project
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id, read_next
 from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.events.codec import NO_WATERMARK, EventCodec
-from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_dead_letters
-from pipeline.logs.events.sample_block import SampleBlock, decode_sample_block, encode_sample_block
+from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_dead_letters, readable_letters
+from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
@@ -41,6 +41,7 @@ from pipeline.samples.state.state_files import (
     segment_names,
     write_shard,
 )
+from pipeline.versions.ledger.sample_records import SampleRecords
 
 _ENCODERS = 2
 """Threads that encode the records of one shard's samples."""
@@ -242,11 +243,12 @@ class JoinShard:
         """Read what the shard's own partitions hold beyond the loaded state."""
         topics, file = self._config.topics, self.file
         samples_from = None if file is None else file.samples_offset
+        own = SampleRecords(self._project, self.shard)
         for records in read_to_end(self._log, topics.samples, self.shard, samples_from):
-            self.join.restore_emitted([decode_sample_block(record.value).batch for record in records])
+            self.join.restore_emitted([block.batch for _, block in own.decode_all(records)])
         dead_from = None if file is None else file.dead_letters_offset
         for records in read_to_end(self._log, topics.dead_letters, self.shard, dead_from):
-            self.join.restore_emitted([], [read_dead_letters(records)])
+            self.join.restore_emitted([], [read_dead_letters(readable_letters(records))])
 
 
 def _feeding_order(block: SourceBlock) -> tuple[int, int, int, int]:

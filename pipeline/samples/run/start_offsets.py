@@ -10,14 +10,14 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
-from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.interface.checks import check_partitions_read
-from pipeline.logs.interface.log import Log, last_record
+from pipeline.logs.interface.log import Log, records_backwards
 from pipeline.samples.join.durations import Durations, max_event_time_of
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input
 from pipeline.samples.state.restore import load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head
+from pipeline.versions.ledger.sample_records import SampleRecords
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ def read_to_without_state(project: Project, log: Log, shard: int) -> dict[Input,
     Raises LogReplacedError, and OffsetError if an input no longer reaches back that far.
     """
     topics = project.config.topics.inputs
-    last = last_record(log, project.config.topics.samples, shard)
-    block = None if last is None else decode_sample_block(last.value)
+    emitted = records_backwards(log, project.config.topics.samples, shard)
+    _, block = next(SampleRecords(project, shard).decode_all(emitted), (None, None))
     read: dict[Input, tuple[int, int | None]] = {}
     for kind, topic in topics.items():
         if block is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Int64s
-from pipeline.logs.events.sample_block import decode_sample_block
+from pipeline.logs.events.sample_block import decode_sample_record
 from pipeline.logs.interface.log import Log, ReadLimits, Record
 
 NO_END = 2**63 - 1
@@ -71,10 +71,18 @@ class BatchReader:
     """Reads one samples partition from `start` on. Not thread-safe."""
 
     def __init__(
-        self, log: Log, topic: str, partition: int, start: SamplePosition, batch_size: int, quarantined: Mask
+        self,
+        log: Log,
+        topic: str,
+        partition: int,
+        start: SamplePosition,
+        batch_size: int,
+        quarantined: Mask,
+        skipped: Callable[[int], bool] = lambda offset: False,
     ) -> None:
+        """Begin at `start`. A record whose offset is `skipped` is not even decoded: it may be foreign."""
         self._log, self._topic, self._partition = log, topic, partition
-        self._batch_size, self._quarantined = batch_size, quarantined
+        self._batch_size, self._quarantined, self._skipped = batch_size, quarantined, skipped
         self._offset, self._skip_rows = start
         self._records: deque[Record] = deque()
         self._pending: deque[_RecordRows] = deque()
@@ -82,7 +90,10 @@ class BatchReader:
         self._ready: deque[Batch] = deque()
 
     def next(self, stop_offset: int) -> Batch | None:
-        """The next batch from records below `stop_offset`; None if there is no complete or flushed one yet."""
+        """The next batch from records below `stop_offset`; None if there is no complete or flushed one yet.
+
+        Raises RecordError for a record that is foreign or damaged.
+        """
         while not self._ready and self._offset < stop_offset:
             self._fetch()
             if not self._records or self._records[0].offset >= stop_offset:
@@ -106,8 +117,17 @@ class BatchReader:
             limits = ReadLimits(records=_READ_RECORDS, wait_ms=wait_ms)
             self._records.extend(self._log.read(self._topic, self._partition, self._offset, limits))
 
+    @property
+    def passed(self) -> SamplePosition | None:
+        """The position behind everything read, if all of it is in batches returned or in quarantine; else None."""
+        waiting = self._pending_rows or self._ready or self._skip_rows
+        return None if waiting else SamplePosition(self._offset, 0)
+
     def _append(self, record: Record) -> None:
-        block = decode_sample_block(record.value)
+        if self._skipped(record.offset):
+            self._offset, self._skip_rows = record.offset + 1, 0
+            return
+        block = decode_sample_record(record, self._topic, self._partition)
         skipped = self._skip_rows if record.offset == self._offset else 0
         self._offset, self._skip_rows = record.offset + 1, 0
         at_ms = sample_times(block.batch)

@@ -10,7 +10,7 @@ from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.targets import TargetError, Targets, targets_of
-from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, impression_times
+from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition, impression_times
 from pipeline.trainer.batch.unique import Uniquer
 
 
@@ -76,6 +76,10 @@ class Prefetcher:
         if self._ahead is None or self._ahead.exception() or self._ahead.result() is None:
             return None
         return self.next(stop_offset)
+
+    def passed(self) -> SamplePosition | None:
+        """As `BatchReader.passed`, after `next` has returned None."""
+        return self._reader.passed
 
     def wait(self, wait_ms: int) -> int:
         """An offset below which there are records, as `BatchReader.wait`; a batch prepared ahead counts."""

@@ -20,9 +20,10 @@ from pipeline.logs.interface.log import Log
 from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
+from pipeline.publish.full_request import FullRequest
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
-from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
+from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange, flush_limit
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.commit.lineage import Lineage, ServedState, Writer
@@ -62,6 +63,7 @@ class Committer:
         self._delta_writer = DeltaWriter(project, log, writer.shard)
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
+        self._full_request = FullRequest(project, writer.shard)
         self.dictionary = Dictionary(project, writer.shard)
         self.gauges = Gauges(project, writer.shard, tables)
         self._tables = {name: field.table for name, field in tables.fields.items()}
@@ -77,8 +79,11 @@ class Committer:
         """How long the last finished commit took, from its boundary until it was published."""
         self._publish_current()
         self._publisher = self._run(
-            lambda: Publisher(project.config.publish, self._snapshots, served.views, served.next_handles, served.dense)
-        )
+            lambda: Publisher(
+                project.config.publish, self._snapshots, served.views, served.next_handles, served.dense,
+                flush_limit(project.config),
+            )
+        )  # fmt: skip
 
     @property
     def busy(self) -> bool:
@@ -150,7 +155,8 @@ class Committer:
         with ExitStack() as drafts:
             changes = open_changes.collect()
             draft = None if full else drafts.enter_context(self._drafting(id, changes))
-            prepared = self._prepare(id, snapshot, changes)
+            flush = snapshot.flush or self._full_wanted(snapshot.progress.last_at_ms)
+            prepared = self._prepare(id, snapshot, changes, flush)
             commit = self._commit_of(id, snapshot, changes, prepared, full)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
@@ -163,7 +169,7 @@ class Committer:
         self.gauges.committed(id, snapshot, changes, self.commit_s)
         self._lineage.advance(id, full)
         self.dictionary.write()
-        self._publish_files(snapshot.progress.last_at_ms)
+        self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
         self._versions.retain(self._writer.shard, snapshot.progress.last_at_ms)
 
     def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
@@ -171,7 +177,13 @@ class Committer:
         tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
         return self._versions.drafting(id, self._writer.epoch, tables)
 
-    def _prepare(self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes]) -> PreparedUpdate:
+    def _full_wanted(self, log_ms: int) -> bool:
+        """Whether a full follows this commit: then its delta sends every row."""
+        return self._lineage.migrating or self._full_request.pending() or self._levels.plan.full_due(log_ms)
+
+    def _prepare(
+        self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool
+    ) -> PreparedUpdate:
         """The delta of this commit; the publisher's view holds it afterwards."""
         before, progress = self._lineage.current, snapshot.progress
         versions = VersionRange(
@@ -180,7 +192,7 @@ class Committer:
             {"name": self._project.config.name, "digest": self._writer.serving_digest},
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        return self._publisher.prepare(versions, touched, snapshot.serving_dense, flush=snapshot.flush)
+        return self._publisher.prepare(versions, touched, snapshot.serving_dense, flush=flush)
 
     def _commit_of(
         self,
@@ -237,13 +249,17 @@ class Committer:
             served_touched=change.served_keys,
         )
 
-    def _publish_files(self, log_ms: int) -> None:
-        """Incrementals and full snapshots that are due; after a migration a full one, which a replica needs then."""
-        if self._lineage.migrating:
+    def _publish_files(self, log_ms: int, complete: bool) -> None:
+        """Incrementals and full snapshots that are due; after a migration a full one, which a replica needs then.
+
+        A full waits until every row is sent, `complete`, by this commit or the next ones.
+        """
+        if complete and (self._lineage.migrating or self._full_request.pending()):
             self._levels.publish_full(self._publisher.views)
             self._lineage.migrating = False
+            self._full_request.remove()
         else:
-            self._levels.publish_due(log_ms, self._publisher.views)
+            self._levels.publish_due(log_ms, self._publisher.views, complete)
 
     @contextmanager
     def _stalling(self) -> Iterator[None]:

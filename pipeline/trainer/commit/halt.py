@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
-from pipeline.errors import HaltedError
+from pipeline.errors import HaltedError, RecordError
 from pipeline.formats.atomic_file import write_atomically
 from pipeline.trainer.batch.batches import Batch, SamplePosition
 from pipeline.versions.ledger.halt import HaltTable
+
+_RECORD = ".record"
 
 
 class Problem(NamedTuple):
@@ -55,7 +57,19 @@ def _iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def halt_at_record(project: Project, halts: HaltTable, failure: RecordError) -> HaltedError:
+    """Halt the shard durably at a record that cannot be read; its bytes are saved; returns the error to raise."""
+    shard = failure.partition
+    path = project.state / "halted" / f"shard-{shard}-at-{failure.offset}{_RECORD}"
+    write_atomically(path, [failure.value])
+    file = str(path.relative_to(project.root))
+    halts.set(shard, str(failure), file)
+    return _halted_error(shard, str(failure), file)
+
+
 def _halted_error(shard: int, reason: str, batch_file: str) -> HaltedError:
+    if batch_file.endswith(_RECORD):
+        return HaltedError(f"shard {shard} is halted: {reason}, then springtide resume; the record is in {batch_file}")
     return HaltedError(
         f"shard {shard} is halted: {reason}; the batch is in {batch_file}. hint: correct the cause, or exclude the "
         "samples by springtide quarantine add FROM..TO, then springtide resume"

@@ -48,7 +48,7 @@ class TrainJob:
         """
         topic = self.project.config.topics.samples
         ends = [self.log.end_offset(topic, shard) for shard in range(len(self._sessions))]
-        if ends == self._trained_to and not any(session.rolled_back() for session in self._sessions):
+        if ends == self._trained_to and not any(s.rolled_back() or s.full_requested() for s in self._sessions):
             return 0
         before, self._trained_to, self._ends = self._count("samples"), [], ends
         self._train_to(ends)

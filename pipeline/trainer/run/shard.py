@@ -17,12 +17,13 @@ import numpy as np
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.project import Project
-from pipeline.errors import HaltedError, InputError, ModelError, UserCodeError
+from pipeline.errors import HaltedError, InputError, ModelError, RecordError, UserCodeError
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
+from pipeline.publish.full_request import FullRequest
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, SamplePosition
@@ -30,7 +31,7 @@ from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, filters_of
 from pipeline.trainer.commit.committer import Committer
-from pipeline.trainer.commit.halt import Problem, halt_shard, refuse_halted
+from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
 from pipeline.trainer.commit.lineage import Writer
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
@@ -54,6 +55,7 @@ class TrainerShard:
         """
         self._project, self._config, self._log, self._end_offsets = project, project.config, log, EndOffsets(log)
         self._versions, self._shard = versions, shard
+        self._full_request = FullRequest(project, shard)
         refuse_halted(versions.ledger.halts, shard)
         epoch = versions.raise_epoch(shard)
         self.plan = FeaturePlan(self._config, project.root)
@@ -94,6 +96,7 @@ class TrainerShard:
                     self.commit()
             if self._uncommitted:
                 self.commit()
+            self._publish_requested(stop)
         finally:  # whatever the reason: a commit in progress needs this thread
             self.committer.drain()
 
@@ -145,6 +148,17 @@ class TrainerShard:
         self._dense.shutdown()
         self.committer.close()
 
+    def full_requested(self) -> bool:
+        """Whether an operator has requested a full snapshot."""
+        return self._full_request.pending()
+
+    def _publish_requested(self, stop: threading.Event) -> None:
+        """Commit until the full snapshot that an operator has requested is published; mostly once."""
+        self.committer.drain()
+        while self.full_requested() and not stop.is_set():
+            self.commit()
+            self.committer.drain()
+
     def _restore(self, epoch: int, migrate: bool) -> Committer:
         """Restore CURRENT, or begin empty; returns what commits from there on."""
         log_id = self._log.log_id(self._config.topics.samples)
@@ -159,7 +173,9 @@ class TrainerShard:
 
     def _reader(self) -> BatchReader:
         topic, size = self._config.topics.samples, self._config.model.batch_size
-        return BatchReader(self._log, topic, self._shard, self._progress.position, size, self._quarantined)
+        return BatchReader(
+            self._log, topic, self._shard, self._progress.position, size, self._quarantined, self._skipped
+        )
 
     def _admit_first(self, stop_offset: int, stop: threading.Event) -> AdmittedBatch | None:
         """The batch at the position, if there is one to learn."""
@@ -227,11 +243,27 @@ class TrainerShard:
     def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)
 
+    def _skipped(self, offset: int) -> bool:
+        return self._quarantines.covers(offset)
+
     def _next(self, stop_offset: int) -> PreparedBatch | None:
         try:
-            return self._prefetch.next(stop_offset)
+            prepared = self._prefetch.next(stop_offset)
         except InvalidBatchError as failure:
             raise self._halt(failure.batch, Problem(str(failure), failure.row)) from None
+        except RecordError as failure:
+            if self._uncommitted:  # the batches before the record are learned completely, and no other is admitted
+                self.commit()
+            raise halt_at_record(self._project, self._versions.ledger.halts, failure) from None
+        if prepared is None:
+            self._pass_quarantined()
+        return prepared
+
+    def _pass_quarantined(self) -> None:
+        """Move the position behind samples in quarantine: nothing is left to read there."""
+        passed = self._prefetch.passed()
+        if passed is not None and passed > self._progress.position:
+            self._progress.position, self._uncommitted = passed, True
 
     def _halt(self, batch: Batch, problem: Problem) -> HaltedError:
         position = self._progress.position

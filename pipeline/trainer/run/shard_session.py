@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pipeline.configuration.project import Project
 from pipeline.errors import FencedError
 from pipeline.logs.interface.log import Log
+from pipeline.publish.full_request import TrainerLock
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard import TrainerShard
@@ -28,6 +29,7 @@ class ShardSession:
         self._project, self._log, self._versions = project, log, versions
         self._index, self._migrate = shard, migrate
         self._open: TrainerShard | None = None
+        self._lock = TrainerLock(project, shard)
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
 
     def train(self, stop: threading.Event, stop_offset: int | None = None) -> None:
@@ -57,8 +59,17 @@ class ShardSession:
         if self.rolled_back():
             self.close()
         if self._open is None:
-            self._open = TrainerShard(self._project, self._log, self._versions, self._index, migrate=self._migrate)
+            self._lock.acquire_shared()
+            try:
+                self._open = TrainerShard(self._project, self._log, self._versions, self._index, migrate=self._migrate)
+            except BaseException:
+                self._lock.release()
+                raise
         return self._open
+
+    def full_requested(self) -> bool:
+        """Whether the shard is open and an operator has requested a full snapshot of it."""
+        return self._open is not None and self._open.full_requested()
 
     def rolled_back(self) -> bool:
         """Whether the shard is open on an older generation than the current one."""
@@ -78,7 +89,10 @@ class ShardSession:
             return
         self._closed = {name: self.count(name) for name in self._closed}
         shard, self._open = self._open, None
-        shard.close()
+        try:
+            shard.close()
+        finally:
+            self._lock.release()
 
     def readings(self) -> Iterator[Reading]:
         """Metrics of the shard, in any thread. Raises LogError."""

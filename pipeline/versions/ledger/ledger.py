@@ -27,6 +27,8 @@ from pipeline.versions.ledger.version_rows import (
 )
 from pipeline.versions.state import VersionId, VersionSummary
 
+LEDGER_FILE = "ledger.sqlite"
+
 _ANCESTORS = """
 WITH RECURSIVE chain AS (
     SELECT * FROM version WHERE shard = ? AND generation = ? AND sequence = ?

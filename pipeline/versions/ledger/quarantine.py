@@ -11,9 +11,10 @@ import numpy as np
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.errors import InputError, VersionError
-from pipeline.process.clock import Clock
+from pipeline.process.clock import LATEST_MS, Clock
 from pipeline.versions.ledger.database import Database
 
+_MAX_OFFSET = 2**63 - 1
 Position = tuple[int, int]
 """A sample position: (offset, row) in the samples log."""
 
@@ -41,7 +42,9 @@ class Quarantine:
     removed_at_ms: int | None = None
 
     def check(self) -> None:
-        """Raises InputError for an empty range, and unless exactly one of times and positions is given."""
+        """Raises InputError for an empty range, for one that ends after the year 9999 or offset 2^63 - 1, and unless
+        exactly one of times and positions is given.
+        """
         if (self.times_ms is None) == (self.positions is None):
             raise InputError("quarantine needs either times or positions. hint: FROM..TO")
         if (self.positions is None) != (self.shard is None):
@@ -49,6 +52,11 @@ class Quarantine:
         times, positions = self.times_ms or (0, 1), self.positions or ((0, 0), (0, 1))
         if times[0] >= times[1] or positions[0] >= positions[1]:
             raise InputError(f"quarantine {self.times_ms or positions} is empty. hint: the end is exclusive, and last")
+        if times[0] < 0 or times[1] > LATEST_MS + 1 or positions[0][0] < 0 or positions[1][0] > _MAX_OFFSET:
+            raise InputError(
+                f"quarantine {self.times_ms or positions} is out of range. "
+                f"hint: milliseconds since 1970 up to {LATEST_MS}, or offsets"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,16 @@ class Quarantines:
     def ids(self) -> list[int]:
         """Ids in force, ascending."""
         return [entry.id for entry in self.entries]
+
+    def covers(self, offset: int) -> bool:
+        """Whether a record of the samples log is in quarantine as a whole, by its offset.
+
+        >>> active = Quarantines([Quarantine(1, "foreign", positions=((3, 0), (5, 0)), shard=0)])
+        >>> [active.covers(offset) for offset in (2, 3, 4, 5)]
+        [False, True, True, False]
+        """
+        ranges = [entry.positions for entry in self.entries if entry.positions is not None]
+        return any(first <= (offset, 0) and (offset + 1, 0) <= last for first, last in ranges)
 
     def mask(self, sample_at_ms: Int64s, offset: int, first_row: int = 0) -> Bools:
         """Which samples of one record training must not read: [n] bool.

@@ -20,7 +20,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Draft
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.versions.ledger.ledger import Ledger, fenced_by_epoch
+from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
 from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import (
     Commit,
@@ -62,7 +62,7 @@ class VersionStore:
     def __init__(self, project: Project) -> None:
         """Open the store; creates a missing ledger or folder. Raises VersionError, DamagedError."""
         self.folder = project.versions
-        self.ledger = Ledger(project.versions / "ledger.sqlite", project.clock)
+        self.ledger = Ledger(project.versions / LEDGER_FILE, project.clock)
         self._shards = project.config.logs.shards
         self._policy = project.config.train.retention
         self._last_filters: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}

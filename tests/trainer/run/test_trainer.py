@@ -10,12 +10,12 @@ import pytest
 from pipeline.errors import FencedError, HaltedError, LogReplacedError, MigrationError
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import arm_crash_point
-from pipeline.publish.delta_topic import delta_position
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot, training_digest
 from pipeline.trainer.commit.restore import restore_progress, restore_tables
 from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.deltas.delta_position import readable_position
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.forked import exit_code_of
@@ -134,7 +134,7 @@ def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop,
     replica.catch_up()
     store = VersionStore(project)
     assert replica.digest() == store.ledger.version(store.current(0)).served_digest
-    sequences = [delta_position(record).sequence for record in log.read("deltas", 0, 0)]
+    sequences = [readable_position(record, 0).sequence for record in log.read("deltas", 0, 0)]
     assert sequences == sorted(set(sequences)) == list(range(1, store.current(0).sequence + 1))
 
 

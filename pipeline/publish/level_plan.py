@@ -1,0 +1,85 @@
+"""Which file of a shard is to be published next, by the log's time and by what was published. Changes nothing."""
+
+from collections.abc import Sequence
+
+from pipeline.configuration.training import Publish
+from pipeline.errors import VersionError
+from pipeline.versions.deltas.delta import Delta, Level, decode_delta
+from pipeline.versions.store.version_store import VersionStore
+
+
+class LevelPlan:
+    """The plan of one shard. Not thread-safe."""
+
+    def __init__(self, policy: Publish, versions: VersionStore, shard: int) -> None:
+        self._policy, self._versions, self._shard = policy, versions, shard
+
+    def on_command(self, level: Level) -> Level | None:
+        """What an operator's command to publish `level` publishes; None if nothing changed since the latest file."""
+        id = self._versions.current(self._shard)
+        if id is None or level == "full":
+            return "full"
+        current = decode_delta(self._versions.delta(id))
+        if self.published_sequence(current) == current.to_sequence:
+            return None
+        return "full" if self.needs_full() else level
+
+    def full_due(self, log_ms: int) -> bool:
+        """Whether a full is due at the log's time `log_ms`: the delta of the next version has to send every row."""
+        return self.full_due_by_time(log_ms) or (self.incremental_due_by_time(log_ms) and self.needs_full())
+
+    def full_due_by_time(self, log_ms: int) -> bool:
+        """Whether `publish.full_every_s` has passed since the latest full; true without one."""
+        return self._is_due(("full",), self._policy.full_every_s, log_ms)
+
+    def incremental_due_by_time(self, log_ms: int) -> bool:
+        """Whether `publish.incremental_every_s` has passed since the latest file; a full is one too."""
+        return self._is_due(("full", "incremental"), self._policy.incremental_every_s, log_ms)
+
+    def needs_full(self) -> bool:
+        """Whether no incremental can lead to CURRENT: in a generation without a file, and if a delta was dropped."""
+        id = self._versions.current(self._shard)
+        if id is None:
+            return False
+        current = decode_delta(self._versions.delta(id))
+        if self.published_sequence(current) == current.to_sequence:
+            return False
+        return not self.deltas_since_published(current)
+
+    def _is_due(self, levels: Sequence[str], every_s: float | None, log_ms: int) -> bool:
+        """Whether `every_s` has passed since the latest file of `levels`."""
+        if every_s is None:
+            return False
+        published_at_ms = [at_ms for level in levels if (at_ms := self._published_at_ms(level)) is not None]
+        if not published_at_ms:
+            return True
+        return log_ms - max(published_at_ms) >= every_s * 1000
+
+    def _published_at_ms(self, level: str) -> int | None:
+        """The latest event time in the latest file of a level; None without a file, or if its version was dropped.
+
+        A version may have been dropped because after a rollback an earlier file is the latest again.
+        """
+        pointer = self._versions.ledger.published.latest(level, self._shard)
+        try:
+            return self._versions.ledger.version(pointer.id).last_at_ms if pointer else None
+        except VersionError:
+            return None
+
+    def published_sequence(self, current: Delta) -> int | None:
+        """The latest sequence published as a file in CURRENT's generation."""
+        pointers = [self._versions.ledger.published.latest(level, self._shard) for level in ("full", "incremental")]
+        sequences = [p.id.sequence for p in pointers if p and p.id.generation == current.generation]
+        return max(sequences, default=None)
+
+    def deltas_since_published(self, current: Delta) -> list[Delta]:
+        """The deltas from the latest published file to CURRENT; empty if some were dropped or they cross a rollback."""
+        since = self.published_sequence(current)
+        if since is None and current.generation > 0:
+            return []
+        lineage = self._versions.lineage(self._shard)
+        ids = [v.id for v in lineage if v.id.generation == current.generation and v.id.sequence > (since or 0)]
+        deltas = [decode_delta(self._versions.delta(id)) for id in ids]
+        starts = [since or 0, *(d.to_sequence for d in deltas[:-1])]
+        complete = all(d.level == "realtime" and d.from_sequence == s for d, s in zip(deltas, starts, strict=True))
+        return deltas if complete else []

@@ -1,0 +1,165 @@
+"""A full snapshot on an operator's command: by the running trainer, or here if none runs.
+
+A full carries every row. What CURRENT withholds is sent first, by versions that learn nothing: serving follows their
+deltas, and a replica that starts from the full holds the same bytes.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.arrays.types import UInt64s
+from pipeline.configuration.project import Project
+from pipeline.errors import MigrationError, VersionError
+from pipeline.logs.interface.log import Log
+from pipeline.publish.delta_topic import DeltaWriter
+from pipeline.publish.full_request import FullRequest, TrainerLock
+from pipeline.publish.hooks import Hooks
+from pipeline.publish.level_publisher import LevelPublisher
+from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
+from pipeline.trainer.tables.table import Rows, row_dtype, state_floats
+from pipeline.versions.deltas.delta import Delta, decode_delta
+from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
+from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.state import Commit, FieldChange
+from pipeline.versions.store.version_store import VersionStore
+
+_POLL_S = 0.2
+_WAIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class _StoredRows:
+    """The rows of a field in a version, as the publisher reads them."""
+
+    all_keys: UInt64s
+    all_rows: Rows
+
+    def keys(self) -> UInt64s:
+        return self.all_keys
+
+    def rows(self, keys: UInt64s) -> Rows:
+        return self.all_rows[np.searchsorted(self.all_keys, keys)]
+
+
+def publish_full(project: Project, log: Log, versions: VersionStore, shard: int) -> DeltaManifest:
+    """Publish every row of a shard as a full snapshot, at CURRENT or a version after it.
+
+    Raises:
+        VersionError: the shard has no version, or a running trainer has not published within two minutes.
+        MigrationError: the configuration has changed since CURRENT.
+        RollbackError: a rollback is unfinished.
+    """
+    with TrainerLock(project, shard) as lock:
+        if not lock.acquire_alone():
+            return _by_trainer(project, versions, shard)
+        FullRequest(project, shard).remove()
+        with closing(Hooks(project, log)) as hooks:
+            levels = LevelPublisher(project, versions, hooks, shard)
+            _send_withheld(project, log, versions, shard, levels)
+            manifest = levels.publish_full()
+    if manifest is None:
+        raise VersionError(f"shard {shard} has no version yet. run: springtide run train --until-end")
+    return manifest
+
+
+def _by_trainer(project: Project, versions: VersionStore, shard: int) -> DeltaManifest:
+    """Request the full of the running trainer and wait for it."""
+    request, waited_s = FullRequest(project, shard), 0.0
+    request.make()
+    while request.pending():
+        if waited_s >= _WAIT_S:
+            raise VersionError(
+                f"the trainer of shard {shard} has not published a full within {_WAIT_S:g} s. "
+                "hint: it will after its next commit; see springtide status"
+            )
+        project.clock.wait(_POLL_S)
+        waited_s += _POLL_S
+    published = versions.ledger.published.latest("full", shard)
+    if published is None:
+        raise VersionError(
+            f"the full of shard {shard} was replaced by a rollback. run: springtide publish --level full"
+        )
+    return read_delta_manifest((project.published / published.path).with_suffix(".json"))
+
+
+def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: int, levels: LevelPublisher) -> None:
+    """Commit versions whose deltas send what CURRENT withholds; none if it withholds nothing."""
+    current = versions.current(shard)
+    if current is None:
+        return
+    commit = versions.restore(current)
+    publisher = _publisher_of(project, commit, decode_delta(commit.delta).dense)
+    epoch, writer, complete = 0, None, False
+    while not complete:
+        before = decode_delta(commit.delta)
+        prepared = publisher.prepare(_after(versions, shard, before, commit), {}, before.dense, flush=True)
+        complete = prepared.complete
+        if not any(len(field.bits) for field in prepared.delta.fields.values()):
+            return
+        if writer is None:
+            epoch, writer = versions.raise_epoch(shard), DeltaWriter(project, log, shard)
+            writer.append_missing([commit.delta])
+        commit = _commit_of(versions, commit, prepared, epoch)
+        versions.commit(commit)
+        writer.append(prepared.delta, prepared.encoded)
+        levels.announce_realtime(prepared.delta, prepared.encoded)
+
+
+def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
+    config, tables, views = project.config, {}, {}
+    fields = {field.name: field for field in config.fields}
+    for name, change in commit.fields.items():
+        field = fields.get(name)
+        dtype = None if field is None else row_dtype(field.dim, state_floats(field.optimizer, field.dim))
+        if field is None or dtype is None or (field.dim, dtype.itemsize) != (change.dim, change.rows.shape[1]):
+            raise MigrationError(
+                f"field {name} of version {commit.id} is not as the configuration declares it. "
+                "run: springtide run train --until-end --migrate"
+            )
+        tables[name] = _StoredRows(change.keys, change.rows.view(dtype).reshape(len(change.keys)))
+        views[name] = ServedView(change.dim, by_handle=False)
+        views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
+    return Publisher(config.publish, tables, views, commit.next_handles, dense, flush_limit(config))
+
+
+def _after(versions: VersionStore, shard: int, before: Delta, commit: Commit) -> VersionRange:
+    """The step from a version to the one after it, which learns nothing."""
+    id = versions.next_id(shard)
+    return VersionRange(
+        id.generation, shard, id.shards, before.to_sequence, id.sequence,
+        commit.last_at_ms, commit.last_at_ms, before.model,
+    )  # fmt: skip
+
+
+def _commit_of(versions: VersionStore, before: Commit, prepared: PreparedUpdate, epoch: int) -> Commit:
+    """The version after `before`: the same training state, with more rows served."""
+    return replace(
+        before,
+        id=versions.next_id(before.id.shard),
+        parent=before.id,
+        epoch=epoch,
+        first_at_ms=before.last_at_ms,
+        fields=_changes(before.fields, prepared),
+        quarantines_seen=versions.ledger.quarantines.active(before.id.shard).ids(),
+        next_handles=prepared.next_handles,
+        served_digest=prepared.served_digest,
+        delta=prepared.encoded,
+        full=False,
+    )
+
+
+def _changes(before: Mapping[str, FieldChange], prepared: PreparedUpdate) -> dict[str, FieldChange]:
+    return {
+        name: replace(
+            FieldChange.empty(change.dim, change.rows.shape[1]),
+            served_keys=prepared.fields[name].keys,
+            served_handles=prepared.fields[name].handles,
+            served_bits=prepared.fields[name].bits,
+            served_payload=prepared.fields[name].payload,
+            served_removed=prepared.fields[name].removed,
+        )
+        for name, change in before.items()
+    }
