@@ -24,6 +24,7 @@ from pipeline.logs.interface.log import Log
 from pipeline.publish.executable import Executable
 from pipeline.publish.hook_queue import Hook, HookQueue
 from pipeline.publish.webhook import Webhook
+from pipeline.telemetry import metrics
 
 VERSION_PUBLISHED = "springtide.version.published"
 ROLLBACK = "springtide.rollback"
@@ -94,6 +95,7 @@ class Hooks:
         with self._lock:
             self.failures += events
             count = self.failures
+        metrics.HOOK_FAILURES.labels(hook).inc(events)
         logger.error("hook failed", hook=hook, about=event_id, problem=problem)
         data = {"hook": hook, "event": event_id, "problem": problem}
         try:

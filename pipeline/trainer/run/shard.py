@@ -96,7 +96,7 @@ class TrainerShard:
                     self.commit()
             if self._uncommitted:
                 self.commit()
-            self._publish_requested(stop)
+            self._publish_needed(stop)
         finally:  # whatever the reason: a commit in progress needs this thread
             self.committer.drain()
 
@@ -152,10 +152,10 @@ class TrainerShard:
         """Whether an operator has requested a full snapshot."""
         return self._full_request.pending()
 
-    def _publish_requested(self, stop: threading.Event) -> None:
-        """Commit until the full snapshot that an operator has requested is published; mostly once."""
+    def _publish_needed(self, stop: threading.Event) -> None:
+        """Commit until the full snapshot that an operator or a migration needs is published; mostly once."""
         self.committer.drain()
-        while self.full_requested() and not stop.is_set():
+        while (self.full_requested() or self._lineage.migrating) and not stop.is_set():
             self.commit()
             self.committer.drain()
 
