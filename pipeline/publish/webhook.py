@@ -38,9 +38,10 @@ class Webhook:
 
     def send(self, encoded: bytes) -> Failure | None:
         """Deliver an event; returns why it was not delivered. Name lookup, redirects and answer share one deadline."""
-        loop = asyncio.new_event_loop()
+        loop, certificates = asyncio.new_event_loop(), self._certificates
         try:
-            return loop.run_until_complete(asyncio.wait_for(self._post(encoded), self._delivery.timeout_s))
+            attempt = asyncio.wait_for(self._post(encoded, certificates), self._delivery.timeout_s)
+            return loop.run_until_complete(attempt)
         except TimeoutError:
             return Failure(f"no answer within {self._delivery.timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as failure:
@@ -52,8 +53,8 @@ class Webhook:
     def _certificates(self) -> SSLContext:
         return httpx.create_ssl_context()
 
-    async def _post(self, encoded: bytes) -> Failure | None:
-        async with httpx.AsyncClient(verify=self._certificates, timeout=None, headers=self._headers) as client:
+    async def _post(self, encoded: bytes, certificates: SSLContext) -> Failure | None:
+        async with httpx.AsyncClient(verify=certificates, timeout=None, headers=self._headers) as client:
             request: httpx.Request | None = client.build_request("POST", self._url, content=encoded)
             followed = 0
             while request is not None:

@@ -229,7 +229,7 @@ def test_a_halt_is_shown_and_persists_until_it_is_resumed(tmp_path):
     feed(project, make_events(1, 300))
     stopped = call("run", "all", "--until-end", "--project", project)
     assert stopped.code == 9
-    assert "then springtide quarantine add FROM..TO, then springtide resume" in stopped.err
+    assert "by springtide quarantine add FROM..TO, then springtide resume" in stopped.err
     again = call("run", "train", "--until-end", "--project", project, "--json")
     assert again.code == again.result["exit_code"] == 9
     halted = springtide(project, "status")["trainer"][0]["halted"]
