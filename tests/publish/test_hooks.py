@@ -293,9 +293,7 @@ def test_an_event_is_delivered_once_a_good_status_has_arrived_whatever_follows(p
 def test_a_webhook_that_drips_does_not_delay_the_executable(project, log, tmp_path):
     name = program(tmp_path, "cat >> got.json")
     with server(drip) as (port, _):
-        problems = announced(
-            project(webhook=f"http://127.0.0.1:{port}/", executable=name, hooks=SHORT), log, "1", "2"
-        )
+        problems = announced(project(webhook=f"http://127.0.0.1:{port}/", executable=name, hooks=SHORT), log, "1", "2")
     assert problems == ["no answer within 1 s"] * 2
     assert (tmp_path / "got.json").read_text().count("specversion") == 2
 
