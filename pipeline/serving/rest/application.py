@@ -27,6 +27,8 @@ Receive = Callable[[], Awaitable[Any]]
 _SMALL_BYTES = 64 << 10
 _SMALL_OBJECTS = 512
 _WAITING_READS = 16
+_LARGE_SHARE, _READ_SHARE = 0.5, 0.2
+"""Shares of their thread's time, so that neither large requests nor scrapes without end slow down predictions."""
 _GIVE_WAY_S = 0.02
 """How long each piece of a large request waits for small ones."""
 _STUCK_AFTER_DEADLINES = 3
@@ -40,8 +42,8 @@ class Application:
     def __init__(self, api: RestApi, serving: Serving, clock: Clock) -> None:
         self._api, self._serving, self._clock = api, serving, clock
         self._small = Lane("predict", serving.threads, serving.max_waiting, clock)
-        self._large = Lane("predict large", 1, serving.max_large_requests, clock)
-        self._reads = Lane("read", 1, _WAITING_READS, clock)
+        self._large = Lane("predict large", 1, serving.max_large_requests, clock, _LARGE_SHARE)
+        self._reads = Lane("read", 1, _WAITING_READS, clock, _READ_SHARE)
         self._large_requests = 0
         self.receiving = Receiving(serving.read_timeout_s)
         self._log_limit = LogLimit(clock)

@@ -20,8 +20,8 @@ from pipeline.configuration.serving import Serving
 from pipeline.errors import InputError
 from pipeline.serving.rest.response import Refusal
 
-_PIECE_INSTANCES = 256
-_PIECE_VALUES = 4_096
+_PIECE_INSTANCES = 128
+_PIECE_VALUES = 2_048
 _OTHER_VALUES = 10_000
 """Values of a body outside its instances."""
 _BOM = b"\xef\xbb\xbf"

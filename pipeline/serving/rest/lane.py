@@ -15,6 +15,8 @@ from pipeline.serving.rest.response import Refusal, Response
 
 Work = Callable[[], Response]
 
+_LONGEST_PAUSE_S = 1.0
+
 
 class _Task(NamedTuple):
     work: Work
@@ -25,9 +27,14 @@ class _Task(NamedTuple):
 class Lane:
     """`run` belongs to one event loop; the other methods are thread-safe."""
 
-    def __init__(self, name: str, threads: int, waiting: int, clock: Clock) -> None:
-        """Start `threads` threads; at most `waiting` requests wait for one."""
+    def __init__(self, name: str, threads: int, waiting: int, clock: Clock, share: float = 1.0) -> None:
+        """Start `threads` threads; at most `waiting` requests wait for one.
+
+        A thread works for `share` of the time: after a request it pauses in proportion, so that requests of this lane
+        leave the processor to other lanes.
+        """
         self.name, self._clock, self._limit = name, clock, threads + waiting
+        self._pause_per_s = 1 / share - 1
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._pending = 0
@@ -81,7 +88,7 @@ class Lane:
 
     def _work(self, number: int) -> None:
         while (task := self._tasks.get()) is not None:
-            self._started_s[number] = self._clock.monotonic_s()
+            started_s = self._started_s[number] = self._clock.monotonic_s()
             try:
                 if not task.response.cancelled():
                     _deliver(task, task.work())
@@ -91,6 +98,8 @@ class Lane:
                     self._pending -= 1
                     if not self._pending:
                         self._changed.notify_all()
+            if self._pause_per_s:
+                self._clock.wait(min(_LONGEST_PAUSE_S, self._pause_per_s * (self._clock.monotonic_s() - started_s)))
 
 
 def _deliver(task: _Task, response: Response) -> None:

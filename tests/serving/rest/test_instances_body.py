@@ -159,7 +159,7 @@ def test_pieces_are_small():
     body = b'{"instances":[' + b",".join([b'{"a":[1,2,3]}'] * 5_000 + [b'{"a":[' + b"1," * 8_000 + b"1]}"] * 3) + b"]}"
     lengths = [len(piece) for piece in parse_instances(body, BOUNDS)]
     assert sum(lengths) == 5_003
-    assert max(lengths) == 256
+    assert max(lengths) == 128
     assert lengths[-3:] == [1, 1, 1]
 
 

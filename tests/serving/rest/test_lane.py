@@ -92,3 +92,19 @@ def test_a_lane_becomes_idle():
         lane.close()
 
     asyncio.run(idle())
+
+
+def test_a_lane_with_a_share_pauses_in_proportion_to_its_work():
+    async def work():
+        clock = ManualClock()
+        lane = Lane("x", 1, 9, clock, share=0.2)
+
+        def last_100_ms():
+            clock.wait(0.1)
+            return DONE
+
+        await asyncio.gather(*(lane.run(last_100_ms, WITHIN_S) for _ in range(3)))
+        lane.close()
+        return clock.monotonic_s()
+
+    assert asyncio.run(work()) >= 3 * 0.1 + 2 * 0.4
