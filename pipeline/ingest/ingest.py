@@ -17,9 +17,10 @@ from pipeline.ingest.event_writer import EventWriter, split_by_partition
 from pipeline.ingest.files.read import read_file
 from pipeline.ingest.ledger import IngestEntry, IngestLedger, chunks_in_log, file_digest
 from pipeline.ingest.rows import ConvertedRows, convert_chunk
-from pipeline.ingest.survey import Survey, format_instant, survey_file
+from pipeline.ingest.survey import Survey, survey_file
 from pipeline.ingest.times import LateRows, TimeLimits
 from pipeline.logs.interface.log import Log
+from pipeline.process.instant import format_instant
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the bytes of the files read so far and their total."""

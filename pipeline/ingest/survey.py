@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.configuration.events import EventColumns, Events
@@ -11,6 +10,7 @@ from pipeline.ingest.files.read import read_file
 from pipeline.ingest.rows import MIN_ROWS_TO_REFUSE_FILE, check_first_chunk
 from pipeline.ingest.times import TimeLimits, TimeProfile
 from pipeline.logs.events.convert import convert_time
+from pipeline.process.instant import format_instant
 
 _PLAUSIBLE_MS = 946_684_800_000
 """2000-01-01. A file that ends before probably has another unit."""
@@ -74,17 +74,6 @@ def survey_file(
     latest_ms = None if events.max_ahead_s is None else profile.latest_ms(round(events.max_ahead_s * 1000))
     limits = TimeLimits(future_ms if latest_ms is None else latest_ms, future_ms)
     return Survey(limits, _range_within(profile, limits), future, tuple(sorted(unseen or ())))
-
-
-def format_instant(at_ms: int) -> str:
-    """A time as ISO 8601, or in ms if its year has no four digits.
-
-    >>> format_instant(0), format_instant(10**15)
-    ('1970-01-01T00:00:00Z', '1000000000000000 ms')
-    """
-    if not 0 <= at_ms < _LAST_MS:
-        return f"{at_ms} ms"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _range_within(profile: TimeProfile, limits: TimeLimits) -> tuple[int, int] | None:

@@ -6,7 +6,6 @@ Pure: it reads the version ledger and the samples log and changes nothing. `act.
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
 from pipeline.logs.events.sample_block import SampleBlock
 from pipeline.logs.interface.log import Log, ReadLimits
+from pipeline.process.instant import format_instant
 from pipeline.versions.ledger.sample_records import SampleRecords
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.version_store import VersionStore
@@ -103,7 +103,7 @@ def plan_rollback(
         if all(plan.target == plan.current for plan in shards):
             raise RollbackError(_nothing_to_undo(shards, before_ms))
         quarantine_ms = quarantine_ms or (before_ms, _latest_sample_ms(project, log, store, before_ms) + 1)
-        reason = f"rollback to {to}" if to else f"rollback to before {_format_time(before_ms)}"
+        reason = f"rollback to {to}" if to else f"rollback to before {format_instant(before_ms)}"
         return RollbackPlan(reason, shards, quarantine_ms, store.ledger.generation() + 1)
 
 
@@ -120,8 +120,8 @@ def _plan_shard(lineage: Sequence[VersionSummary], before_ms: int, to: VersionId
     if not candidates:
         first = lineage[0]
         raise RollbackError(
-            f"shard {current.id.shard} has no version from before {_format_time(before_ms)}, "
-            f"its earliest is {first.id} of {_format_time(first.last_at_ms)}. "
+            f"shard {current.id.shard} has no version from before {format_instant(before_ms)}, "
+            f"its earliest is {first.id} of {format_instant(first.last_at_ms)}. "
             "hint: roll back to a later time, or train from scratch in another folder"
         )
     target = candidates[-1]
@@ -171,11 +171,7 @@ def _nothing_to_undo(shards: Sequence[ShardPlan], before_ms: int) -> str:
         return "there is no version yet, so nothing to undo. run: springtide run train --until-end"
     latest_ms = max(plan.current_last_at_ms for plan in shards)
     return (
-        f"nothing was learned at or after {_format_time(before_ms)}, "
-        f"the latest sample learned from is of {_format_time(latest_ms)}. "
+        f"nothing was learned at or after {format_instant(before_ms)}, "
+        f"the latest sample learned from is of {format_instant(latest_ms)}. "
         "hint: to exclude later samples from training, springtide quarantine add"
     )
-
-
-def _format_time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

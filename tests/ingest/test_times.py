@@ -98,7 +98,7 @@ def test_seconds_under_milliseconds_are_a_warning_with_first_and_last_time(tmp_p
     with closing(open_log(project)) as log:
         report = ingest_times(project, log, tmp_path, *minutes(20))
     assert report.warnings == (
-        f"{tmp_path}/f.parquet has times from 1970-01-19T07:01:55Z to 1970-01-19T07:01:56Z. "
+        f"{tmp_path}/f.parquet has times from 1970-01-19T07:01:55.200Z to 1970-01-19T07:01:56.340Z. "
         "hint: springtide.toml has time_unit ms, is it another?",
     )
 

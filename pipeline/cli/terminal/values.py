@@ -6,10 +6,12 @@ Times are shown in one form everywhere, RFC 3339 in UTC: `2026-01-31T14:00:00Z`.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.filesize import pick_unit_and_suffix
+
+from pipeline.process.instant import format_instant
 
 _IN_SECONDS, _IN_MINUTES = 120, 7_200
 _DIGEST = re.compile("(?:.*_)?(digest|sha256)")
@@ -76,14 +78,7 @@ def format_time(at_ms: int | None) -> str | None:
     >>> format_time(1_573_257_673_000), format_time(1_573_257_673_250)
     ('2019-11-09T00:01:13Z', '2019-11-09T00:01:13.250Z')
     """
-    if at_ms is None or at_ms < 0:
-        return None
-    try:
-        time = datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000)
-    except (ValueError, OverflowError, OSError):
-        # After the year 9999, which RFC 3339 cannot express.
-        return f"{at_ms} ms"
-    return time.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
+    return None if at_ms is None or at_ms < 0 else format_instant(at_ms)
 
 
 def format_size(count: int) -> str:

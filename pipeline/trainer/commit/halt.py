@@ -1,6 +1,5 @@
 """Stopping a shard on bad data: the reason goes into the ledger, the batch into a file for inspection."""
 
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RecordError
 from pipeline.formats.atomic_file import write_atomically
+from pipeline.process.instant import format_instant
 from pipeline.trainer.batch.batches import Batch, SamplePosition
 from pipeline.versions.ledger.halt import HaltTable
 
@@ -49,12 +49,8 @@ def _way_past(config: Config, batch: Batch, row: int) -> str:
     """Which sample of the batch it is, and the command that excludes it."""
     at_ms, sample = int(batch.at_ms[row]), batch.samples.slice(row, 1).to_pylist()[0]
     shown = ", ".join(f"{name} {sample.get(name)!r:.60}" for name in config.events.key)
-    times = f"{_iso(at_ms)}..{_iso(at_ms + 1)}"
+    times = f"{format_instant(at_ms)}..{format_instant(at_ms + 1)}"
     return f"; by sample {row} of the batch, {shown}; to skip it: springtide quarantine add {times}"
-
-
-def _iso(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def halt_at_record(project: Project, halts: HaltTable, failure: RecordError) -> HaltedError:
