@@ -26,10 +26,11 @@ from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.serving.served_shard import ServedShard
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, read_published
+from pipeline.versions.store import files
 from pipeline.versions.store.merge import merge_commits
-from pipeline.versions.store.version_store import VersionStore, files
+from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import reshape, seals
-from tests.logs.events import test_events, test_sample_block
+from tests.logs.events import test_events, test_json_events, test_sample_block
 from tests.logs.kafka import test_kafka_records
 from tests.support.archive_writer import write_archive
 from tests.support.join_bench import Bench as JoinBench
@@ -131,6 +132,13 @@ def _letters(headers: bytes) -> object:
 _CODEC = EventCodec(test_events.events(), "impressions", SqliteLog(_SCRATCH / "events", ManualClock(test_events.NOW)))
 
 
+_JSON_CODEC = test_json_events.codec_for(_SCRATCH / "json")
+
+
+def _json_seeds() -> list[bytes]:
+    return [json.dumps(test_json_events.FULL).encode(), *test_json_events.BAD]
+
+
 def _record_set_seeds() -> list[bytes]:
     return [test_kafka_records.batch(5, test_kafka_records.some(8), codec) for codec in ("plain", "lz4", "zstd")]
 
@@ -221,6 +229,7 @@ TARGETS = {
     "samples": Target(decode_sample_block, _samples_seeds, seals.framed("sample_block")),
     "dead_letters": Target(_letters, _letters_seeds, reshape=reshape.whole_text),
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
+    "json_events": Target(lambda value: test_events.decode(_JSON_CODEC, [value, value]), _json_seeds),
     "record_set": Target(lambda value: list(decode_record_set(value, 0)), _record_set_seeds, seals.record_set),
     "dense": Target(weights.unpack, _dense_seeds, seals.container, reshape.container_header),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
