@@ -178,6 +178,10 @@ def test_the_table_of_keys_is_that_of_the_features(consumer):
         assert hash_column(column, seed).tolist() == [int(key)] == [consumer["key_of"](value, seed)], shown
 
 
+def test_an_unsigned_integer_has_the_key_of_the_long_with_its_bits(consumer):
+    assert hash_column(pa.array([2**64 - 1], pa.uint64()), 5).tolist() == [consumer["key_of"](-1, 5)]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0, 2**63 - 1, -(2**63), False, "é" * 50])
 def test_other_values_have_the_keys_of_the_page_too(consumer, value):
     assert hash_column(pa.array([value]), 5).tolist() == [consumer["key_of"](value, 5)]

@@ -73,6 +73,14 @@ def test_the_time_has_the_configured_name_and_unit(tmp_path, unit, given, wanted
     assert (decoded.block.at_ms.tolist(), letters(decoded)) == ([wanted_ms], [])
 
 
+def test_unsigned_integers_have_all_64_bits(tmp_path):
+    codec = codec_for(tmp_path, columns={"id": "int", "item": "string", "hash": "uint", "hashes": "uints"})
+    event = {"at": 1, "id": 1, "item": "x", "hash": 2**64 - 1, "hashes": [0, 2**63]}
+    decoded = decode(codec, [json.dumps(event).encode(), json.dumps(event | {"hash": -1}).encode()])
+    assert rows_of(decoded) == [event]
+    assert "column hash is -1" in letters(decoded)[0]["detail"]
+
+
 BAD = {
     b"null": "a JSON null, wanted an object",
     b"[]": "a JSON array, wanted an object",
