@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipeline.configuration.events import Events, Samples
+from pipeline.configuration.events import SAMPLE_COLUMNS, Events, Samples
 from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.logs import Logs, Topics
 from pipeline.configuration.section import Name, Section
@@ -29,6 +29,9 @@ class Config(Section):
     """Name of the model: in the URL of predictions, in deltas and in notices."""
     state_dir: str = "state"
     """Folder of all durable state, relative to the project folder."""
+    stop_within_s: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+    """How long a process may take to stop after SIGTERM or Ctrl-C; then it ends at once, which loses nothing that was
+    committed. A user's function that never returns is ended this way."""
     logs: Logs = Logs()
     topics: Topics = Topics()
     events: Events
@@ -63,9 +66,25 @@ class Config(Section):
         ]
         if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
+        problems += self._reserved_columns()
+        problems += [
+            f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"
+            for d in self.dense
+            if d.range and d.range[0] > d.range[1]
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _reserved_columns(self) -> list[str]:
+        """A problem for every impression column that has the name of a column that the join adds to samples."""
+        shared = {"weight"} if self.samples.weight == "weight" else set()
+        reserved = {*SAMPLE_COLUMNS, *self.samples.labels} - shared
+        return [
+            f"impression column {name} has the name of a column of samples. hint: rename it"
+            for name in self.events.impressions.columns
+            if name in reserved
+        ]
 
 
 def parse_config(document: dict[str, Any], origin: str = "configuration") -> Config:
@@ -73,7 +92,7 @@ def parse_config(document: dict[str, Any], origin: str = "configuration") -> Con
     try:
         return Config.model_validate(document)
     except ValidationError as failure:
-        problems = [f"  {_path(e['loc'])}: {_problem(e)}" for e in failure.errors()]
+        problems = [f"  {_path(e['loc'])}: {_problem(e)}" for e in _root_errors(failure.errors())]
         raise ConfigError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(problems)) from None
 
 
@@ -89,6 +108,18 @@ def load_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
         raise ConfigError(f"{path} is not TOML: {failure}") from None
     return parse_config(document, str(path))
+
+
+def _root_errors(errors: list[Any]) -> list[Any]:
+    """Without "too short" for a list whose items were left out because they have errors of their own."""
+    places = [error["loc"] for error in errors]
+
+    def follows(error: Any) -> bool:
+        place = error["loc"]
+        inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        return bool(error["type"] == "too_short" and inside)
+
+    return [error for error in errors if not follows(error)]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

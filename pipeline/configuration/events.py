@@ -1,14 +1,48 @@
 """The configuration of the input events and of the samples that the join makes from them."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.configuration.address import check_registry
-from pipeline.configuration.section import Fraction, Secret, Section
+from pipeline.configuration.section import Count, Fraction, Seconds, SecondsOrZero, Secret, Section
 
 ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints", "uints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
+
+
+EVENT_TIME = "at"
+"""Name of the event time in events and samples."""
+SAMPLE_COLUMNS = (
+    "impression_at",
+    "click_at",
+    "weight",
+    "rate",
+    "kind",
+    "negative_written",
+    "impression_partition",
+    "impression_offset",
+    "impression_row",
+    "click_partition",
+    "click_offset",
+    "click_row",
+)
+"""Columns that the join adds to every sample, besides the labels; no impression column and no label has such a name."""
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _check_column_names(columns: dict[str, ColumnType]) -> dict[str, ColumnType]:
+    wrong = [name for name in columns if name == EVENT_TIME or not _AVRO_NAME.fullmatch(name)]
+    problems = [
+        f"a column cannot be called {name!r}: "
+        + ("this is the event time" if name == EVENT_TIME else "avro allows letters, digits and _")
+        for name in wrong
+    ]
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}. hint: rename it")
+    return columns
 
 
 class EventColumns(Section):
@@ -21,7 +55,7 @@ class EventColumns(Section):
     """Column of an ingested file, and property of a JSON event, that holds the event time."""
     time_unit: TimeUnit = "ms"
     """Unit of that time: s, ms or us since 1970, or ISO 8601 text."""
-    columns: dict[str, ColumnType]
+    columns: Annotated[dict[str, ColumnType], AfterValidator(_check_column_names)]
     """Type of every column except the time; a column that is missing in an event is null. `int` has 64 bits and a
     sign, `uint` 64 bits and none: ids that are hashes."""
 
@@ -54,13 +88,13 @@ class Events(Section):
     """Columns of both events that choose the shard; default: the join key."""
     impressions: EventColumns
     clicks: EventColumns
-    skew_s: PositiveFloat = 60.0
+    skew_s: Seconds = 60.0
     """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
     the append time advances its partition's max event time to the append time only."""
-    max_ahead_s: PositiveFloat | None = 86_400.0
+    max_ahead_s: Seconds | None = 86_400.0
     """Strays of an ingested file are dead letters: a few rows (one in twenty at most) that lie further ahead of all
     others than this, and further than the others are apart. One of them would make the rest of its partition late."""
-    disorder_s: Annotated[float, Field(ge=0)] = 30.0
+    disorder_s: SecondsOrZero = 30.0
     """How far behind its partition's max event time an event may arrive without being late."""
     registry: Registry | None = None
     """Where schema ids are looked up that the `schemas` topic lacks; default: nowhere."""
@@ -92,11 +126,11 @@ class Events(Section):
 class Samples(Section):
     """`[samples]`: the join."""
 
-    window_s: PositiveFloat = 600.0
+    window_s: Seconds = 600.0
     """Attribution window: a click counts if impression ≤ click < impression + window."""
-    horizon_s: Annotated[float, Field(ge=0)] = 3600.0
+    horizon_s: SecondsOrZero = 3600.0
     """Lateness horizon: how long after the window a click is still compensated."""
-    key_retention_s: Annotated[float, Field(ge=0)] = 600.0
+    key_retention_s: SecondsOrZero = 600.0
     """How long after window and horizon an impression's key is retained: until then a click is late rather than without
     an impression, and another impression with that key is a duplicate. Its former name, `remember_s`, is still read."""
     policy: Literal["wait", "fake_negative"] = "wait"
@@ -106,11 +140,17 @@ class Samples(Section):
     """Share of negative samples emitted, selected by a hash of the join key."""
     labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("label",)
     """The first label is the click; each further label is a numeric column of the click event (0 without a click)."""
+    label_ranges: dict[str, tuple[_Share, _Share]] = Field(default_factory=dict)
+    """Smallest and largest value of a further label, by its name; default: 0 and 1, which the loss needs. A click with
+    another value is a dead letter; null counts as 0."""
     weight: str | None = None
-    """Float column of the impression that holds the weight of its sample."""
-    block_rows: PositiveInt = 8192
+    """Float column of the impression that holds the weight of its sample; null counts as 1."""
+    max_weight: Annotated[float, Field(gt=0, le=1e15)] = 1e6
+    """Largest weight; an impression whose weight is larger, below 0 or not a number is a dead letter."""
+
+    block_rows: Annotated[int, Field(ge=1, le=1 << 22)] = 8192
     """Maximum number of samples in one record of the samples topic."""
-    round_records: PositiveInt = 2_000
+    round_records: Count = 2_000
     """Maximum number of records that one round of the in-process join reads from each partition."""
 
     @model_validator(mode="before")
@@ -119,3 +159,18 @@ class Samples(Section):
         if not isinstance(given, dict) or "remember_s" not in given or "key_retention_s" in given:
             return given
         return {"key_retention_s" if name == "remember_s" else name: value for name, value in given.items()}
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        reserved = sorted({*SAMPLE_COLUMNS, EVENT_TIME} & set(self.labels))
+        problems = [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
+        twice = sorted({name for name in self.labels if self.labels.count(name) > 1})
+        problems += [f"label {name} is declared twice" for name in twice]
+        for name, (low, high) in self.label_ranges.items():
+            if name not in self.labels[1:]:
+                problems.append(f"label_ranges has {name}, which is not a further label. known: {self.labels[1:]}")
+            elif low > high:
+                problems.append(f"label_ranges.{name} is {low:g} to {high:g}. hint: the smallest value comes first")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

@@ -2,12 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag
+from pydantic import Discriminator, Field, Tag
 
-from pipeline.configuration.section import Fraction, Name, Section
+from pipeline.configuration.section import Count, Fraction, Name, Number, Seconds, Section, Setting
 
-Setting = Annotated[float, Field(gt=0, le=1e6)]
-"""A setting of an optimizer; the limit keeps every step finite."""
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -104,26 +102,26 @@ class Admission(Section):
 
     kind: Literal["off", "count", "probability"] = "off"
     """`off`: every key at its first occurrence. `count`, `probability`: by the settings below."""
-    threshold: PositiveInt = 2
+    threshold: Count = 2
     """`count`: a key is admitted at this occurrence."""
     probability: Fraction = 0.1
     """`probability`: probability that an occurrence admits its key."""
-    sketch_width: PositiveInt = 65_536
+    sketch_width: Annotated[int, Field(ge=1, le=1 << 28)] = 65_536
     """`count`: counters per row of the count-min sketch; more counters overestimate less."""
-    sketch_depth: PositiveInt = 4
+    sketch_depth: Annotated[int, Field(ge=1, le=64)] = 4
     """`count`: rows of the sketch."""
-    halve_every_s: PositiveFloat | None = 86_400.0
+    halve_every_s: Seconds | None = 86_400.0
     """`count`: all counts are halved once per this log time; `"off"`: never."""
 
 
 class Expiry(Section):
     """When a row expires: is removed."""
 
-    ttl_s: PositiveFloat | None = None
+    ttl_s: Seconds | None = None
     """A row expires when its key was not seen for this log time."""
-    budget_bytes: PositiveInt | None = None
+    budget_bytes: Annotated[int, Field(ge=1, le=1 << 50)] | None = None
     """Limit of the field's rows × row bytes; the least important rows expire first."""
-    sweep_every_s: PositiveFloat = 600.0
+    sweep_every_s: Seconds = 600.0
     """Log time between checks."""
 
 
@@ -136,13 +134,13 @@ class FieldConfig(Section):
     """Impression columns (`at` is the impression's time). Several are crossed."""
     transform: str = "value"
     """`value`, `cross`, `bucket`, `log2`, `hour`, `weekday`, or the user's vectorised `module:function`."""
-    boundaries: tuple[float, ...] = ()
+    boundaries: tuple[Number, ...] = ()
     """`bucket`: ascending upper bounds."""
     dim: Annotated[int, Field(ge=1, le=1024)] = 16
     """Weights per row."""
     pooling: Literal["sum", "mean"] = "sum"
     """How the rows of a list column become one."""
-    init_scale: Annotated[float, Field(ge=0)] = 0.01
+    init_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     """New weights are uniform in ± this; they depend on the key and the seed only."""
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
@@ -156,5 +154,8 @@ class DenseConfig(Section):
     """Name of the input of the Keras model."""
     column: str
     """Column of the impression: int, float or bool, or `at`. Null is 0."""
+    range: tuple[Number, Number] | None = None
+    """Smallest and largest value of the column. An impression with another value, or one that is not finite in 32 bits
+    after the transform, is a dead letter."""
     transform: Literal["value", "log1p"] = "value"
     """`log1p`: sign(x) × log(1 + |x|)."""

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.address import check_brokers
-from pipeline.configuration.section import Secret, Section, TopicName, check_distinct
+from pipeline.configuration.section import Seconds, SecondsOrZero, Secret, Section, TopicName, check_distinct
 
+_Int32 = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 _KAFKA_ONLY = (
     "bootstrap",
     "prefix",
@@ -26,30 +27,30 @@ class Logs(Section):
     """`sqlite`: files of this machine. `kafka`: a cluster. `archive`: Avro files, read-only, for a backfill."""
     path: str | None = None
     """Folder of the logs; default: `logs` in the state folder. Not for `kafka`."""
-    partitions: PositiveInt = 1
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Partitions of the impressions topic and of the clicks topic."""
-    shards: PositiveInt = 1
+    shards: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Join shards = partitions of the samples topic = trainer shards; fixed for the life of the topics."""
-    outage_s: Annotated[float, Field(ge=0)] = 259_200.0
+    outage_s: SecondsOrZero = 259_200.0
     """Longest supported outage of the join: the input topics are retained at least this long."""
-    rollback_s: Annotated[float, Field(ge=0)] = 604_800.0
+    rollback_s: SecondsOrZero = 604_800.0
     """How far back a rollback may go: the samples topic is retained at least this long, plus `detection_s`."""
-    detection_s: Annotated[float, Field(ge=0)] = 86_400.0
+    detection_s: SecondsOrZero = 86_400.0
     """Longest time until bad data is detected."""
     bootstrap: Annotated[str, AfterValidator(check_brokers)] | None = None
     """`kafka`: bootstrap servers, `host:port`, separated by commas."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     """`kafka`: prefix of every topic's name on the cluster."""
-    security: dict[str, str | int | bool | Secret] = Field(default_factory=dict)
+    security: dict[str, str | bool | _Int32 | Secret] = Field(default_factory=dict)
     """`kafka`: settings of kafka-python that begin with security_, ssl_ or sasl_, passed on unchanged. Passwords must
     be `{ file = … }` or `{ env = … }`, because this file is copied, printed and kept under version control."""
     compression: Literal["none", "lz4", "zstd"] = "lz4"
     """`kafka`: compression of appended records."""
-    replication_factor: PositiveInt | None = None
+    replication_factor: Annotated[int, Field(ge=1, le=1_000)] | None = None
     """`kafka`: replication factor of created topics; default: that of the cluster."""
     max_record_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 32 << 20
     """`kafka`: largest record of created topics."""
-    retry_timeout_s: PositiveFloat = 60.0
+    retry_timeout_s: Seconds = 60.0
     """`kafka`: how long a call is retried while brokers are unavailable."""
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ _BOUNDS = {
 }  # fmt: skip
 """By property of JSON schema."""
 
+_LENGTHS = ("minItems", "maxItems")
 _GROUPED = 10_000
 """Numbers from here on are written with separators."""
 
@@ -108,9 +109,14 @@ def _sections_in(node: Node) -> Iterator[str]:
     """References to the classes of tables in a property; a dictionary's values are no table of their own."""
     if "$ref" in node and not node["$ref"].endswith(f"/{Secret.__name__}"):
         yield node["$ref"]
-    inner = [*node.get("oneOf", ()), *node.get("anyOf", ()), *([node["items"]] if node.get("type") == "array" else ())]
-    for each in inner:
+    for each in (*node.get("oneOf", ()), *node.get("anyOf", ()), *_items(node)):
         yield from _sections_in(each)
+
+
+def _items(node: Node) -> list[Node]:
+    """The types of a list's items; of a list of fixed length, whose items are alike, the first."""
+    fixed = node.get("prefixItems", [])[:1]
+    return [node["items"]] if "items" in node else fixed
 
 
 def _section_class(title: str) -> type[Section]:
@@ -141,6 +147,8 @@ def _kind(node: Node) -> str:
     if "const" in node:
         return f'`"{node["const"]}"`'
     if node.get("type") == "array":
+        if "prefixItems" in node:
+            return f"list of {len(node['prefixItems'])} × {_kind(node['prefixItems'][0])}"
         return f"list of {_kind(node['items'])}" if "items" in node else "list"
     if node.get("type") == "object":
         return f"table of {_kind(node['additionalProperties'])}"
@@ -149,10 +157,10 @@ def _kind(node: Node) -> str:
 
 def _bounds(node: Node) -> Iterator[str]:
     for name, text in _BOUNDS.items():
-        if name in node:
+        if name in node and not (name in _LENGTHS and "prefixItems" in node):
             yield text.format(_written(node[name]) if name != "pattern" else node[name])
-    inner = [*node.get("anyOf", ()), *([node["items"]] if "items" in node else [])]
-    for each in inner:
+    values = [node["additionalProperties"]] if isinstance(node.get("additionalProperties"), dict) else []
+    for each in (*node.get("anyOf", ()), *_items(node), *values):
         yield from _bounds(each)
 
 

@@ -4,10 +4,20 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[float, Field(ge=0.001, le=1e10)]
+"""A duration; times are stored in milliseconds, and sums of durations must fit."""
+SecondsOrZero = Annotated[float, Field(ge=0, le=1e10)]
+Count = Annotated[int, Field(ge=1, lt=1 << 31)]
+Number = Annotated[float, Field(ge=-1e300, le=1e300)]
+Setting = Annotated[float, Field(gt=0, le=1e6)]
+"""A setting of an optimizer; the limit keeps every step finite."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+
+
+_LARGEST = 1e16
 
 
 def check_topic_name(text: str) -> str:
@@ -43,7 +53,15 @@ def check_distinct(named: Iterable[tuple[str, object]], kind: str) -> None:
 class Section(BaseModel):
     """A table of the file: frozen, unknown keys refused. TOML has no null: "off" means None if the key allows None."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        """Refuse numbers that no setting needs, for a setting whose own bounds do not."""
+        if isinstance(value, int | float) and abs(value) > _LARGEST:
+            raise ValueError(f"{value:g} is too large, wanted at most {_LARGEST:g}")
+        return value
 
     @model_validator(mode="before")
     @classmethod

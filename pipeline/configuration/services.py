@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.configuration.address import check_rest
-from pipeline.configuration.section import Section, check_distinct
+from pipeline.configuration.section import Seconds, Section, check_distinct
 from pipeline.configuration.serving import PortOrAny
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -16,9 +16,9 @@ class Flink(Section):
 
     rest: Annotated[str, AfterValidator(check_rest)] | None = None
     """REST address, `http://host:port`; default: that of `springtide cluster up`."""
-    parallelism: PositiveInt = 1
+    parallelism: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Subtasks of every step; jobs started with another parallelism start from the logs instead of a checkpoint."""
-    checkpoint_every_s: PositiveFloat = 10.0
+    checkpoint_every_s: Seconds = 10.0
     """Interval of Flink's checkpoints."""
     folder: str | None = None
     """URI for checkpoints and savepoints, reachable from all machines; default: `flink` in the state folder."""
@@ -37,7 +37,7 @@ class Cluster(Section):
     """Port of the broker."""
     kafka_controller_port: Port = 9093
     """Port of the KRaft controller."""
-    kafka_heap_mb: Annotated[int, Field(ge=192)] = 384
+    kafka_heap_mb: Annotated[int, Field(ge=192, le=1 << 24)] = 384
     """Java heap of the broker."""
     message_max_bytes: Annotated[int, Field(ge=65_536, le=1 << 30)] = 8 << 20
     """Largest batch of records that the broker accepts."""
@@ -48,13 +48,13 @@ class Cluster(Section):
     flink_metrics_port: Port | None = None
     """Prometheus port of the JobManager; TaskManager i uses this port + i. Off by default, because Flink listens on
     every address of the machine, not only on the loopback address."""
-    jobmanager_heap_mb: Annotated[int, Field(ge=256)] = 384
+    jobmanager_heap_mb: Annotated[int, Field(ge=256, le=1 << 24)] = 384
     """Java heap of the JobManager."""
     taskmanagers: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of TaskManagers."""
-    taskmanager_slots: PositiveInt = 2
+    taskmanager_slots: Annotated[int, Field(ge=1, le=1_000)] = 2
     """Slots of each TaskManager."""
-    taskmanager_mb: Annotated[int, Field(ge=768)] = 1024
+    taskmanager_mb: Annotated[int, Field(ge=768, le=1 << 24)] = 1024
     """Total memory of one TaskManager's JVM; its Python workers need memory in addition."""
     state_backend: Literal["hashmap", "rocksdb"] = "hashmap"
     """Flink's state backend, for jobs other than springtide's, which have little state in Flink."""
@@ -81,7 +81,7 @@ class Telemetry(Section):
     """Port of `/metrics`, or one of the next 15 if it is in use; off by default."""
     tensorboard: str | None = None
     """Folder of the trainer's TensorBoard summaries; off by default."""
-    every_s: PositiveFloat = 10.0
+    every_s: Seconds = 10.0
     """Minimum time between commits at which importance and convergence are measured and summaries written."""
 
     @property

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from pipeline.configuration.section import Section
 
@@ -18,7 +18,7 @@ class Serving(Section):
     """Name or address to listen on, also of IPv6 (`::1`)."""
     port: PortOrAny = 8501
     """Port to listen on; 0 chooses a free one."""
-    poll_ms: PositiveInt = 20
+    poll_ms: Annotated[int, Field(ge=1, le=60_000)] = 20
     """Maximum time that one poll of the deltas topic waits for a delta, over all shards."""
     threads: Annotated[int, Field(ge=1, le=256)] = 4
     """Threads that compute small predictions. Large ones have a thread of their own and give way to small ones."""

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, PositiveInt, SecretStr, Tag
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag
 
 from pipeline.configuration.address import check_webhook
-from pipeline.configuration.section import Fraction, Secret, Section
+from pipeline.configuration.section import Count, Fraction, Seconds, Secret, Section, Setting
 
 
 class Model(Section):
@@ -13,13 +13,13 @@ class Model(Section):
 
     build: str = "model:build"
     """`module:function` in the project folder: named Keras inputs → Keras model with logits [batch, labels]."""
-    batch_size: PositiveInt = 512
+    batch_size: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     """Samples per training step."""
-    learning_rate: PositiveFloat = 0.02
+    learning_rate: Setting = 0.02
     """Learning rate of Adagrad for the dense weights."""
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     """Seed of all initial weights."""
-    threads: PositiveInt = 2
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """TensorFlow's threads; training is deterministic only for an unchanged number."""
 
 
@@ -28,32 +28,34 @@ class RetentionPolicy(Section):
     one per day.
     """
 
-    all_s: PositiveFloat = 3600.0
+    all_s: Seconds = 3600.0
     """Age up to which every version is retained."""
-    ten_minutes_s: PositiveFloat = 86_400.0
+    ten_minutes_s: Seconds = 86_400.0
     """Age up to which one version per ten minutes is retained."""
-    daily_s: PositiveFloat | None = None
+    daily_s: Seconds | None = None
     """Age up to which one version per day is retained; default: forever."""
 
 
 class Train(Section):
     """`[train]`: when a trainer commits, and which versions are retained."""
 
-    commit_every_s: PositiveFloat = 1.0
+    commit_every_s: Seconds = 1.0
     """Wall time between commits."""
     commit_share: Fraction = 0.2
     """Maximum share of the time for which commits may stop training; slow commits become less frequent."""
-    commit_every_log_s: PositiveFloat | None = 600.0
+    commit_every_log_s: Seconds | None = 600.0
     """Maximum event time between commits: a backfill can then be rolled back as finely as a live run."""
-    commit_every_batches: PositiveInt | None = None
+    commit_every_batches: Count | None = None
     """Maximum number of batches between commits."""
-    full_every_commits: PositiveInt = 50
+    full_every_commits: Count = 50
     """Every n-th version is written in full; the versions between hold only changes."""
-    half_life_s: PositiveFloat = 86_400.0
+    half_life_s: Seconds = 86_400.0
     """Half-life of importance, in the log's time."""
-    loss_limit: PositiveFloat = 50.0
+    loss_limit: Annotated[float, Field(gt=0, le=1e9)] = 50.0
     """The trainer halts at a batch whose mean loss exceeds this or is NaN."""
-    dictionary_size: Annotated[int, Field(ge=0)] = 100_000
+    positive_within_samples: Count | None = 100_000
+    """A label that has no positive in so many samples is a warning: it may be one that no click can carry."""
+    dictionary_size: Annotated[int, Field(ge=0, le=1 << 31)] = 100_000
     """Maximum number of keys per field whose raw value is stored for display."""
     retention: RetentionPolicy = RetentionPolicy()
 
@@ -92,9 +94,9 @@ class Publish(Section):
 
     share: Fraction = 0.9
     """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
-    incremental_every_s: PositiveFloat | None = 600.0
+    incremental_every_s: Seconds | None = 600.0
     """Log time between incremental deltas; `"off"`: only on command."""
-    full_every_s: PositiveFloat | None = 86_400.0
+    full_every_s: Seconds | None = 86_400.0
     """Log time between full snapshots; `"off"`: only on command."""
     webhook: WebhookUrl | None = None
     """URL that receives a CloudEvent for every version and rollback."""

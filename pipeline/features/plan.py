@@ -18,6 +18,7 @@ from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.fields import DenseConfig
 from pipeline.errors import ConfigError, InputError
+from pipeline.features.dense import dense_numbers, out_of_range
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, check_finite, instance_of_texts
 
@@ -84,7 +85,7 @@ class FeaturePlan:
         keys = {name: FieldKeys(*field.keys(batch, at_ms)) for name, field in self._fields.items()}
         dense = np.zeros((batch.num_rows, len(self._dense)), np.float32)
         for position, number in enumerate(self._dense):
-            dense[:, position] = _numbers(number, column_of(batch, number.column, self._types, at_ms))
+            dense[:, position] = dense_numbers(number, column_of(batch, number.column, self._types, at_ms))
         return Features(keys, dense)
 
     def batch_of(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> tuple[pa.RecordBatch, Int64s]:
@@ -94,6 +95,13 @@ class FeaturePlan:
         """
         batch, at_ms = batch_of(instances, self._types, now_ms, first)
         check_finite(batch, first)
+        for number in self._dense:
+            column = column_of(batch, number.column, self._types, at_ms)
+            wrong = np.flatnonzero(out_of_range(number, column))
+            if len(wrong):
+                low, high = number.range or (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
+                value, place = column[int(wrong[0])].as_py(), first + int(wrong[0])
+                raise InputError(f"instance {place}, column {number.column}: got {value}, wanted {low:g} to {high:g}")
         return batch, at_ms
 
     def key_of(self, field: str, values: Mapping[str, str]) -> int:
@@ -157,12 +165,3 @@ def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
     if kind in ("int", "uint", "float", "bool"):
         return []
     return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, uint, float or bool"]
-
-
-def _numbers(number: DenseConfig, column: pa.Array) -> Float32s:
-    """[n] float32; null is 0. A number that is not finite stays so, and halts training."""
-    x = column.cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
-    if number.transform == "log1p":
-        x = np.sign(x) * np.log1p(np.abs(x))  # odd, so it is defined below −1
-    with np.errstate(over="ignore"):
-        return np.asarray(x, np.float32)

@@ -1,11 +1,15 @@
 """The configuration: all problems are reported together, each with its path; "off" means None."""
 
 import copy
+import re
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.configuration.config import load_config, parse_config
+from pipeline.configuration.events import SAMPLE_COLUMNS
 from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.section import Section
 from pipeline.configuration.services import Flink
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.interface.checks import check_new_topic
@@ -171,3 +175,90 @@ def test_the_retention_of_keys_under_both_names_is_refused():
     assert "samples.remember_s: unknown key" in problems_of(
         lambda document: document.setdefault("samples", {}).update(key_retention_s=7, remember_s=8)
     )
+
+
+def sections() -> list[type[Section]]:
+    found, waiting = [], [Section]
+    while waiting:
+        waiting += (below := waiting.pop().__subclasses__())
+        found += [each for each in below if each.__module__.startswith("pipeline.")]
+    return sorted(found, key=lambda each: each.__name__)
+
+
+def is_numeric(node: dict) -> bool:
+    kinds = [node, *node.get("anyOf", ())]
+    return any(kind.get("type") in ("number", "integer") for kind in kinds)
+
+
+NUMERIC = [
+    (section, name)
+    for section in sections()
+    for name, node in section.model_json_schema()["properties"].items()
+    if is_numeric(node)
+]
+
+
+@pytest.mark.parametrize(("section", "name"), NUMERIC, ids=lambda each: getattr(each, "__name__", each))
+def test_numbers_that_no_setting_needs_are_refused_by_every_setting(section, name):
+    for value in (float("inf"), float("-inf"), float("nan"), 1e300, -1e300, 10**400, -1):
+        with pytest.raises(ValidationError) as caught:
+            section.model_validate({name: value})
+        assert name in [error["loc"][0] for error in caught.value.errors()], value
+
+
+def test_numbers_inside_lists_are_bounded_too():
+    for value in (float("nan"), float("inf"), 1e308):
+        text = problems_of(lambda document, v=value: document["fields"][0].update(transform="bucket", boundaries=[v]))
+        assert "fields.0.boundaries.0: " in text
+
+
+def test_only_the_real_problem_of_the_only_item_of_a_list_is_reported():
+    text = problems_of(lambda document: document.update(fields=[{"name": "user", "columns": ["user"], "dim": 0}]))
+    assert "has 1 problem(s)" in text
+    assert "fields.0.dim: " in text
+    assert "fields: " in problems_of(lambda document: document.update(fields=[]))
+
+
+@pytest.mark.parametrize("name", [*SAMPLE_COLUMNS, "label", "at", "Item-Id", "1st", ""])
+def test_impression_column_that_samples_or_avro_do_not_allow_is_reported(name):
+    def change(document):
+        document["events"]["impressions"]["columns"][name] = "float"
+
+    assert re.search(rf"column (cannot be called )?'?{re.escape(name)}\b.*hint: rename it", problems_of(change))
+
+
+def test_click_column_may_have_the_name_of_a_column_of_samples_but_not_of_the_event_time():
+    def change(document):
+        document["events"]["clicks"]["columns"]["at"] = "float"
+
+    document = copy.deepcopy(WRITTEN)
+    document["events"]["clicks"]["columns"]["weight"] = "float"
+    assert parse_config(document)
+    assert "events.clicks.columns: a column cannot be called 'at'" in problems_of(change)
+
+
+@pytest.mark.parametrize(
+    ("samples", "problem"),
+    [
+        ({"labels": ["label", "rate"]}, "label rate has the name of a column of samples"),
+        ({"labels": ["at"]}, "label at has the name"),
+        ({"labels": ["label", "label"]}, "label label is declared twice"),
+        ({"label_ranges": {"label": [0, 1]}}, "label_ranges has label, which is not a further label"),
+        ({"labels": ["label", "seen"], "label_ranges": {"seen": [0.5, 0.2]}}, "label_ranges.seen is 0.5 to 0.2"),
+        ({"labels": ["label", "seen"], "label_ranges": {"seen": [0, 600]}}, "samples.label_ranges.seen.1: "),
+    ],
+)
+def test_label_that_cannot_be_learned_is_reported(samples, problem):
+    def change(document):
+        document["events"]["clicks"]["columns"]["seen"] = "float"
+        document["samples"] = samples
+
+    assert problem in problems_of(change)
+
+
+def test_range_of_a_dense_number_begins_with_the_smaller_value():
+    def change(document):
+        document["events"]["impressions"]["columns"]["price"] = "float"
+        document["dense"] = [{"name": "price", "column": "price", "range": [2, 1]}]
+
+    assert "dense price has range 2 to 1" in problems_of(change)

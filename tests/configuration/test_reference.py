@@ -42,13 +42,13 @@ def test_every_setting_has_a_type_and_a_meaning(setting):
 
 def test_types_defaults_and_bounds_are_those_of_the_classes():
     found = written("samples", "window_s")
-    assert (found.kind, found.default, found.bounds) == ("number", "600", "> 0")
+    assert (found.kind, found.default, found.bounds) == ("number", "600", "≥ 0.001; ≤ 10_000_000_000")
     found = written("logs", "max_record_bytes")
     assert (found.kind, found.default, found.bounds) == ("integer", "33_554_432", "≥ 65_536; ≤ 1_073_741_824")
     found = written("logs", "engine")
     assert (found.kind, found.default) == ('`"sqlite"`, `"archive"`, `"kafka"`', '"sqlite"')
     found = written("train", "commit_every_log_s")
-    assert (found.kind, found.default, found.bounds) == ('number or `"off"`', "600", "> 0")
+    assert (found.kind, found.default, found.bounds) == ('number or `"off"`', "600", "≥ 0.001; ≤ 10_000_000_000")
     found = written("serving", "port")
     assert (found.default, found.bounds) == ("8501", "≥ 0; ≤ 65_535")
     assert written("events", "key").default == "required"

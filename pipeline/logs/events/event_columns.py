@@ -2,19 +2,17 @@
 of other types.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES, EventKind
-from pipeline.configuration.events import ColumnType
-from pipeline.errors import ConfigError, DamagedError, InputError
+from pipeline.configuration.events import EVENT_TIME, ColumnType
+from pipeline.errors import DamagedError, InputError
 from pipeline.formats.schemas import load_schema
 
-AT = "at"
-_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+AT = EVENT_TIME
 _TEMPLATES: dict[EventKind, str] = {"impressions": "impression", "clicks": "click"}
 _AVRO_TYPES: dict[str, Any] = {
     "string": "string",
@@ -27,15 +25,8 @@ _AVRO_TYPES: dict[str, Any] = {
 
 
 def event_document(kind: EventKind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
-    """The Avro schema of single events: the template's fields, then each column as a union with null.
-
-    Raises ConfigError for a column name that cannot be a field.
-    """
+    """The Avro schema of single events: the template's fields, then each column as a union with null."""
     template = load_schema(_TEMPLATES[kind]).document
-    for name in columns:
-        if name == AT or not _AVRO_NAME.fullmatch(name):
-            why = "this is the event time" if name == AT else "avro allows letters, digits and _"
-            raise ConfigError(f"events.{kind}.columns: a column cannot be called {name!r}. hint: rename it, {why}")
     fields = [{"name": n, "type": ["null", _avro_type(t)], "default": None} for n, t in columns.items()]
     return {**template, "fields": [*template["fields"], *fields]}
 

@@ -11,26 +11,28 @@ import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.configuration.config import Config
-from pipeline.errors import ConfigError, DamagedError, RecordError
+from pipeline.configuration.events import SAMPLE_COLUMNS
+from pipeline.errors import DamagedError, RecordError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import decode, encode, load_schema
 from pipeline.logs.interface.log import Record
 
 KINDS = ("positive", "negative", "compensation")
 
-_TIMES = [("impression_at", pa.int64()), ("click_at", pa.int64())]
-_REST = [
-    ("weight", pa.float32()),
-    ("rate", pa.float32()),
-    ("kind", pa.string()),
-    ("negative_written", pa.bool_()),
-    ("impression_partition", pa.int32()),
-    ("impression_offset", pa.int64()),
-    ("impression_row", pa.int32()),
-    ("click_partition", pa.int32()),
-    ("click_offset", pa.int64()),
-    ("click_row", pa.int32()),
-]
+_TYPES = dict(
+    zip(
+        SAMPLE_COLUMNS,
+        [
+            *(pa.int64(), pa.int64()),
+            *(pa.float32(), pa.float32(), pa.string(), pa.bool_()),
+            *(pa.int32(), pa.int64(), pa.int32()),
+            *(pa.int32(), pa.int64(), pa.int32()),
+        ],
+        strict=True,
+    )
+)
+_TIMES = 2
+"""The first columns; labels follow them."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,19 @@ class SampleBlock:
 
 def system_fields(labels: tuple[str, ...]) -> list[pa.Field]:
     """The system columns in order: times (ms), labels, weight, negative rate, kind, and both source positions."""
-    return [pa.field(n, t) for n, t in (*_TIMES, *((label, pa.float32()) for label in labels), *_REST)]
+    columns = list(_TYPES.items())
+    columns[_TIMES:_TIMES] = [(label, pa.float32()) for label in labels]
+    return [pa.field(name, kind) for name, kind in columns]
 
 
 def sample_schema(config: Config) -> pa.Schema:
     """Columns of a sample: raw impression columns, then system columns.
 
     If `samples.weight` names a raw column that is called `weight`, that column is the system column.
-    Raises ConfigError if another raw column has the name of a system column.
     """
     system = system_fields(config.samples.labels)
-    reserved = {field.name for field in system} | {"at"}
-    raw = config.events.impressions.columns
-    shared = {"weight"} if config.samples.weight == "weight" else set()
-    clash = sorted((reserved & set(raw)) - shared)
-    if clash:
-        raise ConfigError(
-            f"events.impressions.columns: {', '.join(clash)} would collide with a system column. hint: rename it"
-        )
-    names = [f.name for f in system]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"samples.labels: {', '.join(config.samples.labels)} repeat or collide with system columns. hint: rename"
-        )
-    return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in shared] + system)
+    raw, names = config.events.impressions.columns, {field.name for field in system}
+    return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in names] + system)
 
 
 def encode_sample_block(block: SampleBlock) -> bytes:

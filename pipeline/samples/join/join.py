@@ -8,6 +8,8 @@ no clock and no file.
 s is an impression's time, t a click's, e the later of t and its partition's watermark at the click.
 - An impression below its own partition's watermark is `impression_too_late`; one whose key is known is
   `duplicate_impression`. A key is known from s until s + window + horizon + key retention and may then be used again.
+- An impression with a weight or a dense number out of its range is `weight_out_of_range` or `number_out_of_range`, a
+  click with such a label `label_out_of_range`: as if the event did not exist.
 - A click belongs to the impression of its key with s <= t and e < s + window + horizon + key retention. Without one it
   is pending until the watermark of all impressions passes t + disorder; then it is `click_before_impression` if there
   is an impression within disorder after it, else `orphan_click`. (Deciding already at t would make the reason depend
@@ -47,6 +49,7 @@ from pipeline.samples.join.emitted import INPUTS, USED, EmittedPositions
 from pipeline.samples.join.held_impressions import HeldImpressions
 from pipeline.samples.join.index import NONE
 from pipeline.samples.join.input_progress import Input, InputProgress
+from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.rows import EmissionFilter, Source, held_rows, sources_of
 from pipeline.samples.join.samples import DecidedSamples, Samples
 
@@ -81,7 +84,7 @@ class Join:
         self.held = HeldImpressions(self.durations)
         self.pending, self.candidates = Clicks.empty(config), Clicks.empty(config)
         self.emitted_positions = EmittedPositions()
-        self._schema = sample_schema(config)
+        self._schema, self._ranges = sample_schema(config), Ranges(config)
         self._fake = config.samples.policy == "fake_negative"
         self._topics = config.topics.inputs
         self._arrived: list[Clicks] = []
@@ -106,7 +109,10 @@ class Join:
         if len(block) and block.kind == "impressions":
             self._hold(block, flags)
         elif len(block):
-            self._arrived.append(Clicks.of(block, self.config.events.key))
+            clicks = Clicks.of(block, self.config.events.key)
+            wrong = self._ranges.clicks(clicks.columns)
+            self._add_dead("label_out_of_range", "clicks", clicks.rows, clicks.columns, wrong)
+            self._arrived.append(clicks.where(~wrong))
         self.progress.advance(block)
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
@@ -184,10 +190,14 @@ class Join:
         rows = held_rows(block, ids128(block.columns, self.config.events.key), flags)
         columns = block.columns
         late = block.at_ms < block.watermarks_ms
-        if late.any():
-            self._add_dead("impression_too_late", "impressions", rows, columns, late)
-            timely = np.flatnonzero(~late)
-            rows, columns = rows.take(timely), RowSelection.of(columns, timely).gather()
+        self._add_dead("impression_too_late", "impressions", rows, columns, late)
+        unfit = late
+        for reason, wrong in self._ranges.impressions(columns, block.at_ms):
+            self._add_dead(reason, "impressions", rows, columns, wrong & ~unfit)
+            unfit = unfit | wrong
+        if unfit.any():
+            fit = np.flatnonzero(~unfit)
+            rows, columns = rows.take(fit), RowSelection.of(columns, fit).gather()
         held = self.held.hold(rows, columns)
         if not held.all():
             self._add_dead("duplicate_impression", "impressions", rows, columns, ~held)

@@ -65,7 +65,7 @@ def test_the_columns_of_a_sample_are_raw_columns_then_system_columns():
 
 @pytest.mark.parametrize("name", ["kind", "impression_at", "at", "rate", "label", "weight"])
 def test_a_raw_column_called_like_a_system_column_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"events\.impressions\.columns: {name} would collide"):
+    with pytest.raises(ConfigError, match=rf"column (cannot be called )?'?{name}\b"):
         sample_schema(config({name: "float"}))
 
 
@@ -74,7 +74,7 @@ def test_the_weight_column_may_itself_be_called_weight():
 
 
 def test_a_label_called_like_a_system_column_is_refused():
-    with pytest.raises(ConfigError, match=r"samples\.labels: rate"):
+    with pytest.raises(ConfigError, match=r"samples: label rate has the name of a column of samples"):
         sample_schema(config({}, labels=["rate"]))
 
 
