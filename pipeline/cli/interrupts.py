@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -41,6 +42,46 @@ def raising_interrupts() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         _handle(_end)
+
+
+@contextmanager
+def ending_overdue(within_s: float, root: Path) -> Iterator[Callable[[], None]]:
+    """Yields what a signal handler calls: the process ends if what runs inside has not ended `within_s` later.
+
+    A user's function that never returns cannot be interrupted. What was committed stays; the message names the place in
+    the project folder `root`.
+    """
+    left = threading.Event()
+
+    def watch() -> None:
+        if not left.wait(within_s):
+            place = running_in(root) or "no code of the project"
+            text = f"error: not stopped within {within_s:g} s (stop_within_s), the process ends; running: {place}"
+            with suppress(OSError):
+                os.write(2, f"{text}\n".encode())
+            _end(signal.SIGTERM, None)
+
+    try:
+        yield threading.Thread(target=watch, name="stop", daemon=True).start
+    finally:
+        left.set()
+
+
+def running_in(root: Path) -> str:
+    """Where threads of this process are in files of the folder `root`; empty if nowhere."""
+    places = []
+    for frame in sys._current_frames().values():
+        at: FrameType | None = frame
+        while at is not None and not _is_inside(at.f_code.co_filename, root):
+            at = at.f_back
+        if at is not None:
+            places.append(f"{Path(at.f_code.co_filename).name}:{at.f_lineno} in {at.f_code.co_name}")
+    return ", ".join(sorted(places))
+
+
+def _is_inside(file: str, root: Path) -> bool:
+    path = Path(file)
+    return path.is_relative_to(root) and "site-packages" not in path.parts
 
 
 def _handle(handler: Any) -> None:

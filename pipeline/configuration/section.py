@@ -60,7 +60,7 @@ class Section(BaseModel):
     def _check_size(cls, value: Any) -> Any:
         """Refuse numbers that no setting needs, for a setting whose own bounds do not."""
         if isinstance(value, int | float) and abs(value) > _LARGEST:
-            raise ValueError(f"{value:g} is too large, wanted at most {_LARGEST:g}")
+            raise ValueError(f"the number is too large, wanted at most {_LARGEST:g}")
         return value
 
     @model_validator(mode="before")

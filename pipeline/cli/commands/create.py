@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder
-from pipeline.cli.terminal.output import print_result, writing_stdout
+from pipeline.cli.terminal.output import print_result, user_output_on_stderr, writing_stdout
 from pipeline.cluster.jars import check_versions
 from pipeline.configuration.project import Project
 from pipeline.configuration.reference import reference_tables, reference_text
@@ -52,7 +52,7 @@ def init(
 
 
 def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """Report all problems of springtide.toml and of the model.
+    """Report all problems of springtide.toml and of the model, which takes one training step on a tiny batch.
 
     Example: springtide config check --project shop
     """
@@ -64,11 +64,12 @@ def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     problems: list[str] = []
     for part in (
         lambda: FeaturePlan(config, root),
-        lambda: DenseModel(config, root),
+        lambda: DenseModel(config, root).try_step(),
         lambda: check_versions(config.cluster.versions),
     ):
         try:
-            part()
+            with user_output_on_stderr():
+                part()
         except ConfigError as failure:
             problems.append(str(failure))
     if problems:

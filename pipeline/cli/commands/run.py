@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.interrupts import INTERRUPTED, end_at_interrupt
+from pipeline.cli.interrupts import INTERRUPTED, end_at_interrupt, ending_overdue
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FlinkMaster, ProjectFolder, UntilEnd, open_project
-from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.output import print_message, print_result, user_output_on_stderr
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.run_report import summarize_training
 from pipeline.cli.terminal.unblocked_stream import without_blocking
@@ -74,7 +74,7 @@ def samples(
     from pipeline.samples.run.in_process import run_samples
 
     opened = _open_measured(project, "samples")
-    with _until_signalled(until_end) as stop, ProgressBars() as bars:
+    with _until_signalled(opened, until_end) as stop, ProgressBars() as bars:
         show = bars.add("join, records")
         report = run_samples(opened, open_log(opened), until_end=until_end, stop=stop, progress=show)
     print_result(asdict(report), as_json)
@@ -102,7 +102,7 @@ def train(
 
     opened = _open_measured(project, "train")
     with (
-        _until_signalled(until_end) as stop,
+        _until_signalled(opened, until_end) as stop,
         ProgressBars() as bars,
         closing(TrainJob(opened, open_log(opened), stop=stop, migrate=migrate)) as job,
     ):
@@ -135,7 +135,7 @@ def run_all(
     _check_local(flink_master, from_logs)
     opened = _open_measured(project, "all")
     log = open_log(opened)
-    with _until_signalled(until_end) as stop:
+    with _until_signalled(opened, until_end) as stop:
         report = _rounds_of_both(opened, log, stop, until_end, migrate)
     shown = report if as_json else report | {"train": summarize_training(report["train"])}
     print_result(shown, as_json)
@@ -164,7 +164,7 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
             if not as_json:  # which is one object
                 print_result({"ready": True}, as_json)
 
-        with _until_signalled(until_end=False, stopping="stopping") as stop:
+        with _until_signalled(opened, until_end=False, stopping="stopping") as stop:
             serve(opened, open_log(opened), stop, listening, first_version)
 
 
@@ -224,23 +224,32 @@ def _check_local(master: str | None, from_logs: bool) -> None:
 
 
 @contextmanager
-def _until_signalled(until_end: bool, stopping: str = "stopping after the current round") -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once."""
+def _until_signalled(
+    project: Project, until_end: bool, stopping: str = "stopping after the current round"
+) -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set. A second Ctrl-C ends the process at once, any signal after `stop_within_s`.
+
+    What the user's code prints inside goes to stderr.
+    """
     stop = threading.Event()
     if not until_end:
         print_message("following the logs; press Ctrl-C to stop")
 
-    def end(number: int, frame: Any) -> None:
-        print_message(stopping)
-        stop.set()
-        end_at_interrupt()
+    with ending_overdue(project.config.stop_within_s, project.root) as end_later, user_output_on_stderr():
 
-    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        def end(number: int, frame: Any) -> None:
+            print_message(stopping)
+            if not stop.is_set():
+                end_later()
+            stop.set()
+            end_at_interrupt()
+
+        previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield stop
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def _rounds_of_both(

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
 from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
-from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
 from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
@@ -53,7 +53,8 @@ def inspect(
     from pipeline.features.plan import FeaturePlan
 
     opened = open_project(project)
-    plan = FeaturePlan(opened.config, opened.root)
+    with user_output_on_stderr():
+        plan = FeaturePlan(opened.config, opened.root)
     key = plan.key_of(field, _column_values(find_field(opened, field), value))
     rows = [_key_row(opened, shard, commit, field, key) for shard, commit in _current_commits(opened, field)]
     print_result({"field": field, "value": value, "key": str(key), "rows": [row for row in rows if row]}, as_json)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -54,8 +54,27 @@ def print_message(text: str) -> None:
 
 
 @contextmanager
+def user_output_on_stderr() -> Iterator[None]:
+    """Inside, what the user's code prints goes to stderr: stdout holds the result only, which `print_result` writes."""
+    result_stream = sys.stdout
+    _result_streams.append(result_stream)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = result_stream
+        _result_streams.pop()
+
+
+_result_streams: list[TextIO] = []
+
+
+@contextmanager
 def writing_stdout() -> Iterator[None]:
     """Flushes stdout at the end. Raises as `print_result`."""
+    user_stream = sys.stdout
+    if _result_streams:
+        sys.stdout = _result_streams[-1]
     try:
         yield
         sys.stdout.flush()
@@ -63,6 +82,8 @@ def writing_stdout() -> Iterator[None]:
         raise StdoutClosedError from None
     except OSError as failure:
         raise OSError(failure.errno, os.strerror(failure.errno or 0), "standard output") from None
+    finally:
+        sys.stdout = user_stream
 
 
 def _print_item(name: str, value: Any, depth: int) -> None:
