@@ -50,6 +50,12 @@ TRAIN_EVENT_TIME = _read(
     "springtide_train_event_timestamp_seconds", "Largest event time trained on, Unix time.", "shard"
 )
 TRAIN_HALTED = _read("springtide_train_halted", "1 if the shard is halted because of bad data.", "shard")
+LABEL_WITHOUT_POSITIVE = _read(
+    "springtide_train_label_without_positive",
+    "1 if the label had no positive in train.positive_within_samples samples.",
+    "shard",
+    "label",
+)
 LOG_LOSS = _read(
     "springtide_validation_log_loss", "Mean log loss of samples scored before training.", "shard", "label", "window"
 )

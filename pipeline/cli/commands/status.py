@@ -14,6 +14,7 @@ from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
+from pipeline.trainer.batch.validation import labels_without_positive
 from pipeline.versions.store.version_store import VersionStore
 
 _LOG_TIMEOUT_S = 3.0
@@ -92,6 +93,7 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
         "published": {level: str(pointer.id) if pointer else None for level, pointer in published.items()},
         "validation": {name: report["total"] for name, report in validation.items()},
+        "labels_without_positive": labels_without_positive(validation, project.config.train.positive_within_samples),
     }
 
 
@@ -121,6 +123,12 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             {"shard": row["shard"], "label": label, **scores}
             for row in trainer
             for label, scores in row.get("validation", {}).items()
+        ],
+        "warnings": [
+            f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. hint: a second "
+            "event of a key, such as a purchase after the click, is a duplicate_click"
+            for row in trainer
+            for label in row.get("labels_without_positive", ())
         ],
         **{name: status[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
     }

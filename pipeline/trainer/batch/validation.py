@@ -9,6 +9,7 @@ import base64
 import json
 import zlib
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -215,3 +216,23 @@ def _packed(bins: Float64s) -> str:
 
 def _unpacked(text: str) -> Float64s:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f8").astype(np.float64)
+
+
+def labels_without_positive(reports: Mapping[str, Any], after_samples: int | None) -> list[str]:
+    """The labels that had no positive in at least `after_samples` samples; none if that is off.
+
+    Such a label may be one that no click can carry, as that of a second event after the click.
+
+    Args:
+        reports: by label, the report of its `LabelValidation`.
+        after_samples: `train.positive_within_samples`.
+
+    >>> labels_without_positive({"bought": {"total": {"samples": 9, "positives": 0.0}}}, 9)
+    ['bought']
+    """
+    totals = {label: report["total"] for label, report in reports.items()}
+    return [
+        label
+        for label, total in totals.items()
+        if after_samples is not None and total["samples"] >= after_samples and not total["positives"] > 0
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import structlog
 
 from pipeline.arrays.types import Float64s
 from pipeline.configuration.project import Project
@@ -14,11 +15,14 @@ from pipeline.importance.sample import MAX_ROWS, RowSample, quantiles
 from pipeline.model.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
+from pipeline.trainer.batch.validation import labels_without_positive
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot
 from pipeline.trainer.tables.field_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.state import VersionId
+
+logger = structlog.get_logger(__name__)
 
 _QUANTILES = (0.1, 0.5, 0.9, 0.99)
 _DISTRIBUTIONS = {"importance": metrics.IMPORTANCE, "convergence": metrics.CONVERGENCE}
@@ -48,6 +52,7 @@ class Gauges:
         self._summarised_at_s: float | None = None
         self._summarised_samples = 0
         self._unsummarised: BoundarySnapshot | None = None
+        self._warned: set[str] = set()
 
     def committed(
         self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], commit_s: float
@@ -91,6 +96,14 @@ class Gauges:
             yield metrics.ROWS_EXPIRED.reading(counts.expired, self._shard, field)
 
     def _of_validation(self, validation: Mapping[str, Any]) -> Iterator[Reading]:
+        limit = self._project.config.train.positive_within_samples
+        without = set(labels_without_positive(validation, limit))
+        for label in sorted(without - self._warned):
+            hint = "a second event of a key, such as a purchase after the click, is a duplicate_click"
+            logger.warning("label without a positive", label=label, shard=self._shard, samples=limit, hint=hint)
+        self._warned |= without
+        for label in validation:
+            yield metrics.LABEL_WITHOUT_POSITIVE.reading(label in without, self._shard, label)
         for label, window, name, score in _scores(validation):
             yield _SCORES[name].reading(score, self._shard, label, window)
 

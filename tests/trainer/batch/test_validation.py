@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.validation import WINDOW_MS, WINDOWS, LabelValidation
+from pipeline.trainer.batch.validation import WINDOW_MS, WINDOWS, LabelValidation, labels_without_positive
 
 RNG_SEED = 5
 
@@ -148,3 +148,15 @@ def test_damaged_state_is_refused():
         LabelValidation.from_bytes(b"{..")
     with pytest.raises(DamagedError, match="validation state has format 9"):
         LabelValidation.restore({"format": 9})
+
+
+@pytest.mark.parametrize(
+    ("samples", "positives", "after", "found"),
+    [(10, 0.0, 10, ["bought"]), (9, 0.0, 10, []), (10, 0.5, 10, []), (10, 0.0, None, [])],
+)
+def test_label_without_a_positive_is_found_once_it_has_had_enough_samples(samples, positives, after, found):
+    reports = {
+        "label": {"total": {"samples": 10, "positives": 3.0}},
+        "bought": {"total": {"samples": samples, "positives": positives}},
+    }
+    assert labels_without_positive(reports, after) == found
