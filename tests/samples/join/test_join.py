@@ -257,11 +257,11 @@ def test_sample_has_labels_weight_and_raw_columns():
     bench.impression(S)
     bench.impression(S + 1, item=2, price=None)
     bench.impression(S + 2, item=3, tags=None, price=2.0)
-    bench.click(S + 3, spent=7.5, bought=True)
+    bench.click(S + 3, spent=0.75, bought=True)
     bench.click(S + 4, item=2)
     bench.watermark(S + W + 2)
     one, two, three = bench.samples
-    assert [one[k] for k in ("label", "spent", "bought", "weight", "tags")] == [1.0, 7.5, 1.0, 0.5, ["a", "b"]]
+    assert [one[k] for k in ("label", "spent", "bought", "weight", "tags")] == [1.0, 0.75, 1.0, 0.5, ["a", "b"]]
     assert [two[k] for k in ("label", "spent", "bought", "weight")] == [1.0, 0.0, 0.0, 1.0]
     assert [three[k] for k in ("label", "spent", "bought", "weight", "tags")] == [0.0, 0.0, 0.0, 2.0, None]
 

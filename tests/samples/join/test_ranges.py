@@ -69,7 +69,7 @@ def test_impression_that_is_late_and_out_of_range_has_one_reason():
 
 
 def dense_config(transform: str, limits: list[float] | None):
-    document = config_of().model_dump(mode="json")
+    document = config_of().model_dump(mode="json", exclude_unset=True)
     number = {"name": "price", "column": "price", "transform": transform}
     return parse_config({**document, "dense": [number if limits is None else {**number, "range": limits}]})
 
