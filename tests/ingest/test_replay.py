@@ -114,7 +114,7 @@ def test_packed_rows_out_of_range_become_samples_once_the_skew_allows_it(tmp_pat
     ahead = 4_000_000_000_000 - START_MS
     feed(shop, (impressions.assign(at=impressions["at"] + ahead), clicks.assign(at=clicks["at"] + ahead)), close=False)
     assert springtide(shop, "run", "samples", "--until-end")["dead_letters"] == {"time_out_of_range": 50 + len(clicks)}
-    settings.write_text(settings.read_text().replace("skew_s = 1.0", "skew_s = 1e9", 1))
+    settings.write_text(settings.read_text().replace("skew_s = 1.0", "skew_s = 1e10", 1))
     planned = springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range", "--dry-run")
     assert springtide(shop, "dead-letters", "replay", "--reason", "time_out_of_range") == {**planned, "dry_run": False}
     assert planned["replayed"] == 50 + len(clicks)

@@ -150,7 +150,7 @@ def random_logs(rng, partitions, events, items):
         else:
             s, item = rng.choice(shown[-30:])
             delays = [-DISORDER - 1, -DISORDER, -1, 0, 1, 50, W - 1, W, W + 1, W + H - 1, W + H, W + H + R, 999]
-            at, kind, event = s + rng.choice(delays), "clicks", (item, 1.5)
+            at, kind, event = s + rng.choice(delays), "clicks", (item, 0.5)
         logs[kind, item % partitions[kind]].append((max(0, at - jitter), *event))
     for (kind, p), log in logs.items():
         log.append((now + rng.choice([0, 10, 500, 5_000]), 10**6 + p, *((0.0,) if kind == "clicks" else ())))
