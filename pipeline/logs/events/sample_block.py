@@ -112,7 +112,7 @@ def decode_sample_record(record: Record, topic: str, partition: int) -> SampleBl
 
 
 def _check_system_columns(batch: pa.RecordBatch) -> None:
-    for name, kind in (*_TIMES, *_REST):
+    for name, kind in _TYPES.items():
         index = batch.schema.get_field_index(name)
         if index < 0 or batch.schema.field(index).type != kind:
             found = "none" if index < 0 else batch.schema.field(index).type
