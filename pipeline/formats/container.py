@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,13 @@ _INVALID = (
 """Exceptions of parsing invalid contents."""
 
 Section = bytes | memoryview | npt.NDArray[Any]
+
+
+class WrittenFile(NamedTuple):
+    """The size of a file that was written, and the checksum that it ends with (`digest_of`)."""
+
+    size_bytes: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -79,19 +86,16 @@ def digest_of(encoded: bytes) -> str:
     return encoded[-_CHECKSUM_BYTES:].hex()
 
 
-def write_container(path: Path, kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
-    """Write a new file at `path`, durable when this returns; returns its size in bytes.
+def write_container(path: Path, kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> WrittenFile:
+    """Write a new file at `path`, durable when this returns.
 
     Raises VersionError if it cannot be written (a full disk, for one); nothing is left then.
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
-    chunks: list[bytes | memoryview] = [
-        kind.head,
-        *buffers.values(),
-        _footer(kind, header, buffers, _checksums(buffers)),
-    ]
+    footer = _footer(kind, header, buffers, _checksums(buffers))
+    chunks: list[bytes | memoryview] = [kind.head, *buffers.values(), footer]
     write_atomically(path, chunks)
-    return sum(map(len, chunks))
+    return WrittenFile(sum(map(len, chunks)), digest_of(footer))
 
 
 class Draft:
@@ -116,7 +120,7 @@ class Draft:
         self._workers.shutdown()
         self._file.discard()
 
-    def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> int:
+    def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> WrittenFile:
         """Write the sections that are missing, and the header. Durable, returns and raises as `write_container`."""
         rest = {name: _buffer(content) for name, content in sections.items() if name not in self._buffers}
         buffers = self._buffers | rest
@@ -126,7 +130,7 @@ class Draft:
             self._file.write(buffer)
         self._file.write(footer)
         self._file.complete()
-        return _HEAD.size + sum(map(len, buffers.values())) + len(footer)
+        return WrittenFile(_HEAD.size + sum(map(len, buffers.values())) + len(footer), digest_of(footer))
 
     def _write(self) -> None:
         self._file.write(self._kind.head)

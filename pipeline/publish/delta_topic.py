@@ -4,13 +4,15 @@ A delta is appended after its commit; a crash in between leaves it out. A writer
 partition from the end and appends what is missing, with the bytes of the commit; a replica skips what it has applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.configuration.project import Project
+from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Fence, Log
 from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, decode_delta
-from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta
+from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta, last_of_model
+from pipeline.versions.state import VersionId
 
 
 class DeltaWriter:
@@ -31,6 +33,21 @@ class DeltaWriter:
     def holds(self, position: DeltaPosition) -> bool:
         """Whether the partition holds the delta of a version; foreign and damaged records are passed over."""
         return holds_delta(self._log, self._topic, self._shard, position)
+
+    def refuse_later(self, current: VersionId | None, model: Mapping[str, str]) -> None:
+        """Raise DamagedError if the partition's last delta of `model` is later than `current`.
+
+        No version is published before its commit: the ledger is then older than the topic. Records that are no deltas
+        of this shard and model are passed over.
+        """
+        last = last_of_model(self._log, self._topic, self._shard, model)
+        if last is None or (current and last <= DeltaPosition(current.generation, current.sequence)):
+            return
+        raise DamagedError(
+            f"partition {self._topic}/{self._shard} ends with version {last.sequence} of generation {last.generation}, "
+            f"CURRENT is {current}. hint: the ledger was lost or is another one: springtide restore-ledger restores it "
+            "beside its version files; to begin anew, name another topic in topics.deltas"
+        )
 
     def append_missing(self, committed: Sequence[bytes]) -> int:
         """Append the deltas that the partition does not hold; returns how many.

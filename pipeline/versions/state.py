@@ -192,8 +192,10 @@ class VersionSummary:
     Attributes:
         parent: the nearest earlier version of the lineage that is retained.
         path: the version's file, relative to the versions folder.
+        file_digest: the checksum that this file ends with.
         touched_path: file of the keys touched by the versions that retention dropped between parent and this one, or
             None.
+        touched_digest: the checksum that this file ends with, or None.
         last_at_ms: latest sample time learned from along the lineage: never smaller than the parent's.
         size_bytes: of the file.
         rewrites: how often retention has rewritten it.
@@ -203,7 +205,9 @@ class VersionSummary:
     parent: VersionId | None
     epoch: int
     path: str
+    file_digest: str
     touched_path: str | None
+    touched_digest: str | None
     offset: int
     row: int
     first_at_ms: int

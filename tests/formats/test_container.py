@@ -31,11 +31,11 @@ def test_golden_bytes_of_a_container():
 def test_sections_and_header_come_back(how, tmp_path):
     path, encoded = tmp_path / "file", encode_container(KIND, HEADER, SECTIONS)
     if how == "file":
-        assert write_container(path, KIND, HEADER, SECTIONS) == len(encoded)
+        assert write_container(path, KIND, HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "draft":
         with Draft(path, KIND, {"first": SECTIONS["first"]}) as draft:
-            assert draft.finish(HEADER, SECTIONS) == len(encoded)
+            assert draft.finish(HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "bytes":
         check(Container.of(encoded, OTHER, KIND, name="it"), encoded)

@@ -1,5 +1,6 @@
-"""Commands that change serving or training: `publish`, `rollback`, `quarantine`, `resume`."""
+"""Commands that change serving or training: `publish`, `rollback`, `quarantine`, `resume`, `restore-ledger`."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -29,8 +30,10 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.delta import Level
 from pipeline.versions.deltas.published_files import DeltaManifest
+from pipeline.versions.ledger.backup import read_backup
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
+from pipeline.versions.store.restore_ledger import restore_ledger as restore_from_backup
 from pipeline.versions.store.version_store import VersionStore
 
 
@@ -51,6 +54,7 @@ def register(app: typer.Typer) -> None:
     group.command("remove")(quarantine_remove)
     app.add_typer(group, name="quarantine")
     app.command()(resume)
+    app.command("restore-ledger")(restore_ledger)
 
 
 def publish(
@@ -213,6 +217,18 @@ def _quarantine(project: Project, times: str | None, offsets: str | None, shard:
         raise InputError(f"--shard is {shard}, the project has {shards}. hint: --shard 0 to {shards - 1}")
     start, end = read_offsets(str(offsets))
     return Quarantine(0, reason, positions=((start, 0), (end, 0)), shard=shard)
+
+
+def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Restore a lost or damaged ledger from its backup and the version files. Stop the trainer first.
+
+    Example: springtide restore-ledger --dry-run
+    """
+    opened = open_project(project)
+    if dry_run:
+        print_result({"backup_bytes": len(read_backup(opened.versions)), "dry_run": True}, as_json)
+        return
+    print_result({"restored": asdict(restore_from_backup(opened))}, as_json)
 
 
 def _quarantine_row(entry: Quarantine) -> dict[str, Any]:

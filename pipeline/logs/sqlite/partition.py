@@ -1,7 +1,8 @@
 """One partition of the embedded log: one SQLite file, and all statements on it.
 
-Table `partition` holds one row: log_id, number, epoch, begin_offset, end_offset, last_appended_at_ms. Table `records`
-holds offset, appended_at_ms, checksum, headers (JSON, empty for none) and value. WAL with `synchronous=FULL`: a
+Table `partition` holds one row: log_id, number, epoch, begin_offset, end_offset, last_appended_at_ms and a checksum of
+these. Table `records` holds offset, appended_at_ms, checksum, headers (JSON, empty for none) and value. Offsets have no
+gaps, so a record that is missing is damage like one that does not match its checksum. WAL with `synchronous=FULL`: a
 completed append survives a power cut. One connection writes and one reads, each with a lock, so a read does not wait
 for this process's fsync. Thread-safe, also with other processes on the same file.
 """
@@ -13,18 +14,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, SpringtideError
 from pipeline.formats.checksum import checksum, headers_text
+from pipeline.formats.sqlite_file import check_form, error_code, is_damage, row_checksum
 from pipeline.logs.interface.checks import check_start, check_trim
 from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
+_FORMAT = 3
+_FIX = "restore the file from a copy, or delete the topic"
 _TABLES = """
 CREATE TABLE partition (
     log_id TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    begin_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL, last_appended_at_ms INTEGER NOT NULL);
+    begin_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL, last_appended_at_ms INTEGER NOT NULL,
+    checksum INTEGER NOT NULL);
 CREATE TABLE records (
     offset INTEGER PRIMARY KEY, appended_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
     headers TEXT NOT NULL, value BLOB NOT NULL);
@@ -40,122 +45,174 @@ def create_partition(path: Path, log_id: str, number: int) -> None:
             connection.execute("PRAGMA page_size=16384")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_TABLES)
-            connection.execute("INSERT INTO partition VALUES (?, ?, 0, 0, 0, 0)", (log_id, number))
+            _State(log_id, number).insert(connection)
+            connection.execute(f"PRAGMA user_version={_FORMAT}")
         finally:
             connection.close()
+
+
+class _State(NamedTuple):
+    """The row of table `partition`, without its checksum."""
+
+    log_id: str
+    number: int
+    epoch: int = 0
+    begin: int = 0
+    end: int = 0
+    last_appended_at_ms: int = 0
+
+    @property
+    def checksum(self) -> int:
+        return row_checksum("partition", *self)
+
+    def insert(self, connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO partition VALUES (?, ?, ?, ?, ?, ?, ?)", (*self, self.checksum))
+
+    def store(self, connection: sqlite3.Connection) -> None:
+        """Replace the row."""
+        connection.execute(
+            "UPDATE partition SET epoch = ?, begin_offset = ?, end_offset = ?, last_appended_at_ms = ?, checksum = ?",
+            (*self[2:], self.checksum),
+        )
 
 
 class Partition:
     """An open partition file; `name` is `topic/number`, for error messages."""
 
     def __init__(self, path: Path, name: str) -> None:
+        """Open the file. Raises LogError, and DamagedError if it is not as it was written."""
         self.path, self.name = path, name
         self.identity = _identity(path)
         """Device and inode: a topic that is deleted and created again has another file at the same path."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         with _log_errors(name):
-            self._writer = _connect(path)
             self._reader = _connect(path)
-        self.log_id = str(self._state("log_id"))
+            try:
+                _check_format(self._reader, path)
+                with self._reading() as connection:
+                    state = self._checked(connection)
+                self._writer = _connect(path)
+            except BaseException:
+                self._reader.close()
+                raise
+        self.log_id, self.number = state.log_id, state.number
 
     def replaced(self) -> bool:
         """Whether the file at this path was deleted or is another one."""
         return _identity(self.path) != self.identity
 
     def begin_offset(self) -> int:
-        return int(self._state("begin_offset"))
+        with self._reading() as connection:
+            return self._state(connection).begin
 
     def end_offset(self) -> int:
-        return int(self._state("end_offset"))
+        with self._reading() as connection:
+            return self._state(connection).end
 
     def offset_at(self, at_ms: int) -> int:
         """The first offset appended at or after `at_ms`, by binary search: append times never decrease."""
         with self._reading() as connection:
-            low, high = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
+            state = self._state(connection)
+            low, high = state.begin, state.end
             while low < high:
                 middle = (low + high) // 2
-                (found,) = connection.execute(
-                    "SELECT appended_at_ms FROM records WHERE offset = ?", (middle,)
-                ).fetchone()
-                low, high = (middle + 1, high) if found < at_ms else (low, middle)
-            return int(low)
+                (record,) = self._records(connection, middle, state.end, ReadLimits(records=1))
+                low, high = (middle + 1, high) if record.appended_at_ms < at_ms else (low, middle)
+            return low
 
     def read(self, start: int, limits: ReadLimits) -> list[Record]:
         """Records from `start` on. Raises OffsetError and DamagedError."""
         with self._reading() as connection:
-            begin, end = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
-            check_start(self.name, start, begin, end)
-            rows = connection.execute(
-                "SELECT offset, appended_at_ms, checksum, headers, value FROM records"
-                " WHERE offset >= ? ORDER BY offset LIMIT ?",
-                (start, limits.records),
-            )
-            return self._records(rows, limits.max_bytes)
+            state = self._state(connection)
+            check_start(self.name, start, state.begin, state.end)
+            return self._records(connection, start, state.end, limits)
 
     def append(self, values: Sequence[bytes], headers: Sequence[Headers], now_ms: int, fence: Fence | None) -> int:
         """Append, and check the fence, in one transaction; returns the first offset."""
         with self._writing() as connection:
-            epoch, first, last_ms = connection.execute(
-                "SELECT epoch, end_offset, last_appended_at_ms FROM partition"
-            ).fetchone()
-            if fence is not None and fence.epoch != epoch:
+            state = self._state(connection)
+            if fence is not None and fence.epoch != state.epoch:
                 raise FencedError(
-                    f"writer of {self.name} is fenced: the current epoch is {epoch}, this writer's is {fence.epoch}. "
-                    "hint: another process writes this partition now, stop this one"
+                    f"writer of {self.name} is fenced: the current epoch is {state.epoch}, this writer's is "
+                    f"{fence.epoch}. hint: another process writes this partition now, stop this one"
                 )
-            at_ms = max(now_ms, last_ms)
-            records = zip(itertools.count(first), map(headers_text, headers), values, strict=False)
+            at_ms = max(now_ms, state.last_appended_at_ms)
+            records = zip(itertools.count(state.end), map(headers_text, headers), values, strict=False)
             connection.executemany(
                 "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
                 ((o, at_ms, checksum(o, at_ms, text, v), text, v) for o, text, v in records),
             )
-            connection.execute(
-                "UPDATE partition SET end_offset = ?, last_appended_at_ms = ?", (first + len(values), at_ms)
-            )
-            return int(first)
+            state._replace(end=state.end + len(values), last_appended_at_ms=at_ms).store(connection)
+            return state.end
 
     def raise_epoch(self) -> int:
         """Raise the epoch and return it."""
         with self._writing() as connection:
-            (epoch,) = connection.execute("UPDATE partition SET epoch = epoch + 1 RETURNING epoch").fetchall()[0]
-            return int(epoch)
+            state = self._state(connection)
+            state._replace(epoch=state.epoch + 1).store(connection)
+            return state.epoch + 1
 
     def trim(self, before: int) -> None:
         """Remove the records below `before`. Raises OffsetError beyond the end."""
         with self._writing() as connection:
-            begin, end = connection.execute("SELECT begin_offset, end_offset FROM partition").fetchone()
-            check_trim(self.name, before, end)
-            if before > begin:
+            state = self._state(connection)
+            check_trim(self.name, before, state.end)
+            if before > state.begin:
                 connection.execute("DELETE FROM records WHERE offset < ?", (before,))
-                connection.execute("UPDATE partition SET begin_offset = ?", (before,))
+                state._replace(begin=before).store(connection)
 
     def close(self) -> None:
         with self._write_lock, self._read_lock:
             self._reader.close()
             self._writer.close()
 
-    def _records(self, rows: Iterator[tuple[int, int, int, str, bytes]], max_bytes: int) -> list[Record]:
+    def _records(self, connection: sqlite3.Connection, start: int, end: int, limits: ReadLimits) -> list[Record]:
+        """The records from `start` on, of which none below `end` may be missing."""
+        rows = connection.execute(
+            "SELECT offset, appended_at_ms, checksum, headers, value FROM records"
+            " WHERE offset >= ? ORDER BY offset LIMIT ?",
+            (start, limits.records),
+        )
         records: list[Record] = []
-        total = 0
+        total, expected = 0, start
         for offset, at_ms, stored, text, value in rows:
+            if offset != expected:
+                raise self._damaged(f"record {self.name}/{expected} is missing, the next one found is {offset}")
+            if type(value) is not bytes or checksum(offset, at_ms, text, value) != stored:
+                raise self._damaged(f"record {self.name}/{offset} does not match its checksum")
             total += len(value)
-            if records and total > max_bytes:
-                break
-            if checksum(offset, at_ms, text, value) != stored:
-                raise DamagedError(
-                    f"record {self.name}/{offset} does not match its checksum. hint: restore {self.path} from a copy"
-                )
+            if records and total > limits.max_bytes:
+                return records
             records.append(Record(offset, at_ms, value, json.loads(text) if text else {}))
+            expected += 1
+        if expected != end and len(records) < limits.records:
+            raise self._damaged(f"record {self.name}/{expected} is missing, the partition ends at {end}")
         return records
 
-    def _state(self, column: str) -> Any:
-        with self._reading() as connection:
-            row = connection.execute(f"SELECT {column} FROM partition").fetchone()
-            if row is None:
-                raise DamagedError(
-                    f"partition {self.name} has no row in its table partition. hint: restore {self.path} from a copy"
-                )
-            return row[0]
+    def _state(self, connection: sqlite3.Connection) -> _State:
+        """The partition's row. Raises DamagedError."""
+        rows = connection.execute("SELECT * FROM partition").fetchall()
+        if len(rows) != 1:
+            raise self._damaged(f"partition {self.name} has {len(rows)} rows in its table partition, wanted 1")
+        *values, stored = rows[0]
+        state = _State(*values)
+        if state.checksum != stored:
+            raise self._damaged(f"the row of partition {self.name} does not match its checksum: {tuple(state)}")
+        return state
+
+    def _checked(self, connection: sqlite3.Connection) -> _State:
+        """The partition's row, compared with the first and the last record."""
+        state = self._state(connection)
+        first, last = connection.execute("SELECT min(offset), max(offset) FROM records").fetchone()
+        found = (state.begin, state.begin) if first is None and state.begin == state.end else (first, (last or 0) + 1)
+        if found != (state.begin, state.end):
+            raise self._damaged(
+                f"partition {self.name} has records {first}..{last}, its row says {state.begin}..{state.end - 1}"
+            )
+        return state
+
+    def _damaged(self, problem: str) -> DamagedError:
+        return DamagedError(f"{problem}. hint: restore {self.path} from a copy, or delete the topic")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -196,18 +253,16 @@ def _log_errors(name: str) -> Iterator[None]:
 
 def as_log_error(name: str, failure: sqlite3.Error) -> SpringtideError:
     """The error of this package for an error of SQLite; it names the partition."""
-    code = getattr(failure, "sqlite_errorcode", 0) & 0xFF
+    code = error_code(failure)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return LogError(
             f"partition {name} cannot be written or read: {failure}. "
             "hint: free space on its disk, then run again; nothing was partially written"
         )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "no such table" in str(failure):
-        return DamagedError(
-            f"partition {name} is damaged: {failure}. hint: restore its file from a copy, or delete the topic"
-        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LogError(f"partition {name} was locked for {BUSY_TIMEOUT_S:.0f} s. hint: find the process with the lock")
+    if is_damage(failure):
+        return DamagedError(f"partition {name} is damaged: {failure}. hint: {_FIX}")
     return LogError(f"partition {name} cannot be used: {failure}. hint: check that its file exists and is writable")
 
 
@@ -217,6 +272,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA journal_size_limit=67108864")
     return connection
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    (stored,) = connection.execute("PRAGMA user_version").fetchone()
+    if stored != _FORMAT:
+        raise DamagedError(
+            f"{path} has format {stored}, wanted {_FORMAT}. "
+            "hint: use the release that wrote it, or begin with a new folder of logs"
+        )
+    check_form(connection, path, _TABLES, _FIX)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

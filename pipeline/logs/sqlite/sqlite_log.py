@@ -1,19 +1,20 @@
 """The embedded log: a folder of topics, each a folder with `topic.json` and one SQLite file per partition.
 
-`topic.json` names the topic's log_id and its number of partitions; every partition repeats the log_id. A topic appears
-and disappears by one rename, so a process never sees an incomplete one.
+`topic.json` (`formats/sealed_json.py`) names the topic, its log_id and its number of partitions; every partition
+repeats the log_id and its number. A topic appears and disappears by one rename, so a process never sees an incomplete
+one.
 """
 
-import json
-import os
 import shutil
 import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import DamagedError, LogError
 from pipeline.formats.atomic_file import sync_folder
+from pipeline.formats.sealed_json import SealedJson
 from pipeline.logs.interface.checks import (
     check_fence,
     check_log_of_fence,
@@ -27,6 +28,7 @@ from pipeline.logs.sqlite.partition import Partition, create_partition
 from pipeline.process.clock import Clock
 
 _IDENTITY_FILE = "topic.json"
+_IDENTITY = SealedJson("topic", 2, "restore the folder of the topic from a copy, or delete the topic")
 _POLL_S = 0.002
 _DEFAULT_LIMITS = ReadLimits()
 
@@ -56,11 +58,11 @@ class SqliteLog:
 
     def partitions(self, topic: str) -> int:
         self._check_open()
-        return _read_identity(self._folder_of(topic))[1]
+        return _read_identity(self._folder_of(topic)).partitions
 
     def log_id(self, topic: str) -> str:
         self._check_open()
-        return _read_identity(self._folder_of(topic))[0]
+        return _read_identity(self._folder_of(topic)).log_id
 
     def delete_topic(self, topic: str) -> None:
         self.partitions(topic)
@@ -145,13 +147,14 @@ class SqliteLog:
 
     def _open_partition(self, topic: str, number: int) -> Partition:
         folder = self._folder_of(topic)
-        log_id, partitions = _read_identity(folder)
-        check_partition(topic, number, partitions)
+        identity = _read_identity(folder)
+        check_partition(topic, number, identity.partitions)
         file = Partition(folder / f"{number}.sqlite", f"{topic}/{number}")
-        if file.log_id != log_id:
+        if (file.log_id, file.number) != (identity.log_id, number):
             file.close()
             raise DamagedError(
-                f"{file.path} is of log {file.log_id}, its topic of {log_id}. hint: restore the folder of the topic"
+                f"{file.path} is of log {file.log_id} and partition {file.number}, its topic of {identity.log_id} and "
+                f"its name of partition {number}. hint: restore the folder of the topic"
             )
         return file
 
@@ -163,7 +166,7 @@ class SqliteLog:
         log_id = uuid.uuid4().hex
         for number in range(partitions):
             create_partition(temporary / f"{number}.sqlite", log_id, number)
-        _write_identity(temporary, log_id, partitions)
+        _IDENTITY.write(temporary / _IDENTITY_FILE, _Identity(topic, log_id, partitions)._asdict())
         try:
             temporary.rename(self._folder_of(topic))
         except OSError:  # another process was first; create_topic checks its topic
@@ -173,26 +176,24 @@ class SqliteLog:
         sync_folder(self._folder)
 
 
-def _write_identity(folder: Path, log_id: str, partitions: int) -> None:
-    """Write a topic's `topic.json` durably."""
-    path = folder / _IDENTITY_FILE
-    with path.open("w", encoding="utf-8") as file:
-        json.dump({"log_id": log_id, "partitions": partitions}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(folder)
+class _Identity(NamedTuple):
+    """What `topic.json` holds."""
+
+    topic: str
+    log_id: str
+    partitions: int
 
 
-def _read_identity(folder: Path) -> tuple[str, int]:
-    """A topic's log_id and number of partitions. Raises LogError if there is no topic, and DamagedError."""
+def _read_identity(folder: Path) -> _Identity:
+    """The identity of the topic in `folder`. Raises LogError if there is no topic, and DamagedError."""
     path = folder / _IDENTITY_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return str(found["log_id"]), int(found["partitions"])
+        identity = _Identity(**_IDENTITY.read(path))
     except (FileNotFoundError, NotADirectoryError):
         raise LogError(
             f"topic {folder.name} does not exist in {folder.parent}. "
             "hint: it is created when springtide first opens its logs"
         ) from None
-    except (ValueError, KeyError, TypeError) as failure:
-        raise DamagedError(f"{path} is damaged: {failure}. hint: restore it from a copy") from failure
+    if identity.topic != folder.name:
+        raise _IDENTITY.damaged(path, f"it is of topic {identity.topic}, its folder is {folder.name}")
+    return identity

@@ -61,6 +61,7 @@ class Committer:
         self._lineage = lineage
         self._project, self._versions, self._writer = project, versions, writer
         self._delta_writer = DeltaWriter(project, log, writer.shard)
+        self._served_model = {"name": project.config.name, "digest": writer.serving_digest}
         self._hooks = Hooks(project, log)
         self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
         self._full_request = FullRequest(project, writer.shard)
@@ -133,7 +134,8 @@ class Committer:
             self.gauges.close()
 
     def _publish_current(self) -> None:
-        """Publish CURRENT's delta if it is not in the topic, and announce it again."""
+        """Publish CURRENT's delta if it is not in the topic, and announce it again. Raises DamagedError."""
+        self._delta_writer.refuse_later(self._lineage.current, self._served_model)
         if self._lineage.current is None:
             return
         encoded = self._versions.delta(self._lineage.current)
@@ -189,7 +191,7 @@ class Committer:
         versions = VersionRange(
             self._writer.generation, id.shard, id.shards, before.sequence if before else 0, id.sequence,
             min(progress.first_at_ms, progress.last_at_ms), progress.last_at_ms,
-            {"name": self._project.config.name, "digest": self._writer.serving_digest},
+            self._served_model,
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
         return self._publisher.prepare(versions, touched, snapshot.serving_dense, flush=flush)

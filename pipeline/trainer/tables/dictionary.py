@@ -19,12 +19,19 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.formats.columns import pack, unpack
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.versions.ledger.database import Database
+from pipeline.versions.ledger.sealed_tables import Schema, Table
 
-_SCHEMA = """
-CREATE TABLE block (field TEXT NOT NULL, entries INTEGER NOT NULL, columns BLOB NOT NULL);
-CREATE INDEX block_of_field ON block (field);
-"""
-_SCHEMA_VERSION = 2
+_SCHEMA = Schema(
+    3,
+    (
+        Table(
+            "block",
+            ("id INTEGER PRIMARY KEY", "field TEXT NOT NULL", "entries INTEGER NOT NULL", "columns BLOB NOT NULL"),
+        ),
+    ),
+    "CREATE INDEX block_of_field ON block (field);",
+)
+_FIX = "delete it; only the names of keys are lost, and new ones are stored again"
 _COLUMNS = pa.schema([("key", pa.uint64()), ("text", pa.string())])
 _MAX_CHARACTERS = 120
 
@@ -42,7 +49,7 @@ class Dictionary:
     """Stores the raw values of the first keys that were admitted. One writer, any number of readers."""
 
     def __init__(self, project: Project, shard: int) -> None:
-        self._db = Database(project.versions / f"dictionary-{shard}.sqlite", _SCHEMA, _SCHEMA_VERSION)
+        self._db = Database(project.versions / f"dictionary-{shard}.sqlite", _SCHEMA, _FIX)
         self._max_entries = project.config.train.dictionary_size
         counts = self._db.read("SELECT field, sum(entries) AS n FROM block GROUP BY field")
         self._counts = {row["field"]: int(row["n"]) for row in counts}
@@ -70,7 +77,7 @@ class Dictionary:
             rows += _blocks(list(alike))
         if rows:
             with self._db.transaction() as connection:
-                connection.executemany("INSERT INTO block VALUES (?, ?, ?)", rows)
+                connection.executemany("INSERT INTO block (field, entries, columns) VALUES (?, ?, ?)", rows)
 
     def values(self, field: str, keys: UInt64s) -> Sequence[str | None]:
         """[n] the raw value of each key, None for a key that is not stored."""

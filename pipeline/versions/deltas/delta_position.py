@@ -4,6 +4,7 @@ Any process may have written to the topic: a record that is no delta has no posi
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import DamagedError
@@ -32,6 +33,18 @@ def holds_delta(log: Log, topic: str, shard: int, position: DeltaPosition) -> bo
         if found is not None and found <= position:
             return found == position
     return False
+
+
+def last_of_model(log: Log, topic: str, shard: int, model: Mapping[str, str]) -> DeltaPosition | None:
+    """The position of the last delta of this shard and model in a partition; None without one."""
+    for record in records_backwards(log, topic, shard):
+        try:
+            delta = decode_delta(record.value)
+        except DamagedError:
+            continue
+        if (delta.shard, delta.model) == (shard, model):
+            return DeltaPosition(delta.generation, delta.to_sequence)
+    return None
 
 
 def readable_position(record: Record, shard: int) -> DeltaPosition | None:

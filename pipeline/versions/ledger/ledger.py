@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import FencedError, RollbackError, VersionError
+from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
+from pipeline.formats.container import WrittenFile
 from pipeline.process.clock import Clock
+from pipeline.versions.ledger.backup import write_backup
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.halt import HaltTable
 from pipeline.versions.ledger.published_table import PublishedTable
 from pipeline.versions.ledger.quarantine import Quarantine, QuarantineTable
 from pipeline.versions.ledger.rollback_rows import RollbackRecord, insert_rollback, rollback_of, update_rollback
-from pipeline.versions.ledger.schema import SCHEMA, SCHEMA_VERSION
+from pipeline.versions.ledger.schema import SCHEMA
 from pipeline.versions.ledger.version_rows import (
     BY_ID,
     StagedVersion,
@@ -40,6 +42,10 @@ WITH RECURSIVE chain AS (
 """
 
 
+LEDGER_FIX = "stop the trainer, then run: springtide restore-ledger"
+"""What an operator does about a damaged or lost ledger."""
+
+
 @dataclass(frozen=True)
 class Compaction:
     """What retention changes in the ledger, in one transaction.
@@ -47,14 +53,14 @@ class Compaction:
     Attributes:
         shard: the shard of all versions below.
         dropped: versions to delete.
-        rewritten: new file of a retained version: its path, whether it is full, its size in bytes.
-        touched: path of the keys touched between a retained version's new parent and itself.
+        rewritten: new file of a retained version: its path, whether it is full, the file.
+        touched: file of the keys touched between a retained version's new parent and itself: its path, its digest.
     """
 
     shard: int
     dropped: Sequence[VersionId]
-    rewritten: Mapping[VersionId, tuple[str, bool, int]]
-    touched: Mapping[VersionId, str]
+    rewritten: Mapping[VersionId, tuple[str, bool, WrittenFile]]
+    touched: Mapping[VersionId, tuple[str, str]]
 
 
 class Ledger:
@@ -67,7 +73,16 @@ class Ledger:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._database = Database(path, SCHEMA, SCHEMA_VERSION)
+        """Open the ledger at `path`; without versions beside it, a missing one is created.
+
+        Raises:
+            DamagedError: something in it is not as it was written, or it is lost and version files lie beside it.
+            VersionError: it cannot be opened.
+        """
+        folder = path.parent
+        self._database = Database(
+            path, SCHEMA, LEDGER_FIX, lambda: _refuse_lost(path), lambda content: write_backup(folder, content)
+        )
         self._clock = clock
         self.published = PublishedTable(self._database, clock, self._last_sequences)
         self.quarantines = QuarantineTable(self._database, clock)
@@ -84,7 +99,7 @@ class Ledger:
         Raises RollbackError while a rollback is unfinished: training must not continue from a state that is being
         undone.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(backup=False) as connection:
             self._require_no_planned_rollback()
             return _raise_epoch(connection, shard, shards)
 
@@ -112,7 +127,7 @@ class Ledger:
 
         Raises FencedError if the epoch is not the latest or CURRENT is not the version's parent.
         """
-        with self._database.transaction() as connection:
+        with self._database.transaction(backup=False) as connection:
             latest = self.generation()
             if staged.commit.id.generation != latest:
                 raise FencedError(
@@ -120,6 +135,17 @@ class Ledger:
                     "hint: the model was rolled back; restart this trainer"
                 )
             self._move_current(connection, staged, staged.commit.parent)
+
+    def adopt(self, staged: StagedVersion) -> None:
+        """Record a version that was committed after the backup which this ledger was restored from.
+
+        Raises FencedError if CURRENT is not its parent.
+        """
+        commit = staged.commit
+        with self._database.transaction(backup=False) as connection:
+            _raise_epoch(connection, commit.id.shard, commit.id.shards)
+            connection.execute("UPDATE shard SET epoch = ? WHERE shard = ?", (commit.epoch, commit.id.shard))
+            self._move_current(connection, staged, commit.parent)
 
     # Versions.
 
@@ -187,12 +213,15 @@ class Ledger:
         with self._database.transaction() as connection:
             for id in {*compaction.rewritten, *compaction.touched}:
                 connection.execute(f"UPDATE version SET rewrites = rewrites + 1 {BY_ID}", version_key(id))
-            for id, file in compaction.rewritten.items():
+            for id, (path, full, file) in compaction.rewritten.items():
                 connection.execute(
-                    f"UPDATE version SET path = ?, full = ?, size_bytes = ? {BY_ID}", (*file, *version_key(id))
+                    f"UPDATE version SET path = ?, full = ?, size_bytes = ?, file_digest = ? {BY_ID}",
+                    (path, full, *file, *version_key(id)),
                 )
-            for id, path in compaction.touched.items():
-                connection.execute(f"UPDATE version SET touched_path = ? {BY_ID}", (path, *version_key(id)))
+            for id, touched in compaction.touched.items():
+                connection.execute(
+                    f"UPDATE version SET touched_path = ?, touched_digest = ? {BY_ID}", (*touched, *version_key(id))
+                )
             for id in compaction.dropped:
                 delete_version(connection, id)
 
@@ -297,6 +326,16 @@ def fenced_by_epoch(id: VersionId, epoch: int, latest: int) -> FencedError:
         f"version {id} comes from epoch {epoch}, shard {id.shard} is at epoch {latest}. "
         "hint: another trainer writes the shard; stop this one"
     )
+
+
+def _refuse_lost(path: Path) -> None:
+    """Raise DamagedError if version files lie beside a ledger that does not exist or holds nothing."""
+    files = sorted(path.parent.glob("g*/s*-of-*/*.version"))
+    if files:
+        raise DamagedError(
+            f"ledger {path} is {'empty' if path.exists() else 'missing'}, but {len(files)} version files lie beside "
+            f"it, up to {files[-1].relative_to(path.parent)}. hint: {LEDGER_FIX}"
+        )
 
 
 def _unknown(id: VersionId) -> VersionError:

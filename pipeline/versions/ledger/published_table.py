@@ -31,7 +31,8 @@ class PublishedTable:
         """Record that `id` was published; for a version recorded before, only the path changes."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO published VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (level, shard, generation, sequence) "
+                "DO UPDATE SET shards = excluded.shards, path = excluded.path, at_ms = excluded.at_ms",
                 (level, id.shard, id.shards, id.generation, id.sequence, path, self._clock.now_ms()),
             )
 

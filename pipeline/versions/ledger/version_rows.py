@@ -3,13 +3,15 @@
 import sqlite3
 from dataclasses import dataclass
 
+from pipeline.formats.container import WrittenFile
 from pipeline.versions.state import Commit, VersionId, VersionSummary
 
 BY_ID = "WHERE shard = ? AND generation = ? AND sequence = ?"
 """Selects the row of one version; `version_key` gives the parameters."""
 
 _SAME_NAMES = (
-    "epoch", "path", "touched_path", "offset", "row", "first_at_ms", "last_at_ms", "digest", "served_digest",
+    "epoch", "path", "file_digest", "touched_path", "touched_digest", "offset", "row", "first_at_ms", "last_at_ms",
+    "digest", "served_digest",
     "size_bytes", "rows_touched", "samples_seen", "committed_at_ms", "rewrites",
 )  # fmt: skip
 
@@ -20,7 +22,7 @@ class StagedVersion:
 
     commit: Commit
     path: str
-    size_bytes: int
+    file: WrittenFile
 
 
 def version_key(id: VersionId) -> tuple[int, int, int]:
@@ -50,9 +52,10 @@ def insert_version(connection: sqlite3.Connection, staged: StagedVersion, last_a
         "shard": commit.id.shard, "generation": commit.id.generation, "sequence": commit.id.sequence,
         "shards": commit.id.shards, "parent_generation": parent.generation if parent else None,
         "parent_sequence": parent.sequence if parent else None, "epoch": commit.epoch, "path": staged.path,
-        "touched_path": None, "offset": commit.offset, "row": commit.row, "first_at_ms": commit.first_at_ms,
+        "file_digest": staged.file.digest, "touched_path": None, "touched_digest": None,
+        "offset": commit.offset, "row": commit.row, "first_at_ms": commit.first_at_ms,
         "last_at_ms": last_at_ms, "digest": commit.digest, "served_digest": commit.served_digest,
-        "size_bytes": staged.size_bytes, "rows_touched": commit.rows_touched, "samples_seen": commit.samples_seen,
+        "size_bytes": staged.file.size_bytes, "rows_touched": commit.rows_touched, "samples_seen": commit.samples_seen,
         "committed_at_ms": now_ms, "full": commit.full, "pinned": False, "rewrites": 0,
     }  # fmt: skip
     names = ", ".join(f'"{name}"' for name in values)

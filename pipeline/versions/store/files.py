@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
-from pipeline.formats.container import Container, Draft, Kind, Section, write_container
+from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
-_FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
-VERSION, TOUCHED = Kind(b"vers", _FIX), Kind(b"keys", _FIX)
+FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
+VERSION, TOUCHED = Kind(b"vers", FIX), Kind(b"keys", FIX)
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
@@ -33,8 +33,8 @@ _ARRAYS = {
 }
 
 
-def write_commit(path: Path, commit: Commit) -> int:
-    """Write a version's file; returns its size in bytes. Raises VersionError, and then leaves no file."""
+def write_commit(path: Path, commit: Commit) -> WrittenFile:
+    """Write a version's file. Raises VersionError, and then leaves no file."""
     return write_container(path, VERSION, version_manifest(commit), _sections(commit))
 
 
@@ -46,7 +46,7 @@ def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
     return Draft(path, VERSION, sections)
 
 
-def finish_commit(draft: Draft, commit: Commit) -> int:
+def finish_commit(draft: Draft, commit: Commit) -> WrittenFile:
     """Complete a draft that holds the commit's rows. Returns and raises as `write_commit`."""
     return draft.finish(version_manifest(commit), _sections(commit))
 
@@ -117,8 +117,8 @@ def read_touched(path: Path) -> dict[str, UInt64s]:
         return {name: _read_touched(file, name) for name in file.header["fields"]}
 
 
-def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> int:
-    """Write the keys that dropped versions touched; returns the file's size in bytes. Raises VersionError."""
+def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
+    """Write the keys that dropped versions touched. Raises VersionError."""
     sections: dict[str, Section] = {f"fields/{name}/touched": keys[name] for name in sorted(keys)}
     return write_container(path, TOUCHED, {"fields": sorted(keys)}, sections)
 

@@ -16,7 +16,8 @@ from pipeline.arrays.types import UInt64s
 from pipeline.configuration.training import RetentionPolicy
 from pipeline.versions.ledger.ledger import Compaction, Ledger
 from pipeline.versions.state import VersionId, VersionSummary, union_by_field, version_path
-from pipeline.versions.store.files import read_commit, read_touched, write_commit, write_touched
+from pipeline.versions.store.files import read_commit, write_commit, write_touched
+from pipeline.versions.store.listed_files import read_bridge, read_touched_by, read_version
 from pipeline.versions.store.merge import merge_commits
 
 _TEN_MINUTES_MS = 600_000
@@ -106,19 +107,18 @@ class Retention:
     def _carry_out(self, shard: int, plan: RetentionPlan) -> None:
         rewritten, touched = {}, {}
         for chain in plan.rewritten:
-            merged = merge_commits([read_commit(self._folder / version.path) for version in chain])
+            merged = merge_commits([read_version(self._folder, version, read_commit) for version in chain])
             path = version_path(merged.id, chain[-1].epoch, chain[-1].rewrites + 1)
             rewritten[merged.id] = (path, merged.full, write_commit(self._folder / path, merged))
         for version, predecessors in plan.bridged:
             path = version_path(version.id, version.epoch, version.rewrites + 1, "touched")
-            write_touched(self._folder / path, self._touched_by(version, predecessors))
-            touched[version.id] = path
+            written = write_touched(self._folder / path, self._touched_by(version, predecessors))
+            touched[version.id] = (path, written.digest)
         self._ledger.compact(Compaction(shard, [version.id for version in plan.dropped], rewritten, touched))
 
     def _touched_by(self, version: VersionSummary, predecessors: Sequence[VersionSummary]) -> dict[str, UInt64s]:
-        paths = [path for dropped in predecessors for path in (dropped.touched_path, dropped.path)]
-        paths.append(version.touched_path)
-        return union_by_field([read_touched(self._folder / path) for path in paths if path is not None])
+        parts = [part for dropped in predecessors for part in read_touched_by(self._folder, dropped)]
+        return union_by_field([*parts, *read_bridge(self._folder, version)])
 
     def _delete_unlisted(self, shard: int) -> None:
         """Delete files the ledger does not list: dropped and replaced ones, and those of fenced or crashed writers.

@@ -40,11 +40,11 @@ from pipeline.versions.store.files import (
     read_delta,
     read_outline,
     read_served,
-    read_touched,
     read_version_manifest,
     write_commit,
 )
 from pipeline.versions.store.filters import merge_filters, split_filters
+from pipeline.versions.store.listed_files import read_touched_by, read_version
 from pipeline.versions.store.merge import merge_commits, merge_served
 from pipeline.versions.store.retention import Retention, RetentionPlan
 
@@ -129,8 +129,8 @@ class VersionStore:
         if not commit.full and parent is not None and parent == commit.parent:
             filters, changes = split_filters(commit.filters, parent_filters)
             stored = replace(commit, filters=filters, filter_changes=changes)
-        size = finish_commit(draft, stored) if draft else write_commit(self.folder / path, stored)
-        return StagedVersion(commit, path, size)
+        file = finish_commit(draft, stored) if draft else write_commit(self.folder / path, stored)
+        return StagedVersion(commit, path, file)
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All retained versions of a shard, undone ones included, by generation and sequence."""
@@ -184,8 +184,7 @@ class VersionStore:
 
         def read() -> list[dict[str, UInt64s]]:
             versions = self.ledger.between(after, upto)
-            paths = [path for version in versions for path in (version.touched_path, version.path)]
-            return [read_touched(self.folder / path) for path in paths if path is not None]
+            return [part for version in versions for part in read_touched_by(self.folder, version)]
 
         return union_by_field(self._retried(upto, read))
 
@@ -201,11 +200,11 @@ class VersionStore:
 
     def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
         """Read a version's file."""
-        return self._retried(id, lambda: reader(self.folder / self.ledger.version(id).path))
+        return self._retried(id, lambda: read_version(self.folder, self.ledger.version(id), reader))
 
     def _read_chain(self, id: VersionId, reader: Callable[[Path], _Content]) -> list[_Content]:
         """Read the files that restoring `id` needs, oldest first."""
-        return self._retried(id, lambda: [reader(self.folder / v.path) for v in self._complete_chain(id)])
+        return self._retried(id, lambda: [read_version(self.folder, v, reader) for v in self._complete_chain(id)])
 
     def _complete_chain(self, id: VersionId) -> list[VersionSummary]:
         chain = self.ledger.chain(id)

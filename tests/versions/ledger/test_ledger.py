@@ -18,7 +18,7 @@ from pipeline.versions.deltas.published_files import delta_manifest
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import Quarantine
-from pipeline.versions.ledger.schema import SCHEMA, SCHEMA_VERSION
+from pipeline.versions.ledger.schema import SCHEMA
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
@@ -57,7 +57,7 @@ def test_a_shard_without_versions_has_no_current_and_no_lineage(ledger):
 def test_a_commit_without_an_epoch_is_fenced(store):
     world = World(store)
     commit = world.build()
-    foreign = Ledger(store.folder / "other.sqlite", ManualClock())
+    foreign = Ledger(store.folder / "other" / "ledger.sqlite", ManualClock())
     with pytest.raises(FencedError, match="shard 0 is at epoch 0"):
         foreign.commit(store.stage(commit))
     foreign.close()
@@ -75,7 +75,7 @@ def test_times_of_a_lineage_never_decrease(store):
 def test_reads_do_not_wait_for_a_writer(store):
     id = World(store).commit()
     other = Ledger(store.folder / "ledger.sqlite", ManualClock())
-    writer = Database(store.folder / "ledger.sqlite", SCHEMA, SCHEMA_VERSION)
+    writer = Database(store.folder / "ledger.sqlite", SCHEMA, "restore it")
     with writer.transaction():
         assert other.current(0) == id
         assert len(other.versions(0)) == 1
@@ -90,7 +90,7 @@ def test_a_transaction_that_fails_changes_nothing(store):
     world = World(store)
     world.commit()
     before = store.ledger.versions(0)
-    writer = Database(store.folder / "ledger.sqlite", SCHEMA, SCHEMA_VERSION)
+    writer = Database(store.folder / "ledger.sqlite", SCHEMA, "restore it")
     with pytest.raises(InputError):
         delete_then_fail(writer)
     writer.close()
@@ -114,7 +114,7 @@ def test_a_ledger_of_another_format_is_refused(tmp_path, ledger):
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     connection.execute("PRAGMA user_version=9")
     connection.close()
-    with pytest.raises(VersionError, match="has format 9, wanted 1"):
+    with pytest.raises(VersionError, match="has format 9, wanted 3"):
         Ledger(tmp_path / "ledger.sqlite", ManualClock())
 
 

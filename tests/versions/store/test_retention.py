@@ -23,7 +23,7 @@ def summary(sequence, at_ms, full=True, parent=True):
     id = VersionId(0, 0, 1, sequence)
     before = VersionId(0, 0, 1, sequence - 1) if parent and sequence > 1 else None
     return VersionSummary(
-        id, before, 1, f"{sequence}", None, 0, 0, at_ms, at_ms, "", "", 1, 1, 1, 0, full, False, 0
+        id, before, 1, f"{sequence}", "", None, None, 0, 0, at_ms, at_ms, "", "", 1, 1, 1, 0, full, False, 0
     )  # fmt: skip
 
 

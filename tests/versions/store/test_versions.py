@@ -419,3 +419,57 @@ def test_after_a_crash_before_commit_the_next_writer_continues_from_current(tmp_
     store.retain(0, world.at_ms)
     assert len(list(store.folder.rglob("*.version"))) == 2
     store.close()
+
+
+SHORT_RETENTION = {"all_s": 60, "ten_minutes_s": 3600}
+
+
+def test_a_version_file_in_another_place_is_named(store, world):
+    first, second, third = world.commit(full=True), world.commit(full=True), world.commit()
+    paths = [store.folder / store.ledger.version(id).path for id in (first, second, third)]
+    paths[1].write_bytes(paths[0].read_bytes())
+    wanted = rf"{paths[1].name} holds version {first} with checksum .*, the ledger has version {second} with"
+    for read in (store.restore, store.served, store.outline, store.check, store.delta, store.manifest):
+        with pytest.raises(DamagedError, match=wanted):
+            read(second)
+    with pytest.raises(DamagedError, match=wanted):
+        store.restore(third)
+    with pytest.raises(DamagedError, match=wanted):
+        store.touched(first, second)
+
+
+def test_a_version_of_the_same_id_from_another_folder_is_named(tmp_path, store, world):
+    id = world.commit()
+    other = VersionStore(project_in(tmp_path / "other"))
+    foreign = World(other, seed=7).commit()
+    assert foreign == id
+    path = store.ledger.version(id).path
+    (store.folder / path).write_bytes((other.folder / path).read_bytes())
+    other.close()
+    with pytest.raises(DamagedError, match=rf"holds version {id} with checksum .* the ledger has version {id} with"):
+        store.restore(id)
+
+
+def test_retention_reads_only_the_files_that_the_ledger_lists(tmp_path):
+    store = VersionStore(project_in(tmp_path, retention=SHORT_RETENTION))
+    world = World(store, step_ms=100_000)
+    ids = [world.commit(full=i % 7 == 3) for i in range(20)]
+    paths = [store.folder / store.ledger.version(id).path for id in ids]
+    paths[5].write_bytes(paths[4].read_bytes())
+    with pytest.raises(DamagedError, match=f"{paths[5].name} holds version {ids[4]}"):
+        store.retain(0, world.at_ms)
+    store.close()
+
+
+def test_a_file_of_touched_keys_in_another_place_is_named(tmp_path):
+    store = VersionStore(project_in(tmp_path, retention=SHORT_RETENTION))
+    world = World(store, step_ms=100_000)
+    ids = [world.commit(full=i % 7 == 3) for i in range(20)]
+    store.retain(0, world.at_ms)
+    bridged = [v for v in store.versions(0) if v.touched_path]
+    assert len(bridged) > 1, ids
+    one, other = (store.folder / v.touched_path for v in bridged[:2])
+    other.write_bytes(one.read_bytes())
+    with pytest.raises(DamagedError, match=f"{other.name} holds keys touched by dropped versions with checksum"):
+        store.touched(store.versions(0)[0].id, ids[-1])
+    store.close()

@@ -1,0 +1,53 @@
+"""Files that the ledger lists, read only if they are the ones it lists.
+
+A file in the place of another one matches its own checksums. The ledger therefore holds the checksum that each file
+ends with, which covers every byte of it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.arrays.types import UInt64s
+from pipeline.errors import DamagedError
+from pipeline.formats.container import Container
+from pipeline.versions.state import VersionSummary
+from pipeline.versions.store.files import FIX, TOUCHED, VERSION, read_touched
+
+_Content = TypeVar("_Content")
+
+
+def read_version(folder: Path, version: VersionSummary, reader: Callable[[Path], _Content]) -> _Content:
+    """Read a version's file below `folder` with `reader`.
+
+    Raises FileNotFoundError, and DamagedError if it is not the file that was committed.
+    """
+    path = folder / version.path
+    _require_digest(path, f"version {version.id}", version.file_digest)
+    return reader(path)
+
+
+def read_touched_by(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
+    """By field, the served keys that a version and the dropped ones before it touched. Raises as `read_version`."""
+    return [*read_bridge(folder, version), read_version(folder, version, read_touched)]
+
+
+def read_bridge(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
+    """By field, the served keys that the dropped versions before it touched. Raises as `read_version`."""
+    if version.touched_path is None:
+        return []
+    path = folder / version.touched_path
+    _require_digest(path, f"keys touched before version {version.id}", version.touched_digest)
+    return [read_touched(path)]
+
+
+def _require_digest(path: Path, what: str, wanted: str | None) -> None:
+    """Raise DamagedError unless the file ends with the checksum that the ledger holds."""
+    with Container.open(path, VERSION, TOUCHED) as file:
+        if file.digest == wanted:
+            return
+        got = f"version {file.header.get('id')}" if file.kind is VERSION else "keys touched by dropped versions"
+        raise DamagedError(
+            f"{path} holds {got} with checksum {file.digest[:12]}, the ledger has {what} with "
+            f"{str(wanted)[:12]} there. hint: {FIX}"
+        )

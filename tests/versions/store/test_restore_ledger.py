@@ -1,0 +1,112 @@
+"""A lost or damaged ledger is restored from its backup and the version files: nothing it held is forgotten."""
+
+import pytest
+
+from pipeline.errors import DamagedError, VersionError
+from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.store.restore_ledger import restore_ledger
+from pipeline.versions.store.version_store import VersionStore
+from tests.support.versions_world import World, project_in
+
+
+@pytest.fixture
+def project(tmp_path):
+    return project_in(tmp_path, retention={"all_s": 60, "ten_minutes_s": 3600})
+
+
+def lose(store, content=None):
+    """Close the store and lose its ledger; `content` is what is found in its place."""
+    store.close()
+    path = store.folder / "ledger.sqlite"
+    for part in ("", "-wal", "-shm"):
+        path.with_name(path.name + part).unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+
+
+def test_versions_committed_after_the_backup_are_found_again(project):
+    store = VersionStore(project)
+    world = World(store)
+    ids = [world.commit(), world.commit()]
+    store.ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+    ids += [world.commit(full=True), world.commit()]
+    lineage, expected = store.lineage(0), world.expected[ids[-1]]
+    lose(store)
+    restored = restore_ledger(project)
+    assert (restored.current, restored.versions_found, restored.quarantines) == ((str(ids[-1]),), 2, 1)
+    again = VersionStore(project)
+    assert again.lineage(0) == lineage
+    assert again.ledger.quarantines.active(0).ids() == [1]
+    later = World(again)
+    later.restart()
+    assert (later.rows, later.served) == expected
+    assert later.epoch > world.epoch
+    later.commit()
+    again.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a database " * 1_000])
+def test_whatever_lies_in_its_place_is_set_aside(project, content):
+    store = VersionStore(project)
+    id = World(store).commit()
+    lose(store, content)
+    restored = restore_ledger(project)
+    assert restored.current == (str(id),)
+    assert (restored.set_aside is None) == (content is None)
+    if restored.set_aside:
+        assert (store.folder / restored.set_aside).read_bytes() == content
+
+
+def test_what_retention_dropped_stays_dropped(project):
+    store = VersionStore(project)
+    world = World(store, step_ms=100_000)
+    for i in range(20):
+        world.commit(full=i % 7 == 3)
+    store.retain(0, world.at_ms)
+    kept = store.versions(0)
+    assert len(kept) < 20
+    lose(store)
+    restore_ledger(project)
+    again = VersionStore(project)
+    assert again.versions(0) == kept
+    again.close()
+
+
+def test_a_version_whose_commit_was_interrupted_is_adopted_once(project):
+    store = VersionStore(project)
+    world = World(store)
+    world.commit()
+    staged = world.build()
+    store.stage(staged)
+    world.restart()
+    committed = world.commit()
+    assert committed == staged.id
+    digest = store.ledger.version(committed).digest
+    lose(store)
+    assert restore_ledger(project).current == (str(committed),)
+    again = VersionStore(project)
+    assert again.ledger.version(committed).digest == digest
+    again.close()
+
+
+def test_an_intact_ledger_is_not_replaced(project):
+    store = VersionStore(project)
+    World(store).commit()
+    store.close()
+    with pytest.raises(VersionError, match="is intact"):
+        restore_ledger(project)
+
+
+def test_a_missing_or_damaged_backup_is_named(project):
+    store = VersionStore(project)
+    World(store).commit()
+    lose(store)
+    backup = store.folder / "ledger.backup"
+    content = bytearray(backup.read_bytes())
+    content[5_000] ^= 1
+    backup.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"ledger\.backup is damaged: .*restore ledger\.sqlite from a copy"):
+        restore_ledger(project)
+    backup.unlink()
+    with pytest.raises(DamagedError, match=r"ledger\.backup is missing"):
+        restore_ledger(project)
