@@ -4,7 +4,6 @@
 One of another release or parallelism is not used, because Flink would fail and restart the job on it forever.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import TypeAdapter
 
 from pipeline.cluster.flink_rest import FlinkRest
-from pipeline.errors import ClusterError, DamagedError
+from pipeline.errors import ClusterError
 from pipeline.flink.jobs import last_checkpoint
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.formats.sealed_json import SealedJson
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class LastSubmission:
 _GRAPH_VERSION = 2
 """Raised with every change of the jobs' graphs."""
 _LAST_SUBMISSION = TypeAdapter(LastSubmission)
+_SEALED = SealedJson("submission", 2, "delete it; the job then starts from the logs")
 
 
 def compatibility_of(parallelism: int, partitions: int) -> str:
@@ -50,18 +50,16 @@ def read_last_submission(folder: Path, name: str) -> LastSubmission | None:
     """The last submission of job `name`; None before the first. Raises DamagedError."""
     path = folder / f"{name}.json"
     try:
-        return _LAST_SUBMISSION.validate_json(path.read_bytes())
+        return _LAST_SUBMISSION.validate_python(_SEALED.read(path))
     except FileNotFoundError:
         return None
     except ValueError as failure:
-        raise DamagedError(
-            f"{path} is damaged or of an older release: {failure}. hint: delete it; the job then starts from the logs"
-        ) from None
+        raise _SEALED.damaged(path, str(failure)) from None
 
 
 def write_last_submission(folder: Path, name: str, last: LastSubmission) -> None:
     """Store the last submission of job `name`."""
-    write_atomically(folder / f"{name}.json", [json.dumps(asdict(last)).encode()])
+    _SEALED.write(folder / f"{name}.json", asdict(last))
 
 
 def resume_path(flink: FlinkRest, last: LastSubmission | None, compatibility: str, checkpoints: str) -> str | None:

@@ -176,6 +176,8 @@ class Container:
     @contextmanager
     def open(cls, path: Path, *kinds: Kind) -> Iterator["Container"]:
         """A container of one of `kinds` in a file, open inside. Raises FileNotFoundError, and DamagedError as `of`."""
+        if path.is_dir():
+            raise DamagedError(f"{path} is a folder, wanted a file. hint: {kinds[0].fix}")
         with open(path, "rb") as file:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size

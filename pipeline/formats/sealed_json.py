@@ -56,6 +56,8 @@ class SealedJson:
         """The contents of the bytes of a file. Raises DamagedError, which names `path`."""
         try:
             sealed = json.loads(encoded)
+            if "format" not in sealed:
+                raise self.damaged(path, "it has no format, another release wrote it")
             form, wanted, contents = sealed["format"], sealed["checksum"], sealed["contents"]
             got = self._checksum(contents)
         except (ValueError, LookupError, TypeError, RecursionError) as failure:

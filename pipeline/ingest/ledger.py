@@ -75,7 +75,12 @@ class IngestLedger:
         Raises DamagedError, or InputError for an interrupted ingest of an earlier release.
         """
         path = self._path(digest)
-        return _read(path) if path.exists() else None
+        if not path.exists():
+            return None
+        entry = _read(path)
+        if entry.digest != digest:
+            raise _damaged(path, f"it is the entry of file {entry.digest[:12]}, wanted {digest[:12]}")
+        return entry
 
     def put(self, entry: IngestEntry) -> None:
         """Write the entry durably."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
-from pipeline.formats.atomic_file import write_atomically
+from pipeline.formats.sealed_json import SealedJson
 from pipeline.ingest.event_writer import NO_OFFSET
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import REASONS, read_dead_letters, readable_letters
@@ -128,12 +128,15 @@ class _ReplayLedger:
 
     def __init__(self, project: Project) -> None:
         self._path = project.state / "replay.json"
+        self._sealed = SealedJson(
+            "replay", 2, "restore it from a copy; without it dead letters would be replayed again"
+        )
 
     def replayed(self, log: Log) -> set[str]:
         """Ids of the replayed dead letters, including those that an unfinished replay appended to the log."""
         if not self._path.exists():
             return set()
-        saved = json.loads(self._path.read_text(encoding="utf-8"))
+        saved = self._sealed.read(self._path)
         done = set(saved["letters"])
         for topic, partition, start in saved["unfinished"]:
             for records in read_to_end(log, topic, partition, max(start, log.begin_offset(topic, partition))):
@@ -143,4 +146,4 @@ class _ReplayLedger:
     def save(self, done: set[str], unfinished: Mapping[TopicPartition, int]) -> None:
         """Store `done` and, for an unfinished replay, the end offsets of its targets before its first append."""
         starts = [[*target, offset] for target, offset in unfinished.items()]
-        write_atomically(self._path, [json.dumps({"letters": sorted(done), "unfinished": starts}).encode()])
+        self._sealed.write(self._path, {"letters": sorted(done), "unfinished": starts})

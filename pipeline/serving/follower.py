@@ -129,9 +129,12 @@ class Follower:
         return status is DeltaStatus.APPLICABLE
 
     def _covers(self, record: Record) -> bool:
-        """Whether the served version includes the record's delta, by its headers; False without numbers in them."""
+        """Whether the served version is later than the record's delta, by its headers; False without numbers in them.
+
+        The delta of exactly the served version is decoded: its digest shows a published file of another model.
+        """
         position = position_in_headers(record)
-        return position is not None and position <= DeltaPosition(self.served.generation, self.served.sequence)
+        return position is not None and position < DeltaPosition(self.served.generation, self.served.sequence)
 
     def _apply(self, delta: Delta, name: str) -> None:
         self._switch(self.served, self.served.stage(delta, name))

@@ -102,7 +102,7 @@ def read_round_manifest(folder: Path) -> RoundManifest | None:
         return manifest
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, RecursionError) as failure:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as failure:
         raise DamagedError(f"{path} is damaged: {failure}. {_hint(folder)}") from failure
 
 
@@ -195,7 +195,8 @@ def _read_segments(folder: Path, file: ShardFile) -> Iterator[Container]:
 
 def _live_folders(join_state: Path, shard: int) -> list[Path]:
     """Those of the highest epoch first."""
-    return sorted(join_state.glob(f"live-{shard}-*"), key=_epoch_of, reverse=True)
+    folders = [path for path in join_state.glob(f"live-{shard}-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(folders, key=_epoch_of, reverse=True)
 
 
 def _epoch_of(folder: Path) -> int:
@@ -207,6 +208,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DamagedError(f"{path} is missing. {_hint(path.parent)}") from None
+    except OSError as failure:
+        raise DamagedError(f"{path} cannot be read: {failure.strerror}. {_hint(path.parent)}") from None
 
 
 def _hint(folder: Path) -> str:

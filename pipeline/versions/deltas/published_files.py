@@ -18,6 +18,7 @@ from pipeline.errors import DamagedError, DeltaError
 from pipeline.formats.atomic_file import write_atomically
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
+from pipeline.versions.state import VersionId
 
 FORMAT = 1
 _SAME_NAMES = (
@@ -62,6 +63,12 @@ class DeltaManifest:
     precisions: dict[str, int]
     model: dict[str, str]
 
+    @property
+    def place(self) -> str:
+        """The path of its file below the published folder, without the suffix."""
+        folder = VersionId(self.generation, self.shard, self.shards, self.to_sequence).folder
+        return f"{folder}/{self.level}-{self.from_sequence}-{self.to_sequence}"
+
     def to_json(self) -> str:
         """Canonical JSON with `checksum`, a SHA-256 over the other entries."""
         plain = asdict(self)
@@ -79,8 +86,8 @@ class DeltaManifest:
             got = _checksum(plain)
             if got != wanted:
                 raise ValueError(f"checksum {got[:12]}, wanted {str(wanted)[:12]}")
-            if manifest.file != f"{path.stem}.delta":
-                raise ValueError(f"file {manifest.file!r}, wanted {path.stem}.delta")
+            if (manifest.place, manifest.file) != (_place_of(path), f"{path.stem}.delta"):
+                raise ValueError(f"it is the manifest of {manifest.place}")
             return manifest
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
             raise DamagedError(
@@ -143,7 +150,12 @@ def delta_manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Pat
 
 def read_delta_manifest(path: Path) -> DeltaManifest:
     """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
-    return DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    try:
+        return DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise DamagedError(f"manifest {path} cannot be read: {failure.strerror}. hint: remove it") from None
 
 
 def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
@@ -153,13 +165,21 @@ def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
         encoded = file.read_bytes()
     except FileNotFoundError:
         raise DamagedError(f"{file} is missing, its manifest exists. run: springtide publish --level full") from None
+    except OSError as failure:
+        raise DamagedError(f"{file} cannot be read: {failure.strerror}. hint: remove it") from None
     got = hashlib.sha256(encoded).hexdigest()
     if got != manifest.sha256:
         raise DamagedError(
             f"{file} has {len(encoded)} bytes and sha256 {got[:12]}, its manifest has {manifest.size_bytes} and "
             f"{manifest.sha256[:12]}. run: springtide publish --level full"
         )
-    return decode_delta(encoded), encoded
+    delta = decode_delta(encoded)
+    described = delta_manifest(delta, encoded, manifest.file)
+    if described != manifest:
+        raise DamagedError(
+            f"{file} holds {delta}, its manifest describes {manifest.place}. run: springtide publish --level full"
+        )
+    return delta, encoded
 
 
 def _intact(path: Path) -> DeltaManifest | None:
@@ -170,6 +190,11 @@ def _intact(path: Path) -> DeltaManifest | None:
     except (FileNotFoundError, DamagedError):
         return None
     return manifest
+
+
+def _place_of(path: Path) -> str:
+    """The last two folders and the stem of a path."""
+    return "/".join((*path.parts[-3:-1], path.stem))
 
 
 def _canonical(plain: dict[str, object]) -> str:

@@ -1,0 +1,36 @@
+"""One flipped bit in any durable file of a project is harmless or named, by everything that reads the file."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.bits import durable_files, make_project, results, trials
+
+TRIALS = 60
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    memory = Path("/dev/shm")
+    folder = tmp_path_factory.mktemp("flips") if not memory.is_dir() else memory / tmp_path_factory.mktemp("flips").name
+    make_project(folder / "base")
+    yield folder / "base"
+    shutil.rmtree(folder)
+
+
+def test_the_project_has_every_kind_of_durable_file(base):
+    kinds = {path.suffix for path in durable_files(base)}
+    assert kinds == {".sqlite", ".json", ".join", ".rows", ".version", ".delta", ".backup"}
+
+
+def test_an_untouched_copy_gives_every_reader_the_same(base, tmp_path):
+    first, second = (results(shutil.copytree(base, tmp_path / name)) for name in "ab")
+    assert first == second
+    assert {kind for kind, _ in first.values()} == {"same"}
+
+
+def test_no_flipped_bit_is_silent(base):
+    found = list(trials(base, base.parent, TRIALS, seed=1))
+    assert [silent for _, silent, _ in found if silent] == []
+    assert sum(named > 0 for _, _, named in found) > TRIALS // 4
