@@ -218,7 +218,9 @@ def _restore(project: Project) -> Any:
     """The ledger, lost and restored from its backup."""
     for part in ("", "-wal", "-shm"):
         (project.versions / f"ledger.sqlite{part}").unlink(missing_ok=True)
-    return restore_ledger(project)
+    restored = restore_ledger(project)
+    # How many versions the backup lacked depends on the readers before, which may have stopped at the flip.
+    return restored.generation, restored.current, restored.quarantines
 
 
 _READERS: Mapping[str, Callable[[Project], Any]] = {
