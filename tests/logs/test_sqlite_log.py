@@ -60,6 +60,14 @@ def test_append_times_never_decrease(log, clock):
     assert [r.appended_at_ms - NOON_MS for r in log.read("t", 0, 0)] == [0, 0, 1000]
 
 
+@pytest.mark.parametrize(("back_s", "appended_at_ms"), [(3_599, NOON_MS), (3_600, NOON_MS - 3_600_000)])
+def test_append_times_follow_a_clock_that_is_set_back_by_an_hour(log, clock, back_s, appended_at_ms):
+    log.append("t", 0, [b"a"])
+    clock.wait(-back_s)
+    log.append("t", 0, [b"b"])
+    assert [record.appended_at_ms for record in log.read("t", 0, 0)] == [NOON_MS, appended_at_ms]
+
+
 def test_an_empty_append_uses_no_offset(log):
     assert log.append("t", 0, []) == 0
     assert log.append("t", 0, [b"a"]) == 0

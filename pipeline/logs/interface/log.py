@@ -18,7 +18,7 @@ class Record(NamedTuple):
 
     offset: int
     appended_at_ms: int
-    """Append time by the log's clock; never decreases inside a partition."""
+    """Append time by the log's clock; never decreases inside a partition, unless that clock is corrected by an hour."""
     value: bytes
     headers: Mapping[str, str] = {}
 

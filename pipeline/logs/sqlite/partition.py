@@ -23,6 +23,7 @@ from pipeline.logs.interface.checks import check_start, check_trim
 from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
 BUSY_TIMEOUT_S = 60.0
+_CLOCK_CORRECTED_MS = 3_600_000
 _FORMAT = 3
 _FIX = "restore the file from a copy, or delete the topic"
 _TABLES = """
@@ -34,6 +35,17 @@ CREATE TABLE records (
     offset INTEGER PRIMARY KEY, appended_at_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
     headers TEXT NOT NULL, value BLOB NOT NULL);
 """
+
+
+def _append_time_ms(now_ms: int, last_ms: int) -> int:
+    """The append time: never before the last one, unless the clock was set back by an hour or more.
+
+    Such a clock was wrong before; its times must not decide for good which events are of the future.
+
+    >>> _append_time_ms(5, 9), _append_time_ms(5, 5 + 3_600_000)
+    (9, 5)
+    """
+    return now_ms if last_ms - now_ms >= _CLOCK_CORRECTED_MS else max(now_ms, last_ms)
 
 
 def create_partition(path: Path, log_id: str, number: int) -> None:
@@ -110,7 +122,10 @@ class Partition:
             return self._state(connection).end
 
     def offset_at(self, at_ms: int) -> int:
-        """The first offset appended at or after `at_ms`, by binary search: append times never decrease."""
+        """The first offset appended at or after `at_ms`, by binary search.
+
+        Behind records of a clock that was set back by an hour or more it may be the first of these.
+        """
         with self._reading() as connection:
             state = self._state(connection)
             low, high = state.begin, state.end
@@ -136,7 +151,7 @@ class Partition:
                     f"writer of {self.name} is fenced: the current epoch is {state.epoch}, this writer's is "
                     f"{fence.epoch}. hint: another process writes this partition now, stop this one"
                 )
-            at_ms = max(now_ms, state.last_appended_at_ms)
+            at_ms = _append_time_ms(now_ms, state.last_appended_at_ms)
             records = zip(itertools.count(state.end), map(headers_text, headers), values, strict=False)
             connection.executemany(
                 "INSERT INTO records VALUES (?, ?, ?, ?, ?)",
