@@ -171,6 +171,13 @@ def test_a_folder_in_place_of_a_file_is_named(folder, name):
         contents(folder)
 
 
+def test_a_definition_that_is_no_utf8_is_named(folder):
+    path = folder / "t" / "0.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE records", b"CREATE TABLE recor\xe4s", 1))
+    with pytest.raises(DamagedError, match="partition t/0 is damaged"):
+        contents(folder)
+
+
 def test_a_partition_of_the_release_before_is_refused(folder):
     edit(folder, "PRAGMA user_version=0")
     with pytest.raises(DamagedError, match=r"0\.sqlite has format 0, wanted 3\. hint: use the release that wrote it"):

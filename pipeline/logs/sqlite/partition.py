@@ -264,6 +264,8 @@ def _log_errors(name: str) -> Iterator[None]:
         yield
     except sqlite3.Error as failure:
         raise as_log_error(name, failure) from failure
+    except UnicodeDecodeError as failure:  # of an error message that quotes a damaged definition
+        raise DamagedError(f"partition {name} is damaged: {failure}. hint: {_FIX}") from failure
 
 
 def as_log_error(name: str, failure: sqlite3.Error) -> SpringtideError:

@@ -145,6 +145,8 @@ class Database:
             yield
         except sqlite3.IntegrityError:
             raise  # a bug of this package, not damage
+        except UnicodeDecodeError as failure:  # of an error message that quotes a damaged definition
+            raise DamagedError(f"{self.path} is damaged: {failure}. hint: {self._fix}") from None
         except sqlite3.Error as failure:
             if is_damage(failure):
                 raise DamagedError(f"{self.path} is damaged: {failure}. hint: {self._fix}") from None

@@ -93,6 +93,12 @@ def test_a_changed_definition_is_named(path):
         open_ledger(path)
 
 
+def test_a_definition_that_is_no_utf8_is_named(path):
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE quarantine", b"CREATE TABLE quar\xe1ntine", 1))
+    with pytest.raises(DamagedError, match=r"ledger\.sqlite is damaged"):
+        open_ledger(path)
+
+
 def test_a_changed_seal_is_named(path):
     edit(path, "UPDATE seal SET rows = 4 WHERE name = 'version'")
     with pytest.raises(DamagedError, match="table version has 3 rows"):
