@@ -154,12 +154,15 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_an_invalid_manifest_is_named(name, tmp_path):
-    path = tmp_path / "x.json"
-    plain = json.loads(delta_manifest(made := delta(), encode_delta(made), "x.delta").to_json())
+    made = delta()
+    stem = f"{made.level}-{made.from_sequence}-{made.to_sequence}"
+    path = tmp_path / made.to_version.folder / f"{stem}.json"
+    path.parent.mkdir(parents=True)
+    plain = json.loads(delta_manifest(made, encode_delta(made), f"{stem}.delta").to_json())
     path.write_bytes(seals.manifest(json.dumps(plain).encode()))
-    assert read_delta_manifest(path).file == "x.delta"
+    assert read_delta_manifest(path).file == f"{stem}.delta"
     path.write_bytes(seals.manifest(json.dumps({**plain, **MANIFESTS[name]}).encode()))
-    with pytest.raises(DamagedError, match=r"manifest .*x\.json"):
+    with pytest.raises(DamagedError, match=r"manifest .*\.json"):
         read_delta_manifest(path)
 
 

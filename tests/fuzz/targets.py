@@ -64,6 +64,7 @@ _SCRATCH = Path(_PASSING.name)
 
 def _file(content: bytes, name: str = "input") -> Path:
     path = _SCRATCH / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
@@ -99,16 +100,20 @@ def _version_seeds() -> list[bytes]:
     return written
 
 
+_PUBLISHED = "g2/s0-of-1/realtime-41-42"
+"""The place of the published delta: its manifest is refused elsewhere."""
+
+
 def _published(text: bytes) -> object:
-    path = _file(text, "x.json")
+    path = _file(text, f"{_PUBLISHED}.json")
     manifest = DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
     return read_published(path, manifest)
 
 
 def _published_seeds() -> list[bytes]:
     encoded = encode_delta(delta := test_delta.delta())
-    _file(encoded, "x.delta")
-    return [delta_manifest(delta, encoded, "x.delta").to_json().encode()]
+    _file(encoded, f"{_PUBLISHED}.delta")
+    return [delta_manifest(delta, encoded, f"{Path(_PUBLISHED).name}.delta").to_json().encode()]
 
 
 def _samples_seeds() -> list[bytes]:

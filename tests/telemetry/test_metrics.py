@@ -186,5 +186,10 @@ def test_a_replica_shows_how_fresh_it_is(world):
     elsewhere = {name for name in declared_names() if name.startswith(("springtide_log_", "springtide_shard_failures"))}
     exported = world[2].names | metrics.names | through_its_own_port.names
     unseen = declared_names() - exported - elsewhere
-    assert unseen == {"springtide_deltas_refused_total", "springtide_reading_failures_total"}
+    assert unseen == {
+        "springtide_deltas_refused_total",
+        "springtide_hook_failures_total",
+        "springtide_http_connections_closed_total",
+        "springtide_reading_failures_total",
+    }
     assert through_its_own_port("springtide_predict_requests_total", status="200") == 1

@@ -50,7 +50,8 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
 def print_message(text: str) -> None:
     """Print a message on stderr, if it can be written."""
     with suppress(OSError):
-        stderr.print("\n".join(map(printable, text.split("\n"))))
+        # Not by rich: it would keep what could not be written and print it with the next message.
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -219,7 +219,7 @@ def test_a_registry_that_cannot_answer_is_asked_again(server, codec):
 def test_a_registry_that_stays_away_is_an_error_and_no_dead_letter(server, registry, codec):
     server.failures += [(503, b"")] * 1_000
     with pytest.raises(
-        LogError, match=r"registry http://127.0.0.1:\d+ did not answer GET /schemas/ids/1 within 30 s: HTTP status 503"
+        LogError, match=r"registry http://127.0.0.1:\d+ did not answer GET /schemas/ids/1 within 30 s: "
     ):
         codec.decode([_single(record(SHOWN, 1, EVENT))], "in", 0, None)
     assert len(server.requests) > 10
@@ -269,9 +269,7 @@ def test_a_registry_that_never_answers_is_given_up_at_the_deadline():
 
 
 def configured(url, **registry):
-    return parse_config(
-        WRITTEN | {"events": WRITTEN["events"] | {"skew_s": 1e12, "registry": {"url": url, **registry}}}
-    )
+    return parse_config(WRITTEN | {"events": WRITTEN["events"] | {"skew_s": 1e9, "registry": {"url": url, **registry}}})
 
 
 def test_a_project_reads_its_events_through_its_registry_with_a_login(server, url, tmp_path):

@@ -169,8 +169,8 @@ def test_a_client_that_resets_its_connection_harms_nobody(server):
         ("NaN", "instance 1, column price: got nan"),
         ("-Infinity", "instance 1, column price: got -inf"),
         ("1e400", "instance 1, column price: got inf"),
-        ("1e39", "instance 1, column price: 1e+39 does not fit dense input price"),
-        ("-1e39", "instance 1, column price: -1e+39 does not fit dense input price"),
+        ("1e39", "instance 1, column price: got 1e+39, wanted -3.40282e+38 to 3.40282e+38"),
+        ("-1e39", "instance 1, column price: got -1e+39, wanted -3.40282e+38 to 3.40282e+38"),
     ],
 )
 def test_a_number_that_is_not_finite_is_refused_by_instance_and_column(server, value, problem):
