@@ -17,7 +17,7 @@ _BIN_MS = 3_600_000
 _STRAY_SHARE = 20
 """At most one row in this many is a stray; more are a part of the file like any other."""
 _MIN_ROWS = 10
-"""A file with fewer rows has no strays: there is no telling which of them is wrong."""
+"""A file with fewer rows has no strays: which of them is wrong cannot be decided."""
 _OLD_SHARE = 100
 """The oldest rows, one in this many, do not count for how far the others are apart."""
 
