@@ -1,7 +1,7 @@
 """Rows that are Python objects, as JSON and Avro give them, as typed columns. One wrong value costs its row only."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import chain
@@ -72,14 +72,20 @@ def _typed(values: list[Any], declared: ColumnType) -> tuple[pa.Array, list[int]
                 return pa.array(values, wanted), []
         except (pa.ArrowException, OverflowError, ValueError):
             pass
+    converted, wrong = _each(values, lambda value: _one(value, declared))
+    return pa.array(converted, wanted), wrong
+
+
+def _each(values: list[Any], convert: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
+    """[n] converted values, None for null and for those that cannot be converted, and the rows of the latter."""
     converted, wrong = [], []
     for row, value in enumerate(values):
         try:
-            converted.append(None if value is None else _one(value, declared))
+            converted.append(None if value is None else convert(value))
         except (TypeError, ValueError, ArithmeticError):
             converted.append(None)
             wrong.append(row)
-    return pa.array(converted, wanted), wrong
+    return converted, wrong
 
 
 def _kinds(values: list[Any]) -> frozenset[type]:
@@ -128,13 +134,7 @@ def _times(values: list[Any], unit: TimeUnit) -> tuple[pa.Array, list[int]]:
             return pa.array(values, pa.string()), []
     except (pa.ArrowException, OverflowError, ValueError):
         pass
-    converted, wrong = [], []
-    for row, value in enumerate(values):
-        try:
-            converted.append(None if value is None else _time_ms(value, unit))
-        except (TypeError, ValueError, ArithmeticError):
-            converted.append(None)
-            wrong.append(row)
+    converted, wrong = _each(values, lambda value: _time_ms(value, unit))
     return pa.array(converted, pa.int64()).cast(pa.timestamp("ms", "UTC")), wrong
 
 
