@@ -51,8 +51,8 @@ def check_webhook(text: str) -> str:
 def check_registry(text: str) -> str:
     """Return `text` if it is an http or https URL without user and password; else raise ValueError.
 
-    >>> check_registry("https://registry.example.com:8081")
-    'https://registry.example.com:8081'
+    >>> check_registry("https://schemas.example.com:8081")
+    'https://schemas.example.com:8081'
     """
     check_webhook(text)
     parts = urlsplit(text)
