@@ -107,7 +107,7 @@ class FieldPlan:
         try:
             result = function.call(*inputs, at_ms)
         except (Exception, SystemExit) as failure:
-            row = failing_row(len(at_ms), lambda start, stop: _fails(function, inputs, at_ms, slice(start, stop)))
+            row = failing_row(len(at_ms), lambda rows: function.call(*(column[rows] for column in inputs), at_ms[rows]))
             raise UserCodeError(f"{name} failed: {summary_of(failure)}", row) from failure
         if isinstance(result, pa.ChunkedArray):
             result = result.combine_chunks()
@@ -158,14 +158,6 @@ class FieldPlan:
         if self._kind == "bucket" and (not boundaries or list(boundaries) != sorted(set(boundaries))):
             problems.append(f"bucket needs ascending boundaries, got {list(boundaries)}")
         return problems
-
-
-def _fails(function: UserFunction, inputs: list[pa.Array], at_ms: Int64s, rows: slice) -> bool:
-    try:
-        function.call(*(column[rows] for column in inputs), at_ms[rows])
-    except (Exception, SystemExit):
-        return True
-    return False
 
 
 def _texts(values: pa.Array) -> pa.StringArray:

@@ -66,26 +66,35 @@ def summary_of(failure: BaseException) -> str:
     return f"{type(failure).__name__}: {text}"
 
 
-def failing_row(rows: int, fails: Callable[[int, int], bool]) -> int | None:
+def failing_row(rows: int, call: Callable[[slice], object]) -> int | None:
     """The first row on which a function fails alone; None if it only fails on several together.
 
     Args:
         rows: number of rows on which it fails.
-        fails: whether it fails on the rows from the first number to before the second.
+        call: calls it on some of them; it fails if this raises.
 
-    >>> failing_row(1000, lambda start, stop: start <= 42 < stop)
+    >>> values = [1] * 42 + [0] + [1] * 957
+    >>> failing_row(1000, lambda rows: [1 / value for value in values[rows]])
     42
     """
     low, high = 0, rows
     while high - low > 1:
         middle = (low + high) // 2
-        if fails(low, middle):
+        if _fails(call, slice(low, middle)):
             high = middle
-        elif fails(middle, high):
+        elif _fails(call, slice(middle, high)):
             low = middle
         else:
             return None
     return low if rows else None
+
+
+def _fails(call: Callable[[slice], object], rows: slice) -> bool:
+    try:
+        call(rows)
+    except (Exception, SystemExit):
+        return True
+    return False
 
 
 def _load_module(root: Path, name: str) -> tuple[ModuleType, str]:

@@ -141,15 +141,8 @@ class DenseModel:
         except ModelError as failure:
             raise ModelError(f"the model of {reference}: {failure}") from None
         except (Exception, SystemExit) as failure:
-            row = failing_row(len(inputs), lambda start, stop: self._fails(inputs[start:stop]))
+            row = failing_row(len(inputs), lambda rows: self._logits(inputs[rows]))
             raise UserCodeError(f"the model of {reference} failed: {summary_of(failure)}", row) from failure
-
-    def _fails(self, inputs: Float32s) -> bool:
-        try:
-            self._logits(inputs)
-        except (Exception, SystemExit):
-            return True
-        return False
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
         pieces = tf.split(inputs, self.layout.widths, axis=1)
