@@ -88,12 +88,19 @@ class RecordError(DamagedError):
         partition: its partition, which is the shard too.
         offset: its offset.
         value: its bytes.
+        problem: what is wrong with it.
+        stop: the offset after the last foreign record in a row; `offset + 1` for one alone.
     """
 
-    def __init__(self, topic: str, partition: int, offset: int, value: bytes, problem: object) -> None:
-        command = f"springtide quarantine add --shard {partition} --offsets {offset}..{offset + 1}"
-        super().__init__(f"topic {topic}, partition {partition}, offset {offset}: {problem}. run: {command}")
+    def __init__(
+        self, topic: str, partition: int, offset: int, value: bytes, problem: object, stop: int | None = None
+    ) -> None:
+        end = offset + 1 if stop is None else stop
+        command = f"springtide quarantine add --shard {partition} --offsets {offset}..{end}"
+        others = "" if end == offset + 1 else f"; no record up to offset {end - 1} can be read"
+        super().__init__(f"topic {topic}, partition {partition}, offset {offset}: {problem}{others}. run: {command}")
         self.topic, self.partition, self.offset, self.value = topic, partition, offset, value
+        self.problem, self.stop = str(problem), end
 
 
 class DeltaError(SpringtideError):

@@ -151,7 +151,7 @@ def _latest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> in
     topic = project.config.topics.samples
     if topic not in log.topics():
         return 0
-    samples = SampleRecords(project, shard)
+    samples = SampleRecords(project, log, shard)
     latest_ms, offset, end = 0, max(offset, log.begin_offset(topic, shard)), log.end_offset(topic, shard)
     while offset < end and (records := log.read(topic, shard, offset, ReadLimits(records=256))):
         latest_ms = max(latest_ms, *(_latest_in(block) for _, block in samples.decode_all(records)), 0)

@@ -3,7 +3,9 @@
 import pytest
 
 from pipeline.cluster.ports import free_port
+from pipeline.configuration.project import Project
 from pipeline.flink.resume import LastSubmission, write_last_submission
+from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from tests.support.command_line import call, feed, make_events, make_shop, springtide
 
@@ -32,6 +34,19 @@ def test_text_shows_times_sizes_and_a_row_for_each_partition(joined):
     assert " KiB, stored " in next(line for line in lines if line.strip().startswith("state: "))
     assert not [line for line in lines if "_ms" in line or "problem" in line]
     assert found["log_problem"] is None
+
+
+def test_a_foreign_record_that_stops_the_join_is_a_warning_with_the_way_past_it(joined):
+    log = open_log(Project.open(joined))
+    offset = log.append("samples", 0, [b"hello", b"foreign"])
+    log.close()
+    (line,) = [line for line in call("status", "--project", joined).out.splitlines() if "of the join" in line]
+    assert f"shard 0 of the join cannot open: topic samples, partition 0, offset {offset}: " in line
+    command = f"quarantine add --shard 0 --offsets {offset}..{offset + 2}"
+    assert command in line
+    springtide(joined, *command.split())
+    assert "of the join" not in call("status", "--project", joined).out
+    springtide(joined, "run", "samples", "--until-end")
 
 
 def test_an_unavailable_cluster_is_reported_in_the_row_of_each_job(joined):

@@ -124,14 +124,19 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             for row in trainer
             for label, scores in row.get("validation", {}).items()
         ],
-        "warnings": [
-            f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. hint: a second "
-            "event of a key, such as a purchase after the click, is a duplicate_click"
-            for row in trainer
-            for label in row.get("labels_without_positive", ())
-        ],
+        "warnings": _warnings(join, trainer),
         **{name: status[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},
     }
+
+
+def _warnings(join: Mapping[str, Any], trainer: list[dict[str, Any]]) -> list[str]:
+    unreadable = [f"shard {shard} of the join cannot open: {problem}" for shard, problem in join["problems"].items()]
+    return unreadable + [
+        f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. hint: a second "
+        "event of a key, such as a purchase after the click, is a duplicate_click"
+        for row in trainer
+        for label in row.get("labels_without_positive", ())
+    ]
 
 
 def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

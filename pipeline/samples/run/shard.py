@@ -243,7 +243,7 @@ class JoinShard:
         """Read what the shard's own partitions hold beyond the loaded state."""
         topics, file = self._config.topics, self.file
         samples_from = None if file is None else file.samples_offset
-        own = SampleRecords(self._project, self.shard)
+        own = SampleRecords(self._project, self._log, self.shard)
         for records in read_to_end(self._log, topics.samples, self.shard, samples_from):
             self.join.restore_emitted([block.batch for _, block in own.decode_all(records)])
         dead_from = None if file is None else file.dead_letters_offset

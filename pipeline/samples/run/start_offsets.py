@@ -77,7 +77,7 @@ def read_to_without_state(project: Project, log: Log, shard: int) -> dict[Input,
     """
     topics = project.config.topics.inputs
     emitted = records_backwards(log, project.config.topics.samples, shard)
-    _, block = next(SampleRecords(project, shard).decode_all(emitted), (None, None))
+    _, block = next(SampleRecords(project, log, shard).decode_all(emitted), (None, None))
     read: dict[Input, tuple[int, int | None]] = {}
     for kind, topic in topics.items():
         if block is not None:

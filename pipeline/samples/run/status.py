@@ -4,17 +4,20 @@ from typing import Any
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
-from pipeline.logs.interface.log import Log
+from pipeline.errors import DamagedError, OffsetError
+from pipeline.logs.interface.log import Log, last_record
 from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.state.restore import JoinSummary, load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_round_manifest
+from pipeline.versions.ledger.sample_records import SampleRecords
 
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
     `candidate_clicks` (their window has not closed), `watermark_ms`, and per input partition (`inputs`, by
     `topic/partition`) offset, end, lag in records and watermark_ms; all as of `stored_at_ms`, the time of the oldest of
-    the shards' latest states. Without a log, ends and lags are None.
+    the shards' latest states. Without a log, ends and lags are None. `problems` has a text by shard for each that
+    cannot open: a record of its samples partition after its state, among the first thousand, cannot be read.
 
     Raises DamagedError for a state file.
     """
@@ -42,7 +45,27 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
             for kind in INPUTS
             for p in range(partitions[kind])
         },
+        "problems": {
+            str(shard): text for shard, found in enumerate(stored) if (text := _problem(project, log, shard, found))
+        },
     }
+
+
+def _problem(project: Project, log: Log | None, shard: int, stored: StoredState | None) -> str | None:
+    """What a join that opens the shard meets in its samples partition; None if that can be read."""
+    topic = project.config.topics.samples
+    if log is None or topic not in log.topics():
+        return None
+    samples, begin = SampleRecords(project, log, shard), log.begin_offset(topic, shard)
+    try:
+        records = log.read(topic, shard, begin if stored is None else max(begin, stored.file.samples_offset))
+        if stored is None and (last := last_record(log, topic, shard)):
+            records.append(last)
+        for record in records:
+            samples.decode(record)
+    except (DamagedError, OffsetError) as failure:
+        return str(failure)
+    return None
 
 
 def _stored_at_ms(stored: StoredState) -> int | None:

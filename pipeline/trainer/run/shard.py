@@ -36,6 +36,7 @@ from pipeline.trainer.commit.lineage import Writer
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
 from pipeline.trainer.tables.tables import AdmittedBatch
+from pipeline.versions.ledger.sample_records import with_foreign_neighbours
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -254,7 +255,8 @@ class TrainerShard:
         except RecordError as failure:
             if self._uncommitted:  # the batches before the record are learned completely, and no other is admitted
                 self.commit()
-            raise halt_at_record(self._project, self._versions.ledger.halts, failure) from None
+            foreign = with_foreign_neighbours(self._log, failure)
+            raise halt_at_record(self._project, self._versions.ledger.halts, foreign) from None
         if prepared is None:
             self._pass_quarantined()
         return prepared

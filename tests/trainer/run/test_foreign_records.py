@@ -84,6 +84,15 @@ def test_a_foreign_record_halts_with_its_place_and_the_command_that_passes_over_
     assert rows_of(project) == undisturbed
 
 
+def test_foreign_records_in_a_row_are_named_by_one_command(shop):
+    project, log = shop
+    offset = log.append("samples", 0, [b"a", b"", b"c"])
+    with pytest.raises(HaltedError) as halted:
+        run_train(project, log, until_end=True)
+    command = f"run: springtide quarantine add --shard 0 --offsets {offset}..{offset + 3}, then springtide resume"
+    assert command in str(halted.value)
+
+
 def test_what_precedes_the_foreign_record_is_learned(shop):
     project, log = shop
     log.append("samples", 0, [b"hello"])
