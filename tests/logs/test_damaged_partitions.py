@@ -182,3 +182,18 @@ def test_a_partition_of_the_release_before_is_refused(folder):
     edit(folder, "PRAGMA user_version=0")
     with pytest.raises(DamagedError, match=r"0\.sqlite has format 0, wanted 3\. hint: use the release that wrote it"):
         contents(folder)
+
+
+def test_a_flipped_bit_in_what_a_kill_left_beside_a_partition_is_named(tmp_path):
+    alive = SqliteLog(tmp_path / "alive", ManualClock(1_000))
+    alive.create_topic("t", 1)
+    for number in range(4):
+        alive.append("t", 0, [b"%d" % number])
+    killed = shutil.copytree(tmp_path / "alive", tmp_path / "killed")
+    alive.close()
+    wal = killed / "t" / "0.sqlite-wal"
+    content = bytearray(wal.read_bytes())
+    content[32 + 24] ^= 1
+    wal.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"0\.sqlite-wal is damaged: frame 0 "):
+        SqliteLog(killed, ManualClock(2_000)).read("t", 0, 0)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pipeline.errors import DamagedError, FencedError, LogError, LogReplacedError, SpringtideError
 from pipeline.formats.checksum import checksum, headers_text
 from pipeline.formats.sqlite_file import check_form, error_code, is_damage, row_checksum
+from pipeline.formats.sqlite_wal import check_wal
 from pipeline.logs.interface.checks import check_start, check_trim
 from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 
@@ -97,6 +98,7 @@ class Partition:
         self.identity = _identity(path)
         """Device and inode: a topic that is deleted and created again has another file at the same path."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        check_wal(path, _FIX)
         with _log_errors(name):
             self._reader = _connect(path)
             try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.errors import DamagedError, VersionError
 from pipeline.formats.sqlite_file import is_damage
+from pipeline.formats.sqlite_wal import check_wal
 from pipeline.versions.ledger.sealed_tables import Schema, define_checksum
 
 BUSY_TIMEOUT_S = 30.0
@@ -47,6 +48,7 @@ class Database:
         self._lock = threading.RLock()
         if not path.exists():
             before_create()
+        check_wal(path, fix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(

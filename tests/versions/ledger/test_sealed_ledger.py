@@ -1,8 +1,10 @@
 """A ledger that is not as it was written is refused when it is opened, whatever was changed in it."""
 
+import shutil
 import sqlite3
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.errors import DamagedError, SpringtideError, VersionError
 from pipeline.formats.sqlite_file import row_checksum
@@ -162,3 +164,26 @@ def test_a_ledger_of_the_release_before_is_refused(tmp_path):
     connection.close()
     with pytest.raises(VersionError, match=r"has format 1, wanted 3\. hint: use the release that wrote it"):
         open_ledger(tmp_path / "ledger.sqlite")
+
+
+@pytest.mark.parametrize("part", ["begin", "end"])
+def test_a_flipped_bit_in_what_a_kill_left_beside_the_ledger_is_named_or_a_warning(tmp_path, part):
+    alive = Ledger(tmp_path / "alive.sqlite", ManualClock())
+    for number in range(4):
+        alive.quarantines.add(Quarantine(0, "bots", times_ms=(number, number + 1)))
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"alive.sqlite{suffix}", tmp_path / f"ledger.sqlite{suffix}")
+    alive.close()
+    wal = tmp_path / "ledger.sqlite-wal"
+    content = bytearray(wal.read_bytes())
+    content[32 + 24 if part == "begin" else -1] ^= 1
+    wal.write_bytes(content)
+    if part == "begin":
+        with pytest.raises(DamagedError, match=r"ledger\.sqlite-wal is damaged: frame 0 .* restore-ledger"):
+            Ledger(tmp_path / "ledger.sqlite", ManualClock())
+        return
+    with capture_logs() as logged:
+        left = Ledger(tmp_path / "ledger.sqlite", ManualClock())
+    assert [entry["file"] for entry in logged] == [str(wal)]
+    assert len(left.quarantines.all()) == 3
+    left.close()
