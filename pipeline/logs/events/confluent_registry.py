@@ -1,8 +1,9 @@
 """A Confluent schema registry: writer schemas by the ids that it assigned, over HTTP.
 
 Reads `GET /schemas/ids/{id}` and, for schemas that refer to others, `GET /subjects/{subject}/versions/{version}`. A
-schema never changes, so it is cached for the life of the process. An id that the registry does not have is no error;
-a registry that does not answer is one: events must not become dead letters because a server is down.
+schema never changes, so it is cached for the life of the process. An id that the registry does not have, or whose
+schema cannot be used, is requested once a second at most. It is no error; a registry that does not answer is one:
+events must not become dead letters because a server is down.
 """
 
 import asyncio
@@ -30,6 +31,9 @@ _NOT_FOUND_CODES = (40401, 40402, 40403)
 _MAX_BYTES = 4 << 20
 _MAX_REFERENCES = 64
 _BACKOFF_S = 0.2
+_UNUSABLE_FOR_S = 1.0
+"""How long an id without a usable schema is not requested again: short, because a writer may register it next."""
+_MAX_UNUSABLE = 10_000
 _ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 
 # At level INFO httpx logs the URL of each request.
@@ -80,6 +84,8 @@ class ConfluentRegistry:
         self._address, self._clock = address, clock
         self._lock = threading.Lock()
         self._schemas: dict[int, Schema] = {}
+        self._unusable: dict[int, tuple[float, str | None]] = {}
+        """By id, until when it is not requested again, and why its schema cannot be used; None if there is none."""
 
     def find(self, schema_id: int) -> Schema | None:
         """The schema with this id; None if the registry has none.
@@ -87,13 +93,32 @@ class ConfluentRegistry:
         Raises DamagedError if it is not an Avro record, LogError if the registry does not answer within its timeout.
         """
         with self._lock:
-            if schema_id not in self._schemas:
-                deadline_s = self._clock.monotonic_s() + self._address.timeout_s
-                found = self._request(f"schemas/ids/{schema_id}", deadline_s)
-                if found is None:
-                    return None
-                self._schemas[schema_id] = self._parse(schema_id, found, deadline_s)
-            return self._schemas[schema_id]
+            if schema_id in self._schemas:
+                return self._schemas[schema_id]
+            until_s, problem = self._unusable.get(schema_id, (0.0, None))
+            if self._clock.monotonic_s() >= until_s:
+                schema, problem = self._look_up(schema_id)
+                if schema is not None:
+                    self._schemas[schema_id] = schema
+                    return schema
+                self._note_unusable(schema_id, problem)
+            if problem is not None:
+                raise DamagedError(problem)
+            return None
+
+    def _look_up(self, schema_id: int) -> tuple[Schema | None, str | None]:
+        """The schema, or why it cannot be used; neither if the registry has none. Raises LogError."""
+        deadline_s = self._clock.monotonic_s() + self._address.timeout_s
+        found = self._request(f"schemas/ids/{schema_id}", deadline_s)
+        try:
+            return (None if found is None else self._parse(schema_id, found, deadline_s)), None
+        except DamagedError as failure:
+            return None, str(failure)
+
+    def _note_unusable(self, schema_id: int, problem: str | None) -> None:
+        if len(self._unusable) >= _MAX_UNUSABLE:
+            self._unusable.clear()
+        self._unusable[schema_id] = (self._clock.monotonic_s() + _UNUSABLE_FOR_S, problem)
 
     def _parse(self, schema_id: int, found: Mapping[str, Any], deadline_s: float) -> Schema:
         name = f"schema id {schema_id} of registry {self._name}"

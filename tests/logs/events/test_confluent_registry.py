@@ -123,8 +123,13 @@ def url(server):
 
 
 @pytest.fixture
-def registry(url):
-    return ConfluentRegistry(RegistryAddress(url + "/", timeout_s=30.0), ManualClock(NOW))
+def clock():
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def registry(url, clock):
+    return ConfluentRegistry(RegistryAddress(url + "/", timeout_s=30.0), clock)
 
 
 @pytest.fixture
@@ -153,11 +158,25 @@ def test_a_schema_of_the_topic_comes_before_the_registry(server, codec, tmp_path
     assert server.requests == []
 
 
-def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_until_it_has(server, codec):
+def test_an_id_that_the_registry_does_not_have_is_a_dead_letter_until_it_has(server, codec, clock):
     (letter,) = letters(decode(codec, [record(SHOWN, 7, EVENT)]))
     assert "schema id 7 is unknown" in letter["detail"]
     server.ids[7] = entry(SHOWN)
+    clock.wait(1.0)
     assert letters(decode(codec, [record(SHOWN, 7, EVENT)])) == []
+
+
+@pytest.mark.parametrize("found", [None, {"schema": "{}", "schemaType": "JSON"}])
+def test_an_id_without_a_usable_schema_is_requested_once_a_second_at_most(server, codec, clock, found):
+    server.ids[7] = found
+    details = {letters(decode(codec, [record(SHOWN, 7, EVENT)]))[0]["detail"] for _ in range(5)}
+    assert (len(details), server.requests) == (1, ["/schemas/ids/7"])
+    clock.wait(0.999)
+    decode(codec, [record(SHOWN, 7, EVENT)])
+    assert len(server.requests) == 1
+    clock.wait(0.001)
+    decode(codec, [record(SHOWN, 7, EVENT), record(SHOWN, 8, EVENT)])
+    assert server.requests[1:] == ["/schemas/ids/7", "/schemas/ids/8"]
 
 
 @pytest.mark.parametrize(
