@@ -15,11 +15,11 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.ingest.event_writer import EventWriter, split_by_partition
 from pipeline.ingest.files.read import read_file
-from pipeline.ingest.ledger import IngestEntry, IngestLedger, chunks_in_log, file_digest
+from pipeline.ingest.ledger import FILE_HEADER, IngestEntry, IngestLedger, chunks_in_log, file_digest
 from pipeline.ingest.rows import ConvertedRows, convert_chunk
 from pipeline.ingest.survey import Survey, survey_file
 from pipeline.ingest.times import LateRows, TimeLimits
-from pipeline.logs.interface.log import Log
+from pipeline.logs.interface.log import Log, last_record
 from pipeline.process.instant import format_instant
 
 ProgressCallback = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def ingest(
     _check_paths(paths)
     run = _Ingest(project, log, kind)
     total, done = sum(path.stat().st_size for path in paths), 0
-    report = IngestReport()
+    report = IngestReport(warnings=run.warnings())
     for path in paths:
         size = path.stat().st_size
 
@@ -105,17 +105,31 @@ class _Ingest:
     def __init__(self, project: Project, log: Log, kind: EventKind) -> None:
         self._clock = project.clock
         self._writer = EventWriter(project, log, kind)
-        self._ledger = IngestLedger(project.state / "ingest", kind)
+        self._folder = project.state / "ingest"
+        self._ledger = IngestLedger(self._folder, kind)
         self._log_ids = {topic: log.log_id(topic) for topic in (self._writer.topic, self._writer.dead_topic)}
         last_ms = self._ledger.last_ms(self._log_ids)
         places = {partition: self._place(partition) for partition in range(self._writer.partitions)}
         known = {partition: last_ms[place] for partition, place in places.items() if place in last_ms}
         self._late = LateRows(round(self._writer.events.disorder_s * 1000), known)
 
+    def warnings(self) -> tuple[str, ...]:
+        """Whether the log holds ingested files of which this project has no entry: nothing would be skipped."""
+        writer = self._writer
+        if not self._ledger.empty():
+            return ()
+        lasts = [last_record(writer.log, writer.topic, partition) for partition in range(writer.partitions)]
+        if not any(record and FILE_HEADER in record.headers for record in lasts):
+            return ()
+        return (
+            f"topic {writer.topic} holds ingested files, but {self._folder} has no entry of any: a file that was "
+            "ingested is appended a second time. hint: restore the folder, unless another project ingested them",
+        )
+
     def file(self, path: Path, report_progress: Callable[[float], None], again: bool) -> IngestReport:
         """Append one file. Raises InputError."""
         writer, digest = self._writer, file_digest(path)
-        entry = self._ledger.find(digest)
+        entry = self._ledger.find(digest, again)
         if entry and entry.log_ids != self._log_ids:
             entry = None
         if entry and entry.done and not again:
@@ -162,7 +176,7 @@ class _Ingest:
             for topic in self._log_ids
             for partition in range(log.partitions(topic))
         }
-        run = (previous.run if previous else 0) + 1
+        run = self._ledger.next_run(digest, previous)
         return IngestEntry(str(path), digest, run, self._log_ids, starts, limits)
 
     def _place(self, partition: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.arrays.block import EventKind
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.atomic_file import write_atomically
+from pipeline.ingest.index import IngestIndex
 from pipeline.ingest.times import TimeLimits
 from pipeline.logs.interface.log import Log, read_to_end
 
@@ -68,14 +69,21 @@ class IngestLedger:
 
     def __init__(self, folder: Path, kind: EventKind) -> None:
         self._folder, self._kind = folder, kind
+        self._index = IngestIndex(folder, kind)
 
-    def find(self, digest: str) -> IngestEntry | None:
-        """The entry of the file with this content digest; None if it has none.
+    def find(self, digest: str, again: bool = False) -> IngestEntry | None:
+        """The entry of the file with this content digest; None if it has none. With `again` it may have been deleted.
 
-        Raises DamagedError, or InputError for an interrupted ingest of an earlier release.
+        Raises DamagedError, also if the entry was deleted, or InputError for an interrupted ingest of an earlier
+        release.
         """
         path = self._path(digest)
         if not path.exists():
+            if not again and self._index.last_run(digest):
+                raise DamagedError(
+                    f"{path}, the entry of a file that was ingested, is missing. hint: restore it, or pass --again to "
+                    "append the file a second time"
+                )
             return None
         entry = _read(path)
         if entry.digest != digest:
@@ -87,6 +95,16 @@ class IngestLedger:
         document = asdict(entry)
         content = {"version": _VERSION, "crc32": _crc32(document), "entry": document}
         write_atomically(self._path(entry.digest), [json.dumps(content).encode()])
+        if self._index.last_run(entry.digest) < entry.run:
+            self._index.add(entry.digest, entry.run)
+
+    def next_run(self, digest: str, previous: IngestEntry | None) -> int:
+        """The number of the next ingest of a file: none of its records in the log has it."""
+        return max(self._index.last_run(digest), previous.run if previous else 0) + 1
+
+    def empty(self) -> bool:
+        """Whether no file of this kind has an entry."""
+        return next(self._folder.glob(f"{self._kind}-*.json"), None) is None
 
     def last_ms(self, log_ids: Mapping[str, str]) -> dict[str, int]:
         """By "topic/partition", the latest event time that a complete ingest appended to these logs."""

@@ -8,7 +8,7 @@ from pipeline.configuration.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.files.read import read_file
 from pipeline.ingest.rows import MIN_ROWS_TO_REFUSE_FILE, check_first_chunk
-from pipeline.ingest.times import TimeLimits, TimeProfile
+from pipeline.ingest.times import MIN_ROWS, TimeLimits, TimeProfile
 from pipeline.logs.events.convert import convert_time
 from pipeline.process.instant import format_instant
 
@@ -27,12 +27,14 @@ class Survey:
         range_ms: first and last time of the rows that are neither strays nor in the future; None without any.
         future: number of rows in the future.
         unseen: declared columns that no row has.
+        undecided: whether its times are far apart and too few to decide which of them are strays.
     """
 
     limits: TimeLimits
     range_ms: tuple[int, int] | None
     future: int
     unseen: tuple[str, ...]
+    undecided: bool = False
 
     def warnings(self, path: Path, columns: EventColumns) -> list[str]:
         """What an operator should see before the file is used."""
@@ -41,6 +43,12 @@ class Survey:
             found.append(
                 f"{path} has times from {format_instant(self.range_ms[0])} to {format_instant(self.range_ms[1])}. "
                 f"hint: springtide.toml has time_unit {columns.time_unit}, is it another?"
+            )
+        if self.range_ms and self.undecided:
+            found.append(
+                f"{path} has times from {format_instant(self.range_ms[0])} to {format_instant(self.range_ms[1])}, and "
+                f"fewer than {MIN_ROWS} rows: none is set aside as dated wrongly. hint: a row dated ahead by mistake "
+                "makes all later events of its partition late; check the last time"
             )
         if self.future:
             found.append(
@@ -73,7 +81,15 @@ def survey_file(
         )
     latest_ms = None if events.max_ahead_s is None else profile.latest_ms(round(events.max_ahead_s * 1000))
     limits = TimeLimits(future_ms if latest_ms is None else latest_ms, future_ms)
-    return Survey(limits, _range_within(profile, limits), future, tuple(sorted(unseen or ())))
+    range_ms = _range_within(profile, limits)
+    undecided = _undecided(profile, range_ms, events.max_ahead_s)
+    return Survey(limits, range_ms, future, tuple(sorted(unseen or ())), undecided)
+
+
+def _undecided(profile: TimeProfile, range_ms: tuple[int, int] | None, max_ahead_s: float | None) -> bool:
+    if range_ms is None or max_ahead_s is None or profile.rows >= MIN_ROWS:
+        return False
+    return range_ms[1] - range_ms[0] > max_ahead_s * 1000
 
 
 def _range_within(profile: TimeProfile, limits: TimeLimits) -> tuple[int, int] | None:

@@ -11,12 +11,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.process.instant import format_instant
+
 Int64s = npt.NDArray[np.int64]
 
 _BIN_MS = 3_600_000
 _STRAY_SHARE = 20
 """At most one row in this many is a stray; more are a part of the file like any other."""
-_MIN_ROWS = 10
+MIN_ROWS = 10
 """A file with fewer rows has no strays: which of them is wrong cannot be decided."""
 _OLD_SHARE = 100
 """The oldest rows, one in this many, do not count for how far the others are apart."""
@@ -65,7 +67,7 @@ class TimeProfile:
         oldest = _time_of_rank(ordered, total // _OLD_SHARE)
         for (_, last, count), (following, *_) in pairwise(ordered):
             below += count
-            few = total >= _MIN_ROWS and total - below <= max(1, total // _STRAY_SHARE)
+            few = total >= MIN_ROWS and total - below <= max(1, total // _STRAY_SHARE)
             if few and following - last > max(max_ahead_ms, last - oldest):
                 return last
         return ordered[-1][1] if ordered else None
@@ -95,10 +97,11 @@ class TimeLimits:
     def strays(self, times_ms: Int64s) -> dict[int, str]:
         """By index of a stray the reason to set it aside."""
         found = np.flatnonzero((times_ms > self.latest_ms) & (times_ms <= self.future_ms))
-        return {
-            index: f"event time {at_ms} ms is {at_ms - self.latest_ms} ms after all other rows of the file"
-            for index, at_ms in zip(found.tolist(), times_ms[found].tolist(), strict=True)
-        }
+        return {index: self._why(at_ms) for index, at_ms in zip(found.tolist(), times_ms[found].tolist(), strict=True)}
+
+    def _why(self, at_ms: int) -> str:
+        ahead_s = (at_ms - self.latest_ms) / 1000
+        return f"event time {format_instant(at_ms)} is {ahead_s:.15g} s after all others of the file"
 
 
 class LateRows:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
-from pipeline.errors import InputError, LogError
+from pipeline.errors import DamagedError, InputError, LogError
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.files.chunk import CHUNK_ROWS
 from pipeline.ingest.ingest import dry_run_ingest, ingest
@@ -248,6 +249,28 @@ def test_a_finished_file_is_appended_again_on_demand(project, log, tmp_path):
     ingest(project, log, "impressions", [path])
     assert ingest(project, log, "impressions", [path], again=True).rows == 3
     assert len(events_in(project, log)) == 6
+
+
+def test_a_lost_folder_of_entries_is_a_warning(project, log, tmp_path):
+    path = write(tmp_path / "f.csv", ROWS)
+    before = ingest(project, log, "impressions", [path]).warnings
+    assert not any("holds ingested files" in warning for warning in before)
+    shutil.rmtree(project.state / "ingest")
+    report = ingest(project, log, "impressions", [path])
+    assert (report.rows, len(report.warnings)) == (3, len(before) + 1)
+    assert report.warnings[0].startswith(f"topic impressions holds ingested files, but {project.state}/ingest has no")
+
+
+def test_a_file_whose_entry_was_deleted_is_not_appended_twice(project, log, tmp_path):
+    path = write(tmp_path / "f.csv", ROWS)
+    ingest(project, log, "impressions", [path])
+    (entry,) = (project.state / "ingest").glob("*.json")
+    entry.unlink()
+    with pytest.raises(DamagedError, match=r"is missing\. hint: restore it, or pass --again"):
+        ingest(project, log, "impressions", [path])
+    assert len(events_in(project, log)) == 3
+    assert ingest(project, log, "impressions", [path], again=True).rows == 3
+    assert ingest(project, log, "impressions", [path]).skipped_files == (str(path),)
 
 
 def test_a_topic_created_again_receives_the_file_again(project, log, tmp_path):

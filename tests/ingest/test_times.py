@@ -13,6 +13,7 @@ from pipeline.errors import DamagedError, InputError, LogError
 from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.ingest.times import LateRows, TimeLimits, TimeProfile
 from pipeline.logs.open import open_log
+from pipeline.process.instant import format_instant
 from tests.support.ingest_world import ROWS, FullDisk, dead_in, events_in, make_project, write
 
 DAY_S = 86_400
@@ -42,7 +43,7 @@ def test_one_row_dated_years_ahead_is_set_aside_and_none_is_late(project, log, t
     assert (report.rows, report.bad_rows, report.late_rows) == (1999, 1, 0)
     dead = dead_in(log)[0]
     assert dead["reason"] == "time_out_of_range"
-    assert dead["detail"].endswith("ms after all other rows of the file")
+    assert dead["detail"].endswith(" s after all others of the file")
     assert max(event["at"] for event in events_in(project, log)) <= times[1998] * 1000 + 120_000
 
 
@@ -66,6 +67,25 @@ def test_several_rows_of_several_wrong_clocks_are_set_aside(project, log, tmp_pa
 def test_rows_that_may_be_right_are_kept(project, log, tmp_path, times):
     report = ingest_times(project, log, tmp_path, *times)
     assert (report.rows, report.bad_rows) == (len(times), 0)
+
+
+@pytest.mark.parametrize(
+    ("times", "warned"),
+    [
+        ([START_S, START_S + 1000 * DAY_S], True),
+        ([*minutes(8), START_S + DAY_S + 1], True),
+        ([*minutes(8), START_S + DAY_S], False),
+        ([START_S], False),
+        ([*minutes(9), START_S + 1000 * DAY_S], False),  # a stray
+    ],
+)
+def test_few_rows_far_apart_are_kept_with_a_warning_of_first_and_last_time(project, log, tmp_path, times, warned):
+    report = ingest_times(project, log, tmp_path, *times)
+    found = [warning for warning in report.warnings if "fewer than 10 rows" in warning]
+    assert len(found) == warned
+    for warning in found:
+        last = format_instant(times[-1] * 1000)
+        assert warning.startswith(f"{tmp_path}/f.parquet has times from 2020-02-01T00:00:00Z to {last}, and fewer")
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=60), st.integers(1, 59))
