@@ -1,9 +1,16 @@
-"""Temporary files of tests, and of what they start and kill, lie in one folder that is gone afterwards."""
+"""Temporary files of tests, and of what they start and kill, lie in one folder that is gone afterwards.
+
+No result depends on how fast the machine is: Hypothesis checks neither the time of an example nor that of its making.
+"""
 
 import shutil
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 LONGEST_FIRST = ("test_trainer", "test_crash_points", "test_kills", "test_readme", "test_mind", "test_calibration")
 """Files that take longest; one that is started last would leave the other process idle."""

@@ -62,7 +62,10 @@ class DenseModel:
         self._training = TrainingStep(self._model, self._call, (self.layout.columns, self._labels), config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = _shapes(self._variables() | self._accumulator_arrays())
-        self._logits = tf.function(self._call, input_signature=[_matrix(None, self.layout.columns)])
+        signature = [_matrix(None, self.layout.columns)]
+        self._logits = tf.function(self._call, input_signature=signature)
+        self._probabilities = tf.function(lambda inputs: tf.sigmoid(self._call(inputs)), input_signature=signature)
+        self._predict: Any = None
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
         """Learn from one batch of n ≤ batch_size samples.
@@ -92,7 +95,9 @@ class DenseModel:
         """Probabilities [n, labels] of inputs [n, columns] float32. Raises ModelError if the network fails."""
         self._check_inputs(inputs)
         with self._naming_the_model(inputs):
-            return np.asarray(tf.sigmoid(self._logits(inputs)).numpy(), np.float32)
+            # Called without the dispatch of tf.function, which takes longer than a small network.
+            self._predict = self._predict or self._probabilities.get_concrete_function()
+            return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
         """Every variable (also of normalisation and dropout) and accumulator; the bytes depend only on the values."""

@@ -195,7 +195,7 @@ class TestWatermarks:
         decoded = decode(codec, [b"rubbish"], max_event_time_ms=50)
         assert (decoded.max_event_time_ms, decoded.block.watermark_ms) == (50, 50 - DISORDER)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(data=st.data())
     def test_watermarks_do_not_depend_on_the_boundaries_of_runs(self, tmp_path_factory, data):
         codec = EventCodec(events(), "impressions", SqliteLog(tmp_path_factory.mktemp("log"), ManualClock(NOW)))

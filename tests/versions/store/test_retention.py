@@ -239,7 +239,7 @@ def test_readers_during_commits_and_retention_see_complete_versions_or_none(tmp_
     assert all(rows == world.expected[id][0] for id, rows in reads)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_random_operations_leave_every_listed_version_complete(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("life")
