@@ -1,14 +1,17 @@
 // ModelInput: from the keys of a batch to the input of the dense network and back, for all fields of a model.
 //
+// A field reads the rows of one table; several fields may read the same one. Keys are distinct per table, so a row that
+// several fields read is found once and updated once, by the sum of their gradients.
+//
 // Calls per batch: find(), admit() or admit_missing() for keys to be admitted, gather(), learn() with the gradient of
 // the gathered matrix. Each key is probed once; later calls use the row numbers found. There are two batches: find()
 // sets the pending one, gather() makes it the active one, and learn() updates the active one. So the next batch may be
-// found and admitted, which reads no weights, between gather() and learn() of the previous one. Fields are processed in
+// found and admitted, which reads no weights, between gather() and learn() of the previous one. Tables are processed in
 // parallel and independently, so results do not depend on the number of threads.
 //
 // Not thread-safe. Between find() and learn() of a batch no rows may be removed. The caller owns the tables, which must
 // outlive this object. Throws std::invalid_argument, with nothing changed, for invalid arguments; if a table rejects
-// its part in learn(), the tables of other fields may have changed.
+// its part in learn(), other tables may have changed.
 #pragma once
 
 #include <cstddef>
@@ -22,38 +25,42 @@
 
 namespace springtide {
 
-// The keys of one field in one batch of n samples: m occurrences of u distinct keys. The caller owns the memory.
+// The keys of one table in one batch: u distinct keys, over all of its fields. The caller owns the memory.
+struct TableKeys {
+    std::span<const uint64_t> keys;    // [u] distinct
+    std::span<const uint32_t> counts;  // [u] occurrences in all fields, at least 1
+};
+
+// One field in one batch of n samples: m occurrences of its table's keys. The caller owns the memory.
 struct FieldKeys {
-    std::span<const uint64_t> keys;     // [u] distinct
-    std::span<const int32_t> inverse;   // [m], values in [0, u)
-    std::span<const uint32_t> counts;   // [u], at least 1
-    std::span<const int64_t> offsets;   // [n + 1], ascending from 0 to m
+    std::span<const int32_t> inverse;  // [m], positions in the keys of the table
+    std::span<const int64_t> offsets;  // [n + 1], ascending from 0 to m
 };
 
 class ModelInput {
 public:
     struct Field {
-        Table* table;
-        bool mean;  // pool by mean instead of sum
+        size_t table;  // position in `tables`
+        bool mean;     // pool by mean instead of sum
     };
 
     // The matrix has the columns of the fields in order, then `dense_columns` more.
-    ModelInput(std::vector<Field> fields, size_t dense_columns, size_t threads);
+    ModelInput(std::vector<Table*> tables, std::vector<Field> fields, size_t dense_columns, size_t threads);
 
     size_t columns() const { return columns_; }
 
-    // Sets the pending batch and looks up its keys. missing[f] = the number of keys of field f without a row. The
-    // memory of `batch` must stay valid until the next batch is gathered.
-    void find(std::span<const FieldKeys> batch, size_t* missing);
+    // Sets the pending batch and looks up its keys. missing[t] = the number of keys of table t without a row. The
+    // memory of the batch must stay valid until the next batch is gathered.
+    void find(std::span<const TableKeys> tables, std::span<const FieldKeys> fields, size_t* missing);
 
-    // resident[i] = 1 if key i of field f in the pending batch has a row, otherwise 0.
-    void resident(size_t f, uint8_t* resident) const;
+    // resident[i] = 1 if key i of table t in the pending batch has a row, otherwise 0.
+    void resident(size_t t, uint8_t* resident) const;
 
-    // Creates rows for keys of field f in the pending batch; `places` are distinct positions of keys without a row.
-    void admit(size_t f, std::span<const int64_t> places, uint32_t at_s);
+    // Creates rows for keys of table t in the pending batch; `places` are distinct positions of keys without a row.
+    void admit(size_t t, std::span<const int64_t> places, uint32_t at_s);
 
-    // Creates rows for all keys without one in these distinct fields; returns their positions per field.
-    std::vector<std::vector<int64_t>> admit_missing(std::span<const size_t> fields, uint32_t at_s);
+    // Creates rows for all keys without one in these distinct tables; returns their positions per table.
+    std::vector<std::vector<int64_t>> admit_missing(std::span<const size_t> tables, uint32_t at_s);
 
     // Activates the pending batch, if there is one, and writes the pooled rows of its n samples to
     // out[i * columns() ..]; a key without a row counts as zeros. Dense columns are not written.
@@ -64,26 +71,33 @@ public:
 
 private:
     struct BatchRows {
-        FieldKeys keys;
+        TableKeys keys;
         std::vector<uint32_t> rows;  // [u]
     };
 
     struct FieldState {
-        Table* table;
         bool mean;
-        size_t start;                    // first column
-        BatchRows pending, active;
-        std::vector<const float*> weights;
-        std::vector<float> zeros;        // weights of a key without a row
-        std::vector<float> gradients;    // [u][dim]
+        size_t start;  // first column
+        FieldKeys pending, active;
     };
 
-    static Pooling pooling_of(const FieldState& field, const FieldKeys& keys);
+    struct TableState {
+        Table* table;
+        std::vector<FieldState*> fields;  // that read it, in order
+        BatchRows pending, active;
+        std::vector<const float*> weights;
+        std::vector<float> zeros;         // weights of a key without a row
+        std::vector<float> gradients;     // [u][dim]
+    };
+
+    void check_batch(std::span<const TableKeys> tables, std::span<const FieldKeys> fields) const;
     void activate_pending();
 
     size_t columns_;
     bool has_pending_ = false;
     std::vector<FieldState> fields_;
+    std::vector<TableState> tables_;
+    std::vector<size_t> table_of_field_;
     Workers workers_;
 };
 

@@ -141,6 +141,10 @@ void pool(const Pooling& pooling, const float* const* rows, float* out, Columns 
 
 void unpool(const Pooling& pooling, const float* pooled, Columns columns, float* gradients) {
     std::fill_n(gradients, pooling.u * pooling.dim, 0.0f);
+    add_unpooled(pooling, pooled, columns, gradients);
+}
+
+void add_unpooled(const Pooling& pooling, const float* pooled, Columns columns, float* gradients) {
     by_step(pooling.dim, [&]<class Step>(Step) {
         const float* source = pooled + columns.start;
         if (!single_valued(pooling)) return unpool_ragged<Step>(pooling, source, columns, gradients);

@@ -40,4 +40,7 @@ void pool(const Pooling& pooling, const float* const* rows, float* out, Columns 
 // that no sample has. All of `gradients`, [u, dim], is written; it must not overlap `pooled`.
 void unpool(const Pooling& pooling, const float* pooled, Columns columns, float* gradients);
 
+// Adds the same to `gradients`: several fields may read the rows of one table.
+void add_unpooled(const Pooling& pooling, const float* pooled, Columns columns, float* gradients);
+
 }  // namespace springtide

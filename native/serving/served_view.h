@@ -1,4 +1,4 @@
-// ServedView: the served rows of one field. For each key it stores a payload (see quantizer.h) and a handle, the short
+// ServedView: the served rows of one table. For each key it stores a payload (see quantizer.h) and a handle, the short
 // key that deltas use. The publisher has one that mirrors serving; a replica serves lookups from one.
 //
 // Threads: any number of readers and one writer at a time. Each call is atomic: a reader sees all or nothing of a

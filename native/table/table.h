@@ -1,4 +1,4 @@
-// Table: the rows of one field. A row is the weights of one key, their optimizer state and statistics.
+// Table: rows by key. A row is the weights of one key, their optimizer state and statistics.
 //
 // Threads: concurrent const calls are safe, any other call requires exclusive access. Batch calls split the batch among
 // a given number of threads. Results are a function of the calls made, not of addresses, time or threads: a row is

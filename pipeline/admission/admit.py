@@ -22,7 +22,7 @@ _COUNTER_BITS = 32
 
 
 class Admitter:
-    """The filter in front of one field's table. Not thread-safe.
+    """The filter in front of a table. Not thread-safe.
 
     Bytes: magic "SPRTADM2" | period of the last halving i64 | sketch (`count` only).
     """

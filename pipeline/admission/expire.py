@@ -48,7 +48,7 @@ class Expired:
 
 
 class Sweeper:
-    """Sweeps one field once per period of log time. Not thread-safe.
+    """Sweeps one table once per period of log time. Not thread-safe.
 
     Bytes: magic "SPRTSWP2" | period of the last sweep i64.
     """

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.configuration.events import SAMPLE_COLUMNS, Events, Samples
 from pipeline.configuration.fields import DenseConfig, FieldConfig
@@ -18,6 +18,7 @@ from pipeline.configuration.logs import Logs, Topics
 from pipeline.configuration.section import Name, Section
 from pipeline.configuration.services import Cluster, Flink, Telemetry
 from pipeline.configuration.serving import Serving
+from pipeline.configuration.tables import TableConfig, with_row_settings
 from pipeline.configuration.training import Model, Publish, Train
 from pipeline.errors import ConfigError
 
@@ -36,6 +37,7 @@ class Config(Section):
     topics: Topics = Topics()
     events: Events
     samples: Samples = Samples()
+    tables: tuple[TableConfig, ...] = ()
     fields: Annotated[tuple[FieldConfig, ...], Field(min_length=1)]
     dense: tuple[DenseConfig, ...] = ()
     model: Model = Model()
@@ -45,6 +47,12 @@ class Config(Section):
     flink: Flink = Flink()
     cluster: Cluster = Cluster()
     telemetry: Telemetry = Telemetry()
+
+    @field_validator("fields", mode="after")
+    @classmethod
+    def _take_row_settings(cls, fields: tuple[FieldConfig, ...], checked: ValidationInfo) -> tuple[FieldConfig, ...]:
+        """The fields with the settings of the tables they name; as they are if a table has a problem of its own."""
+        return with_row_settings(fields, checked.data["tables"]) if "tables" in checked.data else fields
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:

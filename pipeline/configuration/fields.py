@@ -120,16 +120,19 @@ class Expiry(Section):
     ttl_s: Seconds | None = None
     """A row expires when its key was not seen for this log time."""
     budget_bytes: Annotated[int, Field(ge=1, le=1 << 50)] | None = None
-    """Limit of the field's rows × row bytes; the least important rows expire first."""
+    """Limit of the table's rows × row bytes; the least important rows expire first."""
     sweep_every_s: Seconds = 600.0
     """Log time between checks."""
 
 
 class FieldConfig(Section):
-    """`[[fields]]`: a named input of the model with its own table."""
+    """`[[fields]]`: a named input of the model."""
 
     name: Name
-    """Name of the input of the Keras model; it seeds the hash of the keys."""
+    """Name of the input of the Keras model."""
+    table: Name | None = None
+    """The table of `[[tables]]` that it reads, with its `dim`, `init_scale`, `optimizer`, `admission` and `expiry`. Not
+    set: a table of its own with the field's name. The name of the table seeds the hash of the keys."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     """Impression columns (`at` is the impression's time). Several are crossed."""
     transform: str = "value"
@@ -145,6 +148,11 @@ class FieldConfig(Section):
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()
+
+    @property
+    def table_name(self) -> str:
+        """The table whose rows it reads."""
+        return self.table or self.name
 
 
 class DenseConfig(Section):

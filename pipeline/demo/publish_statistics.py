@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.arrays.block import UInt64s
 from pipeline.configuration.project import Project
+from pipeline.configuration.tables import tables_of
 from pipeline.market.market import HOUR_MS
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
@@ -48,7 +49,7 @@ class PublishStatistics:
     def __init__(self, project: Project, start_at_ms: int) -> None:
         """Count the versions and files of `project`; the market's first hour begins at `start_at_ms`."""
         self._project, self._store, self._start_at_ms = project, VersionStore(project), start_at_ms
-        self._dims = {field.name: field.dim for field in project.config.fields}
+        self._dims = {name: table.dim for name, table in tables_of(project.config.fields).items()}
         self._seen: set[VersionId] = set()
         self._touched: dict[VersionId, Mapping[str, UInt64s]] = {}
         self.levels = {name: LevelStatistics() for name in ("realtime", "incremental", "full")}
@@ -89,7 +90,7 @@ class PublishStatistics:
             precisions[str(bits)] += sum(int(np.count_nonzero(field.bits == bits)) for field in delta.fields.values())
 
     def _changed_rows(self, commit: Commit) -> Mapping[str, UInt64s]:
-        """By field, the keys whose row has changed; a version written in full is compared with its parent."""
+        """By table, the keys whose row has changed; a version written in full is compared with its parent."""
         if not commit.full or commit.parent is None:
             return {name: change.keys for name, change in commit.fields.items()}
         before = self._store.restore(commit.parent).fields
@@ -110,7 +111,7 @@ class PublishStatistics:
         self.levels[delta.level].add(size_bytes, self._fp32_bytes(counts, delta))
 
     def _changed_in(self, delta: Delta) -> dict[str, UInt64s]:
-        """By field, the keys changed in the interval of a delta, each once."""
+        """By table, the keys changed in the interval of a delta, each once."""
         touched_inside = [
             touched
             for id, touched in self._touched.items()

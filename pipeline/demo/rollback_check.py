@@ -37,7 +37,7 @@ class RollbackOutcome:
         act_s: seconds from the plan until the reverse delta is in the log and CURRENT equals the target.
         serve_s: seconds from then until the replica serves the target.
         delta_bytes: size of the reverse delta.
-        equal: whether the replica's digest and its export of every field equal those of the target.
+        equal: whether the replica's digest and its export of every table equal those of the target.
     """
 
     undone: str

@@ -17,6 +17,8 @@ from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, failing_row, load_function, summary_of
 
 MISSING = "(missing)"
+_KINDS = {"uint": "int", "strings": "string", "ints": "int", "uints": "int", "floats": "float"}
+"""By type of a column, the type with the same keys for the same elements."""
 TRANSFORMS = ("value", "cross", "bucket", "log2", "hour", "weekday")
 
 
@@ -47,7 +49,7 @@ class FieldPlan:
         self.columns = config.columns
         self._config, self._types = config, types
         self._kind = "cross" if config.transform == "value" and len(config.columns) > 1 else config.transform
-        self.seed = hash_bytes(config.name.encode(), 0)
+        self.seed = hash_bytes(config.table_name.encode(), 0)
         self._function: UserFunction | None = None
         if ":" in config.transform:
             self._function = load_function(root, config.transform)
@@ -84,7 +86,23 @@ class FieldPlan:
         """A text that changes with everything that this field's keys depend on."""
         types = [self._types.get(name, "time") for name in self.columns]
         source = self._function.source_digest if self._function else None
-        return json.dumps([self._kind, list(self.columns), types, list(self._config.boundaries), source])
+        parts = [self._kind, list(self.columns), types, list(self._config.boundaries), source]
+        return json.dumps(parts if self._config.table_name == self._config.name else [*parts, self._config.table_name])
+
+    def values_kind(self) -> str | None:
+        """What the values are that are hashed; None if a user's function computes them.
+
+        Equal kinds: the same value has the same key. Numbers of different kinds could have the same key by accident.
+        """
+        if self._function:
+            return None
+        types = [self._types.get(name, "int") for name in self.columns]
+        kinds = [_KINDS.get(each, each) for each in types]
+        if self._kind == "bucket":
+            return f"buckets of {', '.join(f'{each:g}' for each in self._config.boundaries)}"
+        if self._kind == "cross":
+            return f"crosses of {' × '.join(kinds)}"
+        return kinds[0] if self._kind == "value" else f"{self._kind} of a number"
 
     def _inputs(self, batch: pa.RecordBatch, at_ms: Int64s) -> list[pa.Array]:
         return [column_of(batch, name, self._types, at_ms) for name in self.columns]

@@ -1,7 +1,8 @@
 """The feature plan: from raw columns to keys per field and dense numbers, by the same code in training and serving.
 
-A field's keys are seeded by its name: the same value has different keys in two fields, and the order of fields does not
-matter. A null value has the field's fixed "missing" key; a null or empty list has no key.
+Keys are seeded by the name of the table: the same value has the same key in the fields of one table, and different keys
+in two tables; the order of fields does not matter. A null value has the table's fixed "missing" key; a null or empty
+list has no key.
 """
 
 import json
@@ -17,6 +18,7 @@ from pipeline.arrays.keys import hash_column
 from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.fields import DenseConfig
+from pipeline.configuration.tables import fields_by_table
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.dense import dense_numbers, out_of_range
 from pipeline.features.field import FieldPlan, column_of
@@ -58,9 +60,12 @@ class FeaturePlan:
         """Load the user's functions from folder `root`. Raises ConfigError and ModelError."""
         self._types = dict(config.events.impressions.columns)
         self._fields = {field.name: FieldPlan(field, self._types, root) for field in config.fields}
+        self.fields_by_table = fields_by_table(config.fields)
+        """By table, in the order of `tables_of`, the names of the fields that read it."""
         self._dense = config.dense
         problems = [p for d in config.dense for p in _dense_problems(d, self._types)]
         problems += [p for field in self._fields.values() for p in field.problems]
+        problems += [p for table, names in self.fields_by_table.items() for p in self._table_problems(table, names)]
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -147,6 +152,14 @@ class FeaturePlan:
             kind = self._types.get(number.column)
             identities[number.name] = json.dumps(["dense", number.column, kind, number.transform])
         return identities
+
+    def _table_problems(self, table: str, names: Sequence[str]) -> list[str]:
+        """Fields of one table must hash values of one kind; what a user's function returns is not known here."""
+        kinds = {name: kind for name in names if (kind := self._fields[name].values_kind())}
+        if len(set(kinds.values())) <= 1:
+            return []
+        listed = ", ".join(f"{name} reads {kind}" for name, kind in kinds.items())
+        return [f"fields of table {table} read different values: {listed}. hint: use a table for each kind"]
 
     def _field(self, name: str) -> FieldPlan:
         if name not in self._fields:

@@ -1,4 +1,4 @@
-"""A sample of one field's rows, updated by each commit: how important and how converged rows are.
+"""A sample of one table's rows, updated by each commit: how important and how converged rows are.
 
 Keys are hashes, so the rows with keys below a bound are a uniform sample. A commit lists changed keys in ascending
 order: those below the bound are first, and the cost of an update does not depend on the size of the table.
@@ -28,7 +28,7 @@ _STATISTICS = ("importance", "last_seen_s", "unsettled")
 
 
 class RowSample:
-    """At most `max_rows` rows of one field, all of them as long as there are no more. Not thread-safe."""
+    """At most `max_rows` rows of one table, all of them as long as there are no more. Not thread-safe."""
 
     def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self._max_rows = max_rows

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.tables import ROW_SETTINGS
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 
@@ -17,7 +20,9 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
     pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
     pieces["half life"] = str(config.train.half_life_s)
     for field in config.fields:
-        pieces[f"field {field.name}"] = field.model_dump_json()
+        pieces[f"field {field.name}"] = field.model_dump_json(exclude=_not_of(field))
+    for table in config.tables:
+        pieces[f"table {table.name}"] = table.model_dump_json()
     for name, text in plan.identities().items():
         pieces[f"input {name}"] = text
     return pieces
@@ -25,11 +30,43 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
 
 def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
     """Hex SHA-256 of everything except weights that predictions depend on: inputs, dims, pooling, network, labels."""
+    # The table of a field is part of how its keys are computed.
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
     return digest_of(
         {"model": model.digest(), "labels": json.dumps(config.samples.labels), "shapes": json.dumps(shapes)}
         | plan.identities()
     )
+
+
+def unchanged_tables(before: Identity, now: Identity) -> set[str]:
+    """Tables that keep their rows: their settings are as before, and some field reads them as before."""
+    read = {_reading(now, field)[0] for field in _fields(before) & _fields(now) if _alike(before, now, field)}
+    return {table for table in read if _row_settings(before, table) == _row_settings(now, table)}
+
+
+def _alike(before: Identity, now: Identity, field: str) -> bool:
+    return _reading(before, field) == _reading(now, field)
+
+
+def _not_of(field: FieldConfig) -> set[str]:
+    """Settings that do not belong to the piece of a field: those of a declared table, or that it names none."""
+    return {"table"} if field.table is None else set(ROW_SETTINGS)
+
+
+def _fields(identity: Identity) -> set[str]:
+    return {name.removeprefix("field ") for name in identity if name.startswith("field ")}
+
+
+def _reading(identity: Identity, field: str) -> tuple[str, Any, str | None]:
+    """The table that a field reads, its settings apart from those of the table, and how its keys are computed."""
+    settings = {n: v for n, v in json.loads(identity[f"field {field}"]).items() if n not in ROW_SETTINGS}
+    return settings.pop("table", field), settings, identity.get(f"input {field}")
+
+
+def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
+    """The settings of a declared table, or of the one that a field has of its own."""
+    piece = identity.get(f"table {table}") or identity[f"field {table}"]
+    return {name: value for name, value in json.loads(piece).items() if name in ROW_SETTINGS}
 
 
 def digest_of(identity: Identity) -> str:

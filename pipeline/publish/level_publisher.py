@@ -40,7 +40,7 @@ class LevelPublisher:
         """Publish CURRENT as a full; returns None if there is no version yet.
 
         Args:
-            views: by field, what serving holds at CURRENT; by default it is read from the store.
+            views: by table, what serving holds at CURRENT; by default it is read from the store.
         """
         version = self._current(views)
         return self._write(full_delta(version)) if version else None

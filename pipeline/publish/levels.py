@@ -18,7 +18,7 @@ from pipeline.versions.deltas.served_view import ServedView
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """The version to publish: its own delta, and by field what serving holds at it."""
+    """The version to publish: its own delta, and by table what serving holds at it."""
 
     delta: Delta
     views: Mapping[str, ServedView]

@@ -38,7 +38,7 @@ def flush_limit(config: Config) -> int:
 
 
 class RowSource(Protocol):
-    """The part of a field's table that the publisher reads."""
+    """The part of a table that the publisher reads."""
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that has a row, ascending."""
@@ -73,7 +73,7 @@ class VersionRange:
 
 @dataclass(frozen=True)
 class TouchedRows:
-    """The rows of a field that one commit changed.
+    """The rows of a table that one commit changed.
 
     Attributes:
         keys: [n] uint64 ascending, keys whose rows are new or were updated.
@@ -88,7 +88,7 @@ class TouchedRows:
 
 @dataclass(frozen=True)
 class ServedChange:
-    """What one delta changes in a field's served view: m rows as serving holds them, by key, and tombstones."""
+    """What one delta changes in the served view of a table: m rows as serving holds them, by key, and tombstones."""
 
     keys: UInt64s
     handles: UInt32s
@@ -103,8 +103,8 @@ class PreparedUpdate:
 
     Attributes:
         encoded: the exact bytes to publish.
-        fields: by field, the change of the served view.
-        next_handles: by field, the next handle to assign.
+        fields: by table, the change of the served view.
+        next_handles: by table, the next handle to assign.
         served_digest: hex, of the view after this delta; the delta's `after`.
         complete: whether serving holds every row of the tables after this delta, and nothing is withheld.
     """
@@ -137,9 +137,9 @@ class Publisher:
 
         Args:
             config: the publish policy.
-            tables: by field, the source of its rows.
-            views: by field, what serving holds; the publisher modifies them.
-            next_handles: by field; a missing field starts at 0.
+            tables: by table, the source of its rows.
+            views: by table, what serving holds; the publisher modifies them.
+            next_handles: by table; a missing table starts at 0.
             dense: the dense weights that serving holds.
             flush_bytes: how much a flush may add to one delta, about: a log limits the size of a record.
         """
@@ -156,7 +156,7 @@ class Publisher:
         return self._served_digest
 
     def withheld(self, name: str) -> UInt64s:
-        """[n] uint64, the keys of a field whose rows differ from what serving holds, if sending them would help."""
+        """[n] uint64, the keys of a table whose rows differ from what serving holds, if sending them would help."""
         return self._withheld[name].keys
 
     def prepare(
@@ -166,7 +166,7 @@ class Publisher:
 
         Args:
             versions: the versions before and after the commit.
-            touched: by field, what the commit changed.
+            touched: by table, what the commit changed.
             dense: the dense weights of the new version.
             flush: also send rows whatever their worth: every row that differs from its served value or that serving
                 does not hold. As many as `flush_bytes` allows; the next flush sends more.
@@ -224,7 +224,7 @@ class Publisher:
         return ScoredRows(keys, worth, worth_per_byte, distance.differs)
 
     def _select(self) -> dict[str, Bools]:
-        """By field, [n] bool: the withheld rows that are worth to be sent now."""
+        """By table, [n] bool: the withheld rows that are worth to be sent now."""
         names = sorted(self._withheld)
         withheld = [self._withheld[name] for name in names]
         worth = np.concatenate([np.empty(0, np.float32), *(rows.worth for rows in withheld)])

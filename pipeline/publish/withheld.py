@@ -33,7 +33,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class Withheld:
-    """The withheld rows of one field.
+    """The withheld rows of one table.
 
     Attributes:
         keys: [n] uint64, ascending.

@@ -26,8 +26,8 @@ class TouchedKeys:
     """Keys that replicas may have received since a version.
 
     Attributes:
-        keys: by field, [t] uint64, keys set or removed.
-        next_handles: by field, the first handle not assigned yet.
+        keys: by table, [t] uint64, keys set or removed.
+        next_handles: by table, the first handle not assigned yet.
     """
 
     keys: Mapping[str, UInt64s]
@@ -40,8 +40,8 @@ class ReverseContent:
 
     Attributes:
         target: the commit to restore, without its rows.
-        fields: by field, the changes of the reverse delta.
-        next_handles: by field, the first handle that the new generation may assign.
+        fields: by table, the changes of the reverse delta.
+        next_handles: by table, the first handle that the new generation may assign.
     """
 
     target: Commit

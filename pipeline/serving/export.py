@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 
 
 def served_table(views: Sequence[ServedView]) -> pa.Table:
-    """One field's rows, sorted by shard and key, columns as in SCHEMA.
+    """One table's rows, sorted by shard and key, columns as in SCHEMA.
 
     Args:
         views: one view per shard, in shard order.

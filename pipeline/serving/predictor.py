@@ -15,7 +15,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 
 RowLookup = Callable[[str, UInt64s], Float32s]
-"""(field, keys [m]) → [m, dim]; zeros for a key without a row."""
+"""(table, keys [m]) → [m, dim]; zeros for a key without a row."""
 
 
 class Predictor:
@@ -72,6 +72,6 @@ class Predictor:
         for field in self._fields:
             found, start = features.keys[field.name], self._layout.starts[field.name]
             each = np.arange(len(found.keys), dtype=np.int32)
-            pool(lookup(field.name, found.keys), each, found.offsets, field.pooling == "mean", inputs, start)
+            pool(lookup(field.table_name, found.keys), each, found.offsets, field.pooling == "mean", inputs, start)
         inputs[:, self._layout.dense_start :] = features.dense
         return inputs

@@ -17,8 +17,8 @@ def replica_readings(replica: Replica) -> Iterator[Reading]:
             yield metrics.DELTA_LAG.reading(shard["lag_records"], index)
         if shard["last_at_ms"] is not None:
             yield metrics.SERVED_EVENT_TIME.reading(shard["last_at_ms"] / 1000, index)
-        for field, rows in shard["rows"].items():
-            yield metrics.SERVED_ROWS.reading(rows, index, field)
-            yield metrics.SERVED_BYTES.reading(shard["payload_bytes"][field], index, field)
+        for table, rows in shard["rows"].items():
+            yield metrics.SERVED_ROWS.reading(rows, index, table)
+            yield metrics.SERVED_BYTES.reading(shard["payload_bytes"][table], index, table)
         for kind, count in shard["refused"].items():
             yield metrics.DELTAS_REFUSED.reading(count, index, kind)

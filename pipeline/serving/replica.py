@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.arrays.block import UInt64s
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.project import Project
+from pipeline.configuration.tables import tables_of
 from pipeline.errors import InputError, LogError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.end_offsets import EndOffsets
@@ -39,12 +40,12 @@ class Replica:
         Args:
             project: configuration, published files and user code.
             log: holds the deltas topic.
-            model_digest: deltas of another model are refused; None accepts all whose fields and dense weights fit.
+            model_digest: deltas of another model are refused; None accepts all whose tables and dense weights fit.
         """
         config = project.config
         self._project, self._lock, self._ends = project, ReadWriteLock(), EndOffsets(log)
         self._predictor: Predictor | None = None
-        dims = {field.name: field.dim for field in config.fields}
+        dims = {name: table.dim for name, table in tables_of(config.fields).items()}
         count = config.logs.shards
         log.create_topic(config.topics.deltas, count)
         self._shards = [ServedShard(shard, count, dims, model_digest) for shard in range(count)]
@@ -113,9 +114,9 @@ class Replica:
         """Predict once, so that the first request does not wait for the network to be compiled."""
         self.load_predictor().warm_up()
 
-    def lookup(self, field: str, keys: UInt64s) -> Float32s:
+    def lookup(self, table: str, keys: UInt64s) -> Float32s:
         """[n, dim] float32, the served rows of `keys`; zeros for a key without a row. Call it inside `reading`."""
-        views = [served.views[field] for served in self._shards]
+        views = [served.views[table] for served in self._shards]
         rows = views[0].decode(keys)
         missing = np.flatnonzero(views[0].bits(keys) == 0)
         for view in views[1:]:
@@ -123,13 +124,13 @@ class Replica:
             missing = missing[view.bits(keys[missing]) == 0]
         return rows
 
-    def export(self, field: str) -> pa.Table:
-        """The served rows of one field, with the columns of `export.SCHEMA`. Raises InputError."""
+    def export(self, table: str) -> pa.Table:
+        """The served rows of one table, with the columns of `export.SCHEMA`. Raises InputError."""
         known = list(self._shards[0].views)
-        if field not in known:
-            raise InputError(f"field {field} does not exist. known: {', '.join(known)}")
+        if table not in known:
+            raise InputError(f"table {table} does not exist. known: {', '.join(known)}")
         with self.reading():
-            return served_table([served.views[field] for served in self._shards])
+            return served_table([served.views[table] for served in self._shards])
 
     def digest(self, shard: int = 0) -> str:
         """Served digest of a shard, hex, recomputed from its rows; equals `after` of the last applied delta."""

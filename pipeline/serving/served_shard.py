@@ -38,7 +38,7 @@ class ServedShard:
         Args:
             shard: index of the shard.
             shards: number of shards.
-            dims: by field, weights per row.
+            dims: by table, weights per row.
             model_digest: deltas of a model with another digest are refused; None accepts any.
         """
         self.shard, self.shards = shard, shards
@@ -135,7 +135,7 @@ class ServedShard:
             )
 
     def _check_identity(self, delta: Delta) -> None:
-        """Raise DeltaError for a delta of another shard, another model or other fields."""
+        """Raise DeltaError for a delta of another shard, another model or other tables."""
         if (delta.shard, delta.shards) != (self.shard, self.shards):
             raise DeltaError(f"{delta} is foreign: this is shard {self.shard} of {self.shards}")
         digest = delta.model.get("digest")

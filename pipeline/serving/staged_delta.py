@@ -15,7 +15,7 @@ from pipeline.versions.deltas.served_view import ServedView
 
 @dataclass(frozen=True)
 class StagedField:
-    """The change of one field.
+    """The change of one table.
 
     Attributes:
         view: for a full snapshot a new view, already filled; otherwise the current view, not changed yet.
@@ -30,7 +30,7 @@ class StagedField:
     change: FieldDelta | None = None
 
     def switch(self) -> ServedView:
-        """Apply the change and return the field's view."""
+        """Apply the change and return the view of the table."""
         if self.change is not None:
             handles = np.concatenate([self.change.handles, self.change.new_handles])
             self.view.remove(self.change.removed)
@@ -40,7 +40,7 @@ class StagedField:
 
 @dataclass(frozen=True)
 class StagedDelta:
-    """A verified delta, its name, and the staged change of every field."""
+    """A verified delta, its name, and the staged change of every table."""
 
     delta: Delta
     name: str

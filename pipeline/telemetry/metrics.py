@@ -1,4 +1,4 @@
-"""Every metric that springtide exports. Labels have few values: a topic, a shard, a field; never a key, user or item.
+"""Every metric that springtide exports. Labels have few values: a topic, a shard, a table; never a key, user or item.
 
 `runbooks/metrics.md` documents each metric and the alerts on it.
 """
@@ -69,12 +69,12 @@ NORMALIZED_ENTROPY = _read(
 CALIBRATION = _read(
     "springtide_validation_calibration_ratio", "Predicted divided by observed click rate.", "shard", "label", "window"
 )
-TABLE_ROWS = _read("springtide_table_rows", "Rows of a field's table.", "shard", "field")
-TABLE_BYTES = _read("springtide_table_bytes", "Memory of a field's table.", "shard", "field")
-ROWS_ADMITTED = _read("springtide_rows_admitted_total", "Keys admitted to a table.", "shard", "field")
-ROWS_EXPIRED = _read("springtide_rows_expired_total", "Rows removed as unseen or least important.", "shard", "field")
-IMPORTANCE = _read("springtide_row_importance", "Quantiles of the importance of rows.", "shard", "field", "quantile")
-CONVERGENCE = _read("springtide_row_convergence", "Quantiles of the convergence of rows.", "shard", "field", "quantile")
+TABLE_ROWS = _read("springtide_table_rows", "Rows of a table.", "shard", "table")
+TABLE_BYTES = _read("springtide_table_bytes", "Memory of a table.", "shard", "table")
+ROWS_ADMITTED = _read("springtide_rows_admitted_total", "Keys admitted to a table.", "shard", "table")
+ROWS_EXPIRED = _read("springtide_rows_expired_total", "Rows removed as unseen or least important.", "shard", "table")
+IMPORTANCE = _read("springtide_row_importance", "Quantiles of the importance of rows.", "shard", "table", "quantile")
+CONVERGENCE = _read("springtide_row_convergence", "Quantiles of the convergence of rows.", "shard", "table", "quantile")
 COMMITTED_GENERATION = _read("springtide_committed_generation", "Generation of CURRENT.", "shard")
 COMMITTED_SEQUENCE = _read("springtide_committed_sequence", "Sequence of CURRENT.", "shard")
 COMMITTED_SAMPLES = _read("springtide_committed_samples", "Samples that CURRENT was trained on in total.", "shard")
@@ -94,8 +94,8 @@ PUBLISHED_ROWS = _count(
 SERVED_GENERATION = _read("springtide_served_generation", "Generation of the served version.", "shard")
 SERVED_SEQUENCE = _read("springtide_served_sequence", "Sequence of the served version.", "shard")
 SERVED_EVENT_TIME = _read("springtide_served_event_timestamp_seconds", "Largest served event time, Unix time.", "shard")
-SERVED_ROWS = _read("springtide_served_rows", "Rows in the served view.", "shard", "field")
-SERVED_BYTES = _read("springtide_served_bytes", "Payload of the rows in the served view.", "shard", "field")
+SERVED_ROWS = _read("springtide_served_rows", "Rows in the served view.", "shard", "table")
+SERVED_BYTES = _read("springtide_served_bytes", "Payload of the rows in the served view.", "shard", "table")
 DELTA_LAG = _read("springtide_delta_lag_records", "Records of the deltas topic not read yet.", "shard")
 DELTAS_REFUSED = _read("springtide_deltas_refused_total", "Deltas and files that serving refused.", "shard", "kind")
 COMMIT_VISIBLE = _fast(

@@ -53,7 +53,7 @@ class VersionId:
 
 @dataclass(frozen=True)
 class FieldChange:
-    """What a commit changes in one field: rows of the table, and the served entries made from them.
+    """What a commit changes in one table: its rows, and the served entries made from them.
 
     Removals are applied before rows: a key in both exists afterwards. Served entries hold the bytes serving decodes.
 
@@ -106,7 +106,7 @@ class TableChange(NamedTuple):
 
 @dataclass(frozen=True)
 class ServedEntries:
-    """The n entries that serving holds of one field, sorted by key.
+    """The n entries that serving holds of one table, sorted by key.
 
     Attributes:
         dim: weights per row.
@@ -139,12 +139,12 @@ class Commit:
         log_id: identity of the samples topic that the sample position belongs to.
         first_at_ms: earliest sample time learned from since the parent.
         last_at_ms: latest sample time learned from so far.
-        fields: by name of the field.
+        fields: by name of the table.
         dense: dense weights with their optimizer state.
         filters: by name, state besides rows and dense weights: admission, expiry, validation, model identity.
         validation: progressive validation, JSON-able (no NaN).
         quarantines_seen: ids of the quarantines that were in force.
-        next_handles: by field, the first handle that this generation has not assigned.
+        next_handles: by table, the first handle that this generation has not assigned.
         model_digest: of configuration, feature code and model.
         digest: hex, of rows, admission, dense weights and sample position.
         served_digest: hex, of the served view.
@@ -237,7 +237,7 @@ def union_keys(parts: Sequence[UInt64s]) -> UInt64s:
 
 
 def union_by_field(parts: Sequence[Mapping[str, UInt64s]]) -> dict[str, UInt64s]:
-    """`union_keys` for each field; a part may lack fields."""
+    """`union_keys` for each table; a part may lack tables."""
     names = sorted({name for part in parts for name in part})
     return {name: union_keys([part[name] for part in parts if name in part]) for name in names}
 

@@ -80,7 +80,7 @@ def _trainer(folder: Path, fields: int, rows: int, commit_every_s: float) -> lis
         with Stopwatch() as watch:
             trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
         trainer.record()
-        keys = sum(len(field.table) for field in trainer.tables.fields.values())
+        keys = sum(len(each.table) for each in trainer.tables.by_name.values())
         learned = trainer.samples - learned
     finally:
         trainer.close()

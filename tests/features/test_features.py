@@ -400,3 +400,53 @@ def test_descriptions_are_the_values_of_each_key(tmp_path):
     assert plan.describe("w", batch, at_ms, both).to_pylist() == ["Thu", "Thu"]
     assert plan.describe("p", batch, at_ms, both).to_pylist() == ["(1, 5]", "(missing)"]
     assert plan.describe("l", batch, at_ms, both).to_pylist() == ["[7, 15)", "(missing)"]
+
+
+def shared(root: Path, *fields: dict) -> FeaturePlan:
+    document = [{**field, "table": "things"} for field in fields]
+    events = {"key": ["id"], "impressions": {"columns": COLUMNS}, "clicks": {"columns": {"id": "string"}}}
+    return FeaturePlan(parse_config({"events": events, "tables": [{"name": "things"}], "fields": document}), root)
+
+
+def test_a_value_has_the_same_key_in_all_fields_of_a_table(tmp_path):
+    plan = shared(tmp_path, {"name": "item", "columns": ["item"]}, {"name": "tags", "columns": ["tags"]})
+    batch = pa.record_batch({"item": pa.array(["a", None]), "tags": pa.array([["b", "a"], None])})
+    item, tags = keys_of(plan, "item", batch), keys_of(plan, "tags", batch)
+    assert item.tolist() == hash_column(pa.array(["a", None]), seed_of("things")).tolist()
+    assert tags.tolist() == hash_column(pa.array(["b", "a"]), seed_of("things")).tolist()
+    assert item[0] == tags[1]
+    assert plan.key_of("tags", {"tags": "a"}) == plan.key_of("item", {"item": "a"}) == item[0]
+    assert plan.fields_by_table == {"things": ("item", "tags")}
+
+
+def test_fields_of_a_table_that_read_different_values_are_refused(tmp_path):
+    user, sizes = {"name": "user", "columns": ["user"]}, {"name": "sizes", "columns": ["sizes"]}
+    item, price = {"name": "item", "columns": ["item"]}, {"name": "price", "columns": ["price"]}
+    assert shared(tmp_path, user, sizes)
+    mixed = "fields of table things read different values: user reads int, item reads string. hint: use a table for"
+    with pytest.raises(ConfigError, match=mixed):
+        shared(tmp_path, user, item)
+    for number in (price, {"name": "flag", "columns": ["premium"]}, {**price, "transform": "log2"}):
+        with pytest.raises(ConfigError, match="read different values"):
+            shared(tmp_path, user, number)
+    bucket = {**price, "transform": "bucket", "boundaries": [1, 5]}
+    with pytest.raises(ConfigError, match="price reads buckets of 1, 5, other reads buckets of 1, 6"):
+        shared(tmp_path, bucket, {**bucket, "name": "other", "boundaries": [1, 6]})
+    cross = {"name": "pair", "columns": ["user", "item"], "transform": "cross"}
+    with pytest.raises(ConfigError, match="pair reads crosses of int × string, turned reads crosses of string × int"):
+        shared(tmp_path, cross, {**cross, "name": "turned", "columns": ["item", "user"]})
+
+
+def test_a_users_function_may_share_a_table(tmp_path):
+    (tmp_path / "own.py").write_text("def lower(items, at_ms):\n    return items\n")
+    own = {"name": "own", "columns": ["item"], "transform": "own:lower"}
+    plan = shared(tmp_path, own, {"name": "item", "columns": ["item"]})
+    batch = pa.record_batch({"item": ["a"]})
+    assert keys_of(plan, "own", batch).tolist() == keys_of(plan, "item", batch).tolist()
+
+
+def test_the_identity_of_a_field_depends_on_the_name_of_its_table(tmp_path):
+    item = {"name": "item", "columns": ["item"]}
+    own = plan_of(tmp_path, item).identities()["item"]
+    assert shared(tmp_path, item).identities()["item"] != own
+    assert shared(tmp_path, {**item, "name": "things"}).identities()["things"] == own

@@ -73,7 +73,7 @@ def test_names_follow_the_conventions_of_prometheus():
 def test_labels_are_bounded():
     used = {label for name in declared_names() for label in declared_labels(name)}
     assert used == {
-        "topic", "partition", "shard", "field", "label", "window", "quantile", "kind", "reason", "level", "bits",
+        "topic", "partition", "shard", "table", "label", "window", "quantile", "kind", "reason", "level", "bits",
         "status", "reader", "hook",
     }  # fmt: skip
 

@@ -102,7 +102,7 @@ def test_metrics_count_predictions_and_show_the_version(world):
     assert status == 200
     assert 'springtide_predict_requests_total{status="200"}' in text
     assert 'springtide_served_sequence{shard="0"}' in text
-    assert 'springtide_served_rows{field="user",shard="0"} 1.0' in text
+    assert 'springtide_served_rows{shard="0",table="user"} 1.0' in text
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ FIELDS = [
     *(field(f"{pooling}{dim}", "tags", dim, pooling) for pooling in ("mean", "sum") for dim in (1, 3, 4, 16)),
     field("user_mean", "user", 4, "mean"),
     field("user_sum", "user", 5, "sum"),
+    *({**field(f"shared_{column}", column, 4, "mean"), "table": "words"} for column in ("user", "tags")),
 ]
+WORDS_TABLE = {name: FIELDS[-1][name] for name in ("dim", "admission")} | {"name": "words"}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    document = WRITTEN | {"fields": FIELDS, "dense": [{"name": "number", "column": "id"}]}
+    document = WRITTEN | {"tables": [WORDS_TABLE], "fields": FIELDS, "dense": [{"name": "number", "column": "id"}]}
     project = make_project(tmp_path_factory.mktemp("identity"), document)
     return project, Predictor(project.config, project.root)
 
@@ -56,7 +58,7 @@ def tables_of(project, plan, random):
     """Every word has a row of extreme weights in every field."""
     tables = Tables(project.config)
     for config in project.config.fields:
-        table = tables.fields[config.name].table
+        table = tables.by_name[config.table_name].table
         keys = np.array([plan.key_of(config.name, {config.columns[0]: word}) for word in WORDS], np.uint64)
         rows = np.zeros(len(keys), table.row_dtype)
         rows["weights"], rows["unsettled"] = random.choice(WEIGHTS, rows["weights"].shape), 1
@@ -80,7 +82,7 @@ def predicted_from(predictor, tables, samples):
     """[n, columns] what the replica's network sees of the same samples, sent as JSON instances."""
     instances = samples.select(["id", "user", "item", "tags"]).to_pylist()
     features = predictor.features(instances, 0)
-    return predictor.inputs(features, lambda name, keys: tables.fields[name].table.lookup(keys))
+    return predictor.inputs(features, lambda name, keys: tables.by_name[name].table.lookup(keys))
 
 
 @pytest.mark.parametrize("seed", range(10))

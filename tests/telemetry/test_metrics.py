@@ -110,16 +110,16 @@ def test_progressive_validation_is_that_of_the_report(world):
             assert shown == pytest.approx(scores[name], rel=1e-12) if scores[name] is not None else shown is None
 
 
-def test_rows_bytes_and_quantiles_are_exported_by_field(world):
+def test_rows_bytes_and_quantiles_are_exported_by_table(world):
     _, first, metrics, _ = world
     rows = metrics.all("springtide_table_rows")
-    assert {name.split()[0] for name in rows} == FIELDS
+    assert {name.split()[-1] for name in rows} == FIELDS
     assert metrics.all("springtide_rows_admitted_total") == rows  # nothing has expired
     assert set(metrics.all("springtide_rows_expired_total").values()) == {0}
     assert all(size > 0 for size in metrics.all("springtide_table_bytes").values())
-    assert rows["item 0"] > first("springtide_table_rows", field="item", shard="0")
+    assert rows["0 item"] > first("springtide_table_rows", table="item", shard="0")
     for name in ("springtide_row_importance", "springtide_row_convergence"):
-        spread = [metrics(name, shard="0", field="user", quantile=q) for q in ("0.1", "0.5", "0.9", "0.99")]
+        spread = [metrics(name, shard="0", table="user", quantile=q) for q in ("0.1", "0.5", "0.9", "0.99")]
         assert spread == sorted(spread)
         assert spread[-1] > 0
 
@@ -138,8 +138,8 @@ def test_every_commit_is_timed_and_its_delta_counted(world):
 
 def test_series_do_not_grow_with_keys(world):
     _, few, many, _ = world
-    assert many("springtide_table_rows", field="item", shard="0") > 5 * few(
-        "springtide_table_rows", field="item", shard="0"
+    assert many("springtide_table_rows", table="item", shard="0") > 5 * few(
+        "springtide_table_rows", table="item", shard="0"
     )
     grown = {name for name, _ in set(many.values) - set(few.values)}
     # A level or precision that had not occurred before may add series.
@@ -181,7 +181,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
     assert 0 < metrics("springtide_commit_visible_seconds_sum", shard="0") < 60 * fresh
     assert metrics("springtide_served_event_timestamp_seconds", shard="0") == read_time(shard["log_time"]) / 1000
     assert metrics("springtide_served_generation", shard="0") == metrics("springtide_delta_lag_records", shard="0") == 0
-    assert {n.split()[0] for n in metrics.all("springtide_served_bytes")} == FIELDS
+    assert {n.split()[-1] for n in metrics.all("springtide_served_bytes")} == FIELDS
     # A counter has no series before its first event; some metrics exist only with Kafka or in a Flink worker.
     elsewhere = {name for name in declared_names() if name.startswith(("springtide_log_", "springtide_shard_failures"))}
     exported = world[2].names | metrics.names | through_its_own_port.names

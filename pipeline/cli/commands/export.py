@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
-from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
-from pipeline.cli.terminal.options import HERE, AsJson, DryRun, FieldName, OutFile, ProjectFolder, open_project
+from pipeline.cli.terminal.lookup import current_versions, find_table, packed_rows
+from pipeline.cli.terminal.options import HERE, AsJson, DryRun, OutFile, ProjectFolder, TableName, open_project
 from pipeline.cli.terminal.output import print_result
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -64,43 +64,42 @@ def samples(
 
 
 def rows(
-    field: FieldName,
+    table: TableName,
     out: OutFile,
     project: ProjectFolder = HERE,
     version: AtVersion = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a field's rows in the trainer: key, weights, optimizer state, statistics.
+    """Export a table's rows in the trainer: key, weights, optimizer state, statistics.
 
     Example: springtide export rows item --out item.parquet
     """
     opened = open_project(project)
-    find_field(opened, field)
-    store = VersionStore(opened)
-    batches = [_row_batch(opened, store.restore(id), field) for id in _version_ids(opened, store, version)]
+    name, store = find_table(opened, table).name, VersionStore(opened)
+    batches = [_row_batch(opened, store.restore(id), name) for id in _version_ids(opened, store, version)]
     _write(_table_of(batches, batches[0].schema), out, dry_run, as_json)
 
 
 def served(
-    field: FieldName,
+    table: TableName,
     out: OutFile,
     project: ProjectFolder = HERE,
     version: AtVersion = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a field's rows in serving: key, handle, bits, quantized bytes, and decoded weights.
+    """Export a table's rows in serving: key, handle, bits, quantized bytes, and decoded weights.
 
     Example: springtide export served item --version g0/s0-of-1/12 --out item.parquet
     """
     from pipeline.serving.export import SCHEMA, served_table
 
     opened = open_project(project)
-    dim, store = find_field(opened, field).dim, VersionStore(opened)
-    views = [ServedView(dim) for _ in range(opened.config.logs.shards)]
+    found, store = find_table(opened, table), VersionStore(opened)
+    views = [ServedView(found.dim) for _ in range(opened.config.logs.shards)]
     for id in _version_ids(opened, store, version):
-        views[id.shard] = build_served_view(store.served(id)[field])
+        views[id.shard] = build_served_view(store.served(id)[found.name])
     _write(_table_of(served_table(views).to_batches(), SCHEMA), out, dry_run, as_json)
 
 
@@ -178,8 +177,8 @@ def _end_positions(project: Project, version: str | None) -> dict[int, tuple[int
     return {summary.id.shard: (summary.offset, summary.row)}
 
 
-def _row_batch(project: Project, commit: Commit, field: str) -> pa.RecordBatch:
-    packed, keys = packed_rows(project, commit, field), commit.fields[field].keys
+def _row_batch(project: Project, commit: Commit, table: str) -> pa.RecordBatch:
+    packed, keys = packed_rows(project, commit, table), commit.fields[table].keys
     columns: dict[str, pa.Array] = {"key": pa.array(keys)}
     for name in ("weights", "state"):
         values = np.ascontiguousarray(packed[name])

@@ -35,7 +35,7 @@ class RunnerName(StrEnum):
 
 
 Migrate = Annotated[
-    bool, typer.Option("--migrate", help="Continue with a changed configuration: changed fields start empty.")
+    bool, typer.Option("--migrate", help="Continue with a changed configuration: changed tables start empty.")
 ]
 Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process or on the cluster at flink.rest.")]
 FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: ignore savepoints and checkpoints.")]

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from pipeline.cli.terminal.lookup import current_versions, find_field, packed_rows
-from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
+from pipeline.cli.terminal.lookup import current_versions, find_field, find_table, packed_rows
+from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, TableName, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
 from pipeline.configuration.fields import FieldConfig
@@ -55,38 +55,40 @@ def inspect(
     opened = open_project(project)
     with user_output_on_stderr():
         plan = FeaturePlan(opened.config, opened.root)
-    key = plan.key_of(field, _column_values(find_field(opened, field), value))
-    rows = [_key_row(opened, shard, commit, field, key) for shard, commit in _current_commits(opened, field)]
-    print_result({"field": field, "value": value, "key": str(key), "rows": [row for row in rows if row]}, as_json)
+    found = find_field(opened, field)
+    key, table = plan.key_of(found.name, _column_values(found, value)), found.table_name
+    rows = [_key_row(opened, shard, commit, table, key) for shard, commit in _current_commits(opened, table)]
+    result = {"field": found.name, "table": table, "value": value, "key": str(key)}
+    print_result({**result, "rows": [row for row in rows if row]}, as_json)
 
 
 def importance(
-    field: FieldName,
+    table: TableName,
     top: Annotated[int, typer.Option("--top", min=1, help="Number of keys.")] = 20,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """List the most important keys of a field, with their raw values if the dictionary has them.
+    """List the most important keys of a table, with their raw values if the dictionary has them.
 
     Example: springtide importance item --top 10
     """
     opened = open_project(project)
-    find_field(opened, field)
+    name = find_table(opened, table).name
     rows = [
         row
-        for shard, commit in _current_commits(opened, field)
-        for row in _most_important(opened, shard, commit, field, top)
+        for shard, commit in _current_commits(opened, name)
+        for row in _most_important(opened, shard, commit, name, top)
     ]
     rows.sort(key=lambda row: -row["importance"])
-    print_result({"field": field, "keys": rows[:top]}, as_json)
+    print_result({"table": name, "keys": rows[:top]}, as_json)
 
 
-def _current_commits(project: Project, field: str) -> Iterator[tuple[int, Commit]]:
-    """By shard, the current versions that contain the field."""
+def _current_commits(project: Project, table: str) -> Iterator[tuple[int, Commit]]:
+    """By shard, the current versions that contain the table."""
     store = VersionStore(project)
     for id in current_versions(project, store):
         commit = store.restore(id)
-        if field in commit.fields:
+        if table in commit.fields:
             yield id.shard, commit
 
 
@@ -101,12 +103,12 @@ def _column_values(field: FieldConfig, value: str) -> dict[str, str]:
     return {name: text for name, _, text in pairs}
 
 
-def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int) -> dict[str, Any] | None:
-    change = commit.fields[field]
+def _key_row(project: Project, shard: int, commit: Commit, table: str, key: int) -> dict[str, Any] | None:
+    change = commit.fields[table]
     index = int(np.searchsorted(change.keys, np.uint64(key)))
     if index == len(change.keys) or int(change.keys[index]) != key:
         return None
-    row = packed_rows(project, commit, field)[index]
+    row = packed_rows(project, commit, table)[index]
     served = int(np.searchsorted(change.served_keys, np.uint64(key)))
     known = served < len(change.served_keys) and int(change.served_keys[served]) == key
     return {
@@ -122,15 +124,15 @@ def _key_row(project: Project, shard: int, commit: Commit, field: str, key: int)
     }
 
 
-def _most_important(project: Project, shard: int, commit: Commit, field: str, top: int) -> list[dict[str, Any]]:
+def _most_important(project: Project, shard: int, commit: Commit, table: str, top: int) -> list[dict[str, Any]]:
     from pipeline.trainer.tables.dictionary import Dictionary
 
-    rows, keys = packed_rows(project, commit, field), commit.fields[field].keys
+    rows, keys = packed_rows(project, commit, table), commit.fields[table].keys
     half_life_s = project.config.train.half_life_s
     importances, last_seen_s = np.ascontiguousarray(rows["importance"]), np.ascontiguousarray(rows["last_seen_s"])
     scores = decayed(importances, last_seen_s, commit.last_at_ms // 1000, half_life_s)
     order = most_important(keys, importances, last_seen_s, half_life_s, top)
-    texts = Dictionary(project, shard).values(field, keys[order])
+    texts = Dictionary(project, shard).values(table, keys[order])
     return [
         {
             "value": text,

@@ -1,9 +1,10 @@
-"""Finds the versions, fields and rows that commands show, export or publish."""
+"""Finds the versions, fields, tables and rows that commands show, export or publish."""
 
 from typing import Any
 
 from pipeline.configuration.fields import FieldConfig
 from pipeline.configuration.project import Project
+from pipeline.configuration.tables import TableConfig, tables_of
 from pipeline.errors import InputError
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -18,17 +19,28 @@ def current_versions(project: Project, store: VersionStore) -> list[VersionId]:
 
 
 def find_field(project: Project, name: str) -> FieldConfig:
-    """The field called `name`. Raises InputError if the configuration has none."""
+    """The field called `name`, or the first one that reads the table `name`. Raises InputError if there is none."""
     fields = {field.name: field for field in project.config.fields}
+    for field in project.config.fields:
+        fields.setdefault(field.table_name, field)
     if name not in fields:
         raise InputError(f"field {name} does not exist. known: {', '.join(fields)}")
     return fields[name]
 
 
+def find_table(project: Project, name: str) -> TableConfig:
+    """The table called `name`, or the one that the field `name` reads. Raises InputError if there is none."""
+    tables = tables_of(project.config.fields)
+    read = {field.name: tables[field.table_name] for field in project.config.fields} | tables
+    if name not in read:
+        raise InputError(f"table {name} does not exist. known: {', '.join(tables)}")
+    return read[name]
+
+
 def packed_rows(project: Project, commit: Commit, name: str) -> Any:
-    """[n] structured: the rows of a field in a restored version, in key order."""
+    """[n] structured: the rows of a table in a restored version, in key order."""
     from pipeline.trainer.tables.table import row_dtype, state_floats
 
-    field, change = find_field(project, name), commit.fields[name]
-    dtype = row_dtype(field.dim, state_floats(field.optimizer, field.dim))
+    table, change = find_table(project, name), commit.fields[name]
+    dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
     return change.rows.view(dtype).reshape(len(change.keys))

@@ -17,7 +17,12 @@ ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder wit
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done without doing it.")]
 UntilEnd = Annotated[bool, typer.Option("--until-end", help="Stop at the current end of the logs.")]
-FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field of the configuration.")]
+FieldName = Annotated[
+    str, typer.Argument(metavar="FIELD", help="A field of the configuration, or a table: its first field.")
+]
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="A table of the configuration, or a field: the table that it reads.")
+]
 OutFile = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
 HERE = Path()
 _NUMBER = re.compile("[0-9]+")

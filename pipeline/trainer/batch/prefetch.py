@@ -3,27 +3,36 @@
 Only what does not depend on the values of rows is done here; values are read after the previous update.
 """
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.errors import InputError, ModelError, UserCodeError
-from pipeline.features.plan import FeaturePlan
+from pipeline.features.plan import FeaturePlan, Features
 from pipeline.model.targets import TargetError, Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition, impression_times
 from pipeline.trainer.batch.unique import Uniquer
 
 
 @dataclass(frozen=True)
-class FieldBatch:
-    """One field's keys in one batch of n samples: m occurrences of u distinct keys."""
+class TableBatch:
+    """One table's keys in one batch: u distinct keys over all fields that read it."""
 
     keys: UInt64s
-    """[u] distinct keys in order of first appearance."""
-    inverse: Int32s
-    """[m] occurrence → index into `keys`."""
+    """[u] distinct keys in order of first appearance, one field after the other."""
     counts: UInt32s
     """[u] occurrences of each key."""
+
+
+@dataclass(frozen=True)
+class FieldBatch:
+    """One field in one batch of n samples: m occurrences of keys of its table."""
+
+    inverse: Int32s
+    """[m] occurrence → index into the `keys` of the table."""
     offsets: Int64s
     """[n + 1] sample → its occurrences."""
 
@@ -33,6 +42,7 @@ class PreparedBatch:
     """A batch and everything that can be computed before its rows are read."""
 
     batch: Batch
+    tables: dict[str, TableBatch]
     fields: dict[str, FieldBatch]
     dense: Float32s
     """[n, dense columns]"""
@@ -101,6 +111,21 @@ class Prefetcher:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None
-        unique = self._uniquer.unique
-        fields = {name: FieldBatch(*unique(field.keys), offsets=field.offsets) for name, field in features.keys.items()}
-        return PreparedBatch(batch, fields, features.dense, targets)
+        tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
+        return PreparedBatch(batch, tables, fields, features.dense, targets)
+
+
+def keys_by_table(
+    uniquer: Uniquer, features: Features, fields_by_table: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, TableBatch], dict[str, FieldBatch]]:
+    """The distinct keys of each table, and where the occurrences of each field are among them."""
+    tables, fields = {}, {}
+    for table, names in fields_by_table.items():
+        found = [features.keys[name] for name in names]
+        occurrences = found[0].keys if len(found) == 1 else np.concatenate([each.keys for each in found])
+        keys, inverse, counts = uniquer.unique(occurrences)
+        tables[table], start = TableBatch(keys, counts), 0
+        for name, each in zip(names, found, strict=True):
+            fields[name] = FieldBatch(inverse[start : start + len(each.keys)], each.offsets)
+            start += len(each.keys)
+    return tables, fields

@@ -17,7 +17,7 @@ from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
-from pipeline.trainer.tables.field_table import TableCounts
+from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.state import FieldChange
@@ -62,8 +62,8 @@ class BoundarySnapshot:
         serving_dense: the dense weights that serving needs.
         filters: everything else a shard needs to continue, by name.
         validation: progressive validation, for people and JSON.
-        tables: by field, the counts of its table.
-        admission: by field, the digest of what decides admission.
+        tables: by table, its counts.
+        admission: by table, the digest of what decides admission.
         quarantines_seen: ids of the quarantines in force.
         flush: publish every withheld row too.
     """
@@ -80,7 +80,7 @@ class BoundarySnapshot:
 
 
 def field_change(changes: Changes, served: ServedChange, dim: int) -> FieldChange:
-    """What a commit holds of one field of `dim` weights: rows and served entries that changed."""
+    """What a commit holds of one table of `dim` weights: rows and served entries that changed."""
     return FieldChange(
         dim=dim,
         keys=changes.touched,
@@ -102,9 +102,9 @@ def packed(rows: Rows) -> UInt8s:
 def filters_of(tables: Tables, progress: ShardProgress, identity: Identity) -> dict[str, bytes]:
     """Everything besides rows, served view and dense weights that a shard needs to continue, as named bytes."""
     filters = {"identity": json.dumps(identity, sort_keys=True).encode()}
-    for name, field in tables.fields.items():
-        filters[f"admission.{name}"] = field.admitter.to_bytes()
-        filters[f"expiry.{name}"] = field.sweeper.to_bytes()
+    for name, table in tables.by_name.items():
+        filters[f"admission.{name}"] = table.admitter.to_bytes()
+        filters[f"expiry.{name}"] = table.sweeper.to_bytes()
     for label, validation in progress.validations.items():
         filters[f"validation.{label}"] = validation.to_bytes()
     return filters
@@ -115,7 +115,7 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
 
     Args:
         snapshot: everything except the rows.
-        rows: by field, the table's digest at the same boundary.
+        rows: by table, its digest at the same boundary.
     """
     progress = snapshot.progress
     parts: dict[str, Any] = {

@@ -67,7 +67,7 @@ class Committer:
         self._full_request = FullRequest(project, writer.shard)
         self.dictionary = Dictionary(project, writer.shard)
         self.gauges = Gauges(project, writer.shard, tables)
-        self._tables = {name: field.table for name, field in tables.fields.items()}
+        self._tables = {name: each.table for name, each in tables.by_name.items()}
         self._boundary = Boundary()
         self._snapshots = {name: TableSnapshot(t, self._boundary.calls) for name, t in self._tables.items()}
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
@@ -235,7 +235,7 @@ class Committer:
         )
 
     def _full(self, name: str, change: FieldChange) -> FieldChange:
-        """The same version of a field with all its rows and served entries instead of those that changed."""
+        """The same version of a table with all its rows and served entries instead of those that changed."""
         rows, view = self._snapshots[name], self._publisher.views[name]
         keys, served_keys = rows.keys(), view.keys()
         handles, bits, payload = view.export(served_keys)

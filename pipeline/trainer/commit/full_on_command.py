@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
+from pipeline.configuration.tables import tables_of
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.publish.delta_topic import DeltaWriter
@@ -32,7 +33,7 @@ _WAIT_S = 120.0
 
 @dataclass(frozen=True)
 class _StoredRows:
-    """The rows of a field in a version, as the publisher reads them."""
+    """The rows of a table in a version, as the publisher reads them."""
 
     all_keys: UInt64s
     all_rows: Rows
@@ -110,13 +111,13 @@ def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: in
 
 def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
     config, tables, views = project.config, {}, {}
-    fields = {field.name: field for field in config.fields}
+    declared = tables_of(config.fields)
     for name, change in commit.fields.items():
-        field = fields.get(name)
-        dtype = None if field is None else row_dtype(field.dim, state_floats(field.optimizer, field.dim))
-        if field is None or dtype is None or (field.dim, dtype.itemsize) != (change.dim, change.rows.shape[1]):
+        table = declared.get(name)
+        dtype = None if table is None else row_dtype(table.dim, state_floats(table.optimizer, table.dim))
+        if table is None or dtype is None or (table.dim, dtype.itemsize) != (change.dim, change.rows.shape[1]):
             raise MigrationError(
-                f"field {name} of version {commit.id} is not as the configuration declares it. "
+                f"table {name} of version {commit.id} is not as the configuration declares it. "
                 "run: springtide run train --until-end --migrate"
             )
         tables[name] = _StoredRows(change.keys, change.rows.view(dtype).reshape(len(change.keys)))

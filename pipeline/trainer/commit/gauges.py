@@ -17,7 +17,7 @@ from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.validation import labels_without_positive
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot
-from pipeline.trainer.tables.field_table import TableCounts
+from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.state import VersionId
@@ -45,7 +45,7 @@ class Gauges:
         """How long training was stalled for commits, in total."""
         config = project.config.telemetry
         self._samples = (
-            {name: _sample_of(field.table) for name, field in tables.fields.items()} if config.enabled else {}
+            {name: _sample_of(each.table) for name, each in tables.by_name.items()} if config.enabled else {}
         )
         folder = project.root / config.tensorboard / f"shard-{shard}" if config.tensorboard else None
         self._summaries = Summaries(folder) if folder else None
@@ -89,11 +89,11 @@ class Gauges:
         self._summaries.close()
 
     def _of_tables(self, tables: Mapping[str, TableCounts]) -> Iterator[Reading]:
-        for field, counts in tables.items():
-            yield metrics.TABLE_ROWS.reading(counts.rows, self._shard, field)
-            yield metrics.TABLE_BYTES.reading(counts.memory_bytes, self._shard, field)
-            yield metrics.ROWS_ADMITTED.reading(counts.admitted, self._shard, field)
-            yield metrics.ROWS_EXPIRED.reading(counts.expired, self._shard, field)
+        for table, counts in tables.items():
+            yield metrics.TABLE_ROWS.reading(counts.rows, self._shard, table)
+            yield metrics.TABLE_BYTES.reading(counts.memory_bytes, self._shard, table)
+            yield metrics.ROWS_ADMITTED.reading(counts.admitted, self._shard, table)
+            yield metrics.ROWS_EXPIRED.reading(counts.expired, self._shard, table)
 
     def _of_validation(self, validation: Mapping[str, Any]) -> Iterator[Reading]:
         limit = self._project.config.train.positive_within_samples
@@ -111,22 +111,22 @@ class Gauges:
         """The distributions of importance and convergence over rows, for Prometheus and TensorBoard."""
         at_s, half_life_s = snapshot.progress.last_at_ms // 1000, self._project.config.train.half_life_s
         values: dict[tuple[str, str], Float64s] = {}
-        for field, sample in self._samples.items():
-            values["importance", field] = sample.importance(at_s, half_life_s)
-            values["convergence", field] = sample.convergence()
+        for table, sample in self._samples.items():
+            values["importance", table] = sample.importance(at_s, half_life_s)
+            values["convergence", table] = sample.convergence()
         self._distributions = tuple(
-            _DISTRIBUTIONS[name].reading(value, self._shard, field, at)
-            for (name, field), rows in values.items()
+            _DISTRIBUTIONS[name].reading(value, self._shard, table, at)
+            for (name, table), rows in values.items()
             for at, value in quantiles(rows, _QUANTILES).items()
         )
         if self._summaries is not None:
-            histograms = {f"{name}/{field}": rows for (name, field), rows in values.items()}
+            histograms = {f"{name}/{table}": rows for (name, table), rows in values.items()}
             self._summaries.write(snapshot.progress.samples_seen, self._scalars(snapshot, now_s), histograms)
         self._summarised_at_s, self._summarised_samples = now_s, snapshot.progress.samples_seen
         self._unsummarised = None
 
     def _scalars(self, snapshot: BoundarySnapshot, now_s: float) -> dict[str, float]:
-        scalars: dict[str, float] = {f"rows/{field}": counts.rows for field, counts in snapshot.tables.items()}
+        scalars: dict[str, float] = {f"rows/{table}": counts.rows for table, counts in snapshot.tables.items()}
         for label, window, name, score in _scores(snapshot.validation):
             scalars[f"{name}/{label}/{window}"] = score
         if self._summarised_at_s is not None and now_s > self._summarised_at_s:

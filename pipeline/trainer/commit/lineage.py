@@ -55,8 +55,8 @@ class ServedState:
     """What serving holds at CURRENT.
 
     Attributes:
-        views: the served view of each field.
-        next_handles: by field, the next handle to be assigned.
+        views: the served view of each table.
+        next_handles: by table, the next handle to be assigned.
         dense: dense weights.
     """
 

@@ -4,14 +4,15 @@ import json
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
-from pipeline.model.identity import Identity, differences
+from pipeline.model.identity import differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.commit.checkpoint import ShardProgress
 from pipeline.trainer.commit.lineage import Lineage, ServedState, Writer
-from pipeline.trainer.tables.field_table import FieldState
+from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, VersionId
@@ -36,7 +37,7 @@ def restore_shard(
     Raises:
         LogReplacedError: the samples topic is not the one CURRENT was trained from.
         MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
-            changed fields start empty.
+            changed tables start empty.
     """
     labels, current = config.samples.labels, versions.current(writer.shard)
     if current is None:
@@ -48,7 +49,7 @@ def restore_shard(
     changed = differences(before, writer.identity)
     if changed and not migrate:
         raise _migration_error(current, changed)
-    tables, views = restore_tables(commit, config, _unchanged_fields(config, before, writer.identity))
+    tables, views = restore_tables(commit, config, unchanged_tables(before, writer.identity))
     if changed:
         model.load_matching(commit.dense)
     else:
@@ -59,11 +60,11 @@ def restore_shard(
 
 
 def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
-    """Tables and served views of the fields `names` as a version holds them; the other fields start empty."""
+    """Tables and served views of the tables `names` as a version holds them; the other tables start empty."""
     views, states = _empty_views(config), {}
-    for name in names & set(commit.fields):
+    for name in names & set(commit.fields) & set(views):
         change = commit.fields[name]
-        states[name] = FieldState(
+        states[name] = TableState(
             change.keys, change.rows, commit.filters[f"admission.{name}"], commit.filters[f"expiry.{name}"]
         )
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
@@ -82,20 +83,14 @@ def restore_progress(commit: Commit, labels: tuple[str, ...]) -> ShardProgress:
 
 
 def _empty_views(config: Config) -> dict[str, ServedView]:
-    """By field, a view for a publisher, which assigns handles and seldom looks one up."""
-    return {field.name: ServedView(field.dim, by_handle=False) for field in config.fields}
+    """By table, a view for a publisher, which assigns handles and seldom looks one up."""
+    return {name: ServedView(table.dim, by_handle=False) for name, table in tables_of(config.fields).items()}
 
 
 def _identity_in(commit: Commit) -> dict[str, str]:
     """What a version was trained under."""
     identity: dict[str, str] = json.loads(commit.filters["identity"])
     return identity
-
-
-def _unchanged_fields(config: Config, before: Identity, now: Identity) -> set[str]:
-    """Fields whose configuration and input are as before."""
-    names = {field.name for field in config.fields}
-    return {n for n in names if all(before.get(p) == now.get(p) for p in (f"field {n}", f"input {n}"))}
 
 
 def _check_log(config: Config, writer: Writer, commit: Commit) -> None:
@@ -109,5 +104,5 @@ def _check_log(config: Config, writer: Writer, commit: Commit) -> None:
 def _migration_error(current: VersionId, changed: list[str]) -> MigrationError:
     return MigrationError(
         f"version {current} was trained under another configuration or model: {'; '.join(changed)}. "
-        "hint: pass --migrate (new and changed fields start empty, dropped ones are removed), or undo the change"
+        "hint: pass --migrate (new and changed tables start empty, dropped ones are removed), or undo the change"
     )

@@ -129,7 +129,7 @@ class TrainerShard:
             "position": list(self._progress.position),
             "samples_seen": self._progress.samples_seen,
             "log_time_ms": self._progress.last_at_ms,
-            "rows": {name: len(field.table) for name, field in self.tables.fields.items()},
+            "rows": {name: len(each.table) for name, each in self.tables.by_name.items()},
             "validation": self._validation(),
         }
 
@@ -277,15 +277,15 @@ class TrainerShard:
 
     def _snapshot(self, flush: bool) -> BoundarySnapshot:
         """The shard at this boundary, apart from its rows."""
-        fields = self.tables.fields.items()
+        tables = self.tables.by_name.items()
         return BoundarySnapshot(
             progress=replace(self._progress),
             dense=self._model.weights_bytes(),
             serving_dense=self._model.serving_bytes(),
             filters=filters_of(self.tables, self._progress, self._identity),
             validation=self._validation(),
-            tables={name: field.counts() for name, field in fields},
-            admission={name: field.admitter.digest() for name, field in fields},
+            tables={name: table.counts() for name, table in tables},
+            admission={name: table.admitter.digest() for name, table in tables},
             quarantines_seen=self._quarantines.ids(),
             flush=flush,
         )

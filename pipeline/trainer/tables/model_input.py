@@ -1,15 +1,15 @@
 """From a batch's keys to the dense network's input and back, for all fields: the face of `native/batch/model_input`.
 
-keys of every field  [u] distinct, as in `FieldBatch`
+keys of every table, [u] distinct, as in `TableBatch`; their occurrences in every field, as in `FieldBatch`
   find     → the rows of the batch, each looked up once
-  gather   → [n, columns]: every field's pooled rows, in the order of the tables; the dense columns after them stay
-  learn    ← [n, columns] gradient, to the rows of the batch gathered last
+  gather   → [n, columns]: every field's pooled rows, in the order of the fields; the dense columns after them stay
+  learn    ← [n, columns] gradient, to the rows of the batch gathered last, summed over the fields of a table
 
 `find` and `admit` of the next batch may come between `gather` and `learn`: they read no weights.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,17 @@ import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Bools, Float32s, Int64s
 from pipeline.errors import InputError
-from pipeline.trainer.batch.prefetch import FieldBatch
+from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch
 from pipeline.trainer.tables.table import Table
+
+
+class InputField(NamedTuple):
+    """How one field reads its table."""
+
+    table: int
+    """The number of the table."""
+    mean: bool
+    """Its rows are pooled by their mean, else by their sum."""
 
 
 class ModelInput:
@@ -27,24 +36,27 @@ class ModelInput:
     Between `find` and `learn` of a batch no rows may be removed from the tables. Results do not depend on `threads`.
     """
 
-    def __init__(self, tables: Sequence[Table], mean: Sequence[bool], dense_columns: int, threads: int) -> None:
-        """`mean`: for each table, whether its rows are pooled by their mean, else by their sum."""
+    def __init__(self, tables: Sequence[Table], fields: Sequence[InputField], dense_columns: int, threads: int) -> None:
+        """`fields` in the order of their columns."""
         require_integer("threads", threads, 1, 1024)
         self._tables = list(tables)
-        native = [table.native for table in tables]
-        self._input: Any = _native.ModelInput(native, [bool(each) for each in mean], dense_columns, threads)
+        native, numbers = [table.native for table in tables], [field.table for field in fields]
+        mean = [field.mean for field in fields]
+        try:
+            self._input: Any = _native.ModelInput(native, numbers, mean, dense_columns, threads)
+        except ValueError as failure:
+            raise InputError(str(failure)) from None
         self._sizes = [0] * len(self._tables)
 
-    def find(self, batch: Sequence[FieldBatch]) -> list[int]:
+    def find(self, tables: Sequence[TableBatch], fields: Sequence[FieldBatch]) -> list[int]:
         """Begin a batch; returns for each table how many of its keys have no row. Raises InputError."""
-        arrays = [(keys.keys, keys.inverse, keys.counts, keys.offsets) for keys in batch]
+        keys = [(each.keys, each.counts) for each in tables]
         try:
-            missing: list[int] = self._call("find", arrays)
+            missing: list[int] = self._call("find", keys, [(each.inverse, each.offsets) for each in fields])
         except InputError:
-            for keys in batch:  # only for the message: there are hundreds of arrays per second
-                _require_arrays(keys)
+            _require_arrays(tables, fields)  # only for the message: there are hundreds of arrays per second
             raise
-        self._sizes = [len(keys.keys) for keys in batch]
+        self._sizes = [len(each.keys) for each in tables]
         return missing
 
     def resident(self, table: int) -> Bools:
@@ -80,8 +92,10 @@ class ModelInput:
             raise InputError(f"{name}: {failure}") from None
 
 
-def _require_arrays(batch: FieldBatch) -> None:
-    require_array("keys", batch.keys, np.uint64, ("u",))
-    require_array("inverse", batch.inverse, np.int32, ("m",))
-    require_array("counts", batch.counts, np.uint32, (len(batch.keys),))
-    require_array("offsets", batch.offsets, np.int64, ("n + 1",))
+def _require_arrays(tables: Sequence[TableBatch], fields: Sequence[FieldBatch]) -> None:
+    for table in tables:
+        require_array("keys", table.keys, np.uint64, ("u",))
+        require_array("counts", table.counts, np.uint32, (len(table.keys),))
+    for field in fields:
+        require_array("inverse", field.inverse, np.int32, ("m",))
+        require_array("offsets", field.offsets, np.int64, ("n + 1",))

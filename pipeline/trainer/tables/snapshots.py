@@ -1,4 +1,4 @@
-"""The rows of all fields as of one batch boundary, for the commit that is made of them while training continues."""
+"""The rows of all tables as of one batch boundary, for the commit that is made of them while training continues."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -54,9 +54,9 @@ class OpenChanges:
         self._collected = self._collect_slice()
 
     def collect(self) -> dict[str, Changes]:
-        """By field, what changed since the `OpenChanges` before, with the rows as of this boundary.
+        """By table, what changed since the `OpenChanges` before, with the rows as of this boundary.
 
-        A field is sorted and hashed while the fields after it are still being copied.
+        A table is sorted and hashed while the tables after it are still being copied.
         """
         collected = self._collected
         finishing: dict[str, Future[Changes]] = {}

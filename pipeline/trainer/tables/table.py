@@ -1,4 +1,4 @@
-"""The table of one field: rows by key. The face of the native store.
+"""A table: rows by key. The face of the native store.
 
 A row holds weights, optimizer state and statistics of one key, packed as `row_dtype`; the same bytes go into versions
 and into the digest. Admission is decided elsewhere; the caller passes log time.
@@ -80,7 +80,7 @@ class ChangeSet:
 
 
 class Table:
-    """The rows of one field. Several threads may read at once; a change needs exclusive access.
+    """The rows of one table. Several threads may read at once; a change needs exclusive access.
 
     Every call releases the GIL. Results are the same for any number of threads. Arrays must be C-contiguous and have
     the exact dtype. Every method raises InputError for an array of another dtype or shape and leaves the table
@@ -212,7 +212,7 @@ class Table:
         return packed.view(STATISTICS_DTYPE).reshape(len(keys))
 
     def import_rows(self, keys: UInt64s, rows: npt.NDArray[Any]) -> None:
-        """Set rows to those of another table of this field, and make the missing ones.
+        """Set rows to those of another table of this name, and make the missing ones.
 
         They count as committed, not as touched: after a restore there are no changes. A key that was touched or removed
         since the last `begin_changes` remains a change.

@@ -11,10 +11,11 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, Int64s
 from pipeline.configuration.config import Config
+from pipeline.configuration.tables import tables_of
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch
-from pipeline.trainer.tables.field_table import FieldState, FieldTable
-from pipeline.trainer.tables.model_input import ModelInput
+from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
+from pipeline.trainer.tables.model_input import InputField, ModelInput
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AdmittedBatch:
     at_ms: int
     """Log time after this batch."""
     new_keys: Mapping[str, Int64s]
-    """By field, the keys admitted with this batch: places in `FieldBatch.keys`."""
+    """By table, the keys admitted with this batch: places in `TableBatch.keys`."""
 
     @property
     def at_s(self) -> int:
@@ -33,21 +34,25 @@ class AdmittedBatch:
 
 
 class Tables:
-    """Every field's table. Not thread-safe. A batch goes through `admit`, `gather`, `learn` and `sweep`, in this order.
+    """Every table. Not thread-safe. A batch goes through `admit`, `gather`, `learn` and `sweep`, in this order.
 
     If no sweep is due after a batch, the next one may be admitted between its `gather` and `learn`, with the same rows
     as a result.
     """
 
-    def __init__(self, config: Config, states: Mapping[str, FieldState] | None = None) -> None:
-        """Tables as of `states`; a field without a state starts empty. Raises as `FieldTable`."""
+    def __init__(self, config: Config, states: Mapping[str, TableState] | None = None) -> None:
+        """Tables as of `states`; a table without a state starts empty. Raises as `FilteredTable`."""
         states, seed, half_life_s = states or {}, config.model.seed, config.train.half_life_s
-        self.fields = {f.name: FieldTable(f, seed, half_life_s, states.get(f.name)) for f in config.fields}
-        tables, mean = [f.table for f in self.fields.values()], [f.pooling == "mean" for f in config.fields]
-        self._input = ModelInput(tables, mean, len(config.dense), config.model.threads)
-        self._names = list(self.fields)
-        self._filtered = [i for i, f in enumerate(config.fields) if f.admission.kind != "off"]
-        self._unfiltered = [i for i, f in enumerate(config.fields) if f.admission.kind == "off"]
+        declared = tables_of(config.fields)
+        self.by_name = {
+            name: FilteredTable(table, seed, half_life_s, states.get(name)) for name, table in declared.items()
+        }
+        self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
+        fields = [InputField(self._names.index(f.table_name), f.pooling == "mean") for f in config.fields]
+        tables = [each.table for each in self.by_name.values()]
+        self._input = ModelInput(tables, fields, len(config.dense), config.model.threads)
+        self._filtered = [i for i, t in enumerate(declared.values()) if t.admission.kind != "off"]
+        self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
         self._pooled = sum(f.dim for f in config.fields)
         self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
 
@@ -60,14 +65,14 @@ class Tables:
             position: where it begins in the samples log.
         """
         at_s = at_ms // 1000
-        missing = self._input.find([prepared.fields[name] for name in self.fields])
+        batches = [prepared.tables[name] for name in self._names]
+        missing = self._input.find(batches, [prepared.fields[name] for name in self._fields])
         unfiltered = [number for number in self._unfiltered if missing[number]]
         places = self._input.admit_missing(unfiltered, at_s)
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
         for number in self._filtered:
-            name = self._names[number]
-            batch, resident = prepared.fields[name], self._input.resident(number)
-            earned = self.fields[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
+            name, batch, resident = self._names[number], batches[number], self._input.resident(number)
+            earned = self.by_name[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
             new_keys[name] = np.flatnonzero(earned)
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
@@ -89,9 +94,9 @@ class Tables:
 
     def sweep_due(self, at_s: int) -> bool:
         """Whether rows may expire at log time `at_s`."""
-        return any(field.sweeper.due(at_s) for field in self.fields.values())
+        return any(table.sweeper.due(at_s) for table in self.by_name.values())
 
     def sweep(self, at_s: int) -> None:
         """Remove what has expired by log time `at_s`."""
-        for field in self.fields.values():
-            field.sweep(at_s)
+        for table in self.by_name.values():
+            table.sweep(at_s)

@@ -35,7 +35,7 @@ _SAME_NAMES = (
 
 @dataclass(frozen=True)
 class FieldDelta:
-    """What changed in one field: k known rows, then n new ones.
+    """What changed in one table: k known rows, then n new ones.
 
     Attributes:
         dim: weights per row.
@@ -81,7 +81,7 @@ class Delta:
         last_at_ms: latest event time learned from between the two versions.
         before: served digest of `from_sequence`; None if the delta applies to several versions.
         after: served digest of `to_sequence`; see `served_digest`.
-        fields: by name of the field.
+        fields: by name of the table.
         dense: weights of the dense network, as the model writes them for serving.
         model: name and digest of the model; serving rejects a delta of another model.
     """
@@ -112,7 +112,7 @@ class Delta:
 
 
 def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
-    """Hex digest of one shard's served view: each field's `ServedView.digest()`, by name, and the dense weights.
+    """Hex digest of one shard's served view: each table's `ServedView.digest()`, by name, and the dense weights.
 
     >>> served_digest({"user": 1, "item": 2}, b"") == served_digest({"item": 2, "user": 1}, b"")
     True
@@ -150,7 +150,7 @@ def delta_name(encoded: bytes) -> str:
 
 
 def decode_delta(encoded: bytes) -> Delta:
-    """Decode a delta; each field's rows are ordered by (known or new, precision, handle).
+    """Decode a delta; each table's rows are ordered by (known or new, precision, handle).
 
     Raises:
         DamagedError: for bytes that differ from what `encode_delta` wrote.

@@ -14,7 +14,7 @@ from pipeline.versions.deltas.quantizer import payload_total
 def group_rows(
     handles: UInt32s, new_keys: UInt64s, new_handles: UInt32s, bits: UInt8s, payload: UInt8s, dim: int
 ) -> list[dict[str, Any]]:
-    """The `groups` of a field in `schemas/delta.avsc`: one for each precision that occurs, coarsest first.
+    """The `groups` of a table in `schemas/delta.avsc`: one for each precision that occurs, coarsest first.
 
     Args:
         handles: [k] uint32, of rows that serving holds.

@@ -1,4 +1,4 @@
-"""The rows that serving holds of one field: payloads and handles by key. Wraps `native/serving/served_view`.
+"""The rows that serving holds of one table: payloads and handles by key. Wraps `native/serving/served_view`.
 
 The publisher holds one to compute what serving lacks; a replica serves lookups from one. A missing key gives zeros,
 never an error.
@@ -38,7 +38,7 @@ class Distance:
 
 
 class ServedView:
-    """Quantized rows of one field. Thread-safe for many readers and one writer; each call sees one consistent state.
+    """Quantized rows of one table. Thread-safe for many readers and one writer; each call sees one consistent state.
 
     Every method raises InputError for a wrong dtype or shape.
 

@@ -1,6 +1,6 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
-Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each field `fields/NAME/PART`, where PART is
+Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each table `fields/NAME/PART`, where PART is
 an attribute of `FieldChange`. A file of kind `TOUCHED` holds only the keys that dropped versions touched, as
 `fields/NAME/touched`.
 """
@@ -101,13 +101,13 @@ def read_delta(path: Path) -> bytes:
 
 
 def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
-    """By field: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
+    """By table: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
     with Container.open(path, VERSION) as file, file.parsing():
         return {name: _read_served(file, name, shape["dim"]) for name, shape in file.header["fields"].items()}
 
 
 def read_touched(path: Path) -> dict[str, UInt64s]:
-    """By field: [t] uint64 sorted, the served keys put or removed by a version, or by the dropped ones before it.
+    """By table: [t] uint64 sorted, the served keys put or removed by a version, or by the dropped ones before it.
 
     Raises as `read_commit`.
     """

@@ -28,12 +28,12 @@ def read_version(folder: Path, version: VersionSummary, reader: Callable[[Path],
 
 
 def read_touched_by(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
-    """By field, the served keys that a version and the dropped ones before it touched. Raises as `read_version`."""
+    """By table, the served keys that a version and the dropped ones before it touched. Raises as `read_version`."""
     return [*read_bridge(folder, version), read_version(folder, version, read_touched)]
 
 
 def read_bridge(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s]]:
-    """By field, the served keys that the dropped versions before it touched. Raises as `read_version`."""
+    """By table, the served keys that the dropped versions before it touched. Raises as `read_version`."""
     if version.touched_path is None:
         return []
     path = folder / version.touched_path

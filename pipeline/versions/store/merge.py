@@ -87,7 +87,7 @@ def merge_served(changes: Sequence[tuple[ServedEntries, UInt64s]]) -> tuple[Serv
 
 
 def merge_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
-    """Merge the changes of one field, oldest first. `full`: the first holds every row, so the result does too."""
+    """Merge the changes of one table, oldest first. `full`: the first holds every row, so the result does too."""
     merged = merge_keys([(change.removed, change.keys) for change in changes])
     rows = np.concatenate([change.rows for change in changes])[merged.source]
     served, served_removed = merge_served([(served_of(change), change.served_removed) for change in changes])
@@ -109,7 +109,7 @@ def merge_changes(changes: Sequence[FieldChange], full: bool) -> FieldChange:
 def merge_commits(commits: Sequence[Commit]) -> Commit:
     """The last commit as the change since the first one's parent; full if one of them is full or has no parent.
 
-    Commits before the last full one have no effect, and their touched keys are not in the result. A field that an
+    Commits before the last full one have no effect, and their touched keys are not in the result. A table that an
     earlier commit lacks, because a migration added it, is empty there.
     """
     last = commits[-1]

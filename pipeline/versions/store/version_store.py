@@ -157,7 +157,7 @@ class VersionStore:
         return replace(merged, parent=last.parent, first_at_ms=last.first_at_ms, fields=fields, full=True)
 
     def served(self, id: VersionId) -> dict[str, ServedEntries]:
-        """By field, the entries serving holds at a version, sorted by key. Raises as `restore`."""
+        """By table, the entries serving holds at a version, sorted by key. Raises as `restore`."""
         changes = self._read_chain(id, read_served)
         return {name: merge_served([c[name] for c in changes if name in c])[0] for name in changes[-1]}
 
@@ -176,7 +176,7 @@ class VersionStore:
         return self._read(id, read_delta)
 
     def touched(self, after: VersionId, upto: VersionId) -> dict[str, UInt64s]:
-        """By field, [t] uint64 sorted: served keys put or removed after `after`, up to and including `upto`.
+        """By table, [t] uint64 sorted: served keys put or removed after `after`, up to and including `upto`.
 
         Versions that retention dropped in between are included. Raises VersionError if `upto` does not descend from
         `after`.

@@ -35,8 +35,13 @@ def build(inputs):
 """
 
 
-def stream_project(root: Path, fields: int = 26, dim: int = 16, **sections: dict[str, Any]) -> Project:
-    """A project whose impressions have an id and `fields` integer columns, each a field of `dim`; MLP 256-128."""
+def stream_project(
+    root: Path, fields: int = 26, dim: int = 16, tables: int | None = None, **sections: dict[str, Any]
+) -> Project:
+    """A project whose impressions have an id and `fields` integer columns, each a field of `dim`; MLP 256-128.
+
+    The fields read `tables` tables in turn, or each one of its own.
+    """
     root.mkdir(parents=True, exist_ok=True)
     (root / "model.py").write_text(_MODEL, encoding="utf-8")
     names = field_names(fields)
@@ -49,10 +54,21 @@ def stream_project(root: Path, fields: int = 26, dim: int = 16, **sections: dict
             "clicks": {"columns": {"id": "int"}},
         },
         "model": {"batch_size": 2048},
-        "fields": [{"name": name, "columns": [name], "dim": dim} for name in names],
+        **_inputs(names, dim, tables),
         "train": {"commit_every_s": 1.0},
     }
     return Project(root, parse_config(document | sections), SystemClock())
+
+
+def _inputs(names: list[str], dim: int, tables: int | None) -> dict[str, Any]:
+    fields = [{"name": name, "columns": [name], "dim": dim} for name in names]
+    if tables is None:
+        return {"fields": fields}
+    used = min(tables, len(names))
+    return {
+        "tables": [{"name": f"t{number}", "dim": dim} for number in range(used)],
+        "fields": [field | {"table": f"t{number % used}"} for number, field in enumerate(fields)],
+    }
 
 
 def field_names(fields: int) -> list[str]:

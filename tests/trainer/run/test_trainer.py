@@ -69,10 +69,10 @@ def digest_of_file(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
     progress = restore_progress(commit, project.config.samples.labels)
-    counts = {name: field.counts() for name, field in tables.fields.items()}
-    admission = {name: field.admitter.digest() for name, field in tables.fields.items()}
+    counts = {name: table.counts() for name, table in tables.by_name.items()}
+    admission = {name: table.admitter.digest() for name, table in tables.by_name.items()}
     snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.filters, {}, counts, admission, [], False)
-    return training_digest(snapshot, {name: field.table.scan_digest() for name, field in tables.fields.items()})
+    return training_digest(snapshot, {name: each.table.scan_digest() for name, each in tables.by_name.items()})
 
 
 def test_a_version_made_during_training_is_the_state_of_training_at_its_position(tmp_path):
@@ -114,8 +114,8 @@ def test_rows_digest_of_a_version_equals_a_full_scan_of_its_rows(shop):
     project, log = shop
     train(project, log)
     trainer = TrainerShard(project, log, VersionStore(project), 0)
-    for field in trainer.tables.fields.values():
-        assert field.table.digest() == field.table.scan_digest() != 0
+    for each in trainer.tables.by_name.values():
+        assert each.table.digest() == each.table.scan_digest() != 0
     trainer.close()
 
 

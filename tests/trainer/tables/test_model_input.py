@@ -1,13 +1,17 @@
 """Gather and learn over all fields at once, against the tables and pooling of one field after the other."""
 
+from itertools import chain
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.fields import Adagrad, Optimizer, Sgd
 from pipeline.errors import InputError
-from pipeline.trainer.batch.prefetch import FieldBatch
+from pipeline.features.plan import Features, FieldKeys
+from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch, keys_by_table
 from pipeline.trainer.batch.unique import Uniquer
-from pipeline.trainer.tables.model_input import ModelInput
+from pipeline.trainer.tables.model_input import InputField, ModelInput
 from pipeline.trainer.tables.table import Table
 from tests.support.pooling import pooled, unpooled
 
@@ -15,53 +19,69 @@ DIMS, MEAN, DENSE = (4, 16, 5), (False, True, False), 2
 COLUMNS = sum(DIMS) + DENSE
 
 
-def unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return Uniquer().unique(keys)
+OWN = tuple(InputField(f, mean) for f, mean in enumerate(MEAN))
+"""Every field reads a table of its own."""
+
+
+class FoundBatch(NamedTuple):
+    """What `ModelInput.find` takes."""
+
+    tables: list[TableBatch]
+    fields: list[FieldBatch]
 
 
 def tables() -> list[Table]:
     return [Table(dim, Adagrad(), seed=f, init_scale=0.1, half_life_s=100.0) for f, dim in enumerate(DIMS)]
 
 
-def batch_of(random: np.random.Generator, samples: int) -> list[FieldBatch]:
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def found_of(features: list[FieldKeys], readers: dict[str, list[str]]) -> FoundBatch:
+    keys = {str(f): each for f, each in enumerate(features)}
+    found, fields = keys_by_table(Uniquer(), Features(keys, np.zeros((0, 0), np.float32)), readers)
+    return FoundBatch(list(found.values()), [fields[str(f)] for f in range(len(features))])
+
+
+def batch_of(random: np.random.Generator, samples: int) -> FoundBatch:
     """One key per sample in the first field, none to three in the others."""
-    fields = []
+    features = []
     for f in range(len(DIMS)):
-        each = np.ones(samples, np.int64) if f == 0 else random.integers(0, 4, samples)
-        offsets = np.concatenate([[0], np.cumsum(each)]).astype(np.int64)
-        fields.append(FieldBatch(*unique(random.integers(0, 60, offsets[-1], np.uint64)), offsets=offsets))
-    return fields
+        offsets = offsets_of(np.ones(samples, np.int64) if f == 0 else random.integers(0, 4, samples))
+        features.append(FieldKeys(random.integers(0, 60, offsets[-1], np.uint64), offsets))
+    return found_of(features, {str(f): [str(f)] for f in range(len(DIMS))})
 
 
-def one_by_one(rows: list[Table], batch: list[FieldBatch], gradient: np.ndarray, at_s: int, out: np.ndarray) -> None:
+def one_by_one(rows: list[Table], batch: FoundBatch, gradient: np.ndarray, at_s: int, out: np.ndarray) -> None:
     """What `ModelInput` has to come to."""
     start = 0
-    for table, field, mean in zip(rows, batch, MEAN, strict=True):
-        out[:, start : start + table.dim] = pooled(table.lookup(field.keys)[field.inverse], field.offsets, mean)
+    for table, keys, field, mean in zip(rows, *batch, MEAN, strict=True):
+        out[:, start : start + table.dim] = pooled(table.lookup(keys.keys)[field.inverse], field.offsets, mean)
         start += table.dim
     start = 0
-    for table, field, mean in zip(rows, batch, MEAN, strict=True):
+    for table, keys, field, mean in zip(rows, *batch, MEAN, strict=True):
         columns = gradient[:, start : start + table.dim]
-        sums = unpooled(columns, field.inverse, field.offsets, mean, len(field.keys))
-        table.update(field.keys, sums, field.counts, at_s)
+        sums = unpooled(columns, field.inverse, field.offsets, mean, len(keys.keys))
+        table.update(keys.keys, sums, keys.counts, at_s)
         start += table.dim
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_all_fields_at_once_are_as_one_after_the_other(threads):
     random, ours, theirs = np.random.default_rng(1), tables(), tables()
-    together = ModelInput(ours, MEAN, DENSE, threads)
+    together = ModelInput(ours, OWN, DENSE, threads)
     for second in range(30):
         samples = int(random.integers(0, 20))
         batch = batch_of(random, samples)
         admitted = random.random() < 0.7
-        missing = together.find(batch)
+        missing = together.find(*batch)
         for f, (table, other) in enumerate(zip(ours, theirs, strict=True)):
-            resident = table.contains(batch[f].keys)
+            resident = table.contains(batch.tables[f].keys)
             np.testing.assert_array_equal(together.resident(f), resident)
             assert missing[f] == (~resident).sum()
             if admitted:
-                other.admit(batch[f].keys, second)
+                other.admit(batch.tables[f].keys, second)
         if admitted:
             wanted_places = [np.flatnonzero(~together.resident(f)).tolist() for f in (2, 0, 1)]
             assert [places.tolist() for places in together.admit_missing((2, 0, 1), second)] == wanted_places
@@ -77,19 +97,19 @@ def test_all_fields_at_once_are_as_one_after_the_other(threads):
 
 def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
     random, early, late = np.random.default_rng(3), tables(), tables()
-    ahead, in_turn = (ModelInput(rows, MEAN, DENSE, 2) for rows in (early, late))
+    ahead, in_turn = (ModelInput(rows, OWN, DENSE, 2) for rows in (early, late))
     batches = [batch_of(random, 9) for _ in range(20)]
     ours, theirs = np.zeros((2, 9, COLUMNS), np.float32)
-    ahead.find(batches[0])
+    ahead.find(*batches[0])
     ahead.admit_missing((0, 1, 2), 0)
     for second, batch in enumerate(batches):
         gradient = random.normal(size=(9, COLUMNS)).astype(np.float32)
         ahead.gather(ours)
         if second + 1 < len(batches):
-            ahead.find(batches[second + 1])
+            ahead.find(*batches[second + 1])
             ahead.admit_missing((0, 1, 2), second + 1)
         ahead.learn(gradient, second)
-        in_turn.find(batch)
+        in_turn.find(*batch)
         in_turn.admit_missing((0, 1, 2), second)
         in_turn.gather(theirs)
         in_turn.learn(gradient, second)
@@ -100,10 +120,10 @@ def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
 
 def test_admitted_keys_get_rows_and_the_others_count_as_zeros():
     rows = tables()
-    together = ModelInput(rows, MEAN, DENSE, 1)
+    together = ModelInput(rows, OWN, DENSE, 1)
     keys, offsets = np.array([9, 4, 8], np.uint64), np.arange(4, dtype=np.int64)
-    none = FieldBatch(*unique(np.empty(0, np.uint64)), offsets=np.zeros(4, np.int64))
-    assert together.find([FieldBatch(*unique(keys), offsets=offsets), none, none]) == [3, 0, 0]
+    none = FieldKeys(np.empty(0, np.uint64), np.zeros(4, np.int64))
+    assert together.find(*found_of([FieldKeys(keys, offsets), none, none], {f: [f] for f in "012"})) == [3, 0, 0]
     together.admit(0, np.array([1]), 5)
     assert rows[0].keys().tolist() == [4]
     out = np.zeros((3, COLUMNS), np.float32)
@@ -112,22 +132,24 @@ def test_admitted_keys_get_rows_and_the_others_count_as_zeros():
 
 
 def test_what_does_not_fit_is_refused_by_name():
-    together = ModelInput(tables(), MEAN, DENSE, 1)
+    together = ModelInput(tables(), OWN, DENSE, 1)
     good = batch_of(np.random.default_rng(2), 6)
-    with pytest.raises(InputError, match="find: batch: got 2 fields, wanted 3"):
-        together.find(good[:2])
-    wrong = FieldBatch(good[0].keys.astype(np.int64), good[0].inverse, good[0].counts, good[0].offsets)
+    [keys, *other_tables], [field, *other_fields] = good
+    with pytest.raises(InputError, match="find: batch: got 2, wanted 3, one for each table"):
+        together.find(other_tables, good.fields)
+    with pytest.raises(InputError, match="find: batch: got 2, wanted 3, one for each field"):
+        together.find(good.tables, other_fields)
     with pytest.raises(InputError, match=r"keys: got int64 \[.*\], wanted uint64 \[u\]"):
-        together.find([wrong, *good[1:]])
-    short = FieldBatch(good[0].keys, good[0].inverse, good[0].counts[:-1], good[0].offsets)
+        together.find([TableBatch(keys.keys.astype(np.int64), keys.counts), *other_tables], good.fields)
     with pytest.raises(InputError, match="counts: got"):
-        together.find([short, *good[1:]])
-    outside = FieldBatch(good[0].keys, good[0].inverse + np.int32(99), good[0].counts, good[0].offsets)
+        together.find([TableBatch(keys.keys, keys.counts[:-1]), *other_tables], good.fields)
     with pytest.raises(InputError, match="inverse: got"):
-        together.find([outside, *good[1:]])
+        together.find(good.tables, [FieldBatch(field.inverse + np.int32(99), field.offsets), *other_fields])
+    with pytest.raises(InputError, match="fields differ in samples"):
+        together.find(good.tables, [FieldBatch(field.inverse[:-1], field.offsets[:-1]), *other_fields])
     with pytest.raises(InputError, match=r"find\(\) and gather\(\) first"):
         together.gather(np.zeros((6, COLUMNS), np.float32))
-    together.find(good)
+    together.find(*good)
     with pytest.raises(InputError, match="places: got 99, wanted 0 to"):
         together.admit(0, np.array([99]), 1)
     for matrix in (np.zeros((5, COLUMNS), np.float32), np.zeros((6, COLUMNS + 1), np.float32)):
@@ -142,9 +164,82 @@ def test_what_does_not_fit_is_refused_by_name():
 
 
 def test_a_gradient_that_is_not_a_number_is_refused():
-    together = ModelInput(tables(), MEAN, DENSE, 2)
-    together.find(batch_of(np.random.default_rng(2), 6))
+    together = ModelInput(tables(), OWN, DENSE, 2)
+    together.find(*batch_of(np.random.default_rng(2), 6))
     together.admit_missing([0], 1)
     together.gather(np.zeros((6, COLUMNS), np.float32))
     with pytest.raises(InputError, match=r"gradient of key .* got nan"):
         together.learn(np.full((6, COLUMNS), np.nan, np.float32), 1)
+
+
+def keys_of(*lists: list[int]) -> FieldKeys:
+    """The keys of each sample."""
+    return FieldKeys(np.array([*chain(*lists)], np.uint64), offsets_of(np.array([len(each) for each in lists])))
+
+
+SHARED = (InputField(0, False), InputField(1, True), InputField(0, True))
+"""The first and the last field read the first table, the field between them reads the second."""
+READERS = {"a": ["0", "2"], "b": ["1"]}
+
+
+def shared_input(optimizer: Optimizer, threads: int = 1) -> tuple[Table, Table, ModelInput]:
+    a, b = (Table(dim, optimizer, seed=7, init_scale=0.1, half_life_s=100.0) for dim in (4, 16))
+    return a, b, ModelInput([a, b], SHARED, DENSE, threads)
+
+
+def weights_after(table: Table, keys: list[int], step: np.ndarray) -> np.ndarray:
+    return table.lookup(np.array(keys, np.uint64)) - 0.05 * step
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_fields_of_a_table_update_a_row_once_by_the_sum_of_their_gradients(threads):
+    a, _, together = shared_input(Sgd(kind="sgd"), threads)
+    # Sample 0 has key 1 in both fields, key 2 is in the first field only, keys 3 and 4 are in the last one only.
+    batch = found_of([keys_of([1], [2], []), keys_of([9], [], [9]), keys_of([1, 3], [], [4])], READERS)
+    assert batch.tables[0].keys.tolist() == [1, 2, 3, 4]
+    assert together.find(*batch) == [4, 1]
+    together.admit_missing([0, 1], 5)
+    inputs, gradient = np.zeros((3, 26), np.float32), np.arange(78, dtype=np.float32).reshape(3, 26)
+    together.gather(inputs)
+    row = dict(zip([1, 2, 3, 4], a.lookup(batch.tables[0].keys), strict=True))
+    none = np.zeros(4, np.float32)
+    np.testing.assert_array_equal(inputs[:, :4], [row[1], row[2], none])
+    np.testing.assert_allclose(inputs[:, 20:24], [(row[1] + row[3]) / 2, none, row[4]], rtol=1e-6)
+    first, last = gradient[:, :4], gradient[:, 20:24]
+    wanted = weights_after(a, [1, 2, 3, 4], np.array([first[0] + last[0] / 2, first[1], last[0] / 2, last[2]]))
+    together.learn(gradient, 5)
+    np.testing.assert_allclose(a.lookup(batch.tables[0].keys), wanted, rtol=1e-6)
+    assert a.statistics(batch.tables[0].keys)["count"].tolist() == [2, 1, 1, 1]
+
+
+def test_an_optimizer_with_state_takes_one_step_for_a_row_that_two_fields_read():
+    a, _, together = shared_input(Adagrad(kind="adagrad"))
+    batch = found_of([keys_of([1]), keys_of([]), keys_of([1])], READERS)
+    together.find(*batch)
+    together.admit_missing([0], 5)
+    together.gather(np.zeros((1, 26), np.float32))
+    gradient = np.ones((1, 26), np.float32)
+    gradient[:, 20:24] = 3
+    together.learn(gradient, 5)
+    np.testing.assert_allclose(a.rows(batch.tables[0].keys)["state"], np.full((1, 4), 0.1 + 4**2), rtol=1e-6)
+
+
+def test_tables_and_fields_in_any_order_of_threads_give_the_same_rows():
+    rows = []
+    for threads in (1, 4):
+        a, b, together = shared_input(Adagrad(), threads)
+        random = np.random.default_rng(5)
+        for second in range(20):
+            lists = [offsets_of(random.integers(0, 4, 30)) for _ in SHARED]
+            batch = found_of([FieldKeys(random.integers(0, 50, o[-1], np.uint64), o) for o in lists], READERS)
+            together.find(*batch)
+            together.admit_missing([0, 1], second)
+            together.gather(np.zeros((30, 26), np.float32))
+            together.learn(random.normal(size=(30, 26)).astype(np.float32), second)
+        rows.append([each.rows(each.keys()).tobytes() for each in (a, b)])
+    assert rows[0] == rows[1]
+
+
+def test_a_field_of_a_table_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="table: got 3, wanted 0 to 3 - 1"):
+        ModelInput(tables(), [InputField(3, False)], DENSE, 1)

@@ -1,4 +1,4 @@
-"""One field's table with the filters in front of it: which keys are admitted, which rows expire."""
+"""A table with the filters in front of it: which keys are admitted, which rows expire."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy as np
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
 from pipeline.arrays.types import UInt8s, UInt64s
-from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.tables import TableConfig
 from pipeline.trainer.tables.table import Table
 
 
 @dataclass(frozen=True)
 class TableCounts:
-    """A field's table at one batch boundary."""
+    """A table at one batch boundary."""
 
     rows: int
     memory_bytes: int
@@ -24,8 +24,8 @@ class TableCounts:
 
 
 @dataclass(frozen=True)
-class FieldState:
-    """What a version holds of a field: rows [n], and the bytes of its filters."""
+class TableState:
+    """What a version holds of a table: rows [n], and the bytes of its filters."""
 
     keys: UInt64s
     rows: UInt8s
@@ -34,10 +34,10 @@ class FieldState:
     expiry: bytes
 
 
-class FieldTable:
-    """One field's rows and filters. Not thread-safe."""
+class FilteredTable:
+    """Rows and filters of one table. Not thread-safe."""
 
-    def __init__(self, config: FieldConfig, seed: int, half_life_s: float, state: FieldState | None = None) -> None:
+    def __init__(self, config: TableConfig, seed: int, half_life_s: float, state: TableState | None = None) -> None:
         """Empty, or as `state` has it. Raises DamagedError and MigrationError for a state that does not fit."""
         self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
         self.admitter = Admitter(config.admission, seed)

@@ -1,0 +1,90 @@
+// ModelInput without Python: fields that share a table, under the sanitizers and with several threads.
+#include "batch/model_input.h"
+
+#include <array>
+
+#include "tests/expect.h"
+
+namespace {
+
+using springtide::FieldKeys;
+using springtide::ModelInput;
+using springtide::Table;
+using springtide::TableKeys;
+
+constexpr size_t kDim = 2, kColumns = 3 * kDim;
+
+Table make() {
+    return Table(kDim, springtide::make_optimizer("sgd", {.learning_rate = 0.5f}), {7, 0.5f}, 500);
+}
+
+std::vector<float> weights_of(const Table& table, const std::vector<uint64_t>& keys) {
+    std::vector<float> weights(keys.size() * kDim);
+    table.lookup(keys, weights.data());
+    return weights;
+}
+
+// Two samples; the first and the last field read the first table. Sample 0 has key 1 in both of them, sample 1 has key
+// 2 in the first field and an empty list in the last one, and key 3 is in the last field alone.
+struct Batch {
+    std::vector<uint64_t> shared = {1, 2, 3}, own = {9};
+    std::vector<uint32_t> shared_counts = {2, 1, 1}, own_counts = {2};
+    std::vector<int32_t> first = {0, 1}, middle = {0, 0}, last = {0, 2};
+    std::vector<int64_t> one_each = {0, 1, 2}, two_and_none = {0, 2, 2};
+
+    std::array<TableKeys, 2> tables() const { return {{{shared, shared_counts}, {own, own_counts}}}; }
+    std::array<FieldKeys, 3> fields() const { return {{{first, one_each}, {middle, one_each}, {last, two_and_none}}}; }
+};
+
+void a_shared_row_is_updated_once_by_the_sum_of_all_fields(size_t threads) {
+    Table shared = make(), own = make();
+    ModelInput input({&shared, &own}, {{0, false}, {1, false}, {0, true}}, 0, threads);
+    const Batch batch;
+    std::array<size_t, 2> missing{};
+    input.find(batch.tables(), batch.fields(), missing.data());
+    expect(missing == std::array<size_t, 2>{3, 1}, "keys of a table are counted once");
+    const std::array<size_t, 2> both = {0, 1};
+    expect(input.admit_missing(both, 1) == std::vector<std::vector<int64_t>>{{0, 1, 2}, {0}}, "places");
+    const std::vector<float> before = weights_of(shared, batch.shared);
+    std::vector<float> matrix(2 * kColumns, 7);
+    input.gather(matrix.data());
+    for (size_t d = 0; d < kDim; ++d) {
+        expect(matrix[d] == before[d] && matrix[kColumns + d] == before[kDim + d], "first field");
+        expect(matrix[4 + d] == (before[d] + before[4 + d]) / 2 && matrix[kColumns + 4 + d] == 0, "last field");
+    }
+    const std::vector<float> gradient = {1, 2, 0, 0, 4, 8, 16, 32, 0, 0, 64, 128};
+    input.learn(gradient.data(), 2);
+    const std::vector<float> after = weights_of(shared, batch.shared);
+    const std::vector<float> summed = {1 + 2, 2 + 4, 16, 32, 2, 4};
+    for (size_t i = 0; i < summed.size(); ++i) expect(after[i] == before[i] - 0.5f * summed[i], "one step by the sum");
+    std::vector<springtide::Statistics> statistics(3);
+    shared.statistics(batch.shared, statistics.data());
+    expect(statistics[0].count == 2 && statistics[1].count == 1 && statistics[2].count == 1, "occurrences");
+}
+
+void what_does_not_fit_is_rejected() {
+    Table table = make();
+    expect_rejected([&] { ModelInput({&table}, {{1, false}}, 0, 1); }, "a field of a missing table");
+    ModelInput input({&table}, {{0, false}, {0, false}}, 0, 1);
+    Batch batch;
+    size_t missing = 0;
+    const std::array<TableKeys, 1> keys = {{{batch.shared, batch.shared_counts}}};
+    const std::array<FieldKeys, 2> fields = {{{batch.first, batch.one_each}, {batch.last, batch.two_and_none}}};
+    input.find(keys, fields, &missing);
+    expect(missing == 3, "one table, two fields");
+    expect_rejected([&] { input.find(batch.tables(), fields, &missing); }, "a table too many");
+    expect_rejected([&] { input.find(keys, std::span(fields).first(1), &missing); }, "a field too few");
+    const std::array<TableKeys, 1> fewer = {{{std::span(batch.shared).first(2), std::span(batch.own_counts).first(1)}}};
+    expect_rejected([&] { input.find(fewer, fields, &missing); }, "counts that do not fit the keys");
+    const std::array<TableKeys, 1> two = {
+        {{std::span(batch.shared).first(2), std::span(batch.shared_counts).first(2)}}};
+    expect_rejected([&] { input.find(two, fields, &missing); }, "an occurrence of a key that the table does not have");
+}
+
+}  // namespace
+
+int main() {
+    a_shared_row_is_updated_once_by_the_sum_of_all_fields(1);
+    a_shared_row_is_updated_once_by_the_sum_of_all_fields(3);
+    what_does_not_fit_is_rejected();
+}
