@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.configuration.config import Config
 from pipeline.errors import ModelError
 from pipeline.features.user_code import UserFunction, load_function, summary_of
+from pipeline.model.embedding_range import refuse_clamping
 from pipeline.model.layout import Layout
 from pipeline.model.limits import problem_of, problem_of_types
 from pipeline.model.runtime import keras, seed_generator
@@ -43,6 +44,7 @@ def _build(function: UserFunction, layout: Layout, labels: tuple[str, ...]) -> k
     whole = keras.Model(inputs, logits)
     if problem := problem_of(model) or problem_of_types(whole):
         raise ModelError(f"the model of {function.reference} {problem}")
+    refuse_clamping(whole)
     return whole
 
 

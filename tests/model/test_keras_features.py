@@ -222,6 +222,38 @@ def test_embedding_layer_outside_its_range_is_an_error_of_the_model(tmp_path):
         model.step(inputs_of(3) + 100, targets(*SHORT))
 
 
+@pytest.mark.parametrize("index", [4.0, -1.0, 1e10, -1e10])
+def test_embedding_layer_outside_its_range_is_nan_for_that_sample_in_a_compiled_batch(tmp_path, index):
+    model = model_of(tmp_path, EMBEDDING)
+    x = inputs_of(4)
+    x[:, 5] = (0, 3.9, index, -0.9)
+    result = model.step(x, targets(*FULL))
+    assert np.isnan(result.logits[:, 0]).tolist() == [False, False, True, False]
+    assert np.isnan(result.loss)
+
+
+SUBCLASSED = f"""{HEAD}
+class Own(keras.Model):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def build(inputs):
+    return Own(ARGUMENTS)
+"""
+
+
+@pytest.mark.parametrize("arguments", ["inputs, x", "inputs=inputs, outputs=x", "list(inputs.values()), x"])
+@pytest.mark.parametrize("rows", [3, 4])
+def test_functional_subclass_with_a_call_of_its_own_computes_by_it(tmp_path, arguments, rows):
+    graph = "    x = layers.Dense(1)(layers.Concatenate()(list(inputs.values())))\n    return"
+    source = SUBCLASSED.replace("ARGUMENTS", arguments).replace("    return Own", f"{graph} Own")
+    model = model_of(tmp_path, source)
+    kernel, x = array(model, "kernel"), inputs_of(rows)
+    assert np.allclose(model.step(x, targets(*FULL[:rows])).logits, 2 * x @ kernel, atol=1e-5)
+    model.predict(x)
+
+
 # Randomness and state.
 
 DROPOUT = layered(
