@@ -9,6 +9,7 @@ interrupted write, and is a warning. The form of the file: https://www.sqlite.or
     frames  24 bytes: page, size of the file after a commit or 0, salt 1, salt 2, checksum 1, checksum 2; then the page
 """
 
+import os
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from pipeline.errors import DamagedError
 logger = structlog.get_logger(__name__)
 
 _UInt32s = npt.NDArray[np.uint32]
+_Float64s = npt.NDArray[np.float64]
+_LOCKS = Path("/proc/locks")
 _HEADER, _FRAME_HEADER = 32, 24
 _MAGIC = 0x377F0682
 """Its lowest bit set: checksums are of big-endian words."""
@@ -47,12 +50,14 @@ class _Scan(NamedTuple):
 def check_wal(database: Path, fix: str) -> None:
     """Check the write-ahead log of a file before SQLite reads it; a warning if its last transaction is incomplete.
 
-    Call it before the file is opened: SQLite removes the log when it is closed. Does not touch the file itself, whose
-    locks would be lost.
+    Call it before the file is opened: SQLite removes the log when it is closed. A log in use was checked when its first
+    user opened it. Does not open the file or its index, whose locks would be lost.
 
     Raises DamagedError if durable transactions are damaged.
     """
     wal = Path(f"{database}-wal")
+    if _in_use(Path(f"{database}-shm")):
+        return
     scan = _scan_until_stable(wal)
     if scan.state is _State.DAMAGED:
         raise DamagedError(
@@ -66,6 +71,16 @@ def check_wal(database: Path, fix: str) -> None:
             file=str(wal),
             frame=scan.frame,
         )
+
+
+def _in_use(index: Path) -> bool:
+    """Whether a connection holds a lock on the index of the log; false where the system does not list locks."""
+    try:
+        found, locks = index.stat(), _LOCKS.read_text(encoding="ascii")
+    except OSError:
+        return False
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    return any(place in line.split() for line in locks.splitlines())
 
 
 def _scan_until_stable(wal: Path) -> _Scan:
@@ -129,20 +144,26 @@ def _judge(headers: npt.NDArray[np.uint32], salts: tuple[int, int], first_invali
 
 def _checksum(before: _UInt32s, words: _UInt32s) -> _UInt32s:
     """SQLite's checksum of [n] words that follow others with checksum `before`: [2] uint32."""
-    return _carried(before, len(words) // 2) + _own_parts(words[None, :])[0]
+    found: _UInt32s = _carried(before, len(words) // 2) + _own_parts(words[None, :])[0]
+    return found
 
 
 def _own_parts(words: _UInt32s) -> _UInt32s:
     """What each row of [n, words] adds to the checksum before it: [n, 2] uint32, modulo 2^32.
 
     For each pair (x, y) of words: s1 += x + s2; s2 += y + s1. So (s1, s2) becomes M (s1, s2) + (x, x + y) with
-    M = [[1, 1], [1, 2]], and the sum over all pairs has powers of M as weights.
+    M = [[1, 1], [1, 2]], and the sum over all pairs has powers of M as weights. It is computed from halves of 16 bits,
+    whose products and sums are exact in float64: that is a product of matrices.
     """
-    weights = _weights(words.shape[1] // 2)
-    first, second = words[:, 0::2], words[:, 1::2]
-    pairs = np.stack([first, first + second], axis=2)
-    parts: _UInt32s = np.einsum("kij,nkj->ni", weights, pairs, dtype=np.uint32, casting="unsafe")
+    low, high = _halves(words)
+    weights_low, weights_high = _weights(words.shape[1])
+    mixed = (low @ weights_high + high @ weights_low).astype(np.uint64)
+    parts: _UInt32s = ((low @ weights_low).astype(np.uint64) + (mixed << np.uint64(16))).astype(np.uint32)
     return parts
+
+
+def _halves(words: _UInt32s) -> tuple[_Float64s, _Float64s]:
+    return (words & 0xFFFF).astype(np.float64), (words >> 16).astype(np.float64)
 
 
 def _carried(before: _UInt32s, pairs: int) -> _UInt32s:
@@ -152,9 +173,12 @@ def _carried(before: _UInt32s, pairs: int) -> _UInt32s:
 
 
 @cache
-def _weights(pairs: int) -> _UInt32s:
-    """The power of M for each of the pairs, at least one: [pairs, 2, 2], the first pair's is the highest."""
-    return _powers(pairs - 1)[::-1].copy()
+def _weights(words: int) -> tuple[_Float64s, _Float64s]:
+    """The halves of each word's weight in the two sums: [words, 2]. An x counts for both parts of (x, x + y)."""
+    powers = _powers(words // 2 - 1)[::-1]
+    weights = np.empty((words, 2), np.uint32)
+    weights[0::2], weights[1::2] = powers[:, :, 0] + powers[:, :, 1], powers[:, :, 1]
+    return _halves(weights)
 
 
 @cache

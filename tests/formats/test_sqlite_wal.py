@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.errors import DamagedError
+from pipeline.formats import sqlite_wal
 from pipeline.formats.sqlite_wal import check_wal
 
 HEADER, FRAME = 32, 24 + 4096
@@ -142,7 +143,18 @@ def test_frames_of_an_earlier_log_behind_the_last_commit_count_for_nothing(tmp_p
     connection.close()
 
 
-def test_a_log_that_is_being_written_is_complete(tmp_path):
+def test_a_log_in_use_was_checked_before_and_is_not_read_again(tmp_path):
+    connection = write(tmp_path / "file.sqlite", 8)
+    flip(tmp_path / "file.sqlite", HEADER + FRAME + 30)
+    assert checked(tmp_path / "file.sqlite") == "complete"
+    for part in ("", "-wal", "-shm"):
+        shutil.copy(tmp_path / f"file.sqlite{part}", tmp_path / f"killed.sqlite{part}")
+    assert checked(tmp_path / "killed.sqlite") == "damaged"
+    connection.close()
+
+
+def test_a_log_that_is_being_written_is_complete(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_wal, "_LOCKS", tmp_path / "a system without a list of locks")
     connection = write(tmp_path / "file.sqlite", 3)
     for _ in range(20):
         connection.execute("INSERT INTO rows VALUES (zeroblob(20000))")
