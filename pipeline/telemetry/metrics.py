@@ -49,6 +49,9 @@ TRAIN_LAG = _read("springtide_train_lag_records", "Records of the samples topic 
 TRAIN_EVENT_TIME = _read(
     "springtide_train_event_timestamp_seconds", "Largest event time trained on, Unix time.", "shard"
 )
+TRAIN_PENALTY = _read(
+    "springtide_train_penalty", "Sum of the network's own losses in the latest batch: regularisers, add_loss.", "shard"
+)
 TRAIN_HALTED = _read("springtide_train_halted", "1 if the shard is halted because of bad data.", "shard")
 LABEL_WITHOUT_POSITIVE = _read(
     "springtide_train_label_without_positive",

@@ -15,6 +15,7 @@ from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.trainer.batch.validation import labels_without_positive
+from pipeline.trainer.commit.halt import kept_file
 from pipeline.versions.store.version_store import VersionStore
 
 _LOG_TIMEOUT_S = 3.0
@@ -78,7 +79,9 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
     current, halt = store.current(shard), store.ledger.halts.get(shard)
     row: dict[str, Any] = {"shard": shard, "version": str(current) if current else None, "halted": None}
     if halt:
+        kept = kept_file(project, halt.batch_file)
         row["halted"] = {"reason": halt.reason, "batch": halt.batch_file}
+        row["halted"] |= {"problem": kept} if kept != halt.batch_file else {}
     topic = project.config.topics.samples
     if current is None:
         return row | {"lag_records": None if log is None else log.end_offset(topic, shard)}
@@ -169,5 +172,5 @@ def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "versions size": format_size(row["version_bytes"]) if "version_bytes" in row else None,
         "published incremental": published.get("incremental"),
         "published full": published.get("full"),
-        "halted": f"{halted['reason']}, batch {halted['batch']}" if halted else None,
+        "halted": f"{halted['reason']}, batch {halted.get('problem', halted['batch'])}" if halted else None,
     }

@@ -1,5 +1,9 @@
-"""Stopping a shard on bad data: the reason goes into the ledger, the batch into a file for inspection."""
+"""Stopping a shard on bad data: the reason goes into the ledger, the batch into a file for inspection.
 
+The name of the file ends in the first digits of its SHA-256, so that damage is noticed before it is inspected.
+"""
+
+import hashlib
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +18,7 @@ from pipeline.trainer.batch.batches import Batch, SamplePosition
 from pipeline.versions.ledger.halt import HaltTable
 
 _RECORD = ".record"
+_DIGITS = 16
 
 
 class Problem(NamedTuple):
@@ -23,26 +28,25 @@ class Problem(NamedTuple):
     row: int | None = None
 
 
-def refuse_halted(halts: HaltTable, shard: int) -> None:
+def refuse_halted(project: Project, halts: HaltTable, shard: int) -> None:
     """Raise HaltedError if the shard was halted and not resumed."""
     if halt := halts.get(shard):
-        raise _halted_error(shard, halt.reason, halt.batch_file)
+        raise _halted_error(project, shard, halt.reason, halt.batch_file)
 
 
 def halt_shard(
     project: Project, halts: HaltTable, shard: int, position: SamplePosition, batch: Batch, problem: Problem
 ) -> HaltedError:
     """Halt the shard durably, with the batch at `position` saved to a file; returns the error to raise."""
-    path = project.state / "halted" / f"shard-{shard}-at-{position.offset}-{position.row}.parquet"
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_batches([batch.samples]), sink)
-    write_atomically(path, [sink.getvalue()])
+    name = f"shard-{shard}-at-{position.offset}-{position.row}"
+    batch_file = _keep(project, name, ".parquet", sink.getvalue().to_pybytes())
     reason = f"{problem.text}, at offset {position.offset} row {position.row}"
     if problem.row is not None:
         reason += _way_past(project.config, batch, problem.row)
-    batch_file = path.relative_to(project.root)
-    halts.set(shard, reason, str(batch_file))
-    return _halted_error(shard, reason, str(batch_file))
+    halts.set(shard, reason, batch_file)
+    return _halted_error(project, shard, reason, batch_file)
 
 
 def _way_past(config: Config, batch: Batch, row: int) -> str:
@@ -56,17 +60,40 @@ def _way_past(config: Config, batch: Batch, row: int) -> str:
 def halt_at_record(project: Project, halts: HaltTable, failure: RecordError) -> HaltedError:
     """Halt the shard durably at a record that cannot be read; its bytes are saved; returns the error to raise."""
     shard = failure.partition
-    path = project.state / "halted" / f"shard-{shard}-at-{failure.offset}{_RECORD}"
-    write_atomically(path, [failure.value])
-    file = str(path.relative_to(project.root))
+    file = _keep(project, f"shard-{shard}-at-{failure.offset}", _RECORD, failure.value)
     halts.set(shard, str(failure), file)
-    return _halted_error(shard, str(failure), file)
+    return _halted_error(project, shard, str(failure), file)
 
 
-def _halted_error(shard: int, reason: str, batch_file: str) -> HaltedError:
+def kept_file(project: Project, batch_file: str) -> str:
+    """The file of a halt for messages, with a remark if it is missing or damaged."""
+    path = project.root / batch_file
+    _, separator, digest = path.stem.rpartition(".")
+    if not separator:  # written by an earlier release
+        return batch_file
+    try:
+        found = _digest(path.read_bytes())
+    except OSError as failure:
+        return f"{batch_file} (cannot be read: {failure.strerror})"
+    return batch_file if found == digest else f"{batch_file} (damaged: its checksum is {found}, wanted {digest})"
+
+
+def _keep(project: Project, name: str, suffix: str, content: bytes) -> str:
+    """Write a file of the folder `halted`; returns its path relative to the project."""
+    path = project.state / "halted" / f"{name}.{_digest(content)}{suffix}"
+    write_atomically(path, [content])
+    return str(path.relative_to(project.root))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def _halted_error(project: Project, shard: int, reason: str, batch_file: str) -> HaltedError:
+    file = kept_file(project, batch_file)
     if batch_file.endswith(_RECORD):
-        return HaltedError(f"shard {shard} is halted: {reason}, then springtide resume; the record is in {batch_file}")
+        return HaltedError(f"shard {shard} is halted: {reason}, then springtide resume; the record is in {file}")
     return HaltedError(
-        f"shard {shard} is halted: {reason}; the batch is in {batch_file}. hint: correct the cause, or exclude the "
+        f"shard {shard} is halted: {reason}; the batch is in {file}. hint: correct the cause, or exclude the "
         "samples by springtide quarantine add FROM..TO, then springtide resume"
     )

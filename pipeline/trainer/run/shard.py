@@ -57,13 +57,14 @@ class TrainerShard:
         self._project, self._config, self._log, self._end_offsets = project, project.config, log, EndOffsets(log)
         self._versions, self._shard = versions, shard
         self._full_request = FullRequest(project, shard)
-        refuse_halted(versions.ledger.halts, shard)
+        refuse_halted(project, versions.ledger.halts, shard)
         epoch = versions.raise_epoch(shard)
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
+        self._penalty = 0.0
         self.committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines.active(shard)
         self._prefetch = Prefetcher(self._reader(), self.plan, self._config.samples.labels)
@@ -139,6 +140,7 @@ class TrainerShard:
         yield metrics.TRAIN_SAMPLES.reading(self.samples, self._shard)
         yield metrics.TRAIN_BATCHES.reading(self.batches, self._shard)
         yield metrics.TRAIN_EVENT_TIME.reading(self._progress.last_at_ms / 1000, self._shard)
+        yield metrics.TRAIN_PENALTY.reading(self._penalty, self._shard)
         if lag is not None:
             yield metrics.TRAIN_LAG.reading(lag, self._shard)
         yield from self.committer.gauges.readings()
@@ -225,6 +227,7 @@ class TrainerShard:
         if not (result.finite and np.isfinite(result.penalty)):
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
             raise self._halt(batch, Problem(problem))
+        self._penalty = result.penalty
         self._score(admitted.prepared, result.logits)
         try:
             self.tables.learn(admitted, result.gradient)

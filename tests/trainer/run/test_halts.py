@@ -10,6 +10,7 @@ import pytest
 from pipeline.cli.terminal.options import read_range
 from pipeline.errors import HaltedError
 from pipeline.logs.open import open_log
+from pipeline.trainer.commit.halt import kept_file
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
@@ -144,6 +145,24 @@ def test_strong_regulariser_is_no_reason_to_halt(tmp_path):
     log = open_log(project)
     append_samples(log, project, make_samples(1, ROWS))
     train(project, log)
+
+
+def test_damaged_file_of_a_halted_batch_is_named(tmp_path):
+    model = MODEL.replace('"relu")', '"relu", kernel_regularizer=keras.regularizers.L2(1e37))')
+    project = make_project(tmp_path, model=model)
+    log = open_log(project)
+    append_samples(log, project, make_samples(1, ROWS))
+    halted(project, log)
+    name = VersionStore(project).ledger.halts.get(0).batch_file
+    file = project.root / name
+    content = file.read_bytes()
+    assert kept_file(project, name) == name
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(HaltedError, match=r"the batch is in state/halted/shard-0-at-0-0\.\w+\.parquet \(damaged: its"):
+        train(project, log)
+    file.unlink()
+    with pytest.raises(HaltedError, match=r"\(cannot be read: No such file or directory\)"):
+        train(project, log)
 
 
 def test_weights_that_are_not_finite_halt_and_are_never_committed(tmp_path):
