@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.configuration.project import Project
+from pipeline.errors import OffsetError
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
 from pipeline.logs.beam.source_block import SourceBlock
 from pipeline.logs.interface.checks import check_partitions_read
@@ -78,10 +79,13 @@ class Rounds:
     def plan(self, ends: Mapping[Input, int]) -> list[PartitionRange]:
         """Plan the next round: at most `round_records` offsets of every partition with something before its end.
 
-        Raises OffsetError if an input was trimmed beyond what has been read.
+        Raises OffsetError if an input was trimmed beyond what has been read, or has lost records that have been read.
         """
         most = self._project.config.samples.round_records
-        closed = [replace(r, stop=min(ends[r.kind, r.partition], r.start + most)) for r in self._open_ranges()]
+        opened = self._open_ranges()
+        for read in opened:
+            _check_end(read, ends[read.kind, read.partition])
+        closed = [replace(r, stop=min(ends[r.kind, r.partition], r.start + most)) for r in opened]
         unread = [r for r in closed if r.stop is not None and r.start < r.stop]
         self.planned = self._budget.within(unread, ends) if unread else []
         self.unfinished = {(r.kind, r.partition) for r in self.planned if r.stop != ends[r.kind, r.partition]}
@@ -125,3 +129,12 @@ class Rounds:
     def _open_ranges(self) -> list[PartitionRange]:
         read = [{at: (p.next_offset, p.watermark_ms) for at, p in s.join.progress.of.items()} for s in self.shards]
         return open_ranges(self._project.config, self._log_ids, read)
+
+
+def _check_end(read: PartitionRange, end: int) -> None:
+    """Later records would take the offsets of those that were lost, and never be read."""
+    if end < read.start:
+        raise OffsetError(
+            f"partition {read.topic}/{read.partition} ends at offset {end}, the join has read it to {read.start}: it "
+            "has lost records. hint: restore the log, or create the topic again and ingest its files again"
+        )

@@ -300,6 +300,20 @@ def test_topic_made_again_is_refused(tmp_path, topic):
         world.run()
 
 
+def test_input_that_lost_records_which_were_read_is_refused(tmp_path):
+    world = World(tmp_path, shards=1, partitions=1)
+    world.impression(0, 1)
+    shutil.copytree(world.project.logs / "impressions", tmp_path / "kept")
+    world.impression(10, 2)
+    world.run()
+    world.log.close()
+    shutil.rmtree(world.project.logs / "impressions")
+    shutil.copytree(tmp_path / "kept", world.project.logs / "impressions")
+    lost = World(tmp_path, shards=1, partitions=1)
+    with pytest.raises(OffsetError, match="impressions/0 ends at offset 1, the join has read it to 2: it has lost"):
+        lost.run()
+
+
 def test_second_join_fences_the_first_which_stops(tmp_path, wanted):
     world = World(tmp_path, round_records=40)
     fill(world)
