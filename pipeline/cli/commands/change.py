@@ -33,6 +33,7 @@ from pipeline.versions.deltas.published_files import DeltaManifest
 from pipeline.versions.ledger.backup import read_backup
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
+from pipeline.versions.store.restore_ledger import refuse_intact
 from pipeline.versions.store.restore_ledger import restore_ledger as restore_from_backup
 from pipeline.versions.store.version_store import VersionStore
 
@@ -226,7 +227,9 @@ def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_js
     """
     opened = open_project(project)
     if dry_run:
-        print_result({"backup_bytes": len(read_backup(opened.versions)), "dry_run": True}, as_json)
+        content = read_backup(opened.versions)
+        refuse_intact(opened)
+        print_result({"backup_bytes": len(content), "dry_run": True}, as_json)
         return
     print_result({"restored": asdict(restore_from_backup(opened))}, as_json)
 

@@ -99,7 +99,7 @@ class Partition:
         """Device and inode: a topic that is deleted and created again has another file at the same path."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         check_wal(path, _FIX)
-        with _log_errors(name):
+        with _log_errors(name, path):
             self._reader = _connect(path)
             try:
                 _check_format(self._reader, path)
@@ -234,12 +234,12 @@ class Partition:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         # One transaction, so that offsets and records are consistent while other processes append or trim.
-        with self._read_lock, _log_errors(self.name), _transaction(self._reader, "BEGIN"):
+        with self._read_lock, _log_errors(self.name, self.path), _transaction(self._reader, "BEGIN"):
             yield self._reader
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, _log_errors(self.name), _transaction(self._writer, "BEGIN IMMEDIATE"):
+        with self._write_lock, _log_errors(self.name, self.path), _transaction(self._writer, "BEGIN IMMEDIATE"):
             if self.replaced():
                 raise LogReplacedError(
                     f"topic of partition {self.name} was deleted. hint: choose a start offset in the new topic"
@@ -260,18 +260,18 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 @contextmanager
-def _log_errors(name: str) -> Iterator[None]:
+def _log_errors(name: str, path: Path | None = None) -> Iterator[None]:
     """Raise errors of this package instead of SQLite's."""
     try:
         yield
     except sqlite3.Error as failure:
-        raise as_log_error(name, failure) from failure
+        raise as_log_error(name, failure, path) from failure
     except UnicodeDecodeError as failure:  # of an error message that quotes a damaged definition
         raise DamagedError(f"partition {name} is damaged: {failure}. hint: {_FIX}") from failure
 
 
-def as_log_error(name: str, failure: sqlite3.Error) -> SpringtideError:
-    """The error of this package for an error of SQLite; it names the partition."""
+def as_log_error(name: str, failure: sqlite3.Error, path: Path | None = None) -> SpringtideError:
+    """The error of this package for an error of SQLite; it names the partition, and its file if that is the problem."""
     code = error_code(failure)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return LogError(
@@ -282,7 +282,8 @@ def as_log_error(name: str, failure: sqlite3.Error) -> SpringtideError:
         return LogError(f"partition {name} was locked for {BUSY_TIMEOUT_S:.0f} s. hint: find the process with the lock")
     if is_damage(failure):
         return DamagedError(f"partition {name} is damaged: {failure}. hint: {_FIX}")
-    return LogError(f"partition {name} cannot be used: {failure}. hint: check that its file exists and is writable")
+    file = "its file" if path is None else str(path)
+    return LogError(f"partition {name} cannot be used: {failure}. hint: check that {file} and its folder are writable")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

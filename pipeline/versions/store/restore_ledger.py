@@ -43,7 +43,7 @@ def restore_ledger(project: Project) -> RestoredLedger:
         DamagedError: the backup is missing or damaged.
     """
     path = project.versions / "ledger.sqlite"
-    _refuse_intact(project, path)
+    refuse_intact(project)
     content = read_backup(project.versions)
     set_aside = _set_aside(path)
     write_atomically(path, [content])
@@ -53,7 +53,9 @@ def restore_ledger(project: Project) -> RestoredLedger:
         return RestoredLedger(ledger.generation(), tuple(current), found, len(ledger.quarantines.all()), set_aside)
 
 
-def _refuse_intact(project: Project, path: Path) -> None:
+def refuse_intact(project: Project) -> None:
+    """Raise VersionError if the ledger needs no restoring."""
+    path = project.versions / "ledger.sqlite"
     try:
         Ledger(path, project.clock).close()
     except DamagedError:
