@@ -19,6 +19,7 @@ from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.events.event_columns import AT
 from pipeline.logs.interface.log import Record
 from pipeline.logs.interface.record_run import RecordRun
+from pipeline.process.instant import format_instant
 
 NO_WATERMARK = -(2**62)
 """Watermark of a partition without events yet: earlier than any time, and far from overflow."""
@@ -205,9 +206,9 @@ class EventBlockBuilder:
 
     def _why_untimely(self, at_ms: int, record: Record) -> str:
         if at_ms < 0:
-            return f"event time {at_ms} ms is before 1970"
-        ahead = at_ms - record.appended_at_ms
-        return f"event time {at_ms} ms is {ahead} ms after its append, skew allows {self._rules.skew_ms} ms"
+            return f"event time {format_instant(at_ms)} is before 1970"
+        ahead_s, skew_s = (at_ms - record.appended_at_ms) / 1000, self._rules.skew_ms / 1000
+        return f"event time {format_instant(at_ms)} is {ahead_s:.15g} s after its append, skew allows {skew_s:.15g} s"
 
     def _letter(
         self, reason: str, record: Record, row: int, event_at: int | None, detail: str, original: bytes
