@@ -13,11 +13,11 @@ from pipeline.configuration.project import Project
 from pipeline.demo.folder import fresh_folder
 from pipeline.demo.hourly_pipeline import HourlyPipeline
 from pipeline.demo.scenario import Scenario
-from pipeline.publish.level_publisher import publish_level
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
+from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.served_view import build_served_view
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -108,5 +108,5 @@ def branch_without_rollback(
     config = original.config.model_copy(update={"topics": branch_topics, "logs": logs})
     project = Project(root, config, original.clock)
     with closing(VersionStore(project)) as store:
-        publish_level(project, pipeline.log, store, 0, "full")
+        publish_full(project, pipeline.log, store, 0)
     return project

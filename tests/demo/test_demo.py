@@ -1,6 +1,7 @@
 """A small demo: the scenario runs to its end, the rollback is exact, the numbers match logs and files."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import Market
 from pipeline.versions.deltas.delta import decode_delta
+from pipeline.versions.deltas.published_files import read_delta_manifest
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -55,6 +57,15 @@ def test_the_target_of_the_rollback_has_learned_from_nothing_the_bots_did(demo, 
     target, undone = (store.ledger.version(VersionId.parse(back[name])) for name in ("target", "undone"))
     assert target.last_at_ms < SCENARIO.at_ms(3) <= undone.last_at_ms
     assert back["unlearned"] == undone.samples_seen - target.samples_seen > 0
+
+
+def test_the_branch_without_rollback_begins_with_a_full_of_every_row(demo):
+    branch = Project.open(demo[2] / "without-rollback")
+    manifests = [read_delta_manifest(path) for path in branch.published.glob("g*/s0-of-1/full-*.json")]
+    first = min(manifests, key=lambda manifest: manifest.to_sequence)
+    with closing(VersionStore(branch)) as store:
+        commit = store.restore(VersionId(first.generation, 0, 1, first.to_sequence))
+    assert first.rows == sum(len(field.keys) for field in commit.fields.values()) > 0
 
 
 def test_training_goes_on_from_the_target_without_the_quarantined_samples(demo, project):

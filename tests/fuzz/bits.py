@@ -2,9 +2,10 @@
 
     .venv/bin/python -m tests.fuzz.bits --trials 10000 --seed 1 [--folder /dev/shm]
 
-A project is made once: events ingested and joined, versions committed, published, rolled back, published again. Each
-trial works on a copy. For every reader the result is the same as without the flip, or an error of this package that is
-raised or reported, or it is silent: another result, or an exception of another kind. The program ends with 1 if any is.
+A project is made once: events ingested and joined, versions committed, published, rolled back, published again, and a
+kill that leaves write-ahead logs. Each trial works on a copy. For every reader the result is the same as without the
+flip, or an error of this package that is raised or reported, or a warning about a write-ahead log, or it is silent:
+another result, or an exception of another kind. The program ends with 1 if any is.
 The list of files that are not flipped is `_CACHES`: they hold nothing, or are made again before they are read.
 """
 
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
@@ -90,6 +93,9 @@ def make_project(root: Path) -> None:
                 _commit(store, world, writer)
                 if number == 1:
                     publish_level(project, log, store, 0, "full")
+            shutil.copytree(project.state, root / "killed")
+    shutil.rmtree(project.state)
+    (root / "killed").rename(project.state)
 
 
 def trials(base: Path, scratch: Path, count: int, seed: int) -> Iterator[tuple[Flip, list[Silent], int]]:
@@ -118,14 +124,19 @@ def durable_files(root: Path) -> list[Path]:
 
 def results(root: Path) -> dict[str, tuple[str, str]]:
     """By reader, in order: `same` with its result, or `named` or `unnamed` with its error."""
-    project, found = _project(root), {}
+    project, found, warned = _project(root), {}, ""
     for name, reader in _READERS.items():
-        try:
-            found[name] = ("same", repr(reader(project)))
-        except SpringtideError as failure:
-            found[name] = ("named", str(failure))
-        except Exception as failure:
-            found[name] = ("unnamed", f"{type(failure).__name__}: {failure}")
+        with capture_logs() as logged:
+            try:
+                found[name] = ("same", repr(reader(project)))
+            except SpringtideError as failure:
+                found[name] = ("named", str(failure))
+            except Exception as failure:
+                found[name] = ("unnamed", f"{type(failure).__name__}: {failure}")
+        # The first reader that opens the file removes its log; those after it find what is left.
+        warned = next((each["event"] for each in logged if "write-ahead log" in each["event"]), warned)
+        if warned and found[name][0] == "same":
+            found[name] = ("named", warned)
     return found
 
 
