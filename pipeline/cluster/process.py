@@ -18,10 +18,13 @@ from pathlib import Path
 import psutil
 
 from pipeline.configuration.environment import child_environment
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, DamagedError
+from pipeline.formats.sealed_json import SealedJson
 from pipeline.process.clock import Clock
 
 FOLDER_VARIABLE = "SPRINGTIDE_CLUSTER"
+RECORD = SealedJson("process", 1, "run: springtide cluster down")
+"""A damaged record is none: what still runs is found by its environment."""
 _POLL_EVERY_S = 0.05
 _KILL_TIMEOUT_S = 10.0
 _ERROR_LINE = re.compile("ERROR|FATAL|Exception|Error:")
@@ -114,10 +117,14 @@ class Process:
         return (errors or lines or ["no output"])[-1].strip()
 
     def _read_record(self) -> ProcessRecord | None:
-        """The last record, whether the process still runs or not."""
+        """The last record, whether the process still runs or not; None without one that is as it was written."""
         try:
-            return ProcessRecord(**json.loads(self.record.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            content = self.record.read_bytes()
+            document = json.loads(content)
+            if "format" in document:
+                document = RECORD.decode(content, self.record)
+            return ProcessRecord(**document)  # of an earlier release, without a checksum
+        except (FileNotFoundError, ValueError, TypeError, DamagedError):
             return None
 
     def _signal(self, number: int, timeout_s: float) -> bool:
@@ -136,7 +143,7 @@ class Process:
 
     def _write(self, started: ProcessRecord) -> None:
         temporary = self.record.with_suffix(".making")
-        temporary.write_text(json.dumps(asdict(started)), encoding="utf-8")
+        temporary.write_bytes(RECORD.encode(asdict(started)))
         temporary.replace(self.record)
 
 

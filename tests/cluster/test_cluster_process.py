@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.jars import jars_folder
 from pipeline.cluster.ports import free_port
-from pipeline.cluster.process import Process, descendants
+from pipeline.cluster.process import RECORD, Process, descendants
 from pipeline.configuration.environment import cache_folder
 from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError, InputError
@@ -44,8 +45,8 @@ def stranger():
 
 def rewrite(process, **changed):
     """Change the record of `process`, as a reboot or a reused pid would."""
-    record = json.loads(process.record.read_text())
-    process.record.write_text(json.dumps({**record, **changed}))
+    record = RECORD.read(process.record)
+    process.record.write_bytes(RECORD.encode({**record, **changed}))
 
 
 def test_a_process_is_found_again_by_its_record(process, tmp_path):
@@ -97,6 +98,22 @@ def test_the_exit_status_of_an_unrelated_child_is_left_to_its_parent(process):
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert process.running() is None
     assert child.wait() == 7
+
+
+def test_a_record_with_a_flipped_bit_is_none_and_the_process_is_ended_all_the_same(process, tmp_path):
+    started = process.start(LONG, 9092)
+    content = process.record.read_bytes()
+    for at in range(len(content)):
+        process.record.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert process.running() in (None, started)
+    LocalCluster(Cluster(), tmp_path).down()
+    assert not psutil.pid_exists(started.pid) or psutil.Process(started.pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_record_of_an_earlier_release_is_read(process):
+    started = process.start(LONG, 9092)
+    process.record.write_text(json.dumps(asdict(started)))
+    assert process.running() == started
 
 
 def test_a_record_from_before_a_reboot_is_ignored(process):
