@@ -1,1 +1,1 @@
-"""springtide: keeps a recommendation model fresh. The packages are the floors, top to bottom, in README.md."""
+"""springtide: keeps a recommendation model fresh. The packages and their order: ARCHITECTURE.md."""

@@ -8,7 +8,7 @@ SpringtideError
 ├── LogError               a log cannot do what was requested: follow the hint
 │   ├── LogReplacedError   a topic was deleted and created again: choose where to start
 │   └── OffsetError        an offset is not in the log: choose another
-├── FencedError            another process has taken over: stop
+├── FencedError            another writer or a rollback has taken over: stop, or open the shard on the new generation
 ├── DamagedError           bytes do not match their checksum or format: restore them
 │   └── RecordError        a record of our own topic is foreign or damaged: quarantine its offset, or restore it
 ├── DeltaError             a delta does not fit the served version: apply another, or reload from the files
@@ -69,7 +69,7 @@ class OffsetError(LogError):
 
 
 class FencedError(SpringtideError):
-    """Another process has taken over the shard or partition: stop."""
+    """Another writer or a rollback has taken over the shard or partition: stop, or open it on the new generation."""
 
     exit_code = 5
 

@@ -1,1 +1,1 @@
-"""Which keys earn a row, and which rows are removed again."""
+"""Which keys are admitted, and which rows expire."""

@@ -1,4 +1,4 @@
-"""Admission: which keys earn a row, by count, by probability, or all of them.
+"""Admission: which keys get a row, by count, by probability, or all of them.
 
 Admission depends only on the samples log: counts are halved by log time, probability is a hash of key and position, and
 each batch is counted once. A replay admits the same keys.
@@ -33,7 +33,7 @@ class Admitter:
         self._sketch = _sketch_of(config, self._seed)
 
     def admit(self, keys: UInt64s, counts: UInt32s, resident: Bools, at_s: int, position: tuple[int, int]) -> Bools:
-        """Which keys without a row earn one now. Call it once per batch, in log order: this is where `count` counts.
+        """Which keys without a row are admitted now. Call it once per batch, in log order: here `count` counts.
 
         Args:
             keys: [u] distinct.
@@ -48,14 +48,14 @@ class Admitter:
         if self._sketch is not None:
             self._halve(self._sketch, at_s)
         absent = np.flatnonzero(~resident)
-        earned = np.zeros(len(keys), np.bool_)
+        admitted = np.zeros(len(keys), np.bool_)
         if self._config.kind == "off":
-            earned[absent] = True
+            admitted[absent] = True
         elif self._sketch is not None:
-            earned[absent] = self._counted(self._sketch, keys[absent], counts[absent])
+            admitted[absent] = self._counted(self._sketch, keys[absent], counts[absent])
         else:
-            earned[absent] = self._drawn(keys[absent], counts[absent], position)
-        return earned
+            admitted[absent] = self._drawn(keys[absent], counts[absent], position)
+        return admitted
 
     def to_bytes(self) -> bytes:
         """The complete state; equal states give equal bytes."""

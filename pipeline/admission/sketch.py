@@ -1,4 +1,4 @@
-"""Approximate counts of keys in fixed memory, before they earn a row: the Python face of `native/batch/sketch`.
+"""Approximate counts of keys in fixed memory, before they are admitted: the Python face of `native/batch/sketch`.
 
 The header there has the byte layout. Admission by count is in `admit.py`.
 """

@@ -1,4 +1,4 @@
-"""What becomes of a command: its exit code, and one line for every exception.
+"""Exit code of a command, and the one-line message of every exception.
 
 An exception that this module does not know also leaves a file with its traceback (`error_file.py`).
 """

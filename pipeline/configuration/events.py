@@ -131,8 +131,9 @@ class Samples(Section):
     horizon_s: SecondsOrZero = 3600.0
     """Lateness horizon: how long after the window a click is still compensated."""
     key_retention_s: SecondsOrZero = 600.0
-    """How long after window and horizon an impression's key is retained: until then a click is late rather than without
-    an impression, and another impression with that key is a duplicate. Its former name, `remember_s`, is still read."""
+    """How long after window and horizon an impression's key is retained: until then a click becomes `click_too_late`
+    instead of `orphan_click`, and another impression with that key is a duplicate. Its former name,
+    `remember_s`, is still read."""
     policy: Literal["wait", "fake_negative"] = "wait"
     """`wait`: a negative sample is emitted when the window closes. `fake_negative`: it is emitted at once, and a click
     emits a compensating sample."""

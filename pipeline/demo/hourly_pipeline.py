@@ -1,4 +1,4 @@
-"""The pipeline of the demo, run hour by hour: produce events, join (Beam), train and publish (Beam)."""
+"""The pipeline of the demo, run hour by hour: produce events, join (Beam), train and publish."""
 
 from pipeline.configuration.project import Project
 from pipeline.demo.evaluation import EvaluationSet

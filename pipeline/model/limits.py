@@ -11,7 +11,7 @@ _TYPES = ("float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint
 
 
 def problem_of(model: keras.Model) -> str | None:
-    """How the model that the user returned wants to be trained in a way of its own; None if it does not."""
+    """What the model configures about training that springtide ignores; None if nothing."""
     if getattr(model, "compiled", False):
         return (
             "is compiled, which has no effect: springtide trains it by its own step. hint: leave out compile(); the "

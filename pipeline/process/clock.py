@@ -1,7 +1,8 @@
 """Wall time at the edges: a clock that is passed as an argument.
 
-Inside the pipeline, time is event time. Only log writers, servers and the command line read a clock, and only through
-this interface: no other module calls `time.time()` or `time.sleep()`, so tests can pass a manual clock.
+Inside the pipeline, time is event time. A clock decides only when something is done (commits, stored state, timeouts,
+append times), never what is emitted or learned. No other module calls `time.time()` or `time.sleep()`, so tests can
+pass a manual clock.
 """
 
 import time

@@ -20,7 +20,7 @@ POINTS = (
     "publish.after_notice",  # announced, not recorded in the ledger
     "rollback.after_plan",  # the plan is durable and the generation raised, the reverse delta is not published
     "rollback.after_delta",
-    "replay.after_append",  # dead letters are appended to their topic again, not recorded in the ledger
+    "replay.after_append",  # events of dead letters are appended to their topic again, not recorded as replayed
 )
 
 _armed: str | None = None

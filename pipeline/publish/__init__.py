@@ -1,1 +1,1 @@
-"""Publishing: which rows are sent to serving at which precision, the three levels of deltas, hooks."""
+"""Publishing: which rows are sent to serving at which precision, the levels of deltas, hooks."""

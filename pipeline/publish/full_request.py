@@ -1,8 +1,8 @@
 """An operator's request that a running trainer publishes a full snapshot, and the lock that shows whether one runs.
 
-A trainer holds all that a full needs in memory, and its fence; a command beside it would have to take both. So the
-command leaves a file, which the trainer removes once the full is published. Without a running trainer the command
-takes the shard's lock and publishes itself; a trainer that starts meanwhile waits.
+A command cannot publish while a trainer runs: it has neither the trainer's tables nor its fence. It leaves a request
+file, which the trainer removes once the full is published. Without a running trainer the command takes the shard's lock
+and publishes itself; a trainer that starts meanwhile waits.
 """
 
 import fcntl

@@ -37,7 +37,7 @@ class LevelPlan:
         return self._is_due(("full", "incremental"), self._policy.incremental_every_s, log_ms)
 
     def needs_full(self) -> bool:
-        """Whether no incremental can lead to CURRENT: in a generation without a file, and if a delta was dropped."""
+        """Whether CURRENT needs a full: its generation has no file, or a delta since the latest file was dropped."""
         id = self._versions.current(self._shard)
         if id is None:
             return False

@@ -2,8 +2,8 @@
 
 Each step is durable before the next begins and may be repeated: (1) the plan, the new generation, the trainers' fence
 and the quarantine, in one transaction; (2) for each shard a version of the new generation that equals the target and
-carries a reverse delta: the target's values of every key touched since; (3) that delta in the deltas topic; (4) CURRENT
-of all shards, in one transaction; (5) the announcement.
+carries a reverse delta: the target's values of every key touched since; (3) that delta as a published file and in the
+deltas topic; (4) CURRENT of all shards, in one transaction; (5) the announcement.
 """
 
 from collections.abc import Mapping

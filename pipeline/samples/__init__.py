@@ -1,1 +1,1 @@
-"""Samples: impressions and clicks joined into labelled samples; `join` is pure, `job` runs it through Beam."""
+"""Samples: impressions and clicks joined into labelled samples; `join` is pure, `state` stores it, `run` drives it."""

@@ -1,1 +1,1 @@
-"""Learns from the samples log and commits versions; the Beam job only drives it."""
+"""Learns from the samples log and commits versions; `run` drives it in process or on Flink."""

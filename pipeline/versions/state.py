@@ -146,12 +146,12 @@ class Commit:
         quarantines_seen: ids of the quarantines that were in force.
         next_handles: by table, the first handle that this generation has not assigned.
         model_digest: of configuration, feature code and model.
-        digest: hex, of rows, admission, dense weights and sample position.
+        digest: hex, of what training depends on; see `training_digest`.
         served_digest: hex, of the served view.
         delta: the exact bytes published for this version.
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
-        clocks: by name, log times that the trainer's sweeps and ageing have reached, ms.
+        clocks: reserved in the format of the file, always empty.
         filter_changes: by name, filters stored as the change since the parent (`store/filters.py`). A name is either
             here or in `filters`. Only the store sets them.
     """

@@ -1,4 +1,4 @@
-"""Admission: which keys earn a row, by count, by chance or all of them; the same on every replay."""
+"""Admission: which keys get a row, by count, by chance or all of them; the same on every replay."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ def admitter_of(**settings) -> Admitter:
 
 
 def admit(admitter: Admitter, keys, counts=None, resident=(), at_s=0, position=(0, 0)) -> list[int]:
-    """The keys that earned a row."""
+    """The keys that were admitted."""
     keys = np.array(keys, np.uint64)
     counts = np.ones(len(keys), np.uint32) if counts is None else np.array(counts, np.uint32)
-    earned = admitter.admit(keys, counts, np.isin(keys, list(resident)), at_s, position)
-    return keys[earned].tolist()
+    admitted = admitter.admit(keys, counts, np.isin(keys, list(resident)), at_s, position)
+    return keys[admitted].tolist()
 
 
 def test_off_admits_every_key_without_a_row():

@@ -6,7 +6,7 @@ A project is made once: events ingested and joined, versions committed, publishe
 kill that leaves write-ahead logs. Each trial works on a copy. For every reader the result is the same as without the
 flip, or an error of this package that is raised or reported, or a warning about a write-ahead log, or it is silent:
 another result, or an exception of another kind. The program ends with 1 if any is.
-The list of files that are not flipped is `_CACHES`: they hold nothing, or are made again before they are read.
+The list of files that are not flipped is `_CACHES`: they hold nothing, or are written again before they are read.
 """
 
 import argparse

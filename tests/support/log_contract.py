@@ -1,4 +1,4 @@
-"""The contract of every engine of the log; `logs/test_logs.py` and `live/test_kafka_log.py` run it."""
+"""The contract of every log engine; run by `tests/logs/test_logs.py` and `tests/live/kafka/test_kafka_log.py`."""
 
 import os
 

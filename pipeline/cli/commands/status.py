@@ -14,7 +14,7 @@ from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.trainer.batch.validation import labels_without_positive
+from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.trainer.commit.halt import kept_file
 from pipeline.versions.store.version_store import VersionStore
 
@@ -135,8 +135,8 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 def _warnings(join: Mapping[str, Any], trainer: list[dict[str, Any]]) -> list[str]:
     unreadable = [f"shard {shard} of the join cannot open: {problem}" for shard, problem in join["problems"].items()]
     return unreadable + [
-        f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. hint: a second "
-        "event of a key, such as a purchase after the click, is a duplicate_click"
+        f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. "
+        f"hint: {WITHOUT_POSITIVE_HINT}"
         for row in trainer
         for label in row.get("labels_without_positive", ())
     ]

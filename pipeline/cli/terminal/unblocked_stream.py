@@ -1,4 +1,4 @@
-"""Standard streams that neither block nor fail a process which must go on.
+"""Standard streams whose writes never block and never raise.
 
 A replica whose reader of stderr has stopped or ended, or whose terminal was closed, continues without its messages.
 """

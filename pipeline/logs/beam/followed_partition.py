@@ -6,7 +6,7 @@ would place it on a subtask at random.
 
 A turn is bounded in time and bytes. Its output reaches the next step when it ends, so it ends once it has caught up. A
 partition is read no further ahead of the others than the attribution window. An idle partition emits an empty block at
-first and every few seconds: from it a reopened shard detects what it lacks, and an idle shard finds time to save state.
+first and every few seconds: from it a reopened shard detects what it lacks, and an idle shard stores its state.
 A block states whether its partition has more to read, because that limits what the join may decide.
 """
 

@@ -79,7 +79,7 @@ class StoredShard:
         self._writer, self._storing = ThreadPoolExecutor(1), Future[Stored]()
         self._storing.set_result(Stored(opened_at_s))
         self._stored_to: list[int] = []
-        # Until a block of it has come, an input may have anything to read.
+        # An input counts as unfinished until its first block arrives.
         self._unfinished: set[Input] = set(self.join_shard.join.progress.of)
         held, seconds = len(self.join_shard.join.held), round(opened_at_s - began_s, 3)
         logger.info("join shard opened", shard=shard, held=held, seconds=seconds)
@@ -101,7 +101,7 @@ class StoredShard:
         self._writer.shutdown()
 
     def _update_unfinished(self, blocks: Iterable[SourceBlock]) -> None:
-        """Which inputs have more to read after `blocks`, in log order; a repeated block is no news."""
+        """Which inputs have more to read after `blocks`, in log order; blocks processed before are ignored."""
         for block in blocks:
             at = (block.block.kind, block.block.partition)
             if block.block.next_offset < self.join_shard.join.progress.of[at].next_offset:

@@ -12,7 +12,7 @@ _SHARE = 0.5
 def outlier(prepared: PreparedBatch, logits: Float32s) -> int | None:
     """The sample with most of the loss; None if it has less than half of it.
 
-    A number that is not finite comes before everything that it spoils, as batch normalisation does with all logits.
+    A row with a number that is not finite is returned first: batch normalisation spreads it to the logits of all rows.
 
     Args:
         prepared: the batch of n samples.

@@ -1,7 +1,7 @@
 """Progressive validation: every sample is scored before it is learned from.
 
 Log loss, normalized entropy, calibration and AUC, over all samples and per hour of log time. A sample counts in the
-hour that log time has reached when the sample is read, so windows close in order and a replay gives the same windows.
+hour that log time has reached when the sample is read, so hours close in order and a replay gives the same hours.
 All sums are signed: a compensation reverses its fake negative.
 """
 
@@ -21,13 +21,15 @@ from pipeline.errors import DamagedError
 
 Floats = npt.NDArray[np.floating[Any]]
 
-WINDOW_MS = 3_600_000
-WINDOWS = 168
-"""Closed windows that are stored: a week."""
+HOUR_MS = 3_600_000
+HOURS = 168
+"""Closed hours that are stored: a week."""
 BINS = 2**14
 LOGIT_LIMIT = 16.0
 """The histograms for AUC reach from minus this to this; logits outside count in the outermost bins."""
 FORMAT = 1
+WITHOUT_POSITIVE_HINT = "a second event of a key, such as a purchase after the click, is a duplicate_click"
+"""What an operator may find if a label has no positive."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class LabelValidation:
     """Progressive validation of one label of one shard. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._total, self._window = ScoreSums(), ScoreSums()
+        self._total, self._hour = ScoreSums(), ScoreSums()
         self._now_ms: int | None = None
-        self._closed: deque[tuple[int, Metrics]] = deque(maxlen=WINDOWS)
+        self._closed: deque[tuple[int, Metrics]] = deque(maxlen=HOURS)
 
     def score(self, logits: Floats, positive: Floats, negative: Floats, at_ms: Int64s) -> None:
         """Count n samples in log order, scored before the step that learns from them.
@@ -132,19 +134,19 @@ class LabelValidation:
         scores = _scores(*(np.asarray(values, np.float64) for values in (logits, positive, negative)))
         self._total.add(scores)
         start_ms = int(at_ms[0]) if self._now_ms is None else self._now_ms
-        hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // WINDOW_MS
+        hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // HOUR_MS
         for hour in np.unique(hours):
-            self._open(int(hour) * WINDOW_MS)
+            self._open(int(hour) * HOUR_MS)
             inside = hours == hour
-            self._window.add(_Scores(scores.terms.compress(inside, axis=1), scores.bins[inside]))
+            self._hour.add(_Scores(scores.terms.compress(inside, axis=1), scores.bins[inside]))
         self._now_ms = max(start_ms, int(at_ms.max()))
 
     def report(self) -> dict[str, Any]:
-        """Metrics of all samples and of the windows, earliest first, the open one last; plain values for JSON."""
-        windows = list(self._closed)
+        """Metrics of all samples and of the hours, earliest first, the open one last; plain values for JSON."""
+        hours = list(self._closed)
         if self._now_ms is not None:
-            windows.append((_window_of(self._now_ms), self._window.metrics()))
-        rows = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in windows]
+            hours.append((_hour_of(self._now_ms), self._hour.metrics()))
+        rows = [{"start_ms": start_ms, **asdict(metrics)} for start_ms, metrics in hours]
         return {"total": asdict(self._total.metrics()), "windows": rows}
 
     def state(self) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class LabelValidation:
             "format": FORMAT,
             "now_ms": self._now_ms,
             "total": self._total.state(),
-            "window": self._window.state(),
+            "window": self._hour.state(),
             "closed": [[start_ms, asdict(metrics)] for start_ms, metrics in self._closed],
         }
 
@@ -164,7 +166,7 @@ class LabelValidation:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
         validation = cls()
         validation._now_ms = state["now_ms"]
-        validation._total, validation._window = ScoreSums.restore(state["total"]), ScoreSums.restore(state["window"])
+        validation._total, validation._hour = ScoreSums.restore(state["total"]), ScoreSums.restore(state["window"])
         validation._closed.extend((start_ms, Metrics(**metrics)) for start_ms, metrics in state["closed"])
         return validation
 
@@ -181,15 +183,15 @@ class LabelValidation:
         return cls.restore(document)
 
     def _open(self, start_ms: int) -> None:
-        """Close the open window if `start_ms` begins another."""
-        if self._now_ms is not None and _window_of(self._now_ms) != start_ms:
-            self._closed.append((_window_of(self._now_ms), self._window.metrics()))
-            self._window = ScoreSums()
+        """Close the open hour if `start_ms` begins another."""
+        if self._now_ms is not None and _hour_of(self._now_ms) != start_ms:
+            self._closed.append((_hour_of(self._now_ms), self._hour.metrics()))
+            self._hour = ScoreSums()
         self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
 
 
-def _window_of(at_ms: int) -> int:
-    return at_ms // WINDOW_MS * WINDOW_MS
+def _hour_of(at_ms: int) -> int:
+    return at_ms // HOUR_MS * HOUR_MS
 
 
 def _scores(logits: Float64s, positive: Float64s, negative: Float64s) -> _Scores:

@@ -15,7 +15,7 @@ from pipeline.importance.sample import MAX_ROWS, RowSample, quantiles
 from pipeline.model.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
-from pipeline.trainer.batch.validation import labels_without_positive
+from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.trainer.commit.checkpoint import BoundarySnapshot
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
@@ -99,8 +99,8 @@ class Gauges:
         limit = self._project.config.train.positive_within_samples
         without = set(labels_without_positive(validation, limit))
         for label in sorted(without - self._warned):
-            hint = "a second event of a key, such as a purchase after the click, is a duplicate_click"
-            logger.warning("label without a positive", label=label, shard=self._shard, samples=limit, hint=hint)
+            warning = {"label": label, "shard": self._shard, "samples": limit, "hint": WITHOUT_POSITIVE_HINT}
+            logger.warning("label without a positive", **warning)
         self._warned |= without
         for label in validation:
             yield metrics.LABEL_WITHOUT_POSITIVE.reading(label in without, self._shard, label)

@@ -97,7 +97,7 @@ def _check_log(config: Config, writer: Writer, commit: Commit) -> None:
     if commit.log_id != writer.log_id:
         raise LogReplacedError(
             f"topic {config.topics.samples} has id {writer.log_id}, version {commit.id} was trained from "
-            f"{commit.log_id}. hint: the topic was made again; roll back or start a new state folder"
+            f"{commit.log_id}. hint: the topic was deleted and created again; roll back or start a new state folder"
         )
 
 

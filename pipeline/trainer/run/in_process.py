@@ -95,7 +95,7 @@ class TrainJob:
         self._versions.close()
 
     def _train_to(self, ends: list[int]) -> None:
-        """Train every shard, whatever fails in another; a permanent failure is raised before a halt or rollback."""
+        """Train every shard, even if another fails; a permanent failure is raised before a halt or rollback."""
         failures: list[SpringtideError] = []
         for session, end in zip(self._sessions, ends, strict=True):
             try:

@@ -4,7 +4,7 @@ CURRENT is the truth: opening a shard raises its epoch, restores CURRENT and pub
 published. Learning is a function of the samples log; commits are made in parallel and change nothing.
 
 The dense step of a batch runs in a separate thread. Meanwhile the training thread serves the commit in progress, looks
-up the next batch's keys and admits those that earned a row: none of that reads or writes what the step changes.
+up the next batch's keys and admits new ones: none of that reads or writes what the step changes.
 """
 
 import threading

@@ -2,7 +2,7 @@
 
 `state/published/g<generation>/s<i>-of-<n>/<level>-<from>-<to>.delta` holds an encoded delta, which describes itself
 (see `delta.py`). The `.json` file of the same name is its manifest: canonical JSON of `DeltaManifest` with a checksum.
-A delta without a manifest does not exist. Both files are written under a temporary name, fsynced and renamed.
+Readers ignore a delta file without a manifest. Both files are written under a temporary name, fsynced and renamed.
 """
 
 import hashlib

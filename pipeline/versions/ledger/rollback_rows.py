@@ -21,7 +21,7 @@ class RollbackRecord:
         currents: by shard, CURRENT when it began.
         epochs: by shard, the epoch that fences the trainers and commits the switch.
         quarantine: id of the quarantine it added.
-        document: the plan, as the operator saw it, and what resuming needs.
+        document: the plan as the operator saw it; for the audit.
         audit: what was done.
         begun_at_ms: wall time.
     """

@@ -33,6 +33,7 @@ from pipeline.versions.state import (
     version_path,
 )
 from pipeline.versions.store.files import (
+    FIX,
     check_file,
     draft_commit,
     finish_commit,
@@ -222,10 +223,7 @@ class VersionStore:
                 return attempt()
             except FileNotFoundError as failure:
                 missing = failure.filename
-        raise DamagedError(
-            f"{missing}, which version {id} needs, is missing. "
-            "hint: restore the file from a backup, or roll back to a version before it: springtide versions"
-        )
+        raise DamagedError(f"{missing}, which version {id} needs, is missing. hint: {FIX}")
 
 
 def _without_removals(change: FieldChange) -> FieldChange:

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.configuration.config import parse_config
+from pipeline.logs.events.dead_letters import REASONS
+from pipeline.samples.join.dead_letters import DETAILS
 from pipeline.samples.join.ranges import Ranges
 from tests.support.join_bench import Bench, D, H, R, S, W, config_of, output_of
 
@@ -99,3 +101,7 @@ def test_what_was_set_aside_is_not_set_aside_again_by_a_restarted_join():
     again.impression(S, price=-1.0)
     again.finish()
     assert again.reasons == []
+
+
+def test_every_reason_of_the_join_can_be_replayed_by_its_name():
+    assert set(DETAILS) <= set(REASONS)

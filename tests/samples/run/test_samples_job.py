@@ -1,4 +1,4 @@
-"""The samples job on a real log: rounds, shards, crashes, lost state, second writers, topics made again."""
+"""The samples job on a real log: rounds, shards, crashes, lost state, second writers, deleted topics."""
 
 import json
 import os

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.validation import WINDOW_MS, WINDOWS, LabelValidation, labels_without_positive
+from pipeline.trainer.batch.validation import HOUR_MS, HOURS, LabelValidation, labels_without_positive
 
 RNG_SEED = 5
 
@@ -99,26 +99,26 @@ def test_negatives_sampled_at_a_rate_represent_all():
 
 
 def test_samples_count_in_the_hour_the_log_has_reached():
-    times = [10, WINDOW_MS - 1, WINDOW_MS, 20, 3 * WINDOW_MS]  # the fourth is of the first hour, but came later
+    times = [10, HOUR_MS - 1, HOUR_MS, 20, 3 * HOUR_MS]  # the fourth is of the first hour, but came later
     report = scored(np.zeros(5), np.ones(5), np.ones(5), times)
     found = [(w["start_ms"], w["samples"]) for w in report["windows"]]
-    assert found == [(0, 2), (WINDOW_MS, 2), (3 * WINDOW_MS, 1)]
+    assert found == [(0, 2), (HOUR_MS, 2), (3 * HOUR_MS, 1)]
     assert report["total"]["samples"] == 5
 
 
 def test_closed_window_retains_its_metrics():
     logits, labels, _ = stream(1_000)
-    times = np.repeat([0, WINDOW_MS], 500)
+    times = np.repeat([0, HOUR_MS], 500)
     first = scored(logits, labels, 1 - labels, times)["windows"][0]
     alone = scored(logits[:500], labels[:500], 1 - labels[:500])["total"]
     assert {name: first[name] for name in alone} == alone
 
 
 def test_only_the_last_windows_are_retained():
-    times = np.arange(WINDOWS + 10) * WINDOW_MS
+    times = np.arange(HOURS + 10) * HOUR_MS
     ones = np.ones(len(times))
     windows = scored(ones, ones, ones, times)["windows"]
-    assert len(windows) == WINDOWS + 1  # the closed ones and the open one
+    assert len(windows) == HOURS + 1  # the closed ones and the open one
     assert windows[-1]["start_ms"] == times[-1]
 
 
