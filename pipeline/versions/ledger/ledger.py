@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
 from pipeline.formats.container import WrittenFile
 from pipeline.process.clock import Clock
-from pipeline.versions.ledger.backup import write_backup
+from pipeline.versions.ledger.backup import counts_in_backup, fewer_than, write_backup
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.halt import HaltTable
 from pipeline.versions.ledger.published_table import PublishedTable
@@ -76,14 +76,19 @@ class Ledger:
         """Open the ledger at `path`; without versions beside it, a missing one is created.
 
         Raises:
-            DamagedError: something in it is not as it was written, or it is lost and version files lie beside it.
+            DamagedError: something in it is not as it was written, it is older than its backup, or it is lost and
+                version files lie beside it.
             VersionError: it cannot be opened.
         """
         folder = path.parent
+        counts = counts_in_backup(folder)
         self._database = Database(
             path, SCHEMA, LEDGER_FIX, lambda: _refuse_lost(path), lambda content: write_backup(folder, content)
         )
         self._clock = clock
+        if lost := fewer_than(counts, self._database.read):
+            self.close()
+            raise DamagedError(f"{path} has lost transactions: it has {lost}. hint: {LEDGER_FIX}")
         self.published = PublishedTable(self._database, clock, self._last_sequences)
         self.quarantines = QuarantineTable(self._database, clock)
         self.halts = HaltTable(self._database, clock)

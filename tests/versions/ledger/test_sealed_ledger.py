@@ -10,6 +10,7 @@ from pipeline.errors import DamagedError, SpringtideError, VersionError
 from pipeline.formats.sqlite_file import row_checksum
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.versions_world import World, project_in
@@ -182,8 +183,32 @@ def test_a_flipped_bit_in_what_a_kill_left_beside_the_ledger_is_named_or_a_warni
         with pytest.raises(DamagedError, match=r"ledger\.sqlite-wal is damaged: frame 0 .* restore-ledger"):
             Ledger(tmp_path / "ledger.sqlite", ManualClock())
         return
+    (tmp_path / "ledger.backup").unlink()
     with capture_logs() as logged:
         left = Ledger(tmp_path / "ledger.sqlite", ManualClock())
     assert [entry["file"] for entry in logged] == [str(wal)]
     assert len(left.quarantines.all()) == 3
     left.close()
+
+
+def test_a_ledger_that_lacks_what_its_backup_has_is_named_until_it_is_restored(path):
+    older = path.with_name("older")
+    shutil.copy(path, older)
+    ledger = Ledger(path, ManualClock())
+    ledger.quarantines.add(Quarantine(0, "more bots", times_ms=(300, 400)))
+    ledger.close()
+    shutil.copy(older, path)
+    for _ in range(2):
+        with pytest.raises(DamagedError, match=r"has lost transactions: it has 1 quarantines, its backup 2\. hint"):
+            open_ledger(path)
+    project = project_in(path.parents[2])
+    assert restore_ledger(project).quarantines == 2
+    open_ledger(path)
+
+
+def test_a_ledger_without_a_usable_backup_opens(path):
+    backup = path.with_name("ledger.backup")
+    backup.write_bytes(backup.read_bytes()[:-1])
+    open_ledger(path)
+    backup.unlink()
+    open_ledger(path)
