@@ -1,6 +1,6 @@
 // The rows of the join: the memory layout of a held impression, and the per-row operations.
 //
-// The layout is that of HELD (pipeline/samples/join/rows.py) and of the state file. The caller defines the meaning of
+// The layout is that of HELD (pipeline/samples/held/rows.py) and of the state file. The caller defines the meaning of
 // flags and when windows close. Pure functions over the caller's arrays, thread-safe, linear time. Row numbers are not
 // checked. Throws std::bad_alloc only.
 #pragma once

@@ -4,13 +4,13 @@ User columns are Arrow arrays; system columns are NumPy arrays.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-EventKind = Literal["impressions", "clicks"]
+EventKind = str
+"""`impressions`, `clicks`, or the name of a further feedback."""
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -55,7 +55,7 @@ class EventBlock:
     """Decoded events of one partition of one topic, in log order; n rows.
 
     Attributes:
-        kind: impressions or clicks.
+        kind: impressions, or that of a feedback.
         partition: source partition.
         columns: [n] the user's columns, with the types of the configuration.
         at_ms: [n] event times, ms.

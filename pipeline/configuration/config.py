@@ -12,10 +12,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from pipeline.configuration.events import SAMPLE_COLUMNS, Events, Samples
+from pipeline.arrays.block import EventKind
+from pipeline.configuration.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
+from pipeline.configuration.feedbacks import Feedback, feedbacks_of, input_topics, unread_click_settings
 from pipeline.configuration.fields import DenseConfig, FieldConfig
-from pipeline.configuration.logs import Logs, Topics
-from pipeline.configuration.section import Name, Section
+from pipeline.configuration.logs import SCHEMAS_TOPIC, Logs, Topics
+from pipeline.configuration.section import Name, Section, check_distinct
 from pipeline.configuration.services import Cluster, Flink, Telemetry
 from pipeline.configuration.serving import Serving
 from pipeline.configuration.tables import TableConfig, with_row_settings
@@ -54,6 +56,40 @@ class Config(Section):
         """The fields with the settings of the tables they name; as they are if a table has a problem of its own."""
         return with_row_settings(fields, checked.data["tables"]) if "tables" in checked.data else fields
 
+    @property
+    def feedbacks(self) -> tuple[Feedback, ...]:
+        """The kinds of event that decide labels; at least one."""
+        return feedbacks_of(self.events, self.samples, self.topics)
+
+    @property
+    def clicks_only(self) -> bool:
+        """Whether clicks are the only feedback: every sample then has all labels."""
+        return not self.events.further
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of samples, in the order of the network's logits."""
+        return tuple(label.name for feedback in self.feedbacks for label in feedback.labels)
+
+    @property
+    def input_topics(self) -> dict[EventKind, str]:
+        """The topics that the join reads, by kind of event; impressions first."""
+        return input_topics(self.topics, self.feedbacks)
+
+    @model_validator(mode="after")
+    def _check_feedbacks(self) -> Self:
+        problems = unread_click_settings(self.events, self.samples, self.topics)
+        names = self.label_names
+        problems += [f"label {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
+        problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        topics = [(name, value) for name, value in self.topics.model_dump().items() if name != CLICKS]
+        inputs = [(f"events.{feedback.kind}.topic", feedback.topic) for feedback in self.feedbacks]
+        check_distinct([*topics, *inputs, ("the registry of schemas", SCHEMAS_TOPIC)], "name")
+        return self
+
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         known = {*self.events.impressions.columns, "at"}
@@ -67,10 +103,11 @@ class Config(Section):
             for c in cs
             if c not in known
         ]
-        clicks = self.events.clicks.columns
-        numeric = {name for name, kind in clicks.items() if kind in ("int", "uint", "float", "bool")}
         problems += [
-            f"label {n} is not a numeric column of clicks" for n in self.samples.labels[1:] if n not in numeric
+            f"label {label.name} is not a numeric column of {feedback.kind}"
+            for feedback in self.feedbacks
+            for label in feedback.labels
+            if label.column and feedback.events.columns.get(label.column) not in ("int", "uint", "float", "bool")
         ]
         if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
@@ -87,7 +124,7 @@ class Config(Section):
     def _reserved_columns(self) -> list[str]:
         """A problem for every impression column that has the name of a column that the join adds to samples."""
         shared = {"weight"} if self.samples.weight == "weight" else set()
-        reserved = {*SAMPLE_COLUMNS, *self.samples.labels} - shared
+        reserved = {*SAMPLE_COLUMNS, *self.label_names, *(() if self.clicks_only else FEEDBACK_COLUMNS)} - shared
         return [
             f"impression column {name} has the name of a column of samples. hint: rename it"
             for name in self.events.impressions.columns

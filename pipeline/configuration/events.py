@@ -3,14 +3,19 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
 
+from pipeline.arrays.block import EventKind
 from pipeline.configuration.address import check_registry
-from pipeline.configuration.section import Count, Fraction, Seconds, SecondsOrZero, Secret, Section
+from pipeline.configuration.section import Count, Fraction, Seconds, SecondsOrZero, Secret, Section, TopicName
 
 ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints", "uints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
+Policy = Literal["wait", "fake_negative"]
 
+IMPRESSIONS, CLICKS = "impressions", "clicks"
+"""The kinds of event with a table of their own; every other one is a feedback with a name of the user's choice."""
 
 EVENT_TIME = "at"
 """Name of the event time in events and samples."""
@@ -29,6 +34,10 @@ SAMPLE_COLUMNS = (
     "click_row",
 )
 """Columns that the join adds to every sample, besides the labels; no impression column and no label has such a name."""
+FEEDBACK_COLUMNS = ("feedback", "observed_until")
+"""Further ones if there are other feedbacks than clicks: the kind of the deciding event, and the event time (ms) up to
+which the labels of the sample were observed."""
+MAX_FEEDBACKS = 32
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,6 +69,26 @@ class EventColumns(Section):
     sign, `uint` 64 bits and none: ids that are hashes."""
 
 
+class FeedbackEvents(EventColumns):
+    """`[events.NAME]`: a further kind of feedback, such as `purchase`; there may be several. Its label has its name."""
+
+    topic: TopicName | None = None
+    """Its topic; default: its name."""
+    window_s: Seconds = 600.0
+    """Attribution window: an event counts if impression ≤ event < impression + window."""
+    horizon_s: SecondsOrZero = 3600.0
+    """Lateness horizon: how long after the window an event is still compensated."""
+    policy: Policy = "wait"
+    """When a negative of its label is emitted; as `samples.policy`."""
+
+
+def _refuse_unknown_key(given: Any) -> Any:
+    """A value that is no table is that of an unknown key, for which `Section` gives the known ones."""
+    if isinstance(given, tuple):
+        raise PydanticKnownError("extra_forbidden")
+    return given
+
+
 class Registry(Section):
     """`[events.registry]`: a Confluent schema registry, for the writer schemas of single events."""
 
@@ -80,14 +109,19 @@ class Registry(Section):
 
 
 class Events(Section):
-    """`[events]`: the two inputs, the columns that join them, and the limits on their times."""
+    """`[events]`: the inputs, the columns that join them, and the limits on their times."""
+
+    model_config = ConfigDict(extra="allow")
+    named_tables = True
+    __pydantic_extra__: dict[str, Annotated[FeedbackEvents, BeforeValidator(_refuse_unknown_key)]]
 
     key: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The join key: columns of both events."""
+    """The join key: columns of all events."""
     partition_by: tuple[str, ...] = ()
-    """Columns of both events that choose the shard; default: the join key."""
+    """Columns of all events that choose the shard; default: the join key."""
     impressions: EventColumns
-    clicks: EventColumns
+    clicks: EventColumns | None = None
+    """Left out, the labels are those of other feedbacks."""
     skew_s: Seconds = 60.0
     """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
     the append time advances its partition's max event time to the append time only."""
@@ -108,23 +142,47 @@ class Events(Section):
         """The columns that no event may lack: the join key and those that choose the shard."""
         return tuple(dict.fromkeys((*self.key, *self.partition_by)))
 
+    @property
+    def further(self) -> dict[EventKind, FeedbackEvents]:
+        """The feedbacks besides clicks, in the order of the file."""
+        return dict(self.__pydantic_extra__)
+
+    @property
+    def by_kind(self) -> dict[EventKind, EventColumns]:
+        """All kinds of event: impressions, clicks if there are any, further feedbacks."""
+        clicks = {} if self.clicks is None else {CLICKS: self.clicks}
+        return {IMPRESSIONS: self.impressions, **clicks, **self.further}
+
+    @model_validator(mode="after")
+    def _check_feedbacks(self) -> Self:
+        kinds = [*self.by_kind][1:]
+        wrong = [name for name in kinds if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name)]
+        problems = [f"a feedback cannot be called {name!r}. hint: use a to z, 0 to 9 and _" for name in wrong]
+        if not kinds:
+            problems.append("clicks is missing, and there is no other feedback. hint: declare [events.clicks]")
+        if len(kinds) > MAX_FEEDBACKS:
+            problems.append(f"there are {len(kinds)} feedbacks, at most {MAX_FEEDBACKS} are supported")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
     @model_validator(mode="after")
     def _check_key(self) -> Self:
-        for kind in ("impressions", "clicks"):
-            columns = getattr(self, kind).columns
+        for kind, events in self.by_kind.items():
+            columns = events.columns
             for name in self.shard_keys:
                 if name not in columns:
                     raise ValueError(f"{kind}.columns lacks {name}, which key or partition_by names. hint: declare it")
                 if columns[name] not in ("string", "int", "uint"):
                     raise ValueError(f"{kind}.columns.{name} is {columns[name]}, a key must be string, int or uint")
-        for name in (*self.key, *self.partition_by):
-            if self.impressions.columns[name] != self.clicks.columns[name]:
-                raise ValueError(f"{name} has different types in impressions and clicks. hint: use the same type")
+            for name in self.shard_keys:
+                if self.impressions.columns[name] != columns[name]:
+                    raise ValueError(f"{name} has different types in impressions and {kind}. hint: use the same type")
         return self
 
 
 class Samples(Section):
-    """`[samples]`: the join."""
+    """`[samples]`: the join. Window, horizon, policy and labels are those of clicks."""
 
     window_s: Seconds = 600.0
     """Attribution window: a click counts if impression ≤ click < impression + window."""
@@ -134,7 +192,7 @@ class Samples(Section):
     """How long after window and horizon an impression's key is retained: until then a click becomes `click_too_late`
     instead of `orphan_click`, and another impression with that key is a duplicate. Its former name,
     `remember_s`, is still read."""
-    policy: Literal["wait", "fake_negative"] = "wait"
+    policy: Policy = "wait"
     """`wait`: a negative sample is emitted when the window closes. `fake_negative`: it is emitted at once, and a click
     emits a compensating sample."""
     negative_rate: Fraction = 1.0

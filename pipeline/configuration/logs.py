@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.arrays.block import EventKind
 from pipeline.configuration.address import check_brokers
 from pipeline.configuration.section import Seconds, SecondsOrZero, Secret, Section, TopicName, check_distinct
 
@@ -28,7 +27,7 @@ class Logs(Section):
     path: str | None = None
     """Folder of the logs; default: `logs` in the state folder. Not for `kafka`."""
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Partitions of the impressions topic and of the clicks topic."""
+    """Partitions of the topics of impressions and of every feedback."""
     shards: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Join shards = partitions of the samples topic = trainer shards; fixed for the life of the topics."""
     outage_s: SecondsOrZero = 259_200.0
@@ -94,11 +93,6 @@ class Topics(Section):
     """Deltas for serving, one partition per shard."""
     notices: TopicName = "notices"
     """CloudEvents about versions and rollbacks."""
-
-    @property
-    def inputs(self) -> dict[EventKind, str]:
-        """The topics that the join reads, by kind of event."""
-        return {"impressions": self.impressions, "clicks": self.clicks}
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:

@@ -94,6 +94,8 @@ def _tables(
             meaning = meanings.get(name, "")
             required = name in schema.get("required", ())
             settings.append(_setting(path.rstrip("."), name, node, required, meaning))
+    if section.named_tables:
+        inner.append((f"{path}NAME", {}, schema["additionalProperties"]["$ref"]))
     yield TableOfSettings(path.rstrip("."), heading, _purpose(section), tuple(settings))
     for name, node, reference in inner:
         title = reference.rsplit("/", 1)[-1]
@@ -193,10 +195,10 @@ def _purpose(section: type[Section]) -> str:
 
 
 def _meanings(section: type[Section]) -> dict[str, str]:
-    """By attribute, the docstring under it; Python itself does not keep these."""
+    """By attribute, also of the classes it is derived from, the docstring under it; Python does not keep these."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     assert isinstance(definition, ast.ClassDef)
-    meanings = {}
+    meanings = {} if section.__base__ in (None, Section) else _meanings(section.__base__)
     for attribute, text in zip(definition.body, definition.body[1:], strict=False):
         if (
             isinstance(attribute, ast.AnnAssign)

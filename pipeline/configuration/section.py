@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -54,6 +54,8 @@ class Section(BaseModel):
     """A table of the file: frozen, unknown keys refused. TOML has no null: "off" means None if the key allows None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    named_tables: ClassVar[bool] = False
+    """Whether a table under a key that is not declared is one with a name of the user's choice."""
 
     @field_validator("*", mode="after")
     @classmethod
@@ -75,7 +77,8 @@ class Section(BaseModel):
         known = tuple(cls.model_fields)
         optional = {name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
         values = {name: None if name in optional and value == "off" else value for name, value in given.items()}
-        return {name: value if name in known else known for name, value in values.items()}
+        named = {name for name, value in values.items() if cls.named_tables and isinstance(value, dict)}
+        return {name: value if name in known or name in named else known for name, value in values.items()}
 
 
 class Secret(Section):

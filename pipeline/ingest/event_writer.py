@@ -29,8 +29,8 @@ class EventWriter:
         config = project.config
         self.kind, self.log = kind, log
         self.events = config.events
-        self.columns: EventColumns = getattr(config.events, kind)
-        self.topic: str = getattr(config.topics, kind)
+        self.columns: EventColumns = config.events.by_kind[kind]
+        self.topic = config.input_topics[kind]
         self.dead_topic = config.topics.dead_letters
         self.codec = EventCodec(config.events, kind, log)
         self.partitions = log.partitions(self.topic)
@@ -83,11 +83,9 @@ def _detail(row: BadRow) -> str:
     return f"{row.why}; its last {cut} bytes are not kept" if cut > 0 else row.why
 
 
-def append_heartbeat(
-    project: Project, log: Log, at_ms: int, kinds: Sequence[EventKind] = ("impressions", "clicks")
-) -> None:
-    """Append to every partition of `kinds` a record that declares the input complete before `at_ms`."""
-    for kind in kinds:
+def append_heartbeat(project: Project, log: Log, at_ms: int, kinds: Sequence[EventKind] | None = None) -> None:
+    """Append to every partition of `kinds` (default: all) a record that declares the input complete before `at_ms`."""
+    for kind in project.config.events.by_kind if kinds is None else kinds:
         writer = EventWriter(project, log, kind)
         value = writer.codec.encode_heartbeat(at_ms)
         for partition in range(writer.partitions):

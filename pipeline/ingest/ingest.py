@@ -84,7 +84,7 @@ def ingest(
 def dry_run_ingest(project: Project, kind: EventKind, paths: Sequence[Path]) -> IngestReport:
     """What `ingest` would append to an empty log, and refuse; changes nothing. Raises InputError."""
     _check_paths(paths)
-    config, columns = project.config, getattr(project.config.events, kind)
+    config, columns = project.config, project.config.events.by_kind[kind]
     late, report = LateRows(round(config.events.disorder_s * 1000), {}), IngestReport()
     for path in paths:
         survey = survey_file(path, config.events, columns, project.clock.now_ms(), lambda _: None)

@@ -53,7 +53,7 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
     reason that is not known and that no dead letter has.
     """
     plan, done, seen = ReplayPlan(), _ReplayLedger(project).replayed(log), set(REASONS)
-    inputs = tuple(project.config.topics.inputs.values())
+    inputs = tuple(project.config.input_topics.values())
     for id, letter in _dead_letters(project, log, since_ms):
         seen.add(letter["reason"])
         if reasons and letter["reason"] not in reasons:
@@ -73,7 +73,7 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
 def replay(project: Project, log: Log, plan: ReplayPlan) -> None:
     """Append the planned events and store which dead letters were replayed. One replay at a time."""
     ledger, config = _ReplayLedger(project), project.config
-    codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.topics.inputs.items()}
+    codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.input_topics.items()}
     done = ledger.replayed(log)
     ledger.save(done, {target: log.end_offset(*target) for target in plan.letters})
     for (topic, partition), letters in plan.letters.items():

@@ -57,7 +57,7 @@ def _open_kafka(project: Project) -> Log:
     try:
         existing = set(log.topics())
         # Only inputs may get partitions later; of every other topic the number is fixed.
-        for topic in config.topics.inputs.values():
+        for topic in config.input_topics.values():
             if topic in existing:
                 check_partitions_read(log, topic, config.logs.partitions)
         plan = plan_topics(config, log)

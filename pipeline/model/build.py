@@ -27,7 +27,7 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     with _building, _own_settings():
         function = load_function(root, config.model.build)
         with _seeded(config.model.seed):
-            return _build(function, Layout.of(config), config.samples.labels), function
+            return _build(function, Layout.of(config), config.label_names), function
 
 
 def _build(function: UserFunction, layout: Layout, labels: tuple[str, ...]) -> keras.Model:

@@ -58,7 +58,7 @@ class DenseModel:
         self.layout = Layout.of(config)
         self._model, self._function = build_model(config, root)
         self._batch_size = config.model.batch_size
-        self._labels = len(config.samples.labels)
+        self._labels = len(config.label_names)
         self._training = TrainingStep(self._model, self._call, (self.layout.columns, self._labels), config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = _shapes(self._variables() | self._accumulator_arrays())
@@ -134,7 +134,7 @@ class DenseModel:
         """
         n = min(2, self._batch_size)
         inputs, each = np.zeros((n, self.layout.columns), np.float32), np.ones((n, self._labels), np.float32)
-        self.step(inputs, Targets(each, each, np.zeros(n, np.float32), np.ones(n, np.float32), each, each))
+        self.step(inputs, Targets(each, each, np.zeros(n, np.float32), np.ones(n, np.float32), each, each, each > 0))
         self.predict(inputs)
 
     @contextmanager

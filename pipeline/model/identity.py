@@ -16,7 +16,7 @@ Identity = Mapping[str, str]
 
 def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
     """By name, a text for every piece that training depends on; equal pieces have equal texts."""
-    pieces = {"model": model.digest(), "labels": json.dumps(config.samples.labels)}
+    pieces = {"model": model.digest(), "labels": json.dumps(config.label_names)}
     pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
     pieces["half life"] = str(config.train.half_life_s)
     for field in config.fields:
@@ -33,7 +33,7 @@ def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
     # The table of a field is part of how its keys are computed.
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
     return digest_of(
-        {"model": model.digest(), "labels": json.dumps(config.samples.labels), "shapes": json.dumps(shapes)}
+        {"model": model.digest(), "labels": json.dumps(config.label_names), "shapes": json.dumps(shapes)}
         | plan.identities()
     )
 

@@ -1,1 +1,1 @@
-"""Samples: impressions and clicks joined into labelled samples; `join` is pure, `state` stores it, `run` drives it."""
+"""Samples: impressions and feedback joined into labelled samples; `join` is pure, `state` stores, `run` drives it."""

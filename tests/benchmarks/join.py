@@ -19,11 +19,11 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from pipeline.samples.join.bucket import Bucket
-from pipeline.samples.join.durations import Durations
-from pipeline.samples.join.held_impressions import HeldImpressions
+from pipeline.samples.held.bucket import Bucket
+from pipeline.samples.held.durations import Durations
+from pipeline.samples.held.held_impressions import HeldImpressions
+from pipeline.samples.held.rows import HELD
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.rows import HELD
 from pipeline.samples.run.in_process import run_samples
 from pipeline.samples.state.restore import load_join
 from pipeline.samples.state.snapshot import take_snapshot

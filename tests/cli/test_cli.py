@@ -62,7 +62,7 @@ def test_help_is_shown_verbatim(path, command):
 def test_every_command_with_a_one_time_effect_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
-    fed = {"init", "ingest impressions", "ingest clicks", "heartbeat"}
+    fed = {"init", "ingest impressions", "ingest clicks", "ingest feedback", "heartbeat"}
     changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay", "skip"}
     written = {"export samples", "export rows", "export served", "export dead-letters", "demo", "restore-ledger"}
     assert dry == fed | changed | written | {"topics create", "cluster up", "cluster down", "stop"}
@@ -113,6 +113,7 @@ def shop(tmp_path_factory):
         ("quarantine remove one", 2, "Invalid value for 'id'"),
         ("ingest impressions absent.csv", 3, "absent.csv"),
         ("ingest impressions picture.png", 3, "picture.png"),
+        ("ingest purchase absent.csv", 3, "there are no events purchase, known: impressions, clicks. hint: declare"),
         ("heartbeat tomorrow", 3, "time tomorrow is neither ISO 8601 nor milliseconds. hint: "),
         ("quarantine add 2026-01-31", 3, "range 2026-01-31 has no two dots. hint: "),
         ("quarantine add 20..10", 3, "range 20..10 ends at 10, not after its start 20. hint: "),

@@ -256,6 +256,72 @@ def test_label_that_cannot_be_learned_is_reported(samples, problem):
     assert problem in problems_of(change)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "problem"),
+    [
+        (
+            "purchase",
+            {"columns": {"id": "int"}, "colour": 1},
+            "events.purchase.colour: unknown key, the nearest is columns. known: ",
+        ),
+        ("purchase", {"columns": {"id": "int"}, "window_s": 0}, "events.purchase.window_s: "),
+        ("purchase", {"columns": {"id": "int"}, "policy": "never"}, "events.purchase.policy: "),
+        ("purchase", {"columns": {"item": "int"}}, "purchase.columns lacks id, which key or partition_by names"),
+        ("purchase", {"columns": {"id": "string"}}, "id has different types in impressions and purchase"),
+        (
+            "purchase",
+            {"columns": {"id": "int"}, "topic": "samples"},
+            "samples and events.purchase.topic are both samples",
+        ),
+        (
+            "clicks2",
+            {"columns": {"id": "int"}, "topic": "clicks"},
+            "events.clicks.topic and events.clicks2.topic are both",
+        ),
+        ("label", {"columns": {"id": "int"}}, "label label is declared twice"),
+        ("weight", {"columns": {"id": "int"}}, "label weight has the name of a column of samples. hint: rename it"),
+        ("feedback", {"columns": {"id": "int"}}, "label feedback has the name of a column of samples. hint: rename it"),
+        ("Buy", {"columns": {"id": "int"}}, "a feedback cannot be called 'Buy'. hint: use a to z, 0 to 9 and _"),
+        ("disorder", 3, "events.disorder: unknown key, the nearest is disorder_s. known: key, "),
+        ("purchase", "off", "events.purchase: unknown key"),
+    ],
+)
+def test_feedback_that_cannot_be_joined_is_reported(name, given, problem):
+    assert problem in problems_of(lambda document: document["events"].update({name: given}))
+
+
+def test_impression_column_with_the_name_of_a_column_of_several_feedbacks_is_reported_only_then():
+    document = copy.deepcopy(WRITTEN)
+    document["events"]["impressions"]["columns"]["feedback"] = "string"
+    assert parse_config(document).clicks_only
+    document["events"]["purchase"] = {"columns": {"id": "int"}}
+    with pytest.raises(ConfigError, match="impression column feedback has the name of a column of samples"):
+        parse_config(document)
+
+
+def test_settings_of_clicks_without_clicks_are_reported():
+    def change(document):
+        del document["events"]["clicks"]
+        document["events"]["purchase"] = {"columns": {"id": "int"}}
+        document["samples"] = {"window_s": 5.0, "labels": ["bought"], "negative_rate": 0.5}
+        document["topics"] = {"clicks": "other"}
+
+    text = problems_of(change)
+    for name in ("samples.window_s", "samples.labels", "topics.clicks"):
+        assert f"{name} is a setting of clicks, and events.clicks is missing. hint: remove it" in text
+    assert "negative_rate" not in text
+    only = problems_of(lambda document: document["events"].pop("clicks"))
+    assert "clicks is missing, and there is no other feedback. hint: declare [events.clicks]" in only
+
+
+def test_feedbacks_come_after_clicks_in_the_order_of_the_file_with_one_label_each():
+    document = copy.deepcopy(WRITTEN)
+    document["events"] |= {name: {"columns": {"id": "int"}} for name in ("share", "like")}
+    config = parse_config(document)
+    assert config.label_names == ("label", "share", "like")
+    assert config.input_topics == {n: n for n in ("impressions", "clicks", "share", "like")}
+
+
 def test_range_of_a_dense_number_begins_with_the_smaller_value():
     def change(document):
         document["events"]["impressions"]["columns"]["price"] = "float"

@@ -71,7 +71,7 @@ class Bench:
         watermark = max(self.watermarks.get(source, -(2**62)), at - D)
         offset = self.ends.get(source, 0)
         self.watermarks[source], self.ends[source] = watermark, offset + 1
-        types = getattr(self.config.events, kind).columns
+        types = self.config.events.by_kind[kind].columns
         columns = pa.record_batch({n: pa.array([values[n]], ARROW_TYPES[t]) for n, t in types.items()})
         one = np.array([0], np.int32)
         block = EventBlock(
@@ -127,5 +127,5 @@ class Bench:
 
 
 def config_columns(config, kind):
-    types = getattr(config.events, kind).columns
+    types = config.events.by_kind[kind].columns
     return pa.record_batch({n: pa.array([], ARROW_TYPES[t]) for n, t in types.items()})

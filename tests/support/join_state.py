@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.config import Config
 from pipeline.formats.container import Container
+from pipeline.samples.held.segment import Segment
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.segment import Segment
 from pipeline.samples.state.restore import load_join
 from pipeline.samples.state.segment_codec import SEGMENT
 from pipeline.samples.state.snapshot import HEAD, take_snapshot

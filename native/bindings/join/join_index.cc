@@ -1,4 +1,4 @@
-// JoinIndex for pipeline/samples/join/index.py, which checks arguments first.
+// JoinIndex for pipeline/samples/held/index.py, which checks arguments first.
 #include "join/join_index.h"
 
 #include "bindings/arrays.h"

@@ -1,4 +1,4 @@
-// The rows of the join for pipeline/samples/join/rows.py, which checks arguments first. Rows are passed as bytes.
+// The rows of the join for pipeline/samples/held/rows.py, which checks arguments first. Rows are passed as bytes.
 #include "join/join_rows.h"
 
 #include <nanobind/stl/optional.h>

@@ -1,16 +1,19 @@
 """Commands that append to the input logs: `ingest` and `heartbeat`."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.arrays.block import EventKind
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
 from pipeline.cli.terminal.output import print_message, print_result
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.values import format_time
+from pipeline.errors import InputError
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.open import open_log
@@ -19,11 +22,21 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, 
 Again = Annotated[bool, typer.Option("--again", help="Append files again that were ingested before.")]
 
 
+class _Kinds(TyperGroup):
+    """Commands by kind of event: one with a name of the user's choice is run by `feedback`, with its name first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["feedback", *args]
+        return super().resolve_command(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(help="Append events from files to the logs.", no_args_is_help=True)
+    group = typer.Typer(cls=_Kinds, help="Append events from files to the logs.", no_args_is_help=True)
     group.command("impressions")(impressions)
     group.command("clicks")(clicks)
+    group.command("feedback")(feedback)
     app.add_typer(group, name="ingest")
     app.command()(heartbeat)
 
@@ -48,13 +61,28 @@ def clicks(
     _ingest("clicks", files, project, as_json, again, dry_run)
 
 
+def feedback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME of its table events.NAME.")],
+    files: Files,
+    project: ProjectFolder = HERE,
+    again: Again = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Append events of another feedback, as `ingest NAME` does. Files are treated as those of clicks.
+
+    Example: springtide ingest feedback purchase monday-purchases.jsonl
+    """
+    _ingest(name, files, project, as_json, again, dry_run)
+
+
 def heartbeat(
     at: Annotated[str, typer.Argument(metavar="TIME", help="ISO 8601 or milliseconds since 1970.")],
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Declare both inputs complete before TIME, which closes the windows that end by then.
+    """Declare all inputs complete before TIME, which closes the windows that end by then.
 
     Events with an earlier time that are appended later are late. Use it after the last file of a closed set.
 
@@ -69,6 +97,7 @@ def heartbeat(
 
 def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, again: bool, dry_run: bool) -> None:
     opened = open_project(project)
+    _check_kind(kind, opened.config.input_topics)
     if dry_run:
         report = dry_run_ingest(opened, kind, files)
         counts = {"would_append": report.rows, "would_set_aside": report.bad_rows, "would_be_late": report.late_rows}
@@ -79,6 +108,11 @@ def _ingest(kind: EventKind, files: list[Path], project: Path, as_json: bool, ag
     counts = asdict(report)
     del counts["warnings"]
     _print(kind, counts, report.warnings, as_json)
+
+
+def _check_kind(kind: EventKind, known: Iterable[EventKind]) -> None:
+    if kind not in known:
+        raise InputError(f"there are no events {kind}, known: {', '.join(known)}. hint: declare [events.{kind}]")
 
 
 def _print(kind: EventKind, counts: dict[str, Any], warnings: tuple[str, ...], as_json: bool) -> None:

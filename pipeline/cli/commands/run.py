@@ -63,7 +63,7 @@ def samples(
     from_logs: FromLogs = False,
     as_json: AsJson = False,
 ) -> None:
-    """Join impressions and clicks into the samples log.
+    """Join impressions and feedback into the samples log.
 
     Example: springtide run samples --until-end
     """

@@ -76,7 +76,7 @@ def open_backfill(project: Project) -> BackfillLog:
     if project.config.logs.path is None:
         raise ConfigError("logs.path: missing, engine archive reads the archive there. hint: set it to its folder")
     archive, embedded = ArchiveLog(project.logs), SqliteLog(project.state / "logs", project.clock)
-    inputs = tuple(project.config.topics.inputs.values())
+    inputs = tuple(project.config.input_topics.values())
     for topic, partitions in partition_counts(project.config).items():
         if topic not in inputs:
             embedded.create_topic(topic, partitions)

@@ -5,14 +5,14 @@ same, but runners before Beam 2.76 leave an object in the heap and in every chec
 would place it on a subtask at random.
 
 A turn is bounded in time and bytes. Its output reaches the next step when it ends, so it ends once it has caught up. A
-partition is read no further ahead of the others than the attribution window. An idle partition emits an empty block at
-first and every few seconds: from it a reopened shard detects what it lacks, and an idle shard stores its state.
-A block states whether its partition has more to read, because that limits what the join may decide.
+partition is read no further ahead of the others than the shortest attribution window. An idle partition emits an empty
+block at first and every few seconds: from it a reopened shard detects what it lacks, and an idle shard stores its
+state. A block states whether its partition has more to read, because that limits what the join may decide.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import PickleCoder
@@ -20,7 +20,6 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.logs.beam.alignment import EventTimeAlignment
 from pipeline.logs.beam.partition_range import BLOCK_BYTES, BLOCK_RECORDS, PartitionRange, check_log_id, read_next
@@ -89,8 +88,8 @@ class _Reader:
         self._clock, self._log = project.clock, log
         config = project.config
         self._codec = EventCodec.of(project, of.kind, log)
-        inputs = [(kind, p) for kind in get_args(EventKind) for p in range(config.logs.partitions)]
-        window_ms = round(config.samples.window_s * 1000)
+        inputs = [(kind, p) for kind in config.input_topics for p in range(config.logs.partitions)]
+        window_ms = round(min(feedback.window_s for feedback in config.feedbacks) * 1000)
         own = (of.kind, of.partition)
         self._alignment = EventTimeAlignment(project.alignment, own, inputs, window_ms, project.clock)
         # The partitions of one worker wait for records one after the other.

@@ -1,4 +1,4 @@
-"""Encodes and decodes the records of the impressions and clicks topics.
+"""Encodes and decodes the records of the input topics.
 
 A value is framed Avro of one of three kinds: a single event (schema from the configuration, writer schemas in the
 `schemas` topic or in a Confluent registry), an `event_block` (many events as packed columns), or a `heartbeat`. If the
@@ -61,7 +61,7 @@ class EventCodec:
     def __init__(self, events: Events, kind: EventKind, log: Log, registry: ConfluentRegistry | None = None) -> None:
         """Use `of` for a project with a registry."""
         self._kind, self._confluent = kind, registry
-        self._event_columns: EventColumns = getattr(events, kind)
+        self._event_columns: EventColumns = events.by_kind[kind]
         self.reads_json = self._event_columns.encoding == "json"
         """Whether values without a frame are JSON objects."""
         columns = self._event_columns.columns

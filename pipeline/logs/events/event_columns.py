@@ -26,9 +26,15 @@ _AVRO_TYPES: dict[str, Any] = {
 
 def event_document(kind: EventKind, columns: Mapping[str, ColumnType]) -> dict[str, Any]:
     """The Avro schema of single events: the template's fields, then each column as a union with null."""
-    template = load_schema(_TEMPLATES[kind]).document
+    template = load_schema(_TEMPLATES[kind]).document if kind in _TEMPLATES else _feedback_template(kind)
     fields = [{"name": n, "type": ["null", _avro_type(t)], "default": None} for n, t in columns.items()]
     return {**template, "fields": [*template["fields"], *fields]}
+
+
+def _feedback_template(kind: EventKind) -> dict[str, Any]:
+    """That of clicks under the feedback's own name."""
+    doc = f"An event of the feedback {kind}; its columns are those of events.{kind}.columns in springtide.toml."
+    return {**load_schema(_TEMPLATES["clicks"]).document, "name": kind, "doc": doc}
 
 
 def arrow_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:

@@ -2,6 +2,9 @@
 
 Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the impression's raw columns followed by
 the system columns of `sample_schema`. Written by the join, read by the trainer, exports and a restarted join.
+
+With other feedbacks than clicks, a label is null in a sample that does not decide it, and two columns follow: the kind
+of the event that decides (`feedback`, null for a negative; `click_…` is its source then), and `observed_until`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.configuration.config import Config
-from pipeline.configuration.events import SAMPLE_COLUMNS
+from pipeline.configuration.events import FEEDBACK_COLUMNS, SAMPLE_COLUMNS
 from pipeline.errors import DamagedError, RecordError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import decode, encode, load_schema
@@ -31,6 +34,7 @@ _TYPES = dict(
         strict=True,
     )
 )
+_FEEDBACK_TYPES = dict(zip(FEEDBACK_COLUMNS, [pa.string(), pa.int64()], strict=True))
 _TIMES = 2
 """The first columns; labels follow them."""
 
@@ -61,9 +65,11 @@ class SampleBlock:
         return int(self.batch.num_rows)
 
 
-def system_fields(labels: tuple[str, ...]) -> list[pa.Field]:
-    """The system columns in order: times (ms), labels, weight, negative rate, kind, and both source positions."""
-    columns = list(_TYPES.items())
+def system_fields(labels: tuple[str, ...], clicks_only: bool = True) -> list[pa.Field]:
+    """The system columns in order: times (ms), labels, weight, negative rate, kind, and both source positions; then
+    those of several feedbacks.
+    """
+    columns = [*_TYPES.items(), *(() if clicks_only else _FEEDBACK_TYPES.items())]
     columns[_TIMES:_TIMES] = [(label, pa.float32()) for label in labels]
     return [pa.field(name, kind) for name, kind in columns]
 
@@ -73,7 +79,7 @@ def sample_schema(config: Config) -> pa.Schema:
 
     If `samples.weight` names a raw column that is called `weight`, that column is the system column.
     """
-    system = system_fields(config.samples.labels)
+    system = system_fields(config.label_names, config.clicks_only)
     raw, names = config.events.impressions.columns, {field.name for field in system}
     return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in names] + system)
 

@@ -52,17 +52,17 @@ def partition_counts(config: Config) -> dict[str, int]:
 def topic_specs(config: Config) -> list[TopicSpec]:
     """Every topic of the configuration."""
     names, logs, samples = config.topics, config.logs, config.samples
-    held_s = samples.window_s + samples.horizon_s + samples.key_retention_s + config.events.disorder_s
+    longest = max(config.feedbacks, key=lambda feedback: feedback.window_s + feedback.horizon_s)
+    held_s = longest.window_s + longest.horizon_s + samples.key_retention_s + config.events.disorder_s
     inputs_ms, samples_ms = _ms(held_s + logs.outage_s), _ms(logs.rollback_s + logs.detection_s)
     inputs_reason = (
-        f"window {samples.window_s:g} s + horizon {samples.horizon_s:g} s + "
+        f"window {longest.window_s:g} s + horizon {longest.horizon_s:g} s + "
         f"key retention {samples.key_retention_s:g} s + disorder {config.events.disorder_s:g} s + "
         f"outage {logs.outage_s:g} s"
     )
     samples_reason = f"rollback {logs.rollback_s:g} s + detection {logs.detection_s:g} s"
     return [
-        TopicSpec(names.impressions, logs.partitions, inputs_ms, inputs_reason),
-        TopicSpec(names.clicks, logs.partitions, inputs_ms, inputs_reason),
+        *(TopicSpec(name, logs.partitions, inputs_ms, inputs_reason) for name in config.input_topics.values()),
         TopicSpec(names.samples, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.dead_letters, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.deltas, logs.shards, samples_ms, samples_reason),

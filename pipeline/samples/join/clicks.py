@@ -1,4 +1,7 @@
-"""Clicks that wait for their impression or for its window to close: typed rows and Arrow's raw columns."""
+"""Clicks that wait for their impression or for its window to close: typed rows and Arrow's raw columns.
+
+A click is an event of any feedback.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
 from pipeline.arrays.types import Bools, Float32s, UInt64s
-from pipeline.configuration.config import Config
+from pipeline.configuration.events import EventColumns
+from pipeline.configuration.feedbacks import FeedbackLabel
 from pipeline.logs.events.event_columns import arrow_schema
 
 CLICK = np.dtype(
@@ -48,9 +52,9 @@ class Clicks:
         return len(self.rows)
 
     @classmethod
-    def empty(cls, config: Config) -> "Clicks":
+    def empty(cls, events: EventColumns) -> "Clicks":
         """No clicks, with the columns that the configuration declares."""
-        columns = pa.RecordBatch.from_pylist([], schema=arrow_schema(config.events.clicks.columns))
+        columns = pa.RecordBatch.from_pylist([], schema=arrow_schema(events.columns))
         return cls(np.zeros(0, CLICK), columns)
 
     @classmethod
@@ -95,9 +99,10 @@ class Clicks:
         """[n, 2] uint64."""
         return np.ascontiguousarray(self.rows["id"])
 
-    def labels(self, names: Sequence[str]) -> Float32s:
-        """[n, labels] float32: 1 for the click itself, then the named columns; null is 0."""
-        out = np.ones((len(self), len(names)), np.float32)
-        for i, name in enumerate(names[1:], 1):
-            out[:, i] = pc.fill_null(self.columns.column(name).cast(pa.float32(), safe=False), 0.0)
+    def labels(self, labels: Sequence[FeedbackLabel]) -> Float32s:
+        """[n, labels] float32: the label's column, where null is 0; 1 for a label without one."""
+        out = np.ones((len(self), len(labels)), np.float32)
+        for i, label in enumerate(labels):
+            if label.column is not None:
+                out[:, i] = pc.fill_null(self.columns.column(label.column).cast(pa.float32(), safe=False), 0.0)
         return out

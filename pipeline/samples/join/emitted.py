@@ -1,22 +1,22 @@
 """Source positions, and what a shard has already emitted about them.
 
-A source position is (input, partition, offset, row). After a start, the positions whose samples and dead letters lie in
-the shard's partitions beyond the loaded state are stored here until they have been read again, so that nothing is
-emitted twice (ARCHITECTURE.md, "Exactly once").
+A source position is (input, partition, offset, row). Input 0 is the impressions, input f + 1 the events of feedback f.
+The flags of an impression are those of one feedback, at input -f: each feedback decides its own labels. After a start,
+the positions whose samples and dead letters lie in the shard's partitions beyond the loaded state are stored here until
+they have been read again, so that nothing is emitted twice (ARCHITECTURE.md, "Exactly once").
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.block import EventKind
-from pipeline.arrays.types import UInt8s, UInt64s
-from pipeline.samples.join.index import NONE, JoinIndex
-
-INPUTS: tuple[EventKind, EventKind] = ("impressions", "clicks")
+from pipeline.arrays.types import Bools, UInt8s, UInt64s
+from pipeline.configuration.events import CLICKS
+from pipeline.configuration.feedbacks import Feedback
+from pipeline.samples.held.index import NONE, JoinIndex
 
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
 """Flags of what was emitted: three for an impression; `USED` for an event that is decided (a click of a sample, a dead
@@ -27,36 +27,57 @@ EMITTED = np.dtype([("input", "i1"), ("partition", "i4"), ("offset", "i8"), ("ro
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def emitted_rows(kind: EventKind, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
-    """[n] EMITTED from columns that broadcast: `source` is partition, offset, row."""
+def emitted_rows(number: int, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
+    """[n] EMITTED of input `number` from columns that broadcast: `source` is partition, offset, row."""
     columns = np.broadcast_arrays(*source, flags)
     rows = np.zeros(len(columns[0]), EMITTED)
-    rows["input"] = INPUTS.index(kind)
+    rows["input"] = number
     for name, column in zip(("partition", "offset", "row", "flags"), columns, strict=True):
         rows[name] = column
     return rows
 
 
-def emitted_by_samples(batch: pa.RecordBatch) -> np.ndarray:
-    """[m] EMITTED of a block of samples: its impressions with their kinds, and its clicks as used."""
+def emitted_by_samples(batch: pa.RecordBatch, feedbacks: Sequence[Feedback]) -> np.ndarray:
+    """[m] EMITTED of a block of samples: its impressions with their kinds by feedback, and its clicks as used."""
     kinds = batch.column("kind").cast(pa.string()).to_numpy(zero_copy_only=False)
     flags = np.select([kinds == "positive", kinds == "negative"], [POSITIVE, NEGATIVE], COMPENSATED)
-    with_click = batch.filter(pc.is_valid(batch.column("click_offset")))
-    impressions = emitted_rows("impressions", _source(batch, "impression_"), flags)
-    return np.concatenate([impressions, emitted_rows("clicks", _source(with_click, "click_"), USED)])
+    clicked = batch.column("click_offset").is_valid().to_numpy(zero_copy_only=False)
+    impressions, clicks = [], []
+    for number, feedback in enumerate(feedbacks):
+        decided = _decided_by(feedback, batch)
+        impressions.append(emitted_rows(-number, _source(batch, "impression_", decided), flags[decided]))
+        clicks.append(emitted_rows(number + 1, _source(batch, "click_", decided & clicked), USED))
+    return np.concatenate([*impressions, *clicks])
 
 
-def emitted_by_dead_letters(table: pa.RecordBatch, topics: Mapping[EventKind, str]) -> np.ndarray:
-    """[m] EMITTED of dead letters, as used. A dead letter that was in no input topic (offset -1) has no position."""
+def _decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
+    """[n] which samples decide the labels of a feedback."""
+    names = batch.schema.names
+    label = feedback.labels[0].name
+    if "feedback" not in names:
+        return np.full(batch.num_rows, feedback.kind == CLICKS)
+    if label not in names:
+        return np.zeros(batch.num_rows, np.bool_)
+    return np.asarray(batch.column(label).is_valid().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def emitted_by_dead_letters(table: pa.RecordBatch, topics: Iterable[str]) -> np.ndarray:
+    """[m] EMITTED of dead letters, as used; `topics` are those of the inputs, in order.
+
+    A dead letter that was in no input topic (offset -1) has no position.
+    """
     parts = [np.zeros(0, EMITTED)]
-    for kind, topic in topics.items():
+    for number, topic in enumerate(topics):
         of_topic = pc.and_(pc.equal(table.column("topic"), topic), pc.greater_equal(table.column("offset"), 0))
-        parts.append(emitted_rows(kind, _source(table.filter(of_topic), ""), USED))
+        parts.append(emitted_rows(number, _source(table.filter(of_topic), ""), USED))
     return np.concatenate(parts)
 
 
-def _source(batch: pa.RecordBatch, prefix: str) -> list[np.ndarray]:
-    return [batch.column(prefix + name).to_numpy(zero_copy_only=False) for name in ("partition", "offset", "row")]
+def _source(batch: pa.RecordBatch, prefix: str, chosen: Bools | None = None) -> list[np.ndarray]:
+    columns = [batch.column(prefix + name) for name in ("partition", "offset", "row")]
+    if chosen is not None:
+        columns = [column.filter(pa.array(chosen)) for column in columns]
+    return [column.to_numpy(zero_copy_only=False) for column in columns]
 
 
 class EmittedPositions:
@@ -89,22 +110,25 @@ class EmittedPositions:
         np.bitwise_or.at(united["flags"], earlier[repeated].astype(np.int64), united["flags"][repeated])
         self._index_rows(united[~repeated])
 
-    def flags(self, kind: EventKind, partition: npt.ArrayLike, offsets: np.ndarray, rows: np.ndarray) -> UInt8s:
-        """[n] uint8 flags of positions that were not dropped; 0 if nothing was emitted."""
+    def flags(self, number: int, partition: npt.ArrayLike, offsets: np.ndarray, rows: np.ndarray) -> UInt8s:
+        """[n] uint8 flags of positions of input `number` that were not dropped; 0 if nothing was emitted."""
         if not len(self):
             return np.zeros(len(offsets), np.uint8)
-        places = self._index.match(_ids(emitted_rows(kind, (partition, offsets, rows), 0)))
+        places = self._index.match(_ids(emitted_rows(number, (partition, offsets, rows), 0)))
         known = places != NONE
         return np.where(known, self._rows["flags"][np.where(known, places, 0).astype(np.int64)], 0).astype(np.uint8)
 
-    def drop_below(self, kind: EventKind, partition: int, offset: int) -> None:
-        """Drop the positions below `offset`, which has been read: they are not read again."""
-        at = (INPUTS.index(kind), partition)
-        if at in self._offsets:
+    def drop_below(self, number: int, partition: int, offset: int) -> None:
+        """Drop the positions of input `number` below `offset`, which has been read: they are not read again.
+
+        Those of impressions (0) are dropped for all feedbacks.
+        """
+        found = [at for at in self._offsets if max(at[0], 0) == number and at[1] == partition]
+        for at in found:
             self._below[at] = max(offset, self._below.get(at, offset))
             self._dropped[at] = int(np.searchsorted(self._offsets[at], self._below[at]))
-            if 2 * sum(self._dropped.values()) >= len(self._rows):
-                self._index_rows(self.rows)
+        if found and 2 * sum(self._dropped.values()) >= len(self._rows):
+            self._index_rows(self.rows)
 
     def _index_rows(self, rows: np.ndarray) -> None:
         self._rows, self._index = rows, JoinIndex()
@@ -122,7 +146,8 @@ class EmittedPositions:
 
 def _ids(rows: np.ndarray) -> UInt64s:
     """[n, 2] uint64, one to one with positions, and mixed, because the index uses ids as hashes."""
-    high = rows["input"].astype(np.uint64) * np.uint64(2**31) + rows["partition"].astype(np.uint64)
+    high = rows["input"].astype(np.uint8).astype(np.uint64) << np.uint64(24)
+    high += rows["partition"].astype(np.uint64)  # at most 10 000
     first = high * np.uint64(2**32) + rows["row"].astype(np.uint64)
     offsets = _mixed(rows["offset"].astype(np.uint64))
     return np.stack([_mixed(first) ^ offsets, offsets], axis=1)

@@ -1,4 +1,9 @@
-"""The join: impressions and clicks in, labelled samples and dead letters out. A state machine over blocks.
+"""The join: impressions and feedback in, labelled samples and dead letters out. A state machine over blocks.
+
+Each pair of an impression and a feedback (clicks, purchases …) is decided for itself, by the window, horizon and policy
+of the feedback; a click below is an event of any feedback. What all feedbacks share: the held impressions, which stay
+as long as the longest of them needs, the watermark, and the order of samples. A sample decides the labels of one
+feedback; a negative those of all feedbacks whose windows close together (`negatives`). Its other labels are null.
 
 What it emits is a set that depends on the input logs alone, not on how partitions interleave, how blocks are cut, how
 often `decide` is called, or on restarts. All events of one join key in one topic must be in one partition (producers
@@ -7,7 +12,8 @@ no clock and no file.
 
 s is an impression's time, t a click's, e the later of t and its partition's watermark at the click.
 - An impression below its own partition's watermark is `impression_too_late`; one whose key is known is
-  `duplicate_impression`. A key is known from s until s + window + horizon + key retention and may then be used again.
+  `duplicate_impression`. A key is known from s until s + window + horizon of the longest feedback + key
+  retention and may then be used again.
 - An impression with a weight or a dense number out of its range is `weight_out_of_range` or `number_out_of_range`, a
   click with such a label `label_out_of_range`: as if the event did not exist.
 - A click belongs to the impression of its key with s <= t and e < s + window + horizon + key retention. Without one it
@@ -37,25 +43,27 @@ from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
 from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
-from pipeline.arrays.types import Bools, Int64s, UInt8s
+from pipeline.arrays.types import Bools, UInt8s
 from pipeline.configuration.config import Config
+from pipeline.configuration.events import IMPRESSIONS
 from pipeline.logs.events.sample_block import sample_schema
-from pipeline.samples.join import emitted, samples
-from pipeline.samples.join.bucket import NEVER_MS
-from pipeline.samples.join.clicks import Clicks
-from pipeline.samples.join.dead_letters import concatenate_dead_letters, dead_letters
-from pipeline.samples.join.durations import Durations
-from pipeline.samples.join.emitted import INPUTS, USED, EmittedPositions
-from pipeline.samples.join.held_impressions import HeldImpressions
-from pipeline.samples.join.index import NONE
+from pipeline.samples.held.durations import Durations
+from pipeline.samples.held.held_impressions import HeldImpressions
+from pipeline.samples.held.open_windows import NEVER_MS
+from pipeline.samples.held.rows import held_rows
+from pipeline.samples.join import emitted
+from pipeline.samples.join.attribution import Attribution
+from pipeline.samples.join.dead_letters import concatenate_dead_letters
+from pipeline.samples.join.decided import Decided
+from pipeline.samples.join.emitted import USED, EmittedPositions
 from pipeline.samples.join.input_progress import Input, InputProgress
+from pipeline.samples.join.negative_sampling import NegativeSampling
+from pipeline.samples.join.negatives import closing_together
 from pipeline.samples.join.ranges import Ranges
-from pipeline.samples.join.rows import EmissionFilter, Source, held_rows, sources_of
-from pipeline.samples.join.samples import DecidedSamples, Samples
+from pipeline.samples.join.samples import Samples
 
 _DECIDE_EVERY_ROWS = 65_536
 """The rows that are fed before the join decides, so that it holds no more in a long bundle than in a short one."""
-_LABELLED = emitted.POSITIVE | emitted.COMPENSATED
 
 
 @dataclass(frozen=True)
@@ -70,26 +78,27 @@ class Join:
     """One shard's join. Not thread-safe.
 
     Attributes:
+        inputs: the number of each input in source positions, by kind: impressions 0, then the feedbacks.
         progress: offsets and watermarks of every input partition.
         held: impressions.
-        pending: clicks without an impression yet.
-        candidates: clicks that may yield a compensation when their window closes.
+        attributions: by feedback, which clicks wait and what they decide.
         emitted_positions: positions that the shard's partitions contain beyond this state.
         unfinished: inputs with more records to read now; the caller sets it before blocks are fed.
     """
 
     def __init__(self, config: Config, shard: int, input_partitions: Mapping[EventKind, int]) -> None:
         self.config, self.shard, self.durations = config, shard, Durations.of(config)
+        self._topics = config.input_topics
+        self.inputs = {kind: number for number, kind in enumerate(self._topics)}
         self.progress = InputProgress(input_partitions)
-        self.held = HeldImpressions(self.durations)
-        self.pending, self.candidates = Clicks.empty(config), Clicks.empty(config)
+        feedbacks = len(config.feedbacks)
+        self.held = HeldImpressions(self.durations, feedbacks)
+        self._decided = Decided()
+        self.attributions = tuple(Attribution(config, n, self.held, self._decided) for n in range(feedbacks))
         self.emitted_positions = EmittedPositions()
         self._schema, self._ranges = sample_schema(config), Ranges(config)
-        self._fake = config.samples.policy == "fake_negative"
-        self._topics = config.topics.inputs
-        self._arrived: list[Clicks] = []
-        self._samples: list[DecidedSamples] = []
-        self._dead: list[DeadLetters] = []
+        self._windows = closing_together(self.attributions)
+        self._sampling = NegativeSampling(config.samples.negative_rate)
         self._undecided_rows = 0
         self.unfinished: Collection[Input] = ()
 
@@ -102,17 +111,15 @@ class Join:
         next_offset = self.progress.of[block.kind, block.partition].next_offset
         if block.next_offset <= next_offset:
             return
-        flags = self.emitted_positions.flags(block.kind, block.partition, block.offsets, block.rows)
+        number = self.inputs[block.kind]
+        flags = self.emitted_positions.flags(number, block.partition, block.offsets, block.rows)
         new = (block.offsets >= next_offset) & (flags & USED == 0)
         if not new.all():
             block, flags = block.take(np.flatnonzero(new)), flags[new]
-        if len(block) and block.kind == "impressions":
+        if len(block) and not number:
             self._hold(block, flags)
         elif len(block):
-            clicks = Clicks.of(block, self.config.events.key)
-            wrong = self._ranges.clicks(clicks.columns)
-            self._add_dead("label_out_of_range", "clicks", clicks.rows, clicks.columns, wrong)
-            self._arrived.append(clicks.where(~wrong))
+            self.attributions[number - 1].feed(block)
         self.progress.advance(block)
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
@@ -121,8 +128,7 @@ class Join:
     def decide(self) -> Decisions:
         """Decide everything that can be decided; returns what was decided since the last call."""
         self._decide()
-        decided, dead = self._samples, self._dead
-        self._samples, self._dead = [], []
+        decided, dead = self._decided.take()
         self.progress.prune(self._lowest_offsets())
         self._drop_read_positions()
         return Decisions(Samples(self.config, self._schema, decided), concatenate_dead_letters(dead))
@@ -130,12 +136,22 @@ class Join:
     @property
     def settled(self) -> bool:
         """Whether everything that was fed is held or was returned by `decide`: true directly after `decide`."""
-        return not (self._arrived or self._samples or self._dead)
+        return not self._decided and all(each.settled for each in self.attributions)
 
     @property
     def watermark_ms(self) -> int | None:
         """The smallest watermark over all input partitions; None while one of them has none."""
-        return self.progress.watermark(INPUTS)
+        return self.progress.watermark(self.inputs)
+
+    @property
+    def pending(self) -> int:
+        """How many clicks wait for their impression."""
+        return sum(len(each.pending) for each in self.attributions)
+
+    @property
+    def candidates(self) -> int:
+        """How many clicks wait for their window to close."""
+        return sum(len(each.candidates) for each in self.attributions)
 
     def needed_offsets(self) -> dict[str, int]:
         """Per `topic/partition`, the offset to restart at without a state; directly after `decide`."""
@@ -155,68 +171,79 @@ class Join:
 
         They are not emitted again, and the join continues as if it had emitted them from this state.
         """
-        rows = [emitted.emitted_by_samples(block) for block in blocks]
-        rows += [emitted.emitted_by_dead_letters(letters.table, self._topics) for letters in dead]
+        rows = [emitted.emitted_by_samples(block, self.config.feedbacks) for block in blocks]
+        rows += [emitted.emitted_by_dead_letters(letters.table, self._topics.values()) for letters in dead]
         positions = np.concatenate([np.zeros(0, emitted.EMITTED), *rows])
-        if not self.held.buckets and not len(self.pending) and not len(self.candidates):
+        if not self.held.buckets and not self.pending and not self.candidates:
             positions = self._not_yet_read(positions)
         if not len(positions):
             return
         self.emitted_positions.add(positions)
         for bucket in self.held.buckets.values():
             held = bucket.rows
-            flags = self.emitted_positions.flags("impressions", held["partition"], held["offset"], held["row"])
-            held["flags"] |= flags & ~np.uint8(USED)
-        self.pending, self.candidates = self._not_yet_emitted(self.pending), self._not_yet_emitted(self.candidates)
+            for feedback in range(len(self.attributions)):
+                flags = self.emitted_positions.flags(-feedback, held["partition"], held["offset"], held["row"])
+                bucket.flags(feedback)[:] |= flags & ~np.uint8(USED)
+        for each in self.attributions:
+            each.drop_emitted(self.emitted_positions)
         self._drop_read_positions()
 
     def _not_yet_read(self, positions: np.ndarray) -> np.ndarray:
         """The positions in input that was not read yet: a join that holds nothing needs no others."""
         ahead = np.zeros(len(positions), np.bool_)
         for (kind, partition), at in self.progress.of.items():
-            here = (positions["input"] == INPUTS.index(kind)) & (positions["partition"] == partition)
+            numbers = np.maximum(positions["input"], 0)
+            here = (numbers == self.inputs[kind]) & (positions["partition"] == partition)
             ahead |= here & (positions["offset"] >= at.next_offset)
         return positions[ahead]
 
-    def _not_yet_emitted(self, clicks: Clicks) -> Clicks:
-        rows = clicks.rows
-        return clicks.where(self.emitted_positions.flags("clicks", rows["partition"], rows["offset"], rows["row"]) == 0)
-
     def _drop_read_positions(self) -> None:
         for (kind, partition), at in self.progress.of.items():
-            self.emitted_positions.drop_below(kind, partition, at.next_offset)
+            self.emitted_positions.drop_below(self.inputs[kind], partition, at.next_offset)
 
     def _hold(self, block: EventBlock, flags: UInt8s) -> None:
         rows = held_rows(block, ids128(block.columns, self.config.events.key), flags)
         columns = block.columns
         late = block.at_ms < block.watermarks_ms
-        self._add_dead("impression_too_late", "impressions", rows, columns, late)
+        self._add_dead("impression_too_late", rows, columns, late)
         unfit = late
         for reason, wrong in self._ranges.impressions(columns, block.at_ms):
-            self._add_dead(reason, "impressions", rows, columns, wrong & ~unfit)
+            self._add_dead(reason, rows, columns, wrong & ~unfit)
             unfit = unfit | wrong
         if unfit.any():
             fit = np.flatnonzero(~unfit)
             rows, columns = rows.take(fit), RowSelection.of(columns, fit).gather()
         held = self.held.hold(rows, columns)
         if not held.all():
-            self._add_dead("duplicate_impression", "impressions", rows, columns, ~held)
+            self._add_dead("duplicate_impression", rows, columns, ~held)
+        if len(self.attributions) > 1 and len(self.emitted_positions):
+            self._restore_flags(rows.take(np.flatnonzero(held)))
+
+    def _restore_flags(self, rows: np.ndarray) -> None:
+        """Set the flags of impressions that are held now and were emitted, for all feedbacks but the first."""
+        for feedback in range(1, len(self.attributions)):
+            flags = self.emitted_positions.flags(-feedback, rows["partition"], rows["offset"], rows["row"])
+            if flags.any():
+                found = rows[flags != 0]
+                places, _, _ = self.held.find(np.ascontiguousarray(found["id"]), np.ascontiguousarray(found["at"]))
+                for flag in (emitted.POSITIVE, emitted.NEGATIVE, emitted.COMPENSATED):
+                    self.held.set_flags(places[flags[flags != 0] & flag != 0], flag, feedback)
 
     def _decide(self) -> None:
         self._undecided_rows = 0
-        limit_ms = self._limit_ms()
-        clicks = Clicks.concatenate([self.pending, *self._arrived])
-        self._arrived = []
-        due, later = clicks.split_at(limit_ms)
-        self.pending = Clicks.concatenate([self._attribute(due), later])
-        if self._fake:
-            self._close_windows(limit_ms, 0)
-        watermark_ms = self.watermark_ms
+        limit_ms, watermark_ms = self._limit_ms(), self.watermark_ms
+        of_impressions_ms = self.progress.watermark((IMPRESSIONS,))
+        for each in self.attributions:
+            each.attribute(limit_ms, of_impressions_ms)
+        for windows in self._windows:
+            closed_at_ms = limit_ms if windows.fake else watermark_ms
+            if closed_at_ms is not None:
+                for negatives in windows.close(self.held, closed_at_ms - windows.after_ms, self._sampling):
+                    self._decided.add(negatives)
         if watermark_ms is None:
             return
-        if not self._fake:
-            self._close_windows(watermark_ms - self.durations.window_ms, self.durations.window_ms)
-        self._settle_candidates(watermark_ms - self.durations.window_ms)
+        for each in self.attributions:
+            each.settle(watermark_ms)
         self.held.remove_expired(watermark_ms)
 
     def _limit_ms(self) -> int:
@@ -225,106 +252,15 @@ class Join:
             return NEVER_MS - 1
         return self.progress.max_event_time(self.unfinished, self.durations.disorder_ms)
 
-    def _attribute(self, clicks: Clicks) -> Clicks:
-        """Attribute clicks to their impressions and decide those that have none; returns those that are pending."""
-        if not len(clicks):
-            return clicks
-        at, effective = clicks.rows["at"], clicks.rows["effective"]
-        places, times, next_at = self.held.find(clicks.ids(), at)
-        known = (places != NONE) & (effective - self.durations.known_ms < times)
-        clicks.rows["place"], clicks.rows["impression_at"] = places, times
-        self._decide_attributed(clicks.where(known))
-        watermark_ms = self.progress.watermark(("impressions",))
-        if watermark_ms is None:
-            return clicks.where(~known)
-        pending = ~known & (at + self.durations.disorder_ms >= watermark_ms)
-        before = (next_at <= at + self.durations.disorder_ms) & (effective - self.durations.held_ms < next_at)
-        lost = ~known & ~pending
-        self._add_dead("click_before_impression", "clicks", clicks.rows, clicks.columns, lost & before)
-        self._add_dead("orphan_click", "clicks", clicks.rows, clicks.columns, lost & ~before)
-        return clicks.where(pending)
-
-    def _decide_attributed(self, clicks: Clicks) -> None:
-        rows, durations = clicks.rows, self.durations
-        too_late = rows["at"] - rows["impression_at"] >= durations.attributed_ms
-        self._add_dead("click_too_late", "clicks", rows, clicks.columns, too_late)
-        if self._fake:
-            self._compensate(clicks.where(~too_late))
-            return
-        in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < durations.window_ms) & ~too_late
-        # Only a restored emission can have closed the window of such a click: the negative that was emitted is final.
-        in_window &= self.held.rows_at(np.ascontiguousarray(rows["place"]))["flags"] & emitted.NEGATIVE == 0
-        positives = self._first_of_each(clicks.where(in_window), emitted.POSITIVE)
-        self._emit_clicks(samples.POSITIVE, positives, positives.rows["at"])
-        self.candidates = Clicks.concatenate([self.candidates, clicks.where(~in_window & ~too_late)])
-
-    def _settle_candidates(self, closed_at_ms: int) -> None:
-        due = self.candidates.rows["impression_at"] <= closed_at_ms
-        if due.any():
-            settled, self.candidates = self.candidates.where(due), self.candidates.where(~due)
-            self._compensate(settled)
-
-    def _compensate(self, clicks: Clicks) -> None:
-        first = self._first_of_each(clicks, emitted.COMPENSATED)
-        closes_at = first.rows["impression_at"] + (0 if self._fake else self.durations.window_ms)
-        self._emit_clicks(samples.COMPENSATION, first, np.maximum(first.rows["at"], closes_at))
-
-    def _first_of_each(self, clicks: Clicks, flag: int) -> Clicks:
-        """The first click of each impression without a label, which gets `flag`; the other clicks are duplicates."""
-        places = np.ascontiguousarray(clicks.rows["place"])
-        free = np.flatnonzero(self.held.rows_at(places)["flags"] & _LABELLED == 0)
-        first = np.zeros(len(clicks), np.bool_)
-        first[free[np.unique(places[free], return_index=True)[1]]] = True
-        self.held.set_flags(places[first], flag)
-        self._add_dead("duplicate_click", "clicks", clicks.rows, clicks.columns, ~first)
-        return clicks.where(first)
-
-    def _close_windows(self, closed_at_ms: int, after_ms: int) -> None:
-        """Emit the negatives of impressions up to `closed_at_ms`, decided `after_ms` after the impression."""
-        emission = EmissionFilter(emitted.POSITIVE | emitted.NEGATIVE, self._sampled_below)
-        for bucket in self.held.open_until(closed_at_ms):
-            rows = bucket.close_until(closed_at_ms, emission)
-            if len(rows):
-                self._emit_negatives(bucket.rows, rows, bucket.select(rows), after_ms)
-
-    @property
-    def _sampled_below(self) -> int | None:
-        """A negative is emitted if the second half of its join key's hash is below this; None: all are."""
-        rate = self.config.samples.negative_rate
-        return None if rate >= 1 else int(rate * 2**64)
-
-    def _sampled(self, rows: np.ndarray) -> Bools:
-        """Whether the negatives of impressions are emitted."""
-        below = self._sampled_below
-        return np.ones(len(rows), np.bool_) if below is None else np.asarray(rows["id"][:, 1] < np.uint64(below))
-
-    def _emit_negatives(self, held: np.ndarray, chosen: Int64s, columns: RowSelection, after_ms: int) -> None:
-        sources = sources_of(held, chosen)
-        written = np.ones(len(chosen), np.bool_)
-        self._samples.append(DecidedSamples(samples.NEGATIVE, sources.at + after_ms, sources, written, columns))
-
-    def _emit_clicks(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
-        if not len(clicks):
-            return
-        places = np.ascontiguousarray(clicks.rows["place"])
-        held, columns = self.held.rows_at(places), self.held.select(places)
-        written = self._sampled(held) & (kind == samples.COMPENSATION)
-        labels = clicks.labels(self.config.samples.labels)
-        self._samples.append(
-            DecidedSamples(kind, decided_at_ms, Source.of(held), written, columns, Source.of(clicks.rows), labels)
-        )
-
-    def _add_dead(self, reason: str, kind: EventKind, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
-        chosen = np.flatnonzero(which)
-        if len(chosen):
-            selected = columns.take(pa.array(chosen))
-            self._dead.append(dead_letters(reason, self._topics[kind], rows.take(chosen), selected))
+    def _add_dead(self, reason: str, rows: np.ndarray, columns: pa.RecordBatch, which: Bools) -> None:
+        self._decided.add_dead(reason, self._topics[IMPRESSIONS], rows, columns, which)
 
     def _lowest_offsets(self) -> dict[Input, int]:
-        lowest: dict[Input, int] = {("impressions", p): o for p, o in self.held.lowest_offsets().items()}
-        waiting = concatenate_rows([self.pending.rows, self.candidates.rows])
-        for partition in np.unique(waiting["partition"]).tolist():
-            lowest["clicks", partition] = int(waiting["offset"][waiting["partition"] == partition].min())
+        lowest: dict[Input, int] = {(IMPRESSIONS, p): o for p, o in self.held.lowest_offsets().items()}
+        for each in self.attributions:
+            waiting = concatenate_rows([each.pending.rows, each.candidates.rows])
+            for partition in np.unique(waiting["partition"]).tolist():
+                lowest[each.feedback.kind, partition] = int(waiting["offset"][waiting["partition"] == partition].min())
         return lowest
 
     def _name(self, at: Input) -> str:

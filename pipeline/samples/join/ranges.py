@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.config import Config
+from pipeline.configuration.feedbacks import Feedback
 from pipeline.features.dense import out_of_range, outside
 from pipeline.features.field import column_of
-
-_DEFAULT = (0.0, 1.0)
 
 
 class Ranges:
@@ -31,9 +30,11 @@ class Ranges:
             column = column_of(columns, number.column, self._types, at_ms)
             yield "number_out_of_range", out_of_range(number, column)
 
-    def clicks(self, columns: pa.RecordBatch) -> Bools:
+    @staticmethod
+    def clicks(feedback: Feedback, columns: pa.RecordBatch) -> Bools:
         """[n] which clicks have a label out of range."""
         wrong = np.zeros(columns.num_rows, np.bool_)
-        for name in self._samples.labels[1:]:
-            wrong |= outside(columns.column(name), *self._samples.label_ranges.get(name, _DEFAULT))
+        for label in feedback.labels:
+            if label.column is not None:
+                wrong |= outside(columns.column(label.column), *label.range)
         return wrong

@@ -1,6 +1,6 @@
 """The samples of the join, in the order of their decisions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 from pipeline.arrays.gather import RowSelection, gather_array
 from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.configuration.feedbacks import Feedback
 from pipeline.logs.events.sample_block import KINDS
-from pipeline.samples.join.rows import Source
+from pipeline.samples.held.rows import Source
 
 POSITIVE, NEGATIVE, COMPENSATION = range(3)
 """Indices in `KINDS`."""
 
 _KIND_NAMES = pa.array(KINDS)
+_NO_LABEL = pa.scalar(None, pa.float32())
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class DecidedSamples:
         columns: [n] raw columns of the impressions.
         clicks: sources of the clicks; None without clicks.
         labels: [n, labels] of the clicks; None without clicks: all labels are 0.
+        feedback: the number of the clicks' feedback.
+        decides: [n] uint64: bit f is set if the labels of feedback f are decided; None: those of `feedback` alone.
     """
 
     kind: int
@@ -41,6 +45,8 @@ class DecidedSamples:
     columns: RowSelection
     clicks: Source | None = None
     labels: Float32s | None = None
+    feedback: int = 0
+    decides: UInt64s | None = None
 
     def __len__(self) -> int:
         return len(self.decided_at)
@@ -55,6 +61,7 @@ class Samples:
 
     def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[DecidedSamples]) -> None:
         self._config, self._schema = config, schema
+        self._feedbacks = None if config.clicks_only else config.feedbacks
         parts = [part for part in parts if len(part)]
         self._n = sum(map(len, parts))
         if not parts:
@@ -63,10 +70,15 @@ class Samples:
         self._impressions = Source.concatenate([p.impressions for p in parts])
         self._negative_written = np.concatenate([p.negative_written for p in parts])
         self._columns = RowSelection.concatenate([p.columns for p in parts])
-        self._clicks = _Clicks(parts, len(config.samples.labels))
+        self._labels = config.label_names
+        self._clicks = _Clicks(parts, len(self._labels))
         at = self._impressions
-        decided_at = np.concatenate([p.decided_at for p in parts])
-        self._order = order_by([decided_at, at.partition, at.offset, at.row, self._kinds])
+        self._decided_at = np.concatenate([p.decided_at for p in parts])
+        keys: list[npt.NDArray[np.integer]] = [self._decided_at, at.partition, at.offset, at.row, self._kinds]
+        if self._feedbacks is not None:
+            self._decides = np.concatenate([_decides(part) for part in parts])
+            keys.append(self._decides)
+        self._order = order_by(keys)
 
     def __len__(self) -> int:
         return self._n
@@ -82,15 +94,36 @@ class Samples:
             return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in self._schema], schema=self._schema)
         order = self._order[start:stop]
         raw = self._columns.take(order).gather()
-        system = self._clicks.columns(order, self._config.samples.labels)
+        system = self._clicks.columns(order, self._labels)
         for name, column in vars(self._impressions.take(order)).items():
             system[f"impression_{name}"] = pa.array(column)
         system["negative_written"] = pa.array(self._negative_written.take(order))
         system["weight"] = _weights(self._config, raw)
         system["rate"] = pa.array(np.full(len(order), self._config.samples.negative_rate, np.float32))
         system["kind"] = gather_array([_KIND_NAMES], self._kinds.take(order).astype(np.uint64))
+        if self._feedbacks is not None:
+            system |= self._feedback_columns(order, self._feedbacks, system)
         columns = [system[f.name] if f.name in system else raw.column(f.name) for f in self._schema]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _feedback_columns(
+        self, order: Int64s, feedbacks: Sequence[Feedback], labels: Mapping[str, pa.Array]
+    ) -> dict[str, pa.Array]:
+        """The columns of several feedbacks, and the labels with nulls where a sample does not decide them."""
+        decides, clicked = self._decides.take(order), self._kinds.take(order) != NEGATIVE
+        number = np.full(len(order), len(feedbacks), np.int64)
+        columns: dict[str, pa.Array] = {"observed_until": pa.array(self._decided_at.take(order))}
+        for i, feedback in enumerate(feedbacks):
+            decided = decides >> np.uint64(i) & np.uint64(1) == 1
+            number[decided & clicked] = i
+            for label in feedback.labels:
+                columns[label.name] = pc.if_else(pa.array(decided), labels[label.name], _NO_LABEL)
+        names = pa.array([*(feedback.kind for feedback in feedbacks), None], pa.string())
+        return columns | {"feedback": names.take(pa.array(number))}
+
+
+def _decides(part: DecidedSamples) -> UInt64s:
+    return np.full(len(part), 1 << part.feedback, np.uint64) if part.decides is None else part.decides
 
 
 class _Clicks:

@@ -12,7 +12,6 @@ from pipeline.logs.beam.alignment import event_time_limit
 from pipeline.logs.beam.partition_range import PartitionRange
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import Log, ReadLimits, Record
-from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.join.input_progress import Input
 
 _ROUND_BYTES = 64 << 20
@@ -24,7 +23,8 @@ class ReadBudget:
 
     def __init__(self, project: Project, log: Log) -> None:
         self._log = log
-        self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec.of(project, kind, log) for kind in INPUTS}
+        kinds = project.config.input_topics
+        self._codecs: dict[EventKind, EventCodec] = {kind: EventCodec.of(project, kind, log) for kind in kinds}
 
     def within(self, ranges: Sequence[PartitionRange], ends: Mapping[Input, int]) -> list[PartitionRange]:
         """The ranges, shortened so that all stop at about the same event time; each keeps at least one offset.

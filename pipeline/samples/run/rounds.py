@@ -29,7 +29,7 @@ class SamplesReport:
     """Counts of one run of the join.
 
     Attributes:
-        events: impressions and clicks read.
+        events: impressions and feedback read.
         samples: by kind.
         dead_letters: by reason.
         rounds: rounds finished.
@@ -55,7 +55,7 @@ class Rounds:
         self._project, self._log, self._ends = project, log, EndOffsets(log)
         config = project.config
         names = config.topics
-        self._topics, self._partitions = names.inputs, config.logs.partitions
+        self._topics, self._partitions = config.input_topics, config.logs.partitions
         manifest = read_round_manifest(project.join_state)
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:

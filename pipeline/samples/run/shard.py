@@ -23,9 +23,9 @@ from pipeline.logs.events.dead_letters import SHARD, dead_letter_records, read_d
 from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.samples.held.durations import max_event_time_of
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
-from pipeline.samples.join.durations import max_event_time_of
-from pipeline.samples.join.emitted import INPUTS, USED
+from pipeline.samples.join.emitted import USED
 from pipeline.samples.join.input_progress import Input, PartitionProgress
 from pipeline.samples.join.join import Join
 from pipeline.samples.join.samples import Samples
@@ -72,9 +72,10 @@ class JoinShard:
         """Acquire the fences and load the state `found`; without one begin where the shard's last record says."""
         self._project, self._log, self.shard = project, log, shard
         self._config, topics = project.config, project.config.topics
-        self._topics = topics.inputs
+        self._topics = self._config.input_topics
+        self._kinds = {topic: kind for kind, topic in self._topics.items()}
         self._log_ids = {topic: log.log_id(topic) for topic in self._topics.values()}
-        self._codecs = {kind: EventCodec.of(project, kind, log) for kind in INPUTS}
+        self._codecs = {kind: EventCodec.of(project, kind, log) for kind in self._topics}
         self._fences = {topic: log.acquire_fence(topic, shard) for topic in (topics.samples, topics.dead_letters)}
         self.file: ShardFile | None = None if found is None else found.file
         self._stored_in = None if found is None else found.folder
@@ -109,7 +110,7 @@ class JoinShard:
             OffsetError: missing records are no longer in the log.
         """
         events = 0
-        for block in sorted(blocks, key=_feeding_order):
+        for block in sorted(blocks, key=self._feeding_order):
             for missing in self._missing_before(block):
                 self.join.unfinished = {*unfinished, (block.block.kind, block.block.partition)}
                 self._feed(missing)
@@ -196,7 +197,7 @@ class JoinShard:
         reach_crash_point("samples.after_append")
 
     def _count_held(self) -> None:
-        self.tally.held, self.tally.pending = len(self.join.held), len(self.join.pending)
+        self.tally.held, self.tally.pending = len(self.join.held), self.join.pending
 
     def _records(self, samples: Samples) -> list[bytes]:
         """The samples' records in order, encoded on several threads: that work holds no GIL."""
@@ -219,8 +220,10 @@ class JoinShard:
         return DeadLetters(letters.table.filter(pa.array(new, pa.bool_())))
 
     def _is_new(self, topic: str, partition: int, offset: int, row: int) -> bool:
-        kind: EventKind = "impressions" if topic == self._topics["impressions"] else "clicks"
-        flags = self.join.emitted_positions.flags(kind, partition, np.array([offset]), np.array([row]))
+        kind = self._kinds[topic]
+        flags = self.join.emitted_positions.flags(
+            self.join.inputs[kind], partition, np.array([offset]), np.array([row])
+        )
         return bool(offset >= self.join.progress.of[kind, partition].next_offset and not flags[0] & USED)
 
     def _partitions(self) -> dict[EventKind, int]:
@@ -250,8 +253,7 @@ class JoinShard:
         for records in read_to_end(self._log, topics.dead_letters, self.shard, dead_from):
             self.join.restore_emitted([], [read_dead_letters(readable_letters(records))])
 
-
-def _feeding_order(block: SourceBlock) -> tuple[int, int, int, int]:
-    """By watermark, so that partitions interleave by event time; within a partition in log order."""
-    events = block.block
-    return events.watermark_ms, INPUTS.index(events.kind), events.partition, events.next_offset
+    def _feeding_order(self, block: SourceBlock) -> tuple[int, int, int, int]:
+        """By watermark, so that partitions interleave by event time; within a partition in log order."""
+        events = block.block
+        return events.watermark_ms, self.join.inputs[events.kind], events.partition, events.next_offset

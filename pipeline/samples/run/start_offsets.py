@@ -12,8 +12,7 @@ from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.beam.partition_range import PartitionRange, check_log_id
 from pipeline.logs.interface.checks import check_partitions_read
 from pipeline.logs.interface.log import Log, records_backwards
-from pipeline.samples.join.durations import Durations, max_event_time_of
-from pipeline.samples.join.emitted import INPUTS
+from pipeline.samples.held.durations import Durations, max_event_time_of
 from pipeline.samples.join.input_progress import Input
 from pipeline.samples.state.restore import load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head
@@ -34,8 +33,7 @@ def open_ranges(config: Config, log_ids: Mapping[str, str], shards: Sequence[Rea
         shards: what each shard has read.
     """
     ranges, partitions, durations = [], config.logs.partitions, Durations.of(config)
-    for kind in INPUTS:
-        topic = config.topics.inputs[kind]
+    for kind, topic in config.input_topics.items():
         for partition in range(partitions):
             offset, watermark_ms = min((read[kind, partition] for read in shards), key=lambda at: at[0])
             at_ms = max_event_time_of(watermark_ms, durations)
@@ -49,7 +47,7 @@ def followed_ranges(project: Project, log: Log) -> list[PartitionRange]:
     Raises LogError if an input does not have the configured number of partitions.
     """
     config = project.config
-    topics = config.topics.inputs.values()
+    topics = config.input_topics.values()
     for topic in topics:
         check_partitions_read(log, topic, config.logs.partitions)
     shards = [_stored_progress(project, log, shard) for shard in range(config.logs.shards)]
@@ -75,27 +73,29 @@ def read_to_without_state(project: Project, log: Log, shard: int) -> dict[Input,
 
     Raises LogReplacedError, and OffsetError if an input no longer reaches back that far.
     """
-    topics = project.config.topics.inputs
+    topics = project.config.input_topics
     emitted = records_backwards(log, project.config.topics.samples, shard)
     _, block = next(SampleRecords(project, log, shard).decode_all(emitted), (None, None))
     read: dict[Input, tuple[int, int | None]] = {}
     for kind, topic in topics.items():
-        if block is not None:
-            check_log_id(log, topic, block.log_ids[topic])
+        # A feedback that was declared since then is read from the beginning.
+        recorded = block if block is not None and topic in block.log_ids else None
+        if recorded is not None:
+            check_log_id(log, topic, recorded.log_ids[topic])
         for partition in range(log.partitions(topic)):
             name, begins = f"{topic}/{partition}", log.begin_offset(topic, partition)
-            needed = begins if block is None else block.needed_offsets.get(name, 0)
+            needed = begins if recorded is None else recorded.needed_offsets.get(name, 0)
             if needed < begins:
                 raise OffsetError(
                     f"partition {name} begins at offset {begins}, shard {shard} of the join lost its state and "
                     f"needs it from {needed}. hint: restore {project.join_state} or the log"
                 )
-            read[kind, partition] = (needed, None if block is None else block.needed_watermarks.get(name))
+            read[kind, partition] = (needed, None if recorded is None else recorded.needed_watermarks.get(name))
     return read
 
 
 def _stored_progress(project: Project, log: Log, shard: int) -> ReadTo:
-    topics = project.config.topics.inputs
+    topics = project.config.input_topics
     partitions = {kind: log.partitions(topic) for kind, topic in topics.items()}
 
     def read_to(stored: StoredState | None) -> ReadTo:

@@ -6,7 +6,6 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.interface.log import Log, last_record
-from pipeline.samples.join.emitted import INPUTS
 from pipeline.samples.state.restore import JoinSummary, load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_round_manifest
 from pipeline.versions.ledger.sample_records import SampleRecords
@@ -21,8 +20,8 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
 
     Raises DamagedError for a state file.
     """
-    names = project.config.topics.inputs
-    partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in INPUTS}
+    names = project.config.input_topics
+    partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in names}
     manifest = read_round_manifest(project.join_state)
     stored = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
     summaries = [
@@ -30,7 +29,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         for shard, found in enumerate(stored)
         if found is not None
     ]
-    watermarks = [summary.progress.watermark(INPUTS) for summary in summaries]
+    watermarks = [summary.progress.watermark(names) for summary in summaries]
     known = [at_ms for at_ms in watermarks if at_ms is not None]
     return {
         "rounds": 0 if manifest is None else manifest.number,
@@ -42,7 +41,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         "bytes": sum(found.file.bytes for found in stored if found is not None),
         "inputs": {
             f"{names[kind]}/{p}": _input(log, summaries, kind, names[kind], p)
-            for kind in INPUTS
+            for kind in names
             for p in range(partitions[kind])
         },
         "problems": {

@@ -70,7 +70,7 @@ class StoredShard:
         """Acquire the fences, load the latest state, restore what was emitted since."""
         self._project, self._clock, self._number = project, project.clock, 0
         names = project.config.topics
-        topics = (*names.inputs.values(), names.samples, names.dead_letters)
+        topics = (*project.config.input_topics.values(), names.samples, names.dead_letters)
         self._log_ids = {topic: log.log_id(topic) for topic in topics}
         began_s = self._clock.monotonic_s()
         self.join_shard = from_latest_state(project, shard, lambda kept: JoinShard(project, log, shard, kept))
@@ -173,7 +173,7 @@ class StoredShards:
         """Metrics of the open shards. Raises LogError."""
         shards = [stored.join_shard for stored in list(self._open.values())]
         if shards:
-            yield from input_readings(self._ends, self._project.config.topics.inputs, shards)
+            yield from input_readings(self._ends, self._project.config.input_topics, shards)
         for shard in shards:
             yield from shard_readings(shard)
 

@@ -16,14 +16,16 @@ from pipeline.errors import MigrationError
 from pipeline.formats.columns import unpack
 from pipeline.formats.container import Container
 from pipeline.logs.events.event_columns import arrow_schema
-from pipeline.samples.join.bucket import Bucket
+from pipeline.samples.held.bucket import Bucket
+from pipeline.samples.held.rows import CLOSED
+from pipeline.samples.held.segment import Segment
+from pipeline.samples.join.attribution import Attribution
 from pipeline.samples.join.clicks import CLICK, Clicks
 from pipeline.samples.join.emitted import EMITTED, EmittedPositions
 from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.segment import Segment
-from pipeline.samples.state.segment_codec import decode_segment
-from pipeline.samples.state.snapshot import CLOSED, keyed_by
+from pipeline.samples.state.segment_codec import STATE_FIX, decode_segment
+from pipeline.samples.state.snapshot import keyed_by, section_suffix
 
 _DECODERS = 2
 """Threads that decode segments."""
@@ -71,11 +73,11 @@ def load_join(
         join = Join(config, shard, input_partitions)
         join.progress.restore(head.header["progress"])
         decoded = _decoded_ahead(segments)
-        buckets = _buckets(head, decoded, arrow_schema(config.events.impressions.columns))
+        buckets = _buckets(head, decoded, config)
         if next(decoded, None) is not None:
             raise ValueError("there are more segments than it names")
-        schema = arrow_schema(config.events.clicks.columns)
-        join.pending, join.candidates = _clicks(head, "pending", schema), _clicks(head, "candidates", schema)
+        for each in join.attributions:
+            each.pending, each.candidates = (_clicks(head, name, each) for name in ("pending", "candidates"))
         join.held.restore(buckets, head.array("links", np.uint64).reshape(-1, 2))
         join.emitted_positions = EmittedPositions(head.array("emitted", EMITTED))
         return join
@@ -87,15 +89,21 @@ def load_summary(config: Config, shard: int, input_partitions: Mapping[EventKind
         _check_keyed(head, config, shard)
         progress = InputProgress(input_partitions)
         progress.restore(head.header["progress"])
-        pending, candidates = (head.section_bytes(name) // CLICK.itemsize for name in ("pending", "candidates"))
+        suffixes = [section_suffix(number) for number in range(len(config.feedbacks))]
+        pending, candidates = (
+            sum(head.section_bytes(name + suffix) // CLICK.itemsize for suffix in suffixes)
+            for name in ("pending", "candidates")
+        )
         return JoinSummary(progress, head.section_bytes("flags"), pending, candidates)
 
 
-def _buckets(head: Container, decoded: Iterator[_Decoded], schema: pa.Schema) -> list[Bucket]:
+def _buckets(head: Container, decoded: Iterator[_Decoded], config: Config) -> list[Bucket]:
+    schema, feedbacks = arrow_schema(config.events.impressions.columns), len(config.feedbacks)
+    statuses = [head.array(f"flags{section_suffix(number)}", np.uint8) for number in range(1, feedbacks)]
     buckets, start = [], 0
     flags, segments = head.array("flags", np.uint8), iter([Segment(*s) for s in head.header["segments"]])
     for serial, scale, number, count in head.header["buckets"]:
-        bucket = Bucket(serial, (scale, number))
+        bucket = Bucket(serial, (scale, number), feedbacks)
         bucket.segments = tuple(islice(segments, count))
         of_bucket = flags[start : start + bucket.segments[-1].stop]
         bucket.reserve(len(of_bucket))
@@ -104,10 +112,13 @@ def _buckets(head: Container, decoded: Iterator[_Decoded], schema: pa.Schema) ->
             part = of_bucket[segment.first : segment.stop]
             rows["flags"], rows["closed"] = part % CLOSED, part >= CLOSED
             bucket.append(rows, _aligned(columns, schema))
+        for feedback, status in enumerate(statuses, 1):
+            bucket.flags(feedback)[:] = status[start : start + len(bucket)]
         buckets.append(bucket)
         start += len(bucket)
-    if start != len(flags):
-        raise ValueError(f"buckets have {start} rows and flags of {len(flags)}")
+    for of_feedback in (flags, *statuses):
+        if start != len(of_feedback):
+            raise ValueError(f"buckets have {start} rows and flags of {len(of_feedback)}")
     return buckets
 
 
@@ -137,18 +148,22 @@ def _rows_of(segment: Segment, bucket: Bucket, decoded: _Decoded) -> tuple[np.nd
     return decoded.rows, decoded.columns
 
 
-def _clicks(head: Container, name: str, schema: pa.Schema) -> Clicks:
+def _clicks(head: Container, kind: str, of: Attribution) -> Clicks:
+    name = kind + section_suffix(of.number)
     rows = head.array(name, CLICK)
+    schema = arrow_schema(of.feedback.events.columns)
     return Clicks(rows, _aligned(unpack(head.section(f"{name}_columns"), len(rows)), schema))
 
 
 def _check_keyed(head: Container, config: Config, shard: int) -> None:
     stored, wanted = {"of": head.header["shard"], **head.header["keyed"]}, {"of": shard, **keyed_by(config)}
-    if stored != wanted:
-        raise MigrationError(
-            f"{head.name} was made with {stored}, the configuration has {wanted}. "
-            "hint: set it back, or begin a new state folder and new topics"
-        )
+    if stored == wanted:
+        return
+    others = [{name: value for name, value in keyed.items() if name != "feedbacks"} for keyed in (stored, wanted)]
+    fix = STATE_FIX if others[0] == others[1] else "begin a new state folder and new topics"
+    raise MigrationError(
+        f"{head.name} was made with {stored}, the configuration has {wanted}. hint: set it back, or {fix}"
+    )
 
 
 def _aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

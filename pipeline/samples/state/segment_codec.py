@@ -14,8 +14,8 @@ from pipeline.arrays.structured import copy_rows
 from pipeline.errors import DamagedError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.container import Container, Kind, digest_of, encode_container
-from pipeline.samples.join.rows import HELD
-from pipeline.samples.join.segment import BucketSlice, Segment
+from pipeline.samples.held.rows import HELD
+from pipeline.samples.held.segment import BucketSlice, Segment
 
 STATE_FIX = "delete the join's state; the join then restarts at the offsets that its samples partitions record"
 SEGMENT = Kind(b"rows", STATE_FIX)

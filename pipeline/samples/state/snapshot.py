@@ -1,7 +1,8 @@
 """A snapshot of the join and its encoding: a head, which names the segments that store the impressions.
 
 The head is a container with everything that changes: offsets and watermarks, waiting clicks, emitted positions, and one
-byte of flags per held impression (the highest bit: its window is closed). Segments are written once, so another
+byte of flags per held impression (the highest bit: its window is closed). Flags and clicks are stored per feedback, in
+sections whose names have its number behind them, except for the first. Segments are written once, so another
 snapshot costs as much as what is new. The index over ids is not stored, it is rebuilt.
 """
 
@@ -15,14 +16,13 @@ import numpy as np
 from pipeline.configuration.config import Config
 from pipeline.formats.columns import pack
 from pipeline.formats.container import Kind, encode_container
-from pipeline.samples.join.bucket import Bucket
+from pipeline.samples.held.bucket import Bucket
+from pipeline.samples.held.rows import CLOSED
+from pipeline.samples.held.segment import BucketSlice, Segment
 from pipeline.samples.join.join import Join
-from pipeline.samples.join.segment import BucketSlice, Segment
 from pipeline.samples.state.segment_codec import STATE_FIX, cut, encode_slice
 
 HEAD = Kind(b"join", STATE_FIX)
-CLOSED = 128
-"""The bit of a flags byte for a closed window."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,27 @@ def take_snapshot(join: Join, stored: Collection[str] = ()) -> Snapshot:
     assert join.settled, "a snapshot is taken after decide"
     buckets = [bucket for bucket in join.held.buckets.values() if len(bucket)]
     sections = {"flags": b"".join(_flags(bucket) for bucket in buckets)}
-    for name, clicks in (("pending", join.pending), ("candidates", join.candidates)):
-        sections |= {name: clicks.rows.tobytes(), f"{name}_columns": pack(clicks.columns)}
+    for each in join.attributions:
+        suffix = section_suffix(each.number)
+        if each.number:
+            sections[f"flags{suffix}"] = b"".join(bucket.flags(each.number).tobytes() for bucket in buckets)
+        for name, clicks in ((f"pending{suffix}", each.pending), (f"candidates{suffix}", each.candidates)):
+            sections |= {name: clicks.rows.tobytes(), f"{name}_columns": pack(clicks.columns)}
     sections |= {"links": join.held.links.tobytes(), "emitted": join.emitted_positions.rows.tobytes()}
     header = {"shard": join.shard, "keyed": keyed_by(join.config), "progress": join.progress.to_json()}
     return Snapshot(header, sections, [(bucket, list(_parts(bucket, stored))) for bucket in buckets])
 
 
 def keyed_by(config: Config) -> dict[str, Any]:
-    """The configuration that ids and shards of held events depend on."""
-    return {"key": list(config.events.key), "shard": list(config.events.shard_columns), "shards": config.logs.shards}
+    """The configuration that ids, shards and flags of held events depend on."""
+    events = config.events
+    keyed = {"key": list(events.key), "shard": list(events.shard_columns), "shards": config.logs.shards}
+    return keyed if config.clicks_only else keyed | {"feedbacks": [feedback.kind for feedback in config.feedbacks]}
+
+
+def section_suffix(feedback: int) -> str:
+    """What follows the names of the sections of a feedback."""
+    return f"_{feedback}" if feedback else ""
 
 
 def _flags(bucket: Bucket) -> bytes:

@@ -39,7 +39,7 @@ def restore_shard(
         MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
             changed tables start empty.
     """
-    labels, current = config.samples.labels, versions.current(writer.shard)
+    labels, current = config.label_names, versions.current(writer.shard)
     if current is None:
         served = ServedState(_empty_views(config), {}, b"")
         return RestoredShard(Tables(config), ShardProgress.start(labels), Lineage(), served)

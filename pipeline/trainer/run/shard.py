@@ -67,7 +67,7 @@ class TrainerShard:
         self._penalty = 0.0
         self.committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines.active(shard)
-        self._prefetch = Prefetcher(self._reader(), self.plan, self._config.samples.labels)
+        self._prefetch = Prefetcher(self._reader(), self.plan, self._config.label_names)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._schedule = CommitSchedule(self._config.train, project.clock, self._progress.last_at_ms)
 
@@ -241,8 +241,9 @@ class TrainerShard:
     def _score(self, prepared: PreparedBatch, logits: np.ndarray[Any, Any]) -> None:
         targets = prepared.targets
         for i, validation in enumerate(self._progress.validations.values()):
-            positive, negative = targets.scored_positive[:, i], targets.scored_negative[:, i]
-            validation.score(logits[:, i], positive, negative, prepared.batch.at_ms)
+            observed = targets.observed[:, i]
+            columns = (logits[:, i], targets.scored_positive[:, i], targets.scored_negative[:, i], prepared.batch.at_ms)
+            validation.score(*(columns if observed.all() else (column[observed] for column in columns)))
 
     def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)

@@ -47,7 +47,7 @@ def append_single(project: Project, log: Log, events: Events) -> None:
     logs = project.config.logs
     producer = Producer({"bootstrap.servers": logs.bootstrap, "compression.type": logs.compression, **_PRODUCER})
     for kind, batch in events.items():
-        schema, topic = EventCodec(project.config.events, kind, log).schema, project.config.topics.inputs[kind]
+        schema, topic = EventCodec(project.config.events, kind, log).schema, project.config.input_topics[kind]
         for part in in_records(batch):
             partitions = shard_of(part, project.config.events.shard_columns, logs.partitions).tolist()
             for partition, record in zip(partitions, encode_events(schema.id, part), strict=True):

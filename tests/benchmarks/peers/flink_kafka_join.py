@@ -56,7 +56,7 @@ class SqlJoin:
     @classmethod
     def of(cls, project: Project, samples: str, registry: str, backend: Backend, guarantee: Guarantee) -> "SqlJoin":
         """The join of a project's events by its window, into topic `samples`."""
-        prefix, topics = project.config.logs.prefix, project.config.topics.inputs
+        prefix, topics = project.config.logs.prefix, project.config.input_topics
         window_ms = round(project.config.samples.window_s * 1000)
         names = (prefix + name for name in (topics["impressions"], topics["clicks"], samples))
         return cls(*names, registry, window_ms, backend, guarantee)
@@ -64,7 +64,7 @@ class SqlJoin:
 
 def schemas(project: Project, log: KafkaLog) -> dict[int, Mapping[str, Any]]:
     """The schemas of the project's events by id, for the registry."""
-    found = [EventCodec(project.config.events, kind, log).schema for kind in project.config.topics.inputs]
+    found = [EventCodec(project.config.events, kind, log).schema for kind in project.config.input_topics]
     return {schema.id: schema.document for schema in found}
 
 

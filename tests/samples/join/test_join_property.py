@@ -45,7 +45,7 @@ def config_of(policy="wait", rate=1.0, spans=(W, H, R, DISORDER)) -> Config:
 def blocks_of(config, kind, partition, events, cuts):
     """Blocks of (at, item, ...) events, record i being offset i, cut before each offset in `cuts`."""
     disorder = round(1000 * config.events.disorder_s)
-    columns = getattr(config.events, kind).columns
+    columns = config.events.by_kind[kind].columns
     blocks, watermark = [], -(2**62)
     edges = sorted({0, *cuts, len(events)})
     for start, stop in itertools.pairwise(edges):

@@ -46,8 +46,8 @@ def test_the_summary_needs_only_the_head():
     join = bench.join
     assert (summary.held, summary.pending, summary.candidates) == (
         len(join.held),
-        len(join.pending),
-        len(join.candidates),
+        join.pending,
+        join.candidates,
     )
     assert summary.held == 3
     assert summary.pending + summary.candidates > 0

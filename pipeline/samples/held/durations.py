@@ -1,8 +1,9 @@
-"""The durations of the join in milliseconds."""
+"""The durations of the join in milliseconds; a click is an event of any feedback."""
 
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.feedbacks import Feedback
 from pipeline.logs.events.codec import NO_WATERMARK
 
 
@@ -16,10 +17,13 @@ class Durations:
     disorder_ms: int
 
     @classmethod
-    def of(cls, config: Config) -> "Durations":
-        """Those of the configuration, which are in seconds."""
-        samples = config.samples
-        seconds = (samples.window_s, samples.horizon_s, samples.key_retention_s, config.events.disorder_s)
+    def of(cls, config: Config, feedback: Feedback | None = None) -> "Durations":
+        """Those of a feedback; without one, of the feedback with the longest window and horizon, by which impressions
+        are held.
+        """
+        if feedback is None:
+            return max((cls.of(config, each) for each in config.feedbacks), key=lambda each: each.attributed_ms)
+        seconds = (feedback.window_s, feedback.horizon_s, config.samples.key_retention_s, config.events.disorder_s)
         return cls(*(round(1000 * s) for s in seconds))
 
     @property

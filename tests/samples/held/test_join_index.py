@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.samples.join.index import NONE, JoinIndex
+from pipeline.samples.held.index import NONE, JoinIndex
 
 
 def ids_of(numbers, spread):

@@ -3,28 +3,15 @@
 Rows are appended and only their flags change; a bucket is removed as a whole.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.structured import copy_rows
-from pipeline.arrays.types import Int64s, UInt64s
-from pipeline.samples.join.rows import HELD, EmissionFilter, close_rows, extent_of
-from pipeline.samples.join.segment import BucketSlice, Segment
-
-NEVER_MS = 2**62
-"""Later than every event."""
-_MERGED_ROWS = 4_096
-
-
-class _OpenRange(NamedTuple):
-    """Rows from `start` to `stop`, some of whose windows are open; `lowest_at` is the lowest time of those."""
-
-    start: int
-    stop: int
-    lowest_at: int
+from pipeline.arrays.types import Int64s, UInt8s, UInt64s
+from pipeline.samples.held.open_windows import MERGED_ROWS, NEVER_MS, OpenWindows
+from pipeline.samples.held.rows import HELD, EmissionFilter, close_rows, close_statuses, extent_of
+from pipeline.samples.held.segment import BucketSlice, Segment
 
 
 class Bucket:
@@ -35,20 +22,20 @@ class Bucket:
         name: (scale, number): it covers the number-th range of the base width << scale.
         lowest_at, latest_at: over its rows, ms.
         lowest_offsets: over its rows, by partition.
-        lowest_open_at: a lower bound for the times of open rows; `NEVER_MS` if all are closed.
+        windows: by feedback, which are open.
         batches: raw columns, [n] in all, one after another.
         segments: those it was last stored as; later rows follow them.
     """
 
-    def __init__(self, serial: int, name: tuple[int, int]) -> None:
+    def __init__(self, serial: int, name: tuple[int, int], feedbacks: int = 1) -> None:
         self.serial, self.name = serial, name
         self.lowest_at, self.latest_at = NEVER_MS, -NEVER_MS
         self.lowest_offsets: dict[int, int] = {}
-        self.lowest_open_at = NEVER_MS
+        self.windows = tuple(OpenWindows() for _ in range(feedbacks))
         self.batches: list[pa.RecordBatch] = []
         self.segments: tuple[Segment, ...] = ()
         self._rows, self._length = np.zeros(0, HELD), 0
-        self._open_ranges: list[_OpenRange] = []
+        self._statuses = np.zeros((feedbacks - 1, 0), np.uint8)
 
     def __len__(self) -> int:
         return self._length
@@ -57,6 +44,10 @@ class Bucket:
     def rows(self) -> np.ndarray:
         """[n] HELD."""
         return self._rows[: self._length]
+
+    def flags(self, feedback: int) -> UInt8s:
+        """[n] flags of the rows for a feedback, as a view; for others than the first with `CLOSED`."""
+        return self.rows["flags"] if feedback == 0 else self._statuses[feedback - 1, : self._length]
 
     def select(self, rows: Int64s) -> RowSelection:
         """The raw columns of [m] `rows`."""
@@ -80,7 +71,9 @@ class Bucket:
         """Allocate memory for so many rows in all."""
         grown = np.zeros(max(rows, self._length), HELD)
         copy_rows(grown[: self._length], self.rows)
-        self._rows = grown
+        statuses = np.zeros((len(self._statuses), len(grown)), np.uint8)
+        statuses[:, : self._length] = self._statuses[:, : self._length]
+        self._rows, self._statuses = grown, statuses
 
     def append(self, rows: np.ndarray, columns: pa.RecordBatch) -> None:
         """Add [m] HELD rows with their raw columns, m at least 1."""
@@ -95,38 +88,23 @@ class Bucket:
         self.lowest_at, self.latest_at = min(self.lowest_at, extent.lowest_at), max(self.latest_at, extent.latest_at)
         for partition, lowest in extent.lowest_offsets.items():
             self.lowest_offsets[partition] = min(lowest, self.lowest_offsets.get(partition, lowest))
-        if extent.open:
-            self._add_open(_OpenRange(start, stop, extent.lowest_at))
+        for windows in self.windows if extent.open else self.windows[1:]:
+            windows.add(start, stop, extent.lowest_at)
 
-    def close_until(self, at_ms: int, emission: EmissionFilter) -> Int64s:
-        """Close the windows of rows with time at most `at_ms`; returns [m], those of them to emit."""
-        to_emit: list[Int64s] = []
-        still_open: list[_OpenRange] = []
-        for part in self._open_ranges:
-            if part.lowest_at > at_ms:
-                still_open.append(part)
-                continue
-            rows, lowest_open = close_rows(self.rows, (part.start, part.stop), at_ms, emission)
-            to_emit.append(rows)
-            if lowest_open is not None:
-                still_open.append(_OpenRange(part.start, part.stop, lowest_open))
-        self._open_ranges = still_open
-        self.lowest_open_at = min((part.lowest_at for part in still_open), default=NEVER_MS)
-        return np.concatenate(to_emit) if to_emit else np.zeros(0, np.int64)
+    def close_until(self, at_ms: int, emission: EmissionFilter, feedback: int = 0) -> Int64s:
+        """Close the windows of a feedback for rows with time at most `at_ms`; returns [m], those of them to emit."""
 
-    def _add_open(self, part: _OpenRange) -> None:
-        self.lowest_open_at = min(self.lowest_open_at, part.lowest_at)
-        if self._open_ranges:
-            last = self._open_ranges[-1]
-            if last.stop == part.start and part.stop - last.start <= _MERGED_ROWS:
-                self._open_ranges.pop()
-                part = _OpenRange(last.start, part.stop, min(last.lowest_at, part.lowest_at))
-        self._open_ranges.append(part)
+        def close(part: tuple[int, int]) -> tuple[Int64s, int | None]:
+            if feedback == 0:
+                return close_rows(self.rows, part, at_ms, emission)
+            return close_statuses(self.rows, self.flags(feedback), part, at_ms, emission)
+
+        return self.windows[feedback].close_until(at_ms, close)
 
     def _merge_small_batches(self) -> None:
         """Merge batches so that their sizes descend: many small blocks leave a logarithmic number of batches."""
         batches = self.batches
-        while len(batches) > 1 and batches[-2].num_rows <= min(2 * batches[-1].num_rows, _MERGED_ROWS):
+        while len(batches) > 1 and batches[-2].num_rows <= min(2 * batches[-1].num_rows, MERGED_ROWS):
             last = batches.pop()
             batches[-1] = pa.concat_batches([batches[-1], last])
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.arrays.block import EventBlock
 from pipeline.errors import InputError
-from pipeline.samples.join.rows import HELD, EmissionFilter, Source, close_rows, extent_of, held_rows, sources_of
+from pipeline.samples.held.rows import HELD, EmissionFilter, Source, close_rows, extent_of, held_rows, sources_of
 
 
 def random_rows(seed, n):

@@ -4,15 +4,18 @@ A place (uint64) is the serial number of a bucket << 32 | a row in it; the index
 impression. This module stores and finds impressions; the join decides about them.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.gather import RowSelection
-from pipeline.arrays.types import Bools, Int64s, UInt64s
-from pipeline.samples.join.bucket import NEVER_MS, Bucket, select_rows
-from pipeline.samples.join.durations import Durations
-from pipeline.samples.join.index import NONE, JoinIndex
-from pipeline.samples.join.rows import rows_at
+from pipeline.arrays.types import Bools, Int64s, UInt8s, UInt64s
+from pipeline.samples.held.bucket import Bucket, select_rows
+from pipeline.samples.held.durations import Durations
+from pipeline.samples.held.index import NONE, JoinIndex
+from pipeline.samples.held.open_windows import NEVER_MS
+from pipeline.samples.held.rows import rows_at
 
 _ROW_BITS = np.uint64(32)
 _ROW_MASK = np.uint64(2**32 - 1)
@@ -30,7 +33,8 @@ class HeldImpressions:
         buckets: by serial number, ascending.
     """
 
-    def __init__(self, durations: Durations) -> None:
+    def __init__(self, durations: Durations, feedbacks: int = 1) -> None:
+        self._feedbacks = feedbacks
         self._known_ms, self._held_ms = durations.known_ms, durations.held_ms
         self._width_ms = max(1, durations.held_ms // _BUCKETS_PER_LIFE)
         self._index = JoinIndex()
@@ -104,15 +108,30 @@ class HeldImpressions:
         batches = [batch for bucket in buckets for batch in bucket.batches]
         return select_rows(batches, first + (numbered & _ROW_MASK).view(np.int64))
 
-    def set_flags(self, places: UInt64s, flag: int) -> None:
-        """Add `flag` to the flags of held places."""
+    def flags_at(self, places: UInt64s, feedback: int = 0) -> UInt8s:
+        """[n] the flags of held places for a feedback."""
+        if feedback == 0:
+            return np.asarray(self.rows_at(places)["flags"], np.uint8)
+        out = np.empty(len(places), np.uint8)
+        for bucket, which, rows in self._by_bucket(places):
+            out[which] = bucket.flags(feedback)[rows]
+        return out
+
+    def set_flags(self, places: UInt64s, flag: int, feedback: int = 0) -> None:
+        """Add `flag` to the flags of held places for a feedback."""
+        for bucket, _, rows in self._by_bucket(places):
+            bucket.flags(feedback)[rows] |= np.uint8(flag)
+
+    def open_until(self, at_ms: int, feedback: int = 0) -> list[Bucket]:
+        """The buckets with a row of time at most `at_ms` whose window for a feedback is open."""
+        return [b for b in self.buckets.values() if b.windows[feedback].lowest_at <= at_ms]
+
+    def _by_bucket(self, places: UInt64s) -> Iterator[tuple[Bucket, Bools, Int64s]]:
+        """For every bucket of [n] `places`: the bucket, [n] which places are in it, and their rows."""
         serials, rows = places >> _ROW_BITS, (places & _ROW_MASK).astype(np.int64)
         for serial in np.unique(serials):
-            self.buckets[int(serial)].rows["flags"][rows[serials == serial]] |= np.uint8(flag)
-
-    def open_until(self, at_ms: int) -> list[Bucket]:
-        """The buckets with an open row of time at most `at_ms`."""
-        return [b for b in self.buckets.values() if b.lowest_open_at <= at_ms]
+            which = serials == serial
+            yield self.buckets[int(serial)], which, rows[which]
 
     def remove_expired(self, watermark_ms: int) -> None:
         """Remove the buckets whose impressions need not be held any more at this watermark."""
@@ -221,9 +240,12 @@ class HeldImpressions:
     def _bucket(self, name: tuple[int, int]) -> Bucket:
         bucket = self._by_name.get(name)
         if bucket is None:
-            bucket = self._by_name[name] = self.buckets[self._next_serial] = Bucket(self._next_serial, name)
+            bucket = self._by_name[name] = self.buckets[self._next_serial] = self._new_bucket(name)
             self._next_serial += 1
         return bucket
+
+    def _new_bucket(self, name: tuple[int, int]) -> Bucket:
+        return Bucket(self._next_serial, name, self._feedbacks)
 
     def _scale(self, rows: int, span_ms: int) -> int:
         """How often the width is doubled for a block of so many rows over `span_ms`."""

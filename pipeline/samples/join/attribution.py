@@ -1,0 +1,153 @@
+"""The attribution of one feedback: which impression each of its events belongs to, and the label that follows.
+
+The rules are in `join`. A click is an event of the feedback; its windows, horizon, policy and labels are the feedback's
+own, the held impressions are shared by all feedbacks.
+"""
+
+import numpy as np
+
+from pipeline.arrays.block import EventBlock
+from pipeline.arrays.types import Int64s
+from pipeline.configuration.config import Config
+from pipeline.samples.held.durations import Durations
+from pipeline.samples.held.held_impressions import HeldImpressions
+from pipeline.samples.held.index import NONE
+from pipeline.samples.held.rows import Source
+from pipeline.samples.join import emitted, samples
+from pipeline.samples.join.clicks import Clicks
+from pipeline.samples.join.decided import Decided
+from pipeline.samples.join.emitted import EmittedPositions
+from pipeline.samples.join.negative_sampling import NegativeSampling
+from pipeline.samples.join.ranges import Ranges
+from pipeline.samples.join.samples import DecidedSamples
+
+_LABELLED = emitted.POSITIVE | emitted.COMPENSATED
+
+
+class Attribution:
+    """Not thread-safe.
+
+    Attributes:
+        feedback: its configuration.
+        number: its place among the feedbacks.
+        durations: its own, in ms.
+        fake: whether its policy is `fake_negative`.
+        pending: clicks without an impression yet.
+        candidates: clicks that may yield a compensation when their window closes.
+    """
+
+    def __init__(self, config: Config, number: int, held: HeldImpressions, decided: Decided) -> None:
+        self.feedback, self.number = config.feedbacks[number], number
+        self.durations = Durations.of(config, self.feedback)
+        self.fake = self.feedback.policy == "fake_negative"
+        self.pending = self.candidates = Clicks.empty(self.feedback.events)
+        self._key, self._held, self._decided = config.events.key, held, decided
+        self._longest, self._sampling = Durations.of(config), NegativeSampling(config.samples.negative_rate)
+        names = config.label_names
+        self._labels = [names.index(label.name) for label in self.feedback.labels], len(names)
+        self._arrived: list[Clicks] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether no click arrived since the last `attribute`."""
+        return not self._arrived
+
+    def feed(self, block: EventBlock) -> None:
+        """Receive the clicks of a block; one with a label out of its range is a dead letter."""
+        clicks = Clicks.of(block, self._key)
+        wrong = Ranges.clicks(self.feedback, clicks.columns)
+        self._decided.add_dead("label_out_of_range", self.feedback.topic, clicks.rows, clicks.columns, wrong)
+        self._arrived.append(clicks.where(~wrong))
+
+    def attribute(self, limit_ms: int, watermark_ms: int | None) -> None:
+        """Decide about the clicks up to `limit_ms`; `watermark_ms` is that of all impressions."""
+        clicks = Clicks.concatenate([self.pending, *self._arrived])
+        self._arrived = []
+        due, later = clicks.split_at(limit_ms)
+        self.pending = Clicks.concatenate([self._attribute(due, watermark_ms), later])
+
+    def settle(self, watermark_ms: int) -> None:
+        """Compensate the candidates whose windows are closed at the smallest watermark of all inputs."""
+        due = self.candidates.rows["impression_at"] <= watermark_ms - self.durations.window_ms
+        if due.any():
+            settled, self.candidates = self.candidates.where(due), self.candidates.where(~due)
+            self._compensate(settled)
+
+    def drop_emitted(self, positions: EmittedPositions) -> None:
+        """Drop waiting clicks about which something was emitted."""
+
+        def remaining(clicks: Clicks) -> Clicks:
+            rows = clicks.rows
+            flags = positions.flags(self.number + 1, rows["partition"], rows["offset"], rows["row"])
+            return clicks.where(flags == 0)
+
+        self.pending, self.candidates = remaining(self.pending), remaining(self.candidates)
+
+    def _attribute(self, clicks: Clicks, watermark_ms: int | None) -> Clicks:
+        """Attribute clicks to their impressions and decide those that have none; returns those that are pending."""
+        if not len(clicks):
+            return clicks
+        at, effective, longest = clicks.rows["at"], clicks.rows["effective"], self._longest
+        places, times, next_at = self._held.find(clicks.ids(), at)
+        known = (places != NONE) & (effective - longest.known_ms < times)
+        clicks.rows["place"], clicks.rows["impression_at"] = places, times
+        self._decide_attributed(clicks.where(known))
+        if watermark_ms is None:
+            return clicks.where(~known)
+        pending = ~known & (at + longest.disorder_ms >= watermark_ms)
+        before = (next_at <= at + longest.disorder_ms) & (effective - longest.held_ms < next_at)
+        lost = ~known & ~pending
+        self._set_aside("click_before_impression", clicks, lost & before)
+        self._set_aside("orphan_click", clicks, lost & ~before)
+        return clicks.where(pending)
+
+    def _decide_attributed(self, clicks: Clicks) -> None:
+        rows, durations = clicks.rows, self.durations
+        too_late = rows["at"] - rows["impression_at"] >= durations.attributed_ms
+        self._set_aside("click_too_late", clicks, too_late)
+        if self.fake:
+            self._compensate(clicks.where(~too_late))
+            return
+        in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < durations.window_ms) & ~too_late
+        # Only a restored emission can have closed the window of such a click: the negative that was emitted is final.
+        in_window &= self._held.flags_at(_places(clicks), self.number) & emitted.NEGATIVE == 0
+        positives = self._first_of_each(clicks.where(in_window), emitted.POSITIVE)
+        self._emit(samples.POSITIVE, positives, positives.rows["at"])
+        self.candidates = Clicks.concatenate([self.candidates, clicks.where(~in_window & ~too_late)])
+
+    def _compensate(self, clicks: Clicks) -> None:
+        first = self._first_of_each(clicks, emitted.COMPENSATED)
+        closes_at = first.rows["impression_at"] + (0 if self.fake else self.durations.window_ms)
+        self._emit(samples.COMPENSATION, first, np.maximum(first.rows["at"], closes_at))
+
+    def _first_of_each(self, clicks: Clicks, flag: int) -> Clicks:
+        """The first click of each impression that has none yet, whose flags gain `flag`; others are duplicates."""
+        places = _places(clicks)
+        free = np.flatnonzero(self._held.flags_at(places, self.number) & _LABELLED == 0)
+        first = np.zeros(len(clicks), np.bool_)
+        first[free[np.unique(places[free], return_index=True)[1]]] = True
+        self._held.set_flags(places[first], flag, self.number)
+        self._set_aside("duplicate_click", clicks, ~first)
+        return clicks.where(first)
+
+    def _emit(self, kind: int, clicks: Clicks, decided_at_ms: Int64s) -> None:
+        if not len(clicks):
+            return
+        places = _places(clicks)
+        held, columns = self._held.rows_at(places), self._held.select(places)
+        written = self._sampling.sampled(held) & (kind == samples.COMPENSATION)
+        own, width = self._labels
+        labels = np.zeros((len(clicks), width), np.float32)
+        labels[:, own] = clicks.labels(self.feedback.labels)
+        self._decided.add(
+            DecidedSamples(
+                kind, decided_at_ms, Source.of(held), written, columns, Source.of(clicks.rows), labels, self.number
+            )
+        )
+
+    def _set_aside(self, reason: str, clicks: Clicks, which: np.ndarray) -> None:
+        self._decided.add_dead(reason, self.feedback.topic, clicks.rows, clicks.columns, which)
+
+
+def _places(clicks: Clicks) -> np.ndarray:
+    return np.ascontiguousarray(clicks.rows["place"])
