@@ -141,7 +141,8 @@ class Commit:
         last_at_ms: latest sample time learned from so far.
         fields: by name of the table.
         dense: dense weights with their optimizer state.
-        filters: by name, state besides rows and dense weights: admission, expiry, validation, model identity.
+        training_state: by name, what training needs besides rows and dense weights: admission, expiry, validation,
+            model identity.
         validation: progressive validation, JSON-able (no NaN).
         quarantines_seen: ids of the quarantines that were in force.
         next_handles: by table, the first handle that this generation has not assigned.
@@ -152,8 +153,8 @@ class Commit:
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
         clocks: reserved in the format of the file, always empty.
-        filter_changes: by name, filters stored as the change since the parent (`store/filters.py`). A name is either
-            here or in `filters`. Only the store sets them.
+        training_state_changes: by name, training state stored as the change since the parent
+            (`store/training_state.py`). A name is either here or in `training_state`. Only the store sets them.
     """
 
     id: VersionId
@@ -166,7 +167,7 @@ class Commit:
     last_at_ms: int
     fields: Mapping[str, FieldChange]
     dense: bytes
-    filters: Mapping[str, bytes]
+    training_state: Mapping[str, bytes]
     validation: Mapping[str, Any]
     quarantines_seen: Sequence[int]
     next_handles: Mapping[str, int]
@@ -177,7 +178,7 @@ class Commit:
     full: bool
     samples_seen: int
     clocks: Mapping[str, int] = field(default_factory=dict)
-    filter_changes: Mapping[str, bytes] = field(default_factory=dict)
+    training_state_changes: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def rows_touched(self) -> int:

@@ -199,7 +199,7 @@ def _train(project: Project) -> Any:
         writer.refuse_later(current, MODEL)
         state, masked = store.restore(current), store.ledger.quarantines.active(0)
         missing = writer.append_missing([store.delta(current)])
-        return current, epoch, rows_of(state), served_of(state), state.filters, state.dense, masked, missing
+        return current, epoch, rows_of(state), served_of(state), state.training_state, state.dense, masked, missing
 
 
 def _replica(project: Project) -> Any:

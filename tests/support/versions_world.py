@@ -97,7 +97,7 @@ class World:
         return Commit(
             id=id, parent=parent, epoch=self.epoch, offset=id.sequence * 10, row=7, log_id="log",
             first_at_ms=self.at_ms - 500, last_at_ms=self.at_ms, fields={"user": change}, dense=dense + b"optimizer",
-            filters={"user": self.random.bytes(16), "wide": bytes(self.counters)},
+            training_state={"user": self.random.bytes(16), "wide": bytes(self.counters)},
             validation={"label": {"auc": 0.5}}, quarantines_seen=[],
             next_handles={"user": self.next_handle}, model_digest=MODEL["digest"],
             digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(),

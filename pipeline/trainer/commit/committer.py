@@ -24,14 +24,14 @@ from pipeline.publish.full_request import FullRequest
 from pipeline.publish.hooks import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange, flush_limit
-from pipeline.trainer.commit.checkpoint import BoundarySnapshot, field_change, packed, training_digest
+from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
-from pipeline.trainer.commit.lineage import Lineage, ServedState, Writer
+from pipeline.trainer.commit.lineage import VersionOrigin
+from pipeline.trainer.commit.restore import RestoredShard
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
 from pipeline.trainer.tables.table import Changes
-from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -49,24 +49,22 @@ class Committer:
         project: Project,
         log: Log,
         versions: VersionStore,
-        writer: Writer,
-        lineage: Lineage,
-        tables: Tables,
-        served: ServedState,
+        origin: VersionOrigin,
+        restored: RestoredShard,
     ) -> None:
-        """Continue from CURRENT, with `served` as what serving holds; publishes a delta that was only committed.
+        """Continue from CURRENT as `restored`; publishes a delta that was only committed.
 
         Whether CURRENT was announced is unknown: it is announced again.
         """
-        self._lineage = lineage
-        self._project, self._versions, self._writer = project, versions, writer
-        self._delta_writer = DeltaWriter(project, log, writer.shard)
-        self._served_model = {"name": project.config.name, "digest": writer.serving_digest}
+        self._lineage, tables, served = restored.lineage, restored.tables, restored.served
+        self._project, self._versions, self._origin = project, versions, origin
+        self._delta_writer = DeltaWriter(project, log, origin.shard)
+        self._served_model = {"name": project.config.name, "digest": origin.serving_digest}
         self._hooks = Hooks(project, log)
-        self._levels = LevelPublisher(project, versions, self._hooks, writer.shard)
-        self._full_request = FullRequest(project, writer.shard)
-        self.dictionary = Dictionary(project, writer.shard)
-        self.gauges = Gauges(project, writer.shard, tables)
+        self._levels = LevelPublisher(project, versions, self._hooks, origin.shard)
+        self._full_request = FullRequest(project, origin.shard)
+        self.dictionary = Dictionary(project, origin.shard)
+        self.gauges = Gauges(project, origin.shard, tables)
         self._tables = {name: each.table for name, each in tables.by_name.items()}
         self._boundary = Boundary()
         self._snapshots = {name: TableSnapshot(t, self._boundary.calls) for name, t in self._tables.items()}
@@ -97,7 +95,7 @@ class Committer:
         self.stall_s = self.longest_stall_s = 0.0
         with self._stalling():
             changes = OpenChanges(self._tables, self._boundary.calls)
-            id = self._versions.next_id(self._writer.shard)
+            id = self._versions.next_id(self._origin.shard)
             self._in_progress = self._worker.submit(self._commit, id, snapshot, changes)
         return id
 
@@ -153,13 +151,13 @@ class Committer:
     def _commit(self, id: VersionId, snapshot: BoundarySnapshot, open_changes: OpenChanges) -> None:
         """The complete commit, in the worker's thread."""
         began_at_s = self._project.clock.monotonic_s()
-        full = self._lineage.full_due(self._project.config.train.full_every_commits)
+        full_version = self._lineage.full_version_due(self._project.config.train.full_every_commits)
         with ExitStack() as drafts:
             changes = open_changes.collect()
-            draft = None if full else drafts.enter_context(self._drafting(id, changes))
-            flush = snapshot.flush or self._full_wanted(snapshot.progress.last_at_ms)
+            draft = None if full_version else drafts.enter_context(self._drafting(id, changes))
+            flush = snapshot.flush or self._full_snapshot_follows(snapshot.progress.last_at_ms)
             prepared = self._prepare(id, snapshot, changes, flush)
-            commit = self._commit_of(id, snapshot, changes, prepared, full)
+            commit = self._commit_of(id, snapshot, changes, prepared, full_version)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
         reach_crash_point("trainer.after_commit")
@@ -169,18 +167,18 @@ class Committer:
         reach_crash_point("trainer.after_publish")
         self.commit_s = self._project.clock.monotonic_s() - began_at_s
         self.gauges.committed(id, snapshot, changes, self.commit_s)
-        self._lineage.advance(id, full)
+        self._lineage.advance(id, full_version)
         self.dictionary.write()
         self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
-        self._versions.retain(self._writer.shard, snapshot.progress.last_at_ms)
+        self._versions.retain(self._origin.shard, snapshot.progress.last_at_ms)
 
     def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
         """The version's file, begun with its rows while the rest is still computed."""
         tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
-        return self._versions.drafting(id, self._writer.epoch, tables)
+        return self._versions.drafting(id, self._origin.epoch, tables)
 
-    def _full_wanted(self, log_ms: int) -> bool:
-        """Whether a full follows this commit: then its delta sends every row."""
+    def _full_snapshot_follows(self, log_ms: int) -> bool:
+        """Whether a full snapshot follows this commit: then its delta sends every row."""
         return self._lineage.migrating or self._full_request.pending() or self._levels.plan.full_due(log_ms)
 
     def _prepare(
@@ -189,7 +187,7 @@ class Committer:
         """The delta of this commit; the publisher's view holds it afterwards."""
         before, progress = self._lineage.current, snapshot.progress
         versions = VersionRange(
-            self._writer.generation, id.shard, id.shards, before.sequence if before else 0, id.sequence,
+            self._origin.generation, id.shard, id.shards, before.sequence if before else 0, id.sequence,
             min(progress.first_at_ms, progress.last_at_ms), progress.last_at_ms,
             self._served_model,
         )  # fmt: skip
@@ -202,40 +200,40 @@ class Committer:
         snapshot: BoundarySnapshot,
         changes: Mapping[str, Changes],
         prepared: PreparedUpdate,
-        full: bool,
+        full_version: bool,
     ) -> Commit:
         fields = {
             name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)
             for name, change in changes.items()
         }
-        if full:
-            fields = {name: self._full(name, change) for name, change in fields.items()}
+        if full_version:
+            fields = {name: self._with_all_rows(name, change) for name, change in fields.items()}
         progress = snapshot.progress
         return Commit(
             id=id,
             parent=self._lineage.current,
-            epoch=self._writer.epoch,
+            epoch=self._origin.epoch,
             offset=progress.position.offset,
             row=progress.position.row,
-            log_id=self._writer.log_id,
+            log_id=self._origin.log_id,
             first_at_ms=prepared.delta.first_at_ms,
             last_at_ms=prepared.delta.last_at_ms,
             fields=fields,
             dense=snapshot.dense,
-            filters=snapshot.filters,
+            training_state=snapshot.training_state,
             validation=snapshot.validation,
             quarantines_seen=snapshot.quarantines_seen,
             next_handles=prepared.next_handles,
-            model_digest=digest_of(self._writer.identity),
+            model_digest=digest_of(self._origin.identity),
             digest=training_digest(snapshot, {name: change.digest for name, change in changes.items()}),
             served_digest=prepared.served_digest,
             delta=prepared.encoded,
-            full=full,
+            full=full_version,
             samples_seen=progress.samples_seen,
         )
 
-    def _full(self, name: str, change: FieldChange) -> FieldChange:
-        """The same version of a table with all its rows and served entries instead of those that changed."""
+    def _with_all_rows(self, name: str, change: FieldChange) -> FieldChange:
+        """The change of a table with all its rows and served entries instead of those that changed."""
         rows, view = self._snapshots[name], self._publisher.views[name]
         keys, served_keys = rows.keys(), view.keys()
         handles, bits, payload = view.export(served_keys)

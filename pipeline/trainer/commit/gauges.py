@@ -16,7 +16,7 @@ from pipeline.model.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive
-from pipeline.trainer.commit.checkpoint import BoundarySnapshot
+from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables

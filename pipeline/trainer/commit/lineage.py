@@ -9,8 +9,8 @@ from pipeline.versions.state import VersionId
 
 
 @dataclass(frozen=True)
-class Writer:
-    """What every version carries that is committed under one epoch of a shard.
+class VersionOrigin:
+    """The attributes shared by all versions committed under one epoch of a shard.
 
     Attributes:
         log_id: id of the samples topic.
@@ -27,27 +27,29 @@ class Writer:
 
 
 @dataclass
-class Lineage:
+class LineageHead:
     """The last version of the lineage that a shard commits on.
 
     Attributes:
         current: the version committed last; None before the first.
-        commits_since_full: versions with changes only since the last full one; None if the next version has to be full.
+        commits_since_full_version: versions with changes only since the last full one; None if the next is to be full.
         migrating: the next version is the first under a changed configuration or model: serving needs a full snapshot.
     """
 
     current: VersionId | None = None
-    commits_since_full: int | None = None
+    commits_since_full_version: int | None = None
     migrating: bool = False
 
-    def full_due(self, full_every_commits: int) -> bool:
+    def full_version_due(self, full_every_commits: int) -> bool:
         """Whether the next version is written full."""
-        return self.commits_since_full is None or self.commits_since_full + 1 >= full_every_commits
+        since = self.commits_since_full_version
+        return since is None or since + 1 >= full_every_commits
 
-    def advance(self, id: VersionId, full: bool) -> None:
+    def advance(self, id: VersionId, full_version: bool) -> None:
         """Continue from the version just committed."""
         self.current = id
-        self.commits_since_full = 0 if full or self.commits_since_full is None else self.commits_since_full + 1
+        since = self.commits_since_full_version
+        self.commits_since_full_version = 0 if full_version or since is None else since + 1
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
-from pipeline.trainer.commit.checkpoint import ShardProgress
-from pipeline.trainer.commit.lineage import Lineage, ServedState, Writer
+from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.served_view import ServedView
@@ -24,13 +24,13 @@ class RestoredShard:
     """A shard as of CURRENT, or an empty one."""
 
     tables: Tables
-    progress: ShardProgress
-    lineage: Lineage
+    progress: TrainerProgress
+    lineage: LineageHead
     served: ServedState
 
 
 def restore_shard(
-    config: Config, versions: VersionStore, writer: Writer, model: DenseModel, migrate: bool
+    config: Config, versions: VersionStore, origin: VersionOrigin, model: DenseModel, migrate: bool
 ) -> RestoredShard:
     """The shard as of CURRENT; its dense weights are loaded into `model`.
 
@@ -39,22 +39,22 @@ def restore_shard(
         MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
             changed tables start empty.
     """
-    labels, current = config.label_names, versions.current(writer.shard)
+    labels, current = config.label_names, versions.current(origin.shard)
     if current is None:
         served = ServedState(_empty_views(config), {}, b"")
-        return RestoredShard(Tables(config), ShardProgress.start(labels), Lineage(), served)
+        return RestoredShard(Tables(config), TrainerProgress.start(labels), LineageHead(), served)
     commit = versions.restore(current)
-    _check_log(config, writer, commit)
+    _check_log(config, origin, commit)
     before = _identity_in(commit)
-    changed = differences(before, writer.identity)
+    changed = differences(before, origin.identity)
     if changed and not migrate:
         raise _migration_error(current, changed)
-    tables, views = restore_tables(commit, config, unchanged_tables(before, writer.identity))
+    tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity))
     if changed:
         model.load_matching(commit.dense)
     else:
         model.load_weights(commit.dense)
-    lineage = Lineage(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
+    lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
     served = ServedState(views, dict(commit.next_handles), model.serving_bytes())
     return RestoredShard(tables, restore_progress(commit, labels), lineage, served)
 
@@ -64,20 +64,19 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
     views, states = _empty_views(config), {}
     for name in names & set(commit.fields) & set(views):
         change = commit.fields[name]
-        states[name] = TableState(
-            change.keys, change.rows, commit.filters[f"admission.{name}"], commit.filters[f"expiry.{name}"]
-        )
+        admission, expiry = (commit.training_state[f"{part}.{name}"] for part in ("admission", "expiry"))
+        states[name] = TableState(change.keys, change.rows, admission, expiry)
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
     return Tables(config, states), views
 
 
-def restore_progress(commit: Commit, labels: tuple[str, ...]) -> ShardProgress:
+def restore_progress(commit: Commit, labels: tuple[str, ...]) -> TrainerProgress:
     """How far the shard had come; the validation of a new label starts empty."""
-    progress = ShardProgress.start(labels)
+    progress = TrainerProgress.start(labels)
     progress.position = SamplePosition(commit.offset, commit.row)
     progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
     for label in labels:
-        if state := commit.filters.get(f"validation.{label}"):
+        if state := commit.training_state.get(f"validation.{label}"):
             progress.validations[label] = LabelValidation.from_bytes(state)
     return progress
 
@@ -89,14 +88,14 @@ def _empty_views(config: Config) -> dict[str, ServedView]:
 
 def _identity_in(commit: Commit) -> dict[str, str]:
     """What a version was trained under."""
-    identity: dict[str, str] = json.loads(commit.filters["identity"])
+    identity: dict[str, str] = json.loads(commit.training_state["identity"])
     return identity
 
 
-def _check_log(config: Config, writer: Writer, commit: Commit) -> None:
-    if commit.log_id != writer.log_id:
+def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:
+    if commit.log_id != origin.log_id:
         raise LogReplacedError(
-            f"topic {config.topics.samples} has id {writer.log_id}, version {commit.id} was trained from "
+            f"topic {config.topics.samples} has id {origin.log_id}, version {commit.id} was trained from "
             f"{commit.log_id}. hint: the topic was deleted and created again; roll back or start a new state folder"
         )
 

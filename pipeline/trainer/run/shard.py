@@ -29,10 +29,10 @@ from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
-from pipeline.trainer.commit.checkpoint import BoundarySnapshot, filters_of
+from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
 from pipeline.trainer.commit.committer import Committer
 from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
-from pipeline.trainer.commit.lineage import Writer
+from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
 from pipeline.trainer.tables.tables import AdmittedBatch
@@ -166,13 +166,11 @@ class TrainerShard:
         """Restore CURRENT, or begin empty; returns what commits from there on."""
         log_id = self._log.log_id(self._config.topics.samples)
         serving = serving_digest(self._config, self.plan, self._model)
-        writer = Writer(self._shard, epoch, self.generation, log_id, self._identity, serving)
-        restored = restore_shard(self._config, self._versions, writer, self._model, migrate)
+        origin = VersionOrigin(self._shard, epoch, self.generation, log_id, self._identity, serving)
+        restored = restore_shard(self._config, self._versions, origin, self._model, migrate)
         self.tables, self._progress, self._lineage = restored.tables, restored.progress, restored.lineage
         self._uncommitted = restored.lineage.migrating
-        return Committer(
-            self._project, self._log, self._versions, writer, restored.lineage, restored.tables, restored.served
-        )
+        return Committer(self._project, self._log, self._versions, origin, restored)
 
     def _reader(self) -> BatchReader:
         topic, size = self._config.topics.samples, self._config.model.batch_size
@@ -286,7 +284,7 @@ class TrainerShard:
             progress=replace(self._progress),
             dense=self._model.weights_bytes(),
             serving_dense=self._model.serving_bytes(),
-            filters=filters_of(self.tables, self._progress, self._identity),
+            training_state=training_state_of(self.tables, self._progress, self._identity),
             validation=self._validation(),
             tables={name: table.counts() for name, table in tables},
             admission={name: table.admitter.digest() for name, table in tables},

@@ -57,8 +57,8 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
         "id": str(commit.id),
         "parent": str(commit.parent) if commit.parent else None,
         **{name: getattr(commit, name) for name in _HEADER_NAMES},
-        "filters": sorted(commit.filters),
-        "filter_changes": sorted(commit.filter_changes),
+        "filters": sorted(commit.training_state),
+        "filter_changes": sorted(commit.training_state_changes),
         "validation": dict(commit.validation),
         "quarantines_seen": list(commit.quarantines_seen),
         "next_handles": dict(commit.next_handles),
@@ -125,10 +125,10 @@ def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
 
 def _sections(commit: Commit) -> dict[str, Section]:
     sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
-    for name in sorted(commit.filters):
-        sections[f"filters/{name}"] = commit.filters[name]
-    for name in sorted(commit.filter_changes):
-        sections[f"filter_changes/{name}"] = commit.filter_changes[name]
+    for name in sorted(commit.training_state):
+        sections[f"filters/{name}"] = commit.training_state[name]
+    for name in sorted(commit.training_state_changes):
+        sections[f"filter_changes/{name}"] = commit.training_state_changes[name]
     for name in sorted(commit.fields):
         change = commit.fields[name]
         for part in (*_ARRAYS, "rows"):
@@ -145,8 +145,8 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         parent=VersionId.parse(header["parent"]) if header["parent"] else None,
         fields=fields,
         dense=file.section("dense"),
-        filters={name: file.section(f"filters/{name}") for name in header["filters"]},
-        filter_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
+        training_state={name: file.section(f"filters/{name}") for name in header["filters"]},
+        training_state_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
         **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "clocks")},
     )

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, union_keys
-from pipeline.versions.store.filters import merge_filters
+from pipeline.versions.store.training_state import merge_training_state
 
 _GATHER_ROWS = 1 << 18
 """Entries gathered at a time: bounds the index memory to some tens of megabytes."""
@@ -119,14 +119,14 @@ def merge_commits(commits: Sequence[Commit]) -> Commit:
     fields = {
         name: merge_changes([c.fields[name] for c in effective if name in c.fields], full) for name in last.fields
     }
-    filters, filter_changes = merge_filters(effective)
+    training_state, changes = merge_training_state(effective)
     return replace(
         last,
         parent=commits[0].parent,
         first_at_ms=min(commit.first_at_ms for commit in commits),
         fields=fields,
-        filters=filters,
-        filter_changes=filter_changes,
+        training_state=training_state,
+        training_state_changes=changes,
         full=full,
     )
 

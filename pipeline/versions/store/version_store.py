@@ -44,10 +44,10 @@ from pipeline.versions.store.files import (
     read_version_manifest,
     write_commit,
 )
-from pipeline.versions.store.filters import merge_filters, split_filters
 from pipeline.versions.store.listed_files import read_touched_by, read_version
 from pipeline.versions.store.merge import merge_commits, merge_served
 from pipeline.versions.store.retention import Retention, RetentionPlan
+from pipeline.versions.store.training_state import merge_training_state, split_training_state
 
 _Content = TypeVar("_Content")
 _RETENTION_EVERY_MS = 60_000
@@ -66,7 +66,7 @@ class VersionStore:
         self.ledger = Ledger(project.versions / LEDGER_FILE, project.clock)
         self._shards = project.config.logs.shards
         self._policy = project.config.train.retention
-        self._last_filters: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
+        self._last_training_state: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
         self._retained_at_ms: dict[int, int] = {}
 
     def close(self) -> None:
@@ -121,15 +121,15 @@ class VersionStore:
         except FencedError:  # after any other failure the ledger may list the file; retention checks that
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
-        self._last_filters[commit.id.shard] = (commit.id, commit.filters)
+        self._last_training_state[commit.id.shard] = (commit.id, commit.training_state)
 
     def stage(self, commit: Commit, draft: Draft | None = None) -> StagedVersion:
         """Make the version's file durable without moving CURRENT. Raises VersionError."""
         path, stored = version_path(commit.id, commit.epoch, 0), commit
-        parent, parent_filters = self._last_filters.get(commit.id.shard, (None, {}))
+        parent, parent_state = self._last_training_state.get(commit.id.shard, (None, {}))
         if not commit.full and parent is not None and parent == commit.parent:
-            filters, changes = split_filters(commit.filters, parent_filters)
-            stored = replace(commit, filters=filters, filter_changes=changes)
+            state, changes = split_training_state(commit.training_state, parent_state)
+            stored = replace(commit, training_state=state, training_state_changes=changes)
         file = finish_commit(draft, stored) if draft else write_commit(self.folder / path, stored)
         return StagedVersion(commit, path, file)
 
@@ -165,8 +165,8 @@ class VersionStore:
     def outline(self, id: VersionId) -> Commit:
         """A version as committed, without rows and served entries. Raises as `restore`."""
         commits = self._read_chain(id, read_outline)
-        filters, _ = merge_filters(commits)
-        return replace(commits[-1], filters=filters, filter_changes={})
+        state, _ = merge_training_state(commits)
+        return replace(commits[-1], training_state=state, training_state_changes={})
 
     def check(self, id: VersionId) -> None:
         """Verify the checksums of every file that restoring `id` reads. Raises VersionError, DamagedError."""

@@ -11,7 +11,7 @@ from pipeline.errors import FencedError, HaltedError, LogReplacedError, Migratio
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import arm_crash_point
 from pipeline.serving.replica import Replica
-from pipeline.trainer.commit.checkpoint import BoundarySnapshot, training_digest
+from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_digest
 from pipeline.trainer.commit.restore import restore_progress, restore_tables
 from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
@@ -71,7 +71,7 @@ def digest_of_file(project, commit):
     progress = restore_progress(commit, project.config.samples.labels)
     counts = {name: table.counts() for name, table in tables.by_name.items()}
     admission = {name: table.admitter.digest() for name, table in tables.by_name.items()}
-    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.filters, {}, counts, admission, [], False)
+    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.training_state, {}, counts, admission, [], False)
     return training_digest(snapshot, {name: each.table.scan_digest() for name, each in tables.by_name.items()})
 
 

@@ -115,13 +115,13 @@ def test_digests_sample_position_and_delta_survive_a_rewrite(store):
         commit = world.build(full=i % 7 == 3)
         store.commit(commit)
         deltas[commit.id] = commit.delta
-        rows[commit.id] = (commit.digest, commit.served_digest, commit.offset, commit.dense, commit.filters)
+        rows[commit.id] = (commit.digest, commit.served_digest, commit.offset, commit.dense, commit.training_state)
     plan = store.retain(0, world.at_ms)
     assert plan.rewritten
     for chain in plan.rewritten:
         id = chain[-1].id
         state, listed = store.restore(id), store.ledger.version(id)
-        assert (state.digest, state.served_digest, state.offset, state.dense, state.filters) == rows[id]
+        assert (state.digest, state.served_digest, state.offset, state.dense, state.training_state) == rows[id]
         assert (listed.digest, listed.served_digest, listed.offset) == rows[id][:3]
         assert store.delta(id) == deltas[id]
         assert listed.rewrites == 1

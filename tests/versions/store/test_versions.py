@@ -61,7 +61,7 @@ def test_everything_except_rows_is_restored_as_committed(store, world):
     store.commit(commit)
     state = store.restore(commit.id)
     for name in (
-        "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "filters",
+        "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "training_state",
         "validation", "quarantines_seen", "next_handles", "model_digest", "digest", "served_digest", "delta",
         "samples_seen", "clocks",
     ):  # fmt: skip
@@ -69,18 +69,18 @@ def test_everything_except_rows_is_restored_as_committed(store, world):
 
 
 @pytest.mark.parametrize("full_every", [3, 1000])
-def test_wide_filters_are_stored_as_changes_and_restored_complete(tmp_path, store, world, full_every):
+def test_wide_training_state_is_stored_as_changes_and_restored_complete(tmp_path, store, world, full_every):
     wanted = {}
     for i in range(8):
         commit = world.build(full=i % full_every == full_every - 1)
         store.commit(commit)
-        wanted[commit.id] = commit.filters
-        if i == 4:  # a new process has no parent filters
+        wanted[commit.id] = commit.training_state
+        if i == 4:  # a new process has no parent state
             store = VersionStore(project_in(tmp_path))
-    for id, filters in wanted.items():
-        assert store.restore(id).filters == filters
-        assert store.outline(id).filters == filters
-        assert not store.restore(id).filter_changes
+    for id, state in wanted.items():
+        assert store.restore(id).training_state == state
+        assert store.outline(id).training_state == state
+        assert not store.restore(id).training_state_changes
     changed = [store.manifest(id)["filter_changes"] for id in wanted]
     assert changed[1] == ["wide"]
     assert changed[0] == []
@@ -231,7 +231,7 @@ def test_golden_bytes_of_a_version_file(store):
     store.commit(commit)
     content = file_of(store, commit.id).read_bytes()
     assert content[:16] == b"SPRINGTDvers" + (3).to_bytes(4, "little")
-    assert content[16:].startswith(commit.dense + b"delta" + commit.filters["user"])
+    assert content[16:].startswith(commit.dense + b"delta" + commit.training_state["user"])
     length = int.from_bytes(content[-20:-16], "little")
     assert content[-24 - length : -24].startswith(
         b'{"clocks":{"user":5},"digest":"d","epoch":1,"fields":{"user":{"dim":4,'

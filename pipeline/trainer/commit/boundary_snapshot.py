@@ -1,4 +1,4 @@
-"""From a shard's memory to a version: progress, the snapshot of a batch boundary, and what a commit holds of it.
+"""A trainer shard at a batch boundary: progress, the snapshot that a commit stores, and its digest.
 
 A version holds rows, served view, admission counters, expiry clocks, dense weights, validation and sample position. Its
 digest covers only what training depends on, so it does not change with the cadence of commits.
@@ -26,7 +26,7 @@ _NEVER_MS = int(np.iinfo(np.int64).max)
 
 
 @dataclass
-class ShardProgress:
+class TrainerProgress:
     """How far a shard has come. Training changes it batch by batch."""
 
     position: SamplePosition
@@ -39,7 +39,7 @@ class ShardProgress:
     """The smallest sample time since the last commit."""
 
     @classmethod
-    def start(cls, labels: tuple[str, ...]) -> "ShardProgress":
+    def start(cls, labels: tuple[str, ...]) -> "TrainerProgress":
         return cls(SamplePosition(0, 0), 0, 0, {label: LabelValidation() for label in labels})
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
@@ -60,7 +60,7 @@ class BoundarySnapshot:
     Attributes:
         dense: dense weights with their optimizer state.
         serving_dense: the dense weights that serving needs.
-        filters: everything else a shard needs to continue, by name.
+        training_state: everything else a shard needs to continue, by name.
         validation: progressive validation, for people and JSON.
         tables: by table, its counts.
         admission: by table, the digest of what decides admission.
@@ -68,10 +68,10 @@ class BoundarySnapshot:
         flush: publish every withheld row too.
     """
 
-    progress: ShardProgress
+    progress: TrainerProgress
     dense: bytes
     serving_dense: bytes
-    filters: dict[str, bytes]
+    training_state: dict[str, bytes]
     validation: dict[str, Any]
     tables: dict[str, TableCounts]
     admission: dict[str, str]
@@ -99,15 +99,15 @@ def packed(rows: Rows) -> UInt8s:
     return rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
 
 
-def filters_of(tables: Tables, progress: ShardProgress, identity: Identity) -> dict[str, bytes]:
+def training_state_of(tables: Tables, progress: TrainerProgress, identity: Identity) -> dict[str, bytes]:
     """Everything besides rows, served view and dense weights that a shard needs to continue, as named bytes."""
-    filters = {"identity": json.dumps(identity, sort_keys=True).encode()}
+    state = {"identity": json.dumps(identity, sort_keys=True).encode()}
     for name, table in tables.by_name.items():
-        filters[f"admission.{name}"] = table.admitter.to_bytes()
-        filters[f"expiry.{name}"] = table.sweeper.to_bytes()
+        state[f"admission.{name}"] = table.admitter.to_bytes()
+        state[f"expiry.{name}"] = table.sweeper.to_bytes()
     for label, validation in progress.validations.items():
-        filters[f"validation.{label}"] = validation.to_bytes()
-    return filters
+        state[f"validation.{label}"] = validation.to_bytes()
+    return state
 
 
 def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
@@ -125,6 +125,6 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
         "samples_seen": progress.samples_seen,
     }
     for name, digest in rows.items():
-        expiry = hashlib.sha256(snapshot.filters[f"expiry.{name}"]).hexdigest()
+        expiry = hashlib.sha256(snapshot.training_state[f"expiry.{name}"]).hexdigest()
         parts[f"field {name}"] = [digest, snapshot.tables[name].rows, snapshot.admission[name], expiry]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

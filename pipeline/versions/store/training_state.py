@@ -1,7 +1,7 @@
-"""Admission filters in commits: megabytes of counters of which a commit changes few, so commits store the change.
+"""Training state in commits: admission counters take megabytes and change little, so commits store the change.
 
-A change is the exclusive or of two filters of one length, deflated. Exclusive or is associative, so changes merge in
-any grouping.
+A change is the exclusive or of two parts of the state of one length, deflated. Exclusive or is associative, so changes
+merge in any grouping.
 """
 
 import zlib
@@ -12,20 +12,20 @@ import numpy as np
 from pipeline.versions.state import Commit
 
 _MIN_CHANGE_BYTES = 4_096
-"""Smaller filters are stored complete."""
+"""Smaller parts are stored complete."""
 
 
-def split_filters(
-    filters: Mapping[str, bytes], parents: Mapping[str, bytes]
+def split_training_state(
+    state: Mapping[str, bytes], parents: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Split filters into those stored complete and those stored as the change since the parent's.
+    """Split into the parts stored complete and those stored as the change since the parent's.
 
-    >>> complete, changes = split_filters({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
+    >>> complete, changes = split_training_state({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
     >>> sorted(complete), sorted(changes), len(changes["b"]) < 100
     (['a'], ['b'], True)
     """
     complete, changes = {}, {}
-    for name, content in filters.items():
+    for name, content in state.items():
         if len(content) >= _MIN_CHANGE_BYTES and len(parents.get(name, b"")) == len(content):
             changes[name] = zlib.compress(_xor(content, parents[name]), 1)
         else:
@@ -33,8 +33,8 @@ def split_filters(
     return complete, changes
 
 
-def merge_filters(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The last commit's filters, complete if one of the commits holds them complete, else as changes.
+def merge_training_state(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The last commit's training state, complete if one of the commits holds it complete, else as changes.
 
     Args:
         commits: consecutive commits, oldest first.
@@ -42,17 +42,17 @@ def merge_filters(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str
     complete: dict[str, bytes] = {}
     changes: dict[str, bytes] = {}
     for commit in commits:
-        for name, change in commit.filter_changes.items():
+        for name, change in commit.training_state_changes.items():
             if name in complete:
                 complete[name] = _xor(complete[name], zlib.decompress(change))
             elif name in changes:
                 changes[name] = zlib.compress(_xor(zlib.decompress(changes[name]), zlib.decompress(change)), 1)
             else:
                 changes[name] = change
-        for name, content in commit.filters.items():
+        for name, content in commit.training_state.items():
             complete[name] = content
             changes.pop(name, None)
-    last = {*commits[-1].filters, *commits[-1].filter_changes}
+    last = {*commits[-1].training_state, *commits[-1].training_state_changes}
     return {n: c for n, c in complete.items() if n in last}, {n: c for n, c in changes.items() if n in last}
 
 
