@@ -10,6 +10,7 @@ import struct
 import numpy as np
 
 from pipeline.admission.sketch import CountingSketch
+from pipeline.arrays.splitmix import GAMMA, mix
 from pipeline.arrays.types import Bools, Float64s, UInt32s, UInt64s
 from pipeline.configuration.fields import Admission
 from pipeline.errors import DamagedError, MigrationError
@@ -118,14 +119,5 @@ def _uniform(keys: UInt64s, seed: int, offset: int, row: int) -> Float64s:
     """
     salt = np.uint64(0)
     for part in (seed, offset, row):
-        salt = _mixed(np.array([salt ^ np.uint64(part % 2**64)]))[0]
-    return (_mixed(keys ^ salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mixed(x: UInt64s) -> UInt64s:
-    """SplitMix64's output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+        salt = mix(np.array([salt ^ np.uint64(part % 2**64)]) + GAMMA)[0]
+    return (mix((keys ^ salt) + GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53

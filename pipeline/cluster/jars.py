@@ -22,8 +22,8 @@ POM = Path(__file__).with_name("pom.xml")
 
 def jars_folder(engine: Engine, versions: Mapping[str, str], cache: Path) -> Path:
     """The folder for the jars of `engine`, existing or not."""
-    identity = POM.read_bytes() + repr(sorted(versions.items())).encode()
-    return cache / "jars" / f"{engine}-{hashlib.sha256(identity).hexdigest()[:16]}"
+    contents = POM.read_bytes() + repr(sorted(versions.items())).encode()
+    return cache / "jars" / f"{engine}-{hashlib.sha256(contents).hexdigest()[:16]}"
 
 
 def resolve_jars(engine: Engine, versions: Mapping[str, str], cache: Path) -> Path:

@@ -52,7 +52,7 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
     Changes nothing. Raises InputError for a dead letter of a topic that the configuration does not name, and for a
     reason that is not known and that no dead letter has.
     """
-    plan, done, seen = ReplayPlan(), _ReplayLedger(project).replayed(log), set(REASONS)
+    plan, done, seen = ReplayPlan(), _ReplayedLetters(project).replayed(log), set(REASONS)
     inputs = tuple(project.config.input_topics.values())
     for id, letter in _dead_letters(project, log, since_ms):
         seen.add(letter["reason"])
@@ -72,17 +72,17 @@ def plan_replay(project: Project, log: Log, reasons: tuple[str, ...] = (), since
 
 def replay(project: Project, log: Log, plan: ReplayPlan) -> None:
     """Append the planned events and store which dead letters were replayed. One replay at a time."""
-    ledger, config = _ReplayLedger(project), project.config
+    stored, config = _ReplayedLetters(project), project.config
     codecs = {topic: EventCodec.of(project, kind, log) for kind, topic in config.input_topics.items()}
-    done = ledger.replayed(log)
-    ledger.save(done, {target: log.end_offset(*target) for target in plan.letters})
+    done = stored.replayed(log)
+    stored.save(done, {target: log.end_offset(*target) for target in plan.letters})
     for (topic, partition), letters in plan.letters.items():
         for start in range(0, len(letters), _APPEND_RECORDS):
             part = letters[start : start + _APPEND_RECORDS]
             headers = [{DEAD_LETTER_HEADER: id} for id, _ in part]
             log.append(topic, partition, [_event(codecs[topic], letter) for _, letter in part], headers=headers)
             reach_crash_point("replay.after_append")
-    ledger.save(done | {id for letters in plan.letters.values() for id, _ in letters}, {})
+    stored.save(done | {id for letters in plan.letters.values() for id, _ in letters}, {})
 
 
 def _dead_letters(project: Project, log: Log, since_ms: int | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -123,7 +123,7 @@ def _event(codec: EventCodec, letter: Mapping[str, Any]) -> bytes:
         return original
 
 
-class _ReplayLedger:
+class _ReplayedLetters:
     """Which dead letters were replayed, and where an unfinished replay began; one JSON file."""
 
     def __init__(self, project: Project) -> None:

@@ -11,7 +11,7 @@ from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Fence, Log
 from pipeline.publish.measurement import measure_publication
 from pipeline.versions.deltas.delta import Delta, decode_delta
-from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta, last_of_model
+from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta, last_of_model
 from pipeline.versions.state import VersionId
 
 
@@ -30,9 +30,9 @@ class DeltaWriter:
         with measure_publication(delta, len(encoded), self._clock):
             return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers)
 
-    def holds(self, position: DeltaPosition) -> bool:
+    def holds(self, version: DeltaVersion) -> bool:
         """Whether the partition holds the delta of a version; foreign and damaged records are passed over."""
-        return holds_delta(self._log, self._topic, self._shard, position)
+        return holds_delta(self._log, self._topic, self._shard, version)
 
     def refuse_later(self, current: VersionId | None, model: Mapping[str, str]) -> None:
         """Raise DamagedError if the partition's last delta of `model` is later than `current`.
@@ -41,7 +41,7 @@ class DeltaWriter:
         of this shard and model are passed over.
         """
         last = last_of_model(self._log, self._topic, self._shard, model)
-        if last is None or (current and last <= DeltaPosition(current.generation, current.sequence)):
+        if last is None or (current and last <= DeltaVersion(current.generation, current.sequence)):
             return
         raise DamagedError(
             f"partition {self._topic}/{self._shard} ends with version {last.sequence} of generation {last.generation}, "
@@ -60,7 +60,7 @@ class DeltaWriter:
         appended = 0
         for encoded in committed:
             delta = decode_delta(encoded)
-            if not self.holds(DeltaPosition(delta.generation, delta.to_sequence)):
+            if not self.holds(DeltaVersion(delta.generation, delta.to_sequence)):
                 self.append(delta, encoded)
                 appended += 1
         return appended

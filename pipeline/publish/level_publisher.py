@@ -15,9 +15,9 @@ from pipeline.configuration.project import Project
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
-from pipeline.publish.level_plan import LevelPlan
 from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
 from pipeline.publish.measurement import measure_publication
+from pipeline.publish.schedule import PublishSchedule
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, write_published
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
@@ -30,7 +30,7 @@ class LevelPublisher:
 
     def __init__(self, project: Project, versions: VersionStore, hooks: Hooks, shard: int) -> None:
         self._project, self._versions, self._hooks, self._shard = project, versions, hooks, shard
-        self.plan = LevelPlan(project.config.publish, versions, shard)
+        self.schedule = PublishSchedule(project.config.publish, versions, shard)
 
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Announce a commit whose delta is in the topic."""
@@ -51,9 +51,9 @@ class LevelPublisher:
         In a generation without a file, and if a delta in between was dropped, this publishes a full.
         """
         version = self._current(views)
-        if version is None or self.plan.published_sequence(version.delta) == version.delta.to_sequence:
+        if version is None or self.schedule.published_sequence(version.delta) == version.delta.to_sequence:
             return None
-        deltas = self.plan.deltas_since_published(version.delta)
+        deltas = self.schedule.deltas_since_published(version.delta)
         return self._write(merge_deltas(deltas, version) if deltas else full_delta(version))
 
     def publish_due(
@@ -65,9 +65,9 @@ class LevelPublisher:
         incremental. While serving does not hold every row (`complete` is false), no full is published.
         """
         manifest = None
-        if complete and self.plan.full_due_by_time(log_ms):
+        if complete and self.schedule.full_due_by_time(log_ms):
             manifest = self.publish_full(views)
-        elif self.plan.incremental_due_by_time(log_ms) and (complete or not self.plan.needs_full()):
+        elif self.schedule.incremental_due_by_time(log_ms) and (complete or not self.schedule.needs_full()):
             manifest = self.publish_incremental(views)
         return [manifest] if manifest else []
 

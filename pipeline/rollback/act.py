@@ -19,7 +19,7 @@ from pipeline.publish.hooks import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
-from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta
+from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.deltas.published_files import write_published
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
@@ -67,7 +67,7 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> RollbackReport:
     """Carry out the plan; on return, trainers that start and replicas that catch up continue from the target.
 
     Raises:
-        RollbackError: another rollback is half done, or a target is no longer an ancestor of CURRENT.
+        RollbackError: another rollback is unfinished, or a target is no longer an ancestor of CURRENT.
         DamagedError: a file of the target is missing or damaged, or the keys touched since cannot be determined.
             Nothing has changed.
     """
@@ -89,13 +89,13 @@ def _check_deltas(project: Project, log: Log, current: VersionId) -> None:
     """Read the deltas topic as publishing the reverse delta will. Raises LogError."""
     topic = project.config.topics.deltas
     if topic in log.topics():
-        holds_delta(log, topic, current.shard, DeltaPosition(current.generation, current.sequence))
+        holds_delta(log, topic, current.shard, DeltaVersion(current.generation, current.sequence))
 
 
-def resume_pending(project: Project, log: Log) -> list[RollbackReport]:
-    """Complete interrupted rollbacks, earliest first; returns one report for each."""
+def finish_rollbacks(project: Project, log: Log) -> list[RollbackReport]:
+    """Complete unfinished rollbacks, earliest first; returns one report for each."""
     with closing(VersionStore(project)) as store:
-        return [_finish(project, log, store, record, {}) for record in store.ledger.pending_rollbacks()]
+        return [_finish(project, log, store, record, {}) for record in store.ledger.unfinished_rollbacks()]
 
 
 def _finish(
@@ -162,7 +162,7 @@ def _publish_delta(project: Project, log: Log, version: StagedVersion) -> None:
     id, delta = version.commit.id, decode_delta(version.commit.delta)
     writer = DeltaWriter(project, log, id.shard)
     write_published(project.published, delta, version.commit.delta)
-    if not writer.holds(DeltaPosition(id.generation, id.sequence)):
+    if not writer.holds(DeltaVersion(id.generation, id.sequence)):
         writer.append(delta, version.commit.delta)
 
 

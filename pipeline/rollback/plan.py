@@ -8,12 +8,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
-from pipeline.logs.events.sample_block import SampleBlock
+from pipeline.logs.events.sample_block import SampleBlock, sample_times
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.process.instant import format_instant
 from pipeline.versions.ledger.sample_records import SampleRecords
@@ -160,10 +157,7 @@ def _latest_unread_ms(project: Project, log: Log, shard: int, offset: int) -> in
 
 
 def _latest_in(block: SampleBlock) -> int:
-    if not len(block):
-        return 0
-    sample_times = pc.max_element_wise(block.batch.column("impression_at"), block.batch.column("click_at"))
-    return int(np.max(sample_times.to_numpy(zero_copy_only=False)))
+    return int(sample_times(block.batch).max(initial=0))
 
 
 def _nothing_to_undo(shards: Sequence[ShardPlan], before_ms: int) -> str:

@@ -15,7 +15,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
-from pipeline.versions.deltas.delta_position import DeltaPosition, readable_position
+from pipeline.versions.deltas.delta_version import DeltaVersion, readable_version
 from pipeline.versions.state import Commit, ServedEntries, VersionId
 from pipeline.versions.store.merge import gather_payload
 from pipeline.versions.store.version_store import VersionStore
@@ -114,10 +114,10 @@ def _deltas_after(project: Project, log: Log, target: VersionId, current: Versio
 
     Foreign and damaged records are passed over; the chain of the others shows whether one of them was needed.
     """
-    after, deltas = DeltaPosition(target.generation, target.sequence), []
+    after, deltas = DeltaVersion(target.generation, target.sequence), []
     for record in chain.from_iterable(read_to_end(log, project.config.topics.deltas, target.shard)):
-        position = readable_position(record, target.shard)
-        if position is not None and position > after:
+        version = readable_version(record, target.shard)
+        if version is not None and version > after:
             deltas.append(decode_delta(record.value))
     return deltas if _is_chain(deltas, target, current) else []
 

@@ -18,7 +18,7 @@ from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.serving.staged_delta import StagedDelta
 from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name
-from pipeline.versions.deltas.delta_position import DeltaPosition, position_in_headers
+from pipeline.versions.deltas.delta_version import DeltaVersion, version_in_headers
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,
     delta_manifest_paths,
@@ -133,8 +133,8 @@ class Follower:
 
         The delta of exactly the served version is decoded: its digest shows a published file of another model.
         """
-        position = position_in_headers(record)
-        return position is not None and position < DeltaPosition(self.served.generation, self.served.sequence)
+        version = version_in_headers(record)
+        return version is not None and version < DeltaVersion(self.served.generation, self.served.sequence)
 
     def _apply(self, delta: Delta, name: str) -> None:
         self._switch(self.served, self.served.stage(delta, name))

@@ -68,7 +68,7 @@ class ServedShard:
 
         Raises DeltaError for a delta that can never be applied.
         """
-        self._check_identity(delta)
+        self._check_addressee(delta)
         if delta.generation < self.generation:
             raise DeltaError(f"{delta} is of an older generation than version {self}. hint: a rollback replaced it")
         if delta.generation == self.generation and delta.to_sequence <= self.sequence:
@@ -134,7 +134,7 @@ class ServedShard:
                 "hint: two trainers wrote this shard; run: springtide versions"
             )
 
-    def _check_identity(self, delta: Delta) -> None:
+    def _check_addressee(self, delta: Delta) -> None:
         """Raise DeltaError for a delta of another shard, another model or other tables."""
         if (delta.shard, delta.shards) != (self.shard, self.shards):
             raise DeltaError(f"{delta} is foreign: this is shard {self.shard} of {self.shards}")

@@ -35,9 +35,9 @@ def log(tmp_path, clock):
 
 def test_create_topic_again_changes_nothing(log):
     log.append("t", 0, [b"a"])
-    identity = log.log_id("t")
+    created = log.log_id("t")
     log.create_topic("t", 2)
-    assert (log.log_id("t"), log.end_offset("t", 0)) == (identity, 1)
+    assert (log.log_id("t"), log.end_offset("t", 0)) == (created, 1)
 
 
 def test_create_topic_with_another_number_of_partitions_is_refused(log):

@@ -8,7 +8,7 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.delta_position import DeltaPosition, holds_delta
+from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.state import version_path
 from tests.support.synthetic import SyntheticTrainer, project_at
 
@@ -113,17 +113,17 @@ def test_a_rollback_that_needs_a_delta_that_is_missing_changes_nothing(trainer):
         roll_back(trainer.project, trainer.log, plan)
     assert (trainer.store.current(0), trainer.store.ledger.epoch(0)) == (current, epoch)
     assert trainer.store.ledger.generation() == 0
-    assert trainer.store.ledger.pending_rollbacks() == []
+    assert trainer.store.ledger.unfinished_rollbacks() == []
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 3, 4])
 def test_a_position_is_found_wherever_it_lies(trainer, sequence):
     pollute(trainer)
-    assert holds_delta(trainer.log, "deltas", 0, DeltaPosition(0, sequence)) == (sequence < 4)
+    assert holds_delta(trainer.log, "deltas", 0, DeltaVersion(0, sequence)) == (sequence < 4)
 
 
 def test_an_empty_partition_holds_nothing(tmp_path):
     trainer = SyntheticTrainer(project_at(tmp_path))
-    assert not holds_delta(trainer.log, "deltas", 0, DeltaPosition(0, 1))
+    assert not holds_delta(trainer.log, "deltas", 0, DeltaVersion(0, 1))
     assert np.sum(trainer.log.end_offset("deltas", 0)) == 0
     trainer.close()

@@ -76,7 +76,7 @@ def test_a_commit_without_a_flush_is_never_complete(trainer):
 
 
 def test_no_full_is_published_before_every_row_is_sent(trainer):
-    assert trainer.levels.plan.full_due(60_000)
+    assert trainer.levels.schedule.full_due(60_000)
     assert [m.level for m in trainer.levels.publish_due(60_000, complete=False)] == ["incremental"]
     trainer.commit(touched={}, flush=True)
     (manifest,) = trainer.levels.publish_due(10**9, complete=True)
@@ -104,12 +104,12 @@ def test_a_replica_that_starts_from_the_full_ends_like_one_that_followed_every_d
 
 
 def test_a_generation_without_a_file_and_a_dropped_delta_make_a_full_due(trainer):
-    plan = trainer.levels.plan
+    schedule = trainer.levels.schedule
     trainer.levels.publish_full()
-    assert not plan.full_due(trainer.commits[-1].id.sequence * 60_000)
-    assert plan.on_command("incremental") is None
+    assert not schedule.full_due(trainer.commits[-1].id.sequence * 60_000)
+    assert schedule.on_command("incremental") is None
     trainer.run(2)
-    assert plan.on_command("incremental") == "incremental"
+    assert schedule.on_command("incremental") == "incremental"
     lineage = trainer.store.lineage(0)
     trainer.store.ledger.published.set("full", lineage[0].id, "elsewhere")
-    assert not plan.needs_full()
+    assert not schedule.needs_full()

@@ -14,7 +14,7 @@ from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, 
 from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.rollback.act import resume_pending, roll_back
+from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import decode_delta, delta_name
@@ -422,7 +422,7 @@ def test_a_rollback_is_announced_and_audited(scene):
     assert (record.state, record.targets[0], record.currents[0]) == ("done", ids[1], ids[4])
     assert record.document["reason"] == f"rollback to {ids[1]}"
     assert record.audit["shards"][0]["version"] == report.shards[0].version
-    assert resume_pending(scene.project, scene.log) == []
+    assert finish_rollbacks(scene.project, scene.log) == []
 
 
 PROCESS = """
@@ -430,7 +430,7 @@ import sys
 from pathlib import Path
 from pipeline.process import crash_point
 from pipeline.logs.open import open_log
-from pipeline.rollback.act import resume_pending, roll_back
+from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.versions.state import VersionId
 from tests.support.versions_world import project_in
@@ -439,7 +439,7 @@ project = project_in(Path(sys.argv[1]), int(sys.argv[3]))
 log = open_log(project)
 crash_point.arm_crash_point(sys.argv[2])
 if sys.argv[4] == "resume":
-    resume_pending(project, log)
+    finish_rollbacks(project, log)
 else:
     roll_back(project, log, plan_rollback(project, log, to=VersionId.parse(sys.argv[4])))
 """
@@ -463,7 +463,7 @@ def test_a_rollback_killed_at_any_point_is_completed_by_resuming(tmp_path, point
         scene.roll_back(to=first[1])
     with pytest.raises(FencedError):
         scene.store.commit(scene.worlds[0].build())
-    resume_pending(scene.project, scene.log)
+    finish_rollbacks(scene.project, scene.log)
     for shard, target in enumerate((first[2], second[2])):
         assert shown(follow(scene, shard)) == scene.worlds[shard].expected[target][1]
         levels = [decode_delta(encoded).level for encoded in scene.deltas(shard)]
@@ -481,7 +481,7 @@ def test_a_rollback_killed_again_while_resuming_publishes_the_same_bytes(tmp_pat
     deltas = scene.deltas()
     kill_at(scene, tmp_path, "rollback.after_delta", "resume")
     assert scene.deltas() == deltas
-    resume_pending(scene.project, scene.log)
+    finish_rollbacks(scene.project, scene.log)
     assert scene.deltas() == deltas
     assert scene.store.delta(scene.store.current(0)) == deltas[-1]
     scene.close()

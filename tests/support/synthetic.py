@@ -159,6 +159,7 @@ class SyntheticTrainer:
         return Commit(
             id=id, parent=parent, epoch=self.epoch, offset=0, row=id.sequence, log_id="log",
             first_at_ms=step.first_at_ms, last_at_ms=step.last_at_ms, fields=fields, dense=self.dense,
-            training_state={}, validation={}, quarantines_seen=[], next_handles=prepared.next_handles, model_digest="m", digest="d",
-            served_digest=prepared.served_digest, delta=prepared.encoded, full=parent is None, samples_seen=0,
+            training_state={}, validation={}, quarantines_seen=[], next_handles=prepared.next_handles,
+            model_digest="m", digest="d", served_digest=prepared.served_digest, delta=prepared.encoded,
+            full=parent is None, samples_seen=0,
         )  # fmt: skip

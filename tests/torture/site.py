@@ -123,7 +123,7 @@ class Site:
             return self._begin("rollback", "--before", str(first), "--quarantine", f"{first}..{last}")
 
     def finish_rollback(self) -> dict[str, Any]:
-        """Finish an interrupted rollback; returns its report."""
+        """Finish an unfinished rollback; returns its report."""
         (done,) = self._springtide("rollback", "--finish")["finished"]
         return dict(done)
 

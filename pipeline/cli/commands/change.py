@@ -23,9 +23,9 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError, RollbackError
 from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
-from pipeline.publish.level_plan import LevelPlan
 from pipeline.publish.level_publisher import publish_level
-from pipeline.rollback.act import resume_pending, roll_back
+from pipeline.publish.schedule import PublishSchedule
+from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.delta import Level
@@ -73,7 +73,7 @@ def publish(
     opened = open_project(project)
     log, store = open_log(opened), VersionStore(opened)
     versions = current_versions(opened, store)
-    planned = {id: LevelPlan(opened.config.publish, store, id.shard).on_command(level.value) for id in versions}
+    planned = {id: PublishSchedule(opened.config.publish, store, id.shard).on_command(level.value) for id in versions}
     if not any(planned.values()):
         print_message(f"there are no changes since the last {level}")
     if dry_run:
@@ -91,7 +91,7 @@ def rollback(
         str | None,
         typer.Option("--quarantine", metavar="FROM..TO", help="Range of sample times to exclude from training."),
     ] = None,
-    finish: Annotated[bool, typer.Option("--finish", help="Finish interrupted rollbacks.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Finish unfinished rollbacks.")] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -103,7 +103,7 @@ def rollback(
     opened = open_project(project)
     log = open_log(opened)
     if finish:
-        print_result({"finished": [report.describe() for report in resume_pending(opened, log)]}, as_json)
+        print_result({"finished": [report.describe() for report in finish_rollbacks(opened, log)]}, as_json)
         return
     if (before is None) == (to is None):
         raise RollbackError("rollback needs either --before TIME or --to VERSION. run: springtide versions")

@@ -64,7 +64,7 @@ def _collect(project: Project, log: Log | None) -> dict[str, Any]:
         "join": join_status(project, log),
         "trainer": [_shard(project, log, store, shard) for shard in range(project.config.logs.shards)],
         "quarantines": len(quarantines),
-        "unfinished_rollbacks": len(store.ledger.pending_rollbacks()),
+        "unfinished_rollbacks": len(store.ledger.unfinished_rollbacks()),
         "logs": [_topic(log, topic) for topic in log.topics()] if log else [],
     }
 

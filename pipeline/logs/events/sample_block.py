@@ -10,9 +10,11 @@ of the event that decides (`feedback`, null for a negative; `click_…` is its s
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES
+from pipeline.arrays.types import Int64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.events import FEEDBACK_COLUMNS, SAMPLE_COLUMNS
 from pipeline.errors import DamagedError, RecordError
@@ -82,6 +84,17 @@ def sample_schema(config: Config) -> pa.Schema:
     system = system_fields(config.label_names, config.clicks_only)
     raw, names = config.events.impressions.columns, {field.name for field in system}
     return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in names] + system)
+
+
+def impression_times(samples: pa.RecordBatch) -> Int64s:
+    """[n] ms."""
+    return np.asarray(samples.column("impression_at").to_numpy(zero_copy_only=False), np.int64)
+
+
+def sample_times(samples: pa.RecordBatch) -> Int64s:
+    """[n] ms: the later of impression and click of each sample."""
+    click_at = samples.column("click_at").fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+    return np.asarray(np.maximum(impression_times(samples), click_at), np.int64)
 
 
 def encode_sample_block(block: SampleBlock) -> bytes:

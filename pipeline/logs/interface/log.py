@@ -56,7 +56,7 @@ class Log(Protocol):
         """Number of partitions of the topic."""
 
     def log_id(self, topic: str) -> str:
-        """Identity that the topic got when it was created; a topic deleted and created again has another."""
+        """The id that the topic got when it was created; a topic deleted and created again has another."""
 
     def delete_topic(self, topic: str) -> None:
         """Remove the topic with all its records."""

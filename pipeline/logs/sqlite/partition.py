@@ -95,7 +95,7 @@ class Partition:
     def __init__(self, path: Path, name: str) -> None:
         """Open the file. Raises LogError, and DamagedError if it is not as it was written."""
         self.path, self.name = path, name
-        self.identity = _identity(path)
+        self.file_id = _file_id(path)
         """Device and inode: a topic that is deleted and created again has another file at the same path."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         check_wal(path, _FIX)
@@ -113,7 +113,7 @@ class Partition:
 
     def replaced(self) -> bool:
         """Whether the file at this path was deleted or is another one."""
-        return _identity(self.path) != self.identity
+        return _file_id(self.path) != self.file_id
 
     def begin_offset(self) -> int:
         with self._reading() as connection:
@@ -304,7 +304,7 @@ def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     check_form(connection, path, _TABLES, _FIX)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_id(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -27,8 +27,8 @@ from pipeline.logs.interface.log import Fence, Headers, ReadLimits, Record
 from pipeline.logs.sqlite.partition import Partition, create_partition
 from pipeline.process.clock import Clock
 
-_IDENTITY_FILE = "topic.json"
-_IDENTITY = SealedJson("topic", 2, "restore the folder of the topic from a copy, or delete the topic")
+_TOPIC_FILE_NAME = "topic.json"
+_TOPIC_FILE = SealedJson("topic", 2, "restore the folder of the topic from a copy, or delete the topic")
 _POLL_S = 0.002
 _DEFAULT_LIMITS = ReadLimits()
 
@@ -54,15 +54,15 @@ class SqliteLog:
         self._check_open()
         if not self._folder.is_dir():
             return []
-        return sorted(p.parent.name for p in self._folder.glob(f"[!.]*/{_IDENTITY_FILE}"))
+        return sorted(p.parent.name for p in self._folder.glob(f"[!.]*/{_TOPIC_FILE_NAME}"))
 
     def partitions(self, topic: str) -> int:
         self._check_open()
-        return _read_identity(self._folder_of(topic)).partitions
+        return _read_topic_file(self._folder_of(topic)).partitions
 
     def log_id(self, topic: str) -> str:
         self._check_open()
-        return _read_identity(self._folder_of(topic)).log_id
+        return _read_topic_file(self._folder_of(topic)).log_id
 
     def delete_topic(self, topic: str) -> None:
         self.partitions(topic)
@@ -147,13 +147,13 @@ class SqliteLog:
 
     def _open_partition(self, topic: str, number: int) -> Partition:
         folder = self._folder_of(topic)
-        identity = _read_identity(folder)
-        check_partition(topic, number, identity.partitions)
+        contents = _read_topic_file(folder)
+        check_partition(topic, number, contents.partitions)
         file = Partition(folder / f"{number}.sqlite", f"{topic}/{number}")
-        if (file.log_id, file.number) != (identity.log_id, number):
+        if (file.log_id, file.number) != (contents.log_id, number):
             file.close()
             raise DamagedError(
-                f"{file.path} is of log {file.log_id} and partition {file.number}, its topic of {identity.log_id} and "
+                f"{file.path} is of log {file.log_id} and partition {file.number}, its topic of {contents.log_id} and "
                 f"its name of partition {number}. hint: restore the folder of the topic"
             )
         return file
@@ -166,7 +166,7 @@ class SqliteLog:
         log_id = uuid.uuid4().hex
         for number in range(partitions):
             create_partition(temporary / f"{number}.sqlite", log_id, number)
-        _IDENTITY.write(temporary / _IDENTITY_FILE, _Identity(topic, log_id, partitions)._asdict())
+        _TOPIC_FILE.write(temporary / _TOPIC_FILE_NAME, _TopicFile(topic, log_id, partitions)._asdict())
         try:
             temporary.rename(self._folder_of(topic))
         except OSError:  # another process was first; create_topic checks its topic
@@ -176,7 +176,7 @@ class SqliteLog:
         sync_folder(self._folder)
 
 
-class _Identity(NamedTuple):
+class _TopicFile(NamedTuple):
     """What `topic.json` holds."""
 
     topic: str
@@ -184,16 +184,16 @@ class _Identity(NamedTuple):
     partitions: int
 
 
-def _read_identity(folder: Path) -> _Identity:
-    """The identity of the topic in `folder`. Raises LogError if there is no topic, and DamagedError."""
-    path = folder / _IDENTITY_FILE
+def _read_topic_file(folder: Path) -> _TopicFile:
+    """The `topic.json` in `folder`. Raises LogError if there is no topic, and DamagedError."""
+    path = folder / _TOPIC_FILE_NAME
     try:
-        identity = _Identity(**_IDENTITY.read(path))
+        contents = _TopicFile(**_TOPIC_FILE.read(path))
     except (FileNotFoundError, NotADirectoryError):
         raise LogError(
             f"topic {folder.name} does not exist in {folder.parent}. "
             "hint: it is created when springtide first opens its logs"
         ) from None
-    if identity.topic != folder.name:
-        raise _IDENTITY.damaged(path, f"it is of topic {identity.topic}, its folder is {folder.name}")
-    return identity
+    if contents.topic != folder.name:
+        raise _TOPIC_FILE.damaged(path, f"it is of topic {contents.topic}, its folder is {folder.name}")
+    return contents

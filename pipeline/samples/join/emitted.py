@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrays.splitmix import mix
 from pipeline.arrays.types import Bools, UInt8s, UInt64s
 from pipeline.configuration.events import CLICKS
 from pipeline.configuration.feedbacks import Feedback
@@ -23,8 +24,6 @@ POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
 letter)."""
 
 EMITTED = np.dtype([("input", "i1"), ("partition", "i4"), ("offset", "i8"), ("row", "i4"), ("flags", "u1")], align=True)
-
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 def emitted_rows(number: int, source: Sequence[npt.ArrayLike], flags: npt.ArrayLike) -> np.ndarray:
@@ -149,12 +148,5 @@ def _ids(rows: np.ndarray) -> UInt64s:
     high = rows["input"].astype(np.uint8).astype(np.uint64) << np.uint64(24)
     high += rows["partition"].astype(np.uint64)  # at most 10 000
     first = high * np.uint64(2**32) + rows["row"].astype(np.uint64)
-    offsets = _mixed(rows["offset"].astype(np.uint64))
-    return np.stack([_mixed(first) ^ offsets, offsets], axis=1)
-
-
-def _mixed(words: UInt64s) -> UInt64s:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014): a bijection whose output bits depend on all input bits."""
-    words = (words ^ (words >> np.uint64(30))) * _MIX[0]
-    words = (words ^ (words >> np.uint64(27))) * _MIX[1]
-    return words ^ (words >> np.uint64(31))
+    offsets = mix(rows["offset"].astype(np.uint64))
+    return np.stack([mix(first) ^ offsets, offsets], axis=1)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Int64s
-from pipeline.logs.events.sample_block import decode_sample_record
+from pipeline.logs.events.sample_block import decode_sample_record, sample_times
 from pipeline.logs.interface.log import Log, ReadLimits, Record
 
 NO_END = 2**63 - 1
@@ -154,14 +154,3 @@ class BatchReader:
             count -= len(piece.rows)
         samples = pieces[0].samples if len(pieces) == 1 else pa.concat_batches([piece.samples for piece in pieces])
         return Batch(samples, sample_times(samples), pieces[-1].end)
-
-
-def impression_times(samples: pa.RecordBatch) -> Int64s:
-    """[n] ms."""
-    return np.asarray(samples.column("impression_at").to_numpy(zero_copy_only=False), np.int64)
-
-
-def sample_times(samples: pa.RecordBatch) -> Int64s:
-    """[n] ms: the later of impression and click of each sample."""
-    click_at = samples.column("click_at").fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
-    return np.asarray(np.maximum(impression_times(samples), click_at), np.int64)

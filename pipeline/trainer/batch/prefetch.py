@@ -12,8 +12,9 @@ import numpy as np
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
+from pipeline.logs.events.sample_block import impression_times
 from pipeline.model.targets import TargetError, Targets, targets_of
-from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition, impression_times
+from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.unique import Uniquer
 
 

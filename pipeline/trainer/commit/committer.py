@@ -179,7 +179,7 @@ class Committer:
 
     def _full_snapshot_follows(self, log_ms: int) -> bool:
         """Whether a full snapshot follows this commit: then its delta sends every row."""
-        return self._lineage.migrating or self._full_request.pending() or self._levels.plan.full_due(log_ms)
+        return self._lineage.migrating or self._full_request.pending() or self._levels.schedule.full_due(log_ms)
 
     def _prepare(
         self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool

@@ -67,7 +67,7 @@ class TrainJob:
                 self.project.clock.wait(_IDLE_WAIT_S)
 
     def round_or_wait(self) -> int:
-        """A round; 0 after a wait if a shard is halted or a rollback is under way."""
+        """A round; 0 after a wait if a shard is halted or a rollback is unfinished."""
         try:
             return self.round()
         except (HaltedError, RollbackError):

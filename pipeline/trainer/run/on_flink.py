@@ -72,7 +72,7 @@ class TrainShards(beam.DoFn):  # type: ignore[misc]
     def train(self, key: Any = beam.DoFn.KeyParam, turn: Any = beam.DoFn.TimerParam(TURN)) -> None:  # noqa: B008
         from pipeline.trainer.run.shard_threads import ShardThreads
 
-        self._handle.worker().get(THREADS, ShardThreads).turn(self._shard_of[key])
+        self._handle.worker().get(THREADS, ShardThreads).keep_alive(self._shard_of[key])
         turn.set(Timestamp.now() + _TURN_EVERY_S)
 
     def _readings(self) -> Iterator[Reading]:

@@ -17,7 +17,7 @@ from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.shard_session import ShardSession
 from pipeline.versions.store.version_store import VersionStore
 
-_TURN_S = 1.0
+_LEARN_S = 1.0
 _HALTED_WAIT_S = 0.5
 _ABANDONED_AFTER_S = 30.0
 """A shard without a turn of the runner for so long is closed."""
@@ -34,7 +34,7 @@ class Deadline(threading.Event):
         return super().is_set() or self._clock.monotonic_s() >= self._ends_s
 
 
-def learn_for(session: ShardSession, clock: Clock, within_s: float = _TURN_S) -> None:
+def learn_for(session: ShardSession, clock: Clock, within_s: float = _LEARN_S) -> None:
     """Learn from samples as they arrive, for a limited time; wait while halted or a rollback is unfinished.
 
     Raises as `ShardSession.train`.
@@ -103,7 +103,7 @@ class ShardThreads:
         self._threads: dict[int, ShardThread] = {}
         self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 
-    def turn(self, shard: int) -> None:
+    def keep_alive(self, shard: int) -> None:
         """A turn of the runner: keep the shard's thread alive, or start it.
 
         Raises what ended it since the last turn, as `ShardSession.train`; the next turn starts it again.

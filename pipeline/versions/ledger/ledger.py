@@ -208,7 +208,7 @@ class Ledger:
         protected = {pointer.id for pointer in pointers if pointer} & set(by_number.values())
         protected |= {v.id for v in versions if v.pinned}
         protected |= {by_number[last] for last in self._last_sequences(shard).items() if last in by_number}
-        for record in self.pending_rollbacks():
+        for record in self.unfinished_rollbacks():
             if shard in record.targets:
                 protected |= {record.targets[shard], record.currents[shard]}
         return protected
@@ -276,7 +276,7 @@ class Ledger:
         """Every rollback, by id: the audit."""
         return [rollback_of(row) for row in self._database.read("SELECT * FROM rollback ORDER BY id")]
 
-    def pending_rollbacks(self) -> list[RollbackRecord]:
+    def unfinished_rollbacks(self) -> list[RollbackRecord]:
         """Rollbacks that are not done."""
         return [record for record in self.rollbacks() if record.state != "done"]
 

@@ -80,7 +80,7 @@ def _set_aside(path: Path) -> str | None:
 
 def _adopt_versions(project: Project, ledger: Ledger, shard: int) -> int:
     """Record the versions that follow CURRENT in the latest generation; returns how many."""
-    if any(record.state == "planned" for record in ledger.pending_rollbacks()):
+    if any(record.state == "planned" for record in ledger.unfinished_rollbacks()):
         return 0  # its versions are not CURRENT yet: springtide rollback --finish
     count = 0
     while (staged := _next_version(project, ledger, shard)) is not None:

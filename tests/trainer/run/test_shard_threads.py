@@ -8,7 +8,7 @@ from pipeline.errors import FencedError
 from pipeline.logs.beam.worker import register, release
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from pipeline.rollback.act import resume_pending, roll_back
+from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.telemetry import metrics
 from pipeline.trainer.run.in_process import run_train
@@ -61,7 +61,7 @@ def turn_until(threads, reached):
     ends_s = clock.monotonic_s() + 60
     while not reached():
         assert clock.monotonic_s() < ends_s
-        threads.turn(0)
+        threads.keep_alive(0)
         clock.wait(0.02)
 
 
@@ -129,7 +129,7 @@ def test_rollback_that_is_half_done_is_waited_for(shop, reopened):
     learn_for(session, SystemClock(), 0.2)
     learn_for(session, SystemClock(), 0.2)
     assert seen(project) == before
-    resume_pending(project, log)
+    finish_rollbacks(project, log)
     target = seen(project)
     turns_until(session, lambda: seen(project) > target)
     session.close()
@@ -192,7 +192,7 @@ def test_beam_gives_every_shard_its_next_turn(shop):
 def test_threads_of_one_worker_take_turns(shop):
     project, log = shop
     shards = ShardThreads(project, log)
-    threads = [threading.Thread(target=shards.turn, args=(0,)) for _ in range(3)]
+    threads = [threading.Thread(target=shards.keep_alive, args=(0,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from pipeline.logs.events import sample_block
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.open import open_log
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
-from pipeline.trainer.batch import batches
 from pipeline.trainer.run.in_process import TrainJob
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
@@ -65,5 +65,5 @@ def test_a_quarantine_added_meanwhile_holds_for_what_is_read_next(shop):
 
 def sample_times(log):
     return np.concatenate(
-        [batches.sample_times(decode_sample_block(record.value).batch) for record in log.read("samples", 0, 0)]
+        [sample_block.sample_times(decode_sample_block(record.value).batch) for record in log.read("samples", 0, 0)]
     )

@@ -15,7 +15,7 @@ from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training
 from pipeline.trainer.commit.restore import restore_progress, restore_tables
 from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.deltas.delta_position import readable_position
+from pipeline.versions.deltas.delta_version import readable_version
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.forked import exit_code_of
@@ -134,7 +134,7 @@ def test_a_kill_at_any_point_of_a_commit_changes_neither_model_nor_serving(shop,
     replica.catch_up()
     store = VersionStore(project)
     assert replica.digest() == store.ledger.version(store.current(0)).served_digest
-    sequences = [readable_position(record, 0).sequence for record in log.read("deltas", 0, 0)]
+    sequences = [readable_version(record, 0).sequence for record in log.read("deltas", 0, 0)]
     assert sequences == sorted(set(sequences)) == list(range(1, store.current(0).sequence + 1))
 
 

@@ -8,8 +8,8 @@ from pipeline.versions.deltas.delta import Delta, Level, decode_delta
 from pipeline.versions.store.version_store import VersionStore
 
 
-class LevelPlan:
-    """The plan of one shard. Not thread-safe."""
+class PublishSchedule:
+    """When files of one shard are due, and of which level. Not thread-safe."""
 
     def __init__(self, policy: Publish, versions: VersionStore, shard: int) -> None:
         self._policy, self._versions, self._shard = policy, versions, shard
