@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.configuration.project import Project
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
-from pipeline.publish.hooks import VERSION_PUBLISHED, Hooks
+from pipeline.publish.hooks.notices import VERSION_PUBLISHED, Hooks
 from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
 from pipeline.publish.measurement import measure_publication
 from pipeline.publish.schedule import PublishSchedule

@@ -15,7 +15,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.hooks import ROLLBACK, announce
+from pipeline.publish.hooks.notices import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta

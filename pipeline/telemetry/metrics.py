@@ -123,7 +123,7 @@ LOG_APPEND_SECONDS = _slow("springtide_log_append_seconds", "Duration of appends
 LOG_FAILURES = _count("springtide_log_failures", "Calls to Kafka that failed, including those retried.")
 LOG_WAITING = _read("springtide_log_waiting_seconds", "Age of the longest-running call to Kafka.")
 LOG_STALLS = _count("springtide_log_stalls", "Kafka readers that stalled and were replaced.")
-HOOK_FAILURES = _count("springtide_hook_failures", "Events that a hook did not receive, its retries included.", "hook")
+HOOK_FAILURES = _count("springtide_hook_failures", "Notices that a hook did not receive, its retries included.", "hook")
 SHARD_FAILURES = _count(
     "springtide_shard_failures", "Bundles and turns of a shard on Flink that raised an error.", "kind", "shard"
 )

@@ -19,7 +19,7 @@ from pipeline.ingest.replay import DEAD_LETTER_HEADER
 from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
-from pipeline.publish.hooks import VERSION_PUBLISHED
+from pipeline.publish.hooks.notices import VERSION_PUBLISHED
 from pipeline.serving.replica import Replica
 from tests.support.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
 

@@ -16,7 +16,7 @@ from cloudevents.core.v1.event import CloudEvent
 from pipeline.errors import ConfigError
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import SystemClock
-from pipeline.publish.hooks import HOOK_FAILED, ROLLBACK, VERSION_PUBLISHED, Hooks, announce
+from pipeline.publish.hooks.notices import HOOK_FAILED, ROLLBACK, VERSION_PUBLISHED, Hooks, announce
 from tests.support.synthetic import project_at
 
 
@@ -151,7 +151,7 @@ def test_close_does_not_wait_for_slow_hooks_and_records_dropped_events(project, 
     assert len(announced) == hooks.failures == 300
     assert dropped["type"] == HOOK_FAILED
     assert dropped["data"]["event"] == announced[0]["id"]
-    assert dropped["data"]["problem"].startswith("300 events dropped")
+    assert dropped["data"]["problem"].startswith("300 notices dropped")
 
 
 def test_a_dropped_event_is_not_delivered_when_its_hook_ends(project, log, tmp_path, slow):

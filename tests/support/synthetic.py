@@ -10,7 +10,7 @@ from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.hooks import Hooks
+from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
 from pipeline.versions.deltas.served_view import ServedView, build_served_view

@@ -21,7 +21,7 @@ from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest
-from pipeline.publish.hooks import Hooks
+from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange, flush_limit
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_change, packed, training_digest

@@ -17,7 +17,7 @@ from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest, TrainerLock
-from pipeline.publish.hooks import Hooks
+from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
 from pipeline.trainer.tables.table import Rows, row_dtype, state_floats

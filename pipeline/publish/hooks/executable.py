@@ -1,4 +1,4 @@
-"""An executable as a hook: runs once per event, with the event on its stdin.
+"""An executable as a hook: runs once per notice, with the notice on its stdin.
 
 It runs in a process group of its own, which is killed at the deadline. Its stdout is discarded; of its stderr only the
 end is kept, however much it writes.
@@ -15,7 +15,7 @@ from typing import IO
 
 from pipeline.configuration.training import HookDelivery
 from pipeline.process.clock import Clock
-from pipeline.publish.hook_queue import Failure
+from pipeline.publish.hooks.hook_queue import Failure
 
 _TAIL_BYTES = 500
 _CHUNK_BYTES = 65_536
@@ -25,20 +25,20 @@ _LAST_READS = 16
 
 
 class Executable:
-    """Delivers events to one program. One thread at a time."""
+    """Delivers notices to one program. One thread at a time."""
 
     def __init__(self, root: Path, program: str, delivery: HookDelivery, clock: Clock) -> None:
         self.name = program
         self._root, self._path, self._delivery, self._clock = root, root / program, delivery, clock
 
     def send(self, encoded: bytes) -> Failure | None:
-        """Run the program with the event; returns why it failed."""
-        with tempfile.TemporaryFile() as event:  # a file: the program need not read it
-            event.write(encoded)
-            event.seek(0)
+        """Run the program with the notice; returns why it failed."""
+        with tempfile.TemporaryFile() as notice:  # a file: the program need not read it
+            notice.write(encoded)
+            notice.seek(0)
             try:
                 process = subprocess.Popen(
-                    [self._path], stdin=event, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                    [self._path], stdin=notice, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                     cwd=self._root, start_new_session=True,
                 )  # fmt: skip
             except (OSError, ValueError) as failure:

@@ -1,6 +1,6 @@
-"""A webhook: POSTs an event, within a total deadline.
+"""A webhook: POSTs a notice, within a total deadline.
 
-An event is delivered once a 2xx status has arrived; the body of the answer is not read. The URL may contain a password
+A notice is delivered once a 2xx status has arrived; the body of the answer is not read. The URL may contain a password
 or a token: no message shows more of it than `shown_url`.
 """
 
@@ -15,7 +15,7 @@ import httpx
 
 from pipeline.configuration.address import shown_url
 from pipeline.configuration.training import HookDelivery
-from pipeline.publish.hook_queue import Failure
+from pipeline.publish.hooks.hook_queue import Failure
 
 _REPEATED_REDIRECTS = (307, 308)
 _RETRIED = (408, 425, 429)
@@ -29,7 +29,7 @@ for _name in ("httpx", "httpcore"):
 
 
 class Webhook:
-    """Delivers events to one URL. One thread at a time."""
+    """Delivers notices to one URL. One thread at a time."""
 
     def __init__(self, url: str, content_type: str, delivery: HookDelivery) -> None:
         self.name = shown_url(url)
@@ -37,7 +37,7 @@ class Webhook:
         self._headers = {"Content-Type": content_type, "User-Agent": "springtide"}
 
     def send(self, encoded: bytes) -> Failure | None:
-        """Deliver an event; returns why it was not delivered. Name lookup, redirects and answer share one deadline."""
+        """Deliver a notice; returns why it was not delivered. Name lookup, redirects and answer share one deadline."""
         loop, certificates = asyncio.new_event_loop(), self._certificates
         try:
             attempt = asyncio.wait_for(self._post(encoded, certificates), self._delivery.timeout_s)

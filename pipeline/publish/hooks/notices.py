@@ -1,6 +1,6 @@
-"""Hooks: announce published versions and rollbacks as CloudEvents 1.0 in structured JSON.
+"""Notices: published versions and rollbacks, announced as CloudEvents 1.0 in structured JSON.
 
-The notices topic receives every event and is the record. A webhook and an executable, if configured, receive it too,
+The notices topic receives every notice and is the record. A webhook and an executable, if configured, receive it too,
 each through its own queue and thread (`hook_queue.py`). If one fails, the failure is logged, counted and appended to
 the topic as `springtide.hook.failed`, and training continues.
 """
@@ -21,9 +21,9 @@ from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, SpringtideError
 from pipeline.logs.interface.log import Log
-from pipeline.publish.executable import Executable
-from pipeline.publish.hook_queue import Hook, HookQueue
-from pipeline.publish.webhook import Webhook
+from pipeline.publish.hooks.executable import Executable
+from pipeline.publish.hooks.hook_queue import Hook, HookQueue
+from pipeline.publish.hooks.webhook import Webhook
 from pipeline.telemetry import metrics
 
 VERSION_PUBLISHED = "springtide.version.published"
@@ -33,14 +33,14 @@ HOOK_FAILED = "springtide.hook.failed"
 logger = structlog.get_logger(__name__)
 
 
-def announce(project: Project, log: Log, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
-    """Announce one event and wait for its hooks, at most as long as `Hooks.close` does."""
+def announce(project: Project, log: Log, notice_type: str, subject: str, data: Mapping[str, Any]) -> None:
+    """Announce one notice and wait for its hooks, at most as long as `Hooks.close` does."""
     with closing(Hooks(project, log)) as hooks:
-        hooks.announce(event_type, subject, data)
+        hooks.announce(notice_type, subject, data)
 
 
 class Hooks:
-    """Announces events in order. Thread-safe. `close` waits for deliveries up to a timeout."""
+    """Announces notices in order. Thread-safe. `close` waits for deliveries up to a timeout."""
 
     def __init__(self, project: Project, log: Log) -> None:
         """Raises ConfigError if the webhook's URL is in a file or variable that cannot be read."""
@@ -51,22 +51,22 @@ class Hooks:
         self.failures = 0
         log.create_topic(project.config.topics.notices, 1)
 
-    def announce(self, event_type: str, subject: str, data: Mapping[str, Any]) -> None:
-        """Append the event to the notices topic, then queue it for webhook and executable.
+    def announce(self, notice_type: str, subject: str, data: Mapping[str, Any]) -> None:
+        """Append the notice to the notices topic, then queue it for webhook and executable.
 
         Args:
-            event_type: for example VERSION_PUBLISHED.
-            subject: what the event concerns, for example `g0/s0-of-1/42`. Type and subject form the event's id, so that
+            notice_type: for example VERSION_PUBLISHED.
+            subject: what the notice is about, for example `g0/s0-of-1/42`. Type and subject form its id, so that
                 receivers recognise an announcement repeated after a crash.
             data: JSON-able.
         """
-        event_id = f"{event_type}:{subject}"
-        encoded = self._append(event_type, subject, event_id, data)
+        notice_id = f"{notice_type}:{subject}"
+        encoded = self._append(notice_type, subject, notice_id, data)
         for queue in self._queues:
-            queue.put(event_id, encoded)
+            queue.put(notice_id, encoded)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Wait until all events are delivered; those pending after `timeout_s` are dropped and count as failures.
+        """Wait until all notices are delivered; those pending after `timeout_s` are dropped and count as failures.
 
         The timeout is `publish.hooks.close_s` unless given.
         """
@@ -77,11 +77,11 @@ class Hooks:
             queue.close(left_s)
             left_s -= clock.monotonic_s() - began_at_s
 
-    def _append(self, event_type: str, subject: str, event_id: str, data: Mapping[str, Any]) -> bytes:
+    def _append(self, notice_type: str, subject: str, notice_id: str, data: Mapping[str, Any]) -> bytes:
         attributes = {
-            "id": event_id,
+            "id": notice_id,
             "source": f"/springtide/{self._project.config.name}",
-            "type": event_type,
+            "type": notice_type,
             "specversion": "1.0",
             "subject": subject,
             "time": datetime.fromtimestamp(self._project.clock.now_ms() / 1000, UTC),
@@ -91,15 +91,15 @@ class Hooks:
         self._log.append(self._project.config.topics.notices, 0, [encoded])
         return bytes(encoded)
 
-    def _fail(self, hook: str, event_id: str, problem: str, events: int = 1) -> None:
+    def _fail(self, hook: str, notice_id: str, problem: str, notices: int = 1) -> None:
         with self._lock:
-            self.failures += events
+            self.failures += notices
             count = self.failures
-        metrics.HOOK_FAILURES.labels(hook).inc(events)
-        logger.error("hook failed", hook=hook, about=event_id, problem=problem)
-        data = {"hook": hook, "event": event_id, "problem": problem}
+        metrics.HOOK_FAILURES.labels(hook).inc(notices)
+        logger.error("hook failed", hook=hook, about=notice_id, problem=problem)
+        data = {"hook": hook, "event": notice_id, "problem": problem}
         try:
-            self._append(HOOK_FAILED, event_id, f"{HOOK_FAILED}:{event_id}:{hook}:{count}", data)
+            self._append(HOOK_FAILED, notice_id, f"{HOOK_FAILED}:{notice_id}:{hook}:{count}", data)
         except SpringtideError as failure:  # the log is unavailable; the next append raises
             logger.error("hook failure cannot be appended", problem=str(failure))
 

@@ -1,6 +1,6 @@
-"""The queue of one hook: its events are delivered in order by a thread of its own, with retries.
+"""The queue of one hook: its notices are delivered in order by a thread of its own, with retries.
 
-A hook that is slow, fails or raises therefore delays and stops no other hook. Memory is bounded: events beyond the
+A hook that is slow, fails or raises therefore delays and stops no other hook. Memory is bounded: notices beyond the
 queue's size fail at once.
 """
 
@@ -24,18 +24,18 @@ class Failure:
 
 
 class Hook(Protocol):
-    """A receiver of events; `name` contains no secret."""
+    """A receiver of notices; `name` contains no secret."""
 
     name: str
 
     def send(self, encoded: bytes) -> Failure | None:
-        """Deliver an event within the configured time; returns why it was not delivered."""
+        """Deliver a notice within the configured time; returns why it was not delivered."""
 
 
 class Report(Protocol):
-    """Records events that one hook did not receive."""
+    """Records notices that one hook did not receive."""
 
-    def __call__(self, hook: str, event_id: str, problem: str, events: int = 1) -> None: ...
+    def __call__(self, hook: str, notice_id: str, problem: str, notices: int = 1) -> None: ...
 
 
 class HookQueue:
@@ -44,62 +44,64 @@ class HookQueue:
     def __init__(self, hook: Hook, delivery: HookDelivery, clock: Clock, report: Report) -> None:
         self._hook, self._delivery, self._clock, self._report = hook, delivery, clock, report
         self._pending: deque[tuple[str, bytes]] = deque()
-        """Ids and bytes of events not delivered; the delivery of the first may be in progress."""
+        """Ids and bytes of notices not delivered; the delivery of the first may be in progress."""
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def put(self, event_id: str, encoded: bytes) -> None:
-        """Queue an event; one that does not fit is reported."""
+    def put(self, notice_id: str, encoded: bytes) -> None:
+        """Queue a notice; one that does not fit is reported."""
         with self._lock:
             full = len(self._pending) >= self._delivery.queue_events
             if not full:
-                self._pending.append((event_id, encoded))
+                self._pending.append((notice_id, encoded))
                 if self._worker is None:
                     self._worker = threading.Thread(target=self._deliver, name=f"hook {self._hook.name}", daemon=True)
                     self._worker.start()
         if full:
-            self._report(self._hook.name, event_id, f"{self._delivery.queue_events} earlier events are pending")
+            self._report(self._hook.name, notice_id, f"{self._delivery.queue_events} earlier notices are pending")
 
     def close(self, timeout_s: float) -> None:
-        """Wait until all events are delivered; report those pending after `timeout_s` and drop them."""
+        """Wait until all notices are delivered; report those pending after `timeout_s` and drop them."""
         with self._lock:
             worker = self._worker
         if worker is not None:
             worker.join(max(0.0, timeout_s))
         with self._lock:
-            dropped = [event_id for event_id, _ in self._pending]
+            dropped = [notice_id for notice_id, _ in self._pending]
             self._pending.clear()
         if dropped:
-            problem = f"{len(dropped)} events dropped at the end, this one first: they took longer than {timeout_s:g} s"
+            problem = (
+                f"{len(dropped)} notices dropped at the end, this one first: they took longer than {timeout_s:g} s"
+            )
             self._report(self._hook.name, dropped[0], problem, len(dropped))
 
     def _deliver(self) -> None:
-        """Deliver events in order until none is pending."""
-        while (event := self._first()) is not None:
-            problem = self._send(event)
+        """Deliver notices in order until none is pending."""
+        while (notice := self._first()) is not None:
+            problem = self._send(notice)
             with self._lock:
-                if not self._is_first(event):
+                if not self._is_first(notice):
                     continue  # dropped and reported by `close`
                 self._pending.popleft()
             if problem is not None:
-                self._report(self._hook.name, event[0], problem)
+                self._report(self._hook.name, notice[0], problem)
 
     def _first(self) -> tuple[str, bytes] | None:
-        """The event to deliver; None ends the worker."""
+        """The notice to deliver; None ends the worker."""
         with self._lock:
             if self._pending:
                 return self._pending[0]
             self._worker = None
             return None
 
-    def _is_first(self, event: tuple[str, bytes]) -> bool:
-        return bool(self._pending) and self._pending[0] is event
+    def _is_first(self, notice: tuple[str, bytes]) -> bool:
+        return bool(self._pending) and self._pending[0] is notice
 
-    def _send(self, event: tuple[str, bytes]) -> str | None:
-        """Attempt to deliver an event until it is delivered, dropped, or the attempts are used up; the last problem."""
+    def _send(self, notice: tuple[str, bytes]) -> str | None:
+        """Attempt to deliver a notice until it is delivered, dropped, or the attempts are used up; the last problem."""
         wait_s, attempt = self._delivery.retry_after_s, 1
-        while (failure := self._attempt(event[1])) is not None:
-            if failure.final or attempt >= self._delivery.attempts or not self._is_first(event):
+        while (failure := self._attempt(notice[1])) is not None:
+            if failure.final or attempt >= self._delivery.attempts or not self._is_first(notice):
                 return failure.problem + (f" (after {attempt} attempts)" if attempt > 1 else "")
             self._clock.wait(wait_s)
             wait_s, attempt = min(2 * wait_s, _MAX_WAIT_S), attempt + 1
@@ -108,5 +110,5 @@ class HookQueue:
     def _attempt(self, encoded: bytes) -> Failure | None:
         try:
             return self._hook.send(encoded)
-        except Exception as failure:  # whatever it is, it must not end the thread: the next events would pile up
+        except Exception as failure:  # whatever it is, it must not end the thread: the next notices would pile up
             return Failure(f"{type(failure).__name__} in the hook")
