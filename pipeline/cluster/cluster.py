@@ -18,9 +18,9 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pipeline.cluster.base_jar import write_base_jar
 from pipeline.cluster.flink import jobmanager_command, jobmanager_ready, taskmanager_command, taskmanager_registered
-from pipeline.cluster.jars import Engine, jars_folder, resolve_jars
+from pipeline.cluster.java.base_jar import write_base_jar
+from pipeline.cluster.java.jars import Engine, jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free

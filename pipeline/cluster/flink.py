@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.flink_rest import FlinkRest
-from pipeline.cluster.java import java_command
-from pipeline.cluster.log4j import render_log4j2
+from pipeline.cluster.java.log4j import render_log4j2
+from pipeline.cluster.java.programs import java_command
 from pipeline.cluster.memory import split_memory
 from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError

@@ -11,8 +11,8 @@ import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from pipeline.cluster.java import java_command
-from pipeline.cluster.log4j import render_log4j2
+from pipeline.cluster.java.log4j import render_log4j2
+from pipeline.cluster.java.programs import java_command
 from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.cluster.jars import jars_folder
+from pipeline.cluster.java.jars import jars_folder
 from pipeline.cluster.ports import free_port
 from pipeline.cluster.process import RECORD, Process, descendants
 from pipeline.configuration.environment import cache_folder

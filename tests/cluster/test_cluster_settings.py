@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from pipeline.cluster.base_jar import write_base_jar
 from pipeline.cluster.flink import render_flink_conf, taskmanager_command
-from pipeline.cluster.jars import jars_folder, resolve_jars
+from pipeline.cluster.java.base_jar import write_base_jar
+from pipeline.cluster.java.jars import jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_ready, render_properties
 from pipeline.cluster.memory import split_memory
 from pipeline.cluster.plan import process_names, to_start, to_stop

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from pipeline.cluster.jars import resolve_jars
+from pipeline.cluster.java.jars import resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.process import Process
 from pipeline.configuration.environment import cache_folder

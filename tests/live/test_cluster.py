@@ -9,7 +9,7 @@ from kafka.admin import NewTopic
 
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink import read_flink
-from pipeline.cluster.jars import resolve_jars
+from pipeline.cluster.java.jars import resolve_jars
 from pipeline.cluster.process import descendants
 from pipeline.cluster.status import cluster_status
 from pipeline.configuration.services import Cluster

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr, writing_stdout
-from pipeline.cluster.jars import check_versions
+from pipeline.cluster.java.jars import check_versions
 from pipeline.configuration.project import Project
 from pipeline.configuration.reference import reference_tables, reference_text
 from pipeline.errors import ConfigError, InputError

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from pipeline.cluster.jars import resolve_jars
-from pipeline.cluster.java import java_command
+from pipeline.cluster.java.jars import resolve_jars
+from pipeline.cluster.java.programs import java_command
 from pipeline.configuration.environment import cache_folder
 from pipeline.errors import LogError
 from pipeline.logs.interface.log import ReadLimits

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from pipeline.cluster.java import find_maven
+from pipeline.cluster.java.programs import find_maven
 from pipeline.errors import ClusterError, ConfigError
 
 Engine = Literal["kafka", "flink"]
-POM = Path(__file__).with_name("pom.xml")
+POM = Path(__file__).parents[1] / "pom.xml"
 
 
 def jars_folder(engine: Engine, versions: Mapping[str, str], cache: Path) -> Path:
