@@ -7,7 +7,7 @@ import pytest
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.open import open_log
 from pipeline.serving.predictor import Predictor
-from pipeline.trainer.batch.batches import BatchReader, SamplePosition
+from pipeline.trainer.batch.batches import BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.prefetch import Prefetcher
 from pipeline.trainer.tables.tables import Tables
 from tests.support.shop import WRITTEN, append_samples, make_project, make_samples
@@ -71,7 +71,8 @@ def trained_on(project, plan, tables, samples):
     log = open_log(project)
     first = log.end_offset("samples", 0)
     append_samples(log, project, samples)
-    reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), ROWS, lambda at_ms, _: np.zeros(len(at_ms), bool))
+    everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
+    reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), ROWS, everything)
     prefetcher = Prefetcher(reader, plan, project.config.samples.labels)
     prepared = prefetcher.next(log.end_offset("samples", 0))
     prefetcher.close()

@@ -67,10 +67,8 @@ def samples(
 
     Example: springtide run samples --until-end
     """
-    if runner is RunnerName.FLINK:
-        _submit(project, ("samples",), OnFlink(flink_master, from_logs, until_end), as_json)
+    if _submit_if_on_flink(project, ("samples",), runner, OnFlink(flink_master, from_logs, until_end), as_json):
         return
-    _check_local(flink_master, from_logs)
     from pipeline.samples.run.in_process import run_samples
 
     opened = _open_measured(project, "samples")
@@ -94,10 +92,8 @@ def train(
 
     Example: springtide run train --until-end
     """
-    if runner is RunnerName.FLINK:
-        _submit(project, ("train",), OnFlink(flink_master, from_logs, until_end, migrate), as_json)
+    if _submit_if_on_flink(project, ("train",), runner, OnFlink(flink_master, from_logs, until_end, migrate), as_json):
         return
-    _check_local(flink_master, from_logs)
     from pipeline.trainer.run.in_process import TrainJob
 
     opened = _open_measured(project, "train")
@@ -129,10 +125,10 @@ def run_all(
 
     Example: springtide run all --runner flink
     """
-    if runner is RunnerName.FLINK:
-        _submit(project, deployment.JOBS, OnFlink(flink_master, from_logs, until_end, migrate), as_json)
+    if _submit_if_on_flink(
+        project, deployment.JOBS, runner, OnFlink(flink_master, from_logs, until_end, migrate), as_json
+    ):
         return
-    _check_local(flink_master, from_logs)
     opened = _open_measured(project, "all")
     log = open_log(opened)
     with _until_signalled(opened, until_end) as stop:
@@ -204,19 +200,25 @@ class OnFlink:
     migrate: bool = False
 
 
-def _submit(folder: Path, jobs: tuple[str, ...], options: OnFlink, as_json: bool) -> None:
-    """Submit the jobs and return once they run."""
+def _submit_if_on_flink(
+    folder: Path, jobs: tuple[str, ...], runner: RunnerName, options: OnFlink, as_json: bool
+) -> bool:
+    """Submit the jobs if they run on Flink, and return once they run; false if they run in this process."""
+    if runner is not RunnerName.FLINK:
+        _check_local(options)
+        return False
     if options.migrate:
         raise InputError("--migrate needs --runner local. run: springtide run train --until-end --migrate")
     if options.until_end:
         raise InputError("--until-end needs --runner local: jobs on Flink follow the logs. hint: leave one out")
     opened = open_project(folder, options.master)
     print_result({"jobs": deployment.submit_jobs(opened, jobs, options.from_logs, print_message)}, as_json)
+    return True
 
 
-def _check_local(master: str | None, from_logs: bool) -> None:
+def _check_local(options: OnFlink) -> None:
     """Raise InputError for options that only apply to Flink."""
-    for option, given in (("--flink-master", master is not None), ("--from-logs", from_logs)):
+    for option, given in (("--flink-master", options.master is not None), ("--from-logs", options.from_logs)):
         if given:
             raise InputError(
                 f"{option} needs --runner flink, got --runner local. hint: change the runner, or leave {option} out"

@@ -25,6 +25,19 @@ Mask = Callable[[Int64s, int], Bools]
 """(sample times [n] ms, offset of their record) → [n], true for samples that training must not read."""
 
 
+@dataclass(frozen=True)
+class Excluded:
+    """The samples of a partition that training must not read.
+
+    Attributes:
+        quarantined: by sample time and offset.
+        skipped: by offset: such a record is not even decoded, it may be foreign.
+    """
+
+    quarantined: Mask
+    skipped: Callable[[int], bool] = lambda offset: False
+
+
 class SamplePosition(NamedTuple):
     """The next sample to read: a row of the record at an offset, or of the first record after it."""
 
@@ -77,12 +90,11 @@ class BatchReader:
         partition: int,
         start: SamplePosition,
         batch_size: int,
-        quarantined: Mask,
-        skipped: Callable[[int], bool] = lambda offset: False,
+        excluded: Excluded,
     ) -> None:
-        """Begin at `start`. A record whose offset is `skipped` is not even decoded: it may be foreign."""
+        """Begin at `start`, without the samples that are `excluded`."""
         self._log, self._topic, self._partition = log, topic, partition
-        self._batch_size, self._quarantined, self._skipped = batch_size, quarantined, skipped
+        self._batch_size, self._excluded = batch_size, excluded
         self._offset, self._skip_rows = start
         self._records: deque[Record] = deque()
         self._pending: deque[_RecordRows] = deque()
@@ -124,14 +136,14 @@ class BatchReader:
         return None if waiting else SamplePosition(self._offset, 0)
 
     def _append(self, record: Record) -> None:
-        if self._skipped(record.offset):
+        if self._excluded.skipped(record.offset):
             self._offset, self._skip_rows = record.offset + 1, 0
             return
         block = decode_sample_record(record, self._topic, self._partition)
         skipped = self._skip_rows if record.offset == self._offset else 0
         self._offset, self._skip_rows = record.offset + 1, 0
         at_ms = sample_times(block.batch)
-        rows = np.flatnonzero(~self._quarantined(at_ms, record.offset)).astype(np.int64)
+        rows = np.flatnonzero(~self._excluded.quarantined(at_ms, record.offset)).astype(np.int64)
         rows = rows[rows >= skipped]
         if len(rows):
             samples = block.batch if len(rows) == block.batch.num_rows else block.batch.take(pa.array(rows))

@@ -26,7 +26,7 @@ from pipeline.model.identity import identity_of, serving_digest
 from pipeline.publish.full_request import FullRequest
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
-from pipeline.trainer.batch.batches import Batch, BatchReader, SamplePosition
+from pipeline.trainer.batch.batches import Batch, BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
@@ -174,9 +174,8 @@ class TrainerShard:
 
     def _reader(self) -> BatchReader:
         topic, size = self._config.topics.samples, self._config.model.batch_size
-        return BatchReader(
-            self._log, topic, self._shard, self._progress.position, size, self._quarantined, self._skipped
-        )
+        excluded = Excluded(self._quarantined, self._skipped)
+        return BatchReader(self._log, topic, self._shard, self._progress.position, size, excluded)
 
     def _admit_first(self, stop_offset: int, stop: threading.Event) -> AdmittedBatch | None:
         """The batch at the position, if there is one to learn."""

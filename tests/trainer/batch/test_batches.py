@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.logs.open import open_log
-from pipeline.trainer.batch.batches import NO_END, BatchReader, SamplePosition
+from pipeline.trainer.batch.batches import NO_END, BatchReader, Excluded, SamplePosition
 from tests.support.shop import START_MS, append_samples, make_project, make_samples
 
 
@@ -16,7 +16,7 @@ START = SamplePosition(0, 0)
 
 
 def read_all(log, start=START, size=64, mask=nothing_quarantined):
-    reader = BatchReader(log, "samples", 0, start, size, mask)
+    reader = BatchReader(log, "samples", 0, start, size, Excluded(mask))
     found = []
     while batch := reader.next(log.end_offset("samples", 0)):
         found.append(batch)
@@ -51,7 +51,7 @@ def test_reading_again_from_any_boundary_gives_the_same_batches(log):
 
 
 def test_samples_after_the_last_complete_batch_wait_for_more_or_for_a_flush_flag(log, tmp_path):
-    reader = BatchReader(log, "samples", 0, SamplePosition(0, 0), 64, nothing_quarantined)
+    reader = BatchReader(log, "samples", 0, SamplePosition(0, 0), 64, Excluded(nothing_quarantined))
     complete = []
     while batch := reader.next(stop_offset=2):
         complete.append(batch)
@@ -60,7 +60,7 @@ def test_samples_after_the_last_complete_batch_wait_for_more_or_for_a_flush_flag
 
 
 def test_wait_returns_how_far_the_reader_can_continue_and_reads_nothing_twice(log):
-    reader = BatchReader(log, "samples", 0, START, 64, nothing_quarantined)
+    reader = BatchReader(log, "samples", 0, START, 64, Excluded(nothing_quarantined))
     end = reader.wait(0)
     assert end == log.end_offset("samples", 0)
     log.trim("samples", 0, end)
@@ -75,7 +75,7 @@ def test_wait_returns_no_end_after_a_full_read(tmp_path):
     project = make_project(tmp_path)
     log = open_log(project)
     append_samples(log, project, make_samples(1, 65), block_rows=1)
-    reader = BatchReader(log, "samples", 0, START, 64, nothing_quarantined)
+    reader = BatchReader(log, "samples", 0, START, 64, Excluded(nothing_quarantined))
     assert reader.wait(0) == NO_END
     assert [len(reader.next(NO_END)) for _ in range(2)] == [64, 1]
     assert reader.wait(0) == 65
