@@ -31,14 +31,14 @@ class DeltaWriter:
             return self._log.append(self._topic, self._shard, [encoded], fence=self._fence, headers=headers)
 
     def holds(self, version: DeltaVersion) -> bool:
-        """Whether the partition holds the delta of a version; foreign and damaged records are passed over."""
+        """Whether the partition holds the delta of a version; foreign and damaged records are skipped."""
         return holds_delta(self._log, self._topic, self._shard, version)
 
     def refuse_later(self, current: VersionId | None, model: Mapping[str, str]) -> None:
         """Raise DamagedError if the partition's last delta of `model` is later than `current`.
 
         No version is published before its commit: the ledger is then older than the topic. Records that are no deltas
-        of this shard and model are passed over.
+        of this shard and model are skipped.
         """
         last = last_of_model(self._log, self._topic, self._shard, model)
         if last is None or (current and last <= DeltaVersion(current.generation, current.sequence)):

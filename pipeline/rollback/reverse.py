@@ -112,7 +112,7 @@ def _touched_in_topic(
 def _deltas_after(project: Project, log: Log, target: VersionId, current: VersionId) -> list[Delta]:
     """The deltas in the topic that lead from the target to CURRENT, in order; empty if one is missing.
 
-    Foreign and damaged records are passed over; the chain of the others shows whether one of them was needed.
+    Foreign and damaged records are skipped; the chain of the others shows whether one of them was needed.
     """
     after, deltas = DeltaVersion(target.generation, target.sequence), []
     for record in chain.from_iterable(read_to_end(log, project.config.topics.deltas, target.shard)):

@@ -1,4 +1,4 @@
-"""Foreign and damaged records in the deltas topic: writers, replicas and rollbacks pass over them."""
+"""Foreign and damaged records in the deltas topic: writers, replicas and rollbacks skip them."""
 
 import numpy as np
 import pytest

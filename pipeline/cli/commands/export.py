@@ -155,7 +155,7 @@ def _write_file(table: pa.Table, out: Path) -> None:
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:
-    """The samples of one shard; foreign records in quarantine are passed over. Raises RecordError."""
+    """The samples of one shard; foreign records in quarantine are skipped. Raises RecordError."""
     samples = SampleRecords(project, log, shard)
     for records in read_to_end(log, project.config.topics.samples, shard):
         for record, block in samples.decode_all(records):

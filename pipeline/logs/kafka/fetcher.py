@@ -34,7 +34,7 @@ _FIRST_VERSION, _LAST_VERSION = 4, 12
 """From 4 on the broker lists aborted transactions; from 13 on topics are named by id."""
 _NO_SESSION, _NO_SESSION_EPOCH = 0, -1
 _ANY_LEADER_EPOCH = -1
-"""A former leader that has not noticed its replacement returns committed records only: they lie below its watermark."""
+"""A former leader that is unaware of its replacement returns committed records only: they lie below its watermark."""
 
 
 class KafkaFetcher:

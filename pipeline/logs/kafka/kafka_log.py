@@ -42,7 +42,7 @@ from pipeline.telemetry.registry import timed
 
 _DEFAULT_LIMITS = ReadLimits()
 _TOPIC_CACHE_S = 1.0
-"""A topic that another process recreated, or gave partitions, is noticed within this time; a look-up takes
+"""A topic that another process recreated, or gave partitions, is detected within this time; a look-up takes
 milliseconds."""
 Result = TypeVar("Result", bound=Sized)
 

@@ -25,8 +25,8 @@ class DeltaVersion:
 def holds_delta(log: Log, topic: str, shard: int, version: DeltaVersion) -> bool:
     """Whether a partition of the deltas topic holds the delta of a version, searched from its end.
 
-    Records that are no deltas of this shard are passed over: any process may have written them, and replicas pass over
-    them too. So is a delta of a later version, which this log cannot hold.
+    Records that are no deltas of this shard are skipped: any process may have written them, and replicas skip them
+    too. So is a delta of a later version, which this log cannot hold.
     """
     for record in records_backwards(log, topic, shard):
         found = readable_version(record, shard)

@@ -1,4 +1,4 @@
-"""Foreign records in the join's own samples partition: named, and passed over once their offset is quarantined."""
+"""Foreign records in the join's own samples partition: named, and skipped once their offset is quarantined."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A foreign or damaged record in the samples topic halts the shard by name; an operator decides to pass over it."""
+"""A foreign or damaged record in the samples topic halts the shard by name; an operator decides to skip it."""
 
 import threading
 
