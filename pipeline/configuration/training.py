@@ -73,18 +73,18 @@ WebhookUrl = Annotated[
 
 
 class HookDelivery(Section):
-    """`[publish.hooks]`: how events are delivered to webhook and executable. Each has its own queue and thread."""
+    """`[publish.hooks]`: how notices are delivered to webhook and executable. Each has its own queue and thread."""
 
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     """Total time of one attempt, from the name lookup to the answer's status, or of one run of the executable."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """Maximum number of attempts per event. A webhook's 3xx and 4xx are final, except 408, 425 and 429."""
+    """Maximum number of attempts per notice. A webhook's 3xx and 4xx are final, except 408, 425 and 429."""
     retry_after_s: Annotated[float, Field(gt=0, le=600)] = 1.0
     """Wait before the second attempt; it doubles with every attempt, up to a minute."""
     queue_events: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
-    """Maximum number of events that wait for one hook; further ones are recorded as failed."""
+    """Maximum number of notices that wait for one hook; further ones are recorded as failed."""
     close_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
-    """How long a process that ends waits for deliveries; the remaining events are recorded as failed."""
+    """How long a process that ends waits for deliveries; the remaining notices are recorded as failed."""
     redirects: Annotated[int, Field(ge=0, le=20)] = 0
     """Maximum number of redirects that a webhook may answer with; only 307 and 308, which repeat the POST."""
 
