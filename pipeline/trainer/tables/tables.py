@@ -20,7 +20,7 @@ from pipeline.trainer.tables.model_input import InputField, ModelInput
 
 @dataclass(frozen=True)
 class AdmittedBatch:
-    """A batch whose keys were looked up; those that earned a row have one."""
+    """A batch whose keys were looked up; those that were admitted have a row."""
 
     prepared: PreparedBatch
     at_ms: int
@@ -57,7 +57,7 @@ class Tables:
         self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
-        """Look up the batch's keys and make a row for each that has earned one.
+        """Look up the batch's keys and make a row for each that is admitted.
 
         Args:
             prepared: the batch.
@@ -72,8 +72,8 @@ class Tables:
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
         for number in self._filtered:
             name, batch, resident = self._names[number], batches[number], self._input.resident(number)
-            earned = self.by_name[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
-            new_keys[name] = np.flatnonzero(earned)
+            admitted = self.by_name[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
+            new_keys[name] = np.flatnonzero(admitted)
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
 
