@@ -3,6 +3,7 @@
 No result depends on how fast the machine is: Hypothesis checks neither the time of an example nor that of its making.
 """
 
+import os
 import shutil
 import tempfile
 
@@ -14,6 +15,24 @@ settings.load_profile("untimed")
 
 LONGEST_FIRST = ("test_trainer", "test_crash_points", "test_kills", "test_readme", "test_mind", "test_calibration")
 """Files that take longest; one that is started last would leave the other process idle."""
+
+_COMPILED = pytest.StashKey[str]()
+
+
+def pytest_configure(config):
+    """Share compiled networks between all processes of a run: XLA compiles one for seconds, and tests repeat theirs.
+
+    A compiled network is the same code as without the cache. TensorFlow reads the setting at its first compilation.
+    """
+    if "TF_XLA_FLAGS" not in os.environ:
+        config.stash[_COMPILED] = tempfile.mkdtemp(prefix="springtide-xla-")
+        os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={config.stash[_COMPILED]}"
+
+
+def pytest_unconfigure(config):
+    if folder := config.stash.get(_COMPILED, None):
+        del os.environ["TF_XLA_FLAGS"]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

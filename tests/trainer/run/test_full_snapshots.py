@@ -114,6 +114,6 @@ def test_a_changed_field_is_named_before_anything_is_written(learned):
     changed = make_project(project.root, {**WRITTEN, "fields": fields})
     store = VersionStore(project)
     before = store.current(0)
-    with pytest.raises(MigrationError, match="field user of version"):
+    with pytest.raises(MigrationError, match="table user of version"):
         publish_full(changed, log, store, 0)
     assert store.current(0) == before
