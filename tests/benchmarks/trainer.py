@@ -24,7 +24,7 @@ _TABLES = 5
 def measure(folder: Path, quick: bool) -> list[Figure]:
     fields = 4 if quick else 26
     rate, sizes = _learn(stream_project(folder, fields), quick)
-    shared_rate, shared_sizes = _learn(stream_project(folder / "shared", fields, tables=_TABLES), quick)
+    shared_rate, shared_sizes = _learn(stream_project(folder / "shared", fields, tables=2 if quick else _TABLES), quick)
     compared = [] if quick else tracking.measure(folder, rate) + _compare_trainers(rate)
     return [
         Figure("trainer", rate, "samples/s", sizes, least_ratio=0.7),
