@@ -16,6 +16,7 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
 from pipeline.configuration.feedbacks import Feedback, feedbacks_of, input_topics, unread_click_settings
 from pipeline.configuration.fields import DenseConfig, FieldConfig
+from pipeline.configuration.labels import LabelConfig, label_problems
 from pipeline.configuration.logs import SCHEMAS_TOPIC, Logs, Topics
 from pipeline.configuration.section import Name, Section, check_distinct
 from pipeline.configuration.services import Cluster, Flink, Telemetry
@@ -40,6 +41,7 @@ class Config(Section):
     events: Events
     samples: Samples = Samples()
     tables: tuple[TableConfig, ...] = ()
+    labels: tuple[LabelConfig, ...] = ()
     fields: Annotated[tuple[FieldConfig, ...], Field(min_length=1)]
     dense: tuple[DenseConfig, ...] = ()
     model: Model = Model()
@@ -59,7 +61,7 @@ class Config(Section):
     @property
     def feedbacks(self) -> tuple[Feedback, ...]:
         """The kinds of event that decide labels; at least one."""
-        return feedbacks_of(self.events, self.samples, self.topics)
+        return feedbacks_of(self.events, self.samples, self.topics, self.labels)
 
     @property
     def clicks_only(self) -> bool:
@@ -72,6 +74,12 @@ class Config(Section):
         return tuple(label.name for feedback in self.feedbacks for label in feedback.labels)
 
     @property
+    def outputs(self) -> tuple[LabelConfig, ...]:
+        """The labels with their losses, in the order of `label_names`; one that is not in `[[labels]]` is logistic."""
+        declared = {label.name: label for label in self.labels}
+        return tuple(declared.get(name) or LabelConfig(name=name) for name in self.label_names)
+
+    @property
     def input_topics(self) -> dict[EventKind, str]:
         """The topics that the join reads, by kind of event; impressions first."""
         return input_topics(self.topics, self.feedbacks)
@@ -79,6 +87,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_feedbacks(self) -> Self:
         problems = unread_click_settings(self.events, self.samples, self.topics)
+        problems += label_problems(self.labels, self.samples, self.feedbacks)
         names = self.label_names
         problems += [f"label {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.events import CLICKS, IMPRESSIONS, EventColumns, Events, Policy, Samples
+from pipeline.configuration.labels import LabelConfig
 from pipeline.configuration.logs import Topics
 
 _DEFAULT_RANGE = (0.0, 1.0)
@@ -40,13 +41,20 @@ class Feedback:
     labels: tuple[FeedbackLabel, ...]
 
 
-def feedbacks_of(events: Events, samples: Samples, topics: Topics) -> tuple[Feedback, ...]:
-    """Clicks, if there are any, then the further feedbacks in the order of the file."""
+def feedbacks_of(
+    events: Events, samples: Samples, topics: Topics, declared: tuple[LabelConfig, ...] = ()
+) -> tuple[Feedback, ...]:
+    """Clicks, if there are any, then the further feedbacks in the order of the file.
+
+    The labels of clicks are those of `samples.labels`, or all that are `declared` and no further feedback has.
+    """
     found = []
     if events.clicks is not None:
-        first, *further = samples.labels
+        of_clicks = [label for label in declared if label.name not in events.further]
+        ranges = {label.name: label.limits for label in of_clicks} or samples.label_ranges
+        first, *further = [label.name for label in of_clicks] or samples.labels
         labels = [FeedbackLabel(first, None)]
-        labels += [FeedbackLabel(n, n, samples.label_ranges.get(n, _DEFAULT_RANGE)) for n in further]
+        labels += [FeedbackLabel(n, n, ranges.get(n, _DEFAULT_RANGE)) for n in further]
         settings = (samples.window_s, samples.horizon_s, samples.policy)
         found.append(Feedback(CLICKS, topics.clicks, events.clicks, *settings, tuple(labels)))
     for kind, each in events.further.items():

@@ -1,4 +1,4 @@
-"""Builds the user's Keras model from named inputs and checks that it returns one logit per label.
+"""Builds the user's Keras model from named inputs and checks that it returns one output per label, a logit if logistic.
 
 A model is identified, for `--migrate`, by its source and its architecture, without the layer names that Keras numbers
 per process.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import ModelError
 from pipeline.features.user_code import UserFunction, load_function, summary_of
 from pipeline.model.embedding_range import refuse_clamping
@@ -27,10 +28,10 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     with _building, _own_settings():
         function = load_function(root, config.model.build)
         with _seeded(config.model.seed):
-            return _build(function, Layout.of(config), config.label_names), function
+            return _build(function, Layout.of(config), config.outputs), function
 
 
-def _build(function: UserFunction, layout: Layout, labels: tuple[str, ...]) -> keras.Model:
+def _build(function: UserFunction, layout: Layout, labels: tuple[LabelConfig, ...]) -> keras.Model:
     inputs = {n: keras.Input((w,), dtype="float32", name=n) for n, w in zip(layout.names, layout.widths, strict=True)}
     try:
         model = function.call(dict(inputs))
@@ -101,14 +102,14 @@ def _logits(reference: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
         raise ModelError(f"the model of {reference} does not accept the inputs {names}: {problem}") from failure
 
 
-def _check_logits(reference: str, model: keras.Model, logits: Any, labels: tuple[str, ...]) -> None:
+def _check_logits(reference: str, model: keras.Model, logits: Any, labels: tuple[LabelConfig, ...]) -> None:
     got = list(logits.shape) if hasattr(logits, "shape") else f"{len(logits)} outputs"
     wanted = [None, len(labels)]
     if got != wanted:
-        hint = f"hint: one logit for each of the labels {', '.join(labels)}"
+        hint = f"hint: one output for each of the labels {', '.join(label.name for label in labels)}"
         raise ModelError(f"the model of {reference} returns {got}, wanted {wanted}. {hint}")
     last = model.layers[-1] if model.layers else None
-    if getattr(last, "activation", None) is keras.activations.sigmoid:
+    if any(label.logistic for label in labels) and getattr(last, "activation", None) is keras.activations.sigmoid:
         hint = "hint: leave the last activation out"
         raise ModelError(f"the model of {reference} ends in a sigmoid, wanted logits. {hint}")
 

@@ -19,9 +19,10 @@ from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.user_code import failing_row, summary_of
 from pipeline.model.build import build_model, model_digest
 from pipeline.model.layout import Layout
+from pipeline.model.losses import losses_of, served
 from pipeline.model.runtime import prepare_runtime, tf
 from pipeline.model.step import TrainingStep
-from pipeline.model.targets import Targets
+from pipeline.model.targets import Targets, trial_targets
 from pipeline.model.weights import Arrays, pack, unpack
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -37,11 +38,13 @@ class StepResult:
     penalty: float
     """Sum of the network's own losses: regularisers and `add_loss`."""
     logits: Float32s
-    """[n, labels] the logits that serving would use, without the correction for down-sampling."""
+    """[n, labels] the outputs that serving would use, without the correction for down-sampling."""
     gradient: Float32s
     """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
     finite: bool
     """Whether every weight and accumulator is finite after the update."""
+    losses: Float32s | None = None
+    """[n, labels] weighted losses, which add up to the loss of the batch; None if all labels are logistic."""
 
     @property
     def loss(self) -> float:
@@ -58,13 +61,14 @@ class DenseModel:
         self.layout = Layout.of(config)
         self._model, self._function = build_model(config, root)
         self._batch_size = config.model.batch_size
-        self._labels = len(config.label_names)
-        self._training = TrainingStep(self._model, self._call, (self.layout.columns, self._labels), config.model)
+        self._labels = config.outputs
+        self._losses = losses_of(self._labels, root)
+        self._training = TrainingStep(self._model, self._call, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = _shapes(self._variables() | self._accumulator_arrays())
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
-        self._probabilities = tf.function(lambda inputs: tf.sigmoid(self._call(inputs)), input_signature=signature)
+        self._served = tf.function(lambda inputs: served(self._labels, self._call(inputs)), input_signature=signature)
         self._predict: Any = None
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
@@ -84,19 +88,22 @@ class DenseModel:
         self._check_inputs(inputs)
         if not n <= len(inputs) <= self._batch_size:
             raise InputError(f"got {len(inputs)} input rows for {n} samples, wanted {n} to {self._batch_size}")
-        batch = inputs[:n], targets.positive, targets.negative, targets.log_rate
         with self._naming_the_model(inputs[:n]):
-            total, penalty, logits, gradient, finite = self._training.run(*batch)
+            total, penalty, logits, gradient, finite, *losses = self._training.run(inputs[:n], targets)
         weight = float(targets.weight.sum(dtype=np.float64))
         loss = float(total) / weight if weight > 0 else float(total)
-        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite))
+        of_samples = losses[0].numpy() if losses else None
+        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite), of_samples)
 
     def predict(self, inputs: Float32s) -> Float32s:
-        """Probabilities [n, labels] of inputs [n, columns] float32. Raises ModelError if the network fails."""
+        """Predictions [n, labels] of inputs [n, columns] float32: a probability for a logistic label, see `losses`.
+
+        Raises ModelError if the network fails.
+        """
         self._check_inputs(inputs)
         with self._naming_the_model(inputs):
             # Called without the dispatch of tf.function, which takes longer than a small network.
-            self._predict = self._predict or self._probabilities.get_concrete_function()
+            self._predict = self._predict or self._served.get_concrete_function()
             return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
@@ -123,6 +130,11 @@ class DenseModel:
         arrays = {name: array for name, array in unpack(packed).items() if name.startswith("variable/")}
         self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith("variable/")})
 
+    @property
+    def loss_sources(self) -> dict[str, str]:
+        """By label, the digest of the user's code that computes its loss."""
+        return {loss.label.name: loss.source_digest for loss in self._losses if loss.source_digest}
+
     def digest(self) -> str:
         """Hex SHA-256 of architecture and source, without weights."""
         return model_digest(self._model, self._function)
@@ -133,8 +145,8 @@ class DenseModel:
         Raises ModelError.
         """
         n = min(2, self._batch_size)
-        inputs, each = np.zeros((n, self.layout.columns), np.float32), np.ones((n, self._labels), np.float32)
-        self.step(inputs, Targets(each, each, np.zeros(n, np.float32), np.ones(n, np.float32), each, each, each > 0))
+        inputs = np.zeros((n, self.layout.columns), np.float32)
+        self.step(inputs, trial_targets(n, self._labels))
         self.predict(inputs)
 
     @contextmanager

@@ -16,7 +16,7 @@ Identity = Mapping[str, str]
 
 def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
     """By name, a text for every piece that training depends on; equal pieces have equal texts."""
-    pieces = {"model": model.digest(), "labels": json.dumps(config.label_names)}
+    pieces = {"model": model.digest(), "labels": _labels(config, model)}
     pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
     pieces["half life"] = str(config.train.half_life_s)
     for field in config.fields:
@@ -33,8 +33,7 @@ def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
     # The table of a field is part of how its keys are computed.
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
     return digest_of(
-        {"model": model.digest(), "labels": json.dumps(config.label_names), "shapes": json.dumps(shapes)}
-        | plan.identities()
+        {"model": model.digest(), "labels": _served_labels(config), "shapes": json.dumps(shapes)} | plan.identities()
     )
 
 
@@ -67,6 +66,22 @@ def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
     """The settings of a declared table, or of the one that a field has of its own."""
     piece = identity.get(f"table {table}") or identity[f"field {table}"]
     return {name: value for name, value in json.loads(piece).items() if name in ROW_SETTINGS}
+
+
+def _labels(config: Config, model: DenseModel) -> str:
+    """What training depends on: names alone if all settings are the defaults, as for `samples.labels`."""
+    plain = [
+        label.model_dump(mode="json", exclude_defaults=True, exclude={"name", "range"}) for label in config.outputs
+    ]
+    if not any(plain):
+        return json.dumps(config.label_names)
+    return json.dumps([config.label_names, plain, model.loss_sources], sort_keys=True)
+
+
+def _served_labels(config: Config) -> str:
+    """What predictions depend on: names, and how outputs become predictions unless all are probabilities."""
+    names, links = config.label_names, [label.link for label in config.outputs]
+    return json.dumps(names if set(links) == {"sigmoid"} else [names, links])
 
 
 def digest_of(identity: Identity) -> str:

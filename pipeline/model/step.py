@@ -1,4 +1,4 @@
-"""One training step of the network, as TensorFlow functions: gradient, Adagrad, constraints.
+"""One training step of the network, as TensorFlow functions: losses, gradient, Adagrad, constraints.
 
 The objective of a batch of n samples is the summed loss of its samples plus n times the network's own losses
 (regularisers and `add_loss`), as Keras adds those to a mean. The network sees the n samples and no other rows. A full
@@ -6,13 +6,15 @@ batch runs compiled by XLA, which compiles each size for itself; a shorter one r
 decides, so the bytes are repeatable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.training import Model
 from pipeline.errors import ModelError
+from pipeline.model.losses import LabelLoss, weighted_losses
 from pipeline.model.runtime import keras, tf
+from pipeline.model.targets import Targets
 
 INITIAL_ACCUMULATOR = 0.1
 
@@ -23,9 +25,12 @@ Call = Callable[..., Any]
 class TrainingStep:
     """The trainable variables of a network with their Adagrad accumulators. Not thread-safe."""
 
-    def __init__(self, model: keras.Model, call: Call, widths: tuple[int, int], settings: Model) -> None:
-        """`widths`: number of input columns and of labels. The network's Python code runs at the first batch."""
-        self._model, self._call, self._widths = model, call, widths
+    def __init__(
+        self, model: keras.Model, call: Call, columns: int, losses: Sequence[LabelLoss], settings: Model
+    ) -> None:
+        """`columns`: number of input columns. The network's Python code runs at the first batch."""
+        self._model, self._call, self._columns, self._losses = model, call, columns, losses
+        self._logistic = [loss.label.logistic for loss in losses]
         self._batch_size, self._learning_rate = settings.batch_size, settings.learning_rate
         # Plain tf.Variables: the wrapper of Keras has no assign_sub under a tape.
         self._trained = [variable.value for variable in model.trainable_variables]
@@ -34,19 +39,21 @@ class TrainingStep:
         self._short: Any = None
         self._full: Any = None
 
-    def run(self, inputs: Float32s, positive: Float32s, negative: Float32s, log_rate: Float32s) -> tuple[Any, ...]:
+    def run(self, inputs: Float32s, targets: Targets) -> tuple[Any, ...]:
         """Learn from n ≤ batch_size samples.
 
         Returns:
-            (summed loss of the samples, the network's own losses, logits [n, labels], gradient [n, columns] of the
-            objective, whether all variables and accumulators are finite
-            afterwards).
+            (summed loss of the samples, the network's own losses, outputs [n, labels], gradient [n, columns] of the
+            objective, whether all variables and accumulators are finite afterwards, loss [n, labels] of each sample
+            unless all labels are logistic).
 
         Raises:
             ModelError: the network fails on any batch, or keeps state outside its variables.
             tf.errors.OpError: it fails on this batch.
         """
-        batch = (inputs, positive, negative, log_rate)
+        batch: tuple[Float32s, ...] = (inputs, targets.positive, targets.negative, targets.log_rate)
+        if not all(self._logistic):
+            batch = (*batch, targets.value, targets.earlier)
         if len(inputs) < self._batch_size:
             return tuple(self._any_size()(*batch))
         self._full = self._full or self._traced(self._batch_size)
@@ -63,21 +70,25 @@ class TrainingStep:
         return self._short
 
     def _traced(self, size: int | None) -> Any:
-        columns, labels = self._widths
-        matrices = [tf.TensorSpec([size, width], tf.float32) for width in (columns, labels, labels)]
-        signature = [*matrices, tf.TensorSpec([size], tf.float32)]
+        labels = tf.TensorSpec([size, len(self._losses)], tf.float32)
+        signature = [
+            tf.TensorSpec([size, self._columns], tf.float32),
+            labels,
+            labels,
+            tf.TensorSpec([size], tf.float32),
+        ]
+        signature += [] if all(self._logistic) else [labels, labels]
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
         _check_state(graph, [v.value for v in self._model.variables] + self.accumulators)
         _check_random(graph)
         return learn
 
-    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any) -> Any:
+    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any, *values: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             logits = self._call(inputs, training=True)
-            corrected = logits - log_rate[:, None]
-            losses = positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
+            losses = self._sample_losses(logits, positive, negative, log_rate, values)
             total = tf.reduce_sum(losses)
             own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
             penalty = tf.add_n(own) if own else tf.constant(0.0)
@@ -89,7 +100,16 @@ class TrainingStep:
         # An infinite accumulator would freeze its weight for good.
         state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.accumulators
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in state]
-        return total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
+        result = total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
+        return (*result, losses) if values else result
+
+    def _sample_losses(self, logits: Any, positive: Any, negative: Any, log_rate: Any, values: Sequence[Any]) -> Any:
+        """[n, labels]"""
+        if not values:
+            corrected = logits - log_rate[:, None]
+            return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
+        corrected = logits - log_rate[:, None] * tf.constant(self._logistic, tf.float32)
+        return weighted_losses(self._losses, corrected, list(zip((positive, negative), values, strict=True)))
 
     def _update(self, gradients: list[Any]) -> None:
         """Adagrad on the gradient of the objective over the batch size, then the constraints."""

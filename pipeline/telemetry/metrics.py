@@ -70,7 +70,25 @@ NORMALIZED_ENTROPY = _read(
     "window",
 )
 CALIBRATION = _read(
-    "springtide_validation_calibration_ratio", "Predicted divided by observed click rate.", "shard", "label", "window"
+    "springtide_validation_calibration_ratio",
+    "Predicted divided by observed rate or sum.",
+    "shard",
+    "label",
+    "window",
+)
+LOSS = _read(
+    "springtide_validation_loss",
+    "Mean loss of samples scored before training, of a label that is not logistic.",
+    "shard",
+    "label",
+    "window",
+)
+RMSE = _read(
+    "springtide_validation_rmse",
+    "Root mean squared error of samples scored before training, of a label that is not logistic.",
+    "shard",
+    "label",
+    "window",
 )
 TABLE_ROWS = _read("springtide_table_rows", "Rows of a table.", "shard", "table")
 TABLE_BYTES = _read("springtide_table_bytes", "Memory of a table.", "shard", "table")

@@ -73,7 +73,7 @@ def trained_on(project, plan, tables, samples):
     append_samples(log, project, samples)
     everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
     reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), ROWS, everything)
-    prefetcher = Prefetcher(reader, plan, project.config.samples.labels)
+    prefetcher = Prefetcher(reader, plan, project.config.outputs)
     prepared = prefetcher.next(log.end_offset("samples", 0))
     prefetcher.close()
     return tables.gather(tables.admit(prepared, 0, SamplePosition(first, 0)))[:ROWS].copy()

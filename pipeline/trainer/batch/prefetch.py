@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
+from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.logs.events.sample_block import impression_times
@@ -68,7 +69,7 @@ class InvalidBatchError(InputError):
 class Prefetcher:
     """Returns prepared batches in log order and prepares one ahead. One caller at a time."""
 
-    def __init__(self, reader: BatchReader, plan: FeaturePlan, labels: tuple[str, ...]) -> None:
+    def __init__(self, reader: BatchReader, plan: FeaturePlan, labels: Sequence[LabelConfig]) -> None:
         self._reader, self._plan, self._labels = reader, plan, labels
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[PreparedBatch | None] | None = None

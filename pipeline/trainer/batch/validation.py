@@ -1,144 +1,70 @@
 """Progressive validation: every sample is scored before it is learned from.
 
-Log loss, normalized entropy, calibration and AUC, over all samples and per hour of log time. A sample counts in the
-hour that log time has reached when the sample is read, so hours close in order and a replay gives the same hours.
-All sums are signed: a compensation reverses its fake negative.
+Log loss, normalized entropy, calibration and AUC of a logistic label; mean loss, calibration and RMSE of any other.
+They cover all samples, and each hour of log time. A sample counts in the hour that log time has reached when the sample
+is read, so hours close in order and a replay gives the same hours. All sums are signed: a compensation reverses its
+fake negative.
 """
 
-import base64
 import json
-import zlib
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.arrays.types import Float64s, Int64s
+from pipeline.arrays.types import Float32s, Int64s
+from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import DamagedError
-
-Floats = npt.NDArray[np.floating[Any]]
+from pipeline.model.targets import Targets
+from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums, binary_scores
+from pipeline.trainer.batch.numeric_scores import (
+    NumericBatch,
+    NumericMetrics,
+    NumericScores,
+    NumericSums,
+    numeric_scores,
+)
 
 HOUR_MS = 3_600_000
 HOURS = 168
 """Closed hours that are stored: a week."""
-BINS = 2**14
-LOGIT_LIMIT = 16.0
-"""The histograms for AUC reach from minus this to this; logits outside count in the outermost bins."""
 FORMAT = 1
 WITHOUT_POSITIVE_HINT = "a second event of a key, such as a purchase after the click, is a duplicate_click"
 """What an operator may find if a label has no positive."""
+LOGISTIC = "logistic"
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """The quality of the predictions of some samples. A value that is not defined for them is None."""
-
-    samples: int
-    positives: float
-    """Weight of the positives."""
-    negatives: float
-    """Weight of the negatives; one sampled at rate r counts 1/r."""
-    log_loss: float | None
-    """Mean, in nats."""
-    normalized_entropy: float | None
-    """Log loss over the entropy of the mean label (He et al. 2014, "Practical lessons from predicting clicks on ads",
-    section 2.1)."""
-    calibration: float | None
-    """Predicted clicks over clicks."""
-    auc: float | None
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """What n samples add to `ScoreSums`."""
-
-    terms: Float64s
-    """[4, n] weight as positive, weight as negative, loss, predicted clicks."""
-    bins: Int64s
-    """[n] the logit's bin in the histogram."""
-
-
-class ScoreSums:
-    """Running sums from which `Metrics` are computed. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.sums = np.zeros(4)
-        """Of `_Scores.terms`."""
-        self.positives = np.zeros(BINS)
-        self.negatives = np.zeros(BINS)
-
-    def add(self, scores: _Scores) -> None:
-        """Count n scored samples."""
-        self.samples += len(scores.bins)
-        self.sums += scores.terms.sum(axis=1)
-        self.positives += np.bincount(scores.bins, scores.terms[0], BINS)
-        self.negatives += np.bincount(scores.bins, scores.terms[1], BINS)
-
-    def metrics(self) -> Metrics:
-        positives, negatives, loss, predicted = (float(total) for total in self.sums)
-        weight = positives + negatives
-        log_loss = loss / weight if weight > 0 else None
-        both = positives > 0 and negatives > 0
-        entropy = _entropy(positives / weight) if both else None
-        return Metrics(
-            samples=self.samples,
-            positives=positives,
-            negatives=negatives,
-            log_loss=log_loss,
-            normalized_entropy=log_loss / entropy if log_loss is not None and entropy else None,
-            calibration=predicted / positives if positives > 0 else None,
-            auc=self._auc(positives, negatives) if both else None,
-        )
-
-    def state(self) -> dict[str, Any]:
-        bins = [_packed(self.positives), _packed(self.negatives)]
-        return {"samples": self.samples, "sums": self.sums.tolist(), "bins": bins}
-
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> "ScoreSums":
-        sums = cls()
-        sums.samples, sums.sums = state["samples"], np.array(state["sums"])
-        sums.positives, sums.negatives = (_unpacked(bins) for bins in state["bins"])
-        return sums
-
-    def _auc(self, positives: float, negatives: float) -> float:
-        """The probability that a positive scores above a negative; within one bin it counts as a half."""
-        below = np.cumsum(self.negatives) - self.negatives
-        # Not `@`: BLAS starts threads, which spin for longer than this takes.
-        return float((self.positives * (below + self.negatives / 2)).sum()) / (positives * negatives)
+Metrics = BinaryMetrics | NumericMetrics
+Scores = BinaryScores | NumericScores
 
 
 class LabelValidation:
     """Progressive validation of one label of one shard. Not thread-safe."""
 
-    def __init__(self) -> None:
-        self._total, self._hour = ScoreSums(), ScoreSums()
+    def __init__(self, loss: str = LOGISTIC) -> None:
+        self.loss = loss
+        self._sums: Any = BinarySums if loss == LOGISTIC else NumericSums
+        self._total: Any = self._sums()
+        self._hour: Any = self._sums()
         self._now_ms: int | None = None
         self._closed: deque[tuple[int, Metrics]] = deque(maxlen=HOURS)
 
-    def score(self, logits: Floats, positive: Floats, negative: Floats, at_ms: Int64s) -> None:
+    def score(self, scores: Scores, at_ms: Int64s) -> None:
         """Count n samples in log order, scored before the step that learns from them.
 
         Args:
-            logits: [n] finite, as serving would use them.
-            positive: [n] weight as a positive.
-            negative: [n] weight as a negative, below zero for a reversed one (`Targets.scored_negative`).
+            scores: of the samples, of the kind that belongs to the label's loss.
             at_ms: [n] each sample's time.
         """
-        if not len(logits):
+        if not len(scores):
             return
-        scores = _scores(*(np.asarray(values, np.float64) for values in (logits, positive, negative)))
         self._total.add(scores)
         start_ms = int(at_ms[0]) if self._now_ms is None else self._now_ms
         hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // HOUR_MS
         for hour in np.unique(hours):
             self._open(int(hour) * HOUR_MS)
-            inside = hours == hour
-            self._hour.add(_Scores(scores.terms.compress(inside, axis=1), scores.bins[inside]))
+            self._hour.add(scores.where(hours == hour))
         self._now_ms = max(start_ms, int(at_ms.max()))
 
     def report(self) -> dict[str, Any]:
@@ -151,7 +77,8 @@ class LabelValidation:
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs, plain values for JSON; the same for the same samples in batches of any size."""
-        return {
+        loss = {} if self.loss == LOGISTIC else {"loss": self.loss}
+        return loss | {
             "format": FORMAT,
             "now_ms": self._now_ms,
             "total": self._total.state(),
@@ -164,10 +91,12 @@ class LabelValidation:
         """The validation of `state`, to the last bit. Raises DamagedError."""
         if state.get("format") != FORMAT:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
-        validation = cls()
+        validation = cls(state.get("loss", LOGISTIC))
+        metrics_of: Any = BinaryMetrics if validation.loss == LOGISTIC else NumericMetrics
+        restored = validation._sums.restore
         validation._now_ms = state["now_ms"]
-        validation._total, validation._hour = ScoreSums.restore(state["total"]), ScoreSums.restore(state["window"])
-        validation._closed.extend((start_ms, Metrics(**metrics)) for start_ms, metrics in state["closed"])
+        validation._total, validation._hour = restored(state["total"]), restored(state["window"])
+        validation._closed.extend((start_ms, metrics_of(**metrics)) for start_ms, metrics in state["closed"])
         return validation
 
     def to_bytes(self) -> bytes:
@@ -186,38 +115,27 @@ class LabelValidation:
         """Close the open hour if `start_ms` begins another."""
         if self._now_ms is not None and _hour_of(self._now_ms) != start_ms:
             self._closed.append((_hour_of(self._now_ms), self._hour.metrics()))
-            self._hour = ScoreSums()
+            self._hour = self._sums()
         self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
+
+
+def scores_of(label: LabelConfig, number: int, targets: Targets, outputs: Float32s, losses: Float32s | None) -> Scores:
+    """The scores of the samples that observe label `number`; outputs and losses as `StepResult` has them."""
+
+    def column(values: Any) -> Any:
+        of_label = values[:, number]
+        observed = targets.observed[:, number]
+        return np.asarray(of_label if observed.all() else of_label[observed], np.float64)
+
+    positive, negative = column(targets.scored_positive), column(targets.scored_negative)
+    if label.link == "sigmoid":
+        return binary_scores(column(outputs), positive, negative)
+    loss, values, earlier = column(losses) / label.weight, column(targets.value), column(targets.earlier)
+    return numeric_scores(NumericBatch(column(outputs), loss, positive, negative, values, earlier), label.link)
 
 
 def _hour_of(at_ms: int) -> int:
     return at_ms // HOUR_MS * HOUR_MS
-
-
-def _scores(logits: Float64s, positive: Float64s, negative: Float64s) -> _Scores:
-    loss_of_zero = np.logaddexp(0, logits)
-    loss_of_one = loss_of_zero - logits
-    losses = positive * loss_of_one + negative * loss_of_zero
-    predicted = (positive + negative) * np.exp(-loss_of_one)
-    bins = np.clip((logits + LOGIT_LIMIT) * (BINS / (2 * LOGIT_LIMIT)), 0, BINS - 1).astype(np.int64)
-    return _Scores(np.stack([positive, negative, losses, predicted]), bins)
-
-
-def _entropy(p: float) -> float:
-    """Of a label that is 1 with probability p, in nats.
-
-    >>> round(_entropy(0.5), 6)
-    0.693147
-    """
-    return float(-(p * np.log(p) + (1 - p) * np.log1p(-p)))
-
-
-def _packed(bins: Float64s) -> str:
-    return base64.b64encode(zlib.compress(bins.astype("<f8").tobytes(), 1)).decode()
-
-
-def _unpacked(text: str) -> Float64s:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<f8").astype(np.float64)
 
 
 def labels_without_positive(reports: Mapping[str, Any], after_samples: int | None) -> list[str]:

@@ -6,13 +6,14 @@ digest covers only what training depends on, so it does not change with the cade
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.arrays.types import Int64s, UInt8s
+from pipeline.configuration.labels import LabelConfig
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
@@ -39,8 +40,8 @@ class TrainerProgress:
     """The smallest sample time since the last commit."""
 
     @classmethod
-    def start(cls, labels: tuple[str, ...]) -> "TrainerProgress":
-        return cls(SamplePosition(0, 0), 0, 0, {label: LabelValidation() for label in labels})
+    def start(cls, labels: Sequence[LabelConfig]) -> "TrainerProgress":
+        return cls(SamplePosition(0, 0), 0, 0, {label.name: LabelValidation(label.loss) for label in labels})
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""

@@ -30,6 +30,8 @@ _SCORES = {
     "log_loss": metrics.LOG_LOSS,
     "normalized_entropy": metrics.NORMALIZED_ENTROPY,
     "calibration": metrics.CALIBRATION,
+    "loss": metrics.LOSS,
+    "rmse": metrics.RMSE,
 }
 """By their name in a validation report."""
 
@@ -149,5 +151,5 @@ def _scores(validation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, floa
         windows = {"all": report["total"]} | ({"hour": report["windows"][-1]} if report["windows"] else {})
         for window, scores in windows.items():
             for name in _SCORES:
-                if scores[name] is not None:
+                if scores.get(name) is not None:
                     yield label, window, name, scores[name]

@@ -1,9 +1,11 @@
 """From a version back to a shard's memory: tables, progress, dense weights, and what serving holds."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.labels import LabelConfig
 from pipeline.configuration.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
@@ -39,7 +41,7 @@ def restore_shard(
         MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
             changed tables start empty.
     """
-    labels, current = config.label_names, versions.current(origin.shard)
+    labels, current = config.outputs, versions.current(origin.shard)
     if current is None:
         served = ServedState(_empty_views(config), {}, b"")
         return RestoredShard(Tables(config), TrainerProgress.start(labels), LineageHead(), served)
@@ -70,14 +72,16 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
     return Tables(config, states), views
 
 
-def restore_progress(commit: Commit, labels: tuple[str, ...]) -> TrainerProgress:
-    """How far the shard had come; the validation of a new label starts empty."""
+def restore_progress(commit: Commit, labels: Sequence[LabelConfig]) -> TrainerProgress:
+    """How far the shard had come; the validation of a label that is new or has another loss starts empty."""
     progress = TrainerProgress.start(labels)
     progress.position = SamplePosition(commit.offset, commit.row)
     progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
     for label in labels:
-        if state := commit.training_state.get(f"validation.{label}"):
-            progress.validations[label] = LabelValidation.from_bytes(state)
+        if state := commit.training_state.get(f"validation.{label.name}"):
+            validation = LabelValidation.from_bytes(state)
+            if validation.loss == label.loss:
+                progress.validations[label.name] = validation
     return progress
 
 

@@ -29,6 +29,7 @@ from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
+from pipeline.trainer.batch.validation import scores_of
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
 from pipeline.trainer.commit.committer import Committer
 from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
@@ -55,7 +56,7 @@ class TrainerShard:
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
         """
         self._project, self._config, self._log, self._end_offsets = project, project.config, log, EndOffsets(log)
-        self._versions, self._shard = versions, shard
+        self._versions, self._shard, self._labels = versions, shard, project.config.outputs
         self._full_request = FullRequest(project, shard)
         refuse_halted(project, versions.ledger.halts, shard)
         epoch = versions.raise_epoch(shard)
@@ -67,7 +68,7 @@ class TrainerShard:
         self._penalty = 0.0
         self.committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines.active(shard)
-        self._prefetch = Prefetcher(self._reader(), self.plan, self._config.label_names)
+        self._prefetch = Prefetcher(self._reader(), self.plan, self._labels)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._schedule = CommitSchedule(self._config.train, project.clock, self._progress.last_at_ms)
 
@@ -219,13 +220,13 @@ class TrainerShard:
         # A batch with many compensations has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
         if not abs(result.sample_loss) <= limit:
-            row = outlier(admitted.prepared, result.logits)
+            row = outlier(admitted.prepared, result.logits, result.losses)
             raise self._halt(batch, Problem(f"loss {result.sample_loss:g}, limit {limit:g}", row))
         if not (result.finite and np.isfinite(result.penalty)):
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
             raise self._halt(batch, Problem(problem))
         self._penalty = result.penalty
-        self._score(admitted.prepared, result.logits)
+        self._score(admitted.prepared, result)
         try:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
@@ -235,12 +236,12 @@ class TrainerShard:
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
 
-    def _score(self, prepared: PreparedBatch, logits: np.ndarray[Any, Any]) -> None:
-        targets = prepared.targets
-        for i, validation in enumerate(self._progress.validations.values()):
+    def _score(self, prepared: PreparedBatch, result: StepResult) -> None:
+        targets, at_ms = prepared.targets, prepared.batch.at_ms
+        for i, label in enumerate(self._labels):
             observed = targets.observed[:, i]
-            columns = (logits[:, i], targets.scored_positive[:, i], targets.scored_negative[:, i], prepared.batch.at_ms)
-            validation.score(*(columns if observed.all() else (column[observed] for column in columns)))
+            scores = scores_of(label, i, targets, result.logits, result.losses)
+            self._progress.validations[label.name].score(scores, at_ms if observed.all() else at_ms[observed])
 
     def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
+from pipeline.trainer.batch.binary_scores import binary_scores
 from pipeline.trainer.batch.validation import HOUR_MS, HOURS, LabelValidation, labels_without_positive
 
 RNG_SEED = 5
@@ -29,7 +30,7 @@ def exact_auc(logits, positive, negative) -> float:
 def scored(logits, positive, negative, at_ms=None) -> dict:
     progress = LabelValidation()
     times = np.zeros(len(logits), np.int64) if at_ms is None else np.asarray(at_ms, np.int64)
-    progress.score(np.asarray(logits), np.asarray(positive), np.asarray(negative), times)
+    progress.score(binary_scores(np.asarray(logits), np.asarray(positive), np.asarray(negative)), times)
     return progress.report()
 
 
@@ -128,9 +129,9 @@ def test_restored_validation_continues_to_the_last_bit():
     straight, broken = LabelValidation(), LabelValidation()
     for start in range(0, 3_000, 300):
         part = slice(start, start + 300)
-        rows = (logits[part], weight[part] * labels[part], weight[part] * (1 - labels[part]), times[part])
-        straight.score(*rows)
-        broken.score(*rows)
+        scores = binary_scores(logits[part], weight[part] * labels[part], weight[part] * (1 - labels[part]))
+        straight.score(scores, times[part])
+        broken.score(scores, times[part])
         broken = LabelValidation.from_bytes(broken.to_bytes())
     assert broken.to_bytes() == straight.to_bytes()
     assert broken.report() == straight.report()
@@ -139,7 +140,7 @@ def test_restored_validation_continues_to_the_last_bit():
 
 def test_empty_batch_changes_nothing():
     progress = LabelValidation()
-    progress.score(np.empty(0), np.empty(0), np.empty(0), np.empty(0, np.int64))
+    progress.score(binary_scores(*[np.empty(0)] * 3), np.empty(0, np.int64))
     assert progress.to_bytes() == LabelValidation().to_bytes()
 
 

@@ -68,7 +68,7 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
 def digest_of_file(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
-    progress = restore_progress(commit, project.config.samples.labels)
+    progress = restore_progress(commit, project.config.outputs)
     counts = {name: table.counts() for name, table in tables.by_name.items()}
     admission = {name: table.admitter.digest() for name, table in tables.by_name.items()}
     snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.training_state, {}, counts, admission, [], False)

@@ -1,0 +1,115 @@
+"""Scores of a label that is not logistic: sums over samples from which mean loss, calibration and RMSE follow.
+
+A sample has weight `positive` with its value, and weight `negative`, below zero, with the earlier value that it
+reverses.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.arrays.types import Bools, Float64s
+
+
+@dataclass(frozen=True)
+class NumericMetrics:
+    """The quality of the predictions of some samples. A value that is not defined for them is None."""
+
+    samples: int
+    weight: float
+    """Of the samples; a reversed one counts less than nothing."""
+    positives: float
+    """Weight of the samples whose value is not 0."""
+    observed: float
+    """Weighted sum of the values."""
+    loss: float | None
+    """Mean, without the label's weight in the objective."""
+    calibration: float | None
+    """Predicted sum over observed sum."""
+    rmse: float | None
+    """Root of the mean squared difference of prediction and value."""
+
+
+@dataclass(frozen=True)
+class NumericScores:
+    """What n samples add to `NumericSums`."""
+
+    terms: Float64s
+    """[6, n] weight, weight of values other than 0, weighted value, weighted prediction, squared error, loss."""
+
+    def __len__(self) -> int:
+        return int(self.terms.shape[1])
+
+    def where(self, mask: Bools) -> "NumericScores":
+        """Those of some samples."""
+        return NumericScores(self.terms.compress(mask, axis=1))
+
+
+class NumericSums:
+    """Running sums from which `NumericMetrics` are computed. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums = np.zeros(6)
+        """Of `NumericScores.terms`."""
+
+    def add(self, scores: NumericScores) -> None:
+        """Count n scored samples."""
+        self.samples += len(scores)
+        self.sums += scores.terms.sum(axis=1)
+
+    def metrics(self) -> NumericMetrics:
+        weight, positives, observed, predicted, squares, loss = (float(total) for total in self.sums)
+        return NumericMetrics(
+            samples=self.samples,
+            weight=weight,
+            positives=positives,
+            observed=observed,
+            loss=loss / weight if weight > 0 else None,
+            calibration=predicted / observed if observed != 0 else None,
+            rmse=float(np.sqrt(max(squares, 0.0) / weight)) if weight > 0 else None,
+        )
+
+    def state(self) -> dict[str, Any]:
+        return {"samples": self.samples, "sums": self.sums.tolist()}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "NumericSums":
+        sums = cls()
+        sums.samples, sums.sums = state["samples"], np.array(state["sums"])
+        return sums
+
+
+@dataclass(frozen=True)
+class NumericBatch:
+    """n samples of a label, [n] float64 each; weights and values as in `Targets`.
+
+    Attributes:
+        outputs: of the network.
+        losses: weighted, as they add up to the loss of the batch.
+    """
+
+    outputs: Float64s
+    losses: Float64s
+    positive: Float64s
+    negative: Float64s
+    value: Float64s
+    earlier: Float64s
+
+
+def numeric_scores(batch: NumericBatch, link: Literal["exp", "identity"]) -> NumericScores:
+    """What the samples add; `link` makes an output a prediction.
+
+    >>> one, no = np.ones(1), np.zeros(1)
+    >>> sums = NumericSums()
+    >>> sums.add(numeric_scores(NumericBatch(3 * one, one, one, no, 2 * one, no), "identity"))
+    >>> sums.metrics().calibration, sums.metrics().rmse
+    (1.5, 1.0)
+    """
+    predicted = np.exp(batch.outputs) if link == "exp" else batch.outputs
+    terms = sum(
+        np.stack([w, w * (y != 0), w * y, w * predicted, w * (predicted - y) ** 2])
+        for w, y in ((batch.positive, batch.value), (batch.negative, batch.earlier))
+    )
+    return NumericScores(np.concatenate([terms, batch.losses[None]]))
