@@ -76,9 +76,9 @@ def reference_text() -> str:
 
 
 def reference_tables() -> list[TableOfSettings]:
-    """All tables of the file, in the order of the classes."""
+    """All tables of the file, in the order of the classes; one that several tables contain is listed once."""
     schema = Config.model_json_schema()
-    return list(_tables(Config, "", "Top of the file", schema, schema["$defs"]))
+    return list(dict.fromkeys(_tables(Config, "", "Top of the file", schema, schema["$defs"])))
 
 
 def _tables(
@@ -103,7 +103,8 @@ def _tables(
         opened = f"`[[{name}]]`" if listed else f"`[{name}]`"
         if "oneOf" in node:
             kinds = _kinds(definitions[title])
-            opened = f"`{name.rpartition('.')[2]}` of `[[{name.rpartition('.')[0]}]]`, kind {kinds}"
+            owner = heading if heading.startswith("`[") else f"`[{path.rstrip('.')}]`"
+            opened = f"`{name.rpartition('.')[2]}` of {owner}, kind {kinds}"
         yield from _tables(_section_class(title), f"{name}.", opened, definitions[title], definitions)
 
 

@@ -1,10 +1,11 @@
 """The configuration of the model, of the trainer and of what it publishes."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
 from pipeline.configuration.address import check_webhook
+from pipeline.configuration.optimizers import DenseAdagrad, DenseOptimizer
 from pipeline.configuration.section import Count, Fraction, Seconds, Secret, Section, Setting
 
 
@@ -16,11 +17,31 @@ class Model(Section):
     batch_size: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     """Samples per training step."""
     learning_rate: Setting = 0.02
-    """Learning rate of Adagrad for the dense weights."""
+    """Learning rate of Adagrad for the dense weights; another optimizer has its own."""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     """Seed of all initial weights."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """TensorFlow's threads; training is deterministic only for an unchanged number."""
+    optimizer: DenseOptimizer = DenseAdagrad()
+
+    @property
+    def dense_learning_rate(self) -> float:
+        """The learning rate of the dense weights."""
+        return self.learning_rate if self.optimizer.learning_rate is None else self.optimizer.learning_rate
+
+    @model_validator(mode="after")
+    def _check_learning_rate(self) -> Self:
+        given = "learning_rate" in self.model_fields_set
+        if given and not isinstance(self.optimizer, DenseAdagrad):
+            raise ValueError(
+                f"model.learning_rate is that of adagrad, the optimizer is {self.optimizer.kind}. "
+                "hint: set model.optimizer.learning_rate"
+            )
+        if given and self.optimizer.learning_rate is not None:
+            raise ValueError(
+                "model.learning_rate and model.optimizer.learning_rate both set the learning rate. hint: leave one out"
+            )
+        return self
 
 
 class RetentionPolicy(Section):

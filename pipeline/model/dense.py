@@ -42,7 +42,7 @@ class StepResult:
     gradient: Float32s
     """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
     finite: bool
-    """Whether every weight and accumulator is finite after the update."""
+    """Whether every weight and the optimizer's state are finite after the update."""
     losses: Float32s | None = None
     """[n, labels] weighted losses, which add up to the loss of the batch; None if all labels are logistic."""
 
@@ -53,7 +53,7 @@ class StepResult:
 
 
 class DenseModel:
-    """The user's network with its weights and Adagrad accumulators. Not thread-safe."""
+    """The user's network with its weights and their optimizer. Not thread-safe."""
 
     def __init__(self, config: Config, root: Path) -> None:
         """Build `config.model.build` from folder `root`. Raises ModelError."""
@@ -65,7 +65,7 @@ class DenseModel:
         self._losses = losses_of(self._labels, root)
         self._training = TrainingStep(self._model, self._call, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
-        self._shapes = _shapes(self._variables() | self._accumulator_arrays())
+        self._shapes = _shapes(self._variables() | self._training.optimizer.arrays())
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
         self._served = tf.function(lambda inputs: served(self._labels, self._call(inputs)), input_signature=signature)
@@ -74,8 +74,8 @@ class DenseModel:
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
         """Learn from one batch of n ≤ batch_size samples.
 
-        The weights move by Adagrad on the gradient of the objective over batch_size, for every n. If the loss is not
-        finite, they are unusable: load them again.
+        The weights move by the optimizer on the gradient of the objective over batch_size, for every n. If the loss is
+        not finite, they are unusable: load them again.
 
         Args:
             inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows after the n-th are ignored.
@@ -107,17 +107,24 @@ class DenseModel:
             return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
-        """Every variable (also of normalisation and dropout) and accumulator; the bytes depend only on the values."""
-        return pack(self._variables() | self._accumulator_arrays())
+        """Every variable (also of normalisation and dropout) and the optimizer's state; they decide the bytes alone."""
+        return pack(self._variables() | self._training.optimizer.arrays())
 
     def load_weights(self, packed: bytes) -> None:
         """Continue from `weights_bytes`. Raises DamagedError, and ModelError for weights of another model."""
         self._assign(unpack(packed), self._shapes)
 
-    def load_matching(self, packed: bytes) -> list[str]:
-        """After a migration: load weights of the same name and shape; returns the names that stay as built."""
-        loaded, built = unpack(packed), self._variables() | self._accumulator_arrays()
+    def load_matching(self, packed: bytes, *, optimizer: bool = True) -> list[str]:
+        """After a migration: load weights of the same name and shape; returns the names that stay as built.
+
+        With `optimizer`, its state is loaded too; that of an optimizer of Keras completely or not at all.
+        """
+        loaded, state = unpack(packed), self._training.optimizer.arrays()
+        built = self._variables() | state
         same = {n for n, a in loaded.items() if n in built and (a.dtype, a.shape) == (built[n].dtype, built[n].shape)}
+        counted = {n for n in state if n.startswith("optimizer/")}
+        if not optimizer or not counted <= same:
+            same -= set(state) if not optimizer else counted
         self._assign(built | {name: loaded[name] for name in same}, self._shapes)
         return sorted(set(built) - same)
 
@@ -169,9 +176,6 @@ class DenseModel:
     def _variables(self) -> dict[str, npt.NDArray[Any]]:
         return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}
 
-    def _accumulator_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {f"accumulator/{i}": accumulator.numpy() for i, accumulator in enumerate(self._training.accumulators)}
-
     def _assign(self, arrays: Arrays, expected: Shapes) -> None:
         actual = _shapes(arrays)
         if actual != expected:
@@ -180,9 +184,8 @@ class DenseModel:
             raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
-        for i, accumulator in enumerate(self._training.accumulators):
-            if f"accumulator/{i}" in arrays:
-                accumulator.assign(arrays[f"accumulator/{i}"])
+        if self._training.optimizer.arrays().keys() <= arrays.keys():
+            self._training.optimizer.load(arrays)
 
     def _check_inputs(self, inputs: Float32s) -> None:
         if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != self.layout.columns:

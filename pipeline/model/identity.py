@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.optimizers import DenseAdagrad
 from pipeline.configuration.tables import ROW_SETTINGS
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
@@ -17,7 +18,9 @@ Identity = Mapping[str, str]
 def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
     """By name, a text for every piece that training depends on; equal pieces have equal texts."""
     pieces = {"model": model.digest(), "labels": _labels(config, model)}
-    pieces["settings"] = json.dumps(config.model.model_dump(mode="json"), sort_keys=True)
+    pieces["settings"] = json.dumps(config.model.model_dump(mode="json", exclude={"optimizer"}), sort_keys=True)
+    if config.model.optimizer != DenseAdagrad():
+        pieces["optimizer"] = config.model.optimizer.model_dump_json()
     pieces["half life"] = str(config.train.half_life_s)
     for field in config.fields:
         pieces[f"field {field.name}"] = field.model_dump_json(exclude=_not_of(field))

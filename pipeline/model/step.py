@@ -1,4 +1,4 @@
-"""One training step of the network, as TensorFlow functions: losses, gradient, Adagrad, constraints.
+"""One training step of the network, as TensorFlow functions: losses, gradient, optimizer.
 
 The objective of a batch of n samples is the summed loss of its samples plus n times the network's own losses
 (regularisers and `add_loss`), as Keras adds those to a mean. The network sees the n samples and no other rows. A full
@@ -13,17 +13,19 @@ from pipeline.arrays.types import Float32s
 from pipeline.configuration.training import Model
 from pipeline.errors import ModelError
 from pipeline.model.losses import LabelLoss, weighted_losses
+from pipeline.model.optimizer import Optimizer
 from pipeline.model.runtime import keras, tf
 from pipeline.model.targets import Targets
 
 INITIAL_ACCUMULATOR = 0.1
+"""Of the default optimizer."""
 
 Call = Callable[..., Any]
 """(inputs [n, columns], training) → logits [n, labels] float32."""
 
 
 class TrainingStep:
-    """The trainable variables of a network with their Adagrad accumulators. Not thread-safe."""
+    """The trainable variables of a network with their optimizer. Not thread-safe."""
 
     def __init__(
         self, model: keras.Model, call: Call, columns: int, losses: Sequence[LabelLoss], settings: Model
@@ -31,11 +33,8 @@ class TrainingStep:
         """`columns`: number of input columns. The network's Python code runs at the first batch."""
         self._model, self._call, self._columns, self._losses = model, call, columns, losses
         self._logistic = [loss.label.logistic for loss in losses]
-        self._batch_size, self._learning_rate = settings.batch_size, settings.learning_rate
-        # Plain tf.Variables: the wrapper of Keras has no assign_sub under a tape.
+        self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
-        self._constraints = [variable.constraint for variable in model.trainable_variables]
-        self.accumulators = [_accumulator(variable) for variable in self._trained]
         self._short: Any = None
         self._full: Any = None
 
@@ -44,7 +43,7 @@ class TrainingStep:
 
         Returns:
             (summed loss of the samples, the network's own losses, outputs [n, labels], gradient [n, columns] of the
-            objective, whether all variables and accumulators are finite afterwards, loss [n, labels] of each sample
+            objective, whether all variables and the optimizer are finite afterwards, loss [n, labels] of each sample
             unless all labels are logistic).
 
         Raises:
@@ -54,6 +53,7 @@ class TrainingStep:
         batch: tuple[Float32s, ...] = (inputs, targets.positive, targets.negative, targets.log_rate)
         if not all(self._logistic):
             batch = (*batch, targets.value, targets.earlier)
+        self.optimizer.begin(len(inputs))
         if len(inputs) < self._batch_size:
             return tuple(self._any_size()(*batch))
         self._full = self._full or self._traced(self._batch_size)
@@ -80,7 +80,7 @@ class TrainingStep:
         signature += [] if all(self._logistic) else [labels, labels]
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
-        _check_state(graph, [v.value for v in self._model.variables] + self.accumulators)
+        _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
         _check_random(graph)
         return learn
 
@@ -96,9 +96,9 @@ class TrainingStep:
         gradient, *weight_gradients = tape.gradient(
             objective, [inputs, *self._trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        self._update(weight_gradients)
+        self.optimizer.apply(weight_gradients)
         # An infinite accumulator would freeze its weight for good.
-        state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.accumulators
+        state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.optimizer.floats
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in state]
         result = total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
         return (*result, losses) if values else result
@@ -110,22 +110,6 @@ class TrainingStep:
             return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
         corrected = logits - log_rate[:, None] * tf.constant(self._logistic, tf.float32)
         return weighted_losses(self._losses, corrected, list(zip((positive, negative), values, strict=True)))
-
-    def _update(self, gradients: list[Any]) -> None:
-        """Adagrad on the gradient of the objective over the batch size, then the constraints."""
-        for i, summed in enumerate(gradients):
-            variable, accumulator = self._trained[i], self.accumulators[i]
-            # The gradient of an embedding layer is sparse.
-            mean = tf.cast(tf.convert_to_tensor(summed), accumulator.dtype) / self._batch_size
-            accumulator.assign_add(mean * mean)
-            moved = self._learning_rate * mean * tf.math.rsqrt(accumulator)
-            variable.assign_sub(tf.cast(moved, variable.dtype))
-            if self._constraints[i] is not None:
-                variable.assign(tf.cast(self._constraints[i](tf.convert_to_tensor(variable)), variable.dtype))
-
-
-def _accumulator(variable: Any) -> Any:
-    return tf.Variable(tf.fill(variable.shape, tf.cast(INITIAL_ACCUMULATOR, variable.dtype)))
 
 
 def _check_state(graph: Any, known: list[Any]) -> None:
