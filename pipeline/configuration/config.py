@@ -69,6 +69,11 @@ class Config(Section):
         return not self.events.further
 
     @property
+    def dense_columns(self) -> int:
+        """Columns of all dense inputs."""
+        return sum(number.width for number in self.dense)
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         """The labels of samples, in the order of the network's logits."""
         return tuple(label.name for feedback in self.feedbacks for label in feedback.labels)
@@ -125,6 +130,11 @@ class Config(Section):
             f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"
             for d in self.dense
             if d.range and d.range[0] > d.range[1]
+        ]
+        problems += [
+            f"dense {d.name} has clip {d.clip[0]:g} to {d.clip[1]:g}. hint: the smaller value comes first"
+            for d in self.dense
+            if d.clip and d.clip[0] >= d.clip[1]
         ]
         if problems:
             raise ValueError("; ".join(problems))

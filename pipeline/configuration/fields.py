@@ -156,14 +156,29 @@ class FieldConfig(Section):
 
 
 class DenseConfig(Section):
-    """`[[dense]]`: a number that the model reads without an embedding."""
+    """`[[dense]]`: a number, or a vector of numbers, that the model reads without an embedding. Order of operations:
+    `transform`, `normalise`, `clip`.
+    """
 
     name: Name
     """Name of the input of the Keras model."""
     column: str
-    """Column of the impression: int, float or bool, or `at`. Null is 0."""
+    """Column of the impression: int, float or bool, or `at`; floats with `size`. Null is 0."""
+    size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Numbers per sample of a `floats` column, which the model gets as [batch, size]. An impression with another number
+    of them is a dead letter; null is all zeros."""
     range: tuple[Number, Number] | None = None
     """Smallest and largest value of the column. An impression with another value, or one that is not finite in 32 bits
     after the transform, is a dead letter."""
     transform: Literal["value", "log1p"] = "value"
     """`log1p`: sign(x) × log(1 + |x|)."""
+    normalise: bool = False
+    """(x − mean) / deviation over all samples before the batch, in log order; the two are part of the version. Before
+    the first sample, and as long as the input has had one value only, it is 0."""
+    clip: tuple[Number, Number] | None = None
+    """Smallest and largest value that the model gets; others become the nearer of the two."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the model's input."""
+        return self.size or 1

@@ -2,18 +2,32 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.arrays.types import Bools, Float32s
+from pipeline.arrays.types import Bools, Float32s, Float64s
 from pipeline.configuration.fields import DenseConfig
+from pipeline.errors import InputError
+
+
+class SizeError(InputError):
+    """The vector of row `row` has another size than the configuration declares."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 def dense_numbers(number: DenseConfig, column: pa.Array) -> Float32s:
-    """[n] float32; null is 0. A number that is not finite stays so, and halts training.
+    """[n, width] float32; null is 0. A number that is not finite stays so, and halts training.
+
+    Raises SizeError for a vector of another size.
 
     >>> dense_numbers(DenseConfig(name="price", column="price"), pa.array([1.5, None])).tolist()
-    [1.5, 0.0]
+    [[1.5], [0.0]]
+    >>> dense_numbers(DenseConfig(name="place", column="place", size=2), pa.array([[1.5, None], None])).tolist()
+    [[1.5, 0.0], [0.0, 0.0]]
     """
-    x = column.cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
+    x = _numbers(column)[:, None] if number.size is None else _vectors(number, column)
     if number.transform == "log1p":
         x = np.sign(x) * np.log1p(np.abs(x))  # odd, so it is defined below −1
     with np.errstate(over="ignore"):
@@ -27,8 +41,30 @@ def out_of_range(number: DenseConfig, column: pa.Array) -> Bools:
     >>> out_of_range(price, pa.array([0.0, 100.0, None, -1.0, 101.0, float("nan")])).tolist()
     [False, False, False, True, True, True]
     """
-    wrong = ~np.isfinite(dense_numbers(number, column))
-    return wrong if number.range is None else wrong | outside(column, *number.range)
+    wrong = wrong_size(number, column)
+    if wrong.any():
+        column = pc.if_else(pa.array(wrong), pa.nulls(len(column), column.type), column)
+    wrong = wrong | ~np.isfinite(dense_numbers(number, column)).all(axis=1)
+    if number.range is None:
+        return wrong
+    elements = column if number.size is None else column.flatten()
+    beyond = outside(elements, *number.range)
+    if number.size is not None:
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        beyond = np.bincount(np.repeat(np.arange(len(column)), lengths), beyond, len(column)) > 0
+    return np.asarray(wrong | beyond, np.bool_)
+
+
+def wrong_size(number: DenseConfig, column: pa.Array) -> Bools:
+    """[n] whether a vector has another size than declared; null has it.
+
+    >>> wrong_size(DenseConfig(name="place", column="place", size=2), pa.array([[1.5, 2.0], None, []])).tolist()
+    [False, False, True]
+    """
+    if number.size is None:
+        return np.zeros(len(column), np.bool_)
+    lengths = pc.list_value_length(column).fill_null(number.size).to_numpy(zero_copy_only=False)
+    return np.asarray(lengths != number.size, np.bool_)
 
 
 def outside(column: pa.Array, low: float, high: float) -> Bools:
@@ -39,3 +75,20 @@ def outside(column: pa.Array, low: float, high: float) -> Bools:
     """
     values = column.cast(pa.float64(), safe=False).fill_null(low).to_numpy(zero_copy_only=False)
     return np.asarray(~((values >= low) & (values <= high)), np.bool_)
+
+
+def _numbers(column: pa.Array) -> Float64s:
+    numbers = column.cast(pa.float64(), safe=False).fill_null(0.0).to_numpy(zero_copy_only=False)
+    return np.asarray(numbers, np.float64)
+
+
+def _vectors(number: DenseConfig, column: pa.Array) -> Float64s:
+    wrong = np.flatnonzero(wrong_size(number, column))
+    if len(wrong):
+        row = int(wrong[0])
+        got = f"row {row}, column {number.column}: got {len(column[row])} numbers"
+        raise SizeError(f"{got}, dense {number.name} has size {number.size}", row)
+    vectors = np.zeros((len(column), number.width))
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    vectors[present] = _numbers(column.flatten()).reshape(-1, number.width)
+    return vectors

@@ -20,7 +20,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.fields import DenseConfig
 from pipeline.configuration.tables import fields_by_table
 from pipeline.errors import ConfigError, InputError
-from pipeline.features.dense import dense_numbers, out_of_range
+from pipeline.features.dense import dense_numbers, out_of_range, wrong_size
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, check_finite, instance_of_texts
 
@@ -83,15 +83,14 @@ class FeaturePlan:
             at_ms: [n] int64, each impression's time.
 
         Raises:
-            InputError: a column cannot be read as the type it is declared with.
+            InputError: a column cannot be read as the type it is declared with; SizeError for a vector of another size.
             ModelError: a user's function failed or did not return one value or list per row.
         """
         assert len(at_ms) == batch.num_rows, f"{len(at_ms)} times for {batch.num_rows} rows"
         keys = {name: FieldKeys(*field.keys(batch, at_ms)) for name, field in self._fields.items()}
-        dense = np.zeros((batch.num_rows, len(self._dense)), np.float32)
-        for position, number in enumerate(self._dense):
-            dense[:, position] = dense_numbers(number, column_of(batch, number.column, self._types, at_ms))
-        return Features(keys, dense)
+        none = np.zeros((batch.num_rows, 0), np.float32)
+        numbers = [dense_numbers(d, column_of(batch, d.column, self._types, at_ms)) for d in self._dense]
+        return Features(keys, np.concatenate([none, *numbers], axis=1))
 
     def batch_of(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> tuple[pa.RecordBatch, Int64s]:
         """Raw columns and times of JSON instances, for serving; see `instances.batch_of`.
@@ -104,10 +103,18 @@ class FeaturePlan:
             column = column_of(batch, number.column, self._types, at_ms)
             wrong = np.flatnonzero(out_of_range(number, column))
             if len(wrong):
+                self._check_size(number, column, first)
                 low, high = number.range or (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
                 value, place = column[int(wrong[0])].as_py(), first + int(wrong[0])
                 raise InputError(f"instance {place}, column {number.column}: got {value}, wanted {low:g} to {high:g}")
         return batch, at_ms
+
+    def _check_size(self, number: DenseConfig, column: pa.Array, first: int) -> None:
+        """Raise InputError for a vector of another size; instances are counted from `first`."""
+        wrong = np.flatnonzero(wrong_size(number, column))
+        if len(wrong):
+            got = f"instance {first + int(wrong[0])}, column {number.column}: got {len(column[int(wrong[0])])} numbers"
+            raise InputError(f"{got}, wanted {number.size}")
 
     def key_of(self, field: str, values: Mapping[str, str]) -> int:
         """The key of one value, written by an operator.
@@ -150,7 +157,11 @@ class FeaturePlan:
         identities = {name: plan.identity() for name, plan in self._fields.items()}
         for number in self._dense:
             kind = self._types.get(number.column)
-            identities[number.name] = json.dumps(["dense", number.column, kind, number.transform])
+            settings = number.model_dump(mode="json", include={"size", "normalise", "clip"}, exclude_defaults=True)
+            more = [settings] if settings else []
+            identities[number.name] = json.dumps(
+                ["dense", number.column, kind, number.transform, *more], sort_keys=True
+            )
         return identities
 
     def _table_problems(self, table: str, names: Sequence[str]) -> list[str]:
@@ -175,6 +186,11 @@ def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:
 
 def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
     kind = "int" if number.column == "at" else types[number.column]
+    if number.size is not None:
+        wanted = f"dense {number.name} has a size and reads column {number.column} of type {kind}, wanted floats"
+        return [] if kind == "floats" else [wanted]
+    if kind == "floats":
+        return [f"dense {number.name} reads column {number.column} of type floats. hint: set its size"]
     if kind in ("int", "uint", "float", "bool"):
         return []
     return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, uint, float or bool"]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.errors import InputError, ModelError, UserCodeError
+from pipeline.features.scaling import DenseScaling
 from pipeline.features.user_code import failing_row, summary_of
 from pipeline.model.build import build_model, model_digest
 from pipeline.model.layout import Layout
@@ -25,6 +26,8 @@ from pipeline.model.step import TrainingStep
 from pipeline.model.targets import Targets, trial_targets
 from pipeline.model.weights import Arrays, pack, unpack
 
+_SERVED = ("variable/", "scaling/")
+"""Names of what serving needs begin with one of these."""
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """By name: dtype and shape."""
 
@@ -61,11 +64,11 @@ class DenseModel:
         self.layout = Layout.of(config)
         self._model, self._function = build_model(config, root)
         self._batch_size = config.model.batch_size
-        self._labels = config.outputs
+        self._labels, self._scaling = config.outputs, DenseScaling(config.dense)
         self._losses = losses_of(self._labels, root)
         self._training = TrainingStep(self._model, self._call, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
-        self._shapes = _shapes(self._variables() | self._training.optimizer.arrays())
+        self._shapes = _shapes(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
         self._served = tf.function(lambda inputs: served(self._labels, self._call(inputs)), input_signature=signature)
@@ -95,6 +98,14 @@ class DenseModel:
         of_samples = losses[0].numpy() if losses else None
         return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite), of_samples)
 
+    def scale(self, inputs: Float32s) -> None:
+        """Normalise and clip the dense columns of inputs [n, columns] in place, for `step` and `predict`."""
+        self._scaling.apply(inputs[:, self.layout.dense_start :])
+
+    def learn_scaling(self, dense: Float32s) -> None:
+        """Count the dense numbers [n, dense columns] of a batch that was learned, as they were before `scale`."""
+        self._scaling.learn(dense)
+
     def predict(self, inputs: Float32s) -> Float32s:
         """Predictions [n, labels] of inputs [n, columns] float32: a probability for a logistic label, see `losses`.
 
@@ -108,7 +119,7 @@ class DenseModel:
 
     def weights_bytes(self) -> bytes:
         """Every variable (also of normalisation and dropout) and the optimizer's state; they decide the bytes alone."""
-        return pack(self._variables() | self._training.optimizer.arrays())
+        return pack(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
 
     def load_weights(self, packed: bytes) -> None:
         """Continue from `weights_bytes`. Raises DamagedError, and ModelError for weights of another model."""
@@ -120,7 +131,7 @@ class DenseModel:
         With `optimizer`, its state is loaded too; that of an optimizer of Keras completely or not at all.
         """
         loaded, state = unpack(packed), self._training.optimizer.arrays()
-        built = self._variables() | state
+        built = self._variables() | state | self._scaling.arrays()
         same = {n for n, a in loaded.items() if n in built and (a.dtype, a.shape) == (built[n].dtype, built[n].shape)}
         counted = {n for n in state if n.startswith("optimizer/")}
         if not optimizer or not counted <= same:
@@ -129,13 +140,13 @@ class DenseModel:
         return sorted(set(built) - same)
 
     def serving_bytes(self) -> bytes:
-        """The variables without accumulators, which predictions need."""
-        return pack(self._variables())
+        """The variables, and the statistics of dense inputs, without the optimizer's state: what predictions need."""
+        return pack(self._variables() | self._scaling.arrays())
 
     def load_serving(self, packed: bytes) -> None:
         """Predict from `serving_bytes` or `weights_bytes`. Raises DamagedError and ModelError as `load_weights`."""
-        arrays = {name: array for name, array in unpack(packed).items() if name.startswith("variable/")}
-        self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith("variable/")})
+        arrays = {name: array for name, array in unpack(packed).items() if name.startswith(_SERVED)}
+        self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith(_SERVED)})
 
     @property
     def loss_sources(self) -> dict[str, str]:
@@ -184,6 +195,7 @@ class DenseModel:
             raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
+        self._scaling.load(arrays)
         if self._training.optimizer.arrays().keys() <= arrays.keys():
             self._training.optimizer.load(arrays)
 

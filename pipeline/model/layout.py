@@ -22,7 +22,7 @@ class Layout:
     @classmethod
     def of(cls, config: Config) -> "Layout":
         names = [field.name for field in config.fields] + [number.name for number in config.dense]
-        widths = [field.dim for field in config.fields] + [1] * len(config.dense)
+        widths = [field.dim for field in config.fields] + [number.width for number in config.dense]
         return cls(tuple(names), tuple(widths), len(config.fields))
 
     @property

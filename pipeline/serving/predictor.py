@@ -51,7 +51,7 @@ class Predictor:
         invalid = np.argwhere(~np.isfinite(features.dense))
         if len(invalid):
             row, position = invalid[0]
-            number = self._config.dense[position]
+            number = [d for d in self._config.dense for _ in range(d.width)][position]
             raise InputError(
                 f"instance {first + row}, column {number.column}: {batch.column(number.column)[int(row)]} does not fit "
                 f"dense input {number.name}, wanted a finite number of 32 bits"
@@ -74,4 +74,5 @@ class Predictor:
             each = np.arange(len(found.keys), dtype=np.int32)
             pool(lookup(field.table_name, found.keys), each, found.offsets, field.pooling == "mean", inputs, start)
         inputs[:, self._layout.dense_start :] = features.dense
+        self._network.scale(inputs)
         return inputs

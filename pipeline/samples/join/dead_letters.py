@@ -17,7 +17,7 @@ DETAILS = {
     "click_too_late": "the click is later than window and horizon",
     "duplicate_click": "the impression has a click already",
     "weight_out_of_range": "the weight is negative, larger than samples.max_weight, or not a number",
-    "number_out_of_range": "a dense number is outside its range, or not finite",
+    "number_out_of_range": "a dense number is outside its range or not finite, or a vector has another size",
     "label_out_of_range": "a label is outside its range in samples.label_ranges or [[labels]], or not a number",
 }
 """By reason."""

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, UserCodeError
+from pipeline.features.dense import SizeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.logs.events.sample_block import impression_times
 from pipeline.model.targets import TargetError, Targets, targets_of
@@ -109,7 +110,7 @@ class Prefetcher:
         try:
             features = self._plan.extract(batch.samples, impression_times(batch.samples))
             targets = targets_of(batch.samples, self._labels)
-        except (UserCodeError, TargetError) as failure:
+        except (UserCodeError, TargetError, SizeError) as failure:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None

@@ -53,7 +53,7 @@ def restore_shard(
         raise _migration_error(current, changed)
     tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity))
     if changed:
-        model.load_matching(commit.dense, optimizer=before.get("optimizer") == writer.identity.get("optimizer"))
+        model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
     else:
         model.load_weights(commit.dense)
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))

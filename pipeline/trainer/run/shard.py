@@ -200,7 +200,9 @@ class TrainerShard:
         Returns the next batch below `stop_offset` if it could be admitted meanwhile.
         """
         following = None
-        step = self._dense.submit(self._model.step, self.tables.gather(batch), batch.prepared.targets)
+        inputs = self.tables.gather(batch)
+        self._model.scale(inputs[: len(batch.prepared.batch)])
+        step = self._dense.submit(self._model.step, inputs, batch.prepared.targets)
         try:
             self.committer.serve()
             if stop_offset is not None:
@@ -231,6 +233,7 @@ class TrainerShard:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
             raise self._halt(batch, Problem(str(failure), first_not_finite(result.gradient))) from None
+        self._model.learn_scaling(admitted.prepared.dense)
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
         self._schedule.learned(at_ms)

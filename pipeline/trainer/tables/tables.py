@@ -50,11 +50,11 @@ class Tables:
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
         fields = [InputField(self._names.index(f.table_name), f.pooling == "mean") for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
-        self._input = ModelInput(tables, fields, len(config.dense), config.model.threads)
+        self._input = ModelInput(tables, fields, config.dense_columns, config.model.threads)
         self._filtered = [i for i, t in enumerate(declared.values()) if t.admission.kind != "off"]
         self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
         self._pooled = sum(f.dim for f in config.fields)
-        self._matrix = np.zeros((config.model.batch_size, self._pooled + len(config.dense)), np.float32)
+        self._matrix = np.zeros((config.model.batch_size, self._pooled + config.dense_columns), np.float32)
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
         """Look up the batch's keys and make a row for each that is admitted.
