@@ -63,6 +63,7 @@ def test_names_follow_the_conventions_of_prometheus():
         "springtide_train_label_without_positive", "springtide_train_penalty",
         "springtide_table_rows",
         "springtide_validation_log_loss", "springtide_validation_normalized_entropy", "springtide_row_importance",
+            "springtide_validation_loss", "springtide_validation_rmse",
         "springtide_row_convergence", "springtide_committed_generation", "springtide_committed_sequence",
         "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
         "springtide_served_rows", "springtide_http_connections",
