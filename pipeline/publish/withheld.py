@@ -80,7 +80,7 @@ class Withheld:
         rows = Withheld(scored.keys, scored.worth, scored.worth_per_byte)
         require_array("withheld", scored.withheld, np.bool_, (len(rows),))
         columns = _columns(len(self) + len(rows))
-        n = _native.merge_judged(
+        n = _native.merge_scored(
             self.keys, self.worth, self.worth_per_byte, rows.keys, rows.worth, rows.worth_per_byte, scored.withheld,
             *columns,
         )  # fmt: skip

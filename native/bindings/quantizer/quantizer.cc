@@ -6,7 +6,10 @@
 
 using namespace springtide_bindings;
 
-void register_quantizer(nb::module_& m) {
+namespace {
+
+// Rows of one codec.
+void bind_rows(nb::module_& m) {
     m.def(
         "payload_bytes",
         [](uint8_t codec, size_t dim) { return springtide::payload_bytes(static_cast<springtide::Codec>(codec), dim); },
@@ -27,6 +30,10 @@ void register_quantizer(nb::module_& m) {
                                     rows.shape(1), rows.data());
         },
         exact("codec"), exact("payloads"), exact("rows"));
+}
+
+// Rows of several precisions, concatenated.
+void bind_mixed(nb::module_& m) {
     m.def(
         "encode_mixed",
         [](InRows<float> rows, In<uint8_t> bits, In<int64_t> offsets, Out<uint8_t> payload) {
@@ -43,6 +50,9 @@ void register_quantizer(nb::module_& m) {
                                      rows.data());
         },
         exact("payload"), exact("bits"), exact("offsets"), exact("rows"));
+}
+
+void bind_codebooks(nb::module_& m) {
     m.def(
         "encode_codebook",
         [](InRows<float> rows, unsigned bits, size_t entries) {
@@ -70,4 +80,12 @@ void register_quantizer(nb::module_& m) {
                 springtide::decode_codebook(bytes.data(), shape, rows.data());
         },
         exact("bytes"), exact("rows"));
+}
+
+}  // namespace
+
+void register_quantizer(nb::module_& m) {
+    bind_rows(m);
+    bind_mixed(m);
+    bind_codebooks(m);
 }

@@ -12,7 +12,7 @@ using springtide::ServedView;
 
 namespace {
 
-void bind_queries(nb::class_<ServedView>& view) {
+void bind_row_queries(nb::class_<ServedView>& view) {
     view.def(
             "decode",
             [](const ServedView& self, In<uint64_t> keys, OutRows<float> rows) {
@@ -43,8 +43,11 @@ void bind_queries(nb::class_<ServedView>& view) {
                 nb::gil_scoped_release nogil;
                 self.bits(keys.data(), keys.size(), bits.data());
             },
-            exact("keys"), exact("bits"))
-        .def(
+            exact("keys"), exact("bits"));
+}
+
+void bind_handle_queries(nb::class_<ServedView>& view) {
+    view.def(
             "handles",
             [](const ServedView& self, In<uint64_t> keys, Out<uint32_t> handles) {
                 nb::gil_scoped_release nogil;
@@ -57,8 +60,11 @@ void bind_queries(nb::class_<ServedView>& view) {
                 nb::gil_scoped_release nogil;
                 self.keys_of(handles.data(), handles.size(), keys.data(), known.data());
             },
-            exact("handles"), exact("keys"), exact("known"))
-        .def(
+            exact("handles"), exact("keys"), exact("known"));
+}
+
+void bind_state_queries(nb::class_<ServedView>& view) {
+    view.def(
             "digest_after",
             [](const ServedView& self, In<uint64_t> keys, In<uint32_t> handles, In<uint8_t> bits, In<uint8_t> payload,
                In<uint64_t> removed) {
@@ -105,5 +111,7 @@ void register_served_view(nb::module_& m) {
                 return self.remove(keys.data(), keys.size());
             },
             exact("keys"));
-    bind_queries(view);
+    bind_row_queries(view);
+    bind_handle_queries(view);
+    bind_state_queries(view);
 }

@@ -7,26 +7,14 @@
 
 #include "table/fixed_dim.h"
 #include "table/optimizers/dot.h"
-#include "table/optimizers/optimizer.h"
+#include "table/optimizers/ftrl_state.h"
 
 namespace springtide {
 namespace {
 
-class Ftrl final : public Optimizer {
+class Ftrl final : public FtrlState {
 public:
     explicit Ftrl(const OptimizerOptions& options) : options_(options) {}
-
-    size_t state_floats(size_t dim) const override { return 2 * dim; }
-
-    void init(float* state, size_t dim) const override {
-        for (size_t i = 0; i < 2 * dim; ++i) state[i] = 0;
-    }
-
-    bool valid_state(const float* state, size_t dim) const override {
-        for (size_t i = 0; i < dim; ++i)
-            if (state[dim + i] < 0) return false;
-        return true;
-    }
 
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
         return sum_of_blocks(dim, [&](size_t start, auto n) {

@@ -7,26 +7,14 @@
 
 #include "table/fixed_dim.h"
 #include "table/optimizers/dot.h"
-#include "table/optimizers/optimizer.h"
+#include "table/optimizers/ftrl_state.h"
 
 namespace springtide {
 namespace {
 
-class GroupFtrl final : public Optimizer {
+class GroupFtrl final : public FtrlState {
 public:
     explicit GroupFtrl(const OptimizerOptions& options) : options_(options) {}
-
-    size_t state_floats(size_t dim) const override { return 2 * dim; }
-
-    void init(float* state, size_t dim) const override {
-        for (size_t i = 0; i < 2 * dim; ++i) state[i] = 0;
-    }
-
-    bool valid_state(const float* state, size_t dim) const override {
-        for (size_t i = 0; i < dim; ++i)
-            if (state[dim + i] < 0) return false;
-        return true;
-    }
 
     float step(float* weights, float* state, const float* gradient, size_t dim) const override {
         float *z = state, *n = state + dim;

@@ -125,9 +125,8 @@ def run_all(
 
     Example: springtide run all --runner flink
     """
-    if _submit_if_on_flink(
-        project, deployment.JOBS, runner, OnFlink(flink_master, from_logs, until_end, migrate), as_json
-    ):
+    options = OnFlink(flink_master, from_logs, until_end, migrate)
+    if _submit_if_on_flink(project, deployment.JOBS, runner, options, as_json):
         return
     opened = _open_measured(project, "all")
     log = open_log(opened)
