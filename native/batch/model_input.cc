@@ -14,8 +14,8 @@ void check_number(const char* name, size_t got, size_t wanted, const char* of) {
                                     std::to_string(wanted) + ", one for each " + of);
 }
 
-Pooling pooling_of(const FieldKeys& field, bool mean, size_t u, size_t dim) {
-    return {field.inverse, field.offsets, u, dim, mean};
+Pooling pooling_of(const FieldKeys& field, FieldPooling pooling, size_t u, size_t dim) {
+    return {field.inverse, field.offsets, u, dim, pooling, field.weights};
 }
 
 }  // namespace
@@ -28,9 +28,9 @@ ModelInput::ModelInput(std::vector<Table*> tables, std::vector<Field> fields, si
         if (field.table >= tables.size())
             throw std::invalid_argument("table: got " + std::to_string(field.table) + ", wanted 0 to " +
                                         std::to_string(tables.size()) + " - 1");
-        fields_.push_back({field.mean, start, {}, {}});
+        fields_.push_back({field.pooling, start, {}, {}});
         table_of_field_.push_back(field.table);
-        start += tables[field.table]->dim();
+        start += field.pooling.width(tables[field.table]->dim());
     }
     for (size_t f = 0; f < fields_.size(); ++f) tables_[table_of_field_[f]].fields.push_back(&fields_[f]);
     columns_ += start;
@@ -42,7 +42,7 @@ void ModelInput::check_batch(std::span<const TableKeys> tables, std::span<const 
     for (const TableKeys& table : tables) check_number("counts", table.counts.size(), table.keys.size(), "key");
     for (size_t f = 0; f < fields.size(); ++f) {
         const size_t t = table_of_field_[f], u = tables[t].keys.size();
-        check(pooling_of(fields[f], fields_[f].mean, u, tables_[t].table->dim()), {columns_, fields_[f].start});
+        check(pooling_of(fields[f], fields_[f].pooling, u, tables_[t].table->dim()), {columns_, fields_[f].start});
     }
 }
 
@@ -107,7 +107,7 @@ void ModelInput::gather(float* out) {
             return row == kNoRow ? state.zeros.data() : static_cast<const Table*>(state.table)->weights(row);
         });
         for (const FieldState* field : state.fields)
-            pool(pooling_of(field->active, field->mean, rows.size(), state.table->dim()), state.weights.data(), out,
+            pool(pooling_of(field->active, field->pooling, rows.size(), state.table->dim()), state.weights.data(), out,
                  {columns_, field->start});
     });
 }
@@ -119,8 +119,8 @@ void ModelInput::learn(const float* gradient, uint32_t at_s) {
         const size_t dim = state.table->dim();
         state.gradients.assign(rows.size() * dim, 0.0f);
         for (const FieldState* field : state.fields)
-            add_unpooled(pooling_of(field->active, field->mean, rows.size(), dim), gradient, {columns_, field->start},
-                         state.gradients.data());
+            add_unpooled(pooling_of(field->active, field->pooling, rows.size(), dim), state.weights.data(), gradient,
+                         {columns_, field->start}, state.gradients.data());
         state.table->update_rows(rows, keys.keys, state.gradients.data(), keys.counts.data(), at_s);
     });
 }

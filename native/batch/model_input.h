@@ -35,13 +35,14 @@ struct TableKeys {
 struct FieldKeys {
     std::span<const int32_t> inverse;  // [m], positions in the keys of the table
     std::span<const int64_t> offsets;  // [n + 1], ascending from 0 to m
+    std::span<const float> weights = {};  // [m], or none; see pooling.h
 };
 
 class ModelInput {
 public:
     struct Field {
         size_t table;  // position in `tables`
-        bool mean;     // pool by mean instead of sum
+        FieldPooling pooling;
     };
 
     // The matrix has the columns of the fields in order, then `dense_columns` more.
@@ -76,7 +77,7 @@ private:
     };
 
     struct FieldState {
-        bool mean;
+        FieldPooling pooling;
         size_t start;  // first column
         FieldKeys pending, active;
     };

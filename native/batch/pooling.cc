@@ -1,6 +1,7 @@
 #include "batch/pooling.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -34,6 +35,38 @@ void check_inverse(std::span<const int32_t> inverse, size_t u) {
     reject("inverse", *outside, "0 to " + std::to_string(u) + " - 1");
 }
 
+void check_columns(const Pooling& pooling, Columns columns) {
+    const size_t room = columns.start <= columns.count ? columns.count - columns.start : 0;
+    const size_t length = pooling.field.kind == PoolingKind::kNone ? pooling.field.max_length : 1;
+    const size_t width = pooling.field.kind == PoolingKind::kNone ? pooling.dim + 1 : pooling.dim;  // per element
+    if (columns.start <= columns.count && (length == 0 || width <= room / length)) return;
+    reject("start", static_cast<int64_t>(columns.start),
+           "room for " + std::to_string(length) + " x " + std::to_string(width) + " of " +
+               std::to_string(columns.count) + " columns");
+}
+
+// After check_offsets().
+void check_kind(const Pooling& pooling) {
+    const auto [kind, max_length] = pooling.field;
+    if (!pooling.weights.empty()) {
+        if (kind == PoolingKind::kMax || kind == PoolingKind::kNone)
+            reject("weights", static_cast<int64_t>(pooling.weights.size()), "none for pooling max and none");
+        if (pooling.weights.size() != pooling.inverse.size())
+            reject("weights", static_cast<int64_t>(pooling.weights.size()),
+                   std::to_string(pooling.inverse.size()) + ", one for each key");
+    }
+    if (kind != PoolingKind::kNone) {
+        if (max_length != 0) reject("max_length", static_cast<int64_t>(max_length), "0: only pooling none has one");
+        return;
+    }
+    if (max_length == 0) reject("max_length", 0, "1 or more");
+    int64_t longest = 0;
+    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i)
+        longest = std::max(longest, pooling.offsets[i + 1] - pooling.offsets[i]);
+    if (static_cast<uint64_t>(longest) > max_length)
+        reject("keys of a sample", longest, "at most " + std::to_string(max_length));
+}
+
 // Whether every sample has exactly one key: offsets are 0, 1, .. n.
 bool single_valued(const Pooling& pooling) {
     if (pooling.inverse.size() + 1 != pooling.offsets.size()) return false;
@@ -61,6 +94,14 @@ struct Row {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d] / by;
     }
+    static void add_product(float* __restrict to, const float* __restrict from, float by, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d] * by;
+    }
+    static void raise(float* __restrict to, const float* __restrict from, size_t dim) {
+        for (size_t at = 0; at < dim; at += kStep)
+            for (size_t d = 0; d < kStep; ++d) to[at + d] = from[at + d] > to[at + d] ? from[at + d] : to[at + d];
+    }
 };
 
 // Calls work(Row<kStep>) with the largest step that divides dim.
@@ -71,26 +112,89 @@ void by_step(size_t dim, Work work) {
     work(Row<1>());
 }
 
+// What the sum of n rows without weights is divided by.
+float divisor_of(PoolingKind kind, int64_t n) {
+    if (kind == PoolingKind::kMean) return static_cast<float>(n);
+    return kind == PoolingKind::kSqrtN ? std::sqrt(static_cast<float>(n)) : 1.0f;
+}
+
+// What a sample's row of weight w is multiplied by. In double precision, so that squares do not overflow.
+class Share {
+public:
+    Share(PoolingKind kind, std::span<const float> weights) {
+        if (kind == PoolingKind::kSum) return;
+        divisor_ = 0;
+        for (const double w : weights) divisor_ += kind == PoolingKind::kMean ? w : w * w;
+        if (kind == PoolingKind::kSqrtN) divisor_ = std::sqrt(divisor_);
+    }
+    float of(float weight) const { return divisor_ == 0 ? 0.0f : static_cast<float>(weight / divisor_); }
+
+private:
+    double divisor_ = 1;
+};
+
+// The keys of one sample.
+struct Range {
+    int64_t first, end;
+    size_t size() const { return static_cast<size_t>(end - first); }
+};
+
+template <class Step, class RowAt>
+void pool_one(const Pooling& pooling, RowAt row_at, Range keys, float* target) {
+    const size_t dim = pooling.dim;
+    Step::copy(target, row_at(pooling.inverse[keys.first]), dim);
+    if (pooling.field.kind == PoolingKind::kMax) {
+        for (int64_t j = keys.first + 1; j < keys.end; ++j) Step::raise(target, row_at(pooling.inverse[j]), dim);
+        return;
+    }
+    for (int64_t j = keys.first + 1; j < keys.end; ++j) Step::add(target, row_at(pooling.inverse[j]), dim);
+    const float divisor = divisor_of(pooling.field.kind, keys.end - keys.first);
+    if (divisor != 1.0f) Step::divide(target, divisor, dim);
+}
+
+template <class Step, class RowAt>
+void pool_weighted(const Pooling& pooling, RowAt row_at, Range keys, float* target) {
+    const Share share(pooling.field.kind, pooling.weights.subspan(keys.first, keys.size()));
+    std::fill_n(target, pooling.dim, 0.0f);
+    for (int64_t j = keys.first; j < keys.end; ++j)
+        Step::add_product(target, row_at(pooling.inverse[j]), share.of(pooling.weights[j]), pooling.dim);
+}
+
+template <class Step, class RowAt>
+void lay_out(const Pooling& pooling, RowAt row_at, Range keys, float* target) {
+    const size_t dim = pooling.dim, length = pooling.field.max_length, n = keys.size();
+    for (size_t e = 0; e < n; ++e) Step::copy(target + e * dim, row_at(pooling.inverse[keys.first + e]), dim);
+    std::fill_n(target + n * dim, (length - n) * dim, 0.0f);
+    std::fill_n(target + length * dim, n, 1.0f);
+    std::fill_n(target + length * dim + n, length - n, 0.0f);
+}
+
 template <class Step, class RowAt>
 void pool_ragged(const Pooling& pooling, RowAt row_at, float* out, Columns columns) {
-    const size_t dim = pooling.dim;
     for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i) {
         float* target = out + i * columns.count + columns.start;
-        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
-        if (first == end) {
-            std::fill_n(target, dim, 0.0f);
-            continue;
+        const Range keys{pooling.offsets[i], pooling.offsets[i + 1]};
+        if (pooling.field.kind == PoolingKind::kNone) {
+            lay_out<Step>(pooling, row_at, keys, target);
+        } else if (keys.first == keys.end) {
+            std::fill_n(target, pooling.dim, 0.0f);
+        } else if (pooling.weights.empty()) {
+            pool_one<Step>(pooling, row_at, keys, target);
+        } else {
+            pool_weighted<Step>(pooling, row_at, keys, target);
         }
-        Step::copy(target, row_at(pooling.inverse[first]), dim);
-        for (int64_t j = first + 1; j < end; ++j) Step::add(target, row_at(pooling.inverse[j]), dim);
-        if (pooling.mean && end - first > 1) Step::divide(target, static_cast<float>(end - first), dim);
     }
+}
+
+// Whether each sample's columns are the row of its only key.
+bool copies_rows(const Pooling& pooling) {
+    return pooling.field.kind != PoolingKind::kNone && pooling.weights.empty() && single_valued(pooling);
 }
 
 template <class RowAt>
 void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns) {
     by_step(pooling.dim, [&]<class Step>(Step) {
-        if (!single_valued(pooling)) return pool_ragged<Step>(pooling, row_at, out, columns);
+        if (!copies_rows(pooling)) return pool_ragged<Step>(pooling, row_at, out, columns);
         const std::span<const int32_t> inverse = pooling.inverse;
         float* target = out + columns.start;
         for (size_t i = 0; i < inverse.size(); ++i, target += columns.count) {
@@ -104,18 +208,57 @@ void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns
 }
 
 template <class Step>
-void unpool_ragged(const Pooling& pooling, const float* source, Columns columns, float* gradients) {
+void unpool_sum(const Pooling& pooling, Range keys, const float* source, float* gradients) {
     const size_t dim = pooling.dim;
+    const float divisor = divisor_of(pooling.field.kind, keys.end - keys.first);
+    for (int64_t j = keys.first; j < keys.end; ++j) {
+        float* gradient = gradients + static_cast<size_t>(pooling.inverse[j]) * dim;
+        if (divisor != 1.0f) {
+            Step::add_quotient(gradient, source, divisor, dim);
+        } else {
+            Step::add(gradient, source, dim);
+        }
+    }
+}
+
+template <class Step>
+void unpool_weighted(const Pooling& pooling, Range keys, const float* source, float* gradients) {
+    const Share share(pooling.field.kind, pooling.weights.subspan(keys.first, keys.size()));
+    for (int64_t j = keys.first; j < keys.end; ++j)
+        Step::add_product(gradients + static_cast<size_t>(pooling.inverse[j]) * pooling.dim, source,
+                          share.of(pooling.weights[j]), pooling.dim);
+}
+
+void unpool_max(const Pooling& pooling, const float* const* rows, Range keys, const float* source, float* gradients) {
+    for (size_t d = 0; d < pooling.dim; ++d) {
+        int32_t largest = pooling.inverse[keys.first];
+        for (int64_t j = keys.first + 1; j < keys.end; ++j)
+            if (rows[pooling.inverse[j]][d] > rows[largest][d]) largest = pooling.inverse[j];
+        gradients[static_cast<size_t>(largest) * pooling.dim + d] += source[d];
+    }
+}
+
+template <class Step>
+void unpool_each(const Pooling& pooling, Range keys, const float* source, float* gradients) {
+    const size_t dim = pooling.dim;
+    for (int64_t j = keys.first; j < keys.end; ++j, source += dim)
+        Step::add(gradients + static_cast<size_t>(pooling.inverse[j]) * dim, source, dim);
+}
+
+template <class Step>
+void unpool_ragged(const Pooling& pooling, const float* const* rows, const float* source, Columns columns,
+                   float* gradients) {
     for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i, source += columns.count) {
-        const int64_t first = pooling.offsets[i], end = pooling.offsets[i + 1];
-        const bool divided = pooling.mean && end - first > 1;
-        for (int64_t j = first; j < end; ++j) {
-            float* gradient = gradients + static_cast<size_t>(pooling.inverse[j]) * dim;
-            if (divided) {
-                Step::add_quotient(gradient, source, static_cast<float>(end - first), dim);
-            } else {
-                Step::add(gradient, source, dim);
-            }
+        const Range keys{pooling.offsets[i], pooling.offsets[i + 1]};
+        if (keys.first == keys.end) continue;
+        if (pooling.field.kind == PoolingKind::kNone) {
+            unpool_each<Step>(pooling, keys, source, gradients);
+        } else if (pooling.field.kind == PoolingKind::kMax) {
+            unpool_max(pooling, rows, keys, source, gradients);
+        } else if (pooling.weights.empty()) {
+            unpool_sum<Step>(pooling, keys, source, gradients);
+        } else {
+            unpool_weighted<Step>(pooling, keys, source, gradients);
         }
     }
 }
@@ -123,11 +266,10 @@ void unpool_ragged(const Pooling& pooling, const float* source, Columns columns,
 }  // namespace
 
 void check(const Pooling& pooling, Columns columns) {
-    if (columns.start > columns.count || pooling.dim > columns.count - columns.start)
-        reject("start", static_cast<int64_t>(columns.start),
-               "room for " + std::to_string(pooling.dim) + " of " + std::to_string(columns.count) + " columns");
+    check_columns(pooling, columns);
     check_offsets(pooling.offsets, pooling.inverse.size());
     check_inverse(pooling.inverse, pooling.u);
+    check_kind(pooling);
 }
 
 void pool(const Pooling& pooling, const float* rows, float* out, Columns columns) {
@@ -139,15 +281,16 @@ void pool(const Pooling& pooling, const float* const* rows, float* out, Columns 
     pool_rows(pooling, [=](int32_t k) { return rows[k]; }, out, columns);
 }
 
-void unpool(const Pooling& pooling, const float* pooled, Columns columns, float* gradients) {
+void unpool(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns, float* gradients) {
     std::fill_n(gradients, pooling.u * pooling.dim, 0.0f);
-    add_unpooled(pooling, pooled, columns, gradients);
+    add_unpooled(pooling, rows, pooled, columns, gradients);
 }
 
-void add_unpooled(const Pooling& pooling, const float* pooled, Columns columns, float* gradients) {
+void add_unpooled(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns,
+                  float* gradients) {
     by_step(pooling.dim, [&]<class Step>(Step) {
         const float* source = pooled + columns.start;
-        if (!single_valued(pooling)) return unpool_ragged<Step>(pooling, source, columns, gradients);
+        if (!copies_rows(pooling)) return unpool_ragged<Step>(pooling, rows, source, columns, gradients);
         const std::span<const int32_t> inverse = pooling.inverse;
         for (size_t i = 0; i < inverse.size(); ++i, source += columns.count) {
             if (i + kPrefetchDistance < inverse.size()) __builtin_prefetch(source + kPrefetchDistance * columns.count);

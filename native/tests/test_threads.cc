@@ -124,10 +124,10 @@ void pure_functions_share_nothing() {
         const size_t n = offsets.size() - 1;
         const std::vector<float> rows(u * 16, 0.5f);
         std::vector<float> pooled(n * 16), gradients(u * 16), decoded(16);
-        const springtide::Pooling pooling{inverse, offsets, u, 16, true};
+        const springtide::Pooling pooling{inverse, offsets, u, 16, {springtide::PoolingKind::kMean}};
         springtide::check(pooling, {16, 0});
         springtide::pool(pooling, rows.data(), pooled.data(), {16, 0});
-        springtide::unpool(pooling, pooled.data(), {16, 0}, gradients.data());
+        springtide::unpool(pooling, nullptr, pooled.data(), {16, 0}, gradients.data());
         expect(pooled[0] == 0.5f, "the mean of equal rows");
         std::vector<uint8_t> payload(springtide::payload_bytes(4, 16));
         springtide::encode_row(row.data(), 16, 4, payload.data());

@@ -17,6 +17,7 @@ from pipeline.configuration.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUM
 from pipeline.configuration.feedbacks import Feedback, feedbacks_of, input_topics, unread_click_settings
 from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.labels import LabelConfig, label_problems
+from pipeline.configuration.lists import list_problems
 from pipeline.configuration.logs import SCHEMAS_TOPIC, Logs, Topics
 from pipeline.configuration.section import Name, Section, check_distinct
 from pipeline.configuration.services import Cluster, Flink, Telemetry
@@ -126,6 +127,7 @@ class Config(Section):
         if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
         problems += self._reserved_columns()
+        problems += list_problems(self.fields, names, self.events.impressions.columns)
         problems += [
             f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"
             for d in self.dense

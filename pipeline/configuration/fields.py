@@ -1,8 +1,8 @@
 """The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense inputs."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.configuration.section import Count, Fraction, Name, Number, Seconds, Section, Setting
 
@@ -141,8 +141,18 @@ class FieldConfig(Section):
     """`bucket`: ascending upper bounds."""
     dim: Annotated[int, Field(ge=1, le=1024)] = 16
     """Weights per row."""
-    pooling: Literal["sum", "mean"] = "sum"
-    """How the rows of a list column become one."""
+    pooling: Literal["sum", "mean", "sqrtn", "max", "none"] = "sum"
+    """How the rows of a list column become one: `sqrtn` divides the sum by the square root of the number of elements,
+    `max` takes the largest value of each weight. With `none` they stay apart: the model reads a sequence [batch,
+    max_length, dim], and `NAME_mask` [batch, max_length], true for elements and false after the last."""
+    max_length: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """`none`: the elements of a list that the model reads; the others are not counted and earn no row."""
+    keep: Literal["last", "first"] = "last"
+    """`none`: which elements of a list longer than `max_length` the model reads, in the order of the list."""
+    weights: str | None = None
+    """`sum`, `mean`, `sqrtn`: impression column with a list of numbers, one weight for each element, of either sign:
+    Σ w·row, by Σ w with `mean`, by √Σ w² with `sqrtn`. Null counts as 1; an impression whose list has another length,
+    or a number that is not finite in 32 bits, is a dead letter."""
     init_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     """New weights are uniform in ± this; they depend on the key and the seed only."""
     optimizer: Optimizer = Adagrad()
@@ -153,6 +163,21 @@ class FieldConfig(Section):
     def table_name(self) -> str:
         """The table whose rows it reads."""
         return self.table or self.name
+
+    @model_validator(mode="after")
+    def _check_pooling(self) -> Self:
+        problems = []
+        if self.pooling == "none" and self.max_length is None:
+            problems.append("pooling none needs max_length. hint: the number of elements that the model reads")
+        if self.pooling != "none" and self.max_length is not None:
+            problems.append(f"max_length {self.max_length} has no effect with pooling {self.pooling}, only with none")
+        if self.pooling != "none" and "keep" in self.model_fields_set:
+            problems.append(f"keep {self.keep} has no effect with pooling {self.pooling}, only with none")
+        if self.weights is not None and self.pooling in ("max", "none"):
+            problems.append(f"weights have no effect with pooling {self.pooling}, only with sum, mean and sqrtn")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class DenseConfig(Section):

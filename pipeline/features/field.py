@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,12 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column
-from pipeline.arrays.types import Int64s, UInt64s
+from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.fields import FieldConfig
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, failing_row, load_function, summary_of
+from pipeline.features.weights import NO_WEIGHTS, WeightsError, element_weights
 
 MISSING = "(missing)"
 _KINDS = {"uint": "int", "strings": "string", "ints": "int", "uints": "int", "floats": "float"}
@@ -55,13 +57,28 @@ class FieldPlan:
             self._function = load_function(root, config.transform)
         self.problems = [f"field {config.name}: {problem}" for problem in self._find_problems()]
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Every raw column that is read."""
+        return self.columns if self._config.weights is None else (*self.columns, self._config.weights)
+
     def keys(self, batch: pa.RecordBatch, at_ms: Int64s) -> tuple[UInt64s, Int64s]:
         """Keys [m] and offsets [n + 1] of a batch of n rows."""
         if self._kind == "cross":
             parts = [hash_column(column, self.seed) for column in self._inputs(batch, at_ms)]
             return combine_keys(parts, self.seed), np.arange(batch.num_rows + 1, dtype=np.int64)
-        elements, offsets = transforms.flatten(self._values(batch, at_ms))
+        elements, offsets = self._elements(batch, at_ms)
         return hash_column(elements, self.seed), offsets
+
+    def weights(self, batch: pa.RecordBatch, at_ms: Int64s, offsets: Int64s) -> Float32s:
+        """[m] one weight for each key, or none without a column of weights. Raises WeightsError."""
+        name = self._config.weights
+        if name is None:
+            return NO_WEIGHTS
+        try:
+            return element_weights(column_of(batch, name, self._types, at_ms), np.diff(offsets))
+        except WeightsError as failure:
+            raise WeightsError(f"column {name}, weights of {self._config.name}: {failure}", failure.row) from None
 
     def texts(self, batch: pa.RecordBatch, at_ms: Int64s, places: Int64s) -> pa.StringArray:
         """[k] readable values of the keys at `places`."""
@@ -69,7 +86,7 @@ class FieldPlan:
         if self._kind == "cross":
             columns = [_texts(column.take(index)) for column in self._inputs(batch, at_ms)]
             return pc.binary_join_element_wise(*columns, " × ")
-        elements, _ = transforms.flatten(self._values(batch, at_ms))
+        elements, _ = self._elements(batch, at_ms)
         if self._kind in ("bucket", "log2", "weekday"):
             return pa.array([self._text_of(value) for value in elements.take(index).to_pylist()], pa.string())
         return _texts(elements.take(index))
@@ -86,7 +103,11 @@ class FieldPlan:
         """A text that changes with everything that this field's keys depend on."""
         types = [self._types.get(name, "time") for name in self.columns]
         source = self._function.source_digest if self._function else None
-        parts = [self._kind, list(self.columns), types, list(self._config.boundaries), source]
+        parts: list[Any] = [self._kind, list(self.columns), types, list(self._config.boundaries), source]
+        if self._config.pooling == "none":
+            parts.append({"max_length": self._config.max_length, "keep": self._config.keep})
+        if self._config.weights is not None:
+            parts.append({"weights": [self._config.weights, self._types[self._config.weights]]})
         return json.dumps(parts if self._config.table_name == self._config.name else [*parts, self._config.table_name])
 
     def values_kind(self) -> str | None:
@@ -106,6 +127,13 @@ class FieldPlan:
 
     def _inputs(self, batch: pa.RecordBatch, at_ms: Int64s) -> list[pa.Array]:
         return [column_of(batch, name, self._types, at_ms) for name in self.columns]
+
+    def _elements(self, batch: pa.RecordBatch, at_ms: Int64s) -> tuple[pa.Array, Int64s]:
+        """What is hashed, [m], and offsets [n + 1]: without the elements that the model does not read."""
+        elements, offsets = transforms.flatten(self._values(batch, at_ms))
+        if self._config.max_length is None:
+            return elements, offsets
+        return transforms.truncate(elements, offsets, self._config.max_length, self._config.keep)
 
     def _values(self, batch: pa.RecordBatch, at_ms: Int64s) -> pa.Array:
         """[n] what is hashed."""

@@ -7,7 +7,7 @@ list has no key.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.features.dense import dense_numbers, out_of_range, wrong_size
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, check_finite, instance_of_texts
+from pipeline.features.weights import no_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class FieldKeys:
     """[m]"""
     offsets: Int64s
     """[n + 1]"""
+    weights: Float32s = field(default_factory=no_weights)
+    """[m], or none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class FeaturePlan:
     @property
     def columns(self) -> tuple[str, ...]:
         """Raw columns that are read, except `at`, in the order of the configuration."""
-        columns = [c for field in self._fields.values() for c in field.columns] + [d.column for d in self._dense]
+        columns = [c for field in self._fields.values() for c in field.read] + [d.column for d in self._dense]
         return tuple(name for name in dict.fromkeys(columns) if name != "at")
 
     def extract(self, batch: pa.RecordBatch, at_ms: Int64s) -> Features:
@@ -83,11 +86,12 @@ class FeaturePlan:
             at_ms: [n] int64, each impression's time.
 
         Raises:
-            InputError: a column cannot be read as the type it is declared with; SizeError for a vector of another size.
+            InputError: a column cannot be read as the type it is declared with; SizeError for a vector of another size,
+                WeightsError for weights that do not fit their elements.
             ModelError: a user's function failed or did not return one value or list per row.
         """
         assert len(at_ms) == batch.num_rows, f"{len(at_ms)} times for {batch.num_rows} rows"
-        keys = {name: FieldKeys(*field.keys(batch, at_ms)) for name, field in self._fields.items()}
+        keys = {name: _keys_of(field, batch, at_ms) for name, field in self._fields.items()}
         none = np.zeros((batch.num_rows, 0), np.float32)
         numbers = [dense_numbers(d, column_of(batch, d.column, self._types, at_ms)) for d in self._dense]
         return Features(keys, np.concatenate([none, *numbers], axis=1))
@@ -178,10 +182,16 @@ class FeaturePlan:
         return self._fields[name]
 
 
+def _keys_of(field: FieldPlan, batch: pa.RecordBatch, at_ms: Int64s) -> FieldKeys:
+    keys, offsets = field.keys(batch, at_ms)
+    return FieldKeys(keys, offsets, field.weights(batch, at_ms, offsets))
+
+
 def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    return FieldKeys(np.concatenate([part.keys for part in parts]), offsets)
+    weights = np.concatenate([part.weights for part in parts])
+    return FieldKeys(np.concatenate([part.keys for part in parts]), offsets, weights)
 
 
 def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:

@@ -42,6 +42,23 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
     return array.flatten(), offsets
 
 
+def truncate(elements: pa.Array, offsets: Int64s, length: int, keep: str) -> tuple[pa.Array, Int64s]:
+    """The `keep` ("last" or "first") `length` elements of every row, in their order; the form of `flatten`.
+
+    >>> elements, offsets = truncate(pa.array(["a", "b", "c", "d"]), np.array([0, 3, 4]), 2, "last")
+    >>> elements.to_pylist(), offsets.tolist()
+    (['b', 'c', 'd'], [0, 2, 3])
+    """
+    lengths = np.diff(offsets)
+    kept = np.minimum(lengths, length)
+    if len(lengths) == 0 or int(lengths.max()) <= length:
+        return elements, offsets
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
+    first = offsets[1:] - kept if keep == "last" else offsets[:-1]
+    places = np.arange(ends[-1]) + np.repeat(first - ends[:-1], kept)
+    return elements.take(pa.array(places)), ends
+
+
 def normalise(array: pa.Array) -> pa.Array:
     """The array in one of the types that are hashed: string, binary, int64, uint64, float64, bool, or a list of these.
 

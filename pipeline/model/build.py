@@ -18,6 +18,7 @@ from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import ModelError
 from pipeline.features.user_code import UserFunction, load_function, summary_of
 from pipeline.model.embedding_range import refuse_clamping
+from pipeline.model.inputs import symbolic_inputs
 from pipeline.model.layout import Layout
 from pipeline.model.limits import problem_of, problem_of_types
 from pipeline.model.runtime import keras, seed_generator
@@ -32,7 +33,7 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
 
 
 def _build(function: UserFunction, layout: Layout, labels: tuple[LabelConfig, ...]) -> keras.Model:
-    inputs = {n: keras.Input((w,), dtype="float32", name=n) for n, w in zip(layout.names, layout.widths, strict=True)}
+    inputs = symbolic_inputs(layout)
     try:
         model = function.call(dict(inputs))
     except (Exception, SystemExit) as failure:

@@ -19,6 +19,7 @@ from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.scaling import DenseScaling
 from pipeline.features.user_code import failing_row, summary_of
 from pipeline.model.build import build_model, model_digest
+from pipeline.model.inputs import named_inputs
 from pipeline.model.layout import Layout
 from pipeline.model.losses import losses_of, served
 from pipeline.model.runtime import prepare_runtime, tf
@@ -180,8 +181,7 @@ class DenseModel:
             raise UserCodeError(f"the model of {reference} failed: {summary_of(failure)}", row) from failure
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
-        pieces = tf.split(inputs, self.layout.widths, axis=1)
-        logits = self._model(dict(zip(self.layout.names, pieces, strict=True)), training=training)
+        logits = self._model(named_inputs(self.layout, inputs), training=training)
         return tf.cast(logits, tf.float32)
 
     def _variables(self) -> dict[str, npt.NDArray[Any]]:

@@ -51,8 +51,15 @@ def _alike(before: Identity, now: Identity, field: str) -> bool:
 
 
 def _not_of(field: FieldConfig) -> set[str]:
-    """Settings that do not belong to the piece of a field: those of a declared table, or that it names none."""
-    return {"table"} if field.table is None else set(ROW_SETTINGS)
+    """Settings that do not belong to the piece of a field: those of a declared table, or that it names none.
+
+    Neither do settings of lists at their defaults: a version from before there were any has the same identity.
+    """
+    defaults = {name for name in _LISTS if getattr(field, name) == FieldConfig.model_fields[name].default}
+    return defaults | ({"table"} if field.table is None else set(ROW_SETTINGS))
+
+
+_LISTS = ("max_length", "keep", "weights")
 
 
 def _fields(identity: Identity) -> set[str]:

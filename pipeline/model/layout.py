@@ -1,9 +1,11 @@
 """The columns of each input in the `[batch, columns]` tensor: fields in configured order, then dense numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 from pipeline.configuration.config import Config
+from pipeline.features.pooling import Pooling
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,10 @@ class Layout:
     """Columns of the input tensor.
 
     | field 0: dim wide | field 1: dim wide | … | dense 0 | dense 1 | … |
+
+    A field with pooling `none` takes its rows one after the other, then its mask: 1 for an element, else 0.
+
+    | element 0: dim wide | … | element max_length − 1: dim wide | max_length of the mask |
     """
 
     names: tuple[str, ...]
@@ -18,12 +24,17 @@ class Layout:
     widths: tuple[int, ...]
     fields: int
     """Number of inputs that are fields."""
+    sequences: Mapping[str, int]
+    """By name, `max_length` of the inputs that are sequences."""
 
     @classmethod
     def of(cls, config: Config) -> "Layout":
         names = [field.name for field in config.fields] + [number.name for number in config.dense]
-        widths = [field.dim for field in config.fields] + [number.width for number in config.dense]
-        return cls(tuple(names), tuple(widths), len(config.fields))
+        widths = [Pooling.of(field).width(field.dim) for field in config.fields] + [
+            number.width for number in config.dense
+        ]
+        sequences = {field.name: field.max_length for field in config.fields if field.max_length is not None}
+        return cls(tuple(names), tuple(widths), len(config.fields), sequences)
 
     @property
     def columns(self) -> int:

@@ -10,7 +10,8 @@ from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.errors import InputError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.features.pooling import pool
+from pipeline.features.pooling import Pooling, pool
+from pipeline.features.weights import WeightsError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 
@@ -43,6 +44,8 @@ class Predictor:
         batch, at_ms = self._plan.batch_of(instances, now_ms, first)
         try:
             features = self._plan.extract(batch, at_ms)
+        except WeightsError as failure:
+            raise InputError(f"instance {first + failure.row}, {failure}") from None
         except UserCodeError as failure:
             if failure.row is None:
                 raise
@@ -72,7 +75,8 @@ class Predictor:
         for field in self._fields:
             found, start = features.keys[field.name], self._layout.starts[field.name]
             each = np.arange(len(found.keys), dtype=np.int32)
-            pool(lookup(field.table_name, found.keys), each, found.offsets, field.pooling == "mean", inputs, start)
+            rows = lookup(field.table_name, found.keys)
+            pool(rows, each, found.offsets, Pooling.of(field), inputs, start, found.weights)
         inputs[:, self._layout.dense_start :] = features.dense
         self._network.scale(inputs)
         return inputs

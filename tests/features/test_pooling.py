@@ -1,4 +1,4 @@
-"""Pooling: sums and means over ragged samples, and the transpose; against NumPy and itself."""
+"""Pooling of ragged samples by every kind, and the transpose; against NumPy and itself."""
 
 import itertools
 
@@ -7,7 +7,9 @@ import pipeline._native as _native
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.features.pooling import pool
+from pipeline.features.pooling import Pooling, pool
+from pipeline.features.weights import NO_WEIGHTS
+from tests.support.pooling import pooled, unpooled
 
 SEEDS = range(20)
 
@@ -21,88 +23,119 @@ def ragged(seed, n=37, u=11, dim=5, most=6):
     return rng.normal(size=(u, dim)).astype(np.float32), inverse, offsets
 
 
-def unpool(gradient, start, dim, inverse, offsets, mean, u):
+SUM, MEAN, SQRTN, MAX = map(Pooling, ("sum", "mean", "sqrtn", "max"))
+LINEAR = [SUM, MEAN, SQRTN]
+
+
+def unpool(rows, gradient, start, inverse, offsets, pooling, weights=NO_WEIGHTS):
     """The native transpose of `pool`, as training calls it inside `ModelInput`: [u, dim]."""
-    rows = np.empty((u, dim), np.float32)
-    _native.unpool(gradient, start, inverse, offsets, mean, rows)
-    return rows
+    out = np.full(rows.shape, 7, np.float32)
+    _native.unpool(rows, gradient, start, inverse, offsets, weights, pooling.kind, pooling.max_length, out)
+    return out
 
 
-def matrix(inverse, offsets, u, mean):
+def matrix(inverse, offsets, u, pooling, weights=None):
     """The [n, u] matrix that pooling multiplies rows by."""
-    result = np.zeros((len(offsets) - 1, u))
+    result, weights = np.zeros((len(offsets) - 1, u)), np.ones(len(inverse)) if weights is None else weights
     for i, (first, end) in enumerate(itertools.pairwise(offsets)):
-        for j in range(first, end):
-            result[i, inverse[j]] += 1 / (end - first) if mean else 1
+        each = weights[first:end].astype(float)
+        divisor = {"sum": 1, "mean": each.sum(), "sqrtn": np.sqrt((each**2).sum())}[pooling.kind]
+        np.add.at(result[i], inverse[first:end], each / divisor)
     return result
 
 
-@pytest.mark.parametrize("mean", [False, True])
+def weights_for(inverse, weighted):
+    """A weight for each key, or none."""
+    return (1 + np.arange(len(inverse)) % 7 / 2).astype(np.float32) if weighted else NO_WEIGHTS
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("pooling", LINEAR)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pool_multiplies_by_the_incidence_matrix(seed, mean):
+def test_pool_multiplies_by_the_incidence_matrix(seed, pooling, weighted):
     rows, inverse, offsets = ragged(seed)
+    weights = weights_for(inverse, weighted)
     out = np.full((len(offsets) - 1, 9), 7, np.float32)
-    pool(rows, inverse, offsets, mean, out, 3)
-    np.testing.assert_allclose(out[:, 3:8], matrix(inverse, offsets, len(rows), mean) @ rows, rtol=1e-5, atol=1e-6)
+    pool(rows, inverse, offsets, pooling, out, 3, weights)
+    wanted = matrix(inverse, offsets, len(rows), pooling, weights if weighted else None) @ rows
+    np.testing.assert_allclose(out[:, 3:8], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", [*LINEAR, MAX, Pooling("none", 6), Pooling("none", 8)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pool_and_its_transpose_have_the_bits_of_numpy(seed, pooling):
+    rows, inverse, offsets = ragged(seed)
+    rows = rows.round(1)  # so that maxima have ties
+    out = np.full((len(offsets) - 1, pooling.width(5) + 4), 7, np.float32)
+    pool(rows, inverse, offsets, pooling, out, 3)
+    np.testing.assert_array_equal(out[:, 3:-1], pooled(rows[inverse], offsets, pooling))
+    gradient = np.random.default_rng(seed + 1).normal(size=out.shape).astype(np.float32)
+    wanted = unpooled(gradient[:, 3:-1], rows, inverse, offsets, pooling)
+    np.testing.assert_array_equal(unpool(rows, gradient, 3, inverse, offsets, pooling), wanted)
 
 
 def test_pool_leaves_the_other_columns_alone():
     rows, inverse, offsets = ragged(0)
     out = np.full((len(offsets) - 1, 9), 7, np.float32)
-    pool(rows, inverse, offsets, False, out, 3)
+    pool(rows, inverse, offsets, SUM, out, 3)
     assert (out[:, :3] == 7).all()
     assert (out[:, 8:] == 7).all()
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_sample_without_keys_pools_to_zeros(mean):
+@pytest.mark.parametrize("pooling", [*LINEAR, MAX])
+def test_sample_without_keys_pools_to_zeros(pooling):
     out = np.full((2, 2), 7, np.float32)
-    pool(np.float32([[1, 2]]), np.int32([0]), np.int64([0, 0, 1]), mean, out, 0)
+    pool(np.float32([[1, 2]]), np.int32([0]), np.int64([0, 0, 1]), pooling, out, 0)
     assert out.tolist() == [[0, 0], [1, 2]]
 
 
 def test_mean_divides_by_the_number_of_keys():
     out = np.zeros((1, 1), np.float32)
-    pool(np.float32([[1], [4]]), np.int32([0, 1, 1]), np.int64([0, 3]), True, out, 0)
+    pool(np.float32([[1], [4]]), np.int32([0, 1, 1]), np.int64([0, 3]), MEAN, out, 0)
     assert out[0, 0] == 3
 
 
 def test_pooling_sums_or_averages_and_gives_zeros_for_no_keys():
     rows, each = np.arange(8, dtype=np.float32).reshape(4, 2), np.arange(4, dtype=np.int32)
-    for mean, wanted in ((False, [[0, 0], [6, 9], [0, 0], [6, 7]]), (True, [[0, 0], [2, 3], [0, 0], [6, 7]])):
+    for pooling, wanted in ((SUM, [[0, 0], [6, 9], [0, 0], [6, 7]]), (MEAN, [[0, 0], [2, 3], [0, 0], [6, 7]])):
         out = np.full((4, 2), 7, np.float32)
-        pool(rows, each, np.array([0, 0, 3, 3, 4]), mean, out, 0)
+        pool(rows, each, np.array([0, 0, 3, 3, 4]), pooling, out, 0)
         assert out.tolist() == wanted
-    pool(rows[:0], each[:0], np.zeros(3, np.int64), True, out[:2], 0)
+    pool(rows[:0], each[:0], np.zeros(3, np.int64), MEAN, out[:2], 0)
     assert out[:2].tolist() == [[0, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("pooling", LINEAR)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_unpool_multiplies_by_the_transpose(seed, mean):
+def test_unpool_multiplies_by_the_transpose(seed, pooling, weighted):
     rows, inverse, offsets = ragged(seed)
+    weights = weights_for(inverse, weighted)
     gradient = np.random.default_rng(seed + 1).normal(size=(len(offsets) - 1, 9)).astype(np.float32)
-    result = unpool(gradient, 3, rows.shape[1], inverse, offsets, mean, len(rows))
-    expected = matrix(inverse, offsets, len(rows), mean).T @ gradient[:, 3:8]
+    result = unpool(rows, gradient, 3, inverse, offsets, pooling, weights)
+    expected = matrix(inverse, offsets, len(rows), pooling, weights if weighted else None).T @ gradient[:, 3:8]
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_unpool_is_the_transpose_exactly_in_whole_numbers(mean):
+@pytest.mark.parametrize("pooling", [SUM, MEAN])
+def test_unpool_is_the_transpose_exactly_in_whole_numbers(pooling):
     rng = np.random.default_rng(5)
     offsets = np.int64([0, 2, 2, 6, 7])  # powers of two, so that means are exact
     inverse = np.int32([0, 1, 1, 1, 2, 0, 2])
     rows, gradient = (rng.integers(-8, 8, size).astype(np.float32) for size in [(3, 4), (4, 4)])
     out = np.zeros((4, 4), np.float32)
-    pool(rows, inverse, offsets, mean, out, 0)
-    back = unpool(gradient, 0, 4, inverse, offsets, mean, 3)
+    pool(rows, inverse, offsets, pooling, out, 0)
+    back = unpool(rows, gradient, 0, inverse, offsets, pooling)
     assert np.sum(out * gradient) == np.sum(rows * back)
 
 
 def test_empty_batch_pools_to_nothing_and_back_to_zeros():
     nothing, offsets = np.zeros(0, np.int32), np.int64([0])
-    pool(np.zeros((0, 2), np.float32), nothing, offsets, False, np.zeros((0, 2), np.float32), 0)
-    assert unpool(np.zeros((0, 2), np.float32), 0, 2, nothing, offsets, False, 3).tolist() == [[0, 0]] * 3
+    pool(np.zeros((0, 2), np.float32), nothing, offsets, SUM, np.zeros((0, 2), np.float32), 0)
+    assert (
+        unpool(np.zeros((3, 2), np.float32), np.zeros((0, 2), np.float32), 0, nothing, offsets, SUM).tolist()
+        == [[0, 0]] * 3
+    )
 
 
 ROWS, INVERSE, OFFSETS = np.zeros((2, 3), np.float32), np.int32([0, 1]), np.int64([0, 1, 2])
@@ -135,51 +168,66 @@ BAD_POOLS = {
 def test_pool_refuses(name):
     (rows, inverse, offsets, out, start), message = BAD_POOLS[name]
     with pytest.raises(InputError, match=message):
-        pool(rows, inverse, offsets, False, out, start)
+        pool(rows, inverse, offsets, SUM, out, start)
 
 
 def test_pool_accepts_the_last_columns():
-    pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), 1)
-    pool(ROWS, INVERSE, OFFSETS, False, OUT.copy(), np.int64(1))
+    pool(ROWS, INVERSE, OFFSETS, SUM, OUT.copy(), 1)
+    pool(ROWS, INVERSE, OFFSETS, SUM, OUT.copy(), np.int64(1))
 
 
 def test_pool_refuses_a_read_only_target():
     out = OUT.copy()
     out.flags.writeable = False
     with pytest.raises(InputError, match="read-only"):
-        pool(ROWS, INVERSE, OFFSETS, False, out, 0)
+        pool(ROWS, INVERSE, OFFSETS, SUM, out, 0)
 
 
 def test_refused_pool_writes_nothing():
     out = np.full((2, 4), 7, np.float32)
     with pytest.raises(InputError):
-        pool(ROWS, np.int32([0, 2]), OFFSETS, False, out, 0)
+        pool(ROWS, np.int32([0, 2]), OFFSETS, SUM, out, 0)
     assert (out == 7).all()
 
 
 def test_unpool_refuses_an_index_beyond_the_distinct_keys():
     with pytest.raises(ValueError, match="inverse: got 1"):
-        unpool(OUT, 0, 3, INVERSE, OFFSETS, False, 1)
+        unpool(ROWS[:1], OUT, 0, INVERSE, OFFSETS, SUM)
 
 
-@pytest.mark.parametrize("mean", [None, 1, float("nan"), np.array([True, False])])
-def test_a_mean_that_is_not_a_bool_is_refused(mean):
-    with pytest.raises(InputError, match="mean: got"):
-        pool(ROWS, INVERSE, OFFSETS, mean, OUT, 0)
+def test_a_kind_of_pooling_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="pooling: got median, wanted sum, mean"):
+        pool(ROWS, INVERSE, OFFSETS, Pooling("median"), OUT, 0)
+
+
+def test_weights_and_sequences_that_do_not_fit_are_refused():
+    wide = np.zeros((2, 20), np.float32)
+    with pytest.raises(InputError, match="weights: got 1, wanted 2, one for each key"):
+        pool(ROWS, INVERSE, OFFSETS, MEAN, OUT, 0, np.ones(1, np.float32))
+    with pytest.raises(InputError, match="weights: got float64"):
+        pool(ROWS, INVERSE, OFFSETS, MEAN, OUT, 0, np.ones(2))
+    with pytest.raises(InputError, match="weights: got 2, wanted none for pooling max and none"):
+        pool(ROWS, INVERSE, OFFSETS, MAX, OUT, 0, np.ones(2, np.float32))
+    with pytest.raises(InputError, match="keys of a sample: got 2, wanted at most 1"):
+        pool(ROWS, INVERSE, np.int64([0, 2, 2]), Pooling("none", 1), wide, 0)
+    with pytest.raises(InputError, match="start: got 0, wanted room for 2 x 4 of 4 columns"):
+        pool(ROWS, INVERSE, OFFSETS, Pooling("none", 2), OUT, 0)
+    with pytest.raises(InputError, match="max_length: got 0, wanted 1 or more"):
+        pool(ROWS, INVERSE, OFFSETS, Pooling("none"), wide, 0)
 
 
 def test_pool_refuses_to_write_over_its_rows():
     shared = np.zeros((2, 4), np.float32)
     with pytest.raises(InputError, match="out: got memory of the rows"):
-        pool(shared, INVERSE, OFFSETS, False, shared, 0)
+        pool(shared, INVERSE, OFFSETS, SUM, shared, 0)
 
 
 def test_nan_and_infinity_stay_with_their_samples():
     rows = np.float32([[np.nan, np.inf], [1, 2]])
     out = np.zeros((2, 2), np.float32)
-    pool(rows, INVERSE, OFFSETS, False, out, 0)
+    pool(rows, INVERSE, OFFSETS, SUM, out, 0)
     assert np.isnan(out[0, 0])
     assert np.isinf(out[0, 1])
     assert out[1].tolist() == [1, 2]
-    back = unpool(out, 0, 2, INVERSE, OFFSETS, True, 2)
+    back = unpool(rows, out, 0, INVERSE, OFFSETS, MEAN)
     np.testing.assert_array_equal(back, rows)

@@ -1,5 +1,7 @@
 """Training and serving feed the network the same bytes: equal rows, equal samples, equal inputs, to the bit."""
 
+import copy
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,10 +25,24 @@ def field(name, column, dim, pooling):
     return {"name": name, "columns": [column], "dim": dim, "pooling": pooling, "admission": never}
 
 
+MODEL = """
+import keras
+
+def build(inputs):
+    return keras.Model(inputs, keras.layers.Dense(1)(inputs["user_sum"]))
+"""
+LINEAR = ("sum", "mean", "sqrtn")
+
 FIELDS = [
     *(field(f"{pooling}{dim}", "tags", dim, pooling) for pooling in ("mean", "sum") for dim in (1, 3, 4, 16)),
     field("user_mean", "user", 4, "mean"),
     field("user_sum", "user", 5, "sum"),
+    *(field(f"{pooling}{dim}", "tags", dim, pooling) for pooling in ("sqrtn", "max") for dim in (3, 16)),
+    *(
+        field(f"none{dim}", "tags", dim, "none") | {"max_length": length, "keep": keep}
+        for dim, length, keep in ((1, 1, "first"), (3, 7, "last"), (16, 40, "last"))
+    ),
+    *(field(f"weighted_{pooling}", "tags", 4, pooling) | {"weights": "strengths"} for pooling in LINEAR),
     *({**field(f"shared_{column}", column, 4, "mean"), "table": "words"} for column in ("user", "tags")),
 ]
 WORDS_TABLE = {name: FIELDS[-1][name] for name in ("dim", "admission")} | {"name": "words"}
@@ -34,8 +50,10 @@ WORDS_TABLE = {name: FIELDS[-1][name] for name in ("dim", "admission")} | {"name
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    document = WRITTEN | {"tables": [WORDS_TABLE], "fields": FIELDS, "dense": [{"name": "number", "column": "id"}]}
-    project = make_project(tmp_path_factory.mktemp("identity"), document)
+    document = copy.deepcopy(WRITTEN) | {"tables": [WORDS_TABLE], "fields": FIELDS}
+    document["dense"] = [{"name": "number", "column": "id"}]
+    document["events"]["impressions"]["columns"]["strengths"] = "floats"
+    project = make_project(tmp_path_factory.mktemp("identity"), document, MODEL)
     return project, Predictor(project.config, project.root)
 
 
@@ -49,7 +67,12 @@ def ragged(random):
 def samples_of(random):
     samples = make_samples(int(random.integers(2**32)), ROWS)
     users = random.choice([*WORDS, UNSEEN], ROWS)
-    for name, column in (("tags", pa.array(ragged(random), pa.list_(pa.string()))), ("user", pa.array(users))):
+    tags, strengths = pa.array(ragged(random), pa.list_(pa.string())), []
+    for words in tags.to_pylist():
+        given = words is not None and random.random() < 0.8
+        strengths.append(random.choice([0.0, 0.25, 1.0, None], len(words)).tolist() if given else None)
+    samples = samples.append_column("strengths", pa.array(strengths, pa.list_(pa.float64())))
+    for name, column in (("tags", tags), ("user", pa.array(users))):
         samples = samples.set_column(samples.schema.get_field_index(name), name, column)
     return samples
 
@@ -81,7 +104,7 @@ def trained_on(project, plan, tables, samples):
 
 def predicted_from(predictor, tables, samples):
     """[n, columns] what the replica's network sees of the same samples, sent as JSON instances."""
-    instances = samples.select(["id", "user", "item", "tags"]).to_pylist()
+    instances = samples.select(["id", "user", "item", "tags", "strengths"]).to_pylist()
     features = predictor.features(instances, 0)
     return predictor.inputs(features, lambda name, keys: tables.by_name[name].table.lookup(keys))
 

@@ -1,12 +1,16 @@
 // ModelInput for pipeline/trainer/tables/model_input.py, which checks dtypes and shapes first.
 #include "batch/model_input.h"
 
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/batch/pooling_kind.h"
 
 using namespace springtide_bindings;
 using springtide::FieldKeys;
@@ -25,7 +29,10 @@ struct TableArrays {
 struct FieldArrays {
     In<int32_t> inverse;
     In<int64_t> offsets;
+    In<float> weights;  // empty without weights
 };
+
+using NamedPooling = std::pair<std::string, size_t>;  // kind and max_length
 
 struct Batch {
     std::vector<TableArrays> tables;
@@ -36,9 +43,9 @@ struct Batch {
 
 class BoundInput {
 public:
-    BoundInput(std::vector<nb::object> tables, const std::vector<size_t>& table_of_field, const std::vector<bool>& mean,
-               size_t dense_columns, size_t threads)
-        : tables_(std::move(tables)), input_(natives(), fields_of(table_of_field, mean), dense_columns, threads) {}
+    BoundInput(std::vector<nb::object> tables, const std::vector<size_t>& table_of_field,
+               const std::vector<NamedPooling>& poolings, size_t dense_columns, size_t threads)
+        : tables_(std::move(tables)), input_(natives(), fields_of(table_of_field, poolings), dense_columns, threads) {}
 
     std::vector<size_t> find(const nb::list& tables, const nb::list& fields) {
         Batch batch;
@@ -53,8 +60,9 @@ public:
         for (const nb::handle field : fields) {
             const auto parts = nb::cast<nb::tuple>(field);
             const FieldArrays& last = batch.fields.emplace_back(nb::cast<In<int32_t>>(parts[0], false),
-                                                                nb::cast<In<int64_t>>(parts[1], false));
-            occurrences.push_back({span_of(last.inverse), span_of(last.offsets)});
+                                                                nb::cast<In<int64_t>>(parts[1], false),
+                                                                nb::cast<In<float>>(parts[2], false));
+            occurrences.push_back({span_of(last.inverse), span_of(last.offsets), span_of(last.weights)});
         }
         batch.samples = batch.fields.empty() ? 0 : batch.fields[0].offsets.size() - 1;
         batch.waiting = true;
@@ -102,9 +110,13 @@ private:
         return natives;
     }
 
-    static std::vector<ModelInput::Field> fields_of(const std::vector<size_t>& tables, const std::vector<bool>& mean) {
+    static std::vector<ModelInput::Field> fields_of(const std::vector<size_t>& tables,
+                                                    const std::vector<NamedPooling>& poolings) {
         std::vector<ModelInput::Field> fields;
-        for (size_t f = 0; f < tables.size(); ++f) fields.push_back({tables[f], mean.at(f)});
+        for (size_t f = 0; f < tables.size(); ++f) {
+            const auto& [kind, max_length] = poolings.at(f);
+            fields.push_back({tables[f], {pooling_kind(kind), max_length}});
+        }
         return fields;
     }
 
@@ -126,8 +138,9 @@ private:
 
 void register_model_input(nb::module_& m) {
     nb::class_<BoundInput>(m, "ModelInput")
-        .def(nb::init<std::vector<nb::object>, const std::vector<size_t>&, const std::vector<bool>&, size_t, size_t>(),
-             exact("tables"), exact("table_of_field"), exact("mean"), exact("dense_columns"), exact("threads"))
+        .def(nb::init<std::vector<nb::object>, const std::vector<size_t>&, const std::vector<NamedPooling>&, size_t,
+                      size_t>(),
+             exact("tables"), exact("table_of_field"), exact("poolings"), exact("dense_columns"), exact("threads"))
         .def("find", &BoundInput::find, exact("tables"), exact("fields"))
         .def("resident", &BoundInput::resident, exact("table"), exact("resident"))
         .def("admit", &BoundInput::admit, exact("table"), exact("places"), exact("at_s"))

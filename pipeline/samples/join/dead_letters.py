@@ -18,6 +18,7 @@ DETAILS = {
     "duplicate_click": "the impression has a click already",
     "weight_out_of_range": "the weight is negative, larger than samples.max_weight, or not a number",
     "number_out_of_range": "a dense number is outside its range or not finite, or a vector has another size",
+    "weights_invalid": "a list of weights has another length than its list of values, or a number that is not finite",
     "label_out_of_range": "a label is outside its range in samples.label_ranges or [[labels]], or not a number",
 }
 """By reason."""

@@ -14,8 +14,9 @@ s is an impression's time, t a click's, e the later of t and its partition's wat
 - An impression below its own partition's watermark is `impression_too_late`; one whose key is known is
   `duplicate_impression`. A key is known from s until s + window + horizon of the longest feedback + key
   retention and may then be used again.
-- An impression with a weight or a dense number out of its range is `weight_out_of_range` or `number_out_of_range`, a
-  click with such a label `label_out_of_range`: as if the event did not exist.
+- An impression with a weight or a dense number out of its range is `weight_out_of_range` or `number_out_of_range`, one
+  with weights that do not fit a list `weights_invalid`, a click with a label out of its range `label_out_of_range`: as
+  if the event did not exist.
 - A click belongs to the impression of its key with s <= t and e < s + window + horizon + key retention. Without one it
   is pending until the watermark of all impressions passes t + disorder; then it is `click_before_impression` if there
   is an impression within disorder after it, else `orphan_click`. (Deciding already at t would make the reason depend

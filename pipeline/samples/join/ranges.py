@@ -13,6 +13,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.feedbacks import Feedback
 from pipeline.features.dense import out_of_range, outside
 from pipeline.features.field import column_of
+from pipeline.features.weights import lengths_of, wrong_weights
 
 
 class Ranges:
@@ -20,6 +21,7 @@ class Ranges:
 
     def __init__(self, config: Config) -> None:
         self._samples, self._dense = config.samples, config.dense
+        self._weighted = [(field.columns[0], field.weights) for field in config.fields if field.weights is not None]
         self._types = config.events.impressions.columns
 
     def impressions(self, columns: pa.RecordBatch, at_ms: Int64s) -> Iterator[tuple[str, Bools]]:
@@ -29,6 +31,9 @@ class Ranges:
         for number in self._dense:
             column = column_of(columns, number.column, self._types, at_ms)
             yield "number_out_of_range", out_of_range(number, column)
+        for elements, weights in self._weighted:
+            lengths = lengths_of(column_of(columns, elements, self._types, at_ms))
+            yield "weights_invalid", wrong_weights(column_of(columns, weights, self._types, at_ms), lengths)
 
     @staticmethod
     def clicks(feedback: Feedback, columns: pa.RecordBatch) -> Bools:

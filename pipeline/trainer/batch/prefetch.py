@@ -5,7 +5,7 @@ Only what does not depend on the values of rows is done here; values are read af
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.dense import SizeError
 from pipeline.features.plan import FeaturePlan, Features
+from pipeline.features.weights import WeightsError, no_weights
 from pipeline.logs.events.sample_block import impression_times
 from pipeline.model.targets import TargetError, Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
@@ -38,6 +39,8 @@ class FieldBatch:
     """[m] occurrence → index into the `keys` of the table."""
     offsets: Int64s
     """[n + 1] sample → its occurrences."""
+    weights: Float32s = field(default_factory=no_weights)
+    """[m] of the occurrences, or none."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Prefetcher:
         try:
             features = self._plan.extract(batch.samples, impression_times(batch.samples))
             targets = targets_of(batch.samples, self._labels)
-        except (UserCodeError, TargetError, SizeError) as failure:
+        except (UserCodeError, TargetError, SizeError, WeightsError) as failure:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None
@@ -129,6 +132,6 @@ def keys_by_table(
         keys, inverse, counts = uniquer.unique(occurrences)
         tables[table], start = TableBatch(keys, counts), 0
         for name, each in zip(names, found, strict=True):
-            fields[name] = FieldBatch(inverse[start : start + len(each.keys)], each.offsets)
+            fields[name] = FieldBatch(inverse[start : start + len(each.keys)], each.offsets, each.weights)
             start += len(each.keys)
     return tables, fields

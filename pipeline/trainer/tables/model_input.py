@@ -17,6 +17,7 @@ import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Bools, Float32s, Int64s
 from pipeline.errors import InputError
+from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch
 from pipeline.trainer.tables.table import Table
 
@@ -26,8 +27,8 @@ class InputField(NamedTuple):
 
     table: int
     """The number of the table."""
-    mean: bool
-    """Its rows are pooled by their mean, else by their sum."""
+    pooling: Pooling
+    """How its rows are pooled."""
 
 
 class ModelInput:
@@ -41,9 +42,9 @@ class ModelInput:
         require_integer("threads", threads, 1, 1024)
         self._tables = list(tables)
         native, numbers = [table.native for table in tables], [field.table for field in fields]
-        mean = [field.mean for field in fields]
+        poolings = [(field.pooling.kind, field.pooling.max_length) for field in fields]
         try:
-            self._input: Any = _native.ModelInput(native, numbers, mean, dense_columns, threads)
+            self._input: Any = _native.ModelInput(native, numbers, poolings, dense_columns, threads)
         except ValueError as failure:
             raise InputError(str(failure)) from None
         self._sizes = [0] * len(self._tables)
@@ -52,7 +53,8 @@ class ModelInput:
         """Begin a batch; returns for each table how many of its keys have no row. Raises InputError."""
         keys = [(each.keys, each.counts) for each in tables]
         try:
-            missing: list[int] = self._call("find", keys, [(each.inverse, each.offsets) for each in fields])
+            occurrences = [(each.inverse, each.offsets, each.weights) for each in fields]
+            missing: list[int] = self._call("find", keys, occurrences)
         except InputError:
             _require_arrays(tables, fields)  # only for the message: there are hundreds of arrays per second
             raise
@@ -99,3 +101,4 @@ def _require_arrays(tables: Sequence[TableBatch], fields: Sequence[FieldBatch]) 
     for field in fields:
         require_array("inverse", field.inverse, np.int32, ("m",))
         require_array("offsets", field.offsets, np.int64, ("n + 1",))
+        require_array("weights", field.weights, np.float32, ("m or 0",))

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.arrays.types import Float32s, Int64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.tables import tables_of
+from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
@@ -48,12 +49,12 @@ class Tables:
             name: FilteredTable(table, seed, half_life_s, states.get(name)) for name, table in declared.items()
         }
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
-        fields = [InputField(self._names.index(f.table_name), f.pooling == "mean") for f in config.fields]
+        fields = [InputField(self._names.index(f.table_name), Pooling.of(f)) for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
         self._input = ModelInput(tables, fields, config.dense_columns, config.model.threads)
         self._filtered = [i for i, t in enumerate(declared.values()) if t.admission.kind != "off"]
         self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
-        self._pooled = sum(f.dim for f in config.fields)
+        self._pooled = sum(Pooling.of(f).width(f.dim) for f in config.fields)
         self._matrix = np.zeros((config.model.batch_size, self._pooled + config.dense_columns), np.float32)
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:

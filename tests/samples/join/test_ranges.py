@@ -105,3 +105,22 @@ def test_what_was_set_aside_is_not_set_aside_again_by_a_restarted_join():
 
 def test_every_reason_of_the_join_can_be_replayed_by_its_name():
     assert set(DETAILS) <= set(REASONS)
+
+
+def test_list_of_weights_that_does_not_fit_its_elements_is_found():
+    document = config_of().model_dump(mode="json", exclude_unset=True)
+    document["events"]["impressions"]["columns"]["strengths"] = "floats"
+    field = {"name": "tags", "columns": ["tags"], "pooling": "mean", "weights": "strengths"}
+    ranges = Ranges(parse_config({**document, "fields": [field]}))
+    lists = [
+        (["a", "b"], [1.0, 0.5]),
+        (["a", "b"], [1.0]),
+        (["a"], [math.nan]),
+        (None, []),
+        (None, [1.0]),
+        (["a"], None),
+    ]
+    columns = pa.RecordBatch.from_pylist([{"tags": tags, "strengths": strengths} for tags, strengths in lists])
+    [(reason, found)] = ranges.impressions(columns, np.zeros(len(lists), np.int64))
+    assert reason == "weights_invalid"
+    assert found.tolist() == [False, True, True, False, True, False]

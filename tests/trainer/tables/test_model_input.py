@@ -9,17 +9,20 @@ import pytest
 from pipeline.configuration.fields import Adagrad, Optimizer, Sgd
 from pipeline.errors import InputError
 from pipeline.features.plan import Features, FieldKeys
+from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch, keys_by_table
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 from pipeline.trainer.tables.table import Table
 from tests.support.pooling import pooled, unpooled
 
-DIMS, MEAN, DENSE = (4, 16, 5), (False, True, False), 2
-COLUMNS = sum(DIMS) + DENSE
+DIMS, DENSE = (4, 16, 5, 4, 3), 2
+POOLINGS = [Pooling("sum"), Pooling("mean"), Pooling("sqrtn"), Pooling("max"), Pooling("none", 4)]
+WIDTHS = [pooling.width(dim) for pooling, dim in zip(POOLINGS, DIMS, strict=True)]
+COLUMNS = sum(WIDTHS) + DENSE
 
 
-OWN = tuple(InputField(f, mean) for f, mean in enumerate(MEAN))
+OWN = tuple(InputField(f, pooling) for f, pooling in enumerate(POOLINGS))
 """Every field reads a table of its own."""
 
 
@@ -55,16 +58,12 @@ def batch_of(random: np.random.Generator, samples: int) -> FoundBatch:
 
 def one_by_one(rows: list[Table], batch: FoundBatch, gradient: np.ndarray, at_s: int, out: np.ndarray) -> None:
     """What `ModelInput` has to come to."""
-    start = 0
-    for table, keys, field, mean in zip(rows, *batch, MEAN, strict=True):
-        out[:, start : start + table.dim] = pooled(table.lookup(keys.keys)[field.inverse], field.offsets, mean)
-        start += table.dim
-    start = 0
-    for table, keys, field, mean in zip(rows, *batch, MEAN, strict=True):
-        columns = gradient[:, start : start + table.dim]
-        sums = unpooled(columns, field.inverse, field.offsets, mean, len(keys.keys))
+    columns = np.split(np.arange(sum(WIDTHS)), np.cumsum(WIDTHS)[:-1])
+    for table, keys, field, pooling, each in zip(rows, *batch, POOLINGS, columns, strict=True):
+        weights = table.lookup(keys.keys)
+        out[:, each] = pooled(weights[field.inverse], field.offsets, pooling)
+        sums = unpooled(gradient[:, each], weights, field.inverse, field.offsets, pooling)
         table.update(keys.keys, sums, keys.counts, at_s)
-        start += table.dim
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -83,8 +82,8 @@ def test_all_fields_at_once_are_as_one_after_the_other(threads):
             if admitted:
                 other.admit(batch.tables[f].keys, second)
         if admitted:
-            wanted_places = [np.flatnonzero(~together.resident(f)).tolist() for f in (2, 0, 1)]
-            assert [places.tolist() for places in together.admit_missing((2, 0, 1), second)] == wanted_places
+            wanted_places = [np.flatnonzero(~together.resident(f)).tolist() for f in (2, 0, 1, 4, 3)]
+            assert [places.tolist() for places in together.admit_missing((2, 0, 1, 4, 3), second)] == wanted_places
         got, wanted = np.full((2, 25, COLUMNS), 7, np.float32)
         gradient = random.normal(size=(samples, COLUMNS)).astype(np.float32)
         together.gather(got)
@@ -101,16 +100,16 @@ def test_a_batch_found_while_the_one_before_is_learned_gives_the_same_rows():
     batches = [batch_of(random, 9) for _ in range(20)]
     ours, theirs = np.zeros((2, 9, COLUMNS), np.float32)
     ahead.find(*batches[0])
-    ahead.admit_missing((0, 1, 2), 0)
+    ahead.admit_missing(range(5), 0)
     for second, batch in enumerate(batches):
         gradient = random.normal(size=(9, COLUMNS)).astype(np.float32)
         ahead.gather(ours)
         if second + 1 < len(batches):
             ahead.find(*batches[second + 1])
-            ahead.admit_missing((0, 1, 2), second + 1)
+            ahead.admit_missing(range(5), second + 1)
         ahead.learn(gradient, second)
         in_turn.find(*batch)
-        in_turn.admit_missing((0, 1, 2), second)
+        in_turn.admit_missing(range(5), second)
         in_turn.gather(theirs)
         in_turn.learn(gradient, second)
         np.testing.assert_array_equal(ours, theirs)
@@ -123,7 +122,13 @@ def test_admitted_keys_get_rows_and_the_others_count_as_zeros():
     together = ModelInput(rows, OWN, DENSE, 1)
     keys, offsets = np.array([9, 4, 8], np.uint64), np.arange(4, dtype=np.int64)
     none = FieldKeys(np.empty(0, np.uint64), np.zeros(4, np.int64))
-    assert together.find(*found_of([FieldKeys(keys, offsets), none, none], {f: [f] for f in "012"})) == [3, 0, 0]
+    assert together.find(*found_of([FieldKeys(keys, offsets), none, none, none, none], {f: [f] for f in "01234"})) == [
+        3,
+        0,
+        0,
+        0,
+        0,
+    ]
     together.admit(0, np.array([1]), 5)
     assert rows[0].keys().tolist() == [4]
     out = np.zeros((3, COLUMNS), np.float32)
@@ -135,9 +140,9 @@ def test_what_does_not_fit_is_refused_by_name():
     together = ModelInput(tables(), OWN, DENSE, 1)
     good = batch_of(np.random.default_rng(2), 6)
     [keys, *other_tables], [field, *other_fields] = good
-    with pytest.raises(InputError, match="find: batch: got 2, wanted 3, one for each table"):
+    with pytest.raises(InputError, match="find: batch: got 4, wanted 5, one for each table"):
         together.find(other_tables, good.fields)
-    with pytest.raises(InputError, match="find: batch: got 2, wanted 3, one for each field"):
+    with pytest.raises(InputError, match="find: batch: got 4, wanted 5, one for each field"):
         together.find(good.tables, other_fields)
     with pytest.raises(InputError, match=r"keys: got int64 \[.*\], wanted uint64 \[u\]"):
         together.find([TableBatch(keys.keys.astype(np.int64), keys.counts), *other_tables], good.fields)
@@ -153,11 +158,11 @@ def test_what_does_not_fit_is_refused_by_name():
     with pytest.raises(InputError, match="places: got 99, wanted 0 to"):
         together.admit(0, np.array([99]), 1)
     for matrix in (np.zeros((5, COLUMNS), np.float32), np.zeros((6, COLUMNS + 1), np.float32)):
-        with pytest.raises(InputError, match=r"out: got \[.*\], wanted \[6 or more, 27\]"):
+        with pytest.raises(InputError, match=r"out: got \[.*\], wanted \[6 or more, 47\]"):
             together.gather(matrix)
     together.gather(np.zeros((6, COLUMNS), np.float32))
     for matrix in (np.zeros((5, COLUMNS), np.float32), np.zeros((6, COLUMNS + 1), np.float32)):
-        with pytest.raises(InputError, match=r"gradient: got \[.*\], wanted \[6 or more, 27\]"):
+        with pytest.raises(InputError, match=r"gradient: got \[.*\], wanted \[6 or more, 47\]"):
             together.learn(matrix, 1)
     with pytest.raises(InputError, match="out: got float64"):
         together.gather(np.zeros((6, COLUMNS)))
@@ -177,7 +182,7 @@ def keys_of(*lists: list[int]) -> FieldKeys:
     return FieldKeys(np.array([*chain(*lists)], np.uint64), offsets_of(np.array([len(each) for each in lists])))
 
 
-SHARED = (InputField(0, False), InputField(1, True), InputField(0, True))
+SHARED = (InputField(0, Pooling("sum")), InputField(1, Pooling("mean")), InputField(0, Pooling("mean")))
 """The first and the last field read the first table, the field between them reads the second."""
 READERS = {"a": ["0", "2"], "b": ["1"]}
 
@@ -241,5 +246,5 @@ def test_tables_and_fields_in_any_order_of_threads_give_the_same_rows():
 
 
 def test_a_field_of_a_table_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="table: got 3, wanted 0 to 3 - 1"):
-        ModelInput(tables(), [InputField(3, False)], DENSE, 1)
+    with pytest.raises(InputError, match="table: got 5, wanted 0 to 5 - 1"):
+        ModelInput(tables(), [InputField(5, Pooling("sum"))], DENSE, 1)
