@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,17 @@ from pipeline.features.plan import FeaturePlan
 STARTER_FILES = ("springtide.toml", "model.py")
 
 
+class GalleryModel(StrEnum):
+    """Published models, by the name of their folder in `pipeline/cli/gallery`."""
+
+    LR = "lr"
+    FM = "fm"
+    DEEPFM = "deepfm"
+    DLRM = "dlrm"
+    DCN = "dcn"
+    DIN = "din"
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(init)
@@ -30,12 +42,13 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create or use.")],
+    model: Annotated[GalleryModel | None, typer.Option(help="A published model. Default: a small one.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Create a project: a working springtide.toml and model.py.
 
-    Example: springtide init shop
+    Example: springtide init shop --model deepfm
     """
     present = [name for name in STARTER_FILES if (folder / name).exists()]
     if present:
@@ -45,7 +58,7 @@ def init(
         print_result({"would_write": written}, as_json)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    starter = resources.files("pipeline.cli") / "starter"
+    starter = resources.files("pipeline.cli") / (f"gallery/{model}" if model else "starter")
     for name in STARTER_FILES:
         (folder / name).write_text((starter / name).read_text(encoding="utf-8"), encoding="utf-8")
     print_result({"written": written}, as_json)
