@@ -14,7 +14,13 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
-from pipeline.configuration.feedbacks import Feedback, feedbacks_of, input_topics, unread_click_settings
+from pipeline.configuration.feedbacks import (
+    Feedback,
+    correction_problems,
+    feedbacks_of,
+    input_topics,
+    unread_click_settings,
+)
 from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.labels import LabelConfig, label_problems
 from pipeline.configuration.lists import list_problems
@@ -94,6 +100,7 @@ class Config(Section):
     def _check_feedbacks(self) -> Self:
         problems = unread_click_settings(self.events, self.samples, self.topics)
         problems += label_problems(self.labels, self.samples, self.feedbacks)
+        problems += correction_problems(self.feedbacks, self.labels)
         names = self.label_names
         problems += [f"label {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()

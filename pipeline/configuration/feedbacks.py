@@ -3,6 +3,7 @@
 Clicks are the feedback whose settings are in `[samples]`; `[events.NAME]` declares further ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.arrays.block import EventKind
@@ -46,22 +47,49 @@ def feedbacks_of(
 ) -> tuple[Feedback, ...]:
     """Clicks, if there are any, then the further feedbacks in the order of the file.
 
-    The labels of clicks are those of `samples.labels`, or all that are `declared` and no further feedback has.
+    The labels are those `declared`; without any, those of `samples.labels`, and one of each further feedback.
     """
+    of: dict[EventKind, list[FeedbackLabel]] = {kind: [] for kind in events.by_kind}
+    for label in declared or [LabelConfig(name=n, range=samples.label_ranges.get(n)) for n in samples.labels]:
+        kind = label.event or (label.name if declared and label.name in events.further else CLICKS)
+        # Of clicks without an event or column, the first label is the click itself.
+        column = label.name if kind == CLICKS and label.event is None and of.get(kind) else None
+        if kind in of:
+            of[kind].append(FeedbackLabel(label.name, label.column or column, label.limits))
     found = []
     if events.clicks is not None:
-        of_clicks = [label for label in declared if label.name not in events.further]
-        ranges = {label.name: label.limits for label in of_clicks} or samples.label_ranges
-        first, *further = [label.name for label in of_clicks] or samples.labels
-        labels = [FeedbackLabel(first, None)]
-        labels += [FeedbackLabel(n, n, ranges.get(n, _DEFAULT_RANGE)) for n in further]
         settings = (samples.window_s, samples.horizon_s, samples.policy)
-        found.append(Feedback(CLICKS, topics.clicks, events.clicks, *settings, tuple(labels)))
+        of_clicks = of[CLICKS] or [FeedbackLabel(samples.labels[0], None)]
+        found.append(Feedback(CLICKS, topics.clicks, events.clicks, *settings, tuple(of_clicks)))
     for kind, each in events.further.items():
-        label = FeedbackLabel(kind, None)
         topic = kind if each.topic is None else each.topic
-        found.append(Feedback(kind, topic, each, each.window_s, each.horizon_s, each.policy, (label,)))
+        labels = of[kind] or [FeedbackLabel(kind, None)]
+        found.append(Feedback(kind, topic, each, each.window_s, each.horizon_s, each.policy, tuple(labels)))
     return tuple(found)
+
+
+def correction_problems(feedbacks: Sequence[Feedback], labels: Sequence[LabelConfig]) -> list[str]:
+    """What is wrong with the corrections of labels under the policies of their feedbacks."""
+    policies = {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
+    waiting = [label for label in labels if policies.get(label.name) == "wait"]
+    faked = [label for label in labels if policies.get(label.name) == "fake_negative"]
+    return [
+        *(
+            f"label {label.name} has no late_share, and its feedback waits. hint: set the share of late positives"
+            for label in waiting
+            if label.correction == "importance" and label.late_share is None
+        ),
+        *(
+            f"label {label.name} has correction calibration, and its feedback waits. hint: policy = 'fake_negative'"
+            for label in waiting
+            if label.correction == "calibration"
+        ),
+        *(
+            f"label {label.name} has late_share {label.late_share:g}, but its feedback is fake_negative. hint: omit it"
+            for label in faked
+            if label.correction == "importance" and label.late_share is not None
+        ),
+    ]
 
 
 def input_topics(topics: Topics, feedbacks: tuple[Feedback, ...]) -> dict[EventKind, str]:

@@ -81,7 +81,8 @@ def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
 def _labels(config: Config, model: DenseModel) -> str:
     """What training depends on: names alone if all settings are the defaults, as for `samples.labels`."""
     plain = [
-        label.model_dump(mode="json", exclude_defaults=True, exclude={"name", "range"}) for label in config.outputs
+        label.model_dump(mode="json", exclude_defaults=True, exclude={"name", "event", "column", "range"})
+        for label in config.outputs
     ]
     if not any(plain):
         return json.dumps(config.label_names)

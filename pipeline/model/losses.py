@@ -2,7 +2,7 @@
 
 | loss | of output z and target y | serving returns |
 |---|---|---|
-| logistic | −y log σ(z) − (1 − y) log(1 − σ(z)) | σ(z) |
+| logistic | −y log σ(z) − (1 − y) log(1 − σ(z)) | σ(z); with correction calibration exp(z), at most 1 |
 | squared | (z − y)² | z |
 | huber | ½e² with e = abs(z − y) up to δ, δe − ½δ² beyond (Huber 1964) | z |
 | poisson | exp(z) − yz: negative log likelihood of a count without its constant | exp(z) |
@@ -57,7 +57,7 @@ def weighted_losses(losses: Sequence[LabelLoss], outputs: Any, terms: Sequence[t
 
 def served(labels: Sequence[LabelConfig], outputs: Any) -> Any:
     """[n, labels] what serving returns for the outputs [n, labels] of the network."""
-    if all(label.logistic for label in labels):
+    if all(label.link == "sigmoid" for label in labels):
         return tf.sigmoid(outputs)
     return tf.stack([_LINKS[label.link](outputs[:, i]) for i, label in enumerate(labels)], axis=1)
 
@@ -97,9 +97,14 @@ def _huber(target: Any, output: Any, delta: float) -> Any:
     return tf.where(error <= delta, 0.5 * error * error, delta * error - 0.5 * delta * delta)
 
 
+def _odds(output: Any) -> Any:
+    """σ(z) / (1 − σ(z)), at most 1."""
+    return tf.exp(tf.minimum(output, 0.0))
+
+
 _OWN: dict[str, Callable[[Any, Any], Any]] = {
     "logistic": _logistic,
     "squared": lambda target, output: tf.math.squared_difference(output, target),
     "poisson": lambda target, output: tf.exp(output) - target * output,
 }
-_LINKS: dict[str, Callable[[Any], Any]] = {"sigmoid": tf.sigmoid, "exp": tf.exp, "identity": tf.identity}
+_LINKS: dict[str, Callable[[Any], Any]] = {"sigmoid": tf.sigmoid, "odds": _odds, "exp": tf.exp, "identity": tf.identity}

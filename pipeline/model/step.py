@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.training import Model
 from pipeline.errors import ModelError
+from pipeline.model.late_labels import importance_weights
 from pipeline.model.losses import LabelLoss, weighted_losses
 from pipeline.model.optimizer import Optimizer
 from pipeline.model.runtime import keras, tf
@@ -33,6 +34,7 @@ class TrainingStep:
         """`columns`: number of input columns. The network's Python code runs at the first batch."""
         self._model, self._call, self._columns, self._losses = model, call, columns, losses
         self._logistic = [loss.label.logistic for loss in losses]
+        self._late_shares = [loss.label.corrected_late_share for loss in losses]
         self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
         self._short: Any = None
@@ -105,6 +107,9 @@ class TrainingStep:
 
     def _sample_losses(self, logits: Any, positive: Any, negative: Any, log_rate: Any, values: Sequence[Any]) -> Any:
         """[n, labels]"""
+        if any(self._late_shares):
+            of_positives, of_negatives = importance_weights(logits, self._late_shares)
+            positive, negative = positive * of_positives, negative * of_negatives
         if not values:
             corrected = logits - log_rate[:, None]
             return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)

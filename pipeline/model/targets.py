@@ -9,6 +9,8 @@ label's weight λ and its value y, 0 without a click:
     any other label, value = y, earlier = 0, z′ = output
       positive, negative   positive = λw     negative = 0
       compensation         positive = λw     negative = −λw if its negative was written, else 0
+    a logistic label with another correction than `reversal`: negative = λw·(1 − y) also for a compensation; with
+      `importance` the step multiplies both weights by those of `late_labels`
     a label whose value is null was not observed: positive = negative = 0
 
 A compensation reverses the loss of the fake negative that was learned under the same weight and rate, and adds the
@@ -149,7 +151,8 @@ class _Part:
         columns: list[Any]
         if label.logistic:
             all_negatives = (1 - y) * represented - reverses / rate
-            columns = [y, (1 - y) - reverses, y * represented, all_negatives, one, none]
+            taken_back = reverses if label.correction == "reversal" else none
+            columns = [y, (1 - y) - taken_back, y * represented, all_negatives, one, none]
         else:
             columns = [one, none - reverses, one, none - reverses, y, np.where(reverses, none, y)]
         if not observed.all():

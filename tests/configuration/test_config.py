@@ -314,6 +314,22 @@ def test_settings_of_clicks_without_clicks_are_reported():
     assert "clicks is missing, and there is no other feedback. hint: declare [events.clicks]" in only
 
 
+@pytest.mark.parametrize(
+    ("label", "problem"),
+    [
+        ({"name": "x", "event": "share"}, "label x is of no feedback. hint: declare [events.share]"),
+        ({"name": "purchase", "column": "user"}, "label purchase is not a numeric column of purchase"),
+        ({"name": "purchase", "range": [0, 1]}, "label purchase has a range, but it is whether there is an event"),
+    ],
+)
+def test_label_of_a_feedback_that_cannot_be_decided_is_reported(label, problem):
+    def change(document):
+        document["events"]["purchase"] = {"columns": {"id": "int"}}
+        document["labels"] = [{"name": "label"}, label]
+
+    assert problem in problems_of(change)
+
+
 def test_feedbacks_come_after_clicks_in_the_order_of_the_file_with_one_label_each():
     document = copy.deepcopy(WRITTEN)
     document["events"] |= {name: {"columns": {"id": "int"}} for name in ("share", "like")}

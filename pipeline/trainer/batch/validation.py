@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.arrays.types import Float32s, Int64s
 from pipeline.configuration.labels import LabelConfig
 from pipeline.errors import DamagedError
+from pipeline.model.late_odds import logits_of_odds
 from pipeline.model.targets import Targets
 from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums, binary_scores
 from pipeline.trainer.batch.numeric_scores import (
@@ -128,10 +129,14 @@ def scores_of(label: LabelConfig, number: int, targets: Targets, outputs: Float3
         return np.asarray(of_label if observed.all() else of_label[observed], np.float64)
 
     positive, negative = column(targets.scored_positive), column(targets.scored_negative)
-    if label.link == "sigmoid":
-        return binary_scores(column(outputs), positive, negative)
+    if label.logistic:
+        logits = column(outputs)
+        return binary_scores(logits_of_odds(logits) if label.link == "odds" else logits, positive, negative)
     loss, values, earlier = column(losses) / label.weight, column(targets.value), column(targets.earlier)
-    return numeric_scores(NumericBatch(column(outputs), loss, positive, negative, values, earlier), label.link)
+    return numeric_scores(
+        NumericBatch(column(outputs), loss, positive, negative, values, earlier),
+        "exp" if label.link == "exp" else "identity",
+    )
 
 
 def _hour_of(at_ms: int) -> int:

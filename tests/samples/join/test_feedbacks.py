@@ -95,6 +95,41 @@ def test_a_compensation_touches_only_its_label():
     assert bench.samples[1]["negative_written"] is True
 
 
+def test_labels_of_one_event_are_its_columns_and_are_decided_together():
+    document = {
+        "events": {
+            "key": ["item"],
+            "disorder_s": D / 1000,
+            "impressions": {"columns": {"item": "int"}},
+            "clicks": {"columns": {"item": "int"}},
+            "purchase": {"columns": {"item": "int", "paid": "float"}, "window_s": W / 1000},
+        },
+        "samples": {"window_s": W / 1000},
+        "labels": [
+            {"name": "amount", "event": "purchase", "column": "paid", "loss": "squared", "range": [0.0, 100.0]},
+            {"name": "click"},
+            {"name": "bought", "event": "purchase"},
+        ],
+        "fields": [{"name": "item", "columns": ["item"]}],
+    }
+    bench = FeedbackBench.of(parse_config(document))
+    for item in (1, 2, 3):
+        bench.feed("impressions", 0, S, {"item": item})
+    bench.feed("purchase", 0, S + 5, {"item": 1, "paid": 42.0})
+    bench.feed("purchase", 0, S + 5, {"item": 2, "paid": 101.0})
+    bench.feed("clicks", 0, S + 6, {"item": 3})
+    bench.watermark(S + W)
+    rows = {(s["item"], kind): labels for s, (kind, labels, _) in zip(bench.samples, bench.rows, strict=True)}
+    assert rows == {
+        (1, "positive"): {"amount": 42, "bought": 1},
+        (1, "negative"): {"click": 0},
+        (2, "negative"): {"amount": 0, "click": 0, "bought": 0},
+        (3, "positive"): {"click": 1},
+        (3, "negative"): {"amount": 0, "bought": 0},
+    }
+    assert bench.reasons == ["label_out_of_range"]
+
+
 def test_policies_differ_by_feedback():
     bench = FeedbackBench(click="fake_negative", purchase="fake_negative")
     bench.event("impressions", S)
