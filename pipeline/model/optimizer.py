@@ -108,7 +108,8 @@ class _Adagrad:
         self._constraints = [variable.constraint for variable in model.trainable_variables]
         self.rate = tf.Variable(rate, dtype=tf.float32)
         self._rate = self.rate if scheduled else rate
-        self.state = {f"accumulator/{i}": _filled(variable, initial) for i, variable in enumerate(self._weights)}
+        accumulators = {f"accumulator/{i}": _filled(variable, initial) for i, variable in enumerate(self._weights)}
+        self.state: Mapping[str, Any] = accumulators
 
     def update(self, gradients: Sequence[Any]) -> None:
         for i, (variable, accumulator) in enumerate(zip(self._weights, self.state.values(), strict=True)):
@@ -131,7 +132,7 @@ class _KerasRule:
         variables = [variable.value for variable in optimizer.variables]
         # Names of Keras depend on what was built before in the process.
         held = [variable for variable in variables if variable is not self.rate]
-        self.state = {f"optimizer/{i}": variable for i, variable in enumerate(held)}
+        self.state: Mapping[str, Any] = {f"optimizer/{i}": variable for i, variable in enumerate(held)}
 
     def update(self, gradients: Sequence[Any]) -> None:
         self._optimizer.apply(list(gradients), self._weights)

@@ -37,7 +37,7 @@ def _decayed(schedule: Schedule, samples: int) -> float:
         wave = 0.5 * (1 + math.cos(math.pi * min(samples / schedule.decay_samples, 1.0)))
         return schedule.lowest + (1 - schedule.lowest) * wave
     if isinstance(schedule, Exponential):
-        return max(schedule.lowest, 0.5 ** (samples / schedule.halve_samples))
+        return float(max(schedule.lowest, 0.5 ** (samples / schedule.halve_samples)))
     if isinstance(schedule, Piecewise):
         return (1.0, *schedule.factors)[bisect.bisect_right(schedule.boundaries, samples)]
     return 1.0
