@@ -84,9 +84,10 @@ class Optimizer:
             self._samples = int(arrays[_SAMPLES])
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
-        if (limit := self._config.clip_value) is not None:
+        limit, norm = self._config.clip_value, self._config.clip_norm
+        if limit is not None:
             return [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
-        if (norm := self._config.clip_norm) is not None and gradients:
+        if norm is not None and gradients:
             total = tf.sqrt(tf.add_n([tf.reduce_sum(tf.cast(g, tf.float32) ** 2) for g in gradients]))
             share = norm / tf.maximum(total, norm)
             return [gradient * tf.cast(share, gradient.dtype) for gradient in gradients]
