@@ -72,6 +72,7 @@ class Application:
             lane.close()
 
     async def _respond(self, method: str, path: str, body: Body) -> Response:
+        body.check_framing()
         if path == self._api.predict_path:
             _check_method(method, path, "POST")
             return await self._predict(body)

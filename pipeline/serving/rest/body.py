@@ -19,10 +19,11 @@ class Body:
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]], receive: Callable[[], Awaitable[Any]]) -> None:
         values = dict(headers)
-        length = values.get(b"content-length")
-        self.declared = int(length) if length else 0
+        length, in_chunks = values.get(b"content-length"), b"transfer-encoding" in values
+        self._two_lengths = length is not None and in_chunks
+        self.declared = int(length) if length and not in_chunks else 0
         """0 also if the length is unknown."""
-        self.complete = not self.declared and b"transfer-encoding" not in values
+        self.complete = not self.declared and not in_chunks
         self._encoding = values.get(b"content-encoding", b"identity").decode("latin-1").lower()
         self._waits_for_continue = values.get(b"expect", b"").lower() == b"100-continue"
         self._receive, self._received = receive, 0
@@ -31,6 +32,11 @@ class Body:
     def short(self) -> bool:
         """Whether so little remains to be received that the connection can be kept."""
         return 0 < self.declared - self._received <= _SHORT_BYTES and not self._waits_for_continue
+
+    def check_framing(self) -> None:
+        """Raise Refusal for a body whose end a proxy could see elsewhere (RFC 9112, 6.3)."""
+        if self._two_lengths:
+            raise Refusal(400, "request has content-length and transfer-encoding. hint: send one of them")
 
     def check_encoding(self) -> None:
         """Raise Refusal for a compressed body."""

@@ -80,6 +80,15 @@ def test_a_body_of_unknown_length_is_received_up_to_its_bound(server):
     assert statuses(answer) == [413]
 
 
+@pytest.mark.parametrize("target", [f"POST {PREDICT}", "GET /metrics", "GET /x"])
+def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_read(server, target):
+    two = f"{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    answer = exchange(server, two + b"0\r\n\r\n" + post(ONE))
+    assert statuses(answer) == [400]
+    assert "content-length and transfer-encoding" in error_of(answer)
+    assert b"connection: close" in answer.lower()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
