@@ -185,6 +185,8 @@ def test_a_replica_shows_how_fresh_it_is(world):
     assert unseen_names(world[2], metrics, through_its_own_port) == {
         "springtide_deltas_refused_total",
         "springtide_hook_failures_total",
+        "springtide_validation_loss",  # of labels that are not logistic
+        "springtide_validation_rmse",
         "springtide_http_connections_closed_total",
         "springtide_reading_failures_total",
     }
