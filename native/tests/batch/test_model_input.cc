@@ -13,6 +13,7 @@ using springtide::Table;
 using springtide::TableKeys;
 
 constexpr size_t kDim = 2, kColumns = 3 * kDim;
+constexpr springtide::FieldPooling kSum, kMean{springtide::PoolingKind::kMean};
 
 Table make() {
     return Table(kDim, springtide::make_optimizer("sgd", {.learning_rate = 0.5f}), {7, 0.5f}, 500);
@@ -33,12 +34,12 @@ struct Batch {
     std::vector<int64_t> one_each = {0, 1, 2}, two_and_none = {0, 2, 2};
 
     std::array<TableKeys, 2> tables() const { return {{{shared, shared_counts}, {own, own_counts}}}; }
-    std::array<FieldKeys, 3> fields() const { return {{{first, one_each}, {middle, one_each}, {last, two_and_none}}}; }
+    std::array<FieldKeys, 3> fields() const { return {{{first, one_each, {}}, {middle, one_each, {}}, {last, two_and_none, {}}}}; }
 };
 
 void a_shared_row_is_updated_once_by_the_sum_of_all_fields(size_t threads) {
     Table shared = make(), own = make();
-    ModelInput input({&shared, &own}, {{0, false}, {1, false}, {0, true}}, 0, threads);
+    ModelInput input({&shared, &own}, {{0, kSum}, {1, kSum}, {0, kMean}}, 0, threads);
     const Batch batch;
     std::array<size_t, 2> missing{};
     input.find(batch.tables(), batch.fields(), missing.data());
@@ -64,12 +65,12 @@ void a_shared_row_is_updated_once_by_the_sum_of_all_fields(size_t threads) {
 
 void what_does_not_fit_is_rejected() {
     Table table = make();
-    expect_rejected([&] { ModelInput({&table}, {{1, false}}, 0, 1); }, "a field of a missing table");
-    ModelInput input({&table}, {{0, false}, {0, false}}, 0, 1);
+    expect_rejected([&] { ModelInput({&table}, {{1, kSum}}, 0, 1); }, "a field of a missing table");
+    ModelInput input({&table}, {{0, kSum}, {0, kSum}}, 0, 1);
     Batch batch;
     size_t missing = 0;
     const std::array<TableKeys, 1> keys = {{{batch.shared, batch.shared_counts}}};
-    const std::array<FieldKeys, 2> fields = {{{batch.first, batch.one_each}, {batch.last, batch.two_and_none}}};
+    const std::array<FieldKeys, 2> fields = {{{batch.first, batch.one_each, {}}, {batch.last, batch.two_and_none, {}}}};
     input.find(keys, fields, &missing);
     expect(missing == 3, "one table, two fields");
     expect_rejected([&] { input.find(batch.tables(), fields, &missing); }, "a table too many");
