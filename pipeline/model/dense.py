@@ -196,7 +196,7 @@ class DenseModel:
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
         self._scaling.load(arrays)
-        if self._training.optimizer.arrays().keys() <= arrays.keys():
+        if self._training.optimizer.names <= arrays.keys():
             self._training.optimizer.load(arrays)
 
     def _check_inputs(self, inputs: Float32s) -> None:

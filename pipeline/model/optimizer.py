@@ -59,6 +59,11 @@ class Optimizer:
         """The variables of the state that must stay finite."""
         return [variable for variable in self._rule.state.values() if variable.dtype.is_floating]
 
+    @property
+    def names(self) -> set[str]:
+        """The names in `arrays`, without reading a variable."""
+        return {*self._rule.state, *([] if self._samples is None else [_SAMPLES])}
+
     def begin(self, samples: int) -> None:
         """Prepare the step that learns from the next `samples` samples."""
         if self._samples is not None:
