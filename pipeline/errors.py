@@ -5,6 +5,7 @@ SpringtideError
 │   └── ModelError         the user's model does not fit the configuration: edit either
 │       └── UserCodeError  the user's function fails on some rows: correct it, or set the rows aside
 ├── InputError             a file, a request or an argument is wrong: correct it
+│   └── RowError           one row of a batch is wrong: correct it, or set it aside
 ├── LogError               a log cannot do what was requested: follow the hint
 │   ├── LogReplacedError   a topic was deleted and created again: choose where to start
 │   └── OffsetError        an offset is not in the log: choose another
@@ -52,6 +53,14 @@ class InputError(SpringtideError):
     """A file, a request or an argument is wrong: correct it."""
 
     exit_code = 3
+
+
+class RowError(InputError):
+    """One row of a batch is wrong: correct it, or set it aside."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class LogError(SpringtideError):

@@ -6,15 +6,12 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s, Float64s
 from pipeline.configuration.fields import DenseConfig
-from pipeline.errors import InputError
+from pipeline.errors import RowError
+from pipeline.features.transforms import lengths_of
 
 
-class SizeError(InputError):
+class SizeError(RowError):
     """The vector of row `row` has another size than the configuration declares."""
-
-    def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
 
 
 def dense_numbers(number: DenseConfig, column: pa.Array) -> Float32s:
@@ -50,8 +47,7 @@ def out_of_range(number: DenseConfig, column: pa.Array) -> Bools:
     elements = column if number.size is None else column.flatten()
     beyond = outside(elements, *number.range)
     if number.size is not None:
-        lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-        beyond = np.bincount(np.repeat(np.arange(len(column)), lengths), beyond, len(column)) > 0
+        beyond = np.bincount(np.repeat(np.arange(len(column)), lengths_of(column)), beyond, len(column)) > 0
     return np.asarray(wrong | beyond, np.bool_)
 
 

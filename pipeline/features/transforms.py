@@ -42,6 +42,12 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
     return array.flatten(), offsets
 
 
+def lengths_of(array: pa.Array) -> Int64s:
+    """[n] the number of elements of each list, 0 if it is null; a single value is one element."""
+    _, offsets = flatten(array)
+    return np.diff(offsets)
+
+
 def truncate(elements: pa.Array, offsets: Int64s, length: int, keep: str) -> tuple[pa.Array, Int64s]:
     """The `keep` ("last" or "first") `length` elements of every row, in their order; the form of `flatten`.
 

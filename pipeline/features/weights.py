@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s, Int64s
-from pipeline.errors import InputError
+from pipeline.errors import RowError
 from pipeline.features.transforms import flatten
 
 NO_WEIGHTS: Float32s = np.empty(0, np.float32)
@@ -17,12 +17,8 @@ def no_weights() -> Float32s:
     return NO_WEIGHTS
 
 
-class WeightsError(InputError):
+class WeightsError(RowError):
     """The weights of row `row` do not fit its elements, or one of them is not finite."""
-
-    def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
 
 
 def element_weights(column: pa.Array, lengths: Int64s) -> Float32s:
@@ -56,12 +52,6 @@ def wrong_weights(column: pa.Array, lengths: Int64s) -> Bools:
     bad = np.flatnonzero(~np.isfinite(_numbers(column)))
     wrong[np.searchsorted(offsets, bad, side="right") - 1] = True
     return np.asarray(wrong, np.bool_)
-
-
-def lengths_of(column: pa.Array) -> Int64s:
-    """[n] the number of elements of each list; none if it is null."""
-    _, offsets = flatten(column)
-    return np.diff(offsets)
 
 
 def _numbers(column: pa.Array) -> Float32s:

@@ -30,15 +30,11 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s
 from pipeline.configuration.labels import LabelConfig
-from pipeline.errors import InputError
+from pipeline.errors import RowError
 
 
-class TargetError(InputError):
+class TargetError(RowError):
     """A label, weight or rate of row `row` is outside its range."""
-
-    def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.feedbacks import Feedback
 from pipeline.features.dense import out_of_range, outside
 from pipeline.features.field import column_of
-from pipeline.features.weights import lengths_of, wrong_weights
+from pipeline.features.transforms import lengths_of
+from pipeline.features.weights import wrong_weights
 
 
 class Ranges:

@@ -11,12 +11,11 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
 from pipeline.configuration.labels import LabelConfig
-from pipeline.errors import InputError, ModelError, UserCodeError
-from pipeline.features.dense import SizeError
+from pipeline.errors import InputError, ModelError, RowError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.features.weights import WeightsError, no_weights
+from pipeline.features.weights import no_weights
 from pipeline.logs.events.sample_block import impression_times
-from pipeline.model.targets import TargetError, Targets, targets_of
+from pipeline.model.targets import Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.unique import Uniquer
 
@@ -113,7 +112,7 @@ class Prefetcher:
         try:
             features = self._plan.extract(batch.samples, impression_times(batch.samples))
             targets = targets_of(batch.samples, self._labels)
-        except (UserCodeError, TargetError, SizeError, WeightsError) as failure:
+        except (UserCodeError, RowError) as failure:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None
