@@ -25,7 +25,7 @@ from pipeline.configuration.fields import DenseConfig, FieldConfig
 from pipeline.configuration.labels import LabelConfig, label_problems
 from pipeline.configuration.lists import list_problems
 from pipeline.configuration.logs import SCHEMAS_TOPIC, Logs, Topics
-from pipeline.configuration.section import Name, Section, check_distinct
+from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
 from pipeline.configuration.services import Cluster, Flink, Telemetry
 from pipeline.configuration.serving import Serving
 from pipeline.configuration.tables import TableConfig, with_row_settings
@@ -102,7 +102,7 @@ class Config(Section):
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
         names = self.label_names
-        problems += [f"label {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        problems += declared_twice("label", names)
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
         problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
         if problems:
@@ -118,7 +118,7 @@ class Config(Section):
         inputs = [(f"field {f.name}", f.name, f.columns) for f in self.fields]
         inputs += [(f"dense {d.name}", d.name, (d.column,)) for d in self.dense]
         names = [name for _, name, _ in inputs]
-        problems = [f"input {n} is declared twice" for n in sorted({n for n in names if names.count(n) > 1})]
+        problems = declared_twice("input", names)
         problems += [
             f"{reader} reads column {c}, which impressions lack"
             for reader, _, cs in inputs

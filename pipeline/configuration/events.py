@@ -8,7 +8,16 @@ from pydantic_core import PydanticKnownError
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.address import check_registry
-from pipeline.configuration.section import Count, Fraction, Seconds, SecondsOrZero, Secret, Section, TopicName
+from pipeline.configuration.section import (
+    Count,
+    Fraction,
+    Seconds,
+    SecondsOrZero,
+    Secret,
+    Section,
+    TopicName,
+    declared_twice,
+)
 
 ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints", "uints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
@@ -223,8 +232,7 @@ class Samples(Section):
     def _check_labels(self) -> Self:
         reserved = sorted({*SAMPLE_COLUMNS, EVENT_TIME} & set(self.labels))
         problems = [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
-        twice = sorted({name for name in self.labels if self.labels.count(name) > 1})
-        problems += [f"label {name} is declared twice" for name in twice]
+        problems += declared_twice("label", self.labels)
         for name, (low, high) in self.label_ranges.items():
             if name not in self.labels[1:]:
                 problems.append(f"label_ranges has {name}, which is not a further label. known: {self.labels[1:]}")

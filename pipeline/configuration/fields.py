@@ -1,10 +1,10 @@
 """The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense inputs."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from pipeline.configuration.section import Count, Fraction, Name, Number, Seconds, Section, Setting
+from pipeline.configuration.section import Count, Fraction, Name, Number, Seconds, Section, Setting, by_kind
 
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -76,25 +76,19 @@ class GroupFtrl(Section):
     """Weight of the group lasso, multiplied by √dim."""
 
 
-def _optimizer_kind(given: Any) -> str | None:
-    """The tag of the class for a table of settings; the default kind is row-wise Adagrad."""
-    kind = given.get("kind", "rowwise_adagrad") if isinstance(given, dict) else getattr(given, "kind", None)
-    return f"<{'adagrad' if kind == 'rowwise_adagrad' else kind}>"
-
-
 Optimizer = Annotated[
     Annotated[Sgd, Tag("<sgd>")]
     | Annotated[Adagrad, Tag("<adagrad>")]
     | Annotated[Adam, Tag("<adam>")]
     | Annotated[Ftrl, Tag("<ftrl>")]
     | Annotated[GroupFtrl, Tag("<group_ftrl>")],
-    Discriminator(
-        _optimizer_kind,
-        custom_error_type="optimizer_kind",
-        custom_error_message="kind is one of sgd, adagrad, rowwise_adagrad, adam, ftrl, group_ftrl",
+    by_kind(
+        "optimizer",
+        ("sgd", "adagrad", "rowwise_adagrad", "adam", "ftrl", "group_ftrl"),
+        "rowwise_adagrad",
+        {"rowwise_adagrad": "adagrad"},
     ),
 ]
-"""Tags are in angle brackets, so that error messages can omit them from the path in the file."""
 
 
 class Admission(Section):

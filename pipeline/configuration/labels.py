@@ -119,13 +119,12 @@ def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks:
     """What is wrong with the labels declared in `[[labels]]` together; `feedbacks` are those of the configuration."""
     if not labels:
         return []
-    names, rate = [label.name for label in labels], samples.negative_rate
+    rate = samples.negative_rate
     problems = [
         f"samples.{old} and [[labels]] both declare labels. hint: leave samples.{old} out"
         for old in ("labels", "label_ranges")
         if old in samples.model_fields_set
     ]
-    problems += [f"label {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
     columns = {label.name: label.column for feedback in feedbacks for label in feedback.labels}
     problems += [
         f"label {label.name} is of no feedback. hint: declare [events.{label.event or 'clicks'}]"

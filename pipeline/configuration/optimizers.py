@@ -1,10 +1,10 @@
 """The configuration of the dense network's optimizer: its kind, its schedule of learning rates, its clipping."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from pipeline.configuration.section import Fraction, Section, Setting
+from pipeline.configuration.section import Fraction, Section, Setting, by_kind
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 _Samples = Annotated[int, Field(ge=1, le=1 << 53)]
@@ -67,21 +67,12 @@ class Piecewise(_Schedule):
         return self
 
 
-def _schedule_kind(given: Any) -> str:
-    kind = given.get("kind", "constant") if isinstance(given, dict) else getattr(given, "kind", None)
-    return f"<{kind}>"
-
-
 Schedule = Annotated[
     Annotated[Constant, Tag("<constant>")]
     | Annotated[Cosine, Tag("<cosine>")]
     | Annotated[Exponential, Tag("<exponential>")]
     | Annotated[Piecewise, Tag("<piecewise>")],
-    Discriminator(
-        _schedule_kind,
-        custom_error_type="schedule_kind",
-        custom_error_message="kind is one of constant, cosine, exponential, piecewise",
-    ),
+    by_kind("schedule", ("constant", "cosine", "exponential", "piecewise"), "constant"),
 ]
 
 
@@ -216,11 +207,6 @@ class DenseFtrl(_DenseOptimizer):
     """λ₂ there."""
 
 
-def _optimizer_kind(given: Any) -> str:
-    kind = given.get("kind", "adagrad") if isinstance(given, dict) else getattr(given, "kind", None)
-    return f"<{'adam' if kind in ('adamax', 'nadam') else kind}>"
-
-
 DenseOptimizer = Annotated[
     Annotated[DenseAdagrad, Tag("<adagrad>")]
     | Annotated[DenseSgd, Tag("<sgd>")]
@@ -229,9 +215,10 @@ DenseOptimizer = Annotated[
     | Annotated[DenseLion, Tag("<lion>")]
     | Annotated[DenseRmsprop, Tag("<rmsprop>")]
     | Annotated[DenseFtrl, Tag("<ftrl>")],
-    Discriminator(
-        _optimizer_kind,
-        custom_error_type="optimizer_kind",
-        custom_error_message=("kind is one of adagrad, sgd, adam, adamax, nadam, adamw, lion, rmsprop, ftrl"),
+    by_kind(
+        "optimizer",
+        ("adagrad", "sgd", "adam", "adamax", "nadam", "adamw", "lion", "rmsprop", "ftrl"),
+        "adagrad",
+        {"adamax": "adam", "nadam": "adam"},
     ),
 ]

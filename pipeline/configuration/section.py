@@ -1,10 +1,10 @@
 """The base class of all tables of the configuration file, and value types that several tables use."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(ge=0.001, le=1e10)]
@@ -28,6 +28,38 @@ def check_topic_name(text: str) -> str:
 
 
 TopicName = Annotated[str, AfterValidator(check_topic_name)]
+
+
+def declared_twice(what: str, names: Sequence[str]) -> list[str]:
+    """A problem for every name that occurs more than once.
+
+    >>> declared_twice("label", ["click", "like", "click"])
+    ['label click is declared twice']
+    """
+    return [f"{what} {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
+
+
+def by_kind(
+    what: str, known: Sequence[str], default: str, same_class: Mapping[str, str] | None = None
+) -> Discriminator:
+    """Chooses the class of a table of settings by its `kind`: the class that is tagged `<kind>`.
+
+    Tags are in angle brackets, so that error messages can omit them from the path in the file.
+
+    Args:
+        what: what the table configures.
+        known: all kinds, for the error.
+        default: the kind of a table without one.
+        same_class: by kind, the kind whose class it shares.
+    """
+
+    def tag_of(given: Any) -> str:
+        kind = given.get("kind", default) if isinstance(given, dict) else getattr(given, "kind", None)
+        return f"<{(same_class or {}).get(str(kind), kind)}>"
+
+    return Discriminator(
+        tag_of, custom_error_type=f"{what}_kind", custom_error_message=f"kind is one of {', '.join(known)}"
+    )
 
 
 def check_distinct(named: Iterable[tuple[str, object]], kind: str) -> None:

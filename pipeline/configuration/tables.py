@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.configuration.fields import Adagrad, Admission, Expiry, FieldConfig, Optimizer
-from pipeline.configuration.section import Name, Section
+from pipeline.configuration.section import Name, Section, declared_twice
 
 ROW_SETTINGS = ("dim", "init_scale", "optimizer", "admission", "expiry")
 """Settings of a table; a field with a table of its own sets them itself."""
@@ -79,7 +79,7 @@ def _problems_of_names(fields: Sequence[FieldConfig], tables: Sequence[TableConf
     used = {field.table for field in fields}
     known = f"known: {', '.join(names)}" if names else "hint: declare it in [[tables]]"
     return [
-        *(f"table {name} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})),
+        *declared_twice("table", names),
         *(
             f"field {field.name} names table {field.table}, which does not exist. {known}"
             for field in fields
