@@ -35,6 +35,8 @@ PRELOADED = (
     "pipeline.trainer.run.in_process",
 )
 _MESSAGE = struct.Struct("<i")
+_CACHE_READ = "Error parsing text-format tensorflow.XlaSerializedCacheEntry"
+"""In a line that TensorFlow writes to stderr when it reads the cache that tests share: an entry is tried as text."""
 
 
 class ForkedCommand:
@@ -73,7 +75,7 @@ class ForkedCommand:
         self.wait(timeout)
         for reader in readers:
             reader.join()
-        return read["out"], read["err"]
+        return read["out"], "".join(line for line in read["err"].splitlines(True) if _CACHE_READ not in line)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
