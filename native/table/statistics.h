@@ -2,7 +2,7 @@
 //
 // Importance is the first-order Taylor estimate of the change in loss if the row were removed (Molchanov et al., ICLR
 // 2017, equation 1; CVPR 2019, equation 7), summed over updates with exponential decay by log time; convergence is
-// 1 - unsettled. The reference implementations are in tests/support/row_statistics.py. Thread-safe for
+// 1 - unsettled. The reference implementations are in tests/support/reference/row_statistics.py. Thread-safe for
 // different rows. The square root is the only library function used, so the bytes are the same on every machine.
 #pragma once
 

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.admission.sketch import CountingSketch
 from pipeline.arrays.splitmix import GAMMA, mix
 from pipeline.arrays.types import Bools, Float64s, UInt32s, UInt64s
-from pipeline.configuration.fields import Admission
+from pipeline.configuration.model.fields import Admission
 from pipeline.errors import DamagedError, MigrationError
 
 _HEAD = struct.Struct("<8sq")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.types import UInt64s
-from pipeline.configuration.fields import Expiry
+from pipeline.configuration.model.fields import Expiry
 from pipeline.errors import DamagedError
 
 _NEVER = -1

@@ -25,9 +25,9 @@ from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
 from pipeline.cluster.process import Process, ProcessRecord, descendants
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.environment import cache_folder
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError, InputError
 from pipeline.process.clock import Clock, SystemClock
 

@@ -10,7 +10,7 @@ from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.cluster.java.log4j import render_log4j2
 from pipeline.cluster.java.programs import java_command
 from pipeline.cluster.memory import split_memory
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.errors import ClusterError
 
 _REST_TIMEOUT_S = 2.0

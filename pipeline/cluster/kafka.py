@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.cluster.java.log4j import render_log4j2
 from pipeline.cluster.java.programs import java_command
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.errors import ClusterError
 
 _INTERNAL_PARTITIONS = 4

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.cluster.process import ProcessRecord
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.errors import ClusterError
 
 

@@ -13,23 +13,23 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
-from pipeline.configuration.feedbacks import (
+from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
+from pipeline.configuration.deployment.serving import Serving
+from pipeline.configuration.model.fields import DenseConfig, FieldConfig
+from pipeline.configuration.model.labels import LabelConfig, label_problems
+from pipeline.configuration.model.lists import list_problems
+from pipeline.configuration.model.tables import TableConfig, with_row_settings
+from pipeline.configuration.model.training import Model, Publish, Train
+from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
+from pipeline.configuration.streams.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
+from pipeline.configuration.streams.feedbacks import (
     Feedback,
     correction_problems,
     feedbacks_of,
     input_topics,
     unread_click_settings,
 )
-from pipeline.configuration.fields import DenseConfig, FieldConfig
-from pipeline.configuration.labels import LabelConfig, label_problems
-from pipeline.configuration.lists import list_problems
-from pipeline.configuration.logs import SCHEMAS_TOPIC, Logs, Topics
-from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
-from pipeline.configuration.services import Cluster, Flink, Telemetry
-from pipeline.configuration.serving import Serving
-from pipeline.configuration.tables import TableConfig, with_row_settings
-from pipeline.configuration.training import Model, Publish, Train
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC, Logs, Topics
 from pipeline.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrays.block import UInt64s
+from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
-from pipeline.configuration.tables import tables_of
 from pipeline.market.market import HOUR_MS
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s, Float64s
-from pipeline.configuration.fields import DenseConfig
+from pipeline.configuration.model.fields import DenseConfig
 from pipeline.errors import RowError
 from pipeline.features.transforms import lengths_of
 

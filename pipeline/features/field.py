@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import combine_keys, hash_bytes, hash_column
 from pipeline.arrays.types import Float32s, Int64s, UInt64s
-from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.model.fields import FieldConfig
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features import transforms
 from pipeline.features.user_code import UserFunction, failing_row, load_function, summary_of

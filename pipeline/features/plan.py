@@ -17,8 +17,8 @@ import pyarrow as pa
 from pipeline.arrays.keys import hash_column
 from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.fields import DenseConfig
-from pipeline.configuration.tables import fields_by_table
+from pipeline.configuration.model.fields import DenseConfig
+from pipeline.configuration.model.tables import fields_by_table
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.dense import dense_numbers, out_of_range, wrong_size
 from pipeline.features.field import FieldPlan, column_of

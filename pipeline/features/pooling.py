@@ -11,7 +11,7 @@ import numpy as np
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Float32s, Int32s, Int64s
-from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.model.fields import FieldConfig
 from pipeline.errors import InputError
 from pipeline.features.weights import NO_WEIGHTS
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.types import Float32s
-from pipeline.configuration.fields import DenseConfig
+from pipeline.configuration.model.fields import DenseConfig
 
 _CONSTANT = 1e-7
 """A deviation below this share of the mean is rounding: the input has had one value."""

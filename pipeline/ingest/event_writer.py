@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from pipeline.arrays.block import EventKind
 from pipeline.arrays.keys import shard_of
-from pipeline.configuration.events import EventColumns, Events
 from pipeline.configuration.project import Project
+from pipeline.configuration.streams.events import EventColumns, Events
 from pipeline.ingest.files.chunk import BadRow
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letter_records, dead_letters

@@ -10,8 +10,8 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pipeline.arrays.block import EventKind
-from pipeline.configuration.events import EventColumns, Events
 from pipeline.configuration.project import Project
+from pipeline.configuration.streams.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.event_writer import EventWriter, split_by_partition
 from pipeline.ingest.files.read import read_file

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.configuration.events import EventColumns, Events
+from pipeline.configuration.streams.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import BadRow, Chunk
 from pipeline.ingest.times import TimeLimits

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.configuration.events import EventColumns, Events
+from pipeline.configuration.streams.events import EventColumns, Events
 from pipeline.errors import InputError
 from pipeline.ingest.files.read import read_file
 from pipeline.ingest.rows import MIN_ROWS_TO_REFUSE_FILE, check_first_chunk

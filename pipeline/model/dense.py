@@ -18,14 +18,14 @@ from pipeline.configuration.config import Config
 from pipeline.errors import InputError, ModelError, UserCodeError
 from pipeline.features.scaling import DenseScaling
 from pipeline.features.user_code import failing_row, summary_of
-from pipeline.model.build import build_model, model_digest
-from pipeline.model.inputs import named_inputs
-from pipeline.model.layout import Layout
-from pipeline.model.losses import losses_of, served
+from pipeline.model.loss.losses import losses_of, served
+from pipeline.model.loss.targets import Targets, trial_targets
+from pipeline.model.network.build import build_model, model_digest
+from pipeline.model.network.inputs import named_inputs
+from pipeline.model.network.layout import Layout
+from pipeline.model.network.weights import Arrays, pack, unpack
 from pipeline.model.runtime import prepare_runtime, tf
-from pipeline.model.step import TrainingStep
-from pipeline.model.targets import Targets, trial_targets
-from pipeline.model.weights import Arrays, pack, unpack
+from pipeline.model.training.step import TrainingStep
 
 _SERVED = ("variable/", "scaling/")
 """Names of what serving needs begin with one of these."""

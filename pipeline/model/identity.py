@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.configuration.config import Config
-from pipeline.configuration.fields import FieldConfig
-from pipeline.configuration.optimizers import DenseAdagrad
-from pipeline.configuration.tables import ROW_SETTINGS
+from pipeline.configuration.model.fields import FieldConfig
+from pipeline.configuration.model.optimizers import DenseAdagrad
+from pipeline.configuration.model.tables import ROW_SETTINGS
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.training import Publish
+from pipeline.configuration.model.training import Publish
 from pipeline.publish.precision import SKIP, cheapest_precision, movement_worth, quantize, send_cost_bytes
 from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest

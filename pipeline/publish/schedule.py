@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.configuration.training import Publish
+from pipeline.configuration.model.training import Publish
 from pipeline.errors import VersionError
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta
 from pipeline.versions.store.version_store import VersionStore

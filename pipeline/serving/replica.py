@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pipeline.arrays.block import UInt64s
 from pipeline.arrays.types import Float32s
+from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
-from pipeline.configuration.tables import tables_of
 from pipeline.errors import InputError, LogError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.end_offsets import EndOffsets

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.configuration.address import host_and_port
+from pipeline.configuration.deployment.address import host_and_port
 from pipeline.configuration.project import Project
 from pipeline.formats.atomic_file import write_atomically
 

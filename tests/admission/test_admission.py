@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.admission.admit import Admitter
-from pipeline.configuration.fields import Admission
+from pipeline.configuration.model.fields import Admission
 from pipeline.errors import DamagedError, MigrationError
 
 DAY_S = 86_400

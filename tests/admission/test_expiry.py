@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.admission.expire import Sweeper, expired
-from pipeline.configuration.fields import Adagrad, Expiry
+from pipeline.configuration.model.fields import Adagrad, Expiry
 from pipeline.errors import DamagedError
 from pipeline.trainer.tables.table import Table
 

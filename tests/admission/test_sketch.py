@@ -8,7 +8,7 @@ import xxhash
 
 from pipeline.admission.sketch import CountingSketch
 from pipeline.errors import DamagedError, InputError
-from tests.support.count_min import bound, estimates_of, plain_estimates
+from tests.support.reference.count_min import bound, estimates_of, plain_estimates
 
 
 def keys_of(*numbers):

@@ -16,7 +16,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round, peer_rate, process
 from tests.benchmarks.harness.report import Figure, Result, print_machine, print_results, write_results
 
-CHAIN = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
+STAGES = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
 ONE_ROUND = ("growth",)
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     results: list[Result] = []
     # The peer's process remains between rounds, idle: TensorFlow starts once.
     with process() as peer_process:
-        for name in chosen.only or (*CHAIN, *NATIVE):
+        for name in chosen.only or (*STAGES, *NATIVE):
             rounds = 1 if name in ONE_ROUND else chosen.rounds
             if name in NATIVE:
                 found = _measure_native(name, rounds, chosen.quick)
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure springtide and its peers.")
     parser.add_argument(
-        "--only", action="append", choices=(*CHAIN, *NATIVE), help="only this benchmark; may be repeated"
+        "--only", action="append", choices=(*STAGES, *NATIVE), help="only this benchmark; may be repeated"
     )
     parser.add_argument("--rounds", type=int, default=5, help="number of measurements; medians are printed")
     parser.add_argument("--quick", action="store_true", help="tiny sizes that only check that everything runs")
@@ -73,7 +73,7 @@ def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> 
 
 def _measure_native(name: str, rounds: int, quick: bool) -> list[Result]:
     with process() as fresh:
-        return fresh.submit(import_module(f"tests.benchmarks.{name}").measure, quick, rounds).result()
+        return fresh.submit(import_module(f"tests.benchmarks.native.{name}").measure, quick, rounds).result()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,16 @@ import pytest
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.command_line import START_MS, call, feed, make_events, make_shop, samples_of, springtide, start
+from tests.support.command.command_line import (
+    START_MS,
+    call,
+    feed,
+    make_events,
+    make_shop,
+    samples_of,
+    springtide,
+    start,
+)
 
 ROWS = 300
 LATER = 40_000

@@ -11,7 +11,7 @@ from rich import markup
 
 from pipeline.cli.app import EXIT_CODES, app
 from pipeline.errors import SpringtideError
-from tests.support.command_line import REPO, call, feed, make_events, make_shop, springtide
+from tests.support.command.command_line import REPO, call, feed, make_events, make_shop, springtide
 
 ROOT = typer.main.get_command(app)
 

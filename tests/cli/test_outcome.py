@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.cli import error_file
 from pipeline.cli.app import EXIT_CODES, app
-from tests.support.command_line import call, make_shop
+from tests.support.command.command_line import call, make_shop
 
 RUN = [sys.executable, "-m", "pipeline.cli.main"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.terminal.output import StdoutClosedError, print_message, print_result
-from tests.support.command_line import REPO
+from tests.support.command.command_line import REPO
 
 INTERRUPT = """
 import atexit, os, signal, sys

@@ -5,7 +5,7 @@ import pytest
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.command_line import call, feed, make_events, make_shop, springtide
+from tests.support.command.command_line import call, feed, make_events, make_shop, springtide
 
 TOO_LATE = ["253402300800000", "1767229200000000", "9" * 20, "9" * 5000]
 NO_TIMES = ["²", "-1", "1e12", "0x10", "", "yesterday", "1969-12-31T23:59:59Z", "10000-01-01", "0001-01-01"]

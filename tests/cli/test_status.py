@@ -7,7 +7,7 @@ from pipeline.configuration.project import Project
 from pipeline.flink.resume import LastSubmission, write_last_submission
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
-from tests.support.command_line import call, feed, make_events, make_shop, springtide
+from tests.support.command.command_line import call, feed, make_events, make_shop, springtide
 
 TIMEOUT_S = 20.0
 

@@ -15,12 +15,12 @@ from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.java.jars import jars_folder
 from pipeline.cluster.ports import free_port
 from pipeline.cluster.process import RECORD, Process, descendants
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.environment import cache_folder
-from pipeline.configuration.services import Cluster
 from pipeline.errors import ClusterError, InputError
 from pipeline.process.clock import SystemClock
-from tests.support.command_line import call, make_shop, springtide
-from tests.support.ports import free_port_range
+from tests.support.command.command_line import call, make_shop, springtide
+from tests.support.command.ports import free_port_range
 
 LONG = ["sleep", "600"]
 STOP_TIMEOUT_S = 5.0

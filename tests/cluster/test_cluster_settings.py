@@ -14,9 +14,9 @@ from pipeline.cluster.plan import process_names, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
 from pipeline.cluster.process import ProcessRecord
 from pipeline.configuration.config import parse_config
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.errors import ClusterError, ConfigError
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 SMALLEST_MB = 768
 

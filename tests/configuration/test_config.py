@@ -7,13 +7,13 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.configuration.config import load_config, parse_config
-from pipeline.configuration.events import SAMPLE_COLUMNS
-from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.deployment.services import Flink
 from pipeline.configuration.section import Section
-from pipeline.configuration.services import Flink
+from pipeline.configuration.streams.events import SAMPLE_COLUMNS
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.interface.checks import check_new_topic
-from tests.support.shop import WRITTEN
+from tests.support.world.shop import WRITTEN
 
 
 def problems_of(change):

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.configuration.config import Config, parse_config
-from pipeline.configuration.tables import fields_by_table, tables_of
+from pipeline.configuration.model.tables import fields_by_table, tables_of
 from pipeline.errors import ConfigError
 
 ITEM = {"name": "item", "columns": ["item"], "table": "items"}

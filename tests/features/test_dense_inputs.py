@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline.configuration.config import parse_config
-from pipeline.configuration.fields import DenseConfig
+from pipeline.configuration.model.fields import DenseConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.dense import SizeError, dense_numbers, out_of_range
 from pipeline.features.plan import FeaturePlan
 from pipeline.features.scaling import DenseScaling
-from pipeline.model.layout import Layout
+from pipeline.model.network.layout import Layout
 
 PLACE = {"name": "place", "column": "place", "size": 2}
 PRICE = {"name": "price", "column": "price"}

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.features.pooling import Pooling, pool
 from pipeline.features.weights import NO_WEIGHTS
-from tests.support.pooling import pooled, unpooled
+from tests.support.reference.pooling import pooled, unpooled
 
 SEEDS = range(20)
 

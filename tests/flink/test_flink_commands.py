@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cluster.ports import free_port
 from pipeline.flink.resume import LastSubmission, write_last_submission
-from tests.support.command_line import call, make_shop, springtide
+from tests.support.command.command_line import call, make_shop, springtide
 
 NAMES = {"samples": "springtide-model-samples", "train": "springtide-model-train"}
 

@@ -14,7 +14,7 @@ from pipeline.formats.container import Container, encode_container
 from pipeline.formats.gaps import encode_gaps
 from pipeline.formats.schemas import decode, encode, load_schema
 from pipeline.logs.archive.archive_log import ArchiveLog
-from pipeline.model import weights
+from pipeline.model.network import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
@@ -23,8 +23,8 @@ from pipeline.versions.store import files
 from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
-from tests.support.join_state import decode_join, encode_join
-from tests.support.versions_world import World, project_in
+from tests.support.world.join_state import decode_join, encode_join
+from tests.support.world.versions_world import World, project_in
 from tests.versions.deltas.test_delta import delta, field_delta
 
 GROUPS = {

@@ -19,7 +19,7 @@ from pipeline.logs.events.sample_block import decode_sample_block, encode_sample
 from pipeline.logs.interface.log import Record
 from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from pipeline.model import weights
+from pipeline.model.network import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.segment_codec import SEGMENT, decode_segment
 from pipeline.samples.state.snapshot import take_snapshot
@@ -32,12 +32,12 @@ from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import reshape, seals
 from tests.logs.events import test_events, test_json_events, test_sample_block
 from tests.logs.kafka import test_kafka_records
-from tests.support.archive_writer import write_archive
 from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
-from tests.support.join_state import decode_join, encode_join
 from tests.support.manual_clock import ManualClock
-from tests.support.versions_world import World, project_in
+from tests.support.world.archive_writer import write_archive
+from tests.support.world.join_state import decode_join, encode_join
+from tests.support.world.versions_world import World, project_in
 from tests.versions.deltas import test_delta
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.importance.convergence import convergence
 from pipeline.importance.score import decayed, most_important
-from tests.support.row_statistics import accumulate, relative_step, settle, taylor_score
+from tests.support.reference.row_statistics import accumulate, relative_step, settle, taylor_score
 
 
 def least_first(keys, importance, last_seen_s, half_life_s):

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.logs.open import open_log
-from tests.support.ingest_world import make_project
+from tests.support.world.ingest_world import make_project
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import CHUNK_ROWS, Sizes
 from pipeline.ingest.files.csv_file import read_csv
 from pipeline.ingest.ingest import ingest
-from tests.support.ingest_world import csv_text, dead_in, events_in, many
+from tests.support.world.ingest_world import csv_text, dead_in, events_in, many
 
 HEAD = "ts,id,user,price,seen,tags,sizes\n"
 COLUMNS = EventColumns(time="a", columns={"b": "string"})

@@ -19,8 +19,18 @@ from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.convert import convert, convert_time
 from pipeline.logs.open import open_log
-from tests.support.ingest_world import ROWS, FullDisk, csv_text, dead_in, events_in, expected, make_project, many, write
 from tests.support.manual_clock import ManualClock
+from tests.support.world.ingest_world import (
+    ROWS,
+    FullDisk,
+    csv_text,
+    dead_in,
+    events_in,
+    expected,
+    make_project,
+    many,
+    write,
+)
 
 
 @pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.jsonl", "f.jsonl.gz", "f.parquet", "f.avro"])

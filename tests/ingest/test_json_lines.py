@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import Sizes
 from pipeline.ingest.files.jsonl_file import read_jsonl
 from pipeline.ingest.ingest import ingest
 from pipeline.logs.open import open_log
-from tests.support.ingest_world import ROWS, dead_in, events_in, expected, make_project
+from tests.support.world.ingest_world import ROWS, dead_in, events_in, expected, make_project
 
 GOOD = json.dumps(ROWS[0]).encode()
 COLUMNS = EventColumns(time="a", columns={"b": "string", "c": "ints"})

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import InputError
 from pipeline.ingest.replay import DEAD_LETTER_HEADER, plan_replay
 from pipeline.ingest.replay import replay as replay_letters
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import read_to_end
 from tests.samples.run.test_samples_job import APPENDED, NOW, D, W, World
-from tests.support.command_line import START_MS, feed, make_events, make_shop, springtide
+from tests.support.command.command_line import START_MS, feed, make_events, make_shop, springtide
 
 
 def replay(world, *reasons, **options):

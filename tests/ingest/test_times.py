@@ -14,7 +14,7 @@ from pipeline.ingest.ingest import dry_run_ingest, ingest
 from pipeline.ingest.times import LateRows, TimeLimits, TimeProfile
 from pipeline.logs.open import open_log
 from pipeline.process.instant import format_instant
-from tests.support.ingest_world import ROWS, FullDisk, dead_in, events_in, make_project, write
+from tests.support.world.ingest_world import ROWS, FullDisk, dead_in, events_in, make_project, write
 
 DAY_S = 86_400
 START_S = int(datetime(2020, 2, 1, tzinfo=UTC).timestamp())

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import CHUNK_ROWS
 from pipeline.ingest.ingest import ingest
-from tests.support.ingest_world import ROWS, dead_in, events_in, expected, many, write
+from tests.support.world.ingest_world import ROWS, dead_in, events_in, expected, many, write
 
 TAGS = [["a", "b"], [], ["c"]]
 SIZES = [[1, 2], [], [3]]

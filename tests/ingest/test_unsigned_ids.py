@@ -21,8 +21,8 @@ from pipeline.ingest.ingest import ingest
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.open import open_log
-from tests.support.ingest_world import dead_in, events_in
 from tests.support.manual_clock import ManualClock
+from tests.support.world.ingest_world import dead_in, events_in
 
 IDS = [0, 1, 2**63 - 1, 2**63, 2**64 - 1]
 ROWS = [{"at": 1000 + n, "user": user, "seen": [user, n], "id": f"imp-{n}"} for n, user in enumerate(IDS)]

@@ -10,12 +10,12 @@ from unittest.mock import patch
 import pytest
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.process.clock import SystemClock
 from tests.live.live_shop import Shop
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 from tests.torture.load import Load
 from tests.torture.project import live_project
 from tests.torture.site import Site

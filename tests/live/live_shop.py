@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from tests.support.command_line import feed, make_events, make_shop, samples_of, springtide
+from tests.support.command.command_line import feed, make_events, make_shop, samples_of, springtide
 
 ROWS = 500
 # An upper bound: a worker that imports TensorFlow beside others takes most of a minute on a slow machine.

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pipeline.cluster.java.jars import resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.process import Process
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.environment import cache_folder
-from pipeline.configuration.services import Cluster
 from pipeline.process.clock import SystemClock
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 _WITHIN_S = 60.0
 

@@ -12,9 +12,9 @@ from pipeline.cluster.flink import read_flink
 from pipeline.cluster.java.jars import resolve_jars
 from pipeline.cluster.process import descendants
 from pipeline.cluster.status import cluster_status
-from pipeline.configuration.services import Cluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.process.clock import SystemClock
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 TIMEOUT_MS = 20_000
 

@@ -13,8 +13,8 @@ from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.interface.topic_specs import partition_counts
 from pipeline.logs.open import open_log
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from tests.support.archive_writer import write_archive
 from tests.support.manual_clock import ManualClock
+from tests.support.world.archive_writer import write_archive
 
 NOON_MS = 1_700_000_000_000
 

@@ -7,9 +7,9 @@ import pytest
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from tests.support.archive_writer import write_archive
-from tests.support.log_contract import LogContract
 from tests.support.manual_clock import ManualClock
+from tests.support.world.archive_writer import write_archive
+from tests.support.world.log_contract import LogContract
 
 NOON_MS = 1_700_000_000_000
 

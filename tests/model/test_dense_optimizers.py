@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of
-from pipeline.model.weights import unpack
+from pipeline.model.network.weights import unpack
 from tests.model.test_losses import document_of
 from tests.model.test_model import LINEAR, NEGATIVE, POSITIVE, inputs_of, targets
 

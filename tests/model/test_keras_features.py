@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.model.dense import DenseModel
-from pipeline.model.step import INITIAL_ACCUMULATOR
-from pipeline.model.targets import targets_of
-from pipeline.model.weights import unpack
+from pipeline.model.loss.targets import targets_of
+from pipeline.model.network.weights import unpack
+from pipeline.model.training.step import INITIAL_ACCUMULATOR
 from tests.model.test_model import (
     COMPENSATION,
     NEGATIVE,

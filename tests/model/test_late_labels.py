@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 
 from pipeline.configuration.config import parse_config
-from pipeline.configuration.labels import LabelConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ConfigError
-from pipeline.model.late_labels import importance_weights
-from pipeline.model.late_odds import logits_of_odds
-from pipeline.model.losses import served
-from pipeline.model.targets import targets_of
-from tests.support.shop import WRITTEN, make_samples
+from pipeline.model.loss.late_labels import importance_weights
+from pipeline.model.loss.late_odds import logits_of_odds
+from pipeline.model.loss.losses import served
+from pipeline.model.loss.targets import targets_of
+from tests.support.world.shop import WRITTEN, make_samples
 
 
 def sigmoid(z):

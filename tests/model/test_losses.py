@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.configuration.config import Config, parse_config
-from pipeline.configuration.labels import LabelConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of, serving_digest
-from pipeline.model.step import INITIAL_ACCUMULATOR
-from pipeline.model.targets import Targets, targets_of
-from pipeline.model.weights import unpack
+from pipeline.model.loss.targets import Targets, targets_of
+from pipeline.model.network.weights import unpack
+from pipeline.model.training.step import INITIAL_ACCUMULATOR
 from tests.model.test_model import LINEAR, RATE, inputs_of
 
 OWN = """

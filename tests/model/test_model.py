@@ -13,10 +13,10 @@ import pytest
 from pipeline.configuration.config import Config, parse_config
 from pipeline.errors import DamagedError, InputError, ModelError
 from pipeline.model.dense import DenseModel
-from pipeline.model.layout import Layout
-from pipeline.model.step import INITIAL_ACCUMULATOR
-from pipeline.model.targets import Targets, targets_of
-from pipeline.model.weights import pack, unpack
+from pipeline.model.loss.targets import Targets, targets_of
+from pipeline.model.network.layout import Layout
+from pipeline.model.network.weights import pack, unpack
+from pipeline.model.training.step import INITIAL_ACCUMULATOR
 
 RATE = 0.5
 

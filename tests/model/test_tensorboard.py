@@ -5,7 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from pipeline.telemetry import exporter
-from tests.support.command_line import feed, make_events, make_shop, springtide
+from tests.support.command.command_line import feed, make_events, make_shop, springtide
 
 FIELDS = ("user", "item", "position", "hour")
 

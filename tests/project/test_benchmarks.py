@@ -72,7 +72,7 @@ def test_figures_in_numbers_of_numpy_are_judged_printed_and_written(tmp_path, ca
 
 @pytest.mark.parametrize("name", ["keys", "unique", "sketch"])
 def test_a_native_part_is_measured_beside_its_peer(name):
-    results = import_module(f"tests.benchmarks.{name}").measure(quick=True, rounds=1)
+    results = import_module(f"tests.benchmarks.native.{name}").measure(quick=True, rounds=1)
     rates = [result for result in results if result.figure.unit.endswith("/s")]
     assert rates
     assert all(result.value > 0 and result.peers[0] > 0 for result in rates)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.scrape import declared_labels, declared_names
+from tests.support.command.scrape import declared_labels, declared_names
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "runbooks/grafana/springtide.json").read_text())

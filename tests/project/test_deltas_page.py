@@ -12,15 +12,15 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.formats.schemas import load_schema
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
-from pipeline.model.weights import pack, unpack
+from pipeline.model.network.weights import pack, unpack
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta, delta_name, encode_delta
 from pipeline.versions.deltas.quantizer import decode_rows, encode_rows
 from tests.support.page import SCHEMAS, blocks_of_bytes, page, program, rows_of_table, run
-from tests.support.shop import WRITTEN, append_samples, make_project, make_samples, train
-from tests.support.synthetic import SyntheticTrainer, project_at
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.synthetic import SyntheticTrainer, project_at
 
 PAGE = page("deltas.md")
 CODECS = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}

@@ -12,8 +12,8 @@ import pytest
 
 import pipeline.cli
 from pipeline.configuration.config import parse_config
-from pipeline.configuration.events import Registry
 from pipeline.configuration.project import Project
+from pipeline.configuration.streams.events import Registry
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import read_dead_letters
 from pipeline.logs.events.sample_block import decode_sample_block

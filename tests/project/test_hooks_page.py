@@ -8,13 +8,13 @@ import sys
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 
-from pipeline.configuration.training import HookDelivery
+from pipeline.configuration.model.training import HookDelivery
 from pipeline.publish.hooks.executable import Executable
 from pipeline.publish.hooks.notices import HOOK_FAILED, ROLLBACK, VERSION_PUBLISHED
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from tests.support.page import page, program, rows_of_table
-from tests.support.synthetic import SyntheticTrainer, project_at
+from tests.support.world.synthetic import SyntheticTrainer, project_at
 
 PAGE = page("hooks.md")
 

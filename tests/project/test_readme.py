@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.support.command_line import REPO, springtide
-from tests.support.fork_server import write_command
+from tests.support.command.command_line import REPO, springtide
+from tests.support.command.fork_server import write_command
 
 TEXT = (REPO / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"<!-- tutorial -->\n```sh\n(.*?)```", TEXT, re.DOTALL)

@@ -21,7 +21,7 @@ from pipeline.versions.state import VersionSummary
 from pipeline.versions.store.version_store import VersionStore
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, WINDOW_MS, clicks_of, impressions, joined, prepare
-from tests.support.command_line import call, springtide, start
+from tests.support.command.command_line import call, springtide, start
 
 __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")

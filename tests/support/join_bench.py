@@ -8,7 +8,7 @@ import pyarrow as pa
 from pipeline.arrays.block import ARROW_TYPES, DeadLetters, EventBlock
 from pipeline.configuration.config import parse_config
 from pipeline.samples.join.join import Join
-from tests.support.join_state import decode_join, encode_join
+from tests.support.world.join_state import decode_join, encode_join
 
 W, H, R, D = 1_000, 2_000, 500, 100  # window, horizon, remember, disorder in ms
 S = 10_000  # when the impression is

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from pipeline.cli.terminal.options import read_time
-from tests.cli.test_cli_follow import request_json, until
-from tests.support.command_line import feed, make_events, make_shop, springtide, start
-from tests.support.scrape import declared_names, scrape, url_of
+from tests.cli.run.test_cli_follow import request_json, until
+from tests.support.command.command_line import feed, make_events, make_shop, springtide, start
+from tests.support.command.scrape import declared_names, scrape, url_of
 
 ROWS = 300
 FIELDS = {"user", "item", "position", "hour"}

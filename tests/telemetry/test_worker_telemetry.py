@@ -12,8 +12,8 @@ from pipeline.configuration.project import Project
 from pipeline.process.process_name import ProcessName, abandoned_names
 from pipeline.telemetry.exporter import start_exporter
 from pipeline.telemetry.worker_exporter import start_worker_exporter, stop_worker_exporter
-from tests.support.command_line import make_shop
-from tests.support.scrape import scrape, url_of
+from tests.support.command.command_line import make_shop
+from tests.support.command.scrape import scrape, url_of
 
 HOLD = """
 import sys

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
-from pipeline.configuration.services import Cluster
-from tests.support.ports import free_port_range
+from pipeline.configuration.deployment.services import Cluster
+from tests.support.command.ports import free_port_range
 from tests.torture.run import torture
 from tests.torture.schedule import RARE, VICTIMS, Plan, plan_kills
 

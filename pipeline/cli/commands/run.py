@@ -17,7 +17,7 @@ from pipeline.cli.terminal.output import print_message, print_result, user_outpu
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.run_report import summarize_training
 from pipeline.cli.terminal.unblocked_stream import without_blocking
-from pipeline.configuration.address import url_of
+from pipeline.configuration.deployment.address import url_of
 from pipeline.configuration.project import Project
 from pipeline.demo.folder import plan_folders
 from pipeline.errors import InputError

@@ -10,7 +10,7 @@ from pipeline.cli.terminal.lookup import current_versions, find_field, find_tabl
 from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, TableName, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
-from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.importance.convergence import convergence

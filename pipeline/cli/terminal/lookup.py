@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pipeline.configuration.fields import FieldConfig
+from pipeline.configuration.model.fields import FieldConfig
+from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
-from pipeline.configuration.tables import TableConfig, tables_of
 from pipeline.errors import InputError
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store.version_store import VersionStore

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.configuration.address import check_rest
+from pipeline.configuration.deployment.address import check_rest
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.process.clock import LATEST_MS

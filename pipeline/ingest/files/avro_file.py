@@ -11,7 +11,7 @@ import fastavro.read
 import numpy as np
 import pyarrow as pa
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import SIZES, BadRow, Chunk, Content, Sizes, check_columns, required_columns
 from pipeline.logs.events.objects import columns_of

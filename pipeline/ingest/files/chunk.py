@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 
 CHUNK_ROWS = 32_768

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 import pipeline._native as _native
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import (
     SIZES,

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.ingest.files.chunk import (
     SIZES,
     BadRow,

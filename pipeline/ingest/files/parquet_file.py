@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.errors import InputError
 from pipeline.ingest.files.chunk import SIZES, Chunk, Sizes, check_columns, required_columns
 from pipeline.logs.events.convert import can_convert, can_convert_time

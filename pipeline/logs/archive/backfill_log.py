@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline.configuration.logs import SCHEMAS_TOPIC
 from pipeline.configuration.project import Project
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.logs.interface.log import Fence, Headers, Log, ReadLimits, Record, read_to_end

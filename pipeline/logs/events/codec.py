@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.block import EventKind
 from pipeline.arrays.types import Int64s
-from pipeline.configuration.events import EventColumns, Events
 from pipeline.configuration.project import Project
+from pipeline.configuration.streams.events import EventColumns, Events
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import Schema, decode_body, encode, load_schema, parse_schema, unframe

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
-from pipeline.configuration.address import shown_url
+from pipeline.configuration.deployment.address import shown_url
 from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, LogError

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.configuration.events import ColumnType, TimeUnit
+from pipeline.configuration.streams.events import ColumnType, TimeUnit
 
 Mask = npt.NDArray[np.bool_]
 LIST_SEPARATOR = "|"

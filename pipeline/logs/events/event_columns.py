@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.arrays.block import ARROW_TYPES, EventKind
-from pipeline.configuration.events import EVENT_TIME, ColumnType
+from pipeline.configuration.streams.events import EVENT_TIME, ColumnType
 from pipeline.errors import DamagedError, InputError
 from pipeline.formats.schemas import load_schema
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic_core import from_json
 
 from pipeline.arrays.types import Int64s
-from pipeline.configuration.events import EventColumns
+from pipeline.configuration.streams.events import EventColumns
 from pipeline.logs.events.convert import convert_time
 from pipeline.logs.events.objects import Row, columns_of, shown
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.configuration.events import ColumnType, EventColumns, TimeUnit
+from pipeline.configuration.streams.events import ColumnType, EventColumns, TimeUnit
 
 Row = Mapping[str, Any]
 _EXACT_FLOAT = 2**53

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.types import Int64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.events import FEEDBACK_COLUMNS, SAMPLE_COLUMNS
+from pipeline.configuration.streams.events import FEEDBACK_COLUMNS, SAMPLE_COLUMNS
 from pipeline.errors import DamagedError, RecordError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import decode, encode, load_schema

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import LogError
 from pipeline.formats.schemas import Schema, parse_schema
 from pipeline.logs.interface.log import Log

@@ -1,7 +1,7 @@
 """The interface of the log: topics of partitions of ordered records with offsets.
 
 Three engines implement it: SQLite (embedded), Kafka, and an archive of Avro files (read only). One contract test runs
-against all of them (`tests/support/log_contract.py`).
+against all of them (`tests/support/world/log_contract.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
-from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 
 _UNLIMITED = "-1"
 

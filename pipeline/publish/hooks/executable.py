@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pipeline.configuration.training import HookDelivery
+from pipeline.configuration.model.training import HookDelivery
 from pipeline.process.clock import Clock
 from pipeline.publish.hooks.hook_queue import Failure
 

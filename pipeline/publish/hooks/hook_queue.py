@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.configuration.training import HookDelivery
+from pipeline.configuration.model.training import HookDelivery
 from pipeline.process.clock import Clock
 
 _MAX_WAIT_S = 60.0

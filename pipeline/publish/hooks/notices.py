@@ -16,7 +16,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import SecretStr
 
-from pipeline.configuration.address import check_webhook
+from pipeline.configuration.deployment.address import check_webhook
 from pipeline.configuration.environment import read_secret
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, SpringtideError

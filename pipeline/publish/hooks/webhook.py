@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from pipeline.configuration.address import shown_url
-from pipeline.configuration.training import HookDelivery
+from pipeline.configuration.deployment.address import shown_url
+from pipeline.configuration.model.training import HookDelivery
 from pipeline.publish.hooks.hook_queue import Failure
 
 _REPEATED_REDIRECTS = (307, 308)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
-from pipeline.configuration.feedbacks import Feedback
+from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.logs.events.codec import NO_WATERMARK
 
 

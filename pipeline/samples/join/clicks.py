@@ -16,8 +16,8 @@ from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
 from pipeline.arrays.types import Bools, Float32s, UInt64s
-from pipeline.configuration.events import EventColumns
-from pipeline.configuration.feedbacks import FeedbackLabel
+from pipeline.configuration.streams.events import EventColumns
+from pipeline.configuration.streams.feedbacks import FeedbackLabel
 from pipeline.logs.events.event_columns import arrow_schema
 
 CLICK = np.dtype(

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.splitmix import mix
 from pipeline.arrays.types import Bools, UInt8s, UInt64s
-from pipeline.configuration.events import CLICKS
-from pipeline.configuration.feedbacks import Feedback
+from pipeline.configuration.streams.events import CLICKS
+from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.samples.held.index import NONE, JoinIndex
 
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8

@@ -46,7 +46,7 @@ from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
 from pipeline.arrays.types import Bools, UInt8s
 from pipeline.configuration.config import Config
-from pipeline.configuration.events import IMPRESSIONS
+from pipeline.configuration.streams.events import IMPRESSIONS
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.held.durations import Durations
 from pipeline.samples.held.held_impressions import HeldImpressions

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.feedbacks import Feedback
+from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.features.dense import out_of_range, outside
 from pipeline.features.field import column_of
 from pipeline.features.transforms import lengths_of

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.arrays.gather import RowSelection, gather_array
 from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.feedbacks import Feedback
+from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.logs.events.sample_block import KINDS
 from pipeline.samples.held.rows import Source
 

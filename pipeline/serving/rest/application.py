@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from pipeline.configuration.serving import Serving
+from pipeline.configuration.deployment.serving import Serving
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
 from pipeline.serving.rest.api import RestApi

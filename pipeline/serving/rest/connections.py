@@ -2,7 +2,7 @@
 
 import resource
 
-from pipeline.configuration.serving import Serving
+from pipeline.configuration.deployment.serving import Serving
 from pipeline.process.clock import Clock
 from pipeline.serving.rest.body import Receiving
 from pipeline.serving.rest.connection import Connection

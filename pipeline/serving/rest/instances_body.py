@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic_core import from_json
 
 from pipeline.arrays.types import Int64s
-from pipeline.configuration.serving import Serving
+from pipeline.configuration.deployment.serving import Serving
 from pipeline.errors import InputError
 from pipeline.serving.rest.response import Refusal
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.arrays.types import Float32s, Int32s, Int64s, UInt32s, UInt64s
-from pipeline.configuration.labels import LabelConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, RowError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.weights import no_weights
 from pipeline.logs.events.sample_block import impression_times
-from pipeline.model.targets import Targets, targets_of
+from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.unique import Uniquer
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import Float32s, Int64s
-from pipeline.configuration.labels import LabelConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import DamagedError
-from pipeline.model.late_odds import logits_of_odds
-from pipeline.model.targets import Targets
+from pipeline.model.loss.late_odds import logits_of_odds
+from pipeline.model.loss.targets import Targets
 from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums, binary_scores
 from pipeline.trainer.batch.numeric_scores import (
     NumericBatch,

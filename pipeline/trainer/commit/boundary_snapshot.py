@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import Int64s, UInt8s
-from pipeline.configuration.labels import LabelConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition

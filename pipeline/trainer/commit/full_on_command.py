@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
+from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
-from pipeline.configuration.tables import tables_of
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.publish.delta_topic import DeltaWriter

@@ -12,7 +12,7 @@ import structlog
 from pipeline.arrays.types import Float64s
 from pipeline.configuration.project import Project
 from pipeline.importance.sample import MAX_ROWS, RowSample, quantiles
-from pipeline.model.summaries import Summaries
+from pipeline.model.training.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive

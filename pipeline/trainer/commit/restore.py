@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
-from pipeline.configuration.labels import LabelConfig
-from pipeline.configuration.tables import tables_of
+from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import differences, unchanged_tables

@@ -1,6 +1,6 @@
 """When a shard commits: after some batches, some log time, or some time by the clock."""
 
-from pipeline.configuration.training import Train
+from pipeline.configuration.model.training import Train
 from pipeline.process.clock import Clock
 
 

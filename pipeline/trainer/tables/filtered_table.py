@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
 from pipeline.arrays.types import UInt8s, UInt64s
-from pipeline.configuration.tables import TableConfig
+from pipeline.configuration.model.tables import TableConfig
 from pipeline.trainer.tables.table import Table
 
 

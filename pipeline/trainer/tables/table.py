@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Bools, Float32s, UInt32s, UInt64s
-from pipeline.configuration.fields import Optimizer
+from pipeline.configuration.model.fields import Optimizer
 from pipeline.errors import InputError
 
 Rows = npt.NDArray[np.void]
@@ -44,7 +44,7 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
 def state_floats(optimizer: Optimizer, dim: int) -> int:
     """Floats of optimizer state in a row.
 
-    >>> from pipeline.configuration.fields import Adagrad
+    >>> from pipeline.configuration.model.fields import Adagrad
     >>> state_floats(Adagrad(kind="adagrad"), 16)
     16
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, Int64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.tables import tables_of
+from pipeline.configuration.model.tables import tables_of
 from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.prefetch import PreparedBatch

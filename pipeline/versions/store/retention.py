@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.arrays.types import UInt64s
-from pipeline.configuration.training import RetentionPolicy
+from pipeline.configuration.model.training import RetentionPolicy
 from pipeline.versions.ledger.ledger import Compaction, Ledger
 from pipeline.versions.state import VersionId, VersionSummary, union_by_field, version_path
 from pipeline.versions.store.files import read_commit, write_commit, write_touched

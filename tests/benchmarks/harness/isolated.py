@@ -19,7 +19,7 @@ def one_round(name: str, quick: bool) -> list[Figure]:
     """One round of a benchmark, in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix=f"springtide-{name}-"))
     try:
-        measured: list[Figure] = importlib.import_module(f"tests.benchmarks.{name}").measure(folder, quick)
+        measured: list[Figure] = importlib.import_module(f"tests.benchmarks.stages.{name}").measure(folder, quick)
         return measured
     finally:
         shutil.rmtree(folder)

@@ -1,6 +1,6 @@
 """Paired benchmarks of native parts: each task and its peer alternate in one process.
 
-Every module that uses it can be run alone: `python -m tests.benchmarks.keys --out bench-out/keys`.
+Every module that uses it can be run alone: `python -m tests.benchmarks.native.keys --out bench-out/keys`.
 """
 
 import argparse

@@ -21,16 +21,16 @@ import numpy as np
 import psutil
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market
 from tests.live.live_shop import workers
-from tests.support.command_line import springtide
-from tests.support.ports import free_port_range
-from tests.support.scrape import scrape, url_of
+from tests.support.command.command_line import springtide
+from tests.support.command.ports import free_port_range
+from tests.support.command.scrape import scrape, url_of
 from tests.torture.project import live_project
 
 MINUTE_MS = 60_000

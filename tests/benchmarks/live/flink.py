@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.flink.options import Submission
 from pipeline.flink.submit import submit
 from pipeline.logs.events.sample_block import decode_sample_block
@@ -27,8 +27,8 @@ from pipeline.logs.open import open_log
 from pipeline.samples.run import on_flink
 from pipeline.samples.run.in_process import run_samples
 from tests.benchmarks.harness.stopwatch import Stopwatch
-from tests.benchmarks.join import SPAN_S, fill
-from tests.support.ports import free_port_range
+from tests.benchmarks.stages.join import SPAN_S, fill
+from tests.support.command.ports import free_port_range
 
 _POLL_EVERY_S = 0.02
 _WITHIN_S = 120.0

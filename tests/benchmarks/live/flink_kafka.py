@@ -35,8 +35,8 @@ import pyarrow.compute as pc
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
 from pipeline.cluster.process import descendants
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.flink.jobs import cancel
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.interface.log import Log
@@ -46,13 +46,13 @@ from pipeline.process.clock import SystemClock
 from tests.benchmarks import peers
 from tests.benchmarks.harness.report import machine
 from tests.benchmarks.harness.stopwatch import Stopwatch
-from tests.benchmarks.join import SPAN_S
 from tests.benchmarks.live.flink import project_in, submit_join, until
 from tests.benchmarks.load.events_on_kafka import append_packed, append_single, ended_events
 from tests.benchmarks.peers import flink_kafka_join
 from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSamples
 from tests.benchmarks.peers.schema_registry import serve_schemas
-from tests.support.ports import free_port_range
+from tests.benchmarks.stages.join import SPAN_S
+from tests.support.command.ports import free_port_range
 
 WINDOW_S = SPAN_S // 20
 TASKMANAGER_MB = 1536

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cluster.cluster import LocalCluster
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.flink.deployment import submit_jobs
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block
@@ -35,7 +35,7 @@ from tests.benchmarks.harness.report import machine
 from tests.benchmarks.load.click_paths import ClickPath, ClickPaths, dead_lettered_clicks
 from tests.benchmarks.load.market_load import PacedLoad, project_in
 from tests.benchmarks.load.watched import Seen, Watched
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 EKKO_S = 2.4
 WARM_UP_S = 20.0

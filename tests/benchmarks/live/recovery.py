@@ -39,12 +39,12 @@ from pipeline.process.clock import SystemClock
 from pipeline.samples.run.start_offsets import followed_ranges
 from tests.benchmarks.harness.report import machine
 from tests.benchmarks.harness.stopwatch import Stopwatch
-from tests.benchmarks.join import SPAN_S, events_of
 from tests.benchmarks.live.flink import submit_join, until
 from tests.benchmarks.live.flink_kafka import TASKMANAGER_MB, OurSamples, local_cluster, project_on
 from tests.benchmarks.load.events_on_kafka import Events, after_all, append_single
 from tests.benchmarks.peers import flink_sql_recovery
 from tests.benchmarks.peers.flink_kafka_join import Backend
+from tests.benchmarks.stages.join import SPAN_S, events_of
 
 _WITHIN_S = 300.0
 _VICTIMS = ("worker", "taskmanager")

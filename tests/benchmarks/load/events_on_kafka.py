@@ -14,9 +14,9 @@ from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import EventWriter
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import Log
-from tests.benchmarks.join import SPAN_S, events_of
 from tests.benchmarks.load.event_records import encode_events
 from tests.benchmarks.load.stream import START_MS, in_records
+from tests.benchmarks.stages.join import SPAN_S, events_of
 
 Events = dict[EventKind, pa.RecordBatch]
 

@@ -6,7 +6,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pipeline.cli.terminal.output import print_result
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.run_report import summarize_training
-from tests.support.command_line import call, feed, make_events, make_shop, springtide
+from tests.support.command.command_line import call, feed, make_events, make_shop, springtide
 
 HOUR_MS = 3_600_000
 START_MS = 1_767_225_600_000

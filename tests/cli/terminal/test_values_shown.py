@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pipeline.cli.terminal.output import print_message, print_result
-from tests.support.command_line import call, make_shop
+from tests.support.command.command_line import call, make_shop
 
 VALUES = [
     "[bold]b",

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from tests.live.live_shop import SHARDED, current, latest, reference_project, workers
-from tests.support.command_line import call, samples_of, springtide
-from tests.support.scrape import scrape, url_of
+from tests.support.command.command_line import call, samples_of, springtide
+from tests.support.command.scrape import scrape, url_of
 
 ABSENCE_S = 60.0
 

@@ -16,16 +16,16 @@ from pipeline.arrays.keys import shard_of
 from pipeline.cli.terminal.options import read_time
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.flink_rest import FlinkRest
+from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.project import Project
-from pipeline.configuration.services import Cluster
 from pipeline.errors import LogError, OffsetError
 from pipeline.flink.jobs import job_status
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.in_process import SamplesJob
 from tests.live.live_shop import SHARDED, Shop, change, copy_samples, current, reference_project, workers
-from tests.support.command_line import call, samples_of, springtide
-from tests.support.ports import free_port_range
+from tests.support.command.command_line import call, samples_of, springtide
+from tests.support.command.ports import free_port_range
 
 COLOURED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',

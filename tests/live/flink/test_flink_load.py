@@ -16,8 +16,8 @@ from pipeline.configuration.project import Project
 from pipeline.ingest.event_writer import BLOCK_ROWS
 from pipeline.logs.open import open_log
 from tests.live.live_shop import SHARDED, Shop, ShopOnKafka, change, current, latest, workers
-from tests.support.command_line import feed, make_events, make_shop, springtide
-from tests.support.scrape import scrape, url_of
+from tests.support.command.command_line import feed, make_events, make_shop, springtide
+from tests.support.command.scrape import scrape, url_of
 
 MOST_GROWTH_BYTES = 160 << 20
 """The most that a process's resident memory may grow beyond that for a small part of the same work."""

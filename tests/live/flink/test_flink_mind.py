@@ -9,7 +9,7 @@ import pytest
 from tests.live.live_shop import Live, current, reference_project
 from tests.real.command import assert_same_samples
 from tests.real.test_mind import COLUMNS, SOURCE, WINDOW_MS, clicks_of, impressions, joined, prepare
-from tests.support.command_line import samples_of, springtide
+from tests.support.command.command_line import samples_of, springtide
 
 __all__ = ["impressions"]
 DISORDER_MS = 5_000

@@ -11,7 +11,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.open import open_log
 from tests.live.live_shop import ShopOnKafka
-from tests.support.command_line import START_MS, samples_of, springtide
+from tests.support.command.command_line import START_MS, samples_of, springtide
 
 GARBAGE = [b"", b"no event", bytes(range(256)), b"\0\0\0\0\7cut"]
 

@@ -2,7 +2,7 @@
 
 from tests.benchmarks.live.freshness import measure
 from tests.benchmarks.load.market_load import project_in
-from tests.support.command_line import springtide
+from tests.support.command.command_line import springtide
 
 RATE, SECONDS, WARM_UP_S = 500.0, 5.0, 2.0
 

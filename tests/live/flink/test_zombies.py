@@ -5,7 +5,7 @@ import signal
 from unittest.mock import patch
 
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.command_line import springtide
+from tests.support.command.command_line import springtide
 from tests.torture.head import Head
 from tests.torture.run import judge
 

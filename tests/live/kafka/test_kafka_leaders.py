@@ -11,7 +11,7 @@ from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 TIMEOUT_S = 120.0
 """A broker starts in 5 s, on a busy machine in half a minute."""

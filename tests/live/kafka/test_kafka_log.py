@@ -21,9 +21,9 @@ from pipeline.logs.kafka.reader import KafkaReader
 from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.telemetry import exporter
 from tests.live.everything import everything
-from tests.support.command_line import call, make_events, make_shop, springtide
-from tests.support.log_contract import LogContract
-from tests.support.scrape import parsed
+from tests.support.command.command_line import call, make_events, make_shop, springtide
+from tests.support.command.scrape import parsed
+from tests.support.world.log_contract import LogContract
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
 

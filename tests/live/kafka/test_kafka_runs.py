@@ -16,10 +16,10 @@ from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.open import open_log
-from tests.benchmarks import kafka
+from tests.benchmarks.native import kafka
 from tests.live.everything import everything
-from tests.support.command_line import make_events, make_shop, springtide
-from tests.support.log_contract import LogContract
+from tests.support.command.command_line import make_events, make_shop, springtide
+from tests.support.world.log_contract import LogContract
 
 ONE, ALL = ReadLimits(records=1), ReadLimits()
 

@@ -12,8 +12,8 @@ from pipeline.logs.kafka.kafka_log import KafkaLog
 from pipeline.logs.kafka.settings import KafkaSettings
 from tests.live.everything import everything
 from tests.live.own_broker import OwnBroker
-from tests.support.command_line import call, feed, make_events, make_shop, samples_of, springtide
-from tests.support.ports import free_port_range
+from tests.support.command.command_line import call, feed, make_events, make_shop, samples_of, springtide
+from tests.support.command.ports import free_port_range
 
 USER, PASSWORD, WRONG = "springtide", "open sesame", "open barley"
 JAAS = "org.apache.kafka.common.security.{} required {};"

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.configuration.project import Project
 from pipeline.logs.kafka.kafka_log import KafkaLog
-from tests.support.command_line import make_shop, springtide
+from tests.support.command.command_line import make_shop, springtide
 from tests.support.page import SCHEMAS, page, program, run
 
 SEED = '"127.0.0.1:9092"'

@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.configuration.events import Events
+from pipeline.configuration.streams.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from tests.benchmarks.join import events_of
 from tests.benchmarks.load.event_records import encode_events
+from tests.benchmarks.stages.join import events_of
 from tests.support.manual_clock import ManualClock
 
 COLUMNS = {"id": "int", "user": "string", "item": "string", "position": "int", "price": "float"}

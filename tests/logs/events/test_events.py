@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.arrays.block import EventBlock
-from pipeline.configuration.events import Events
-from pipeline.configuration.logs import SCHEMAS_TOPIC
+from pipeline.configuration.streams.events import Events
+from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import InputError, LogError
 from pipeline.formats.columns import pack
 from pipeline.formats.schemas import encode, frame, load_schema, parse_schema
@@ -25,8 +25,8 @@ from pipeline.logs.events.event_columns import event_document
 from pipeline.logs.events.schema_registry import SchemaRegistry
 from pipeline.logs.interface.log import Record
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
-from tests.support.event_reference import decode_one_by_one
 from tests.support.manual_clock import ManualClock
+from tests.support.reference.event_reference import decode_one_by_one
 
 COLUMNS = {"id": "int", "item": "string", "price": "float", "seen": "bool", "tags": "strings"}
 NOW = 1_000_000

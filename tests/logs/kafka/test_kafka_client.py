@@ -16,7 +16,7 @@ from pipeline.logs.kafka.settings import KafkaSettings
 from pipeline.logs.kafka.topics import KafkaTopics
 from pipeline.logs.kafka.writer import KafkaWriter
 from pipeline.process.clock import SystemClock
-from tests.support.ports import free_port_range
+from tests.support.command.ports import free_port_range
 
 
 def read(settings):

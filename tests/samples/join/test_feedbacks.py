@@ -6,7 +6,7 @@ from pipeline.configuration.config import parse_config
 from pipeline.errors import MigrationError
 from pipeline.samples.join.join import Join
 from tests.support.join_bench import Bench, D, R, S, W
-from tests.support.join_state import decode_join, encode_join
+from tests.support.world.join_state import decode_join, encode_join
 
 LONG = 4 * W
 

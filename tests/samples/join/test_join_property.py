@@ -14,7 +14,7 @@ from pipeline.arrays.keys import ids128
 from pipeline.configuration.config import Config, parse_config
 from pipeline.samples.join.join import Join
 from tests.support.join_bench import Output, output_of
-from tests.support.join_state import decode_join, encode_join
+from tests.support.world.join_state import decode_join, encode_join
 
 W, H, R, DISORDER = 100, 200, 50, 20
 

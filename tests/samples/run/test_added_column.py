@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.command_line import call, feed, make_events, make_shop, samples_of, springtide
+from tests.support.command.command_line import call, feed, make_events, make_shop, samples_of, springtide
 
 COLOURED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',

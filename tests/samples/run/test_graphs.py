@@ -7,7 +7,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.beam.key_spread import spread_keys, subtask_of
 from pipeline.samples.run import on_flink as samples
 from pipeline.trainer.run import on_flink as train
-from tests.support.command_line import make_shop
+from tests.support.command.command_line import make_shop
 
 CHANGED = {
     'position = "int"\n': 'position = "int"\ncolour = "string"\n',

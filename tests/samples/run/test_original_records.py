@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.configuration.events import Events
+from pipeline.configuration.streams.events import Events
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.events.dead_letters import dead_letters
 from pipeline.logs.interface.log import ReadLimits

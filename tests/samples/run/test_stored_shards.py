@@ -19,7 +19,7 @@ from pipeline.samples.run.stored_shard import Stored, StoredShard, StoredShards
 from pipeline.samples.state.state_files import latest_state
 from pipeline.telemetry import metrics
 from tests.samples.run.test_samples_job import NOW, D, H, W, World
-from tests.support.beam_parts import Cell, Timer
+from tests.support.world.beam_parts import Cell, Timer
 
 OTHERS_WAITED_FOR_S = 60
 """A reader that is alone has given the others up by then."""

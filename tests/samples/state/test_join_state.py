@@ -11,7 +11,7 @@ from pipeline.samples.state.restore import load_join, load_summary
 from pipeline.samples.state.segment_codec import cut
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
 from tests.support.join_bench import Bench, S, W, config_of
-from tests.support.join_state import decode_join, encode_join, save_join
+from tests.support.world.join_state import decode_join, encode_join, save_join
 
 
 def test_state_is_restored_from_its_bytes():

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.support.scrape import parsed
-from tests.support.served_model import INSTANCE, PREDICT, request, served_model
+from tests.support.command.scrape import parsed
+from tests.support.world.served_model import INSTANCE, PREDICT, request, served_model
 
 FEATURES = """
 import sys

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.serving.http import ReplicaServer
 from pipeline.serving.rest.connections import allow_files
+from tests.support.command.scrape import parsed
 from tests.support.manual_clock import ManualClock
-from tests.support.scrape import parsed
-from tests.support.served_model import INSTANCE, PREDICT, connect, exchange, post, received, request, served_model
+from tests.support.world.served_model import INSTANCE, PREDICT, connect, exchange, post, received, request, served_model
 
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n".encode()
 ONE = json.dumps({"instances": [INSTANCE]}).encode()

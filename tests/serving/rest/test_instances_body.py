@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.configuration.serving import Serving
+from pipeline.configuration.deployment.serving import Serving
 from pipeline.errors import InputError
 from pipeline.serving.rest.instances_body import parse_instances
 from pipeline.serving.rest.response import Refusal

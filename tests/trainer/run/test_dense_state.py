@@ -12,11 +12,11 @@ from pipeline.configuration.project import Project
 from pipeline.errors import MigrationError
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
-from pipeline.model.weights import unpack
+from pipeline.model.network.weights import unpack
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 ADAM = {"kind": "adam", "schedule": {"kind": "exponential", "halve_samples": 500, "warm_up_samples": 100}}
 DEEP = """

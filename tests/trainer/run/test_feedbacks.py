@@ -9,10 +9,10 @@ from pipeline.cli.commands.status import _collect
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.open import open_log
-from pipeline.model.targets import targets_of
+from pipeline.model.loss.targets import targets_of
 from pipeline.samples.run.in_process import run_samples
 from tests.support.manual_clock import ManualClock
-from tests.support.shop import MODEL, START_MS, WRITTEN, make_project, make_samples, train
+from tests.support.world.shop import MODEL, START_MS, WRITTEN, make_project, make_samples, train
 
 
 def shop_of(root, rows=600):

@@ -18,8 +18,8 @@ from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.deltas.delta_version import readable_version
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.forked import exit_code_of
-from tests.support.shop import (
+from tests.support.command.forked import exit_code_of
+from tests.support.world.shop import (
     MODEL,
     START_MS,
     WRITTEN,

@@ -7,7 +7,7 @@ import pytest
 from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
-from tests.support.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide
+from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide
 
 ROWS = 500
 BAD, AFTER = 40_000, 80_000

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pipeline.configuration.fields import Adagrad, Optimizer, Sgd
+from pipeline.configuration.model.fields import Adagrad, Optimizer, Sgd
 from pipeline.errors import InputError
 from pipeline.features.plan import Features, FieldKeys
 from pipeline.features.pooling import Pooling
@@ -14,7 +14,7 @@ from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch, keys_by_tabl
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 from pipeline.trainer.tables.table import Table
-from tests.support.pooling import pooled, unpooled
+from tests.support.reference.pooling import pooled, unpooled
 
 DIMS, DENSE = (4, 16, 5, 4, 3), 2
 POOLINGS = [Pooling("sum"), Pooling("mean"), Pooling("sqrtn"), Pooling("max"), Pooling("none", 4)]

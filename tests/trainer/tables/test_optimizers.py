@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.configuration.config import parse_config
-from pipeline.configuration.fields import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
+from pipeline.configuration.model.fields import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
 from pipeline.errors import ConfigError, InputError
 from pipeline.trainer.tables.table import Table, row_dtype, state_floats
 

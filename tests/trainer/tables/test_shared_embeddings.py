@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.configuration.tables import tables_of
+from pipeline.configuration.model.tables import tables_of
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
+from pipeline.model.network.weights import unpack
 from pipeline.model.runtime import keras, tf
-from pipeline.model.weights import unpack
 from pipeline.trainer.tables.table import Table, row_dtype, state_floats
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 BATCH, BATCHES, ITEMS, DIM = 32, 6, 30, 4
 NO_ITEM = ITEMS

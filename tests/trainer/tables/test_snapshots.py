@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.model.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot

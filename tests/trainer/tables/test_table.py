@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xxhash
 
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.model.fields import Adagrad
 from pipeline.trainer.tables.table import STATISTICS_DTYPE, Table, row_dtype
-from tests.support.row_statistics import accumulate, relative_step, settle, taylor_score
+from tests.support.reference.row_statistics import accumulate, relative_step, settle, taylor_score
 from tests.support.simd import forced_simd_level, simd_levels
 
 KINDS = ["adagrad", "rowwise_adagrad"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.model.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.table import Table, row_dtype
 

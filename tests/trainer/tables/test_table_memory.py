@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.model.fields import Adagrad
 from pipeline.errors import InputError
 from pipeline.trainer.tables.table import Table
 
@@ -16,7 +16,7 @@ GROW = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from pipeline.configuration.fields import Adagrad
+from pipeline.configuration.model.fields import Adagrad
 from pipeline.trainer.tables.table import Table
 
 def resident():

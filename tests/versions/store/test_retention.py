@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.configuration.training import RetentionPolicy
+from pipeline.configuration.model.training import RetentionPolicy
 from pipeline.errors import SpringtideError, VersionError
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.retention import Retention, plan_retention
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.versions_world import World, project_in, rows_of, served_of
+from tests.support.world.versions_world import World, project_in, rows_of, served_of
 
 POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
 SHORT = {"all_s": 60, "ten_minutes_s": 3600}

@@ -1,0 +1,1 @@
+"""Configuration of where jobs, logs, hooks and replicas run."""

@@ -1,0 +1,1 @@
+"""Configuration of the model: fields and their tables, labels, optimizers, training."""

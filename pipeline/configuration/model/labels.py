@@ -1,0 +1,142 @@
+"""The configuration of the model's outputs: labels with their losses."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.configuration.section import Fraction, Name, Number, Section, Setting
+from pipeline.configuration.streams.events import EVENT_TIME, SAMPLE_COLUMNS, Samples
+
+LOSSES = ("logistic", "squared", "huber", "poisson")
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_LARGEST = 1e15
+"""The square of a larger value would not fit 32 bits."""
+_DOMAINS = {"logistic": (0.0, 1.0), "poisson": (0.0, _LARGEST)}
+Link = Literal["sigmoid", "odds", "exp", "identity"]
+_LINKS: dict[str, Link] = {"logistic": "sigmoid", "poisson": "exp"}
+
+
+def _check_loss(loss: str) -> str:
+    if loss in LOSSES or _FUNCTION.fullmatch(loss):
+        return loss
+    raise ValueError(f"loss {loss!r} is unknown. known: {', '.join(LOSSES)}, or your own module:function")
+
+
+class LabelConfig(Section):
+    """`[[labels]]`: an output of the model: what it predicts, and its loss. In place of `samples.labels`, whose labels
+    are all logistic. A label without `event` is that of the further feedback with its name; of the others, the
+    first is the click, and each further one is a numeric column of the click event.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    """Name of the label in samples and of the output in serving."""
+    event: Name | None = None
+    """The feedback that decides it: `clicks` or the NAME of an `[events.NAME]`; default: that with the label's name,
+    else clicks."""
+    column: str | None = None
+    """Numeric column of that event that holds its value; default: with `event`, it is 1 if there is an event."""
+    loss: Annotated[str, AfterValidator(_check_loss)] = "logistic"
+    """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
+    `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
+    exp(output). Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
+    delta: Setting | None = None
+    """`huber`: where the loss becomes linear; default: 1."""
+    weight: Setting = 1.0
+    """Weight of the label's loss in the objective."""
+    correction: Literal["reversal", "importance", "calibration"] = "reversal"
+    """What a late event does to the negative that was learned for its impression. `reversal`: it takes it back, for any
+    loss. `importance`, for `logistic`: it does not; all samples are weighted by the model's own prediction, so that the
+    expected gradient is that of the true label, with less variance: ES-DFM (Yang et al. 2021), and for the policy
+    `fake_negative` FNW (Ktena et al. 2019). `calibration`, for `logistic` and `fake_negative`: the model learns the
+    samples as they are, and its output becomes the true probability b / (1 − b) when it is served and scored: FNC
+    (Ktena et al. 2019)."""
+    late_share: Fraction | None = None
+    """`importance` with the policy `wait`: share of the positives that come after their window. With `fake_negative`
+    all do."""
+    range: tuple[Number, Number] | None = None
+    """Smallest and largest value of the event's column; default: all that the loss allows: 0 to 1 for `logistic`, 0 and
+    above for `poisson`, numbers up to 10¹⁵ for the others. An event with another value is a dead letter; null counts as
+    0."""
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Smallest and largest value that the loss allows."""
+        return _DOMAINS.get(self.loss, (-_LARGEST, _LARGEST))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest value of the event's column."""
+        return self.range or self.domain
+
+    @property
+    def corrected_late_share(self) -> float:
+        """The share of late positives that weights correct; 0 without such a correction."""
+        if self.correction != "importance":
+            return 0.0
+        return 1.0 if self.late_share is None else self.late_share
+
+    @property
+    def logistic(self) -> bool:
+        return self.loss == "logistic"
+
+    @property
+    def link(self) -> Link:
+        """The function of the output that serving returns."""
+        if self.correction == "calibration":
+            return "odds"
+        return _LINKS.get(self.loss, "identity")
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        problems = []
+        if self.name in (*SAMPLE_COLUMNS, EVENT_TIME):
+            problems.append(f"label {self.name} has the name of a column of samples. hint: rename it")
+        if self.delta is not None and self.loss != "huber":
+            problems.append(f'label {self.name} has delta and loss {self.loss}. hint: delta belongs to loss = "huber"')
+        if self.correction != "reversal" and not self.logistic:
+            problems.append(
+                f"label {self.name} has correction {self.correction} and loss {self.loss}. "
+                'hint: only loss = "logistic" has it'
+            )
+        if self.correction != "importance" and self.late_share is not None:
+            problems.append(f'label {self.name} has late_share without correction = "importance". hint: leave it out')
+        if self.range:
+            (low, high), (least, most) = self.range, self.domain
+            if low > high:
+                problems.append(
+                    f"label {self.name} has range {low:g} to {high:g}. hint: the smallest value comes first"
+                )
+            elif low < least or high > most:
+                allowed = f"{least:g} to {most:g}"
+                problems.append(f"label {self.name} has range {low:g} to {high:g}, loss {self.loss} allows {allowed}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks: tuple[Any, ...]) -> list[str]:
+    """What is wrong with the labels declared in `[[labels]]` together; `feedbacks` are those of the configuration."""
+    if not labels:
+        return []
+    rate = samples.negative_rate
+    problems = [
+        f"samples.{old} and [[labels]] both declare labels. hint: leave samples.{old} out"
+        for old in ("labels", "label_ranges")
+        if old in samples.model_fields_set
+    ]
+    columns = {label.name: label.column for feedback in feedbacks for label in feedback.labels}
+    problems += [
+        f"label {label.name} is of no feedback. hint: declare [events.{label.event or 'clicks'}]"
+        if label.name not in columns
+        else f"label {label.name} has a range, but it is whether there is an event. hint: leave range out"
+        for label in labels
+        if label.name not in columns or (label.range and columns[label.name] is None)
+    ]
+    problems += [
+        f"samples.negative_rate is {rate:g}, but label {label.name} has loss {label.loss}: only logistic "
+        "predictions can be corrected for left out negatives. hint: set negative_rate = 1"
+        for label in labels
+        if rate < 1 and not label.logistic
+    ]
+    return problems

@@ -1,0 +1,126 @@
+"""The configuration of the model, of the trainer and of what it publishes."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
+
+from pipeline.configuration.deployment.address import check_webhook
+from pipeline.configuration.model.optimizers import DenseAdagrad, DenseOptimizer
+from pipeline.configuration.section import Count, Fraction, Seconds, Secret, Section, Setting
+
+
+class Model(Section):
+    """`[model]`: the dense network."""
+
+    build: str = "model:build"
+    """`module:function` in the project folder: named Keras inputs → Keras model with logits [batch, labels]."""
+    batch_size: Annotated[int, Field(ge=1, le=1 << 20)] = 512
+    """Samples per training step."""
+    learning_rate: Setting = 0.02
+    """Learning rate of Adagrad for the dense weights; another optimizer has its own."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
+    """Seed of all initial weights."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    """TensorFlow's threads; training is deterministic only for an unchanged number."""
+    optimizer: DenseOptimizer = DenseAdagrad()
+
+    @property
+    def dense_learning_rate(self) -> float:
+        """The learning rate of the dense weights."""
+        return self.learning_rate if self.optimizer.learning_rate is None else self.optimizer.learning_rate
+
+    @model_validator(mode="after")
+    def _check_learning_rate(self) -> Self:
+        given = "learning_rate" in self.model_fields_set
+        if given and not isinstance(self.optimizer, DenseAdagrad):
+            raise ValueError(
+                f"model.learning_rate is that of adagrad, the optimizer is {self.optimizer.kind}. "
+                "hint: set model.optimizer.learning_rate"
+            )
+        if given and self.optimizer.learning_rate is not None:
+            raise ValueError(
+                "model.learning_rate and model.optimizer.learning_rate both set the learning rate. hint: leave one out"
+            )
+        return self
+
+
+class RetentionPolicy(Section):
+    """`[train.retention]`: which versions are retained, by age in the log's time: all, then one per ten minutes, then
+    one per day.
+    """
+
+    all_s: Seconds = 3600.0
+    """Age up to which every version is retained."""
+    ten_minutes_s: Seconds = 86_400.0
+    """Age up to which one version per ten minutes is retained."""
+    daily_s: Seconds | None = None
+    """Age up to which one version per day is retained; default: forever."""
+
+
+class Train(Section):
+    """`[train]`: when a trainer commits, and which versions are retained."""
+
+    commit_every_s: Seconds = 1.0
+    """Wall time between commits."""
+    commit_share: Fraction = 0.2
+    """Maximum share of the time for which commits may stop training; slow commits become less frequent."""
+    commit_every_log_s: Seconds | None = 600.0
+    """Maximum event time between commits: a backfill can then be rolled back as finely as a live run."""
+    commit_every_batches: Count | None = None
+    """Maximum number of batches between commits."""
+    full_every_commits: Count = 50
+    """Every n-th version is written in full; the versions between hold only changes."""
+    half_life_s: Seconds = 86_400.0
+    """Half-life of importance, in the log's time."""
+    loss_limit: Annotated[float, Field(gt=0, le=1e9)] = 50.0
+    """The trainer halts at a batch whose mean loss exceeds this or is NaN."""
+    positive_within_samples: Count | None = 100_000
+    """A label that has no positive in so many samples is a warning: it may be one that no click can carry."""
+    dictionary_size: Annotated[int, Field(ge=0, le=1 << 31)] = 100_000
+    """Maximum number of keys per field whose raw value is stored for display."""
+    retention: RetentionPolicy = RetentionPolicy()
+
+
+def _checked_url(url: SecretStr) -> SecretStr:
+    check_webhook(url.get_secret_value())
+    return url
+
+
+WebhookUrl = Annotated[
+    Annotated[SecretStr, AfterValidator(_checked_url), Tag("url")] | Annotated[Secret, Tag("secret")],
+    Discriminator(lambda given: "secret" if isinstance(given, dict | Secret) else "url"),
+]
+"""A URL, or `{ file = … }` or `{ env = … }` that holds one. Never shown: a URL may contain a password or a token."""
+
+
+class HookDelivery(Section):
+    """`[publish.hooks]`: how notices are delivered to webhook and executable. Each has its own queue and thread."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """Total time of one attempt, from the name lookup to the answer's status, or of one run of the executable."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Maximum number of attempts per notice. A webhook's 3xx and 4xx are final, except 408, 425 and 429."""
+    retry_after_s: Annotated[float, Field(gt=0, le=600)] = 1.0
+    """Wait before the second attempt; it doubles with every attempt, up to a minute."""
+    queue_events: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Maximum number of notices that wait for one hook; further ones are recorded as failed."""
+    close_s: Annotated[float, Field(gt=0, le=3_600)] = 10.0
+    """How long a process that ends waits for deliveries; the remaining notices are recorded as failed."""
+    redirects: Annotated[int, Field(ge=0, le=20)] = 0
+    """Maximum number of redirects that a webhook may answer with; only 307 and 308, which repeat the POST."""
+
+
+class Publish(Section):
+    """`[publish]`: how much and how often deltas are published to serving."""
+
+    share: Fraction = 0.9
+    """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
+    incremental_every_s: Seconds | None = 600.0
+    """Log time between incremental deltas; `"off"`: only on command."""
+    full_every_s: Seconds | None = 86_400.0
+    """Log time between full snapshots; `"off"`: only on command."""
+    webhook: WebhookUrl | None = None
+    """URL that receives a CloudEvent for every version and rollback."""
+    executable: Annotated[str, Field(min_length=1)] | None = None
+    """Program in the project folder that receives the same CloudEvent on stdin."""
+    hooks: HookDelivery = HookDelivery()

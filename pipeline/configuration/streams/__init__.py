@@ -1,0 +1,1 @@
+"""Configuration of topics and what their events hold."""

@@ -1,0 +1,1 @@
+"""From samples to losses: targets, losses of labels, corrections for late events."""

@@ -1,0 +1,182 @@
+"""The loss of a batch of samples in terms of the model's outputs, as plain weights and values. NumPy only.
+
+Per sample and label, the loss is positive · L(value, z′) + negative · L(earlier, z′). With the sample's weight w, the
+label's weight λ and its value y, 0 without a click:
+
+    logistic label, value = 1, earlier = 0, y in [0, 1], z′ = logit − log(rate)
+      positive, negative   positive = λw·y   negative = λw·(1 − y)
+      compensation         positive = λw·y   negative = λw·(1 − y) − λw if its negative was written, else λw·(1 − y)
+    any other label, value = y, earlier = 0, z′ = output
+      positive, negative   positive = λw     negative = 0
+      compensation         positive = λw     negative = −λw if its negative was written, else 0
+    a logistic label with another correction than `reversal`: negative = λw·(1 − y) also for a compensation; with
+      `importance` the step multiplies both weights by those of `late_labels`
+    a label whose value is null was not observed: positive = negative = 0
+
+A compensation reverses the loss of the fake negative that was learned under the same weight and rate, and adds the
+loss of the click: the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed Feedback for
+Continuous Training with Neural Networks in CTR prediction", on fake negatives). With down-sampled negatives, training
+on logit − log(rate) leaves the logit calibrated (King and Zeng 2001, prior correction); other losses have no such
+correction, and their samples must have rate 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.arrays.types import Bools, Float32s
+from pipeline.configuration.model.labels import LabelConfig
+from pipeline.errors import RowError
+
+
+class TargetError(RowError):
+    """A label, weight or rate of row `row` is outside its range."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Weights and values of n samples and L labels."""
+
+    positive: Float32s
+    """[n, L] weight of the loss of `value`; of a logistic label that of BCE(1)."""
+    negative: Float32s
+    """[n, L] weight of the loss of `earlier`, of a logistic label that of BCE(0); below zero if a written value is
+    reversed."""
+    log_rate: Float32s
+    """[n]"""
+    weight: Float32s
+    """[n] weights of the samples."""
+    scored_positive: Float32s
+    """[n, L] as `positive` without the label's weight, for progressive validation on the output itself."""
+    scored_negative: Float32s
+    """[n, L] as `negative` likewise, with each down-sampled negative counted 1 / rate times."""
+    value: Float32s
+    """[n, L] the value; 1 for a logistic label."""
+    earlier: Float32s
+    """[n, L] the value that a compensation reverses; 0 for a logistic label."""
+    observed: Bools
+    """[n, L] whether the sample has a value of the label."""
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+
+def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> Targets:
+    """Targets of the samples of a sample block.
+
+    Args:
+        samples: n rows with the label columns, `weight`, `rate`, `kind` and `negative_written`; those written before a
+            label was declared lack its column and do not observe it.
+        labels: the L labels; a name is that of a logistic one.
+
+    Raises:
+        TargetError: a label is outside the domain of its loss, a weight negative, a rate outside (0, 1] or not 1 for a
+            label that is not logistic, or one of them not a number.
+    """
+    declared = [LabelConfig(name=label) if isinstance(label, str) else label for label in labels]
+    samples = _with_labels(samples, declared)
+    weight = _numbers(samples, "weight", 0.0, float(np.finfo(np.float32).max))
+    rate = _numbers(samples, "rate", float(np.finfo(np.float32).tiny), 1.0)
+    kind = samples.column("kind")
+    kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
+    written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    reversed_negative = written & _equals(kind, "compensation")
+    represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
+    if not all(label.logistic for label in declared):
+        _check_rates(rate, declared)
+    parts = [_Part.of(samples, label, reversed_negative, represented, rate) for label in declared]
+    scale = np.array([label.weight for label in declared], np.float32)
+
+    def stacked(name: str) -> Float32s:
+        return np.stack([getattr(part, name) for part in parts], axis=1)
+
+    return Targets(
+        positive=weight[:, None] * stacked("positive") * scale,
+        negative=weight[:, None] * stacked("negative") * scale,
+        log_rate=np.log(rate),
+        weight=weight,
+        scored_positive=weight[:, None] * stacked("scored_positive"),
+        scored_negative=weight[:, None] * stacked("scored_negative"),
+        value=stacked("value"),
+        earlier=stacked("earlier"),
+        observed=np.stack([part.observed for part in parts], axis=1),
+    )
+
+
+def _with_labels(samples: pa.RecordBatch, labels: Sequence[LabelConfig]) -> pa.RecordBatch:
+    for label in labels:
+        if samples.schema.get_field_index(label.name) < 0:
+            samples = samples.append_column(label.name, pa.nulls(len(samples), pa.float32()))
+    return samples
+
+
+def trial_targets(n: int, labels: Sequence[LabelConfig]) -> Targets:
+    """Targets of n made up samples, to find what fails on any batch."""
+    each, no = np.ones((n, len(labels)), np.float32), np.zeros(n, np.float32)
+    ones = [min(max(1.0, label.limits[0]), label.limits[1]) for label in labels]
+    value = np.tile(np.array(ones, np.float32), (n, 1))
+    return Targets(each, each, no, no + 1, each, each, value, value, each > 0)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The columns of one label, [n] each, for weights of 1; see `Targets`."""
+
+    positive: Float32s
+    negative: Float32s
+    scored_positive: Float32s
+    scored_negative: Float32s
+    value: Float32s
+    earlier: Float32s
+    observed: Bools
+
+    @classmethod
+    def of(
+        cls, samples: pa.RecordBatch, label: LabelConfig, reverses: Bools, represented: Float32s, rate: Float32s
+    ) -> "_Part":
+        """The part of `label`; by sample, whether it reverses a negative, how many it represents, and its rate."""
+        observed = samples.column(label.name).is_valid().to_numpy(zero_copy_only=False)
+        least, most = label.limits
+        # A loss may be infinite outside its range, and an infinite one times a weight of 0 is not 0.
+        y = _numbers(samples, label.name, *label.domain, null=min(max(0.0, least), most))
+        none, one = np.zeros(len(y), np.float32), np.ones(len(y), np.float32)
+        columns: list[Any]
+        if label.logistic:
+            all_negatives = (1 - y) * represented - reverses / rate
+            taken_back = reverses if label.correction == "reversal" else none
+            columns = [y, (1 - y) - taken_back, y * represented, all_negatives, one, none]
+        else:
+            columns = [one, none - reverses, one, none - reverses, y, np.where(reverses, none, y)]
+        if not observed.all():
+            columns[:4] = [np.where(observed, weight, 0) for weight in columns[:4]]
+        positive, negative, scored_positive, scored_negative, value, earlier = (
+            np.asarray(column, np.float32) for column in columns
+        )
+        return cls(positive, negative, scored_positive, scored_negative, value, earlier, observed)
+
+
+def _check_rates(rate: Float32s, labels: Sequence[LabelConfig]) -> None:
+    """Raise TargetError for a sample of down-sampled negatives."""
+    wrong = np.flatnonzero(rate != 1)
+    if len(wrong):
+        label, row = next(label for label in labels if not label.logistic), int(wrong[0])
+        problem = f"sample {row} of a batch has rate {rate[row]:g}, wanted 1 for label {label.name}"
+        raise TargetError(f"{problem} of loss {label.loss}", row)
+
+
+def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float, null: float = np.nan) -> Float32s:
+    """[n] a column; TargetError for a value outside `low` to `high` or not a number; nulls are `null`."""
+    values = np.asarray(samples.column(name).fill_null(null).to_numpy(zero_copy_only=False), np.float32)
+    wrong = np.flatnonzero(~((values >= low) & (values <= high)))  # also true for NaN
+    if len(wrong):
+        row = int(wrong[0])
+        raise TargetError(f"sample {row} of a batch has {name} {values[row]}, wanted {low:g} to {high:g}", row)
+    return values
+
+
+def _equals(column: pa.Array, value: str) -> Bools:
+    return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)

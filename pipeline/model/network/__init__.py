@@ -1,0 +1,1 @@
+"""The user's network: building it, its inputs, its weights."""

@@ -1,0 +1,1 @@
+"""One training step, its optimizer, its TensorBoard summaries."""

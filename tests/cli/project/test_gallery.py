@@ -1,0 +1,81 @@
+"""Every model of `springtide init --model`: it learns a small shop and serves the bits of its forward pass."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.cli.commands.create import GalleryModel
+from pipeline.configuration.project import Project
+from pipeline.serving.predictor import Predictor
+from tests.support.command.command_line import call
+from tests.support.world.in_memory_trainer import InMemoryTrainer
+from tests.support.world.shop import make_samples
+
+ROWS, ITEMS, USERS, GROUPS = 8_000, 30, 50, 3
+
+
+def samples(rows: int, seed: int) -> pa.RecordBatch:
+    """Users and items that differ, a position that hides items, and histories that show the group a user likes."""
+    random = np.random.default_rng(seed)
+    user, item, position = (random.integers(0, n, rows) for n in (USERS, ITEMS, 5))
+    liked = (np.arange(USERS) % GROUPS)[user]
+    lengths = random.integers(0, 5, rows)
+    picked = [random.integers(0, ITEMS // GROUPS, length) for length in lengths]
+    history = [(each * GROUPS + group).tolist() for each, group in zip(picked, liked, strict=True)]
+    worth = np.random.default_rng(0).normal(0, 0.7, USERS)[user] + np.random.default_rng(1).normal(0, 0.7, ITEMS)[item]
+    logit = worth - 1.5 - 0.4 * position + 1.5 * (item % GROUPS == liked)
+    clicked = random.random(rows) < 1 / (1 + np.exp(-logit))
+    made = make_samples(seed, rows).drop_columns(["tags"])
+    for name, column in {
+        "user": pa.array([f"user-{u}" for u in user]),
+        "item": pa.array([f"item-{i}" for i in item]),
+        "label": pa.array(clicked.astype(np.float32)),
+        "kind": pa.array(np.where(clicked, "positive", "negative")),
+    }.items():
+        made = made.set_column(made.schema.get_field_index(name), name, column)
+    made = made.append_column("position", pa.array(position))
+    lists = pa.array([[f"item-{i}" for i in each] for each in history], pa.list_(pa.string()))
+    return made.append_column("history", lists).append_column("impression_id", pa.array(map(str, range(rows))))
+
+
+@pytest.fixture(params=list(GalleryModel))
+def folder(request, tmp_path) -> Path:
+    done = call("init", tmp_path / "shop", "--model", request.param)
+    assert done.code == 0
+    return tmp_path / "shop"
+
+
+def test_published_model_learns_a_shop_and_serves_its_forward_pass(folder):
+    trainer = InMemoryTrainer(Project.open(folder))
+    trainer.model.try_step()  # as config check does
+    trainer = InMemoryTrainer(Project.open(folder))
+    stream = samples(ROWS, seed=3)
+    trainer.learn(stream)
+    labels = stream.column("label").to_numpy()[ROWS // 2 :]
+    rate = labels.mean()
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    assert np.mean(trainer.losses[len(trainer.losses) // 2 :]) < 0.97 * entropy
+    assert_serves_the_same_bits(trainer, samples(64, seed=4))
+
+
+def assert_serves_the_same_bits(trainer: InMemoryTrainer, stream: pa.RecordBatch) -> None:
+    predictor = Predictor(trainer.project.config, trainer.project.root)
+    predictor.load(trainer.model.serving_bytes())
+    names = trainer.project.config.events.impressions.columns
+    rows = stream.select(list(names)).to_pylist()
+    at_ms = stream.column("impression_at").to_pylist()
+    features = predictor.features([row | {"at": at} for row, at in zip(rows, at_ms, strict=True)], 0)
+    inputs, served = predictor.inputs(features, trainer.lookup), predictor.predict(features, trainer.lookup)
+    np.testing.assert_array_equal(served, trainer.model.predict(inputs))
+    trainer.learn(stream)
+    np.testing.assert_array_equal(inputs, trainer.inputs[-1])  # -0.0 is equal to 0.0: a row may be new and empty
+
+
+def test_published_models_are_short_and_cite_their_paper():
+    for name in GalleryModel:
+        text = (resources.files("pipeline.cli") / "gallery" / name / "model.py").read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 60
+        assert "et al. 20" in text or "Rendle 2010" in text
