@@ -365,7 +365,7 @@ void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
 
 void Table::settle(uint64_t touched_sum) {
     if (stage_ != Stage::kReleased)
-        throw std::invalid_argument("changes: got a sum, wanted a collected set before it. hint: take_collected()");
+        throw std::invalid_argument("changes: got a sum, wanted a collected set before it. hint: release_collected()");
     digest_ += touched_sum;
     history_.clear();
     created_ = RowFlags();

@@ -260,7 +260,7 @@ def test_a_round_that_names_a_file_in_another_folder_is_damaged(name, of, tmp_pa
     bench.impression(S)
     bench.finish()
     shard = state_files.write_shard(tmp_path, "1.join", take_snapshot(bench.join), (3, 4))
-    state_files.write_round_manifest(tmp_path, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
+    state_files.write_state_manifest(tmp_path, state_files.StateManifest(2, {"samples": "log"}, (shard,)))
     path = tmp_path / "ROUND.json"
     document = json.loads(path.read_bytes())
     [named] = document["round"]["shards"]
@@ -269,7 +269,7 @@ def test_a_round_that_names_a_file_in_another_folder_is_damaged(name, of, tmp_pa
     named["name"] = name
     path.write_bytes(seals.round_manifest(json.dumps(document).encode()))
     with pytest.raises(DamagedError, match=r"ROUND\.json is damaged"):
-        state_files.read_round_manifest(tmp_path)
+        state_files.read_state_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("parts", [None, {}, [[]], [{"begin": "x", "end": 2, "files": []}], [{"begin": 0, "end": 2}]])

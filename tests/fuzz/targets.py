@@ -194,14 +194,14 @@ def _segment(encoded: bytes) -> object:
 
 def _round(text: bytes) -> object:
     _file(text, "ROUND.json")
-    manifest = state_files.read_round_manifest(_SCRATCH)
+    manifest = state_files.read_state_manifest(_SCRATCH)
     assert manifest is not None
     return [list(state_files.read_shard(_SCRATCH, shard)[1]) for shard in manifest.shards]
 
 
 def _round_seeds() -> list[bytes]:
     shard = state_files.write_shard(_SCRATCH, "1.join", take_snapshot(_BENCH.join), (3, 4))
-    state_files.write_round_manifest(_SCRATCH, state_files.RoundManifest(2, {"samples": "log"}, (shard,)))
+    state_files.write_state_manifest(_SCRATCH, state_files.StateManifest(2, {"samples": "log"}, (shard,)))
     return [(_SCRATCH / "ROUND.json").read_bytes()]
 
 

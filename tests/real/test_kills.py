@@ -16,7 +16,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.open import open_log
 from pipeline.samples.run.status import join_status
-from pipeline.samples.state.state_files import read_round_manifest
+from pipeline.samples.state.state_files import read_state_manifest
 from pipeline.versions.state import VersionSummary
 from pipeline.versions.store.version_store import VersionStore
 from tests.real.command import assert_same_samples
@@ -48,7 +48,7 @@ class Watched:
         self.log, self.store = open_log(self.project), VersionStore(self.project)
 
     def progress(self) -> Progress:
-        current, manifest = self.store.current(0), read_round_manifest(self.project.join_state)
+        current, manifest = self.store.current(0), read_state_manifest(self.project.join_state)
         emitted = self.log.end_offset("samples", 0)
         return Progress(manifest.number if manifest else 0, emitted, current.sequence if current else 0)
 
@@ -57,7 +57,7 @@ class Watched:
 
     def unsaved(self) -> pd.DataFrame:
         """Origins of the samples that are in the log and not in the join's saved state: they are decided again."""
-        manifest = read_round_manifest(self.project.join_state)
+        manifest = read_state_manifest(self.project.join_state)
         records = self.log.read("samples", 0, manifest.shards[0].samples_offset if manifest else 0)
         parts = [decode_sample_block(record.value).batch.to_pandas() for record in records]
         return pd.concat(parts) if parts else pd.DataFrame({"impression_offset": [], "click_offset": []})

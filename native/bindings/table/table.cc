@@ -43,9 +43,9 @@ size_t admit(Table& table, Keys keys, uint32_t at_s) {
     return table.admit(span_of(keys), rows.data(), at_s);
 }
 
-}  // namespace
+using Binding = nb::class_<Table>;
 
-void register_table(nb::module_& m) {
+void bind_options(nb::module_& m) {
     using Options = springtide::OptimizerOptions;
     nb::class_<Options>(m, "OptimizerOptions")
         .def(nb::init<>())
@@ -58,17 +58,10 @@ void register_table(nb::module_& m) {
         .def_rw("l1", &Options::l1)
         .def_rw("l2", &Options::l2)
         .def_rw("l21", &Options::l21);
-    m.def("state_floats", &state_floats, "optimizer"_a, "dim"_a);
-    nb::class_<springtide::ChangeSet>(m, "ChangeSet").def("finish", &finish);
-    nb::class_<Table>(m, "Table")
-        .def("__init__", &construct, "dim"_a, "optimizer"_a, "options"_a, "seed"_a, "init_scale"_a, "half_life_s"_a,
-             "budget_bytes"_a)
-        .def("__len__", &Table::size)
-        .def_prop_ro("state_floats", &Table::state_floats)
-        .def_prop_ro("most_rows", &Table::max_rows)
-        .def_prop_ro("row_bytes", &Table::row_bytes)
-        .def_prop_ro("memory_bytes", &Table::memory_bytes)
-        .def("admit", &admit, exact("keys"), "at_s"_a, WithoutGil())
+}
+
+void bind_reads(Binding& table) {
+    table
         .def("contains",
              [](const Table& t, Keys keys, Out<uint8_t> out, size_t threads) {
                  t.contains(span_of(keys), out.data(), threads);
@@ -79,13 +72,6 @@ void register_table(nb::module_& m) {
                  t.lookup(span_of(keys), out.data(), threads);
              },
              exact("keys"), exact("out"), "threads"_a, WithoutGil())
-        .def("update",
-             [](Table& t, Keys keys, InRows<float> gradients, In<uint32_t> counts, uint32_t at_s, size_t threads) {
-                 t.update(span_of(keys), gradients.data(), counts.data(), at_s, threads);
-             },
-             exact("keys"), exact("gradients"), exact("counts"), "at_s"_a, "threads"_a,
-             WithoutGil())
-        .def("remove", [](Table& t, Keys keys) { return t.remove(span_of(keys)); }, exact("keys"), WithoutGil())
         .def("keys", [](const Table& t) { return owned(without_gil([&] { return t.keys(); })); })
         .def("rows",
              [](const Table& t, Keys keys, OutRows<uint8_t> out, size_t threads) {
@@ -97,14 +83,32 @@ void register_table(nb::module_& m) {
                  t.statistics(span_of(keys), reinterpret_cast<springtide::Statistics*>(out.data()), threads);
              },
              exact("keys"), exact("out"), "threads"_a, WithoutGil())
+        .def("digest", &Table::digest)
+        .def("scan_digest", &Table::scan_digest, WithoutGil());
+}
+
+void bind_writes(Binding& table) {
+    table
+        .def("admit", &admit, exact("keys"), "at_s"_a, WithoutGil())
+        .def("update",
+             [](Table& t, Keys keys, InRows<float> gradients, In<uint32_t> counts, uint32_t at_s, size_t threads) {
+                 t.update(span_of(keys), gradients.data(), counts.data(), at_s, threads);
+             },
+             exact("keys"), exact("gradients"), exact("counts"), "at_s"_a, "threads"_a,
+             WithoutGil())
+        .def("remove", [](Table& t, Keys keys) { return t.remove(span_of(keys)); }, exact("keys"), WithoutGil())
         .def("import_rows",
              [](Table& t, Keys keys, InRows<uint8_t> packed) {
                  t.import_rows(span_of(keys), reinterpret_cast<const std::byte*>(packed.data()));
              },
-             exact("keys"), exact("packed"), WithoutGil())
+             exact("keys"), exact("packed"), WithoutGil());
+}
+
+void bind_changes(Binding& table) {
+    table
         .def("begin_changes", &Table::begin_changes, WithoutGil())
         .def("collect", &Table::collect, "max_rows"_a, WithoutGil())
-        .def("take_collected", &Table::release_collected, WithoutGil())
+        .def("release_collected", &Table::release_collected, WithoutGil())
         .def_prop_ro("frozen_rows", &Table::frozen_rows)
         .def("keys_before", [](const Table& t) { return owned(without_gil([&] { return t.keys_before(); })); })
         .def("rows_before",
@@ -113,7 +117,25 @@ void register_table(nb::module_& m) {
              },
              exact("keys"), exact("out"), WithoutGil())
         .def("settle", &Table::settle, "touched_sum"_a)
-        .def("take_changes", &drain_changes)
-        .def("digest", &Table::digest)
-        .def("scan_digest", &Table::scan_digest, WithoutGil());
+        .def("drain_changes", &drain_changes);
+}
+
+}  // namespace
+
+void register_table(nb::module_& m) {
+    bind_options(m);
+    m.def("state_floats", &state_floats, "optimizer"_a, "dim"_a);
+    nb::class_<springtide::ChangeSet>(m, "ChangeSet").def("finish", &finish);
+    Binding table(m, "Table");
+    table
+        .def("__init__", &construct, "dim"_a, "optimizer"_a, "options"_a, "seed"_a, "init_scale"_a, "half_life_s"_a,
+             "budget_bytes"_a)
+        .def("__len__", &Table::size)
+        .def_prop_ro("state_floats", &Table::state_floats)
+        .def_prop_ro("max_rows", &Table::max_rows)
+        .def_prop_ro("row_bytes", &Table::row_bytes)
+        .def_prop_ro("memory_bytes", &Table::memory_bytes);
+    bind_reads(table);
+    bind_writes(table);
+    bind_changes(table);
 }

@@ -20,7 +20,7 @@ from pipeline.samples.run.read_budget import ReadBudget
 from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.run.start_offsets import open_ranges
-from pipeline.samples.state.state_files import RoundManifest, latest_state, read_round_manifest, write_round_manifest
+from pipeline.samples.state.state_files import StateManifest, latest_state, read_state_manifest, write_state_manifest
 from pipeline.telemetry.registry import Reading
 
 
@@ -56,7 +56,7 @@ class Rounds:
         config = project.config
         names = config.topics
         self._topics, self._partitions = config.input_topics, config.logs.partitions
-        manifest = read_round_manifest(project.join_state)
+        manifest = read_state_manifest(project.join_state)
         self._log_ids = {t: log.log_id(t) for t in (*self._topics.values(), names.samples, names.dead_letters)}
         if manifest is not None:
             for topic, log_id in manifest.log_ids.items():
@@ -106,7 +106,7 @@ class Rounds:
         read_to: dict[Input, int] = {(r.kind, r.partition): r.stop for r in ranges if r.stop is not None}
         folder = self._project.join_state
         files = tuple(shard.save(folder, self._number, read_to) for shard in self.shards)
-        write_round_manifest(folder, RoundManifest(self._number, self._log_ids, files))
+        write_state_manifest(folder, StateManifest(self._number, self._log_ids, files))
         reach_crash_point("samples.after_state")
         self.finished += 1
 

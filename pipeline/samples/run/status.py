@@ -7,7 +7,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.interface.log import Log, last_record
 from pipeline.samples.state.restore import JoinSummary, load_summary
-from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_round_manifest
+from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_state_manifest
 from pipeline.versions.ledger.sample_records import SampleRecords
 
 
@@ -22,7 +22,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """
     names = project.config.input_topics
     partitions = {kind: log.partitions(names[kind]) if log else project.config.logs.partitions for kind in names}
-    manifest = read_round_manifest(project.join_state)
+    manifest = read_state_manifest(project.join_state)
     stored = [latest_state(project.join_state, shard) for shard in range(project.config.logs.shards)]
     summaries = [
         load_summary(project.config, shard, partitions, read_head(found.folder, found.file))

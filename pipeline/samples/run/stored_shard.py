@@ -24,11 +24,11 @@ from pipeline.samples.run.readings import input_readings, shard_readings
 from pipeline.samples.run.shard import JoinShard
 from pipeline.samples.run.start_offsets import from_latest_state
 from pipeline.samples.state.state_files import (
-    RoundManifest,
     ShardFile,
+    StateManifest,
     live_folder,
     remove_earlier_epochs,
-    write_round_manifest,
+    write_state_manifest,
 )
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading, timed
@@ -125,7 +125,7 @@ class StoredShard:
 
     def _store(self, write: Callable[[], ShardFile], number: int, blocked_s: float) -> Stored:
         began_s = self._clock.monotonic_s()
-        write_round_manifest(self._folder, RoundManifest(number, self._log_ids, (write(),)))
+        write_state_manifest(self._folder, StateManifest(number, self._log_ids, (write(),)))
         remove_earlier_epochs(self._project.join_state, self.join_shard.shard, self.join_shard.epoch)
         reach_crash_point("samples.after_state")
         ended_at_s = self._clock.monotonic_s()

@@ -1,8 +1,8 @@
-"""The join's state as files: per shard a head (`*.join`) and segments (`*.rows`), and the manifest of a round.
+"""The join's state as files: per shard a head (`*.join`) and segments (`*.rows`), and their manifest.
 
-`ROUND.json` names the round, each shard's head with its length and checksum, the segments that belong to it, and the
-logs that all offsets refer to. All files of a round are written first and one rename replaces the manifest: all shards
-advance together or none does. A segment is written once and retained while the manifest names it.
+`ROUND.json` holds the number of stored states, each shard's head with its length and checksum, the segments that belong
+to it, and the logs that all offsets refer to. All files are written first and one rename replaces the manifest: all
+shards advance together or none does. A segment is written once and retained while the manifest names it.
 """
 
 import hashlib
@@ -61,11 +61,11 @@ class ShardFile:
 
 
 @dataclass(frozen=True)
-class RoundManifest:
-    """A finished round.
+class StateManifest:
+    """The state of all shards of a folder, stored together.
 
     Attributes:
-        number: rounds finished in this folder.
+        number: states stored in this folder: in process, of finished rounds; of a live shard, its own.
         log_ids: per topic (inputs, samples, dead letters), the log that the state's offsets refer to.
         shards: the shards' files, by shard.
     """
@@ -84,11 +84,11 @@ class StoredState:
     log_ids: Mapping[str, str]
 
 
-_FORM = TypeAdapter(RoundManifest)
+_FORM = TypeAdapter(StateManifest)
 
 
-def read_round_manifest(folder: Path) -> RoundManifest | None:
-    """The finished round of a folder, None without one. Raises DamagedError."""
+def read_state_manifest(folder: Path) -> StateManifest | None:
+    """The stored state of a folder, None without one. Raises DamagedError."""
     path = folder / _MANIFEST
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -106,8 +106,8 @@ def read_round_manifest(folder: Path) -> RoundManifest | None:
         raise DamagedError(f"{path} is damaged: {failure}. {_hint(folder)}") from failure
 
 
-def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
-    """Make this the finished round of the folder, then delete the files that it does not name."""
+def write_state_manifest(folder: Path, manifest: StateManifest) -> None:
+    """Make this the stored state of the folder, then delete the files that it does not name."""
     body = asdict(manifest)
     document = {"version": _VERSION, "digest": _digest_of(body), "round": body}
     write_atomically(folder / _MANIFEST, [json.dumps(document, indent=1).encode()])
@@ -120,19 +120,19 @@ def write_round_manifest(folder: Path, manifest: RoundManifest) -> None:
 def latest_state(join_state: Path, shard: int) -> StoredState | None:
     """The shard's state with the highest offsets of emitted records, None without any. Raises DamagedError.
 
-    It is one of the last round or of a live shard. Every one is valid, because what was emitted since is read from the
+    It is that of the last round or of a live shard. Every one is valid, because what was emitted since is read from the
     log. Among equal ones the state of the highest epoch is preferred: no other process deletes its files.
     """
     states = []
     for folder, place in (*((live, 0) for live in _live_folders(join_state, shard)), (join_state, shard)):
-        manifest = read_round_manifest(folder)
+        manifest = read_state_manifest(folder)
         if manifest is not None and place < len(manifest.shards):
             states.append(StoredState(folder, manifest.shards[place], manifest.log_ids))
     return max(states, key=lambda state: (state.file.samples_offset, state.file.dead_letters_offset), default=None)
 
 
 def live_folder(join_state: Path, shard: int, epoch: int) -> Path:
-    """The folder in which a live shard stores its state, as rounds of one shard.
+    """The folder in which a live shard stores its state.
 
     Each epoch has its own folder, so that a fenced process cannot overwrite the state of its successor.
     """
@@ -160,7 +160,7 @@ def link_segments(source: Path, folder: Path, file: ShardFile) -> None:
 
 
 def write_shard(folder: Path, name: str, state: Snapshot, ends: tuple[int, int]) -> ShardFile:
-    """Write a shard's state, which is part of a round once a manifest names it.
+    """Write a shard's state, which counts once a manifest names it.
 
     `ends`: end offsets of its samples and dead-letters partitions.
     """
@@ -220,7 +220,7 @@ def _segment_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.rows"
 
 
-def _file_names(manifest: RoundManifest) -> list[str]:
+def _file_names(manifest: StateManifest) -> list[str]:
     segments = [f"{segment.name}.rows" for shard in manifest.shards for segment in shard.segments]
     return [*(shard.name for shard in manifest.shards), *segments]
 

@@ -88,6 +88,6 @@ class OpenChanges:
                 budget -= before - left
                 if left:
                     break
-            complete[name] = table.take_collected()
+            complete[name] = table.release_collected()
             self._incomplete.pop(0)
         return complete

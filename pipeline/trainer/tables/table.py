@@ -145,7 +145,7 @@ class Table:
     @property
     def max_rows(self) -> int:
         """Rows that fit into the budget; `import_rows` is not limited. Memory grows in steps of 2 MiB."""
-        return int(self._table.most_rows)
+        return int(self._table.max_rows)
 
     def admit(self, keys: UInt64s, at_s: int) -> int:
         """Make a row for every key of `keys` [n] uint64 without one; returns the number of new rows.
@@ -252,9 +252,9 @@ class Table:
         """Frozen rows that are not collected yet."""
         return int(self._table.frozen_rows)
 
-    def take_collected(self) -> ChangeSet:
+    def release_collected(self) -> ChangeSet:
         """The complete set. Raises InputError while rows are left to collect."""
-        return ChangeSet(_call(self._table.take_collected), self.row_dtype)
+        return ChangeSet(_call(self._table.release_collected), self.row_dtype)
 
     def keys_before(self) -> UInt64s:
         """[n] uint64, in any order: keys that had a row at `begin_changes`; without an open set, that have one now."""
@@ -272,9 +272,9 @@ class Table:
         """Fold a finished set into the digest and end it. Raises InputError if none was taken."""
         _call(self._table.settle, changes.touched_sum)
 
-    def take_changes(self) -> tuple[UInt64s, UInt64s]:
+    def drain_changes(self) -> tuple[UInt64s, UInt64s]:
         """Begin, collect and settle a set at once; returns (touched, removed), as in `Changes`."""
-        touched, removed = _call(self._table.take_changes)
+        touched, removed = _call(self._table.drain_changes)
         return touched, removed
 
     def digest(self) -> int:
@@ -285,7 +285,7 @@ class Table:
         return int(self._table.digest())
 
     def scan_digest(self) -> int:
-        """The same sum over all rows as of now, computed anew: equals `digest` right after `take_changes`."""
+        """The same sum over all rows as of now, computed anew: equals `digest` right after `drain_changes`."""
         return int(self._table.scan_digest())
 
 

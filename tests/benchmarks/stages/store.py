@@ -121,7 +121,7 @@ def _update(optimizer: Optimizer, keys: UInt64s, batch: int, tfra: Sizes) -> lis
     table = _table(optimizer)
     for start in range(0, len(keys), batch):
         table.admit(keys[start : start + batch], 1)
-    table.take_changes()
+    table.drain_changes()
     queried = np.random.default_rng(3).permutation(keys)[: len(keys) // batch * batch].reshape(-1, batch)[: BATCHES * 2]
     gradients = np.random.default_rng(4).standard_normal((batch, DIM)).astype(np.float32) * np.float32(0.01)
     counts, second = np.ones(batch, np.uint32), iter(range(2, 10_000))
@@ -143,7 +143,7 @@ def _update(optimizer: Optimizer, keys: UInt64s, batch: int, tfra: Sizes) -> lis
 
 def _commit(table: Table, keys: UInt64s, batch: int) -> list[Figure]:
     """A set of changes over a sixth of the rows: the part that training waits for, and the part of another thread."""
-    table.take_changes()
+    table.drain_changes()
     some = keys[: len(keys) // 6]
     table.update(some, np.ones((len(some), DIM), np.float32), np.ones(len(some), np.uint32), 9)
     began = time.process_time()
@@ -152,7 +152,7 @@ def _commit(table: Table, keys: UInt64s, batch: int) -> list[Figure]:
     while table.collect(batch):
         pass
     collected = time.process_time()
-    changes = table.take_collected().finish()
+    changes = table.release_collected().finish()
     finished = time.process_time()
     table.settle(changes)
     sizes = {"rows": len(changes.touched), "rows a call": batch, "begin_ms": (frozen - began) * 1e3}

@@ -143,7 +143,7 @@ def saved_in(folder, bench, before):
     bench.finish()
     state = take_snapshot(bench.join, state_files.segment_names(before))
     file = state_files.write_shard(folder, f"{0 if before is None else 1}.join", state, (0, 0))
-    state_files.write_round_manifest(folder, state_files.RoundManifest(1, {}, (file,)))
+    state_files.write_state_manifest(folder, state_files.StateManifest(1, {}, (file,)))
     return file
 
 

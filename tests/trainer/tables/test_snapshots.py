@@ -50,7 +50,7 @@ def test_rows_are_those_of_the_boundary_whatever_happens_after_it(seed):
             np.testing.assert_array_equal(table.rows_before(keys), rows)
         while table.collect(7):
             pass
-        changes = table.take_collected().finish()
+        changes = table.release_collected().finish()
         assert changes.digest == digest
         held = dict(zip(keys.tolist(), rows, strict=True))
         assert all(held[key] == row for key, row in zip(changes.touched.tolist(), changes.rows, strict=True))
@@ -58,7 +58,7 @@ def test_rows_are_those_of_the_boundary_whatever_happens_after_it(seed):
         assert (committed | set(changes.touched.tolist())) - set(changes.removed.tolist()) == set(keys.tolist())
         committed = set(keys.tolist())
         table.settle(changes)
-    table.take_changes()
+    table.drain_changes()
     assert table.digest() == table.scan_digest()
 
 

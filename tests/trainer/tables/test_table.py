@@ -94,8 +94,8 @@ class Model:
         for i, key in enumerate(keys.tolist()):
             self.rows[key] = rows[i : i + 1].copy()
 
-    def take_changes(self):
-        touched, removed = self.table.take_changes()
+    def drain_changes(self):
+        touched, removed = self.table.drain_changes()
         assert touched.tolist() == sorted(self.touched & set(self.rows))
         assert removed.tolist() == sorted(self.removed - set(self.rows))
         assert self.table.digest() == self.table.scan_digest() == digest_of(self.table)
@@ -138,9 +138,9 @@ def test_table_is_a_dict_over_random_operations(seed):
                 source.admit(keys, at_s)
                 model.import_rows(keys, source.rows(keys))
             case 6:
-                model.take_changes()
+                model.drain_changes()
         model.compare(rng.choice(pool, 10))
-    model.take_changes()
+    model.drain_changes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -295,31 +295,31 @@ def test_statistics_come_in_the_order_of_keys():
 def test_changes_are_returned_once():
     table = make()
     table.admit(keys_of(3, 1), 1)
-    assert [c.tolist() for c in table.take_changes()] == [[1, 3], []]
-    assert [c.tolist() for c in table.take_changes()] == [[], []]
+    assert [c.tolist() for c in table.drain_changes()] == [[1, 3], []]
+    assert [c.tolist() for c in table.drain_changes()] == [[], []]
     table.update(keys_of(3, 4), np.ones((2, 4), np.float32), ones(2), 1)
     table.remove(keys_of(1, 8))
-    assert [c.tolist() for c in table.take_changes()] == [[3], [1]]
+    assert [c.tolist() for c in table.drain_changes()] == [[3], [1]]
 
 
 def test_key_removed_and_admitted_again_is_touched_and_not_removed():
     table = make()
     table.admit(keys_of(1), 1)
-    table.take_changes()
+    table.drain_changes()
     table.remove(keys_of(1))
     table.admit(keys_of(1), 2)
-    assert [c.tolist() for c in table.take_changes()] == [[1], []]
+    assert [c.tolist() for c in table.drain_changes()] == [[1], []]
 
 
 def test_reads_change_nothing():
     table = make()
     table.admit(keys_of(1), 1)
-    table.take_changes()
+    table.drain_changes()
     queried = keys_of(1, 2)
     for read in (table.lookup, table.contains, table.statistics):
         read(queried)
     table.rows(keys_of(1))
-    assert [len(c) for c in table.take_changes()] == [0, 0]
+    assert [len(c) for c in table.drain_changes()] == [0, 0]
     assert len(table) == 1
 
 
@@ -328,22 +328,22 @@ def test_restored_table_has_no_changes_and_the_same_digest():
     keys = np.arange(500, dtype=np.uint64)
     table.admit(keys, 1)
     table.update(keys, np.ones((500, 4), np.float32), ones(500), 2)
-    table.take_changes()
+    table.drain_changes()
     restored = make()
     restored.import_rows(keys[::-1].copy(), table.rows(keys[::-1].copy()).view(np.uint8).reshape(500, table.row_bytes))
     assert restored.digest() == restored.scan_digest() == table.digest()
-    assert [len(c) for c in restored.take_changes()] == [0, 0]
+    assert [len(c) for c in restored.drain_changes()] == [0, 0]
     np.testing.assert_array_equal(restored.rows(keys), table.rows(keys))
 
 
 def test_removed_key_that_is_imported_back_stays_a_change():
     table = make()
     table.admit(keys_of(1), 1)
-    table.take_changes()
+    table.drain_changes()
     rows = table.rows(keys_of(1))
     table.remove(keys_of(1))
     table.import_rows(keys_of(1), rows)
-    assert [c.tolist() for c in table.take_changes()] == [[1], []]
+    assert [c.tolist() for c in table.drain_changes()] == [[1], []]
     assert table.digest() == table.scan_digest()
 
 
@@ -351,12 +351,12 @@ def test_digest_is_as_of_the_last_changes_taken():
     table = make()
     table.admit(keys_of(1, 2), 1)
     assert table.digest() == 0
-    table.take_changes()
+    table.drain_changes()
     settled = table.digest()
     table.remove(keys_of(1))
     table.update(keys_of(2), np.ones((1, 4), np.float32), ones(1), 2)
     assert table.digest() == settled
-    table.take_changes()
+    table.drain_changes()
     assert table.digest() == digest_of(table) != settled
 
 
@@ -377,8 +377,8 @@ def test_digest_does_not_depend_on_the_order_of_arrival():
     forth.admit(keys, 1)
     for part in np.array_split(keys[::-1], 7):
         back.admit(part.copy(), 1)
-        back.take_changes()
-    forth.take_changes()
+        back.drain_changes()
+    forth.drain_changes()
     assert forth.digest() == back.digest()
 
 
@@ -389,7 +389,7 @@ def test_same_calls_give_the_same_bytes():
             keys = np.unique(rng.integers(0, 2_000, 300, np.uint64))
             table.admit(keys, second)
             table.update(keys, rng.normal(size=(len(keys), 16)).astype(np.float32), ones(len(keys)), second)
-        table.take_changes()
+        table.drain_changes()
         return table.rows(table.keys()).tobytes(), table.digest()
 
     assert trained() == trained()
@@ -404,21 +404,21 @@ def test_rows_stay_right_while_the_table_grows_and_shrinks():
     assert not table.contains(keys[::2].copy()).any()
     table.admit(keys, 2)
     np.testing.assert_array_equal(table.lookup(keys), weights)
-    table.take_changes()
+    table.drain_changes()
     assert table.digest() == table.scan_digest()
 
 
 def test_removing_makes_room_for_others():
     table, keys = make(), np.arange(50_000, dtype=np.uint64)
     table.admit(keys, 1)
-    table.take_changes()
+    table.drain_changes()
     full = table.memory_bytes
     for _ in range(5):
         table.remove(keys)
-        table.take_changes()
+        table.drain_changes()
         keys += np.uint64(50_000)
         table.admit(keys, 1)
-        table.take_changes()
+        table.drain_changes()
     assert table.memory_bytes < 1.3 * full
 
 

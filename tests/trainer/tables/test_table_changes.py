@@ -23,7 +23,7 @@ def learn(table, keys, at_s):
 def finished(table, rows_at_once=100):
     while table.collect(rows_at_once):
         pass
-    return table.take_collected().finish()
+    return table.release_collected().finish()
 
 
 def test_set_holds_the_rows_as_of_its_begin():
@@ -66,11 +66,11 @@ def test_set_is_finished_in_another_thread_while_training_continues():
     table.begin_changes()
     table.collect(len(KEYS))
     with ThreadPoolExecutor(1) as background:
-        finishing = background.submit(table.take_collected().finish)
+        finishing = background.submit(table.release_collected().finish)
         for second in range(2, 40):
             learn(table, KEYS, second)
         table.settle(finishing.result())
-    table.take_changes()
+    table.drain_changes()
     assert table.digest() == table.scan_digest()
 
 
@@ -94,15 +94,15 @@ def test_memory_of_a_set_is_the_tables_until_it_is_taken():
     table.collect(500)
     assert table.memory_bytes - before == 500 * (8 + table.row_bytes)
     table.collect(500)
-    table.take_collected()
+    table.release_collected()
     assert table.memory_bytes == before
 
 
 TOO_EARLY = {
     "a second set": (lambda t: t.begin_changes(), lambda t: t.begin_changes(), "one at a time"),
-    "all at once with an open set": (lambda t: t.begin_changes(), lambda t: t.take_changes(), "one at a time"),
-    "a set that was not begun": (lambda t: None, lambda t: t.take_collected(), "collect"),
-    "a set in part": (lambda t: (t.begin_changes(), t.collect(1)), lambda t: t.take_collected(), "collect"),
+    "all at once with an open set": (lambda t: t.begin_changes(), lambda t: t.drain_changes(), "one at a time"),
+    "a set that was not begun": (lambda t: None, lambda t: t.release_collected(), "collect"),
+    "a set in part": (lambda t: (t.begin_changes(), t.collect(1)), lambda t: t.release_collected(), "collect"),
     "no rows": (lambda t: t.begin_changes(), lambda t: t.collect(0), "max_rows: got 0"),
     "fewer than no rows": (lambda t: t.begin_changes(), lambda t: t.collect(-1), "max_rows: got -1"),
 }
@@ -117,7 +117,7 @@ def test_too_early_is_refused(name):
     with pytest.raises(InputError, match=message):
         then(table)
     if table.collect(len(KEYS)) == 0 and "not begun" not in name:
-        assert len(table.take_collected().finish().touched) == len(KEYS)
+        assert len(table.release_collected().finish().touched) == len(KEYS)
 
 
 def test_set_is_settled_once():
@@ -126,6 +126,6 @@ def test_set_is_settled_once():
     table.begin_changes()
     changes = finished(table)
     table.settle(changes)
-    with pytest.raises(InputError, match="take_collected"):
+    with pytest.raises(InputError, match="release_collected"):
         table.settle(changes)
     assert table.digest() == table.scan_digest()

@@ -121,12 +121,12 @@ def test_update_refuses_and_changes_nothing(name):
     keys, gradients, counts, message = BAD_UPDATES[name]
     table = make()
     table.admit(keys_of(1, 2), 1)
-    table.take_changes()
+    table.drain_changes()
     before = table.scan_digest()
     with pytest.raises(InputError, match=message):
         table.update(keys, gradients, counts, 2)
     assert table.scan_digest() == before
-    assert [len(c) for c in table.take_changes()] == [0, 0]
+    assert [len(c) for c in table.drain_changes()] == [0, 0]
     table.update(keys_of(1, 2), GRADIENTS, ones(2), 2)
 
 

@@ -34,7 +34,7 @@ def measured():
 
 full = measured()
 table.remove(keys[: rows // 2])
-table.take_changes()
+table.drain_changes()
 print(json.dumps([full, measured()]))
 """
 
@@ -81,7 +81,7 @@ def test_any_number_of_threads_gives_the_same_table():
             table.update(
                 keys, rng.normal(size=(len(keys), 16)).astype(np.float32), np.ones(len(keys), np.uint32), second
             )
-        table.take_changes()
+        table.drain_changes()
         return table.digest(), table.lookup(keys).tobytes(), table.contains(keys).sum()
 
     assert trained(1) == trained(2) == trained(5)
