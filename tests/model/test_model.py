@@ -85,8 +85,8 @@ NEGATIVE = {"kind": "negative", "label": 0.0}
 COMPENSATION = {"kind": "compensation", "label": 1.0}
 
 
-def targets(*rows: dict) -> Targets:
-    return targets_of(samples_of(*rows), ("label",))
+def targets(*rows: dict, labels: tuple[str, ...] = ("label",)) -> Targets:
+    return targets_of(samples_of(*rows), labels)
 
 
 def inputs_of(rows: int, columns: int = 6, seed: int = 3) -> np.ndarray:

@@ -13,7 +13,8 @@ class Model(Section):
     """`[model]`: the dense network."""
 
     build: str = "model:build"
-    """`module:function` in the project folder: named Keras inputs → Keras model with logits [batch, labels]."""
+    """`module:function` in the project folder: named Keras inputs → Keras model with logits [batch, labels], or
+    with outputs by name: for each label a logit [batch] or [batch, 1]."""
     batch_size: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     """Samples per training step."""
     learning_rate: Setting = 0.02

@@ -1,4 +1,4 @@
-"""Builds the user's Keras model from named inputs and checks that it returns one output per label, a logit if logistic.
+"""Builds the user's Keras model from named inputs and checks that it returns one output per label (see `outputs`).
 
 A model is identified, for `--migrate`, by its source and its architecture, without the layer names that Keras numbers
 per process.
@@ -8,7 +8,7 @@ import hashlib
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline.model.network.embedding_range import refuse_clamping
 from pipeline.model.network.inputs import symbolic_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.limits import problem_of, problem_of_types
+from pipeline.model.network.outputs import logits_of
 from pipeline.model.runtime import keras, seed_generator
 
 
@@ -41,9 +42,8 @@ def _build(function: UserFunction, layout: Layout, labels: tuple[LabelConfig, ..
     if not isinstance(model, keras.Model):
         hint = "hint: return keras.Model(inputs, logits)"
         raise ModelError(f"{function.reference} returned {type(model).__name__}, wanted keras.Model. {hint}")
-    logits = _logits(function.reference, model, inputs)
-    _check_logits(function.reference, model, logits, labels)
-    whole = keras.Model(inputs, logits)
+    outputs = _outputs(function.reference, model, inputs)
+    whole = keras.Model(inputs, logits_of(function.reference, model, outputs, labels))
     if problem := problem_of(model) or problem_of_types(whole):
         raise ModelError(f"the model of {function.reference} {problem}")
     refuse_clamping(whole)
@@ -89,30 +89,19 @@ def model_digest(model: keras.Model, function: UserFunction) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _logits(reference: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """The symbolic output of the model for our inputs by name: Keras would sort a dict to match it to a list."""
+def _outputs(reference: str, model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """What the model returns for our inputs by name, symbolic: Keras would sort a dict to match it to a list."""
     given = {id(tensor) for tensor in inputs.values()}
     try:
         used = getattr(model, "inputs", None)  # a model of a user-defined class has none before it is called
         own_call = type(model).call not in _FUNCTIONAL_CALLS
         if used and not own_call and all(id(tensor) in given for tensor in used):
-            return model.outputs[0] if len(model.outputs) == 1 else model.outputs
+            named = isinstance(model.output, Mapping)
+            return model.output if named or len(model.outputs) > 1 else model.outputs[0]
         return model(inputs)
     except (Exception, SystemExit) as failure:
         names, problem = ", ".join(inputs), summary_of(failure)
         raise ModelError(f"the model of {reference} does not accept the inputs {names}: {problem}") from failure
-
-
-def _check_logits(reference: str, model: keras.Model, logits: Any, labels: tuple[LabelConfig, ...]) -> None:
-    got = list(logits.shape) if hasattr(logits, "shape") else f"{len(logits)} outputs"
-    wanted = [None, len(labels)]
-    if got != wanted:
-        hint = f"hint: one output for each of the labels {', '.join(label.name for label in labels)}"
-        raise ModelError(f"the model of {reference} returns {got}, wanted {wanted}. {hint}")
-    last = model.layers[-1] if model.layers else None
-    if any(label.logistic for label in labels) and getattr(last, "activation", None) is keras.activations.sigmoid:
-        hint = "hint: leave the last activation out"
-        raise ModelError(f"the model of {reference} ends in a sigmoid, wanted logits. {hint}")
 
 
 def _architecture(model: keras.Model) -> Any:
