@@ -185,13 +185,15 @@ class Publisher:
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
-        self._served_digest = served_digest(self._digests(), dense)
+        digests = self._digests()
+        self._served_digest = served_digest(digests, dense)
         delta = Delta(
             level="realtime",
             base_generation=versions.generation,
             before=before,
             after=self._served_digest,
             fields=fields,
+            digests=digests,
             dense=dense,
             **vars(versions),
         )

@@ -2,15 +2,19 @@
 
 A delta is applied in three calls: `check` (does it follow the served version), `stage` (verify it without changing
 anything) and `switch` (apply it, completely or not at all). Not thread-safe: the caller keeps readers out of `switch`.
+
+A shard may hold some of the tables. Of the others it holds the digest, which deltas carry, so that the served digest
+still covers the complete version: a wrong row in a table that it holds changes it.
 """
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
 from pipeline.errors import DeltaError
 from pipeline.serving.staged_delta import StagedDelta, stage_field, stage_full_field
-from pipeline.versions.deltas.delta import Delta, FieldDelta, served_digest
+from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_hashes, served_digest
 from pipeline.versions.deltas.served_view import ServedView
 
 _MAX_APPLIED_NAMES = 4_096
@@ -32,7 +36,14 @@ class DeltaStatus(Enum):
 class ServedShard:
     """One shard as serving holds it; starts empty, at version 0 of generation 0."""
 
-    def __init__(self, shard: int, shards: int, dims: Mapping[str, int], model_digest: str | None = None) -> None:
+    def __init__(
+        self,
+        shard: int,
+        shards: int,
+        dims: Mapping[str, int],
+        model_digest: str | None = None,
+        held: Collection[str] | None = None,
+    ) -> None:
         """Create an empty shard.
 
         Args:
@@ -40,14 +51,17 @@ class ServedShard:
             shards: number of shards.
             dims: by table, weights per row.
             model_digest: deltas of a model with another digest are refused; None accepts any.
+            held: the tables to hold, without dense weights; None holds all tables and dense weights.
         """
         self.shard, self.shards = shard, shards
         self.generation, self.sequence = 0, 0
         self.last_at_ms: int | None = None
         self.dense = b""
         self.model: Mapping[str, str] = {}
-        self.views = {name: ServedView(dim) for name, dim in dims.items()}
-        self._model_digest = model_digest
+        self.views = {name: ServedView(dim) for name, dim in dims.items() if held is None or name in held}
+        self._dims, self._holds_dense, self._model_digest = dims, held is None, model_digest
+        self._other_digests = {name: 0 for name in dims if name not in self.views}
+        self._dense_sha256 = hashlib.sha256().digest()
         self._digest = self.scan_digest()
         self._applied_names: OrderedDict[DeltaRange, str] = OrderedDict()
 
@@ -61,7 +75,8 @@ class ServedShard:
 
     def scan_digest(self) -> str:
         """The served digest, recomputed from the views."""
-        return served_digest({name: view.digest() for name, view in self.views.items()}, self.dense)
+        digests = self._other_digests | {name: view.digest() for name, view in self.views.items()}
+        return digest_of_hashes(digests, self._dense_sha256)
 
     def check(self, delta: Delta, name: str) -> DeltaStatus:
         """Whether `delta`, with content name `name`, follows the served version.
@@ -97,13 +112,14 @@ class ServedShard:
             change = delta.fields.get(field_name, FieldDelta.empty(view.dim))
             context = f"{delta}, {field_name}"
             fields[field_name] = stage_full_field(change, context) if full else stage_field(view, change, context)
-        digest = served_digest({field_name: field.digest for field_name, field in fields.items()}, delta.dense)
+        others = {other: delta.digests.get(other, 0 if full else old) for other, old in self._other_digests.items()}
+        digest = served_digest(others | {table: field.digest for table, field in fields.items()}, delta.dense)
         if digest != delta.after:
             raise DeltaError(
                 f"{delta} would result in served digest {digest[:12]}, its header has {delta.after[:12]}. "
                 f"hint: it does not belong on version {self}"
             )
-        return StagedDelta(delta, name, fields)
+        return StagedDelta(delta, name, fields, others)
 
     def switch(self, staged: StagedDelta, load_dense: Callable[[bytes], None]) -> None:
         """Apply a staged delta; the caller keeps readers out.
@@ -114,7 +130,8 @@ class ServedShard:
         load_dense(delta.dense)
         for name, field in staged.fields.items():
             self.views[name] = field.switch()
-        self.dense, self.model, self._digest = delta.dense, delta.model, delta.after
+        self._other_digests, self._dense_sha256 = staged.other_digests, hashlib.sha256(delta.dense).digest()
+        self.dense, self.model, self._digest = delta.dense if self._holds_dense else b"", delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
         self._applied_names[_range_of(delta)] = staged.name
         while len(self._applied_names) > _MAX_APPLIED_NAMES:
@@ -145,12 +162,10 @@ class ServedShard:
                 f"{self._model_digest[:12]}. hint: start the replica with the trainer's configuration"
             )
         for name, change in delta.fields.items():
-            if name not in self.views:
-                raise DeltaError(f"{delta} has field {name}, the configuration has {', '.join(sorted(self.views))}")
-            if change.dim != self.views[name].dim:
-                raise DeltaError(
-                    f"{delta} has dim {change.dim} in {name}, the configuration has {self.views[name].dim}"
-                )
+            if name not in self._dims:
+                raise DeltaError(f"{delta} has field {name}, the configuration has {', '.join(sorted(self._dims))}")
+            if change.dim != self._dims[name]:
+                raise DeltaError(f"{delta} has dim {change.dim} in {name}, the configuration has {self._dims[name]}")
 
 
 def _range_of(delta: Delta) -> DeltaRange:

@@ -40,11 +40,12 @@ class StagedField:
 
 @dataclass(frozen=True)
 class StagedDelta:
-    """A verified delta, its name, and the staged change of every table."""
+    """A verified delta, its name, the staged change of every table that the shard holds, the digests of the others."""
 
     delta: Delta
     name: str
     fields: dict[str, StagedField]
+    other_digests: dict[str, int]
 
 
 def stage_field(view: ServedView, change: FieldDelta, context: str) -> StagedField:

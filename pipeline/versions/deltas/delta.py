@@ -82,6 +82,8 @@ class Delta:
         before: served digest of `from_sequence`; None if the delta applies to several versions.
         after: served digest of `to_sequence`; see `served_digest`.
         fields: by name of the table.
+        digests: by name of the table, `ServedView.digest()` at `to_sequence`. A replica that holds some of the tables
+            takes those of the others from here: `after` covers all.
         dense: weights of the dense network, as the model writes them for serving.
         model: name and digest of the model; serving rejects a delta of another model.
     """
@@ -98,6 +100,7 @@ class Delta:
     before: str | None
     after: str
     fields: Mapping[str, FieldDelta]
+    digests: Mapping[str, int]
     dense: bytes
     model: Mapping[str, str] = field(default_factory=dict)
 
@@ -117,10 +120,15 @@ def served_digest(fields: Mapping[str, int], dense: bytes) -> str:
     >>> served_digest({"user": 1, "item": 2}, b"") == served_digest({"item": 2, "user": 1}, b"")
     True
     """
+    return digest_of_hashes(fields, hashlib.sha256(dense).digest())
+
+
+def digest_of_hashes(fields: Mapping[str, int], dense_sha256: bytes) -> str:
+    """`served_digest` of dense weights whose SHA-256 is given."""
     sha = hashlib.sha256()
     for name in sorted(fields):
         sha.update(len(name).to_bytes(4, "little") + name.encode() + int(fields[name]).to_bytes(8, "little"))
-    sha.update(hashlib.sha256(dense).digest())
+    sha.update(dense_sha256)
     return sha.hexdigest()
 
 
@@ -132,7 +140,7 @@ def encode_delta(delta: Delta) -> bytes:
         "first_at": delta.first_at_ms,
         "last_at": delta.last_at_ms,
         "model": {name: delta.model[name] for name in sorted(delta.model)},
-        "fields": [_field_record(name, delta.fields[name]) for name in sorted(delta.fields)],
+        "fields": [_field_record(name, delta.fields[name], delta.digests[name]) for name in sorted(delta.fields)],
     }
     blank = encode(load_schema("delta"), record)
     return b"".join((blank[: _CHECKSUM.start], hashlib.sha256(blank).digest(), memoryview(blank)[_CHECKSUM.stop :]))
@@ -169,14 +177,16 @@ def decode_delta(encoded: bytes) -> Delta:
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
         fields={entry["name"]: _field_of(entry) for entry in record["fields"]},
+        digests={entry["name"]: int.from_bytes(entry["digest"], "little") for entry in record["fields"]},
         model=record["model"],
     )
 
 
-def _field_record(name: str, change: FieldDelta) -> dict[str, Any]:
+def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:
     return {
         "name": name,
         "dim": change.dim,
+        "digest": digest.to_bytes(8, "little"),
         "removed": encode_gaps(np.sort(change.removed)),
         "groups": group_rows(
             change.handles, change.new_keys, change.new_handles, change.bits, change.payload, change.dim

@@ -157,9 +157,9 @@ class World:
         )
         step = (id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence)
         times = (self.at_ms - 500, self.at_ms)
-        fields = {"user": field_delta}
+        fields, digests = {"user": field_delta}, {"user": view_of(self.served).digest()}
         return encode_delta(
-            Delta("realtime", *step, *times, id.generation, None, self.digest(dense), fields, dense, MODEL)
+            Delta("realtime", *step, *times, id.generation, None, self.digest(dense), fields, digests, dense, MODEL)
         )
 
 

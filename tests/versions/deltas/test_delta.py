@@ -26,10 +26,11 @@ def field_delta(seed: int = 0, known: int = 5, new: int = 4, removed: int = 3, d
 
 
 def delta(**changes) -> Delta:
+    fields = changes.setdefault("fields", {"user": field_delta()})
     plain = Delta(
         level="realtime", generation=2, shard=0, shards=1, from_sequence=41, to_sequence=42, first_at_ms=1_000,
-        last_at_ms=2_000, base_generation=2, before="ab" * 32, after="cd" * 32, fields={"user": field_delta()},
-        dense=b"dense", model={"name": "model", "digest": "ef"},
+        last_at_ms=2_000, base_generation=2, before="ab" * 32, after="cd" * 32, fields=fields,
+        digests={name: 2**63 + len(name) for name in fields}, dense=b"dense", model={"name": "model", "digest": "ef"},
     )  # fmt: skip
     return replace(plain, **changes)
 
@@ -114,12 +115,13 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "007919a4bb357b5249aa82463c20af70fb469b481bde489d71e0b1376d64d7de4b6be4b222"
+    assert encoded[:37].hex() == "002b0deb9d648524ba1211186a3b5a03fc2406e8e2eb0bb730f83df9acbe41de839f076a98"
     assert (
         encoded[37:].hex()
         == (
             "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "000a64656e7365"
             "02027502"  # one field, u, dim 1
+            "0100000000000080"  # its digest
             "040108"  # removed: 1, then a gap of 8
             "0240"  # one group of 32 bits
             "0603a902"  # known: 3, then a gap of 297
