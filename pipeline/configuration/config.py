@@ -16,7 +16,7 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
-from pipeline.configuration.model.labels import LabelConfig, label_problems
+from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
 from pipeline.configuration.model.lists import list_problems
 from pipeline.configuration.model.tables import TableConfig, with_row_settings
 from pipeline.configuration.model.training import Model, Publish, Train
@@ -65,6 +65,11 @@ class Config(Section):
         """The fields with the settings of the tables they name; as they are if a table has a problem of its own."""
         return with_row_settings(fields, checked.data["tables"]) if "tables" in checked.data else fields
 
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _take_target_settings(cls, labels: tuple[LabelConfig, ...]) -> tuple[LabelConfig, ...]:
+        return with_targets(labels)
+
     @property
     def feedbacks(self) -> tuple[Feedback, ...]:
         """The kinds of event that decide labels; at least one."""
@@ -82,14 +87,23 @@ class Config(Section):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels of samples, in the order of the network's logits."""
+        """The labels of samples."""
         return tuple(label.name for feedback in self.feedbacks for label in feedback.labels)
 
     @property
     def outputs(self) -> tuple[LabelConfig, ...]:
-        """The labels with their losses, in the order of `label_names`; one that is not in `[[labels]]` is logistic."""
+        """The outputs of the network in order: the labels in that of `label_names`, then those with a target.
+
+        A label that is not in `[[labels]]` is logistic.
+        """
         declared = {label.name: label for label in self.labels}
-        return tuple(declared.get(name) or LabelConfig(name=name) for name in self.label_names)
+        of_samples = (declared.get(name) or LabelConfig(name=name) for name in self.label_names)
+        return (*of_samples, *(label for label in self.labels if label.target is not None))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of `outputs`."""
+        return tuple(label.name for label in self.outputs)
 
     @property
     def input_topics(self) -> dict[EventKind, str]:
@@ -101,8 +115,8 @@ class Config(Section):
         problems = unread_click_settings(self.events, self.samples, self.topics)
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
+        problems += declared_twice("label", self.output_names)
         names = self.label_names
-        problems += declared_twice("label", names)
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
         problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
         if problems:

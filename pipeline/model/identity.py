@@ -85,13 +85,13 @@ def _labels(config: Config, model: DenseModel) -> str:
         for label in config.outputs
     ]
     if not any(plain):
-        return json.dumps(config.label_names)
-    return json.dumps([config.label_names, plain, model.loss_sources], sort_keys=True)
+        return json.dumps(config.output_names)
+    return json.dumps([config.output_names, plain, model.loss_sources], sort_keys=True)
 
 
 def _served_labels(config: Config) -> str:
     """What predictions depend on: names, and how outputs become predictions unless all are probabilities."""
-    names, links = config.label_names, [label.link for label in config.outputs]
+    names, links = config.output_names, [label.link for label in config.outputs]
     return json.dumps(names if set(links) == {"sigmoid"} else [names, links])
 
 

@@ -1,6 +1,7 @@
 """The configuration of the model's outputs: labels with their losses."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -36,6 +37,10 @@ class LabelConfig(Section):
     else clicks."""
     column: str | None = None
     """Numeric column of that event that holds its value; default: with `event`, it is 1 if there is an event."""
+    target: str | None = None
+    """Another label whose value it learns, with an output of its own and without a column in samples. Of `loss`,
+    `delta`, `correction` and `late_share`, what is left out is as for that label. The outputs of such labels come after
+    those of all others."""
     loss: Annotated[str, AfterValidator(_check_loss)] = "logistic"
     """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
     `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
@@ -58,6 +63,11 @@ class LabelConfig(Section):
     """Smallest and largest value of the event's column; default: all that the loss allows: 0 to 1 for `logistic`, 0 and
     above for `poisson`, numbers up to 10¹⁵ for the others. An event with another value is a dead letter; null counts as
     0."""
+
+    @property
+    def source(self) -> str:
+        """The label of samples whose value it learns."""
+        return self.target or self.name
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -87,11 +97,10 @@ class LabelConfig(Section):
             return "odds"
         return _LINKS.get(self.loss, "identity")
 
-    @model_validator(mode="after")
-    def _check_settings(self) -> Self:
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the settings of its loss."""
         problems = []
-        if self.name in (*SAMPLE_COLUMNS, EVENT_TIME):
-            problems.append(f"label {self.name} has the name of a column of samples. hint: rename it")
         if self.delta is not None and self.loss != "huber":
             problems.append(f'label {self.name} has delta and loss {self.loss}. hint: delta belongs to loss = "huber"')
         if self.correction != "reversal" and not self.logistic:
@@ -110,9 +119,52 @@ class LabelConfig(Section):
             elif low < least or high > most:
                 allowed = f"{least:g} to {most:g}"
                 problems.append(f"label {self.name} has range {low:g} to {high:g}, loss {self.loss} allows {allowed}")
+        return problems
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        problems = self.problems
+        if self.name in (*SAMPLE_COLUMNS, EVENT_TIME):
+            problems.insert(0, f"label {self.name} has the name of a column of samples. hint: rename it")
+        problems += [
+            f"label {self.name} has target {self.target} and {name}. hint: {name} belongs to {self.target}"
+            for name in ("event", "column", "range")
+            if self.target is not None and getattr(self, name) is not None
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+_OF_TARGET = ("loss", "delta", "correction", "late_share")
+
+
+def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
+    """The labels; those with a target have its settings in place of what they leave out.
+
+    Raises ValueError for a target that does not exist or has one itself, or settings that do not fit its values.
+    """
+    own = {label.name: label for label in labels if label.target is None}
+    problems, resolved = [], []
+    for label in labels:
+        target = None if label.target is None else own.get(label.target)
+        if label.target is not None and target is None:
+            problems.append(f"label {label.name} has target {label.target}, wanted one of {', '.join(own) or 'none'}")
+        if target is None:
+            resolved.append(label)
+            continue
+        taken = {name: getattr(target, name) for name in _OF_TARGET if name not in label.model_fields_set}
+        resolved.append(label.model_copy(update={**taken, "range": target.range}))
+        (least, most), (low, high) = resolved[-1].domain, target.limits
+        problems += resolved[-1].problems if low >= least and high <= most else []
+        if low < least or high > most:
+            problems.append(
+                f"label {label.name} has loss {resolved[-1].loss}, which allows {least:g} to {most:g}; its target "
+                f"{target.name} has values from {low:g} to {high:g}. hint: set the range of {target.name}"
+            )
+    if problems:
+        raise ValueError("; ".join(problems))
+    return tuple(resolved)
 
 
 def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks: tuple[Any, ...]) -> list[str]:
@@ -131,7 +183,7 @@ def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks:
         if label.name not in columns
         else f"label {label.name} has a range, but it is whether there is an event. hint: leave range out"
         for label in labels
-        if label.name not in columns or (label.range and columns[label.name] is None)
+        if label.target is None and (label.name not in columns or (label.range and columns[label.name] is None))
     ]
     problems += [
         f"samples.negative_rate is {rate:g}, but label {label.name} has loss {label.loss}: only logistic "

@@ -50,7 +50,8 @@ def feedbacks_of(
     The labels are those `declared`; without any, those of `samples.labels`, and one of each further feedback.
     """
     of: dict[EventKind, list[FeedbackLabel]] = {kind: [] for kind in events.by_kind}
-    for label in declared or [LabelConfig(name=n, range=samples.label_ranges.get(n)) for n in samples.labels]:
+    own = [label for label in declared if label.target is None]
+    for label in own or [LabelConfig(name=n, range=samples.label_ranges.get(n)) for n in samples.labels]:
         kind = label.event or (label.name if declared and label.name in events.further else CLICKS)
         # Of clicks without an event or column, the first label is the click itself.
         column = label.name if kind == CLICKS and label.event is None and of.get(kind) else None
@@ -71,8 +72,8 @@ def feedbacks_of(
 def correction_problems(feedbacks: Sequence[Feedback], labels: Sequence[LabelConfig]) -> list[str]:
     """What is wrong with the corrections of labels under the policies of their feedbacks."""
     policies = {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
-    waiting = [label for label in labels if policies.get(label.name) == "wait"]
-    faked = [label for label in labels if policies.get(label.name) == "fake_negative"]
+    waiting = [label for label in labels if policies.get(label.source) == "wait"]
+    faked = [label for label in labels if policies.get(label.source) == "fake_negative"]
     return [
         *(
             f"label {label.name} has no late_share, and its feedback waits. hint: set the share of late positives"

@@ -109,8 +109,8 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 
 def _with_labels(samples: pa.RecordBatch, labels: Sequence[LabelConfig]) -> pa.RecordBatch:
     for label in labels:
-        if samples.schema.get_field_index(label.name) < 0:
-            samples = samples.append_column(label.name, pa.nulls(len(samples), pa.float32()))
+        if samples.schema.get_field_index(label.source) < 0:
+            samples = samples.append_column(label.source, pa.nulls(len(samples), pa.float32()))
     return samples
 
 
@@ -139,10 +139,10 @@ class _Part:
         cls, samples: pa.RecordBatch, label: LabelConfig, reverses: Bools, represented: Float32s, rate: Float32s
     ) -> "_Part":
         """The part of `label`; by sample, whether it reverses a negative, how many it represents, and its rate."""
-        observed = samples.column(label.name).is_valid().to_numpy(zero_copy_only=False)
+        observed = samples.column(label.source).is_valid().to_numpy(zero_copy_only=False)
         least, most = label.limits
         # A loss may be infinite outside its range, and an infinite one times a weight of 0 is not 0.
-        y = _numbers(samples, label.name, *label.domain, null=min(max(0.0, least), most))
+        y = _numbers(samples, label.source, *label.domain, null=min(max(0.0, least), most))
         none, one = np.zeros(len(y), np.float32), np.ones(len(y), np.float32)
         columns: list[Any]
         if label.logistic:

@@ -71,7 +71,7 @@ class RestApi:
         invalid = np.argwhere(~np.isfinite(probabilities))
         if len(invalid):
             row, label = invalid[0]
-            name = self._config.label_names[label]
+            name = self._config.output_names[label]
             text = f"the model's prediction of {name} for instance {row} is {probabilities[row, label]}, not a number"
             raise Refusal(500, f"{text}. hint: check the size of its dense inputs, then the weights of the model")
 
@@ -106,7 +106,7 @@ class RestApi:
     def _metadata(self) -> Response:
         config, status = self._config, self._replica.status()
         inputs = {name: {"dtype": kind} for name, kind in {**config.events.impressions.columns, "at": "int"}.items()}
-        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.label_names}
+        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.output_names}
         signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
         spec: dict[str, Any] = {"name": config.name, "signature_name": ""}
         return json_response(
