@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
+from pipeline.configuration.model.conditional import given_problems
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
 from pipeline.configuration.model.lists import list_problems
@@ -106,6 +107,11 @@ class Config(Section):
         return tuple(label.name for label in self.outputs)
 
     @property
+    def served_names(self) -> tuple[str, ...]:
+        """The columns of predictions: the outputs, then the conditional probabilities that are served."""
+        return self.output_names + tuple(label.conditional for label in self.outputs if label.conditional)
+
+    @property
     def input_topics(self) -> dict[EventKind, str]:
         """The topics that the join reads, by kind of event; impressions first."""
         return input_topics(self.topics, self.feedbacks)
@@ -115,6 +121,7 @@ class Config(Section):
         problems = unread_click_settings(self.events, self.samples, self.topics)
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
+        problems += given_problems(self.labels)
         problems += declared_twice("label", self.output_names)
         names = self.label_names
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()

@@ -21,6 +21,7 @@ from pipeline.features.user_code import failing_row, summary_of
 from pipeline.model.loss.losses import losses_of, served
 from pipeline.model.loss.targets import Targets, trial_targets
 from pipeline.model.network.build import build_model, model_digest
+from pipeline.model.network.entire_space import conditionals, joint_logits
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.weights import Arrays, pack, unpack
@@ -72,7 +73,7 @@ class DenseModel:
         self._shapes = _shapes(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
-        self._served = tf.function(lambda inputs: served(self._labels, self._call(inputs)), input_signature=signature)
+        self._served = tf.function(self._serve, input_signature=signature)
         self._predict: Any = None
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
@@ -108,7 +109,9 @@ class DenseModel:
         self._scaling.learn(dense)
 
     def predict(self, inputs: Float32s) -> Float32s:
-        """Predictions [n, labels] of inputs [n, columns] float32: a probability for a logistic label, see `losses`.
+        """Predictions of inputs [n, columns] float32: a probability for a logistic label, see `losses`.
+
+        They are [n, labels], followed by a column for each conditional probability that is served.
 
         Raises ModelError if the network fails.
         """
@@ -181,8 +184,17 @@ class DenseModel:
             raise UserCodeError(f"the model of {reference} failed: {summary_of(failure)}", row) from failure
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
-        logits = self._model(named_inputs(self.layout, inputs), training=training)
-        return tf.cast(logits, tf.float32)
+        return joint_logits(self._labels, self._outputs(inputs, training))
+
+    def _serve(self, inputs: Any) -> Any:
+        outputs = self._outputs(inputs, training=False)
+        predictions = served(self._labels, joint_logits(self._labels, outputs))
+        if not any(label.conditional for label in self._labels):
+            return predictions
+        return tf.concat([predictions, conditionals(self._labels, outputs)], axis=1)
+
+    def _outputs(self, inputs: Any, training: bool) -> Any:
+        return tf.cast(self._model(named_inputs(self.layout, inputs), training=training), tf.float32)
 
     def _variables(self) -> dict[str, npt.NDArray[Any]]:
         return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}

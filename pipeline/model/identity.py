@@ -81,7 +81,9 @@ def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
 def _labels(config: Config, model: DenseModel) -> str:
     """What training depends on: names alone if all settings are the defaults, as for `samples.labels`."""
     plain = [
-        label.model_dump(mode="json", exclude_defaults=True, exclude={"name", "event", "column", "range"})
+        label.model_dump(
+            mode="json", exclude_defaults=True, exclude={"name", "event", "column", "range", "conditional"}
+        )
         for label in config.outputs
     ]
     if not any(plain):
@@ -92,6 +94,9 @@ def _labels(config: Config, model: DenseModel) -> str:
 def _served_labels(config: Config) -> str:
     """What predictions depend on: names, and how outputs become predictions unless all are probabilities."""
     names, links = config.output_names, [label.link for label in config.outputs]
+    given = [label.given for label in config.outputs]
+    if any(given):
+        return json.dumps([names, links, given])
     return json.dumps(names if set(links) == {"sigmoid"} else [names, links])
 
 

@@ -62,7 +62,7 @@ class Predictor:
         return features
 
     def predict(self, features: Features, lookup: RowLookup) -> Float32s:
-        """[n, labels] float32 probabilities."""
+        """[n, served names] float32, as `DenseModel.predict`."""
         return np.asarray(self._network.predict(self.inputs(features, lookup)), np.float32)
 
     def warm_up(self) -> None:

@@ -91,7 +91,7 @@ class Replica:
             instances: n objects of raw impression columns; an absent column is null.
 
         Returns:
-            ([n, labels] float32 probabilities, the version used).
+            ([n, served names] float32, the version used).
 
         Raises:
             InputError: an instance does not fit the configuration.

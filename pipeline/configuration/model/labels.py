@@ -49,6 +49,13 @@ class LabelConfig(Section):
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
     """Weight of the label's loss in the objective."""
+    given: Name | None = None
+    """Name of a logistic label above this one, without which this one cannot occur, such as the click for a purchase:
+    the network's output is the logit of the conditional probability, and the label's prediction is the product of both
+    probabilities, learned and served over all impressions: ESMM (Ma et al. 2018)."""
+    conditional: Name | None = None
+    """With `given`: the name under which that conditional probability is served too. Predictions are then objects with
+    a value for each name. Default: it is not served."""
     correction: Literal["reversal", "importance", "calibration"] = "reversal"
     """What a late event does to the negative that was learned for its impression. `reversal`: it takes it back, for any
     loss. `importance`, for `logistic`: it does not; all samples are weighted by the model's own prediction, so that the
@@ -110,6 +117,8 @@ class LabelConfig(Section):
             )
         if self.correction != "importance" and self.late_share is not None:
             problems.append(f'label {self.name} has late_share without correction = "importance". hint: leave it out')
+        if self.conditional is not None and self.given is None:
+            problems.append(f"label {self.name} has conditional {self.conditional} without given. hint: leave it out")
         if self.range:
             (low, high), (least, most) = self.range, self.domain
             if low > high:

@@ -1,7 +1,7 @@
 """Paths of the replica, and the functions that compute their responses, without any socket."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,16 @@ class RestApi:
         pieces = parse_instances(body, self._config.serving)
         probabilities, _ = self._replica.predict_pieces(_with_pauses(pieces, pause))
         self._check_finite(probabilities)
-        return Response(200, "application/json", _predictions(probabilities))
+        names = self._config.served_names
+        named = len(names) > len(self._config.outputs)
+        return Response(200, "application/json", _predictions(probabilities, names if named else None))
 
     def _check_finite(self, probabilities: Float32s) -> None:
         """Raise Refusal, because NaN is no JSON."""
         invalid = np.argwhere(~np.isfinite(probabilities))
         if len(invalid):
             row, label = invalid[0]
-            name = self._config.output_names[label]
+            name = self._config.served_names[label]
             text = f"the model's prediction of {name} for instance {row} is {probabilities[row, label]}, not a number"
             raise Refusal(500, f"{text}. hint: check the size of its dense inputs, then the weights of the model")
 
@@ -106,7 +108,7 @@ class RestApi:
     def _metadata(self) -> Response:
         config, status = self._config, self._replica.status()
         inputs = {name: {"dtype": kind} for name, kind in {**config.events.impressions.columns, "at": "int"}.items()}
-        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.output_names}
+        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.served_names}
         signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
         spec: dict[str, Any] = {"name": config.name, "signature_name": ""}
         return json_response(
@@ -125,8 +127,14 @@ def _with_pauses(pieces: Iterator[list[Any]], pause: Callable[[], None]) -> Iter
         yield piece
 
 
-def _predictions(probabilities: Float32s) -> bytes:
-    """The body of a prediction, written some rows at a time: the encoder occupies the interpreter."""
-    starts = range(0, len(probabilities), _ROWS_AT_ONCE)
-    parts = [json.dumps(probabilities[i : i + _ROWS_AT_ONCE].tolist(), allow_nan=False)[1:-1] for i in starts]
+def _predictions(probabilities: Float32s, names: Sequence[str] | None) -> bytes:
+    """The body of a prediction, written some rows at a time: the encoder occupies the interpreter.
+
+    A prediction is a list of values, with `names` an object with a value for each of them.
+    """
+    parts = []
+    for start in range(0, len(probabilities), _ROWS_AT_ONCE):
+        rows = probabilities[start : start + _ROWS_AT_ONCE].tolist()
+        written = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+        parts.append(json.dumps(written, allow_nan=False)[1:-1])
     return f'{{"predictions": [{", ".join(parts)}]}}'.encode()

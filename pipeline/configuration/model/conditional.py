@@ -1,0 +1,47 @@
+"""Labels that are predicted as the product of a given label and a conditional probability."""
+
+from collections.abc import Sequence
+
+from pipeline.configuration.model.labels import LabelConfig
+
+
+def given_problems(labels: Sequence[LabelConfig]) -> list[str]:
+    """What is wrong with `given` and `conditional` of the labels, which are in the order of the file.
+
+    >>> given_problems([LabelConfig(name="ctr"), LabelConfig(name="bought", given="ctr", conditional="cvr")])
+    []
+    """
+    problems, before = [], dict[str, LabelConfig]()
+    for label in labels:
+        if label.given is not None:
+            problems += _problems_of(label, label.given, before.get(label.given))
+        before[label.name] = label
+    used = set(before)
+    for label in labels:
+        if label.conditional in used:
+            problems.append(
+                f"label {label.name} has conditional {label.conditional}, which is the name of another output. "
+                "hint: rename it"
+            )
+        used |= {label.conditional} if label.conditional else set()
+    return problems
+
+
+def _problems_of(label: LabelConfig, name: str, given: LabelConfig | None) -> list[str]:
+    if given is None:
+        return [
+            f"label {label.name} is given {name}, which is not a label before it. "
+            f"hint: declare {name} in [[labels]] above {label.name}"
+        ]
+    problems = [
+        f'label {each.name} has loss {each.loss}, but {label.name} is given {name}. hint: loss = "logistic" for both'
+        for each in (label, given)
+        if not each.logistic
+    ]
+    # Of fake negatives as they are, the shares of two labels have no product.
+    return problems + [
+        f"label {each.name} has correction calibration, but {label.name} is given {name}. "
+        'hint: correction = "reversal" or "importance"'
+        for each in (label, given)
+        if each.correction == "calibration"
+    ]
