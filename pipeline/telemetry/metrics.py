@@ -95,6 +95,18 @@ TABLE_BYTES = _read("springtide_table_bytes", "Memory of a table.", "shard", "ta
 ROWS_ADMITTED = _read("springtide_rows_admitted_total", "Keys admitted to a table.", "shard", "table")
 ROWS_EXPIRED = _read("springtide_rows_expired_total", "Rows removed as unseen or least important.", "shard", "table")
 IMPORTANCE = _read("springtide_row_importance", "Quantiles of the importance of rows.", "shard", "table", "quantile")
+INPUT_IMPORTANCE = _read(
+    "springtide_input_importance",
+    "Estimated rise of the loss if the values of a field or dense input were shuffled among samples.",
+    "shard",
+    "input",
+)
+TABLE_IMPORTANCE = _read(
+    "springtide_table_importance",
+    "Estimated rise of the loss if the values of all fields of a table were shuffled among samples.",
+    "shard",
+    "table",
+)
 CONVERGENCE = _read("springtide_row_convergence", "Quantiles of the convergence of rows.", "shard", "table", "quantile")
 COMMITTED_GENERATION = _read("springtide_committed_generation", "Generation of CURRENT.", "shard")
 COMMITTED_SEQUENCE = _read("springtide_committed_sequence", "Sequence of CURRENT.", "shard")

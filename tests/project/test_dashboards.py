@@ -64,6 +64,7 @@ def test_names_follow_the_conventions_of_prometheus():
         "springtide_table_rows",
         "springtide_validation_log_loss", "springtide_validation_normalized_entropy", "springtide_row_importance",
             "springtide_validation_loss", "springtide_validation_rmse",
+        "springtide_input_importance", "springtide_table_importance",
         "springtide_row_convergence", "springtide_committed_generation", "springtide_committed_sequence",
         "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
         "springtide_served_rows", "springtide_http_connections",
@@ -75,7 +76,7 @@ def test_labels_are_bounded():
     used = {label for name in declared_names() for label in declared_labels(name)}
     assert used == {
         "topic", "partition", "shard", "table", "label", "window", "quantile", "kind", "reason", "level", "bits",
-        "status", "reader", "hook",
+        "status", "reader", "hook", "input",
     }  # fmt: skip
 
 

@@ -6,14 +6,16 @@ digest covers only what training depends on, so it does not change with the cade
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.arrays.types import Int64s, UInt8s
-from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.config import Config
+from pipeline.importance.fields.inputs import InputColumns
+from pipeline.importance.fields.live import LiveImportance
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
@@ -23,6 +25,8 @@ from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.state import FieldChange
 
+FIELD_IMPORTANCE = "importance"
+"""The name of the state of `LiveImportance` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
 
 
@@ -36,12 +40,16 @@ class TrainerProgress:
     samples_seen: int
     validations: dict[str, LabelValidation]
     """Progressive validation by label."""
+    importance: LiveImportance
+    """Of fields, tables and dense inputs."""
     first_at_ms: int = _NEVER_MS
     """The smallest sample time since the last commit."""
 
     @classmethod
-    def start(cls, labels: Sequence[LabelConfig]) -> "TrainerProgress":
-        return cls(SamplePosition(0, 0), 0, 0, {label.name: LabelValidation(label.loss) for label in labels})
+    def start(cls, config: Config) -> "TrainerProgress":
+        validations = {label.name: LabelValidation(label.loss) for label in config.outputs}
+        importance = LiveImportance(InputColumns.of(config), config.train.half_life_s)
+        return cls(SamplePosition(0, 0), 0, 0, validations, importance)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
@@ -63,6 +71,8 @@ class BoundarySnapshot:
         serving_dense: the dense weights that serving needs.
         training_state: everything else a shard needs to continue, by name.
         validation: progressive validation, for people and JSON.
+        importance: of fields and dense inputs.
+        table_importance: of tables.
         tables: by table, its counts.
         admission: by table, the digest of what decides admission.
         quarantines_seen: ids of the quarantines in force.
@@ -74,6 +84,8 @@ class BoundarySnapshot:
     serving_dense: bytes
     training_state: dict[str, bytes]
     validation: dict[str, Any]
+    importance: dict[str, float]
+    table_importance: dict[str, float]
     tables: dict[str, TableCounts]
     admission: dict[str, str]
     quarantines_seen: list[int]
@@ -108,6 +120,7 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
         state[f"expiry.{name}"] = table.sweeper.to_bytes()
     for label, validation in progress.validations.items():
         state[f"validation.{label}"] = validation.to_bytes()
+    state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
     return state
 
 

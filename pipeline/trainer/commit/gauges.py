@@ -74,6 +74,7 @@ class Gauges:
             metrics.COMMITTED_SAMPLES.reading(snapshot.progress.samples_seen, self._shard),
             *self._of_tables(snapshot.tables),
             *self._of_validation(snapshot.validation),
+            *self._of_inputs(snapshot),
         )
 
     def readings(self) -> Iterator[Reading]:
@@ -96,6 +97,12 @@ class Gauges:
             yield metrics.TABLE_BYTES.reading(counts.memory_bytes, self._shard, table)
             yield metrics.ROWS_ADMITTED.reading(counts.admitted, self._shard, table)
             yield metrics.ROWS_EXPIRED.reading(counts.expired, self._shard, table)
+
+    def _of_inputs(self, snapshot: BoundarySnapshot) -> Iterator[Reading]:
+        for name, value in snapshot.importance.items():
+            yield metrics.INPUT_IMPORTANCE.reading(value, self._shard, name)
+        for table, value in snapshot.table_importance.items():
+            yield metrics.TABLE_IMPORTANCE.reading(value, self._shard, table)
 
     def _of_validation(self, validation: Mapping[str, Any]) -> Iterator[Reading]:
         limit = self._project.config.train.positive_within_samples

@@ -1,18 +1,16 @@
 """From a version back to a shard's memory: tables, progress, dense weights, and what serving holds."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
-from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
-from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
@@ -41,10 +39,10 @@ def restore_shard(
         MigrationError: configuration or model changed since CURRENT, and `migrate` is false. With `migrate`, new and
             changed tables start empty.
     """
-    labels, current = config.outputs, versions.current(origin.shard)
+    current = versions.current(origin.shard)
     if current is None:
         served = ServedState(_empty_views(config), {}, b"")
-        return RestoredShard(Tables(config), TrainerProgress.start(labels), LineageHead(), served)
+        return RestoredShard(Tables(config), TrainerProgress.start(config), LineageHead(), served)
     commit = versions.restore(current)
     _check_log(config, origin, commit)
     before = _identity_in(commit)
@@ -58,7 +56,7 @@ def restore_shard(
         model.load_weights(commit.dense)
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
     served = ServedState(views, dict(commit.next_handles), model.serving_bytes())
-    return RestoredShard(tables, restore_progress(commit, labels), lineage, served)
+    return RestoredShard(tables, restore_progress(commit, config), lineage, served)
 
 
 def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
@@ -72,16 +70,21 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
     return Tables(config, states), views
 
 
-def restore_progress(commit: Commit, labels: Sequence[LabelConfig]) -> TrainerProgress:
-    """How far the shard had come; the validation of a label that is new or has another loss starts empty."""
-    progress = TrainerProgress.start(labels)
+def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
+    """How far the shard had come.
+
+    The validation of a label that is new or has another loss starts empty, and so does the importance of a new input.
+    """
+    progress = TrainerProgress.start(config)
     progress.position = SamplePosition(commit.offset, commit.row)
     progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
-    for label in labels:
+    for label in config.outputs:
         if state := commit.training_state.get(f"validation.{label.name}"):
             validation = LabelValidation.from_bytes(state)
             if validation.loss == label.loss:
                 progress.validations[label.name] = validation
+    if state := commit.training_state.get(FIELD_IMPORTANCE):
+        progress.importance.load(state)
     return progress
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Bools, Int64s
+from pipeline.arrays.types import Bools, Float32s, Int64s
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, InputError, ModelError, RecordError, UserCodeError
 from pipeline.features.plan import FeaturePlan
@@ -210,14 +210,14 @@ class TrainerShard:
         finally:
             wait([step])
         try:
-            self._apply(batch, step.result())
+            self._apply(batch, step.result(), inputs)
         except ModelError as failure:
             row = failure.row if isinstance(failure, UserCodeError) else None
             raise self._halt(batch.prepared.batch, Problem(str(failure), row)) from None
         return following
 
-    def _apply(self, admitted: AdmittedBatch, result: StepResult) -> None:
-        """Update rows, validation and progress by the result of the dense step."""
+    def _apply(self, admitted: AdmittedBatch, result: StepResult, inputs: Float32s) -> None:
+        """Update rows, validation and progress by the result of the dense step on `inputs`."""
         batch, at_ms, at_s = admitted.prepared.batch, admitted.at_ms, admitted.at_s
         # A batch with many compensations has a loss below zero; it explodes on either side.
         limit = self._config.train.loss_limit
@@ -234,6 +234,8 @@ class TrainerShard:
         except InputError as failure:
             raise self._halt(batch, Problem(str(failure), first_not_finite(result.gradient))) from None
         self._model.learn_scaling(admitted.prepared.dense)
+        weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
+        self._progress.importance.learned(inputs, result.gradient, weight, before, at_s)
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
         self._schedule.learned(at_ms)
@@ -289,6 +291,8 @@ class TrainerShard:
             serving_dense=self._model.serving_bytes(),
             training_state=training_state_of(self.tables, self._progress, self._identity),
             validation=self._validation(),
+            importance=self._progress.importance.values(),
+            table_importance=self._progress.importance.of_tables(),
             tables={name: table.counts() for name, table in tables},
             admission={name: table.admitter.digest() for name, table in tables},
             quarantines_seen=self._quarantines.ids(),

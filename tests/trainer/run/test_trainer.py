@@ -68,10 +68,12 @@ def test_the_same_log_gives_the_same_bytes_whatever_the_cadence_of_commits(tmp_p
 def digest_of_file(project, commit):
     """A version's digest from its file alone, every row hashed anew."""
     tables, _ = restore_tables(commit, project.config, set(commit.fields))
-    progress = restore_progress(commit, project.config.outputs)
+    progress = restore_progress(commit, project.config)
     counts = {name: table.counts() for name, table in tables.by_name.items()}
     admission = {name: table.admitter.digest() for name, table in tables.by_name.items()}
-    snapshot = BoundarySnapshot(progress, commit.dense, b"", commit.training_state, {}, counts, admission, [], False)
+    snapshot = BoundarySnapshot(
+        progress, commit.dense, b"", commit.training_state, {}, {}, {}, counts, admission, [], False
+    )
     return training_digest(snapshot, {name: each.table.scan_digest() for name, each in tables.by_name.items()})
 
 
