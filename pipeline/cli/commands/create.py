@@ -29,6 +29,8 @@ class GalleryModel(StrEnum):
     DLRM = "dlrm"
     DCN = "dcn"
     DIN = "din"
+    MMOE = "mmoe"
+    ESMM = "esmm"
 
 
 def register(app: typer.Typer) -> None:

@@ -1,5 +1,6 @@
 """Every model of `springtide init --model`: it learns a small shop and serves the bits of its forward pass."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from tests.support.world.shop import make_samples
 ROWS, ITEMS, USERS, GROUPS = 8_000, 30, 50, 3
 
 
-def samples(rows: int, seed: int) -> pa.RecordBatch:
-    """Users and items that differ, a position that hides items, and histories that show the group a user likes."""
+def samples(rows: int, seed: int, labels: Sequence[str] = ("label",)) -> pa.RecordBatch:
+    """Users and items that differ, a position that hides items, and histories that show the group a user likes.
+
+    Of `labels`, the first is the click, and the second a purchase after a click, by the user.
+    """
     random = np.random.default_rng(seed)
     user, item, position = (random.integers(0, n, rows) for n in (USERS, ITEMS, 5))
     liked = (np.arange(USERS) % GROUPS)[user]
@@ -28,11 +32,13 @@ def samples(rows: int, seed: int) -> pa.RecordBatch:
     worth = np.random.default_rng(0).normal(0, 0.7, USERS)[user] + np.random.default_rng(1).normal(0, 0.7, ITEMS)[item]
     logit = worth - 1.5 - 0.4 * position + 1.5 * (item % GROUPS == liked)
     clicked = random.random(rows) < 1 / (1 + np.exp(-logit))
-    made = make_samples(seed, rows).drop_columns(["tags"])
+    bought = clicked & (random.random(rows) < 0.1 + 0.6 * (user % 2))
+    made = make_samples(seed, rows).drop_columns(["tags", "label"])
+    for name, happened in zip(labels, (clicked, bought), strict=False):
+        made = made.append_column(name, pa.array(happened.astype(np.float32)))
     for name, column in {
         "user": pa.array([f"user-{u}" for u in user]),
         "item": pa.array([f"item-{i}" for i in item]),
-        "label": pa.array(clicked.astype(np.float32)),
         "kind": pa.array(np.where(clicked, "positive", "negative")),
     }.items():
         made = made.set_column(made.schema.get_field_index(name), name, column)
@@ -52,13 +58,13 @@ def test_published_model_learns_a_shop_and_serves_its_forward_pass(folder):
     trainer = InMemoryTrainer(Project.open(folder))
     trainer.model.try_step()  # as config check does
     trainer = InMemoryTrainer(Project.open(folder))
-    stream = samples(ROWS, seed=3)
+    labels = trainer.project.config.label_names
+    stream = samples(ROWS, 3, labels)
     trainer.learn(stream)
-    labels = stream.column("label").to_numpy()[ROWS // 2 :]
-    rate = labels.mean()
-    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    rates = np.array([stream.column(label).to_numpy()[ROWS // 2 :].mean() for label in labels])
+    entropy = -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)).sum()
     assert np.mean(trainer.losses[len(trainer.losses) // 2 :]) < 0.97 * entropy
-    assert_serves_the_same_bits(trainer, samples(64, seed=4))
+    assert_serves_the_same_bits(trainer, samples(64, 4, labels))
 
 
 def assert_serves_the_same_bits(trainer: InMemoryTrainer, stream: pa.RecordBatch) -> None:
