@@ -20,8 +20,8 @@ from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
 from pipeline.publish.hooks.notices import VERSION_PUBLISHED
-from pipeline.serving.replica import Replica
 from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
+from tests.support.world.recovered import assert_served_is_current, current, trained_anew
 
 ROWS = 400
 SECOND = 40_000
@@ -31,11 +31,6 @@ SMALL = {
     "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 2',
 }
 """Several rounds and several commits."""
-
-
-def current(project: Path):
-    [found] = [version for version in springtide(project, "versions")["versions"] if version["current"]]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -178,23 +173,6 @@ def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):
         if DEAD_LETTER_HEADER in r.headers
     ]
     assert len(names) == len(set(names)) == letters
-
-
-def trained_anew(project: Path, root: Path) -> Path:
-    """A project with the samples log of the other and no version, trained to the end without a crash."""
-    shutil.copytree(project, root, ignore=shutil.ignore_patterns("versions", "published"))
-    log = open_log(Project.open(root))
-    for topic in ("deltas", "notices"):
-        log.delete_topic(topic)
-    springtide(root, "run", "train", "--until-end")
-    return root
-
-
-def assert_served_is_current(project: Path) -> None:
-    opened = Project.open(project)
-    replica = Replica(opened, open_log(opened))
-    replica.catch_up()
-    assert replica.digest() == current(project)["served_digest"]
 
 
 def announced(project: Path) -> list[str]:
