@@ -77,6 +77,12 @@ class Shop(Live):
         """Run a command on both."""
         return [springtide(folder, *command) for folder in (self.project, self.twin)]
 
+    def declare(self, lines):
+        """Append lines to both configurations."""
+        for folder in (self.project, self.twin):
+            with (folder / "springtide.toml").open("a") as file:
+                file.write(lines)
+
     def join_twin(self):
         springtide(self.twin, "run", "samples", "--until-end")
 

@@ -8,24 +8,15 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
+from tests.support.world.purchases import PURCHASES, purchases_of
 from tests.support.world.recovered import assert_served_is_current, current, trained_anew
 
 ROWS = 400
 END_MS = START_MS + 86_400_000
-PURCHASES = """
-[events.purchase]
-window_s = 600
-horizon_s = 7200
-policy = "fake_negative"
-
-[events.purchase.columns]
-impression_id = "string"
-"""
 SEVERAL_COMMITS = {
     "# policy = ": "round_records = 1\n# policy = ",
     "batch_size = 256": "batch_size = 64",
@@ -38,14 +29,6 @@ POINTS = (
     "trainer.before_commit",
     "trainer.after_commit",
 )
-
-
-def purchases_of(impressions: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """A fifth of the impressions, bought before and after the window and the horizon."""
-    random = np.random.default_rng(seed)
-    delay_ms = random.choice([60_000, 599_999, 600_000, 5_000_000, 7_799_999, 7_900_000], len(impressions))
-    bought = impressions.assign(at=impressions["at"] + delay_ms)[random.random(len(impressions)) < 0.2]
-    return bought[["at", "impression_id"]].sort_values("at", kind="stable")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from tests.live.live_shop import SHARDED, current, latest, reference_project, workers
 from tests.support.command.command_line import call, samples_of, springtide
 from tests.support.command.scrape import scrape, url_of
+from tests.support.world.purchases import PURCHASES, purchases_of
 
 ABSENCE_S = 60.0
 
@@ -41,6 +42,21 @@ def test_samples_are_row_for_row_those_of_a_run_in_process(shop):
     shop.wait_until_joined()
     shop.feed(2, close=True)
     shop.wait_until_joined()
+
+
+def test_samples_of_several_feedbacks_are_those_of_a_run_in_process(shop):
+    shop.declare(PURCHASES)
+    impressions, clicks = shop.next_events()
+    shop.append((impressions, clicks))
+    for folder in (shop.project, shop.twin):
+        purchases_of(impressions, 3).to_parquet(folder / "purchases.parquet", index=False)
+    shop.run_both("ingest", "purchase", shop.project / "purchases.parquet")
+    shop.join_twin()
+    shop.run()
+    shop.wait_until_joined()
+    shop.feed(close=True)
+    shop.wait_until_joined()
+    assert {"compensation", "negative"} <= set(samples_of(shop.twin).dropna(subset="purchase")["kind"])
 
 
 def test_stopped_job_continues_from_its_savepoint_and_leaves_no_temporary_file(shop, tmp_path, monkeypatch):
