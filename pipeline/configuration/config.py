@@ -15,10 +15,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
-from pipeline.configuration.model.conditional import given_problems
+from pipeline.configuration.model.conditional import given_problems, names_served
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
 from pipeline.configuration.model.lists import list_problems
+from pipeline.configuration.model.parts import PartConfig, part_problems
 from pipeline.configuration.model.tables import TableConfig, with_row_settings
 from pipeline.configuration.model.training import Model, Publish, Train
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
@@ -31,7 +32,7 @@ from pipeline.configuration.streams.feedbacks import (
     unread_click_settings,
 )
 from pipeline.configuration.streams.logs import SCHEMAS_TOPIC, Logs, Topics
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 
 
 class Config(Section):
@@ -50,6 +51,7 @@ class Config(Section):
     samples: Samples = Samples()
     tables: tuple[TableConfig, ...] = ()
     labels: tuple[LabelConfig, ...] = ()
+    parts: tuple[PartConfig, ...] = ()
     fields: Annotated[tuple[FieldConfig, ...], Field(min_length=1)]
     dense: tuple[DenseConfig, ...] = ()
     model: Model = Model()
@@ -106,10 +108,19 @@ class Config(Section):
         """The names of `outputs`."""
         return tuple(label.name for label in self.outputs)
 
+    def part(self, name: str) -> PartConfig:
+        """The part of `[[parts]]` with this name. Raises InputError."""
+        for part in self.parts:
+            if part.name == name:
+                return part
+        known = ", ".join(part.name for part in self.parts)
+        raise InputError(f"part {name} does not exist. {f'known: {known}' if known else 'hint: declare [[parts]]'}")
+
     @property
     def served_names(self) -> tuple[str, ...]:
-        """The columns of predictions: the outputs, then the conditional probabilities that are served."""
-        return self.output_names + tuple(label.conditional for label in self.outputs if label.conditional)
+        """The columns of predictions: the labels, of `serving.part` if set, then their conditionals that are served."""
+        part = self.serving.part
+        return names_served(self.outputs, self.output_names if part is None else self.part(part).labels)
 
     @property
     def input_topics(self) -> dict[EventKind, str]:
@@ -123,6 +134,7 @@ class Config(Section):
         problems += correction_problems(self.feedbacks, self.labels)
         problems += given_problems(self.labels)
         problems += declared_twice("label", self.output_names)
+        problems += part_problems(self.parts, self.output_names, self.serving.part)
         names = self.label_names
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
         problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]

@@ -4,8 +4,8 @@ It reads one `[batch, columns]` tensor (see `layout`) and returns its gradient; 
 Same weights, same batch, same build, same number of threads: same bytes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,23 @@ import numpy.typing as npt
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
-from pipeline.errors import InputError, ModelError, UserCodeError
+from pipeline.errors import InputError
 from pipeline.features.scaling import DenseScaling
-from pipeline.features.user_code import failing_row, summary_of
-from pipeline.model.loss.losses import losses_of, served
+from pipeline.model.loss.losses import losses_of
 from pipeline.model.loss.targets import Targets, trial_targets
 from pipeline.model.network.build import build_model, model_digest
-from pipeline.model.network.entire_space import conditionals, joint_logits
+from pipeline.model.network.entire_space import joint_logits
+from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
-from pipeline.model.network.weights import Arrays, pack, unpack
+from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, shapes_of, unpack
+from pipeline.model.part import PartModel
+from pipeline.model.predictions import predictions
 from pipeline.model.runtime import prepare_runtime, tf
 from pipeline.model.training.step import TrainingStep
 
 _SERVED = ("variable/", "scaling/")
 """Names of what serving needs begin with one of these."""
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
-"""By name: dtype and shape."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class DenseModel:
     def __init__(self, config: Config, root: Path) -> None:
         """Build `config.model.build` from folder `root`. Raises ModelError."""
         prepare_runtime(config.model.threads)
-        self.layout = Layout.of(config)
+        self._config, self.layout = config, Layout.of(config)
         self._model, self._function = build_model(config, root)
         self._batch_size = config.model.batch_size
         self._labels, self._scaling = config.outputs, DenseScaling(config.dense)
         self._losses = losses_of(self._labels, root)
         self._training = TrainingStep(self._model, self._call, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
-        self._shapes = _shapes(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
+        self._shapes = shapes_of(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
         self._served = tf.function(self._serve, input_signature=signature)
@@ -171,27 +171,19 @@ class DenseModel:
         self.step(inputs, trial_targets(n, self._labels))
         self.predict(inputs)
 
-    @contextmanager
-    def _naming_the_model(self, inputs: Float32s) -> Iterator[None]:
+    def part(self, labels: Sequence[str]) -> PartModel:
+        """The outputs of some labels, to be served apart. Raises ModelError if the network computes them together."""
+        return PartModel(self._config, self._model, self._function.reference, labels)
+
+    def _naming_the_model(self, inputs: Float32s) -> AbstractContextManager[None]:
         """Raise what the user's code raises for `inputs` as ModelError."""
-        reference = self._function.reference
-        try:
-            yield
-        except ModelError as failure:
-            raise ModelError(f"the model of {reference}: {failure}") from None
-        except (Exception, SystemExit) as failure:
-            row = failing_row(len(inputs), lambda rows: self._logits(inputs[rows]))
-            raise UserCodeError(f"the model of {reference} failed: {summary_of(failure)}", row) from failure
+        return naming_the_model(self._function.reference, inputs, self._logits)
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
         return joint_logits(self._labels, self._outputs(inputs, training))
 
     def _serve(self, inputs: Any) -> Any:
-        outputs = self._outputs(inputs, training=False)
-        predictions = served(self._labels, joint_logits(self._labels, outputs))
-        if not any(label.conditional for label in self._labels):
-            return predictions
-        return tf.concat([predictions, conditionals(self._labels, outputs)], axis=1)
+        return predictions(self._labels, self._outputs(inputs, training=False))
 
     def _outputs(self, inputs: Any, training: bool) -> Any:
         return tf.cast(self._model(named_inputs(self.layout, inputs), training=training), tf.float32)
@@ -200,11 +192,7 @@ class DenseModel:
         return {f"variable/{i}/{v.name}": v.numpy() for i, v in enumerate(self._model.variables)}
 
     def _assign(self, arrays: Arrays, expected: Shapes) -> None:
-        actual = _shapes(arrays)
-        if actual != expected:
-            name = next(n for n in (*expected, *actual) if expected.get(n) != actual.get(n))
-            got, wanted = actual.get(name, "nothing"), expected.get(name, "nothing")
-            raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
+        check_shapes(arrays, expected)
         for i, variable in enumerate(self._model.variables):
             variable.value.assign(arrays[f"variable/{i}/{variable.name}"])
         self._scaling.load(arrays)
@@ -215,10 +203,6 @@ class DenseModel:
         if inputs.dtype != np.float32 or inputs.ndim != 2 or inputs.shape[1] != self.layout.columns:
             got = f"{list(inputs.shape)} {inputs.dtype}"
             raise InputError(f"got inputs {got}, wanted [n, {self.layout.columns}] float32")
-
-
-def _shapes(arrays: Arrays) -> Shapes:
-    return {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
 
 
 def _matrix(rows: int | None, columns: int) -> Any:

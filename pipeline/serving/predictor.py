@@ -8,12 +8,14 @@ import numpy as np
 
 from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import InputError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.pooling import Pooling, pool
 from pipeline.features.weights import WeightsError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
+from pipeline.model.part import PartModel
 
 RowLookup = Callable[[str, UInt64s], Float32s]
 """(table, keys [m]) → [m, dim]; zeros for a key without a row."""
@@ -22,15 +24,31 @@ RowLookup = Callable[[str, UInt64s], Float32s]
 class Predictor:
     """Features and dense network of a configuration. Thread-safe for `predict`, except while `load` runs."""
 
-    def __init__(self, config: Config, root: Path) -> None:
-        """Build both from the project folder `root`. Raises ConfigError and ModelError."""
-        self._plan, self._network = FeaturePlan(config, root), DenseModel(config, root)
+    def __init__(self, config: Config, root: Path, part: str | None = None) -> None:
+        """Build both from the project folder `root`, of a part of the model if given.
+
+        Raises ConfigError, ModelError, and InputError for an unknown part.
+        """
+        plan, network = FeaturePlan(config, root), DenseModel(config, root)
+        self.model_digest = serving_digest(config, plan, network)
+        """The digest that a trainer writes into the deltas of this model; a part has that of the whole."""
+        self._plan: FeaturePlan = plan
+        self._network: DenseModel | PartModel = network
+        if part is not None:
+            self._network = network.part(config.part(part).labels)
+            config = self._network.config
+            self._plan = FeaturePlan(config, root)
         self._config, self._fields, self._layout = config, config.fields, self._network.layout
 
     @property
-    def model_digest(self) -> str:
-        """The digest that a trainer writes into the deltas of this model."""
-        return serving_digest(self._config, self._plan, self._network)
+    def tables(self) -> tuple[str, ...]:
+        """The tables that predictions look up."""
+        return tuple(tables_of(self._fields))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The raw columns that predictions depend on, except `at`."""
+        return self._plan.columns
 
     def load(self, dense: bytes) -> None:
         """Replace the dense weights. Raises DamagedError or ModelError; the current weights are then unchanged."""

@@ -8,8 +8,11 @@ from pipeline.telemetry.registry import Reading
 
 
 def replica_readings(replica: Replica) -> Iterator[Reading]:
-    """Served version, rows, bytes, lag and refusals of every shard; no lag while the log is unavailable."""
-    for shard in replica.status()["shards"]:
+    """Served part, version, rows, bytes, lag and refusals of every shard; no lag while the log is unavailable."""
+    status = replica.status()
+    if status["part"] is not None:
+        yield metrics.SERVED_PART.reading(1, status["part"])
+    for shard in status["shards"]:
         index = shard["shard"]
         yield metrics.SERVED_GENERATION.reading(shard["generation"], index)
         yield metrics.SERVED_SEQUENCE.reading(shard["sequence"], index)

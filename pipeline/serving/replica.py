@@ -1,9 +1,10 @@
 """A replica: the reference consumer of deltas. It follows every shard and predicts from the rows it holds.
 
 It starts from published files and continues with the deltas topic. Applied deltas are skipped, gaps are closed from
-files; damaged, foreign and reordered deltas and those of an older generation are refused, counted and reported, and the
-last good version stays in service. Until shared rows are reconciled between shards, a key is served from the lowest
-shard that has a row for it, and dense weights are those of shard 0.
+files; damaged, foreign and reordered deltas and those of an older generation are refused, counted and reported, and
+the last good version stays in service. Until shared rows are reconciled between shards, a key is served from the
+lowest shard that has a row for it, and dense weights are those of shard 0. A replica of a part of the model holds the
+rows of the tables, and the dense weights, that the part depends on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,33 +35,35 @@ if TYPE_CHECKING:
 class Replica:
     """Many threads may read; one thread calls `catch_up`. Readers see a shard's version completely or not at all."""
 
-    def __init__(self, project: Project, log: Log, model_digest: str | None = None) -> None:
+    def __init__(
+        self, project: Project, log: Log, model_digest: str | None = None, predictor: "Predictor | None" = None
+    ) -> None:
         """Create an empty replica; `catch_up` applies the latest version.
 
         Args:
             project: configuration, published files and user code.
             log: holds the deltas topic.
             model_digest: deltas of another model are refused; None accepts all whose tables and dense weights fit.
+            predictor: of `serving.part`, whose tables are held; without one, all are.
         """
         config = project.config
         self._project, self._lock, self._ends = project, ReadWriteLock(), EndOffsets(log)
-        self._predictor: Predictor | None = None
+        self._predictor, self._part = predictor, None if predictor is None else config.serving.part
+        held = None if predictor is None or self._part is None else predictor.tables
         dims = {name: table.dim for name, table in tables_of(config.fields).items()}
         count = config.logs.shards
         log.create_topic(config.topics.deltas, count)
-        self._shards = [ServedShard(shard, count, dims, model_digest) for shard in range(count)]
+        self._shards = [ServedShard(shard, count, dims, model_digest, held) for shard in range(count)]
         self._followers = [Follower(project, log, served, self._switch) for served in self._shards]
 
     @classmethod
     def for_predictions(cls, project: Project, log: Log) -> "Replica":
-        """A replica with its predictor loaded, which refuses deltas of other models.
+        """A replica of the model, or of `serving.part`, with its predictor; it refuses deltas of other models.
 
         Raises ConfigError and ModelError.
         """
-        predictor = _new_predictor(project)
-        replica = cls(project, log, predictor.model_digest)
-        replica._predictor = predictor
-        return replica
+        predictor = _new_predictor(project, project.config.serving.part)
+        return cls(project, log, predictor.model_digest, predictor)
 
     @property
     def version(self) -> str:
@@ -143,12 +146,12 @@ class Replica:
         ends = [self._end_offset(shard) for shard in range(len(self._shards))]
         with self.reading():
             shards = [follower.status(end) for follower, end in zip(self._followers, ends, strict=True)]
-            return {"version": self.version, "ready": self.ready, "shards": shards}
+            return {"version": self.version, "ready": self.ready, "part": self._part, "shards": shards}
 
     def load_predictor(self) -> "Predictor":
         """The predictor; the first call builds features and network. Raises ConfigError and ModelError."""
         if self._predictor is None:
-            predictor = _new_predictor(self._project)
+            predictor = _new_predictor(self._project, None)
             with self._lock.writing():
                 if self._shards[0].dense:
                     predictor.load(self._shards[0].dense)
@@ -171,11 +174,11 @@ class Replica:
             self._predictor.load(dense)
 
 
-def _new_predictor(project: Project) -> "Predictor":
+def _new_predictor(project: Project, part: str | None) -> "Predictor":
     # Imported here: only predictions need TensorFlow; following and exporting need not wait for its import.
     from pipeline.serving.predictor import Predictor
 
-    return Predictor(project.config, project.root)
+    return Predictor(project.config, project.root, part)
 
 
 def _ignore(dense: bytes) -> None:

@@ -127,6 +127,7 @@ PUBLISHED_ROWS = _count(
 SERVED_GENERATION = _read("springtide_served_generation", "Generation of the served version.", "shard")
 SERVED_SEQUENCE = _read("springtide_served_sequence", "Sequence of the served version.", "shard")
 SERVED_EVENT_TIME = _read("springtide_served_event_timestamp_seconds", "Largest served event time, Unix time.", "shard")
+SERVED_PART = _read("springtide_served_part", "1 for the part of the model that a replica serves.", "part")
 SERVED_ROWS = _read("springtide_served_rows", "Rows in the served view.", "shard", "table")
 SERVED_BYTES = _read("springtide_served_bytes", "Payload of the rows in the served view.", "shard", "table")
 DELTA_LAG = _read("springtide_delta_lag_records", "Records of the deltas topic not read yet.", "shard")

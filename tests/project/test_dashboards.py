@@ -67,7 +67,7 @@ def test_names_follow_the_conventions_of_prometheus():
         "springtide_input_importance", "springtide_table_importance",
         "springtide_row_convergence", "springtide_committed_generation", "springtide_committed_sequence",
         "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
-        "springtide_served_rows", "springtide_http_connections",
+        "springtide_served_rows", "springtide_served_part", "springtide_http_connections",
     }  # fmt: skip
     assert all(name.startswith("springtide_") for name in declared_names())
 
@@ -76,7 +76,7 @@ def test_labels_are_bounded():
     used = {label for name in declared_names() for label in declared_labels(name)}
     assert used == {
         "topic", "partition", "shard", "table", "label", "window", "quantile", "kind", "reason", "level", "bits",
-        "status", "reader", "hook", "input",
+        "status", "reader", "hook", "input", "part",
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +39,9 @@ Migrate = Annotated[
 ]
 Runner = Annotated[RunnerName, typer.Option("--runner", help="In this process or on the cluster at flink.rest.")]
 FromLogs = Annotated[bool, typer.Option("--from-logs", help="On Flink: ignore savepoints and checkpoints.")]
+Part = Annotated[
+    str | None, typer.Option("--part", help="The part of the model to serve, in place of serving.part.", metavar="NAME")
+]
 _IDLE_WAIT_S = 0.05
 
 
@@ -137,7 +140,7 @@ def run_all(
     _check_complete(until_end, stop)
 
 
-def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def replica(project: ProjectFolder = HERE, part: Part = None, as_json: AsJson = False) -> None:
     """Serve predictions over HTTP and apply deltas. The API is that of TensorFlow Serving.
 
     Example: springtide replica --project shop
@@ -145,7 +148,7 @@ def replica(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     from pipeline.serving.http import serve
 
     with without_blocking():
-        opened = _open_measured(project, "replica")
+        opened = _serving(_open_measured(project, "replica"), part)
         host, name = opened.config.serving.host, opened.config.name
 
         def listening(port: int, ready: bool) -> None:
@@ -187,6 +190,14 @@ def _open_measured(folder: Path, process: str) -> Project:
     if port is not None:
         print_message(f"metrics at {url_of(project.config.telemetry.host, port)}/metrics")
     return project
+
+
+def _serving(project: Project, part: str | None) -> Project:
+    """The project with `serving.part` set to `part`, if given. Raises InputError for an unknown part."""
+    if part is None:
+        return project
+    serving = project.config.serving.model_copy(update={"part": project.config.part(part).name})
+    return replace(project, config=project.config.model_copy(update={"serving": serving}))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.configuration.section import Section
+from pipeline.configuration.section import Name, Section
 
 PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 """0 chooses a free port."""
@@ -16,6 +16,8 @@ class Serving(Section):
 
     host: str = "127.0.0.1"
     """Name or address to listen on, also of IPv6 (`::1`)."""
+    part: Name | None = None
+    """The part of `[[parts]]` that a replica serves; default: the whole model."""
     port: PortOrAny = 8501
     """Port to listen on; 0 chooses a free one."""
     poll_ms: Annotated[int, Field(ge=1, le=60_000)] = 20

@@ -27,6 +27,32 @@ def given_problems(labels: Sequence[LabelConfig]) -> list[str]:
     return problems
 
 
+def names_served(labels: Sequence[LabelConfig], chosen: Sequence[str]) -> tuple[str, ...]:
+    """The columns of predictions of the labels `chosen`: these, then their conditional probabilities that are served.
+
+    >>> names_served([LabelConfig(name="ctr"), LabelConfig(name="bought", given="ctr", conditional="cvr")], ["bought"])
+    ('bought', 'cvr')
+    """
+    conditional = {label.name: label.conditional for label in labels}
+    return (*chosen, *(name for label in chosen if (name := conditional[label])))
+
+
+def with_given(labels: Sequence[LabelConfig], chosen: Sequence[str]) -> tuple[str, ...]:
+    """The labels whose outputs predictions of the labels `chosen` depend on, in the order of `labels`.
+
+    >>> labels = [LabelConfig(name="ctr"), LabelConfig(name="like"), LabelConfig(name="bought", given="ctr")]
+    >>> with_given(labels, ["bought"])
+    ('ctr', 'bought')
+    """
+    given, needed = {label.name: label.given for label in labels}, set[str]()
+    for label in chosen:
+        name: str | None = label
+        while name is not None:
+            needed.add(name)
+            name = given[name]
+    return tuple(label.name for label in labels if label.name in needed)
+
+
 def _problems_of(label: LabelConfig, name: str, given: LabelConfig | None) -> list[str]:
     if given is None:
         return [

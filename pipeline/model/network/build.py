@@ -22,6 +22,7 @@ from pipeline.model.network.inputs import symbolic_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.limits import problem_of, problem_of_types
 from pipeline.model.network.outputs import logits_of
+from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.runtime import keras, seed_generator
 
 
@@ -30,7 +31,9 @@ def build_model(config: Config, root: Path) -> tuple[keras.Model, UserFunction]:
     with _building, _own_settings():
         function = load_function(root, config.model.build)
         with _seeded(config.model.seed):
-            return _build(function, Layout.of(config), config.outputs), function
+            network = _build(function, Layout.of(config), config.outputs)
+        _check_parts(config, network, function.reference)
+        return network, function
 
 
 def _build(function: UserFunction, layout: Layout, labels: tuple[LabelConfig, ...]) -> keras.Model:
@@ -48,6 +51,15 @@ def _build(function: UserFunction, layout: Layout, labels: tuple[LabelConfig, ..
         raise ModelError(f"the model of {function.reference} {problem}")
     refuse_clamping(whole)
     return whole
+
+
+def _check_parts(config: Config, network: keras.Model, reference: str) -> None:
+    """Raise ModelError if parts are declared and the network does not compute their outputs apart."""
+    try:
+        for part in config.parts:
+            Subnetwork.of(network, config.output_names, part.labels)
+    except ModelError as failure:
+        raise ModelError(f"the model of {reference}: {failure}") from None
 
 
 _building = threading.Lock()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.model.lists import mask_name
 from pipeline.features.pooling import Pooling
 
 
@@ -35,6 +36,11 @@ class Layout:
         ]
         sequences = {field.name: field.max_length for field in config.fields if field.max_length is not None}
         return cls(tuple(names), tuple(widths), len(config.fields), sequences)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the model's inputs: a sequence has a mask beside it."""
+        return tuple(n for name in self.names for n in ((name, mask_name(name)) if name in self.sequences else (name,)))
 
     @property
     def columns(self) -> int:

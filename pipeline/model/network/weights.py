@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import ModelError
 from pipeline.formats.container import Container, Kind, encode_container
 
 DENSE = Kind(b"dens", "restore an earlier version, or publish again: springtide publish --level full")
@@ -19,6 +20,8 @@ _SECTION = "arrays"
 _DTYPE = re.compile(r"[<|][biuf][1248]")
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""By name: dtype and shape."""
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -34,6 +37,20 @@ def unpack(packed: bytes) -> dict[str, npt.NDArray[Any]]:
     stored = container.section(_SECTION)
     with container.parsing():
         return _arrays_in(container.header["arrays"], stored)
+
+
+def shapes_of(arrays: Arrays) -> Shapes:
+    """The dtype and shape of each array."""
+    return {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+
+
+def check_shapes(arrays: Arrays, expected: Shapes) -> None:
+    """Raise ModelError unless the arrays have the expected names, dtypes and shapes."""
+    actual = shapes_of(arrays)
+    if actual != expected:
+        name = next(n for n in (*expected, *actual) if expected.get(n) != actual.get(n))
+        got, wanted = actual.get(name, "nothing"), expected.get(name, "nothing")
+        raise ModelError(f"weights have {got} as {name}, the model has {wanted}. hint: pass --migrate")
 
 
 def _arrays_in(entries: list[tuple[str, str, list[int]]], stored: bytes) -> dict[str, npt.NDArray[Any]]:

@@ -65,7 +65,7 @@ class RestApi:
         probabilities, _ = self._replica.predict_pieces(_with_pauses(pieces, pause))
         self._check_finite(probabilities)
         names = self._config.served_names
-        named = len(names) > len(self._config.outputs)
+        named = not set(names) <= set(self._config.output_names)
         return Response(200, "application/json", _predictions(probabilities, names if named else None))
 
     def _check_finite(self, probabilities: Float32s) -> None:
@@ -107,7 +107,9 @@ class RestApi:
 
     def _metadata(self) -> Response:
         config, status = self._config, self._replica.status()
-        inputs = {name: {"dtype": kind} for name, kind in {**config.events.impressions.columns, "at": "int"}.items()}
+        columns = {**config.events.impressions.columns, "at": "int"}
+        read = columns if status["part"] is None else (*self._replica.load_predictor().columns, "at")
+        inputs = {name: {"dtype": columns[name]} for name in read}
         outputs = {name: {"dtype": "DT_FLOAT"} for name in config.served_names}
         signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
         spec: dict[str, Any] = {"name": config.name, "signature_name": ""}

@@ -1,0 +1,104 @@
+"""A part of the network in serving: the outputs of some labels, with the inputs and weights that they depend on.
+
+It predicts the bits that the whole network predicts for the same labels: the layers are the same, and what follows them
+runs on a tensor of the same shape, in which the outputs of other labels are zeros.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.arrays.types import Float32s
+from pipeline.configuration.config import Config
+from pipeline.configuration.model.conditional import names_served, with_given
+from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.lists import mask_name
+from pipeline.features.scaling import DenseScaling
+from pipeline.model.network.failure import naming_the_model
+from pipeline.model.network.inputs import named_inputs
+from pipeline.model.network.layout import Layout
+from pipeline.model.network.subnetwork import Subnetwork
+from pipeline.model.network.weights import check_shapes, shapes_of, unpack
+from pipeline.model.predictions import predictions
+from pipeline.model.runtime import keras, tf
+
+
+class PartModel:
+    """The outputs of some labels. Thread-safe for `predict`, except while `load_serving` runs.
+
+    It holds the variables of its own layers and no other part of the network, which can be freed.
+    """
+
+    def __init__(self, config: Config, network: keras.Model, reference: str, labels: Sequence[str]) -> None:
+        """The outputs of `labels` of the complete `network`, which the function `reference` has built.
+
+        Raises ModelError if the network computes the outputs of several labels as one tensor.
+        """
+        found = Subnetwork.of(network, config.output_names, with_given(config.outputs, labels))
+        self.config = _reading(config, found.inputs)
+        """The configuration with the fields and dense inputs that the part reads."""
+        self.layout, self._reference = Layout.of(self.config), reference
+        self._scaling = DenseScaling(self.config.dense)
+        model = found.model(network, self.layout)
+        own = {id(variable) for variable in model.variables}
+        self._variables = {f"variable/{i}/{v.name}": v.value for i, v in enumerate(network.variables) if id(v) in own}
+        self._shapes = shapes_of({name: v.numpy() for name, v in self._variables.items()} | self._scaling.arrays())
+        places = names_served(config.outputs, config.output_names)
+        served = [places.index(name) for name in names_served(config.outputs, labels)]
+        self._predict = _compiled(_outputs_of(model, found, config.output_names), self.layout, config.outputs, served)
+
+    def scale(self, inputs: Float32s) -> None:
+        """Normalise and clip the dense columns of inputs [n, columns] in place, for `predict`."""
+        self._scaling.apply(inputs[:, self.layout.dense_start :])
+
+    def predict(self, inputs: Float32s) -> Float32s:
+        """Predictions [n, served names of the part] of inputs [n, columns] float32. Raises ModelError."""
+        with naming_the_model(self._reference, inputs, self._outputs):
+            return self._outputs(inputs)
+
+    def load_serving(self, packed: bytes) -> None:
+        """Predict from `DenseModel.serving_bytes`, of which other variables are left out.
+
+        Raises DamagedError, and ModelError for weights of another model.
+        """
+        arrays = {name: array for name, array in unpack(packed).items() if name in self._shapes}
+        check_shapes(arrays, self._shapes)
+        for name, variable in self._variables.items():
+            variable.assign(arrays[name])
+        self._scaling.load(arrays)
+
+    def _outputs(self, inputs: Float32s) -> Float32s:
+        return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
+
+
+def _reading(config: Config, inputs: frozenset[str]) -> Config:
+    """The configuration with the fields and dense inputs that belong to the model's `inputs`."""
+    from_fields = tuple(f for f in config.fields if {f.name, mask_name(f.name)} & inputs)
+    return config.model_copy(
+        update={"fields": from_fields, "dense": tuple(number for number in config.dense if number.name in inputs)}
+    )
+
+
+def _outputs_of(model: keras.Model, found: Subnetwork, labels: Sequence[str]) -> Callable[[Any], Any]:
+    """By its inputs, the outputs [n, labels] of the part; those of labels that it does not compute are zeros."""
+
+    def call(inputs: Any) -> Any:
+        columns = model(inputs, training=False)
+        own = dict(zip(found.outputs, columns if isinstance(columns, list) else [columns], strict=True))
+        zeros = tf.zeros_like(tf.cast(next(iter(own.values())), tf.float32))
+        return tf.concat([tf.cast(own[name], tf.float32) if name in own else zeros for name in labels], axis=1)
+
+    return call
+
+
+def _compiled(
+    outputs_of: Callable[[Any], Any], layout: Layout, labels: Sequence[LabelConfig], served: Sequence[int]
+) -> Any:
+    """The graph inputs [n, columns] → the columns `served` of the predictions; it refers to no layer of Keras."""
+
+    def serve(inputs: Any) -> Any:
+        return tf.gather(predictions(labels, outputs_of(named_inputs(layout, inputs))), served, axis=1)
+
+    signature = [tf.TensorSpec([None, layout.columns], tf.float32)]
+    return tf.function(serve, input_signature=signature).get_concrete_function()
