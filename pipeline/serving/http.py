@@ -18,8 +18,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -32,10 +30,11 @@ from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
+from pipeline.serving.rest.acceptor import BACKLOG
 from pipeline.serving.rest.api import RestApi
 from pipeline.serving.rest.application import Application
-from pipeline.serving.rest.connection import Connection
-from pipeline.serving.rest.connections import BACKLOG, Connections
+from pipeline.serving.rest.connections import Connections
+from pipeline.serving.rest.server import Server
 from pipeline.telemetry import metrics, readers
 from pipeline.telemetry.registry import Reading
 
@@ -57,7 +56,7 @@ class ReplicaServer:
         self.port = int(self._socket.getsockname()[1])
         self._application = Application(RestApi(replica, config, clock), config.serving, clock)
         self._connections = Connections(config.serving, self._application.receiving, clock)
-        self._server = uvicorn.Server(self._uvicorn_config(config))
+        self._server = Server(self._uvicorn_config(config), self._socket, self._connections, clock)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     def __enter__(self) -> "ReplicaServer":
@@ -74,7 +73,6 @@ class ReplicaServer:
     def _uvicorn_config(self, config: Config) -> uvicorn.Config:
         return uvicorn.Config(
             self._application,
-            http=cast(Any, partial(Connection, self._connections)),
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -84,7 +82,6 @@ class ReplicaServer:
             proxy_headers=False,
             server_header=False,
             headers=[("server", "springtide")],
-            backlog=BACKLOG,
             h11_max_incomplete_event_size=config.serving.max_header_bytes,
             callback_notify=self._connections.close_overdue,
             timeout_notify=1,
@@ -92,7 +89,7 @@ class ReplicaServer:
         )
 
     def _serve(self) -> None:
-        asyncio.run(self._server.serve(sockets=[self._socket]))
+        asyncio.run(self._server.serve())
 
     def _readings(self) -> Iterator[Reading]:
         yield metrics.HTTP_CONNECTIONS.reading(len(self._connections))

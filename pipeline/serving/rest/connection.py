@@ -8,21 +8,22 @@ unread bytes, the client's system would drop the response.
 import asyncio
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from pipeline.serving.rest.response import error_response
+from pipeline.serving.rest.response import last_response
 from pipeline.telemetry import metrics
 
 if TYPE_CHECKING:
     from pipeline.serving.rest.connections import Connections
 
 _FINISHED = (h11.MUST_CLOSE, h11.CLOSED)
+_RESPONDING = (h11.IDLE, h11.SEND_RESPONSE)
 
 
 class Connection(H11Protocol):
@@ -33,10 +34,11 @@ class Connection(H11Protocol):
         connections: "Connections",
         config: Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        received: bytes,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        """Serve a connection from which `received` has been read."""
+        super().__init__(config, server_state, {})
+        self._received = received
         self._connections = connections
         self._bytes_at_once = connections.serving.max_header_bytes
         self._held: deque[bytes] = deque()
@@ -61,6 +63,9 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if not self._connections.add(self):
             self.refuse(503, "too many requests are in progress. hint: retry later")
+        elif self._received:
+            self.data_received(self._received)
+        self._received = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
@@ -104,21 +109,11 @@ class Connection(H11Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Send an error response and close the connection."""
-        response = error_response(status, text)
         metrics.HTTP_REQUESTS.labels(str(status)).inc()
-        headers = [("content-type", response.content_type), ("content-length", str(len(response.body)))]
-        try:
-            events = [
-                h11.Response(
-                    status_code=status, headers=[*headers, ("connection", "close")], reason=STATUS_PHRASES[status]
-                ),
-                h11.Data(data=response.body),
-                h11.EndOfMessage(),
-            ]
-            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
-        except h11.LocalProtocolError:  # another response has begun
+        if self.conn.our_state not in _RESPONDING:  # another response has begun
             self.transport.abort()
             return
+        self.transport.write(last_response(status, text))
         self._finish()
 
     def expire(self) -> None:
@@ -130,8 +125,15 @@ class Connection(H11Protocol):
             self._close_or_refuse(408, f"the head of the request was not received within {limit_s:g} s")
 
     def evict(self) -> None:
-        """Close a waiting connection to make room for another."""
-        self._close_or_refuse(503, "too many connections wait for their clients. hint: retry later")
+        """Close a waiting connection to make room for another.
+
+        It does not linger: a flood of connections costs as many evictions.
+        """
+        if self.begun:
+            metrics.HTTP_REQUESTS.labels("503").inc()
+            self.transport.write(last_response(503, "too many connections wait for their clients. hint: retry later"))
+        self._held.clear()
+        self.transport.close()
 
     def shutdown(self) -> None:
         """Close the connection, after the response of a complete request."""

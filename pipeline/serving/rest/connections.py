@@ -1,18 +1,20 @@
 """The open connections of a server: their number, and those that have waited for their client too long."""
 
 import resource
+import socket
+from collections.abc import Sized
 
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.process.clock import Clock
 from pipeline.serving.rest.body import Receiving
 from pipeline.serving.rest.connection import Connection
+from pipeline.serving.rest.pending import PendingConnections
 from pipeline.telemetry import metrics
 
-BACKLOG = 128
 _CLOSING = 128
 """Connections that are closed for writing only, so that their clients receive the last response."""
-_RESERVED_FILES = BACKLOG + _CLOSING + 128
-"""Files that do not count as connections: accepted at once, closing, and those of the log."""
+_RESERVED_FILES = _CLOSING + 256
+"""Files that do not count as connections: closing, accepted at once, and those of the log."""
 
 
 class Connections:
@@ -22,21 +24,29 @@ class Connections:
         """Limit the connections of a server by `serving` and by the number of files that the process may open."""
         self.serving, self._receiving, self._clock = serving, receiving, clock
         self._limit = min(serving.max_connections, allow_files(serving.max_connections + _RESERVED_FILES))
+        self.pending = PendingConnections(serving.max_header_bytes, clock)
         self._new: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._active: dict[Connection, None] = {}
         self._closing: dict[Connection, None] = {}
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._idle) + len(self._active)
+        return len(self.pending) + len(self._new) + len(self._idle) + len(self._active)
 
     def now_s(self) -> float:
         """Seconds that never decrease."""
         return self._clock.monotonic_s()
 
+    def accept(self, accepted: socket.socket) -> bytes | None:
+        """Hold a connection that was just accepted until its head is complete.
+
+        Returns what has been received, if it can be served, or refused because all others are in use.
+        """
+        return self.pending.add(accepted) if self._has_room() else b""
+
     def add(self, connection: Connection) -> bool:
         """Add an open connection; returns False if all others are in use."""
-        admitted = len(self) < self._limit or self._make_room()
+        admitted = self._has_room()
         self._new[connection] = None
         return admitted
 
@@ -59,6 +69,7 @@ class Connections:
 
     async def close_overdue(self) -> None:
         """Close connections that have waited too long for their client to send, or to read."""
+        self.pending.close_overdue(self.serving.read_timeout_s)
         now_s = self.now_s()
         for connection in (*self._new, *self._idle, *self._active, *self._closing):
             if self._unread(connection, now_s):
@@ -75,20 +86,26 @@ class Connections:
             return self._active
         return self._idle if connection.served else self._new
 
+    def _has_room(self) -> bool:
+        return len(self) < self._limit or self._make_room()
+
     def _make_room(self) -> bool:
         """Close what has waited longest in the largest group: without a request, idle, or with an incomplete body.
 
         Hostile clients of one kind thus close each other.
         """
-        largest = max(self._new, self._idle, key=len)
-        if len(self._receiving) > len(largest):
+        groups: tuple[Sized, ...] = (self.pending, self._receiving, self._new, self._idle)
+        largest = max(groups, key=len)
+        if not len(largest):
+            return False
+        if largest is self.pending:
+            self.pending.evict_longest()
+        elif largest is self._receiving:
             self._receiving.interrupt_longest()
-        elif largest:
-            longest = next(iter(largest))
+        else:
+            longest = next(iter(self._new if largest is self._new else self._idle))
             self.remove(longest)
             longest.evict()
-        else:
-            return False
         metrics.HTTP_CLOSED.labels("limit").inc()
         return True
 

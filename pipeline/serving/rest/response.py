@@ -1,6 +1,7 @@
 """Responses of the replica. An error is {"error": text}; a body is always valid JSON, or the text of the metrics."""
 
 import json
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 _JSON = "application/json"
@@ -39,3 +40,17 @@ def error_response(status: int, text: str, headers: Headers = ()) -> Response:
     """
     shown = text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
     return Response(status, _JSON, json.dumps({"error": shown}).encode(), headers)
+
+
+def last_response(status: int, text: str) -> bytes:
+    """The bytes of an error response after which the server closes the connection.
+
+    >>> last_response(408, "too slow").splitlines()[0]
+    b'HTTP/1.1 408 Request Timeout'
+    """
+    response = error_response(status, text)
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {response.content_type}\r\n"
+        f"content-length: {len(response.body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + response.body

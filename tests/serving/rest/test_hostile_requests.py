@@ -227,6 +227,24 @@ def test_a_new_connection_is_served_while_as_many_as_allowed_wait_for_their_clie
             connection.close()
 
 
+@pytest.mark.parametrize("sent", [b"", post(ONE)[:60]], ids=["silent", "half a head"])
+def test_a_connection_that_has_been_served_is_kept_while_others_flood_the_server(tmp_path, sent):
+    with served_model(tmp_path, serving={"max_connections": 5}) as made, connect(made.server) as kept:
+        flood = []
+        for _ in range(10):
+            kept.sendall(post(ONE, close=False))
+            head, _, body = kept.recv(10_000).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            while not body.endswith(b"}"):
+                body += kept.recv(10_000)
+            for _ in range(5):
+                flood.append(connection := connect(made.server))
+                connection.sendall(sent)
+            assert statuses(received(flood[-6 if len(flood) > 5 else 0])) == ([503] if sent else [])
+        for connection in flood:
+            connection.close()
+
+
 def test_a_client_that_is_too_slow_is_refused(tmp_path):
     clock = ManualClock()
     with served_model(tmp_path, clock=clock, serving={"read_timeout_s": 0.3, "keep_alive_s": 60.0}) as made:
