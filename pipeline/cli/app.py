@@ -13,6 +13,7 @@ from pipeline.cli.commands import (
     create,
     dead_letters,
     export,
+    importance,
     ingest,
     run,
     show,
@@ -64,7 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, ingest, run, stop, status, show, change, skip, dead_letters, export, topics, cluster):
+for part in (create, ingest, run, stop, status, show, importance, change, skip, dead_letters, export, topics, cluster):
     part.register(app)
 
 

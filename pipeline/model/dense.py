@@ -17,7 +17,7 @@ from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.errors import InputError
 from pipeline.features.scaling import DenseScaling
-from pipeline.model.loss.losses import losses_of
+from pipeline.model.loss.losses import losses_of, scored_losses
 from pipeline.model.loss.targets import Targets, trial_targets
 from pipeline.model.network.build import build_model, model_digest
 from pipeline.model.network.entire_space import joint_logits
@@ -120,6 +120,16 @@ class DenseModel:
             # Called without the dispatch of tf.function, which takes longer than a small network.
             self._predict = self._predict or self._served.get_concrete_function()
             return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
+
+    def losses(self, inputs: Float32s, targets: Targets) -> Float32s:
+        """[n, labels] what progressive validation scores of n samples: losses without the weights of labels.
+
+        Raises ModelError if the network fails.
+        """
+        self._check_inputs(inputs)
+        with self._naming_the_model(inputs):
+            outputs = self._logits(inputs)
+            return np.asarray(scored_losses(self._losses, outputs, targets).numpy(), np.float32)
 
     def weights_bytes(self) -> bytes:
         """Every variable (also of normalisation and dropout) and the optimizer's state; they decide the bytes alone."""

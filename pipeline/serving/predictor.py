@@ -1,24 +1,21 @@
 """Predictions from raw columns: the trainer's features and dense network over rows that the caller looks up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, UInt64s
+from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import InputError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
-from pipeline.features.pooling import Pooling, pool
+from pipeline.features.pooled_rows import RowLookup, write_pooled_rows
 from pipeline.features.weights import WeightsError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.part import PartModel
-
-RowLookup = Callable[[str, UInt64s], Float32s]
-"""(table, keys [m]) → [m, dim]; zeros for a key without a row."""
 
 
 class Predictor:
@@ -90,11 +87,7 @@ class Predictor:
     def inputs(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, columns] float32: the network's input; bit-identical to the trainer's for equal rows."""
         inputs = np.empty((len(features.dense), self._layout.columns), np.float32)
-        for field in self._fields:
-            found, start = features.keys[field.name], self._layout.starts[field.name]
-            each = np.arange(len(found.keys), dtype=np.int32)
-            rows = lookup(field.table_name, found.keys)
-            pool(rows, each, found.offsets, Pooling.of(field), inputs, start, found.weights)
+        write_pooled_rows(self._fields, features.keys, lookup, self._layout.starts, inputs)
         inputs[:, self._layout.dense_start :] = features.dense
         self._network.scale(inputs)
         return inputs

@@ -1,20 +1,18 @@
-"""Commands that show versions and rows: `versions`, `inspect`, `importance`. Read-only."""
+"""Commands that show versions and rows: `versions`, `inspect`. Read-only."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from pipeline.cli.terminal.lookup import current_versions, find_field, find_table, packed_rows
-from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, TableName, open_project
+from pipeline.cli.terminal.lookup import current_commits, find_field, packed_rows
+from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.importance.convergence import convergence
-from pipeline.importance.score import decayed, most_important
 from pipeline.versions.state import Commit, VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -23,7 +21,6 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(versions)
     app.command()(inspect)
-    app.command()(importance)
 
 
 def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
@@ -57,39 +54,9 @@ def inspect(
         plan = FeaturePlan(opened.config, opened.root)
     found = find_field(opened, field)
     key, table = plan.key_of(found.name, _column_values(found, value)), found.table_name
-    rows = [_key_row(opened, shard, commit, table, key) for shard, commit in _current_commits(opened, table)]
+    rows = [_key_row(opened, shard, commit, table, key) for shard, commit in current_commits(opened, table)]
     result = {"field": found.name, "table": table, "value": value, "key": str(key)}
     print_result({**result, "rows": [row for row in rows if row]}, as_json)
-
-
-def importance(
-    table: TableName,
-    top: Annotated[int, typer.Option("--top", min=1, help="Number of keys.")] = 20,
-    project: ProjectFolder = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """List the most important keys of a table, with their raw values if the dictionary has them.
-
-    Example: springtide importance item --top 10
-    """
-    opened = open_project(project)
-    name = find_table(opened, table).name
-    rows = [
-        row
-        for shard, commit in _current_commits(opened, name)
-        for row in _most_important(opened, shard, commit, name, top)
-    ]
-    rows.sort(key=lambda row: -row["importance"])
-    print_result({"table": name, "keys": rows[:top]}, as_json)
-
-
-def _current_commits(project: Project, table: str) -> Iterator[tuple[int, Commit]]:
-    """By shard, the current versions that contain the table."""
-    store = VersionStore(project)
-    for id in current_versions(project, store):
-        commit = store.restore(id)
-        if table in commit.fields:
-            yield id.shard, commit
 
 
 def _column_values(field: FieldConfig, value: str) -> dict[str, str]:
@@ -122,28 +89,6 @@ def _key_row(project: Project, shard: int, commit: Commit, table: str, key: int)
         "handle": str(change.served_handles[served]) if known else None,
         "weights": [float(w) for w in row["weights"]],
     }
-
-
-def _most_important(project: Project, shard: int, commit: Commit, table: str, top: int) -> list[dict[str, Any]]:
-    from pipeline.trainer.tables.dictionary import Dictionary
-
-    rows, keys = packed_rows(project, commit, table), commit.fields[table].keys
-    half_life_s = project.config.train.half_life_s
-    importances, last_seen_s = np.ascontiguousarray(rows["importance"]), np.ascontiguousarray(rows["last_seen_s"])
-    scores = decayed(importances, last_seen_s, commit.last_at_ms // 1000, half_life_s)
-    order = most_important(keys, importances, last_seen_s, half_life_s, top)
-    texts = Dictionary(project, shard).values(table, keys[order])
-    return [
-        {
-            "value": text,
-            "key": str(keys[i]),
-            "importance": float(scores[i]),
-            "convergence": float(convergence(rows["unsettled"][i])),
-            "count": int(rows["count"][i]),
-            "shard": shard,
-        }
-        for i, text in zip(order, texts, strict=True)
-    ]
 
 
 def _version_row(summary: Any, current: VersionId | None) -> dict[str, Any]:

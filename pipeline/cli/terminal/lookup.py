@@ -1,5 +1,6 @@
 """Finds the versions, fields, tables and rows that commands show, export or publish."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.configuration.model.fields import FieldConfig
@@ -16,6 +17,15 @@ def current_versions(project: Project, store: VersionStore) -> list[VersionId]:
     if not any(currents):
         raise InputError(f"{project.versions} holds no version yet. run: springtide run train --until-end")
     return [id for id in currents if id]
+
+
+def current_commits(project: Project, table: str) -> Iterator[tuple[int, Commit]]:
+    """By shard, the current versions that contain the table."""
+    store = VersionStore(project)
+    for id in current_versions(project, store):
+        commit = store.restore(id)
+        if table in commit.fields:
+            yield id.shard, commit
 
 
 def find_field(project: Project, name: str) -> FieldConfig:

@@ -34,9 +34,9 @@ class InputColumns:
         return cls(layout.names, layout.widths, {t: tuple(places[f] for f in read) for t, read in tables.items()})
 
     @property
-    def fields(self) -> int:
-        """Number of inputs that are fields; the others are dense inputs."""
-        return sum(map(len, self.tables.values()))
+    def shared(self) -> dict[str, tuple[int, ...]]:
+        """By table that several fields read, the indices of these fields."""
+        return {table: read for table, read in self.tables.items() if len(read) > 1}
 
     @property
     def slices(self) -> list[slice]:

@@ -44,7 +44,7 @@ class LiveImportance:
 
     def __init__(self, columns: InputColumns, half_life_s: float) -> None:
         self._columns, self._half_life_s = columns, half_life_s
-        self._shared = {table: list(read) for table, read in columns.tables.items() if len(read) > 1}
+        self._shared = {table: list(read) for table, read in columns.shared.items()}
         self._keys = [f"{n}/{w}" for n, w in zip(columns.names, columns.widths, strict=True)]
         self._keys += [
             f"table {table}: {' '.join(columns.names[i] for i in read)}" for table, read in self._shared.items()

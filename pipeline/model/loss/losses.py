@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ModelError
 from pipeline.features.user_code import load_function, summary_of
+from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import tf
 
 
@@ -53,6 +54,15 @@ def weighted_losses(losses: Sequence[LabelLoss], outputs: Any, terms: Sequence[t
         z = outputs[:, i]
         columns.append(tf.add_n([weights[:, i] * loss.call(values[:, i], z) for weights, values in terms]))
     return tf.stack(columns, axis=1)
+
+
+def scored_losses(losses: Sequence[LabelLoss], outputs: Any, targets: Targets) -> Any:
+    """[n, labels] the loss of each sample as progressive validation weighs it, for the outputs of the network."""
+    corrected = [
+        _logits_of_odds(outputs[:, i]) if each.label.link == "odds" else outputs[:, i] for i, each in enumerate(losses)
+    ]
+    terms = [(targets.scored_positive, targets.value), (targets.scored_negative, targets.earlier)]
+    return weighted_losses(losses, tf.stack(corrected, axis=1), terms)
 
 
 def served(labels: Sequence[LabelConfig], outputs: Any) -> Any:
@@ -100,6 +110,12 @@ def _huber(target: Any, output: Any, delta: float) -> Any:
 def _odds(output: Any) -> Any:
     """σ(z) / (1 − σ(z)), at most 1."""
     return tf.exp(tf.minimum(output, 0.0))
+
+
+def _logits_of_odds(output: Any) -> Any:
+    """As `late_odds.logits_of_odds`."""
+    z = tf.minimum(output, -1e-7)
+    return z - tf.math.log(-tf.math.expm1(z))
 
 
 _OWN: dict[str, Callable[[Any, Any], Any]] = {

@@ -7,7 +7,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
-from pipeline.model.identity import differences, unchanged_tables
+from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, TrainerProgress
@@ -15,7 +15,7 @@ from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOri
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.versions.deltas.served_view import ServedView
-from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.state import Commit
 from pipeline.versions.store.version_store import VersionStore
 
 
@@ -47,8 +47,8 @@ def restore_shard(
     _check_log(config, origin, commit)
     before = _identity_in(commit)
     changed = differences(before, origin.identity)
-    if changed and not migrate:
-        raise _migration_error(current, changed)
+    if not migrate:
+        refuse_changed(commit, origin.identity)
     tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity))
     if changed:
         model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
@@ -107,8 +107,10 @@ def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:
         )
 
 
-def _migration_error(current: VersionId, changed: list[str]) -> MigrationError:
-    return MigrationError(
-        f"version {current} was trained under another configuration or model: {'; '.join(changed)}. "
-        "hint: pass --migrate (new and changed tables start empty, dropped ones are removed), or undo the change"
-    )
+def refuse_changed(commit: Commit, identity: Identity) -> None:
+    """Raise MigrationError if a version was trained under another configuration or model than `identity`."""
+    if changed := differences(_identity_in(commit), identity):
+        raise MigrationError(
+            f"version {commit.id} was trained under another configuration or model: {'; '.join(changed)}. "
+            "hint: pass --migrate (new and changed tables start empty, dropped ones are removed), or undo the change"
+        )

@@ -1,0 +1,168 @@
+"""The newest samples of the log, scored by CURRENT: read-only, beside a running trainer.
+
+Features, pooling and network are those of training; rows are the trained ones, not the served ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.types import Float32s, Float64s, UInt64s
+from pipeline.configuration.model.tables import TableConfig, tables_of
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError
+from pipeline.features.plan import FeaturePlan, Features
+from pipeline.features.pooled_rows import write_pooled_rows
+from pipeline.importance.fields.estimate import Losses
+from pipeline.importance.fields.footprint import TableSize
+from pipeline.importance.fields.report import ScoredSamples
+from pipeline.logs.events.sample_block import impression_times, sample_times
+from pipeline.logs.interface.log import Log, records_backwards
+from pipeline.model.dense import DenseModel
+from pipeline.model.identity import identity_of
+from pipeline.model.loss.targets import Targets, targets_of
+from pipeline.trainer.commit.restore import refuse_changed, restore_progress
+from pipeline.trainer.tables.table import row_dtype, state_floats
+from pipeline.versions.ledger.sample_records import SampleRecords
+from pipeline.versions.state import Commit, VersionId
+from pipeline.versions.store.version_store import VersionStore
+
+_AT_ONCE = 8_192
+"""Samples in one call of the network."""
+
+
+@dataclass(frozen=True)
+class NewestSamples:
+    """n samples of one shard.
+
+    Attributes:
+        samples: as in the log, oldest first.
+        learned: how many of them the version has learned from.
+    """
+
+    samples: pa.RecordBatch
+    learned: int
+
+
+def evaluate_shards(project: Project, log: Log, ids: Sequence[VersionId], count: int) -> Iterator[ScoredSamples]:
+    """The newest samples of the shards of some versions, at most `count` of each, one shard after the other.
+
+    Raises as `Evaluation`.
+    """
+    with closing(VersionStore(project)) as versions:
+        evaluation = Evaluation(project, log, versions)
+        for id in ids:
+            yield evaluation.score(id, count)
+
+
+class Evaluation:
+    """The network of a project, for the versions of all its shards. Not thread-safe."""
+
+    def __init__(self, project: Project, log: Log, versions: VersionStore) -> None:
+        """Build features and network. Raises ConfigError and ModelError."""
+        self._project, self._config, self._log, self._versions = project, project.config, log, versions
+        self._plan, self._model = FeaturePlan(self._config, project.root), DenseModel(self._config, project.root)
+        self._identity = identity_of(self._config, self._plan, self._model)
+
+    def score(self, id: VersionId, count: int) -> ScoredSamples:
+        """The newest samples of the version's shard, at most `count`, none of them in quarantine.
+
+        Raises:
+            MigrationError: configuration or model changed since the version.
+            InputError: the log holds fewer than two samples, or none of them observes a label.
+            RecordError: a record cannot be read.
+        """
+        commit = self._versions.restore(id)
+        refuse_changed(commit, self._identity)
+        newest = self._newest(commit, count)
+        features = self._plan.extract(newest.samples, impression_times(newest.samples))
+        self._model.load_serving(commit.dense)
+        inputs = self._inputs(features, commit)
+        losses = self._losses(targets_of(newest.samples, self._config.outputs), id)
+        keys = {name: found.keys for name, found in features.keys.items()}
+        sizes = {name: _size_of(commit, name) for name in tables_of(self._config.fields)}
+        live = restore_progress(commit, self._config).importance
+        return ScoredSamples(inputs, losses, keys, sizes, newest.learned, live)
+
+    def _newest(self, commit: Commit, count: int) -> NewestSamples:
+        shard, topic = commit.id.shard, self._config.topics.samples
+        records, quarantines = SampleRecords(self._project, self._log, shard), self._versions.ledger.quarantines
+        active, parts, missing, learned = quarantines.active(shard), list[pa.RecordBatch](), count, 0
+        for record, block in records.decode_all(records_backwards(self._log, topic, shard)):
+            if not missing:
+                break
+            excluded = active.mask(sample_times(block.batch), record.offset)
+            rows = np.flatnonzero(~excluded)[-missing:]
+            parts.append(block.batch.take(pa.array(rows)))
+            missing -= len(rows)
+            learned += sum((record.offset, int(row)) < (commit.offset, commit.row) for row in rows)
+        if count - missing < 2:
+            raise InputError(
+                f"topic {topic} holds {count - missing} samples of shard {shard} not in quarantine, wanted at least 2. "
+                "run: springtide run samples --until-end"
+            )
+        # Samples from before a label was declared lack its column.
+        tables = [pa.Table.from_batches([part]) for part in reversed(parts)]
+        whole = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        return NewestSamples(whole.to_batches()[0], learned)
+
+    def _inputs(self, features: Features, commit: Commit) -> Float32s:
+        """[n, columns] as the network reads them."""
+        layout, tables = self._model.layout, tables_of(self._config.fields)
+        rows = {name: _weights_of(commit, table) for name, table in tables.items()}
+
+        def lookup(table: str, keys: UInt64s) -> Float32s:
+            return _looked_up(commit.fields[table].keys, rows[table], keys)
+
+        inputs = np.empty((len(features.dense), layout.columns), np.float32)
+        write_pooled_rows(self._config.fields, features.keys, lookup, layout.starts, inputs)
+        inputs[:, layout.dense_start :] = features.dense
+        self._model.scale(inputs)
+        return inputs
+
+    def _losses(self, targets: Targets, id: VersionId) -> Losses:
+        """The losses of the samples: their mean is the sum over labels of the label's weight times its mean loss."""
+        weights = (targets.scored_positive + targets.scored_negative).sum(axis=0, dtype=np.float64)
+        if not (weights > 0).any():
+            raise InputError(f"none of the newest {len(targets)} samples of {id} observes a label. hint: --samples")
+        of_labels = np.array([label.weight for label in self._config.outputs])
+        scale = np.divide(of_labels * len(targets), weights, out=np.zeros_like(weights), where=weights > 0)
+
+        def losses(inputs: Float32s) -> Float64s:
+            found = [
+                self._model.losses(inputs[start : start + _AT_ONCE], _part_of(targets, start))
+                for start in range(0, len(inputs), _AT_ONCE)
+            ]
+            scaled: Float64s = np.concatenate(found).astype(np.float64) @ scale
+            return scaled
+
+        return losses
+
+
+def _part_of(targets: Targets, start: int) -> Targets:
+    return Targets(**{name: value[start : start + _AT_ONCE] for name, value in vars(targets).items()})
+
+
+def _weights_of(commit: Commit, table: TableConfig) -> Float32s:
+    """[rows, dim] the weights of a table's rows, by key."""
+    change = commit.fields[table.name]
+    dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
+    return np.ascontiguousarray(change.rows.view(dtype).reshape(len(change.keys))["weights"])
+
+
+def _looked_up(known: UInt64s, rows: Float32s, keys: UInt64s) -> Float32s:
+    """[m, dim] the rows of keys [m]; zeros for a key that is not among the ascending `known` [rows]."""
+    found = np.zeros((len(keys), rows.shape[1]), np.float32)
+    if len(known):
+        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        resident = known[places] == keys
+        found[resident] = rows[places[resident]]
+    return found
+
+
+def _size_of(commit: Commit, table: str) -> TableSize:
+    change = commit.fields[table]
+    return TableSize(len(change.keys), change.rows.nbytes, len(change.served_payload))
