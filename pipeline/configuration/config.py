@@ -21,6 +21,7 @@ from pipeline.configuration.model.labels import LabelConfig, label_problems, wit
 from pipeline.configuration.model.lists import list_problems
 from pipeline.configuration.model.parts import PartConfig, part_problems
 from pipeline.configuration.model.tables import TableConfig, with_row_settings
+from pipeline.configuration.model.teachers import teacher_problems
 from pipeline.configuration.model.training import Model, Publish, Train
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
 from pipeline.configuration.streams.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
@@ -132,7 +133,7 @@ class Config(Section):
         problems = unread_click_settings(self.events, self.samples, self.topics)
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
-        problems += given_problems(self.labels)
+        problems += given_problems(self.labels) + teacher_problems(self.labels)
         problems += declared_twice("label", self.output_names)
         problems += part_problems(self.parts, self.output_names, self.serving.part)
         names = self.label_names

@@ -31,6 +31,7 @@ class GalleryModel(StrEnum):
     DIN = "din"
     MMOE = "mmoe"
     ESMM = "esmm"
+    CASCADE = "cascade"
 
 
 def register(app: typer.Typer) -> None:

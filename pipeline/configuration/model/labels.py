@@ -49,6 +49,12 @@ class LabelConfig(Section):
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
     """Weight of the label's loss in the objective."""
+    teacher: str | None = None
+    """A logistic label that teaches this one, also logistic: to its loss is added the log loss against the teacher's
+    probability, through which no gradient flows: soft targets (Hinton et al. 2015, "Distilling the Knowledge in a
+    Neural Network"), for rankers Tang and Wang 2018, "Ranking Distillation"."""
+    distill: Setting | None = None
+    """`teacher`: weight of that loss beside the label's own; default: 1."""
     given: Name | None = None
     """Name of a logistic label above this one, without which this one cannot occur, such as the click for a purchase:
     the network's output is the logit of the conditional probability, and the label's prediction is the product of both

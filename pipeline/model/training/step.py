@@ -14,6 +14,7 @@ from pipeline.configuration.model.training import Model
 from pipeline.errors import ModelError
 from pipeline.model.loss.late_labels import importance_weights
 from pipeline.model.loss.losses import LabelLoss, weighted_losses
+from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses
 from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import keras, tf
 from pipeline.model.training.optimizer import Optimizer
@@ -34,6 +35,7 @@ class TrainingStep:
         """`columns`: number of input columns. The network's Python code runs at the first batch."""
         self._model, self._call, self._columns, self._losses = model, call, columns, losses
         self._logistic = [loss.label.logistic for loss in losses]
+        self._lessons = lessons_of([loss.label for loss in losses])
         self._late_shares = [loss.label.corrected_late_share for loss in losses]
         self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
@@ -91,6 +93,8 @@ class TrainingStep:
             tape.watch(inputs)
             logits = self._call(inputs, training=True)
             losses = self._sample_losses(logits, positive, negative, log_rate, values)
+            if self._lessons:
+                losses += soft_target_losses(self._lessons, logits, positive + negative)
             total = tf.reduce_sum(losses)
             own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
             penalty = tf.add_n(own) if own else tf.constant(0.0)

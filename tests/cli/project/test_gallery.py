@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.cli.commands.create import GalleryModel
 from pipeline.configuration.project import Project
+from pipeline.errors import InputError
+from pipeline.model.dense import DenseModel
 from pipeline.serving.predictor import Predictor
 from tests.support.command.command_line import call
 from tests.support.world.in_memory_trainer import InMemoryTrainer
@@ -61,8 +63,10 @@ def test_published_model_learns_a_shop_and_serves_its_forward_pass(folder):
     labels = trainer.project.config.label_names
     stream = samples(ROWS, 3, labels)
     trainer.learn(stream)
-    rates = np.array([stream.column(label).to_numpy()[ROWS // 2 :].mean() for label in labels])
-    entropy = -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)).sum()
+    outputs = trainer.project.config.outputs
+    rates = np.array([stream.column(label.source).to_numpy()[ROWS // 2 :].mean() for label in outputs])
+    terms = [1 + (label.distill or 0) for label in outputs]  # a teacher adds a log loss
+    entropy = (-(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)) * terms).sum()
     assert np.mean(trainer.losses[len(trainer.losses) // 2 :]) < 0.97 * entropy
     assert_serves_the_same_bits(trainer, samples(64, 4, labels))
 
@@ -78,6 +82,33 @@ def assert_serves_the_same_bits(trainer: InMemoryTrainer, stream: pa.RecordBatch
     np.testing.assert_array_equal(served, trainer.model.predict(inputs))
     trainer.learn(stream)
     np.testing.assert_array_equal(inputs, trainer.inputs[-1])  # -0.0 is equal to 0.0: a row may be new and empty
+
+
+def test_the_coarse_ranker_of_the_cascade_is_served_alone(tmp_path):
+    folder = tmp_path / "shop"
+    call("init", folder, "--model", "cascade")
+    config, network = Project.open(folder).config, DenseModel(Project.open(folder).config, folder)
+    whole, part = Predictor(config, folder), Predictor(config, folder, "pre")
+    assert part.tables == ("user", "item")
+    assert part.columns == ("user", "item")
+    assert part.model_digest == whole.model_digest
+    rows = [{"user": f"user-{i}", "item": f"item-{i % 7}", "position": i} for i in range(50)]
+    found = []
+    for predictor in (whole, part):
+        predictor.load(network.serving_bytes())
+        features = predictor.features(rows, 0)
+        found.append(
+            predictor.predict(features, lambda table, keys: np.sin(keys % 97)[:, None].repeat(8, 1).astype("f4"))
+        )
+    assert np.ascontiguousarray(found[0][:, 1:]).tobytes() == found[1].tobytes()
+    assert len(np.unique(found[1])) > 10
+
+
+def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path):
+    call("init", tmp_path / "shop", "--model", "cascade")
+    done = call("replica", "--project", tmp_path / "shop", "--part", "fine")
+    assert done.code == InputError.exit_code
+    assert "part fine does not exist. known: pre" in done.err
 
 
 def test_published_models_are_short_and_cite_their_paper():
