@@ -15,7 +15,7 @@ from pipeline.process.log_limit import LogLimit
 
 BACKLOG = 1_024
 """Connections that wait in the system. It drops one more, whose client then tries again after a second."""
-AT_ONCE = 8
+AT_ONCE = 4
 """Connections accepted before other clients are served."""
 _SHARE = 0.25
 """The share of time for accepting connections, and for closing others to make room."""

@@ -27,9 +27,9 @@ Receive = Callable[[], Awaitable[Any]]
 _SMALL_BYTES = 64 << 10
 _SMALL_OBJECTS = 512
 _WAITING_READS = 16
-_LARGE_SHARE, _READ_SHARE = 0.5, 0.2
+_LARGE_SHARE, _READ_SHARE = 0.5, 0.1
 """Shares of their thread's time, so that neither large requests nor scrapes without end slow down predictions."""
-_GIVE_WAY_S = 0.02
+_GIVE_WAY_S = 0.05
 """How long each piece of a large request waits for small ones."""
 _STUCK_AFTER_DEADLINES = 3
 

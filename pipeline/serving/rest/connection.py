@@ -16,6 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from pipeline.serving.rest.joined_writes import JoinedWrites
 from pipeline.serving.rest.response import last_response
 from pipeline.telemetry import metrics
 
@@ -61,6 +62,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = self._writes = JoinedWrites(transport)
         if not self._connections.add(self):
             self.refuse(503, "too many requests are in progress. hint: retry later")
         elif self._received:
@@ -96,6 +98,7 @@ class Connection(H11Protocol):
         return False
 
     def on_response_complete(self) -> None:
+        self._writes.flush()
         self.served, self.begun, self.waiting_since_s = True, False, self._connections.now_s()
         super().on_response_complete()
         self._feed()

@@ -69,7 +69,7 @@ class Connections:
 
     async def close_overdue(self) -> None:
         """Close connections that have waited too long for their client to send, or to read."""
-        self.pending.close_overdue(self.serving.read_timeout_s)
+        await self.pending.close_overdue(self.serving.read_timeout_s)
         now_s = self.now_s()
         for connection in (*self._new, *self._idle, *self._active, *self._closing):
             if self._unread(connection, now_s):

@@ -5,6 +5,7 @@ costs neither a transport nor a parser, and closing it to make room costs a few 
 or cannot become one, the connection is handed over.
 """
 
+import asyncio
 import selectors
 import socket
 from collections import deque
@@ -17,6 +18,7 @@ from pipeline.telemetry import metrics
 
 _READ_AT_ONCE = 64
 """Connections that are read before other clients are served."""
+_CLOSED_AT_ONCE = 8
 _FIRST_VISIBLE = 0x21
 """A head begins with a method; another first byte is no HTTP."""
 
@@ -78,12 +80,16 @@ class PendingConnections:
         pending = next(iter(self._held.values()))
         self._refuse(pending, 503, "too many connections wait for their clients. hint: retry later")
 
-    def close_overdue(self, limit_s: float) -> None:
-        """Close connections that have waited for their client longer than `limit_s`."""
+    async def close_overdue(self, limit_s: float) -> None:
+        """Close connections that have waited for their client longer than `limit_s`, a few per turn of the loop."""
         now_s = self._clock.monotonic_s()
-        for pending in [p for p in self._held.values() if now_s - p.since_s > limit_s]:
-            metrics.HTTP_CLOSED.labels("timeout").inc()
-            self._refuse(pending, 408, f"the head of the request was not received within {limit_s:g} s")
+        overdue = [pending for pending in self._held.values() if now_s - pending.since_s > limit_s]
+        for number, pending in enumerate(overdue, 1):
+            if self._held.get(pending.connection.fileno()) is pending:
+                metrics.HTTP_CLOSED.labels("timeout").inc()
+                self._refuse(pending, 408, f"the head of the request was not received within {limit_s:g} s")
+            if not number % _CLOSED_AT_ONCE:
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         """Close all connections."""

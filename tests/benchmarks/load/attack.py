@@ -4,7 +4,11 @@ python -m tests.benchmarks.load.attack --seconds 600
 
 50 honest clients keep a connection each and send small predictions at a fixed rate. The replica is `springtide replica`
 in a process of its own, whose stderr is a pipe that nothing reads. Latency is measured from the scheduled time of a
-request, so a stall counts for all requests that it delays. The attack is `tests/benchmarks/load/attackers.py`.
+request, so a stall counts for all requests that it delays. The honest clients connect while the attack is under way.
+
+The attack is `tests/benchmarks/load/attackers.py`: more connections than the replica allows, each renewed a second
+after it was closed. It runs on the same machine at the lowest priority, so that the replica is measured and not the
+attackers' use of its processors; the connections attempted per second are reported.
 """
 
 import argparse
@@ -28,6 +32,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from tests.benchmarks.harness.report import Figure, Result, machine, print_results, write_results
+from tests.benchmarks.load.attackers import NICE
 from tests.support.world.served_model import INSTANCE, MODEL, PREDICT, commit_rows
 from tests.support.world.synthetic import SyntheticTrainer
 
@@ -85,11 +90,17 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
         )  # fmt: skip
         time.sleep(3.0)
         attacked = asyncio.run(honest(port, seconds))
-        statuses = json.loads(attackers.communicate(timeout=120)[0])
+        attempted = json.loads(attackers.communicate(timeout=120)[0])
         after = asyncio.run(honest(port, 3.0))
         peak_mb = peak_resident_mb(process)
-    sizes = {"clients": CLIENTS, "requests/s": REQUESTS_PER_S, "seconds": seconds, "requests": len(attacked.seconds)}
-    print(f"statuses of the attackers: {statuses}; failures: {Counter(attacked.failures)}", flush=True)
+    sizes = {
+        "clients": CLIENTS,
+        "requests/s": REQUESTS_PER_S,
+        "seconds": seconds,
+        "requests": len(attacked.seconds),
+        "attackers' nice": NICE,
+    }
+    print(f"attackers: {attempted}; failures: {Counter(attacked.failures)}", flush=True)
     p99 = attacked.quantile_ms(0.99)
     return [
         Figure("honest p50, no attack", idle.quantile_ms(0.5), "ms", sizes),
@@ -98,6 +109,7 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
         Figure("honest p99, under attack", p99, "ms", sizes),
         Figure("honest p99, under attack to none", p99 / idle.quantile_ms(0.99), "x", sizes, most=2.0),
         Figure("honest requests that failed", len(attacked.failures) + len(after.failures), "requests", sizes, most=0),
+        Figure("hostile connections attempted", attempted["connections"] / attempted["seconds"], "1/s", sizes),
         Figure("memory before the attack", idle_mb, "MB", sizes),
         Figure("peak memory", peak_mb, "MB", sizes, most=idle_mb + 1_000),
     ]

@@ -1,10 +1,14 @@
 """Hostile clients of a replica: idle, slow, huge, malformed, and those that do not read. Runs in its own process.
 
 python -m tests.benchmarks.load.attackers PORT SECONDS
+
+The process has the lowest priority: attackers do not sit on the server's processors. How fast they are is thus a part
+of the result: connections attempted per second, and statuses received.
 """
 
 import asyncio
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,6 +17,8 @@ from contextlib import suppress
 PREDICT = b"POST /v1/models/model:predict HTTP/1.1\r\nHost: x\r\n"
 IDLE, SLOW, UNREAD = 1_200, 50, 5
 """Connections that send half a head or nothing; that send a byte at a time; that never read."""
+NICE = 19
+"""Added to the niceness of the process."""
 _PAUSE_S = 0.25
 
 
@@ -61,10 +67,12 @@ class Attack:
     def __init__(self, port: int) -> None:
         self._port = port
         self.seen: Counter[str] = Counter()
+        self.connections = 0
+        """Attempted."""
 
     async def idle(self, number: int) -> None:
         """Hold a connection until the server closes it."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._open()
         if number % 2:
             writer.write(PREDICT + b"Content-Le")
         await reader.read()
@@ -73,7 +81,7 @@ class Attack:
 
     async def slow(self, number: int) -> None:
         """Send a byte at a time, of the head or of the body."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._open()
         writer.write(PREDICT + b"Content-Length: 90000\r\n\r\n" if number % 2 else b"")
         while not writer.is_closing() and not reader.at_eof():
             writer.write(b"G")
@@ -82,14 +90,14 @@ class Attack:
 
     async def unread(self, number: int) -> None:
         """Request large responses and read none."""
-        _, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1)
+        _, writer = await self._open(1)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
         await asyncio.sleep(30)
         writer.close()
 
     async def send(self, sent: bytes) -> None:
         """Send a request and count the status of its response."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._open()
         with suppress(OSError):
             writer.write(sent)
             await writer.drain()
@@ -97,6 +105,10 @@ class Attack:
         self.seen[(await reader.read())[9:12].decode() or "none"] += 1
         writer.close()
         await asyncio.sleep(_PAUSE_S)
+
+    async def _open(self, limit: int = 1 << 16) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self.connections += 1
+        return await asyncio.open_connection("127.0.0.1", self._port, limit=limit)
 
 
 async def _repeat(once: Callable[[], Awaitable[None]]) -> None:
@@ -106,8 +118,8 @@ async def _repeat(once: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def attack(port: int, seconds: float) -> Counter[str]:
-    """Attack for `seconds`; returns how often each status was received."""
+async def attack(port: int, seconds: float) -> Attack:
+    """Attack for `seconds`; returns what was attempted and received."""
     attack, bodies = Attack(port), huge()
     kinds: list[Callable[[], Awaitable[None]]] = []
     for count, kind in ((IDLE, attack.idle), (SLOW, attack.slow), (UNREAD, attack.unread)):
@@ -119,8 +131,15 @@ async def attack(port: int, seconds: float) -> Counter[str]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return attack.seen
+    return attack
+
+
+def main(port: int, seconds: float) -> None:
+    """Attack, and print attempts and statuses as JSON."""
+    os.nice(NICE)
+    made = asyncio.run(attack(port, seconds))
+    print(json.dumps({"connections": made.connections, "seconds": seconds, "statuses": made.seen}))
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(attack(int(sys.argv[1]), float(sys.argv[2])))))
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -1,5 +1,6 @@
 """Connections without a complete head, over real sockets: what is handed over, closed, and read at once."""
 
+import asyncio
 import select
 import socket
 import struct
@@ -142,11 +143,11 @@ def test_a_connection_is_closed_after_its_time_counted_from_its_first_byte(room)
     half.sendall(b"GET /")
     assert read_something(room) == []
     room.clock.wait(8)
-    room.pending.close_overdue(10)
+    asyncio.run(room.pending.close_overdue(10))
     assert answer(silent) == b""
     assert len(room.pending) == 1
     room.clock.wait(3)
-    room.pending.close_overdue(10)
+    asyncio.run(room.pending.close_overdue(10))
     assert answer(half).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert len(room.pending) == 0
 
