@@ -18,6 +18,7 @@ from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.conditional import given_problems, names_served
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
+from pipeline.configuration.model.list_losses import list_loss_problems
 from pipeline.configuration.model.lists import list_problems
 from pipeline.configuration.model.parts import PartConfig, part_problems
 from pipeline.configuration.model.tables import TableConfig, with_row_settings
@@ -134,6 +135,8 @@ class Config(Section):
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
         problems += given_problems(self.labels) + teacher_problems(self.labels)
+        problems += given_problems(self.labels)
+        problems += list_loss_problems(self.labels, self.feedbacks, self.events, self.logs.shards)
         problems += declared_twice("label", self.output_names)
         problems += part_problems(self.parts, self.output_names, self.serving.part)
         names = self.label_names

@@ -55,9 +55,9 @@ def config_of(*labels: dict, **sections: Any) -> Config:
     return parse_config(document_of(*labels, **sections))
 
 
-def model_of(root: Path, *labels: dict, source: str = LINEAR) -> DenseModel:
+def model_of(root: Path, *labels: dict, source: str = LINEAR, **sections: Any) -> DenseModel:
     (root / "model.py").write_text(source.replace("LABELS", str(len(labels))) + OWN)
-    return DenseModel(config_of(*labels), root)
+    return DenseModel(config_of(*labels, **sections), root)
 
 
 def samples_of(

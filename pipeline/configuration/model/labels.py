@@ -9,11 +9,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pipeline.configuration.section import Fraction, Name, Number, Section, Setting
 from pipeline.configuration.streams.events import EVENT_TIME, SAMPLE_COLUMNS, Samples
 
-LOSSES = ("logistic", "squared", "huber", "poisson")
+LOSSES = ("logistic", "squared", "huber", "poisson", "softmax")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _LARGEST = 1e15
 """The square of a larger value would not fit 32 bits."""
-_DOMAINS = {"logistic": (0.0, 1.0), "poisson": (0.0, _LARGEST)}
+_DOMAINS = {"logistic": (0.0, 1.0), "poisson": (0.0, _LARGEST), "softmax": (0.0, _LARGEST)}
 Link = Literal["sigmoid", "odds", "exp", "identity"]
 _LINKS: dict[str, Link] = {"logistic": "sigmoid", "poisson": "exp"}
 
@@ -44,7 +44,12 @@ class LabelConfig(Section):
     loss: Annotated[str, AfterValidator(_check_loss)] = "logistic"
     """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
     `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
-    exp(output). Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
+    exp(output). `softmax`: −Σ value × log softmax(output) over a list of samples: ListNet (Cao et al. 2007); serving
+    returns the output. Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
+    list_column: str | None = None
+    """`softmax`: the impression's column whose value the samples of one list share, such as the id of a request: those
+    of one batch, which the log decides. The policy of its feedback must be `close`. A sample without a value is in no
+    list. A late event is not learned: its list was."""
     delta: Setting | None = None
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
@@ -70,8 +75,8 @@ class LabelConfig(Section):
     samples as they are, and its output becomes the true probability b / (1 − b) when it is served and scored: FNC
     (Ktena et al. 2019)."""
     late_share: Fraction | None = None
-    """`importance` with the policy `wait`: share of the positives that come after their window. With `fake_negative`
-    all do."""
+    """`importance` with the policy `wait` or `close`: share of the positives that come after their window. With
+    `fake_negative` all do."""
     range: tuple[Number, Number] | None = None
     """Smallest and largest value of the event's column; default: all that the loss allows: 0 to 1 for `logistic`, 0 and
     above for `poisson`, numbers up to 10¹⁵ for the others. An event with another value is a dead letter; null counts as
@@ -116,6 +121,9 @@ class LabelConfig(Section):
         problems = []
         if self.delta is not None and self.loss != "huber":
             problems.append(f'label {self.name} has delta and loss {self.loss}. hint: delta belongs to loss = "huber"')
+        if (self.list_column is None) == (self.loss == "softmax"):
+            got = "no list_column" if self.list_column is None else f"list_column {self.list_column}"
+            problems.append(f"label {self.name} has {got} and loss {self.loss}. hint: softmax needs one, no other loss")
         if self.correction != "reversal" and not self.logistic:
             problems.append(
                 f"label {self.name} has correction {self.correction} and loss {self.loss}. "
@@ -151,7 +159,7 @@ class LabelConfig(Section):
         return self
 
 
-_OF_TARGET = ("loss", "delta", "correction", "late_share")
+_OF_TARGET = ("loss", "list_column", "delta", "correction", "late_share")
 
 
 def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:

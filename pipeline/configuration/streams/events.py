@@ -21,7 +21,7 @@ from pipeline.configuration.section import (
 
 ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints", "uints", "floats"]
 TimeUnit = Literal["s", "ms", "us", "iso"]
-Policy = Literal["wait", "fake_negative"]
+Policy = Literal["wait", "close", "fake_negative"]
 
 IMPRESSIONS, CLICKS = "impressions", "clicks"
 """The kinds of event with a table of their own; every other one is a feedback with a name of the user's choice."""
@@ -202,8 +202,9 @@ class Samples(Section):
     instead of `orphan_click`, and another impression with that key is a duplicate. Its former name,
     `remember_s`, is still read."""
     policy: Policy = "wait"
-    """`wait`: a negative sample is emitted when the window closes. `fake_negative`: it is emitted at once, and a click
-    emits a compensating sample."""
+    """`wait`: a negative sample is emitted when the window closes, a positive one at the click. `close`: both when the
+    window closes, in the order of the impressions, so that those of a list stand together. `fake_negative`: a negative
+    is emitted at once, and a click emits a compensating sample."""
     negative_rate: Fraction = 1.0
     """Share of negative samples emitted, selected by a hash of the join key."""
     labels: Annotated[tuple[str, ...], Field(min_length=1)] = ("label",)

@@ -72,7 +72,7 @@ def feedbacks_of(
 def correction_problems(feedbacks: Sequence[Feedback], labels: Sequence[LabelConfig]) -> list[str]:
     """What is wrong with the corrections of labels under the policies of their feedbacks."""
     policies = {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
-    waiting = [label for label in labels if policies.get(label.source) == "wait"]
+    waiting = [label for label in labels if policies.get(label.source) in ("wait", "close")]
     faked = [label for label in labels if policies.get(label.source) == "fake_negative"]
     return [
         *(

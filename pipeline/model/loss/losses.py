@@ -6,6 +6,7 @@
 | squared | (z − y)² | z |
 | huber | ½e² with e = abs(z − y) up to δ, δe − ½δ² beyond (Huber 1964) | z |
 | poisson | exp(z) − yz: negative log likelihood of a count without its constant | exp(z) |
+| softmax | −y log softmax(z) within the sample's list (`listwise`) | z |
 | module:function | the user's | z |
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ModelError
 from pipeline.features.user_code import load_function, summary_of
+from pipeline.model.loss.listwise import list_losses
 from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import tf
 
@@ -27,7 +29,7 @@ class LabelLoss:
 
     Attributes:
         label: its configuration.
-        call: (target [n], output [n]) → loss [n], float32.
+        call: (target [n], output [n]) → loss [n], float32; for a loss over lists that of samples that are alone.
         source_digest: of the user's function; None for a loss of our own.
     """
 
@@ -41,17 +43,24 @@ def losses_of(labels: Sequence[LabelConfig], root: Path) -> tuple[LabelLoss, ...
     return tuple(_loss_of(label, root) for label in labels)
 
 
-def weighted_losses(losses: Sequence[LabelLoss], outputs: Any, terms: Sequence[tuple[Any, Any]]) -> Any:
+def weighted_losses(
+    losses: Sequence[LabelLoss], outputs: Any, terms: Sequence[tuple[Any, Any]], lists: Any = None
+) -> Any:
     """[n, labels] the loss of each sample and label: the sum over `terms` of weight × loss of the value.
 
     Args:
         losses: of the labels.
         outputs: [n, labels] of the network; for logistic labels corrected for down-sampling.
-        terms: (weights [n, labels], values [n, labels]).
+        terms: (weights [n, labels], values [n, labels]); a loss over lists has the first term only.
+        lists: [n, labels] of the samples if a label has such a loss.
     """
     columns = []
     for i, loss in enumerate(losses):
         z = outputs[:, i]
+        if loss.label.list_column is not None:
+            weights, values = terms[0]
+            columns.append(list_losses(weights[:, i] * values[:, i], z, lists[:, i]))
+            continue
         columns.append(tf.add_n([weights[:, i] * loss.call(values[:, i], z) for weights, values in terms]))
     return tf.stack(columns, axis=1)
 
@@ -62,7 +71,7 @@ def scored_losses(losses: Sequence[LabelLoss], outputs: Any, targets: Targets) -
         _logits_of_odds(outputs[:, i]) if each.label.link == "odds" else outputs[:, i] for i, each in enumerate(losses)
     ]
     terms = [(targets.scored_positive, targets.value), (targets.scored_negative, targets.earlier)]
-    return weighted_losses(losses, tf.stack(corrected, axis=1), terms)
+    return weighted_losses(losses, tf.stack(corrected, axis=1), terms, targets.lists)
 
 
 def served(labels: Sequence[LabelConfig], outputs: Any) -> Any:
@@ -122,5 +131,6 @@ _OWN: dict[str, Callable[[Any, Any], Any]] = {
     "logistic": _logistic,
     "squared": lambda target, output: tf.math.squared_difference(output, target),
     "poisson": lambda target, output: tf.exp(output) - target * output,
+    "softmax": lambda target, output: tf.zeros_like(output),
 }
 _LINKS: dict[str, Callable[[Any], Any]] = {"sigmoid": tf.sigmoid, "odds": _odds, "exp": tf.exp, "identity": tf.identity}

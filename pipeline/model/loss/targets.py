@@ -11,6 +11,8 @@ label's weight λ and its value y, 0 without a click:
       compensation         positive = λw     negative = −λw if its negative was written, else 0
     a logistic label with another correction than `reversal`: negative = λw·(1 − y) also for a compensation; with
       `importance` the step multiplies both weights by those of `late_labels`
+    a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
+      list of its impression was learned
     a label whose value is null was not observed: positive = negative = 0
 
 A compensation reverses the loss of the fake negative that was learned under the same weight and rate, and adds the
@@ -28,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.arrays.types import Bools, Float32s
+from pipeline.arrays.types import Bools, Float32s, Int32s
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import RowError
 
@@ -60,9 +62,18 @@ class Targets:
     """[n, L] the value that a compensation reverses; 0 for a logistic label."""
     observed: Bools
     """[n, L] whether the sample has a value of the label."""
+    lists: Int32s | None = None
+    """[n, L] number of the sample's list, below n; -1 in none. None if no label has a loss over lists."""
 
     def __len__(self) -> int:
         return len(self.weight)
+
+    def part(self, start: int, stop: int) -> "Targets":
+        """Those of the samples from `start` to `stop`, with lists of their own."""
+        columns = {name: column[start:stop] for name, column in vars(self).items() if column is not None}
+        if self.lists is not None:
+            columns["lists"] = np.stack([_renumbered(column) for column in columns["lists"].T], axis=1)
+        return Targets(**columns)
 
 
 def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> Targets:
@@ -84,11 +95,17 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
     kind = samples.column("kind")
     kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    reversed_negative = written & _equals(kind, "compensation")
+    compensation = _equals(kind, "compensation")
+    reversed_negative = written & compensation
     represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
     if not all(label.logistic for label in declared):
         _check_rates(rate, declared)
-    parts = [_Part.of(samples, label, reversed_negative, represented, rate) for label in declared]
+    parts = [
+        _Part.of_list(samples, label, ~compensation)
+        if label.list_column is not None
+        else _Part.of(samples, label, reversed_negative, represented, rate)
+        for label in declared
+    ]
     scale = np.array([label.weight for label in declared], np.float32)
 
     def stacked(name: str) -> Float32s:
@@ -104,7 +121,25 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
         value=stacked("value"),
         earlier=stacked("earlier"),
         observed=np.stack([part.observed for part in parts], axis=1),
+        lists=_lists_of(samples, declared, parts),
     )
+
+
+def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Sequence[_Part]") -> Int32s | None:
+    """The lists of the samples that observe each label."""
+    if all(label.list_column is None for label in labels):
+        return None
+    lists = np.full((len(samples), len(labels)), -1, np.int32)
+    for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
+        if label.list_column in samples.schema.names:
+            numbers = pc.fill_null(samples.column(label.list_column).dictionary_encode().indices, -1)
+            lists[:, i] = np.where(part.observed, numbers.to_numpy(zero_copy_only=False), -1)
+    return lists
+
+
+def _renumbered(lists: Int32s) -> Int32s:
+    """[n] the lists by numbers below n."""
+    return np.where(lists < 0, -1, np.unique(np.maximum(lists, 0), return_inverse=True)[1]).astype(np.int32)
 
 
 def _with_labels(samples: pa.RecordBatch, labels: Sequence[LabelConfig]) -> pa.RecordBatch:
@@ -119,7 +154,8 @@ def trial_targets(n: int, labels: Sequence[LabelConfig]) -> Targets:
     each, no = np.ones((n, len(labels)), np.float32), np.zeros(n, np.float32)
     ones = [min(max(1.0, label.limits[0]), label.limits[1]) for label in labels]
     value = np.tile(np.array(ones, np.float32), (n, 1))
-    return Targets(each, each, no, no + 1, each, each, value, value, each > 0)
+    lists = np.tile(np.array([-1 if label.list_column is None else 0 for label in labels], np.int32), (n, 1))
+    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, lists if (lists >= 0).any() else None)
 
 
 @dataclass(frozen=True)
@@ -157,6 +193,14 @@ class _Part:
             np.asarray(column, np.float32) for column in columns
         )
         return cls(positive, negative, scored_positive, scored_negative, value, earlier, observed)
+
+    @classmethod
+    def of_list(cls, samples: pa.RecordBatch, label: LabelConfig, learned: Bools) -> "_Part":
+        """The part of a label with a loss over lists; by sample, whether it is learned."""
+        y = _numbers(samples, label.source, *label.domain, null=0.0)
+        observed = learned & samples.column(label.source).is_valid().to_numpy(zero_copy_only=False)
+        one, none = observed.astype(np.float32), np.zeros(len(y), np.float32)
+        return cls(one, none, one, none, y, none, observed)
 
 
 def _check_rates(rate: Float32s, labels: Sequence[LabelConfig]) -> None:

@@ -9,7 +9,7 @@ decides, so the bytes are repeatable.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.arrays.types import Float32s
+from pipeline.arrays.types import Float32s, Int32s
 from pipeline.configuration.model.training import Model
 from pipeline.errors import ModelError
 from pipeline.model.loss.late_labels import importance_weights
@@ -54,9 +54,11 @@ class TrainingStep:
             ModelError: the network fails on any batch, or keeps state outside its variables.
             tf.errors.OpError: it fails on this batch.
         """
-        batch: tuple[Float32s, ...] = (inputs, targets.positive, targets.negative, targets.log_rate)
+        batch: tuple[Float32s | Int32s, ...] = (inputs, targets.positive, targets.negative, targets.log_rate)
         if not all(self._logistic):
             batch = (*batch, targets.value, targets.earlier)
+        if targets.lists is not None:
+            batch = (*batch, targets.lists)
         self.optimizer.begin(len(inputs))
         if len(inputs) < self._batch_size:
             return tuple(self._any_size()(*batch))
@@ -82,6 +84,8 @@ class TrainingStep:
             tf.TensorSpec([size], tf.float32),
         ]
         signature += [] if all(self._logistic) else [labels, labels]
+        if any(loss.label.list_column for loss in self._losses):
+            signature.append(tf.TensorSpec([size, len(self._losses)], tf.int32))
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
         _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
@@ -118,7 +122,8 @@ class TrainingStep:
             corrected = logits - log_rate[:, None]
             return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
         corrected = logits - log_rate[:, None] * tf.constant(self._logistic, tf.float32)
-        return weighted_losses(self._losses, corrected, list(zip((positive, negative), values, strict=True)))
+        terms = list(zip((positive, negative), values[:2], strict=True))
+        return weighted_losses(self._losses, corrected, terms, *values[2:])
 
 
 def _check_state(graph: Any, known: list[Any]) -> None:

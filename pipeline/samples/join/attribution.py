@@ -33,7 +33,7 @@ class Attribution:
         durations: its own, in ms.
         fake: whether its policy is `fake_negative`.
         pending: clicks without an impression yet.
-        candidates: clicks that may yield a compensation when their window closes.
+        candidates: clicks that may yield a sample when their window closes.
     """
 
     def __init__(self, config: Config, number: int, held: HeldImpressions, decided: Decided) -> None:
@@ -65,6 +65,21 @@ class Attribution:
         self._arrived = []
         due, later = clicks.split_at(limit_ms)
         self.pending = Clicks.concatenate([self._attribute(due, watermark_ms), later])
+
+    def settle_positives(self, watermark_ms: int) -> None:
+        """With policy `close`: emit the positives whose windows are closed at the smallest watermark of all inputs.
+
+        Call it before the windows close: those of other impressions yield negatives.
+        """
+        if self.feedback.policy != "close" or not len(self.candidates):
+            return
+        rows = self.candidates.rows
+        closed = rows["impression_at"] <= watermark_ms - self.durations.window_ms
+        positive = closed & self._on_time(self.candidates)
+        if positive.any():
+            first = self._first_of_each(self.candidates.where(positive), emitted.POSITIVE)
+            self._emit(samples.POSITIVE, first, first.rows["impression_at"] + self.durations.window_ms)
+            self.candidates = self.candidates.where(~positive)
 
     def settle(self, watermark_ms: int) -> None:
         """Compensate the candidates whose windows are closed at the smallest watermark of all inputs."""
@@ -108,12 +123,17 @@ class Attribution:
         if self.fake:
             self._compensate(clicks.where(~too_late))
             return
-        in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < durations.window_ms) & ~too_late
-        # Only a restored emission can have closed the window of such a click: the negative that was emitted is final.
-        in_window &= self._held.flags_at(_places(clicks), self.number) & emitted.NEGATIVE == 0
-        positives = self._first_of_each(clicks.where(in_window), emitted.POSITIVE)
+        at_once = self._on_time(clicks) & ~too_late & (self.feedback.policy == "wait")
+        positives = self._first_of_each(clicks.where(at_once), emitted.POSITIVE)
         self._emit(samples.POSITIVE, positives, positives.rows["at"])
-        self.candidates = Clicks.concatenate([self.candidates, clicks.where(~in_window & ~too_late)])
+        self.candidates = Clicks.concatenate([self.candidates, clicks.where(~at_once & ~too_late)])
+
+    def _on_time(self, clicks: Clicks) -> np.ndarray:
+        """[n] which clicks came in their windows and not late."""
+        rows = clicks.rows
+        in_window = ~rows["late"] & (rows["at"] - rows["impression_at"] < self.durations.window_ms)
+        # Only a restored emission can have closed the window of such a click: the negative that was emitted is final.
+        return np.asarray(in_window & (self._held.flags_at(_places(clicks), self.number) & emitted.NEGATIVE == 0))
 
     def _compensate(self, clicks: Clicks) -> None:
         first = self._first_of_each(clicks, emitted.COMPENSATED)

@@ -25,6 +25,8 @@ s is an impression's time, t a click's, e the later of t and its partition's wat
   t < s + window is a positive at once. All others are candidates until the smallest watermark of all partitions reaches
   s + window; the first of them then yields a compensation if there was no positive. A click whose impression has a
   label already is a `duplicate_click`.
+- With policy `close`, all clicks are candidates: when the window closes, the first click on time with t < s + window is
+  a positive with the decision time s + window, and one without such a click yields a compensation.
 - A window that closes without a positive yields a negative, if the key's hash is below the negative rate.
 - Policy `fake_negative`: the negative is emitted at once, and so is a compensation for the first click.
 
@@ -236,6 +238,9 @@ class Join:
         of_impressions_ms = self.progress.watermark((IMPRESSIONS,))
         for each in self.attributions:
             each.attribute(limit_ms, of_impressions_ms)
+        if watermark_ms is not None:
+            for each in self.attributions:
+                each.settle_positives(watermark_ms)
         for windows in self._windows:
             closed_at_ms = limit_ms if windows.fake else watermark_ms
             if closed_at_ms is not None:

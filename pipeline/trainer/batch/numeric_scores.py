@@ -4,7 +4,7 @@ A sample has weight `positive` with its value, and weight `negative`, below zero
 reverses.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -79,6 +79,13 @@ class NumericSums:
         sums = cls()
         sums.samples, sums.sums = state["samples"], np.array(state["sums"])
         return sums
+
+
+class ListSums(NumericSums):
+    """Those of a loss over lists, whose outputs are no predictions of values: without calibration and RMSE."""
+
+    def metrics(self) -> NumericMetrics:
+        return replace(super().metrics(), calibration=None, rmse=None)
 
 
 @dataclass(frozen=True)

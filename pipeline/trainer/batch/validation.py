@@ -21,6 +21,7 @@ from pipeline.model.loss.late_odds import logits_of_odds
 from pipeline.model.loss.targets import Targets
 from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums, binary_scores
 from pipeline.trainer.batch.numeric_scores import (
+    ListSums,
     NumericBatch,
     NumericMetrics,
     NumericScores,
@@ -45,7 +46,7 @@ class LabelValidation:
 
     def __init__(self, loss: str = LOGISTIC) -> None:
         self.loss = loss
-        self._sums: Any = BinarySums if loss == LOGISTIC else NumericSums
+        self._sums: Any = {LOGISTIC: BinarySums, "softmax": ListSums}.get(loss, NumericSums)
         self._total: Any = self._sums()
         self._hour: Any = self._sums()
         self._now_ms: int | None = None

@@ -133,17 +133,13 @@ class Evaluation:
 
         def losses(inputs: Float32s) -> Float64s:
             found = [
-                self._model.losses(inputs[start : start + _AT_ONCE], _part_of(targets, start))
+                self._model.losses(inputs[start : start + _AT_ONCE], targets.part(start, start + _AT_ONCE))
                 for start in range(0, len(inputs), _AT_ONCE)
             ]
             scaled: Float64s = np.concatenate(found).astype(np.float64) @ scale
             return scaled
 
         return losses
-
-
-def _part_of(targets: Targets, start: int) -> Targets:
-    return Targets(**{name: value[start : start + _AT_ONCE] for name, value in vars(targets).items()})
 
 
 def _weights_of(commit: Commit, table: TableConfig) -> Float32s:

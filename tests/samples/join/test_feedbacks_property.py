@@ -28,6 +28,7 @@ FEEDBACKS = {
     "mixed": {"clicks": (W, H, "wait"), "purchase": (4 * W, H, "wait"), "like": (W, H, "fake_negative"),
               "share": (10, 5, "fake_negative")},
     "one": {"purchase": (W, H, "wait")},
+    "closed": {"click": (W, H, "close"), "like": (W, 0, "wait"), "purchase": (3 * W, H, "close")},
 }  # fmt: skip
 
 
@@ -128,8 +129,11 @@ def decide(feedback, impression, clicks, low, samples, negatives, dead):
     closed = fake or low >= closes
     on_time = [c for c in clicks if not (fake or c[1] or c[0] >= s + w)]
     rest = [c for c in clicks if c not in on_time]
+    if feedback.policy == "close" and not closed:
+        return
     if on_time:
-        samples.add(("positive", i, on_time[0][2], only, on_time[0][0]))
+        until = closes if feedback.policy == "close" else on_time[0][0]
+        samples.add(("positive", i, on_time[0][2], only, until))
     if closed and not on_time:
         negatives.add((i, closes, feedback.kind))
     if closed and rest and not on_time:

@@ -216,6 +216,29 @@ def test_block_fed_twice_changes_nothing():
     assert (bench.kinds, bench.reasons) == (["positive"], [])
 
 
+def test_samples_of_a_list_leave_together_in_the_order_of_its_impressions():
+    bench = Bench(policy="close")
+    for item in range(4):
+        bench.impression(S + item, item)
+    bench.click(S + W - 1, 2)
+    assert bench.finish().kinds == []
+    bench.restart()
+    bench.watermark(S + W + 3)
+    assert [(sample["item"], sample["kind"]) for sample in bench.samples] == [
+        (0, "negative"), (1, "negative"), (2, "positive"), (3, "negative"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("delay", "kinds"), [(W - 1, ["positive"]), (W, ["negative", "compensation"])])
+def test_click_is_a_positive_of_a_closed_window_up_to_its_end(delay, kinds):
+    bench = Bench(policy="close")
+    bench.impression(S)
+    bench.click(S + delay)
+    bench.click(S + delay)
+    assert bench.watermark(S + W).kinds == kinds
+    assert bench.reasons == ["duplicate_click"]
+
+
 def test_fake_negative_is_written_at_once_and_one_click_compensates_it():
     bench = Bench(policy="fake_negative")
     bench.impression(S)

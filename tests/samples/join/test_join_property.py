@@ -116,6 +116,8 @@ def reference(config, logs):  # noqa: C901 - the rules in one place
     for item, impressions in shown.items():
         for s, i in impressions:
             closed = low >= s + w
+            if config.samples.policy == "close" and not closed:
+                continue
             clicks = of[i]
             on_time = [] if fake else [c for c in clicks if not c[1]]
             rest = clicks if fake else [c for c in clicks if c[1]]
@@ -212,6 +214,8 @@ CASES = [
     ("wait", 0.5, (W, H, R, DISORDER)),
     ("fake_negative", 1.0, (W, H, R, DISORDER)),
     ("fake_negative", 0.5, (W, H, R, DISORDER)),
+    ("close", 1.0, (W, H, R, DISORDER)),
+    ("close", 0.5, (W, 0, 0, 0)),
     ("wait", 1.0, (W, 0, 0, DISORDER)),
     ("wait", 1.0, (10, 5, 0, DISORDER)),  # disorder longer than anything is known
     ("fake_negative", 1.0, (10, 5, 0, DISORDER)),
@@ -240,7 +244,7 @@ def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
         check(emitted, wanted)
 
 
-@pytest.mark.parametrize("policy", ["wait", "fake_negative"])
+@pytest.mark.parametrize("policy", ["wait", "close", "fake_negative"])
 @pytest.mark.parametrize("seed", range(12))
 def test_samples_leave_in_the_order_of_their_decisions_however_far_partitions_are_read_ahead(policy, seed):
     rng = random.Random(f"order{policy}{seed}")
@@ -264,7 +268,7 @@ def decision_times(batch, policy):
         if row["kind"] == "negative":
             yield closes_at
         else:
-            yield row["click_at"] if row["kind"] == "positive" else max(row["click_at"], closes_at)
+            yield row["click_at"] if row["kind"] == "positive" and policy == "wait" else max(row["click_at"], closes_at)
 
 
 class World:
