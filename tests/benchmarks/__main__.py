@@ -16,11 +16,22 @@ from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round, peer_rate, process
 from tests.benchmarks.harness.report import Figure, Result, print_machine, print_results, write_results
 
-STAGES = ("ingest", "join", "trainer", "commit", "store", "quantizer", "chain", "freshness", "growth")
+STAGES = (
+    "ingest",
+    "join",
+    "trainer",
+    "commit",
+    "store",
+    "quantizer",
+    "chain",
+    "freshness",
+    "growth",
+    "field_importance",
+)
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth",)
-"""Tables of many sizes, for which a second round adds little."""
+ONE_ROUND = ("growth", "field_importance")
+"""Long ones, for which a second round adds little."""
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.importance.fields.estimate import Estimate
 from pipeline.importance.fields.report import FieldReport, InputReport
 
-_MEASURES = (("permutation", "#0072B2", "o"), ("shapley", "#D55E00", "s"))
+_MEASURES = (("permutation", "#0072B2", "o"), ("shapley", "#D55E00", "s"), ("live", "#6B6B6B", "|"))
 """Name, colour of Okabe and Ito, and marker."""
 _INK, _GREY = "#222222", "#6B6B6B"
 
@@ -18,13 +18,16 @@ def result_of(report: FieldReport, chosen: Set[str]) -> dict[str, Any]:
     """The result of the command, for the chosen inputs, most important first by permutation."""
     inputs = [each for each in _ranked(report) if each.name in chosen]
     shown = [
-        {"input": i.name, "table": i.table, "live": i.live}
+        {"input": i.name, "table": i.table}
+        | _interval("live", i.live)
         | _interval("permutation", i.permutation)
         | _interval("shapley", i.shapley)
         for i in inputs
     ]
     tables = [
-        {"table": t.name, "fields": list(t.fields), "live": t.live} | _interval("permutation", t.permutation)
+        {"table": t.name, "fields": list(t.fields)}
+        | _interval("live", t.live)
+        | _interval("permutation", t.permutation)
         for t in report.tables
         if chosen & set(t.fields)
     ]
@@ -42,14 +45,11 @@ def draw(report: FieldReport, path: Path) -> None:
     figure = Figure(figsize=(10, 1.8 + 0.32 * len(ranked)), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for shift, (name, colour, marker) in zip((0.14, -0.14), _MEASURES, strict=True):
-        estimates: list[Estimate] = [getattr(each, name) for each in ranked]
-        means = [each.mean for each in estimates]
-        errors = [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
-        places = [place + shift for place in range(len(ranked))]
-        axes.errorbar(means, places, xerr=errors, fmt=marker, ms=5, lw=1.5, color=colour, label=name)
-    live = [(each.live, place) for place, each in enumerate(ranked) if each.live is not None]
-    axes.plot(*zip(*live, strict=True), "|", ms=12, color=_GREY, label="live") if live else None
+    for shift, (name, colour, marker) in zip((0.2, 0.0, -0.2), _MEASURES, strict=True):
+        known = [(place, getattr(each, name)) for place, each in enumerate(ranked) if getattr(each, name) is not None]
+        means, half = [e.mean for _, e in known], [e.high - e.mean for _, e in known]
+        places = [place + shift for place, _ in known]
+        axes.errorbar(means, places, xerr=half, fmt=marker, ms=5, lw=1.5, color=colour, label=name)
     axes.axvline(0, color=_GREY, lw=0.8)
     axes.set_yticks(range(len(ranked)), [each.name for each in ranked], color=_INK)
     axes.set_xlabel("rise of the loss without the input, with 95 % confidence intervals", color=_INK)
@@ -70,7 +70,9 @@ def _ranked(report: FieldReport) -> list[InputReport]:
     return sorted(report.inputs, key=lambda each: (-each.permutation.mean, each.name))
 
 
-def _interval(name: str, estimate: Estimate) -> dict[str, Any]:
+def _interval(name: str, estimate: Estimate | None) -> dict[str, Any]:
+    if estimate is None:
+        return {name: None, f"{name}_interval": None}
     return {name: estimate.mean, f"{name}_interval": [estimate.low, estimate.high]}
 
 

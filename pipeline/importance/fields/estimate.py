@@ -1,6 +1,6 @@
 """The mean of a value over samples with its confidence interval, and how losses of shuffled samples are computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,22 @@ class Estimate:
         >>> Estimate.of(np.array([1.0, 1.0, 1.0]))
         Estimate(mean=1.0, low=1.0, high=1.0)
         """
-        mean = float(values.mean())
-        half = _NORMAL_95 * float(values.std(ddof=1)) / len(values) ** 0.5
+        return cls.around(float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5)
+
+    @classmethod
+    def around(cls, mean: float, deviation: float) -> "Estimate":
+        """A mean with its standard deviation."""
+        return cls(mean, mean - _NORMAL_95 * deviation, mean + _NORMAL_95 * deviation)
+
+    @classmethod
+    def mean_of(cls, estimates: Sequence["Estimate"]) -> "Estimate":
+        """The mean of independent estimates, at least one.
+
+        >>> Estimate.mean_of([Estimate(1, 0, 2), Estimate(3, 3, 3)])
+        Estimate(mean=2.0, low=1.5, high=2.5)
+        """
+        mean = sum(each.mean for each in estimates) / len(estimates)
+        half = sum((each.high - each.mean) ** 2 for each in estimates) ** 0.5 / len(estimates)
         return cls(mean, mean - half, mean + half)
 
 

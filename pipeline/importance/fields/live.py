@@ -22,21 +22,22 @@ chosen by its place in the log: the sums are a function of the samples log.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, Float64s
+from pipeline.arrays.types import Float32s
 from pipeline.errors import DamagedError
+from pipeline.importance.fields.estimate import Estimate
 from pipeline.importance.fields.inputs import InputColumns
 
-EVERY = 8
+EVERY = 16
 """One of so many samples is scored: more cost more than 1 % of a step."""
 MEAN_SAMPLES = 16_384
 """x̄ is the mean of about so many scored samples: rows move, and the mean of long ago is that of other rows."""
 FORMAT = 1
-_FIRST, _SECOND = range(2)
+_RISE, _SQUARE = range(2)
 
 
 class LiveImportance:
@@ -50,7 +51,7 @@ class LiveImportance:
             f"table {table}: {' '.join(columns.names[i] for i in read)}" for table, read in self._shared.items()
         ]
         self._sums = np.zeros((2, len(self._keys)))
-        """Of the two terms, for inputs and then for tables that several fields read."""
+        """Of the rise of each sample and of its square, for inputs and then for tables that several fields read."""
         self._weights = np.zeros(len(self._keys))
         self._at_s, self._mean_samples = 0, 0
         self._mean = np.zeros(sum(columns.widths), np.float32)
@@ -77,24 +78,23 @@ class LiveImportance:
         # A sample of weight w stands for w samples, and its gradient is w times that of one.
         inverse = np.divide(1.0, w, out=np.zeros_like(w), where=w > 0)
         decay = np.exp2(-max(at_s - self._at_s, 0) / self._half_life_s)
-        self._sums *= decay
-        self._weights *= decay
-        self._sums[_FIRST] -= scores.sum(axis=0)
-        self._sums[_SECOND] += inverse @ (scores * scores)
-        self._weights += w.sum()
+        rises = scores * scores * inverse[:, None] - scores
+        self._sums[_RISE] = self._sums[_RISE] * decay + rises.sum(axis=0)
+        self._sums[_SQUARE] = self._sums[_SQUARE] * decay**2 + (rises * rises).sum(axis=0)
+        self._weights = self._weights * decay + w.sum()
         self._at_s = max(at_s, self._at_s)
 
-    def values(self) -> dict[str, float]:
-        """By input, its importance; empty before the first sample."""
-        return dict(zip(self._columns.names, self._importance().tolist(), strict=False)) if self._weights.any() else {}
+    def of_inputs(self) -> dict[str, Estimate]:
+        """By input, its importance; without inputs of which no sample was counted."""
+        found = zip(self._columns.names, self._estimates(), strict=False)
+        return {name: estimate for name, estimate in found if estimate is not None}
 
-    def of_tables(self) -> dict[str, float]:
-        """By table, the importance of its fields shuffled together; empty before the first sample."""
-        if not self._weights.any():
-            return {}
-        importance = self._importance().tolist()
-        shared = dict(zip(self._shared, importance[len(self._columns.names) :], strict=True))
-        return {t: shared[t] if t in shared else importance[read[0]] for t, read in self._columns.tables.items()}
+    def of_tables(self) -> dict[str, Estimate]:
+        """By table, the importance of its fields shuffled together; without tables of which no sample was counted."""
+        estimates = self._estimates()
+        shared = dict(zip(self._shared, estimates[len(self._columns.names) :], strict=True))
+        found = {t: shared[t] if t in shared else estimates[read[0]] for t, read in self._columns.tables.items()}
+        return {table: estimate for table, estimate in found.items() if estimate is not None}
 
     def to_bytes(self) -> bytes:
         """Everything `load` needs."""
@@ -102,7 +102,7 @@ class LiveImportance:
             "format": FORMAT,
             "at_s": self._at_s,
             "sums": {
-                key: [self._sums[_FIRST, i], self._sums[_SECOND, i], self._weights[i]]
+                key: [self._sums[_RISE, i], self._sums[_SQUARE, i], self._weights[i]]
                 for i, key in enumerate(self._keys)
             },
             "mean_samples": self._mean_samples,
@@ -140,16 +140,7 @@ class LiveImportance:
         self._mean_samples = min(self._mean_samples + len(x), max(MEAN_SAMPLES, len(x)))
         self._mean += (x.mean(axis=0) - self._mean) * np.float32(len(x) / self._mean_samples)
 
-    def _importance(self) -> Float64s:
-        sums = self._sums.sum(axis=0)
-        importance: Float64s = np.divide(sums, self._weights, out=np.zeros_like(sums), where=self._weights > 0)
-        return importance
-
-
-def ranked(values: Mapping[str, float]) -> Sequence[tuple[str, float]]:
-    """Names with their importance, most important first; equal ones by name.
-
-    >>> ranked({"hour": 0.1, "user": 0.5})
-    [('user', 0.5), ('hour', 0.1)]
-    """
-    return sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    def _estimates(self) -> list[Estimate | None]:
+        """Of inputs, then of tables that several fields read; the variance of a sum is about the sum of squares."""
+        found = zip(*self._sums.tolist(), self._weights.tolist(), strict=True)
+        return [Estimate.around(rise / w, square**0.5 / w) if w > 0 else None for rise, square, w in found]

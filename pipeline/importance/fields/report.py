@@ -75,7 +75,7 @@ class InputReport:
 
     name: str
     table: str | None
-    live: float | None
+    live: Estimate | None
     permutation: Estimate
     shapley: Estimate
     footprint: Footprint | None
@@ -87,7 +87,7 @@ class TableReport:
 
     name: str
     fields: tuple[str, ...]
-    live: float | None
+    live: Estimate | None
     permutation: Estimate
 
 
@@ -126,7 +126,9 @@ def report_fields(
     loss = np.concatenate(losses)
     rise = [Estimate.of(each) for each in np.concatenate(rises, axis=1)]
     taken = [Estimate.of(each) for each in np.concatenate(values, axis=1)]
-    live, live_tables = (_mean([f(s.live) for s in scored]) for f in (LiveImportance.values, LiveImportance.of_tables))
+    live, live_tables = (
+        _mean([f(s.live) for s in scored]) for f in (LiveImportance.of_inputs, LiveImportance.of_tables)
+    )
     taken_up, table_of = (
         _footprints(columns, scored),
         {columns.names[i]: t for t, read in columns.tables.items() for i in read},
@@ -151,7 +153,10 @@ def _footprints(columns: InputColumns, scored: Sequence[ScoredSamples]) -> dict[
     return footprints(keys, tables, sizes)
 
 
-def _mean(of_shards: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """By name, the mean over the shards that have a value."""
-    known = [each for each in of_shards if each]
-    return {name: sum(each[name] for each in known) / len(known) for name in known[0]} if known else {}
+def _mean(of_shards: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
+    """By name, the mean over the shards that have an estimate, which are independent."""
+    by_name: dict[str, list[Estimate]] = {}
+    for estimates in of_shards:
+        for name, estimate in estimates.items():
+            by_name.setdefault(name, []).append(estimate)
+    return {name: Estimate.mean_of(found) for name, found in by_name.items()}

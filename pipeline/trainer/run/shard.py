@@ -284,15 +284,15 @@ class TrainerShard:
 
     def _snapshot(self, flush: bool) -> BoundarySnapshot:
         """The shard at this boundary, apart from its rows."""
-        tables = self.tables.by_name.items()
+        tables, importance = self.tables.by_name.items(), self._progress.importance
         return BoundarySnapshot(
             progress=replace(self._progress),
             dense=self._model.weights_bytes(),
             serving_dense=self._model.serving_bytes(),
             training_state=training_state_of(self.tables, self._progress, self._identity),
             validation=self._validation(),
-            importance=self._progress.importance.values(),
-            table_importance=self._progress.importance.of_tables(),
+            importance={name: each.mean for name, each in importance.of_inputs().items()},
+            table_importance={name: each.mean for name, each in importance.of_tables().items()},
             tables={name: table.counts() for name, table in tables},
             admission={name: table.admitter.digest() for name, table in tables},
             quarantines_seen=self._quarantines.ids(),

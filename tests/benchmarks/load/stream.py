@@ -4,7 +4,8 @@ Zipf keys, exponent 1.05 over a million values per field. The click probability 
 there is something to learn and importance differs between fields.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.logs.events.sample_block import SampleBlock, encode_sample_block, 
 from pipeline.logs.interface.log import Log
 from pipeline.process.clock import SystemClock
 
+Integers = npt.NDArray[np.int64]
 START_MS = 1_700_000_000_000
 ZIPF, VALUES = 1.05, 1_000_000
 RECORD_ROWS = 8_192
@@ -92,17 +94,40 @@ def clicks_of(seed: int, shown: pa.RecordBatch, share: float, delay_ms: float) -
     return pa.RecordBatch.from_pydict({"at": pa.array(at_ms[order]), "id": pa.array(ids[order])})
 
 
-def append_samples(project: Project, log: Log, seed: int, rows: int, per_second: float) -> None:
-    """Fill the samples log as the join does: records of 8,192 rows; log time runs at `per_second` samples a second."""
+@dataclass(frozen=True)
+class World:
+    """What the values of the fields are, and what they do.
+
+    Attributes:
+        values: (number of the field, Zipf values [n] of it) → [n] its values.
+        logit: values [n] by field → [n] logits of the click probability.
+    """
+
+    values: Callable[[int, Integers], Integers]
+    logit: Callable[[list[Integers]], npt.NDArray[np.float64]]
+
+
+THREE_FIELDS = World(lambda _, column: column, lambda columns: -3.0 + sum((c % 5) * 0.3 for c in columns[:3]))
+
+
+def append_samples(
+    project: Project, log: Log, seed: int, rows: int, per_second: float, world: World = THREE_FIELDS, start: int = 0
+) -> None:
+    """Fill the samples log as the join does: records of 8,192 rows; log time runs at `per_second` samples a second.
+
+    `start` is the number of the first sample.
+    """
     topic, fields = project.config.topics.samples, len(project.config.fields)
     fence = log.acquire_fence(topic, 0)
     schema = sample_schema(project.config)
-    for first in range(0, rows, RECORD_ROWS):
-        count = min(RECORD_ROWS, rows - first)
+    for first in range(start, start + rows, RECORD_ROWS):
+        count = min(RECORD_ROWS, start + rows - first)
         shown = impressions(seed, first, count, 1000 / per_second, fields)
-        columns = {name: shown.column(name) for name in ("id", *field_names(fields))} | _system_columns(seed, shown)
+        values = [world.values(i, shown.column(name).to_numpy()) for i, name in enumerate(field_names(fields))]
+        columns = {name: pa.array(column) for name, column in zip(field_names(fields), values, strict=True)}
+        columns |= {"id": shown.column("id")} | _system_columns(seed, shown, world.logit(values))
         batch = pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
-        block = SampleBlock(0, batch, {}, {}, 0, first + count == rows)
+        block = SampleBlock(0, batch, {}, {}, 0, first + count == start + rows)
         log.append(topic, 0, [encode_sample_block(block)], fence=fence)
 
 
@@ -116,11 +141,9 @@ def in_records(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     return (batch.slice(start, RECORD_ROWS) for start in range(0, batch.num_rows, RECORD_ROWS))
 
 
-def _system_columns(seed: int, shown: pa.RecordBatch) -> dict[str, pa.Array]:
+def _system_columns(seed: int, shown: pa.RecordBatch, logit: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
     random = np.random.default_rng([seed, 8, shown.column("id")[0].as_py()])
     rows, at_ms = shown.num_rows, shown.column("at").to_numpy()
-    known = [shown.column(name).to_numpy() for name in field_names(min(3, len(shown.schema.names) - 2))]
-    logit = -3.0 + sum((column % 5) * 0.3 for column in known)
     clicked = random.random(rows) < 1 / (1 + np.exp(-logit))
     ones, zeros = np.ones(rows, np.float32), np.zeros(rows, np.int32)
     return {
