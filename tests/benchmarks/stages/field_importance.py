@@ -64,7 +64,7 @@ def _compare(project: Project, log: Log, newer: int, repeats: int) -> list[Figur
     rise = rise_when_shuffled(scored.inputs, scored.losses, groups, repeats, 1, lambda: None)
     permutation, half = rise.mean(axis=1), rise.shape[1] // 2
     halves = kendall_tau(rise[:, :half].mean(axis=1), rise[:, half:].mean(axis=1))
-    live = np.array([scored.live.values()[name] for name in columns.names])
+    live = np.array([scored.live.of_inputs()[name].mean for name in columns.names])
     for place in np.argsort(-permutation):
         exact = Estimate.of(rise[place])
         print(
