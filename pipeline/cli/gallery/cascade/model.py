@@ -22,5 +22,5 @@ def build(inputs: dict[str, keras.KerasTensor]) -> keras.Model:
 
     # Both rankers move the rows of user and item. With keras.ops.stop_gradient(inputs[name]) only the fine one does.
     user, item = (layers.Dense(8)(inputs[name]) for name in ("user", "item"))
-    coarse = layers.Multiply()([user, item])
+    coarse = layers.Concatenate()([user, item, layers.Multiply()([user, item])])
     return keras.Model(inputs, {"click": logit(fine), "coarse": logit(coarse)})
