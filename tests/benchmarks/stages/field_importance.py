@@ -38,19 +38,19 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     project = stream_project(folder, fields, train={"commit_every_s": 3600.0, "half_life_s": _HALF_LIFE_S})
     log, world = open_log(project), _graded(fields)
     append_samples(project, log, 1, learned, _PER_SECOND, world)
-    batch_ms = _learn(project, log)
+    batch_cpu_ms = _learn(project, log)
     append_samples(project, log, 1, newer, _PER_SECOND, world, start=learned)
-    return [*_compare(project, log, newer, repeats), _cost(project, batch_ms)]
+    return [*_compare(project, log, newer, repeats), _cost(project, batch_cpu_ms)]
 
 
 def _learn(project: Project, log: Log) -> float:
-    """Milliseconds per batch of a trainer that learns the samples log, the first batches left out."""
+    """Processor time per batch, in ms, of a trainer that learns the samples log; without building the network."""
     trainer = TrainerShard(project, log, VersionStore(project), 0)
     try:
         trainer.train(1, threading.Event())
-        before, started = trainer.batches, time.perf_counter()
+        before, started = trainer.batches, time.process_time()
         trainer.train(log.end_offset(project.config.topics.samples, 0), threading.Event())
-        return (time.perf_counter() - started) * 1000 / (trainer.batches - before)
+        return (time.process_time() - started) * 1000 / (trainer.batches - before)
     finally:
         trainer.close()
 
@@ -79,8 +79,11 @@ def _compare(project: Project, log: Log, newer: int, repeats: int) -> list[Figur
     ]
 
 
-def _cost(project: Project, batch_ms: float) -> Figure:
-    """The share of a batch's time that live importance takes: input and gradient of each batch are not in a cache."""
+def _cost(project: Project, batch_cpu_ms: float) -> Figure:
+    """The share of a batch's processor time that live importance takes; other load on the machine slows both.
+
+    Input and gradient of each batch are not in a cache, as opposed to those in the trainer.
+    """
     columns, n = InputColumns.of(project.config), project.config.model.batch_size
     random, importance = np.random.default_rng(1), LiveImportance(columns, _HALF_LIFE_S)
     shape = (n, sum(columns.widths))
@@ -91,8 +94,8 @@ def _cost(project: Project, batch_ms: float) -> Figure:
         importance.learned(*batches[number % len(batches)], weight, number * n, number)
         spent.append((time.thread_time() - started) * 1000)
     cost_ms = float(np.median(spent[40:]))
-    sizes = {"ms a batch with it": batch_ms, "without": batch_ms - cost_ms, "of which importance": cost_ms}
-    return Figure("field importance, share of a step", 100 * cost_ms / batch_ms, "%", sizes, most=1.0)
+    sizes = {"cpu ms a batch with it": batch_cpu_ms, "without": batch_cpu_ms - cost_ms, "of which importance": cost_ms}
+    return Figure("field importance, share of a step", 100 * cost_ms / batch_cpu_ms, "%", sizes, most=1.0)
 
 
 def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
