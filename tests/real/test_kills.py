@@ -27,7 +27,7 @@ __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
 KILLS = 6
-ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 40, 256
+ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 160, 64
 TIMEOUT_S = 120
 KINDS = ("impression", "click")
 

@@ -90,7 +90,8 @@ def test_one_pass_in_time_order_ranks_better_than_vowpal_wabbit(tmp_path, impres
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), joined(impressions, clicks)[0], COLUMNS)
     total = report["train"]["shards"][0]["validation"]["label"]["total"]
     assert total["samples"] == len(impressions)
-    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560. Training is deterministic, so the result is stable.
-    assert total["auc"] >= 0.71
-    assert total["log_loss"] <= 0.1535
+    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560. Measured here: 0.7200 and 0.1513; training is
+    # deterministic, and processors round a little differently.
+    assert total["auc"] >= 0.7195
+    assert total["log_loss"] <= 0.152
     assert total["calibration"] == pytest.approx(1, abs=0.02)
