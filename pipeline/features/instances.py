@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.arrays.types import Int64s
+from pipeline.arrays.types import Bools, Int64s
 from pipeline.errors import InputError
 
 _INT64 = range(-(2**63), 2**63)
@@ -58,13 +58,20 @@ def check_finite(batch: pa.RecordBatch, first: int = 0) -> None:
         values = column.flatten() if pa.types.is_list(column.type) else column
         if not pa.types.is_floating(values.type):
             continue
-        finite = pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False)
+        finite = _finite(values)
         if not finite.all():
             place = int(np.argmin(finite))
             row = pc.list_parent_indices(column)[place].as_py() if values is not column else place
             raise InputError(
                 f"instance {first + row}, column {name}: got {values[place].as_py()}, wanted a finite number"
             )
+
+
+def _finite(values: pa.Array) -> Bools:
+    """[n] whether a number is finite; null is."""
+    if not values.null_count:  # NumPy, unlike Arrow, keeps the interpreter for a few numbers
+        return np.asarray(np.isfinite(values.to_numpy()), np.bool_)
+    return np.asarray(pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
