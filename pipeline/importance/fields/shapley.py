@@ -35,7 +35,7 @@ def shapley_values(
     values, each = np.zeros((count, n)), np.arange(n)
     for _ in range(orders):
         mixed = inputs[others(random, n)]
-        turns = np.argsort(random.random((n, count)), axis=1)
+        turns = np.argsort(random.uniform(size=(n, count)), axis=1)
         before = losses(mixed)
         advance()
         for turn in range(count):
