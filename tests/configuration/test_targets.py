@@ -6,7 +6,7 @@ import pytest
 from pipeline.configuration.config import parse_config
 from pipeline.errors import ConfigError
 from pipeline.model.loss.targets import targets_of
-from tests.model.test_losses import document_of
+from tests.model.loss.test_losses import document_of
 
 COARSE = {"name": "coarse", "target": "click"}
 

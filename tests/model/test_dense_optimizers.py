@@ -14,7 +14,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of
 from pipeline.model.network.weights import unpack
-from tests.model.test_losses import document_of
+from tests.model.loss.test_losses import document_of
 from tests.model.test_model import LINEAR, NEGATIVE, POSITIVE, inputs_of, targets
 
 ORDER = [3, 4, 0, 1, 2, 5]

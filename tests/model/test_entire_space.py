@@ -14,7 +14,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of, serving_digest
 from pipeline.model.network.entire_space import joint_logits, logit_of_product
-from tests.model.test_losses import FOUR, config_of, document_of, model_of, targets
+from tests.model.loss.test_losses import FOUR, config_of, document_of, model_of, targets
 from tests.model.test_model import LINEAR, inputs_of
 from tests.support.world.served_model import INSTANCE, PREDICT, request, served_model
 

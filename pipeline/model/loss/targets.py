@@ -92,20 +92,7 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
     samples = _with_labels(samples, declared)
     weight = _numbers(samples, "weight", 0.0, float(np.finfo(np.float32).max))
     rate = _numbers(samples, "rate", float(np.finfo(np.float32).tiny), 1.0)
-    kind = samples.column("kind")
-    kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
-    written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    compensation = _equals(kind, "compensation")
-    reversed_negative = written & compensation
-    represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
-    if not all(label.logistic for label in declared):
-        _check_rates(rate, declared)
-    parts = [
-        _Part.of_list(samples, label, ~compensation)
-        if label.list_column is not None
-        else _Part.of(samples, label, reversed_negative, represented, rate)
-        for label in declared
-    ]
+    parts = _parts_of(samples, declared, rate)
     scale = np.array([label.weight for label in declared], np.float32)
 
     def stacked(name: str) -> Float32s:
@@ -123,6 +110,23 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
         observed=np.stack([part.observed for part in parts], axis=1),
         lists=_lists_of(samples, declared, parts),
     )
+
+
+def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Float32s) -> "list[_Part]":
+    """What each label contributes; `rate` [n] as in the samples."""
+    kind = samples.column("kind")
+    kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
+    written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+    compensation = _equals(kind, "compensation")
+    represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
+    if not all(label.logistic for label in labels):
+        _check_rates(rate, labels)
+    return [
+        _Part.of_list(samples, label, ~compensation)
+        if label.list_column is not None
+        else _Part.of(samples, label, written & compensation, represented, rate)
+        for label in labels
+    ]
 
 
 def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Sequence[_Part]") -> Int32s | None:

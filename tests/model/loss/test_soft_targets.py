@@ -11,7 +11,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses
 from pipeline.model.loss.targets import targets_of
 from pipeline.model.network.weights import unpack
-from tests.model.test_losses import document_of
+from tests.model.loss.test_losses import document_of
 
 COARSE = {"name": "coarse", "target": "label", "teacher": "label", "distill": 0.5}
 FINE = """

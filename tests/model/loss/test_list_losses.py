@@ -12,7 +12,7 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ConfigError
 from pipeline.model.loss.listwise import list_losses
 from pipeline.model.loss.targets import Targets, targets_of
-from tests.model.test_losses import document_of, model_of, samples_of
+from tests.model.loss.test_losses import document_of, model_of, samples_of
 from tests.model.test_model import inputs_of
 
 LABEL = {"name": "ranked", "loss": "softmax", "list_column": "item"}
