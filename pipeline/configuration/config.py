@@ -135,7 +135,6 @@ class Config(Section):
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
         problems += given_problems(self.labels) + teacher_problems(self.labels)
-        problems += given_problems(self.labels)
         problems += list_loss_problems(self.labels, self.feedbacks, self.events, self.logs.shards)
         problems += declared_twice("label", self.output_names)
         problems += part_problems(self.parts, self.output_names, self.serving.part)
