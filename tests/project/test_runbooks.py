@@ -15,7 +15,15 @@ from pipeline.configuration.section import Section
 
 FOLDER = Path(__file__).parents[2] / "runbooks"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
-REFERENCE = {"README.md", "metrics.md", "kubernetes.md", "configuration.md", "limits.md", "field-importance.md"}
+REFERENCE = {
+    "README.md",
+    "metrics.md",
+    "kubernetes.md",
+    "configuration.md",
+    "limits.md",
+    "models.md",
+    "field-importance.md",
+}
 RUNBOOKS = sorted(set(TEXTS) - REFERENCE)
 ALERTS = [
     rule
