@@ -113,10 +113,11 @@ def _imports_from(root: Path) -> Iterator[set[str]]:
     Yields the names of the top-level packages that were loaded before and are not the project's.
     """
     project_names = {path.stem for path in root.glob("*.py")}
-    shadowed = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in project_names}
+    # Copies: another thread of the process may import meanwhile.
+    shadowed = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in project_names}
     for name in shadowed:
         del sys.modules[name]
-    foreign = {name.partition(".")[0] for name in sys.modules}
+    foreign = {name.partition(".")[0] for name in list(sys.modules)}
     sys.path.insert(0, str(root))
     bytecode_setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     importlib.invalidate_caches()

@@ -20,7 +20,7 @@ def behind_ms(project, out):
     """How far a sample stands behind one that was decided later, at most."""
     springtide(project, "export", "samples", "--out", out)
     rows = pd.read_parquet(out)
-    decided = np.fmax(rows["click_at"], rows["impression_at"] + np.where(rows["kind"] == "positive", 0, WINDOW_MS))
+    decided = np.fmax(rows["click_at"], rows["impression_at"] + WINDOW_MS)  # a click in the window waits for its end
     return (np.maximum.accumulate(decided) - decided).max()
 
 
