@@ -27,7 +27,7 @@ __all__ = ["impressions"]
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
 KILLS = 6
-ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 160, 64
+ROUND_RECORDS, COMMIT_BATCHES, BATCH_SIZE = 2, 40, 256
 TIMEOUT_S = 120
 KINDS = ("impression", "click")
 
@@ -73,6 +73,7 @@ def mind(tmp_path_factory, impressions):
     project = prepare(tmp_path_factory.mktemp("mind"), impressions, clicks)
     text = (project / "springtide.toml").read_text()
     text = text.replace("\n[model]\n", f"\nround_records = {ROUND_RECORDS}\n\n[model]\n")
+    text = text.replace("batch_size = 64", f"batch_size = {BATCH_SIZE}")  # larger batches end sooner
     commits = f'commit_every_batches = {COMMIT_BATCHES}\ncommit_every_s = 3600\ncommit_every_log_s = "off"'
     (project / "springtide.toml").write_text(text.replace("commit_every_log_s = 3600", commits))
     assert WINDOW_MS == 30_000
