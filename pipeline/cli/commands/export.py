@@ -15,6 +15,7 @@ from pipeline.arrays.block import DEAD_LETTER_SCHEMA
 from pipeline.cli.terminal.lookup import current_versions, find_table, packed_rows
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, OutFile, ProjectFolder, TableName, open_project
 from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output_file import output_file
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.logs.events.dead_letters import read_dead_letters, readable_letters
@@ -137,21 +138,10 @@ def _write(table: pa.Table, out: Path, dry_run: bool, as_json: bool) -> None:
     if not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: {os.strerror(errno.ENOENT)}. hint: choose another --out")
     if not dry_run:
-        _write_file(table, out)
+        with output_file(out) as temporary:
+            pq.write_table(table, temporary)
     result = {"would_write" if dry_run else "written": str(out), "rows": table.num_rows, "columns": table.schema.names}
     print_result(result, as_json)
-
-
-def _write_file(table: pa.Table, out: Path) -> None:
-    temporary = out.with_name(out.name + ".part")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(out)
-    except OSError as failure:
-        reason = os.strerror(failure.errno) if failure.errno else failure
-        raise InputError(f"{out} cannot be written: {reason}. hint: choose another --out") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sample_batches(project: Project, log: Log, shard: int, end: tuple[int, int] | None) -> Iterator[pa.RecordBatch]:

@@ -1,11 +1,10 @@
 """How the importance of inputs is shown: as tables and JSON, and as a picture."""
 
-import os
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.cli.terminal.output_file import output_file
 from pipeline.importance.fields.estimate import Estimate
 from pipeline.importance.fields.report import FieldReport, InputReport
 
@@ -55,15 +54,8 @@ def draw(report: FieldReport, path: Path) -> None:
     axes.set_xlabel("rise of the loss without the input, with 95 % confidence intervals", color=_INK)
     axes.set_title(f"Importance of inputs, {report.samples:,} samples, loss {report.loss:.4f}", color=_INK)
     axes.legend(frameon=False, loc="lower right")
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with output_file(path) as temporary:
         figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    except OSError as failure:
-        reason = os.strerror(failure.errno) if failure.errno else failure
-        raise InputError(f"{path} cannot be written: {reason}. hint: choose another --out") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _ranked(report: FieldReport) -> list[InputReport]:

@@ -1,16 +1,16 @@
 """What a label with a loss over lists needs: its column, and a join that brings a list together."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.streams.events import Events
+from pipeline.configuration.streams.feedbacks import Feedback, policies_by_label
 
 _TYPES = ("string", "int", "uint")
 
 
 def list_loss_problems(
-    labels: Sequence[LabelConfig], feedbacks: Sequence[Any], events: Events, shards: int
+    labels: Sequence[LabelConfig], feedbacks: Sequence[Feedback], events: Events, shards: int
 ) -> list[str]:
     """What is wrong with the lists of the labels.
 
@@ -20,7 +20,7 @@ def list_loss_problems(
         events: the input events.
         shards: number of shards of the samples.
     """
-    policies = {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
+    policies = policies_by_label(feedbacks)
     columns, problems = events.impressions.columns, []
     for label in labels:
         column = label.list_column

@@ -69,9 +69,14 @@ def feedbacks_of(
     return tuple(found)
 
 
+def policies_by_label(feedbacks: Sequence[Feedback]) -> dict[str, Policy]:
+    """By label, the policy of the feedback that decides it."""
+    return {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
+
+
 def correction_problems(feedbacks: Sequence[Feedback], labels: Sequence[LabelConfig]) -> list[str]:
     """What is wrong with the corrections of labels under the policies of their feedbacks."""
-    policies = {label.name: feedback.policy for feedback in feedbacks for label in feedback.labels}
+    policies = policies_by_label(feedbacks)
     waiting = [label for label in labels if policies.get(label.source) in ("wait", "close")]
     faked = [label for label in labels if policies.get(label.source) == "fake_negative"]
     return [

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from pipeline.serving.rest.response import Refusal
+from pipeline.serving.rest.response import CROWDED, Refusal
 
 Received = TypeVar("Received")
 
@@ -102,7 +102,7 @@ class Receiving:
         except TimeoutError:
             if limit in self._limits:
                 raise Refusal(408, f"the body was not received within {self._timeout_s:g} s") from None
-            raise Refusal(503, "too many connections wait for their clients. hint: retry later") from None
+            raise Refusal(503, CROWDED) from None
         finally:
             self._limits.pop(limit, None)
 

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from pipeline.serving.rest.joined_writes import JoinedWrites
-from pipeline.serving.rest.response import last_response
+from pipeline.serving.rest.response import CROWDED, last_response
 from pipeline.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Connection(H11Protocol):
         """
         if self.begun:
             metrics.HTTP_REQUESTS.labels("503").inc()
-            self.transport.write(last_response(503, "too many connections wait for their clients. hint: retry later"))
+            self.transport.write(last_response(503, CROWDED))
         self._held.clear()
         self.transport.close()
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.process.clock import Clock
-from pipeline.serving.rest.response import last_response
+from pipeline.serving.rest.response import CROWDED, last_response
 from pipeline.telemetry import metrics
 
 _READ_AT_ONCE = 64
@@ -78,7 +78,7 @@ class PendingConnections:
     def evict_longest(self) -> None:
         """Close the connection, of at least one, that was accepted first."""
         pending = next(iter(self._held.values()))
-        self._refuse(pending, 503, "too many connections wait for their clients. hint: retry later")
+        self._refuse(pending, 503, CROWDED)
 
     async def close_overdue(self, limit_s: float) -> None:
         """Close connections that have waited for their client longer than `limit_s`, a few per turn of the loop."""

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 _JSON = "application/json"
 _MAX_TEXT = 1_000
+CROWDED = "too many connections wait for their clients. hint: retry later"
+"""Why a waiting connection is closed with 503 to make room for another."""
 
 Headers = tuple[tuple[str, str], ...]
 

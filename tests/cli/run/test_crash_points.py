@@ -21,22 +21,16 @@ from pipeline.logs.open import open_log
 from pipeline.process.crash_point import POINTS, arm_crash_point
 from pipeline.publish.hooks.notices import VERSION_PUBLISHED
 from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
-from tests.support.world.recovered import assert_served_is_current, current, trained_anew
+from tests.support.world.recovered import SEVERAL_COMMITS, assert_served_is_current, current, trained_anew
 
 ROWS = 400
 SECOND = 40_000
-SMALL = {
-    "# policy = ": "round_records = 1\n# policy = ",
-    "batch_size = 256": "batch_size = 64",
-    "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 2',
-}
-"""Several rounds and several commits."""
 
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory) -> Path:
     """Two batches of events ingested, in several records; nothing joined."""
-    project = make_shop(tmp_path_factory.mktemp("crash") / "fed", SMALL)
+    project = make_shop(tmp_path_factory.mktemp("crash") / "fed", SEVERAL_COMMITS)
     for first in (0, ROWS):
         feed(project, make_events(1, ROWS, first), f"from-{first}", close=False)
     springtide(project, "heartbeat", START_MS + SECOND * 10_000 - 1)

@@ -13,15 +13,10 @@ import pytest
 
 from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
 from tests.support.world.purchases import PURCHASES, purchases_of
-from tests.support.world.recovered import assert_served_is_current, current, trained_anew
+from tests.support.world.recovered import SEVERAL_COMMITS, assert_served_is_current, current, trained_anew
 
 ROWS = 400
 END_MS = START_MS + 86_400_000
-SEVERAL_COMMITS = {
-    "# policy = ": "round_records = 1\n# policy = ",
-    "batch_size = 256": "batch_size = 64",
-    "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 2',
-}
 POINTS = (
     "samples.before_append",
     "samples.after_append",

@@ -1,4 +1,4 @@
-"""What a project must be after a crash and one more run."""
+"""Crashes of a project that makes several commits, and what it must be after one more run."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,13 @@ from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from tests.support.command.command_line import springtide
+
+SEVERAL_COMMITS = {
+    "# policy = ": "round_records = 1\n# policy = ",
+    "batch_size = 256": "batch_size = 64",
+    "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 2',
+}
+"""What to replace in a shop's springtide.toml for several rounds and several commits."""
 
 
 def current(project: Path) -> dict[str, Any]:
