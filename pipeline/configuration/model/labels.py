@@ -47,9 +47,9 @@ class LabelConfig(Section):
     exp(output). `softmax`: −Σ value × log softmax(output) over a list of samples: ListNet (Cao et al. 2007); serving
     returns the output. Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
     list_column: str | None = None
-    """`softmax`: the impression's column whose value the samples of one list share, such as the id of a request: those
-    of one batch, which the log decides. The policy of its feedback must be `close`. A sample without a value is in no
-    list. A late event is not learned: its list was."""
+    """`softmax` and `listwise`: the impression's column whose value the samples of one list share, such as the id of a
+    request: those of one batch, which the log decides. The policy of its feedback must be `close`. A sample without a
+    value is in no list. A late event is in none either: its list was learned."""
     delta: Setting | None = None
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
@@ -60,6 +60,14 @@ class LabelConfig(Section):
     Neural Network"), for rankers Tang and Wang 2018, "Ranking Distillation"."""
     distill: Setting | None = None
     """`teacher`: weight of that loss beside the label's own; default: 1."""
+    listwise: Setting | None = None
+    """`logistic` with `list_column`: weight of a term over the list, beside the label's own loss: the cross entropy of
+    each sample's share in the summed probability of its list. Like the log loss, it is smallest at the true
+    probabilities: ListCE (Bai et al. 2023, "Regression Compatible Listwise Objectives for Calibrated Ranking with
+    Binary Relevance"). Default: none."""
+    listwise_target: Literal["teacher", "value"] | None = None
+    """`listwise`: whose shares are learned. `teacher`: those of the teacher's probabilities, through which no gradient
+    flows. `value`: those of the label's values; a list without a click has none. Default: `teacher` if there is one."""
     given: Name | None = None
     """Name of a logistic label above this one, without which this one cannot occur, such as the click for a purchase:
     the network's output is the logit of the conditional probability, and the label's prediction is the product of both
@@ -109,6 +117,11 @@ class LabelConfig(Section):
         return self.loss == "logistic"
 
     @property
+    def over_lists(self) -> bool:
+        """Whether its loss is one over lists, and no other."""
+        return self.loss == "softmax"
+
+    @property
     def link(self) -> Link:
         """The function of the output that serving returns."""
         if self.correction == "calibration":
@@ -118,12 +131,9 @@ class LabelConfig(Section):
     @property
     def problems(self) -> list[str]:
         """What is wrong with the settings of its loss."""
-        problems = []
+        problems = self._list_problems
         if self.delta is not None and self.loss != "huber":
             problems.append(f'label {self.name} has delta and loss {self.loss}. hint: delta belongs to loss = "huber"')
-        if (self.list_column is None) == (self.loss == "softmax"):
-            got = "no list_column" if self.list_column is None else f"list_column {self.list_column}"
-            problems.append(f"label {self.name} has {got} and loss {self.loss}. hint: softmax needs one, no other loss")
         if self.correction != "reversal" and not self.logistic:
             problems.append(
                 f"label {self.name} has correction {self.correction} and loss {self.loss}. "
@@ -142,6 +152,23 @@ class LabelConfig(Section):
             elif low < least or high > most:
                 allowed = f"{least:g} to {most:g}"
                 problems.append(f"label {self.name} has range {low:g} to {high:g}, loss {self.loss} allows {allowed}")
+        return problems
+
+    @property
+    def _list_problems(self) -> list[str]:
+        problems = []
+        if (self.list_column is None) == (self.over_lists or self.listwise is not None):
+            got = "no list_column" if self.list_column is None else f"list_column {self.list_column}"
+            got += " and listwise" if self.listwise is not None else f" and loss {self.loss}"
+            problems.append(
+                f"label {self.name} has {got}. hint: softmax needs one, and so does listwise; no other loss"
+            )
+        if self.listwise is not None and not self.logistic:
+            problems.append(
+                f'label {self.name} has listwise and loss {self.loss}. hint: only loss = "logistic" has a second term'
+            )
+        if self.listwise is None and self.listwise_target is not None:
+            problems.append(f"label {self.name} has listwise_target without listwise. hint: set the weight listwise")
         return problems
 
     @model_validator(mode="after")
@@ -196,6 +223,12 @@ def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks:
         return []
     rate = samples.negative_rate
     problems = [
+        f"samples.negative_rate is {rate:g}, but label {label.name} has listwise, which needs whole lists. "
+        "hint: set negative_rate = 1"
+        for label in labels
+        if rate < 1 and label.listwise is not None
+    ]
+    problems += [
         f"samples.{old} and [[labels]] both declare labels. hint: leave samples.{old} out"
         for old in ("labels", "label_ranges")
         if old in samples.model_fields_set

@@ -1,4 +1,4 @@
-"""What a label with a loss over lists needs: its column, and a join that brings a list together."""
+"""What a label with a loss or a term over lists needs: its column, and a join that brings a list together."""
 
 from collections.abc import Sequence
 

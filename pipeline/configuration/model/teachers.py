@@ -17,9 +17,12 @@ def teacher_problems(labels: Sequence[LabelConfig]) -> list[str]:
 
 def _problems_of(label: LabelConfig, teacher: LabelConfig | None, known: Sequence[str]) -> list[str]:
     if label.teacher is None:
-        return (
-            [] if label.distill is None else [f"label {label.name} has distill without teacher. hint: name a teacher"]
-        )
+        of_teacher = {"distill": label.distill, "listwise_target teacher": label.listwise_target == "teacher" or None}
+        return [
+            f"label {label.name} has {name} without teacher. hint: name a teacher"
+            for name, value in of_teacher.items()
+            if value is not None
+        ]
     if teacher is None:
         return [f"label {label.name} has teacher {label.teacher}, which does not exist. known: {', '.join(known)}"]
     if teacher is label:

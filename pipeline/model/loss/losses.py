@@ -57,7 +57,7 @@ def weighted_losses(
     columns = []
     for i, loss in enumerate(losses):
         z = outputs[:, i]
-        if loss.label.list_column is not None:
+        if loss.label.over_lists:
             weights, values = terms[0]
             columns.append(list_losses(weights[:, i] * values[:, i], z, lists[:, i]))
             continue

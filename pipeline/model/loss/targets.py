@@ -12,7 +12,7 @@ label's weight λ and its value y, 0 without a click:
     a logistic label with another correction than `reversal`: negative = λw·(1 − y) also for a compensation; with
       `importance` the step multiplies both weights by those of `late_labels`
     a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
-      list of its impression was learned
+      list of its impression was learned; for that reason it is in no list of any other label
     a label whose value is null was not observed: positive = negative = 0
 
 A compensation reverses the loss of the fake negative that was learned under the same weight and rate, and adds the
@@ -63,7 +63,7 @@ class Targets:
     observed: Bools
     """[n, L] whether the sample has a value of the label."""
     lists: Int32s | None = None
-    """[n, L] number of the sample's list, below n; -1 in none. None if no label has a loss over lists."""
+    """[n, L] number of the sample's list, below n; -1 in none. None if no label has lists."""
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -114,30 +114,29 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 
 def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Float32s) -> "list[_Part]":
     """What each label contributes; `rate` [n] as in the samples."""
-    kind = samples.column("kind")
-    kind = kind.dictionary_decode() if pa.types.is_dictionary(kind.type) else kind
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    compensation = _equals(kind, "compensation")
-    represented = np.where(_equals(kind, "negative"), 1 / rate, 1).astype(np.float32)
+    compensation = _of_kind(samples, "compensation")
+    represented = np.where(_of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
     if not all(label.logistic for label in labels):
         _check_rates(rate, labels)
     return [
         _Part.of_list(samples, label, ~compensation)
-        if label.list_column is not None
+        if label.over_lists
         else _Part.of(samples, label, written & compensation, represented, rate)
         for label in labels
     ]
 
 
 def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Sequence[_Part]") -> Int32s | None:
-    """The lists of the samples that observe each label."""
+    """The lists of the samples that observe each label when its window closes."""
     if all(label.list_column is None for label in labels):
         return None
+    compensation = _of_kind(samples, "compensation")
     lists = np.full((len(samples), len(labels)), -1, np.int32)
     for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
         if label.list_column in samples.schema.names:
             numbers = pc.fill_null(samples.column(label.list_column).dictionary_encode().indices, -1)
-            lists[:, i] = np.where(part.observed, numbers.to_numpy(zero_copy_only=False), -1)
+            lists[:, i] = np.where(part.observed & ~compensation, numbers.to_numpy(zero_copy_only=False), -1)
     return lists
 
 
@@ -226,5 +225,8 @@ def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float, null: 
     return values
 
 
-def _equals(column: pa.Array, value: str) -> Bools:
-    return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)
+def _of_kind(samples: pa.RecordBatch, kind: str) -> Bools:
+    """[n] which samples are of a kind."""
+    column = samples.column("kind")
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return np.asarray(pc.equal(column, kind).to_numpy(zero_copy_only=False), np.bool_)

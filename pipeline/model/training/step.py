@@ -6,13 +6,15 @@ batch runs compiled by XLA, which compiles each size for itself; a shorter one r
 decides, so the bytes are repeatable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.arrays.types import Float32s, Int32s
+from pipeline.arrays.types import Float32s
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.training import Model
 from pipeline.errors import ModelError
 from pipeline.model.loss.late_labels import importance_weights
+from pipeline.model.loss.list_terms import list_term_losses, list_terms_of
 from pipeline.model.loss.losses import LabelLoss, weighted_losses
 from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses
 from pipeline.model.loss.targets import Targets
@@ -35,8 +37,10 @@ class TrainingStep:
         """`columns`: number of input columns. The network's Python code runs at the first batch."""
         self._model, self._call, self._columns, self._losses = model, call, columns, losses
         self._logistic = [loss.label.logistic for loss in losses]
-        self._lessons = lessons_of([loss.label for loss in losses])
-        self._late_shares = [loss.label.corrected_late_share for loss in losses]
+        labels = [loss.label for loss in losses]
+        self._lessons, self._list_terms = lessons_of(labels), list_terms_of(labels)
+        self._late_shares = [label.corrected_late_share for label in labels]
+        self._targets = _read_of(labels)
         self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
         self._short: Any = None
@@ -54,11 +58,7 @@ class TrainingStep:
             ModelError: the network fails on any batch, or keeps state outside its variables.
             tf.errors.OpError: it fails on this batch.
         """
-        batch: tuple[Float32s | Int32s, ...] = (inputs, targets.positive, targets.negative, targets.log_rate)
-        if not all(self._logistic):
-            batch = (*batch, targets.value, targets.earlier)
-        if targets.lists is not None:
-            batch = (*batch, targets.lists)
+        batch = (inputs, *(getattr(targets, name) for name in self._targets))
         self.optimizer.begin(len(inputs))
         if len(inputs) < self._batch_size:
             return tuple(self._any_size()(*batch))
@@ -76,29 +76,22 @@ class TrainingStep:
         return self._short
 
     def _traced(self, size: int | None) -> Any:
-        labels = tf.TensorSpec([size, len(self._losses)], tf.float32)
-        signature = [
-            tf.TensorSpec([size, self._columns], tf.float32),
-            labels,
-            labels,
-            tf.TensorSpec([size], tf.float32),
-        ]
-        signature += [] if all(self._logistic) else [labels, labels]
-        if any(loss.label.list_column for loss in self._losses):
-            signature.append(tf.TensorSpec([size, len(self._losses)], tf.int32))
+        signature = [tf.TensorSpec([size, self._columns], tf.float32)]
+        for name in self._targets:
+            shape = [size] if name == "log_rate" else [size, len(self._losses)]
+            signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
         _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
         _check_random(graph)
         return learn
 
-    def _learn(self, inputs: Any, positive: Any, negative: Any, log_rate: Any, *values: Any) -> Any:
+    def _learn(self, inputs: Any, *columns: Any) -> Any:
+        targets = dict(zip(self._targets, columns, strict=True))
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             logits = self._call(inputs, training=True)
-            losses = self._sample_losses(logits, positive, negative, log_rate, values)
-            if self._lessons:
-                losses += soft_target_losses(self._lessons, logits, positive + negative)
+            losses = self._sample_losses(logits, targets)
             total = tf.reduce_sum(losses)
             own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
             penalty = tf.add_n(own) if own else tf.constant(0.0)
@@ -111,19 +104,37 @@ class TrainingStep:
         state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.optimizer.floats
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in state]
         result = total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
-        return (*result, losses) if values else result
+        return result if all(self._logistic) else (*result, losses)
 
-    def _sample_losses(self, logits: Any, positive: Any, negative: Any, log_rate: Any, values: Sequence[Any]) -> Any:
+    def _sample_losses(self, logits: Any, targets: Mapping[str, Any]) -> Any:
         """[n, labels]"""
+        losses, positive = self._own_losses(logits, targets), targets["positive"]
+        weights = positive + targets["negative"] if self._lessons or self._list_terms else None
+        if self._lessons:
+            losses += soft_target_losses(self._lessons, logits, weights)
+        if self._list_terms:
+            losses += list_term_losses(self._list_terms, logits, positive, weights, targets["lists"])
+        return losses
+
+    def _own_losses(self, logits: Any, targets: Mapping[str, Any]) -> Any:
+        """[n, labels] without what other labels and lists add."""
+        positive, negative, log_rate = targets["positive"], targets["negative"], targets["log_rate"]
         if any(self._late_shares):
             of_positives, of_negatives = importance_weights(logits, self._late_shares)
             positive, negative = positive * of_positives, negative * of_negatives
-        if not values:
+        if all(self._logistic):
             corrected = logits - log_rate[:, None]
             return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
         corrected = logits - log_rate[:, None] * tf.constant(self._logistic, tf.float32)
-        terms = list(zip((positive, negative), values[:2], strict=True))
-        return weighted_losses(self._losses, corrected, terms, *values[2:])
+        terms = [(positive, targets["value"]), (negative, targets["earlier"])]
+        return weighted_losses(self._losses, corrected, terms, targets.get("lists"))
+
+
+def _read_of(labels: Sequence[LabelConfig]) -> tuple[str, ...]:
+    """The names of what the step reads of `Targets`."""
+    values = () if all(label.logistic for label in labels) else ("value", "earlier")
+    lists = ("lists",) if any(label.list_column is not None for label in labels) else ()
+    return ("positive", "negative", "log_rate", *values, *lists)
 
 
 def _check_state(graph: Any, known: list[Any]) -> None:
