@@ -109,7 +109,12 @@ def test_the_trainer_counts_what_its_report_counts(world):
 def test_progressive_validation_is_that_of_the_report(world):
     _, _, metrics, report = world
     validation = report["train"]["shards"][0]["validation"]["label"]
-    for window, scores in (("all", validation["total"]), ("hour", validation["windows"][-1])):
+    matured = validation["matured"]
+    assert [scores["age"] for scores in matured["by_age"]] == ["1m", "10m", "1h"]
+    windows = {"all": validation["total"], "hour": validation["windows"][-1], "matured": matured["total"]}
+    windows |= {f"matured_at_{scores['age']}": scores for scores in matured["by_age"]}
+    windows |= {"matured_last": matured["cohorts"][-1]} if matured["cohorts"] else {}
+    for window, scores in windows.items():
         for name in ("log_loss", "normalized_entropy", "calibration"):
             suffix = "_ratio" if name == "calibration" else ""
             shown = metrics(f"springtide_validation_{name}{suffix}", shard="0", label="label", window=window)

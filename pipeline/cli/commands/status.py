@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.terminal.options import HERE, AsJson, FlinkMaster, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.run_report import matured_scores
 from pipeline.cli.terminal.values import format_age, format_size, format_time
 from pipeline.configuration.project import Project
 from pipeline.errors import LogError
@@ -96,6 +97,7 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
         "published": {level: str(pointer.id) if pointer else None for level, pointer in published.items()},
         "validation": {name: report["total"] for name, report in validation.items()},
+        "matured": {name: report["matured"] for name, report in validation.items() if "matured" in report},
         "labels_without_positive": labels_without_positive(validation, project.config.train.positive_within_samples),
     }
 
@@ -126,6 +128,12 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             {"shard": row["shard"], "label": label, **scores}
             for row in trainer
             for label, scores in row.get("validation", {}).items()
+        ],
+        "matured_labels": [
+            {"shard": row["shard"], "label": label, "labels": period, **scores}
+            for row in trainer
+            for label, matured in row.get("matured", {}).items()
+            for period, scores in matured_scores({"matured": matured})
         ],
         "warnings": _warnings(join, trainer),
         **{name: status[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.types import Int64s
@@ -95,6 +96,12 @@ def sample_times(samples: pa.RecordBatch) -> Int64s:
     """[n] ms: the later of impression and click of each sample."""
     click_at = samples.column("click_at").fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return np.asarray(np.maximum(impression_times(samples), click_at), np.int64)
+
+
+def event_ages(samples: pa.RecordBatch) -> Int64s:
+    """[n] ms from the impression to the event that decides each sample; -1 without an event."""
+    ages = pc.subtract(samples.column("click_at"), samples.column("impression_at"))
+    return np.asarray(ages.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def encode_sample_block(block: SampleBlock) -> bytes:

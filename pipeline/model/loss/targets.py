@@ -115,8 +115,8 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Float32s) -> "list[_Part]":
     """What each label contributes; `rate` [n] as in the samples."""
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    compensation = _of_kind(samples, "compensation")
-    represented = np.where(_of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
+    compensation = of_kind(samples, "compensation")
+    represented = np.where(of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
     if not all(label.logistic for label in labels):
         _check_rates(rate, labels)
     return [
@@ -131,7 +131,7 @@ def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Se
     """The lists of the samples that observe each label when its window closes."""
     if all(label.list_column is None for label in labels):
         return None
-    compensation = _of_kind(samples, "compensation")
+    compensation = of_kind(samples, "compensation")
     lists = np.full((len(samples), len(labels)), -1, np.int32)
     for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
         if label.list_column in samples.schema.names:
@@ -225,7 +225,7 @@ def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float, null: 
     return values
 
 
-def _of_kind(samples: pa.RecordBatch, kind: str) -> Bools:
+def of_kind(samples: pa.RecordBatch, kind: str) -> Bools:
     """[n] which samples are of a kind."""
     column = samples.column("kind")
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,23 @@ class BinaryMetrics:
     """Predicted clicks over clicks."""
     auc: float | None
 
+    @classmethod
+    def of(cls, samples: int, sums: Sequence[float], auc: float | None = None) -> "BinaryMetrics":
+        """Those of [4] sums of `BinaryScores.terms`."""
+        positives, negatives, loss, predicted = (float(total) for total in sums)
+        weight = positives + negatives
+        log_loss = loss / weight if weight > 0 else None
+        entropy = _entropy(positives / weight) if positives > 0 and negatives > 0 else None
+        return cls(
+            samples=samples,
+            positives=positives,
+            negatives=negatives,
+            log_loss=log_loss,
+            normalized_entropy=log_loss / entropy if log_loss is not None and entropy else None,
+            calibration=predicted / positives if positives > 0 else None,
+            auc=auc,
+        )
+
 
 @dataclass(frozen=True)
 class BinaryScores:
@@ -41,13 +59,15 @@ class BinaryScores:
     """[4, n] weight as positive, weight as negative, loss, predicted clicks."""
     bins: Int64s
     """[n] the logit's bin in the histogram."""
+    loss_of_zero: Float64s
+    """[n] the loss as a negative of weight 1."""
 
     def __len__(self) -> int:
         return len(self.bins)
 
     def where(self, mask: Bools) -> "BinaryScores":
         """Those of some samples."""
-        return BinaryScores(self.terms.compress(mask, axis=1), self.bins[mask])
+        return BinaryScores(self.terms.compress(mask, axis=1), self.bins[mask], self.loss_of_zero[mask])
 
 
 class BinarySums:
@@ -68,20 +88,9 @@ class BinarySums:
         self.negatives += np.bincount(scores.bins, scores.terms[1], BINS)
 
     def metrics(self) -> BinaryMetrics:
-        positives, negatives, loss, predicted = (float(total) for total in self.sums)
-        weight = positives + negatives
-        log_loss = loss / weight if weight > 0 else None
-        both = positives > 0 and negatives > 0
-        entropy = _entropy(positives / weight) if both else None
-        return BinaryMetrics(
-            samples=self.samples,
-            positives=positives,
-            negatives=negatives,
-            log_loss=log_loss,
-            normalized_entropy=log_loss / entropy if log_loss is not None and entropy else None,
-            calibration=predicted / positives if positives > 0 else None,
-            auc=self._auc(positives, negatives) if both else None,
-        )
+        positives, negatives = float(self.sums[0]), float(self.sums[1])
+        auc = self._auc(positives, negatives) if positives > 0 and negatives > 0 else None
+        return BinaryMetrics.of(self.samples, self.sums.tolist(), auc)
 
     def state(self) -> dict[str, Any]:
         bins = [_packed(self.positives), _packed(self.negatives)]
@@ -114,7 +123,7 @@ def binary_scores(logits: Float64s, positive: Float64s, negative: Float64s) -> B
     losses = positive * loss_of_one + negative * loss_of_zero
     predicted = (positive + negative) * np.exp(-loss_of_one)
     bins = np.clip((logits + LOGIT_LIMIT) * (BINS / (2 * LOGIT_LIMIT)), 0, BINS - 1).astype(np.int64)
-    return BinaryScores(np.stack([positive, negative, losses, predicted]), bins)
+    return BinaryScores(np.stack([positive, negative, losses, predicted]), bins, loss_of_zero)
 
 
 def _entropy(p: float) -> float:

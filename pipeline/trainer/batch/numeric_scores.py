@@ -4,6 +4,7 @@ A sample has weight `positive` with its value, and weight `negative`, below zero
 reverses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,6 +30,24 @@ class NumericMetrics:
     """Predicted sum over observed sum."""
     rmse: float | None
     """Root of the mean squared difference of prediction and value."""
+
+    @classmethod
+    def of(cls, samples: int, sums: Sequence[float]) -> "NumericMetrics":
+        """Those of [6] sums of `NumericScores.terms`."""
+        weight, positives, observed, predicted, squares, loss = (float(total) for total in sums)
+        return cls(
+            samples=samples,
+            weight=weight,
+            positives=positives,
+            observed=observed,
+            loss=loss / weight if weight > 0 else None,
+            calibration=predicted / observed if observed != 0 else None,
+            rmse=float(np.sqrt(max(squares, 0.0) / weight)) if weight > 0 else None,
+        )
+
+    def without_predictions(self) -> "NumericMetrics":
+        """Without what compares predictions with values: the outputs of a loss over lists are no predictions."""
+        return replace(self, calibration=None, rmse=None)
 
 
 @dataclass(frozen=True)
@@ -60,16 +79,7 @@ class NumericSums:
         self.sums += scores.terms.sum(axis=1)
 
     def metrics(self) -> NumericMetrics:
-        weight, positives, observed, predicted, squares, loss = (float(total) for total in self.sums)
-        return NumericMetrics(
-            samples=self.samples,
-            weight=weight,
-            positives=positives,
-            observed=observed,
-            loss=loss / weight if weight > 0 else None,
-            calibration=predicted / observed if observed != 0 else None,
-            rmse=float(np.sqrt(max(squares, 0.0) / weight)) if weight > 0 else None,
-        )
+        return NumericMetrics.of(self.samples, self.sums.tolist())
 
     def state(self) -> dict[str, Any]:
         return {"samples": self.samples, "sums": self.sums.tolist()}
@@ -85,7 +95,7 @@ class ListSums(NumericSums):
     """Those of a loss over lists, whose outputs are no predictions of values: without calibration and RMSE."""
 
     def metrics(self) -> NumericMetrics:
-        return replace(super().metrics(), calibration=None, rmse=None)
+        return super().metrics().without_predictions()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, RowError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.weights import no_weights
-from pipeline.logs.events.sample_block import impression_times
-from pipeline.model.loss.targets import Targets, targets_of
+from pipeline.logs.events.sample_block import event_ages, impression_times
+from pipeline.model.loss.targets import Targets, of_kind, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
+from pipeline.trainer.batch.matured import LabelEvents
 from pipeline.trainer.batch.unique import Uniquer
 
 
@@ -57,6 +58,12 @@ class PreparedBatch:
     def impression_at_ms(self) -> Int64s:
         """[n] each sample's impression time, ms."""
         return impression_times(self.batch.samples)
+
+    @property
+    def events(self) -> LabelEvents:
+        """The events that decided the labels of the samples."""
+        samples = self.batch.samples
+        return LabelEvents(impression_times(samples), event_ages(samples), of_kind(samples, "compensation"))
 
 
 class InvalidBatchError(InputError):

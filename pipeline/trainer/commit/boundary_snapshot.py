@@ -19,6 +19,8 @@ from pipeline.importance.fields.live import LiveImportance
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
+from pipeline.trainer.batch.label_ages import label_ages
+from pipeline.trainer.batch.matured import MaturedLabels
 from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
@@ -40,6 +42,8 @@ class TrainerProgress:
     samples_seen: int
     validations: dict[str, LabelValidation]
     """Progressive validation by label."""
+    matured: dict[str, MaturedLabels]
+    """Of the labels that can no longer change, by label."""
     importance: LiveImportance
     """Of fields, tables and dense inputs."""
     first_at_ms: int = _NEVER_MS
@@ -48,8 +52,10 @@ class TrainerProgress:
     @classmethod
     def start(cls, config: Config) -> "TrainerProgress":
         validations = {label.name: LabelValidation(label.loss) for label in config.outputs}
+        ages = label_ages(config)
+        matured = {label.name: MaturedLabels(label.loss, ages[label.name]) for label in config.outputs}
         importance = LiveImportance(InputColumns.of(config), config.train.half_life_s)
-        return cls(SamplePosition(0, 0), 0, 0, validations, importance)
+        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
@@ -120,6 +126,7 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
         state[f"expiry.{name}"] = table.sweeper.to_bytes()
     for label, validation in progress.validations.items():
         state[f"validation.{label}"] = validation.to_bytes()
+        state[f"matured.{label}"] = progress.matured[label].to_bytes()
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
     return state
 

@@ -153,9 +153,16 @@ def _sample_of(table: Table) -> RowSample:
 
 
 def _scores(validation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, float]]:
-    """(label, window, name, score) of every score that is defined; windows are all samples and the open hour."""
+    """(label, window, name, score) of every score that is defined.
+
+    Windows are all samples and the open hour; of the matured labels, all, the last cohort, and labels as of their ages.
+    """
     for label, report in validation.items():
-        windows = {"all": report["total"]} | ({"hour": report["windows"][-1]} if report["windows"] else {})
+        matured = report["matured"]
+        windows = {"all": report["total"], "matured": matured["total"]}
+        windows |= {"hour": report["windows"][-1]} if report["windows"] else {}
+        windows |= {"matured_last": matured["cohorts"][-1]} if matured["cohorts"] else {}
+        windows |= {f"matured_at_{scores['age']}": scores for scores in matured["by_age"]}
         for window, scores in windows.items():
             for name in _SCORES:
                 if scores.get(name) is not None:

@@ -73,7 +73,8 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
 def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
     """How far the shard had come.
 
-    The validation of a label that is new or has another loss starts empty, and so does the importance of a new input.
+    The validation of a label that is new or has another loss starts empty, that on matured labels also after another
+    window or horizon, and so does the importance of a new input.
     """
     progress = TrainerProgress.start(config)
     progress.position = SamplePosition(commit.offset, commit.row)
@@ -83,6 +84,8 @@ def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
             validation = LabelValidation.from_bytes(state)
             if validation.loss == label.loss:
                 progress.validations[label.name] = validation
+        if state := commit.training_state.get(f"matured.{label.name}"):
+            progress.matured[label.name].restore(state)
     if state := commit.training_state.get(FIELD_IMPORTANCE):
         progress.importance.load(state)
     return progress

@@ -228,7 +228,7 @@ class TrainerShard:
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
             raise self._halt(batch, Problem(problem))
         self._penalty = result.penalty
-        self._score(admitted.prepared, result)
+        self._score(admitted.prepared, result, at_ms)
         try:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
@@ -241,12 +241,14 @@ class TrainerShard:
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
 
-    def _score(self, prepared: PreparedBatch, result: StepResult) -> None:
-        targets, at_ms = prepared.targets, prepared.batch.at_ms
+    def _score(self, prepared: PreparedBatch, result: StepResult, log_ms: int) -> None:
+        targets, at_ms, events = prepared.targets, prepared.batch.at_ms, prepared.events
         for i, label in enumerate(self._labels):
             observed = targets.observed[:, i]
             scores = scores_of(label, i, targets, result.logits, result.losses)
-            self._progress.validations[label.name].score(scores, at_ms if observed.all() else at_ms[observed])
+            everything = bool(observed.all())
+            self._progress.validations[label.name].score(scores, at_ms if everything else at_ms[observed])
+            self._progress.matured[label.name].score(scores, events if everything else events.where(observed), log_ms)
 
     def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)
@@ -300,4 +302,8 @@ class TrainerShard:
         )
 
     def _validation(self) -> dict[str, Any]:
-        return {label: validation.report() for label, validation in self._progress.validations.items()}
+        matured = self._progress.matured
+        return {
+            label: {**validation.report(), "matured": matured[label].report()}
+            for label, validation in self._progress.validations.items()
+        }

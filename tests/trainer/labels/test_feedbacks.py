@@ -1,16 +1,20 @@
 """Training on the samples of several feedbacks: a label learns and is scored where it is observed, and nowhere else."""
 
 import copy
+import threading
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.cli.commands.status import _collect
+from pipeline.cli.terminal.options import read_time
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block
 from pipeline.logs.open import open_log
 from pipeline.model.loss.targets import targets_of
 from pipeline.samples.run.in_process import run_samples
+from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
 from tests.support.world.shop import MODEL, START_MS, WRITTEN, make_project, make_samples, train
 
@@ -23,6 +27,7 @@ def shop_of(root, rows=600):
         "click": {"columns": {"id": "int"}, "window_s": 10.0, "horizon_s": 0.0},
         "purchase": {"columns": {"id": "int"}, "window_s": 100.0, "horizon_s": 100.0, "policy": "fake_negative"},
     }
+    document["samples"] = {"block_rows": 100}
     model = MODEL.replace("layers.Dense(1)", "layers.Dense(2)")
     project = make_project(root, document, model, ManualClock(START_MS + 10**8))
     log, random = open_log(project), np.random.default_rng(1)
@@ -56,6 +61,45 @@ def test_each_label_is_scored_on_the_samples_that_decide_it(tmp_path):
         assert (total["samples"], total["positives"]) == (observed, count)
         assert total["negatives"] == 600 - count  # compensations take back their fake negatives
         assert total["auc"] > 0.5
+    assert_matured(row, log.read("samples", 0, 0))
+
+
+def assert_matured(row, records):
+    """Matured purchases are those of the impressions that log time has passed by window, horizon and disorder."""
+    at_ms, bought = {}, set()
+    for batch in (decode_sample_block(record.value).batch for record in records):
+        for sample in batch.to_pylist():
+            at_ms[sample["id"]] = sample["impression_at"]
+            bought |= {sample["id"]} if sample["purchase"] else set()
+    final_ms = read_time(row["log_time"]) - 200_000 - 60_000
+    final = {id for id, at in at_ms.items() if (at // 10_000 + 1) * 10_000 <= final_ms}
+    matured = row["matured"]["purchase"]
+    assert (matured["total"]["positives"], matured["total"]["negatives"]) == (
+        len(final & bought),
+        len(final - bought),
+    )
+    assert 300 < len(final) < 600
+    assert [(scores["age"], scores["positives"]) for scores in matured["by_age"]] == [
+        ("1m", len(final & bought)),
+        ("100s", len(final & bought)),
+    ]
+    assert row["matured"]["click"]["total"]["samples"] > matured["total"]["samples"] / 2
+
+
+def test_a_trainer_that_is_restarted_at_every_record_matures_the_same_labels(tmp_path):
+    project, log, _ = shop_of(tmp_path / "straight")
+    train(project, log)
+    [straight] = _collect(project, log)["trainer"]
+    project, log, _ = shop_of(tmp_path / "broken")
+    store = VersionStore(project)
+    for end in range(2, log.end_offset("samples", 0) + 1, 2):
+        trainer = TrainerShard(project, log, store, 0)
+        trainer.train(end, threading.Event())
+        trainer.close()
+    train(project, log)
+    [broken] = _collect(project, log)["trainer"]
+    assert broken["matured"] == straight["matured"]
+    assert straight["matured"]["purchase"]["cohorts"]
 
 
 def test_samples_that_were_written_before_a_label_was_declared_do_not_observe_it():
