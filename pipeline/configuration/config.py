@@ -25,7 +25,15 @@ from pipeline.configuration.model.tables import TableConfig, with_row_settings
 from pipeline.configuration.model.teachers import teacher_problems
 from pipeline.configuration.model.training import Model, Publish, Train
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
-from pipeline.configuration.streams.events import CLICKS, FEEDBACK_COLUMNS, SAMPLE_COLUMNS, Events, Samples
+from pipeline.configuration.streams.candidates import candidate_problems, candidate_window_s
+from pipeline.configuration.streams.events import (
+    CANDIDATES,
+    CLICKS,
+    FEEDBACK_COLUMNS,
+    SAMPLE_COLUMNS,
+    Events,
+    Samples,
+)
 from pipeline.configuration.streams.feedbacks import (
     Feedback,
     correction_problems,
@@ -126,8 +134,15 @@ class Config(Section):
 
     @property
     def input_topics(self) -> dict[EventKind, str]:
-        """The topics that the join reads, by kind of event; impressions first."""
-        return input_topics(self.topics, self.feedbacks)
+        """The topics that the join reads, by kind of event: impressions, feedbacks, candidates if they are logged."""
+        candidates = {} if self.events.candidates is None else {CANDIDATES: self.events.candidates.topic}
+        return input_topics(self.topics, self.feedbacks) | candidates
+
+    @property
+    def candidate_window_s(self) -> float:
+        """How long after a candidate that was not shown its sample is emitted. Only if candidates are logged."""
+        assert self.events.candidates is not None
+        return candidate_window_s(self.events.candidates, self.labels, self.feedbacks)
 
     @model_validator(mode="after")
     def _check_feedbacks(self) -> Self:
@@ -136,6 +151,7 @@ class Config(Section):
         problems += correction_problems(self.feedbacks, self.labels)
         problems += given_problems(self.labels) + teacher_problems(self.labels)
         problems += list_loss_problems(self.labels, self.feedbacks, self.events, self.logs.shards)
+        problems += candidate_problems(self.labels, self.feedbacks, self.events)
         problems += declared_twice("label", self.output_names)
         problems += part_problems(self.parts, self.output_names, self.serving.part)
         names = self.label_names
@@ -144,7 +160,7 @@ class Config(Section):
         if problems:
             raise ValueError("; ".join(problems))
         topics = [(name, value) for name, value in self.topics.model_dump().items() if name != CLICKS]
-        inputs = [(f"events.{feedback.kind}.topic", feedback.topic) for feedback in self.feedbacks]
+        inputs = [(f"events.{kind}.topic", topic) for kind, topic in [*self.input_topics.items()][1:]]
         check_distinct([*topics, *inputs, ("the registry of schemas", SCHEMAS_TOPIC)], "name")
         return self
 

@@ -44,8 +44,8 @@ class DenseScaling:
             np.clip(numbers, *self._bounds, out=numbers)
 
     def learn(self, numbers: Float32s) -> None:
-        """Count n ≥ 1 samples: [n, columns] as they are before `apply`."""
-        if not len(self._columns):
+        """Count n samples: [n, columns] as they are before `apply`."""
+        if not (len(self._columns) and len(numbers)):
             return
         x, n = numbers[:, self._columns].astype(np.float64), len(numbers)
         mean = x.mean(axis=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.fields import FieldConfig
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.optimizers import DenseAdagrad
 from pipeline.configuration.model.tables import ROW_SETTINGS
 from pipeline.features.plan import FeaturePlan
@@ -81,14 +82,18 @@ def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
 def _labels(config: Config, model: DenseModel) -> str:
     """What training depends on: names alone if all settings are the defaults, as for `samples.labels`."""
     plain = [
-        label.model_dump(
-            mode="json", exclude_defaults=True, exclude={"name", "event", "column", "range", "conditional"}
-        )
-        for label in config.outputs
+        label.model_dump(mode="json", exclude_defaults=True, exclude=_not_trained(label)) for label in config.outputs
     ]
     if not any(plain):
         return json.dumps(config.output_names)
     return json.dumps([config.output_names, plain, model.loss_sources], sort_keys=True)
+
+
+def _not_trained(label: LabelConfig) -> set[str]:
+    """Settings of a label that training does not depend on."""
+    return {"name", "event", "column", "range", "conditional", "top"} | (
+        set() if label.learns_lists else {"list_column"}
+    )
 
 
 def _served_labels(config: Config) -> str:

@@ -90,6 +90,16 @@ RMSE = _read(
     "label",
     "window",
 )
+TOP_SHARE = _read(
+    "springtide_validation_top_share_ratio",
+    "Share of the teacher's top k of a list in the label's own top m.",
+    "shard",
+    "label",
+    "window",
+)
+HIT_RATE = _read(
+    "springtide_validation_hit_rate_ratio", "Share of clicks in the top k of their list.", "shard", "label", "window"
+)
 TABLE_ROWS = _read("springtide_table_rows", "Rows of a table.", "shard", "table")
 TABLE_BYTES = _read("springtide_table_bytes", "Memory of a table.", "shard", "table")
 ROWS_ADMITTED = _read("springtide_rows_admitted_total", "Keys admitted to a table.", "shard", "table")

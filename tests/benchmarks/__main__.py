@@ -27,10 +27,12 @@ STAGES = (
     "freshness",
     "growth",
     "field_importance",
+    "cascade",
+    "heads",
 )
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "field_importance")
+ONE_ROUND = ("growth", "field_importance", "cascade", "heads")
 """Long ones, for which a second round adds little."""
 
 

@@ -199,6 +199,8 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_served_part",  # of a replica of a part
         "springtide_validation_loss",  # of labels that are not logistic
         "springtide_validation_rmse",
+        "springtide_validation_top_share_ratio",  # of labels with `top`
+        "springtide_validation_hit_rate_ratio",
         "springtide_http_connections_closed_total",
         "springtide_reading_failures_total",
     }

@@ -69,7 +69,9 @@ def feedback(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Append events of another feedback, as `ingest NAME` does. Files are treated as those of clicks.
+    """Append events of another feedback, or candidates that were not shown, as `ingest NAME` does.
+
+    Files are treated as those of clicks.
 
     Example: springtide ingest feedback purchase monday-purchases.jsonl
     """

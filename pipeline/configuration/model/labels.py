@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.configuration.section import Fraction, Name, Number, Section, Setting
+from pipeline.configuration.section import Count, Fraction, Name, Number, Section, Setting
 from pipeline.configuration.streams.events import EVENT_TIME, SAMPLE_COLUMNS, Samples
 
 LOSSES = ("logistic", "squared", "huber", "poisson", "softmax")
@@ -22,6 +22,25 @@ def _check_loss(loss: str) -> str:
     if loss in LOSSES or _FUNCTION.fullmatch(loss):
         return loss
     raise ValueError(f"loss {loss!r} is unknown. known: {', '.join(LOSSES)}, or your own module:function")
+
+
+class TopLists(Section):
+    """`top` of `[[labels]]`: metrics of the order of each list, by progressive validation. Of lists longer than `k` the
+    hit rate HR@k: the share of clicks that are in the label's own top `k`. Of lists longer than `m`, for a label with a
+    teacher, the top share: how much of the teacher's top `k` is in the label's own top `m`. Both by outputs before a
+    sample is learned, of impressions and candidates; late events do not count.
+    """
+
+    k: Count = 10
+    """Size of the top that is wanted; at most `m`."""
+    m: Count = 100
+    """How many samples of a list pass."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.k > self.m:
+            raise ValueError(f"k is {self.k}, m {self.m}. hint: k is at most m")
+        return self
 
 
 class LabelConfig(Section):
@@ -47,9 +66,9 @@ class LabelConfig(Section):
     exp(output). `softmax`: −Σ value × log softmax(output) over a list of samples: ListNet (Cao et al. 2007); serving
     returns the output. Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
     list_column: str | None = None
-    """`softmax` and `listwise`: the impression's column whose value the samples of one list share, such as the id of a
-    request: those of one batch, which the log decides. The policy of its feedback must be `close`. A sample without a
-    value is in no list. A late event is in none either: its list was learned."""
+    """`softmax`, `listwise` and `top`: the impression's column whose value the samples of one list share, such as the
+    id of a request: those of one batch, which the log decides. The policy of its feedback must be `close`. A sample
+    without a value is in no list. A late event is in none either: its list was learned."""
     delta: Setting | None = None
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
@@ -68,6 +87,11 @@ class LabelConfig(Section):
     listwise_target: Literal["teacher", "value"] | None = None
     """`listwise`: whose shares are learned. `teacher`: those of the teacher's probabilities, through which no gradient
     flows. `value`: those of the label's values; a list without a click has none. Default: `teacher` if there is one."""
+    top: TopLists | None = None
+    """With `list_column`: metrics of the order of each list. Default: none."""
+    candidates: bool = False
+    """With a `teacher`: it learns the scores of `[events.candidates]` as soft targets too, in place of the teacher's
+    probability. Other labels learn nothing of them."""
     given: Name | None = None
     """Name of a logistic label above this one, without which this one cannot occur, such as the click for a purchase:
     the network's output is the logit of the conditional probability, and the label's prediction is the product of both
@@ -122,6 +146,16 @@ class LabelConfig(Section):
         return self.loss == "softmax"
 
     @property
+    def learns_lists(self) -> bool:
+        """Whether what it learns of a sample depends on the others of its list."""
+        return self.over_lists or self.listwise is not None
+
+    @property
+    def lists_candidates(self) -> bool:
+        """Whether candidates that were not shown are in its lists: they have a score and no value."""
+        return self.candidates and self.listwise_target != "value"
+
+    @property
     def link(self) -> Link:
         """The function of the output that serving returns."""
         if self.correction == "calibration":
@@ -157,12 +191,11 @@ class LabelConfig(Section):
     @property
     def _list_problems(self) -> list[str]:
         problems = []
-        if (self.list_column is None) == (self.over_lists or self.listwise is not None):
+        if (self.list_column is None) == (self.learns_lists or self.top is not None):
             got = "no list_column" if self.list_column is None else f"list_column {self.list_column}"
-            got += " and listwise" if self.listwise is not None else f" and loss {self.loss}"
-            problems.append(
-                f"label {self.name} has {got}. hint: softmax needs one, and so does listwise; no other loss"
-            )
+            reader = next((name for name in ("listwise", "top") if getattr(self, name) is not None), None)
+            got += f" and {reader or f'loss {self.loss}'}"
+            problems.append(f"label {self.name} has {got}. hint: softmax needs one, and so do listwise and top")
         if self.listwise is not None and not self.logistic:
             problems.append(
                 f'label {self.name} has listwise and loss {self.loss}. hint: only loss = "logistic" has a second term'
@@ -223,10 +256,9 @@ def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks:
         return []
     rate = samples.negative_rate
     problems = [
-        f"samples.negative_rate is {rate:g}, but label {label.name} has listwise, which needs whole lists. "
-        "hint: set negative_rate = 1"
+        f"samples.negative_rate is {rate:g}, but label {label.name} needs whole lists. hint: set negative_rate = 1"
         for label in labels
-        if rate < 1 and label.listwise is not None
+        if rate < 1 and label.logistic and label.list_column is not None
     ]
     problems += [
         f"samples.{old} and [[labels]] both declare labels. hint: leave samples.{old} out"

@@ -17,7 +17,11 @@ def teacher_problems(labels: Sequence[LabelConfig]) -> list[str]:
 
 def _problems_of(label: LabelConfig, teacher: LabelConfig | None, known: Sequence[str]) -> list[str]:
     if label.teacher is None:
-        of_teacher = {"distill": label.distill, "listwise_target teacher": label.listwise_target == "teacher" or None}
+        of_teacher = {
+            "distill": label.distill,
+            "listwise_target teacher": label.listwise_target == "teacher" or None,
+            "candidates": label.candidates or None,
+        }
         return [
             f"label {label.name} has {name} without teacher. hint: name a teacher"
             for name, value in of_teacher.items()

@@ -23,7 +23,7 @@ ColumnType = Literal["string", "int", "uint", "float", "bool", "strings", "ints"
 TimeUnit = Literal["s", "ms", "us", "iso"]
 Policy = Literal["wait", "close", "fake_negative"]
 
-IMPRESSIONS, CLICKS = "impressions", "clicks"
+IMPRESSIONS, CLICKS, CANDIDATES = "impressions", "clicks", "candidates"
 """The kinds of event with a table of their own; every other one is a feedback with a name of the user's choice."""
 
 EVENT_TIME = "at"
@@ -46,6 +46,8 @@ SAMPLE_COLUMNS = (
 FEEDBACK_COLUMNS = ("feedback", "observed_until")
 """Further ones if there are other feedbacks than clicks: the kind of the deciding event, and the event time (ms) up to
 which the labels of the sample were observed."""
+CANDIDATE_SCORE = "candidate_score"
+"""A further column if candidates are logged: the fine score of a sample that was not shown."""
 MAX_FEEDBACKS = 32
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -91,6 +93,27 @@ class FeedbackEvents(EventColumns):
     """When a negative of its label is emitted; as `samples.policy`."""
 
 
+class CandidateEvents(EventColumns):
+    """`[events.candidates]`: items that a request ranked and did not show, with the score of the fine ranker then.
+
+    Each becomes a sample without a value of any label; labels with `candidates = true` learn its score. Its columns are
+    the score, the key, and any of the impressions' columns with their types.
+    """
+
+    topic: TopicName = CANDIDATES
+    """Its topic."""
+    score: Annotated[str, Field(min_length=1)]
+    """Float column that holds the fine ranker's probability; a candidate without one from 0 to 1 is a dead letter."""
+    window_s: Seconds | None = None
+    """How long after the candidate its sample is emitted; default: the window of the feedback of the label that learns
+    it, so that the candidates and impressions of a request that have one time leave together."""
+
+    @property
+    def shared_columns(self) -> dict[str, ColumnType]:
+        """Those that impressions have too."""
+        return {name: kind for name, kind in self.columns.items() if name != self.score}
+
+
 def _refuse_unknown_key(given: Any) -> Any:
     """A value that is no table is that of an unknown key, for which `Section` gives the known ones."""
     if isinstance(given, tuple):
@@ -131,6 +154,8 @@ class Events(Section):
     impressions: EventColumns
     clicks: EventColumns | None = None
     """Left out, the labels are those of other feedbacks."""
+    candidates: CandidateEvents | None = None
+    """Left out, all samples are of impressions."""
     skew_s: Seconds = 60.0
     """How far after its append time an event time may lie; beyond it, the event is a dead letter. An event time after
     the append time advances its partition's max event time to the append time only."""
@@ -158,13 +183,18 @@ class Events(Section):
 
     @property
     def by_kind(self) -> dict[EventKind, EventColumns]:
-        """All kinds of event: impressions, clicks if there are any, further feedbacks."""
-        clicks = {} if self.clicks is None else {CLICKS: self.clicks}
-        return {IMPRESSIONS: self.impressions, **clicks, **self.further}
+        """All kinds of event: impressions, feedbacks, candidates if they are logged."""
+        candidates = {} if self.candidates is None else {CANDIDATES: self.candidates}
+        return {IMPRESSIONS: self.impressions, **self.feedbacks, **candidates}
+
+    @property
+    def feedbacks(self) -> dict[EventKind, EventColumns]:
+        """Clicks if there are any, then further feedbacks."""
+        return ({} if self.clicks is None else {CLICKS: self.clicks}) | self.further
 
     @model_validator(mode="after")
     def _check_feedbacks(self) -> Self:
-        kinds = [*self.by_kind][1:]
+        kinds = [*self.feedbacks]
         wrong = [name for name in kinds if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name)]
         problems = [f"a feedback cannot be called {name!r}. hint: use a to z, 0 to 9 and _" for name in wrong]
         if not kinds:

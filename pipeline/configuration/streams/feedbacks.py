@@ -49,7 +49,7 @@ def feedbacks_of(
 
     The labels are those `declared`; without any, those of `samples.labels`, and one of each further feedback.
     """
-    of: dict[EventKind, list[FeedbackLabel]] = {kind: [] for kind in events.by_kind}
+    of: dict[EventKind, list[FeedbackLabel]] = {kind: [] for kind in events.feedbacks}
     own = [label for label in declared if label.target is None]
     for label in own or [LabelConfig(name=n, range=samples.label_ranges.get(n)) for n in samples.labels]:
         kind = label.event or (label.name if declared and label.name in events.further else CLICKS)

@@ -4,7 +4,8 @@ Layout: frame, Avro `sample_block`; its `columns` are an Arrow IPC stream of the
 the system columns of `sample_schema`. Written by the join, read by the trainer, exports and a restarted join.
 
 With other feedbacks than clicks, a label is null in a sample that does not decide it, and two columns follow: the kind
-of the event that decides (`feedback`, null for a negative; `click_…` is its source then), and `observed_until`.
+of the event that decides (`feedback`, null for a negative; `click_…` is its source then), and `observed_until`. If
+candidates are logged, `candidate_score` follows: null but in samples of the kind `candidate`, whose labels are null.
 """
 
 from collections.abc import Mapping
@@ -17,13 +18,15 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.types import Int64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.streams.events import FEEDBACK_COLUMNS, SAMPLE_COLUMNS
+from pipeline.configuration.streams.events import CANDIDATE_SCORE, FEEDBACK_COLUMNS, SAMPLE_COLUMNS
 from pipeline.errors import DamagedError, RecordError
 from pipeline.formats.columns import pack, unpack
 from pipeline.formats.schemas import decode, encode, load_schema
 from pipeline.logs.interface.log import Record
 
-KINDS = ("positive", "negative", "compensation")
+CANDIDATE = "candidate"
+KINDS = ("positive", "negative", "compensation", CANDIDATE)
+"""Of samples; the last one is of an item that was not shown, whose source is that of `impression_…`."""
 
 _TYPES = dict(
     zip(
@@ -83,6 +86,8 @@ def sample_schema(config: Config) -> pa.Schema:
     If `samples.weight` names a raw column that is called `weight`, that column is the system column.
     """
     system = system_fields(config.label_names, config.clicks_only)
+    if config.events.candidates is not None:
+        system.append(pa.field(CANDIDATE_SCORE, pa.float32()))
     raw, names = config.events.impressions.columns, {field.name for field in system}
     return pa.schema([pa.field(n, ARROW_TYPES[t]) for n, t in raw.items() if n not in names] + system)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.loss.listwise import list_losses
+from pipeline.model.loss.soft_targets import taught_probability
 from pipeline.model.runtime import tf
 
 
@@ -32,24 +33,28 @@ class ListTerm:
     learner: int
     teacher: int | None
     weight: float
+    candidates: bool = False
+    """Whether candidates are in its lists, with their logged scores as targets."""
 
 
 def list_terms_of(labels: Sequence[LabelConfig]) -> tuple[ListTerm, ...]:
     """One for every label with `listwise`.
 
     >>> list_terms_of([LabelConfig(name="fine", list_column="request", listwise=0.5)])
-    (ListTerm(learner=0, teacher=None, weight=0.5),)
+    (ListTerm(learner=0, teacher=None, weight=0.5, candidates=False),)
     """
     places = {label.name: place for place, label in enumerate(labels)}
     taught = [label.teacher is not None and label.listwise_target != "value" for label in labels]
     return tuple(
-        ListTerm(place, places[str(label.teacher)] if taught[place] else None, label.listwise)
+        ListTerm(place, places[str(label.teacher)] if taught[place] else None, label.listwise, label.lists_candidates)
         for place, label in enumerate(labels)
         if label.listwise is not None
     )
 
 
-def list_term_losses(terms: Sequence[ListTerm], outputs: Any, positive: Any, weights: Any, lists: Any) -> Any:
+def list_term_losses(
+    terms: Sequence[ListTerm], outputs: Any, positive: Any, weights: Any, lists: Any, soft: Any = None
+) -> Any:
     """[n, labels] what the terms add to the losses; zeros for a label without one.
 
     Args:
@@ -58,6 +63,7 @@ def list_term_losses(terms: Sequence[ListTerm], outputs: Any, positive: Any, wei
         positive: [n, labels] v times the value.
         weights: [n, labels] v.
         lists: [n, labels] int32 number of each sample's list, below n; −1: it is in none.
+        soft: [n, 2] as `Targets.soft`; None if no label learns candidates.
     """
     columns = [tf.zeros_like(outputs[:, i]) for i in range(outputs.shape[1])]
     for term in terms:
@@ -65,7 +71,7 @@ def list_term_losses(terms: Sequence[ListTerm], outputs: Any, positive: Any, wei
         if term.teacher is None:
             target = tf.math.divide_no_nan(positive[:, i], weights[:, i])
         else:
-            target = tf.stop_gradient(tf.sigmoid(outputs[:, term.teacher]))
+            target = taught_probability(outputs[:, term.teacher], soft if term.candidates else None)
         values = weights[:, i] * _shares(target, places)
         columns[i] = term.weight * list_losses(values, -tf.nn.softplus(-outputs[:, i]), places)
     return tf.stack(columns, axis=1)

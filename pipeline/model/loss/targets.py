@@ -13,7 +13,8 @@ label's weight λ and its value y, 0 without a click:
       `importance` the step multiplies both weights by those of `late_labels`
     a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
       list of its impression was learned; for that reason it is in no list of any other label
-    a label whose value is null was not observed: positive = negative = 0
+    a label whose value is null was not observed: positive = negative = 0. So are all labels of a candidate that was not
+      shown: what a label with `candidates` learns of it is its `soft` target
 
 A compensation reverses the loss of the fake negative that was learned under the same weight and rate, and adds the
 loss of the click: the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed Feedback for
@@ -32,6 +33,7 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s, Int32s
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.streams.events import CANDIDATE_SCORE
 from pipeline.errors import RowError
 
 
@@ -64,6 +66,9 @@ class Targets:
     """[n, L] whether the sample has a value of the label."""
     lists: Int32s | None = None
     """[n, L] number of the sample's list, below n; -1 in none. None if no label has lists."""
+    soft: Float32s | None = None
+    """[n, 2] of candidates that were not shown the logged fine score and the sample's weight; zeros of all others. None
+    if no label learns candidates."""
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -109,6 +114,7 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
         earlier=stacked("earlier"),
         observed=np.stack([part.observed for part in parts], axis=1),
         lists=_lists_of(samples, declared, parts),
+        soft=_soft_targets_of(samples, weight) if any(label.candidates for label in declared) else None,
     )
 
 
@@ -129,15 +135,24 @@ def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Floa
 
 def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Sequence[_Part]") -> Int32s | None:
     """The lists of the samples that observe each label when its window closes."""
-    if all(label.list_column is None for label in labels):
+    if not any(label.learns_lists for label in labels):
         return None
-    compensation = of_kind(samples, "compensation")
+    compensation, candidate = of_kind(samples, "compensation"), of_kind(samples, "candidate")
     lists = np.full((len(samples), len(labels)), -1, np.int32)
     for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
-        if label.list_column in samples.schema.names:
+        if label.learns_lists and label.list_column in samples.schema.names:
             numbers = pc.fill_null(samples.column(label.list_column).dictionary_encode().indices, -1)
-            lists[:, i] = np.where(part.observed & ~compensation, numbers.to_numpy(zero_copy_only=False), -1)
+            member = part.observed & ~compensation | candidate & label.lists_candidates
+            lists[:, i] = np.where(member, numbers.to_numpy(zero_copy_only=False), -1)
     return lists
+
+
+def _soft_targets_of(samples: pa.RecordBatch, weight: Float32s) -> Float32s:
+    """[n, 2] as `Targets.soft`; `weight` [n] of the samples."""
+    if CANDIDATE_SCORE not in samples.schema.names:
+        return np.zeros((len(samples), 2), np.float32)
+    score = _numbers(samples, CANDIDATE_SCORE, 0.0, 1.0, null=0.0)
+    return np.stack([score, np.where(of_kind(samples, "candidate"), weight, 0)], axis=1).astype(np.float32)
 
 
 def _renumbered(lists: Int32s) -> Int32s:
@@ -157,8 +172,10 @@ def trial_targets(n: int, labels: Sequence[LabelConfig]) -> Targets:
     each, no = np.ones((n, len(labels)), np.float32), np.zeros(n, np.float32)
     ones = [min(max(1.0, label.limits[0]), label.limits[1]) for label in labels]
     value = np.tile(np.array(ones, np.float32), (n, 1))
-    lists = np.tile(np.array([-1 if label.list_column is None else 0 for label in labels], np.int32), (n, 1))
-    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, lists if (lists >= 0).any() else None)
+    lists = np.tile(np.array([0 if label.learns_lists else -1 for label in labels], np.int32), (n, 1))
+    soft = np.zeros((n, 2), np.float32) if any(label.candidates for label in labels) else None
+    found = lists if (lists >= 0).any() else None
+    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, found, soft)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.model.loss.late_labels import importance_weights
 from pipeline.model.loss.list_terms import list_term_losses, list_terms_of
 from pipeline.model.loss.losses import LabelLoss, weighted_losses
-from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses
+from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses, taught_weights
 from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import keras, tf
 from pipeline.model.training.optimizer import Optimizer
@@ -78,7 +78,7 @@ class TrainingStep:
     def _traced(self, size: int | None) -> Any:
         signature = [tf.TensorSpec([size, self._columns], tf.float32)]
         for name in self._targets:
-            shape = [size] if name == "log_rate" else [size, len(self._losses)]
+            shape = {"log_rate": [size], "soft": [size, 2]}.get(name, [size, len(self._losses)])
             signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
@@ -109,11 +109,14 @@ class TrainingStep:
     def _sample_losses(self, logits: Any, targets: Mapping[str, Any]) -> Any:
         """[n, labels]"""
         losses, positive = self._own_losses(logits, targets), targets["positive"]
-        weights = positive + targets["negative"] if self._lessons or self._list_terms else None
+        if not (self._lessons or self._list_terms):
+            return losses
+        soft = targets.get("soft")
+        weights = taught_weights([loss.label for loss in self._losses], positive + targets["negative"], soft)
         if self._lessons:
-            losses += soft_target_losses(self._lessons, logits, weights)
+            losses += soft_target_losses(self._lessons, logits, weights, soft)
         if self._list_terms:
-            losses += list_term_losses(self._list_terms, logits, positive, weights, targets["lists"])
+            losses += list_term_losses(self._list_terms, logits, positive, weights, targets["lists"], soft)
         return losses
 
     def _own_losses(self, logits: Any, targets: Mapping[str, Any]) -> Any:
@@ -133,8 +136,9 @@ class TrainingStep:
 def _read_of(labels: Sequence[LabelConfig]) -> tuple[str, ...]:
     """The names of what the step reads of `Targets`."""
     values = () if all(label.logistic for label in labels) else ("value", "earlier")
-    lists = ("lists",) if any(label.list_column is not None for label in labels) else ()
-    return ("positive", "negative", "log_rate", *values, *lists)
+    lists = ("lists",) if any(label.learns_lists for label in labels) else ()
+    soft = ("soft",) if any(label.candidates for label in labels) else ()
+    return ("positive", "negative", "log_rate", *values, *lists, *soft)
 
 
 def _check_state(graph: Any, known: list[Any]) -> None:

@@ -106,3 +106,9 @@ class Clicks:
             if label.column is not None:
                 out[:, i] = pc.fill_null(self.columns.column(label.column).cast(pa.float32(), safe=False), 0.0)
         return out
+
+
+def lowest_offsets(rows: np.ndarray) -> dict[int, int]:
+    """By partition, the lowest source offset of [n] CLICK."""
+    partitions = np.unique(rows["partition"]).tolist()
+    return {partition: int(rows["offset"][rows["partition"] == partition].min()) for partition in partitions}

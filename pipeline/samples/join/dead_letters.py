@@ -19,6 +19,9 @@ DETAILS = {
     "weight_out_of_range": "the weight is negative, larger than samples.max_weight, or not a number",
     "number_out_of_range": "a dense number is outside its range or not finite, or a vector has another size",
     "weights_invalid": "a list of weights has another length than its list of values, or a number that is not finite",
+    "candidate_too_late": "the candidate's time is below its partition's watermark",
+    "duplicate_candidate": "an earlier candidate has this join key and time",
+    "score_out_of_range": "the score of a candidate is missing, not a number, or outside 0 to 1",
     "label_out_of_range": "a label is outside its range in samples.label_ranges or [[labels]], or not a number",
 }
 """By reason."""

@@ -1,6 +1,7 @@
 """Source positions, and what a shard has already emitted about them.
 
-A source position is (input, partition, offset, row). Input 0 is the impressions, input f + 1 the events of feedback f.
+A source position is (input, partition, offset, row). Input 0 is the impressions, input f + 1 the events of feedback f,
+the last one the candidates, if they are logged.
 The flags of an impression are those of one feedback, at input -f: each feedback decides its own labels. After a start,
 the positions whose samples and dead letters lie in the shard's partitions beyond the loaded state are stored here until
 they have been read again, so that nothing is emitted twice (ARCHITECTURE.md, "Exactly once").
@@ -17,6 +18,7 @@ from pipeline.arrays.splitmix import mix
 from pipeline.arrays.types import Bools, UInt8s, UInt64s
 from pipeline.configuration.streams.events import CLICKS
 from pipeline.configuration.streams.feedbacks import Feedback
+from pipeline.logs.events.sample_block import CANDIDATE
 from pipeline.samples.held.index import NONE, JoinIndex
 
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
@@ -49,12 +51,19 @@ def emitted_by_samples(batch: pa.RecordBatch, feedbacks: Sequence[Feedback]) -> 
     return np.concatenate([*impressions, *clicks])
 
 
+def emitted_by_candidates(batch: pa.RecordBatch, number: int) -> np.ndarray:
+    """[m] EMITTED of a block of samples: its candidates as used; `number` is that of their input."""
+    candidate = np.asarray(pc.equal(batch.column("kind").cast(pa.string()), CANDIDATE), np.bool_)
+    return emitted_rows(number, _source(batch, "impression_", candidate), USED)
+
+
 def _decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
     """[n] which samples decide the labels of a feedback."""
     names = batch.schema.names
     label = feedback.labels[0].name
     if "feedback" not in names:
-        return np.full(batch.num_rows, feedback.kind == CLICKS)
+        shown = pc.not_equal(batch.column("kind").cast(pa.string()), CANDIDATE).to_numpy(zero_copy_only=False)
+        return np.asarray(shown & (feedback.kind == CLICKS), np.bool_)
     if label not in names:
         return np.zeros(batch.num_rows, np.bool_)
     return np.asarray(batch.column(label).is_valid().to_numpy(zero_copy_only=False), np.bool_)

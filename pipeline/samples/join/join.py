@@ -4,6 +4,7 @@ Each pair of an impression and a feedback (clicks, purchases …) is decided for
 of the feedback; a click below is an event of any feedback. What all feedbacks share: the held impressions, which stay
 as long as the longest of them needs, the watermark, and the order of samples. A sample decides the labels of one
 feedback; a negative those of all feedbacks whose windows close together (`negatives`). Its other labels are null.
+Candidates that were not shown meet no impression and no feedback (`unshown`).
 
 What it emits is a set that depends on the input logs alone, not on how partitions interleave, how blocks are cut, how
 often `decide` is called, or on restarts. All events of one join key in one topic must be in one partition (producers
@@ -48,7 +49,7 @@ from pipeline.arrays.keys import ids128
 from pipeline.arrays.structured import concatenate_rows
 from pipeline.arrays.types import Bools, UInt8s
 from pipeline.configuration.config import Config
-from pipeline.configuration.streams.events import IMPRESSIONS
+from pipeline.configuration.streams.events import CANDIDATES, IMPRESSIONS
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.held.durations import Durations
 from pipeline.samples.held.held_impressions import HeldImpressions
@@ -56,6 +57,7 @@ from pipeline.samples.held.open_windows import NEVER_MS
 from pipeline.samples.held.rows import held_rows
 from pipeline.samples.join import emitted
 from pipeline.samples.join.attribution import Attribution
+from pipeline.samples.join.clicks import lowest_offsets
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.decided import Decided
 from pipeline.samples.join.emitted import USED, EmittedPositions
@@ -64,6 +66,7 @@ from pipeline.samples.join.negative_sampling import NegativeSampling
 from pipeline.samples.join.negatives import closing_together
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import Samples
+from pipeline.samples.join.unshown import new_unshown
 
 _DECIDE_EVERY_ROWS = 65_536
 """The rows that are fed before the join decides, so that it holds no more in a long bundle than in a short one."""
@@ -81,10 +84,12 @@ class Join:
     """One shard's join. Not thread-safe.
 
     Attributes:
-        inputs: the number of each input in source positions, by kind: impressions 0, then the feedbacks.
+        inputs: the number of each input in source positions, by kind: impressions 0, then the feedbacks, then the
+            candidates that were not shown.
         progress: offsets and watermarks of every input partition.
         held: impressions.
         attributions: by feedback, which clicks wait and what they decide.
+        unshown: candidates that were not shown; None if none are logged.
         emitted_positions: positions that the shard's partitions contain beyond this state.
         unfinished: inputs with more records to read now; the caller sets it before blocks are fed.
     """
@@ -98,6 +103,7 @@ class Join:
         self.held = HeldImpressions(self.durations, feedbacks)
         self._decided = Decided()
         self.attributions = tuple(Attribution(config, n, self.held, self._decided) for n in range(feedbacks))
+        self.unshown = new_unshown(config, feedbacks + 1, self._decided)
         self.emitted_positions = EmittedPositions()
         self._schema, self._ranges = sample_schema(config), Ranges(config)
         self._windows = closing_together(self.attributions)
@@ -121,8 +127,10 @@ class Join:
             block, flags = block.take(np.flatnonzero(new)), flags[new]
         if len(block) and not number:
             self._hold(block, flags)
-        elif len(block):
+        elif len(block) and number <= len(self.attributions):
             self.attributions[number - 1].feed(block)
+        elif len(block) and self.unshown is not None:
+            self.unshown.feed(block)
         self.progress.advance(block)
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
@@ -156,6 +164,12 @@ class Join:
         """How many clicks wait for their window to close."""
         return sum(len(each.candidates) for each in self.attributions)
 
+    @property
+    def _empty(self) -> bool:
+        """Whether nothing is held and nothing waits."""
+        waiting = self.pending or self.candidates or (self.unshown is not None and len(self.unshown.waiting))
+        return not (self.held.buckets or waiting)
+
     def needed_offsets(self) -> dict[str, int]:
         """Per `topic/partition`, the offset to restart at without a state; directly after `decide`."""
         return {self._name(at): offset for at, (offset, _) in self.progress.restart_points().items()}
@@ -175,9 +189,11 @@ class Join:
         They are not emitted again, and the join continues as if it had emitted them from this state.
         """
         rows = [emitted.emitted_by_samples(block, self.config.feedbacks) for block in blocks]
+        if self.unshown is not None:
+            rows += [emitted.emitted_by_candidates(block, self.inputs[CANDIDATES]) for block in blocks]
         rows += [emitted.emitted_by_dead_letters(letters.table, self._topics.values()) for letters in dead]
         positions = np.concatenate([np.zeros(0, emitted.EMITTED), *rows])
-        if not self.held.buckets and not self.pending and not self.candidates:
+        if self._empty:
             positions = self._not_yet_read(positions)
         if not len(positions):
             return
@@ -189,6 +205,8 @@ class Join:
                 bucket.flags(feedback)[:] |= flags & ~np.uint8(USED)
         for each in self.attributions:
             each.drop_emitted(self.emitted_positions)
+        if self.unshown is not None:
+            self.unshown.drop_emitted(self.emitted_positions)
         self._drop_read_positions()
 
     def _not_yet_read(self, positions: np.ndarray) -> np.ndarray:
@@ -250,6 +268,8 @@ class Join:
             return
         for each in self.attributions:
             each.settle(watermark_ms)
+        if self.unshown is not None:
+            self.unshown.settle(watermark_ms)
         self.held.remove_expired(watermark_ms)
 
     def _limit_ms(self) -> int:
@@ -265,8 +285,9 @@ class Join:
         lowest: dict[Input, int] = {(IMPRESSIONS, p): o for p, o in self.held.lowest_offsets().items()}
         for each in self.attributions:
             waiting = concatenate_rows([each.pending.rows, each.candidates.rows])
-            for partition in np.unique(waiting["partition"]).tolist():
-                lowest[each.feedback.kind, partition] = int(waiting["offset"][waiting["partition"] == partition].min())
+            lowest |= {(each.feedback.kind, p): o for p, o in lowest_offsets(waiting).items()}
+        if self.unshown is not None:
+            lowest |= {(CANDIDATES, p): o for p, o in self.unshown.lowest_offsets().items()}
         return lowest
 
     def _name(self, at: Input) -> str:

@@ -11,14 +11,16 @@ import pyarrow.compute as pc
 from pipeline.arrays.gather import RowSelection, gather_array
 from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
+from pipeline.configuration.streams.events import CANDIDATE_SCORE
 from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.logs.events.sample_block import KINDS
 from pipeline.samples.held.rows import Source
 
-POSITIVE, NEGATIVE, COMPENSATION = range(3)
+POSITIVE, NEGATIVE, COMPENSATION, CANDIDATE = range(4)
 """Indices in `KINDS`."""
 
 _KIND_NAMES = pa.array(KINDS)
+_NO_SCORE = np.float32(np.nan)
 _NO_LABEL = pa.scalar(None, pa.float32())
 
 
@@ -29,13 +31,14 @@ class DecidedSamples:
     Attributes:
         kind: of all of them.
         decided_at: [n] int64, ms.
-        impressions: their sources.
+        impressions: their sources; of candidates, which have no impression, their own.
         negative_written: [n] whether a negative of the impression is emitted.
         columns: [n] raw columns of the impressions.
         clicks: sources of the clicks; None without clicks.
         labels: [n, labels] of the clicks; None without clicks: all labels are 0.
         feedback: the number of the clicks' feedback.
         decides: [n] uint64: bit f is set if the labels of feedback f are decided; None: those of `feedback` alone.
+        scores: [n] of candidates; None for all other samples.
     """
 
     kind: int
@@ -47,6 +50,7 @@ class DecidedSamples:
     labels: Float32s | None = None
     feedback: int = 0
     decides: UInt64s | None = None
+    scores: Float32s | None = None
 
     def __len__(self) -> int:
         return len(self.decided_at)
@@ -62,6 +66,7 @@ class Samples:
     def __init__(self, config: Config, schema: pa.Schema, parts: Sequence[DecidedSamples]) -> None:
         self._config, self._schema = config, schema
         self._feedbacks = None if config.clicks_only else config.feedbacks
+        self._with_candidates = config.events.candidates is not None
         parts = [part for part in parts if len(part)]
         self._n = sum(map(len, parts))
         if not parts:
@@ -74,6 +79,7 @@ class Samples:
         self._clicks = _Clicks(parts, len(self._labels))
         at = self._impressions
         self._decided_at = np.concatenate([p.decided_at for p in parts])
+        self._scores = np.concatenate([_scores(part) for part in parts]) if self._with_candidates else None
         keys: list[npt.NDArray[np.integer]] = [self._decided_at, at.partition, at.offset, at.row, self._kinds]
         if self._feedbacks is not None:
             self._decides = np.concatenate([_decides(part) for part in parts])
@@ -101,16 +107,27 @@ class Samples:
         system["weight"] = _weights(self._config, raw)
         system["rate"] = pa.array(np.full(len(order), self._config.samples.negative_rate, np.float32))
         system["kind"] = gather_array([_KIND_NAMES], self._kinds.take(order).astype(np.uint64))
+        if self._scores is not None:
+            system |= self._candidate_columns(self._scores.take(order), order, system)
         if self._feedbacks is not None:
             system |= self._feedback_columns(order, self._feedbacks, system)
         columns = [system[f.name] if f.name in system else raw.column(f.name) for f in self._schema]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
+    def _candidate_columns(
+        self, scores: Float32s, order: Int64s, columns: Mapping[str, pa.Array]
+    ) -> dict[str, pa.Array]:
+        """The scores [n] of candidates, and what differs for them: null labels, and none of them was left out."""
+        candidate = pa.array(self._kinds.take(order) == CANDIDATE)
+        labels = {name: pc.if_else(candidate, _NO_LABEL, columns[name]) for name in self._labels}
+        rate = pc.if_else(candidate, pa.scalar(1.0, pa.float32()), columns["rate"])
+        return labels | {"rate": rate, CANDIDATE_SCORE: pa.array(scores, from_pandas=True)}
+
     def _feedback_columns(
         self, order: Int64s, feedbacks: Sequence[Feedback], labels: Mapping[str, pa.Array]
     ) -> dict[str, pa.Array]:
         """The columns of several feedbacks, and the labels with nulls where a sample does not decide them."""
-        decides, clicked = self._decides.take(order), self._kinds.take(order) != NEGATIVE
+        decides, clicked = self._decides.take(order), self._kinds.take(order) != NEGATIVE  # a candidate decides nothing
         number = np.full(len(order), len(feedbacks), np.int64)
         columns: dict[str, pa.Array] = {"observed_until": pa.array(self._decided_at.take(order))}
         for i, feedback in enumerate(feedbacks):
@@ -120,6 +137,10 @@ class Samples:
                 columns[label.name] = pc.if_else(pa.array(decided), labels[label.name], _NO_LABEL)
         names = pa.array([*(feedback.kind for feedback in feedbacks), None], pa.string())
         return columns | {"feedback": names.take(pa.array(number))}
+
+
+def _scores(part: DecidedSamples) -> Float32s:
+    return np.full(len(part), _NO_SCORE) if part.scores is None else part.scores
 
 
 def _decides(part: DecidedSamples) -> UInt64s:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.config import Config
+from pipeline.configuration.streams.events import CANDIDATES, EventColumns
 from pipeline.errors import MigrationError
 from pipeline.formats.columns import unpack
 from pipeline.formats.container import Container
@@ -25,7 +26,7 @@ from pipeline.samples.join.emitted import EMITTED, EmittedPositions
 from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
 from pipeline.samples.state.segment_codec import STATE_FIX, decode_segment
-from pipeline.samples.state.snapshot import keyed_by, section_suffix
+from pipeline.samples.state.snapshot import UNSHOWN, keyed_by, section_suffix
 
 _DECODERS = 2
 """Threads that decode segments."""
@@ -77,7 +78,9 @@ def load_join(
         if next(decoded, None) is not None:
             raise ValueError("there are more segments than it names")
         for each in join.attributions:
-            each.pending, each.candidates = (_clicks(head, name, each) for name in ("pending", "candidates"))
+            each.pending, each.candidates = (_clicks_of(head, name, each) for name in ("pending", "candidates"))
+        if join.unshown is not None:
+            join.unshown.waiting = _clicks(head, UNSHOWN, config.events.by_kind[CANDIDATES])
         join.held.restore(buckets, head.array("links", np.uint64).reshape(-1, 2))
         join.emitted_positions = EmittedPositions(head.array("emitted", EMITTED))
         return join
@@ -148,10 +151,13 @@ def _rows_of(segment: Segment, bucket: Bucket, decoded: _Decoded) -> tuple[np.nd
     return decoded.rows, decoded.columns
 
 
-def _clicks(head: Container, kind: str, of: Attribution) -> Clicks:
-    name = kind + section_suffix(of.number)
+def _clicks_of(head: Container, kind: str, of: Attribution) -> Clicks:
+    return _clicks(head, kind + section_suffix(of.number), of.feedback.events)
+
+
+def _clicks(head: Container, name: str, events: EventColumns) -> Clicks:
     rows = head.array(name, CLICK)
-    schema = arrow_schema(of.feedback.events.columns)
+    schema = arrow_schema(events.columns)
     return Clicks(rows, _aligned(unpack(head.section(f"{name}_columns"), len(rows)), schema))
 
 
@@ -159,7 +165,8 @@ def _check_keyed(head: Container, config: Config, shard: int) -> None:
     stored, wanted = {"of": head.header["shard"], **head.header["keyed"]}, {"of": shard, **keyed_by(config)}
     if stored == wanted:
         return
-    others = [{name: value for name, value in keyed.items() if name != "feedbacks"} for keyed in (stored, wanted)]
+    kinds = ("feedbacks", "candidates")
+    others = [{name: value for name, value in keyed.items() if name not in kinds} for keyed in (stored, wanted)]
     fix = STATE_FIX if others[0] == others[1] else "begin a new state folder and new topics"
     raise MigrationError(
         f"{head.name} was made with {stored}, the configuration has {wanted}. hint: set it back, or {fix}"

@@ -22,6 +22,8 @@ from pipeline.samples.held.segment import BucketSlice, Segment
 from pipeline.samples.join.join import Join
 from pipeline.samples.state.segment_codec import STATE_FIX, cut, encode_slice
 
+UNSHOWN = "unshown"
+"""The section of candidates that were not shown, and the begin of that of their columns."""
 HEAD = Kind(b"join", STATE_FIX)
 
 
@@ -64,6 +66,9 @@ def take_snapshot(join: Join, stored: Collection[str] = ()) -> Snapshot:
             sections[f"flags{suffix}"] = b"".join(bucket.flags(each.number).tobytes() for bucket in buckets)
         for name, clicks in ((f"pending{suffix}", each.pending), (f"candidates{suffix}", each.candidates)):
             sections |= {name: clicks.rows.tobytes(), f"{name}_columns": pack(clicks.columns)}
+    if join.unshown is not None:
+        waiting = join.unshown.waiting
+        sections |= {UNSHOWN: waiting.rows.tobytes(), f"{UNSHOWN}_columns": pack(waiting.columns)}
     sections |= {"links": join.held.links.tobytes(), "emitted": join.emitted_positions.rows.tobytes()}
     header = {"shard": join.shard, "keyed": keyed_by(join.config), "progress": join.progress.to_json()}
     return Snapshot(header, sections, [(bucket, list(_parts(bucket, stored))) for bucket in buckets])
@@ -72,7 +77,8 @@ def take_snapshot(join: Join, stored: Collection[str] = ()) -> Snapshot:
 def keyed_by(config: Config) -> dict[str, Any]:
     """The configuration that ids, shards and flags of held events depend on."""
     events = config.events
-    keyed = {"key": list(events.key), "shard": list(events.shard_columns), "shards": config.logs.shards}
+    keyed: dict[str, Any] = {"key": list(events.key), "shard": list(events.shard_columns), "shards": config.logs.shards}
+    keyed |= {} if events.candidates is None else {"candidates": True}
     return keyed if config.clicks_only else keyed | {"feedbacks": [feedback.kind for feedback in config.feedbacks]}
 
 

@@ -4,6 +4,7 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,17 @@ class BinaryScores:
     def __len__(self) -> int:
         return len(self.bins)
 
+    @cached_property
+    def sums(self) -> Float64s:
+        """[4] of `terms`; computed once for the sums that count them."""
+        return np.asarray(self.terms.sum(axis=1), np.float64)
+
+    @cached_property
+    def histograms(self) -> tuple[Float64s, Float64s]:
+        """([BINS], [BINS]) weights as positive and as negative by bin; computed once likewise."""
+        positives, negatives = (np.bincount(self.bins, weights, BINS) for weights in self.terms[:2])
+        return np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
+
     def where(self, mask: Bools) -> "BinaryScores":
         """Those of some samples."""
         return BinaryScores(self.terms.compress(mask, axis=1), self.bins[mask], self.loss_of_zero[mask])
@@ -83,9 +95,10 @@ class BinarySums:
     def add(self, scores: BinaryScores) -> None:
         """Count n scored samples."""
         self.samples += len(scores.bins)
-        self.sums += scores.terms.sum(axis=1)
-        self.positives += np.bincount(scores.bins, scores.terms[0], BINS)
-        self.negatives += np.bincount(scores.bins, scores.terms[1], BINS)
+        self.sums += scores.sums
+        positives, negatives = scores.histograms
+        self.positives += positives
+        self.negatives += negatives
 
     def metrics(self) -> BinaryMetrics:
         positives, negatives = float(self.sums[0]), float(self.sums[1])

@@ -55,6 +55,12 @@ class PreparedBatch:
     targets: Targets
 
     @property
+    def shown_dense(self) -> Float32s:
+        """[m, dense columns] of the samples that were shown: candidates do not move the statistics of dense inputs."""
+        soft = self.targets.soft
+        return self.dense if soft is None else self.dense[soft[:, 1] == 0]
+
+    @property
     def impression_at_ms(self) -> Int64s:
         """[n] each sample's impression time, ms."""
         return impression_times(self.batch.samples)

@@ -28,6 +28,7 @@ from pipeline.trainer.batch.numeric_scores import (
     NumericSums,
     numeric_scores,
 )
+from pipeline.trainer.batch.order_scores import OrderMetrics, OrderScores, OrderSums
 
 HOUR_MS = 3_600_000
 HOURS = 168
@@ -35,18 +36,20 @@ HOURS = 168
 FORMAT = 1
 WITHOUT_POSITIVE_HINT = "a second event of a key, such as a purchase after the click, is a duplicate_click"
 """What an operator may find if a label has no positive."""
-LOGISTIC = "logistic"
+LOGISTIC, ORDER = "logistic", "order"
 
-Metrics = BinaryMetrics | NumericMetrics
-Scores = BinaryScores | NumericScores
+Metrics = BinaryMetrics | NumericMetrics | OrderMetrics
+LabelScores = BinaryScores | NumericScores
+Scores = LabelScores | OrderScores
 
 
 class LabelValidation:
     """Progressive validation of one label of one shard. Not thread-safe."""
 
     def __init__(self, loss: str = LOGISTIC) -> None:
+        """`loss`: of the label; `ORDER` for the order of its lists (`list_validation`)."""
         self.loss = loss
-        self._sums: Any = {LOGISTIC: BinarySums, "softmax": ListSums}.get(loss, NumericSums)
+        self._sums: Any = {LOGISTIC: BinarySums, "softmax": ListSums, ORDER: OrderSums}.get(loss, NumericSums)
         self._total: Any = self._sums()
         self._hour: Any = self._sums()
         self._now_ms: int | None = None
@@ -64,9 +67,10 @@ class LabelValidation:
         self._total.add(scores)
         start_ms = int(at_ms[0]) if self._now_ms is None else self._now_ms
         hours = np.maximum.accumulate(np.maximum(at_ms, start_ms)) // HOUR_MS
-        for hour in np.unique(hours):
+        for hour in np.unique(hours) if hours[0] != hours[-1] else hours[:1]:
             self._open(int(hour) * HOUR_MS)
-            self._hour.add(scores.where(hours == hour))
+            # Most batches lie in one hour: what was summed for all samples is then not summed again.
+            self._hour.add(scores if hours[0] == hours[-1] else scores.where(hours == hour))
         self._now_ms = max(start_ms, int(at_ms.max()))
 
     def report(self) -> dict[str, Any]:
@@ -94,7 +98,7 @@ class LabelValidation:
         if state.get("format") != FORMAT:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
         validation = cls(state.get("loss", LOGISTIC))
-        metrics_of: Any = BinaryMetrics if validation.loss == LOGISTIC else NumericMetrics
+        metrics_of: Any = {LOGISTIC: BinaryMetrics, ORDER: OrderMetrics}.get(validation.loss, NumericMetrics)
         restored = validation._sums.restore
         validation._now_ms = state["now_ms"]
         validation._total, validation._hour = restored(state["total"]), restored(state["window"])
@@ -121,7 +125,9 @@ class LabelValidation:
         self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
 
 
-def scores_of(label: LabelConfig, number: int, targets: Targets, outputs: Float32s, losses: Float32s | None) -> Scores:
+def scores_of(
+    label: LabelConfig, number: int, targets: Targets, outputs: Float32s, losses: Float32s | None
+) -> LabelScores:
     """The scores of the samples that observe label `number`; outputs and losses as `StepResult` has them."""
 
     def column(values: Any) -> Any:

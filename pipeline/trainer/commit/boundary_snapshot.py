@@ -7,7 +7,7 @@ digest covers only what training depends on, so it does not change with the cade
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.label_ages import label_ages
+from pipeline.trainer.batch.list_validation import ListValidation, with_lists
 from pipeline.trainer.batch.matured import MaturedLabels
 from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.tables.filtered_table import TableCounts
@@ -46,6 +47,8 @@ class TrainerProgress:
     """Of the labels that can no longer change, by label."""
     importance: LiveImportance
     """Of fields, tables and dense inputs."""
+    lists: dict[str, ListValidation] = field(default_factory=dict)
+    """Validation of the order of lists, of the labels with `top`."""
     first_at_ms: int = _NEVER_MS
     """The smallest sample time since the last commit."""
 
@@ -55,13 +58,24 @@ class TrainerProgress:
         ages = label_ages(config)
         matured = {label.name: MaturedLabels(label.loss, ages[label.name]) for label in config.outputs}
         importance = LiveImportance(InputColumns.of(config), config.train.half_life_s)
-        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance)
+        lists = {
+            label.name: ListValidation(label.top, label.teacher is not None) for label in config.outputs if label.top
+        }
+        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
         self.position, self.last_at_ms = end, log_ms
         self.first_at_ms = min(self.first_at_ms, int(at_ms.min()))
         self.samples_seen += len(at_ms)
+
+    def validation(self) -> dict[str, Any]:
+        """By label the report of its progressive validation."""
+        reports = {
+            label: {**validation.report(), "matured": self.matured[label].report()}
+            for label, validation in self.validations.items()
+        }
+        return reports | {label: with_lists(reports[label], lists.report()) for label, lists in self.lists.items()}
 
     def committed(self) -> None:
         """Begin the next commit's range of sample times."""
@@ -127,6 +141,8 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
     for label, validation in progress.validations.items():
         state[f"validation.{label}"] = validation.to_bytes()
         state[f"matured.{label}"] = progress.matured[label].to_bytes()
+    for label, lists in progress.lists.items():
+        state[f"lists.{label}"] = lists.to_bytes()
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
     return state
 

@@ -32,6 +32,8 @@ _SCORES = {
     "calibration": metrics.CALIBRATION,
     "loss": metrics.LOSS,
     "rmse": metrics.RMSE,
+    "top_share": metrics.TOP_SHARE,
+    "hit_rate": metrics.HIT_RATE,
 }
 """By their name in a validation report."""
 

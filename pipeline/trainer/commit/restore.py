@@ -74,7 +74,7 @@ def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
     """How far the shard had come.
 
     The validation of a label that is new or has another loss starts empty, that on matured labels also after another
-    window or horizon, and so does the importance of a new input.
+    window or horizon, that of lists after other settings, and so does the importance of a new input.
     """
     progress = TrainerProgress.start(config)
     progress.position = SamplePosition(commit.offset, commit.row)
@@ -86,6 +86,9 @@ def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
                 progress.validations[label.name] = validation
         if state := commit.training_state.get(f"matured.{label.name}"):
             progress.matured[label.name].restore(state)
+    for name, lists in progress.lists.items():
+        if state := commit.training_state.get(f"lists.{name}"):
+            lists.load(state)
     if state := commit.training_state.get(FIELD_IMPORTANCE):
         progress.importance.load(state)
     return progress

@@ -29,13 +29,13 @@ from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
-from pipeline.trainer.batch.validation import scores_of
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
 from pipeline.trainer.commit.committer import Committer
 from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
+from pipeline.trainer.run.scoring import score_batch
 from pipeline.trainer.tables.tables import AdmittedBatch
 from pipeline.versions.ledger.sample_records import with_foreign_neighbours
 from pipeline.versions.state import VersionId
@@ -132,7 +132,7 @@ class TrainerShard:
             "samples_seen": self._progress.samples_seen,
             "log_time_ms": self._progress.last_at_ms,
             "rows": {name: len(each.table) for name, each in self.tables.by_name.items()},
-            "validation": self._validation(),
+            "validation": self._progress.validation(),
         }
 
     def readings(self) -> Iterator[Reading]:
@@ -228,27 +228,18 @@ class TrainerShard:
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
             raise self._halt(batch, Problem(problem))
         self._penalty = result.penalty
-        self._score(admitted.prepared, result, at_ms)
+        score_batch(self._labels, self._progress, admitted.prepared, result, at_ms)
         try:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
             raise self._halt(batch, Problem(str(failure), first_not_finite(result.gradient))) from None
-        self._model.learn_scaling(admitted.prepared.dense)
+        self._model.learn_scaling(admitted.prepared.shown_dense)
         weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
         self._progress.importance.learned(inputs, result.gradient, weight, before, at_s)
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
-
-    def _score(self, prepared: PreparedBatch, result: StepResult, log_ms: int) -> None:
-        targets, at_ms, events = prepared.targets, prepared.batch.at_ms, prepared.events
-        for i, label in enumerate(self._labels):
-            observed = targets.observed[:, i]
-            scores = scores_of(label, i, targets, result.logits, result.losses)
-            everything = bool(observed.all())
-            self._progress.validations[label.name].score(scores, at_ms if everything else at_ms[observed])
-            self._progress.matured[label.name].score(scores, events if everything else events.where(observed), log_ms)
 
     def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
         return self._quarantines.mask(at_ms, offset)
@@ -292,7 +283,7 @@ class TrainerShard:
             dense=self._model.weights_bytes(),
             serving_dense=self._model.serving_bytes(),
             training_state=training_state_of(self.tables, self._progress, self._identity),
-            validation=self._validation(),
+            validation=self._progress.validation(),
             importance={name: each.mean for name, each in importance.of_inputs().items()},
             table_importance={name: each.mean for name, each in importance.of_tables().items()},
             tables={name: table.counts() for name, table in tables},
@@ -300,10 +291,3 @@ class TrainerShard:
             quarantines_seen=self._quarantines.ids(),
             flush=flush,
         )
-
-    def _validation(self) -> dict[str, Any]:
-        matured = self._progress.matured
-        return {
-            label: {**validation.report(), "matured": matured[label].report()}
-            for label, validation in self._progress.validations.items()
-        }

@@ -124,7 +124,7 @@ def test_first_step_can_be_tried(tmp_path):
         ({"teacher": None, "listwise_target": "teacher"}, CLOSE, "coarse has listwise_target teacher without teacher"),
         ({"loss": "softmax", "teacher": None}, CLOSE, 'listwise and loss softmax. hint: only loss = "logistic"'),
         ({}, {"policy": "wait"}, "label coarse has list_column item, and the policy of its feedback is wait"),
-        ({}, CLOSE | {"negative_rate": 0.5}, "negative_rate is 0.5, but label coarse has listwise"),
+        ({}, CLOSE | {"negative_rate": 0.5}, "negative_rate is 0.5, but label coarse needs whole lists"),
     ],
 )
 def test_a_term_that_cannot_be_honoured_is_refused(coarse, samples, problem):

@@ -71,10 +71,11 @@ def blocks_of(config, kind, partition, events, cuts):
     return blocks
 
 
-def reference(config, logs):  # noqa: C901 - the rules in one place
+def reference(config, logs, others=()):  # noqa: C901 - the rules in one place
     """What the join must emit for complete logs: {(kind, impression, click)}, {(reason, topic, partition, offset)}.
 
-    `logs` is {(kind, partition): [(at, item, ...)]}; all events of an item are in one partition of each kind.
+    `logs` is {(kind, partition): [(at, item, ...)]}; all events of an item are in one partition of each kind. `others`
+    are the watermarks of further inputs.
     """
     w, h, r, d = (round(1000 * s) for s in (config.samples.window_s, config.samples.horizon_s,
                                              config.samples.key_retention_s, config.events.disorder_s))  # fmt: skip
@@ -97,7 +98,7 @@ def reference(config, logs):  # noqa: C901 - the rules in one place
                 clicked[item].append((at, max(at, watermark), at < watermark, source))
         watermarks[kind, partition] = watermark
     impressions_watermark = min(m for (kind, _), m in watermarks.items() if kind == "impressions")
-    low = min(watermarks.values())
+    low = min([*watermarks.values(), *others])
     fake = config.samples.policy == "fake_negative"
     sampled = {item: is_sampled(config, item) for item in shown}
     of = defaultdict(list)

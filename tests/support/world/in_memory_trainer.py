@@ -11,6 +11,8 @@ from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
 from pipeline.trainer.batch.batches import BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.prefetch import Prefetcher
+from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+from pipeline.trainer.run.scoring import score_batch
 from pipeline.trainer.tables.tables import Tables
 from tests.support.world.shop import append_samples
 
@@ -20,6 +22,8 @@ class InMemoryTrainer:
     """Learns batch after batch, in the order of a trainer shard."""
 
     project: Project
+    record_rows: int = 100
+    """Samples in a record of the log."""
     inputs: list[np.ndarray] = field(default_factory=list)
     """[n, columns] of every batch."""
     losses: list[float] = field(default_factory=list)
@@ -30,12 +34,13 @@ class InMemoryTrainer:
     def __post_init__(self) -> None:
         config, root = self.project.config, self.project.root
         self.plan, self.tables, self.model = FeaturePlan(config, root), Tables(config), DenseModel(config, root)
+        self.progress = TrainerProgress.start(config)
 
     def learn(self, samples: pa.RecordBatch) -> None:
         """Append the samples to the log and learn from them."""
         log, config = open_log(self.project), self.project.config
         first = log.end_offset("samples", 0)
-        append_samples(log, self.project, samples)
+        append_samples(log, self.project, samples, block_rows=self.record_rows)
         everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
         reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), config.model.batch_size, everything)
         prefetcher, position, at_ms = Prefetcher(reader, self.plan, config.outputs), SamplePosition(first, 0), 0
@@ -45,6 +50,7 @@ class InMemoryTrainer:
             inputs = self.tables.gather(admitted)
             self.inputs.append(inputs[:n].copy())
             result = self.model.step(inputs, prepared.targets)
+            score_batch(config.outputs, self.progress, prepared, result, at_ms)
             self.tables.learn(admitted, result.gradient)
             self.losses.append(result.sample_loss)
             self.logits.append(result.logits)

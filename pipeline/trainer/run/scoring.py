@@ -1,0 +1,65 @@
+"""Progressive validation of a batch: each label by the samples that observe it, and the order of its lists."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.types import Float32s
+from pipeline.configuration.model.labels import LabelConfig
+from pipeline.model.dense import StepResult
+from pipeline.trainer.batch.list_validation import ListedSamples
+from pipeline.trainer.batch.prefetch import PreparedBatch
+from pipeline.trainer.batch.validation import scores_of
+from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+
+
+def score_batch(
+    labels: Sequence[LabelConfig], progress: TrainerProgress, prepared: PreparedBatch, result: StepResult, log_ms: int
+) -> None:
+    """Count a batch in the validations of `progress`, by the outputs before it was learned.
+
+    Args:
+        labels: all of them, in the order of the outputs.
+        progress: of the shard.
+        prepared: the batch.
+        result: of its step.
+        log_ms: log time after it.
+    """
+    targets, at_ms, events = prepared.targets, prepared.batch.at_ms, prepared.events
+    for i, label in enumerate(labels):
+        observed = targets.observed[:, i]
+        scores, everything = scores_of(label, i, targets, result.logits, result.losses), bool(observed.all())
+        progress.validations[label.name].score(scores, at_ms if everything else at_ms[observed])
+        progress.matured[label.name].score(scores, events if everything else events.where(observed), log_ms)
+    for name, validation in progress.lists.items():
+        validation.score(_listed_samples(labels, name, prepared, result.logits))
+
+
+def _listed_samples(
+    labels: Sequence[LabelConfig], name: str, prepared: PreparedBatch, outputs: Float32s
+) -> ListedSamples:
+    """Impressions that observe label `name` when its window closes, and candidates that were not shown.
+
+    Args:
+        labels: all of them, in the order of the outputs.
+        name: that of a label with a list column.
+        prepared: the batch of n samples.
+        outputs: [n, labels] of the network, before it learns from the batch.
+    """
+    places = {label.name: place for place, label in enumerate(labels)}
+    own, samples, targets = places[name], prepared.batch.samples, prepared.targets
+    kinds = samples.column("kind").cast(pa.string()).to_numpy(zero_copy_only=False)
+    column = labels[own].list_column
+    known = column in samples.schema.names
+    lists = samples.column(column) if known else pa.nulls(len(samples), pa.string())
+    member = (targets.observed[:, own] & (kinds != "compensation")) | (kinds == "candidate")
+    member &= lists.is_valid().to_numpy(zero_copy_only=False)
+    chosen, fine = np.flatnonzero(member), places.get(labels[own].teacher or "", own)
+    return ListedSamples(
+        lists.take(pa.array(chosen)).cast(pa.string()),
+        prepared.batch.at_ms[chosen],
+        outputs[chosen, own].astype(np.float64),
+        outputs[chosen, fine].astype(np.float64),
+        targets.scored_positive[chosen, own] > 0,
+    )
