@@ -20,6 +20,7 @@ STAGES = (
     "ingest",
     "join",
     "trainer",
+    "looked_up_rows",
     "commit",
     "store",
     "quantizer",
@@ -32,7 +33,7 @@ STAGES = (
 )
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "field_importance", "cascade", "heads")
+ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows")
 """Long ones, for which a second round adds little."""
 
 

@@ -6,9 +6,13 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from pipeline.features.plan import FeaturePlan
+from pipeline.logs.events.sample_block import decode_sample_block, impression_times
+from pipeline.logs.open import open_log
 from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round
 from tests.benchmarks.harness.report import Figure, Result, print_results, write_results
+from tests.benchmarks.load.histories import append_histories, history_project
 
 
 def test_a_small_join_is_measured_with_its_sizes_and_units():
@@ -76,3 +80,14 @@ def test_a_native_part_is_measured_beside_its_peer(name):
     rates = [result for result in results if result.figure.unit.endswith("/s")]
     assert rates
     assert all(result.value > 0 and result.peers[0] > 0 for result in rates)
+
+
+def test_histories_hold_the_rows_that_the_benchmark_counts(tmp_path):
+    project = history_project(tmp_path)
+    log = open_log(project)
+    counted = append_histories(project, log, seed=1, rows=3_000, per_second=50_000, least=0)
+    blocks = [decode_sample_block(record.value) for record in log.read("samples", 0, 0)]
+    plan = FeaturePlan(project.config, project.root)
+    found = [plan.extract(block.batch, impression_times(block.batch)) for block in blocks]
+    assert sum(len(field.keys) for each in found for field in each.keys.values()) == counted
+    log.close()

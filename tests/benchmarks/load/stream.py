@@ -125,7 +125,8 @@ def append_samples(
         shown = impressions(seed, first, count, 1000 / per_second, fields)
         values = [world.values(i, shown.column(name).to_numpy()) for i, name in enumerate(field_names(fields))]
         columns = {name: pa.array(column) for name, column in zip(field_names(fields), values, strict=True)}
-        columns |= {"id": shown.column("id")} | _system_columns(seed, shown, world.logit(values))
+        ids, at_ms = shown.column("id").to_numpy(), shown.column("at").to_numpy()
+        columns |= {"id": shown.column("id")} | system_columns(seed, ids, at_ms, world.logit(values))
         batch = pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
         block = SampleBlock(0, batch, {}, {}, 0, first + count == start + rows)
         log.append(topic, 0, [encode_sample_block(block)], fence=fence)
@@ -141,9 +142,9 @@ def in_records(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     return (batch.slice(start, RECORD_ROWS) for start in range(0, batch.num_rows, RECORD_ROWS))
 
 
-def _system_columns(seed: int, shown: pa.RecordBatch, logit: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
-    random = np.random.default_rng([seed, 8, shown.column("id")[0].as_py()])
-    rows, at_ms = shown.num_rows, shown.column("at").to_numpy()
+def system_columns(seed: int, ids: Integers, at_ms: Integers, logit: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
+    """The columns after those of the impressions `ids` [n], clicked with the probability of `logit` [n]."""
+    random, rows = np.random.default_rng([seed, 8, int(ids[0])]), len(ids)
     clicked = random.random(rows) < 1 / (1 + np.exp(-logit))
     ones, zeros = np.ones(rows, np.float32), np.zeros(rows, np.int32)
     return {
@@ -155,10 +156,10 @@ def _system_columns(seed: int, shown: pa.RecordBatch, logit: npt.NDArray[np.floa
         "kind": pa.array(np.where(clicked, "positive", "negative")),
         "negative_written": pa.array(~clicked),
         "impression_partition": pa.array(zeros),
-        "impression_offset": shown.column("id"),
+        "impression_offset": pa.array(ids),
         "impression_row": pa.array(zeros),
         "click_partition": pa.array(zeros, mask=~clicked),
-        "click_offset": pa.array(shown.column("id").to_numpy(), mask=~clicked),
+        "click_offset": pa.array(ids, mask=~clicked),
         "click_row": pa.array(zeros, mask=~clicked),
     }
 
