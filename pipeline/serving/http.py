@@ -8,19 +8,20 @@
 
 Errors are {"error": text}: 400 for a wrong request, 404 and 405 for an unknown path or method, 408 for a slow client,
 413 beyond a bound of `[serving]`, 500 if the model or the user's code fails, 503 before the first version and at full
-load, 504 after the deadline. uvicorn is the server; `serving/rest` holds the application and the bounds.
+load, 504 after the deadline. The front, a process of its own, faces the network and keeps the bounds (`serving/front`);
+this process gets complete requests from it (`serving/rest`).
 """
 
-import asyncio
 import gc
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
-import uvicorn
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
@@ -28,71 +29,112 @@ from pipeline.errors import InputError, LogError
 from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
+from pipeline.serving.front.acceptor import BACKLOG
+from pipeline.serving.front.process import STOP_S, FrontSettings, start_process
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
-from pipeline.serving.rest.acceptor import BACKLOG
 from pipeline.serving.rest.api import RestApi
-from pipeline.serving.rest.application import Application
-from pipeline.serving.rest.connections import Connections
-from pipeline.serving.rest.server import Server
+from pipeline.serving.rest.service import Service
 from pipeline.telemetry import metrics, readers
 from pipeline.telemetry.registry import Reading
 
-_STOP_S = 5
-_SWITCH_INTERVAL_S = 0.001
-"""How long one Python thread may keep the others waiting."""
+_RESTART_S = 1.0
+_STARTED_EVERY_S = 0.1
+_SWITCH_INTERVAL_S = 0.0002
+"""How long one Python thread may keep the others waiting. A prediction gives up the interpreter a few dozen times."""
 _LONGEST_RETRY_S = 1.0
 
 logger = structlog.get_logger(__name__)
 
 
-class ReplicaServer:
-    """Serves HTTP requests in background threads inside its `with` block."""
+class Front(Protocol):
+    """The front, once started; `subprocess.Popen` is one."""
 
-    def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
-        """Bind to the configured host and port; port 0 selects a free one. Raises InputError if the port is in use."""
-        self._replica = replica
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code. Raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+StartFront = Callable[[FrontSettings, socket.socket, socket.socket, socket.socket], Front]
+"""Starts a front on a listening socket and its two channels. Raises OSError."""
+
+
+class ReplicaServer:
+    """Serves HTTP requests in background threads, and a front in a process of its own, inside its `with` block."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        config: Config,
+        clock: Clock,
+        start_front: StartFront = start_process,
+        stop_s: float = 2 * STOP_S,
+    ) -> None:
+        """Bind to the configured host and port; port 0 selects a free one. Raises InputError if the port is in use.
+
+        A front that does not end within `stop_s` is killed.
+        """
+        self._replica, self._start_front, self._stop_s = replica, start_front, stop_s
+        self._settings = FrontSettings(name=config.name, serving=config.serving)
         self._socket = _listen(config.serving.host, config.serving.port)
         self.port = int(self._socket.getsockname()[1])
-        self._application = Application(RestApi(replica, config, clock), config.serving, clock)
-        self._connections = Connections(config.serving, self._application.receiving, clock)
-        self._server = Server(self._uvicorn_config(config), self._socket, self._connections, clock)
-        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._service = Service(RestApi(replica, config, clock), config.serving, clock)
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._front: Front | None = None
+        self._thread = threading.Thread(target=self._supervise, name="http", daemon=True)
 
     def __enter__(self) -> "ReplicaServer":
         readers.register("replica", self._readings)
         self._thread.start()
+        while not self._service.started.wait(_STARTED_EVERY_S):
+            if self._ended.is_set():
+                self.__exit__()
+                raise InputError("the process that accepts connections cannot start. hint: see its error above")
         return self
 
     def __exit__(self, *failure: object) -> None:
         readers.unregister("replica")
-        self._server.should_exit = True
+        self._stopping.set()
+        self._service.stop()
+        self._thread.join(self._stop_s)
+        if self._thread.is_alive() and self._front is not None:
+            self._front.kill()
         self._thread.join()
-        self._application.close()
+        self._service.close()
+        self._socket.close()
 
-    def _uvicorn_config(self, config: Config) -> uvicorn.Config:
-        return uvicorn.Config(
-            self._application,
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            log_level="critical",  # the application counts failures and logs them at a bounded rate
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            headers=[("server", "springtide")],
-            h11_max_incomplete_event_size=config.serving.max_header_bytes,
-            callback_notify=self._connections.close_overdue,
-            timeout_notify=1,
-            timeout_graceful_shutdown=_STOP_S,
-        )
+    def _supervise(self) -> None:
+        """Run a front, and another one if it ends by itself, until the server stops."""
+        while True:
+            try:
+                code = self._run_front()
+            except OSError as failure:
+                logger.error("front cannot be started", problem=str(failure))
+            else:
+                if not self._stopping.is_set():
+                    logger.error("front ended, another one is started", exit_code=code)
+            self._ended.set()
+            if self._stopping.wait(_RESTART_S):
+                return
 
-    def _serve(self) -> None:
-        asyncio.run(self._server.serve())
+    def _run_front(self) -> int:
+        """The exit code of a front, once it has ended."""
+        (quick, its_quick), (bulk, its_bulk) = socket.socketpair(), socket.socketpair()
+        with quick, bulk:
+            with its_quick, its_bulk:
+                self._front = self._start_front(self._settings, self._socket, its_quick, its_bulk)
+            self._service.serve(quick, bulk)
+        try:
+            return self._front.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._front.kill()
+            return self._front.wait()
 
     def _readings(self) -> Iterator[Reading]:
-        yield metrics.HTTP_CONNECTIONS.reading(len(self._connections))
+        yield metrics.HTTP_CONNECTIONS.reading(self._service.connections)
         yield from replica_readings(self._replica)
 
 

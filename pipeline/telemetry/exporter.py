@@ -3,12 +3,15 @@
 import atexit
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from prometheus_client import generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -34,9 +37,21 @@ _lock = threading.Lock()
 _exporter: _Exporter | None = None
 
 
-def metrics_text() -> bytes:
-    """All metrics of this process in Prometheus's text format."""
-    return bytes(generate_latest(REGISTRY))
+def metrics_text(pause: Callable[[], None] = lambda: None) -> bytes:
+    """All metrics of this process in Prometheus's text format; `pause` is called between two of them."""
+    return bytes(generate_latest(cast(CollectorRegistry, _WithPauses(pause))))
+
+
+class _WithPauses(Collector):
+    """The registry, whose metrics are collected one after the other with a pause in between."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        self._pause = pause
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in REGISTRY.collect():
+            yield metric
+            self._pause()
 
 
 def start_exporter(project: Project, process: str) -> int | None:

@@ -1,1 +1,1 @@
-"""HTTP requests of a replica: bounds, routes, threads, connections."""
+"""Requests of a replica's front: their responses, and the threads that compute them."""

@@ -1,7 +1,7 @@
 """Paths of the replica, and the functions that compute their responses, without any socket."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,14 @@ from pipeline.configuration.config import Config
 from pipeline.errors import InputError, SpringtideError
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
+from pipeline.serving.link.paths import METRICS, Paths
+from pipeline.serving.link.response import Refusal, Response, error_response, json_response
 from pipeline.serving.replica import Replica
 from pipeline.serving.rest.instances_body import parse_instances
-from pipeline.serving.rest.response import Refusal, Response, error_response, json_response
 from pipeline.telemetry import exporter
+
+Pause = Callable[[], None]
+"""Called where a computation that is not urgent can give way to small predictions."""
 
 _ROWS_AT_ONCE = 512
 
@@ -28,45 +32,34 @@ class RestApi:
     def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
         self._replica, self._config = replica, config
         self._log_limit = LogLimit(clock)
-        model = f"/v1/models/{config.name}"
-        self.predict_path = f"{model}:predict"
-        self.reads: dict[str, Callable[[], Response]] = {
-            model: self._version_status,
-            f"{model}/metadata": self._metadata,
-            "/metrics": lambda: Response(200, exporter.CONTENT_TYPE, exporter.metrics_text()),
+        paths = Paths(config.name)
+        self._reads: dict[str, Callable[[Pause], Response]] = {
+            paths.status: lambda _: self._version_status(),
+            paths.metadata: lambda _: self._metadata(),
+            METRICS: lambda pause: Response(200, exporter.CONTENT_TYPE, exporter.metrics_text(pause)),
         }
-        """By path, what GET returns; computed in a thread, because some of it waits for the log."""
 
-    @property
-    def ready(self) -> bool:
-        """Whether predictions are possible."""
-        return self._replica.ready
-
-    def predict(self, body: bytes, pause: Callable[[], None]) -> Response:
-        """The response to a prediction request; `pause` is called between pieces of a large one."""
+    def predict(self, body: bytes, pause: Pause) -> Response:
+        """The response to a prediction request; `pause` is called between the steps of a large one."""
         return self._guarded(lambda: self._predict(body, pause))
 
-    def read(self, path: str) -> Response:
-        """The response to a GET of a path in `reads`."""
-        return self._guarded(self.reads[path])
+    def read(self, path: str, pause: Pause) -> Response:
+        """The response to a GET of status, metadata or metrics; it may wait for the log, and calls `pause`."""
+        return self._guarded(lambda: self._reads[path](pause))
 
-    def not_ready(self) -> Refusal:
-        """The refusal of predictions before the first version."""
-        text = f"model {self._config.name} has no version yet. hint: is the trainer running?"
-        return Refusal(503, text, ("retry-after", "1"))
+    def check_ready(self) -> None:
+        """Raise Refusal before the first version."""
+        if not self._replica.ready:
+            text = f"model {self._config.name} has no version yet. hint: is the trainer running?"
+            raise Refusal(503, text, ("retry-after", "1"))
 
-    def unknown(self, method: str, path: str) -> Refusal:
-        """The refusal of a path that does not exist."""
-        known = ", ".join((self.predict_path, *self.reads, "/healthz", "/readyz"))
-        return Refusal(404, f"{method} {path[:200]} is unknown. hint: {known}")
-
-    def _predict(self, body: bytes, pause: Callable[[], None]) -> Response:
-        pieces = parse_instances(body, self._config.serving)
-        probabilities, _ = self._replica.predict_pieces(_with_pauses(pieces, pause))
+    def _predict(self, body: bytes, pause: Pause) -> Response:
+        pieces = parse_instances(body, self._config.serving, pause)
+        probabilities, _ = self._replica.predict_pieces(pieces)
         self._check_finite(probabilities)
         names = self._config.served_names
         named = not set(names) <= set(self._config.output_names)
-        return Response(200, "application/json", _predictions(probabilities, names if named else None))
+        return Response(200, "application/json", _predictions(probabilities, names if named else None, pause))
 
     def _check_finite(self, probabilities: Float32s) -> None:
         """Raise Refusal, because NaN is no JSON."""
@@ -122,20 +115,15 @@ class RestApi:
         )
 
 
-def _with_pauses(pieces: Iterator[list[Any]], pause: Callable[[], None]) -> Iterator[list[Any]]:
-    for number, piece in enumerate(pieces):
-        if number:
-            pause()
-        yield piece
-
-
-def _predictions(probabilities: Float32s, names: Sequence[str] | None) -> bytes:
+def _predictions(probabilities: Float32s, names: Sequence[str] | None, pause: Pause) -> bytes:
     """The body of a prediction, written some rows at a time: the encoder occupies the interpreter.
 
     A prediction is a list of values, with `names` an object with a value for each of them.
     """
     parts = []
     for start in range(0, len(probabilities), _ROWS_AT_ONCE):
+        if start:
+            pause()
         rows = probabilities[start : start + _ROWS_AT_ONCE].tolist()
         written = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
         parts.append(json.dumps(written, allow_nan=False)[1:-1])

@@ -1,27 +1,28 @@
 """The body of a prediction request, parsed in pieces: a large body does not occupy the interpreter, and is
 never all objects at once.
 
-A scan in NumPy finds the brackets and commas outside strings. It checks every bound before anything is parsed, and
-cuts the array of instances at its commas. The pieces, and the body without them, are each parsed strictly; together
+A scan in NumPy finds the brackets and commas outside strings, some kilobytes at a time, because a cumulative sum does
+not release the interpreter. Every bound is checked before anything is parsed. The array of instances is cut at its
+commas. The pieces, and the body without them, are each parsed strictly; together
 they are the body, so what is accepted is JSON.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic_core import from_json
 
-from pipeline.arrays.types import Int64s
+from pipeline.arrays.types import Int32s, UInt8s
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.errors import InputError
-from pipeline.serving.rest.response import Refusal
+from pipeline.serving.link.response import Refusal
 
 _PIECE_INSTANCES = 128
 _PIECE_VALUES = 2_048
+_SCANNED_AT_ONCE = 32 << 10
 _OTHER_VALUES = 10_000
 """Values of a body outside its instances."""
 _BOM = b"\xef\xbb\xbf"
@@ -39,27 +40,25 @@ _STRUCTURAL[ord(",")] = True
 class _Structure:
     """The k brackets and commas of a body outside its strings."""
 
-    places: Int64s
+    places: Int32s
     """[k] byte offsets."""
-    codes: npt.NDArray[np.uint8]
+    codes: UInt8s
     """[k] the bytes there."""
-    depths: npt.NDArray[np.int32]
+    depths: Int32s
     """[k] nesting after each."""
-
-    def values(self) -> Int64s:
-        """[k] commas and opening brackets up to each: at least the number of values."""
-        return np.cumsum((self.codes == ord(",")) | (_STEPS[self.codes] > 0))
+    values: Int32s
+    """[k] commas and opening brackets up to each: at least the number of values."""
 
 
-def parse_instances(body: bytes, bounds: Serving) -> Iterator[list[Any]]:
-    """Pieces of the instances of a body, in order.
+def parse_instances(body: bytes, bounds: Serving, pause: Callable[[], None]) -> Iterator[list[Any]]:
+    """Pieces of the instances of a body, in order; `pause` is called between two steps of some milliseconds.
 
     Raises:
         InputError: the body is not JSON, or has no instances.
         Refusal: the body has more instances, values or levels than `bounds` allow.
     """
     body = body.removeprefix(_BOM)
-    structure = _scan(body)
+    structure = _scan(body, pause)
     depth = int(structure.depths.max(initial=0))
     if depth > bounds.max_depth:
         raise Refusal(400, f"body is nested {depth} deep, at most {bounds.max_depth} levels are accepted")
@@ -69,17 +68,45 @@ def parse_instances(body: bytes, bounds: Serving) -> Iterator[list[Any]]:
         return
     begin, end = found
     _check_rest(body, structure, begin, end)
-    yield from _parse_pieces(body, structure, begin, end, bounds)
+    for number, piece in enumerate(_parse_pieces(body, structure, begin, end, bounds)):
+        if number:
+            pause()
+        yield piece
 
 
-def _scan(body: bytes) -> _Structure:
-    # Without escaped quotes, every quote begins or ends a string.
-    plain = body.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in body else body
-    codes = np.frombuffer(plain, np.uint8)
-    inside = np.cumsum(codes == ord('"'), dtype=np.uint8) & 1
-    places = np.flatnonzero(_STRUCTURAL[codes] & (inside == 0))
-    found = codes[places]
-    return _Structure(places, found, np.cumsum(_STEPS[found], dtype=np.int32))
+def _scan(body: bytes, pause: Callable[[], None]) -> _Structure:
+    none = np.empty(0, np.int32)
+    parts = [(none, np.empty(0, np.uint8), none, none)]
+    escaped, inside, depth, values = False, 0, 0, 0
+    for start in range(0, len(body), _SCANNED_AT_ONCE):
+        if start:
+            pause()
+        plain, escaped = _without_escaped_quotes(body[start : start + _SCANNED_AT_ONCE], escaped)
+        codes = np.frombuffer(plain, np.uint8)
+        in_string = (np.cumsum(codes == ord('"'), dtype=np.uint8) + np.uint8(inside)) & 1
+        places = np.flatnonzero(_STRUCTURAL[codes] & (in_string == 0))
+        found = codes[places]
+        steps = _STEPS[found]
+        depths = np.cumsum(steps, dtype=np.int32) + np.int32(depth)
+        counts = np.cumsum((found == ord(",")) | (steps > 0), dtype=np.int32) + np.int32(values)
+        parts.append(((places + start).astype(np.int32), found, depths, counts))
+        inside = int(in_string[-1])
+        if len(found):
+            depth, values = int(depths[-1]), int(counts[-1])
+    return _Structure(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _without_escaped_quotes(part: bytes, escaped: bool) -> tuple[bytes, bool]:
+    """A part of a body in which every quote begins or ends a string; `escaped`: its first byte is.
+
+    Returns also whether the first byte of the next part is escaped.
+    """
+    if escaped and part[:1] in (b'"', b"\\"):
+        part = b" " + part[1:]
+    if b"\\" not in part:
+        return part, False
+    part = part.replace(rb"\\", b"  ")
+    return part.replace(rb"\"", b"  "), part.endswith(b"\\")
 
 
 def _array_of_instances(body: bytes, structure: _Structure) -> tuple[int, int] | None:
@@ -120,7 +147,7 @@ def _parse_pieces(body: bytes, structure: _Structure, begin: int, end: int, boun
         raise Refusal(413, f"request has {count} instances, at most {bounds.max_instances} are accepted")
     # Instance i lies between the structural bytes edges[i] and edges[i + 1].
     edges = np.concatenate([[begin], commas, [end]])
-    values = structure.values()[edges]
+    values = structure.values[edges]
     largest = int(np.diff(values).max())
     if largest > bounds.max_instance_values:
         number = int(np.diff(values).argmax())

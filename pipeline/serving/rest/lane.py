@@ -1,31 +1,31 @@
-"""A lane: a few threads with a bounded queue, in which work of one kind runs off the event loop.
+"""A lane: a few threads with a bounded queue that compute the responses to requests of one kind.
 
 The threads are daemons: a function of the user that never returns must not keep the process from its end. That is why
 this is no `ThreadPoolExecutor`, which waits for its threads at exit.
 """
 
-import asyncio
 import queue
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from pipeline.process.clock import Clock
-from pipeline.serving.rest.response import Refusal, Response
+from pipeline.serving.link.response import Refusal, Response
 
 Work = Callable[[], Response]
+Respond = Callable[[Response], None]
 
 _LONGEST_PAUSE_S = 1.0
 
 
 class _Task(NamedTuple):
     work: Work
-    response: "asyncio.Future[Response]"
-    loop: asyncio.AbstractEventLoop
+    respond: Respond
+    expires_s: float
 
 
 class Lane:
-    """`run` belongs to one event loop; the other methods are thread-safe."""
+    """Thread-safe."""
 
     def __init__(self, name: str, threads: int, waiting: int, clock: Clock, share: float = 1.0) -> None:
         """Start `threads` threads; at most `waiting` requests wait for one.
@@ -46,23 +46,15 @@ class Lane:
         for thread in self._threads:
             thread.start()
 
-    async def run(self, work: Work, deadline_s: float) -> Response:
-        """The response of `work`, which must not raise.
+    def submit(self, work: Work, respond: Respond, deadline_s: float) -> None:
+        """Pass the response of `work` to `respond`, in a thread of the lane; neither may raise.
 
-        Raises Refusal with 503 if the queue is full, with 504 after `deadline_s`; work that has not begun is then
-        skipped.
+        Work that has not begun within `deadline_s` is skipped. Raises Refusal with 503 if the queue is full.
         """
         if not self._admit():
             text = f"too many requests wait for a thread, at most {self._limit} are accepted. hint: retry later"
             raise Refusal(503, text, ("retry-after", "1"))
-        loop = asyncio.get_running_loop()
-        task = _Task(work, loop.create_future(), loop)
-        self._tasks.put(task)
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await task.response
-        except TimeoutError:
-            raise Refusal(504, f"no response within {deadline_s:g} s. hint: send fewer instances, or retry") from None
+        self._tasks.put(_Task(work, respond, self._clock.monotonic_s() + deadline_s))
 
     def wait_until_idle(self, timeout_s: float) -> None:
         """Wait until no request is waiting or running, at most `timeout_s`."""
@@ -90,8 +82,8 @@ class Lane:
         while (task := self._tasks.get()) is not None:
             started_s = self._started_s[number] = self._clock.monotonic_s()
             try:
-                if not task.response.cancelled():
-                    _deliver(task, task.work())
+                if started_s < task.expires_s:
+                    task.respond(task.work())
             finally:
                 del self._started_s[number]
                 with self._changed:
@@ -100,14 +92,3 @@ class Lane:
                         self._changed.notify_all()
             if self._pause_per_s:
                 self._clock.wait(min(_LONGEST_PAUSE_S, self._pause_per_s * (self._clock.monotonic_s() - started_s)))
-
-
-def _deliver(task: _Task, response: Response) -> None:
-    def deliver() -> None:
-        if not task.response.done():
-            task.response.set_result(response)
-
-    try:
-        task.loop.call_soon_threadsafe(deliver)
-    except RuntimeError:
-        return  # the loop is closed: the server has stopped without this response

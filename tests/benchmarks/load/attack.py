@@ -178,13 +178,21 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
 
 
 def resident_mb(process: psutil.Process) -> float:
-    return float(process.memory_info().rss) / 1e6
+    """The resident memory of the replica and its front."""
+    return sum(float(each.memory_info().rss) for each in _with_front(process)) / 1e6
 
 
 def peak_resident_mb(process: psutil.Process) -> float:
-    """The largest resident memory of a process since its start."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1000
+    """The sum of the largest resident memory of each since its start."""
+    found = 0.0
+    for each in _with_front(process):
+        lines = Path(f"/proc/{each.pid}/status").read_text().splitlines()
+        found += int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1000
+    return found
+
+
+def _with_front(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children()]
 
 
 if __name__ == "__main__":

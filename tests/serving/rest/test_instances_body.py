@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.errors import InputError
+from pipeline.serving.link.response import Refusal
 from pipeline.serving.rest.instances_body import parse_instances
-from pipeline.serving.rest.response import Refusal
 
 BOUNDS = Serving()
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8)
@@ -18,7 +18,11 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.di
 
 
 def parsed(body, **bounds):
-    return [instance for piece in parse_instances(body, Serving(**bounds)) for instance in piece]
+    return [instance for piece in parse_instances(body, Serving(**bounds), no_pause) for instance in piece]
+
+
+def no_pause():
+    """Nothing else waits."""
 
 
 @dataclass
@@ -155,9 +159,23 @@ def test_an_instance_with_more_values_than_allowed_is_refused_by_number():
         parsed(body, max_instance_values=50)
 
 
+@pytest.mark.parametrize("shift", range(6))
+@pytest.mark.parametrize("text", ["\\", '\\"', '"', '\\\\"', "x{[,"])
+def test_strings_are_found_wherever_a_long_body_is_cut_to_be_scanned(shift, text):
+    instances = [{"a": "y" * (32_768 - 22 + shift) + text * 3 + "]}", "b": [1, 2]}, {"c": text * 20_000}, {}]
+    assert parsed(json.dumps({"instances": instances}).encode()) == instances
+
+
+def test_a_long_body_is_read_with_pauses():
+    body, pauses = b'{"instances":[' + b"{}," * 12_799 + b"{}]}", []
+    instances = [each for piece in parse_instances(body, BOUNDS, lambda: pauses.append(1)) for each in piece]
+    assert len(instances) == 12_800
+    assert len(pauses) == 38_416 // 32_768 + 12_800 // 128 - 1
+
+
 def test_pieces_are_small():
     body = b'{"instances":[' + b",".join([b'{"a":[1,2,3]}'] * 5_000 + [b'{"a":[' + b"1," * 8_000 + b"1]}"] * 3) + b"]}"
-    lengths = [len(piece) for piece in parse_instances(body, BOUNDS)]
+    lengths = [len(piece) for piece in parse_instances(body, BOUNDS, no_pause)]
     assert sum(lengths) == 5_003
     assert max(lengths) == 128
     assert lengths[-3:] == [1, 1, 1]

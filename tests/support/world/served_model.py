@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.process.clock import SystemClock
 from pipeline.publish.publisher import TouchedRows
 from pipeline.serving.http import ReplicaServer
 from pipeline.serving.replica import Replica
+from tests.support.world.front_thread import FrontThread
 from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
 
 MODEL = '''
@@ -62,7 +64,8 @@ def served_model(root: Path, model: str = MODEL, clock: Any = None, **sections: 
     replica = Replica(project, trainer.log)
     replica.catch_up()
     replica.warm_up()
-    with ReplicaServer(replica, project.config, clock or project.clock) as server:
+    chosen = clock or project.clock
+    with ReplicaServer(replica, project.config, chosen, partial(FrontThread, chosen)) as server:
         yield ServedModel(trainer, plan, network, replica, server)
     trainer.close()
 

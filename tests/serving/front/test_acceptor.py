@@ -4,7 +4,7 @@ import asyncio
 import socket
 from contextlib import contextmanager
 
-from pipeline.serving.rest.acceptor import AT_ONCE, accept_connections
+from pipeline.serving.front.acceptor import AT_ONCE, accept_connections
 from tests.support.manual_clock import ManualClock
 
 TURNS = 20

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
 from pipeline.process.clock import Clock
-from pipeline.serving.rest.acceptor import accept_connections
-from pipeline.serving.rest.connection import Connection
-from pipeline.serving.rest.connections import Connections
+from pipeline.serving.front.acceptor import accept_connections
+from pipeline.serving.front.connection import Connection
+from pipeline.serving.front.connections import Connections
 
 
 class Server(uvicorn.Server):
@@ -23,6 +24,15 @@ class Server(uvicorn.Server):
         self._listening, self._clients, self._clock = listening, connections, clock
         self._accepting: asyncio.Task[None] | None = None
         self._connecting: set[asyncio.Task[object]] = set()
+
+    def stop(self) -> None:
+        """Accept no more connections, and end after the requests in progress."""
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the handling of signals as it is."""
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""

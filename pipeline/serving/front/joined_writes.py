@@ -1,7 +1,6 @@
 """A transport that sends the parts of a response in one system call.
 
-uvicorn writes head and body one after the other. After every system call, the event loop waits until the threads that
-predict release the interpreter, and all clients wait with it.
+uvicorn writes head and body one after the other, which costs every client of the event loop a second system call.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from pipeline.serving.rest.response import CROWDED, Refusal
+from pipeline.serving.link.response import CROWDED, Refusal
 
 Received = TypeVar("Received")
 

@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-from pipeline.serving.rest.pending import PendingConnections
+from pipeline.serving.front.counts import Counts
+from pipeline.serving.front.pending import PendingConnections
 from tests.support.manual_clock import ManualClock
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -19,7 +20,7 @@ class Room:
 
     def __init__(self):
         self.clock = ManualClock()
-        self.pending = PendingConnections(100, self.clock)
+        self.pending = PendingConnections(100, Counts(), self.clock)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.clients = []
 

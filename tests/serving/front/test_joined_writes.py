@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pipeline.serving.rest.joined_writes import JoinedWrites
+from pipeline.serving.front.joined_writes import JoinedWrites
 
 
 class Recorded(asyncio.Transport):

@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
+from pipeline.serving.front.connections import allow_files
 from pipeline.serving.http import ReplicaServer
-from pipeline.serving.rest.connections import allow_files
 from tests.support.command.scrape import parsed
 from tests.support.manual_clock import ManualClock
 from tests.support.world.served_model import INSTANCE, PREDICT, connect, exchange, post, received, request, served_model

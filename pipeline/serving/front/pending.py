@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.process.clock import Clock
-from pipeline.serving.rest.response import CROWDED, last_response
-from pipeline.telemetry import metrics
+from pipeline.serving.front.counts import Counts
+from pipeline.serving.link.response import CROWDED, last_response
 
 _READ_AT_ONCE = 64
 """Connections that are read before other clients are served."""
@@ -35,11 +35,11 @@ class _Pending:
 
 
 class PendingConnections:
-    """Belongs to one event loop, which calls `read` while its file is readable; `len` is thread-safe."""
+    """Belongs to one event loop, which calls `read` while its file is readable."""
 
-    def __init__(self, max_header_bytes: int, clock: Clock) -> None:
+    def __init__(self, max_header_bytes: int, counts: Counts, clock: Clock) -> None:
         """Hold connections whose head is incomplete and shorter than `max_header_bytes`."""
-        self._max_header_bytes, self._clock = max_header_bytes, clock
+        self._max_header_bytes, self._counts, self._clock = max_header_bytes, counts, clock
         self._selector = selectors.DefaultSelector()
         self._held: dict[int, _Pending] = {}
         self._ready: deque[_Pending] = deque()
@@ -86,7 +86,7 @@ class PendingConnections:
         overdue = [pending for pending in self._held.values() if now_s - pending.since_s > limit_s]
         for number, pending in enumerate(overdue, 1):
             if self._held.get(pending.connection.fileno()) is pending:
-                metrics.HTTP_CLOSED.labels("timeout").inc()
+                self._counts.closed("timeout")
                 self._refuse(pending, 408, f"the head of the request was not received within {limit_s:g} s")
             if not number % _CLOSED_AT_ONCE:
                 await asyncio.sleep(0)
@@ -129,7 +129,7 @@ class PendingConnections:
         """Close a connection at once, with a response if a part of a request has been received."""
         connection = self._forget(pending)
         if pending.received:
-            metrics.HTTP_REQUESTS.labels(str(status)).inc()
+            self._counts.request(status)
             with suppress(OSError):
                 connection.send(last_response(status, text))
         connection.close()

@@ -1,37 +1,29 @@
-"""The ASGI application of a replica: receives a request within its bounds, computes its response in a lane, counts it.
+"""The ASGI application of a replica: receives a request within its bounds, has its response computed, counts it.
 
-Every request gets a response and a count, whatever its bytes are. Only routing and small JSON happen on the event loop.
+Every request gets a response and a count, whatever its bytes are.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
-from pipeline.configuration.deployment.serving import Serving
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
-from pipeline.serving.rest.api import RestApi
-from pipeline.serving.rest.body import Body, Receiving
-from pipeline.serving.rest.lane import Lane
-from pipeline.serving.rest.response import Refusal, Response, error_response, json_response
-from pipeline.telemetry import metrics
+from pipeline.serving.front.body import Body
+from pipeline.serving.front.connections import Connections
+from pipeline.serving.front.upstream import Upstream
+from pipeline.serving.link.paths import METRICS, Paths
+from pipeline.serving.link.response import Refusal, Response, error_response
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 _SMALL_BYTES = 64 << 10
 _SMALL_OBJECTS = 512
-_WAITING_READS = 16
-_LARGE_SHARE, _READ_SHARE = 0.5, 0.1
-"""Shares of their thread's time, so that neither large requests nor scrapes without end slow down predictions."""
-_GIVE_WAY_S = 0.05
-"""How long each piece of a large request waits for small ones."""
-_STUCK_AFTER_DEADLINES = 3
 
 logger = structlog.get_logger(__name__)
 
@@ -39,13 +31,10 @@ logger = structlog.get_logger(__name__)
 class Application:
     """Belongs to one event loop."""
 
-    def __init__(self, api: RestApi, serving: Serving, clock: Clock) -> None:
-        self._api, self._serving, self._clock = api, serving, clock
-        self._small = Lane("predict", serving.threads, serving.max_waiting, clock)
-        self._large = Lane("predict large", 1, serving.max_large_requests, clock, _LARGE_SHARE)
-        self._reads = Lane("read", 1, _WAITING_READS, clock, _READ_SHARE)
+    def __init__(self, paths: Paths, connections: Connections, upstream: Upstream, clock: Clock) -> None:
+        self._paths, self._connections, self._upstream, self._clock = paths, connections, upstream, clock
+        self._serving, self._receiving = connections.serving, connections.receiving
         self._large_requests = 0
-        self.receiving = Receiving(serving.read_timeout_s)
         self._log_limit = LogLimit(clock)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -61,73 +50,59 @@ class Application:
             response = error_response(500, f"{type(failure).__name__}: {failure}")
             if (suppressed := self._log_limit.allow()) is not None:
                 logger.exception("request failed", suppressed=suppressed)
-        metrics.HTTP_REQUESTS.labels(str(response.status)).inc()
-        if path == self._api.predict_path:
-            metrics.PREDICT_REQUESTS.labels(str(response.status)).inc()
+        self._connections.counts.request(response.status)
+        if path == self._paths.predict:
+            self._connections.counts.prediction(response.status)
         await self._send(response, body, send)
 
-    def close(self) -> None:
-        """End the threads after their current requests."""
-        for lane in (self._small, self._large, self._reads):
-            lane.close()
+    def send_counts(self) -> None:
+        """Pass on what was counted, to be exported."""
+        self._upstream.send_counts(self._connections.counts.take(len(self._connections)))
 
     async def _respond(self, method: str, path: str, body: Body) -> Response:
         body.check_framing()
-        if path == self._api.predict_path:
+        if path == self._paths.predict:
             _check_method(method, path, "POST")
             return await self._predict(body)
-        if path not in self._api.reads and path not in ("/healthz", "/readyz"):
-            raise self._api.unknown(method, path)
+        if path not in self._paths.reads:
+            known = ", ".join((self._paths.predict, *self._paths.reads))
+            raise Refusal(404, f"{method} {path[:200]} is unknown. hint: {known}")
         _check_method(method, path, "GET", "HEAD")
-        if path in self._api.reads:
-            return await self._reads.run(partial(self._api.read, path), self._serving.deadline_s)
-        return self._readiness() if path == "/readyz" else self._health()
+        if path == METRICS:
+            self.send_counts()
+        return await self._upstream.read(path)
 
     async def _predict(self, body: Body) -> Response:
         body.check_encoding()
         body.check_length(self._serving.max_body_bytes)
-        if not self._api.ready:
-            raise self._api.not_ready()
         if body.declared > _SMALL_BYTES:
             return await self._predict_large(body, b"")
-        content = await self.receiving.wait(body.read(_SMALL_BYTES))
+        content = await self._receiving.wait(body.read(_SMALL_BYTES))
         if not body.complete or len(content) > _SMALL_BYTES or content.count(b"{") > _SMALL_OBJECTS:
             return await self._predict_large(body, content)
-        return await self._computed(self._small, content, _continue)
+        return await self._computed(self._upstream.predict(content))
 
     async def _predict_large(self, body: Body, begin: bytes) -> Response:
-        """Predict a request of which `begin` has been received; the lane gives way to small requests."""
+        """Predict a request of which `begin` has been received; it gives way to small requests."""
         at_most = self._serving.max_large_requests
         if self._large_requests >= at_most:
             text = f"{at_most} large requests are in progress. hint: send fewer instances at once, or retry later"
             raise Refusal(503, text, ("retry-after", "1"))
         self._large_requests += 1
         try:
-            content = begin + await self.receiving.wait(body.read(self._serving.max_body_bytes - len(begin)))
+            content = begin + await self._receiving.wait(body.read(self._serving.max_body_bytes - len(begin)))
             if len(content) > self._serving.max_body_bytes:
                 raise body.too_long(self._serving.max_body_bytes)
-            return await self._computed(self._large, content, partial(self._small.wait_until_idle, _GIVE_WAY_S))
+            return await self._computed(self._upstream.predict_large(content))
         finally:
             self._large_requests -= 1
 
-    async def _computed(self, lane: Lane, content: bytes, pause: Callable[[], None]) -> Response:
+    async def _computed(self, response: Awaitable[Response]) -> Response:
         started_s = self._clock.monotonic_s()
         try:
-            return await lane.run(partial(self._api.predict, content, pause), self._serving.deadline_s)
+            return await response
         finally:
-            metrics.PREDICT_SECONDS.observe(self._clock.monotonic_s() - started_s)
-
-    def _readiness(self) -> Response:
-        if not self._api.ready:
-            raise self._api.not_ready()
-        return json_response(200, {"ready": True})
-
-    def _health(self) -> Response:
-        """503 once no thread can predict any more, because functions of the user do not return."""
-        after_s = _STUCK_AFTER_DEADLINES * self._serving.deadline_s
-        if self._small.stuck(after_s):
-            raise Refusal(503, f"all {self._serving.threads} threads have been busy for more than {after_s:g} s")
-        return json_response(200, {"healthy": True})
+            self._connections.counts.computed(self._clock.monotonic_s() - started_s)
 
     async def _send(self, response: Response, body: Body, send: Send) -> None:
         headers = [("content-type", response.content_type), ("content-length", str(len(response.body)))]
@@ -140,12 +115,8 @@ class Application:
         if not body.complete:
             # A connection closed with unread bytes is reset, and the client may lose the response.
             with suppress(Refusal):
-                await self.receiving.wait(body.discard())
+                await self._receiving.wait(body.discard())
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _continue() -> None:
-    """Small requests do not pause."""
 
 
 def _path(target: str) -> str:

@@ -16,12 +16,11 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from pipeline.serving.rest.joined_writes import JoinedWrites
-from pipeline.serving.rest.response import CROWDED, last_response
-from pipeline.telemetry import metrics
+from pipeline.serving.front.joined_writes import JoinedWrites
+from pipeline.serving.link.response import CROWDED, last_response
 
 if TYPE_CHECKING:
-    from pipeline.serving.rest.connections import Connections
+    from pipeline.serving.front.connections import Connections
 
 _FINISHED = (h11.MUST_CLOSE, h11.CLOSED)
 _RESPONDING = (h11.IDLE, h11.SEND_RESPONSE)
@@ -112,7 +111,7 @@ class Connection(H11Protocol):
 
     def refuse(self, status: int, text: str) -> None:
         """Send an error response and close the connection."""
-        metrics.HTTP_REQUESTS.labels(str(status)).inc()
+        self._connections.counts.request(status)
         if self.conn.our_state not in _RESPONDING:  # another response has begun
             self.transport.abort()
             return
@@ -133,7 +132,7 @@ class Connection(H11Protocol):
         It does not linger: a flood of connections costs as many evictions.
         """
         if self.begun:
-            metrics.HTTP_REQUESTS.labels("503").inc()
+            self._connections.counts.request(503)
             self.transport.write(last_response(503, CROWDED))
         self._held.clear()
         self.transport.close()

@@ -6,10 +6,10 @@ from collections.abc import Sized
 
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.process.clock import Clock
-from pipeline.serving.rest.body import Receiving
-from pipeline.serving.rest.connection import Connection
-from pipeline.serving.rest.pending import PendingConnections
-from pipeline.telemetry import metrics
+from pipeline.serving.front.body import Receiving
+from pipeline.serving.front.connection import Connection
+from pipeline.serving.front.counts import Counts
+from pipeline.serving.front.pending import PendingConnections
 
 _CLOSING = 128
 """Connections that are closed for writing only, so that their clients receive the last response."""
@@ -18,13 +18,14 @@ _RESERVED_FILES = _CLOSING + 256
 
 
 class Connections:
-    """Belongs to one event loop; `len` is thread-safe."""
+    """Belongs to one event loop."""
 
-    def __init__(self, serving: Serving, receiving: Receiving, clock: Clock) -> None:
+    def __init__(self, serving: Serving, clock: Clock) -> None:
         """Limit the connections of a server by `serving` and by the number of files that the process may open."""
-        self.serving, self._receiving, self._clock = serving, receiving, clock
+        self.serving, self.counts, self._clock = serving, Counts(), clock
+        self.receiving = Receiving(serving.read_timeout_s)
         self._limit = min(serving.max_connections, allow_files(serving.max_connections + _RESERVED_FILES))
-        self.pending = PendingConnections(serving.max_header_bytes, clock)
+        self.pending = PendingConnections(serving.max_header_bytes, self.counts, clock)
         self._new: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._active: dict[Connection, None] = {}
@@ -73,10 +74,10 @@ class Connections:
         now_s = self.now_s()
         for connection in (*self._new, *self._idle, *self._active, *self._closing):
             if self._unread(connection, now_s):
-                metrics.HTTP_CLOSED.labels("unread").inc()
+                self.counts.closed("unread")
                 connection.transport.abort()
             elif self._overdue(connection, now_s):
-                metrics.HTTP_CLOSED.labels("timeout").inc()
+                self.counts.closed("timeout")
                 connection.expire()
 
     def _group_of(self, connection: Connection) -> dict[Connection, None]:
@@ -94,19 +95,19 @@ class Connections:
 
         Hostile clients of one kind thus close each other.
         """
-        groups: tuple[Sized, ...] = (self.pending, self._receiving, self._new, self._idle)
+        groups: tuple[Sized, ...] = (self.pending, self.receiving, self._new, self._idle)
         largest = max(groups, key=len)
         if not len(largest):
             return False
         if largest is self.pending:
             self.pending.evict_longest()
-        elif largest is self._receiving:
-            self._receiving.interrupt_longest()
+        elif largest is self.receiving:
+            self.receiving.interrupt_longest()
         else:
             longest = next(iter(self._new if largest is self._new else self._idle))
             self.remove(longest)
             longest.evict()
-        metrics.HTTP_CLOSED.labels("limit").inc()
+        self.counts.closed("limit")
         return True
 
     def _overdue(self, connection: Connection, now_s: float) -> bool:

@@ -1,0 +1,1 @@
+"""What the front of a replica and the process that predicts exchange."""
