@@ -6,7 +6,8 @@ with its path in the file.
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -83,7 +84,14 @@ class Config(Section):
     def _take_target_settings(cls, labels: tuple[LabelConfig, ...]) -> tuple[LabelConfig, ...]:
         return with_targets(labels)
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with the fields in `update`, and what follows from the fields computed again."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in vars(copied).keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+    @cached_property
     def feedbacks(self) -> tuple[Feedback, ...]:
         """The kinds of event that decide labels; at least one."""
         return feedbacks_of(self.events, self.samples, self.topics, self.labels)
@@ -93,17 +101,17 @@ class Config(Section):
         """Whether clicks are the only feedback: every sample then has all labels."""
         return not self.events.further
 
-    @property
+    @cached_property
     def dense_columns(self) -> int:
         """Columns of all dense inputs."""
         return sum(number.width for number in self.dense)
 
-    @property
+    @cached_property
     def label_names(self) -> tuple[str, ...]:
         """The labels of samples."""
         return tuple(label.name for feedback in self.feedbacks for label in feedback.labels)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[LabelConfig, ...]:
         """The outputs of the network in order: the labels in that of `label_names`, then those with a target.
 
@@ -113,7 +121,7 @@ class Config(Section):
         of_samples = (declared.get(name) or LabelConfig(name=name) for name in self.label_names)
         return (*of_samples, *(label for label in self.labels if label.target is not None))
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         """The names of `outputs`."""
         return tuple(label.name for label in self.outputs)
@@ -126,13 +134,13 @@ class Config(Section):
         known = ", ".join(part.name for part in self.parts)
         raise InputError(f"part {name} does not exist. {f'known: {known}' if known else 'hint: declare [[parts]]'}")
 
-    @property
+    @cached_property
     def served_names(self) -> tuple[str, ...]:
         """The columns of predictions: the labels, of `serving.part` if set, then their conditionals that are served."""
         part = self.serving.part
         return names_served(self.outputs, self.output_names if part is None else self.part(part).labels)
 
-    @property
+    @cached_property
     def input_topics(self) -> dict[EventKind, str]:
         """The topics that the join reads, by kind of event: impressions, feedbacks, candidates if they are logged."""
         candidates = {} if self.events.candidates is None else {CANDIDATES: self.events.candidates.topic}

@@ -11,7 +11,7 @@ from pipeline.features.transforms import lengths_of
 
 
 class SizeError(RowError):
-    """The vector of row `row` has another size than the configuration declares."""
+    """The vector of row `row` has another size than the configuration declares; the message lacks the row."""
 
 
 def dense_numbers(number: DenseConfig, column: pa.Array) -> Float32s:
@@ -63,6 +63,15 @@ def wrong_size(number: DenseConfig, column: pa.Array) -> Bools:
     return np.asarray(lengths != number.size, np.bool_)
 
 
+def check_sizes(number: DenseConfig, column: pa.Array) -> None:
+    """Raise SizeError for the first vector of another size than declared."""
+    wrong = np.flatnonzero(wrong_size(number, column))
+    if len(wrong):
+        row = int(wrong[0])
+        got = f"column {number.column}: got {len(column[row])} numbers"
+        raise SizeError(f"{got}, dense {number.name} has size {number.size}", row)
+
+
 def outside(column: pa.Array, low: float, high: float) -> Bools:
     """[n] whether a value is not a number from `low` to `high`; null is inside.
 
@@ -81,11 +90,7 @@ def _numbers(column: pa.Array) -> Float64s:
 
 
 def _vectors(number: DenseConfig, column: pa.Array) -> Float64s:
-    wrong = np.flatnonzero(wrong_size(number, column))
-    if len(wrong):
-        row = int(wrong[0])
-        got = f"row {row}, column {number.column}: got {len(column[row])} numbers"
-        raise SizeError(f"{got}, dense {number.name} has size {number.size}", row)
+    check_sizes(number, column)
     vectors = np.zeros((len(column), number.width))
     present = column.is_valid().to_numpy(zero_copy_only=False)
     vectors[present] = _numbers(column.flatten()).reshape(-1, number.width)

@@ -20,7 +20,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.fields import DenseConfig
 from pipeline.configuration.model.tables import fields_by_table
 from pipeline.errors import ConfigError, InputError
-from pipeline.features.dense import dense_numbers, out_of_range, wrong_size
+from pipeline.features.dense import SizeError, check_sizes, dense_numbers, out_of_range
 from pipeline.features.field import FieldPlan, column_of
 from pipeline.features.instances import batch_of, check_finite, instance_of_texts
 from pipeline.features.weights import no_weights
@@ -107,18 +107,14 @@ class FeaturePlan:
             column = column_of(batch, number.column, self._types, at_ms)
             wrong = np.flatnonzero(out_of_range(number, column))
             if len(wrong):
-                self._check_size(number, column, first)
+                try:
+                    check_sizes(number, column)
+                except SizeError as failure:
+                    raise InputError(f"instance {first + failure.row}, {failure}") from None
                 low, high = number.range or (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
                 value, place = column[int(wrong[0])].as_py(), first + int(wrong[0])
                 raise InputError(f"instance {place}, column {number.column}: got {value}, wanted {low:g} to {high:g}")
         return batch, at_ms
-
-    def _check_size(self, number: DenseConfig, column: pa.Array, first: int) -> None:
-        """Raise InputError for a vector of another size; instances are counted from `first`."""
-        wrong = np.flatnonzero(wrong_size(number, column))
-        if len(wrong):
-            got = f"instance {first + int(wrong[0])}, column {number.column}: got {len(column[int(wrong[0])])} numbers"
-            raise InputError(f"{got}, wanted {number.size}")
 
     def key_of(self, field: str, values: Mapping[str, str]) -> int:
         """The key of one value, written by an operator.

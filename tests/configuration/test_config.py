@@ -1,6 +1,7 @@
 """The configuration: all problems are reported together, each with its path; "off" means None."""
 
 import copy
+import pickle
 import re
 
 import pytest
@@ -344,3 +345,13 @@ def test_range_of_a_dense_number_begins_with_the_smaller_value():
         document["dense"] = [{"name": "price", "column": "price", "range": [2, 1]}]
 
     assert "dense price has range 2 to 1" in problems_of(change)
+
+
+def test_what_follows_from_the_fields_is_computed_once_and_again_for_a_copy():
+    config = parse_config(WRITTEN)
+    assert config.feedbacks is config.feedbacks
+    assert config.outputs is config.outputs
+    other = config.model_copy(update={"samples": config.samples.model_copy(update={"labels": ("bought",)})})
+    assert (config.label_names, other.label_names) == (("label",), ("bought",))
+    assert config == parse_config(WRITTEN)
+    assert pickle.loads(pickle.dumps(config)) == config

@@ -58,9 +58,7 @@ def test_vector_takes_its_size_in_columns():
 @pytest.mark.parametrize("vector", [[], [1.0], [1.0, 2.0, 3.0]])
 def test_vector_of_another_size_names_row_and_column(vector):
     place, column = DenseConfig(**PLACE), pa.array([[1.0, 2.0], vector])
-    with pytest.raises(
-        SizeError, match=rf"row 1, column place: got {len(vector)} numbers, dense place has size 2"
-    ) as at:
+    with pytest.raises(SizeError, match=rf"column place: got {len(vector)} numbers, dense place has size 2") as at:
         dense_numbers(place, column)
     assert at.value.row == 1
     assert out_of_range(place, column).tolist() == [False, True]
@@ -74,7 +72,7 @@ def test_every_number_of_a_vector_is_checked():
 
 def test_instance_with_a_vector_of_another_size_is_refused_by_its_number():
     plan = FeaturePlan(config_of(PLACE), None)
-    with pytest.raises(InputError, match="instance 8, column place: got 3 numbers, wanted 2"):
+    with pytest.raises(InputError, match="instance 8, column place: got 3 numbers, dense place has size 2"):
         plan.batch_of([{"place": [1.0, 2.0]}, {"place": [1.0, 2.0, 3.0]}], 0, first=7)
 
 
