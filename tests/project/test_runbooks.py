@@ -14,7 +14,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.section import Section
 
 FOLDER = Path(__file__).parents[2] / "runbooks"
-TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+TEXTS = {path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8") for path in sorted(FOLDER.rglob("*.md"))}
 REFERENCE = {
     "README.md",
     "metrics.md",
@@ -98,12 +98,12 @@ def test_a_runbook_has_the_four_parts_and_fits_two_screens(name):
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_refer_to_existing_files(name):
     for link in re.findall(r"\]\(([^)#]+)\)", TEXTS[name]):
-        assert (FOLDER / link).exists(), link
+        assert (FOLDER / name).parent.joinpath(link).exists(), link
 
 
 def test_the_index_names_every_runbook_and_every_alert_with_its_runbook():
     rows = [line for line in TEXTS["README.md"].splitlines() if line.startswith("| ")][1:]
-    linked = {re.search(r"\(([\w-]+\.md)\)", row)[1]: set(re.findall(r"Springtide\w+", row)) for row in rows}
+    linked = {re.search(r"\(([\w/-]+\.md)\)", row)[1]: set(re.findall(r"Springtide\w+", row)) for row in rows}
     assert set(linked) == set(TEXTS) - {"README.md"}
     wanted = {
         name: {a["alert"] for a in ALERTS if a["annotations"]["runbook"] == f"runbooks/{name}"} for name in linked

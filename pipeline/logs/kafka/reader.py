@@ -141,7 +141,7 @@ class KafkaReader:
     def _truncated(self, failure: LogTruncationError) -> OffsetError:
         return OffsetError(
             f"kafka at {self._settings.bootstrap}, {self._operation}: records that were read no longer exist, and "
-            f"others may have replaced them: {failure}. hint: see runbooks/broker-lost.md"
+            f"others may have replaced them: {failure}. hint: see runbooks/incidents/broker-lost.md"
         )
 
     def _pop(self, limits: ReadLimits) -> list[Record]:

@@ -6,7 +6,7 @@ python -m tests.benchmarks.live.flink_kafka --rows 1000000 --backend rocksdb --g
 One broker, one TaskManager, one run, two partitions: ours (exactly once, one Python worker), then Flink SQL (two
 subtasks) with each state backend, each from the topics' beginnings with a checkpoint every 2 s; the events are
 appended beforehand, one per record. Ours is also measured over packed records, which only it can read. All must emit
-equally many samples and positives; ours also emits compensations. `peers/flink_kafka_join.py` lists the peer's
+equally many samples and positives; ours also emits compensations. `peers/flink/flink_kafka_join.py` lists the peer's
 limits.
 
 Requires Java and Maven. Prints one JSON object, and each run's figures on stderr when it ends. A rate is the number of
@@ -48,9 +48,9 @@ from tests.benchmarks.harness.report import machine
 from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.live.flink import project_in, submit_join, until
 from tests.benchmarks.load.events_on_kafka import append_packed, append_single, ended_events
-from tests.benchmarks.peers import flink_kafka_join
-from tests.benchmarks.peers.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSamples
-from tests.benchmarks.peers.schema_registry import serve_schemas
+from tests.benchmarks.peers.flink import flink_kafka_join
+from tests.benchmarks.peers.flink.flink_kafka_join import Backend, Guarantee, SqlJoin, SqlSamples
+from tests.benchmarks.peers.flink.schema_registry import serve_schemas
 from tests.benchmarks.stages.join import SPAN_S
 from tests.support.command.ports import free_port_range
 

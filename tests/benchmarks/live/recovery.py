@@ -42,8 +42,8 @@ from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.live.flink import submit_join, until
 from tests.benchmarks.live.flink_kafka import TASKMANAGER_MB, OurSamples, local_cluster, project_on
 from tests.benchmarks.load.events_on_kafka import Events, after_all, append_single
-from tests.benchmarks.peers import flink_sql_recovery
-from tests.benchmarks.peers.flink_kafka_join import Backend
+from tests.benchmarks.peers.flink import flink_sql_recovery
+from tests.benchmarks.peers.flink.flink_kafka_join import Backend
 from tests.benchmarks.stages.join import SPAN_S, events_of
 
 _WITHIN_S = 300.0

@@ -31,7 +31,7 @@ from pipeline.samples.state.state_files import read_shard, segment_names, write_
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.harness.stopwatch import Stopwatch, peak_mib, resident_mib
 from tests.benchmarks.load.stream import RECORD_ROWS, START_MS, clicks_of, in_records, zipf
-from tests.benchmarks.peers import flink_join
+from tests.benchmarks.peers.flink import flink_join
 
 SPAN_S, CLICK_SHARE = 36_000, 0.05
 _FLINK_CORES = 2

@@ -18,7 +18,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.events.codec import EventCodec
 from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.kafka.kafka_log import KafkaLog
-from tests.benchmarks.peers.flink_join import OPENS, jars
+from tests.benchmarks.peers.flink.flink_join import OPENS, jars
 
 Backend = Literal["hashmap", "rocksdb"]
 Guarantee = Literal["at-least-once", "exactly-once"]

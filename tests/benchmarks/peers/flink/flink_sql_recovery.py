@@ -17,9 +17,9 @@ from pipeline.process.clock import SystemClock
 from tests.benchmarks.harness.stopwatch import Stopwatch
 from tests.benchmarks.live.flink import until
 from tests.benchmarks.live.flink_kafka import sql_topic, submit_sql
-from tests.benchmarks.peers import flink_kafka_join
-from tests.benchmarks.peers.flink_kafka_join import Backend, SqlSamples
-from tests.benchmarks.peers.schema_registry import serve_schemas
+from tests.benchmarks.peers.flink import flink_kafka_join
+from tests.benchmarks.peers.flink.flink_kafka_join import Backend, SqlSamples
+from tests.benchmarks.peers.flink.schema_registry import serve_schemas
 
 _WITHIN_S = 600.0
 
