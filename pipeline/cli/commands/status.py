@@ -109,6 +109,9 @@ def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
     return 0 if gaps else end - offset
 
 
+_HELD = ("held_impressions", "pending_clicks", "candidate_clicks", "waiting_candidates")
+
+
 def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """The status as lines and tables that fit a screen, with readable times and sizes."""
     join, trainer = status["join"], status["trainer"]
@@ -120,7 +123,7 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         "join": {
             "watermark_ms": join["watermark_ms"],
             "state": f"{format_size(join['bytes'])}, stored {age}" if join["bytes"] else None,
-            **{name: join[name] for name in ("held_impressions", "pending_clicks", "candidate_clicks")},
+            **{name: join[name] for name in _HELD if name in join},
         },
         "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
         "trainer": [_trainer_row(row) for row in trainer],

@@ -13,10 +13,11 @@ from pipeline.versions.ledger.sample_records import SampleRecords
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
-    `candidate_clicks` (their window has not closed), `watermark_ms`, and per input partition (`inputs`, by
-    `topic/partition`) offset, end, lag in records and watermark_ms; all as of `stored_at_ms`, the time of the oldest of
-    the shards' latest states. Without a log, ends and lags are None. `problems` has a text by shard for each that
-    cannot open: a record of its samples partition after its state, among the first thousand, cannot be read.
+    `candidate_clicks` (their window has not closed), `waiting_candidates` (not shown; if they are logged),
+    `watermark_ms`, and per input partition (`inputs`, by `topic/partition`) offset, end, lag in records and
+    watermark_ms; all as of `stored_at_ms`, the time of the oldest of the shards' latest states. Without a log, ends and
+    lags are None. `problems` has a text by shard for each that cannot open: a record of its samples partition after its
+    state, among the first thousand, cannot be read.
 
     Raises DamagedError for a state file.
     """
@@ -31,7 +32,10 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     ]
     watermarks = [summary.progress.watermark(names) for summary in summaries]
     known = [at_ms for at_ms in watermarks if at_ms is not None]
-    return {
+    waiting = (
+        {} if project.config.events.candidates is None else {"waiting_candidates": sum(s.unshown for s in summaries)}
+    )
+    return waiting | {
         "rounds": 0 if manifest is None else manifest.number,
         "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(stored) else None,
         "held_impressions": sum(summary.held for summary in summaries),

@@ -34,12 +34,13 @@ _DECODERS = 2
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """The progress of a join, and how many impressions, pending clicks and candidates it holds."""
+    """The progress of a join, and how many impressions, pending clicks, candidates and unshown candidates it holds."""
 
     progress: InputProgress
     held: int
     pending: int
     candidates: int
+    unshown: int
 
 
 class _Decoded(NamedTuple):
@@ -97,7 +98,8 @@ def load_summary(config: Config, shard: int, input_partitions: Mapping[EventKind
             sum(head.section_bytes(name + suffix) // CLICK.itemsize for suffix in suffixes)
             for name in ("pending", "candidates")
         )
-        return JoinSummary(progress, head.section_bytes("flags"), pending, candidates)
+        unshown = 0 if config.events.candidates is None else head.section_bytes(UNSHOWN) // CLICK.itemsize
+        return JoinSummary(progress, head.section_bytes("flags"), pending, candidates, unshown)
 
 
 def _buckets(head: Container, decoded: Iterator[_Decoded], config: Config) -> list[Bucket]:

@@ -55,7 +55,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
 
 def _figures(head: str, spent: dict[str | None, list[float]], ne: dict[str | None, float], rows: int) -> list[Figure]:
     ratios = [two / one for two, one in zip(spent[head][1:], spent[ONE][1:], strict=True)]
-    low, high = np.quantile(ratios, [0.25, 0.75])
+    low, high = np.quantile(ratios, [0.25, 0.75]).tolist()
     sizes: dict[str, Any] = {"samples a turn": rows, "turns": len(ratios), "lower quartile %": 100 * (low - 1)}
     sizes |= {"upper quartile %": 100 * (high - 1), "cpu ms a turn of one head": 1000 * median(spent[ONE][1:])}
     moved = {"NE of one head": ne[ONE], "of two": ne[head]}

@@ -124,7 +124,17 @@ def test_a_score_that_is_no_probability_is_a_dead_letter_with_its_place_and_byte
     originals = {letter["original"] for found in letters for letter in found}
     assert any(b'"fine":1.5' in each.replace(b" ", b"") for each in originals)
     assert {letter["topic"] for found in letters for letter in found} == {"shop.unshown"}
-    assert join_status(wanted[2], log)["inputs"]["shop.unshown/0"]["lag"] == 0
+    status = join_status(wanted[2], log)
+    assert (status["inputs"]["shop.unshown/0"]["lag"], status["waiting_candidates"]) == (0, 0)
+
+
+def test_candidates_whose_window_is_open_wait(tmp_path):
+    project = project_of(tmp_path)
+    log = open_log(project)
+    fill(project, log)
+    run_samples(project, log, until_end=True)
+    assert join_status(project, log)["waiting_candidates"] == 3 * REQUESTS - 3
+    assert samples_in(project, log) == [[], []]
 
 
 @pytest.mark.parametrize("lost", [False, True])
