@@ -84,7 +84,7 @@ async def run_front(settings: FrontSettings, listening: socket.socket, upstream:
         timeout_graceful_shutdown=STOP_S,
     )
     server = Server(config, listening, connections, clock)
-    await upstream.connect(server.stop)
+    await upstream.connect(server.stop, server.abandon)
     try:
         await server.serve()
     finally:

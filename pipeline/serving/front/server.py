@@ -29,6 +29,13 @@ class Server(uvicorn.Server):
         """Accept no more connections, and end after the requests in progress."""
         self.should_exit = True
 
+    def abandon(self) -> None:
+        """As `stop`, for a front whose responses have no source any more: the port is free at once for its successor."""
+        if self._accepting:
+            self._accepting.cancel()
+        self._listening.close()
+        self.should_exit = self.force_exit = True
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leave the handling of signals as it is."""

@@ -25,10 +25,11 @@ class Upstream:
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._on_stop: Callable[[], None] = lambda: None
+        self._on_lost: Callable[[], None] = lambda: None
 
-    async def connect(self, on_stop: Callable[[], None]) -> None:
-        """Begin; `on_stop` is called once the front is to end."""
-        self._on_stop = on_stop
+    async def connect(self, on_stop: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Begin; `on_stop` is called once the front is to end, `on_lost` once the other process has ended."""
+        self._on_stop, self._on_lost = on_stop, on_lost
         for end in (self._quick, self._bulk):
             await end.connect()
         self._quick.send(Message(Kind.STARTED))
@@ -81,7 +82,8 @@ class Upstream:
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_result(error_response(503, "the replica is stopping"))
-        if message is None or message.kind is Kind.STOP:
+            self._on_lost()
+        elif message.kind is Kind.STOP:
             self._on_stop()
         elif (waits := self._waiting.get(message.number)) and not waits.done():
             waits.set_result(decode_response(message.content))
