@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def abandon(self) -> None:
-        """As `stop`, for a front whose responses have no source any more: the port is free at once for its successor."""
+        """As `stop`, once the process that predicts has ended: the port is free at once for its successor."""
         if self._accepting:
             self._accepting.cancel()
         self._listening.close()
