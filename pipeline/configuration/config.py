@@ -24,7 +24,8 @@ from pipeline.configuration.model.lists import list_problems
 from pipeline.configuration.model.parts import PartConfig, part_problems
 from pipeline.configuration.model.tables import TableConfig, with_row_settings
 from pipeline.configuration.model.teachers import teacher_problems
-from pipeline.configuration.model.training import Model, Publish, Train
+from pipeline.configuration.model.towers import TowersConfig, tower_problems, towers_of, vector_names
+from pipeline.configuration.model.training import Model, Publish, Train, shuffle_problems
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
 from pipeline.configuration.streams.candidates import candidate_problems, candidate_window_s
 from pipeline.configuration.streams.events import (
@@ -126,6 +127,11 @@ class Config(Section):
         """The names of `outputs`."""
         return tuple(label.name for label in self.outputs)
 
+    @property
+    def towers(self) -> TowersConfig | None:
+        """The two towers of the output that has some."""
+        return towers_of(self.outputs)
+
     def part(self, name: str) -> PartConfig:
         """The part of `[[parts]]` with this name. Raises InputError."""
         for part in self.parts:
@@ -136,9 +142,21 @@ class Config(Section):
 
     @cached_property
     def served_names(self) -> tuple[str, ...]:
-        """The columns of predictions: the labels, of `serving.part` if set, then their conditionals that are served."""
+        """The columns of predictions: the labels, of `serving.part` if set, then their conditionals that are served.
+
+        The columns of `served_vectors` follow.
+        """
+        return names_served(self.outputs, [name for name in self._served_outputs if name in self.output_names])
+
+    @property
+    def served_vectors(self) -> tuple[str, ...]:
+        """The vectors that predictions hold, all of one dim."""
+        return tuple(name for name in vector_names(self.outputs) if name in self._served_outputs)
+
+    @property
+    def _served_outputs(self) -> tuple[str, ...]:
         part = self.serving.part
-        return names_served(self.outputs, self.output_names if part is None else self.part(part).labels)
+        return (*self.output_names, *vector_names(self.outputs)) if part is None else self.part(part).labels
 
     @cached_property
     def input_topics(self) -> dict[EventKind, str]:
@@ -161,7 +179,10 @@ class Config(Section):
         problems += list_loss_problems(self.labels, self.feedbacks, self.events, self.logs.shards)
         problems += candidate_problems(self.labels, self.feedbacks, self.events)
         problems += declared_twice("label", self.output_names)
-        problems += part_problems(self.parts, self.output_names, self.serving.part)
+        problems += tower_problems(
+            self.labels, names_served(self.outputs, self.output_names), self.events.impressions.columns
+        )
+        problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
         names = self.label_names
         reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
         problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
@@ -195,6 +216,7 @@ class Config(Section):
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
         problems += self._reserved_columns()
         problems += list_problems(self.fields, names, self.events.impressions.columns)
+        problems += shuffle_problems(self.train.shuffle_window, self.model.batch_size)
         problems += [
             f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"
             for d in self.dense

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.types import Float32s
+from pipeline.arrays.types import Float32s, Int32s
 from pipeline.configuration.config import Config
+from pipeline.configuration.model.towers import vector_names
 from pipeline.errors import InputError
 from pipeline.features.scaling import DenseScaling
 from pipeline.model.loss.losses import losses_of, scored_losses
@@ -24,11 +25,12 @@ from pipeline.model.network.entire_space import joint_logits
 from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
+from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, shapes_of, unpack
 from pipeline.model.part import PartModel
 from pipeline.model.predictions import predictions
 from pipeline.model.runtime import prepare_runtime, tf
-from pipeline.model.training.step import TrainingStep
+from pipeline.model.training.step import Calls, TrainingStep
 
 _SERVED = ("variable/", "scaling/")
 """Names of what serving needs begin with one of these."""
@@ -45,11 +47,13 @@ class StepResult:
     logits: Float32s
     """[n, labels] the outputs that serving would use, without the correction for down-sampling."""
     gradient: Float32s
-    """[n, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
+    """[n + m, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
     finite: bool
     """Whether every weight and the optimizer's state are finite after the update."""
     losses: Float32s | None = None
     """[n, labels] weighted losses, which add up to the loss of the batch; None if all labels are logistic."""
+    ranks: Int32s | None = None
+    """[n] how many other items have at least the output of the sample's own; None without two towers."""
 
     @property
     def loss(self) -> float:
@@ -68,7 +72,12 @@ class DenseModel:
         self._batch_size = config.model.batch_size
         self._labels, self._scaling = config.outputs, DenseScaling(config.dense)
         self._losses = losses_of(self._labels, root)
-        self._training = TrainingStep(self._model, self._call, self.layout.columns, self._losses, config.model)
+        towers = config.towers
+        self._drawn, self._item_tower = 0, self._model
+        if towers is not None and towers.drawn:
+            self._drawn, self._item_tower = towers.drawn, self._subnetwork(towers.item).own_model(self._model)
+        calls = Calls(self._call, self._items)
+        self._training = TrainingStep(self._model, calls, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = shapes_of(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
         signature = [_matrix(None, self.layout.columns)]
@@ -83,22 +92,24 @@ class DenseModel:
         not finite, they are unusable: load them again.
 
         Args:
-            inputs: [rows, columns] float32, n ≤ rows ≤ batch_size; rows after the n-th are ignored.
+            inputs: [rows, columns] float32, n + m ≤ rows ≤ batch_size + m; rows after the (n + m)-th are ignored. m is
+                the number of drawn items of two towers, else 0.
             targets: those of the n samples.
 
         Raises:
             ModelError: the network fails; the weights are then unusable too.
         """
-        n = len(targets)
+        n, rows = len(targets), len(targets) + self._drawn
         self._check_inputs(inputs)
-        if not n <= len(inputs) <= self._batch_size:
-            raise InputError(f"got {len(inputs)} input rows for {n} samples, wanted {n} to {self._batch_size}")
+        if not rows <= len(inputs) <= self._batch_size + self._drawn:
+            wanted = f"{rows} to {self._batch_size + self._drawn}"
+            raise InputError(f"got {len(inputs)} input rows for {n} samples, wanted {wanted}")
         with self._naming_the_model(inputs[:n]):
-            total, penalty, logits, gradient, finite, *losses = self._training.run(inputs[:n], targets)
+            total, penalty, logits, gradient, finite, *more = self._training.run(inputs[:rows], targets)
         weight = float(targets.weight.sum(dtype=np.float64))
         loss = float(total) / weight if weight > 0 else float(total)
-        of_samples = losses[0].numpy() if losses else None
-        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite), of_samples)
+        arrays = [array.numpy() for array in more]
+        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite), *arrays)
 
     def scale(self, inputs: Float32s) -> None:
         """Normalise and clip the dense columns of inputs [n, columns] in place, for `step` and `predict`."""
@@ -111,7 +122,8 @@ class DenseModel:
     def predict(self, inputs: Float32s) -> Float32s:
         """Predictions of inputs [n, columns] float32: a probability for a logistic label, see `losses`.
 
-        They are [n, labels], followed by a column for each conditional probability that is served.
+        They are [n, labels], followed by a column for each conditional probability that is served, then by the vectors
+        of two towers.
 
         Raises ModelError if the network fails.
         """
@@ -177,13 +189,19 @@ class DenseModel:
         Raises ModelError.
         """
         n = min(2, self._batch_size)
-        inputs = np.zeros((n, self.layout.columns), np.float32)
+        inputs = np.zeros((n + self._drawn, self.layout.columns), np.float32)
         self.step(inputs, trial_targets(n, self._labels))
-        self.predict(inputs)
+        self.predict(inputs[:n])
 
     def part(self, labels: Sequence[str]) -> PartModel:
         """The outputs of some labels, to be served apart. Raises ModelError if the network computes them together."""
         return PartModel(self._config, self._model, self._function.reference, labels)
+
+    @property
+    def item_inputs(self) -> frozenset[str]:
+        """The names of the inputs that the item tower depends on; none without two towers."""
+        towers = self._config.towers
+        return frozenset() if towers is None else self._subnetwork(towers.item).inputs
 
     def _naming_the_model(self, inputs: Float32s) -> AbstractContextManager[None]:
         """Raise what the user's code raises for `inputs` as ModelError."""
@@ -194,6 +212,14 @@ class DenseModel:
 
     def _serve(self, inputs: Any) -> Any:
         return predictions(self._labels, self._outputs(inputs, training=False))
+
+    def _items(self, inputs: Any, training: bool) -> Any:
+        given = named_inputs(self.layout, inputs)
+        vectors = self._item_tower({name: given[name] for name in self._item_tower.input}, training=training)
+        return tf.cast(vectors[0] if isinstance(vectors, list) else vectors, tf.float32)
+
+    def _subnetwork(self, name: str) -> Subnetwork:
+        return Subnetwork.of(self._model, self._config.output_names, (name,), vector_names(self._labels))
 
     def _outputs(self, inputs: Any, training: bool) -> Any:
         return tf.cast(self._model(named_inputs(self.layout, inputs), training=training), tf.float32)

@@ -23,6 +23,8 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
     if config.model.optimizer != DenseAdagrad():
         pieces["optimizer"] = config.model.optimizer.model_dump_json()
     pieces["half life"] = str(config.train.half_life_s)
+    if config.train.shuffle_window is not None:
+        pieces["shuffle window"] = str(config.train.shuffle_window)
     for field in config.fields:
         pieces[f"field {field.name}"] = field.model_dump_json(exclude=_not_of(field))
     for table in config.tables:
@@ -100,6 +102,9 @@ def _served_labels(config: Config) -> str:
     """What predictions depend on: names, and how outputs become predictions unless all are probabilities."""
     names, links = config.output_names, [label.link for label in config.outputs]
     given = [label.given for label in config.outputs]
+    if config.towers is not None:
+        vectors = config.towers.model_dump(include={"query", "item", "temperature", "normalise"})
+        return json.dumps([names, links, given, vectors], sort_keys=True)
     if any(given):
         return json.dumps([names, links, given])
     return json.dumps(names if set(links) == {"sigmoid"} else [names, links])

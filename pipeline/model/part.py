@@ -4,7 +4,7 @@ It predicts the bits that the whole network predicts for the same labels: the la
 runs on a tensor of the same shape, in which the outputs of other labels are zeros.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.conditional import names_served, with_given
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.lists import mask_name
+from pipeline.configuration.model.towers import vector_names
 from pipeline.features.scaling import DenseScaling
 from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
@@ -31,11 +32,14 @@ class PartModel:
     """
 
     def __init__(self, config: Config, network: keras.Model, reference: str, labels: Sequence[str]) -> None:
-        """The outputs of `labels` of the complete `network`, which the function `reference` has built.
+        """The outputs of `labels`, and vectors, of the complete `network`, which the function `reference` has built.
 
         Raises ModelError if the network computes the outputs of several labels as one tensor.
         """
-        found = Subnetwork.of(network, config.output_names, with_given(config.outputs, labels))
+        outputs, vectors = config.outputs, vector_names(config.outputs)
+        of_labels = [name for name in labels if name not in vectors]
+        chosen = (*with_given(outputs, of_labels), *(name for name in vectors if name in labels))
+        found = Subnetwork.of(network, config.output_names, chosen, vectors)
         self.config = _reading(config, found.inputs)
         """The configuration with the fields and dense inputs that the part reads."""
         self.layout, self._reference = Layout.of(self.config), reference
@@ -44,9 +48,12 @@ class PartModel:
         own = {id(variable) for variable in model.variables}
         self._variables = {f"variable/{i}/{v.name}": v.value for i, v in enumerate(network.variables) if id(v) in own}
         self._shapes = shapes_of({name: v.numpy() for name, v in self._variables.items()} | self._scaling.arrays())
-        places = names_served(config.outputs, config.output_names)
-        served = [places.index(name) for name in names_served(config.outputs, labels)]
-        self._predict = _compiled(_outputs_of(model, found, config.output_names), self.layout, config.outputs, served)
+        dim = (network.outputs[0].shape[1] - len(outputs)) // max(len(vectors), 1)
+        places = [*names_served(outputs, config.output_names), *(name for name in vectors for _ in range(dim))]
+        names = [*names_served(outputs, of_labels), *(n for n in vectors if n in labels)]
+        served = [place for name in names for place, other in enumerate(places) if name == other]
+        widths = {name: dim if name in vectors else 1 for name in (*config.output_names, *vectors)}
+        self._predict = _compiled(_outputs_of(model, found, widths), self.layout, outputs, served)
 
     def scale(self, inputs: Float32s) -> None:
         """Normalise and clip the dense columns of inputs [n, columns] in place, for `predict`."""
@@ -80,14 +87,18 @@ def _reading(config: Config, inputs: frozenset[str]) -> Config:
     )
 
 
-def _outputs_of(model: keras.Model, found: Subnetwork, labels: Sequence[str]) -> Callable[[Any], Any]:
-    """By its inputs, the outputs [n, labels] of the part; those of labels that it does not compute are zeros."""
+def _outputs_of(model: keras.Model, found: Subnetwork, widths: Mapping[str, int]) -> Callable[[Any], Any]:
+    """By its inputs, the outputs of the part, all by name as wide as in `widths`; what it does not compute is zeros."""
 
     def call(inputs: Any) -> Any:
         columns = model(inputs, training=False)
         own = dict(zip(found.outputs, columns if isinstance(columns, list) else [columns], strict=True))
-        zeros = tf.zeros_like(tf.cast(next(iter(own.values())), tf.float32))
-        return tf.concat([tf.cast(own[name], tf.float32) if name in own else zeros for name in labels], axis=1)
+        rows = tf.shape(next(iter(own.values())))[0]
+
+        def output(name: str) -> Any:
+            return tf.cast(own[name], tf.float32) if name in own else tf.zeros([rows, widths[name]])
+
+        return tf.concat([output(name) for name in widths], axis=1)
 
     return call
 

@@ -90,6 +90,13 @@ RMSE = _read(
     "label",
     "window",
 )
+RECALL = _read(
+    "springtide_validation_recall_ratio",
+    "Share of positives, scored before training, whose item is among the first of the batch and of drawn items.",
+    "shard",
+    "label",
+    "window",
+)
 TOP_SHARE = _read(
     "springtide_validation_top_share_ratio",
     "Share of the teacher's top k of a list in the label's own top m.",

@@ -30,10 +30,11 @@ STAGES = (
     "field_importance",
     "cascade",
     "heads",
+    "two_towers",
 )
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows")
+ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows", "two_towers")
 """Long ones, for which a second round adds little."""
 
 

@@ -201,6 +201,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_validation_rmse",
         "springtide_validation_top_share_ratio",  # of labels with `top`
         "springtide_validation_hit_rate_ratio",
+        "springtide_validation_recall_ratio",  # of two towers
         "springtide_http_connections_closed_total",
         "springtide_reading_failures_total",
     }

@@ -32,6 +32,7 @@ class GalleryModel(StrEnum):
     MMOE = "mmoe"
     ESMM = "esmm"
     CASCADE = "cascade"
+    TWO_TOWER = "two_tower"
 
 
 def register(app: typer.Typer) -> None:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.configuration.model.towers import TowersConfig
 from pipeline.configuration.section import Count, Fraction, Name, Number, Section, Setting
 from pipeline.configuration.streams.events import EVENT_TIME, SAMPLE_COLUMNS, Samples
 
-LOSSES = ("logistic", "squared", "huber", "poisson", "softmax")
+LOSSES = ("logistic", "squared", "huber", "poisson", "softmax", "in_batch")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _LARGEST = 1e15
 """The square of a larger value would not fit 32 bits."""
-_DOMAINS = {"logistic": (0.0, 1.0), "poisson": (0.0, _LARGEST), "softmax": (0.0, _LARGEST)}
+_DOMAINS = {"logistic": (0.0, 1.0), "poisson": (0.0, _LARGEST), "softmax": (0.0, _LARGEST), "in_batch": (0.0, _LARGEST)}
 Link = Literal["sigmoid", "odds", "exp", "identity"]
 _LINKS: dict[str, Link] = {"logistic": "sigmoid", "poisson": "exp"}
 
@@ -64,11 +65,14 @@ class LabelConfig(Section):
     """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
     `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
     exp(output). `softmax`: −Σ value × log softmax(output) over a list of samples: ListNet (Cao et al. 2007); serving
-    returns the output. Or your own `module:function`: a TensorFlow function (target [n], output [n]) → loss [n]."""
+    returns the output. `in_batch`: value × softmax over the items of the batch, with two towers (`[labels.towers]`);
+    serving returns output and vectors. Or your own `module:function`: a TensorFlow function (target [n], output [n]) →
+    loss [n]."""
     list_column: str | None = None
     """`softmax`, `listwise` and `top`: the impression's column whose value the samples of one list share, such as the
     id of a request: those of one batch, which the log decides. The policy of its feedback must be `close`. A sample
     without a value is in no list. A late event is in none either: its list was learned."""
+    towers: TowersConfig | None = None
     delta: Setting | None = None
     """`huber`: where the loss becomes linear; default: 1."""
     weight: Setting = 1.0
@@ -156,6 +160,11 @@ class LabelConfig(Section):
         return self.candidates and self.listwise_target != "value"
 
     @property
+    def any_rate(self) -> bool:
+        """Whether it may learn from down-sampled negatives."""
+        return self.loss in ("logistic", "in_batch")
+
+    @property
     def link(self) -> Link:
         """The function of the output that serving returns."""
         if self.correction == "calibration":
@@ -168,6 +177,9 @@ class LabelConfig(Section):
         problems = self._list_problems
         if self.delta is not None and self.loss != "huber":
             problems.append(f'label {self.name} has delta and loss {self.loss}. hint: delta belongs to loss = "huber"')
+        if (self.towers is None) == (self.loss == "in_batch"):
+            got = "no towers" if self.towers is None else "towers"
+            problems.append(f"label {self.name} has {got} and loss {self.loss}. hint: only in_batch has them")
         if self.correction != "reversal" and not self.logistic:
             problems.append(
                 f"label {self.name} has correction {self.correction} and loss {self.loss}. "
@@ -219,7 +231,7 @@ class LabelConfig(Section):
         return self
 
 
-_OF_TARGET = ("loss", "list_column", "delta", "correction", "late_share")
+_OF_TARGET = ("loss", "list_column", "towers", "delta", "correction", "late_share")
 
 
 def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
@@ -236,7 +248,8 @@ def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
         if target is None:
             resolved.append(label)
             continue
-        taken = {name: getattr(target, name) for name in _OF_TARGET if name not in label.model_fields_set}
+        given = label.model_fields_set | ({"towers"} if "loss" in label.model_fields_set else set())
+        taken = {name: getattr(target, name) for name in _OF_TARGET if name not in given}
         resolved.append(label.model_copy(update={**taken, "range": target.range}))
         (least, most), (low, high) = resolved[-1].domain, target.limits
         problems += resolved[-1].problems if low >= least and high <= most else []
@@ -277,6 +290,6 @@ def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks:
         f"samples.negative_rate is {rate:g}, but label {label.name} has loss {label.loss}: only logistic "
         "predictions can be corrected for left out negatives. hint: set negative_rate = 1"
         for label in labels
-        if rate < 1 and not label.logistic
+        if rate < 1 and not label.any_rate
     ]
     return problems

@@ -73,6 +73,10 @@ class Train(Section):
     """Every n-th version is written in full; the versions between hold only changes."""
     half_life_s: Seconds = 86_400.0
     """Half-life of importance, in the log's time."""
+    shuffle_window: Annotated[int, Field(ge=2, le=1 << 22)] | None = None
+    """Samples are learned in random order within windows of so many, a multiple of `model.batch_size`: those of one
+    request, user or item are then spread over several batches. The order follows from `model.seed` and the log. A
+    window is learned once it is complete, and versions are committed at its end. Not set: in the order of the log."""
     loss_limit: Annotated[float, Field(gt=0, le=1e9)] = 50.0
     """The trainer halts at a batch whose mean loss exceeds this or is NaN."""
     positive_within_samples: Count | None = 100_000
@@ -80,6 +84,18 @@ class Train(Section):
     dictionary_size: Annotated[int, Field(ge=0, le=1 << 31)] = 100_000
     """Maximum number of keys per field whose raw value is stored for display."""
     retention: RetentionPolicy = RetentionPolicy()
+
+
+def shuffle_problems(window: int | None, batch_size: int) -> list[str]:
+    """What is wrong with `train.shuffle_window`.
+
+    >>> shuffle_problems(1024, 512), shuffle_problems(None, 512)
+    ([], [])
+    """
+    if window is None or (window > batch_size and window % batch_size == 0):
+        return []
+    hint = f"hint: {max(window // batch_size, 2) * batch_size}"
+    return [f"train.shuffle_window is {window}, wanted a multiple of model.batch_size, which is {batch_size}. {hint}"]
 
 
 def _checked_url(url: SecretStr) -> SecretStr:

@@ -7,6 +7,7 @@
 | huber | ½e² with e = abs(z − y) up to δ, δe − ½δ² beyond (Huber 1964) | z |
 | poisson | exp(z) − yz: negative log likelihood of a count without its constant | exp(z) |
 | softmax | −y log softmax(z) within the sample's list (`listwise`) | z |
+| in_batch | −y log softmax(z) over the items of the batch (`in_batch`) | z, and both vectors |
 | module:function | the user's | z |
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ModelError
 from pipeline.features.user_code import load_function, summary_of
+from pipeline.model.loss.in_batch import in_batch_losses
 from pipeline.model.loss.listwise import list_losses
 from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import tf
@@ -44,7 +46,11 @@ def losses_of(labels: Sequence[LabelConfig], root: Path) -> tuple[LabelLoss, ...
 
 
 def weighted_losses(
-    losses: Sequence[LabelLoss], outputs: Any, terms: Sequence[tuple[Any, Any]], lists: Any = None
+    losses: Sequence[LabelLoss],
+    outputs: Any,
+    terms: Sequence[tuple[Any, Any]],
+    lists: Any = None,
+    in_batch: Any = None,
 ) -> Any:
     """[n, labels] the loss of each sample and label: the sum over `terms` of weight × loss of the value.
 
@@ -53,6 +59,7 @@ def weighted_losses(
         outputs: [n, labels] of the network; for logistic labels corrected for down-sampling.
         terms: (weights [n, labels], values [n, labels]); a loss over lists has the first term only.
         lists: [n, labels] of the samples if a label has such a loss.
+        in_batch: [n] losses of samples with value 1 if a label has two towers.
     """
     columns = []
     for i, loss in enumerate(losses):
@@ -61,17 +68,48 @@ def weighted_losses(
             weights, values = terms[0]
             columns.append(list_losses(weights[:, i] * values[:, i], z, lists[:, i]))
             continue
+        if loss.label.towers is not None:
+            columns.append(terms[0][0][:, i] * in_batch)
+            continue
         columns.append(tf.add_n([weights[:, i] * loss.call(values[:, i], z) for weights, values in terms]))
     return tf.stack(columns, axis=1)
 
 
 def scored_losses(losses: Sequence[LabelLoss], outputs: Any, targets: Targets) -> Any:
-    """[n, labels] the loss of each sample as progressive validation weighs it, for the outputs of the network."""
+    """[n, labels] the loss of each sample as progressive validation weighs it, for the outputs of the network.
+
+    Args:
+        losses: of the labels.
+        outputs: [n, labels], then the vectors of two towers.
+        targets: of the samples.
+    """
     corrected = [
         _logits_of_odds(outputs[:, i]) if each.label.link == "odds" else outputs[:, i] for i, each in enumerate(losses)
     ]
     terms = [(targets.scored_positive, targets.value), (targets.scored_negative, targets.earlier)]
-    return weighted_losses(losses, tf.stack(corrected, axis=1), terms, targets.lists)
+    in_batch = None
+    if targets.candidates is not None:
+        in_batch, _ = batch_losses(losses, outputs, *vars(targets.candidates).values())
+    return weighted_losses(losses, tf.stack(corrected, axis=1), terms, targets.lists, in_batch)
+
+
+def batch_losses(
+    losses: Sequence[LabelLoss], outputs: Any, items: Any, log_q: Any, first: Any, drawn: Any = None
+) -> tuple[Any, Any]:
+    """`in_batch_losses` of the label with two towers.
+
+    Args:
+        losses: of the labels.
+        outputs: [n, labels], then the vectors of query and item.
+        items: [n + m] as in `Candidates`, and so `log_q` and `first`.
+        log_q: likewise.
+        first: likewise.
+        drawn: [m, dim] vectors of the drawn items; None without any.
+    """
+    towers = next(loss.label.towers for loss in losses if loss.label.towers is not None)
+    query, item = tf.split(outputs[:, len(losses) :], 2, axis=1)
+    vectors = item if drawn is None else tf.concat([item, drawn], axis=0)
+    return in_batch_losses(query, vectors, towers.temperature, items, log_q, first)
 
 
 def served(labels: Sequence[LabelConfig], outputs: Any) -> Any:
@@ -132,5 +170,6 @@ _OWN: dict[str, Callable[[Any, Any], Any]] = {
     "squared": lambda target, output: tf.math.squared_difference(output, target),
     "poisson": lambda target, output: tf.exp(output) - target * output,
     "softmax": lambda target, output: tf.zeros_like(output),
+    "in_batch": lambda target, output: tf.zeros_like(output),
 }
 _LINKS: dict[str, Callable[[Any], Any]] = {"sigmoid": tf.sigmoid, "odds": _odds, "exp": tf.exp, "identity": tf.identity}

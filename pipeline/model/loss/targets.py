@@ -13,6 +13,8 @@ label's weight λ and its value y, 0 without a click:
       `importance` the step multiplies both weights by those of `late_labels`
     a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
       list of its impression was learned; for that reason it is in no list of any other label
+    a label with two towers, value = 1: positive = λw·y, negative = 0, also for a compensation: a negative adds its item
+      to the candidates and nothing to the loss, so there is nothing to reverse
     a label whose value is null was not observed: positive = negative = 0. So are all labels of a candidate that was not
       shown: what a label with `candidates` learns of it is its `soft` target
 
@@ -20,7 +22,7 @@ A compensation reverses the loss of the fake negative that was learned under the
 loss of the click: the expected gradient is that of the true label (Ktena et al. 2019, "Addressing Delayed Feedback for
 Continuous Training with Neural Networks in CTR prediction", on fake negatives). With down-sampled negatives, training
 on logit − log(rate) leaves the logit calibrated (King and Zeng 2001, prior correction); other losses have no such
-correction, and their samples must have rate 1.
+correction, and their samples must have rate 1, except with two towers, where the estimate of Q follows the rate.
 """
 
 from collections.abc import Sequence
@@ -33,8 +35,10 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.types import Bools, Float32s, Int32s
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.towers import towers_of
 from pipeline.configuration.streams.events import CANDIDATE_SCORE
 from pipeline.errors import RowError
+from pipeline.model.loss.candidates import Candidates
 
 
 class TargetError(RowError):
@@ -69,13 +73,18 @@ class Targets:
     soft: Float32s | None = None
     """[n, 2] of candidates that were not shown the logged fine score and the sample's weight; zeros of all others. None
     if no label learns candidates."""
+    candidates: Candidates | None = None
+    """Of a label with two towers, which the caller adds to `targets_of`."""
 
     def __len__(self) -> int:
         return len(self.weight)
 
     def part(self, start: int, stop: int) -> "Targets":
         """Those of the samples from `start` to `stop`, with lists of their own."""
-        columns = {name: column[start:stop] for name, column in vars(self).items() if column is not None}
+        given = {name: column for name, column in vars(self).items() if column is not None}
+        columns = {name: column[start:stop] for name, column in given.items() if name != "candidates"}
+        if self.candidates is not None:
+            columns["candidates"] = self.candidates.part(start, stop)
         if self.lists is not None:
             columns["lists"] = np.stack([_renumbered(column) for column in columns["lists"].T], axis=1)
         return Targets(**columns)
@@ -91,7 +100,7 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 
     Raises:
         TargetError: a label is outside the domain of its loss, a weight negative, a rate outside (0, 1] or not 1 for a
-            label that is not logistic, or one of them not a number.
+            label that cannot be corrected for it, or one of them not a number.
     """
     declared = [LabelConfig(name=label) if isinstance(label, str) else label for label in labels]
     samples = _with_labels(samples, declared)
@@ -123,14 +132,17 @@ def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Floa
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     compensation = of_kind(samples, "compensation")
     represented = np.where(of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
-    if not all(label.logistic for label in labels):
+    if not all(label.any_rate for label in labels):
         _check_rates(rate, labels)
-    return [
-        _Part.of_list(samples, label, ~compensation)
-        if label.over_lists
-        else _Part.of(samples, label, written & compensation, represented, rate)
-        for label in labels
-    ]
+
+    def part(label: LabelConfig) -> _Part:
+        if label.over_lists:
+            return _Part.of_list(samples, label, ~compensation)
+        if label.towers is not None:
+            return _Part.of_towers(samples, label)
+        return _Part.of(samples, label, written & compensation, represented, rate)
+
+    return [part(label) for label in labels]
 
 
 def _lists_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], parts: "Sequence[_Part]") -> Int32s | None:
@@ -174,8 +186,9 @@ def trial_targets(n: int, labels: Sequence[LabelConfig]) -> Targets:
     value = np.tile(np.array(ones, np.float32), (n, 1))
     lists = np.tile(np.array([0 if label.learns_lists else -1 for label in labels], np.int32), (n, 1))
     soft = np.zeros((n, 2), np.float32) if any(label.candidates for label in labels) else None
-    found = lists if (lists >= 0).any() else None
-    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, found, soft)
+    found, towers = lists if (lists >= 0).any() else None, towers_of(labels)
+    candidates = None if towers is None else Candidates.trial(n + towers.drawn)
+    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, found, soft, candidates)
 
 
 @dataclass(frozen=True)
@@ -222,12 +235,20 @@ class _Part:
         one, none = observed.astype(np.float32), np.zeros(len(y), np.float32)
         return cls(one, none, one, none, y, none, observed)
 
+    @classmethod
+    def of_towers(cls, samples: pa.RecordBatch, label: LabelConfig) -> "_Part":
+        """The part of a label with two towers."""
+        y = _numbers(samples, label.source, *label.domain, null=0.0)
+        observed = samples.column(label.source).is_valid().to_numpy(zero_copy_only=False).astype(bool)
+        one, none = np.ones(len(y), np.float32), np.zeros(len(y), np.float32)
+        return cls(y, none, y, none, one, none, observed)
+
 
 def _check_rates(rate: Float32s, labels: Sequence[LabelConfig]) -> None:
     """Raise TargetError for a sample of down-sampled negatives."""
     wrong = np.flatnonzero(rate != 1)
     if len(wrong):
-        label, row = next(label for label in labels if not label.logistic), int(wrong[0])
+        label, row = next(label for label in labels if not label.any_rate), int(wrong[0])
         problem = f"sample {row} of a batch has rate {rate[row]:g}, wanted 1 for label {label.name}"
         raise TargetError(f"{problem} of loss {label.loss}", row)
 

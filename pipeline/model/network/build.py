@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.towers import vector_names
 from pipeline.errors import ModelError
 from pipeline.features.user_code import UserFunction, load_function, summary_of
 from pipeline.model.network.embedding_range import refuse_clamping
@@ -57,7 +58,7 @@ def _check_parts(config: Config, network: keras.Model, reference: str) -> None:
     """Raise ModelError if parts are declared and the network does not compute their outputs apart."""
     try:
         for part in config.parts:
-            Subnetwork.of(network, config.output_names, part.labels)
+            Subnetwork.of(network, config.output_names, part.labels, vector_names(config.outputs))
     except ModelError as failure:
         raise ModelError(f"the model of {reference}: {failure}") from None
 

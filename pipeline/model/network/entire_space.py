@@ -17,7 +17,8 @@ def joint_logits(labels: Sequence[LabelConfig], outputs: Any) -> Any:
 
     Args:
         labels: in the order of the outputs.
-        outputs: [n, labels] of the network; of a label with `given`, the logit of the conditional probability.
+        outputs: [n, labels] of the network; of a label with `given`, the logit of the conditional probability. Further
+            columns stay as they are.
     """
     if not any(label.given for label in labels):
         return outputs
@@ -27,7 +28,10 @@ def joint_logits(labels: Sequence[LabelConfig], outputs: Any) -> Any:
         label, own = by_name[name]
         return own if label.given is None else logit_of_product(joint(label.given), own)
 
-    return tf.stack([joint(label.name) for label in labels], axis=1)
+    joined = tf.stack([joint(label.name) for label in labels], axis=1)
+    if outputs.shape[1] == len(labels):
+        return joined
+    return tf.concat([joined, outputs[:, len(labels) :]], axis=1)
 
 
 def conditionals(labels: Sequence[LabelConfig], outputs: Any) -> Any:

@@ -17,7 +17,7 @@ class Subnetwork:
     """Some outputs of a network.
 
     Attributes:
-        outputs: by label, its symbolic output [batch, 1].
+        outputs: by name of a label or vector, its symbolic output [batch, 1 or dim].
         inputs: the names of the network's inputs that they depend on.
     """
 
@@ -25,25 +25,39 @@ class Subnetwork:
     inputs: frozenset[str]
 
     @classmethod
-    def of(cls, network: keras.Model, labels: Sequence[str], chosen: Sequence[str]) -> "Subnetwork":
-        """The outputs of the labels `chosen`, of a network with outputs for `labels`. Raises ModelError."""
-        columns = dict(zip(labels, output_columns(network, len(labels)), strict=True))
-        outputs = {label: columns[label] for label in labels if label in chosen}
+    def of(
+        cls, network: keras.Model, labels: Sequence[str], chosen: Sequence[str], vectors: Sequence[str] = ()
+    ) -> "Subnetwork":
+        """The outputs `chosen` of a network with outputs for `labels`, then for `vectors`. Raises ModelError."""
+        columns = dict(zip((*labels, *vectors), output_columns(network, len(labels), len(vectors)), strict=True))
+        outputs = {name: column for name, column in columns.items() if name in chosen}
         return cls(outputs, frozenset(_inputs_of(outputs.values())))
 
     def model(self, network: keras.Model, layout: Layout) -> keras.Model:
         """The inputs of `layout` → a list of the outputs; it shares the layers of `network`."""
+        return self._over(network, layout.input_names)
+
+    def own_model(self, network: keras.Model) -> keras.Model:
+        """The inputs that the outputs depend on → a list of the outputs; it shares the layers of `network`."""
+        return self._over(network, sorted(self.inputs))
+
+    def _over(self, network: keras.Model, names: Sequence[str]) -> keras.Model:
         given = network.input if isinstance(network.input, dict) else {t.name: t for t in network.inputs}
-        return keras.Model({name: given[name] for name in layout.input_names}, list(self.outputs.values()))
+        return keras.Model({name: given[name] for name in names}, list(self.outputs.values()))
 
 
-def output_columns(network: keras.Model, count: int) -> list[Any]:
-    """The symbolic outputs [batch, 1] of `count` labels. Raises ModelError if they are computed as one tensor."""
+def output_columns(network: keras.Model, count: int, vectors: int = 0) -> list[Any]:
+    """The symbolic outputs [batch, 1] of `count` labels, then the vectors.
+
+    Raises ModelError if the outputs of labels are computed as one tensor.
+    """
     joined = network.outputs[0]
-    if count == 1:
+    if count + vectors == 1:
         return [joined]
     node = _node_of(joined)
     parts = list(node.input_tensors)
+    if vectors:
+        return parts  # by name, so that each is a tensor of its own
     if type(node.operation) is not keras.layers.Concatenate or [list(p.shape) for p in parts] != [[None, 1]] * count:
         raise ModelError(
             f"the network computes the outputs of {count} labels as one tensor, so that they cannot be served apart. "

@@ -7,15 +7,16 @@ decides, so the bytes are repeatable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.towers import towers_of
 from pipeline.configuration.model.training import Model
 from pipeline.errors import ModelError
 from pipeline.model.loss.late_labels import importance_weights
 from pipeline.model.loss.list_terms import list_term_losses, list_terms_of
-from pipeline.model.loss.losses import LabelLoss, weighted_losses
+from pipeline.model.loss.losses import LabelLoss, batch_losses, weighted_losses
 from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses, taught_weights
 from pipeline.model.loss.targets import Targets
 from pipeline.model.runtime import keras, tf
@@ -23,44 +24,55 @@ from pipeline.model.training.optimizer import Optimizer
 
 INITIAL_ACCUMULATOR = 0.1
 """Of the default optimizer."""
+CANDIDATES = {"items": tf.int32, "log_q": tf.float32, "first": tf.bool}
+"""What the step reads of `Candidates`."""
 
-Call = Callable[..., Any]
-"""(inputs [n, columns], training) → logits [n, labels] float32."""
+
+class Calls(NamedTuple):
+    """The network as functions of (inputs [n, columns], training)."""
+
+    outputs: Callable[..., Any]
+    """→ logits [n, labels] float32, then the vectors of two towers."""
+    items: Callable[..., Any]
+    """→ vectors [n, dim] of the item tower, float32, of a model that draws items."""
 
 
 class TrainingStep:
     """The trainable variables of a network with their optimizer. Not thread-safe."""
 
     def __init__(
-        self, model: keras.Model, call: Call, columns: int, losses: Sequence[LabelLoss], settings: Model
+        self, model: keras.Model, calls: Calls, columns: int, losses: Sequence[LabelLoss], settings: Model
     ) -> None:
         """`columns`: number of input columns. The network's Python code runs at the first batch."""
-        self._model, self._call, self._columns, self._losses = model, call, columns, losses
+        self._model, self._calls, self._columns, self._losses = model, calls, columns, losses
         self._logistic = [loss.label.logistic for loss in losses]
         labels = [loss.label for loss in losses]
         self._lessons, self._list_terms = lessons_of(labels), list_terms_of(labels)
         self._late_shares = [label.corrected_late_share for label in labels]
-        self._targets = _read_of(labels)
+        self._targets, towers = _read_of(labels), towers_of(labels)
+        self._candidates = () if towers is None else tuple(CANDIDATES)
+        self._drawn = 0 if towers is None else towers.drawn
         self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
         self._short: Any = None
         self._full: Any = None
 
     def run(self, inputs: Float32s, targets: Targets) -> tuple[Any, ...]:
-        """Learn from n ≤ batch_size samples.
+        """Learn from n ≤ batch_size samples, whose inputs those of the m drawn items follow.
 
         Returns:
-            (summed loss of the samples, the network's own losses, outputs [n, labels], gradient [n, columns] of the
+            (summed loss of the samples, the network's own losses, outputs [n, labels], gradient [n + m, columns] of the
             objective, whether all variables and the optimizer are finite afterwards, loss [n, labels] of each sample
-            unless all labels are logistic).
+            unless all labels are logistic, rank [n] of its item if a label has two towers).
 
         Raises:
             ModelError: the network fails on any batch, or keeps state outside its variables.
             tf.errors.OpError: it fails on this batch.
         """
         batch = (inputs, *(getattr(targets, name) for name in self._targets))
-        self.optimizer.begin(len(inputs))
-        if len(inputs) < self._batch_size:
+        batch += tuple(getattr(targets.candidates, name) for name in self._candidates)
+        self.optimizer.begin(len(targets))
+        if len(targets) < self._batch_size:
             return tuple(self._any_size()(*batch))
         self._full = self._full or self._traced(self._batch_size)
         try:
@@ -76,10 +88,12 @@ class TrainingStep:
         return self._short
 
     def _traced(self, size: int | None) -> Any:
-        signature = [tf.TensorSpec([size, self._columns], tf.float32)]
+        rows = None if size is None else size + self._drawn
+        signature = [tf.TensorSpec([rows, self._columns], tf.float32)]
         for name in self._targets:
             shape = {"log_rate": [size], "soft": [size, 2]}.get(name, [size, len(self._losses)])
             signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
+        signature += [tf.TensorSpec([rows], CANDIDATES[name]) for name in self._candidates]
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
         _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
@@ -87,15 +101,17 @@ class TrainingStep:
         return learn
 
     def _learn(self, inputs: Any, *columns: Any) -> Any:
-        targets = dict(zip(self._targets, columns, strict=True))
+        targets = dict(zip((*self._targets, *self._candidates), columns, strict=True))
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            logits = self._call(inputs, training=True)
+            outputs = self._calls.outputs(inputs[: -self._drawn] if self._drawn else inputs, training=True)
+            # Read before the network computes drawn items, which removes them.
+            own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
+            logits, ranks = self._with_candidates(inputs, outputs, targets)
             losses = self._sample_losses(logits, targets)
             total = tf.reduce_sum(losses)
-            own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
             penalty = tf.add_n(own) if own else tf.constant(0.0)
-            objective = total + tf.cast(tf.shape(inputs)[0], tf.float32) * penalty if own else total
+            objective = total + tf.cast(tf.shape(logits)[0], tf.float32) * penalty if own else total
         gradient, *weight_gradients = tape.gradient(
             objective, [inputs, *self._trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -104,7 +120,16 @@ class TrainingStep:
         state = [v.value for v in self._model.variables if v.value.dtype.is_floating] + self.optimizer.floats
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in state]
         result = total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
-        return result if all(self._logistic) else (*result, losses)
+        return result if all(self._logistic) else (*result, losses, *ranks)
+
+    def _with_candidates(self, inputs: Any, outputs: Any, targets: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+        """The logits of `outputs`, and the ranks of two towers, whose losses are added to `targets` as `in_batch`."""
+        if not self._candidates:
+            return outputs, ()
+        drawn = self._calls.items(inputs[-self._drawn :], training=True) if self._drawn else None
+        items, log_q, first = (targets[name] for name in CANDIDATES)
+        targets["in_batch"], ranks = batch_losses(self._losses, outputs, items, log_q, first, drawn)
+        return outputs[:, : len(self._losses)], (ranks,)
 
     def _sample_losses(self, logits: Any, targets: Mapping[str, Any]) -> Any:
         """[n, labels]"""
@@ -130,7 +155,7 @@ class TrainingStep:
             return positive * tf.nn.softplus(-corrected) + negative * tf.nn.softplus(corrected)
         corrected = logits - log_rate[:, None] * tf.constant(self._logistic, tf.float32)
         terms = [(positive, targets["value"]), (negative, targets["earlier"])]
-        return weighted_losses(self._losses, corrected, terms, targets.get("lists"))
+        return weighted_losses(self._losses, corrected, terms, targets.get("lists"), targets.get("in_batch"))
 
 
 def _read_of(labels: Sequence[LabelConfig]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,16 +58,17 @@ class RestApi:
         pieces = parse_instances(body, self._config.serving, pause)
         probabilities, _ = self._replica.predict_pieces(pieces)
         self._check_finite(probabilities)
-        names = self._config.served_names
-        named = not set(names) <= set(self._config.output_names)
-        return Response(200, "application/json", _predictions(probabilities, names if named else None, pause))
+        names, vectors = self._config.served_names, self._config.served_vectors
+        named = vectors or not set(names) <= set(self._config.output_names)
+        written = _Written(names, vectors) if named else None
+        return Response(200, "application/json", _predictions(probabilities, written, pause))
 
     def _check_finite(self, probabilities: Float32s) -> None:
         """Raise Refusal, because NaN is no JSON."""
         invalid = np.argwhere(~np.isfinite(probabilities))
         if len(invalid):
             row, label = invalid[0]
-            name = self._config.served_names[label]
+            name = _Written(self._config.served_names, self._config.served_vectors).name_of(label, probabilities)
             text = f"the model's prediction of {name} for instance {row} is {probabilities[row, label]}, not a number"
             raise Refusal(500, f"{text}. hint: check the size of its dense inputs, then the weights of the model")
 
@@ -103,7 +105,7 @@ class RestApi:
         columns = {**config.events.impressions.columns, "at": "int"}
         read = columns if status["part"] is None else (*self._replica.load_predictor().columns, "at")
         inputs = {name: {"dtype": columns[name]} for name in read}
-        outputs = {name: {"dtype": "DT_FLOAT"} for name in config.served_names}
+        outputs = {name: {"dtype": "DT_FLOAT"} for name in (*config.served_names, *config.served_vectors)}
         signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
         spec: dict[str, Any] = {"name": config.name, "signature_name": ""}
         return json_response(
@@ -115,16 +117,41 @@ class RestApi:
         )
 
 
-def _predictions(probabilities: Float32s, names: Sequence[str] | None, pause: Pause) -> bytes:
+@dataclass(frozen=True)
+class _Written:
+    """Predictions as objects: a number for each name, then a list of numbers for each vector, all of one length."""
+
+    names: Sequence[str]
+    vectors: Sequence[str]
+
+    def rows(self, rows: list[list[float]]) -> list[dict[str, Any]]:
+        """The objects of some rows of predictions."""
+        count = len(self.names)
+        dim = (len(rows[0]) - count) // len(self.vectors) if rows and self.vectors else 0
+        starts = {name: count + i * dim for i, name in enumerate(self.vectors)}
+        return [
+            dict(zip(self.names, row, strict=False)) | {n: row[start : start + dim] for n, start in starts.items()}
+            for row in rows
+        ]
+
+    def name_of(self, column: int, predictions: Float32s) -> str:
+        """The name that a column of predictions belongs to."""
+        if column < len(self.names):
+            return self.names[column]
+        dim = (predictions.shape[1] - len(self.names)) // len(self.vectors)
+        return self.vectors[(int(column) - len(self.names)) // int(dim)]
+
+
+def _predictions(probabilities: Float32s, objects: _Written | None, pause: Pause) -> bytes:
     """The body of a prediction, written some rows at a time: the encoder occupies the interpreter.
 
-    A prediction is a list of values, with `names` an object with a value for each of them.
+    A prediction is a list of values, or one of the `objects`.
     """
     parts = []
     for start in range(0, len(probabilities), _ROWS_AT_ONCE):
         if start:
             pause()
         rows = probabilities[start : start + _ROWS_AT_ONCE].tolist()
-        written = rows if names is None else [dict(zip(names, row, strict=True)) for row in rows]
+        written = rows if objects is None else objects.rows(rows)
         parts.append(json.dumps(written, allow_nan=False)[1:-1])
     return f'{{"predictions": [{", ".join(parts)}]}}'.encode()

@@ -53,7 +53,11 @@ class Batch:
     at_ms: Int64s
     """[n] each sample's time: the later of its impression and its click."""
     end: SamplePosition
-    """Where the next batch begins."""
+    """Where the next batch begins; before the last batch of a window of shuffled samples, where the window begins."""
+    window_row: int = 0
+    """How many samples of its window are in batches before it."""
+    closes_window: bool = True
+    """Whether its window ends with it: without shuffling, each batch is a window."""
 
     def __len__(self) -> int:
         return len(self.at_ms)

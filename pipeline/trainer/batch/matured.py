@@ -24,11 +24,14 @@ from pipeline.errors import DamagedError
 from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores
 from pipeline.trainer.batch.label_ages import LabelAges, name_of_age
 from pipeline.trainer.batch.numeric_scores import NumericMetrics, NumericScores
+from pipeline.trainer.batch.retrieval_scores import RetrievalMetrics, RetrievalScores
 
 FORMAT = 1
 COHORTS = 48
 """Matured cohorts whose metrics are reported."""
-_LOGISTIC, _LISTS = "logistic", "softmax"
+_LOGISTIC, _LISTS, _TOWERS = "logistic", "softmax", "in_batch"
+_TERMS = {_LOGISTIC: 4, _TOWERS: 3}
+"""Of the scores of a label by its loss; of any other 6."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class MaturedLabels:
     def __init__(self, loss: str, ages: LabelAges) -> None:
         self.loss, self.ages = loss, ages
         self._ages_ms = ages.ages_ms if loss == _LOGISTIC else ()
-        self._sums = (1 + len(self._ages_ms), (4 if loss == _LOGISTIC else 6) + 1)
+        self._sums = (1 + len(self._ages_ms), _TERMS.get(loss, 6) + 1)
         """The shape of sums: final labels, then those at each age; terms of the scores, then samples."""
         self._total = np.zeros(self._sums)
         self._open: dict[int, Float64s] = {}
@@ -64,7 +67,7 @@ class MaturedLabels:
         """The first cohort that counts later."""
         self._cohorts: deque[tuple[int, Float64s]] = deque(maxlen=COHORTS)
 
-    def score(self, scores: BinaryScores | NumericScores, events: LabelEvents, log_ms: int) -> None:
+    def score(self, scores: BinaryScores | NumericScores | RetrievalScores, events: LabelEvents, log_ms: int) -> None:
         """Count n samples in log order, scored before the step that learns from them.
 
         Args:
@@ -121,7 +124,9 @@ class MaturedLabels:
         self._open = {cohort: np.array(sums) for cohort, sums in document["open"]}
         self._cohorts.extend((start_ms, np.array(sums)) for start_ms, sums in document["cohorts"])
 
-    def _sums_of(self, scores: BinaryScores | NumericScores, events: LabelEvents, places: Int64s) -> Float64s:
+    def _sums_of(
+        self, scores: BinaryScores | NumericScores | RetrievalScores, events: LabelEvents, places: Int64s
+    ) -> Float64s:
         """[cohorts, ages, terms] the sums by cohort; [n] `places` are those of the samples' cohorts."""
         sums = np.zeros((int(places.max()) + 1, *self._sums))
         for term, values in enumerate([*scores.terms, np.ones(len(scores))]):
@@ -150,6 +155,8 @@ class MaturedLabels:
         if self.loss == _LOGISTIC:
             found = asdict(BinaryMetrics.of(int(samples), terms))
             return {name: value for name, value in found.items() if name != "auc"}
+        if self.loss == _TOWERS:
+            return asdict(RetrievalMetrics.of(int(samples), terms))
         metrics = NumericMetrics.of(int(samples), terms)
         return asdict(metrics.without_predictions() if self.loss == _LISTS else metrics)
 

@@ -19,7 +19,7 @@ def outlier(prepared: PreparedBatch, logits: Float32s, losses: Float32s | None) 
         logits: [n, labels] as `StepResult` has them.
         losses: likewise.
     """
-    for values in (prepared.dense, logits, losses):
+    for values in (prepared.dense[: len(logits)], logits, losses):
         if values is not None and (row := first_not_finite(values)) is not None:
             return row
     of_samples = np.abs(_logistic(prepared, logits) if losses is None else losses.astype(np.float64)).sum(axis=1)

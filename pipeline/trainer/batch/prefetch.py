@@ -5,7 +5,7 @@ Only what does not depend on the values of rows is done here; values are read af
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from pipeline.logs.events.sample_block import event_ages, impression_times
 from pipeline.model.loss.targets import Targets, of_kind, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.matured import LabelEvents
+from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
+from pipeline.trainer.candidates.source import CandidateSource, SourceChange
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,19 @@ class TableBatch:
     keys: UInt64s
     """[u] distinct keys in order of first appearance, one field after the other."""
     counts: UInt32s
-    """[u] occurrences of each key."""
+    """[u] occurrences of each key in the samples of the batch, at least 1."""
+    drawn: int = 0
+    """How many of the keys, the last, only drawn items have."""
+
+    @property
+    def own(self) -> int:
+        """How many of the keys, the first, samples of the batch have."""
+        return len(self.keys) - self.drawn
 
 
 @dataclass(frozen=True)
 class FieldBatch:
-    """One field in one batch of n samples: m occurrences of keys of its table."""
+    """One field in one batch of n samples, then of drawn items: m occurrences of keys of its table."""
 
     inverse: Int32s
     """[m] occurrence → index into the `keys` of the table."""
@@ -51,14 +60,17 @@ class PreparedBatch:
     tables: dict[str, TableBatch]
     fields: dict[str, FieldBatch]
     dense: Float32s
-    """[n, dense columns]"""
+    """[rows, dense columns], of the n samples, then of drawn items."""
     targets: Targets
+    candidates: SourceChange | None = None
+    """What the batch changes in the source of candidates."""
 
     @property
     def shown_dense(self) -> Float32s:
         """[m, dense columns] of the samples that were shown: candidates do not move the statistics of dense inputs."""
         soft = self.targets.soft
-        return self.dense if soft is None else self.dense[soft[:, 1] == 0]
+        dense = self.dense[: len(self.batch)]
+        return dense if soft is None else dense[soft[:, 1] == 0]
 
     @property
     def impression_at_ms(self) -> Int64s:
@@ -70,6 +82,20 @@ class PreparedBatch:
         """The events that decided the labels of the samples."""
         samples = self.batch.samples
         return LabelEvents(impression_times(samples), event_ages(samples), of_kind(samples, "compensation"))
+
+    @property
+    def rows(self) -> int:
+        """The samples and the drawn items."""
+        return len(self.dense)
+
+    def own(self) -> "PreparedBatch":
+        """The batch without drawn items."""
+        n = len(self.batch)
+        if self.rows == n:
+            return self
+        tables = {name: TableBatch(t.keys[: t.own], t.counts[: t.own]) for name, t in self.tables.items()}
+        fields = {name: _first(each, n) for name, each in self.fields.items()}
+        return replace(self, tables=tables, fields=fields, dense=self.dense[:n])
 
 
 class InvalidBatchError(InputError):
@@ -85,8 +111,15 @@ class InvalidBatchError(InputError):
 class Prefetcher:
     """Returns prepared batches in log order and prepares one ahead. One caller at a time."""
 
-    def __init__(self, reader: BatchReader, plan: FeaturePlan, labels: Sequence[LabelConfig]) -> None:
-        self._reader, self._plan, self._labels = reader, plan, labels
+    def __init__(
+        self,
+        reader: BatchReader | ShuffledReader,
+        plan: FeaturePlan,
+        labels: Sequence[LabelConfig],
+        source: CandidateSource | None = None,
+    ) -> None:
+        """`source`: of the candidates of two towers as of the reader's start; the prefetcher advances it."""
+        self._reader, self._plan, self._labels, self._source = reader, plan, labels, source
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[PreparedBatch | None] | None = None
         self._uniquer = Uniquer()
@@ -123,14 +156,51 @@ class Prefetcher:
         if batch is None:
             return None
         try:
-            features = self._plan.extract(batch.samples, impression_times(batch.samples))
+            at_ms = impression_times(batch.samples)
+            features = self._plan.extract(batch.samples, at_ms)
             targets = targets_of(batch.samples, self._labels)
         except (UserCodeError, RowError) as failure:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None
-        tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
-        return PreparedBatch(batch, tables, fields, features.dense, targets)
+        if self._source is None:
+            tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
+            return PreparedBatch(batch, tables, fields, features.dense, targets)
+        found = self._source.next(batch.samples, at_ms, features)
+        targets = replace(targets, candidates=found.candidates)
+        if found.drawn is None:
+            tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
+            return PreparedBatch(batch, tables, fields, features.dense, targets, found.change)
+        tables, fields = keys_with_drawn(self._uniquer, features, found.drawn, self._plan.fields_by_table)
+        dense = np.concatenate([features.dense, found.drawn.dense])
+        return PreparedBatch(batch, tables, fields, dense, targets, found.change)
+
+
+def keys_with_drawn(
+    uniquer: Uniquer, features: Features, drawn: Features, fields_by_table: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, TableBatch], dict[str, FieldBatch]]:
+    """As `keys_by_table` of both, the keys that only drawn items have last."""
+    tables, fields = {}, {}
+    for table, names in fields_by_table.items():
+        parts = [part.keys[name] for part in (features, drawn) for name in names]
+        lengths = [len(each.keys) for each in parts]
+        starts, own = np.cumsum([0, *lengths]), sum(lengths[: len(names)])
+        keys, inverse, _ = uniquer.unique(np.concatenate([each.keys for each in parts]))
+        counts = np.bincount(inverse[:own], minlength=len(keys)).astype(np.uint32)
+        tables[table] = TableBatch(keys, np.maximum(counts, 1), int((counts == 0).sum()))
+        for i, name in enumerate(names):
+            pieces = [inverse[starts[j] : starts[j + 1]] for j in (i, i + len(names))]
+            first, second = parts[i], parts[i + len(names)]
+            offsets = np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]])
+            weights = np.concatenate([first.weights, second.weights])
+            fields[name] = FieldBatch(np.concatenate(pieces), offsets, weights)
+    return tables, fields
+
+
+def _first(field: FieldBatch, n: int) -> FieldBatch:
+    """The field in the first n rows."""
+    end = int(field.offsets[n])
+    return FieldBatch(field.inverse[:end], field.offsets[: n + 1], field.weights[:end])
 
 
 def keys_by_table(

@@ -1,6 +1,7 @@
 """Progressive validation: every sample is scored before it is learned from.
 
-Log loss, normalized entropy, calibration and AUC of a logistic label; mean loss, calibration and RMSE of any other.
+Log loss, normalized entropy, calibration and AUC of a logistic label; mean loss and recall of two towers; mean loss,
+calibration and RMSE of any other.
 They cover all samples, and each hour of log time. A sample counts in the hour that log time has reached when the sample
 is read, so hours close in order and a replay gives the same hours. All sums are signed: a compensation reverses its
 fake negative.
@@ -14,21 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Float32s, Int64s
-from pipeline.configuration.model.labels import LabelConfig
+from pipeline.arrays.types import Int64s
 from pipeline.errors import DamagedError
-from pipeline.model.loss.late_odds import logits_of_odds
-from pipeline.model.loss.targets import Targets
-from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums, binary_scores
-from pipeline.trainer.batch.numeric_scores import (
-    ListSums,
-    NumericBatch,
-    NumericMetrics,
-    NumericScores,
-    NumericSums,
-    numeric_scores,
-)
+from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums
+from pipeline.trainer.batch.numeric_scores import ListSums, NumericMetrics, NumericScores, NumericSums
 from pipeline.trainer.batch.order_scores import OrderMetrics, OrderScores, OrderSums
+from pipeline.trainer.batch.retrieval_scores import RetrievalMetrics, RetrievalScores, RetrievalSums
 
 HOUR_MS = 3_600_000
 HOURS = 168
@@ -38,9 +30,17 @@ WITHOUT_POSITIVE_HINT = "a second event of a key, such as a purchase after the c
 """What an operator may find if a label has no positive."""
 LOGISTIC, ORDER = "logistic", "order"
 
-Metrics = BinaryMetrics | NumericMetrics | OrderMetrics
-LabelScores = BinaryScores | NumericScores
+Metrics = BinaryMetrics | NumericMetrics | RetrievalMetrics | OrderMetrics
+LabelScores = BinaryScores | NumericScores | RetrievalScores
 Scores = LabelScores | OrderScores
+_KINDS: dict[str, tuple[Any, Any]] = {
+    LOGISTIC: (BinarySums, BinaryMetrics),
+    "softmax": (ListSums, NumericMetrics),
+    ORDER: (OrderSums, OrderMetrics),
+    "in_batch": (RetrievalSums, RetrievalMetrics),
+}
+"""By loss, the classes of sums and metrics."""
+_OF_NUMBERS: tuple[Any, Any] = NumericSums, NumericMetrics
 
 
 class LabelValidation:
@@ -49,7 +49,7 @@ class LabelValidation:
     def __init__(self, loss: str = LOGISTIC) -> None:
         """`loss`: of the label; `ORDER` for the order of its lists (`list_validation`)."""
         self.loss = loss
-        self._sums: Any = {LOGISTIC: BinarySums, "softmax": ListSums, ORDER: OrderSums}.get(loss, NumericSums)
+        self._sums, self._metrics = _KINDS.get(loss, _OF_NUMBERS)
         self._total: Any = self._sums()
         self._hour: Any = self._sums()
         self._now_ms: int | None = None
@@ -98,11 +98,10 @@ class LabelValidation:
         if state.get("format") != FORMAT:
             raise DamagedError(f"validation state has format {state.get('format')}, this release reads {FORMAT}")
         validation = cls(state.get("loss", LOGISTIC))
-        metrics_of: Any = {LOGISTIC: BinaryMetrics, ORDER: OrderMetrics}.get(validation.loss, NumericMetrics)
         restored = validation._sums.restore
         validation._now_ms = state["now_ms"]
         validation._total, validation._hour = restored(state["total"]), restored(state["window"])
-        validation._closed.extend((start_ms, metrics_of(**metrics)) for start_ms, metrics in state["closed"])
+        validation._closed.extend((start_ms, validation._metrics(**metrics)) for start_ms, metrics in state["closed"])
         return validation
 
     def to_bytes(self) -> bytes:
@@ -123,27 +122,6 @@ class LabelValidation:
             self._closed.append((_hour_of(self._now_ms), self._hour.metrics()))
             self._hour = self._sums()
         self._now_ms = start_ms if self._now_ms is None else max(self._now_ms, start_ms)
-
-
-def scores_of(
-    label: LabelConfig, number: int, targets: Targets, outputs: Float32s, losses: Float32s | None
-) -> LabelScores:
-    """The scores of the samples that observe label `number`; outputs and losses as `StepResult` has them."""
-
-    def column(values: Any) -> Any:
-        of_label = values[:, number]
-        observed = targets.observed[:, number]
-        return np.asarray(of_label if observed.all() else of_label[observed], np.float64)
-
-    positive, negative = column(targets.scored_positive), column(targets.scored_negative)
-    if label.logistic:
-        logits = column(outputs)
-        return binary_scores(logits_of_odds(logits) if label.link == "odds" else logits, positive, negative)
-    loss, values, earlier = column(losses) / label.weight, column(targets.value), column(targets.earlier)
-    return numeric_scores(
-        NumericBatch(column(outputs), loss, positive, negative, values, earlier),
-        "exp" if label.link == "exp" else "identity",
-    )
 
 
 def _hour_of(at_ms: int) -> int:

@@ -6,7 +6,7 @@ digest covers only what training depends on, so it does not change with the cade
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.trainer.batch.label_ages import label_ages
 from pipeline.trainer.batch.list_validation import ListValidation, with_lists
 from pipeline.trainer.batch.matured import MaturedLabels
 from pipeline.trainer.batch.validation import LabelValidation
+from pipeline.trainer.candidates.source import CandidateSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
@@ -30,6 +31,8 @@ from pipeline.versions.state import FieldChange
 
 FIELD_IMPORTANCE = "importance"
 """The name of the state of `LiveImportance` in a version."""
+CANDIDATE_SOURCE = "candidates"
+"""The name of the state of `CandidateSource` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
 
 
@@ -49,11 +52,14 @@ class TrainerProgress:
     """Of fields, tables and dense inputs."""
     lists: dict[str, ListValidation] = field(default_factory=dict)
     """Validation of the order of lists, of the labels with `top`."""
+    candidates: CandidateSource | None = None
+    """Of a label with two towers."""
     first_at_ms: int = _NEVER_MS
     """The smallest sample time since the last commit."""
 
     @classmethod
-    def start(cls, config: Config) -> "TrainerProgress":
+    def start(cls, config: Config, item_inputs: Collection[str] = ()) -> "TrainerProgress":
+        """Before the first sample; `item_inputs`: the Keras inputs that the item tower reads."""
         validations = {label.name: LabelValidation(label.loss) for label in config.outputs}
         ages = label_ages(config)
         matured = {label.name: MaturedLabels(label.loss, ages[label.name]) for label in config.outputs}
@@ -61,7 +67,8 @@ class TrainerProgress:
         lists = {
             label.name: ListValidation(label.top, label.teacher is not None) for label in config.outputs if label.top
         }
-        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists)
+        candidates = CandidateSource(config, item_inputs) if config.towers else None
+        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists, candidates)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
@@ -144,11 +151,14 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
     for label, lists in progress.lists.items():
         state[f"lists.{label}"] = lists.to_bytes()
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
+    if progress.candidates is not None:
+        state[CANDIDATE_SOURCE] = progress.candidates.to_bytes()
     return state
 
 
 def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
-    """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time.
+    """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time,
+    candidates of two towers.
 
     Args:
         snapshot: everything except the rows.
@@ -161,6 +171,8 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
         "last_at_ms": progress.last_at_ms,
         "samples_seen": progress.samples_seen,
     }
+    if CANDIDATE_SOURCE in snapshot.training_state:
+        parts[CANDIDATE_SOURCE] = hashlib.sha256(snapshot.training_state[CANDIDATE_SOURCE]).hexdigest()
     for name, digest in rows.items():
         expiry = hashlib.sha256(snapshot.training_state[f"expiry.{name}"]).hexdigest()
         parts[f"field {name}"] = [digest, snapshot.tables[name].rows, snapshot.admission[name], expiry]

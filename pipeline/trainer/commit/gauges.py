@@ -34,6 +34,7 @@ _SCORES = {
     "rmse": metrics.RMSE,
     "top_share": metrics.TOP_SHARE,
     "hit_rate": metrics.HIT_RATE,
+    "recall": metrics.RECALL,
 }
 """By their name in a validation report."""
 

@@ -1,6 +1,7 @@
 """From a version back to a shard's memory: tables, progress, dense weights, and what serving holds."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.configuration.config import Config
@@ -10,7 +11,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.batch.validation import LabelValidation
-from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
@@ -42,7 +43,7 @@ def restore_shard(
     current = versions.current(origin.shard)
     if current is None:
         served = ServedState(_empty_views(config), {}, b"")
-        return RestoredShard(Tables(config), TrainerProgress.start(config), LineageHead(), served)
+        return RestoredShard(Tables(config), TrainerProgress.start(config, model.item_inputs), LineageHead(), served)
     commit = versions.restore(current)
     _check_log(config, origin, commit)
     before = _identity_in(commit)
@@ -56,7 +57,7 @@ def restore_shard(
         model.load_weights(commit.dense)
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
     served = ServedState(views, dict(commit.next_handles), model.serving_bytes())
-    return RestoredShard(tables, restore_progress(commit, config), lineage, served)
+    return RestoredShard(tables, restore_progress(commit, config, model.item_inputs), lineage, served)
 
 
 def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
@@ -70,13 +71,14 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
     return Tables(config, states), views
 
 
-def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
-    """How far the shard had come.
+def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str] = ()) -> TrainerProgress:
+    """How far the shard had come; `item_inputs`: the Keras inputs that the item tower reads.
 
     The validation of a label that is new or has another loss starts empty, that on matured labels also after another
-    window or horizon, that of lists after other settings, and so does the importance of a new input.
+    window or horizon, that of lists after other settings, and so do the importance of a new input and the candidates of
+    two towers with other settings.
     """
-    progress = TrainerProgress.start(config)
+    progress = TrainerProgress.start(config, item_inputs)
     progress.position = SamplePosition(commit.offset, commit.row)
     progress.last_at_ms, progress.samples_seen = commit.last_at_ms, commit.samples_seen
     for label in config.outputs:
@@ -91,6 +93,8 @@ def restore_progress(commit: Commit, config: Config) -> TrainerProgress:
             lists.load(state)
     if state := commit.training_state.get(FIELD_IMPORTANCE):
         progress.importance.load(state)
+    if progress.candidates is not None and (state := commit.training_state.get(CANDIDATE_SOURCE)):
+        progress.candidates.load(state)
     return progress
 
 

@@ -5,7 +5,7 @@ Features, pooling and network are those of training; rows are the trained ones, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -81,11 +81,15 @@ class Evaluation:
         features = self._plan.extract(newest.samples, impression_times(newest.samples))
         self._model.load_serving(commit.dense)
         inputs = self._inputs(features, commit)
-        losses = self._losses(targets_of(newest.samples, self._config.outputs), id)
+        progress = restore_progress(commit, self._config, self._model.item_inputs)
+        targets = targets_of(newest.samples, self._config.outputs)
+        if progress.candidates is not None:
+            candidates = progress.candidates.unlearned(newest.samples, impression_times(newest.samples))
+            targets = replace(targets, candidates=candidates)
+        losses = self._losses(targets, id)
         keys = {name: found.keys for name, found in features.keys.items()}
         sizes = {name: _size_of(commit, name) for name in tables_of(self._config.fields)}
-        live = restore_progress(commit, self._config).importance
-        return ScoredSamples(inputs, losses, keys, sizes, newest.learned, live)
+        return ScoredSamples(inputs, losses, keys, sizes, newest.learned, progress.importance)
 
     def _newest(self, commit: Commit, count: int) -> NewestSamples:
         shard, topic = commit.id.shard, self._config.topics.samples
@@ -129,12 +133,14 @@ class Evaluation:
         if not (weights > 0).any():
             raise InputError(f"none of the newest {len(targets)} samples of {id} observes a label. hint: --samples")
         of_labels = np.array([label.weight for label in self._config.outputs])
+        # A softmax over a batch is compared for as many candidates as training has.
+        at_once = _AT_ONCE if targets.candidates is None else self._config.model.batch_size
         scale = np.divide(of_labels * len(targets), weights, out=np.zeros_like(weights), where=weights > 0)
 
         def losses(inputs: Float32s) -> Float64s:
             found = [
-                self._model.losses(inputs[start : start + _AT_ONCE], targets.part(start, start + _AT_ONCE))
-                for start in range(0, len(inputs), _AT_ONCE)
+                self._model.losses(inputs[start : start + at_once], targets.part(start, start + at_once))
+                for start in range(0, len(inputs), at_once)
             ]
             scaled: Float64s = np.concatenate(found).astype(np.float64) @ scale
             return scaled

@@ -10,7 +10,7 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.dense import StepResult
 from pipeline.trainer.batch.list_validation import ListedSamples
 from pipeline.trainer.batch.prefetch import PreparedBatch
-from pipeline.trainer.batch.validation import scores_of
+from pipeline.trainer.batch.step_scores import scores_of
 from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
 
 
@@ -29,7 +29,7 @@ def score_batch(
     targets, at_ms, events = prepared.targets, prepared.batch.at_ms, prepared.events
     for i, label in enumerate(labels):
         observed = targets.observed[:, i]
-        scores, everything = scores_of(label, i, targets, result.logits, result.losses), bool(observed.all())
+        scores, everything = scores_of(label, i, targets, result), bool(observed.all())
         progress.validations[label.name].score(scores, at_ms if everything else at_ms[observed])
         progress.matured[label.name].score(scores, events if everything else events.where(observed), log_ms)
     for name, validation in progress.lists.items():

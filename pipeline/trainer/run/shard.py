@@ -29,6 +29,7 @@ from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.outliers import first_not_finite, outlier
 from pipeline.trainer.batch.prefetch import InvalidBatchError, Prefetcher, PreparedBatch
+from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, training_state_of
 from pipeline.trainer.commit.committer import Committer
 from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, refuse_halted
@@ -65,10 +66,11 @@ class TrainerShard:
         self._identity = identity_of(self._config, self.plan, self._model)
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
-        self._penalty = 0.0
+        self._penalty, self._due, self._window_closed = 0.0, False, True
         self.committer = self._restore(epoch, migrate)
         self._quarantines = versions.ledger.quarantines.active(shard)
-        self._prefetch = Prefetcher(self._reader(), self.plan, self._labels)
+        source = self._progress.candidates
+        self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._schedule = CommitSchedule(self._config.train, project.clock, self._progress.last_at_ms)
 
@@ -173,14 +175,23 @@ class TrainerShard:
         self._uncommitted = restored.lineage.migrating
         return Committer(self._project, self._log, self._versions, origin, restored)
 
-    def _reader(self) -> BatchReader:
-        topic, size = self._config.topics.samples, self._config.model.batch_size
-        excluded = Excluded(self._quarantined, self._skipped)
-        return BatchReader(self._log, topic, self._shard, self._progress.position, size, excluded)
+    def _reader(self) -> BatchReader | ShuffledReader:
+        topic, size, window = (
+            self._config.topics.samples,
+            self._config.model.batch_size,
+            self._config.train.shuffle_window,
+        )
+        start, excluded = self._progress.position, Excluded(self._quarantined, self._skipped)
+        reader = BatchReader(self._log, topic, self._shard, start, window or size, excluded)
+        return (
+            reader
+            if window is None
+            else ShuffledReader(reader, start, self._progress.samples_seen, size, self._config.model.seed)
+        )
 
     def _admit_first(self, stop_offset: int, stop: threading.Event) -> AdmittedBatch | None:
         """The batch at the position, if there is one to learn."""
-        prepared = None if stop.is_set() else self._next(stop_offset)
+        prepared = None if stop.is_set() and self._window_closed else self._next(stop_offset)
         return self._admit(prepared, self._progress.position, self._progress.last_at_ms) if prepared else None
 
     def _admit_ahead(self, batch: AdmittedBatch, stop_offset: int) -> AdmittedBatch | None:
@@ -190,8 +201,9 @@ class TrainerShard:
 
     def _admit(self, prepared: PreparedBatch, position: SamplePosition, log_ms: int) -> AdmittedBatch:
         """Look up and admit the keys of the batch at `position`, which follows log time `log_ms`."""
-        batch = self.tables.admit(prepared, max(log_ms, int(prepared.batch.at_ms.max())), position)
-        self.committer.dictionary.note(self.plan, prepared, batch.new_keys)
+        begins = SamplePosition(position.offset, position.row + prepared.batch.window_row)
+        batch = self.tables.admit(prepared, max(log_ms, int(prepared.batch.at_ms.max())), begins)
+        self.committer.dictionary.note(self.plan, prepared.own(), batch.new_keys)
         return batch
 
     def _learn(self, batch: AdmittedBatch, stop_offset: int | None) -> AdmittedBatch | None:
@@ -201,7 +213,7 @@ class TrainerShard:
         """
         following = None
         inputs = self.tables.gather(batch)
-        self._model.scale(inputs[: len(batch.prepared.batch)])
+        self._model.scale(inputs[: batch.prepared.rows])
         step = self._dense.submit(self._model.step, inputs, batch.prepared.targets)
         try:
             self.committer.serve()
@@ -229,15 +241,19 @@ class TrainerShard:
             raise self._halt(batch, Problem(problem))
         self._penalty = result.penalty
         score_batch(self._labels, self._progress, admitted.prepared, result, at_ms)
+        of_samples = result.gradient[: len(batch)]
         try:
             self.tables.learn(admitted, result.gradient)
         except InputError as failure:
-            raise self._halt(batch, Problem(str(failure), first_not_finite(result.gradient))) from None
+            raise self._halt(batch, Problem(str(failure), first_not_finite(of_samples))) from None
         self._model.learn_scaling(admitted.prepared.shown_dense)
         weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
-        self._progress.importance.learned(inputs, result.gradient, weight, before, at_s)
+        self._progress.importance.learned(inputs, of_samples, weight, before, at_s)
+        if self._progress.candidates and admitted.prepared.candidates:
+            self._progress.candidates.apply(admitted.prepared.candidates)
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
+        self._window_closed = batch.closes_window
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
 
@@ -272,8 +288,12 @@ class TrainerShard:
         return halt_shard(self._project, self._versions.ledger.halts, self._shard, position, batch, problem)
 
     def _commit_due(self, batch: AdmittedBatch) -> bool:
-        """Whether a commit follows `batch`."""
-        return self._schedule.due(self.batches + 1, batch.at_ms, self.committer.busy, self.committer.stall_s)
+        """Whether a commit follows `batch`: one that became due inside a window follows its last batch."""
+        self._due |= self._schedule.due(self.batches + 1, batch.at_ms, self.committer.busy, self.committer.stall_s)
+        if not batch.prepared.batch.closes_window:
+            return False
+        due, self._due = self._due, False
+        return due
 
     def _snapshot(self, flush: bool) -> BoundarySnapshot:
         """The shard at this boundary, apart from its rows."""

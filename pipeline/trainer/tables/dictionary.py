@@ -63,7 +63,7 @@ class Dictionary:
         """
         noted = {}
         for table, places in admitted.items():
-            count = self._counts.get(table, 0)
+            count, places = self._counts.get(table, 0), places[places < len(prepared.tables[table].keys)]
             if len(places) and count < self._max_entries:
                 noted[table] = places[: self._max_entries - count]
                 self._counts[table] = count + len(noted[table])

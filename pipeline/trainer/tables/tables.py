@@ -55,7 +55,8 @@ class Tables:
         self._filtered = [i for i, t in enumerate(declared.values()) if t.admission.kind != "off"]
         self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
         self._pooled = sum(Pooling.of(f).width(f.dim) for f in config.fields)
-        self._matrix = np.zeros((config.model.batch_size, self._pooled + config.dense_columns), np.float32)
+        rows = config.model.batch_size + (config.towers.drawn if config.towers else 0)
+        self._matrix = np.zeros((rows, self._pooled + config.dense_columns), np.float32)
 
     def admit(self, prepared: PreparedBatch, at_ms: int, position: SamplePosition) -> AdmittedBatch:
         """Look up the batch's keys and make a row for each that is admitted.
@@ -73,24 +74,31 @@ class Tables:
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
         for number in self._filtered:
             name, batch, resident = self._names[number], batches[number], self._input.resident(number)
-            admitted = self.by_name[name].admitter.admit(batch.keys, batch.counts, resident, at_s, position)
+            own = slice(batch.own)  # what only drawn items have is not counted
+            admitted = self.by_name[name].admitter.admit(
+                batch.keys[own], batch.counts[own], resident[own], at_s, position
+            )
             new_keys[name] = np.flatnonzero(admitted)
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
 
     def gather(self, batch: AdmittedBatch) -> Float32s:
-        """[batch_size, columns]: pooled rows and dense numbers of the batch admitted last; zeros after its last sample.
+        """[batch_size + m, columns]: pooled rows and dense numbers of the batch admitted last, then of its m
+        drawn items; zeros after them.
 
         The same memory for every batch: the next call overwrites it.
         """
-        n = len(batch.prepared.batch)
-        self._matrix[n:] = 0
-        self._matrix[:n, self._pooled :] = batch.prepared.dense
+        rows = batch.prepared.rows
+        self._matrix[rows:] = 0
+        self._matrix[:rows, self._pooled :] = batch.prepared.dense
         self._input.gather(self._matrix)
         return self._matrix
 
     def learn(self, batch: AdmittedBatch, gradient: Float32s) -> None:
-        """Update the rows of the batch gathered last by the gradient `[n, columns]` of its input. Raises InputError."""
+        """Update the rows of the batch gathered last by the gradient `[rows, columns]` of its input.
+
+        Raises InputError.
+        """
         self._input.learn(gradient, batch.at_s)
 
     def sweep_due(self, at_s: int) -> bool:

@@ -18,6 +18,8 @@ from tests.support.world.in_memory_trainer import InMemoryTrainer
 from tests.support.world.shop import make_samples
 
 ROWS, ITEMS, USERS, GROUPS = 8_000, 30, 50, 3
+LEAST_RECALL = 0.45
+"""Of two towers, at a third of the items: a third by chance."""
 
 
 def samples(rows: int, seed: int, labels: Sequence[str] = ("label",)) -> pa.RecordBatch:
@@ -60,9 +62,15 @@ def test_published_model_learns_a_shop_and_serves_its_forward_pass(folder):
     trainer = InMemoryTrainer(Project.open(folder))
     trainer.model.try_step()  # as config check does
     trainer = InMemoryTrainer(Project.open(folder))
-    labels = trainer.project.config.label_names
+    config, labels = trainer.project.config, trainer.project.config.label_names
     stream = samples(ROWS, 3, labels)
     trainer.learn(stream)
+    if config.towers is not None:
+        clicked = stream.column(labels[0]).to_numpy()[ROWS // 2 :] > 0
+        # A third of the items is liked: ten of thirty.
+        assert (np.concatenate(trainer.ranks)[ROWS // 2 :][clicked] < ITEMS // GROUPS).mean() > LEAST_RECALL
+        assert_serves_the_same_bits(trainer, samples(64, 4, labels))
+        return
     outputs = trainer.project.config.outputs
     rates = np.array([stream.column(label.source).to_numpy()[ROWS // 2 :].mean() for label in outputs])
     terms = [1 + (label.distill or 0) for label in outputs]  # a teacher adds a log loss

@@ -30,11 +30,13 @@ class InMemoryTrainer:
     """Mean loss of every batch before it was learned from."""
     logits: list[np.ndarray] = field(default_factory=list)
     """[n, labels] of every batch before it was learned from."""
+    ranks: list[np.ndarray | None] = field(default_factory=list)
+    """[n] of every batch, of a model with two towers."""
 
     def __post_init__(self) -> None:
         config, root = self.project.config, self.project.root
         self.plan, self.tables, self.model = FeaturePlan(config, root), Tables(config), DenseModel(config, root)
-        self.progress = TrainerProgress.start(config)
+        self.progress = TrainerProgress.start(config, self.model.item_inputs)
 
     def learn(self, samples: pa.RecordBatch) -> None:
         """Append the samples to the log and learn from them."""
@@ -43,7 +45,8 @@ class InMemoryTrainer:
         append_samples(log, self.project, samples, block_rows=self.record_rows)
         everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
         reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), config.model.batch_size, everything)
-        prefetcher, position, at_ms = Prefetcher(reader, self.plan, config.outputs), SamplePosition(first, 0), 0
+        prefetcher = Prefetcher(reader, self.plan, config.outputs, self.progress.candidates)
+        position, at_ms = SamplePosition(first, 0), 0
         while prepared := prefetcher.next(log.end_offset("samples", 0)):
             n, at_ms = len(prepared.batch), max(at_ms, int(prepared.batch.at_ms.max()))
             admitted = self.tables.admit(prepared, at_ms, position)
@@ -54,6 +57,7 @@ class InMemoryTrainer:
             self.tables.learn(admitted, result.gradient)
             self.losses.append(result.sample_loss)
             self.logits.append(result.logits)
+            self.ranks.append(result.ranks)
             position = prepared.batch.end
         prefetcher.close()
         log.close()
