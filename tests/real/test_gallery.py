@@ -69,7 +69,7 @@ def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
 
 LEAST_AUC = {
     "lr": 0.638, "fm": 0.668, "deepfm": 0.676, "dlrm": 0.667, "dcn": 0.666, "din": 0.656, "mmoe": 0.629, "esmm": 0.667,
-    "cascade": 0.663, "two_tower": 0.4,
+    "cascade": 0.663, "two_tower": 0.629,
 }  # fmt: skip
 """0.002 below what was measured, for processors that round differently. The running click rate of each item, from 4 %
 with the weight of 20 rows on, has 0.674. Of the cascade, the fine ranker."""
@@ -88,5 +88,5 @@ def test_published_model_ranks_news_after_one_pass(samples, tmp_path: Path, name
         assert (ranks < 10).mean() >= LEAST_RECALL
 
 
-LEAST_RECALL = 0.01
-"""Of clicks in the first 10 of the items of their batch and of those drawn for it."""
+LEAST_RECALL = 0.3
+"""Of clicks in the first 10 of the items of their batch and of those drawn for it; 0.3026 was measured."""
