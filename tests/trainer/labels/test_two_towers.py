@@ -66,19 +66,26 @@ def test_a_restart_changes_neither_tower_nor_the_state_of_its_candidates(trained
         assert states[0] == states[1]
 
 
-def test_a_rolled_back_version_continues_with_the_candidates_of_its_target(tmp_path):
+def test_a_rolled_back_version_continues_with_the_candidates_of_its_target(trained, tmp_path):
     project = shop_of(tmp_path)
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, ROWS))
         train(project, log)
         store = VersionStore(project)
         undone = store.restore(store.current(0))
-        report = roll_back(project, log, plan_rollback(project, log, to=store.ledger.chain(store.current(0))[1].id))
+        report = roll_back(project, log, _to_the_second_version(project, log, store))
         restored = store.restore(store.current(0))
         target = store.restore(VersionId.parse(report.shards[0].target))
         assert restored.id.generation == 1
         assert restored.training_state["candidates"] == target.training_state["candidates"]
         assert restored.training_state["candidates"] != undone.training_state["candidates"]
+        assert train(project, log) == trained[2]
+
+
+def _to_the_second_version(project, log, store):
+    """A plan that quarantines no sample."""
+    to = store.ledger.chain(store.current(0))[1].id
+    return plan_rollback(project, log, to=to, quarantine_ms=(1, 2))
 
 
 def test_progressive_validation_has_loss_and_recall_of_the_positives(trained):
