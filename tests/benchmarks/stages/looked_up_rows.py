@@ -33,7 +33,7 @@ from tests.benchmarks.load.stream import append_samples, stream_project
 _FIELDS, _TABLES, _PER_SECOND = 26, 5, 50_000
 _PAIRS, _WARM_UP = 12, 2
 """Passes over the trainers that count, and those before them, in which networks are compiled."""
-_ROWS_A_PASS = 1_700_000
+_ROWS_A_PASS = 850_000
 _PEERS = (("TFRA", peers.TFRA, "tfra_trainer"), ("PyTorch's sparse rows", peers.TORCH, "torch_sparse_trainer"))
 
 
