@@ -361,12 +361,9 @@ def test_idle_partition_emits_a_span_of_nothing_now_and_then(world):
 
 def test_partition_far_ahead_waits_for_the_others(tmp_path):
     world = World(tmp_path, partitions=1, shards=1)
-    for number in range(20_000):
-        world.log.append(
-            "impressions", 0, [world.codecs["impressions"].encode_event(NOW + number * 10, {"item": number})]
-        )
-    for number in range(5_000):
-        world.log.append("clicks", 0, [world.codecs["clicks"].encode_event(NOW + number * 400, {"item": number})])
+    impression, click = (world.codecs[kind].encode_event for kind in ("impressions", "clicks"))
+    world.log.append("impressions", 0, [impression(NOW + n * 10, {"item": n}) for n in range(20_000)])
+    world.log.append("clicks", 0, [click(NOW + n * 400, {"item": n}) for n in range(5_000)])
     impressions, clicks = (Source(world, element) for element in followed_ranges(world.project, world.log))
     read = []
     for _ in range(60):

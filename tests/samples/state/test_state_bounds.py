@@ -24,10 +24,10 @@ MOST_HELD = (LIFE_MS + D) / EVERY_MS + 512 + 2 * PIECE
 def steady(world, lives):
     """An impression every 100 ms and a click for one in three, for so many lives of an impression."""
     assert lives * LIFE_MS < APPENDED - NOW
-    for number in range(lives * PER_LIFE):
-        world.impression(number * EVERY_MS, number)
-        if number % 3 == 0:
-            world.click(number * EVERY_MS + 50, number)
+    numbers = range(lives * PER_LIFE)
+    shown, pressed = (world.codecs[kind].encode_event for kind in ("impressions", "clicks"))
+    world.append("impressions", 0, [shown(NOW + n * EVERY_MS, {"item": n, "place": "p"}) for n in numbers])
+    world.append("clicks", 0, [pressed(NOW + n * EVERY_MS + 50, {"item": n}) for n in numbers[::3]])
 
 
 def pieces(world, element):
