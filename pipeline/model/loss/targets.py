@@ -163,8 +163,10 @@ def _soft_targets_of(samples: pa.RecordBatch, weight: Float32s) -> Float32s:
     """[n, 2] as `Targets.soft`; `weight` [n] of the samples."""
     if CANDIDATE_SCORE not in samples.schema.names:
         return np.zeros((len(samples), 2), np.float32)
-    score = _numbers(samples, CANDIDATE_SCORE, 0.0, 1.0, null=0.0)
-    return np.stack([score, np.where(of_kind(samples, "candidate"), weight, 0)], axis=1).astype(np.float32)
+    candidate = of_kind(samples, "candidate")
+    scores = pc.if_else(pa.array(candidate), samples.column(CANDIDATE_SCORE), pa.scalar(0.0, pa.float32()))
+    score = _numbers(pa.record_batch({CANDIDATE_SCORE: scores}), CANDIDATE_SCORE, 0.0, 1.0)
+    return np.stack([score, np.where(candidate, weight, 0)], axis=1).astype(np.float32)
 
 
 def _renumbered(lists: Int32s) -> Int32s:

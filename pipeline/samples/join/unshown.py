@@ -65,9 +65,15 @@ class Unshown:
         if not due.any():
             return
         closed, self.waiting = self.waiting.where(due), self.waiting.where(~due)
+        # Only after the score was declared as another column: a state holds the columns of before.
+        lost = closed.columns.column(self._score).is_null().to_numpy(zero_copy_only=False)
+        self._set_aside("score_out_of_range", closed, lost)
+        closed = closed.where(~lost)
         first = _first_of_each(closed.rows)
         self._set_aside("duplicate_candidate", closed, ~first)
         emitted = closed.where(first)
+        if not len(emitted):
+            return
         raw, n = self._as_impressions(emitted), len(emitted)
         self._decided.add(
             DecidedSamples(

@@ -35,7 +35,7 @@ from tests.support.world.in_memory_trainer import InMemoryTrainer
 
 SHOWN, EXPLORED, LOGGED, RANKED, LIST, TOP = 10, 2, 30, 200, 100, 10
 _START_MS = 1_700_000_000_000
-_REQUESTS = 100
+_REQUESTS = 50
 """Of a batch, in every arm: the fine ranker learns the same impressions in the same steps."""
 _CHUNK = 500
 """Requests that are made at once."""
@@ -51,7 +51,7 @@ def build(inputs):
     outputs = {}
     if "fine" in "PARTS":
         x = layers.Concatenate()([inputs[name] for name in ("user", "item", "cross")])
-        for width in (64, 32):
+        for width in (256, 128):
             x = layers.Dense(width, activation="relu")(x)
         outputs["click"] = logit(x)
     if "coarse" in "PARTS":
@@ -256,14 +256,16 @@ def _trainer(name: str, folder: Path) -> InMemoryTrainer:
     if any(label.get("candidates") for label in labels):
         events["candidates"] = {"columns": columns | {"fine": "float"}, "score": "fine"}
     size = SHOWN + LOGGED if "candidates" in events else SHOWN
+    # The gradient of dense weights is divided by the batch size: the accumulator keeps their steps as they are without.
+    optimizer = {"kind": "adagrad", "initial_accumulator": 0.1 * (SHOWN / size) ** 2}
     fields = [field for part in parts.split() for field in _FIELDS[part]]
-    rows = {"kind": "adagrad", "learning_rate": 0.1}
+    rows = {"kind": "adagrad", "learning_rate": 0.3}
     document = {
         "events": events,
         "samples": {"policy": "close"},
         "labels": [{"name": "click"}, *labels],
         "fields": [{"name": n, "columns": [column], "dim": dim, "optimizer": rows} for n, column, dim in fields],
-        "model": {"batch_size": _REQUESTS * size, "learning_rate": 0.05},
+        "model": {"batch_size": _REQUESTS * size, "learning_rate": 0.05, "optimizer": optimizer},
     }
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(MODEL.replace("PARTS", parts))

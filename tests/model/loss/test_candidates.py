@@ -62,7 +62,7 @@ def test_samples_from_before_candidates_were_logged_have_no_soft_targets():
     assert found.soft.tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize("score", [-0.5, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("score", [-0.5, 1.5, float("nan"), float("inf"), None])
 def test_a_score_that_no_join_emits_names_its_sample(score):
     with pytest.raises(TargetError, match="sample 3 of a batch has candidate_score") as caught:
         targets_of(samples([0.5, score]), labels_of())

@@ -22,6 +22,7 @@ from tests.samples.join.test_join_property import (
     with_unfinished,
 )
 from tests.support.join_bench import output_of
+from tests.support.world.join_state import decode_join, encode_join
 
 COARSE = {"name": "coarse", "target": "label", "teacher": "label", "candidates": True}
 
@@ -161,3 +162,26 @@ def test_candidates_and_impressions_of_one_time_leave_side_by_side():
         (12, "candidate", None, 0.5),
         (3, "negative", 0.0, None),
     ]
+
+
+def test_waiting_candidates_whose_score_was_declared_as_another_column_are_dead_letters():
+    partitions = {"impressions": 1, "clicks": 1, "candidates": 1}
+    logs = {
+        ("impressions", 0): [(1_000, 1, 1.0), (9_000, 99, 1.0)],
+        ("clicks", 0): [(9_000, 98)],
+        ("candidates", 0): [(1_000, 11, 0.25), (9_000, 97, 0.5)],
+    }
+    join = Join(config_of(), 0, partitions)
+    blocks = [block for at, events in logs.items() for block in blocks_of(join.config, *at, events, {1})]
+    for block in blocks[:1] + blocks[-2:-1]:
+        join.feed(block)
+    output_of(join)
+    renamed = config_of(columns={"item": "int", "score": "float"}, score="score")
+    join = decode_join(renamed, 0, partitions, encode_join(join))
+    for (kind, p), events in logs.items():
+        rows = [(at, item, *rest) for at, item, *rest in events]
+        for block in blocks_of(renamed, kind, p, rows, {1}):
+            join.feed(block)
+    output = output_of(join)
+    assert output.samples.column("item").to_pylist() == [1]
+    assert output.dead.table.column("reason").to_pylist() == ["score_out_of_range"]
