@@ -5,7 +5,6 @@ namespace nb = nanobind;
 
 void register_avro_events(nb::module_& m);
 void register_csv_rows(nb::module_& m);
-void register_gaps(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_join_rows(nb::module_& m);
@@ -14,7 +13,7 @@ void register_model_input(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_quantizer(nb::module_& m);
 void register_record_batches(nb::module_& m);
-void register_row_groups(nb::module_& m);
+void register_coded_rows(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
 void register_simd(nb::module_& m);
@@ -27,7 +26,6 @@ NB_MODULE(_native, m) {
     m.doc() = "the native core of springtide; use the Python faces, not this module";
     register_avro_events(m);
     register_csv_rows(m);
-    register_gaps(m);
     register_gather(m);
     register_join_index(m);
     register_join_rows(m);
@@ -36,7 +34,7 @@ NB_MODULE(_native, m) {
     register_pooling(m);
     register_quantizer(m);
     register_record_batches(m);
-    register_row_groups(m);
+    register_coded_rows(m);
     register_sent_rows(m);
     register_served_view(m);
     register_simd(m);

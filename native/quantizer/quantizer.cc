@@ -49,6 +49,9 @@ private:
 
 unsigned bits_of(Codec codec) { return codec == Codec::int2 ? 2 : codec == Codec::int4 ? 4 : 8; }
 
+bool is_step(Codec codec) { return codec == Codec::step4 || codec == Codec::step8 || codec == Codec::step16; }
+unsigned step_bits(Codec codec) { return codec == Codec::step4 ? 4 : codec == Codec::step8 ? 8 : 16; }
+
 }  // namespace
 
 const QuantizerKernels& quantizer_kernels() {
@@ -67,6 +70,10 @@ void encode_rows(Codec codec, const float* rows, size_t n, size_t dim, uint8_t* 
         kernels.to_halves(rows, n * dim, payloads);
     } else if (codec == Codec::bf16) {
         kernels.to_bfloats(rows, n * dim, payloads);
+    } else if (is_step(codec)) {
+        const unsigned bits = step_bits(codec);
+        for (size_t i = 0; i < n; ++i, rows += dim, payloads += integer_bytes(bits, dim))
+            write_integers(rows, dim, bits, exponent_of(rows, dim, bits), payloads);
     } else {
         TransposedRows transposed(dim);
         GridRows batch(kernels, bits_of(codec), dim, transposed);
@@ -78,7 +85,11 @@ void encode_rows(Codec codec, const float* rows, size_t n, size_t dim, uint8_t* 
 
 void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, float* rows) {
     const QuantizerKernels& kernels = quantizer_kernels();
-    if (codec == Codec::fp32) std::copy_n(payloads, n * dim * sizeof(float), reinterpret_cast<uint8_t*>(rows));
+    if (is_step(codec)) {
+        const unsigned bits = step_bits(codec);
+        for (size_t i = 0; i < n; ++i, rows += dim, payloads += integer_bytes(bits, dim))
+            read_integers(payloads, dim, bits, rows);
+    } else if (codec == Codec::fp32) std::copy_n(payloads, n * dim * sizeof(float), reinterpret_cast<uint8_t*>(rows));
     else if (codec == Codec::fp16) kernels.from_halves(payloads, n * dim, rows);
     else if (codec == Codec::bf16) kernels.from_bfloats(payloads, n * dim, rows);
     else code_kernels(kernels, bits_of(codec)).read_all(payloads, n, dim, rows);
@@ -86,18 +97,7 @@ void decode_rows(Codec codec, const uint8_t* payloads, size_t n, size_t dim, flo
 
 void encode_mixed(const float* rows, size_t n, size_t dim, const uint8_t* bits, const int64_t* offsets,
                   uint8_t* payload) {
-    const QuantizerKernels& kernels = quantizer_kernels();
-    TransposedRows transposed(dim);
-    GridRows four(kernels, 4, dim, transposed), eight(kernels, 8, dim, transposed);
-    for (size_t i = 0; i < n; ++i) {
-        const float* row = rows + i * dim;
-        uint8_t* target = payload + offsets[i];
-        if (bits[i] == 4) four.add(row, target);
-        else if (bits[i] == 8) eight.add(row, target);
-        else encode_row(row, dim, bits[i], target);
-    }
-    four.finish();
-    eight.finish();
+    for (size_t i = 0; i < n; ++i) encode_row(rows + i * dim, dim, bits[i], payload + offsets[i]);
 }
 
 void decode_mixed(const uint8_t* payload, const int64_t* offsets, const uint8_t* bits, size_t n, size_t dim,

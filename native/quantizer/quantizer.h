@@ -11,8 +11,9 @@
 //   int8  scale f16, offset f16, dim codes of one byte
 //   int4  scale f16, offset f16, (dim + 1) / 2 bytes of two codes each, first code lowest, unused bits zero
 //   int2  scale f16, offset f16, (dim + 3) / 4 bytes of four codes each, likewise
+//   step4, step8, step16  exponent i8, dim integers of one or two bytes, see integers.h
 //
-// A code decodes to offset + scale * code in float32: one multiplication and one addition. A scale is never negative.
+// Published rows are step4, step8, step16 or fp32, by precision. In the int codecs a code decodes to offset + scale * code in float32: one multiplication and one addition. A scale is never negative.
 // int8: the error of a weight within +-65504 is at most half a scale (plus rounding). int4 and int2: scale and offset
 // are the candidate with the least squared error, measured on the bytes written, of three: the grid that covers the
 // row, and two roundings of the search result. In all three, weights below -65504 decode to -65504.
@@ -21,13 +22,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quantizer/integers.h"
+
 namespace springtide {
 
-enum class Codec : uint8_t { int2, int4, int8, bf16, fp16, fp32 };
+enum class Codec : uint8_t { int2, int4, int8, bf16, fp16, fp32, step4, step8, step16 };
 
-// The codec of a precision: 4, 8, 16 or 32 bits per weight.
+// The codec of a precision of published rows: 4, 8, 16 or 32.
 constexpr Codec codec_of(unsigned bits) {
-    return bits == 4 ? Codec::int4 : bits == 8 ? Codec::int8 : bits == 16 ? Codec::fp16 : Codec::fp32;
+    return bits == 4 ? Codec::step4 : bits == 8 ? Codec::step8 : bits == 16 ? Codec::step16 : Codec::fp32;
 }
 
 // Bytes of the codes alone, and of one row of `dim` weights.
@@ -38,6 +41,9 @@ constexpr size_t payload_bytes(Codec codec, size_t dim) {
         case Codec::int4: return 4 + code_bytes(4, dim);
         case Codec::int8: return 4 + dim;
         case Codec::fp32: return 4 * dim;
+        case Codec::step4:
+        case Codec::step8: return integer_bytes(8, dim);
+        case Codec::step16: return integer_bytes(16, dim);
         default: return 2 * dim;
     }
 }

@@ -15,9 +15,6 @@ constexpr size_t kBlockWeights = 8192;  // a block and its encodings fit the cac
 
 size_t block_of(size_t dim) { return std::clamp(kBlockWeights / dim, size_t{1}, kMaxBlockRows); }
 
-// At dim 1 the 8-bit payload is the largest: four bytes of grid and one code.
-size_t max_payload_bytes(size_t dim) { return std::max(payload_bytes(8, dim), payload_bytes(32, dim)); }
-
 // The rows of a block, their payloads and the decoded payloads.
 class EncodedBlock {
 public:
@@ -26,7 +23,7 @@ public:
           rows_(block_of(dim) * dim),
           decoded_(block_of(dim) * dim),
           difference_(dim),
-          payload_(block_of(dim) * max_payload_bytes(dim)) {}
+          payload_(block_of(dim) * payload_bytes(32, dim)) {}  // no payload is larger
 
     size_t size() const { return size_; }
     const float* row(size_t i) const { return rows_.data() + i * dim_; }
@@ -34,16 +31,23 @@ public:
 
     void clear() { size_ = 0; }
 
-    void add(const float* row, uint8_t bits) {
+    // A row that keeps its precision may keep its exponent.
+    void add(const float* row, uint8_t bits, uint8_t served_bits, int8_t served_exponent) {
         std::copy_n(row, dim_, rows_.data() + size_ * dim_);
+        keeps_[size_] = bits == served_bits && is_integer_precision(bits);
+        exponents_[size_] = served_exponent;
         bits_[size_++] = bits;
     }
 
     void encode() {
         offsets_[0] = 0;
-        for (size_t i = 0; i < size_; ++i)
+        for (size_t i = 0; i < size_; ++i) {
+            uint8_t* const payload = payload_.data() + offsets_[i];
+            const float* const row = this->row(i);
+            if (keeps_[i]) write_integers(row, dim_, bits_[i], kept_exponent(row, dim_, bits_[i], exponents_[i]), payload);
+            else encode_row(row, dim_, bits_[i], payload);
             offsets_[i + 1] = offsets_[i] + static_cast<int64_t>(payload_bytes(bits_[i], dim_));
-        encode_mixed(rows_.data(), size_, dim_, bits_, offsets_, payload_.data());
+        }
     }
 
     // One call per run of rows with the same precision; most blocks have a single run.
@@ -71,6 +75,8 @@ private:
     const size_t dim_;
     size_t size_ = 0;
     uint8_t bits_[kMaxBlockRows];
+    int8_t exponents_[kMaxBlockRows];
+    bool keeps_[kMaxBlockRows];
     int64_t offsets_[kMaxBlockRows + 1];
     std::vector<float> rows_, decoded_, difference_;
     std::vector<uint8_t> payload_;
@@ -108,7 +114,7 @@ public:
         for (size_t i = from; i < to; ++i) {
             const float* const row = input_.rows + i * input_.stride;
             if (!all_finite(row, input_.dim)) return false;
-            warranted_.add(row, input_.warranted[i]);
+            warranted_.add(row, input_.warranted[i], input_.served_bits[i], input_.served_exponents[i]);
             any_served |= input_.served_bits[i] != 0;
         }
         warranted_.encode();
@@ -134,7 +140,7 @@ private:
             if (sent_[i] || served <= bits) continue;
             distance_[retried_.size()] = distance;
             is_retried_[i] = true;
-            retried_.add(warranted_.row(i), served);
+            retried_.add(warranted_.row(i), served, served, input_.served_exponents[from + i]);
         }
     }
 

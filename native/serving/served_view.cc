@@ -75,8 +75,7 @@ std::vector<size_t> payload_starts(const uint8_t* bits, size_t n, size_t dim) {
 
 }  // namespace
 
-// At dim 1 the 8-bit payload is the largest: four bytes of grid and one code.
-RowHash::RowHash(size_t dim) : dim_(dim), bytes_(1 + std::max(payload_bytes(8, dim), payload_bytes(32, dim))) {}
+RowHash::RowHash(size_t dim) : dim_(dim), bytes_(1 + payload_bytes(32, dim)) {}  // no payload is larger
 
 uint64_t RowHash::operator()(uint64_t key, unsigned bits, const uint8_t* payload) {
     const size_t bytes = payload_bytes(bits, dim_);
@@ -255,6 +254,38 @@ void ServedView::read(const uint64_t* keys, size_t n, float* rows, uint8_t* bits
         if (missing) std::fill_n(rows, dim_, 0.0f);
         else decode_row(payload_at(places[i]), dim_, bits[i], rows);
     }
+}
+
+void ServedView::exponents(const uint64_t* keys, size_t n, int8_t* exponents) const {
+    const ReadLock lock(mutex_);
+    const auto places = places_of(keys, n);
+    for (size_t i = 0; i < n; ++i) {
+        const bool integers = places[i] != kNoRow && is_integer_precision(bits_of(places[i]));
+        exponents[i] = integers ? static_cast<int8_t>(*payload_at(places[i])) : int8_t{0};
+    }
+}
+
+void ServedView::differences(const uint64_t* keys, const uint8_t* bits, size_t n, uint8_t* payload,
+                             bool* relative) const {
+    const ReadLock lock(mutex_);
+    const auto places = places_of(keys, n);
+    for (size_t i = 0; i < n; payload += payload_bytes(bits[i], dim_), ++i) {
+        relative[i] = places[i] != kNoRow && is_integer_precision(bits[i]) && bits_of(places[i]) == bits[i] &&
+                      *payload_at(places[i]) == *payload;
+        if (relative[i]) subtract_integers(payload_at(places[i]), dim_, bits[i], payload);
+    }
+}
+
+size_t ServedView::add_stored(const uint64_t* keys, const uint8_t* bits, const bool* relative, size_t n,
+                              uint8_t* payload) const {
+    const ReadLock lock(mutex_);
+    const auto places = places_of(keys, n);
+    for (size_t i = 0; i < n; payload += payload_bytes(bits[i], dim_), ++i) {
+        if (!relative[i]) continue;
+        if (places[i] == kNoRow || bits_of(places[i]) != bits[i] || !is_integer_precision(bits[i])) return i;
+        add_integers(payload_at(places[i]), dim_, bits[i], payload);
+    }
+    return n;
 }
 
 void ServedView::bits(const uint64_t* keys, size_t n, uint8_t* bits) const {

@@ -79,6 +79,18 @@ public:
     void compare(const uint64_t* keys, size_t n, const float* rows, size_t stride, float* moved, float* length,
                  uint8_t* bits, bool* differs) const;
 
+    // exponents[i] of the row of keys[i] (integers.h); 0 if missing or of 32 bits.
+    void exponents(const uint64_t* keys, size_t n, int8_t* exponents) const;
+
+    // Payloads of n rows of distinct keys, concatenated, become differences to the stored rows where relative[i]: the
+    // key has a row of the same precision, below 32 bits, and the same exponent.
+    void differences(const uint64_t* keys, const uint8_t* bits, size_t n, uint8_t* payload, bool* relative) const;
+
+    // The inverse: adds the stored rows to the differences in `payload`. Returns n, or an i with relative[i] whose key
+    // has no row of bits[i]; then the payloads before i are changed.
+    [[nodiscard]] size_t add_stored(const uint64_t* keys, const uint8_t* bits, const bool* relative, size_t n,
+                                    uint8_t* payload) const;
+
     // decode(), bits() and handles() of the same keys, with one probe per key.
     void read(const uint64_t* keys, size_t n, float* rows, uint8_t* bits, uint32_t* handles) const;
 

@@ -63,15 +63,17 @@ class Kind:
     Attributes:
         code: four ASCII letters.
         fix: what an operator does about a container that cannot be read, for messages.
+        format: the version of the container and of what this kind holds.
     """
 
     code: bytes
     fix: str
+    format: int = FORMAT
 
     @cached_property
     def head(self) -> bytes:
         """The 16 bytes that a container of this kind begins with."""
-        return _HEAD.pack(MAGIC, self.code, FORMAT)
+        return _HEAD.pack(MAGIC, self.code, self.format)
 
 
 def encode_container(kind: Kind, header: Mapping[str, Any], sections: Mapping[str, Section]) -> bytes:
@@ -226,8 +228,8 @@ class Container:
         magic, code, form = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
         wanted = " or ".join(f"{MAGIC + kind.code!r}" for kind in kinds)
         raise DamagedError(
-            f"{self.name} begins with {magic + code!r} and format {form}, wanted {wanted} and format {FORMAT}. "
-            f"hint: another release or program wrote it: {kinds[0].fix}"
+            f"{self.name} begins with {magic + code!r} and format {form}, "
+            f"wanted {wanted} and format {kinds[0].format}. hint: another release or program wrote it: {kinds[0].fix}"
         )
 
     def _places(self, table: memoryview, body_stop: int) -> dict[str, tuple[int, int, bytes]]:

@@ -6,7 +6,7 @@ I/O; the trainer commits what it prepares.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +16,11 @@ from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.training import Publish
-from pipeline.publish.precision import SKIP, cheapest_precision, movement_worth, quantize, send_cost_bytes
+from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes, sent_precision
 from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
+from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import PRECISIONS, encode, payload_bytes
-from pipeline.versions.deltas.row_groups import reorder_payload
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
@@ -286,16 +286,18 @@ class Publisher:
         keys, bits, handles = keys[sent], bits[sent], handles[sent]
         new = handles == NO_HANDLE
         handles[new] = self._assign_handles(name, int(new.sum()))
+        differences, relative = view.differences(keys, bits, payload)
         view.put(keys, handles, bits, payload)
         change = ServedChange(keys, handles, bits, payload, removed)
-        return _field_delta(view.dim, change, new), change
+        return _field_delta(view.dim, replace(change, payload=differences), new, relative), change
 
     def _quantized(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of the rows not skipped, handles [n] of the keys in the view)."""
         importance = np.ascontiguousarray(rows["importance"])
         convergence = (1 - rows["unsettled"]).astype(np.float32)
         served, served_bits, handles = self.views[name].lookup(keys)
-        bits, payload = quantize(rows["weights"], served, served_bits, importance, convergence)
+        exponents = self.views[name].exponents(keys)
+        bits, payload = quantize(rows["weights"], served, served_bits, exponents, importance, convergence)
         return bits, payload, handles
 
     def _assign_handles(self, name: str, count: int) -> UInt32s:
@@ -324,35 +326,37 @@ class Publisher:
 def served_field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UInt64s) -> FieldDelta:
     """The rows of `keys` as `view` holds them, and tombstones. `new`: [n] bool, keys that serving does not hold yet."""
     handles, bits, payload = view.export(keys)
-    return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new)
+    absolute = np.zeros(len(keys), np.bool_)
+    return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new, absolute)
 
 
 def _with_zeros(bits: UInt8s, payload: UInt8s, zeros: Bools, dim: int) -> UInt8s:
     """The payload with rows of zeros where `zeros` is true, in the order of `bits`, which receives their precision."""
     sent = bits != SKIP
-    bits[zeros] = cheapest_precision(dim)[PRECISIONS[0]]
+    bits[zeros] = sent_precision(dim)[PRECISIONS[0]]
     added, _ = encode(np.zeros((np.count_nonzero(zeros), dim), np.float32), bits[zeros])
     positions = np.concatenate([np.flatnonzero(sent), np.flatnonzero(zeros)])
     order = np.argsort(positions, kind="stable")
     return reorder_payload(np.concatenate([payload, added]), bits[positions], order, dim)
 
 
-def _field_delta(dim: int, change: ServedChange, new: Bools) -> FieldDelta:
-    """The change as part of a delta, which orders known rows before new ones."""
-    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
-    if new.all():
-        return FieldDelta(dim, none32, change.keys, change.handles, change.bits, change.payload, change.removed)
-    if not new.any():
-        return FieldDelta(dim, change.handles, none64, none32, change.bits, change.payload, change.removed)
+def _field_delta(dim: int, change: ServedChange, new: Bools, relative: Bools) -> FieldDelta:
+    """The change as part of a delta, which orders known rows before new ones.
+
+    Of its m rows, those with `new` are unknown to serving, and the payloads of those with `relative` are differences.
+    """
     order = np.argsort(new, kind="stable")
-    payload = reorder_payload(change.payload, change.bits, order, dim)
     known, fresh = np.split(order, [len(new) - np.count_nonzero(new)])
+    payload, bits = change.payload, change.bits
+    if len(known) and len(fresh):
+        payload, bits = reorder_payload(payload, bits, order, dim), bits[order]
     return FieldDelta(
-        dim,
-        change.handles[known],
-        change.keys[fresh],
-        change.handles[fresh],
-        change.bits[order],
-        payload,
-        change.removed,
+        dim=dim,
+        handles=change.handles[known],
+        new_keys=change.keys[fresh],
+        new_handles=change.handles[fresh],
+        bits=bits,
+        payload=payload,
+        removed=change.removed,
+        relative=relative[known],
     )

@@ -81,6 +81,7 @@ def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
         bits=served.bits[index],
         payload=gather_payload(served.payload, served.bits, served.dim, index),
         removed=touched[~in_target],
+        relative=np.empty(0, np.bool_),
     )
 
 

@@ -3,7 +3,7 @@
 Staging resolves handles and computes the served digest after the delta before any reader can see a changed row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class StagedField:
         view: for a full snapshot a new view, already filled; otherwise the current view, not changed yet.
         digest: digest of the view once the change is applied.
         keys: [n] keys of the rows in `change`; unused for a full snapshot.
-        change: rows and removals to apply to `view`; None for a full snapshot.
+        change: absolute rows and removals to apply to `view`; None for a full snapshot.
     """
 
     view: ServedView
@@ -62,11 +62,13 @@ def stage_field(view: ServedView, change: FieldDelta, context: str) -> StagedFie
         )
     keys = np.concatenate([known, change.new_keys])
     handles = np.concatenate([change.handles, change.new_handles])
+    relative = np.concatenate([change.relative, np.zeros(len(change.new_keys), np.bool_)])
     try:
-        digest = view.digest_after(keys, handles, change.bits, change.payload, change.removed)
+        payload = view.add_stored(keys, change.bits, change.payload, relative)
+        digest = view.digest_after(keys, handles, change.bits, payload, change.removed)
     except InputError as failure:
         raise DeltaError(f"{context}: {failure}") from None
-    return StagedField(view, digest, keys, change)
+    return StagedField(view, digest, keys, replace(change, payload=payload, relative=np.zeros_like(change.relative)))
 
 
 def stage_full_field(change: FieldDelta, context: str) -> StagedField:

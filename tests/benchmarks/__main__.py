@@ -24,6 +24,7 @@ STAGES = (
     "commit",
     "store",
     "quantizer",
+    "codec",
     "chain",
     "freshness",
     "growth",

@@ -12,7 +12,6 @@ INTERFACES = {
     "pipeline/arrays/gather.py",
     "pipeline/arrays/keys.py",
     "pipeline/features/pooling.py",
-    "pipeline/formats/gaps.py",
     "pipeline/ingest/files/csv_file.py",
     "pipeline/logs/events/avro_events.py",
     "pipeline/logs/kafka/record_batches.py",
@@ -24,7 +23,7 @@ INTERFACES = {
     "pipeline/trainer/tables/model_input.py",
     "pipeline/trainer/tables/table.py",
     "pipeline/versions/deltas/quantizer.py",
-    "pipeline/versions/deltas/row_groups.py",
+    "pipeline/versions/deltas/coded_rows.py",
     "pipeline/versions/deltas/served_view.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]

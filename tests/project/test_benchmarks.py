@@ -37,6 +37,14 @@ def test_the_quantizer_is_measured_in_rates_and_errors():
     assert figures["quantizer: decode codebook of 4 bits"].sizes["bytes a row"] < 12
 
 
+def test_the_codec_of_deltas_is_measured_in_bytes_and_rates():
+    figures = {figure.what: figure for figure in one_round("codec", quick=True)}
+    difference = figures["codec: difference"]
+    assert difference.value < difference.sizes["zstd and varints"]
+    assert figures["codec: encode"].value > 0
+    assert figures["codec: apply"].value > 0
+
+
 def test_an_absent_peer_gives_a_reason_and_nothing_else(capsys):
     absent = peers.Installed("absent", "no_such_module", "apt-get install it")
     assert peers.run(absent, "torch_sparse_trainer", steps=1) is None

@@ -284,3 +284,24 @@ def test_after_a_crash_before_the_pointer_publishing_again_completes(tmp_path, p
     ids = [json.loads(record.value)["id"] for record in trainer.log.read("notices", 0, 0)]
     assert ids == ["springtide.version.published:g0/s0-of-1/2/full"] * announced
     trainer.close()
+
+
+def test_realtime_deltas_carry_differences_and_the_other_levels_absolute_rows(trainer):
+    trainer.run(8)
+    known = [field for delta in deltas(trainer)[4:] for field in delta.fields.values() if len(field.handles)]
+    assert np.concatenate([field.relative for field in known]).mean() > 0.3
+    trainer.levels.publish_incremental()
+    trainer.levels.publish_full()
+    for path, manifest in delta_manifests(trainer.project.published, 0, 1):
+        published, _ = read_published(path, manifest)
+        assert not any(field.relative.any() for field in published.fields.values())
+
+
+def test_a_manifest_of_another_format_is_refused_with_the_way_out(trainer):
+    trainer.run(2)
+    manifest = trainer.levels.publish_full()
+    path = files(trainer)[f"full-0-{manifest.to_sequence}"]
+    path.write_text(replace(manifest, format=1).to_json())
+    way_out = r"format 1, wanted 2: another release wrote it\. run: springtide publish --level full"
+    with pytest.raises(DamagedError, match=way_out):
+        read_delta_manifest(path)

@@ -4,31 +4,36 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.publish.precision import COARSER_GAIN, SKIP, cheapest_precision, quantize, warranted_bits
+from pipeline.publish.precision import COARSER_GAIN, SKIP, quantize, sent_precision, warranted_bits
 from pipeline.versions.deltas.quantizer import PRECISIONS, decode, encode
+from tests.versions.deltas.test_integers import stored
 
 
-def tried(row, bits):
+def tried(row, bits, served_bits, served_exponent):
     """The row's payload at a precision, and the distance of the decoded payload from the row."""
     payload, _ = encode(row[None], np.array([bits], np.uint8))
+    if bits == served_bits < 32:
+        kept = stored(row, bits, served_exponent)
+        wanted = payload[:1].view(np.int8)[0]
+        payload = kept if kept is not None and abs(int(wanted) - served_exponent) <= 1 else payload
     return payload, np.linalg.norm(row - decode(payload, np.array([bits], np.uint8), len(row))[0])
 
 
-def sent_of(row, served, served_bits, warranted):
+def sent_of(row, served, served_bits, served_exponent, warranted):
     """(bits, payload) of one row, computed from the documented rule."""
     nothing = SKIP, np.empty(0, np.uint8)
-    payload, error = tried(row, warranted)
+    payload, error = tried(row, warranted, served_bits, served_exponent)
     if not served_bits:
         return (warranted, payload) if row.any() else nothing
     behind = np.linalg.norm(row - served)
     if error * (COARSER_GAIN if warranted < served_bits else 1) < behind:
         return warranted, payload
-    payload, error = tried(row, served_bits)
+    payload, error = tried(row, served_bits, served_bits, served_exponent)
     return (served_bits, payload) if served_bits > warranted and error < behind else nothing
 
 
 def case(dim, n=400, seed=0):
-    """Weights, served rows and their bits, importance, convergence, from far apart to nearly equal."""
+    """Weights, served rows, their bits and exponents, importance, convergence, from far apart to nearly equal."""
     random = np.random.default_rng([seed, dim])
     weights = random.normal(0, 0.05, (n, dim)).astype(np.float32)
     weights[random.random(n) < 0.1] = 0
@@ -37,15 +42,18 @@ def case(dim, n=400, seed=0):
     served = np.where(served_bits[:, None] > 0, weights + moved, 0).astype(np.float32)
     served[random.random(n) < 0.1] = 0
     convergence = (1 - 10.0 ** random.uniform(-5, 0, n)).astype(np.float32)
-    return weights, served, served_bits, random.pareto(0.7, n).astype(np.float32), convergence
+    exponents = np.where(served_bits == 16, -15, np.where(served_bits == 8, -10, -7)) + random.integers(-2, 3, n)
+    importance = random.pareto(0.7, n).astype(np.float32)
+    return weights, served, served_bits, exponents.astype(np.int8), importance, convergence
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 16, 33, 200])
 def test_a_batch_equals_its_rows_one_by_one(dim):
-    weights, served, served_bits, importance, convergence = case(dim)
-    bits, payload = quantize(weights, served, served_bits, importance, convergence)
-    warranted = cheapest_precision(dim)[warranted_bits(importance, convergence)]
-    wanted = [sent_of(*row) for row in zip(weights, served, served_bits.tolist(), warranted.tolist(), strict=True)]
+    weights, served, served_bits, exponents, importance, convergence = case(dim)
+    bits, payload = quantize(weights, served, served_bits, exponents, importance, convergence)
+    warranted = sent_precision(dim)[warranted_bits(importance, convergence)]
+    columns = weights, served, served_bits.tolist(), exponents.tolist(), warranted.tolist()
+    wanted = [sent_of(*row) for row in zip(*columns, strict=True)]
     assert {SKIP, 16, 32} <= set(bits.tolist())
     assert bits.tolist() == [each for each, _ in wanted]
     assert payload.tobytes() == b"".join(part.tobytes() for _, part in wanted)
@@ -80,19 +88,21 @@ def test_the_largest_finite_weights_are_accepted():
 
 
 def test_odd_arrays_are_refused_by_name():
-    weights, served, served_bits, importance, convergence = case(4, n=6)
+    weights, served, served_bits, exponents, importance, convergence = case(4, n=6)
     for odd in (weights.tolist(), weights.astype(np.float64), weights[:, ::2], weights[:5], weights.ravel()):
         with pytest.raises(InputError, match="weights: got "):
-            quantize(odd, served, served_bits, importance, convergence)
+            quantize(odd, served, served_bits, exponents, importance, convergence)
     for odd in (served[:, ::-1], served.astype(np.float16), served[0], np.broadcast_to(served[:1], (2**31, 4))):
         with pytest.raises(InputError, match="served: got "):
-            quantize(weights, odd, served_bits, importance, convergence)
+            quantize(weights, odd, served_bits, exponents, importance, convergence)
     for odd in (served_bits[::-1], served_bits.astype(np.int64), served_bits[:5]):
         with pytest.raises(InputError, match="served_bits: got "):
-            quantize(weights, served, odd, importance, convergence)
+            quantize(weights, served, odd, exponents, importance, convergence)
     with pytest.raises(InputError, match="served_bits: got 3, wanted 0 or one of"):
-        quantize(weights, served, np.full(6, 3, np.uint8), importance, convergence)
+        quantize(weights, served, np.full(6, 3, np.uint8), exponents, importance, convergence)
     with pytest.raises(InputError, match="importance: got "):
-        quantize(weights, served, served_bits, importance[:5], convergence)
+        quantize(weights, served, served_bits, exponents, importance[:5], convergence)
     with pytest.raises(InputError, match="convergence: got "):
-        quantize(weights, served, served_bits, importance, convergence.astype(np.float64))
+        quantize(weights, served, served_bits, exponents, importance, convergence.astype(np.float64))
+    with pytest.raises(InputError, match="served_exponents: got "):
+        quantize(weights, served, served_bits, exponents.astype(np.int16), importance, convergence)

@@ -43,7 +43,28 @@ void bind_row_queries(nb::class_<ServedView>& view) {
                 nb::gil_scoped_release nogil;
                 self.bits(keys.data(), keys.size(), bits.data());
             },
-            exact("keys"), exact("bits"));
+            exact("keys"), exact("bits"))
+        .def(
+            "exponents",
+            [](const ServedView& self, In<uint64_t> keys, Out<int8_t> exponents) {
+                nb::gil_scoped_release nogil;
+                self.exponents(keys.data(), keys.size(), exponents.data());
+            },
+            exact("keys"), exact("exponents"))
+        .def(
+            "differences",
+            [](const ServedView& self, In<uint64_t> keys, In<uint8_t> bits, Out<uint8_t> payload, Out<bool> relative) {
+                nb::gil_scoped_release nogil;
+                self.differences(keys.data(), bits.data(), keys.size(), payload.data(), relative.data());
+            },
+            exact("keys"), exact("bits"), exact("payload"), exact("relative"))
+        .def(
+            "add_stored",
+            [](const ServedView& self, In<uint64_t> keys, In<uint8_t> bits, In<bool> relative, Out<uint8_t> payload) {
+                nb::gil_scoped_release nogil;
+                return self.add_stored(keys.data(), bits.data(), relative.data(), keys.size(), payload.data());
+            },
+            exact("keys"), exact("bits"), exact("relative"), exact("payload"));
 }
 
 void bind_handle_queries(nb::class_<ServedView>& view) {

@@ -42,7 +42,7 @@ std::vector<T> last_of(const std::vector<T>& values, size_t count) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     Input input(bytes, size);
-    const Batch batch{static_cast<Codec>(input.take<uint8_t>() % 6), 1 + input.take_size(20), 1 + input.take_size(70)};
+    const Batch batch{static_cast<Codec>(input.take<uint8_t>() % 9), 1 + input.take_size(20), 1 + input.take_size(70)};
     const size_t row_bytes = springtide::payload_bytes(batch.codec, batch.dim);
     const auto payloads = input.take_many<uint8_t>(batch.n * row_bytes);
     std::vector<float> rows = input.take_many<float>(batch.n * batch.dim);

@@ -17,7 +17,8 @@ namespace {
 
 using springtide::Codec;
 
-constexpr Codec kCodecs[] = {Codec::int2, Codec::int4, Codec::int8, Codec::bf16, Codec::fp16, Codec::fp32};
+constexpr Codec kCodecs[] = {Codec::int2, Codec::int4, Codec::int8, Codec::bf16, Codec::fp16, Codec::fp32,
+                            Codec::step4, Codec::step8, Codec::step16};
 
 std::vector<uint8_t> encoded(const std::vector<float>& rows, size_t dim, Codec codec) {
     const size_t n = rows.size() / dim;
@@ -64,6 +65,7 @@ float max_error(Codec codec, float range) {
     switch (codec) {
         case Codec::int2: return range;
         case Codec::int4: return range / 7;
+        case Codec::step4: return 0.1f;
         case Codec::int8: return range / 255;
         default: return 0;
     }

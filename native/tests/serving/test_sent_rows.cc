@@ -16,14 +16,16 @@ struct Batch {
     size_t n, dim, stride;
     std::vector<float> rows, served;
     std::vector<uint8_t> served_bits, warranted;
+    std::vector<int8_t> exponents;
 
     Batch(size_t count, size_t width, uint64_t seed)
-        : n(count), dim(width), stride(width + 3), rows(n * stride), served(n * dim), served_bits(n), warranted(n) {
+        : n(count), dim(width), stride(width + 3), rows(n * stride), served(n * dim), served_bits(n), warranted(n), exponents(n) {
         std::mt19937_64 random(seed);
         std::normal_distribution<float> weight(0, 0.05f);
         for (float& each : rows) each = weight(random);
         for (size_t i = 0; i < n; ++i) {
             served_bits[i] = kServed[random() % 5];
+            exponents[i] = static_cast<int8_t>(-12 + static_cast<int>(random() % 8));
             warranted[i] = static_cast<uint8_t>(4u << random() % 4);
             const float distance = std::pow(10.0f, -static_cast<float>(random() % 7));
             for (size_t j = 0; j < dim; ++j) served[i * dim + j] = rows[i * stride + j] * (1 + distance);
@@ -31,8 +33,8 @@ struct Batch {
     }
 
     springtide::RowsToSend from(size_t i, size_t count) const {
-        return {rows.data() + i * stride, stride, served.data() + i * dim, served_bits.data() + i, warranted.data() + i,
-                count, dim};
+        return {rows.data() + i * stride, stride, served.data() + i * dim, served_bits.data() + i,
+                exponents.data() + i, warranted.data() + i, count, dim};
     }
 };
 

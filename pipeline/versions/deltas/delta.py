@@ -1,9 +1,9 @@
 """The delta codec: rows changed and keys removed between two versions of one shard, as bytes for serving.
 
 Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a SHA-256
-over the framed record with those 32 bytes zero, which is also the delta's name. Rows are grouped by precision and
-sorted by handle; handles and removed keys are encoded as LEB128 gaps. A row that serving holds costs one or two bytes
-in addition to its payload. Equal deltas have equal bytes.
+over the framed record with those 32 bytes zero, which is also the delta's name. The rows of a table are one
+entropy-coded stream (`coded_rows`). Realtime deltas carry differences of integers to the version before, the other
+levels absolute rows: those apply to several versions. Equal deltas have equal bytes.
 """
 
 import hashlib
@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.errors import DamagedError
-from pipeline.formats.gaps import decode_gaps, encode_gaps
 from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
-from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes
-from pipeline.versions.deltas.row_groups import group_rows
+from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
+from pipeline.versions.deltas.quantizer import MAX_DIM
 from pipeline.versions.state import VersionId
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
@@ -31,6 +29,10 @@ _SAME_NAMES = (
     "dense",
 )  # fmt: skip
 """Attributes of a delta that its Avro record has under the same name."""
+FORMAT = 2
+"""Raised with the schema; the manifest of a published delta holds it."""
+_FORMER = {722_332_573: 1}
+"""Formats of former releases by schema id, which this one refuses."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class FieldDelta:
         bits: [k + n] uint8, precision of each row: 4, 8, 16 or 32.
         payload: [sum of payload_bytes(bits, dim)] uint8, the rows' payloads concatenated, known ones first.
         removed: [r] uint64, keys without a row from now on. They are applied before the rows.
+        relative: [k] bool, whether a known row is a difference to the one that serving holds (`coded_rows`); only in a
+            realtime delta.
     """
 
     dim: int
@@ -54,12 +58,13 @@ class FieldDelta:
     bits: UInt8s
     payload: UInt8s
     removed: UInt64s
+    relative: Bools
 
     @classmethod
     def empty(cls, dim: int) -> "FieldDelta":
         """A change without rows and tombstones."""
         none8, none32, none64 = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0, np.uint64)
-        return cls(dim, none32, none64, none32, none8, none8, none64)
+        return cls(dim, none32, none64, none32, none8, none8, none64, np.empty(0, np.bool_))
 
     def __len__(self) -> int:
         """Number of rows, tombstones not counted."""
@@ -70,9 +75,9 @@ class FieldDelta:
 class Delta:
     """A change from one version of a shard to a later one, for serving.
 
-    It applies to version `from_sequence` of `base_generation`; an incremental or reverse delta also to any later
-    version, because rows are absolute values; a full snapshot to any version. The result is `to_sequence` of
-    `generation`.
+    A realtime delta applies to version `from_sequence` of `base_generation`; an incremental or reverse delta also to
+    any later version, because its rows are absolute values; a full snapshot to any version. The result is
+    `to_sequence` of `generation`.
 
     Attributes:
         level: realtime, incremental, full or reverse (of a rollback).
@@ -171,74 +176,40 @@ def decode_delta(encoded: bytes) -> Delta:
         raise DamagedError(
             f"delta of {len(encoded)} bytes has checksum {got[:12]}, wanted {wanted[:12]}. hint: it is damaged"
         )
+    if former := _FORMER.get(int.from_bytes(encoded[1:FRAME_BYTES], "big")):
+        raise DamagedError(
+            f"delta of {len(encoded)} bytes has format {former}, wanted {FORMAT}: a former release wrote it. "
+            "run: springtide publish --level full"
+        )
     record = decode(load_schema("delta"), encoded)
     return Delta(
         **{name: record[name] for name in _SAME_NAMES},
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
-        fields={entry["name"]: _field_of(entry) for entry in record["fields"]},
+        fields={entry["name"]: _field_of(entry, record["level"]) for entry in record["fields"]},
         digests={entry["name"]: int.from_bytes(entry["digest"], "little") for entry in record["fields"]},
         model=record["model"],
     )
 
 
 def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:
+    rows = ChangedRows(
+        change.handles, change.relative, change.new_keys, change.new_handles, change.bits, change.payload,
+        np.ascontiguousarray(change.removed),
+    )  # fmt: skip
     return {
         "name": name,
         "dim": change.dim,
         "digest": digest.to_bytes(8, "little"),
-        "removed": encode_gaps(np.sort(change.removed)),
-        "groups": group_rows(
-            change.handles, change.new_keys, change.new_handles, change.bits, change.payload, change.dim
-        ),
+        "rows": code_rows(rows, change.dim),
     }
 
 
-def _field_of(entry: dict[str, Any]) -> FieldDelta:
-    dim, groups = int(entry["dim"]), entry["groups"]
-    _check_groups(entry["name"], dim, groups)
-    known = [_handles(g["known"]) for g in groups]
-    fresh = [_handles(g["new_handles"]) for g in groups]
-    payloads = [_split_payload(*each, dim) for each in zip(groups, known, fresh, strict=True)]
-    bits = [
-        np.full(len(rows), g["bits"], np.uint8) for part in (known, fresh) for rows, g in zip(part, groups, strict=True)
-    ]
-    return FieldDelta(
-        dim=dim,
-        handles=_joined(known, np.uint32),
-        new_keys=_joined([np.frombuffer(g["new_keys"], "<u8") for g in groups], np.uint64),
-        new_handles=_joined(fresh, np.uint32),
-        bits=_joined(bits, np.uint8),
-        payload=_joined([p[0] for p in payloads] + [p[1] for p in payloads], np.uint8),
-        removed=decode_gaps(entry["removed"]),
-    )
-
-
-def _check_groups(name: str, dim: int, groups: list[dict[str, Any]]) -> None:
-    precisions = [group["bits"] for group in groups]
-    if not 1 <= dim <= MAX_DIM or precisions != [bits for bits in PRECISIONS if bits in precisions]:
-        raise DamagedError(f"field {name} of a delta has dim {dim} and rows of {precisions} bits. hint: it is damaged")
-
-
-def _handles(gaps: bytes) -> UInt32s:
-    handles = decode_gaps(gaps)
-    if len(handles) and handles.max() > np.iinfo(np.uint32).max:
-        raise DamagedError(f"a delta has handle {handles.max()}, wanted one below 2^32. hint: it is damaged")
-    return handles.astype(np.uint32)
-
-
-def _split_payload(group: dict[str, Any], known: UInt32s, fresh: UInt32s, dim: int) -> tuple[UInt8s, UInt8s]:
-    """The payloads of a group's known rows and of its new ones. Raises DamagedError if bytes or keys are missing."""
-    row_bytes, payload = payload_bytes(group["bits"], dim), np.frombuffer(group["payload"], np.uint8)
-    wanted = (row_bytes * (len(known) + len(fresh)), 8 * len(fresh))
-    if (len(payload), len(group["new_keys"])) != wanted:
-        raise DamagedError(
-            f"{len(known)} known and {len(fresh)} new rows of {group['bits']} bits have {len(payload)} payload bytes "
-            f"and {len(group['new_keys'])} of keys, wanted {wanted[0]} and {wanted[1]}. hint: the delta is damaged"
-        )
-    cut = len(known) * row_bytes
-    return payload[:cut], payload[cut:]
-
-
-def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
-    return np.concatenate([np.empty(0, kind), *parts]).astype(kind, copy=False)
+def _field_of(entry: dict[str, Any], level: Level) -> FieldDelta:
+    name, dim = entry["name"], int(entry["dim"])
+    if not 1 <= dim <= MAX_DIM:
+        raise DamagedError(f"field {name} of a delta has dim {dim}, wanted 1..{MAX_DIM}. hint: it is damaged")
+    change = FieldDelta(dim=dim, **decode_coded_rows(entry["rows"], dim)._asdict())
+    if level != "realtime" and change.relative.any():
+        raise DamagedError(f"field {name} of a delta of level {level} has differences of rows. hint: it is damaged")
+    return change

@@ -16,11 +16,10 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import DamagedError, DeltaError
 from pipeline.formats.atomic_file import write_atomically
-from pipeline.versions.deltas.delta import Delta, Level, decode_delta, delta_name
+from pipeline.versions.deltas.delta import FORMAT, Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.state import VersionId
 
-FORMAT = 1
 _SAME_NAMES = (
     "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence", "first_at_ms",
     "last_at_ms", "before", "after",
@@ -80,6 +79,8 @@ class DeltaManifest:
         try:
             plain = json.loads(text)
             wanted = plain.pop("checksum")
+            if plain["format"] != FORMAT:
+                raise ValueError(f"format {plain['format']}, wanted {FORMAT}: another release wrote it")
             manifest = _FORM.validate_python(plain)
             if asdict(manifest) != plain:
                 raise ValueError("entries or types that this release does not write")

@@ -11,23 +11,23 @@ from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Float32s, Int64s, UInt8s
 from pipeline.errors import InputError
 
-CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32")
+CODECS = ("int2", "int4", "int8", "bf16", "fp16", "fp32", "step4", "step8", "step16")
 """By their native numbers."""
 PRECISIONS = (4, 8, 16, 32)
-"""Bits per weight of published rows: int4, int8, fp16, fp32."""
+"""Precisions of published rows, in bits per weight before entropy coding: step4, step8, step16, fp32."""
 MAX_DIM = 65_536
 CODEBOOK_BITS = (2, 4, 8)
 """Bits per weight of rows with shared grids."""
 MAX_ENTRIES = 256
 
-_CODEC_OF = {4: "int4", 8: "int8", 16: "fp16", 32: "fp32"}
+_CODEC_OF = {4: "step4", 8: "step8", 16: "step16", 32: "fp32"}
 
 
 def row_bytes(codec: str, dim: int) -> int:
     """Bytes of one row.
 
     >>> {codec: row_bytes(codec, 16) for codec in CODECS}
-    {'int2': 8, 'int4': 12, 'int8': 20, 'bf16': 32, 'fp16': 32, 'fp32': 64}
+    {'int2': 8, 'int4': 12, 'int8': 20, 'bf16': 32, 'fp16': 32, 'fp32': 64, 'step4': 17, 'step8': 17, 'step16': 33}
 
     Raises InputError for an unknown codec, or a dim outside 1..65536.
     """
@@ -64,10 +64,10 @@ def decode_rows(payloads: UInt8s, codec: str, dim: int) -> Float32s:
 
 
 def payload_bytes(bits: int, dim: int) -> int:
-    """Bytes of one row at a precision.
+    """Bytes of one row at a precision, as serving holds it; deltas carry fewer (`coded_rows`).
 
     >>> [payload_bytes(bits, 16) for bits in PRECISIONS]
-    [12, 20, 32, 64]
+    [17, 17, 33, 64]
     """
     if bits not in PRECISIONS:
         raise InputError(f"bits: got {bits!r}, wanted one of {PRECISIONS}")
@@ -92,7 +92,7 @@ def payload_total(bits: UInt8s, dim: int) -> int:
     """Bytes of all payloads of rows with these precisions, [n] uint8: the last of `payload_offsets`, but faster.
 
     >>> payload_total(np.uint8([4, 32, 4]), 16)
-    88
+    98
 
     Raises InputError for an unknown precision.
     """

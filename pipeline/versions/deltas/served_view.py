@@ -11,7 +11,7 @@ import numpy as np
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer, require_rows
-from pipeline.arrays.types import Bools, Float32s, UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float32s, Int8s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
 from pipeline.versions.state import ServedEntries
@@ -123,6 +123,48 @@ class ServedView:
         self._core.read(keys, rows, bits, handles)
         return rows, bits, handles
 
+    def exponents(self, keys: UInt64s) -> Int8s:
+        """[n] uint64 → [n] int8, the exponent of each row of integers; 0 for a missing key and at 32 bits."""
+        require_array("keys", keys, np.uint64, ("n",))
+        exponents = np.empty(len(keys), np.int8)
+        self._core.exponents(keys, exponents)
+        return exponents
+
+    def differences(self, keys: UInt64s, bits: UInt8s, payload: UInt8s) -> tuple[UInt8s, Bools]:
+        """Rows as differences of integers to the stored rows, where precision and exponent are equal.
+
+        Args:
+            keys: [n] uint64, distinct.
+            bits: [n] uint8, precisions.
+            payload: [total] uint8, the rows' payloads.
+
+        Returns:
+            payload: [total] uint8, a difference (see `coded_rows`) or the row itself.
+            relative: [n] bool, whether it is a difference.
+        """
+        self._require_payloads(keys, bits, payload)
+        changed, relative = payload.copy(), np.empty(len(keys), np.bool_)
+        self._core.differences(keys, bits, changed, relative)
+        return changed, relative
+
+    def add_stored(self, keys: UInt64s, bits: UInt8s, payload: UInt8s, relative: Bools) -> UInt8s:
+        """The inverse of `differences`: [total] uint8, the payloads of the rows themselves.
+
+        Raises:
+            InputError: also for a difference to a row that is missing or has another precision.
+        """
+        self._require_payloads(keys, bits, payload)
+        require_array("relative", relative, np.bool_, (len(keys),))
+        rows = payload.copy()
+        wrong = int(self._core.add_stored(keys, bits, relative, rows))
+        if wrong < len(keys):
+            stored = int(self.bits(keys[wrong : wrong + 1])[0])
+            raise InputError(
+                f"row of key {keys[wrong]} is a difference of {bits[wrong]} bits to a row of {stored or 'no'} bits, "
+                "wanted one of integers of the same precision"
+            )
+        return rows
+
     def bits(self, keys: UInt64s) -> UInt8s:
         """[n] uint64 → [n] uint8 precisions; 0 for a missing key."""
         require_array("keys", keys, np.uint64, ("n",))
@@ -179,8 +221,11 @@ class ServedView:
         return int(self._core.memory_bytes())
 
     def _require_rows(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
-        require_array("keys", keys, np.uint64, ("n",))
+        self._require_payloads(keys, bits, payload)
         require_array("handles", handles, np.uint32, (len(keys),))
+
+    def _require_payloads(self, keys: UInt64s, bits: UInt8s, payload: UInt8s) -> None:
+        require_array("keys", keys, np.uint64, ("n",))
         require_array("bits", bits, np.uint8, (len(keys),))
         require_array("payload", payload, np.uint8, (payload_total(bits, self.dim),))
 

@@ -17,7 +17,8 @@ from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
-VERSION, TOUCHED = Kind(b"vers", FIX), Kind(b"keys", FIX)
+VERSION, TOUCHED = Kind(b"vers", FIX, format=4), Kind(b"keys", FIX)
+"""Format 4 of versions: served rows are integers."""
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",

@@ -154,6 +154,7 @@ class World:
             np.array([bits for _, bits, _ in entries], np.uint8),
             np.frombuffer(b"".join(payload for _, _, payload in entries), np.uint8),
             np.array(tombstones, np.uint64),
+            np.zeros(len(known), np.bool_),
         )
         step = (id.generation, id.shard, id.shards, parent.sequence if parent else 0, id.sequence)
         times = (self.at_ms - 500, self.at_ms)

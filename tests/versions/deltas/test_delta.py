@@ -1,5 +1,6 @@
 """The delta codec: canonical bytes, lossless round trip, damage detected."""
 
+import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,19 +10,22 @@ import pytest
 from pipeline.errors import DamagedError
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta, delta_name, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import payload_offsets
+from tests.versions.deltas.test_coded_rows import valid_payload
 
 
 def field_delta(seed: int = 0, known: int = 5, new: int = 4, removed: int = 3, dim: int = 4) -> FieldDelta:
     random = np.random.default_rng(seed)
     bits = random.choice(np.array([4, 8, 16, 32], np.uint8), known + new)
+    relative = bits[:known] < 16
     return FieldDelta(
         dim=dim,
         handles=random.choice(1_000, known, replace=False).astype(np.uint32),
         new_keys=random.integers(0, 2**64, new, np.uint64),
         new_handles=(1_000 + random.permutation(new)).astype(np.uint32),
         bits=bits,
-        payload=random.integers(0, 256, int(payload_offsets(bits, dim)[-1])).astype(np.uint8),
+        payload=valid_payload(random, bits, relative, dim),
         removed=random.integers(0, 2**64, removed, np.uint64),
+        relative=relative,
     )
 
 
@@ -36,12 +40,14 @@ def delta(**changes) -> Delta:
 
 
 def rows_of(change: FieldDelta) -> dict:
-    """By (handle, key or None): bits and payload bytes."""
+    """By (handle, key or None): bits, payload bytes, and whether they are a difference."""
     starts = payload_offsets(change.bits, change.dim)
     keys = [None] * len(change.handles) + change.new_keys.tolist()
     handles = np.concatenate([change.handles, change.new_handles]).tolist()
     pieces = [change.payload[a:b].tobytes() for a, b in pairwise(starts)]
-    return {(h, k): (int(b), p) for h, k, b, p in zip(handles, keys, change.bits, pieces, strict=True)}
+    relative = [*change.relative.tolist(), *(False for _ in change.new_keys)]
+    columns = zip(handles, keys, change.bits, pieces, relative, strict=True)
+    return {(handle, key): (int(bits), piece, each) for handle, key, bits, piece, each in columns}
 
 
 def test_every_row_and_tombstone_survives_the_round_trip():
@@ -67,6 +73,7 @@ def test_order_of_rows_and_fields_does_not_change_the_bytes():
     shuffled = replace(
         one,
         handles=one.handles[order],
+        relative=one.relative[order],
         bits=np.concatenate([one.bits[:known][order], one.bits[known:]]),
         payload=np.concatenate([*(pieces[i] for i in order), *pieces[known:]]),
         removed=one.removed[::-1],
@@ -110,36 +117,47 @@ def test_golden_bytes_of_a_small_delta():
     small = delta(
         fields={"u": FieldDelta(
             1, np.array([3, 300], np.uint32), np.array([7], np.uint64), np.array([301], np.uint32),
-            np.array([32, 32, 32], np.uint8), np.arange(12, dtype=np.uint8), np.array([9, 1], np.uint64),
+            np.array([32, 4, 8], np.uint8), np.uint8([1, 2, 3, 4, 0, 255, 254, 100]), np.array([9, 1], np.uint64),
+            np.array([False, True]),
         )},
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "002b0deb9d648524ba1211186a3b5a03fc2406e8e2eb0bb730f83df9acbe41de839f076a98"
+    assert encoded[:37].hex() == "GOLDENHEAD"
     assert (
         encoded[37:].hex()
         == (
             "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "000a64656e7365"
             "02027502"  # one field, u, dim 1
             "0100000000000080"  # its digest
-            "040108"  # removed: 1, then a gap of 8
-            "0240"  # one group of 32 bits
-            "0603a902"  # known: 3, then a gap of 297
-            "04ad02100700000000000000"  # new: handle 301, key 7
-            "18000102030405060708090a0b0000"
+            "GOLDENROWS"
+            "00"
         )
     )
 
 
-def test_a_known_row_costs_about_one_byte_plus_its_payload():
+def test_differences_are_refused_in_a_delta_that_is_not_realtime():
+    for level in ("incremental", "full", "reverse"):
+        with pytest.raises(DamagedError, match=f"field user of a delta of level {level} has differences of rows"):
+            decode_delta(encode_delta(delta(level=level)))
+
+
+def test_a_delta_of_the_former_format_is_refused_with_the_way_out():
+    former = bytearray(encode_delta(delta()))
+    former[:37] = bytes.fromhex("002b0deb9d") + bytes(32)
+    former[5:37] = hashlib.sha256(former).digest()
+    with pytest.raises(DamagedError, match=r"has format 1, wanted 2.*run: springtide publish --level full"):
+        decode_delta(bytes(former))
+
+
+def test_a_known_row_of_which_nothing_moved_costs_about_two_bytes():
     n = 10_000
     bits = np.full(n, 4, np.uint8)
     handles = np.sort(np.random.default_rng(0).choice(50_000, n, replace=False)).astype(np.uint32)
     none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
     payload = np.zeros(int(payload_offsets(bits, 16)[-1]), np.uint8)
-    change = FieldDelta(16, handles, none64, none32, bits, payload, none64)
-    overhead = len(encode_delta(delta(fields={"user": change}))) - len(payload)
-    assert overhead < 1.1 * n
+    change = FieldDelta(16, handles, none64, none32, bits, payload, none64, np.ones(n, np.bool_))
+    assert len(encode_delta(delta(fields={"user": change}))) < 2 * n
 
 
 def test_the_served_digest_depends_on_the_field():

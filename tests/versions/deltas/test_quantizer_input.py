@@ -71,7 +71,7 @@ def test_an_unknown_codec_is_refused(bad):
         lambda: encode_rows(ROWS, bad),
         lambda: decode_rows(np.zeros((3, 6), np.uint8), bad, 4),
     ):
-        with pytest.raises(InputError, match=r"codec: got .*, wanted one of int2, int4, int8, bf16, fp16, fp32"):
+        with pytest.raises(InputError, match=f"codec: got .*, wanted one of {', '.join(CODECS)}"):
             call()
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_precision_is_refused(bad):
     with pytest.raises(InputError, match=f"bits: got {bad} at 1, wanted one of"):
         encode(ROWS[:2], bits)
     with pytest.raises(InputError, match=f"bits: got {bad} at 1, wanted one of"):
-        decode(np.zeros(9, np.uint8), bits, 4)
+        decode(np.zeros(5, np.uint8), bits, 4)
     with pytest.raises(InputError, match=f"bits: got {bad}, wanted one of"):
         payload_bytes(bad, 4)
 
@@ -116,12 +116,12 @@ def test_inconsistent_lengths_are_refused():
     bits = np.full(3, 8, np.uint8)
     with pytest.raises(InputError, match=r"bits: got uint8 \[2\], wanted uint8 \[3\]"):
         encode(ROWS, bits[:2])
-    for length in (0, 23, 25):
-        with pytest.raises(InputError, match=rf"payload: got uint8 \[{length}\], wanted uint8 \[24\]"):
+    for length in (0, 14, 16):
+        with pytest.raises(InputError, match=rf"payload: got uint8 \[{length}\], wanted uint8 \[15\]"):
             decode(np.zeros(length, np.uint8), bits, 4)
     many = np.broadcast_to(np.uint8(8), (2**31,))
     with pytest.raises(InputError, match=r"bits: got uint8 \[2147483648\] not C-contiguous, wanted uint8 \[n\]"):
-        decode(np.zeros(24, np.uint8), many, 4)
+        decode(np.zeros(15, np.uint8), many, 4)
 
 
 @pytest.mark.parametrize(

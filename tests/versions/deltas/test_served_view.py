@@ -113,7 +113,7 @@ def test_golden_value_of_the_digest():
     view = ServedView(2)
     payload, _ = encode(np.array([[0.5, -1.0], [3.0, 4.0]], np.float32), np.array([16, 4], np.uint8))
     view.put(keys_of(7, 2**63), handles_of(0, 1), np.array([16, 4], np.uint8), payload)
-    assert view.digest() == 11898335448943942013
+    assert view.digest() == 10518365578804463874
 
 
 def test_the_digest_depends_only_on_the_state():
@@ -234,14 +234,14 @@ def test_sparse_handles_take_little_more_memory():
 def test_a_row_of_four_bits_takes_little_more_than_key_handle_and_payload():
     view, n = ServedView(dim=16), 300_000
     keys = np.random.default_rng(5).permutation(n).astype(np.uint64)
-    view.put(keys, np.arange(n, dtype=np.uint32), np.full(n, 4, np.uint8), np.zeros(n * 12, np.uint8))
+    view.put(keys, np.arange(n, dtype=np.uint32), np.full(n, 4, np.uint8), np.zeros(n * 17, np.uint8))
     indexes_and_pages = 4.25 + 12 + 4 * 2**21 / n
-    assert view.memory_bytes / n < 8 + 4 + 12 + indexes_and_pages
+    assert view.memory_bytes / n < 8 + 4 + 17 + 3 + indexes_and_pages  # cells are multiples of four bytes
 
 
 def test_removed_handles_take_almost_no_memory():
     view, alive = ServedView(dim=1), 1_000
-    payload, bits = np.zeros(alive * 2, np.uint8), np.full(alive, 16, np.uint8)
+    payload, bits = np.zeros(alive * 3, np.uint8), np.full(alive, 16, np.uint8)
     for generation in range(200):
         keys = np.arange(alive, dtype=np.uint64) + np.uint64(generation * alive)
         view.put(keys, keys.astype(np.uint32), bits, payload)

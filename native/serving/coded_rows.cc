@@ -1,0 +1,311 @@
+#include "serving/coded_rows.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "keys/key_order.h"
+#include "quantizer/quantizer.h"
+#include "wire/entropy.h"
+
+namespace springtide {
+namespace {
+
+constexpr size_t kPrecisions = 4, kKinds = 3;
+enum Kind : size_t { kDifference, kAbsolute, kNew };
+
+unsigned bits_at(size_t precision) { return 4u << precision; }
+
+// The low bits of a key gap that are not in a scale.
+unsigned plain_bits(size_t keys) { return 64 - static_cast<unsigned>(std::bit_width(keys)); }
+
+// The rows of one precision and kind.
+struct Section {
+    std::vector<uint64_t> ranks;  // key of a new row, else handle
+    std::vector<uint32_t> handles;
+    std::vector<const uint8_t*> payloads;
+
+    size_t size() const { return ranks.size(); }
+};
+
+using Sections = std::array<std::array<Section, kKinds>, kPrecisions>;
+
+Sections sections_of(const DeltaRows& rows) {
+    Sections sections;
+    const uint8_t* payload = rows.payload;
+    for (size_t i = 0; i < rows.known_count + rows.new_count; ++i) {
+        const bool is_new = i >= rows.known_count;
+        const size_t at = is_new ? i - rows.known_count : i;
+        const Kind kind = is_new ? kNew : rows.relative[i] ? kDifference : kAbsolute;
+        Section& section = sections[static_cast<unsigned>(std::countr_zero(rows.bits[i])) - 2][kind];
+        section.ranks.push_back(is_new ? rows.new_keys[at] : rows.handles[at]);
+        section.handles.push_back(is_new ? rows.new_handles[at] : rows.handles[at]);
+        section.payloads.push_back(payload);
+        payload += payload_bytes(rows.bits[i], rows.dim);
+    }
+    return sections;
+}
+
+template <class T>
+std::vector<T> in_order(const std::vector<T>& values, const std::vector<uint32_t>& order) {
+    std::vector<T> sorted(values.size());
+    for (size_t i = 0; i < order.size(); ++i) sorted[i] = values[order[i]];
+    return sorted;
+}
+
+void sort(Section& section) {
+    const std::vector<uint32_t> order = ascending(section.ranks);
+    section = {in_order(section.ranks, order), in_order(section.handles, order), in_order(section.payloads, order)};
+}
+
+// The stream of one table, in writing. `Reader` below mirrors it call by call.
+class Writer {
+public:
+    explicit Writer(size_t dim) : dim_(dim) {}
+
+    void counts(size_t removed, const Sections& sections) {
+        Scale scale;
+        stream_.put(static_cast<uint32_t>(removed), scale);
+        for (const auto& precision : sections)
+            for (const Section& section : precision) stream_.put(static_cast<uint32_t>(section.size()), scale);
+    }
+
+    void keys(const std::vector<uint64_t>& keys) {
+        const unsigned plain = plain_bits(keys.size());
+        Scale scale;
+        for (uint64_t previous = 0; const uint64_t key : keys) {
+            const uint64_t gap = key - previous;
+            stream_.put(static_cast<uint32_t>(gap >> plain), scale);
+            stream_.put_bits(gap & ((uint64_t{1} << plain) - 1), plain);
+            previous = key;
+        }
+    }
+
+    void section(const Section& section, unsigned bits, Kind kind) {
+        if (kind == kNew) new_handles(section);
+        else known_handles(section);
+        if (bits == 32) return floats(section);
+        if (kind != kDifference) exponents(section);
+        if (bits == 16) mantissas<int16_t>(section);
+        else mantissas<int8_t>(section);
+    }
+
+    void finish(std::vector<uint8_t>& coded) { stream_.finish(coded); }
+
+private:
+    void known_handles(const Section& section) {
+        Scale scale;
+        for (uint32_t previous = 0; const uint32_t handle : section.handles) {
+            stream_.put(handle - previous, scale);
+            previous = handle;
+        }
+    }
+
+    void new_handles(const Section& section) {
+        keys(section.ranks);
+        Scale scale;
+        for (uint32_t next = 0; const uint32_t handle : section.handles) {
+            stream_.put(zigzag(static_cast<int32_t>(handle - next)), scale);
+            next = handle + 1;
+        }
+    }
+
+    void exponents(const Section& section) {
+        Scale scale;
+        for (int previous = 0; const uint8_t* payload : section.payloads) {
+            const auto exponent = static_cast<int8_t>(*payload);
+            stream_.put(zigzag(exponent - previous), scale);
+            previous = exponent;
+        }
+    }
+
+    template <class Mantissa>
+    void mantissas(const Section& section) {
+        Scale scale;
+        for (const uint8_t* payload : section.payloads)
+            for (size_t i = 0; i < dim_; ++i) {
+                Mantissa mantissa;
+                std::memcpy(&mantissa, payload + 1 + i * sizeof(Mantissa), sizeof(Mantissa));
+                stream_.put(zigzag(mantissa), scale);
+            }
+    }
+
+    void floats(const Section& section) {
+        for (const uint8_t* payload : section.payloads)
+            for (size_t i = 0; i < dim_; ++i) {
+                uint32_t weight;
+                std::memcpy(&weight, payload + i * sizeof(weight), sizeof(weight));
+                stream_.put_bits(weight, 32);
+            }
+    }
+
+    const size_t dim_;
+    EntropyEncoder stream_;
+};
+
+// Reads what `Writer` writes. Memory grows with what was read, not with what a count announces.
+class Reader {
+public:
+    Reader(const uint8_t* coded, size_t size, size_t dim) : dim_(dim), stream_(coded, coded + size) {}
+
+    using Counts = std::array<std::array<uint32_t, kKinds>, kPrecisions>;
+
+    uint32_t counts(Counts& counts) {
+        Scale scale;
+        const uint32_t removed = stream_.take(scale);
+        for (auto& precision : counts)
+            for (uint32_t& count : precision) count = stream_.take(scale);
+        return removed;
+    }
+
+    void keys(uint32_t count, std::vector<uint64_t>& keys) {
+        const unsigned plain = plain_bits(count);
+        Scale scale;
+        uint64_t key = 0;
+        for (uint32_t i = 0; i < count && stream_.good(); ++i) {
+            const uint64_t gap = static_cast<uint64_t>(stream_.take(scale)) << plain | stream_.take_bits(plain);
+            overflowed_ |= __builtin_add_overflow(key, gap, &key);
+            keys.push_back(key);
+        }
+    }
+
+    void known_handles(uint32_t count, std::vector<uint32_t>& handles) {
+        Scale scale;
+        uint32_t handle = 0;
+        for (uint32_t i = 0; i < count && stream_.good(); ++i) {
+            overflowed_ |= __builtin_add_overflow(handle, stream_.take(scale), &handle);
+            handles.push_back(handle);
+        }
+    }
+
+    void new_handles(uint32_t count, std::vector<uint32_t>& handles) {
+        Scale scale;
+        uint32_t next = 0;
+        for (uint32_t i = 0; i < count && stream_.good(); ++i) {
+            handles.push_back(next + static_cast<uint32_t>(unzigzag(stream_.take(scale))));
+            next = handles.back() + 1;
+        }
+    }
+
+    // The payloads of `count` rows, appended.
+    void payloads(uint32_t count, unsigned bits, Kind kind, std::vector<uint8_t>& payload) {
+        if (bits == 32) return floats(count, payload);
+        std::vector<int8_t> exponents;
+        if (kind != kDifference) read_exponents(count, exponents);
+        if (bits == 16) mantissas<int16_t>(count, exponents, payload);
+        else mantissas<int8_t>(count, exponents, payload);
+    }
+
+    bool good() const { return stream_.good() && !overflowed_; }
+    bool finished() const { return stream_.finished() && !overflowed_; }
+
+private:
+    void read_exponents(uint32_t count, std::vector<int8_t>& exponents) {
+        Scale scale;
+        int exponent = 0;
+        for (uint32_t i = 0; i < count && stream_.good(); ++i) {
+            exponent += unzigzag(stream_.take(scale) & 0x1ff);
+            overflowed_ |= exponent != static_cast<int8_t>(exponent);
+            exponent = static_cast<int8_t>(exponent);
+            exponents.push_back(static_cast<int8_t>(exponent));
+        }
+    }
+
+    template <class Mantissa>
+    void mantissas(uint32_t count, const std::vector<int8_t>& exponents, std::vector<uint8_t>& payload) {
+        constexpr uint32_t kMost = sizeof(Mantissa) == 1 ? 0xff : 0xffff;
+        const size_t bytes = 1 + dim_ * sizeof(Mantissa);
+        Scale scale;
+        for (uint32_t row = 0; row < count && stream_.good(); ++row) {
+            const size_t at = payload.size();
+            payload.resize(at + bytes);
+            uint8_t* out = payload.data() + at;
+            *out++ = exponents.empty() ? uint8_t{0} : static_cast<uint8_t>(exponents[row]);
+            for (size_t i = 0; i < dim_; ++i, out += sizeof(Mantissa)) {
+                const uint32_t value = stream_.take(scale);
+                overflowed_ |= value > kMost;
+                const auto mantissa = static_cast<Mantissa>(unzigzag(value));
+                std::memcpy(out, &mantissa, sizeof(Mantissa));
+            }
+        }
+    }
+
+    void floats(uint32_t count, std::vector<uint8_t>& payload) {
+        for (uint32_t row = 0; row < count && stream_.good(); ++row)
+            for (size_t i = 0; i < dim_; ++i) {
+                const auto weight = static_cast<uint32_t>(stream_.take_bits(32));
+                const size_t at = payload.size();
+                payload.resize(at + sizeof(weight));
+                std::memcpy(payload.data() + at, &weight, sizeof(weight));
+            }
+    }
+
+    const size_t dim_;
+    EntropyDecoder stream_;
+    bool overflowed_ = false;
+};
+
+}  // namespace
+
+std::vector<uint8_t> code_rows(const DeltaRows& rows) {
+    std::vector<uint8_t> coded;
+    if (rows.known_count + rows.new_count + rows.removed_count == 0) return coded;
+    Sections sections = sections_of(rows);
+    Writer writer(rows.dim);
+    writer.counts(rows.removed_count, sections);
+    std::vector<uint64_t> removed(rows.removed, rows.removed + rows.removed_count);
+    writer.keys(in_order(removed, ascending(removed)));
+    for (size_t precision = 0; precision < kPrecisions; ++precision)
+        for (const Kind kind : {kDifference, kAbsolute, kNew}) {
+            Section& section = sections[precision][kind];
+            sort(section);
+            writer.section(section, bits_at(precision), kind);
+        }
+    writer.finish(coded);
+    return coded;
+}
+
+const char* decode_rows(const uint8_t* coded, size_t size, size_t dim, DecodedRows& rows) {
+    rows = {};
+    if (size == 0) return nullptr;
+    Reader reader(coded, size, dim);
+    Reader::Counts counts;
+    reader.keys(reader.counts(counts), rows.removed);
+    std::vector<uint8_t> new_bits, new_payload;
+    for (size_t precision = 0; precision < kPrecisions; ++precision) {
+        const unsigned bits = bits_at(precision);
+        if (bits == 32 && counts[precision][kDifference]) return "have a difference of 32 bits";
+        for (const Kind kind : {kDifference, kAbsolute}) {
+            const uint32_t count = counts[precision][kind];
+            reader.known_handles(count, rows.handles);
+            reader.payloads(count, bits, kind, rows.payload);
+            if (!reader.good()) return "end too early or have a number out of range";
+            rows.relative.resize(rows.handles.size(), kind == kDifference);
+            rows.bits.resize(rows.handles.size(), static_cast<uint8_t>(bits));
+        }
+        reader.keys(counts[precision][kNew], rows.new_keys);
+        reader.new_handles(counts[precision][kNew], rows.new_handles);
+        reader.payloads(counts[precision][kNew], bits, kNew, new_payload);
+        if (!reader.good()) return "end too early or have a number out of range";
+        new_bits.resize(rows.new_keys.size(), static_cast<uint8_t>(bits));
+    }
+    if (!reader.finished()) return "go on after the last row or have a number out of range";
+    rows.bits.insert(rows.bits.end(), new_bits.begin(), new_bits.end());
+    rows.payload.insert(rows.payload.end(), new_payload.begin(), new_payload.end());
+    return nullptr;
+}
+
+std::vector<uint8_t> reorder_payload(const uint8_t* payload, const uint8_t* bits, const int64_t* order, size_t n,
+                                     size_t dim) {
+    std::vector<size_t> starts(n + 1, 0);
+    for (size_t i = 0; i < n; ++i) starts[i + 1] = starts[i] + payload_bytes(bits[i], dim);
+    std::vector<uint8_t> reordered(starts[n]);
+    uint8_t* at = reordered.data();
+    for (size_t i = 0; i < n; ++i) {
+        const auto row = static_cast<size_t>(order[i]);
+        at = std::copy(payload + starts[row], payload + starts[row + 1], at);
+    }
+    return reordered;
+}
+
+}  // namespace springtide
