@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
-from pipeline.versions.deltas.quantizer import encode
+from pipeline.versions.deltas.quantizer import encode, payload_bytes
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -178,10 +178,9 @@ def served_of(state: Commit) -> dict[int, tuple[int, int, bytes]]:
 
 def entries_of(keys: object, handles: object, bits: object, payload: object) -> dict[int, tuple[int, int, bytes]]:
     """Handle, bits and payload by key, of arrays."""
-    sizes = {4: 4 + DIM // 2, 8: 4 + DIM, 16: 2 * DIM, 32: 4 * DIM}
     found, start = {}, 0
     for key, handle, bit in zip(keys, handles, bits, strict=True):
-        end = start + sizes[int(bit)]
+        end = start + payload_bytes(int(bit), DIM)
         found[int(key)] = (int(handle), int(bit), payload[start:end].tobytes())
         start = end
     assert start == len(payload)
