@@ -123,14 +123,14 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "GOLDENHEAD"
+    assert encoded[:37].hex() == "003f5d7b6586a38a50ba7f5ab2d17490bb32b940551b07ff9bb2946ef39d4283985bc42da3"
     assert (
         encoded[37:].hex()
         == (
             "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "000a64656e7365"
             "02027502"  # one field, u, dim 1
             "0100000000000080"  # its digest
-            "GOLDENROWS"
+            "5409ab1000edf20000000000809081000000000080e89f2cd967d5000000000080e9af68fd488103040000"
             "00"
         )
     )

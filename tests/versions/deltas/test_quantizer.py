@@ -48,9 +48,9 @@ GOLDEN = {
     "bf16": "00bf803ecd3d07bd803f",
     "fp16": "00b80034662e39a8003c",
     "fp32": "000000bf0000803ecdcccc3d022b07bd0000803f",
-    "step4": "GOLD4",
-    "step8": "GOLD8",
-    "step16": "GOLD16",
+    "step4": "fdfc02010008",
+    "step8": "fae01006fe40",
+    "step16": "f500fc0002cd00bcff0008",
 }
 
 
