@@ -20,7 +20,17 @@ from tests.torture.load import Load
 from tests.torture.project import live_project
 from tests.torture.site import Site
 
-LONGEST_FIRST = ("test_torture", "test_flink")  # a long file started last would leave the other process idle
+LONGEST_FIRST = (
+    "test_torture",
+    "test_flink",
+    "test_flink_changes",
+    "test_zombies",
+    "test_flink_load",
+    "test_flink_kafka_benchmark",
+    "test_rollback_live",
+    "test_flink_mind",
+)
+"""A long file started last would leave the other process idle."""
 
 
 def pytest_collection_modifyitems(items):

@@ -13,6 +13,9 @@ from tests.support.command.command_line import feed, make_events, make_shop, sam
 ROWS = 500
 # An upper bound: a worker that imports TensorFlow beside others takes most of a minute on a slow machine.
 WAIT_S = 300.0
+_POLL_EVERY_S = 0.2
+_POLL_SHARE = 1 / 5
+"""The most of the time that polls take: each reads the complete log, beside the jobs that are waited for."""
 SHARDED = {"[logs]\n": "[logs]\npartitions = 2\nshards = 2\n"}
 
 
@@ -36,17 +39,26 @@ class Live:
 
     def wait_for_samples(self, wanted):
         """Return once the project has emitted exactly `wanted`, in the order of `samples_of`."""
-        ends_s = time.monotonic() + WAIT_S
-        while len(found := samples_of(self.project)) < len(wanted):
-            assert time.monotonic() < ends_s, (len(found), len(wanted), self.job())
-            time.sleep(0.2)
+        found = _polled(
+            lambda: samples_of(self.project),
+            lambda found: len(found) >= len(wanted),
+            lambda found: (len(found), len(wanted), self.job()),
+        )
         pd.testing.assert_frame_equal(found, wanted)
 
     def wait_for(self, reached):
-        ends_s = time.monotonic() + WAIT_S
-        while not reached():
-            assert time.monotonic() < ends_s, springtide(self.project, "status")
-            time.sleep(0.2)
+        _polled(reached, bool, lambda _: springtide(self.project, "status"))
+
+
+def _polled(poll, enough, state):
+    """The first result of `poll` that is `enough`. Raises AssertionError with `state` of the last one after WAIT_S."""
+    ends_s = time.monotonic() + WAIT_S
+    while True:
+        began_s = time.monotonic()
+        if enough(found := poll()):
+            return found
+        assert time.monotonic() < ends_s, state(found)
+        time.sleep(max(_POLL_EVERY_S, (time.monotonic() - began_s) * (1 / _POLL_SHARE - 1)))
 
 
 class Shop(Live):

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +16,7 @@ import psutil
 from pipeline.cluster.cluster import LocalCluster
 from pipeline.cluster.process import descendants
 from pipeline.configuration.project import Project
+from tests.support.command.fork_server import ForkedCommand
 
 REPO = Path(__file__).parents[2]
 _JOB_OF = {"worker": "samples", "trainer": "train"}
@@ -37,7 +36,7 @@ class Site:
 
     def __init__(self, cluster: LocalCluster, project: Project) -> None:
         self.cluster, self.project, self._clock = cluster, project, project.clock
-        self._replica: subprocess.Popen[str] | None = None
+        self._replica: ForkedCommand | None = None
         self._replica_port = 0
         self.submissions = 0
 
@@ -116,7 +115,7 @@ class Site:
 
         self.wait_for(ended, f"zombie {frozen} still runs")
 
-    def begin_rollback(self, range_ms: tuple[int, int], crash_at: str | None = None) -> "subprocess.Popen[str]":
+    def begin_rollback(self, range_ms: tuple[int, int], crash_at: str | None = None) -> ForkedCommand:
         """Start a rollback to before a range of bad data, with a quarantine of that range."""
         first, last = range_ms
         with patch.dict(os.environ, {"SPRINGTIDE_CRASH_AT": crash_at} if crash_at else {}):
@@ -127,7 +126,7 @@ class Site:
         (done,) = self._springtide("rollback", "--finish")["finished"]
         return dict(done)
 
-    def result_of(self, process: "subprocess.Popen[str]", command: str) -> Any:
+    def result_of(self, process: ForkedCommand, command: str) -> Any:
         """The JSON result of a started command; it must succeed."""
         out, _ = process.communicate()
         assert process.returncode == 0, f"springtide {command}: {out}{self._stderr_file(command).read_text()[-2000:]}"
@@ -182,12 +181,9 @@ class Site:
     def _springtide(self, *arguments: str) -> Any:
         return self.result_of(self._begin(*arguments), arguments[0])
 
-    def _begin(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--project", str(self.project.root), "--json"]
-        with self._stderr_file(arguments[0]).open("ab") as stderr:
-            return subprocess.Popen(
-                command, cwd=REPO, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
-            )
+    def _begin(self, *arguments: str) -> ForkedCommand:
+        command = [*arguments, "--project", str(self.project.root), "--json"]
+        return ForkedCommand(command, REPO, dict(os.environ), self._stderr_file(arguments[0]))
 
     def _stderr_file(self, command: str) -> Path:
         return self.project.root / f"{command}.err"

@@ -42,8 +42,14 @@ _CACHE_READ = "Error parsing text-format tensorflow.XlaSerializedCacheEntry"
 class ForkedCommand:
     """A command started by the server, with the methods of `subprocess.Popen` that tests use."""
 
-    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], folder: Path, environment: dict[str, str], stderr_file: Path | None = None
+    ) -> None:
+        """With `stderr_file`, stderr is appended to that file and `self.stderr` is empty."""
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        if stderr_file is not None:
+            os.close(err_end)
+            err_end = os.open(stderr_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         null = os.open(os.devnull, os.O_RDONLY)
         streams = [null, out_end, err_end]
         self._connection = _request(start_server(), [arguments, str(folder), environment], streams)
@@ -83,6 +89,9 @@ class ForkedCommand:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
 
 def write_command(path: Path) -> None:
