@@ -27,7 +27,7 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
 def test_two_towers_are_measured_on_a_small_market():
     figures = {figure.what: figure.value for figure in one_round("two_towers", quick=True)}
     assert all(0 < value < 1 for what, value in figures.items() if "over plain" not in what)
-    assert len(figures) == 7
+    assert len(figures) == 8
 
 
 def test_the_quantizer_is_measured_in_rates_and_errors():

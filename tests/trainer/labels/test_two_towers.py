@@ -6,6 +6,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ SETTINGS = {"item_column": "item", "temperature": 0.5, "normalise": True, "negat
 ROWS = 1_000
 
 
-def shop_of(root: Path) -> Project:
-    document = copy.deepcopy(WRITTEN)
+def shop_of(root: Path, **sections: Any) -> Project:
+    document = copy.deepcopy(WRITTEN) | sections
     document["labels"] = [{"name": "label", "loss": "in_batch", "towers": SETTINGS}]
     document["parts"] = [{"name": name, "labels": [name]} for name in ("user", "item")]
     return make_project(root, document, TOWERS)
@@ -142,3 +143,37 @@ def test_the_newest_samples_are_scored_among_each_other(trained):
     assert found.shape == (200,)
     assert np.isfinite(found).all()
     assert found.max() > 0
+
+
+class Killed(Exception):
+    """In place of the end of a process."""
+
+
+class KilledAfter(threading.Event):
+    """The stop event of a trainer that dies after so many batches, with what it has not committed."""
+
+    def __init__(self, trainer: TrainerShard, batches: int) -> None:
+        super().__init__()
+        self._trainer, self._batches = trainer, batches
+
+    def is_set(self) -> bool:
+        if self._trainer.batches >= self._batches:
+            raise Killed
+        return False
+
+
+def test_trainers_that_die_between_commits_end_with_the_same_model_and_candidates_also_with_shuffled_samples(tmp_path):
+    found = []
+    for name, kills in (("straight", ()), ("killed", (1, 3, 5))):
+        project = shop_of(tmp_path / name, train=WRITTEN["train"] | {"shuffle_window": 128, "commit_every_batches": 3})
+        with closing(open_log(project)) as log:
+            append_samples(log, project, make_samples(1, 700))
+            store = VersionStore(project)
+            for batches in kills:
+                trainer = TrainerShard(project, log, store, 0)
+                with pytest.raises(Killed):
+                    trainer.train(log.end_offset("samples", 0), KilledAfter(trainer, batches))
+                trainer.close()
+            digest = train(project, log)
+            found.append((digest, store.restore(store.current(0)).training_state["candidates"]))
+    assert found[0] == found[1]
