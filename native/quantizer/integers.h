@@ -1,5 +1,5 @@
-// Rows as integers: each weight is mantissa * 2^exponent with one exponent per row, so that two versions of a row on one
-// step differ by small integers. Payloads have no header:
+// Rows as integers: each weight is mantissa * 2^exponent with one exponent per row, so that two versions of a row on
+// one step differ by small integers. Payloads have no header:
 //
 //   4, 8 bits  exponent i8, dim mantissas i8
 //   16 bits    exponent i8, dim mantissas i16, little-endian

@@ -13,7 +13,8 @@
 //   int2  scale f16, offset f16, (dim + 3) / 4 bytes of four codes each, likewise
 //   step4, step8, step16  exponent i8, dim integers of one or two bytes, see integers.h
 //
-// Published rows are step4, step8, step16 or fp32, by precision. In the int codecs a code decodes to offset + scale * code in float32: one multiplication and one addition. A scale is never negative.
+// Published rows are step4, step8, step16 or fp32, by precision. In the int codecs a code decodes to offset + scale *
+// code in float32: one multiplication and one addition. A scale is never negative.
 // int8: the error of a weight within +-65504 is at most half a scale (plus rounding). int4 and int2: scale and offset
 // are the candidate with the least squared error, measured on the bytes written, of three: the grid that covers the
 // row, and two roundings of the search result. In all three, weights below -65504 decode to -65504.

@@ -1,14 +1,15 @@
 // The changed rows of one table as an entropy-coded stream (wire/entropy.h), and back.
 //
 // Rows are divided by precision (4, 8, 16, 32) and, within one, by kind: differences to the row that serving holds,
-// known rows whose values are absolute, and rows that are new to serving. The stream holds, `scale` being one running
-// mean per class of integers:
+// known rows whose values are absolute, and rows that are new to serving. The stream holds, each class of integers with
+// a running mean of its own:
 //
 //   counts     of removed keys; of differences, absolute and new rows of 4 bits, of 8, of 16, of 32
 //   removed    key gaps
 //   by precision, then by kind (differences, absolute, new), nothing for a kind without rows:
 //     handles    of known rows, ascending: each minus the one before (the first minus 0)
-//     keys       of new rows, ascending: key gaps; then the handle of each, minus the one before and 1, zigzag, mod 2^32
+//     keys       of new rows, ascending: key gaps; then the handle of each, minus the one before and 1, zigzag, modulo
+//                2^32
 //     exponents  except of differences and of 32 bits: each minus the one before (the first minus 0), zigzag
 //     weights    row by row: mantissas, zigzag; at 32 bits the 32 bits of each float
 //
@@ -16,8 +17,8 @@
 // k low bits, in a scale, then these k bits. Every class begins with a new scale in every kind of every precision. A
 // table without any change has no bytes.
 //
-// Pure functions over the caller's memory, thread-safe, linear in rows and bytes. Decoding is safe for any bytes. Throws
-// std::bad_alloc.
+// Pure functions over the caller's memory, thread-safe, linear in rows and bytes. Decoding is safe for any bytes.
+// Throws std::bad_alloc.
 #pragma once
 
 #include <cstddef>

@@ -44,8 +44,12 @@ public:
         for (size_t i = 0; i < size_; ++i) {
             uint8_t* const payload = payload_.data() + offsets_[i];
             const float* const row = this->row(i);
-            if (keeps_[i]) write_integers(row, dim_, bits_[i], kept_exponent(row, dim_, bits_[i], exponents_[i]), payload);
-            else encode_row(row, dim_, bits_[i], payload);
+            if (keeps_[i]) {
+                const int exponent = kept_exponent(row, dim_, bits_[i], exponents_[i]);
+                write_integers(row, dim_, bits_[i], exponent, payload);
+            } else {
+                encode_row(row, dim_, bits_[i], payload);
+            }
             offsets_[i + 1] = offsets_[i] + static_cast<int64_t>(payload_bytes(bits_[i], dim_));
         }
     }

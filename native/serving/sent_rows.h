@@ -28,7 +28,8 @@ struct RowsToSend {
 // A row that is not served is sent at the warranted precision unless it is all zeros. A served row is sent at the
 // warranted precision if this is closer to the row than the served value, by a factor of `coarser_gain` if the
 // warranted precision is coarser than the served one; otherwise it is sent at the served precision, if that is finer
-// and closer. A row sent at its served precision keeps the served exponent while kept_exponent() allows it. Requires dim in 1..65536. Returns n, or the index of the first row with a weight that is not finite: then
+// and closer. A row sent at its served precision keeps the served exponent while kept_exponent() allows it. Requires dim
+// in 1..65536. Returns n, or the index of the first row with a weight that is not finite: then
 // the outputs are unspecified.
 [[nodiscard]] size_t encode_sent(const RowsToSend& input, float coarser_gain, uint8_t* chosen,
                                  std::vector<uint8_t>& payload);

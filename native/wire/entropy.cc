@@ -43,7 +43,8 @@ SymbolTable table_of(uint32_t mean) {
         table.freq[s] = static_cast<uint16_t>(1 + (sums[s] * uint64_t{(1u << kSlotBits) - kSymbols} >> 18));
     table.freq[0] = static_cast<uint16_t>(left);
     table.start[0] = 0;
-    for (unsigned s = 1; s < kSymbols; ++s) table.start[s] = static_cast<uint16_t>(table.start[s - 1] + table.freq[s - 1]);
+    for (unsigned s = 1; s < kSymbols; ++s)
+        table.start[s] = static_cast<uint16_t>(table.start[s - 1] + table.freq[s - 1]);
     return table;
 }
 

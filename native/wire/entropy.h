@@ -10,8 +10,8 @@
 //
 // An integer v < 2^32 in a scale of mean m (in sixteenths): shift = max(0, width(m) - 8), where width(m) is the number
 // of bits of m; the table is that of band(m >> shift); h = v >> shift. Symbol h if h < 16, else 11 + width(h) followed
-// by the width(h) - 1 low bits of h. Then the `shift` low bits of v. Bits of more than 16 are read in parts of 16, lowest
-// first. Afterwards m += (16 * min(v, 2^24) - m) >> 2, rounded down.
+// by the width(h) - 1 low bits of h. Then the `shift` low bits of v. Bits of more than 16 are read in parts of 16,
+// lowest first. Afterwards m += (16 * min(v, 2^24) - m) >> 2, rounded down.
 //
 // Values of one class thus cost about their entropy, within 3 % for geometric distributions. Threads: an encoder and a
 // decoder are each for one thread; tables are immutable. Decoding is safe for any bytes.
@@ -140,7 +140,11 @@ private:
 };
 
 // Signed integers as unsigned ones: 0, -1, 1, -2, ... are 0, 1, 2, 3, ...
-constexpr uint32_t zigzag(int32_t value) { return static_cast<uint32_t>(value) << 1 ^ static_cast<uint32_t>(value >> 31); }
-constexpr int32_t unzigzag(uint32_t value) { return static_cast<int32_t>(value >> 1) ^ -static_cast<int32_t>(value & 1); }
+constexpr uint32_t zigzag(int32_t value) {
+    return static_cast<uint32_t>(value) << 1 ^ static_cast<uint32_t>(value >> 31);
+}
+constexpr int32_t unzigzag(uint32_t value) {
+    return static_cast<int32_t>(value >> 1) ^ -static_cast<int32_t>(value & 1);
+}
 
 }  // namespace springtide

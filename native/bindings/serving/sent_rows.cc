@@ -21,6 +21,7 @@ void register_sent_rows(nb::module_& m) {
                 [&] { return springtide::encode_sent(input, coarser_gain, chosen.data(), payload); });
             return nb::make_tuple(finite, owned(std::move(payload)));
         },
-        exact("rows"), exact("served"), exact("served_bits"), exact("served_exponents"), exact("warranted"), nb::arg("coarser_gain"),
+        exact("rows"), exact("served"), exact("served_bits"), exact("served_exponents"), exact("warranted"),
+        nb::arg("coarser_gain"),
         exact("chosen"));
 }

@@ -19,7 +19,14 @@ struct Batch {
     std::vector<int8_t> exponents;
 
     Batch(size_t count, size_t width, uint64_t seed)
-        : n(count), dim(width), stride(width + 3), rows(n * stride), served(n * dim), served_bits(n), warranted(n), exponents(n) {
+        : n(count),
+          dim(width),
+          stride(width + 3),
+          rows(n * stride),
+          served(n * dim),
+          served_bits(n),
+          warranted(n),
+          exponents(n) {
         std::mt19937_64 random(seed);
         std::normal_distribution<float> weight(0, 0.05f);
         for (float& each : rows) each = weight(random);
