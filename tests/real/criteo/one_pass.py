@@ -3,7 +3,10 @@
 The samples for training are learned once, then those for validation are scored; their labels are not observed, so
 nothing is learned from them. Features are the five published columns and no other: not the time, no counts. The file is
 in the order of time, while its split is random: a model that follows the click rate to its end is too high for the
-middle. In random order, with `--shuffled`, that does not count.
+middle. In random order, with `--shuffled`, that does not count. Log loss of the validation samples:
+
+    published, many passes     logistic regression 0.6192, with all pairs 0.6178 (0.6180 if run again with scikit-learn)
+    one pass, random order     0.6180
 
     python -m tests.real.criteo.one_pass
     python -m tests.real.criteo.one_pass --shuffled
