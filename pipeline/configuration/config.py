@@ -19,6 +19,7 @@ from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.conditional import given_problems, names_served
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
+from pipeline.configuration.model.late_estimates import estimate_problems
 from pipeline.configuration.model.list_losses import list_loss_problems
 from pipeline.configuration.model.lists import list_problems
 from pipeline.configuration.model.parts import PartConfig, part_problems
@@ -41,6 +42,7 @@ from pipeline.configuration.streams.feedbacks import (
     correction_problems,
     feedbacks_of,
     input_topics,
+    policies_by_label,
     unread_click_settings,
 )
 from pipeline.configuration.streams.logs import SCHEMAS_TOPIC, Logs, Topics
@@ -175,6 +177,7 @@ class Config(Section):
         problems = unread_click_settings(self.events, self.samples, self.topics)
         problems += label_problems(self.labels, self.samples, self.feedbacks)
         problems += correction_problems(self.feedbacks, self.labels)
+        problems += estimate_problems(self.labels, policies_by_label(self.feedbacks))
         problems += given_problems(self.labels) + teacher_problems(self.labels)
         problems += list_loss_problems(self.labels, self.feedbacks, self.events, self.logs.shards)
         problems += candidate_problems(self.labels, self.feedbacks, self.events)

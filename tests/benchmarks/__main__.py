@@ -32,10 +32,11 @@ STAGES = (
     "cascade",
     "heads",
     "two_towers",
+    "delayed_feedback",
 )
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows", "two_towers")
+ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows", "two_towers", "delayed_feedback")
 """Long ones, for which a second round adds little."""
 
 

@@ -125,6 +125,7 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             "state": f"{format_size(join['bytes'])}, stored {age}" if join["bytes"] else None,
             **{name: join[name] for name in _HELD if name in join},
         },
+        "feedbacks": [_feedback_row(kind, row) for kind, row in join["feedbacks"].items()],
         "inputs": [_input_row(name, row) for name, row in join["inputs"].items()],
         "trainer": [_trainer_row(row) for row in trainer],
         "validation": [
@@ -165,6 +166,10 @@ def _job_row(job: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         "last checkpoint": f"{format_age(last['at_ms'], now_ms)}, {format_size(last['size_bytes'])}" if last else None,
         "last failure": job["last_failure"],
     }
+
+
+def _feedback_row(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"events": kind, **row, "set_aside": sum(row["set_aside"].values())}
 
 
 def _input_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

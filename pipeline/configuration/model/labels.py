@@ -111,8 +111,13 @@ class LabelConfig(Section):
     samples as they are, and its output becomes the true probability b / (1 − b) when it is served and scored: FNC
     (Ktena et al. 2019)."""
     late_share: Fraction | None = None
-    """`importance` with the policy `wait` or `close`: share of the positives that come after their window. With
-    `fake_negative` all do."""
+    """`importance` with the policy `wait` or `close`: share of the positives that come after their window, unless two
+    labels estimate it (`estimates`). With `fake_negative` all do."""
+    estimates: Literal["delayed_positive", "fake_negative"] | None = None
+    """With `target`, a label that has `importance` and no `late_share`: this label does not learn the value, but the
+    probability that the event comes after its window (`delayed_positive`), or that a negative is followed by one
+    (`fake_negative`). Both are needed; they take the place of the late share in the weights: the two classifiers of
+    ES-DFM (Yang et al. 2021), p_dp and 1 − p_rn, learned from the stream."""
     range: tuple[Number, Number] | None = None
     """Smallest and largest value of the event's column; default: all that the loss allows: 0 to 1 for `logistic`, 0 and
     above for `poisson`, numbers up to 10¹⁵ for the others. An event with another value is a dead letter; null counts as
@@ -246,6 +251,9 @@ def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
         if label.target is not None and target is None:
             problems.append(f"label {label.name} has target {label.target}, wanted one of {', '.join(own) or 'none'}")
         if target is None:
+            resolved.append(label)
+            continue
+        if label.estimates is not None:
             resolved.append(label)
             continue
         given = label.model_fields_set | ({"towers"} if "loss" in label.model_fields_set else set())

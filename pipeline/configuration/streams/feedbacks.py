@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.arrays.block import EventKind
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.configuration.model.late_estimates import estimators_of
 from pipeline.configuration.streams.events import CLICKS, IMPRESSIONS, EventColumns, Events, Policy, Samples
 from pipeline.configuration.streams.logs import Topics
 
@@ -76,14 +77,16 @@ def policies_by_label(feedbacks: Sequence[Feedback]) -> dict[str, Policy]:
 
 def correction_problems(feedbacks: Sequence[Feedback], labels: Sequence[LabelConfig]) -> list[str]:
     """What is wrong with the corrections of labels under the policies of their feedbacks."""
-    policies = policies_by_label(feedbacks)
+    policies, estimated = policies_by_label(feedbacks), estimators_of(labels)
+    labels = [label for label in labels if label.estimates is None]
     waiting = [label for label in labels if policies.get(label.source) in ("wait", "close")]
     faked = [label for label in labels if policies.get(label.source) == "fake_negative"]
     return [
         *(
-            f"label {label.name} has no late_share, and its feedback waits. hint: set the share of late positives"
+            f"label {label.name} has no late_share, and its feedback waits. hint: set the share of late positives, or "
+            "declare labels that estimate it"
             for label in waiting
-            if label.correction == "importance" and label.late_share is None
+            if label.correction == "importance" and label.late_share is None and label.source not in estimated
         ),
         *(
             f"label {label.name} has correction calibration, and its feedback waits. hint: policy = 'fake_negative'"

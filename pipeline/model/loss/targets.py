@@ -11,6 +11,9 @@ label's weight λ and its value y, 0 without a click:
       compensation         positive = λw     negative = −λw if its negative was written, else 0
     a logistic label with another correction than `reversal`: negative = λw·(1 − y) also for a compensation; with
       `importance` the step multiplies both weights by those of `late_labels`
+    a label that estimates something about late events: a logistic label with y = 0 unless a compensation, whose weights
+      for a positive are those times the rate, because only negatives are down-sampled; `fake_negative` observes no
+      positive
     a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
       list of its impression was learned; for that reason it is in no list of any other label
     a label with two towers, value = 1: positive = λw·y, negative = 0, also for a compensation: a negative adds its item
@@ -130,7 +133,7 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Float32s) -> "list[_Part]":
     """What each label contributes; `rate` [n] as in the samples."""
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    compensation = of_kind(samples, "compensation")
+    compensation, reverses = of_kind(samples, "compensation"), written & of_kind(samples, "compensation")
     represented = np.where(of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
     if not all(label.any_rate for label in labels):
         _check_rates(rate, labels)
@@ -140,7 +143,9 @@ def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Floa
             return _Part.of_list(samples, label, ~compensation)
         if label.towers is not None:
             return _Part.of_towers(samples, label)
-        return _Part.of(samples, label, written & compensation, represented, rate)
+        if label.estimates is not None:
+            return _Part.of_estimate(samples, label, reverses, represented, rate)
+        return _Part.of(samples, label, reverses, represented, rate)
 
     return [part(label) for label in labels]
 
@@ -228,6 +233,20 @@ class _Part:
             np.asarray(column, np.float32) for column in columns
         )
         return cls(positive, negative, scored_positive, scored_negative, value, earlier, observed)
+
+    @classmethod
+    def of_estimate(
+        cls, samples: pa.RecordBatch, label: LabelConfig, reverses: Bools, represented: Float32s, rate: Float32s
+    ) -> "_Part":
+        """The part of a label that estimates late events; arguments as those of `of`."""
+        y = np.where(of_kind(samples, "compensation"), _numbers(samples, label.source, *label.domain, null=0.0), 0)
+        observed = samples.column(label.source).is_valid().to_numpy(zero_copy_only=False)
+        positive = of_kind(samples, "positive")
+        if label.estimates == "fake_negative":
+            observed = observed & ~positive
+        columns = [y, (1 - y) * np.where(positive, rate, 1) - reverses, y, (1 - y) * represented - reverses / rate]
+        weights = (np.where(observed, column, 0).astype(np.float32) for column in columns)
+        return cls(*weights, np.ones(len(y), np.float32), np.zeros(len(y), np.float32), observed)
 
     @classmethod
     def of_list(cls, samples: pa.RecordBatch, label: LabelConfig, learned: Bools) -> "_Part":

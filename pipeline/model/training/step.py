@@ -14,7 +14,7 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.towers import towers_of
 from pipeline.configuration.model.training import Model
 from pipeline.errors import ModelError
-from pipeline.model.loss.late_labels import importance_weights
+from pipeline.model.loss.late_labels import importance_weights, late_estimates_of
 from pipeline.model.loss.list_terms import list_term_losses, list_terms_of
 from pipeline.model.loss.losses import LabelLoss, batch_losses, weighted_losses
 from pipeline.model.loss.soft_targets import lessons_of, soft_target_losses, taught_weights
@@ -49,6 +49,7 @@ class TrainingStep:
         labels = [loss.label for loss in losses]
         self._lessons, self._list_terms = lessons_of(labels), list_terms_of(labels)
         self._late_shares = [label.corrected_late_share for label in labels]
+        self._late_estimates = late_estimates_of(labels)
         self._targets, towers = _read_of(labels), towers_of(labels)
         self._candidates = () if towers is None else tuple(CANDIDATES)
         self._drawn = 0 if towers is None else towers.drawn
@@ -148,7 +149,7 @@ class TrainingStep:
         """[n, labels] without what other labels and lists add."""
         positive, negative, log_rate = targets["positive"], targets["negative"], targets["log_rate"]
         if any(self._late_shares):
-            of_positives, of_negatives = importance_weights(logits, self._late_shares)
+            of_positives, of_negatives = importance_weights(logits, self._late_shares, self._late_estimates)
             positive, negative = positive * of_positives, negative * of_negatives
         if all(self._logistic):
             corrected = logits - log_rate[:, None]

@@ -45,7 +45,7 @@ def emitted_by_samples(batch: pa.RecordBatch, feedbacks: Sequence[Feedback]) -> 
     clicked = batch.column("click_offset").is_valid().to_numpy(zero_copy_only=False)
     impressions, clicks = [], []
     for number, feedback in enumerate(feedbacks):
-        decided = _decided_by(feedback, batch)
+        decided = decided_by(feedback, batch)
         impressions.append(emitted_rows(-number, _source(batch, "impression_", decided), flags[decided]))
         clicks.append(emitted_rows(number + 1, _source(batch, "click_", decided & clicked), USED))
     return np.concatenate([*impressions, *clicks])
@@ -57,7 +57,7 @@ def emitted_by_candidates(batch: pa.RecordBatch, number: int) -> np.ndarray:
     return emitted_rows(number, _source(batch, "impression_", candidate), USED)
 
 
-def _decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
+def decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
     """[n] which samples decide the labels of a feedback."""
     names = batch.schema.names
     label = feedback.labels[0].name

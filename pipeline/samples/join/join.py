@@ -58,6 +58,7 @@ from pipeline.samples.held.rows import held_rows
 from pipeline.samples.join import emitted
 from pipeline.samples.join.attribution import Attribution
 from pipeline.samples.join.clicks import lowest_offsets
+from pipeline.samples.join.counts import EmittedCounts
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.decided import Decided
 from pipeline.samples.join.emitted import USED, EmittedPositions
@@ -91,6 +92,7 @@ class Join:
         attributions: by feedback, which clicks wait and what they decide.
         unshown: candidates that were not shown; None if none are logged.
         emitted_positions: positions that the shard's partitions contain beyond this state.
+        counts: what the shard's partitions contain.
         unfinished: inputs with more records to read now; the caller sets it before blocks are fed.
     """
 
@@ -105,6 +107,7 @@ class Join:
         self.attributions = tuple(Attribution(config, n, self.held, self._decided) for n in range(feedbacks))
         self.unshown = new_unshown(config, feedbacks + 1, self._decided)
         self.emitted_positions = EmittedPositions()
+        self.counts = EmittedCounts(self._topics, config.feedbacks)
         self._schema, self._ranges = sample_schema(config), Ranges(config)
         self._windows = closing_together(self.attributions)
         self._sampling = NegativeSampling(config.samples.negative_rate)
@@ -142,7 +145,10 @@ class Join:
         decided, dead = self._decided.take()
         self.progress.prune(self._lowest_offsets())
         self._drop_read_positions()
-        return Decisions(Samples(self.config, self._schema, decided), concatenate_dead_letters(dead))
+        decisions = Decisions(Samples(self.config, self._schema, decided), concatenate_dead_letters(dead))
+        self.counts.add_samples(decisions.samples)
+        self.counts.add_dead(decisions.dead)
+        return decisions
 
     @property
     def settled(self) -> bool:
@@ -188,6 +194,10 @@ class Join:
 
         They are not emitted again, and the join continues as if it had emitted them from this state.
         """
+        for block in blocks:
+            self.counts.add_block(block)
+        for letters in dead:
+            self.counts.add_dead(letters)
         rows = [emitted.emitted_by_samples(block, self.config.feedbacks) for block in blocks]
         if self.unshown is not None:
             rows += [emitted.emitted_by_candidates(block, self.inputs[CANDIDATES]) for block in blocks]

@@ -94,6 +94,18 @@ class Samples:
         counts = np.bincount(self._kinds, minlength=len(KINDS)).tolist() if self._n else [0] * len(KINDS)
         return {kind: count for kind, count in zip(KINDS, counts, strict=True) if count}
 
+    def kinds_by_feedback(self, feedbacks: int) -> list[dict[str, int]]:
+        """As `kinds`, for each feedback of the samples that decide its labels; a candidate decides none."""
+        if self._feedbacks is None or not self._n:
+            found = {kind: count for kind, count in self.kinds().items() if kind != KINDS[CANDIDATE]}
+            return [found] * feedbacks
+        by_feedback = []
+        for number in range(feedbacks):
+            decided = self._kinds[self._decides >> np.uint64(number) & np.uint64(1) == 1]
+            counts = np.bincount(decided, minlength=len(KINDS)).tolist()
+            by_feedback.append({kind: count for kind, count in zip(KINDS, counts, strict=True) if count})
+        return by_feedback
+
     def batch(self, start: int = 0, stop: int | None = None) -> pa.RecordBatch:
         """The samples from `start` to `stop`, with the columns of `sample_schema`. Safe from several threads."""
         if not self._n:

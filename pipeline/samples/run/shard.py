@@ -175,6 +175,8 @@ class JoinShard:
         """Append what everything fed so far decides."""
         decided, dead = self.join.decide(), self._set_aside
         self._set_aside = []
+        for each in dead:
+            self.join.counts.add_dead(each)
         letters = concatenate_dead_letters([*dead, with_originals(decided.dead, self._log)])
         self._append(decided.samples, letters)
         self._count_held()

@@ -6,6 +6,7 @@ from pipeline.arrays.block import EventKind
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, OffsetError
 from pipeline.logs.interface.log import Log, last_record
+from pipeline.samples.join.counts import feedback_counts
 from pipeline.samples.state.restore import JoinSummary, load_summary
 from pipeline.samples.state.state_files import StoredState, latest_state, read_head, read_state_manifest
 from pipeline.versions.ledger.sample_records import SampleRecords
@@ -15,9 +16,10 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
     `candidate_clicks` (their window has not closed), `waiting_candidates` (not shown; if they are logged),
     `watermark_ms`, and per input partition (`inputs`, by `topic/partition`) offset, end, lag in records and
-    watermark_ms; all as of `stored_at_ms`, the time of the oldest of the shards' latest states. Without a log, ends and
-    lags are None. `problems` has a text by shard for each that cannot open: a record of its samples partition after its
-    state, among the first thousand, cannot be read.
+    watermark_ms; `feedbacks` has, by kind of event, how many were joined, came as a compensation or too late, or were set
+    aside and why, and how many negatives there are; all as of `stored_at_ms`, the time of the oldest of the shards'
+    latest states. Without a log, ends and lags are None. `problems` has a text by shard for each that cannot open: a
+    record of its samples partition after its state, among the first thousand, cannot be read.
 
     Raises DamagedError for a state file.
     """
@@ -41,6 +43,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         "held_impressions": sum(summary.held for summary in summaries),
         "pending_clicks": sum(summary.pending for summary in summaries),
         "candidate_clicks": sum(summary.candidates for summary in summaries),
+        "feedbacks": feedback_counts([summary.counts for summary in summaries]),
         "stored_at_ms": min((at for found in stored if found and (at := _stored_at_ms(found))), default=None),
         "bytes": sum(found.file.bytes for found in stored if found is not None),
         "inputs": {

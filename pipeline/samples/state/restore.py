@@ -34,13 +34,16 @@ _DECODERS = 2
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """The progress of a join, and how many impressions, pending clicks, candidates and unshown candidates it holds."""
+    """The progress of a join, how many impressions, pending clicks, candidates and unshown candidates it holds, and what
+    it has emitted."""
 
     progress: InputProgress
     held: int
     pending: int
     candidates: int
     unshown: int
+    counts: Mapping[EventKind, Mapping[str, int]]
+    """Of `EmittedCounts`."""
 
 
 class _Decoded(NamedTuple):
@@ -74,6 +77,7 @@ def load_join(
         _check_keyed(head, config, shard)
         join = Join(config, shard, input_partitions)
         join.progress.restore(head.header["progress"])
+        join.counts.restore(_counts(head))
         decoded = _decoded_ahead(segments)
         buckets = _buckets(head, decoded, config)
         if next(decoded, None) is not None:
@@ -99,7 +103,15 @@ def load_summary(config: Config, shard: int, input_partitions: Mapping[EventKind
             for name in ("pending", "candidates")
         )
         unshown = 0 if config.events.candidates is None else head.section_bytes(UNSHOWN) // CLICK.itemsize
-        return JoinSummary(progress, head.section_bytes("flags"), pending, candidates, unshown)
+        return JoinSummary(progress, head.section_bytes("flags"), pending, candidates, unshown, _counts(head))
+
+
+def _counts(head: Container) -> Mapping[EventKind, Mapping[str, int]]:
+    """Empty in a head of a release that did not count."""
+    counts = head.header.get("counts", {})
+    if not all(isinstance(count, int) for of_kind in counts.values() for count in of_kind.values()):
+        raise ValueError(f"counts are {counts}")
+    return counts
 
 
 def _buckets(head: Container, decoded: Iterator[_Decoded], config: Config) -> list[Bucket]:

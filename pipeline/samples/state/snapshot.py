@@ -71,6 +71,7 @@ def take_snapshot(join: Join, stored: Collection[str] = ()) -> Snapshot:
         sections |= {UNSHOWN: waiting.rows.tobytes(), f"{UNSHOWN}_columns": pack(waiting.columns)}
     sections |= {"links": join.held.links.tobytes(), "emitted": join.emitted_positions.rows.tobytes()}
     header = {"shard": join.shard, "keyed": keyed_by(join.config), "progress": join.progress.to_json()}
+    header["counts"] = join.counts.to_json()
     return Snapshot(header, sections, [(bucket, list(_parts(bucket, stored))) for bucket in buckets])
 
 

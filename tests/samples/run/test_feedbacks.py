@@ -68,6 +68,15 @@ EXPECTED = [
 ]  # fmt: skip
 
 
+NOTHING = {"joined": 0, "negatives": 0, "compensations": 0, "late": 0, "set_aside": {}}
+COUNTS = {
+    "impressions": NOTHING,
+    "click": NOTHING | {"joined": 2, "negatives": 5, "compensations": 1, "set_aside": {"orphan_click": 1}},
+    "purchase": NOTHING
+    | {"joined": 2, "negatives": 5, "compensations": 1, "late": 1, "set_aside": {"click_too_late": 1}},
+}
+
+
 def dead_in(log):
     letters = [read_dead_letters(log.read("dead-letters", shard, 0)).table.to_pylist() for shard in range(2)]
     return sorted((letter["reason"], letter["topic"]) for found in letters for letter in found)
@@ -86,6 +95,7 @@ def test_every_feedback_reaches_the_samples_log_from_its_own_topic(tmp_path):
     assert samples_in(project, log) == EXPECTED
     assert dead_in(log) == [("click_too_late", "shop.purchases"), ("orphan_click", "click")]
     assert join_status(project, log)["inputs"]["shop.purchases/0"]["lag"] == 0
+    assert join_status(project, log)["feedbacks"] == COUNTS
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -96,9 +106,11 @@ def test_a_restart_emits_no_label_twice_with_and_without_its_state(tmp_path, los
     for at in (5, 12, 40, 65, 100, 400):
         append_heartbeat(project, log, NOW + 1000 * at)
         run(project, log)
+        counts = join_status(project, log)["feedbacks"]
         if lost:
             for path in project.join_state.iterdir():
                 path.unlink()
+    assert counts == COUNTS
     assert samples_in(project, log) == EXPECTED
     assert dead_in(log) == [("click_too_late", "shop.purchases"), ("orphan_click", "click")]
 

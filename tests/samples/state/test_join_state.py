@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import DamagedError, MigrationError
 from pipeline.formats.container import Container
+from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.state import state_files
 from pipeline.samples.state.restore import load_join, load_summary
 from pipeline.samples.state.segment_codec import cut
@@ -52,6 +54,24 @@ def test_the_summary_needs_only_the_head():
     assert summary.held == 3
     assert summary.pending + summary.candidates > 0
     assert summary.progress.to_json() == join.progress.to_json()
+    assert summary.counts == join.counts.to_json()
+
+
+def test_counts_continue_from_the_state_and_from_what_was_emitted_since():
+    bench = Bench()
+    bench.impression(S)
+    bench.click(S + 5)
+    bench.click(S + 6)
+    bench.finish()
+    state, emitted_to = encode_join(bench.join), len(bench.samples)
+    bench.impression(S + 7, item=2)
+    bench.watermark(S + W + 100)
+    join = decode_join(bench.config, 0, bench.partitions, state)
+    assert join.counts.to_json()["clicks"] == {"duplicate_click": 1, "positive": 1}
+    since = pa.RecordBatch.from_pylist(bench.samples[emitted_to:], schema=sample_schema(bench.config))
+    join.restore_emitted([since])
+    assert join.counts.to_json() == bench.join.counts.to_json()
+    assert bench.join.counts.to_json()["clicks"]["negative"] == 1
 
 
 def test_state_gains_and_loses_columns_with_the_configuration():
@@ -113,7 +133,7 @@ def test_head_and_segments_are_containers_of_two_kinds():
     assert stored.sections == [
         "flags", "pending", "pending_columns", "candidates", "candidates_columns", "links", "emitted",
     ]  # fmt: skip
-    assert sorted(stored.header) == ["buckets", "keyed", "progress", "segments", "shard"]
+    assert sorted(stored.header) == ["buckets", "counts", "keyed", "progress", "segments", "shard"]
     with pytest.raises(DamagedError, match=r"begins with b'SPRINGTDrows' .*, wanted b'SPRINGTDjoin'.* hint: .*delete"):
         decode_join(bench.config, 0, bench.partitions, [segment, segment])
 
