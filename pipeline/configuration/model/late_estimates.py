@@ -50,7 +50,7 @@ def _own_problems(label: LabelConfig) -> list[str]:
 
 def _problems_of(source: str, labels: Sequence[LabelConfig], policy: Policy | None) -> list[str]:
     """Of all labels that learn from one label of samples."""
-    estimates = [label.estimates for label in labels if label.estimates is not None]
+    estimates = [str(label.estimates) for label in labels if label.estimates is not None]
     weighted = [label for label in labels if label.estimates is None and label.correction == "importance"]
     problems = [
         f"label {source} has {estimates.count(each)} labels that estimate {each}, wanted one. "

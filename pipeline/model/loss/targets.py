@@ -245,8 +245,10 @@ class _Part:
         if label.estimates == "fake_negative":
             observed = observed & ~positive
         columns = [y, (1 - y) * np.where(positive, rate, 1) - reverses, y, (1 - y) * represented - reverses / rate]
-        weights = (np.where(observed, column, 0).astype(np.float32) for column in columns)
-        return cls(*weights, np.ones(len(y), np.float32), np.zeros(len(y), np.float32), observed)
+        weights = [np.where(observed, column, 0).astype(np.float32) for column in columns]
+        positive_weight, negative_weight, *scored = weights
+        one, none = np.ones(len(y), np.float32), np.zeros(len(y), np.float32)
+        return cls(positive_weight, negative_weight, scored[0], scored[1], one, none, observed)
 
     @classmethod
     def of_list(cls, samples: pa.RecordBatch, label: LabelConfig, learned: Bools) -> "_Part":

@@ -108,7 +108,7 @@ def load_summary(config: Config, shard: int, input_partitions: Mapping[EventKind
 
 def _counts(head: Container) -> Mapping[EventKind, Mapping[str, int]]:
     """Empty in a head of a release that did not count."""
-    counts = head.header.get("counts", {})
+    counts: Mapping[EventKind, Mapping[str, int]] = head.header.get("counts", {})
     if not all(isinstance(count, int) for of_kind in counts.values() for count in of_kind.values()):
         raise ValueError(f"counts are {counts}")
     return counts
