@@ -32,7 +32,7 @@ class EmittedCounts:
         self._of: dict[EventKind, Counter[str]] = {kind: Counter() for kind in topics}
 
     def add_samples(self, samples: Samples) -> None:
-        """Count samples of the join; a sample counts for each feedback whose labels it decides, a candidate for itself."""
+        """Count samples: each for every feedback whose labels it decides, a candidate for itself."""
         for number, kinds in enumerate(samples.kinds_by_feedback(len(self._feedbacks))):
             self._of[self._feedbacks[number].kind].update(kinds)
         if candidates := samples.kinds().get(CANDIDATE):
