@@ -16,8 +16,8 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
     `candidate_clicks` (their window has not closed), `waiting_candidates` (not shown; if they are logged),
     `watermark_ms`, and per input partition (`inputs`, by `topic/partition`) offset, end, lag in records and
-    watermark_ms; `feedbacks` has, by kind of event, how many were joined, came as a compensation or too late, or were set
-    aside and why, and how many negatives there are; all as of `stored_at_ms`, the time of the oldest of the shards'
+    watermark_ms; `feedbacks` has, by kind of event, how many were joined, came as a compensation or too late, or were
+    set aside and why, and how many negatives there are; all as of `stored_at_ms`, the time of the oldest of the shards'
     latest states. Without a log, ends and lags are None. `problems` has a text by shard for each that cannot open: a
     record of its samples partition after its state, among the first thousand, cannot be read.
 

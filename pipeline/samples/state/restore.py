@@ -34,8 +34,7 @@ _DECODERS = 2
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """The progress of a join, how many impressions, pending clicks, candidates and unshown candidates it holds, and what
-    it has emitted."""
+    """The progress of a join, what it holds (impressions, pending clicks, both kinds of candidates) and has emitted."""
 
     progress: InputProgress
     held: int

@@ -95,7 +95,8 @@ class Policy:
         }  # fmt: skip
 
 
-UNWEIGHTED, ORACLE, LEARNED = "fake negatives, no weights", "oracle without delay", "ES-DFM, learned"
+UNWEIGHTED, ORACLE = "fake negatives, no weights", "oracle without delay"
+CONFIGURED, LEARNED = "ES-DFM, configured", "ES-DFM, learned"
 
 
 def policies(late_share: float) -> tuple[Policy, ...]:
@@ -106,7 +107,7 @@ def policies(late_share: float) -> tuple[Policy, ...]:
         Policy("fake negatives, weighted (FNW)", "fake_negative", label=importance),
         Policy("fake negatives, taken back", "fake_negative"),
         Policy("window, taken back", "wait"),
-        Policy("ES-DFM, configured", "wait", label=importance | {"late_share": late_share}),
+        Policy(CONFIGURED, "wait", label=importance | {"late_share": late_share}),
         Policy(LEARNED, "wait", label=importance, estimates=True),
         Policy("wait for all", "wait", window_s=_ALL_S),
         Policy(ORACLE, "wait", window_s=_ALL_S, early=True),
@@ -151,7 +152,7 @@ def _figures(found: dict[str, list[BinaryMetrics]]) -> list[Figure]:
         sizes = {each: round(mean(name, each), 4) for each in ("normalized_entropy", "auc", "calibration")}
         sizes |= {"log loss": round(mean(name, "log_loss"), 5), "deviation over seeds": round(float(np.std(losses)), 5)}
         closed = 100 * (worst - mean(name, "log_loss")) / (worst - best)
-        least = 50.0 if name == LEARNED else None
+        least = 50.0 if name in (CONFIGURED, LEARNED) else None
         figures.append(Figure(f"delayed feedback, gap closed: {name}", closed, "%", sizes, least=least))
     return figures
 
