@@ -35,8 +35,7 @@ class EmittedCounts:
         """Count samples: each for every feedback whose labels it decides, a candidate for itself."""
         for number, kinds in enumerate(samples.kinds_by_feedback(len(self._feedbacks))):
             self._of[self._feedbacks[number].kind].update(kinds)
-        if candidates := samples.kinds().get(CANDIDATE):
-            self._of[CANDIDATES][CANDIDATE] += candidates
+        self._add_candidates(samples.kinds().get(CANDIDATE))
 
     def add_block(self, batch: pa.RecordBatch) -> None:
         """Count the samples of a block that was read again."""
@@ -45,8 +44,7 @@ class EmittedCounts:
             decided = kinds.filter(pa.array(decided_by(feedback, batch)))
             counts = pc.value_counts(decided).to_pylist()
             self._of[feedback.kind].update({count["values"]: count["counts"] for count in counts})
-        if candidates := pc.sum(pc.equal(kinds, CANDIDATE)).as_py():
-            self._of[CANDIDATES][CANDIDATE] += candidates
+        self._add_candidates(pc.sum(pc.equal(kinds, CANDIDATE)).as_py())
 
     def add_dead(self, letters: DeadLetters) -> None:
         """Count dead letters; those that were in no input topic (offset -1) are not the join's."""
@@ -65,6 +63,10 @@ class EmittedCounts:
         for kind, counts in stored.items():
             if kind in self._of:
                 self._of[kind].update(counts)
+
+    def _add_candidates(self, count: int | None) -> None:
+        if count and CANDIDATES in self._of:
+            self._of[CANDIDATES][CANDIDATE] += count
 
 
 def feedback_counts(stored: Sequence[Mapping[EventKind, Mapping[str, int]]]) -> dict[EventKind, dict[str, Any]]:
