@@ -69,7 +69,13 @@ struct Model {
     uint64_t imported = 0;  // change of the digest by imports since the open set began
 
     void read(const Keys& keys) {
-        for (const uint64_t key : keys) rows[key] = rows_of(table, {key});
+        const Packed packed = rows_of(table, keys);
+        for (size_t i = 0; i < keys.size(); ++i) rows[keys[i]] = row_at(packed, i);
+    }
+
+    Packed row_at(const Packed& packed, size_t i) const {
+        const auto first = packed.begin() + static_cast<std::ptrdiff_t>(i * table.row_bytes());
+        return Packed(first, first + static_cast<std::ptrdiff_t>(table.row_bytes()));
     }
 
     void admit(const Keys& keys, uint32_t at_s) {
@@ -86,7 +92,9 @@ struct Model {
         for (const uint64_t key : keys)
             if (rows.contains(key)) resident.push_back(key);
         update_all(table, keys, 0.25f, at_s);
-        for (const uint64_t key : resident) expect(rows_of(table, {key}) != rows[key], "an update changes its row");
+        const Packed updated = rows_of(table, resident);
+        for (size_t i = 0; i < resident.size(); ++i)
+            expect(row_at(updated, i) != rows[resident[i]], "an update changes its row");
         read(resident);
         touched.insert(resident.begin(), resident.end());
     }
@@ -105,8 +113,7 @@ struct Model {
             if (removed.contains(keys[i]) && !rows.contains(keys[i])) touched.insert(keys[i]);
             const bool settled = !touched.contains(keys[i]);
             if (settled && rows.contains(keys[i])) imported -= hash_of(keys[i]);
-            const auto first = packed.begin() + static_cast<std::ptrdiff_t>(i * table.row_bytes());
-            rows[keys[i]] = Packed(first, first + static_cast<std::ptrdiff_t>(table.row_bytes()));
+            rows[keys[i]] = row_at(packed, i);
             if (settled) imported += hash_of(keys[i]);
         }
     }
@@ -162,11 +169,13 @@ struct Model {
     void compare() const {
         expect(table.size() == rows.size(), "size");
         Keys keys;
+        Packed packed;
         for (const auto& [key, row] : rows) {
             keys.push_back(key);
-            expect(rows_of(table, {key}) == row, "every row has its bytes");
+            packed.insert(packed.end(), row.begin(), row.end());
         }
         expect(table.keys() == keys, "keys");
+        expect(rows_of(table, keys) == packed, "every row has its bytes");
         expect(table.scan_digest() == digest_of(rows), "scanned digest");
     }
 };
