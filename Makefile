@@ -6,7 +6,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # With bytecode on disk each of the many processes starts 0.4 s earlier.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-live check bench bench-live native native-check native-check-address native-check-thread fuzz setup clean
+.PHONY: demo test test-live check bench bench-live native native-check native-check-address native-check-thread fuzz \
+        native-fuzz setup clean
 
 setup: $(VENV)/ready
 
@@ -58,10 +59,13 @@ native-check-address native-check-thread: native-check-%: setup
 # Fuzz every decoder of external bytes for FUZZ_SECONDS in total; the inputs depend only on FUZZ_SEED.
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
-fuzz: setup
+fuzz: native-fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --native build/native-fuzz --crashes build/crashes
+
+# The programs that `fuzz` runs.
+native-fuzz: setup
 	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/fuzz -B build/native-fuzz
 	$(BIN)/cmake --build build/native-fuzz --parallel 2
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --native build/native-fuzz --crashes build/crashes
 
 clean:
 	rm -rf build demo-out bench-out $(VENV)
