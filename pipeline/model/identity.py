@@ -44,7 +44,10 @@ def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
 
 
 def unchanged_tables(before: Identity, now: Identity) -> set[str]:
-    """Tables that keep their rows: their settings are as before, and some field reads them as before."""
+    """Tables that keep their rows: their settings are as before, and some field has the same keys in them as before.
+
+    How a field pools its rows, and how many, does not concern them.
+    """
     read = {_reading(now, field)[0] for field in _fields(before) & _fields(now) if _alike(before, now, field)}
     return {table for table in read if _row_settings(before, table) == _row_settings(now, table)}
 
@@ -69,10 +72,15 @@ def _fields(identity: Identity) -> set[str]:
     return {name.removeprefix("field ") for name in identity if name.startswith("field ")}
 
 
-def _reading(identity: Identity, field: str) -> tuple[str, Any, str | None]:
-    """The table that a field reads, its settings apart from those of the table, and how its keys are computed."""
-    settings = {n: v for n, v in json.loads(identity[f"field {field}"]).items() if n not in ROW_SETTINGS}
-    return settings.pop("table", field), settings, identity.get(f"input {field}")
+def _reading(identity: Identity, field: str) -> tuple[str, Any, list[Any]]:
+    """The table that a field reads, its settings apart from those of the table, and how its keys are computed.
+
+    What a field does with the rows of its keys is left out.
+    """
+    left_out = {*ROW_SETTINGS, "pooling", *_LISTS}
+    settings = {n: v for n, v in json.loads(identity[f"field {field}"]).items() if n not in left_out}
+    parts = json.loads(identity[f"input {field}"])
+    return settings.pop("table", field), settings, [part for part in parts if not isinstance(part, dict)]
 
 
 def _row_settings(identity: Identity, table: str) -> dict[str, Any]:

@@ -25,18 +25,23 @@ USER = {
     "name": "user", "columns": ["user"], "transform": "value", "boundaries": [], "dim": 4, "pooling": "sum", **ROWS
 }  # fmt: skip
 """As version files have it since the first release."""
+AS_EVER, OTHERWISE = (
+    json.dumps(["value", ["user"], ["int"], [], None]),
+    json.dumps(["hour", ["user"], ["int"], [], None]),
+)
+LONGER = json.dumps(["value", ["user"], ["int"], [], None, {"max_length": 9, "keep": "last"}])
 
 
 def own(name: str, **settings: Any) -> dict[str, str]:
     """The pieces of a field with a table of its own."""
-    return {f"field {name}": json.dumps(USER | {"name": name} | settings), f"input {name}": "as ever"}
+    return {f"field {name}": json.dumps(USER | {"name": name} | settings), f"input {name}": AS_EVER}
 
 
 def reader(name: str, table: str, **settings: Any) -> dict[str, str]:
     """The pieces of a field that names its table."""
     written = {key: value for key, value in USER.items() if key not in ("dim", *ROWS)}
     piece = json.dumps(written | {"name": name, "table": table} | settings)
-    return {f"field {name}": piece, f"input {name}": "as ever"}
+    return {f"field {name}": piece, f"input {name}": AS_EVER}
 
 
 def declared(name: str, **settings: Any) -> dict[str, str]:
@@ -63,8 +68,12 @@ A, B = reader("a", "t"), reader("b", "t")
     [
         (own("user"), own("user"), {"user"}),
         (own("user"), own("user", dim=5), set()),
-        (own("user"), own("user", pooling="mean"), set()),
-        (own("user"), own("user") | {"input user": "otherwise"}, set()),
+        # What a field does with the rows of its keys does not concern them.
+        (own("user"), own("user", pooling="mean"), {"user"}),
+        (own("user"), own("user", pooling="none", max_length=9, keep="last") | {"input user": LONGER}, {"user"}),
+        (own("user"), own("user", weights="ages"), {"user"}),
+        (own("user"), own("user", columns=["item"]), set()),
+        (own("user"), own("user") | {"input user": OTHERWISE}, set()),
         (own("user"), own("item"), set()),
         # A field of its own table declares it, and back.
         (own("t"), declared("t") | reader("t", "t"), {"t"}),
@@ -75,7 +84,8 @@ A, B = reader("a", "t"), reader("b", "t")
         (declared("t") | A | B, declared("t") | B, {"t"}),
         (declared("t") | A, declared("t") | B, set()),
         (declared("t") | A | B, declared("t") | A | reader("b", "t", pooling="mean"), {"t"}),
-        (declared("t") | A, declared("t") | A | {"input a": "otherwise"}, set()),
+        (declared("t") | A, declared("t") | reader("a", "t", pooling="max"), {"t"}),
+        (declared("t") | A, declared("t") | A | {"input a": OTHERWISE}, set()),
         # The table changes, or the field reads another one.
         (declared("t") | A, declared("t", init_scale=0.02) | A, set()),
         (declared("t") | A, declared("s") | reader("a", "s"), set()),

@@ -119,8 +119,11 @@ def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:
 
 def refuse_changed(commit: Commit, identity: Identity) -> None:
     """Raise MigrationError if a version was trained under another configuration or model than `identity`."""
-    if changed := differences(_identity_in(commit), identity):
+    before = _identity_in(commit)
+    if changed := differences(before, identity):
+        kept = ", ".join(sorted(unchanged_tables(before, identity) & set(commit.fields))) or "none"
         raise MigrationError(
             f"version {commit.id} was trained under another configuration or model: {'; '.join(changed)}. "
-            "hint: pass --migrate (new and changed tables start empty, dropped ones are removed), or undo the change"
+            f"hint: pass --migrate (tables that keep their rows: {kept}; others start empty, dropped ones "
+            "are removed), or undo the change"
         )

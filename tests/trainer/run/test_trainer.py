@@ -213,6 +213,30 @@ def test_a_changed_configuration_is_refused_by_name_and_migrated_on_request(shop
     assert replica.digest() == store.ledger.version(store.current(0)).served_digest
 
 
+POOLED = """
+import keras
+from keras import layers
+
+def build(inputs):
+    x = layers.Concatenate()([layers.Flatten()(x) for name, x in inputs.items() if not name.endswith("_mask")])
+    return keras.Model(inputs, layers.Dense(1)(x))
+"""
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "max"}, {"pooling": "none", "max_length": 3}])
+def test_rows_stay_when_a_field_pools_them_otherwise(shop, settings):
+    project, log = shop
+    train(project, log)
+    before = rows_of(project)
+    *others, tags = WRITTEN["fields"]
+    assert tags["name"] == "tags"
+    other = make_project(project.root, changed(fields=[*others, {**tags, **settings}]), model=POOLED)
+    with pytest.raises(MigrationError, match=r"field tags changed.* keep their rows: item, tags, user"):
+        train(other, log)
+    train(other, log, migrate=True)
+    assert rows_of(other) == before
+
+
 def test_a_changed_model_is_refused(shop):
     project, log = shop
     train(project, log)
