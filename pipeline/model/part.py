@@ -20,7 +20,7 @@ from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.subnetwork import Subnetwork
-from pipeline.model.network.weights import check_shapes, shapes_of, unpack
+from pipeline.model.network.weights import Arrays, check_shapes, pack, shapes_of, unpack
 from pipeline.model.predictions import predictions
 from pipeline.model.runtime import keras, tf
 
@@ -69,11 +69,22 @@ class PartModel:
 
         Raises DamagedError, and ModelError for weights of another model.
         """
-        arrays = {name: array for name, array in unpack(packed).items() if name in self._shapes}
-        check_shapes(arrays, self._shapes)
+        arrays = self._own(packed)
         for name, variable in self._variables.items():
             variable.assign(arrays[name])
         self._scaling.load(arrays)
+
+    def serving_bytes_of(self, packed: bytes) -> bytes:
+        """The weights of the part, of `DenseModel.serving_bytes`; `load_serving` loads both alike.
+
+        Raises DamagedError, and ModelError for weights of another model.
+        """
+        return pack(self._own(packed))
+
+    def _own(self, packed: bytes) -> Arrays:
+        arrays = {name: array for name, array in unpack(packed).items() if name in self._shapes}
+        check_shapes(arrays, self._shapes)
+        return arrays
 
     def _outputs(self, inputs: Float32s) -> Float32s:
         return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)

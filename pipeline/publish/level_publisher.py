@@ -17,9 +17,16 @@ from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks.notices import VERSION_PUBLISHED, Hooks
 from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
 from pipeline.publish.measurement import measure_publication
+from pipeline.publish.part import Part, cut_to_part
 from pipeline.publish.schedule import PublishSchedule
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta, encode_delta
-from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, write_published
+from pipeline.versions.deltas.published_files import (
+    DeltaManifest,
+    delta_manifest,
+    published_folder,
+    read_published,
+    write_published,
+)
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.store.superseded_files import drop_superseded
 from pipeline.versions.store.version_store import VersionStore
@@ -28,9 +35,13 @@ from pipeline.versions.store.version_store import VersionStore
 class LevelPublisher:
     """Publishes and announces the files of one shard. Not thread-safe."""
 
-    def __init__(self, project: Project, versions: VersionStore, hooks: Hooks, shard: int) -> None:
-        self._project, self._versions, self._hooks, self._shard = project, versions, hooks, shard
-        self.schedule = PublishSchedule(project.config.publish, versions, shard)
+    def __init__(
+        self, project: Project, versions: VersionStore, hooks: Hooks, shard: int, part: Part | None = None
+    ) -> None:
+        """Publish the whole model, or one part of it."""
+        self._project, self._versions, self._hooks, self._shard, self._part = project, versions, hooks, shard, part
+        self._part_name = None if part is None else part.name
+        self.schedule = PublishSchedule(project.config.publish, versions, shard, self._part_name)
 
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Announce a commit whose delta is in the topic."""
@@ -44,6 +55,11 @@ class LevelPublisher:
         """
         version = self._current(views)
         return self._write(full_delta(version)) if version else None
+
+    def publish_part_of(self, whole: DeltaManifest) -> DeltaManifest:
+        """Publish the part from a published file of the whole model. Raises DamagedError."""
+        path = self._project.published / f"{whole.place}.json"
+        return self._write(read_published(path, whole)[0])
 
     def publish_incremental(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish what changed since the latest published file; returns None if nothing did.
@@ -80,28 +96,34 @@ class LevelPublisher:
         return ServedVersion(decode_delta(self._versions.delta(current)), views)
 
     def _write(self, delta: Delta) -> DeltaManifest:
-        project, encoded, id = self._project, encode_delta(delta), delta.to_version
+        project, id = self._project, delta.to_version
+        delta = delta if self._part is None else cut_to_part(delta, self._part)
+        encoded, folder = encode_delta(delta), published_folder(project.published, self._part_name)
         with measure_publication(delta, len(encoded), project.clock):
-            manifest = write_published(project.published, delta, encoded)
+            manifest = write_published(folder, delta, encoded)
         reach_crash_point("publish.after_files")
         self._announce(delta, manifest)
         reach_crash_point("publish.after_notice")
-        self._versions.ledger.published.set(delta.level, id, f"{id.folder}/{manifest.file}")
+        path = (folder / id.folder / manifest.file).relative_to(project.published)
+        self._versions.ledger.published.set(self.schedule.pointer_level(delta.level), id, path.as_posix())
         if delta.level == "full":
-            drop_superseded(project.published, self._versions.ledger, id.shard, id.shards)
+            drop_superseded(project.published, self._versions.ledger, id.shard, id.shards, self._part_name)
         return manifest
 
     def _announce(self, delta: Delta, manifest: DeltaManifest) -> None:
-        self._hooks.announce(VERSION_PUBLISHED, f"{delta.to_version}/{delta.level}", notice_data(manifest))
+        subject = "/".join(filter(None, (str(delta.to_version), delta.level, delta.part)))
+        self._hooks.announce(VERSION_PUBLISHED, subject, notice_data(manifest))
 
 
-def publish_level(project: Project, log: Log, versions: VersionStore, shard: int, level: Level) -> DeltaManifest | None:
-    """Publish one shard's CURRENT as `incremental` or `full`; returns None if there is nothing to publish.
+def publish_level(
+    project: Project, log: Log, versions: VersionStore, shard: int, level: Level, part: Part | None = None
+) -> DeltaManifest | None:
+    """Publish one shard's CURRENT, or a part, as `incremental` or `full`; None if there is nothing to publish.
 
     A full holds what serving holds; `full_on_command.py` of the trainer sends everything else first.
     """
     with closing(Hooks(project, log)) as hooks:
-        publisher = LevelPublisher(project, versions, hooks, shard)
+        publisher = LevelPublisher(project, versions, hooks, shard, part)
         return publisher.publish_full() if level == "full" else publisher.publish_incremental()
 
 

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from pipeline.configuration.model.training import Publish
 from pipeline.errors import VersionError
 from pipeline.versions.deltas.delta import Delta, Level, decode_delta
+from pipeline.versions.ledger.published_table import PublishedPointer
 from pipeline.versions.store.version_store import VersionStore
 
 
 class PublishSchedule:
-    """When files of one shard are due, and of which level. Not thread-safe."""
+    """When files of one shard are due, of the whole model or of a part, and of which level. Not thread-safe."""
 
-    def __init__(self, policy: Publish, versions: VersionStore, shard: int) -> None:
-        self._policy, self._versions, self._shard = policy, versions, shard
+    def __init__(self, policy: Publish, versions: VersionStore, shard: int, part: str | None = None) -> None:
+        self._policy, self._versions, self._shard, self._part = policy, versions, shard, part
+
+    def pointer_level(self, level: str) -> str:
+        """The level under which the ledger records a file."""
+        return level if self._part is None else f"{level}/{self._part}"
 
     def on_command(self, level: Level) -> Level | None:
         """What an operator's command to publish `level` publishes; None if nothing changed since the latest file."""
@@ -60,15 +65,18 @@ class PublishSchedule:
 
         A version may have been dropped because after a rollback an earlier file is the latest again.
         """
-        pointer = self._versions.ledger.published.latest(level, self._shard)
+        pointer = self._latest(level)
         try:
             return self._versions.ledger.version(pointer.id).last_at_ms if pointer else None
         except VersionError:
             return None
 
+    def _latest(self, level: str) -> PublishedPointer | None:
+        return self._versions.ledger.published.latest(self.pointer_level(level), self._shard)
+
     def published_sequence(self, current: Delta) -> int | None:
         """The latest sequence published as a file in CURRENT's generation."""
-        pointers = [self._versions.ledger.published.latest(level, self._shard) for level in ("full", "incremental")]
+        pointers = [self._latest(level) for level in ("full", "incremental")]
         sequences = [p.id.sequence for p in pointers if p and p.id.generation == current.generation]
         return max(sequences, default=None)
 

@@ -22,6 +22,7 @@ from pipeline.versions.deltas.delta_version import DeltaVersion, version_in_head
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,
     delta_manifest_paths,
+    published_folder,
     read_delta_manifest,
     read_published,
 )
@@ -39,7 +40,9 @@ class Follower:
     ) -> None:
         """Follow the deltas of `served`; `switch` applies a staged delta while readers are kept out."""
         self.served = served
-        self._log, self._topic, self._folder = log, project.config.topics.deltas, project.published
+        self._log, self._topic = log, project.config.topics.deltas
+        parts = dict.fromkeys((None, served.part))
+        self._folders = [published_folder(project.published, part) for part in parts]
         self._switch, self._clock = switch, project.clock
         self._offset: int | None = None
         self._history_end = 0
@@ -161,7 +164,8 @@ class Follower:
     def _applicable_files(self) -> list[tuple[Path, DeltaManifest]]:
         """Files that apply to the served version: latest version first, then smallest file first."""
         applicable = []
-        for path in delta_manifest_paths(self._folder, self.served.shard, self.served.shards):
+        shard, shards = self.served.shard, self.served.shards
+        for path in (path for folder in self._folders for path in delta_manifest_paths(folder, shard, shards)):
             if path in self._refused_files and self._refused_files[path] == _modified_at_ns(path):
                 continue
             try:

@@ -53,7 +53,7 @@ class Replica:
         dims = {name: table.dim for name, table in tables_of(config.fields).items()}
         count = config.logs.shards
         log.create_topic(config.topics.deltas, count)
-        self._shards = [ServedShard(shard, count, dims, model_digest, held) for shard in range(count)]
+        self._shards = [ServedShard(shard, count, dims, model_digest, held, self._part) for shard in range(count)]
         self._followers = [Follower(project, log, served, self._switch) for served in self._shards]
 
     @classmethod

@@ -14,7 +14,7 @@ from enum import Enum
 
 from pipeline.errors import DeltaError
 from pipeline.serving.staged_delta import StagedDelta, stage_field, stage_full_field
-from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_hashes, served_digest
+from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_hashes
 from pipeline.versions.deltas.served_view import ServedView
 
 _MAX_APPLIED_NAMES = 4_096
@@ -43,6 +43,7 @@ class ServedShard:
         dims: Mapping[str, int],
         model_digest: str | None = None,
         held: Collection[str] | None = None,
+        part: str | None = None,
     ) -> None:
         """Create an empty shard.
 
@@ -52,6 +53,7 @@ class ServedShard:
             dims: by table, weights per row.
             model_digest: deltas of a model with another digest are refused; None accepts any.
             held: the tables to hold, without dense weights; None holds all tables and dense weights.
+            part: the part of the model whose files may be applied, besides those of the whole model.
         """
         self.shard, self.shards = shard, shards
         self.generation, self.sequence = 0, 0
@@ -59,7 +61,7 @@ class ServedShard:
         self.dense = b""
         self.model: Mapping[str, str] = {}
         self.views = {name: ServedView(dim) for name, dim in dims.items() if held is None or name in held}
-        self._dims, self._holds_dense, self._model_digest = dims, held is None, model_digest
+        self._dims, self._holds_dense, self._model_digest, self.part = dims, held is None, model_digest, part
         self._other_digests = {name: 0 for name in dims if name not in self.views}
         self._dense_sha256 = hashlib.sha256().digest()
         self._digest = self.scan_digest()
@@ -113,7 +115,8 @@ class ServedShard:
             context = f"{delta}, {field_name}"
             fields[field_name] = stage_full_field(change, context) if full else stage_field(view, change, context)
         others = {other: delta.digests.get(other, 0 if full else old) for other, old in self._other_digests.items()}
-        digest = served_digest(others | {table: field.digest for table, field in fields.items()}, delta.dense)
+        digests = others | {table: field.digest for table, field in fields.items()}
+        digest = digest_of_hashes(digests, delta.dense_sha256)
         if digest != delta.after:
             raise DeltaError(
                 f"{delta} would result in served digest {digest[:12]}, its header has {delta.after[:12]}. "
@@ -130,7 +133,7 @@ class ServedShard:
         load_dense(delta.dense)
         for name, field in staged.fields.items():
             self.views[name] = field.switch()
-        self._other_digests, self._dense_sha256 = staged.other_digests, hashlib.sha256(delta.dense).digest()
+        self._other_digests, self._dense_sha256 = staged.other_digests, delta.dense_sha256
         self.dense, self.model, self._digest = delta.dense if self._holds_dense else b"", delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
         self._applied_names[_range_of(delta)] = staged.name
@@ -161,6 +164,9 @@ class ServedShard:
                 f"{delta} is of model {(digest or 'without a digest')[:12]}, this replica serves "
                 f"{self._model_digest[:12]}. hint: start the replica with the trainer's configuration"
             )
+        if delta.part not in (None, self.part):
+            serves = "the whole model" if self.part is None else f"part {self.part}"
+            raise DeltaError(f"{delta} is of part {delta.part}, this replica serves {serves}. hint: serving.part")
         for name, change in delta.fields.items():
             if name not in self._dims:
                 raise DeltaError(f"{delta} has field {name}, the configuration has {', '.join(sorted(self._dims))}")

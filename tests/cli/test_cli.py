@@ -128,6 +128,7 @@ def shop(tmp_path_factory):
         ("importance --fields --samples 0", 2, "Invalid value for '--samples'"),
         ("importance --fields --out absent/x.png", 3, "absent/x.png cannot be written: No such file or directory"),
         ("importance colour --fields", 3, "input colour does not exist. known: user, item, position, hour"),
+        ("publish --level full --part fine", 3, "part fine does not exist. hint: declare [[parts]]"),
         ("publish --level full", 3, "holds no version yet. run: springtide run train --until-end"),
         ("export rows item --out /tmp/x.parquet", 3, "holds no version yet"),
         ("export samples --out absent/x.parquet", 3, "absent/x.parquet cannot be written: No such file or directory"),

@@ -24,12 +24,13 @@ from pipeline.errors import InputError, RollbackError
 from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.publish.level_publisher import publish_level
+from pipeline.publish.part import Part, find_part
 from pipeline.publish.schedule import PublishSchedule
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.delta import Level
-from pipeline.versions.deltas.published_files import DeltaManifest
+from pipeline.versions.deltas.published_files import DeltaManifest, published_folder
 from pipeline.versions.ledger.backup import read_backup
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
@@ -60,11 +61,16 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     level: Annotated[PublishLevel, typer.Option("--level", help="Level to publish.")],
+    part: Annotated[
+        str | None, typer.Option("--part", help="Part of the model to publish alone; default: the whole model.")
+    ] = None,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish the current version as files for serving. A full carries every row.
+
+    With --part, the files hold the rows and dense weights that the part depends on, and no others.
 
     A running trainer publishes a full with its next commit; otherwise what was withheld is sent by a new version first.
 
@@ -73,14 +79,18 @@ def publish(
     opened = open_project(project)
     log, store = open_log(opened), VersionStore(opened)
     versions = current_versions(opened, store)
-    planned = {id: PublishSchedule(opened.config.publish, store, id.shard).on_command(level.value) for id in versions}
+    if part is not None:
+        opened.config.part(part)  # raises for an unknown one
+    schedules = {id: PublishSchedule(opened.config.publish, store, id.shard, part) for id in versions}
+    planned = {id: schedule.on_command(level.value) for id, schedule in schedules.items()}
     if not any(planned.values()):
         print_message(f"there are no changes since the last {level}")
     if dry_run:
         rows = [{"level": what, "version": str(id)} for id, what in planned.items() if what]
         print_result({"would_publish": rows, "dry_run": True}, as_json)
         return
-    published = [_publish(opened, log, store, id.shard, what) for id, what in planned.items() if what]
+    cut = None if part is None else find_part(opened.config, opened.root, part)
+    published = [_publish(opened, log, store, (id.shard, what), cut) for id, what in planned.items() if what]
     print_result({"published": [_published_row(opened, f) for f in published if f], "dry_run": False}, as_json)
 
 
@@ -187,18 +197,24 @@ def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJs
     print_result({"resumed_shards": halted, "dry_run": dry_run}, as_json)
 
 
-def _publish(project: Project, log: Log, store: VersionStore, shard: int, level: Level) -> DeltaManifest | None:
+def _publish(
+    project: Project, log: Log, store: VersionStore, planned: tuple[int, Level], part: Part | None
+) -> DeltaManifest | None:
+    """Publish the planned level of a shard."""
+    shard, level = planned
     if level == "full":
-        return publish_full(project, log, store, shard)
-    return publish_level(project, log, store, shard, level)
+        return publish_full(project, log, store, shard, part)
+    return publish_level(project, log, store, shard, level, part)
 
 
 def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
     version = VersionId(manifest.generation, manifest.shard, manifest.shards, manifest.to_sequence)
+    part = manifest.model.get("part")
     return {
         "level": manifest.level,
         "version": str(version),
-        "path": str(project.published / version.folder / manifest.file),
+        "part": part,
+        "path": str(published_folder(project.published, part) / version.folder / manifest.file),
         "rows": manifest.rows,
         "removed": manifest.removed,
         "bytes": manifest.size_bytes,

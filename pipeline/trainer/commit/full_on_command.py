@@ -19,6 +19,7 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest, TrainerLock
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
+from pipeline.publish.part import Part
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
 from pipeline.trainer.tables.table import Rows, row_dtype, state_floats
 from pipeline.versions.deltas.delta import Delta, decode_delta
@@ -45,8 +46,12 @@ class _StoredRows:
         return self.all_rows[np.searchsorted(self.all_keys, keys)]
 
 
-def publish_full(project: Project, log: Log, versions: VersionStore, shard: int) -> DeltaManifest:
-    """Publish every row of a shard as a full snapshot, at CURRENT or a version after it.
+def publish_full(
+    project: Project, log: Log, versions: VersionStore, shard: int, part: Part | None = None
+) -> DeltaManifest:
+    """Publish every row of a shard, or of one part of it, as a full snapshot, at CURRENT or a version after it.
+
+    A running trainer publishes the whole model, from whose file the part is then cut.
 
     Raises:
         VersionError: the shard has no version, or a running trainer has not published within two minutes.
@@ -55,10 +60,14 @@ def publish_full(project: Project, log: Log, versions: VersionStore, shard: int)
     """
     with TrainerLock(project, shard) as lock:
         if not lock.acquire_alone():
-            return _by_trainer(project, versions, shard)
+            whole = _by_trainer(project, versions, shard)
+            if part is None:
+                return whole
+            with closing(Hooks(project, log)) as hooks:
+                return LevelPublisher(project, versions, hooks, shard, part).publish_part_of(whole)
         FullRequest(project, shard).remove()
         with closing(Hooks(project, log)) as hooks:
-            levels = LevelPublisher(project, versions, hooks, shard)
+            levels = LevelPublisher(project, versions, hooks, shard, part)
             _send_withheld(project, log, versions, shard, levels)
             manifest = levels.publish_full()
     if manifest is None:

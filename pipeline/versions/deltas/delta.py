@@ -90,7 +90,8 @@ class Delta:
         digests: by name of the table, `ServedView.digest()` at `to_sequence`. A replica that holds some of the tables
             takes those of the others from here: `after` covers all.
         dense: weights of the dense network, as the model writes them for serving.
-        model: name and digest of the model; serving rejects a delta of another model.
+        model: name and digest of the model; serving rejects a delta of another model. A delta cut down to a part of
+            the model (`cut_to_part`) also has `part`, its name, and `dense_sha256` of the complete dense weights.
     """
 
     level: Level
@@ -113,6 +114,21 @@ class Delta:
     def to_version(self) -> VersionId:
         """The version that applying the delta results in."""
         return VersionId(self.generation, self.shard, self.shards, self.to_sequence)
+
+    @property
+    def part(self) -> str | None:
+        """The part of the model that it was cut down to."""
+        return self.model.get("part")
+
+    @property
+    def dense_sha256(self) -> bytes:
+        """SHA-256 of the complete dense weights, which the served digest covers. Raises DamagedError."""
+        if self.part is None:
+            return hashlib.sha256(self.dense).digest()
+        try:
+            return bytes.fromhex(self.model["dense_sha256"])
+        except (KeyError, ValueError):
+            raise DamagedError(f"{self} has no digest of dense weights. hint: publish part {self.part} again") from None
 
     def __str__(self) -> str:
         versions = f"{self.base_generation}/{self.from_sequence}..{self.generation}/{self.to_sequence}"

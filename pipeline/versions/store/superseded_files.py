@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.versions.deltas.published_files import published_folder
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import VersionId
 
@@ -49,14 +50,18 @@ def plan_superseded(paths: Iterable[Path]) -> SupersededFiles | None:
     return SupersededFiles(fulls[-2], tuple(sorted(superseded, key=lambda path: (path.suffix != ".json", path))))
 
 
-def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int) -> None:
-    """Delete a shard's superseded files below `folder`, then their pointers in the ledger."""
-    plan = plan_superseded(folder.glob(f"g*/s{shard}-of-{shards}/*"))
+def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int, part: str | None = None) -> None:
+    """Delete a shard's superseded files below the published folder, then their pointers in the ledger.
+
+    With `part`, the files of that part; the pointers then go with those of the whole model.
+    """
+    plan = plan_superseded(published_folder(folder, part).glob(f"g*/s{shard}-of-{shards}/*"))
     if plan is None:
         return
     for path in plan.paths:
         path.unlink(missing_ok=True)
-    ledger.published.remove_before(plan.before)
+    if part is None:
+        ledger.published.remove_before(plan.before)
 
 
 def _version_of(path: Path) -> VersionId | None:

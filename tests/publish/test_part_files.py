@@ -1,0 +1,209 @@
+"""Files of one part of the model: what they hold, what refuses them, and that a replica starts from them alone."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DamagedError, DeltaError, InputError
+from pipeline.features.plan import FeaturePlan
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
+from pipeline.model.dense import DenseModel
+from pipeline.model.identity import serving_digest
+from pipeline.model.network.weights import unpack
+from pipeline.publish.level_publisher import LevelPublisher, publish_level
+from pipeline.publish.part import cut_to_part, find_part
+from pipeline.publish.schedule import PublishSchedule
+from pipeline.serving.replica import Replica
+from pipeline.serving.served_shard import ServedShard
+from pipeline.versions.deltas.delta import decode_delta, delta_name, encode_delta
+from pipeline.versions.deltas.published_files import (
+    delta_manifests,
+    published_folder,
+    read_published,
+)
+from tests.support.world.served_model import INSTANCE, commit_rows
+from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+
+CASCADE = """
+import keras
+from keras import layers
+
+def build(inputs):
+    fine = layers.Dense(16, activation="relu")(layers.Concatenate()(list(inputs.values())))
+    coarse = layers.Dense(4, activation="relu")(inputs["item"])
+    return keras.Model(inputs, {"click": layers.Dense(1)(fine), "coarse": layers.Dense(1)(coarse)})
+"""
+LABELS = [{"name": "click"}, {"name": "coarse", "target": "click"}]
+PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "fine", "labels": ["click"]}]
+
+
+class World:
+    """A trainer of a cascade with two commits."""
+
+    def __init__(self, root):
+        (root / "model.py").write_text(CASCADE)
+        self.project = project_at(root, labels=LABELS, parts=PARTS)
+        self.trainer = SyntheticTrainer(self.project)
+        self.plan, self.network = FeaturePlan(self.project.config, root), DenseModel(self.project.config, root)
+        digest = serving_digest(self.project.config, self.plan, self.network)
+        self.trainer.model = {"name": "model", "digest": digest}
+        self.commit(1.0)
+        self.commit(2.0)
+
+    def commit(self, value):
+        commit_rows(self.trainer, self.plan, self.network, value)
+
+    def publish(self, level, part=None):
+        return publish_level(self.project, self.trainer.log, self.trainer.store, 0, level, part)
+
+    def files(self, part):
+        folder = published_folder(self.project.published, part)
+        return {path.stem: (path, manifest) for path, manifest in delta_manifests(folder, 0, 1)}
+
+    def replica(self, part=None, project=None, log=None):
+        project = project or self.project
+        serving = project.config.serving.model_copy(update={"part": part})
+        config = project.config.model_copy(update={"serving": serving})
+        made = Replica.for_predictions(replace(project, config=config), log or self.trainer.log)
+        made.catch_up()
+        return made
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """By name, the parts of the model, whose network does not depend on the project."""
+    root = tmp_path_factory.mktemp("parts")
+    (root / "model.py").write_text(CASCADE)
+    config = project_at(root, labels=LABELS, parts=PARTS).config
+    return {name: find_part(config, root, name) for name in ("pre", "fine")}
+
+
+@pytest.fixture
+def world(tmp_path):
+    root = tmp_path / "trainer"
+    root.mkdir()
+    made = World(root)
+    yield made
+    made.trainer.close()
+
+
+def test_a_full_of_a_part_holds_its_rows_and_weights_under_the_digest_of_the_version(world, parts):
+    whole, part = world.publish("full"), world.publish("full", parts["pre"])
+    assert (part.model["part"], whole.model.get("part")) == ("pre", None)
+    assert (part.after, part.to_sequence) == (whole.after, whole.to_sequence)
+    assert (whole.rows, part.rows) == (2, 1)
+    [(path, manifest)] = world.files("pre").values()
+    assert manifest == part
+    assert path.parent == world.project.published / "parts" / "pre" / "g0" / "s0-of-1"
+    delta, _ = read_published(path, manifest)
+    assert {name: len(field) for name, field in delta.fields.items()} == {"item": 1, "user": 0}
+    assert {weight.shape for weight in unpack(delta.dense).values()} == {(8, 4), (4,), (4, 1), (1,)}
+    assert list(world.files(None)) == ["full-0-2"]
+
+
+def test_a_replica_of_the_part_starts_from_its_files_alone_and_follows_the_topic(world, parts, tmp_path):
+    world.publish("full", parts["pre"])
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "model.py").write_text(CASCADE)
+    away = project_at(tmp_path / "away", labels=LABELS, parts=PARTS)
+    shutil.copytree(world.project.published / "parts" / "pre", published_folder(away.published, "pre"))
+    log = SqliteLog(away.logs, away.clock)
+    replica = world.replica("pre", away, log)
+    for sequence in (2, 3):
+        if sequence == 3:
+            world.commit(3.0)
+            log.append("deltas", 0, [world.trainer.commits[-1].prepared.encoded])
+            replica.catch_up()
+        whole = world.replica()
+        (shard,) = replica.status()["shards"]
+        assert (shard["sequence"], shard["rows"], shard["refused"]) == (sequence, {"item": 1}, {})
+        assert replica.digest() == whole.digest()
+        wanted, _ = whole.predict([INSTANCE])
+        found, _ = replica.predict([INSTANCE])
+        assert found.tobytes() == np.ascontiguousarray(wanted[:, 1:]).tobytes()
+    log.close()
+
+
+def test_incrementals_of_a_part_follow_its_own_files(world, parts):
+    pre = parts["pre"]
+    assert world.publish("incremental", pre).from_sequence == 0
+    world.commit(3.0)
+    world.publish("full")
+    world.commit(4.0)
+    schedule = PublishSchedule(world.project.config.publish, world.trainer.store, 0, "pre")
+    assert schedule.on_command("incremental") == "incremental"
+    made = world.publish("incremental", pre)
+    assert (made.level, made.from_sequence, made.to_sequence) == ("incremental", 2, 4)
+    assert schedule.on_command("incremental") is None
+    assert world.publish("incremental", pre) is None
+    assert world.publish("incremental").from_sequence == 3
+    assert list(world.files("pre")) == ["incremental-0-2", "incremental-2-4"]
+    assert list(world.files(None)) == ["full-0-3", "incremental-3-4"]
+
+
+def test_a_part_cut_from_a_published_file_has_the_same_bytes(world, parts):
+    direct = world.publish("full", parts["pre"])
+    shutil.rmtree(world.project.published / "parts")
+    whole = world.publish("full")
+    levels = LevelPublisher(world.project, world.trainer.store, world.trainer.hooks, 0, parts["pre"])
+    assert levels.publish_part_of(whole) == direct
+
+
+def test_files_of_a_part_are_superseded_by_its_own_fulls(world, parts):
+    for value in (3.0, 4.0, 5.0):
+        world.publish("full", parts["pre"])
+        world.publish("full")
+        world.publish("full", parts["fine"])
+        world.commit(value)
+    for part in (None, "pre", "fine"):
+        assert list(world.files(part)) == ["full-0-3", "full-0-4"]
+    world.publish("full", parts["pre"])
+    assert list(world.files("pre")) == ["full-0-4", "full-0-5"]
+    assert list(world.files(None)) == ["full-0-3", "full-0-4"]
+    assert world.trainer.store.ledger.published.latest("full", 0).id.sequence == 4
+    assert world.trainer.store.ledger.published.latest("full/pre", 0).id.sequence == 5
+
+
+def test_a_replica_of_the_whole_model_or_of_another_part_refuses_the_file_of_a_part(world, parts):
+    world.publish("full", parts["pre"])
+    path, manifest = world.files("pre")["full-0-2"]
+    delta, encoded = read_published(path, manifest)
+    for part, serves in ((None, "the whole model"), ("fine", "part fine")):
+        shard = ServedShard(0, 1, DIMS, held=part and {"item", "user"}, part=part)
+        with pytest.raises(DeltaError, match=f"is of part pre, this replica serves {serves}"):
+            shard.check(delta, delta_name(encoded))
+    other = published_folder(world.project.published, "fine") / "g0" / "s0-of-1"
+    shutil.copytree(path.parent, other)
+    (shard,) = world.replica("fine").status()["shards"]
+    assert shard["refused"] == {"file": 1}
+    assert shard["sequence"] == 2  # from the topic
+
+
+@pytest.mark.parametrize("table", ["item", "user"])
+def test_a_file_of_a_part_with_a_wrong_row_or_digest_is_refused(world, parts, table):
+    world.publish("full", parts["pre"])
+    delta, _ = read_published(*world.files("pre")["full-0-2"])
+    if table == "item":
+        field = delta.fields["item"]
+        wrong = replace(delta, fields={**delta.fields, "item": replace(field, payload=field.payload ^ 1)})
+    else:
+        wrong = replace(delta, digests={**delta.digests, "user": delta.digests["user"] ^ 1})
+    shard = ServedShard(0, 1, DIMS, held={"item"}, part="pre")
+    shard.stage(delta, "right")
+    with pytest.raises(DeltaError, match="would result in served digest"):
+        shard.stage(decode_delta(encode_delta(wrong)), "wrong")
+
+
+@pytest.mark.parametrize("digest", [None, "not hex"])
+def test_a_file_of_a_part_without_the_digest_of_all_dense_weights_is_damaged(world, parts, digest):
+    cut = cut_to_part(world.trainer.commits[-1].prepared.delta, parts["pre"])
+    model = {name: text for name, text in cut.model.items() if name != "dense_sha256"}
+    with pytest.raises(DamagedError, match="publish part pre again"):
+        _ = replace(cut, model=model if digest is None else model | {"dense_sha256": digest}).dense_sha256
+
+
+def test_a_part_that_does_not_exist_is_refused(world):
+    with pytest.raises(InputError, match="part coarse does not exist"):
+        find_part(world.project.config, world.project.root, "coarse")
