@@ -77,10 +77,10 @@ def publish(
     Example: springtide publish --level full
     """
     opened = open_project(project)
-    log, store = open_log(opened), VersionStore(opened)
-    versions = current_versions(opened, store)
     if part is not None:
         opened.config.part(part)  # raises for an unknown one
+    log, store = open_log(opened), VersionStore(opened)
+    versions = current_versions(opened, store)
     schedules = {id: PublishSchedule(opened.config.publish, store, id.shard, part) for id in versions}
     planned = {id: schedule.on_command(level.value) for id, schedule in schedules.items()}
     if not any(planned.values()):
