@@ -13,8 +13,8 @@
 // by the width(h) - 1 low bits of h. Then the `shift` low bits of v. Bits of more than 16 are read in parts of 16,
 // lowest first. Afterwards m += (16 * min(v, 2^24) - m) >> 2, rounded down.
 //
-// Values of one class thus cost about their entropy: at most a tenth more for geometric distributions. Threads: an encoder and a
-// decoder are each for one thread; tables are immutable. Decoding is safe for any bytes.
+// Values of one class thus cost about their entropy: at most a tenth more for geometric distributions. Threads: an
+// encoder and a decoder are each for one thread; tables are immutable. Decoding is safe for any bytes.
 #pragma once
 
 #include <algorithm>
