@@ -28,15 +28,12 @@ STAGES = (
     "chain",
     "freshness",
     "growth",
-    "field_importance",
-    "cascade",
-    "heads",
-    "two_towers",
-    "delayed_feedback",
 )
+MODELS = ("field_importance", "cascade", "heads", "two_towers", "delayed_feedback")
+"""What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "field_importance", "cascade", "heads", "looked_up_rows", "two_towers", "delayed_feedback")
+ONE_ROUND = ("growth", "looked_up_rows", *MODELS)
 """Long ones, for which a second round adds little."""
 
 
@@ -48,7 +45,7 @@ def main(arguments: list[str]) -> int:
     results: list[Result] = []
     # The peer's process remains between rounds, idle: TensorFlow starts once.
     with process() as peer_process:
-        for name in chosen.only or (*STAGES, *NATIVE):
+        for name in chosen.only or (*STAGES, *MODELS, *NATIVE):
             rounds = 1 if name in ONE_ROUND else chosen.rounds
             if name in NATIVE:
                 found = _measure_native(name, rounds, chosen.quick)
@@ -66,7 +63,10 @@ def main(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure springtide and its peers.")
     parser.add_argument(
-        "--only", action="append", choices=(*STAGES, *NATIVE), help="only this benchmark; may be repeated"
+        "--only",
+        action="append",
+        choices=(*STAGES, *MODELS, *NATIVE),
+        help="only this benchmark; may be repeated",
     )
     parser.add_argument("--rounds", type=int, default=5, help="number of measurements; medians are printed")
     parser.add_argument("--quick", action="store_true", help="tiny sizes that only check that everything runs")
@@ -79,10 +79,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:
     """Alternates peer and benchmark; a round's peer is the mean of the one before it and the one after."""
     figures: list[list[Figure]] = []
+    module = f"models.{name}" if name in MODELS else f"stages.{name}"
     rates = [peer()]
     for _ in range(rounds):
         with process() as fresh:
-            figures.append(fresh.submit(one_round, name, quick).result())
+            figures.append(fresh.submit(one_round, module, quick).result())
         rates.append(peer())
     peer_rates = [(before + after) / 2 for before, after in pairwise(rates)]
     return [Result(same[-1], [f.value for f in same], peer_rates) for same in zip(*figures, strict=True)]

@@ -16,7 +16,7 @@ from tests.benchmarks.load.histories import append_histories, history_project
 
 
 def test_a_small_join_is_measured_with_its_sizes_and_units():
-    through_beam, alone, rebuilt, *_ = one_round("join", quick=True)
+    through_beam, alone, rebuilt, *_ = one_round("stages.join", quick=True)
     assert through_beam.unit == alone.unit == "events/s"
     assert through_beam.value > 0
     assert through_beam.sizes["events"] == alone.sizes["events"] > 40_000
@@ -25,20 +25,20 @@ def test_a_small_join_is_measured_with_its_sizes_and_units():
 
 
 def test_two_towers_are_measured_on_a_small_market():
-    figures = {figure.what: figure.value for figure in one_round("two_towers", quick=True)}
+    figures = {figure.what: figure.value for figure in one_round("models.two_towers", quick=True)}
     assert all(0 < value < 1 for what, value in figures.items() if "over plain" not in what)
     assert len(figures) == 8
 
 
 def test_the_quantizer_is_measured_in_rates_and_errors():
-    figures = {figure.what: figure for figure in one_round("quantizer", quick=True)}
+    figures = {figure.what: figure for figure in one_round("stages.quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0
     assert 2e-3 < figures["quantizer: error int4, normal rows"].value < 4e-3
     assert figures["quantizer: decode codebook of 4 bits"].sizes["bytes a row"] < 12
 
 
 def test_the_codec_of_deltas_is_measured_in_bytes_and_rates():
-    figures = {figure.what: figure for figure in one_round("codec", quick=True)}
+    figures = {figure.what: figure for figure in one_round("stages.codec", quick=True)}
     difference = figures["codec: difference"]
     assert difference.value < difference.sizes["zstd and varints"]
     assert figures["codec: encode"].value > 0

@@ -15,8 +15,8 @@ from pipeline.errors import LogError
 from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
-from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.trainer.commit.halt import kept_file
+from pipeline.trainer.validation.label_validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.versions.store.version_store import VersionStore
 
 _LOG_TIMEOUT_S = 3.0

@@ -1,1 +1,1 @@
-"""Batches: read from the samples log, prepared ahead, scored before they are learned."""
+"""Batches: read from the samples log, and prepared ahead of the one that is learned."""

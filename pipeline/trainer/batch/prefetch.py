@@ -17,10 +17,10 @@ from pipeline.features.weights import no_weights
 from pipeline.logs.events.sample_block import event_ages, impression_times
 from pipeline.model.loss.targets import Targets, of_kind, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
-from pipeline.trainer.batch.matured import LabelEvents
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.candidates.source import CandidateSource, SourceChange
+from pipeline.trainer.validation.matured import LabelEvents
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from pipeline.importance.fields.live import LiveImportance
 from pipeline.model.identity import Identity
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.batch.label_ages import label_ages
-from pipeline.trainer.batch.list_validation import ListValidation, with_lists
-from pipeline.trainer.batch.matured import MaturedLabels
-from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.candidates.source import CandidateSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
+from pipeline.trainer.validation.label_ages import label_ages
+from pipeline.trainer.validation.label_validation import LabelValidation
+from pipeline.trainer.validation.list_validation import ListValidation, with_lists
+from pipeline.trainer.validation.matured import MaturedLabels
 from pipeline.versions.state import FieldChange
 
 FIELD_IMPORTANCE = "importance"

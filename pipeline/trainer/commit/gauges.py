@@ -15,11 +15,11 @@ from pipeline.importance.sample import MAX_ROWS, RowSample, quantiles
 from pipeline.model.training.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
-from pipeline.trainer.batch.validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables
+from pipeline.trainer.validation.label_validation import WITHOUT_POSITIVE_HINT, labels_without_positive
 from pipeline.versions.state import VersionId
 
 logger = structlog.get_logger(__name__)

@@ -10,11 +10,11 @@ from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.batch.validation import LabelValidation
 from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
+from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit
 from pipeline.versions.store.version_store import VersionStore

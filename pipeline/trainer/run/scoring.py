@@ -8,10 +8,10 @@ import pyarrow as pa
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.dense import StepResult
-from pipeline.trainer.batch.list_validation import ListedSamples
 from pipeline.trainer.batch.prefetch import PreparedBatch
-from pipeline.trainer.batch.step_scores import scores_of
 from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+from pipeline.trainer.validation.list_validation import ListedSamples
+from pipeline.trainer.validation.step_scores import scores_of
 
 
 def score_batch(

@@ -15,11 +15,11 @@ def process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-def one_round(name: str, quick: bool) -> list[Figure]:
-    """One round of a benchmark, in a temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix=f"springtide-{name}-"))
+def one_round(module: str, quick: bool) -> list[Figure]:
+    """One round of the benchmark in a module of this package, such as "stages.join", in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix=f"springtide-{module}-"))
     try:
-        measured: list[Figure] = importlib.import_module(f"tests.benchmarks.stages.{name}").measure(folder, quick)
+        measured: list[Figure] = importlib.import_module(f"tests.benchmarks.{module}").measure(folder, quick)
         return measured
     finally:
         shutil.rmtree(folder)

@@ -7,7 +7,7 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.loss.late_odds import logits_of_odds
 from pipeline.model.loss.losses import losses_of, scored_losses
 from pipeline.model.loss.targets import Targets
-from pipeline.trainer.batch.binary_scores import binary_scores
+from pipeline.trainer.validation.binary_scores import binary_scores
 
 N = 200
 

@@ -8,10 +8,10 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.model.dense import StepResult
 from pipeline.model.loss.late_odds import logits_of_odds
 from pipeline.model.loss.targets import Targets
-from pipeline.trainer.batch.binary_scores import binary_scores
-from pipeline.trainer.batch.numeric_scores import NumericBatch, numeric_scores
-from pipeline.trainer.batch.retrieval_scores import retrieval_scores
-from pipeline.trainer.batch.validation import LabelScores
+from pipeline.trainer.validation.binary_scores import binary_scores
+from pipeline.trainer.validation.label_validation import LabelScores
+from pipeline.trainer.validation.numeric_scores import NumericBatch, numeric_scores
+from pipeline.trainer.validation.retrieval_scores import retrieval_scores
 
 
 def scores_of(label: LabelConfig, number: int, targets: Targets, result: StepResult) -> LabelScores:

@@ -21,10 +21,10 @@ import numpy as np
 
 from pipeline.arrays.types import Bools, Float64s, Int64s
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores
-from pipeline.trainer.batch.label_ages import LabelAges, name_of_age
-from pipeline.trainer.batch.numeric_scores import NumericMetrics, NumericScores
-from pipeline.trainer.batch.retrieval_scores import RetrievalMetrics, RetrievalScores
+from pipeline.trainer.validation.binary_scores import BinaryMetrics, BinaryScores
+from pipeline.trainer.validation.label_ages import LabelAges, name_of_age
+from pipeline.trainer.validation.numeric_scores import NumericMetrics, NumericScores
+from pipeline.trainer.validation.retrieval_scores import RetrievalMetrics, RetrievalScores
 
 FORMAT = 1
 COHORTS = 48

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.configuration.model.labels import TopLists
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.list_validation import ListedSamples, ListValidation, with_lists
-from pipeline.trainer.batch.order_scores import OrderSums, order_scores
+from pipeline.trainer.validation.list_validation import ListedSamples, ListValidation, with_lists
+from pipeline.trainer.validation.order_scores import OrderSums, order_scores
 
 TOP = TopLists(k=2, m=4)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.binary_scores import binary_scores
-from pipeline.trainer.batch.validation import HOUR_MS, HOURS, LabelValidation, labels_without_positive
+from pipeline.trainer.validation.binary_scores import binary_scores
+from pipeline.trainer.validation.label_validation import HOUR_MS, HOURS, LabelValidation, labels_without_positive
 
 RNG_SEED = 5
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from pipeline.arrays.types import Bools, Float64s, Int64s
 from pipeline.configuration.model.labels import TopLists
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.order_scores import order_scores
-from pipeline.trainer.batch.validation import ORDER, LabelValidation
+from pipeline.trainer.validation.label_validation import ORDER, LabelValidation
+from pipeline.trainer.validation.order_scores import order_scores
 
 
 @dataclass(frozen=True)

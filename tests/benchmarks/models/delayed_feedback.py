@@ -31,7 +31,7 @@ from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market
 from pipeline.process.clock import SystemClock
 from pipeline.samples.run.in_process import run_samples
-from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinarySums, binary_scores
+from pipeline.trainer.validation.binary_scores import BinaryMetrics, BinarySums, binary_scores
 from tests.benchmarks.harness.report import Figure
 from tests.support.world.in_memory_trainer import InMemoryTrainer
 

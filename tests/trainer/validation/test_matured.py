@@ -9,10 +9,10 @@ import pytest
 from pipeline.configuration.streams.events import EventColumns
 from pipeline.configuration.streams.feedbacks import Feedback
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.binary_scores import BinarySums, binary_scores
-from pipeline.trainer.batch.label_ages import LabelAges
-from pipeline.trainer.batch.matured import COHORTS, LabelEvents, MaturedLabels
-from pipeline.trainer.batch.numeric_scores import NumericBatch, numeric_scores
+from pipeline.trainer.validation.binary_scores import BinarySums, binary_scores
+from pipeline.trainer.validation.label_ages import LabelAges
+from pipeline.trainer.validation.matured import COHORTS, LabelEvents, MaturedLabels
+from pipeline.trainer.validation.numeric_scores import NumericBatch, numeric_scores
 
 WINDOW_MS, HORIZON_MS = 60_000, 540_000
 AGES = LabelAges(WINDOW_MS + HORIZON_MS, 60_000, (10_000, WINDOW_MS, 300_000))

@@ -17,10 +17,10 @@ import numpy as np
 
 from pipeline.arrays.types import Int64s
 from pipeline.errors import DamagedError
-from pipeline.trainer.batch.binary_scores import BinaryMetrics, BinaryScores, BinarySums
-from pipeline.trainer.batch.numeric_scores import ListSums, NumericMetrics, NumericScores, NumericSums
-from pipeline.trainer.batch.order_scores import OrderMetrics, OrderScores, OrderSums
-from pipeline.trainer.batch.retrieval_scores import RetrievalMetrics, RetrievalScores, RetrievalSums
+from pipeline.trainer.validation.binary_scores import BinaryMetrics, BinaryScores, BinarySums
+from pipeline.trainer.validation.numeric_scores import ListSums, NumericMetrics, NumericScores, NumericSums
+from pipeline.trainer.validation.order_scores import OrderMetrics, OrderScores, OrderSums
+from pipeline.trainer.validation.retrieval_scores import RetrievalMetrics, RetrievalScores, RetrievalSums
 
 HOUR_MS = 3_600_000
 HOURS = 168

@@ -1,0 +1,1 @@
+"""Benchmarks of what models learn: quality beside its cost."""
