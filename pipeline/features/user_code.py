@@ -113,11 +113,12 @@ def _imports_from(root: Path) -> Iterator[set[str]]:
     Yields the names of the top-level packages that were loaded before and are not the project's.
     """
     project_names = {path.stem for path in root.glob("*.py")}
-    # Copies: another thread of the process may import meanwhile.
-    shadowed = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in project_names}
+    # A copy, made in one step: another thread of the process may import meanwhile.
+    loaded = sys.modules.copy()
+    shadowed = {name: module for name, module in loaded.items() if name.partition(".")[0] in project_names}
     for name in shadowed:
         del sys.modules[name]
-    foreign = {name.partition(".")[0] for name in list(sys.modules)}
+    foreign = {name.partition(".")[0] for name in loaded if name not in shadowed}
     sys.path.insert(0, str(root))
     bytecode_setting, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     importlib.invalidate_caches()
@@ -134,7 +135,7 @@ def _imports_from(root: Path) -> Iterator[set[str]]:
 def _loaded_from(root: Path, foreign: set[str]) -> dict[str, Path]:
     """Names and files of the project's modules: those importable from `root`, without `foreign` packages."""
     modules: dict[str, Path] = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         top, file = name.partition(".")[0], getattr(module, "__file__", None)
         if top in foreign or not file or not Path(file).is_relative_to(root):
             continue

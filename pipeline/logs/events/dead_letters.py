@@ -17,7 +17,7 @@ from pipeline.logs.interface.log import Headers, Record
 REASONS = (
     "undecodable", "time_out_of_range", "impression_too_late", "click_too_late", "orphan_click",
     "click_before_impression", "duplicate_impression", "duplicate_click", "weight_out_of_range", "number_out_of_range",
-    "label_out_of_range", "weights_invalid",
+    "label_out_of_range", "weights_invalid", "candidate_too_late", "duplicate_candidate", "score_out_of_range",
 )  # fmt: skip
 """Why an event may be a dead letter: its decoding, its time, or the join."""
 SHARD = "springtide.shard"

@@ -18,7 +18,7 @@ from pipeline.logs.events.sample_block import CANDIDATE, KINDS
 from pipeline.samples.join.emitted import decided_by
 from pipeline.samples.join.samples import Samples
 
-TOO_LATE = frozenset({"impression_too_late", "click_too_late"})
+TOO_LATE = frozenset({"impression_too_late", "click_too_late", "candidate_too_late"})
 """Reasons of dead letters whose events came too late."""
 
 
