@@ -15,9 +15,9 @@ _TYPES = ("string", "int", "uint")
 
 class TowersConfig(Section):
     """`[labels.towers]`: of a label with `loss = "in_batch"`. The model returns two vectors [batch, dim] by
-    name in place of the label: `output.query · output.item / temperature` is the label's output. Each positive is told
-    apart from the items of its batch by a softmax: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large
-    Corpus Item Recommendations" (RecSys). Positives that come late are learned like the others.
+    name in place of the label: `output.query · output.item / temperature` is the label's output. Each positive is
+    classified among the items of its batch by a softmax: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for
+    Large Corpus Item Recommendations" (RecSys). Positives that come late are learned like the others.
     """
 
     query: Name = "user"

@@ -1,4 +1,4 @@
-"""The items that a softmax over a batch tells apart. NumPy only."""
+"""The items that a softmax over a batch chooses from. NumPy only."""
 
 from dataclasses import dataclass
 

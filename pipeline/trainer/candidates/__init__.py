@@ -1,1 +1,1 @@
-"""The items that a label with two towers tells apart: how frequent they are, and recent ones to draw from."""
+"""The items that a label with two towers chooses from: how frequent they are, and recent ones to draw from."""

@@ -15,6 +15,7 @@ from tests.live.live_shop import SHARDED, current, latest, reference_project, wo
 from tests.support.command.command_line import call, samples_of, springtide
 from tests.support.command.scrape import scrape, url_of
 from tests.support.world.purchases import PURCHASES, purchases_of
+from tests.support.world.unshown import CANDIDATES, candidates_of
 
 ABSENCE_S = 60.0
 
@@ -44,19 +45,23 @@ def test_samples_are_row_for_row_those_of_a_run_in_process(shop):
     shop.wait_until_joined()
 
 
-def test_samples_of_several_feedbacks_are_those_of_a_run_in_process(shop):
-    shop.declare(PURCHASES)
+def test_samples_of_several_feedbacks_and_of_candidates_are_those_of_a_run_in_process(shop):
+    shop.declare(PURCHASES + CANDIDATES)
     impressions, clicks = shop.next_events()
     shop.append((impressions, clicks))
     for folder in (shop.project, shop.twin):
         purchases_of(impressions, 3).to_parquet(folder / "purchases.parquet", index=False)
+        candidates_of(impressions, 4).to_parquet(folder / "candidates.parquet", index=False)
     shop.run_both("ingest", "purchase", shop.project / "purchases.parquet")
+    shop.run_both("ingest", "candidates", shop.project / "candidates.parquet")
     shop.join_twin()
     shop.run()
     shop.wait_until_joined()
     shop.feed(close=True)
     shop.wait_until_joined()
-    assert {"compensation", "negative"} <= set(samples_of(shop.twin).dropna(subset="purchase")["kind"])
+    samples = samples_of(shop.twin)
+    assert {"compensation", "negative"} <= set(samples.dropna(subset="purchase")["kind"])
+    assert (samples["kind"] == "candidate").sum() == sum(candidates_of(impressions, 4)["fine"] <= 1)
 
 
 def test_stopped_job_continues_from_its_savepoint_and_leaves_no_temporary_file(shop, tmp_path, monkeypatch):

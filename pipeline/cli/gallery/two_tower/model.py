@@ -1,7 +1,7 @@
 """Two towers: a vector for the user and one for the item, so that the items of a user are found by their product.
 
 Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations" (RecSys): each click is
-told apart from the other items of its batch, corrected for how frequent they are. In springtide.toml each batch also
+classified among the items of its batch, corrected for how frequent they are. In springtide.toml each batch also
 draws items uniformly: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks in
 Recommendations" (WWW companion). Either tower is a part that a replica serves alone: `springtide replica --part user`.
 """
