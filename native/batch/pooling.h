@@ -68,7 +68,4 @@ void unpool(const Pooling& pooling, const float* const* rows, const float* poole
 void add_unpooled(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns,
                   float* gradients);
 
-// Adds the same to `gradients`: several fields may read the rows of one table.
-void add_unpooled(const Pooling& pooling, const float* pooled, Columns columns, float* gradients);
-
 }  // namespace springtide

@@ -140,7 +140,7 @@ class FieldConfig(Section):
     `max` takes the largest value of each weight. With `none` they stay apart: the model reads a sequence [batch,
     max_length, dim], and `NAME_mask` [batch, max_length], true for elements and false after the last."""
     max_length: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """`none`: the elements of a list that the model reads; the others are not counted and earn no row."""
+    """`none`: the elements of a list that the model reads; the others are not counted and get no row."""
     keep: Literal["last", "first"] = "last"
     """`none`: which elements of a list longer than `max_length` the model reads, in the order of the list."""
     weights: str | None = None

@@ -59,8 +59,8 @@ class LabelConfig(Section):
     """Numeric column of that event that holds its value; default: with `event`, it is 1 if there is an event."""
     target: str | None = None
     """Another label whose value it learns, with an output of its own and without a column in samples. Of `loss`,
-    `delta`, `correction` and `late_share`, what is left out is as for that label. The outputs of such labels come after
-    those of all others."""
+    `delta`, `correction`, `late_share`, `list_column` and `towers`, what is left out is as for that label. The outputs
+    of such labels come after those of all others."""
     loss: Annotated[str, AfterValidator(_check_loss)] = "logistic"
     """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
     `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
@@ -95,7 +95,7 @@ class LabelConfig(Section):
     """With `list_column`: metrics of the order of each list. Default: none."""
     candidates: bool = False
     """With a `teacher`: it learns the scores of `[events.candidates]` as soft targets too, in place of the teacher's
-    probability. Other labels learn nothing of them."""
+    probability. They are samples of no other label; of one with two towers they are items."""
     given: Name | None = None
     """Name of a logistic label above this one, without which this one cannot occur, such as the click for a purchase:
     the network's output is the logit of the conditional probability, and the label's prediction is the product of both

@@ -80,7 +80,7 @@ class Train(Section):
     loss_limit: Annotated[float, Field(gt=0, le=1e9)] = 50.0
     """The trainer halts at a batch whose mean loss exceeds this or is NaN."""
     positive_within_samples: Count | None = 100_000
-    """A label that has no positive in so many samples is a warning: it may be one that no click can carry."""
+    """A label that has no positive in so many samples is a warning: it may be one that no click sets."""
     dictionary_size: Annotated[int, Field(ge=0, le=1 << 31)] = 100_000
     """Maximum number of keys per field whose raw value is stored for display."""
     retention: RetentionPolicy = RetentionPolicy()

@@ -131,7 +131,7 @@ def _hour_of(at_ms: int) -> int:
 def labels_without_positive(reports: Mapping[str, Any], after_samples: int | None) -> list[str]:
     """The labels that had no positive in at least `after_samples` samples; none if that is off.
 
-    Such a label may be one that no click can carry, as that of a second event after the click.
+    Such a label may be one that no click sets, as that of a second event after the click.
 
     Args:
         reports: by label, the report of its `LabelValidation`.
