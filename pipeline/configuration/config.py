@@ -30,6 +30,7 @@ from pipeline.configuration.model.training import Model, Publish, Train, shuffle
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
 from pipeline.configuration.streams.candidates import candidate_problems, candidate_window_s
 from pipeline.configuration.streams.events import (
+    CANDIDATE_SCORE,
     CANDIDATES,
     CLICKS,
     FEEDBACK_COLUMNS,
@@ -187,7 +188,8 @@ class Config(Section):
         )
         problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
         names = self.label_names
-        reserved = {*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS} & set(names) if not self.clicks_only else ()
+        added = () if self.clicks_only else (*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS)
+        reserved = {*added, *((CANDIDATE_SCORE,) if self.events.candidates else ())} & set(names)
         problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
         if problems:
             raise ValueError("; ".join(problems))
@@ -219,7 +221,8 @@ class Config(Section):
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
         problems += self._reserved_columns()
         problems += list_problems(self.fields, names, self.events.impressions.columns)
-        problems += shuffle_problems(self.train.shuffle_window, self.model.batch_size)
+        listed = [label.name for label in self.outputs if label.list_column]
+        problems += shuffle_problems(self.train.shuffle_window, self.model.batch_size, listed)
         problems += [
             f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"
             for d in self.dense

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import structlog
@@ -98,6 +98,8 @@ class ReplicaServer:
     def __exit__(self, *failure: object) -> None:
         readers.unregister("replica")
         self._stopping.set()
+        with suppress(OSError):  # ends listening in the front too: a client that connects now is refused at once
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._service.stop()
         self._thread.join(self._stop_s)
         if self._thread.is_alive() and self._front is not None:
@@ -111,7 +113,7 @@ class ReplicaServer:
         while True:
             try:
                 code = self._run_front()
-            except OSError as failure:
+            except (OSError, RuntimeError, MemoryError) as failure:  # no process, no thread or no memory left
                 logger.error("front cannot be started", problem=str(failure))
             else:
                 if not self._stopping.is_set():

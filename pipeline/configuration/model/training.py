@@ -1,5 +1,6 @@
 """The configuration of the model, of the trainer and of what it publishes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
@@ -86,13 +87,17 @@ class Train(Section):
     retention: RetentionPolicy = RetentionPolicy()
 
 
-def shuffle_problems(window: int | None, batch_size: int) -> list[str]:
-    """What is wrong with `train.shuffle_window`.
+def shuffle_problems(window: int | None, batch_size: int, listed: Sequence[str] = ()) -> list[str]:
+    """What is wrong with `train.shuffle_window`; `listed`: labels with lists.
 
-    >>> shuffle_problems(1024, 512), shuffle_problems(None, 512)
+    >>> shuffle_problems(1024, 512), shuffle_problems(None, 512, ["ranked"])
     ([], [])
     """
-    if window is None or (window > batch_size and window % batch_size == 0):
+    if window is None:
+        return []
+    if listed:
+        return [f"label {listed[0]} has lists, and train.shuffle_window takes them apart. hint: leave one of both out"]
+    if window > batch_size and window % batch_size == 0:
         return []
     hint = f"hint: {max(window // batch_size, 2) * batch_size}"
     return [f"train.shuffle_window is {window}, wanted a multiple of model.batch_size, which is {batch_size}. {hint}"]

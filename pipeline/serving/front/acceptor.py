@@ -5,6 +5,7 @@ that. Here a flood of connections waits in the system, in the order of arrival, 
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -25,7 +26,8 @@ logger = structlog.get_logger(__name__)
 
 
 async def accept_connections(listening: socket.socket, accept: Callable[[socket.socket], None], clock: Clock) -> None:
-    """Accept connections of a listening socket until cancelled; `accept` gets each, and must not raise."""
+    """Accept connections of a listening socket until cancelled or it is shut down; `accept` gets each, and must not
+    raise."""
     listening.setblocking(False)
     loop, limit = asyncio.get_running_loop(), LogLimit(clock)
     while True:
@@ -36,6 +38,8 @@ async def accept_connections(listening: socket.socket, accept: Callable[[socket.
         except ConnectionAbortedError:
             continue
         except OSError as failure:  # the process may open no more files, or has no memory
+            if failure.errno == errno.EINVAL:
+                return  # the replica stops: the socket does not listen any more
             if (suppressed := limit.allow()) is not None:
                 logger.error("connection cannot be accepted", problem=str(failure), suppressed=suppressed)
             await asyncio.sleep(_LONGEST_PAUSE_S)

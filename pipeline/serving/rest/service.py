@@ -57,11 +57,11 @@ class Service:
         self.connections = 0
 
     def stop(self) -> None:
-        """End the front, and every later one, after the requests in progress."""
+        """End the front, and every later one, after the requests in progress; does not wait for it."""
         with self._lock:
             self._stopping = True
-            if self._quick:
-                self._quick.send(Message(Kind.STOP))
+            if self._quick:  # in a thread: a front that reads nothing would block it
+                threading.Thread(target=self._quick.send, args=(Message(Kind.STOP),), daemon=True).start()
 
     def close(self) -> None:
         """End the threads after their current requests."""
@@ -69,12 +69,15 @@ class Service:
             lane.close()
 
     def _receive(self, channel: Channel) -> None:
-        for message in channel.messages():
-            respond = partial(_respond, channel, message.number)
-            try:
-                self._handle(message, respond)
-            except Refusal as refusal:
-                respond(refusal.response)
+        try:
+            for message in channel.messages():
+                respond = partial(_respond, channel, message.number)
+                try:
+                    self._handle(message, respond)
+                except Refusal as refusal:
+                    respond(refusal.response)
+        finally:
+            channel.close()  # after a failure too: the front then ends, and another one is started
 
     def _handle(self, message: Message, respond: Respond) -> None:
         deadline_s, content = self._serving.deadline_s, message.content

@@ -28,6 +28,8 @@ class ShuffledReader:
     def next(self, stop_offset: int) -> Batch | None:
         """The next batch of a window, of records below `stop_offset` if it is the first. Raises as `BatchReader`."""
         if not self._ready:
+            passed = self._windows.passed  # what is behind it, samples in quarantine too, is in no window
+            self._start = self._start if passed is None else max(self._start, passed)
             window = self._windows.next(stop_offset)
             if window is None:
                 return None

@@ -84,7 +84,8 @@ class CandidateSource:
 
     def apply(self, change: SourceChange) -> None:
         """Move past a batch as the source that returned `change` did."""
-        self._frequency.apply(change.frequency)
+        if self._towers.log_q:
+            self._frequency.apply(change.frequency)
         if self._reservoir is not None and change.reservoir is not None:
             self._reservoir.apply(change.reservoir)
         self._samples += change.samples

@@ -65,7 +65,8 @@ def publish_full(
                 return whole
             with closing(Hooks(project, log)) as hooks:
                 return LevelPublisher(project, versions, hooks, shard, part).publish_part_of(whole)
-        FullRequest(project, shard).remove()
+        if part is None:
+            FullRequest(project, shard).remove()
         with closing(Hooks(project, log)) as hooks:
             levels = LevelPublisher(project, versions, hooks, shard, part)
             _send_withheld(project, log, versions, shard, levels)

@@ -161,6 +161,15 @@ def test_candidates_that_cannot_be_honoured_are_refused(coarse, candidates, prob
     assert problem in str(caught.value)
 
 
+def test_label_with_the_name_of_the_score_column_of_samples_is_refused():
+    document = copy.deepcopy(document_with())
+    document["labels"][0]["name"] = document["labels"][1]["target"] = document["labels"][1]["teacher"] = (
+        "candidate_score"
+    )
+    with pytest.raises(ConfigError, match="label candidate_score has the name of a column of samples"):
+        parse_config(document)
+
+
 def test_candidates_take_the_window_of_the_feedback_of_their_label_unless_it_is_set():
     document = document_with()
     assert parse_config(document).candidate_window_s == 600

@@ -4,6 +4,9 @@ import asyncio
 import socket
 from contextlib import contextmanager
 
+import pytest
+from structlog.testing import capture_logs
+
 from pipeline.serving.front.acceptor import AT_ONCE, accept_connections
 from tests.support.manual_clock import ManualClock
 
@@ -41,6 +44,22 @@ def accepted_per_turn(listening, clock, costs_s):
         return counts
 
     return asyncio.run(turns())
+
+
+def test_a_socket_that_another_process_shuts_down_is_left():
+    async def left(listening):
+        accepting = asyncio.create_task(accept_connections(listening, accepted.append, ManualClock()))
+        await asyncio.sleep(0)
+        with listening.dup() as shared:
+            shared.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait_for(accepting, 20)
+
+    accepted = []
+    with waiting(0) as listening, capture_logs() as logs:
+        asyncio.run(left(listening))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(listening.getsockname(), timeout=20)
+    assert (accepted, logs) == ([], [])
 
 
 def test_a_few_connections_are_accepted_in_each_turn_of_the_loop():

@@ -126,6 +126,22 @@ def test_window_that_cannot_be_honoured_is_refused(window, problem):
         parse_config(WRITTEN | {"train": {"shuffle_window": window}})
 
 
+def test_window_that_would_take_lists_apart_is_refused():
+    labels = [{"name": "label", "loss": "softmax", "list_column": "user"}]
+    document = WRITTEN | {"labels": labels, "samples": {"policy": "close"}, "train": {"shuffle_window": 128}}
+    with pytest.raises(ConfigError, match="label label has lists, and train"):
+        parse_config(document)
+
+
+def test_window_behind_samples_in_quarantine_begins_behind_them(tmp_path):
+    log = log_of(tmp_path)
+    excluded = Excluded(lambda at_ms, offset: np.full(len(at_ms), offset == 0))
+    reader = ShuffledReader(BatchReader(log, "samples", 0, START, 128, excluded), START, 0, 32, 1)
+    assert reader.next(1) is None
+    assert reader.passed == SamplePosition(1, 0)
+    assert reader.next(log.end_offset("samples", 0)).end == SamplePosition(1, 0)
+
+
 def test_a_window_is_part_of_the_identity_and_no_window_is_not(tmp_path):
     pieces = []
     for name, document in (("plain", WRITTEN), ("shuffled", SHUFFLED)):

@@ -70,8 +70,9 @@ def test_drawn_items_have_the_inputs_of_their_newest_sample_and_no_others(tmp_pa
         assert drawn.keys["user"].offsets.tolist() == [0] * 6
 
 
-def test_copy_that_applies_the_changes_has_the_same_bytes_at_every_batch(tmp_path):
-    config = config_of()
+@pytest.mark.parametrize("towers", [None, {"negatives": 5, "reservoir": SIZE, "log_q": False}, {"log_q": False}])
+def test_copy_that_applies_the_changes_has_the_same_bytes_at_every_batch(tmp_path, towers):
+    config = config_of(**towers or {})
     plan, ahead = FeaturePlan(config, tmp_path), CandidateSource(config, INPUTS)
     follower = ahead.copy()
     for samples in batches(5):
