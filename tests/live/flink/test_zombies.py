@@ -4,8 +4,6 @@ import os
 import signal
 from unittest.mock import patch
 
-import pytest
-
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.command_line import springtide
 from tests.torture.head import Head
@@ -28,13 +26,7 @@ def test_a_trainer_that_continues_after_another_took_over_cannot_commit(site, lo
     assert any(taken_over[shard] in of for shard, of in enumerate(epochs))
     assert not written & committed(store)
     continue_to_end(site, load, "train")
-    report = judge(site, tmp_path, print)
-    assert not any(
-        report[part][name] for part in ("samples", "dead_letters") for name in ("lost", "doubled", "differing")
-    )
-    assert report["replica"]["equal"]
-    if not report["model"]["equal"]:
-        pytest.xfail("open fault: dense weights differ in the last bits after a takeover in another kind of process")
+    assert judge(site, tmp_path, print)["equal"]
 
 
 def test_a_join_that_continues_after_another_took_over_cannot_append(site, load, tmp_path):
