@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
-from pipeline.arrays.types import Int64s
+from pipeline.arrays.types import Bools, Int64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.streams.events import CANDIDATE_SCORE, FEEDBACK_COLUMNS, SAMPLE_COLUMNS
 from pipeline.errors import DamagedError, RecordError
@@ -101,6 +101,13 @@ def sample_times(samples: pa.RecordBatch) -> Int64s:
     """[n] ms: the later of impression and click of each sample."""
     click_at = samples.column("click_at").fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return np.asarray(np.maximum(impression_times(samples), click_at), np.int64)
+
+
+def of_kind(samples: pa.RecordBatch, kind: str) -> Bools:
+    """[n] which samples are of a kind."""
+    column = samples.column("kind")
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return np.asarray(pc.equal(column, kind).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def event_ages(samples: pa.RecordBatch) -> Int64s:

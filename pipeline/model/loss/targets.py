@@ -41,6 +41,7 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.towers import towers_of
 from pipeline.configuration.streams.events import CANDIDATE_SCORE
 from pipeline.errors import RowError
+from pipeline.logs.events.sample_block import of_kind
 from pipeline.model.loss.candidates import Candidates
 
 
@@ -133,7 +134,8 @@ def targets_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig | str]) -> 
 def _parts_of(samples: pa.RecordBatch, labels: Sequence[LabelConfig], rate: Float32s) -> "list[_Part]":
     """What each label contributes; `rate` [n] as in the samples."""
     written = samples.column("negative_written").fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-    compensation, reverses = of_kind(samples, "compensation"), written & of_kind(samples, "compensation")
+    compensation = of_kind(samples, "compensation")
+    reverses = written & compensation
     represented = np.where(of_kind(samples, "negative"), 1 / rate, 1).astype(np.float32)
     if not all(label.any_rate for label in labels):
         _check_rates(rate, labels)
@@ -284,10 +286,3 @@ def _numbers(samples: pa.RecordBatch, name: str, low: float, high: float, null: 
         row = int(wrong[0])
         raise TargetError(f"sample {row} of a batch has {name} {values[row]}, wanted {low:g} to {high:g}", row)
     return values
-
-
-def of_kind(samples: pa.RecordBatch, kind: str) -> Bools:
-    """[n] which samples are of a kind."""
-    column = samples.column("kind")
-    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return np.asarray(pc.equal(column, kind).to_numpy(zero_copy_only=False), np.bool_)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import DeadLetters, EventKind
 from pipeline.configuration.streams.events import CANDIDATES
 from pipeline.configuration.streams.feedbacks import Feedback
-from pipeline.logs.events.sample_block import CANDIDATE, KINDS
+from pipeline.logs.events.sample_block import CANDIDATE, KINDS, of_kind
 from pipeline.samples.join.emitted import decided_by
 from pipeline.samples.join.samples import Samples
 
@@ -44,7 +44,7 @@ class EmittedCounts:
             decided = kinds.filter(pa.array(decided_by(feedback, batch)))
             counts = pc.value_counts(decided).to_pylist()
             self._of[feedback.kind].update({count["values"]: count["counts"] for count in counts})
-        self._add_candidates(pc.sum(pc.equal(kinds, CANDIDATE)).as_py())
+        self._add_candidates(int(of_kind(batch, CANDIDATE).sum()))
 
     def add_dead(self, letters: DeadLetters) -> None:
         """Count dead letters; those that were in no input topic (offset -1) are not the join's."""

@@ -18,7 +18,7 @@ from pipeline.arrays.splitmix import mix
 from pipeline.arrays.types import Bools, UInt8s, UInt64s
 from pipeline.configuration.streams.events import CLICKS
 from pipeline.configuration.streams.feedbacks import Feedback
-from pipeline.logs.events.sample_block import CANDIDATE
+from pipeline.logs.events.sample_block import CANDIDATE, of_kind
 from pipeline.samples.held.index import NONE, JoinIndex
 
 POSITIVE, NEGATIVE, COMPENSATED, USED = 1, 2, 4, 8
@@ -53,8 +53,7 @@ def emitted_by_samples(batch: pa.RecordBatch, feedbacks: Sequence[Feedback]) -> 
 
 def emitted_by_candidates(batch: pa.RecordBatch, number: int) -> np.ndarray:
     """[m] EMITTED of a block of samples: its candidates as used; `number` is that of their input."""
-    candidate = np.asarray(pc.equal(batch.column("kind").cast(pa.string()), CANDIDATE), np.bool_)
-    return emitted_rows(number, _source(batch, "impression_", candidate), USED)
+    return emitted_rows(number, _source(batch, "impression_", of_kind(batch, CANDIDATE)), USED)
 
 
 def decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
@@ -62,8 +61,7 @@ def decided_by(feedback: Feedback, batch: pa.RecordBatch) -> Bools:
     names = batch.schema.names
     label = feedback.labels[0].name
     if "feedback" not in names:
-        shown = pc.not_equal(batch.column("kind").cast(pa.string()), CANDIDATE).to_numpy(zero_copy_only=False)
-        return np.asarray(shown & (feedback.kind == CLICKS), np.bool_)
+        return np.asarray(~of_kind(batch, CANDIDATE) & (feedback.kind == CLICKS), np.bool_)
     if label not in names:
         return np.zeros(batch.num_rows, np.bool_)
     return np.asarray(batch.column(label).is_valid().to_numpy(zero_copy_only=False), np.bool_)

@@ -14,8 +14,8 @@ from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import InputError, ModelError, RowError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.weights import no_weights
-from pipeline.logs.events.sample_block import event_ages, impression_times
-from pipeline.model.loss.targets import Targets, of_kind, targets_of
+from pipeline.logs.events.sample_block import event_ages, impression_times, of_kind
+from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
