@@ -6,11 +6,12 @@ reverses.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from pipeline.arrays.types import Bools, Float64s
+from pipeline.arrays.types import Float64s
+from pipeline.trainer.validation.term_sums import TermScores, TermSums
 
 
 @dataclass(frozen=True)
@@ -50,45 +51,17 @@ class NumericMetrics:
         return replace(self, calibration=None, rmse=None)
 
 
-@dataclass(frozen=True)
-class NumericScores:
-    """What n samples add to `NumericSums`."""
-
-    terms: Float64s
+class NumericScores(TermScores):
     """[6, n] weight, weight of values other than 0, weighted value, weighted prediction, squared error, loss."""
 
-    def __len__(self) -> int:
-        return int(self.terms.shape[1])
 
-    def where(self, mask: Bools) -> "NumericScores":
-        """Those of some samples."""
-        return NumericScores(self.terms.compress(mask, axis=1))
+class NumericSums(TermSums):
+    """Those of `NumericScores`."""
 
-
-class NumericSums:
-    """Running sums from which `NumericMetrics` are computed. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.sums = np.zeros(6)
-        """Of `NumericScores.terms`."""
-
-    def add(self, scores: NumericScores) -> None:
-        """Count n scored samples."""
-        self.samples += len(scores)
-        self.sums += scores.terms.sum(axis=1)
+    TERMS = 6
 
     def metrics(self) -> NumericMetrics:
         return NumericMetrics.of(self.samples, self.sums.tolist())
-
-    def state(self) -> dict[str, Any]:
-        return {"samples": self.samples, "sums": self.sums.tolist()}
-
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> "NumericSums":
-        sums = cls()
-        sums.samples, sums.sums = state["samples"], np.array(state["sums"])
-        return sums
 
 
 class ListSums(NumericSums):

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.arrays.types import Bools, Float64s, Int64s
 from pipeline.configuration.model.labels import TopLists
+from pipeline.trainer.validation.term_sums import TermScores
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,8 @@ class OrderMetrics:
     """Over clicks."""
 
 
-@dataclass(frozen=True)
-class OrderScores:
-    """What L lists add to `OrderSums`."""
-
-    terms: Float64s
+class OrderScores(TermScores):
     """[5, L] 1 if it is longer than k; 1 if it is longer than m and there is a fine ranker, top share; clicks, hits."""
-
-    def __len__(self) -> int:
-        return int(self.terms.shape[1])
-
-    def where(self, mask: Bools) -> "OrderScores":
-        """Those of some lists."""
-        return OrderScores(self.terms.compress(mask, axis=1))
 
 
 class OrderSums:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from pipeline.arrays.types import Bools, Float64s, Int32s
+from pipeline.arrays.types import Float64s, Int32s
+from pipeline.trainer.validation.term_sums import TermScores, TermSums
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,17 @@ class RetrievalMetrics:
         return cls(samples, positives, loss / positives if scored else None, found / positives if scored else None)
 
 
-@dataclass(frozen=True)
-class RetrievalScores:
-    """What n samples add to `RetrievalSums`."""
-
-    terms: Float64s
+class RetrievalScores(TermScores):
     """[3, n] weight as a positive, weighted loss, weight if the own item is among the first."""
 
-    def __len__(self) -> int:
-        return int(self.terms.shape[1])
 
-    def where(self, mask: Bools) -> "RetrievalScores":
-        """Those of some samples."""
-        return RetrievalScores(self.terms.compress(mask, axis=1))
+class RetrievalSums(TermSums):
+    """Those of `RetrievalScores`."""
 
-
-class RetrievalSums:
-    """Running sums from which `RetrievalMetrics` are computed. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self.sums = np.zeros(3)
-        """Of `RetrievalScores.terms`."""
-
-    def add(self, scores: RetrievalScores) -> None:
-        """Count n scored samples."""
-        self.samples += len(scores)
-        self.sums += scores.terms.sum(axis=1)
+    TERMS = 3
 
     def metrics(self) -> RetrievalMetrics:
         return RetrievalMetrics.of(self.samples, self.sums.tolist())
-
-    def state(self) -> dict[str, Any]:
-        return {"samples": self.samples, "sums": self.sums.tolist()}
-
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> "RetrievalSums":
-        sums = cls()
-        sums.samples, sums.sums = state["samples"], np.array(state["sums"])
-        return sums
 
 
 def retrieval_scores(positive: Float64s, losses: Float64s, ranks: Int32s, recall_at: int) -> RetrievalScores:
