@@ -25,17 +25,8 @@ from pipeline.versions.deltas.published_files import (
 )
 from tests.support.world.served_model import INSTANCE, commit_rows
 from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.world.two_rankers import CASCADE, LABELS
 
-CASCADE = """
-import keras
-from keras import layers
-
-def build(inputs):
-    fine = layers.Dense(16, activation="relu")(layers.Concatenate()(list(inputs.values())))
-    coarse = layers.Dense(4, activation="relu")(inputs["item"])
-    return keras.Model(inputs, {"click": layers.Dense(1)(fine), "coarse": layers.Dense(1)(coarse)})
-"""
-LABELS = [{"name": "click"}, {"name": "coarse", "target": "click"}]
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "fine", "labels": ["click"]}]
 
 

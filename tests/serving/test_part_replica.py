@@ -15,17 +15,8 @@ from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import encode_delta
 from tests.support.world.served_model import INSTANCE, PREDICT, commit_rows, request
 from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.world.two_rankers import CASCADE, LABELS
 
-CASCADE = """
-import keras
-from keras import layers
-
-def build(inputs):
-    fine = layers.Dense(16, activation="relu")(layers.Concatenate()(list(inputs.values())))
-    coarse = layers.Dense(4, activation="relu")(inputs["item"])
-    return keras.Model(inputs, {"click": layers.Dense(1)(fine), "coarse": layers.Dense(1)(coarse)})
-"""
-LABELS = [{"name": "click"}, {"name": "coarse", "target": "click"}]
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "all", "labels": ["coarse", "click"]}]
 
 

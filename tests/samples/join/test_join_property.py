@@ -224,6 +224,18 @@ CASES = [
 ]
 
 
+def feed_in_pieces(rng, join, logs, emitted):
+    """Feed the logs in random cuts, some of them twice, and add to `emitted` what the join emits now and then."""
+    for block, unfinished in with_unfinished(cut(rng, join.config, logs)):
+        join.unfinished = unfinished
+        join.feed(block)
+        if rng.random() < 0.3:
+            emitted.add(output_of(join))
+        if rng.random() < 0.1:
+            join.feed(block)  # a replay
+    emitted.add(output_of(join))
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("seed", range(12))
 def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
@@ -233,15 +245,8 @@ def test_any_interleaving_and_cut_emits_what_the_reference_emits(case, seed):
     logs = random_logs(rng, partitions, rng.choice([20, 120, 300]), rng.choice([4, 30, 200]))
     wanted = reference(config, logs)
     for _ in range(3):
-        join, emitted = Join(config, 0, partitions), EmittedOutput()
-        for block, unfinished in with_unfinished(cut(rng, config, logs)):
-            join.unfinished = unfinished
-            join.feed(block)
-            if rng.random() < 0.3:
-                emitted.add(output_of(join))
-            if rng.random() < 0.1:
-                join.feed(block)  # a replay
-        emitted.add(output_of(join))
+        emitted = EmittedOutput()
+        feed_in_pieces(rng, Join(config, 0, partitions), logs, emitted)
         check(emitted, wanted)
 
 

@@ -16,10 +16,9 @@ from tests.samples.join.test_join_property import (
     World,
     blocks_of,
     check,
-    cut,
+    feed_in_pieces,
     random_logs,
     reference,
-    with_unfinished,
 )
 from tests.support.join_bench import output_of
 from tests.support.world.join_state import decode_join, encode_join
@@ -118,15 +117,8 @@ def test_any_interleaving_and_cut_emits_each_candidate_once_and_all_else_as_with
     rng, config, partitions, logs = random_world(seed, policy)
     wanted = wanted_of(config, logs)
     for _ in range(2):
-        join, emitted = Join(config, 0, partitions), WithCandidates()
-        for block, unfinished in with_unfinished(cut(rng, config, logs)):
-            join.unfinished = unfinished
-            join.feed(block)
-            if rng.random() < 0.3:
-                emitted.add(output_of(join))
-            if rng.random() < 0.1:
-                join.feed(block)  # a replay
-        emitted.add(output_of(join))
+        emitted = WithCandidates()
+        feed_in_pieces(rng, Join(config, 0, partitions), logs, emitted)
         check(emitted, wanted)
 
 

@@ -1,6 +1,5 @@
 """A coarse ranker beside the fine one, from the configuration to a replica of the coarse one alone."""
 
-import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -12,9 +11,8 @@ import pytest
 from pipeline.logs.open import open_log
 from pipeline.model.network.weights import unpack
 from pipeline.serving.replica import Replica
-from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 CASCADE = """
 import keras
@@ -67,12 +65,7 @@ def test_a_restart_changes_neither_ranker(trained, tmp_path):
     project = make_project(tmp_path, DOCUMENT, CASCADE)
     with closing(open_log(project)) as log:
         append_samples(log, project, requests(1))
-        store, end = VersionStore(project), log.end_offset("samples", 0)
-        for stop_offset in (end // 3, end // 2):
-            trainer = TrainerShard(project, log, store, 0)
-            trainer.train(stop_offset, threading.Event())
-            trainer.close()
-        assert train(project, log) == trained[2]
+        assert train_with_restarts(project, log) == trained[2]
     one, two = (VersionStore(each) for each in (trained[0], project))
     states = [store.restore(store.current(0)).training_state for store in (one, two)]
     assert states[0] == states[1]

@@ -1,6 +1,5 @@
 """A label whose late positives two outputs estimate, from the configuration to a replica without them."""
 
-import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,9 +9,8 @@ import pytest
 
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
-from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 HEADS = """
 import keras
@@ -66,12 +64,7 @@ def test_a_restart_changes_neither_the_model_nor_what_it_estimates(trained, tmp_
     project = make_project(tmp_path, DOCUMENT, HEADS)
     with closing(open_log(project)) as log:
         append_samples(log, project, late_samples()[0])
-        store, end = VersionStore(project), log.end_offset("samples", 0)
-        for stop_offset in (end // 3, end // 2):
-            trainer = TrainerShard(project, log, store, 0)
-            trainer.train(stop_offset, threading.Event())
-            trainer.close()
-        assert train(project, log) == trained[2]
+        assert train_with_restarts(project, log) == trained[2]
     assert {name: report["total"] for name, report in validation_of(project).items()} == {
         name: report["total"] for name, report in trained[3].items()
     }

@@ -21,7 +21,7 @@ from pipeline.trainer.run.evaluation import evaluate_shards
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 TOWERS = """
 import keras
@@ -56,14 +56,11 @@ def test_a_restart_changes_neither_tower_nor_the_state_of_its_candidates(trained
     project = shop_of(tmp_path)
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, ROWS))
-        store, end = VersionStore(project), log.end_offset("samples", 0)
-        for stop_offset in (end // 3, end // 2):
-            trainer = TrainerShard(project, log, store, 0)
-            trainer.train(stop_offset, threading.Event())
-            trainer.close()
-        assert train(project, log) == trained[2]
+        assert train_with_restarts(project, log) == trained[2]
         before = VersionStore(trained[0])
-        states = [each.restore(each.current(0)).training_state["candidates"] for each in (before, store)]
+        states = [
+            each.restore(each.current(0)).training_state["candidates"] for each in (before, VersionStore(project))
+        ]
         assert states[0] == states[1]
 
 
