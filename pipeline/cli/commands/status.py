@@ -137,7 +137,7 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             {"shard": row["shard"], "label": label, "labels": period, **scores}
             for row in trainer
             for label, matured in row.get("matured", {}).items()
-            for period, scores in matured_scores({"matured": matured})
+            for period, scores in matured_scores(matured)
         ],
         "warnings": _warnings(join, trainer),
         **{name: status[name] for name in ("quarantines", "unfinished_rollbacks", "logs")},

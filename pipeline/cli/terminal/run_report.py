@@ -15,10 +15,9 @@ def summarize_training(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**counts, "shards": [_shard_row(row) for row in shards], "validation": list(_scores(shards))}
 
 
-def matured_scores(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The scores of the labels of a validation report that can no longer change, and of the same as they were."""
-    matured = report.get("matured")  # a version of an earlier release has none
-    if matured is None or not matured["total"]["samples"]:
+def matured_scores(matured: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """By period, the scores of labels that can no longer change, and of the same labels as they were."""
+    if not matured["total"]["samples"]:
         return
     yield "matured", matured["total"]
     for scores in matured["by_age"]:
@@ -35,8 +34,9 @@ def _scores(shards: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for label, scores in row["validation"].items():
             total, hours = scores["total"], scores["windows"][-_HOURS:]
             yield {"shard": row["shard"], "label": label, "period": "all", **total}
-            for period, matured in matured_scores(scores):
-                yield {"shard": row["shard"], "label": label, "period": period, **matured}
+            if "matured" in scores:  # a version of an earlier release has none
+                for period, matured in matured_scores(scores["matured"]):
+                    yield {"shard": row["shard"], "label": label, "period": period, **matured}
             for hour in hours:
                 period = f"hour from {format_time(hour['start_ms'])}"
                 metrics = {name: value for name, value in hour.items() if name != "start_ms"}

@@ -163,17 +163,16 @@ class Prefetcher:
             raise InvalidBatchError(batch, str(failure), failure.row) from None
         except ModelError as failure:
             raise InvalidBatchError(batch, str(failure), None) from None
-        if self._source is None:
+        drawn, change, dense = None, None, features.dense
+        if self._source is not None:
+            found = self._source.next(batch.samples, at_ms, features)
+            targets, drawn, change = replace(targets, candidates=found.candidates), found.drawn, found.change
+        if drawn is None:
             tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
-            return PreparedBatch(batch, tables, fields, features.dense, targets)
-        found = self._source.next(batch.samples, at_ms, features)
-        targets = replace(targets, candidates=found.candidates)
-        if found.drawn is None:
-            tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
-            return PreparedBatch(batch, tables, fields, features.dense, targets, found.change)
-        tables, fields = keys_with_drawn(self._uniquer, features, found.drawn, self._plan.fields_by_table)
-        dense = np.concatenate([features.dense, found.drawn.dense])
-        return PreparedBatch(batch, tables, fields, dense, targets, found.change)
+        else:
+            tables, fields = keys_with_drawn(self._uniquer, features, drawn, self._plan.fields_by_table)
+            dense = np.concatenate([dense, drawn.dense])
+        return PreparedBatch(batch, tables, fields, dense, targets, change)
 
 
 def keys_with_drawn(

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.model.labels import LabelConfig
+from pipeline.logs.events.sample_block import CANDIDATE, of_kind
 from pipeline.model.dense import StepResult
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
@@ -49,11 +50,10 @@ def _listed_samples(
     """
     places = {label.name: place for place, label in enumerate(labels)}
     own, samples, targets = places[name], prepared.batch.samples, prepared.targets
-    kinds = samples.column("kind").cast(pa.string()).to_numpy(zero_copy_only=False)
     column = labels[own].list_column
     known = column in samples.schema.names
     lists = samples.column(column) if known else pa.nulls(len(samples), pa.string())
-    member = (targets.observed[:, own] & (kinds != "compensation")) | (kinds == "candidate")
+    member = (targets.observed[:, own] & ~of_kind(samples, "compensation")) | of_kind(samples, CANDIDATE)
     member &= lists.is_valid().to_numpy(zero_copy_only=False)
     chosen, fine = np.flatnonzero(member), places.get(labels[own].teacher or "", own)
     return ListedSamples(
