@@ -29,7 +29,7 @@ from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, shapes_of, unpack
 from pipeline.model.part import PartModel
 from pipeline.model.predictions import predictions
-from pipeline.model.runtime import prepare_runtime, tf
+from pipeline.model.runtime import names_of_its_own, prepare_runtime, tf
 from pipeline.model.training.step import Calls, TrainingStep
 
 _SERVED = ("variable/", "scaling/")
@@ -64,6 +64,7 @@ class StepResult:
 class DenseModel:
     """The user's network with its weights and their optimizer. Not thread-safe."""
 
+    @names_of_its_own()
     def __init__(self, config: Config, root: Path) -> None:
         """Build `config.model.build` from folder `root`. Raises ModelError."""
         prepare_runtime(config.model.threads)

@@ -22,7 +22,7 @@ from pipeline.model.network.layout import Layout
 from pipeline.model.network.subnetwork import Subnetwork
 from pipeline.model.network.weights import Arrays, check_shapes, pack, shapes_of, unpack
 from pipeline.model.predictions import predictions
-from pipeline.model.runtime import keras, tf
+from pipeline.model.runtime import keras, names_of_its_own, tf
 
 
 class PartModel:
@@ -31,6 +31,7 @@ class PartModel:
     It holds the variables of its own layers and no other part of the network, which can be freed.
     """
 
+    @names_of_its_own()
     def __init__(self, config: Config, network: keras.Model, reference: str, labels: Sequence[str]) -> None:
         """The outputs of `labels`, and vectors, of the complete `network`, which the function `reference` has built.
 

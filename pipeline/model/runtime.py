@@ -40,6 +40,7 @@ quiet_tensorflow()
 with _without_noise():
     import keras
     import tensorflow as tf
+    from keras.src.backend.common import global_state
     from keras.src.random import seed_generator
 
     tf.config.list_physical_devices()  # looks for a GPU, with another page of messages
@@ -55,4 +56,21 @@ def prepare_runtime(threads: int) -> None:
         return  # already running, with the number of the first call
 
 
-__all__ = ["keras", "prepare_runtime", "seed_generator", "tf"]
+@contextmanager
+def names_of_its_own() -> Iterator[None]:
+    """Inside, Keras numbers unnamed layers as in a new process: `dense`, `dense_1`, …
+
+    Otherwise the numbers go on from the models that the thread has built before, and TensorFlow, which orders the
+    operations of a step by name (`multiply_10` before `multiply_9`), adds up gradients in another order.
+    """
+    numbers = global_state.get_global_attribute(_NAME_NUMBERS)
+    global_state.set_global_attribute(_NAME_NUMBERS, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_NAME_NUMBERS, numbers)
+
+
+_NAME_NUMBERS = "object_name_uids"
+
+__all__ = ["keras", "names_of_its_own", "prepare_runtime", "seed_generator", "tf"]

@@ -119,4 +119,4 @@ def test_a_rehearsed_replay_writes_nothing_and_an_unknown_reason_is_refused(tmp_
     for rehearsal in (["--dry-run"], []):
         done = call("dead-letters", "replay", "--reason", "nonsense", *rehearsal, "--project", shop)
         assert done.code == 3
-        assert "no dead letter has reason 'nonsense'. known: click_before_impression, " in done.err
+        assert "no dead letter has reason 'nonsense'. known: candidate_too_late, click_before_impression, " in done.err

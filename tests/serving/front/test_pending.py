@@ -1,9 +1,9 @@
 """Connections without a complete head, over real sockets: what is handed over, closed, and read at once."""
 
 import asyncio
-import select
 import socket
 import struct
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -105,7 +105,7 @@ def test_a_head_is_complete_however_it_is_cut(room):
 
 def read_something(room):
     """What is served after the bytes sent have arrived."""
-    select.select([room.pending], [], [], WITHIN_S)
+    wait([room.pending], WITHIN_S)
     return room.pending.read()
 
 

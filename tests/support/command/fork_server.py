@@ -12,7 +12,6 @@ import atexit
 import gc
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ import tempfile
 import threading
 from functools import cache
 from importlib import import_module
+from multiprocessing.connection import wait
 from pathlib import Path
 
 REPO = Path(__file__).parents[3]
@@ -61,12 +61,12 @@ class ForkedCommand:
         self.pid = _receive(self._connection)
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+        if self.returncode is None and wait([self._connection], 0):
             self.returncode = os.waitstatus_to_exitcode(_receive(self._connection))
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+        if self.returncode is None and not wait([self._connection], timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         code = self.poll()
         assert code is not None
@@ -153,7 +153,7 @@ def serve(path: str) -> None:
     listener.listen()
     os.write(1, b"ready\n")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies of those who wait for a command
-    while listener in select.select([listener, 0], [], [])[0]:
+    while listener in wait([listener, 0]):
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
