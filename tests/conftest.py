@@ -54,8 +54,8 @@ def pytest_configure(config):
     """Temporary files in memory, and networks that XLA compiles in less time.
 
     XLA compiles each network for seconds, more than most tests take. LLVM's optimizations are off: they make a step
-    faster, and tests take few. The live tests compile with them. Compiled networks are shared between the processes of
-    a run. TensorFlow reads both settings at its first compilation.
+    faster, and tests take few. Compiled networks are shared between the processes of a run. TensorFlow reads both
+    settings at its first compilation.
     """
     if not hasattr(config, "workerinput") and not config.option.basetemp and _memory_is_usable():
         _remove_folders_of_ended_runs()
@@ -63,7 +63,7 @@ def pytest_configure(config):
         config.option.basetemp = str(folder / "files")
         config.stash[_FOLDER] = folder
         folder.mkdir(mode=0o700)
-    if "XLA_FLAGS" not in os.environ and not any("live" in Path(each).parts for each in config.args):
+    if "XLA_FLAGS" not in os.environ:
         config.stash[_QUICK] = os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if "TF_XLA_FLAGS" not in os.environ:
         config.stash[_COMPILED] = tempfile.mkdtemp(prefix="springtide-xla-", dir=config.stash.get(_FOLDER, None))

@@ -10,6 +10,7 @@ block at first and every few seconds: from it a reopened shard detects what it l
 state. A block states whether its partition has more to read, because that limits what the join may decide.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -67,11 +68,14 @@ class FollowPartition(beam.DoFn):  # type: ignore[misc]
         unread: Any = beam.DoFn.StateParam(UNREAD),  # noqa: B008
         turn: Any = beam.DoFn.TimerParam(TURN),  # noqa: B008
     ) -> Iterator[bytes]:
-        rest: PartitionRange = unread.read()
+        before: PartitionRange = unread.read()
+        rest = before
         for block, behind in self._reader(rest).turn(rest):
             rest = behind
             yield self._transport.pack(block)
-        unread.write(rest)
+        # Beam measures the size of a state that is written by a walk over the globals of all modules.
+        if rest != before:
+            unread.write(rest)
         turn.set(Timestamp.now())
 
     def _reader(self, of: PartitionRange) -> "_Reader":
@@ -92,8 +96,8 @@ class _Reader:
         window_ms = round(min(feedback.window_s for feedback in config.feedbacks) * 1000)
         own = (of.kind, of.partition)
         self._alignment = EventTimeAlignment(project.alignment, own, inputs, window_ms, project.clock)
-        # The partitions of one worker wait for records one after the other.
-        self._poll_ms = max(10, _POLL_MS // (2 * config.logs.partitions))
+        # The partitions of one subtask wait for records one after the other.
+        self._poll_ms = max(10, _POLL_MS // math.ceil(len(inputs) / config.flink.parallelism))
         self._emitted_at_s = self._clock.monotonic_s() - _EMPTY_BLOCK_EVERY_S
         self._more_emitted = False
 
