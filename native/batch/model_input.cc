@@ -8,6 +8,8 @@
 namespace springtide {
 namespace {
 
+constexpr size_t kPrefetchDistance = 12;  // rows
+
 void check_number(const char* name, size_t got, size_t wanted, const char* of) {
     if (got != wanted)
         throw std::invalid_argument(std::string(name) + ": got " + std::to_string(got) + ", wanted " +
@@ -20,9 +22,13 @@ Pooling pooling_of(const FieldKeys& field, FieldPooling pooling, size_t u, size_
 
 }  // namespace
 
-ModelInput::ModelInput(std::vector<Table*> tables, std::vector<Field> fields, size_t dense_columns, size_t threads)
+ModelInput::ModelInput(std::vector<Table*> tables, std::vector<Field> fields, size_t dense_columns, size_t threads,
+                       std::vector<RowRounding> roundings)
     : columns_(dense_columns), workers_(threads) {
-    for (Table* table : tables) tables_.push_back({table, {}, {}, {}, {}, std::vector<float>(table->dim()), {}});
+    if (!roundings.empty()) check_number("roundings", roundings.size(), tables.size(), "table");
+    roundings.resize(tables.size());
+    for (size_t t = 0; t < tables.size(); ++t)
+        tables_.push_back({tables[t], roundings[t], {}, {}, {}, {}, {}, std::vector<float>(tables[t]->dim()), {}});
     size_t start = 0;
     for (const Field& field : fields) {
         if (field.table >= tables.size())
@@ -97,18 +103,41 @@ void ModelInput::activate_pending() {
     has_pending_ = false;
 }
 
+// The grid of an existing row, a function of the packed row; without a step if the row is not rounded.
+RowGrid ModelInput::TableState::grid(uint32_t row) const {
+    if (table->importance(row) >= rounding.below) return {};
+    return grid_of(static_cast<const Table*>(table)->weights(row), table->dim(), rounding.rounding);
+}
+
+// The addresses of the active rows and, in one pass over their weights, the grids of those that are rounded.
+void ModelInput::TableState::locate_rows() {
+    const Table& rows = *table;
+    const auto weights_of = [&](uint32_t row) { return row == kNoRow ? zeros.data() : rows.weights(row); };
+    const std::vector<uint32_t>& numbers = active.rows;
+    if (!rounds()) {
+        weights.resize(numbers.size());
+        std::transform(numbers.begin(), numbers.end(), weights.begin(), weights_of);
+        return;
+    }
+    rounded.resize(numbers.size());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+        if (i + kPrefetchDistance < numbers.size()) __builtin_prefetch(weights_of(numbers[i + kPrefetchDistance]));
+        rounded[i] = {weights_of(numbers[i]), numbers[i] == kNoRow ? RowGrid{} : grid(numbers[i])};
+    }
+}
+
 void ModelInput::gather(float* out) {
     activate_pending();
     workers_.run(tables_.size(), [&](size_t t) {
         TableState& state = tables_[t];
-        const std::vector<uint32_t>& rows = state.active.rows;
-        state.weights.resize(rows.size());
-        std::transform(rows.begin(), rows.end(), state.weights.begin(), [&](uint32_t row) {
-            return row == kNoRow ? state.zeros.data() : static_cast<const Table*>(state.table)->weights(row);
-        });
-        for (const FieldState* field : state.fields)
-            pool(pooling_of(field->active, field->pooling, rows.size(), state.table->dim()), state.weights.data(), out,
-                 {columns_, field->start});
+        state.locate_rows();
+        for (const FieldState* field : state.fields) {
+            const Pooling pooling =
+                pooling_of(field->active, field->pooling, state.active.rows.size(), state.table->dim());
+            const Columns columns = {columns_, field->start};
+            if (state.rounds()) pool(pooling, state.rounded.data(), out, columns);
+            else pool(pooling, state.weights.data(), out, columns);
+        }
     });
 }
 
@@ -118,10 +147,14 @@ void ModelInput::learn(const float* gradient, uint32_t at_s) {
         const auto& [keys, rows] = state.active;
         const size_t dim = state.table->dim();
         state.gradients.assign(rows.size() * dim, 0.0f);
-        for (const FieldState* field : state.fields)
-            add_unpooled(pooling_of(field->active, field->pooling, rows.size(), dim), state.weights.data(), gradient,
-                         {columns_, field->start}, state.gradients.data());
-        state.table->update_rows(rows, keys.keys, state.gradients.data(), keys.counts.data(), at_s);
+        for (const FieldState* field : state.fields) {
+            const Pooling pooling = pooling_of(field->active, field->pooling, rows.size(), dim);
+            const Columns columns = {columns_, field->start};
+            float* gradients = state.gradients.data();
+            if (state.rounds()) add_unpooled(pooling, state.rounded.data(), gradient, columns, gradients);
+            else add_unpooled(pooling, state.weights.data(), gradient, columns, gradients);
+        }
+        state.table->update_rows(rows, keys.keys, state.gradients.data(), keys.counts.data(), at_s, 1, state.rounded);
     });
 }
 

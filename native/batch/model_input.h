@@ -16,11 +16,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
 #include "batch/pooling.h"
 #include "memory/workers.h"
+#include "quantizer/rounding.h"
 #include "table/table.h"
 
 namespace springtide {
@@ -38,6 +40,12 @@ struct FieldKeys {
     std::span<const float> weights = {};  // [m], or none; see pooling.h
 };
 
+// Which rows of a table are read rounded, and how: those whose importance is below `below`.
+struct RowRounding {
+    Rounding rounding = Rounding::none;
+    float below = std::numeric_limits<float>::infinity();
+};
+
 class ModelInput {
 public:
     struct Field {
@@ -45,8 +53,9 @@ public:
         FieldPooling pooling;
     };
 
-    // The matrix has the columns of the fields in order, then `dense_columns` more.
-    ModelInput(std::vector<Table*> tables, std::vector<Field> fields, size_t dense_columns, size_t threads);
+    // The matrix has the columns of the fields in order, then `dense_columns` more. `roundings`: none, or one per table.
+    ModelInput(std::vector<Table*> tables, std::vector<Field> fields, size_t dense_columns, size_t threads,
+               std::vector<RowRounding> roundings = {});
 
     size_t columns() const { return columns_; }
 
@@ -64,7 +73,8 @@ public:
     std::vector<std::vector<int64_t>> admit_missing(std::span<const size_t> tables, uint32_t at_s);
 
     // Activates the pending batch, if there is one, and writes the pooled rows of its n samples to
-    // out[i * columns() ..]; a key without a row counts as zeros. Dense columns are not written.
+    // out[i * columns() ..]; a key without a row counts as zeros. Rows are rounded as they are read. Dense
+    // columns are not written.
     void gather(float* out);
 
     // Updates the rows of the active batch by the gradient [n][columns()] of the last gathered matrix.
@@ -84,11 +94,17 @@ private:
 
     struct TableState {
         Table* table;
+        RowRounding rounding;
         std::vector<FieldState*> fields;  // that read it, in order
         BatchRows pending, active;
-        std::vector<const float*> weights;
-        std::vector<float> zeros;         // weights of a key without a row
-        std::vector<float> gradients;     // [u][dim]
+        std::vector<const float*> weights;  // [u], read in place
+        std::vector<RoundedRow> rounded;    // [u], instead of `weights` if any rows are rounded
+        std::vector<float> zeros;           // weights of a key without a row
+        std::vector<float> gradients;       // [u][dim]
+
+        bool rounds() const { return rounding.rounding != Rounding::none; }
+        RowGrid grid(uint32_t row) const;
+        void locate_rows();
     };
 
     void check_batch(std::span<const TableKeys> tables, std::span<const FieldKeys> fields) const;

@@ -75,14 +75,43 @@ bool single_valued(const Pooling& pooling) {
     return differing == 0;
 }
 
+// What a row's columns are made of: the weights themselves, or each weight on the grid of its row.
+struct GridValues {
+    const float* weights;
+    RowGrid grid;
+
+    float operator[](size_t i) const { return grid.value_of(weights[i]); }
+};
+
+// Calls work with the values of a row, an array or what is indexed like one.
+template <class Work>
+void with_values(const float* row, Work work) {
+    work(row);
+}
+template <class Work>
+void with_values(const RoundedRow& row, Work work) {
+    if (row.grid.step == 0) work(row.weights);
+    else work(GridValues{row.weights, row.grid});
+}
+
+const float* weights_of(const float* row) { return row; }
+const float* weights_of(const RoundedRow& row) { return row.weights; }
+
+float value_of(const float* row, size_t i) { return row[i]; }
+float value_of(const RoundedRow& row, size_t i) {
+    return row.grid.step == 0 ? row.weights[i] : row.grid.value_of(row.weights[i]);
+}
+
 // Loops over a row in steps of a constant number of floats, which the compiler vectorises; dim is a multiple of kStep.
 template <size_t kStep>
 struct Row {
-    static void copy(float* __restrict to, const float* __restrict from, size_t dim) {
+    template <class Values>
+    static void copy(float* __restrict to, Values from, size_t dim) {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] = from[at + d];
     }
-    static void add(float* __restrict to, const float* __restrict from, size_t dim) {
+    template <class Values>
+    static void add(float* __restrict to, Values from, size_t dim) {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d];
     }
@@ -94,11 +123,13 @@ struct Row {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d] / by;
     }
-    static void add_product(float* __restrict to, const float* __restrict from, float by, size_t dim) {
+    template <class Values>
+    static void add_product(float* __restrict to, Values from, float by, size_t dim) {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] += from[at + d] * by;
     }
-    static void raise(float* __restrict to, const float* __restrict from, size_t dim) {
+    template <class Values>
+    static void raise(float* __restrict to, Values from, size_t dim) {
         for (size_t at = 0; at < dim; at += kStep)
             for (size_t d = 0; d < kStep; ++d) to[at + d] = from[at + d] > to[at + d] ? from[at + d] : to[at + d];
     }
@@ -142,12 +173,13 @@ struct Range {
 template <class Step, class RowAt>
 void pool_one(const Pooling& pooling, RowAt row_at, Range keys, float* target) {
     const size_t dim = pooling.dim;
-    Step::copy(target, row_at(pooling.inverse[keys.first]), dim);
+    const auto each = [&](int64_t j, auto work) { with_values(row_at(pooling.inverse[j]), work); };
+    each(keys.first, [&](auto row) { Step::copy(target, row, dim); });
     if (pooling.field.kind == PoolingKind::kMax) {
-        for (int64_t j = keys.first + 1; j < keys.end; ++j) Step::raise(target, row_at(pooling.inverse[j]), dim);
+        for (int64_t j = keys.first + 1; j < keys.end; ++j) each(j, [&](auto row) { Step::raise(target, row, dim); });
         return;
     }
-    for (int64_t j = keys.first + 1; j < keys.end; ++j) Step::add(target, row_at(pooling.inverse[j]), dim);
+    for (int64_t j = keys.first + 1; j < keys.end; ++j) each(j, [&](auto row) { Step::add(target, row, dim); });
     const float divisor = divisor_of(pooling.field.kind, keys.end - keys.first);
     if (divisor != 1.0f) Step::divide(target, divisor, dim);
 }
@@ -157,13 +189,16 @@ void pool_weighted(const Pooling& pooling, RowAt row_at, Range keys, float* targ
     const Share share(pooling.field.kind, pooling.weights.subspan(keys.first, keys.size()));
     std::fill_n(target, pooling.dim, 0.0f);
     for (int64_t j = keys.first; j < keys.end; ++j)
-        Step::add_product(target, row_at(pooling.inverse[j]), share.of(pooling.weights[j]), pooling.dim);
+        with_values(row_at(pooling.inverse[j]), [&](auto row) {
+            Step::add_product(target, row, share.of(pooling.weights[j]), pooling.dim);
+        });
 }
 
 template <class Step, class RowAt>
 void lay_out(const Pooling& pooling, RowAt row_at, Range keys, float* target) {
     const size_t dim = pooling.dim, length = pooling.field.max_length, n = keys.size();
-    for (size_t e = 0; e < n; ++e) Step::copy(target + e * dim, row_at(pooling.inverse[keys.first + e]), dim);
+    for (size_t e = 0; e < n; ++e)
+        with_values(row_at(pooling.inverse[keys.first + e]), [&](auto row) { Step::copy(target + e * dim, row, dim); });
     std::fill_n(target + n * dim, (length - n) * dim, 0.0f);
     std::fill_n(target + length * dim, n, 1.0f);
     std::fill_n(target + length * dim + n, length - n, 0.0f);
@@ -199,10 +234,10 @@ void pool_rows(const Pooling& pooling, RowAt row_at, float* out, Columns columns
         float* target = out + columns.start;
         for (size_t i = 0; i < inverse.size(); ++i, target += columns.count) {
             if (i + kPrefetchDistance < inverse.size()) {
-                __builtin_prefetch(row_at(inverse[i + kPrefetchDistance]));
+                __builtin_prefetch(weights_of(row_at(inverse[i + kPrefetchDistance])));
                 __builtin_prefetch(target + kPrefetchDistance * columns.count, 1);
             }
-            Step::copy(target, row_at(inverse[i]), pooling.dim);
+            with_values(row_at(inverse[i]), [&](auto row) { Step::copy(target, row, pooling.dim); });
         }
     });
 }
@@ -229,11 +264,12 @@ void unpool_weighted(const Pooling& pooling, Range keys, const float* source, fl
                           share.of(pooling.weights[j]), pooling.dim);
 }
 
-void unpool_max(const Pooling& pooling, const float* const* rows, Range keys, const float* source, float* gradients) {
+template <class Rows>
+void unpool_max(const Pooling& pooling, Rows rows, Range keys, const float* source, float* gradients) {
     for (size_t d = 0; d < pooling.dim; ++d) {
         int32_t largest = pooling.inverse[keys.first];
         for (int64_t j = keys.first + 1; j < keys.end; ++j)
-            if (rows[pooling.inverse[j]][d] > rows[largest][d]) largest = pooling.inverse[j];
+            if (value_of(rows[pooling.inverse[j]], d) > value_of(rows[largest], d)) largest = pooling.inverse[j];
         gradients[static_cast<size_t>(largest) * pooling.dim + d] += source[d];
     }
 }
@@ -245,9 +281,8 @@ void unpool_each(const Pooling& pooling, Range keys, const float* source, float*
         Step::add(gradients + static_cast<size_t>(pooling.inverse[j]) * dim, source, dim);
 }
 
-template <class Step>
-void unpool_ragged(const Pooling& pooling, const float* const* rows, const float* source, Columns columns,
-                   float* gradients) {
+template <class Step, class Rows>
+void unpool_ragged(const Pooling& pooling, Rows rows, const float* source, Columns columns, float* gradients) {
     for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i, source += columns.count) {
         const Range keys{pooling.offsets[i], pooling.offsets[i + 1]};
         if (keys.first == keys.end) continue;
@@ -261,6 +296,19 @@ void unpool_ragged(const Pooling& pooling, const float* const* rows, const float
             unpool_weighted<Step>(pooling, keys, source, gradients);
         }
     }
+}
+
+template <class Rows>
+void unpool_rows(const Pooling& pooling, Rows rows, const float* pooled, Columns columns, float* gradients) {
+    by_step(pooling.dim, [&]<class Step>(Step) {
+        const float* source = pooled + columns.start;
+        if (!copies_rows(pooling)) return unpool_ragged<Step>(pooling, rows, source, columns, gradients);
+        const std::span<const int32_t> inverse = pooling.inverse;
+        for (size_t i = 0; i < inverse.size(); ++i, source += columns.count) {
+            if (i + kPrefetchDistance < inverse.size()) __builtin_prefetch(source + kPrefetchDistance * columns.count);
+            Step::add(gradients + static_cast<size_t>(inverse[i]) * pooling.dim, source, pooling.dim);
+        }
+    });
 }
 
 }  // namespace
@@ -281,6 +329,10 @@ void pool(const Pooling& pooling, const float* const* rows, float* out, Columns 
     pool_rows(pooling, [=](int32_t k) { return rows[k]; }, out, columns);
 }
 
+void pool(const Pooling& pooling, const RoundedRow* rows, float* out, Columns columns) {
+    pool_rows(pooling, [=](int32_t k) -> const RoundedRow& { return rows[k]; }, out, columns);
+}
+
 void unpool(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns, float* gradients) {
     std::fill_n(gradients, pooling.u * pooling.dim, 0.0f);
     add_unpooled(pooling, rows, pooled, columns, gradients);
@@ -288,15 +340,12 @@ void unpool(const Pooling& pooling, const float* const* rows, const float* poole
 
 void add_unpooled(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns,
                   float* gradients) {
-    by_step(pooling.dim, [&]<class Step>(Step) {
-        const float* source = pooled + columns.start;
-        if (!copies_rows(pooling)) return unpool_ragged<Step>(pooling, rows, source, columns, gradients);
-        const std::span<const int32_t> inverse = pooling.inverse;
-        for (size_t i = 0; i < inverse.size(); ++i, source += columns.count) {
-            if (i + kPrefetchDistance < inverse.size()) __builtin_prefetch(source + kPrefetchDistance * columns.count);
-            Step::add(gradients + static_cast<size_t>(inverse[i]) * pooling.dim, source, pooling.dim);
-        }
-    });
+    unpool_rows(pooling, rows, pooled, columns, gradients);
+}
+
+void add_unpooled(const Pooling& pooling, const RoundedRow* rows, const float* pooled, Columns columns,
+                  float* gradients) {
+    unpool_rows(pooling, rows, pooled, columns, gradients);
 }
 
 }  // namespace springtide

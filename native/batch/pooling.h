@@ -25,6 +25,8 @@
 #include <cstdint>
 #include <span>
 
+#include "quantizer/rounding.h"
+
 namespace springtide {
 
 enum class PoolingKind : uint8_t { kSum, kMean, kSqrtN, kMax, kNone };
@@ -55,17 +57,21 @@ struct Columns {
 void check(const Pooling& pooling, Columns columns);
 
 // Writes the columns of every sample to out[i * count + start ..]. Row k is at rows + k * dim, or at rows[k] for rows
-// read in place from a table. `out` must not overlap the rows.
+// read in place from a table; a RoundedRow is rounded as it is read. `out` must not overlap the rows.
 void pool(const Pooling& pooling, const float* rows, float* out, Columns columns);
 void pool(const Pooling& pooling, const float* const* rows, float* out, Columns columns);
+void pool(const Pooling& pooling, const RoundedRow* rows, float* out, Columns columns);
 
 // gradients[k * dim + d] = the gradient of row k given the gradient `pooled` of the output of pool(); zeros for a row
 // that no sample has. `rows` are those that were pooled; only kMax reads them. All of `gradients`, [u, dim], is written;
 // it must not overlap `pooled`.
 void unpool(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns, float* gradients);
 
-// Adds the same to `gradients`: several fields may read the rows of one table.
+// Adds the same to `gradients`: several fields may read the rows of one table. Of rounded rows it is the gradient with
+// respect to the rounded values.
 void add_unpooled(const Pooling& pooling, const float* const* rows, const float* pooled, Columns columns,
+                  float* gradients);
+void add_unpooled(const Pooling& pooling, const RoundedRow* rows, const float* pooled, Columns columns,
                   float* gradients);
 
 }  // namespace springtide

@@ -13,6 +13,7 @@ void register_model_input(nb::module_& m);
 void register_pooling(nb::module_& m);
 void register_quantizer(nb::module_& m);
 void register_record_batches(nb::module_& m);
+void register_rounding(nb::module_& m);
 void register_coded_rows(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
@@ -34,6 +35,7 @@ NB_MODULE(_native, m) {
     register_pooling(m);
     register_quantizer(m);
     register_record_batches(m);
+    register_rounding(m);
     register_coded_rows(m);
     register_sent_rows(m);
     register_served_view(m);

@@ -5,33 +5,12 @@
 #include <cmath>
 #include <cstring>
 
+#include "quantizer/row_scale.h"
+
 namespace springtide {
 namespace {
 
-constexpr int kMinExponent = -126, kMaxExponent = 112;  // 2^exponent is normal, 32767 * 2^exponent is finite
-
 constexpr float limit_of(unsigned bits) { return bits == 16 ? 32767 : 127; }
-
-float power_of_two(int exponent) {
-    if (exponent < kMinExponent) return std::ldexp(1.0f, exponent);  // in no payload that was written here
-    return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
-}
-
-// floor(log2(value)) of a positive value.
-int log2_of(double value) { return static_cast<int>(std::bit_cast<uint64_t>(value) >> 52) - 1023; }
-
-float greatest(const float* row, size_t dim) {
-    float most = 0;
-    for (size_t i = 0; i < dim; ++i) most = std::max(most, std::abs(row[i]));
-    return most;
-}
-
-// In double, which holds the square of any float, in a fixed order.
-double mean_square(const float* row, size_t dim) {
-    double sums[4] = {};
-    for (size_t i = 0; i < dim; ++i) sums[i % 4] += static_cast<double>(row[i]) * row[i];
-    return ((sums[0] + sums[2]) + (sums[1] + sums[3])) / static_cast<double>(dim);
-}
 
 bool fits(float most, unsigned bits, int exponent) { return most <= limit_of(bits) * power_of_two(exponent); }
 
@@ -41,7 +20,7 @@ int fitting_exponent(float most, unsigned bits) {
     return exponent + (exponent < kMaxExponent && !fits(most, bits, exponent));
 }
 
-// The exponent for a step relative to the root mean square: between 2^-3.9 and 2^-2.9 of it at 4 bits, with the mean
+// The exponent for a step relative to the root mean square: between 2^-2.9 and 2^-1.9 of it at 4 bits, with the mean
 // squared error of 16 fitted levels on normal rows; 2^-8 times that at 16 bits.
 int relative_exponent(const float* row, size_t dim, unsigned bits) {
     return (log2_of(1.2 * mean_square(row, dim)) >> 1) - (bits == 16 ? 10 : 2);

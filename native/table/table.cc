@@ -36,6 +36,15 @@ const uint64_t* first_duplicate(std::vector<uint64_t>& keys) {
     return at == keys.end() ? nullptr : &*at;
 }
 
+// The dot product of `a` and a rounded row, a sum over blocks.
+float dot_rounded(const float* a, const RoundedRow& row, size_t dim) {
+    return sum_of_blocks(dim, [&](size_t start, auto n) {
+        float values[kBlock];
+        for (size_t i = 0; i < n; ++i) values[i] = row.grid.value_of(row.weights[start + i]);
+        return dot(a + start, values, n);
+    });
+}
+
 // Whether the magnitude of a float exceeds the limit or is NaN: compared as integers, magnitudes keep their order and
 // NaN exceeds every number.
 bool exceeds_limit(const float* values, size_t n) {
@@ -156,9 +165,16 @@ void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) c
     });
 }
 
-void Table::update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s) {
+float Table::importance(uint32_t row) const {
+    Statistics s;
+    std::memcpy(&s, weights(row) + dim_ + state_floats_, sizeof(s));
+    return s.importance;
+}
+
+void Table::update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s, const RowGrid& grid) {
     float* w = weights(row);
     UpdateNorms norms = with_dim(dim_, [&](auto n) { return UpdateNorms{dot(gradient, w, n), dot(w, w, n), 0}; });
+    if (grid.step != 0) norms.gradient_dot_weights = dot_rounded(gradient, {w, grid}, dim_);
     norms.step_squared = optimizer_->step(w, state(row), gradient, dim_);
     statistics_updater_.apply(statistics_of(row), norms, count, at_s);
 }
@@ -199,7 +215,7 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
 }
 
 void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                        const uint32_t* counts, uint32_t at_s, size_t threads) {
+                        const uint32_t* counts, uint32_t at_s, size_t threads, std::span<const RoundedRow> read) {
     check_update(keys, gradients, counts);
     if (open())
         for (const uint32_t row : rows)
@@ -210,7 +226,7 @@ void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t
             if (ahead < last && rows[ahead] != kNoRow) prefetch(rows[ahead]);
             if (rows[i] == kNoRow) continue;
             touch(rows[i]);
-            update_row(rows[i], gradients + i * dim_, counts[i], at_s);
+            update_row(rows[i], gradients + i * dim_, counts[i], at_s, read.empty() ? RowGrid{} : read[i].grid);
         }
     });
 }

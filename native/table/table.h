@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "memory/slices.h"
+#include "quantizer/rounding.h"
 #include "table/changes/change_set.h"
 #include "table/changes/row_flags.h"
 #include "table/changes/row_history.h"
@@ -71,13 +72,16 @@ public:
     // Of an existing row. The pointer is valid until the row is removed.
     uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
+    float importance(uint32_t row) const;
 
     // Applies one optimizer step with gradients[i * dim ..] to each row and updates its statistics with counts[i] >= 1
     // occurrences at at_s. `rows` are the rows of `keys`: kNoRow is skipped; repeated rows are not allowed, which is
     // not checked. Rejects a count of 0 and a gradient element that is not finite or beyond kGradientLimit, also for
     // missing keys.
+    // `read`: the rows as the loss depends on them, where they were rounded; empty otherwise. Importance is computed of
+    // what was read.
     void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                     const uint32_t* counts, uint32_t at_s, size_t threads = 1);
+                     const uint32_t* counts, uint32_t at_s, size_t threads = 1, std::span<const RoundedRow> read = {});
 
     // resident[i] = 1 if keys[i] has a row, otherwise 0.
     void contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads = 1) const;
@@ -191,7 +195,7 @@ private:
     void collect_row(uint32_t row);
     void touch(uint32_t row);
     void prefetch(uint32_t row) const;
-    void update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s);
+    void update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s, const RowGrid& grid);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
     void check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const;
     void check_packed(std::span<const uint64_t> keys, const std::byte* packed) const;

@@ -146,7 +146,7 @@ def _kind(node: Node) -> str:
     if "$ref" in node:
         return "`{ file = … }` or `{ env = … }`"
     if "enum" in node:
-        return ", ".join(f'`"{value}"`' for value in node["enum"])
+        return ", ".join(f"`{_written(value)}`" for value in node["enum"])
     if "const" in node:
         return f'`"{node["const"]}"`'
     if node.get("type") == "array":

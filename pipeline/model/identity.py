@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.optimizers import DenseAdagrad
-from pipeline.configuration.model.tables import ROW_SETTINGS
+from pipeline.configuration.model.tables import ROW_SETTINGS, TableConfig
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 
@@ -28,7 +28,7 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
     for field in config.fields:
         pieces[f"field {field.name}"] = field.model_dump_json(exclude=_not_of(field))
     for table in config.tables:
-        pieces[f"table {table.name}"] = table.model_dump_json()
+        pieces[f"table {table.name}"] = table.model_dump_json(exclude=_defaults_of(table, _FORMATS))
     for name, text in plan.identities().items():
         pieces[f"input {name}"] = text
     return pieces
@@ -59,13 +59,19 @@ def _alike(before: Identity, now: Identity, field: str) -> bool:
 def _not_of(field: FieldConfig) -> set[str]:
     """Settings that do not belong to the piece of a field: those of a declared table, or that it names none.
 
-    Neither do settings of lists at their defaults: a version from before there were any has the same identity.
+    Neither do later settings at their defaults: a version from before there were any has the same identity.
     """
-    defaults = {name for name in _LISTS if getattr(field, name) == FieldConfig.model_fields[name].default}
-    return defaults | ({"table"} if field.table is None else set(ROW_SETTINGS))
+    return _defaults_of(field, (*_LISTS, *_FORMATS)) | ({"table"} if field.table is None else set(ROW_SETTINGS))
+
+
+def _defaults_of(section: FieldConfig | TableConfig, names: Sequence[str]) -> set[str]:
+    """Those of the settings that are at their defaults."""
+    return {name for name in names if getattr(section, name) == type(section).model_fields[name].default}
 
 
 _LISTS = ("max_length", "keep", "weights")
+_FORMATS = ("quantise", "quantise_below")
+"""How rows are read: the rows themselves are the same."""
 
 
 def _fields(identity: Identity) -> set[str]:
@@ -84,9 +90,10 @@ def _reading(identity: Identity, field: str) -> tuple[str, Any, list[Any]]:
 
 
 def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
-    """The settings of a declared table, or of the one that a field has of its own."""
+    """The settings of a declared table, or of the one that a field has of its own, that rows depend on."""
+    wanted = {*ROW_SETTINGS} - {*_FORMATS}
     piece = identity.get(f"table {table}") or identity[f"field {table}"]
-    return {name: value for name, value in json.loads(piece).items() if name in ROW_SETTINGS}
+    return {name: value for name, value in json.loads(piece).items() if name in wanted}
 
 
 def _labels(config: Config, model: DenseModel) -> str:

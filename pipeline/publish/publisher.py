@@ -16,11 +16,13 @@ from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.training import Publish
-from pipeline.publish.precision import SKIP, movement_worth, quantize, send_cost_bytes, sent_precision
+from pipeline.publish.precision import SKIP, movement_worth, send_cost_bytes, sent_precision
+from pipeline.publish.rounded_rows import ServedRows, quantize_rows
 from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
 from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import PRECISIONS, encode, payload_bytes
+from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
@@ -39,6 +41,10 @@ def flush_limit(config: Config) -> int:
 
 class RowSource(Protocol):
     """The part of a table that the publisher reads."""
+
+    @property
+    def rounding(self) -> RowRounding | None:
+        """How training rounds its rows."""
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that has a row, ascending."""
@@ -217,7 +223,7 @@ class Publisher:
         view = self.views[name]
         # A copy, because it is modified: for a single row np.ascontiguousarray would return the commit's memory.
         importance = rows["importance"].copy()
-        distance = view.compare(keys, rows["weights"])
+        distance = view.compare(keys, as_read(rows, self._tables[name].rounding))
         # The importance of a row that was zeros when it was learned from is 0: it counts as the mean of the others.
         scored = importance > 0
         importance[~scored] = importance[scored].mean() if scored.any() else 1
@@ -276,7 +282,7 @@ class Publisher:
         return rows
 
     def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
-        """Quantize rows at the precision they warrant and put them into the view."""
+        """Quantize rows at the precision they warrant, or as they were trained, and put them into the view."""
         view = self.views[name]
         bits, payload, handles = self._quantized(name, keys, rows)
         zeros = (bits == SKIP) & (handles == NO_HANDLE)
@@ -293,11 +299,9 @@ class Publisher:
 
     def _quantized(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
         """(bits [n], payload of the rows not skipped, handles [n] of the keys in the view)."""
-        importance = np.ascontiguousarray(rows["importance"])
-        convergence = (1 - rows["unsettled"]).astype(np.float32)
-        served, served_bits, handles = self.views[name].lookup(keys)
-        exponents = self.views[name].exponents(keys)
-        bits, payload = quantize(rows["weights"], served, served_bits, exponents, importance, convergence)
+        weights, served_bits, handles = self.views[name].lookup(keys)
+        served = ServedRows(weights, served_bits, self.views[name].exponents(keys))
+        bits, payload = quantize_rows(rows, served, self._tables[name].rounding)
         return bits, payload, handles
 
     def _assign_handles(self, name: str, count: int) -> UInt32s:

@@ -59,6 +59,7 @@ def test_a_field_may_repeat_a_setting_of_its_table():
         ("optimizer", {"kind": "sgd"}),
         ("admission", {"kind": "off"}),
         ("expiry", {"ttl_s": 61.0}),
+        ("quantise", 4),
     ],
 )
 def test_a_field_that_contradicts_its_table_is_refused(setting, value):
@@ -113,3 +114,25 @@ def test_a_wrong_setting_of_a_table_is_named(setting, value, problem):
 
 def test_a_field_names_one_table_by_text():
     assert "fields.0.table" in refused([ITEMS], {**ITEM, "table": 3})
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2, 1, "ternary"])
+def test_a_table_may_be_trained_for_few_bits(bits):
+    config = config_of([{**ITEMS, "quantise": bits, "quantise_below": 3}], {**USER, "quantise": bits}, ITEM)
+    assert [(field.quantise, field.quantise_below) for field in config.fields] == [(bits, None), (bits, 3.0)]
+    assert tables_of(config.fields)["items"].quantise == bits
+    assert config_of([], {**USER, "quantise": "off"}).fields[0].quantise is None
+
+
+@pytest.mark.parametrize("bits", [16, 32, 3, 0, -1, "4", "binary", True, 4.0, [4]])
+def test_other_bits_are_refused(bits):
+    assert "tables.0.quantise" in refused([{**ITEMS, "quantise": bits}], ITEM)
+    assert "fields.0.quantise" in refused([], {**USER, "quantise": bits})
+
+
+def test_an_importance_without_bits_is_refused():
+    problem = "quantise_below 3 has no effect without quantise. hint: set quantise, or remove it"
+    assert problem in refused([{**ITEMS, "quantise_below": 3}], ITEM)
+    assert problem in refused([], {**USER, "quantise_below": 3})
+    for below in (0, -1, 1e17, "all"):
+        assert "quantise_below" in refused([], {**USER, "quantise": 4, "quantise_below": below})

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
-from pipeline.model.identity import identity_of, unchanged_tables
+from pipeline.model.identity import differences, identity_of, unchanged_tables
 from tests.support.world.shop import WRITTEN, make_project
 
 EXPIRY = {"ttl_s": None, "budget_bytes": None, "sweep_every_s": 600.0}
@@ -58,6 +58,13 @@ def test_the_piece_of_a_field_with_its_own_table_never_changes(tmp_path):
     named = json.loads(pieces["field seen"])
     assert named["table"] == "goods"
     assert not {"dim", *ROWS} & set(named)
+    written["fields"] = [WRITTEN["fields"][0] | {"quantise": "ternary"}, shared]
+    written["tables"] = [{"name": "goods", "dim": 2, "quantise": 4, "quantise_below": 0.5}]
+    project = make_project(tmp_path, written)
+    changed = identity_of(project.config, FeaturePlan(project.config, tmp_path), DenseModel(project.config, tmp_path))
+    assert json.loads(changed["field user"]) == USER | {"quantise": "ternary"}
+    assert json.loads(changed["table goods"])["quantise_below"] == 0.5
+    assert differences(pieces, changed) == ["field user changed", "table goods changed"]
 
 
 A, B = reader("a", "t"), reader("b", "t")
@@ -89,6 +96,10 @@ A, B = reader("a", "t"), reader("b", "t")
         # The table changes, or the field reads another one.
         (declared("t") | A, declared("t", init_scale=0.02) | A, set()),
         (declared("t") | A, declared("s") | reader("a", "s"), set()),
+        # Rows are of full precision, whatever they are rounded to.
+        (own("user"), own("user", quantise=4), {"user"}),
+        (own("user", quantise=4), own("user", quantise="ternary", quantise_below=2.0), {"user"}),
+        (declared("t", quantise=1) | A, declared("t") | A, {"t"}),
         (declared("t") | A, own("a"), set()),
     ],
 )

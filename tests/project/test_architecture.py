@@ -24,6 +24,7 @@ INTERFACES = {
     "pipeline/trainer/tables/table.py",
     "pipeline/versions/deltas/quantizer.py",
     "pipeline/versions/deltas/coded_rows.py",
+    "pipeline/versions/deltas/rounding.py",
     "pipeline/versions/deltas/served_view.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]

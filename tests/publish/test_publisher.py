@@ -7,6 +7,7 @@ from pipeline.publish.precision import movement_worth, quantize, send_cost_bytes
 from pipeline.publish.publisher import Publisher, TouchedRows
 from pipeline.publish.withheld import select_rows
 from pipeline.versions.deltas.delta import decode_delta, served_digest
+from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.deltas.served_view import ServedView
 from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
 
@@ -245,3 +246,68 @@ def test_a_publisher_without_rows_sends_only_dense_weights(tmp_path):
     assert all(len(change) == 0 for change in delta.fields.values())
     assert delta.dense == trainer.dense
     trainer.close()
+
+
+@pytest.mark.parametrize("quantise", [8, 4, 2, "ternary", 1])
+def test_a_table_trained_for_few_bits_is_served_exactly_as_training_reads_it(tmp_path, quantise):
+    trainer = SyntheticTrainer(project_at(tmp_path, publish={"share": 1.0}))
+    rounding, table = RowRounding(quantise), trainer.tables["user"]
+    table.rounding = rounding
+    for _ in range(4):
+        trainer.commit()
+        read = as_read(table.rows(table.keys()), rounding)
+        np.testing.assert_array_equal(trainer.publisher.views["user"].decode(table.keys()), read)
+        assert not len(trainer.publisher.withheld("user"))
+    assert set(trainer.publisher.views["user"].bits(table.keys()).tolist()) == {rounding.bits}
+    trainer.restart()
+    assert not len(trainer.publisher.withheld("user"))
+    trainer.close()
+
+
+def test_a_row_whose_rounded_values_stay_is_not_withheld_and_costs_nothing(trainer):
+    table = trainer.tables["user"]
+    table.rounding = RowRounding(1)
+    trainer.commit(flush=True)
+    keys = table.keys()
+    for key in keys:
+        weights = table.stored[int(key)]["weights"]
+        table.put(int(key), (weights * np.float32(1.001)).astype(np.float32), 5.0, 0.5)
+    prepared = trainer.commit(touched={"user": touched_of(trainer, keys, NONE)}).prepared
+    assert not len(prepared.delta.fields["user"])
+    assert not len(trainer.publisher.withheld("user"))
+
+
+def test_a_row_of_zeros_is_sent_with_a_full_only(trainer):
+    table = trainer.tables["user"]
+    table.rounding = RowRounding("ternary")
+    table.put(1, np.zeros(16, np.float32), 0.0, 1.0)
+    assert not len(
+        trainer.commit(touched={"user": touched_of(trainer, np.uint64([1]), NONE)}).prepared.delta.fields["user"]
+    )
+    assert trainer.commit(touched={}, flush=True).prepared.delta.fields["user"].new_keys.tolist() == [1]
+
+
+def test_rows_of_more_importance_are_sent_at_the_precision_they_warrant(trainer):
+    table = trainer.tables["user"]
+    table.rounding = RowRounding(1, below=2.0)
+    for key in range(1, 200):
+        table.put(key, rows(1, 16, key)[0], [0.5, 2.0, 300.0][key % 3], 0.001)
+    prepared = trainer.commit(touched={"user": touched_of(trainer, table.keys(), NONE)}, flush=True).prepared
+    view, stored = trainer.publisher.views["user"], table.rows(table.keys())
+    served, few = view.decode(table.keys()), stored["importance"] < 2
+    np.testing.assert_array_equal(served[few], as_read(stored, table.rounding)[few])
+    error = np.abs(served - stored["weights"]).max(axis=1)
+    assert error[few].min() > error[~few].max()
+    assert set(view.bits(table.keys()[~few]).tolist()) == {4, 8}
+    assert prepared.complete
+
+
+def test_changing_the_bits_sends_what_serving_has_otherwise(trainer):
+    table = trainer.tables["user"]
+    trainer.commit(flush=True)
+    table.rounding = RowRounding("ternary")
+    trainer.restart()
+    assert trainer.publisher.withheld("user").tolist() == table.keys().tolist()
+    assert trainer.commit(touched={}, flush=True).prepared.complete
+    read = as_read(table.rows(table.keys()), table.rounding)
+    np.testing.assert_array_equal(trainer.publisher.views["user"].decode(table.keys()), read)

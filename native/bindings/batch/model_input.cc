@@ -11,6 +11,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/batch/pooling_kind.h"
+#include "bindings/quantizer/rounding_number.h"
 
 using namespace springtide_bindings;
 using springtide::FieldKeys;
@@ -33,6 +34,7 @@ struct FieldArrays {
 };
 
 using NamedPooling = std::pair<std::string, size_t>;  // kind and max_length
+using NumberedRounding = std::pair<unsigned, float>;     // number, and the importance below which rows are rounded
 
 struct Batch {
     std::vector<TableArrays> tables;
@@ -44,8 +46,10 @@ struct Batch {
 class BoundInput {
 public:
     BoundInput(std::vector<nb::object> tables, const std::vector<size_t>& table_of_field,
-               const std::vector<NamedPooling>& poolings, size_t dense_columns, size_t threads)
-        : tables_(std::move(tables)), input_(natives(), fields_of(table_of_field, poolings), dense_columns, threads) {}
+               const std::vector<NamedPooling>& poolings, size_t dense_columns, size_t threads,
+               const std::vector<NumberedRounding>& roundings)
+        : tables_(std::move(tables)),
+          input_(natives(), fields_of(table_of_field, poolings), dense_columns, threads, roundings_of(roundings)) {}
 
     std::vector<size_t> find(const nb::list& tables, const nb::list& fields) {
         Batch batch;
@@ -110,6 +114,12 @@ private:
         return natives;
     }
 
+    static std::vector<springtide::RowRounding> roundings_of(const std::vector<NumberedRounding>& numbered) {
+        std::vector<springtide::RowRounding> roundings;
+        for (const auto& [number, below] : numbered) roundings.push_back({rounding_of(number), below});
+        return roundings;
+    }
+
     static std::vector<ModelInput::Field> fields_of(const std::vector<size_t>& tables,
                                                     const std::vector<NamedPooling>& poolings) {
         std::vector<ModelInput::Field> fields;
@@ -139,8 +149,9 @@ private:
 void register_model_input(nb::module_& m) {
     nb::class_<BoundInput>(m, "ModelInput")
         .def(nb::init<std::vector<nb::object>, const std::vector<size_t>&, const std::vector<NamedPooling>&, size_t,
-                      size_t>(),
-             exact("tables"), exact("table_of_field"), exact("poolings"), exact("dense_columns"), exact("threads"))
+                      size_t, const std::vector<NumberedRounding>&>(),
+             exact("tables"), exact("table_of_field"), exact("poolings"), exact("dense_columns"), exact("threads"),
+             exact("roundings"))
         .def("find", &BoundInput::find, exact("tables"), exact("fields"))
         .def("resident", &BoundInput::resident, exact("table"), exact("resident"))
         .def("admit", &BoundInput::admit, exact("table"), exact("places"), exact("at_s"))

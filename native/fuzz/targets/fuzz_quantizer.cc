@@ -4,6 +4,7 @@
 
 #include "fuzz/input.h"
 #include "quantizer/quantizer.h"
+#include "quantizer/rounding.h"
 #include "simd/simd.h"
 
 namespace {
@@ -33,6 +34,19 @@ bool same_bytes(const std::vector<T>& one, const std::vector<T>& other) {
     return one.size() == other.size() && std::memcmp(one.data(), other.data(), one.size() * sizeof(T)) == 0;
 }
 
+// What training reads of a row, for every rounding, is what its payload decodes to.
+void must_be_served_as_trained(const std::vector<float>& row) {
+    for (unsigned number = 1; number < springtide::kRoundings; ++number) {
+        const auto rounding = static_cast<springtide::Rounding>(number);
+        const springtide::RowGrid grid = springtide::grid_of(row.data(), row.size(), rounding);
+        std::vector<float> read;
+        for (const float weight : row) read.push_back(grid.value_of(weight));
+        std::vector<uint8_t> payload(springtide::payload_bytes(Codec::step8, row.size()));
+        springtide::write_rounded(row.data(), row.size(), rounding, payload.data());
+        must(same_bytes(Batch{Codec::step8, 1, row.size()}.decoded(payload), read), "a rounded row");
+    }
+}
+
 template <typename T>
 std::vector<T> last_of(const std::vector<T>& values, size_t count) {
     return {values.end() - static_cast<std::ptrdiff_t>(count), values.end()};
@@ -59,6 +73,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     const Batch alone{batch.codec, 1, batch.dim};
     must(same_bytes(alone.encoded(last_of(rows, batch.dim)), last_of(plain_payloads, row_bytes)), "a row alone");
     must(same_bytes(alone.decoded(last_of(payloads, row_bytes)), last_of(plain_rows, batch.dim)), "a payload alone");
+    must_be_served_as_trained(last_of(rows, batch.dim));
     if (batch.codec == Codec::fp32) must(same_bytes(batch.decoded(plain_payloads), rows), "32 bits are lossless");
     return 0;
 }

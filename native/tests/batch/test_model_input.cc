@@ -1,7 +1,9 @@
 // ModelInput without Python: fields that share a table, under the sanitizers and with several threads.
 #include "batch/model_input.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "tests/expect.h"
 
@@ -23,6 +25,19 @@ std::vector<float> weights_of(const Table& table, const std::vector<uint64_t>& k
     std::vector<float> weights(keys.size() * kDim);
     table.lookup(keys, weights.data());
     return weights;
+}
+
+// The weights as the forward pass reads them.
+std::vector<float> values_of(const Table& table, const std::vector<uint64_t>& keys, springtide::Rounding rounding) {
+    std::vector<float> values = weights_of(table, keys);
+    std::vector<springtide::Statistics> statistics(keys.size());
+    table.statistics(keys, statistics.data());
+    for (size_t i = 0; i < keys.size(); ++i) {
+        const springtide::RowGrid grid = springtide::grid_of(&values[i * kDim], kDim, rounding);
+        for (size_t d = 0; d < kDim && statistics[i].importance < 2; ++d)
+            values[i * kDim + d] = grid.value_of(values[i * kDim + d]);
+    }
+    return values;
 }
 
 // Two samples; the first and the last field read the first table. Sample 0 has key 1 in both of them, sample 1 has key
@@ -63,9 +78,44 @@ void a_shared_row_is_updated_once_by_the_sum_of_all_fields(size_t threads) {
     expect(statistics[0].count == 2 && statistics[1].count == 1 && statistics[2].count == 1, "occurrences");
 }
 
+// Rows of importance 2 and more are read as they are.
+void rows_are_read_rounded_and_updated_in_full_precision(springtide::Rounding rounding) {
+    Table table(kDim, springtide::make_optimizer("sgd", {.learning_rate = 0.5f}), {7, 0.5f}, 500);
+    ModelInput input({&table}, {{0, kSum}, {0, {springtide::PoolingKind::kMax}}}, 0, 1, {{rounding, 2}});
+    const Batch batch;
+    size_t missing = 0;
+    const std::array<TableKeys, 1> keys = {{{batch.shared, batch.shared_counts}}};
+    const std::array<FieldKeys, 2> fields = {{{batch.first, batch.one_each, {}}, {batch.last, batch.two_and_none, {}}}};
+    const std::array<size_t, 1> all = {0};
+    std::vector<float> matrix(2 * 2 * kDim);
+    for (uint32_t at_s = 1; at_s < 4; ++at_s) {
+        input.find(keys, fields, &missing);
+        input.admit_missing(all, at_s);
+        const std::vector<float> before = weights_of(table, batch.shared), read = values_of(table, batch.shared, rounding);
+        std::vector<springtide::Statistics> statistics(3), later(3);
+        table.statistics(batch.shared, statistics.data());
+        input.gather(matrix.data());
+        for (size_t d = 0; d < kDim; ++d) {
+            expect(matrix[d] == read[d] && matrix[4 + d] == read[kDim + d], "first field");
+            expect(matrix[2 + d] == std::max(read[d], read[4 + d]) && matrix[6 + d] == 0, "last field");
+        }
+        input.learn(std::vector<float>{1, 2, 0, 0, 4, 8, 0, 0}.data(), at_s);
+        const std::vector<float> after = weights_of(table, batch.shared);
+        table.statistics(batch.shared, later.data());
+        for (const size_t k : {0, 1}) {
+            const float g = k == 0 ? 1 : 4;
+            expect(after[2 * k] == before[2 * k] - 0.5f * g, "the gradient of the rounded value");
+            const float wanted = statistics[k].importance + std::abs(g * read[2 * k] + 2 * g * read[2 * k + 1]);
+            expect(std::abs(later[k].importance - wanted) <= 0.01f * wanted, "importance of what was read");
+        }
+    }
+    expect(values_of(table, batch.shared, rounding) != weights_of(table, batch.shared), "the row without gradient");
+}
+
 void what_does_not_fit_is_rejected() {
     Table table = make();
     expect_rejected([&] { ModelInput({&table}, {{1, kSum}}, 0, 1); }, "a field of a missing table");
+    expect_rejected([&] { ModelInput({&table}, {{0, kSum}}, 0, 1, {{}, {}}); }, "a rounding of a missing table");
     ModelInput input({&table}, {{0, kSum}, {0, kSum}}, 0, 1);
     Batch batch;
     size_t missing = 0;
@@ -87,5 +137,8 @@ void what_does_not_fit_is_rejected() {
 int main() {
     a_shared_row_is_updated_once_by_the_sum_of_all_fields(1);
     a_shared_row_is_updated_once_by_the_sum_of_all_fields(3);
+    for (const auto rounding : {springtide::Rounding::one_bit, springtide::Rounding::ternary, springtide::Rounding::two_bits,
+                                springtide::Rounding::four_bits, springtide::Rounding::eight_bits})
+        rows_are_read_rounded_and_updated_in_full_precision(rounding);
     what_does_not_fit_is_rejected();
 }

@@ -139,6 +139,28 @@ void expect_unpooled(const Batch& batch, FieldPooling field, Columns columns, co
             expect(gradients[k * batch.dim + d] == unpooled_at(batch, field, pooled, columns, k, d), "unpooled");
 }
 
+// Rows rounded as they are read, some of them not, give the same as rounded copies.
+void expect_read_rounded(const Batch& batch, FieldPooling field, Columns columns, const std::vector<float>& gradient) {
+    Batch copies = batch;
+    std::vector<springtide::RoundedRow> rows;
+    for (size_t k = 0; k < batch.u; ++k) {
+        const float* row = batch.rows.data() + k * batch.dim;
+        const auto rounding = static_cast<springtide::Rounding>(k % springtide::kRoundings);
+        rows.push_back({row, springtide::grid_of(row, batch.dim, rounding)});
+        for (size_t d = 0; d < batch.dim && rounding != springtide::Rounding::none; ++d)
+            copies.rows[k * batch.dim + d] = rows[k].grid.value_of(row[d]);
+    }
+    std::vector<float> out(batch.samples() * columns.count, 7), wanted = out;
+    springtide::pool(batch.pooling(field), rows.data(), out.data(), columns);
+    springtide::pool(batch.pooling(field), copies.rows.data(), wanted.data(), columns);
+    expect(out == wanted, "rounded rows");
+    std::vector<float> gradients(batch.u * batch.dim), wanted_gradients = gradients;
+    springtide::add_unpooled(batch.pooling(field), rows.data(), gradient.data(), columns, gradients.data());
+    springtide::unpool(batch.pooling(field), copies.pointers().data(), gradient.data(), columns,
+                       wanted_gradients.data());
+    expect(gradients == wanted_gradients, "gradients of rounded rows");
+}
+
 bool takes_weights(FieldPooling field) { return field.kind != PoolingKind::kMax && field.kind != PoolingKind::kNone; }
 
 // Bit-identical: fast paths add the same floats in the same order.
@@ -157,6 +179,7 @@ void every_path_gives_the_bits_of_the_plain_loop() {
                         expect_pooled(batch, field, moved);
                         const auto gradient = Batch::floats(random, batch.samples() * columns.count);
                         expect_unpooled(batch, field, moved, gradient);
+                        expect_read_rounded(batch, field, moved, gradient);
                     }
 }
 

@@ -1,12 +1,23 @@
 """The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense inputs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from pipeline.configuration.section import Count, Fraction, Name, Number, Seconds, Section, Setting, by_kind
 
 Penalty = Annotated[float, Field(ge=0, le=1e6)]
+
+
+def _check_quantise(given: Any) -> Any:
+    """Refuse what only equals a number of bits, such as `true`."""
+    if type(given) not in (int, str):
+        raise ValueError("wanted 8, 4, 2, 1 or 'ternary'")
+    return given
+
+
+Quantise = Annotated[Literal[8, 4, 2, 1, "ternary"], BeforeValidator(_check_quantise)]
+Importance = Annotated[float, Field(gt=0, le=1e16)]
 
 
 class Sgd(Section):
@@ -119,14 +130,21 @@ class Expiry(Section):
     """Log time between checks."""
 
 
+def problems_of_quantise(quantise: Quantise | None, below: float | None) -> list[str]:
+    """What is wrong with two settings of a table together."""
+    if quantise is None and below is not None:
+        return [f"quantise_below {below:g} has no effect without quantise. hint: set quantise, or remove it"]
+    return []
+
+
 class FieldConfig(Section):
     """`[[fields]]`: a named input of the model."""
 
     name: Name
     """Name of the input of the Keras model."""
     table: Name | None = None
-    """The table of `[[tables]]` that it reads, with its `dim`, `init_scale`, `optimizer`, `admission` and `expiry`. Not
-    set: a table of its own with the field's name. The name of the table seeds the hash of the keys."""
+    """The table of `[[tables]]` that it reads, with its `dim`, `init_scale`, `quantise`, `optimizer`, `admission`
+    and `expiry`. Not set: a table of its own with the field's name. The table's name seeds the hash of the keys."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     """Impression columns (`at` is the impression's time). Several are crossed."""
     transform: str = "value"
@@ -149,6 +167,12 @@ class FieldConfig(Section):
     or a number that is not finite in 32 bits, is a dead letter."""
     init_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     """New weights are uniform in ± this; they depend on the key and the seed only."""
+    quantise: Quantise | None = None
+    """Rows are trained for so many bits: training reads each row rounded to integers × 2^exponent, updates it in full
+    precision, and serving holds exactly what training read. `8` and `4` are the steps of published rows of these
+    precisions, `2` has about four levels, `"ternary"` is −1, 0 or 1 times a scale, `1` plus or minus a scale."""
+    quantise_below: Importance | None = None
+    """Only rows whose importance is below this are rounded; the others are published at the precision they warrant."""
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()
@@ -160,7 +184,7 @@ class FieldConfig(Section):
 
     @model_validator(mode="after")
     def _check_pooling(self) -> Self:
-        problems = []
+        problems = problems_of_quantise(self.quantise, self.quantise_below) if self.table is None else []
         if self.pooling == "none" and self.max_length is None:
             problems.append("pooling none needs max_length. hint: the number of elements that the model reads")
         if self.pooling != "none" and self.max_length is not None:

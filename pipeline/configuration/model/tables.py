@@ -1,14 +1,23 @@
 """Tables of rows: those declared as `[[tables]]`, which fields name, and those that fields have of their own."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.configuration.model.fields import Adagrad, Admission, Expiry, FieldConfig, Optimizer
+from pipeline.configuration.model.fields import (
+    Adagrad,
+    Admission,
+    Expiry,
+    FieldConfig,
+    Importance,
+    Optimizer,
+    Quantise,
+    problems_of_quantise,
+)
 from pipeline.configuration.section import Name, Section, declared_twice
 
-ROW_SETTINGS = ("dim", "init_scale", "optimizer", "admission", "expiry")
+ROW_SETTINGS = ("dim", "init_scale", "quantise", "quantise_below", "optimizer", "admission", "expiry")
 """Settings of a table; a field with a table of its own sets them itself."""
 
 
@@ -25,9 +34,19 @@ class TableConfig(Section):
     """Weights per row."""
     init_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     """New weights are uniform in ± this; they depend on the key and the seed only."""
+    quantise: Quantise | None = None
+    """Rows are trained for so many bits, as with `quantise` of `[[fields]]`."""
+    quantise_below: Importance | None = None
+    """Only rows whose importance is below this are rounded."""
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()
+
+    @model_validator(mode="after")
+    def _check_quantise(self) -> Self:
+        if problems := problems_of_quantise(self.quantise, self.quantise_below):
+            raise ValueError("; ".join(problems))
+        return self
 
 
 def with_row_settings(fields: Sequence[FieldConfig], tables: Sequence[TableConfig]) -> tuple[FieldConfig, ...]:

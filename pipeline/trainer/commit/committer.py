@@ -67,7 +67,10 @@ class Committer:
         self.gauges = Gauges(project, origin.shard, tables)
         self._tables = {name: each.table for name, each in tables.by_name.items()}
         self._boundary = Boundary()
-        self._snapshots = {name: TableSnapshot(t, self._boundary.calls) for name, t in self._tables.items()}
+        self._snapshots = {
+            name: TableSnapshot(each.table, self._boundary.calls, each.rounding)
+            for name, each in tables.by_name.items()
+        }
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         # A commit needs the GIL several times; at the default switch interval each time costs 5 ms.
         sys.setswitchinterval(_SWITCH_S)

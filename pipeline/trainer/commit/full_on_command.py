@@ -4,6 +4,7 @@ A full carries every row. What CURRENT withholds is sent first, by versions that
 deltas, and a replica that starts from the full holds the same bytes.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
-from pipeline.configuration.model.tables import tables_of
+from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
@@ -24,6 +25,7 @@ from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, 
 from pipeline.trainer.tables.table import Rows, row_dtype, state_floats
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
+from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, FieldChange
 from pipeline.versions.store.version_store import VersionStore
@@ -38,6 +40,7 @@ class _StoredRows:
 
     all_keys: UInt64s
     all_rows: Rows
+    rounding: RowRounding | None
 
     def keys(self) -> UInt64s:
         return self.all_keys
@@ -124,16 +127,26 @@ def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
     declared = tables_of(config.fields)
     for name, change in commit.fields.items():
         table = declared.get(name)
-        dtype = None if table is None else row_dtype(table.dim, state_floats(table.optimizer, table.dim))
-        if table is None or dtype is None or (table.dim, dtype.itemsize) != (change.dim, change.rows.shape[1]):
+        if table is None or not _as_declared(commit, table):
             raise MigrationError(
                 f"table {name} of version {commit.id} is not as the configuration declares it. "
                 "run: springtide run train --until-end --migrate"
             )
-        tables[name] = _StoredRows(change.keys, change.rows.view(dtype).reshape(len(change.keys)))
+        dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
+        rows = change.rows.view(dtype).reshape(len(change.keys))
+        tables[name] = _StoredRows(change.keys, rows, RowRounding.of(table))
         views[name] = ServedView(change.dim, by_handle=False)
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
     return Publisher(config.publish, tables, views, commit.next_handles, dense, flush_limit(config))
+
+
+def _as_declared(commit: Commit, table: TableConfig) -> bool:
+    """Whether a version has the rows that the configuration declares, and they were trained for as many bits."""
+    change, identity = commit.fields[table.name], json.loads(commit.training_state["identity"])
+    before = json.loads(identity.get(f"table {table.name}") or identity[f"field {table.name}"])
+    now = table.dim, row_dtype(table.dim, state_floats(table.optimizer, table.dim)).itemsize
+    bits = table.quantise, table.quantise_below
+    return now == (change.dim, change.rows.shape[1]) and bits == (before.get("quantise"), before.get("quantise_below"))
 
 
 def _after(versions: VersionStore, shard: int, before: Delta, commit: Commit) -> VersionRange:

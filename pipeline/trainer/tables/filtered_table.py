@@ -9,6 +9,7 @@ from pipeline.admission.expire import Sweeper
 from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.configuration.model.tables import TableConfig
 from pipeline.trainer.tables.table import Table
+from pipeline.versions.deltas.rounding import RowRounding
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class FilteredTable:
         self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
+        self.rounding = RowRounding.of(config)
         if state is not None:
             self.table.import_rows(state.keys, np.ascontiguousarray(state.rows))
             self.admitter = Admitter.from_bytes(config.admission, seed, state.admission)

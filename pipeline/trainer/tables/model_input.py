@@ -3,6 +3,7 @@
 keys of every table, [u] distinct, as in `TableBatch`; their occurrences in every field, as in `FieldBatch`
   find     → the rows of the batch, each looked up once
   gather   → [n, columns]: every field's pooled rows, in the order of the fields; the dense columns after them stay
+             rows of a table that is trained for few bits are rounded as they are read
   learn    ← [n, columns] gradient, to the rows of the batch gathered last, summed over the fields of a table
 
 `find` and `admit` of the next batch may come between `gather` and `learn`: they read no weights.
@@ -20,6 +21,7 @@ from pipeline.errors import InputError
 from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch
 from pipeline.trainer.tables.table import Table
+from pipeline.versions.deltas.rounding import UNROUNDED, RowRounding
 
 
 class InputField(NamedTuple):
@@ -37,14 +39,23 @@ class ModelInput:
     Between `find` and `learn` of a batch no rows may be removed from the tables. Results do not depend on `threads`.
     """
 
-    def __init__(self, tables: Sequence[Table], fields: Sequence[InputField], dense_columns: int, threads: int) -> None:
-        """`fields` in the order of their columns."""
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        fields: Sequence[InputField],
+        dense_columns: int,
+        threads: int,
+        roundings: Sequence[RowRounding | None] = (),
+    ) -> None:
+        """`fields` in the order of their columns; `roundings`: how the rows of each table are read, by default as they
+        are."""
         require_integer("threads", threads, 1, 1024)
         self._tables = list(tables)
         native, numbers = [table.native for table in tables], [field.table for field in fields]
         poolings = [(field.pooling.kind, field.pooling.max_length) for field in fields]
+        rounded = [UNROUNDED if each is None else each.native for each in roundings]
         try:
-            self._input: Any = _native.ModelInput(native, numbers, poolings, dense_columns, threads)
+            self._input: Any = _native.ModelInput(native, numbers, poolings, dense_columns, threads, rounded)
         except ValueError as failure:
             raise InputError(str(failure)) from None
         self._sizes = [0] * len(self._tables)

@@ -9,6 +9,7 @@ from pipeline.arrays.per_field import field_thread_pool
 from pipeline.arrays.types import UInt64s
 from pipeline.trainer.tables.boundary import BoundaryCalls
 from pipeline.trainer.tables.table import Changes, ChangeSet, Rows, Table
+from pipeline.versions.deltas.rounding import RowRounding
 
 _SLICE_ROWS = 32_768
 """Rows that training copies at one boundary: about two milliseconds."""
@@ -20,8 +21,8 @@ class TableSnapshot:
     Thread-safe, but not for the training thread: every read of the table is a call at a boundary.
     """
 
-    def __init__(self, table: Table, calls: BoundaryCalls) -> None:
-        self._table, self._calls = table, calls
+    def __init__(self, table: Table, calls: BoundaryCalls, rounding: RowRounding | None = None) -> None:
+        self._table, self._calls, self.rounding = table, calls, rounding
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that had a row, ascending."""

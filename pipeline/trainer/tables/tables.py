@@ -51,7 +51,8 @@ class Tables:
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
         fields = [InputField(self._names.index(f.table_name), Pooling.of(f)) for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
-        self._input = ModelInput(tables, fields, config.dense_columns, config.model.threads)
+        roundings = [each.rounding for each in self.by_name.values()]
+        self._input = ModelInput(tables, fields, config.dense_columns, config.model.threads, roundings)
         self._filtered = [i for i, t in enumerate(declared.values()) if t.admission.kind != "off"]
         self._unfiltered = [i for i, t in enumerate(declared.values()) if t.admission.kind == "off"]
         self._pooled = sum(Pooling.of(f).width(f.dim) for f in config.fields)

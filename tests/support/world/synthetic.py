@@ -13,6 +13,7 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
+from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -40,7 +41,8 @@ def project_at(root: Path, **sections: Any) -> Project:
 class Rows:
     """A field's rows in NumPy, as a `RowSource` of the publisher."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, rounding: RowRounding | None = None) -> None:
+        self.rounding = rounding
         self.dtype = np.dtype([("weights", np.float32, (dim,)), ("importance", np.float32), ("unsettled", np.float32)])
         self.stored: dict[int, np.ndarray] = {}
 

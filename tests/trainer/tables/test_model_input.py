@@ -14,6 +14,7 @@ from pipeline.trainer.batch.prefetch import FieldBatch, TableBatch, keys_by_tabl
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 from pipeline.trainer.tables.table import Table
+from pipeline.versions.deltas.rounding import RowRounding, as_read
 from tests.support.reference.pooling import pooled, unpooled
 
 DIMS, DENSE = (4, 16, 5, 4, 3), 2
@@ -248,3 +249,52 @@ def test_tables_and_fields_in_any_order_of_threads_give_the_same_rows():
 def test_a_field_of_a_table_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match="table: got 5, wanted 0 to 5 - 1"):
         ModelInput(tables(), [InputField(5, Pooling("sum"))], DENSE, 1)
+
+
+ROUNDINGS = [RowRounding(4), RowRounding("ternary"), None, RowRounding(1, below=0.05), RowRounding(2)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_are_read_rounded_and_the_gradient_goes_to_the_rows_themselves(threads):
+    random, ours, theirs = np.random.default_rng(5), tables(), tables()
+    together, plain = ModelInput(ours, OWN, DENSE, threads, ROUNDINGS), ModelInput(theirs, OWN, DENSE, 1)
+    for second in range(20):
+        batch = batch_of(random, 12)
+        for each in (together, plain):
+            each.find(*batch)
+            each.admit_missing(range(5), second)
+        read = [as_read(t.rows(b.keys), r) for t, b, r in zip(ours, batch.tables, ROUNDINGS, strict=True)]
+        got, gradient = np.zeros((12, COLUMNS), np.float32), random.normal(size=(12, COLUMNS)).astype(np.float32)
+        together.gather(got)
+        starts = np.cumsum([0, *WIDTHS])
+        for f, (weights, field, pooling) in enumerate(zip(read, batch.fields, POOLINGS, strict=True)):
+            wanted = pooled(weights[field.inverse], field.offsets, pooling)
+            np.testing.assert_array_equal(got[:, starts[f] : starts[f + 1]], wanted)
+        together.learn(gradient, second)
+        plain.gather(np.zeros((12, COLUMNS), np.float32))
+        plain.learn(gradient, second)
+    for f, (table, other) in enumerate(zip(ours, theirs, strict=True)):
+        rows, others = table.rows(table.keys()), other.rows(other.keys())
+        np.testing.assert_array_equal(rows["count"], others["count"])
+        if POOLINGS[f].kind != "max":  # the gradient of a maximum depends on the rows
+            np.testing.assert_array_equal(rows["weights"], others["weights"])
+            np.testing.assert_array_equal(rows["state"], others["state"])
+
+
+def test_importance_is_that_of_the_rows_as_read():
+    [table, *_], random = tables(), np.random.default_rng(6)
+    together = ModelInput([table], OWN[:1], 0, 1, [RowRounding(1)])
+    batch = found_of([FieldKeys(np.arange(3, dtype=np.uint64), np.arange(4))], {"0": ["0"]})
+    together.find(*batch)
+    together.admit_missing([0], 1)
+    read = as_read(table.rows(batch.tables[0].keys), RowRounding(1))
+    gradient = random.normal(size=(3, 4)).astype(np.float32)
+    together.gather(np.zeros((3, 4), np.float32))
+    together.learn(gradient, 1)
+    importance = table.statistics(batch.tables[0].keys)["importance"]
+    np.testing.assert_allclose(importance, np.abs((gradient * read).sum(axis=1)), rtol=1e-5)
+
+
+def test_a_rounding_is_given_for_every_table_or_for_none():
+    with pytest.raises(InputError, match="roundings: got 1, wanted 5, one for each table"):
+        ModelInput(tables(), OWN, DENSE, 1, [RowRounding(4)])
