@@ -30,6 +30,15 @@ def test_two_towers_are_measured_on_a_small_market():
     assert len(figures) == 8
 
 
+def test_training_for_few_bits_is_measured_on_a_small_market():
+    figures = {figure.what.rpartition("precision, ")[2]: figure for figure in one_round("models.few_bits", quick=True)}
+    assert abs(figures["rounded afterwards: 8 bits"].value) < 0.1
+    assert figures["trained: 4 bits"].sizes["rows rounded"] == 1
+    half = figures["trained: ternary on half the rows"]
+    assert 0.2 < half.sizes["rows rounded"] < 0.8
+    assert half.sizes["bytes a row"] < figures["trained: 4 bits"].sizes["bytes a row"]
+
+
 def test_the_quantizer_is_measured_in_rates_and_errors():
     figures = {figure.what: figure for figure in one_round("stages.quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0

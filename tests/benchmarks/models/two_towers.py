@@ -7,6 +7,7 @@ latter alone: the second figure, the share of the 100 items with the highest tru
 """
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def _trained(folder: Path, towers: dict, hours: list[MarketHour]) -> InMemoryTra
     return trainer
 
 
-def samples_of(hour: MarketHour) -> pa.RecordBatch:
+def samples_of(hour: MarketHour, names: Sequence[str] = FIELDS) -> pa.RecordBatch:
     """The impressions of an hour, each once, with the click that each will have."""
     ids = hour.impressions.column("id").to_numpy()
     _, once = np.unique(ids, return_index=True)
@@ -99,7 +100,7 @@ def samples_of(hour: MarketHour) -> pa.RecordBatch:
     clicked = hour.truth.clicked[order][np.searchsorted(hour.truth.id[order], ids[once])]
     n, at_ms = len(once), rows.column("at").cast(pa.int64())
     ones, zeros = np.ones(n, np.float32), np.zeros(n, np.int32)
-    columns = {name: rows.column(name) for name in ("id", *FIELDS)} | {
+    columns = {name: rows.column(name) for name in ("id", *names)} | {
         "impression_at": at_ms,
         "click_at": pa.array(at_ms.to_numpy() + 10, mask=~clicked),
         "label": clicked.astype(np.float32),
