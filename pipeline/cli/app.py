@@ -15,6 +15,7 @@ from pipeline.cli.commands import (
     export,
     importance,
     ingest,
+    quarantine,
     run,
     show,
     skip,
@@ -65,7 +66,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (create, ingest, run, stop, status, show, importance, change, skip, dead_letters, export, topics, cluster):
+_PARTS = (
+    create, ingest, run, stop, status, show, importance, change, quarantine, skip, dead_letters, export, topics,
+    cluster,
+)  # fmt: skip
+for part in _PARTS:
     part.register(app)
 
 

@@ -20,6 +20,7 @@ POINTS = (
     "publish.after_notice",  # announced, not recorded in the ledger
     "rollback.after_plan",  # the plan is durable and the generation raised, the reverse delta is not published
     "rollback.after_delta",
+    "quarantine.after_keys",  # the set of keys is durable, the ledger does not name it
     "replay.after_append",  # events of dead letters are appended to their topic again, not recorded as replayed
 )
 

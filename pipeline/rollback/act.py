@@ -1,9 +1,10 @@
 """Carries out a rollback. Nothing is deleted: training and serving continue from the target in a new generation.
 
-Each step is durable before the next begins and may be repeated: (1) the plan, the new generation, the trainers' fence
-and the quarantine, in one transaction; (2) for each shard a version of the new generation that equals the target and
-carries a reverse delta: the target's values of every key touched since; (3) that delta as a published file and in the
-deltas topic; (4) CURRENT of all shards, in one transaction; (5) the announcement.
+Each step is durable before the next begins and may be repeated: (1) the set of keys of a selection, if it has one; (2)
+the plan, the new generation, the trainers' fence and the quarantine, in one transaction; (3) for each shard a version
+of the new generation that equals the target and carries a reverse delta: the target's values of every key touched
+since; (4) that delta as a published file and in the deltas topic; (5) CURRENT of all shards, in one transaction; (6)
+the announcement.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,6 @@ from pipeline.rollback.reverse import ReverseContent, reverse_content
 from pipeline.versions.deltas.delta import decode_delta, encode_delta
 from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.deltas.published_files import write_published
-from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
 from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import Commit, VersionId
@@ -78,9 +78,10 @@ def roll_back(project: Project, log: Log, plan: RollbackPlan) -> RollbackReport:
             store.check(shard.target)
             prepared[shard.current] = reverse_content(project, log, store, shard.target, shard.current)
             _check_deltas(project, log, shard.current)
-        quarantine = Quarantine(0, plan.reason, times_ms=plan.quarantine_ms)
+        if plan.choice is not None:
+            plan.choice.store(project)
         targets = {shard.target.shard: shard.target for shard in plan.shards}
-        record = store.ledger.begin_rollback(targets, quarantine, plan.describe())
+        record = store.ledger.begin_rollback(targets, plan.quarantine, plan.describe())
         reach_crash_point("rollback.after_plan")
         return _finish(project, log, store, record, prepared)
 

@@ -5,14 +5,18 @@ Pure: it reads the version ledger and the samples log and changes nothing. `act.
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
 from pipeline.logs.events.sample_block import SampleBlock, sample_times
 from pipeline.logs.interface.log import Log, ReadLimits
+from pipeline.process.clock import LATEST_MS
 from pipeline.process.instant import format_instant
+from pipeline.quarantine.effect import Effect, effect_of
+from pipeline.quarantine.sample_mask import Choice, SampleMask
+from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.ledger.sample_records import SampleRecords
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.version_store import VersionStore
@@ -50,19 +54,37 @@ class RollbackPlan:
         shards: one plan for each shard that has a version.
         quarantine_ms: (from, to), end exclusive, of the sample times that training will skip.
         generation: the new generation.
+        choice: which samples of that time training will skip; None: all of them.
+        effect: what the chosen samples touch, from the targets on; None without a choice.
     """
 
     reason: str
     shards: tuple[ShardPlan, ...]
     quarantine_ms: tuple[int, int]
     generation: int
+    choice: Choice | None = None
+    effect: Effect | None = None
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The quarantine to add."""
+        return Quarantine(0, self.reason, self.quarantine_ms, selection=self.choice.selection if self.choice else None)
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON-able values; versions are strings."""
-        plain = asdict(self)
-        for entry, shard in zip(plain["shards"], self.shards, strict=True):
-            entry["current"], entry["target"] = str(shard.current), str(shard.target)
-        return plain
+        shards = [
+            {**asdict(shard), "current": str(shard.current), "target": str(shard.target)} for shard in self.shards
+        ]
+        chosen = {} if self.choice is None else self.choice.selection.describe()
+        effect = {} if self.effect is None else {"skipped": asdict(self.effect)}
+        return {
+            "reason": self.reason,
+            "shards": shards,
+            "quarantine_ms": self.quarantine_ms,
+            **chosen,
+            **effect,
+            "generation": self.generation,
+        }
 
 
 def plan_rollback(
@@ -72,6 +94,7 @@ def plan_rollback(
     before_ms: int | None = None,
     to: VersionId | None = None,
     quarantine_ms: tuple[int, int] | None = None,
+    choice: Choice | None = None,
 ) -> RollbackPlan:
     """Plan a rollback to before a time, or to a version.
 
@@ -84,8 +107,9 @@ def plan_rollback(
         to: the target of one shard; the target of every other shard is its latest version without later samples.
         quarantine_ms: (from, to), end exclusive, of the sample times to skip from now on. By default from `before_ms`
             (or just after the target's latest sample) to the latest sample in the samples log, trained from or not.
+        choice: which samples of that time to skip; by default the time then has no end: a bad source may go on.
 
-    Raises:
+    Raises as `effect_of`, and:
         RollbackError: neither or both of `before_ms` and `to`, nothing to undo, or a shard has no version that old.
         VersionError: version `to` does not exist.
         RecordError: a record of the samples log cannot be read and is not in quarantine.
@@ -99,9 +123,20 @@ def plan_rollback(
         shards = tuple(_plan_shard(store.lineage(shard), before_ms, to) for shard in store.ledger.shards())
         if all(plan.target == plan.current for plan in shards):
             raise RollbackError(_nothing_to_undo(shards, before_ms))
-        quarantine_ms = quarantine_ms or (before_ms, _latest_sample_ms(project, log, store, before_ms) + 1)
+        if quarantine_ms is None:
+            end_ms = LATEST_MS if choice else _latest_sample_ms(project, log, store, before_ms)
+            quarantine_ms = before_ms, end_ms + 1
         reason = f"rollback to {to}" if to else f"rollback to before {format_instant(before_ms)}"
-        return RollbackPlan(reason, shards, quarantine_ms, store.ledger.generation() + 1)
+        plan = RollbackPlan(reason, shards, quarantine_ms, store.ledger.generation() + 1, choice)
+        return plan if choice is None else replace(plan, effect=_effect_of(project, log, store, plan, choice))
+
+
+def _effect_of(project: Project, log: Log, store: VersionStore, plan: RollbackPlan, choice: Choice) -> Effect:
+    """What the chosen samples that would be read again touch."""
+    plan.quarantine.check()
+    targets = {shard.target.shard: store.ledger.version(shard.target) for shard in plan.shards}
+    starts = {shard: (target.offset, target.row) for shard, target in targets.items()}
+    return effect_of(project, log, store, SampleMask.planned(plan.quarantine, choice), starts)
 
 
 def _plan_shard(lineage: Sequence[VersionSummary], before_ms: int, to: VersionId | None) -> ShardPlan:

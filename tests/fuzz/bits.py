@@ -21,16 +21,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 from structlog.testing import capture_logs
 
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.errors import SpringtideError
 from pipeline.ingest.ingest import ingest
+from pipeline.logs.events.sample_block import sample_schema
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.level_publisher import publish_level
+from pipeline.quarantine.key_set import KeySet
+from pipeline.quarantine.predicate import Predicate
+from pipeline.quarantine.sample_mask import Choice, SampleMask
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.rollback.reverse import reverse_content
@@ -39,7 +44,7 @@ from pipeline.samples.run.rounds import Rounds
 from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta
-from pipeline.versions.ledger.quarantine import Quarantine
+from pipeline.versions.ledger.quarantine import ANY_TIME_MS, Quarantine
 from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
@@ -82,6 +87,7 @@ def make_project(root: Path) -> None:
                 if number in (1, 3):
                     publish_level(project, log, store, 0, "full" if number == 1 else "incremental")
             store.ledger.quarantines.add(Quarantine(0, "bots", times_ms=(100, 200)))
+            _quarantine_users(project, store)
             store.ledger.halts.set(0, "loss nan", "state/halted/none.parquet")
             store.ledger.halts.clear(0)
         roll_back(project, log, plan_rollback(project, log, before_ms=world.at_ms))
@@ -144,6 +150,13 @@ def _is_silent(found: tuple[str, str], wanted: tuple[str, str]) -> bool:
     return found[0] == "unnamed" or (found[0] == "same" and found != wanted)
 
 
+def _quarantine_users(project: Project, store: VersionStore) -> None:
+    keys = KeySet("user", "string", np.arange(3, dtype=np.uint64))
+    choice = Choice(Predicate("id != 'i3'", sample_schema(project.config)), keys)
+    choice.store(project)
+    store.ledger.quarantines.add(Quarantine(0, "bots", ANY_TIME_MS, selection=choice.selection))
+
+
 def _project(root: Path) -> Project:
     samples = {"window_s": 60, "horizon_s": 120, "key_retention_s": 30}
     config = parse_config({**CONFIG, "logs": {"shards": 1, "partitions": 1}, "samples": samples})
@@ -197,7 +210,9 @@ def _train(project: Project) -> Any:
         current, epoch = store.current(0), store.raise_epoch(0)
         writer = DeltaWriter(project, log, 0)
         writer.refuse_later(current, MODEL)
-        state, masked = store.restore(current), store.ledger.quarantines.active(0)
+        state, mask = store.restore(current), SampleMask.of(project, store.ledger.quarantines.active(0))
+        keys = {id: choice.keys.hashes.tolist() for id, choice in mask.choices.items() if choice.keys}
+        masked = mask.quarantines, keys
         missing = writer.append_missing([store.delta(current)])
         return current, epoch, rows_of(state), served_of(state), state.training_state, state.dense, masked, missing
 

@@ -21,7 +21,8 @@ def base(tmp_path_factory):
 
 def test_the_project_has_every_kind_of_durable_file(base):
     kinds = {path.suffix for path in durable_files(base)}
-    assert kinds == {".sqlite", ".json", ".join", ".rows", ".version", ".delta", ".backup", ".index", ".sqlite-wal"}
+    others = {".join", ".rows", ".version", ".delta", ".backup", ".index", ".keys"}
+    assert kinds == {".sqlite", ".sqlite-wal", ".json", *others}
 
 
 def test_an_untouched_copy_gives_every_reader_the_same(base, tmp_path):

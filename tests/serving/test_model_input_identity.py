@@ -94,7 +94,7 @@ def trained_on(project, plan, tables, samples):
     log = open_log(project)
     first = log.end_offset("samples", 0)
     append_samples(log, project, samples)
-    everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
+    everything = Excluded(lambda samples, at_ms, offset: np.zeros(len(at_ms), bool))
     reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), ROWS, everything)
     prefetcher = Prefetcher(reader, plan, project.config.outputs)
     prepared = prefetcher.next(log.end_offset("samples", 0))

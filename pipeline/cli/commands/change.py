@@ -1,4 +1,4 @@
-"""Commands that change serving or training: `publish`, `rollback`, `quarantine`, `resume`, `restore-ledger`."""
+"""Commands that change serving or training: `publish`, `rollback`, `resume`, `restore-ledger`."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,28 +11,28 @@ from pipeline.cli.terminal.options import (
     HERE,
     AsJson,
     DryRun,
+    Keys,
     ProjectFolder,
+    Where,
     open_project,
-    read_offsets,
     read_range,
     read_time,
 )
-from pipeline.cli.terminal.output import print_message, print_result
-from pipeline.cli.terminal.values import format_time
+from pipeline.cli.terminal.output import print_message, print_result, user_output_on_stderr
 from pipeline.configuration.project import Project
-from pipeline.errors import InputError, RollbackError
+from pipeline.errors import RollbackError
 from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.publish.level_publisher import publish_level
 from pipeline.publish.part import Part, find_part
 from pipeline.publish.schedule import PublishSchedule
+from pipeline.quarantine.sample_mask import Choice
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.versions.deltas.delta import Level
 from pipeline.versions.deltas.published_files import DeltaManifest, published_folder
 from pipeline.versions.ledger.backup import read_backup
-from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.restore_ledger import refuse_intact
 from pipeline.versions.store.restore_ledger import restore_ledger as restore_from_backup
@@ -50,11 +50,6 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(publish)
     app.command()(rollback)
-    group = typer.Typer(help="Ranges of the samples log that training skips.", no_args_is_help=True)
-    group.command("add")(quarantine_add)
-    group.command("list")(quarantine_list)
-    group.command("remove")(quarantine_remove)
-    app.add_typer(group, name="quarantine")
     app.command()(resume)
     app.command("restore-ledger")(restore_ledger)
 
@@ -94,13 +89,15 @@ def publish(
     print_result({"published": [_published_row(opened, f) for f in published if f], "dry_run": False}, as_json)
 
 
-def rollback(
+def rollback(  # noqa: PLR0913, the options of its target and of its quarantine
     before: Annotated[str | None, typer.Option("--before", help="Undo everything learned since TIME.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Restore this version.")] = None,
     quarantine: Annotated[
         str | None,
         typer.Option("--quarantine", metavar="FROM..TO", help="Range of sample times to exclude from training."),
     ] = None,
+    where: Where = None,
+    keys: Keys = None,
     finish: Annotated[bool, typer.Option("--finish", help="Finish unfinished rollbacks.")] = False,
     project: ProjectFolder = HERE,
     dry_run: DryRun = False,
@@ -108,79 +105,33 @@ def rollback(
 ) -> None:
     """Roll training and serving back to before bad data. Samples since then are not learned again.
 
+    With --where or --keys, only the samples that are chosen are not learned again, from then on without an end.
+
     Example: springtide rollback --before 2026-01-31T14:00:00Z --dry-run
     """
     opened = open_project(project)
+    choice = Choice.read(opened.config, where, keys)
     log = open_log(opened)
     if finish:
+        if choice is not None:
+            raise RollbackError("--finish completes a rollback as it was planned. hint: leave out --where and --keys")
         print_result({"finished": [report.describe() for report in finish_rollbacks(opened, log)]}, as_json)
         return
     if (before is None) == (to is None):
         raise RollbackError("rollback needs either --before TIME or --to VERSION. run: springtide versions")
-    plan = plan_rollback(
-        opened,
-        log,
-        before_ms=read_time(before) if before else None,
-        to=VersionId.parse(to) if to else None,
-        quarantine_ms=read_range(quarantine) if quarantine else None,
-    )
+    with user_output_on_stderr():
+        plan = plan_rollback(
+            opened,
+            log,
+            before_ms=read_time(before) if before else None,
+            to=VersionId.parse(to) if to else None,
+            quarantine_ms=read_range(quarantine) if quarantine else None,
+            choice=choice,
+        )
     if dry_run:
         print_result({"plan": plan.describe()}, as_json)
         return
     print_result({"plan": plan.describe(), "done": roll_back(opened, log, plan).describe()}, as_json)
-
-
-def quarantine_add(
-    times: Annotated[
-        str | None, typer.Argument(metavar="FROM..TO", help="Range of sample times, end exclusive.")
-    ] = None,
-    offsets: Annotated[
-        str | None,
-        typer.Option("--offsets", metavar="FROM..TO", help="Range of offsets in the samples topic, end exclusive."),
-    ] = None,
-    shard: Annotated[int | None, typer.Option("--shard", help="The shard (partition) of --offsets.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Reason to show in the list.")] = "by the operator",
-    project: ProjectFolder = HERE,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Exclude a range of sample times, or of offsets of one shard, from training.
-
-    Records in quarantined offsets are not even decoded: --shard 0 --offsets 12..13 is the way past a foreign or
-    damaged record at offset 12 of partition 0.
-
-    Example: springtide quarantine add 2026-01-31T14:00:00Z..2026-01-31T16:00:00Z --reason bots
-    """
-    opened = open_project(project)
-    entry = _quarantine(opened, times, offsets, shard, reason)
-    entry.check()
-    id = None if dry_run else VersionStore(opened).ledger.quarantines.add(entry)
-    print_result({"id": id, **_range_of(entry), "dry_run": dry_run}, as_json)
-
-
-def quarantine_list(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
-    """List all quarantines, including removed ones.
-
-    Example: springtide quarantine list
-    """
-    store = VersionStore(open_project(project))
-    print_result({"quarantines": [_quarantine_row(entry) for entry in store.ledger.quarantines.all()]}, as_json)
-
-
-def quarantine_remove(
-    id: Annotated[int, typer.Argument(help="Id of the quarantine in `quarantine list`.")],
-    project: ProjectFolder = HERE,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """End a quarantine. Samples that training has already skipped remain skipped until a rollback.
-
-    Example: springtide quarantine remove 1
-    """
-    store = VersionStore(open_project(project))
-    if not dry_run:
-        store.ledger.quarantines.remove(id)
-    print_result({"removed": id, "dry_run": dry_run}, as_json)
 
 
 def resume(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
@@ -222,20 +173,6 @@ def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
     }
 
 
-def _quarantine(project: Project, times: str | None, offsets: str | None, shard: int | None, reason: str) -> Quarantine:
-    """The quarantine of the arguments. Raises InputError."""
-    if (times is None) == (offsets is None):
-        raise InputError("quarantine needs either times or offsets. hint: FROM..TO, or --shard 0 --offsets FROM..TO")
-    if times is not None:
-        return Quarantine(0, reason, times_ms=read_range(times), shard=shard)
-    shards = project.config.logs.shards
-    shard = 0 if shard is None and shards == 1 else shard
-    if shard is None or not 0 <= shard < shards:
-        raise InputError(f"--shard is {shard}, the project has {shards}. hint: --shard 0 to {shards - 1}")
-    start, end = read_offsets(str(offsets))
-    return Quarantine(0, reason, positions=((start, 0), (end, 0)), shard=shard)
-
-
 def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Restore a lost or damaged ledger from its backup and the version files. Stop the trainer first.
 
@@ -248,22 +185,3 @@ def restore_ledger(project: ProjectFolder = HERE, dry_run: DryRun = False, as_js
         print_result({"backup_bytes": len(content), "dry_run": True}, as_json)
         return
     print_result({"restored": asdict(restore_from_backup(opened))}, as_json)
-
-
-def _quarantine_row(entry: Quarantine) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "reason": entry.reason,
-        **_range_of(entry),
-        "added_at": format_time(entry.added_at_ms),
-        "removed_at": format_time(entry.removed_at_ms),
-    }
-
-
-def _range_of(entry: Quarantine) -> dict[str, Any]:
-    """Times, or shard and offsets; a position inside a record is `offset/row`."""
-    if entry.times_ms is not None:
-        return {"from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}
-    assert entry.positions is not None
-    start, end = (str(offset) if row == 0 else f"{offset}/{row}" for offset, row in entry.positions)
-    return {"shard": entry.shard, "offsets": f"{start}..{end}"}

@@ -24,6 +24,14 @@ TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table of the configuration, or a field: the table that it reads.")
 ]
 OutFile = Annotated[Path, typer.Option("--out", help="Parquet file to write.")]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="CONDITION", help="Only samples with, say, campaign = 'x' and app_version < 7."),
+]
+Keys = Annotated[
+    tuple[str, Path] | None,
+    typer.Option("--keys", metavar="FIELD FILE", help="Only samples with a value of FIELD among the lines of FILE."),
+]
 HERE = Path()
 _NUMBER = re.compile("[0-9]+")
 _OFFSET = re.compile("[0-9]{1,18}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.filesize import pick_unit_and_suffix
 
+from pipeline.process.clock import LATEST_MS
 from pipeline.process.instant import format_instant
 
 _IN_SECONDS, _IN_MINUTES = 120, 7_200
@@ -81,6 +82,15 @@ def format_time(at_ms: int | None) -> str | None:
     return None if at_ms is None or at_ms < 0 else format_instant(at_ms)
 
 
+def format_range(from_ms: int, to_ms: int) -> dict[str, str | None]:
+    """A range of times, end exclusive; None for an end that no time reaches.
+
+    >>> format_range(0, LATEST_MS + 1)
+    {'from': '1970-01-01T00:00:00Z', 'to': None}
+    """
+    return {"from": format_time(from_ms), "to": format_time(to_ms) if to_ms <= LATEST_MS else None}
+
+
 def format_size(count: int) -> str:
     """A number of bytes with a unit.
 
@@ -107,7 +117,7 @@ def format_age(at_ms: int | None, now_ms: int) -> str:
 
 def _plain_item(name: str, value: Any) -> tuple[str, Any]:
     if name == "quarantine_ms":
-        return "quarantine", dict(zip(("from", "to"), map(format_time, value), strict=True))
+        return "quarantine", format_range(*value)
     if _INSTANT.fullmatch(name) and (value is None or isinstance(value, int)):
         return name.removesuffix("_ms"), format_time(value)
     return name, to_plain(value)

@@ -21,8 +21,8 @@ NO_END = 2**63 - 1
 """After every offset."""
 _READ_RECORDS = 64
 
-Mask = Callable[[Int64s, int], Bools]
-"""(sample times [n] ms, offset of their record) → [n], true for samples that training must not read."""
+Mask = Callable[[pa.RecordBatch, Int64s, int], Bools]
+"""(samples [n] of one record, their times [n] ms, its offset) → [n], true for samples that training must not read."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Excluded:
     """The samples of a partition that training must not read.
 
     Attributes:
-        quarantined: by sample time and offset.
+        quarantined: by their time, their record's offset, or their columns.
         skipped: by offset: such a record is not even decoded, it may be foreign.
     """
 
@@ -147,7 +147,7 @@ class BatchReader:
         skipped = self._skip_rows if record.offset == self._offset else 0
         self._offset, self._skip_rows = record.offset + 1, 0
         at_ms = sample_times(block.batch)
-        rows = np.flatnonzero(~self._excluded.quarantined(at_ms, record.offset)).astype(np.int64)
+        rows = np.flatnonzero(~self._excluded.quarantined(block.batch, at_ms, record.offset)).astype(np.int64)
         rows = rows[rows >= skipped]
         if len(rows):
             samples = block.batch if len(rows) == block.batch.num_rows else block.batch.take(pa.array(rows))

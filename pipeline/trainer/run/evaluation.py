@@ -24,6 +24,7 @@ from pipeline.logs.interface.log import Log, records_backwards
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of
 from pipeline.model.loss.targets import Targets, targets_of
+from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.trainer.commit.restore import refuse_changed, restore_progress
 from pipeline.trainer.tables.table import row_dtype, state_floats
 from pipeline.versions.deltas.rounding import RowRounding, as_read
@@ -95,11 +96,12 @@ class Evaluation:
     def _newest(self, commit: Commit, count: int) -> NewestSamples:
         shard, topic = commit.id.shard, self._config.topics.samples
         records, quarantines = SampleRecords(self._project, self._log, shard), self._versions.ledger.quarantines
-        active, parts, missing, learned = quarantines.active(shard), list[pa.RecordBatch](), count, 0
+        mask = SampleMask.of(self._project, quarantines.active(shard))
+        parts, missing, learned = list[pa.RecordBatch](), count, 0
         for record, block in records.decode_all(records_backwards(self._log, topic, shard)):
             if not missing:
                 break
-            excluded = active.mask(sample_times(block.batch), record.offset)
+            excluded = mask.excluded(block.batch, sample_times(block.batch), record.offset)
             rows = np.flatnonzero(~excluded)[-missing:]
             parts.append(block.batch.take(pa.array(rows)))
             missing -= len(rows)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.arrays.types import Bools, Float32s, Int64s
 from pipeline.configuration.project import Project
@@ -24,6 +25,7 @@ from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
 from pipeline.publish.full_request import FullRequest
+from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.batch.batches import Batch, BatchReader, Excluded, SamplePosition
@@ -55,6 +57,7 @@ class TrainerShard:
             HaltedError: bad data stopped this shard, and `springtide resume` was not run.
             MigrationError: configuration or model changed since CURRENT, and `migrate` is false.
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
+            InputError: a quarantine of chosen samples does not fit the configuration.
         """
         self._project, self._config, self._log, self._end_offsets = project, project.config, log, EndOffsets(log)
         self._versions, self._shard, self._labels = versions, shard, project.config.outputs
@@ -68,7 +71,7 @@ class TrainerShard:
         self.samples = self.batches = self.commits = 0
         self._penalty, self._due, self._window_closed = 0.0, False, True
         self.committer = self._restore(epoch, migrate)
-        self._quarantines = versions.ledger.quarantines.active(shard)
+        self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
         source = self._progress.candidates
         self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
@@ -90,7 +93,7 @@ class TrainerShard:
             HaltedError: a batch's loss is not finite or above the limit.
             FencedError: another trainer took the shard over.
         """
-        self._quarantines = self._versions.ledger.quarantines.active(self._shard)
+        self._renew_mask()
         batch: AdmittedBatch | None = None
         try:
             while batch := batch or self._admit_first(stop_offset, stop):
@@ -114,7 +117,7 @@ class TrainerShard:
         self._uncommitted = False
         self._progress.committed()
         # What an operator quarantined meanwhile applies to everything read from here on.
-        self._quarantines = self._versions.ledger.quarantines.active(self._shard)
+        self._renew_mask()
         self.commits += 1
         self._schedule.committed(self._progress.last_at_ms)
         return id
@@ -257,11 +260,15 @@ class TrainerShard:
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
 
-    def _quarantined(self, at_ms: Int64s, offset: int) -> Bools:
-        return self._quarantines.mask(at_ms, offset)
+    def _renew_mask(self) -> None:
+        active = self._versions.ledger.quarantines.active(self._shard)
+        self._mask = SampleMask.of(self._project, active, self._mask)
+
+    def _quarantined(self, samples: pa.RecordBatch, at_ms: Int64s, offset: int) -> Bools:
+        return self._mask.excluded(samples, at_ms, offset)
 
     def _skipped(self, offset: int) -> bool:
-        return self._quarantines.covers(offset)
+        return self._mask.quarantines.covers(offset)
 
     def _next(self, stop_offset: int) -> PreparedBatch | None:
         try:
@@ -308,6 +315,6 @@ class TrainerShard:
             table_importance={name: each.mean for name, each in importance.of_tables().items()},
             tables={name: table.counts() for name, table in tables},
             admission={name: table.admitter.digest() for name, table in tables},
-            quarantines_seen=self._quarantines.ids(),
+            quarantines_seen=self._mask.quarantines.ids(),
             flush=flush,
         )

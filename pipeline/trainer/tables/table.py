@@ -17,12 +17,10 @@ from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Bools, Float32s, UInt32s, UInt64s
 from pipeline.configuration.model.fields import Optimizer
 from pipeline.errors import InputError
+from pipeline.importance.row_statistics import STATISTICS_DTYPE
 
 Rows = npt.NDArray[np.void]
 """Structured: `row_dtype` or `STATISTICS_DTYPE`."""
-
-STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4")])
-"""Occurrences learned from; log time of the last, s since 1970; importance decayed to then; 1 − convergence."""
 
 MAX_DIM = 1024
 

@@ -3,7 +3,7 @@
 from pipeline.versions.ledger.sealed_tables import Schema, Table
 
 SCHEMA = Schema(
-    3,
+    4,
     (
         Table(
             "shard",
@@ -39,7 +39,7 @@ SCHEMA = Schema(
             (
                 "id INTEGER PRIMARY KEY", "reason TEXT NOT NULL", "from_ms INTEGER", "to_ms INTEGER", "shard INTEGER",
                 "from_offset INTEGER", "from_row INTEGER", "to_offset INTEGER", "to_row INTEGER",
-                "added_at_ms INTEGER NOT NULL", "removed_at_ms INTEGER",
+                "added_at_ms INTEGER NOT NULL", "removed_at_ms INTEGER", "selection TEXT",
             ),
         ),
         Table(

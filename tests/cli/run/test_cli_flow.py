@@ -158,6 +158,7 @@ READABLE = [
     "publish --level full --dry-run",
     "rollback --before 2025-06-18T00:00:00Z --dry-run",
     "quarantine add 10..20 --dry-run",
+    "quarantine add --where position<3 --dry-run",
     "quarantine list",
     "resume --dry-run",
     "run samples --until-end",

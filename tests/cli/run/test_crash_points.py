@@ -34,6 +34,7 @@ def fed(tmp_path_factory) -> Path:
     for first in (0, ROWS):
         feed(project, make_events(1, ROWS, first), f"from-{first}", close=False)
     springtide(project, "heartbeat", START_MS + SECOND * 10_000 - 1)
+    (project / "users.txt").write_text("u1\nu2\n")
     return project
 
 
@@ -54,13 +55,14 @@ def later(learned) -> Path:
     return project
 
 
-def words_of(point: str) -> list[str]:
+def words_of(point: str, project: Path) -> list[str]:
     """A command that passes the point."""
     part = point.split(".")[0]
     rollback = ["rollback", "--before", str(START_MS + SECOND * 10_000)]
     publish = ["publish", "--level", "full"]
     replay = ["dead-letters", "replay"]
-    return {"publish": publish, "rollback": rollback, "replay": replay}.get(part) or [
+    keys = ["quarantine", "add", "--keys", "user", str(project / "users.txt")]
+    return {"publish": publish, "rollback": rollback, "replay": replay, "quarantine": keys}.get(part) or [
         "run",
         "samples" if part == "samples" else "all",
         "--until-end",
@@ -76,7 +78,8 @@ def crashed(fed, later) -> dict[str, Path]:
         for point in few:
             early = point.startswith(("samples.", "trainer."))
             project = shutil.copytree(fed if early else later, fed.parent / point)
-            running[point] = project, start(project, *words_of(point), crash_at=f"{point}:2" if early else point)
+            words, crash_at = words_of(point, project), f"{point}:2" if early else point
+            running[point] = project, start(project, *words, crash_at=crash_at)
         for point, (project, process) in running.items():
             output = process.communicate(timeout=120)
             assert process.returncode == -signal.SIGKILL, (point, output)
@@ -151,6 +154,16 @@ def test_a_crash_inside_a_rollback_is_finished_on_request(crashed, learned, poin
     assert springtide(project, "rollback", "--finish")["finished"] == []
     assert_served_is_current(project)
     assert springtide(project, "run", "all", "--until-end")["train"]["samples"] == 0
+
+
+def test_a_crash_after_keys_are_stored_leaves_no_quarantine_and_a_second_attempt_adds_one(crashed):
+    project = crashed["quarantine.after_keys"]
+    [stored] = (project / "state" / "versions" / "quarantine").iterdir()
+    assert springtide(project, "quarantine", "list")["quarantines"] == []
+    added = springtide(project, *words_of("quarantine", project))
+    [row] = springtide(project, "quarantine", "list")["quarantines"]
+    assert (row["id"], f"{row['keys']['digest']}.keys") == (added["id"], stored.name)
+    assert added["skipped"]["samples"] == added["skipped"]["learned"] > 0
 
 
 def test_a_crash_inside_a_replay_appends_no_letter_twice(crashed):

@@ -43,7 +43,7 @@ class InMemoryTrainer:
         log, config = open_log(self.project), self.project.config
         first = log.end_offset("samples", 0)
         append_samples(log, self.project, samples, block_rows=self.record_rows)
-        everything = Excluded(lambda at_ms, _: np.zeros(len(at_ms), bool))
+        everything = Excluded(lambda samples, at_ms, offset: np.zeros(len(at_ms), bool))
         reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), config.model.batch_size, everything)
         prefetcher = Prefetcher(reader, self.plan, config.outputs, self.progress.candidates)
         position, at_ms = SamplePosition(first, 0), 0

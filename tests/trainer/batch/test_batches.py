@@ -8,7 +8,7 @@ from pipeline.trainer.batch.batches import NO_END, BatchReader, Excluded, Sample
 from tests.support.world.shop import START_MS, append_samples, make_project, make_samples
 
 
-def nothing_quarantined(at_ms, offset):
+def nothing_quarantined(samples, at_ms, offset):
     return np.zeros(len(at_ms), bool)
 
 
@@ -82,7 +82,7 @@ def test_wait_returns_no_end_after_a_full_read(tmp_path):
 
 
 def test_quarantined_samples_are_dropped_before_batches_are_cut(log):
-    def mask(at_ms, offset):
+    def mask(samples, at_ms, offset):
         return (at_ms >= START_MS + 100_000) & (at_ms < START_MS + 150_000)
 
     batches = read_all(log, mask=mask)
@@ -93,7 +93,7 @@ def test_quarantined_samples_are_dropped_before_batches_are_cut(log):
 
 
 def test_a_completely_quarantined_record_with_a_flush_flag_still_closes_the_batch_before_it(log):
-    def mask(at_ms, offset):
+    def mask(samples, at_ms, offset):
         return np.full(len(at_ms), offset == 2)
 
     batches = read_all(log, mask=mask)

@@ -25,7 +25,7 @@ SHUFFLED["train"] = WRITTEN["train"] | {"shuffle_window": 256, "commit_every_bat
 
 
 def read_all(log, start=START, before=0, window=128, size=32, seed=1):
-    everything = Excluded(lambda at_ms, offset: np.zeros(len(at_ms), bool))
+    everything = Excluded(lambda samples, at_ms, offset: np.zeros(len(at_ms), bool))
     reader = ShuffledReader(BatchReader(log, "samples", 0, start, window, everything), start, before, size, seed)
     found = []
     while batch := reader.next(log.end_offset("samples", 0)):
@@ -135,7 +135,7 @@ def test_window_that_would_take_lists_apart_is_refused():
 
 def test_window_behind_samples_in_quarantine_begins_behind_them(tmp_path):
     log = log_of(tmp_path)
-    excluded = Excluded(lambda at_ms, offset: np.full(len(at_ms), offset == 0))
+    excluded = Excluded(lambda samples, at_ms, offset: np.full(len(at_ms), offset == 0))
     reader = ShuffledReader(BatchReader(log, "samples", 0, START, 128, excluded), START, 0, 32, 1)
     assert reader.next(1) is None
     assert reader.passed == SamplePosition(1, 0)

@@ -8,6 +8,7 @@ from pipeline.errors import FencedError
 from pipeline.logs.beam.worker import register, release
 from pipeline.logs.open import open_log
 from pipeline.process.clock import SystemClock
+from pipeline.quarantine.sample_mask import Choice
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.telemetry import metrics
@@ -113,6 +114,24 @@ def test_rollback_moves_the_open_shard_to_the_new_generation(shop):
     session.close()
     assert VersionStore(project).current(0).generation == 1
     assert seen(project) <= 1000
+
+
+def test_rollback_that_skips_chosen_samples_is_replayed_as_in_process(shop, tmp_path):
+    project, log = shop
+    calm = make_project(tmp_path / "calm")
+    calm_log = open_log(calm)
+    append_samples(calm_log, calm, make_samples(1, ROWS))
+    session = open_session(project, log)
+    turns_until(session, lambda: seen(project) == ROWS)
+    run_train(calm, calm_log, until_end=True)
+    choice = Choice.read(project.config, "user in ('u3', 'u7')", None)
+    for each, its_log in ((project, log), (calm, calm_log)):
+        roll_back(each, its_log, plan_rollback(each, its_log, before_ms=START_MS + 1000 * 1000, choice=choice))
+    run_train(calm, calm_log, until_end=True)
+    turns_until(session, lambda: seen(project) == seen(calm))
+    session.close()
+    assert 1000 < seen(project) < ROWS
+    assert digest(project) == digest(calm)
 
 
 @pytest.mark.parametrize("reopened", [False, True])
