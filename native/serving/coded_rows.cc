@@ -143,19 +143,54 @@ private:
     EntropyEncoder stream_;
 };
 
-// Reads what `Writer` writes. Memory grows with what was read, not with what a count announces.
+// Whether a stream of `size` bytes can hold what it announces. All sums are below 2^62.
+bool fits(const RowCounts& counts, size_t size, size_t dim) {
+    uint64_t integers = counts.removed, bits = uint64_t{counts.removed} * plain_bits(counts.removed);
+    for (size_t precision = 0; precision < kPrecisions; ++precision)
+        for (size_t kind = 0; kind < kKinds; ++kind) {
+            const uint64_t rows = counts.rows[precision][kind];
+            integers += rows;
+            if (kind == kNew) integers += rows, bits += rows * plain_bits(rows);
+            if (bits_at(precision) == 32) {
+                bits += 32 * rows * dim;
+                continue;
+            }
+            if (kind != kDifference) integers += rows;
+            integers += rows * dim;
+        }
+    return integers / kMostPerBit + bits <= 8 * uint64_t{size};
+}
+
+// Reserves exactly what is announced.
+void reserve(const RowCounts& counts, size_t dim, DecodedRows& rows) {
+    size_t known = 0, fresh = 0, bytes = 0;
+    for (size_t precision = 0; precision < kPrecisions; ++precision) {
+        const auto& [differences, absolute, added] = counts.rows[precision];
+        known += size_t{differences} + absolute;
+        fresh += added;
+        bytes += (size_t{differences} + absolute + added) * payload_bytes(bits_at(precision), dim);
+    }
+    rows.removed.reserve(counts.removed);
+    rows.handles.reserve(known);
+    rows.relative.reserve(known);
+    rows.new_keys.reserve(fresh);
+    rows.new_handles.reserve(fresh);
+    rows.bits.reserve(known + fresh);
+    rows.payload.reserve(bytes);
+}
+
+// Reads what `Writer` writes.
 class Reader {
 public:
     Reader(const uint8_t* coded, size_t size, size_t dim) : dim_(dim), stream_(coded, coded + size) {}
 
-    using Counts = std::array<std::array<uint32_t, kKinds>, kPrecisions>;
-
-    uint32_t counts(Counts& counts) {
+    RowCounts counts() {
+        RowCounts counts;
         Scale scale;
-        const uint32_t removed = stream_.take(scale);
-        for (auto& precision : counts)
+        counts.removed = stream_.take(scale);
+        for (auto& precision : counts.rows)
             for (uint32_t& count : precision) count = stream_.take(scale);
-        return removed;
+        return stream_.good() ? counts : RowCounts{};
     }
 
     void keys(uint32_t count, std::vector<uint64_t>& keys) {
@@ -265,12 +300,20 @@ std::vector<uint8_t> code_rows(const DeltaRows& rows) {
     return coded;
 }
 
+RowCounts announced_rows(const uint8_t* coded, size_t size) {
+    return size == 0 ? RowCounts{} : Reader(coded, size, 1).counts();
+}
+
 const char* decode_rows(const uint8_t* coded, size_t size, size_t dim, DecodedRows& rows) {
     rows = {};
     if (size == 0) return nullptr;
     Reader reader(coded, size, dim);
-    Reader::Counts counts;
-    reader.keys(reader.counts(counts), rows.removed);
+    const RowCounts announced = reader.counts();
+    if (!reader.good()) return "end too early or have a number out of range";
+    if (!fits(announced, size, dim)) return "announce more rows than they can hold";
+    reserve(announced, dim, rows);
+    const auto& counts = announced.rows;
+    reader.keys(announced.removed, rows.removed);
     std::vector<uint8_t> new_bits, new_payload;
     for (size_t precision = 0; precision < kPrecisions; ++precision) {
         const unsigned bits = bits_at(precision);

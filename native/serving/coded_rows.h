@@ -21,6 +21,7 @@
 // Throws std::bad_alloc.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -53,10 +54,21 @@ struct DecodedRows {
     std::vector<uint64_t> removed;
 };
 
+// What a stream announces: removed keys; rows by precision (4, 8, 16, 32) and kind (difference, absolute, new).
+struct RowCounts {
+    uint32_t removed = 0;
+    std::array<std::array<uint32_t, 3>, 4> rows = {};
+};
+
+// The counts at the begin of a stream, in constant time and memory; all 0 without a stream or if it ends too early.
+RowCounts announced_rows(const uint8_t* coded, size_t size);
+
 // The same rows in any order give the same bytes. Fewer than 2^32 rows of a kind.
 std::vector<uint8_t> code_rows(const DeltaRows& rows);
 
-// Returns null, or a description of the defect: then `rows` is unspecified. Requires 1 <= dim <= 65536.
+// Returns null, or a description of the defect: then `rows` is unspecified. Requires 1 <= dim <= 65536. Takes memory for
+// what is announced, and only if the stream is long enough for it: at most 576 bytes for each of its own,
+// and those of new rows twice.
 [[nodiscard]] const char* decode_rows(const uint8_t* coded, size_t size, size_t dim, DecodedRows& rows);
 
 // Payloads in the order of rows order[0], order[1], ... Payload i has precision bits[i]; `order` has n values below n.

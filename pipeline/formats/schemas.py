@@ -18,6 +18,7 @@ from typing import Any
 import fastavro
 
 from pipeline.errors import DamagedError
+from pipeline.formats.avro_shape import check_shape
 
 _FRAME = struct.Struct(">BI")
 FRAME_BYTES = _FRAME.size
@@ -55,7 +56,7 @@ def schema_id(document: Any) -> int:
 def parse_schema(document: Mapping[str, Any]) -> Schema:
     """A schema for encoding and decoding. Logical types decode as plain numbers, so that an invalid time still decodes.
 
-    Raises ValueError if the document is not an Avro record schema.
+    Raises ValueError if the document is not an Avro record schema, or one of unbounded values (`avro_shape`).
     """
     if (
         not isinstance(document, Mapping)
@@ -64,7 +65,9 @@ def parse_schema(document: Mapping[str, Any]) -> Schema:
     ):
         raise ValueError(f"not an avro record: {str(document)[:80]}")
     try:
-        parsed = fastavro.parse_schema(_without(document, "logicalType"), named_schemas={})
+        named: dict[str, Any] = {}
+        parsed = fastavro.parse_schema(_without(document, "logicalType"), named_schemas=named)
+        check_shape(parsed, named)
     except Exception as failure:  # fastavro raises many types for an invalid document
         raise ValueError(f"not an avro record: {failure}") from failure
     return Schema(schema_id(document), document, parsed)

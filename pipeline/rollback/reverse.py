@@ -5,6 +5,7 @@ the rollback, the deltas topic is read instead: replicas have received nothing t
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,6 +17,7 @@ from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
 from pipeline.versions.deltas.delta_version import DeltaVersion, readable_version
+from pipeline.versions.deltas.row_bounds import RowBounds
 from pipeline.versions.state import Commit, ServedEntries, VersionId
 from pipeline.versions.store.merge import gather_payload
 from pipeline.versions.store.version_store import VersionStore
@@ -116,10 +118,12 @@ def _deltas_after(project: Project, log: Log, target: VersionId, current: Versio
     Foreign and damaged records are skipped; the chain of the others shows whether one of them was needed.
     """
     after, deltas = DeltaVersion(target.generation, target.sequence), []
+    bounds = RowBounds(max_bytes=project.config.serving.max_delta_bytes)
     for record in chain.from_iterable(read_to_end(log, project.config.topics.deltas, target.shard)):
         version = readable_version(record, target.shard)
         if version is not None and version > after:
-            deltas.append(decode_delta(record.value))
+            with suppress(DamagedError):
+                deltas.append(decode_delta(record.value, bounds))
     return deltas if _is_chain(deltas, target, current) else []
 
 

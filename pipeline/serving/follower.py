@@ -26,6 +26,7 @@ from pipeline.versions.deltas.published_files import (
     read_delta_manifest,
     read_published,
 )
+from pipeline.versions.deltas.row_bounds import RowBounds
 
 _READ_RECORDS = 256
 
@@ -41,6 +42,7 @@ class Follower:
         """Follow the deltas of `served`; `switch` applies a staged delta while readers are kept out."""
         self.served = served
         self._log, self._topic = log, project.config.topics.deltas
+        self._bounds = RowBounds(max_bytes=project.config.serving.max_delta_bytes)
         parts = dict.fromkeys((None, served.part))
         self._folders = [published_folder(project.published, part) for part in parts]
         self._switch, self._clock = switch, project.clock
@@ -118,7 +120,7 @@ class Follower:
         if record.offset < self._history_end and self._covers(record):
             return False
         try:
-            delta, name = decode_delta(record.value), delta_name(record.value)
+            delta, name = decode_delta(record.value, self._bounds), delta_name(record.value)
             status = self.served.check(delta, name)
             if status is DeltaStatus.APPLICABLE:
                 self._apply(delta, name)

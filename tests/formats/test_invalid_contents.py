@@ -5,6 +5,7 @@ Findings of fuzzing are added here. Flipped bits and cut files are in the tests 
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -15,8 +16,10 @@ from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.model.network import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
-from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.coded_rows import announced_rows
+from pipeline.versions.deltas.delta import decode_delta, decode_heading, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
+from pipeline.versions.deltas.row_bounds import RowBounds
 from pipeline.versions.store import files
 from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import seals
@@ -52,6 +55,45 @@ def test_a_delta_whose_rows_are_no_valid_stream_is_damaged(name):
 def test_a_delta_of_impossible_dim_is_damaged(dim):
     with pytest.raises(DamagedError, match=f"has dim {dim}, wanted"):
         decode_delta(spoiled_delta(lambda entry: {"dim": dim}))
+
+
+def test_a_delta_of_more_rows_than_allowed_is_refused_before_they_are_decoded():
+    encoded = encode_delta(delta(fields={"a": field_delta(known=40), "b": field_delta(dim=8)}))
+    size = sum(
+        announced_rows(entry["rows"]).decoded_bytes(entry["dim"])
+        for entry in decode(load_schema("delta"), encoded)["fields"]
+    )
+    decode_delta(encoded, RowBounds(max_bytes=size))
+    with pytest.raises(DamagedError, match=f"announces rows of {size} bytes, allowed are {size - 1}"):
+        decode_delta(encoded, RowBounds(max_bytes=size - 1))
+    broken = spoiled_delta(lambda entry: {"rows": entry["rows"][:-2]})
+    with pytest.raises(DamagedError, match=r"allowed are 10\. hint: serving\.max_delta_bytes"):
+        decode_delta(broken, RowBounds(max_bytes=10))
+
+
+def test_a_delta_of_other_rows_than_its_manifest_has_is_refused_before_they_are_decoded():
+    encoded = spoiled_delta(lambda entry: {"rows": entry["rows"][:-2]})  # 40 known rows, 40 new ones, 3 removed keys
+    for bounds, problem in (
+        (RowBounds(rows=79), "announces 80 rows, its manifest has 79"),
+        (RowBounds(rows=80, removed=0), "announces 3 removed keys, its manifest has 0"),
+        (RowBounds(rows=80, removed=3), "coded rows of"),
+    ):
+        with pytest.raises(DamagedError, match=problem):
+            decode_delta(encoded, bounds)
+
+
+def test_the_heading_of_a_delta_needs_none_of_its_rows():
+    whole = decode_delta(encode_delta(delta(fields={"user": field_delta(known=40, new=40)})))
+    heading = decode_heading(spoiled_delta(lambda entry: {"rows": entry["rows"][:-2]}))
+    assert replace(heading, fields={}) == replace(whole, fields={})
+    assert {name: len(change) for name, change in heading.fields.items()} == {"user": 0}
+
+
+def test_a_manifest_of_any_length_is_read_to_a_bound(tmp_path):
+    path = tmp_path / "full-0-1.json"
+    path.write_bytes(b" " * (1 << 20) + b"{}")
+    with pytest.raises(DamagedError, match="has more than 1048576 bytes"):
+        read_delta_manifest(path)
 
 
 @pytest.fixture(scope="module")

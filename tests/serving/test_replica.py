@@ -16,7 +16,7 @@ from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.delta import FieldDelta, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest_paths
 from pipeline.versions.deltas.served_view import build_served_view
 from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
@@ -181,6 +181,21 @@ def test_a_damaged_delta_is_reported_and_the_last_good_version_stays_in_service(
     assert replica.digest() == trainer.commits[0].prepared.served_digest
     assert refused(replica) == {"damaged": 1}
     assert "offset 1" in problem(replica)
+
+
+def test_a_few_bytes_that_announce_too_many_rows_are_refused_before_they_are_decoded(trainer, make_replica):
+    trainer.run(1)
+    delta, dim, n = trainer.commits[0].prepared.delta, DIMS["user"], (1 << 20) // (7 + 2 * DIMS["user"]) + 1
+    rows = FieldDelta(
+        dim, np.arange(n, dtype=np.uint32), NONE, np.empty(0, np.uint32), np.full(n, 16, np.uint8),
+        np.zeros(n * (1 + 2 * dim), np.uint8), NONE, np.ones(n, np.bool_),
+    )  # fmt: skip
+    hostile = encode_delta(replace(delta, fields={**delta.fields, "user": rows}))
+    assert len(hostile) < 1 << 16
+    replica, _ = make_replica([hostile, *encoded(trainer)], serving={"max_delta_bytes": 1 << 20})
+    replica.catch_up()
+    assert_equal_to(trainer, replica)
+    assert refused(replica) == {"damaged": 1}
 
 
 def test_a_damaged_delta_is_replaced_by_files(trainer, make_replica):

@@ -2,6 +2,7 @@
 #include "serving/coded_rows.h"
 
 #include <utility>
+#include <vector>
 
 #include "bindings/arrays.h"
 
@@ -19,6 +20,16 @@ void register_coded_rows(nb::module_& m) {
         },
         exact("handles"), exact("relative"), exact("new_keys"), exact("new_handles"), exact("bits"), exact("payload"),
         exact("removed"), exact("dim"));
+    // [13] counts, in the order of the stream.
+    m.def(
+        "announced_rows",
+        [](nb::bytes coded) {
+            const auto counts = springtide::announced_rows(static_cast<const uint8_t*>(coded.data()), coded.size());
+            std::vector<uint32_t> listed = {counts.removed};
+            for (const auto& precision : counts.rows) listed.insert(listed.end(), precision.begin(), precision.end());
+            return owned(std::move(listed));
+        },
+        nb::arg("coded"));
     // (defect or None, handles, relative, new_keys, new_handles, bits, payload, removed)
     m.def(
         "decode_coded_rows",

@@ -6,6 +6,7 @@
 
 #include "fuzz/input.h"
 #include "quantizer/quantizer.h"
+#include "wire/entropy.h"
 
 namespace {
 
@@ -18,12 +19,34 @@ std::vector<uint8_t> coded(const springtide::DecodedRows& rows, size_t dim) {
                                   rows.payload.data(), rows.removed.data(), rows.removed.size(), dim});
 }
 
+size_t held_bytes(const springtide::DecodedRows& rows) {
+    return 4 * (rows.handles.capacity() + rows.new_handles.capacity()) +
+           8 * (rows.new_keys.capacity() + rows.removed.capacity()) + rows.relative.capacity() + rows.bits.capacity() +
+           rows.payload.capacity();
+}
+
 void read(const uint8_t* bytes, size_t size, size_t dim) {
     springtide::DecodedRows rows, again;
-    if (springtide::decode_rows(bytes, size, dim, rows) != nullptr) return;
+    const char* defect = springtide::decode_rows(bytes, size, dim, rows);
+    must(held_bytes(rows) <= 576 * (size + 1), "memory is bounded by the bytes");
+    if (defect != nullptr) return;
+    const springtide::RowCounts counts = springtide::announced_rows(bytes, size);
+    must(counts.removed == rows.removed.size(), "what is announced is there");
     const std::vector<uint8_t> written = coded(rows, dim);
     must(springtide::decode_rows(written.data(), written.size(), dim, again) == nullptr, "the encoding is valid");
     must(again.payload == rows.payload && again.handles == rows.handles && again.removed == rows.removed, "same rows");
+}
+
+// Counts that the rest of the stream does not honour, and a stream that is longer than the mutations make it.
+void announce(Input& input) {
+    springtide::EntropyEncoder encoder;
+    springtide::Scale counts, values;
+    for (int i = 0; i < 13; ++i) encoder.put(input.take<uint32_t>() >> input.take_size(32) % 32, counts);
+    const size_t zeros = input.take_size(60'000);
+    for (size_t i = 0; i < zeros; ++i) encoder.put(0, values);
+    std::vector<uint8_t> stream;
+    encoder.finish(stream);
+    read(stream.data(), stream.size(), 1 + input.take_size(1'000));
 }
 
 void write(Input& input) {
@@ -54,5 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     if (size > 0) read(bytes + 1, size - 1, 1 + bytes[0] % 20);
     Input input(bytes, size);
     write(input);
+    Input counts(bytes, size);
+    announce(counts);
     return 0;
 }

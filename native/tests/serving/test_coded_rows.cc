@@ -1,7 +1,12 @@
 // The rows of a delta without Python: they survive in one order, and reordered payloads.
 #include "serving/coded_rows.h"
 
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
 #include "tests/expect.h"
+#include "wire/entropy.h"
 
 namespace {
 
@@ -24,6 +29,44 @@ void rows_are_sorted_by_precision_kind_and_handle_or_key() {
     expect(rows.removed == std::vector<uint64_t>({1, 3}), "removed");
 }
 
+std::vector<uint8_t> announcing(uint32_t removed, size_t place, uint32_t rows) {
+    springtide::EntropyEncoder encoder;
+    springtide::Scale scale;
+    encoder.put(removed, scale);
+    for (size_t i = 0; i < 12; ++i) encoder.put(i == place ? rows : 0, scale);
+    std::vector<uint8_t> stream;
+    encoder.finish(stream);
+    return stream;
+}
+
+void counts_that_a_stream_cannot_hold_take_no_memory() {
+    for (const uint32_t count : {1'000u, 1u << 20, 0xffffffffu})
+        for (size_t place = 0; place < 13; ++place) {
+            const std::vector<uint8_t> stream = announcing(place == 12 ? count : 0, place, count);
+            springtide::DecodedRows rows;
+            const char* defect = springtide::decode_rows(stream.data(), stream.size(), 65'536, rows);
+            expect(defect && std::strcmp(defect, "announce more rows than they can hold") == 0, "refused");
+            expect(rows.handles.capacity() + rows.new_keys.capacity() + rows.removed.capacity() +
+                           rows.payload.capacity() == 0,
+                   "nothing is reserved");
+        }
+}
+
+void the_cheapest_rows_are_not_refused() {
+    constexpr size_t kRows = 20'000, kDim = 64;
+    std::vector<uint32_t> handles(kRows);
+    for (uint32_t i = 0; i < kRows; ++i) handles[i] = i;
+    const auto relative = std::make_unique<bool[]>(kRows);
+    std::fill_n(relative.get(), kRows, true);
+    const std::vector<uint8_t> bits(kRows, 8), payload(kRows * (1 + kDim), 0);
+    const std::vector<uint8_t> coded = springtide::code_rows(
+        {handles.data(), relative.get(), kRows, nullptr, nullptr, 0, bits.data(), payload.data(), nullptr, 0, kDim});
+    expect(springtide::announced_rows(coded.data(), coded.size()).rows[1][0] == kRows, "announced");
+    springtide::DecodedRows rows;
+    expect(springtide::decode_rows(coded.data(), coded.size(), kDim, rows) == nullptr, "valid");
+    expect(rows.handles == handles && rows.payload == payload, "the same rows");
+}
+
 void payloads_are_reordered() {
     const std::vector<uint8_t> bits = {16, 32, 8}, payload = {1, 1, 1, 2, 2, 2, 2, 3, 3};
     const std::vector<int64_t> order = {2, 0, 1};
@@ -36,5 +79,7 @@ void payloads_are_reordered() {
 
 int main() {
     rows_are_sorted_by_precision_kind_and_handle_or_key();
+    counts_that_a_stream_cannot_hold_take_no_memory();
+    the_cheapest_rows_are_not_refused();
     payloads_are_reordered();
 }

@@ -77,9 +77,17 @@ void frequencies_fill_every_table() {
         unsigned sum = 0;
         for (unsigned s = 0; s < springtide::kSymbols; ++s) {
             expect(table.freq[s] > 0 && table.start[s] == sum, "no symbol without a slot");
+            expect(table.freq[s] <= 15 * 256, "a symbol takes at least 0.09 bits");
             sum += table.freq[s];
         }
         expect(sum == 1u << springtide::kSlotBits, "all slots");
+    }
+}
+
+void an_integer_takes_at_least_its_share_of_a_bit() {
+    for (const size_t count : {1u, 100u, 10'000u, 1'000'000u}) {
+        const size_t bits = 8 * encoded(std::vector<uint32_t>(count, 0)).size();
+        expect(count / springtide::kMostPerBit <= bits, "the cheapest integers");
     }
 }
 
@@ -101,5 +109,6 @@ int main() {
     plain_bits_survive();
     geometric_integers_cost_about_their_entropy();
     frequencies_fill_every_table();
+    an_integer_takes_at_least_its_share_of_a_bit();
     a_stream_that_is_cut_off_is_not_finished();
 }

@@ -46,5 +46,7 @@ class Serving(Section):
     """Maximum time from a complete request to its response."""
     write_timeout_s: Seconds = 10.0
     """Maximum time until a client has received its response."""
+    max_delta_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 2 << 30
+    """Largest decoded form of one record of the deltas topic. A delta that announces more is refused."""
     keep_alive_s: Seconds = 60.0
     """Maximum time between two requests of a connection."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipeline.arrays.block import ARROW_TYPES, EventKind
 from pipeline.configuration.streams.events import EVENT_TIME, ColumnType
 from pipeline.errors import DamagedError, InputError
+from pipeline.formats.arrow_size import MAX_BYTES
 from pipeline.formats.schemas import load_schema
 
 AT = EVENT_TIME
@@ -48,6 +49,9 @@ def resolve_columns(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
     Raises DamagedError if a column cannot be converted to the wanted type without loss.
     """
     columns = []
+    missing = sum(name not in batch.schema.names for name in wanted.names)
+    if 8 * batch.num_rows * missing > MAX_BYTES:
+        raise DamagedError(f"{batch.num_rows} events lack {missing} columns: too many rows of nulls for one record")
     for field in wanted:
         index = batch.schema.get_all_field_indices(field.name)
         if len(index) > 1:

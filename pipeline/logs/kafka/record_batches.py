@@ -1,30 +1,24 @@
 """Decodes the record batches of a fetch response into a run of records (`native/wire/record_batches`).
 
 The batches are selected here: control batches end a transaction and have no records, and batches of aborted
-transactions are skipped. The codecs of kafka-python decompress; all other decoding is native.
+transactions are skipped. Decompression is bounded (`decompression`); all other decoding is native.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from kafka import codec
 
 import pipeline._native as _native
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.record_run import RecordRun
+from pipeline.logs.kafka.decompression import decompress
 
 _CODEC, _TRANSACTIONAL, _CONTROL = 7, 16, 32
 _NO_CODEC = 0
-_CODECS: dict[int, tuple[str, Callable[[], bool], Callable[[bytes], bytes]]] = {
-    1: ("gzip", codec.has_gzip, codec.gzip_decode),
-    2: ("snappy", codec.has_snappy, codec.snappy_decode),
-    3: ("lz4", codec.has_lz4, codec.lz4_decode),
-    4: ("zstd", codec.has_zstd, codec.zstd_decode),
-}
 
 
 def decode_record_set(record_set: bytes, start: int, aborted: Iterable[tuple[int, int]] = ()) -> RecordRun:
@@ -87,21 +81,8 @@ def _decompressed(
         return [None] * len(chosen)
     begins, ends, view = batches.begins(), batches.ends(), memoryview(record_set)
     return [
-        None if codecs[n] == _NO_CODEC else _decompress(int(codecs[n]), bytes(view[begins[n] : ends[n]]))
-        for n in chosen
+        None if codecs[n] == _NO_CODEC else decompress(int(codecs[n]), bytes(view[begins[n] : ends[n]])) for n in chosen
     ]
-
-
-def _decompress(kind: int, body: bytes) -> bytes:
-    if kind not in _CODECS:
-        raise DamagedError(f"a batch is compressed with codec {kind}, supported are 1 to {max(_CODECS)}")
-    name, available, decode = _CODECS[kind]
-    if not available():
-        raise DamagedError(f"a batch is compressed with {name}, whose library is missing. hint: pip install it")
-    try:
-        return bytes(decode(body))
-    except Exception as failure:  # each codec raises other exceptions for invalid bytes
-        raise DamagedError(f"a batch is not valid {name}: {failure or type(failure).__name__}") from failure
 
 
 def _binary(ends: npt.NDArray[np.int32], values: npt.NDArray[np.uint8]) -> pa.BinaryArray:

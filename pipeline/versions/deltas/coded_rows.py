@@ -12,9 +12,14 @@ import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
 from pipeline.arrays.types import Bools, Int64s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import DamagedError, InputError
-from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
+from pipeline.versions.deltas.quantizer import MAX_DIM, PRECISIONS, payload_bytes, payload_total
 
 _FLOAT_BITS = 32
+_KEY_BYTES = 8
+_KNOWN_ROW_BYTES = 6
+"""Handle, precision and kind."""
+_NEW_ROW_BYTES = 13
+"""Key, handle and precision."""
 
 
 class ChangedRows(NamedTuple):
@@ -37,6 +42,35 @@ class ChangedRows(NamedTuple):
     bits: UInt8s
     payload: UInt8s
     removed: UInt64s
+
+
+class AnnouncedRows(NamedTuple):
+    """The counts at the begin of a stream.
+
+    Attributes:
+        removed: removed keys.
+        by_precision: [4, 3] uint32, rows by precision (`PRECISIONS`) and kind: differences, absolute and new rows.
+    """
+
+    removed: int
+    by_precision: UInt32s
+
+    def decoded_bytes(self, dim: int) -> int:
+        """Bytes of the decoded rows and removed keys.
+
+        >>> announced_rows(b"").decoded_bytes(16)
+        0
+        """
+        counts = self.by_precision.astype(int)
+        payloads = sum(n * payload_bytes(bits, dim) for bits, n in zip(PRECISIONS, counts.sum(axis=1), strict=True))
+        known, new = int(counts[:, :2].sum()), int(counts[:, 2].sum())
+        return int(payloads) + _KNOWN_ROW_BYTES * known + _NEW_ROW_BYTES * new + _KEY_BYTES * self.removed
+
+
+def announced_rows(coded: bytes) -> AnnouncedRows:
+    """What a stream announces, in constant time and memory: nothing if it is too short for that."""
+    removed, *counts = _native.announced_rows(coded).tolist()
+    return AnnouncedRows(int(removed), np.array(counts, np.uint32).reshape(len(PRECISIONS), -1))
 
 
 def code_rows(rows: ChangedRows, dim: int) -> bytes:

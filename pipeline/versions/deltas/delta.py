@@ -16,8 +16,9 @@ import numpy as np
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.errors import DamagedError
 from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
-from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
+from pipeline.versions.deltas.coded_rows import ChangedRows, announced_rows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.quantizer import MAX_DIM
+from pipeline.versions.deltas.row_bounds import UNBOUNDED, RowBounds
 from pipeline.versions.state import VersionId
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
@@ -178,12 +179,35 @@ def delta_name(encoded: bytes) -> str:
     return bytes(encoded[_CHECKSUM]).hex()
 
 
-def decode_delta(encoded: bytes) -> Delta:
+def decode_delta(encoded: bytes, bounds: RowBounds = UNBOUNDED) -> Delta:
     """Decode a delta; each table's rows are ordered by (known or new, precision, handle).
 
+    Args:
+        encoded: the bytes of `encode_delta`.
+        bounds: of the rows; of bytes that another process may have written.
+
     Raises:
-        DamagedError: for bytes that differ from what `encode_delta` wrote.
+        DamagedError: for bytes that differ from what `encode_delta` wrote, and for rows out of bounds.
     """
+    record = _checked_record(encoded)
+    _check_dims(record)
+    entries = {entry["name"]: entry for entry in record["fields"]}
+    bounds.check(
+        {name: announced_rows(entry["rows"]) for name, entry in entries.items()},
+        {name: int(entry["dim"]) for name, entry in entries.items()},
+    )
+    return _delta_of(record, {name: _field_of(entry, record["level"]) for name, entry in entries.items()})
+
+
+def decode_heading(encoded: bytes) -> Delta:
+    """A delta without its rows, which are not decoded: they may be no valid stream. Raises DamagedError."""
+    record = _checked_record(encoded)
+    _check_dims(record)
+    return _delta_of(record, {entry["name"]: FieldDelta.empty(int(entry["dim"])) for entry in record["fields"]})
+
+
+def _checked_record(encoded: bytes) -> dict[str, Any]:
+    """The Avro record of a delta whose checksum and format are right."""
     wanted = delta_name(encoded)
     sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(32))
     sha.update(memoryview(encoded)[_CHECKSUM.stop :])
@@ -197,12 +221,23 @@ def decode_delta(encoded: bytes) -> Delta:
             f"delta of {len(encoded)} bytes has format {former}, wanted {FORMAT}: a former release wrote it. "
             "run: springtide publish --level full"
         )
-    record = decode(load_schema("delta"), encoded)
+    return decode(load_schema("delta"), encoded)
+
+
+def _check_dims(record: dict[str, Any]) -> None:
+    for entry in record["fields"]:
+        if not 1 <= entry["dim"] <= MAX_DIM:
+            raise DamagedError(
+                f"field {entry['name']} of a delta has dim {entry['dim']}, wanted 1..{MAX_DIM}. hint: it is damaged"
+            )
+
+
+def _delta_of(record: dict[str, Any], fields: Mapping[str, FieldDelta]) -> Delta:
     return Delta(
         **{name: record[name] for name in _SAME_NAMES},
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
-        fields={entry["name"]: _field_of(entry, record["level"]) for entry in record["fields"]},
+        fields=fields,
         digests={entry["name"]: int.from_bytes(entry["digest"], "little") for entry in record["fields"]},
         model=record["model"],
     )
@@ -223,8 +258,6 @@ def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:
 
 def _field_of(entry: dict[str, Any], level: Level) -> FieldDelta:
     name, dim = entry["name"], int(entry["dim"])
-    if not 1 <= dim <= MAX_DIM:
-        raise DamagedError(f"field {name} of a delta has dim {dim}, wanted 1..{MAX_DIM}. hint: it is damaged")
     change = FieldDelta(dim=dim, **decode_coded_rows(entry["rows"], dim)._asdict())
     if level != "realtime" and change.relative.any():
         raise DamagedError(f"field {name} of a delta of level {level} has differences of rows. hint: it is damaged")

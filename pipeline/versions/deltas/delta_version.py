@@ -1,6 +1,7 @@
 """Which version a record of the deltas topic results in.
 
-Any process may have written to the topic: a record that is no delta has no version, whatever its headers are.
+Any process may have written to the topic: a record that is no delta has no version, whatever its headers are. Rows are
+not decoded here: they may need much memory.
 """
 
 import re
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Log, Record, records_backwards
-from pipeline.versions.deltas.delta import decode_delta
+from pipeline.versions.deltas.delta import decode_heading
 
 _NUMBER = re.compile("[0-9]{1,18}")
 
@@ -39,7 +40,7 @@ def last_of_model(log: Log, topic: str, shard: int, model: Mapping[str, str]) ->
     """The version of the last delta of this shard and model in a partition; None without one."""
     for record in records_backwards(log, topic, shard):
         try:
-            delta = decode_delta(record.value)
+            delta = decode_heading(record.value)
         except DamagedError:
             continue
         if (delta.shard, delta.model) == (shard, model):
@@ -50,7 +51,7 @@ def last_of_model(log: Log, topic: str, shard: int, model: Mapping[str, str]) ->
 def readable_version(record: Record, shard: int) -> DeltaVersion | None:
     """The version of a record's delta, from its bytes; None if it is no delta of this shard."""
     try:
-        delta = decode_delta(record.value)
+        delta = decode_heading(record.value)
     except DamagedError:
         return None
     return DeltaVersion(delta.generation, delta.to_sequence) if delta.shard == shard else None

@@ -19,6 +19,7 @@ from pipeline.errors import DamagedError, DeltaError
 from pipeline.formats.atomic_file import write_atomically
 from pipeline.versions.deltas.delta import FORMAT, Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
+from pipeline.versions.deltas.row_bounds import RowBounds
 from pipeline.versions.state import VersionId
 
 _SAME_NAMES = (
@@ -26,6 +27,7 @@ _SAME_NAMES = (
     "last_at_ms", "before", "after",
 )  # fmt: skip
 """Attributes of a delta that its manifest has under the same name."""
+_MAX_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,11 @@ def delta_manifests(folder: Path, shard: int, shards: int) -> Iterator[tuple[Pat
 def read_delta_manifest(path: Path) -> DeltaManifest:
     """The manifest at `path`. Raises DamagedError, FileNotFoundError."""
     try:
-        return DeltaManifest.from_json(path.read_text(encoding="utf-8", errors="replace"), path)
+        with path.open("rb") as file:
+            text = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(text) > _MAX_MANIFEST_BYTES:
+            raise DamagedError(f"manifest {path} has more than {_MAX_MANIFEST_BYTES} bytes. hint: remove it")
+        return DeltaManifest.from_json(text.decode("utf-8", errors="replace"), path)
     except FileNotFoundError:
         raise
     except OSError as failure:
@@ -180,7 +186,7 @@ def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
             f"{file} has {len(encoded)} bytes and sha256 {got[:12]}, its manifest has {manifest.size_bytes} and "
             f"{manifest.sha256[:12]}. run: springtide publish --level full"
         )
-    delta = decode_delta(encoded)
+    delta = decode_delta(encoded, RowBounds(rows=manifest.rows, removed=manifest.removed))
     described = delta_manifest(delta, encoded, manifest.file)
     if described != manifest:
         raise DamagedError(

@@ -4,11 +4,13 @@ import random
 
 import crc32c
 import pytest
+from kafka import codec
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import ReadLimits
+from pipeline.logs.kafka.decompression import decompress
 from pipeline.logs.kafka.record_batches import decode_record_set
 from tests.support.simd import forced_simd_level, simd_levels
 
@@ -204,6 +206,30 @@ def test_a_batch_that_cannot_be_decompressed_is_an_error(codec):
     broken[HEADER : HEADER + 8] = b"nonsense"
     with pytest.raises(DamagedError, match=f"a batch is not valid {codec}"):
         decode_record_set(sealed(broken), 0)
+
+
+COMPRESS = {1: codec.gzip_encode, 3: codec.lz4_encode, 4: codec.zstd_encode}
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_decompression_ends_at_its_bound(kind):
+    body = COMPRESS[kind](bytes(20 << 20))
+    assert len(body) < 200_000
+    assert decompress(kind, body) == bytes(20 << 20)
+    assert decompress(kind, body, max_bytes=20 << 20) == bytes(20 << 20)
+    for most in ((20 << 20) - 1, 1_000):
+        with pytest.raises(DamagedError, match=f"a batch of {len(body)} bytes has more than {most} bytes of records"):
+            decompress(kind, body, max_bytes=most)
+
+
+@pytest.mark.parametrize(
+    "kind", [1, 3]
+)  # the reader of zstd returns what there is; the checksum of the batch covers it
+def test_compressed_records_that_are_cut_off_are_an_error(kind):
+    body = COMPRESS[kind](random.Random(1).randbytes(100_000))
+    for cut in (body[: len(body) // 2], body[:5]):
+        with pytest.raises(DamagedError, match="a batch is not valid"):
+            decompress(kind, cut)
 
 
 def test_an_unknown_codec_is_an_error():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, InputError
-from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows, reorder_payload
+from pipeline.versions.deltas.coded_rows import (
+    ChangedRows,
+    announced_rows,
+    code_rows,
+    decode_coded_rows,
+    reorder_payload,
+)
 from pipeline.versions.deltas.quantizer import PRECISIONS, payload_offsets
 
 
@@ -121,6 +127,46 @@ def test_bytes_that_are_cut_off_or_changed_are_refused_or_are_other_rows():
             decode_coded_rows(coded[:length], 3)
     with pytest.raises(DamagedError, match="go on after the last row"):
         decode_coded_rows(coded + b"\0\0", 3)
+
+
+def zero_differences(n, dim):
+    """The rows that take the fewest bytes."""
+    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
+    payload = np.zeros(n * (1 + 2 * dim), np.uint8)
+    return ChangedRows(
+        np.arange(n, dtype=np.uint32), np.ones(n, np.bool_), none64, none32, np.full(n, 16, np.uint8), payload, none64
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", [1, 16, 256])
+def test_rows_are_announced_before_they_are_decoded(dim):
+    for rows in (changed_rows(200, 100, 9, dim), zero_differences(5_000, dim)):
+        coded = code_rows(rows, dim)
+        announced = announced_rows(coded)
+        known, new = len(rows.handles), len(rows.new_keys)
+        assert announced.by_precision[:, :2].sum() == known
+        assert announced.by_precision[:, 2].sum() == new
+        assert announced.by_precision.sum(axis=1).tolist() == [np.count_nonzero(rows.bits == b) for b in PRECISIONS]
+        decoded = decode_coded_rows(coded, dim)
+        assert announced.removed == len(rows.removed)
+        assert announced.decoded_bytes(dim) == sum(part.nbytes for part in decoded)
+
+
+def test_a_stream_of_the_cheapest_rows_is_bounded_by_its_bytes():
+    for dim in (1, 16, 256):
+        coded = code_rows(zero_differences(5_000, dim), dim)
+        assert announced_rows(coded).decoded_bytes(dim) <= 576 * len(coded)
+
+
+def test_a_stream_announces_nothing_that_it_cannot_hold():
+    random, refused = np.random.default_rng(5), 0
+    for length in random.integers(6, 40, 4_000):
+        coded = random.integers(0, 256, length).astype(np.uint8).tobytes()
+        if announced_rows(coded).decoded_bytes(16) > 576 * (length + 1):
+            with pytest.raises(DamagedError, match="announce more rows than they can hold"):
+                decode_coded_rows(coded, 16)
+            refused += 1
+    assert refused > 10
 
 
 def test_a_value_that_is_not_bytes_is_refused():
