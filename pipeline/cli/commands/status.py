@@ -109,7 +109,7 @@ def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
     return 0 if gaps else end - offset
 
 
-_HELD = ("held_impressions", "pending_clicks", "candidate_clicks", "waiting_candidates")
+_HELD = ("held_impressions", "pending_clicks", "undecided_clicks", "waiting_candidates")
 
 
 def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -4,9 +4,12 @@ The rules are in `join`. A click is an event of the feedback; its windows, horiz
 own, the held impressions are shared by all feedbacks.
 """
 
-import numpy as np
+from collections.abc import Mapping
 
-from pipeline.arrays.block import EventBlock
+import numpy as np
+import pyarrow as pa
+
+from pipeline.arrays.block import EventBlock, EventKind
 from pipeline.arrays.types import Int64s
 from pipeline.configuration.config import Config
 from pipeline.samples.held.durations import Durations
@@ -14,12 +17,13 @@ from pipeline.samples.held.held_impressions import HeldImpressions
 from pipeline.samples.held.index import NONE
 from pipeline.samples.held.rows import Source
 from pipeline.samples.join import emitted, samples
-from pipeline.samples.join.clicks import Clicks
+from pipeline.samples.join.clicks import Clicks, lowest_offsets
 from pipeline.samples.join.decided import Decided
 from pipeline.samples.join.emitted import EmittedPositions
 from pipeline.samples.join.negative_sampling import NegativeSampling
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import DecidedSamples
+from pipeline.samples.join.waiting import WaitingClicks
 
 _LABELLED = emitted.POSITIVE | emitted.COMPENSATED
 
@@ -33,14 +37,15 @@ class Attribution:
         durations: its own, in ms.
         fake: whether its policy is `fake_negative`.
         pending: clicks without an impression yet.
-        candidates: clicks that may yield a sample when their window closes.
+        undecided: clicks that may yield a sample when their window closes.
     """
 
     def __init__(self, config: Config, number: int, held: HeldImpressions, decided: Decided) -> None:
         self.feedback, self.number = config.feedbacks[number], number
         self.durations = Durations.of(config, self.feedback)
         self.fake = self.feedback.policy == "fake_negative"
-        self.pending = self.candidates = Clicks.empty(self.feedback.events)
+        self.pending = self._closed = self._none = Clicks.empty(self.feedback.events)
+        self.undecided = WaitingClicks(self.feedback.events, "impression_at")
         self._key, self._held, self._decided = config.events.key, held, decided
         self._longest, self._sampling = Durations.of(config), NegativeSampling(config.samples.negative_rate)
         names = config.label_names
@@ -48,9 +53,19 @@ class Attribution:
         self._arrived: list[Clicks] = []
 
     @property
+    def kind(self) -> EventKind:
+        """Of its events."""
+        return self.feedback.kind
+
+    @property
     def settled(self) -> bool:
         """Whether no click arrived since the last `attribute`."""
         return not self._arrived
+
+    @property
+    def idle(self) -> bool:
+        """Whether no click waits."""
+        return not (len(self.pending) or len(self.undecided))
 
     def feed(self, block: EventBlock) -> None:
         """Receive the clicks of a block; one with a label out of its range is a dead letter."""
@@ -71,32 +86,41 @@ class Attribution:
 
         Call it before the windows close: those of other impressions yield negatives.
         """
-        if self.feedback.policy != "close" or not len(self.candidates):
+        if self.feedback.policy != "close":
             return
-        rows = self.candidates.rows
-        closed = rows["impression_at"] <= watermark_ms - self.durations.window_ms
-        positive = closed & self._on_time(self.candidates)
-        if positive.any():
-            first = self._first_of_each(self.candidates.where(positive), emitted.POSITIVE)
+        closed = self.undecided.release(watermark_ms - self.durations.window_ms)
+        if len(closed):
+            positive = self._on_time(closed)
+            first = self._first_of_each(closed.where(positive), emitted.POSITIVE)
             self._emit(samples.POSITIVE, first, first.rows["impression_at"] + self.durations.window_ms)
-            self.candidates = self.candidates.where(~positive)
+            self._closed = closed.where(~positive)
 
     def settle(self, watermark_ms: int) -> None:
-        """Compensate the candidates whose windows are closed at the smallest watermark of all inputs."""
-        due = self.candidates.rows["impression_at"] <= watermark_ms - self.durations.window_ms
-        if due.any():
-            settled, self.candidates = self.candidates.where(due), self.candidates.where(~due)
-            self._compensate(settled)
+        """Compensate the undecided clicks whose windows are closed at the smallest watermark of all inputs."""
+        closed = self.undecided.release(watermark_ms - self.durations.window_ms)
+        closed, self._closed = Clicks.concatenate([self._closed, closed]), self._none
+        if len(closed):
+            self._compensate(closed)
+
+    def emitted_in(self, batch: pa.RecordBatch) -> np.ndarray:
+        """[m] EMITTED of a block of samples: those that decide its labels."""
+        return emitted.emitted_by_feedback(self.number, self.feedback, batch)
 
     def drop_emitted(self, positions: EmittedPositions) -> None:
         """Drop waiting clicks about which something was emitted."""
 
         def remaining(clicks: Clicks) -> Clicks:
-            rows = clicks.rows
-            flags = positions.flags(self.number + 1, rows["partition"], rows["offset"], rows["row"])
-            return clicks.where(flags == 0)
+            return clicks.where(~positions.known(self.number + 1, clicks.rows))
 
-        self.pending, self.candidates = remaining(self.pending), remaining(self.candidates)
+        self.pending = remaining(self.pending)
+        self.undecided.replace(remaining(self.undecided.in_order()))
+
+    def lowest_offsets(self) -> Mapping[int, int]:
+        """By partition, the lowest source offset of a waiting click."""
+        lowest = self.undecided.lowest_offsets()
+        for partition, offset in lowest_offsets(self.pending.rows).items():
+            lowest[partition] = min(offset, lowest.get(partition, offset))
+        return lowest
 
     def _attribute(self, clicks: Clicks, watermark_ms: int | None) -> Clicks:
         """Attribute clicks to their impressions and decide those that have none; returns those that are pending."""
@@ -126,7 +150,7 @@ class Attribution:
         at_once = self._on_time(clicks) & ~too_late & (self.feedback.policy == "wait")
         positives = self._first_of_each(clicks.where(at_once), emitted.POSITIVE)
         self._emit(samples.POSITIVE, positives, positives.rows["at"])
-        self.candidates = Clicks.concatenate([self.candidates, clicks.where(~at_once & ~too_late)])
+        self.undecided.add(clicks.where(~at_once & ~too_late))
 
     def _on_time(self, clicks: Clicks) -> np.ndarray:
         """[n] which clicks came in their windows and not late."""

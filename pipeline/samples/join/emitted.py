@@ -38,20 +38,20 @@ def emitted_rows(number: int, source: Sequence[npt.ArrayLike], flags: npt.ArrayL
     return rows
 
 
-def emitted_by_samples(batch: pa.RecordBatch, feedbacks: Sequence[Feedback]) -> np.ndarray:
-    """[m] EMITTED of a block of samples: its impressions with their kinds by feedback, and its clicks as used."""
-    kinds = batch.column("kind").cast(pa.string()).to_numpy(zero_copy_only=False)
-    flags = np.select([kinds == "positive", kinds == "negative"], [POSITIVE, NEGATIVE], COMPENSATED)
-    clicked = batch.column("click_offset").is_valid().to_numpy(zero_copy_only=False)
-    impressions, clicks = [], []
-    for number, feedback in enumerate(feedbacks):
-        decided = decided_by(feedback, batch)
-        impressions.append(emitted_rows(-number, _source(batch, "impression_", decided), flags[decided]))
-        clicks.append(emitted_rows(number + 1, _source(batch, "click_", decided & clicked), USED))
-    return np.concatenate([*impressions, *clicks])
+def emitted_by_feedback(number: int, feedback: Feedback, batch: pa.RecordBatch) -> np.ndarray:
+    """[m] EMITTED of the samples of a block that decide the labels of feedback `number`.
+
+    These are their impressions with their kinds, and their clicks as used.
+    """
+    decided = decided_by(feedback, batch)
+    kinds = [of_kind(batch, kind) for kind in ("positive", "negative")]
+    flags = np.select(kinds, [POSITIVE, NEGATIVE], COMPENSATED)
+    clicked = decided & batch.column("click_offset").is_valid().to_numpy(zero_copy_only=False)
+    impressions = emitted_rows(-number, _source(batch, "impression_", decided), flags[decided])
+    return np.concatenate([impressions, emitted_rows(number + 1, _source(batch, "click_", clicked), USED)])
 
 
-def emitted_by_candidates(batch: pa.RecordBatch, number: int) -> np.ndarray:
+def emitted_by_candidates(number: int, batch: pa.RecordBatch) -> np.ndarray:
     """[m] EMITTED of a block of samples: its candidates as used; `number` is that of their input."""
     return emitted_rows(number, _source(batch, "impression_", of_kind(batch, CANDIDATE)), USED)
 
@@ -123,6 +123,10 @@ class EmittedPositions:
         places = self._index.match(_ids(emitted_rows(number, (partition, offsets, rows), 0)))
         known = places != NONE
         return np.where(known, self._rows["flags"][np.where(known, places, 0).astype(np.int64)], 0).astype(np.uint8)
+
+    def known(self, number: int, rows: np.ndarray) -> Bools:
+        """[n] whether something was emitted about the positions of [n] typed rows of input `number`."""
+        return np.asarray(self.flags(number, rows["partition"], rows["offset"], rows["row"]) != 0, np.bool_)
 
     def drop_below(self, number: int, partition: int, offset: int) -> None:
         """Drop the positions of input `number` below `offset`, which has been read: they are not read again.

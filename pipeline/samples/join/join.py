@@ -23,10 +23,10 @@ s is an impression's time, t a click's, e the later of t and its partition's wat
   is an impression within disorder after it, else `orphan_click`. (Deciding already at t would make the reason depend
   on the interleaving.)
 - t >= s + window + horizon: `click_too_late`. Otherwise, with policy `wait`: the first click on time with
-  t < s + window is a positive at once. All others are candidates until the smallest watermark of all partitions reaches
+  t < s + window is a positive at once. All others are undecided until the smallest watermark of all partitions reaches
   s + window; the first of them then yields a compensation if there was no positive. A click whose impression has a
   label already is a `duplicate_click`.
-- With policy `close`, all clicks are candidates: when the window closes, the first click on time with t < s + window is
+- With policy `close`, all clicks are undecided: when the window closes, the first click on time with t < s + window is
   a positive with the decision time s + window, and one without such a click yields a compensation.
 - A window that closes without a positive yields a negative, if the key's hash is below the negative rate.
 - Policy `fake_negative`: the negative is emitted at once, and so is a compensation for the first click.
@@ -39,6 +39,7 @@ be `disorder` behind its partition, and a click may be attributed `disorder` aft
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -46,10 +47,9 @@ import pyarrow as pa
 from pipeline.arrays.block import DeadLetters, EventBlock, EventKind
 from pipeline.arrays.gather import RowSelection
 from pipeline.arrays.keys import ids128
-from pipeline.arrays.structured import concatenate_rows
 from pipeline.arrays.types import Bools, UInt8s
 from pipeline.configuration.config import Config
-from pipeline.configuration.streams.events import CANDIDATES, IMPRESSIONS
+from pipeline.configuration.streams.events import IMPRESSIONS
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.samples.held.durations import Durations
 from pipeline.samples.held.held_impressions import HeldImpressions
@@ -57,7 +57,6 @@ from pipeline.samples.held.open_windows import NEVER_MS
 from pipeline.samples.held.rows import held_rows
 from pipeline.samples.join import emitted
 from pipeline.samples.join.attribution import Attribution
-from pipeline.samples.join.clicks import lowest_offsets
 from pipeline.samples.join.counts import EmittedCounts
 from pipeline.samples.join.dead_letters import concatenate_dead_letters
 from pipeline.samples.join.decided import Decided
@@ -79,6 +78,31 @@ class Decisions:
 
     samples: Samples
     dead: DeadLetters
+
+
+class _FurtherInput(Protocol):
+    """What the events of an input besides the impressions go to: an attribution, or the candidates.
+
+    Attributes:
+        kind: of its events.
+        idle: whether nothing waits.
+    """
+
+    @property
+    def kind(self) -> EventKind: ...
+
+    @property
+    def idle(self) -> bool: ...
+
+    def feed(self, block: EventBlock) -> None: ...
+
+    def settle(self, watermark_ms: int) -> None: ...
+
+    def emitted_in(self, batch: pa.RecordBatch) -> np.ndarray: ...
+
+    def drop_emitted(self, positions: EmittedPositions) -> None: ...
+
+    def lowest_offsets(self) -> Mapping[int, int]: ...
 
 
 class Join:
@@ -106,6 +130,8 @@ class Join:
         self._decided = Decided()
         self.attributions = tuple(Attribution(config, n, self.held, self._decided) for n in range(feedbacks))
         self.unshown = new_unshown(config, feedbacks + 1, self._decided)
+        unshown = () if self.unshown is None else (self.unshown,)
+        self._further: tuple[_FurtherInput, ...] = (*self.attributions, *unshown)
         self.emitted_positions = EmittedPositions()
         self.counts = EmittedCounts(self._topics, config.feedbacks)
         self._schema, self._ranges = sample_schema(config), Ranges(config)
@@ -130,10 +156,8 @@ class Join:
             block, flags = block.take(np.flatnonzero(new)), flags[new]
         if len(block) and not number:
             self._hold(block, flags)
-        elif len(block) and number <= len(self.attributions):
-            self.attributions[number - 1].feed(block)
-        elif len(block) and self.unshown is not None:
-            self.unshown.feed(block)
+        elif len(block):
+            self._further[number - 1].feed(block)
         self.progress.advance(block)
         self._undecided_rows += len(block)
         if self._undecided_rows >= _DECIDE_EVERY_ROWS:
@@ -166,15 +190,14 @@ class Join:
         return sum(len(each.pending) for each in self.attributions)
 
     @property
-    def candidates(self) -> int:
+    def undecided(self) -> int:
         """How many clicks wait for their window to close."""
-        return sum(len(each.candidates) for each in self.attributions)
+        return sum(len(each.undecided) for each in self.attributions)
 
     @property
     def _empty(self) -> bool:
         """Whether nothing is held and nothing waits."""
-        waiting = self.pending or self.candidates or (self.unshown is not None and len(self.unshown.waiting))
-        return not (self.held.buckets or waiting)
+        return not self.held.buckets and all(each.idle for each in self._further)
 
     def needed_offsets(self) -> dict[str, int]:
         """Per `topic/partition`, the offset to restart at without a state; directly after `decide`."""
@@ -198,9 +221,7 @@ class Join:
             self.counts.add_block(block)
         for letters in dead:
             self.counts.add_dead(letters)
-        rows = [emitted.emitted_by_samples(block, self.config.feedbacks) for block in blocks]
-        if self.unshown is not None:
-            rows += [emitted.emitted_by_candidates(block, self.inputs[CANDIDATES]) for block in blocks]
+        rows = [each.emitted_in(block) for each in self._further for block in blocks]
         rows += [emitted.emitted_by_dead_letters(letters.table, self._topics.values()) for letters in dead]
         positions = np.concatenate([np.zeros(0, emitted.EMITTED), *rows])
         if self._empty:
@@ -213,10 +234,8 @@ class Join:
             for feedback in range(len(self.attributions)):
                 flags = self.emitted_positions.flags(-feedback, held["partition"], held["offset"], held["row"])
                 bucket.flags(feedback)[:] |= flags & ~np.uint8(USED)
-        for each in self.attributions:
+        for each in self._further:
             each.drop_emitted(self.emitted_positions)
-        if self.unshown is not None:
-            self.unshown.drop_emitted(self.emitted_positions)
         self._drop_read_positions()
 
     def _not_yet_read(self, positions: np.ndarray) -> np.ndarray:
@@ -276,10 +295,8 @@ class Join:
                     self._decided.add(negatives)
         if watermark_ms is None:
             return
-        for each in self.attributions:
-            each.settle(watermark_ms)
-        if self.unshown is not None:
-            self.unshown.settle(watermark_ms)
+        for further in self._further:
+            further.settle(watermark_ms)
         self.held.remove_expired(watermark_ms)
 
     def _limit_ms(self) -> int:
@@ -293,11 +310,8 @@ class Join:
 
     def _lowest_offsets(self) -> dict[Input, int]:
         lowest: dict[Input, int] = {(IMPRESSIONS, p): o for p, o in self.held.lowest_offsets().items()}
-        for each in self.attributions:
-            waiting = concatenate_rows([each.pending.rows, each.candidates.rows])
-            lowest |= {(each.feedback.kind, p): o for p, o in lowest_offsets(waiting).items()}
-        if self.unshown is not None:
-            lowest |= {(CANDIDATES, p): o for p, o in self.unshown.lowest_offsets().items()}
+        for each in self._further:
+            lowest |= {(each.kind, p): o for p, o in each.lowest_offsets().items()}
         return lowest
 
     def _name(self, at: Input) -> str:

@@ -19,31 +19,35 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import EventBlock
 from pipeline.arrays.gather import RowSelection
 from pipeline.configuration.config import Config
-from pipeline.configuration.streams.events import CandidateEvents
+from pipeline.configuration.streams.events import CANDIDATES, CandidateEvents
 from pipeline.features.dense import outside
 from pipeline.logs.events.event_columns import arrow_schema, resolve_columns
 from pipeline.samples.held.rows import Source
 from pipeline.samples.join import samples
-from pipeline.samples.join.clicks import Clicks, lowest_offsets
+from pipeline.samples.join.clicks import Clicks
 from pipeline.samples.join.decided import Decided
-from pipeline.samples.join.emitted import EmittedPositions
+from pipeline.samples.join.emitted import EmittedPositions, emitted_by_candidates
 from pipeline.samples.join.ranges import Ranges
 from pipeline.samples.join.samples import DecidedSamples
+from pipeline.samples.join.waiting import WaitingClicks
 
 
 class Unshown:
     """Not thread-safe.
 
     Attributes:
+        kind: of their input.
         waiting: candidates whose windows are open, typed and stored as clicks are.
     """
+
+    kind = CANDIDATES
 
     def __init__(self, config: Config, events: CandidateEvents, number: int, decided: Decided) -> None:
         """`number`: of their input in source positions."""
         self._key, self._score, self._topic, self._number = config.events.key, events.score, events.topic, number
         self._window_ms, self._decided = round(1000 * config.candidate_window_s), decided
         self._schema, self._ranges = arrow_schema(config.events.impressions.columns), Ranges(config)
-        self.waiting = Clicks.empty(events)
+        self.waiting = WaitingClicks(events, "at")
 
     def feed(self, block: EventBlock) -> None:
         """Receive the candidates of a block; unfit ones are dead letters."""
@@ -57,14 +61,13 @@ class Unshown:
         for reason, wrong in self._ranges.impressions(self._as_impressions(found), block.at_ms):
             self._set_aside(reason, found, wrong & ~unfit)
             unfit |= wrong
-        self.waiting = Clicks.concatenate([self.waiting, found.where(~unfit)])
+        self.waiting.add(found.where(~unfit))
 
     def settle(self, watermark_ms: int) -> None:
         """Emit the candidates whose windows are closed at the smallest watermark of all inputs."""
-        due = self.waiting.rows["at"] <= watermark_ms - self._window_ms
-        if not due.any():
+        closed = self.waiting.release(watermark_ms - self._window_ms)
+        if not len(closed):
             return
-        closed, self.waiting = self.waiting.where(due), self.waiting.where(~due)
         # Only after the score was declared as another column: a state holds the columns of before.
         lost = closed.columns.column(self._score).is_null().to_numpy(zero_copy_only=False)
         self._set_aside("score_out_of_range", closed, lost)
@@ -87,15 +90,23 @@ class Unshown:
             )
         )
 
+    def emitted_in(self, batch: pa.RecordBatch) -> np.ndarray:
+        """[m] EMITTED of a block of samples: its candidates, as used."""
+        return emitted_by_candidates(self._number, batch)
+
     def drop_emitted(self, positions: EmittedPositions) -> None:
         """Drop the waiting candidates about which something was emitted."""
-        rows = self.waiting.rows
-        flags = positions.flags(self._number, rows["partition"], rows["offset"], rows["row"])
-        self.waiting = self.waiting.where(flags == 0)
+        candidates = self.waiting.in_order()
+        self.waiting.replace(candidates.where(~positions.known(self._number, candidates.rows)))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no candidate waits."""
+        return not len(self.waiting)
 
     def lowest_offsets(self) -> Mapping[int, int]:
         """By partition, the lowest source offset of a waiting candidate."""
-        return lowest_offsets(self.waiting.rows)
+        return self.waiting.lowest_offsets()
 
     def _as_impressions(self, candidates: Clicks) -> pa.RecordBatch:
         """Their columns as impressions have them; one that candidates lack is null."""

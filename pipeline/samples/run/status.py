@@ -14,7 +14,7 @@ from pipeline.versions.ledger.sample_records import SampleRecords
 
 def join_status(project: Project, log: Log | None) -> dict[str, Any]:
     """Plain values: `rounds`, `bytes` of state, `held_impressions`, `pending_clicks` (their impression is absent),
-    `candidate_clicks` (their window has not closed), `waiting_candidates` (not shown; if they are logged),
+    `undecided_clicks` (their window has not closed), `waiting_candidates` (not shown; if they are logged),
     `watermark_ms`, and per input partition (`inputs`, by `topic/partition`) offset, end, lag in records and
     watermark_ms; `feedbacks` has, by kind of event, how many were joined, came as a compensation or too late, or were
     set aside and why, and how many negatives there are; all as of `stored_at_ms`, the time of the oldest of the shards'
@@ -42,7 +42,7 @@ def join_status(project: Project, log: Log | None) -> dict[str, Any]:
         "watermark_ms": min(known) if known and len(known) == len(watermarks) == len(stored) else None,
         "held_impressions": sum(summary.held for summary in summaries),
         "pending_clicks": sum(summary.pending for summary in summaries),
-        "candidate_clicks": sum(summary.candidates for summary in summaries),
+        "undecided_clicks": sum(summary.undecided for summary in summaries),
         "feedbacks": feedback_counts([summary.counts for summary in summaries]),
         "stored_at_ms": min((at for found in stored if found and (at := _stored_at_ms(found))), default=None),
         "bytes": sum(found.file.bytes for found in stored if found is not None),

@@ -26,7 +26,7 @@ from pipeline.samples.join.emitted import EMITTED, EmittedPositions
 from pipeline.samples.join.input_progress import InputProgress
 from pipeline.samples.join.join import Join
 from pipeline.samples.state.segment_codec import STATE_FIX, decode_segment
-from pipeline.samples.state.snapshot import UNSHOWN, keyed_by, section_suffix
+from pipeline.samples.state.snapshot import PENDING, UNDECIDED, UNSHOWN, keyed_by, section_suffix
 
 _DECODERS = 2
 """Threads that decode segments."""
@@ -34,12 +34,12 @@ _DECODERS = 2
 
 @dataclass(frozen=True)
 class JoinSummary:
-    """The progress of a join, what it holds (impressions, pending clicks, both kinds of candidates) and has emitted."""
+    """The progress of a join, what it holds (impressions, pending and undecided clicks, candidates) and has emitted."""
 
     progress: InputProgress
     held: int
     pending: int
-    candidates: int
+    undecided: int
     unshown: int
     counts: Mapping[EventKind, Mapping[str, int]]
     """Of `EmittedCounts`."""
@@ -82,9 +82,10 @@ def load_join(
         if next(decoded, None) is not None:
             raise ValueError("there are more segments than it names")
         for each in join.attributions:
-            each.pending, each.candidates = (_clicks_of(head, name, each) for name in ("pending", "candidates"))
+            each.pending = _clicks_of(head, PENDING, each)
+            each.undecided.replace(_clicks_of(head, UNDECIDED, each))
         if join.unshown is not None:
-            join.unshown.waiting = _clicks(head, UNSHOWN, config.events.by_kind[CANDIDATES])
+            join.unshown.waiting.replace(_clicks(head, UNSHOWN, config.events.by_kind[CANDIDATES]))
         join.held.restore(buckets, head.array("links", np.uint64).reshape(-1, 2))
         join.emitted_positions = EmittedPositions(head.array("emitted", EMITTED))
         return join
@@ -97,12 +98,12 @@ def load_summary(config: Config, shard: int, input_partitions: Mapping[EventKind
         progress = InputProgress(input_partitions)
         progress.restore(head.header["progress"])
         suffixes = [section_suffix(number) for number in range(len(config.feedbacks))]
-        pending, candidates = (
+        pending, undecided = (
             sum(head.section_bytes(name + suffix) // CLICK.itemsize for suffix in suffixes)
-            for name in ("pending", "candidates")
+            for name in (PENDING, UNDECIDED)
         )
         unshown = 0 if config.events.candidates is None else head.section_bytes(UNSHOWN) // CLICK.itemsize
-        return JoinSummary(progress, head.section_bytes("flags"), pending, candidates, unshown, _counts(head))
+        return JoinSummary(progress, head.section_bytes("flags"), pending, undecided, unshown, _counts(head))
 
 
 def _counts(head: Container) -> Mapping[EventKind, Mapping[str, int]]:

@@ -19,11 +19,12 @@ from pipeline.formats.container import Kind, encode_container
 from pipeline.samples.held.bucket import Bucket
 from pipeline.samples.held.rows import CLOSED
 from pipeline.samples.held.segment import BucketSlice, Segment
+from pipeline.samples.join.clicks import Clicks
 from pipeline.samples.join.join import Join
 from pipeline.samples.state.segment_codec import STATE_FIX, cut, encode_slice
 
-UNSHOWN = "unshown"
-"""The section of candidates that were not shown, and the begin of that of their columns."""
+PENDING, UNDECIDED, UNSHOWN = "pending", "candidates", "unshown"
+"""The sections of pending and of undecided clicks and of candidates, and the begins of those of their columns."""
 HEAD = Kind(b"join", STATE_FIX)
 
 
@@ -64,11 +65,10 @@ def take_snapshot(join: Join, stored: Collection[str] = ()) -> Snapshot:
         suffix = section_suffix(each.number)
         if each.number:
             sections[f"flags{suffix}"] = b"".join(bucket.flags(each.number).tobytes() for bucket in buckets)
-        for name, clicks in ((f"pending{suffix}", each.pending), (f"candidates{suffix}", each.candidates)):
-            sections |= {name: clicks.rows.tobytes(), f"{name}_columns": pack(clicks.columns)}
+        sections |= _sections(PENDING + suffix, each.pending)
+        sections |= _sections(UNDECIDED + suffix, each.undecided.in_order())
     if join.unshown is not None:
-        waiting = join.unshown.waiting
-        sections |= {UNSHOWN: waiting.rows.tobytes(), f"{UNSHOWN}_columns": pack(waiting.columns)}
+        sections |= _sections(UNSHOWN, join.unshown.waiting.in_order())
     sections |= {"links": join.held.links.tobytes(), "emitted": join.emitted_positions.rows.tobytes()}
     header = {"shard": join.shard, "keyed": keyed_by(join.config), "progress": join.progress.to_json()}
     header["counts"] = join.counts.to_json()
@@ -86,6 +86,10 @@ def keyed_by(config: Config) -> dict[str, Any]:
 def section_suffix(feedback: int) -> str:
     """What follows the names of the sections of a feedback."""
     return f"_{feedback}" if feedback else ""
+
+
+def _sections(name: str, clicks: Clicks) -> dict[str, bytes]:
+    return {name: clicks.rows.tobytes(), f"{name}_columns": pack(clicks.columns)}
 
 
 def _flags(bucket: Bucket) -> bytes:

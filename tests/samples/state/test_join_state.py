@@ -46,13 +46,13 @@ def test_the_summary_needs_only_the_head():
         bench.config, 0, bench.partitions, Container.of(save_join(bench.join).head, HEAD, name="head")
     )
     join = bench.join
-    assert (summary.held, summary.pending, summary.candidates) == (
+    assert (summary.held, summary.pending, summary.undecided) == (
         len(join.held),
         join.pending,
-        join.candidates,
+        join.undecided,
     )
     assert summary.held == 3
-    assert summary.pending + summary.candidates > 0
+    assert summary.pending + summary.undecided > 0
     assert summary.progress.to_json() == join.progress.to_json()
     assert summary.counts == join.counts.to_json()
 
