@@ -29,15 +29,7 @@ from pipeline.configuration.model.towers import TowersConfig, tower_problems, to
 from pipeline.configuration.model.training import Model, Publish, Train, shuffle_problems
 from pipeline.configuration.section import Name, Section, check_distinct, declared_twice
 from pipeline.configuration.streams.candidates import candidate_problems, candidate_window_s
-from pipeline.configuration.streams.events import (
-    CANDIDATE_SCORE,
-    CANDIDATES,
-    CLICKS,
-    FEEDBACK_COLUMNS,
-    SAMPLE_COLUMNS,
-    Events,
-    Samples,
-)
+from pipeline.configuration.streams.events import CANDIDATES, CLICKS, Events, Samples
 from pipeline.configuration.streams.feedbacks import (
     Feedback,
     correction_problems,
@@ -187,10 +179,8 @@ class Config(Section):
             self.labels, names_served(self.outputs, self.output_names), self.events.impressions.columns
         )
         problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
-        names = self.label_names
-        added = () if self.clicks_only else (*SAMPLE_COLUMNS, *FEEDBACK_COLUMNS)
-        reserved = {*added, *((CANDIDATE_SCORE,) if self.events.candidates else ())} & set(names)
-        problems += [f"label {n} has the name of a column of samples. hint: rename it" for n in sorted(reserved)]
+        reserved = sorted({*self.events.sample_columns} & {*self.label_names})
+        problems += [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
         if problems:
             raise ValueError("; ".join(problems))
         topics = [(name, value) for name, value in self.topics.model_dump().items() if name != CLICKS]
@@ -240,7 +230,7 @@ class Config(Section):
     def _reserved_columns(self) -> list[str]:
         """A problem for every impression column that has the name of a column that the join adds to samples."""
         shared = {"weight"} if self.samples.weight == "weight" else set()
-        reserved = {*SAMPLE_COLUMNS, *self.label_names, *(() if self.clicks_only else FEEDBACK_COLUMNS)} - shared
+        reserved = {*self.events.sample_columns, *self.label_names} - shared
         return [
             f"impression column {name} has the name of a column of samples. hint: rename it"
             for name in self.events.impressions.columns

@@ -66,6 +66,60 @@ def test_a_correction_of_the_target_that_another_loss_lacks_is_refused():
         config_of({"name": "click", "correction": "importance", "late_share": 0.5}, COARSE | {"loss": "squared"})
 
 
+def test_a_problem_with_a_setting_of_the_target_names_the_target():
+    with pytest.raises(ConfigError, match=r"loss squared\. hint: .*; its correction is of click"):
+        config_of({"name": "click", "correction": "importance", "late_share": 0.5}, COARSE | {"loss": "squared"})
+
+
+LISTS = {
+    "events": {
+        "key": ["id"],
+        "impressions": {"columns": {"id": "string", "request": "string"}},
+        "clicks": {"columns": {"id": "string", "dwell": "float"}},
+    },
+    "samples": {"policy": "close"},
+    "fields": [{"name": "id", "columns": ["id"]}],
+}
+SHARES = {"loss": "softmax", "event": "clicks", "column": "dwell", "range": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "column"),
+    [
+        ({"listwise": 0.5}, {}, None),
+        ({"top": {}}, {}, None),
+        ({"listwise": 0.5}, {"listwise": 1.0, "list_column": "id"}, "id"),
+        ({"loss": "softmax"}, {}, "request"),
+        (SHARES, {"loss": "logistic"}, None),
+        (SHARES, {"loss": "logistic", "top": {}, "list_column": "id"}, "id"),
+    ],
+)
+def test_a_label_takes_the_list_column_of_its_target_with_a_loss_over_lists_alone(target, label, column):
+    labels = [{"name": "click", "list_column": "request"} | target, COARSE | label]
+    coarse = parse_config(LISTS | {"labels": labels}).outputs[-1]
+    assert (coarse.name, coarse.list_column) == ("coarse", column)
+
+
+def test_a_column_of_lists_that_a_label_with_a_target_does_not_read_is_refused():
+    labels = [{"name": "click", "list_column": "request", "top": {}}, COARSE | {"list_column": "request"}]
+    with pytest.raises(ConfigError, match="label coarse has list_column request and loss logistic"):
+        parse_config(LISTS | {"labels": labels})
+    for reader in ({"listwise": 1.0}, {"top": {}}):
+        with pytest.raises(ConfigError, match="label coarse has no list_column and"):
+            parse_config(LISTS | {"labels": [labels[0], COARSE | reader]})
+
+
+def test_a_setting_of_the_target_that_does_not_apply_is_not_taken():
+    importance = {"name": "click", "correction": "importance", "late_share": 0.25}
+    coarse = outputs_of(importance, COARSE | {"correction": "reversal"})["coarse"]
+    assert (coarse.correction, coarse.late_share) == ("reversal", None)
+    dwell = {"name": "dwell", "loss": "huber", "delta": 2.0, "range": [0, 60]}
+    coarse = outputs_of({"name": "click"}, dwell, {"name": "coarse", "target": "dwell", "loss": "squared"})["coarse"]
+    assert (coarse.loss, coarse.delta) == ("squared", None)
+    coarse = outputs_of({"name": "click"}, dwell, {"name": "coarse", "target": "dwell", "loss": "huber"})["coarse"]
+    assert coarse.delta == 2.0
+
+
 def test_a_correction_of_its_own_must_fit_the_feedback_of_the_target():
     with pytest.raises(ConfigError, match="label coarse has correction calibration, and its feedback waits"):
         config_of({"name": "click"}, COARSE | {"correction": "calibration"})

@@ -58,9 +58,10 @@ class LabelConfig(Section):
     column: str | None = None
     """Numeric column of that event that holds its value; default: with `event`, it is 1 if there is an event."""
     target: str | None = None
-    """Another label whose value it learns, with an output of its own and without a column in samples. Of `loss`,
-    `delta`, `correction`, `late_share`, `list_column` and `towers`, what is left out is as for that label. The outputs
-    of such labels come after those of all others."""
+    """Another label whose value it learns, with an output of its own and without a column in samples. What is left out
+    of `loss` and `correction` is as for that label; so are `delta` and `towers` if the loss is the same, `late_share`
+    if its correction has one, and `list_column` if the loss is over lists; with `listwise` or `top` it needs its own.
+    The outputs of such labels come after those of all others."""
     loss: Annotated[str, AfterValidator(_check_loss)] = "logistic"
     """`logistic`: log loss of a value from 0 to 1; serving returns a probability. `squared`: (output − value)².
     `huber`: ½(output − value)² up to `delta`, linear beyond. `poisson`: exp(output) − value × output; serving returns
@@ -160,6 +161,11 @@ class LabelConfig(Section):
         return self.over_lists or self.listwise is not None
 
     @property
+    def has_lists(self) -> bool:
+        """Whether it reads which samples are in one list."""
+        return self.learns_lists or self.top is not None
+
+    @property
     def lists_candidates(self) -> bool:
         """Whether candidates that were not shown are in its lists: they have a score and no value."""
         return self.candidates and self.listwise_target != "value"
@@ -208,7 +214,7 @@ class LabelConfig(Section):
     @property
     def _list_problems(self) -> list[str]:
         problems = []
-        if (self.list_column is None) == (self.learns_lists or self.top is not None):
+        if (self.list_column is None) == self.has_lists:
             got = "no list_column" if self.list_column is None else f"list_column {self.list_column}"
             reader = next((name for name in ("listwise", "top") if getattr(self, name) is not None), None)
             got += f" and {reader or f'loss {self.loss}'}"
@@ -236,9 +242,6 @@ class LabelConfig(Section):
         return self
 
 
-_OF_TARGET = ("loss", "list_column", "towers", "delta", "correction", "late_share")
-
-
 def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
     """The labels; those with a target have its settings in place of what they leave out.
 
@@ -256,11 +259,10 @@ def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
         if label.estimates is not None:
             resolved.append(label)
             continue
-        given = label.model_fields_set | ({"towers"} if "loss" in label.model_fields_set else set())
-        taken = {name: getattr(target, name) for name in _OF_TARGET if name not in given}
-        resolved.append(label.model_copy(update={**taken, "range": target.range}))
+        resolved.append(_with_settings_of(target, label))
         (least, most), (low, high) = resolved[-1].domain, target.limits
-        problems += resolved[-1].problems if low >= least and high <= most else []
+        if low >= least and high <= most:
+            problems += [problem + _origin(label) for problem in resolved[-1].problems]
         if low < least or high > most:
             problems.append(
                 f"label {label.name} has loss {resolved[-1].loss}, which allows {least:g} to {most:g}; its target "
@@ -269,6 +271,27 @@ def with_targets(labels: Sequence[LabelConfig]) -> tuple[LabelConfig, ...]:
     if problems:
         raise ValueError("; ".join(problems))
     return tuple(resolved)
+
+
+def _with_settings_of(target: LabelConfig, label: LabelConfig) -> LabelConfig:
+    """The label with the settings of its target in place of those that it leaves out and that apply to it."""
+    given = label.model_fields_set
+    taken: dict[str, Any] = {name: getattr(target, name) for name in ("loss", "correction") if name not in given}
+    found = label.model_copy(update={**taken, "range": target.range})
+    applies = {
+        "delta": found.loss == target.loss,
+        "towers": found.loss == target.loss,
+        "late_share": found.correction == "importance",
+        "list_column": found.over_lists,
+    }
+    names = [name for name, needed in applies.items() if needed and name not in given]
+    return found.model_copy(update={name: getattr(target, name) for name in names})
+
+
+def _origin(label: LabelConfig) -> str:
+    """Which settings of a label with a target stand at the target, for a message about them."""
+    names = [name for name in ("loss", "correction") if name not in label.model_fields_set]
+    return f"; its {' and '.join(names)} {'is' if len(names) == 1 else 'are'} of {label.target}" if names else ""
 
 
 def label_problems(labels: tuple[LabelConfig, ...], samples: Samples, feedbacks: tuple[Any, ...]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.configuration.model.labels import LabelConfig
-from pipeline.configuration.streams.events import CANDIDATE_SCORE, CandidateEvents, Events
+from pipeline.configuration.streams.events import CandidateEvents, Events
 from pipeline.configuration.streams.feedbacks import Feedback
 
 
@@ -47,8 +47,6 @@ def _column_problems(events: Events, candidates: CandidateEvents) -> list[str]:
         problems.append(f"score {candidates.score} of events.candidates is {got}. hint: declare a float column")
     if candidates.score in shown:
         problems.append(f"score {candidates.score} of events.candidates is a column of impressions. hint: rename it")
-    if CANDIDATE_SCORE in shown:
-        problems.append(f"impression column {CANDIDATE_SCORE} has the name of a column of samples. hint: rename it")
     return problems
 
 

@@ -177,6 +177,12 @@ class Events(Section):
         return tuple(dict.fromkeys((*self.key, *self.partition_by)))
 
     @property
+    def sample_columns(self) -> tuple[str, ...]:
+        """The columns that the join adds to every sample, besides the labels."""
+        of_feedbacks = FEEDBACK_COLUMNS if self.further else ()
+        return (*SAMPLE_COLUMNS, *of_feedbacks, *(() if self.candidates is None else (CANDIDATE_SCORE,)))
+
+    @property
     def further(self) -> dict[EventKind, FeedbackEvents]:
         """The feedbacks besides clicks, in the order of the file."""
         return dict(self.__pydantic_extra__)

@@ -170,6 +170,16 @@ def test_label_with_the_name_of_the_score_column_of_samples_is_refused():
         parse_config(document)
 
 
+def test_impression_column_with_the_name_of_the_score_column_of_samples_is_refused_once():
+    document = copy.deepcopy(document_with())
+    document["events"]["impressions"]["columns"]["candidate_score"] = "float"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document)
+    assert str(caught.value).count("impression column candidate_score has the name of a column of samples") == 1
+    del document["events"]["candidates"], document["labels"][1]["candidates"]
+    parse_config(document)
+
+
 def test_candidates_take_the_window_of_the_feedback_of_their_label_unless_it_is_set():
     document = document_with()
     assert parse_config(document).candidate_window_s == 600
