@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
+from pipeline.model.loss.targets import trial_targets
 from pipeline.model.network.weights import pack, unpack
 
 CASCADE = """
@@ -97,7 +98,8 @@ def trained(tmp_path_factory):
     network = DenseModel(config, root)
     for _ in range(3):
         network.learn_scaling(np.random.default_rng(1).normal(3, 2, (32, 3)).astype(np.float32))
-        network.try_step()
+        network.step(random_inputs(network, 4), trial_targets(4, config.outputs))
+    assert all(np.isfinite(array).all() for array in unpack(network.weights_bytes()).values())
     return config, root, network
 
 
