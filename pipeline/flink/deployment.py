@@ -121,6 +121,7 @@ def _submission(project: Project, name: str) -> Submission:
         worker=_worker(flink.worker),
         parallelism=flink.parallelism,
         checkpoint_every_s=flink.checkpoint_every_s,
+        bundle_ms=flink.bundle_ms,
         folder=_storage(project, name),
         logs=_folder(project) / "workers" / name,
         project=project.root,

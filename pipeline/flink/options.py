@@ -14,7 +14,6 @@ JOB_OPTION = "beam:option:springtide_job:v1"
 """Likewise of the job's name in the project."""
 
 _BUNDLE_ELEMENTS = 100
-_BUNDLE_MS = 10
 _BUFFER_MS = 5
 """Time after which a network buffer is flushed: Flink's default of 100 ms would delay every click."""
 _STATE_CACHE_MB = 100
@@ -34,6 +33,7 @@ class Submission:
         worker: the command that starts a worker on a TaskManager.
         parallelism: Flink subtasks of every step.
         checkpoint_every_s: interval of checkpoints.
+        bundle_ms: the longest time that a bundle of records stays open.
         folder: URI of the checkpoints and savepoints, on storage shared by all machines of the cluster.
         logs: folder of the workers' log files.
         project: the project folder.
@@ -46,6 +46,7 @@ class Submission:
     worker: str
     parallelism: int
     checkpoint_every_s: float
+    bundle_ms: int
     folder: str
     logs: Path
     project: Path
@@ -72,7 +73,7 @@ def arguments(job: Submission) -> list[str]:
         f"--max_parallelism={job.parallelism}",
         f"--max_cache_memory_usage_mb={_STATE_CACHE_MB}",
         f"--max_bundle_size={_BUNDLE_ELEMENTS}",
-        f"--max_bundle_time_mills={_BUNDLE_MS}",
+        f"--max_bundle_time_mills={job.bundle_ms}",
         "--finish_bundle_before_checkpointing",
         f"--checkpointing_interval={round(job.checkpoint_every_s * 1000)}",
         f"--number_of_execution_retries={_RESTARTS}",

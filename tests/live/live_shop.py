@@ -24,8 +24,10 @@ class Live:
 
     def __init__(self, project, cluster):
         self.project, self.cluster = project, cluster
+        # Larger bundles than by default: with two clusters at work the looks for full ones would fill the processors.
+        flink = f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 1\n'
         with (project / "springtide.toml").open("a") as file:
-            file.write(f'\n[flink]\nrest = "{cluster.rest_url}"\njar = "{cluster.base_jar}"\ncheckpoint_every_s = 1\n')
+            file.write(f"{flink}bundle_ms = 50\n")
 
     def run(self, job="samples", *options):
         started = springtide(self.project, "run", job, "--runner", "flink", *options)["jobs"]

@@ -20,6 +20,9 @@ class Flink(Section):
     """Subtasks of every step; jobs started with another parallelism start from the logs instead of a checkpoint."""
     checkpoint_every_s: Seconds = 10.0
     """Interval of Flink's checkpoints."""
+    bundle_ms: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """The longest time for which a step gathers records before it passes them on. Every subtask of every step looks
+    for full bundles twice in this time: a larger one costs latency, a smaller one processor time."""
     folder: str | None = None
     """URI for checkpoints and savepoints, reachable from all machines; default: `flink` in the state folder."""
     jar: str | None = None

@@ -119,7 +119,9 @@ def submit_join(project: Project, cluster: LocalCluster, name: str) -> str:
     worker = str(Path(sys.executable).parent / "springtide-worker")
     folder = (project.state / "flink").as_uri()
     logs = project.state / "flink" / "workers"
-    job = Submission(name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, folder, logs, project.root, "samples")
+    job = Submission(
+        name, cluster.rest_url, cluster.base_jar, worker, 1, 2.0, 10, folder, logs, project.root, "samples"
+    )
     return submit(job, lambda pipeline: on_flink.build(pipeline, project))
 
 
