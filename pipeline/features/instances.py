@@ -7,7 +7,6 @@ silent null in every prediction.
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.types import Bools, Int64s
 from pipeline.errors import InputError
+from pipeline.process.instant import parse_instant
 
 _INT64 = range(-(2**63), 2**63)
 _RANGES = {"int": _INT64, "float": _INT64, "uint": range(2**64)}
@@ -144,12 +144,10 @@ def _time(number: int, value: Any, now_ms: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
         return value
     try:
-        at = datetime.fromisoformat(value)
+        return parse_instant(value)
     except (TypeError, ValueError):
         wanted = "wanted ms since 1970 or a time as 2025-01-31T12:00:00Z"
         raise InputError(f"instance {number}, column at: got {_shown(value)}, {wanted}") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return round(at.timestamp() * 1000)
 
 
 def _parse(name: str, kind: str, text: str) -> Any:

@@ -52,6 +52,14 @@ def unchanged_tables(before: Identity, now: Identity) -> set[str]:
     return {table for table in read if _row_settings(before, table) == _row_settings(now, table)}
 
 
+def table_settings(identity: Identity, table: str) -> dict[str, Any]:
+    """The settings of a declared table, or of the field that has one of its own; some that are at their defaults are
+    left out.
+    """
+    settings: dict[str, Any] = json.loads(identity.get(f"table {table}") or identity[f"field {table}"])
+    return settings
+
+
 def _alike(before: Identity, now: Identity, field: str) -> bool:
     return _reading(before, field) == _reading(now, field)
 
@@ -92,8 +100,7 @@ def _reading(identity: Identity, field: str) -> tuple[str, Any, list[Any]]:
 def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
     """The settings of a declared table, or of the one that a field has of its own, that rows depend on."""
     wanted = {*ROW_SETTINGS} - {*_FORMATS}
-    piece = identity.get(f"table {table}") or identity[f"field {table}"]
-    return {name: value for name, value in json.loads(piece).items() if name in wanted}
+    return {name: value for name, value in table_settings(identity, table).items() if name in wanted}
 
 
 def _labels(config: Config, model: DenseModel) -> str:

@@ -1,4 +1,4 @@
-"""The one form in which times are shown: RFC 3339 in UTC."""
+"""Times as text: the one form in which they are shown, RFC 3339 in UTC, and how they are read."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,3 +16,15 @@ def format_instant(at_ms: int) -> str:
     except OverflowError:
         return f"{at_ms} ms"
     return time.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def parse_instant(text: str) -> int:
+    """Milliseconds since 1970 of a time in ISO 8601, UTC unless it has a zone.
+
+    Raises ValueError, and TypeError for what is no text.
+
+    >>> parse_instant("2019-11-09T00:01:13"), parse_instant("2019-11-09T01:01:13.250+01:00")
+    (1573257673000, 1573257673250)
+    """
+    time = datetime.fromisoformat(text)
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import hash_column
-from pipeline.arrays.types import Bools, UInt64s
+from pipeline.arrays.types import Bools, Int64s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, InputError
@@ -145,9 +145,10 @@ def _values_in(path: Path, kind: str) -> Iterator[pa.Array]:
     first = 1
     for block in _blocks_of(path):
         lines = _lines_of(path, block, first)
-        texts = lines.filter(pc.greater(pc.binary_length(lines), 0))
-        if len(texts):
-            yield texts if wanted == pa.string() else _converted(path, lines, wanted, first)
+        filled = pc.greater(pc.binary_length(lines), 0)
+        if len(texts := lines.filter(filled)):
+            numbers = first + np.flatnonzero(filled.to_numpy(zero_copy_only=False))
+            yield texts if wanted == pa.string() else _converted(path, texts, numbers, wanted)
         first += len(lines)
 
 
@@ -189,11 +190,8 @@ def _check_text(path: Path, number: int, line: bytes) -> None:
         raise InputError(f"{path} line {number}: got {line[:40]!r}, wanted UTF-8. hint: convert the file") from None
 
 
-def _converted(path: Path, lines: pa.StringArray, wanted: pa.DataType, first: int) -> pa.Array:
-    """The lines that are not empty as integers. Raises InputError."""
-    numbers = pa.array(np.arange(first, first + len(lines), dtype=np.int64))
-    kept = pc.greater(pc.binary_length(lines), 0)
-    lines, numbers = lines.filter(kept), numbers.filter(kept)
+def _converted(path: Path, lines: pa.StringArray, numbers: Int64s, wanted: pa.DataType) -> pa.Array:
+    """The lines, which have these numbers in the file, as integers. Raises InputError."""
     try:
         return lines.cast(wanted)
     except pa.ArrowInvalid:

@@ -6,7 +6,6 @@ Nulls are those of SQL: a comparison with null is null, and a sample whose condi
 import math
 import operator
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import reduce
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline.arrays.types import Bools
 from pipeline.errors import InputError
 from pipeline.process.clock import LATEST_MS
+from pipeline.process.instant import parse_instant
 from pipeline.quarantine.columns import sample_column
 from pipeline.quarantine.where import (
     Among,
@@ -197,10 +197,9 @@ def _converted(column: pa.Field, value: str | int | float | bool) -> pa.Scalar |
 
 def _instant(text: str) -> pa.Scalar | str:
     try:
-        time = datetime.fromisoformat(text)
+        at_ms = parse_instant(text)
     except ValueError:
         return "wanted a time such as '2026-01-31T14:00:00Z'"
-    at_ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
     return pa.scalar(at_ms, pa.int64()) if 0 <= at_ms <= LATEST_MS else "wanted a time between 1970 and 9999"
 
 

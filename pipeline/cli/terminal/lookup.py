@@ -49,8 +49,6 @@ def find_table(project: Project, name: str) -> TableConfig:
 
 def packed_rows(project: Project, commit: Commit, name: str) -> Any:
     """[n] structured: the rows of a table in a restored version, in key order."""
-    from pipeline.trainer.tables.table import row_dtype, state_floats
+    from pipeline.trainer.tables.table import stored_rows
 
-    table, change = find_table(project, name), commit.fields[name]
-    dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
-    return change.rows.view(dtype).reshape(len(change.keys))
+    return stored_rows(commit.fields[name].rows, find_table(project, name))

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from pipeline.configuration.deployment.address import check_rest
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.process.clock import LATEST_MS
+from pipeline.process.instant import parse_instant
 
 ProjectFolder = Annotated[Path, typer.Option("--project", "-C", help="Folder with springtide.toml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -74,10 +74,9 @@ def read_time(text: str) -> int:
         unit = "milliseconds since 1970, and this looks like another unit"
     else:
         try:
-            time = datetime.fromisoformat(text)
+            at_ms = parse_instant(text)
         except ValueError:
             raise InputError(f"time {text} is neither ISO 8601 nor milliseconds. hint: 2026-01-31T14:00:00Z") from None
-        at_ms = round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
         unit = "2026-01-31T14:00:00Z"
     if not 0 <= at_ms <= LATEST_MS:
         raise InputError(f"time {text[:_MAX_DIGITS]} is not between 1970 and 9999. hint: {unit}")

@@ -4,7 +4,6 @@ A full carries every row. What CURRENT withholds is sent first, by versions that
 deltas, and a replica that starts from the full holds the same bytes.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,13 +15,15 @@ from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
+from pipeline.model.identity import table_settings
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest, TrainerLock
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.part import Part
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
-from pipeline.trainer.tables.table import Rows, row_dtype, state_floats
+from pipeline.trainer.commit.restore import identity_in
+from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
 from pipeline.versions.deltas.rounding import RowRounding
@@ -132,9 +133,7 @@ def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
                 f"table {name} of version {commit.id} is not as the configuration declares it. "
                 "run: springtide run train --until-end --migrate"
             )
-        dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
-        rows = change.rows.view(dtype).reshape(len(change.keys))
-        tables[name] = _StoredRows(change.keys, rows, RowRounding.of(table))
+        tables[name] = _StoredRows(change.keys, stored_rows(change.rows, table), RowRounding.of(table))
         views[name] = ServedView(change.dim, by_handle=False)
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
     return Publisher(config.publish, tables, views, commit.next_handles, dense, flush_limit(config))
@@ -142,11 +141,9 @@ def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
 
 def _as_declared(commit: Commit, table: TableConfig) -> bool:
     """Whether a version has the rows that the configuration declares, and they were trained for as many bits."""
-    change, identity = commit.fields[table.name], json.loads(commit.training_state["identity"])
-    before = json.loads(identity.get(f"table {table.name}") or identity[f"field {table.name}"])
-    now = table.dim, row_dtype(table.dim, state_floats(table.optimizer, table.dim)).itemsize
-    bits = table.quantise, table.quantise_below
-    return now == (change.dim, change.rows.shape[1]) and bits == (before.get("quantise"), before.get("quantise_below"))
+    change, before = commit.fields[table.name], table_settings(identity_in(commit), table.name)
+    stored = change.dim, change.rows.shape[1], before.get("quantise"), before.get("quantise_below")
+    return stored == (table.dim, stored_row_bytes(table), table.quantise, table.quantise_below)
 
 
 def _after(versions: VersionStore, shard: int, before: Delta, commit: Commit) -> VersionRange:

@@ -46,7 +46,7 @@ def restore_shard(
         return RestoredShard(Tables(config), TrainerProgress.start(config, model.item_inputs), LineageHead(), served)
     commit = versions.restore(current)
     _check_log(config, origin, commit)
-    before = _identity_in(commit)
+    before = identity_in(commit)
     changed = differences(before, origin.identity)
     if not migrate:
         refuse_changed(commit, origin.identity)
@@ -103,7 +103,7 @@ def _empty_views(config: Config) -> dict[str, ServedView]:
     return {name: ServedView(table.dim, by_handle=False) for name, table in tables_of(config.fields).items()}
 
 
-def _identity_in(commit: Commit) -> dict[str, str]:
+def identity_in(commit: Commit) -> dict[str, str]:
     """What a version was trained under."""
     identity: dict[str, str] = json.loads(commit.training_state["identity"])
     return identity
@@ -119,7 +119,7 @@ def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:
 
 def refuse_changed(commit: Commit, identity: Identity) -> None:
     """Raise MigrationError if a version was trained under another configuration or model than `identity`."""
-    before = _identity_in(commit)
+    before = identity_in(commit)
     if changed := differences(before, identity):
         kept = ", ".join(sorted(unchanged_tables(before, identity) & set(commit.fields))) or "none"
         raise MigrationError(

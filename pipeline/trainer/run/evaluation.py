@@ -26,7 +26,7 @@ from pipeline.model.identity import identity_of
 from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.trainer.commit.restore import refuse_changed, restore_progress
-from pipeline.trainer.tables.table import row_dtype, state_floats
+from pipeline.trainer.tables.table import stored_rows
 from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.ledger.sample_records import SampleRecords
 from pipeline.versions.state import Commit, VersionId
@@ -154,9 +154,7 @@ class Evaluation:
 def _weights_of(commit: Commit, table: TableConfig) -> Float32s:
     """[rows, dim] the weights of a table's rows as training reads them, by key."""
     change = commit.fields[table.name]
-    dtype = row_dtype(table.dim, state_floats(table.optimizer, table.dim))
-    rows = change.rows.view(dtype).reshape(len(change.keys))
-    return np.ascontiguousarray(as_read(rows, RowRounding.of(table)))
+    return np.ascontiguousarray(as_read(stored_rows(change.rows, table), RowRounding.of(table)))
 
 
 def _looked_up(known: UInt64s, rows: Float32s, keys: UInt64s) -> Float32s:

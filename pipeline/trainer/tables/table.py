@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import require_array, require_integer
-from pipeline.arrays.types import Bools, Float32s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float32s, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.model.fields import Optimizer
+from pipeline.configuration.model.tables import TableConfig
 from pipeline.errors import InputError
 from pipeline.importance.row_statistics import STATISTICS_DTYPE
 
@@ -37,6 +38,20 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """
     head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
     return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
+
+
+def stored_rows(packed: UInt8s, table: TableConfig) -> Rows:
+    """[n] `row_dtype`: the rows of a table in a version, packed as [n, row bytes] uint8; the same memory."""
+    return packed.view(_dtype_of(table)).reshape(len(packed))
+
+
+def stored_row_bytes(table: TableConfig) -> int:
+    """Bytes of a packed row of a table."""
+    return _dtype_of(table).itemsize
+
+
+def _dtype_of(table: TableConfig) -> np.dtype[np.void]:
+    return row_dtype(table.dim, state_floats(table.optimizer, table.dim))
 
 
 def state_floats(optimizer: Optimizer, dim: int) -> int:

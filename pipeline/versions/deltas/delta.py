@@ -190,7 +190,6 @@ def decode_delta(encoded: bytes, bounds: RowBounds = UNBOUNDED) -> Delta:
         DamagedError: for bytes that differ from what `encode_delta` wrote, and for rows out of bounds.
     """
     record = _checked_record(encoded)
-    _check_dims(record)
     entries = {entry["name"]: entry for entry in record["fields"]}
     bounds.check(
         {name: announced_rows(entry["rows"]) for name, entry in entries.items()},
@@ -202,12 +201,11 @@ def decode_delta(encoded: bytes, bounds: RowBounds = UNBOUNDED) -> Delta:
 def decode_heading(encoded: bytes) -> Delta:
     """A delta without its rows, which are not decoded: they may be no valid stream. Raises DamagedError."""
     record = _checked_record(encoded)
-    _check_dims(record)
     return _delta_of(record, {entry["name"]: FieldDelta.empty(int(entry["dim"])) for entry in record["fields"]})
 
 
 def _checked_record(encoded: bytes) -> dict[str, Any]:
-    """The Avro record of a delta whose checksum and format are right."""
+    """The Avro record of a delta whose checksum, format and dims are right."""
     wanted = delta_name(encoded)
     sha = hashlib.sha256(encoded[: _CHECKSUM.start] + bytes(32))
     sha.update(memoryview(encoded)[_CHECKSUM.stop :])
@@ -221,15 +219,13 @@ def _checked_record(encoded: bytes) -> dict[str, Any]:
             f"delta of {len(encoded)} bytes has format {former}, wanted {FORMAT}: a former release wrote it. "
             "run: springtide publish --level full"
         )
-    return decode(load_schema("delta"), encoded)
-
-
-def _check_dims(record: dict[str, Any]) -> None:
+    record = decode(load_schema("delta"), encoded)
     for entry in record["fields"]:
         if not 1 <= entry["dim"] <= MAX_DIM:
             raise DamagedError(
                 f"field {entry['name']} of a delta has dim {entry['dim']}, wanted 1..{MAX_DIM}. hint: it is damaged"
             )
+    return record
 
 
 def _delta_of(record: dict[str, Any], fields: Mapping[str, FieldDelta]) -> Delta:
