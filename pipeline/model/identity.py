@@ -3,20 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.optimizers import DenseAdagrad
 from pipeline.configuration.model.tables import ROW_SETTINGS, TableConfig
-from pipeline.features.plan import FeaturePlan
-from pipeline.model.dense import DenseModel
+
+if TYPE_CHECKING:  # the command line compares identities without TensorFlow
+    from pipeline.features.plan import FeaturePlan
+    from pipeline.model.dense import DenseModel
 
 Identity = Mapping[str, str]
 
 
-def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[str, str]:
+def identity_of(config: Config, plan: "FeaturePlan", model: "DenseModel") -> dict[str, str]:
     """By name, a text for every piece that training depends on; equal pieces have equal texts."""
     pieces = {"model": model.digest(), "labels": _labels(config, model)}
     pieces["settings"] = json.dumps(config.model.model_dump(mode="json", exclude={"optimizer"}), sort_keys=True)
@@ -34,7 +36,7 @@ def identity_of(config: Config, plan: FeaturePlan, model: DenseModel) -> dict[st
     return pieces
 
 
-def serving_digest(config: Config, plan: FeaturePlan, model: DenseModel) -> str:
+def serving_digest(config: Config, plan: "FeaturePlan", model: "DenseModel") -> str:
     """Hex SHA-256 of everything except weights that predictions depend on: inputs, dims, pooling, network, labels."""
     # The table of a field is part of how its keys are computed.
     shapes = {field.name: [field.dim, field.pooling] for field in config.fields}
@@ -103,7 +105,7 @@ def _row_settings(identity: Identity, table: str) -> dict[str, Any]:
     return {name: value for name, value in table_settings(identity, table).items() if name in wanted}
 
 
-def _labels(config: Config, model: DenseModel) -> str:
+def _labels(config: Config, model: "DenseModel") -> str:
     """What training depends on: names alone if all settings are the defaults, as for `samples.labels`."""
     plain = [
         label.model_dump(mode="json", exclude_defaults=True, exclude=_not_trained(label)) for label in config.outputs

@@ -22,7 +22,7 @@ from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.part import Part
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
-from pipeline.trainer.commit.restore import identity_in
+from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest

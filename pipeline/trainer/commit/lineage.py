@@ -1,11 +1,12 @@
 """The lineage that a shard commits on: what its versions share, the last of them, and what serving holds of it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.model.identity import Identity
 from pipeline.versions.deltas.served_view import ServedView
-from pipeline.versions.state import VersionId
+from pipeline.versions.state import Commit, VersionId
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,9 @@ class ServedState:
     views: Mapping[str, ServedView]
     next_handles: Mapping[str, int]
     dense: bytes
+
+
+def identity_in(commit: Commit) -> dict[str, str]:
+    """What a version was trained under."""
+    identity: dict[str, str] = json.loads(commit.training_state["identity"])
+    return identity

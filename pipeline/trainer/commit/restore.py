@@ -1,6 +1,5 @@
 """From a version back to a shard's memory: tables, progress, dense weights, and what serving holds."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, TrainerProgress
-from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin
+from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.label_validation import LabelValidation
@@ -101,12 +100,6 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
 def _empty_views(config: Config) -> dict[str, ServedView]:
     """By table, a view for a publisher, which assigns handles and seldom looks one up."""
     return {name: ServedView(table.dim, by_handle=False) for name, table in tables_of(config.fields).items()}
-
-
-def identity_in(commit: Commit) -> dict[str, str]:
-    """What a version was trained under."""
-    identity: dict[str, str] = json.loads(commit.training_state["identity"])
-    return identity
 
 
 def _check_log(config: Config, origin: VersionOrigin, commit: Commit) -> None:
