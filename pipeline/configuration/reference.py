@@ -163,7 +163,7 @@ def _bounds(node: Node) -> Iterator[str]:
         if name in node and not (name in _LENGTHS and "prefixItems" in node):
             yield text.format(_written(node[name]) if name != "pattern" else node[name])
     values = [node["additionalProperties"]] if isinstance(node.get("additionalProperties"), dict) else []
-    for each in (*node.get("anyOf", ()), *_items(node), *values):
+    for each in (*node.get("anyOf", ()), *node.get("oneOf", ()), *_items(node), *values):
         yield from _bounds(each)
 
 

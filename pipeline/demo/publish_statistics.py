@@ -1,7 +1,7 @@
 """Statistics of publishing: bytes by level and rows by precision, compared with sending all changed rows in fp32.
 
 The comparison counts, for the interval of each delta, every row that training changed in it once, as key, one byte and
-fp32 weights, plus the same dense weights.
+fp32 weights, plus the dense weights in fp32.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from pipeline.arrays.block import UInt64s
 from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
 from pipeline.market.market import HOUR_MS
+from pipeline.model.network.weights import serving_arrays, unpack
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.deltas.quantizer import PRECISIONS
@@ -82,7 +83,7 @@ class PublishStatistics:
             return
         touched = self._changed_rows(commit)
         self._touched[version.id] = touched
-        self.levels["realtime"].add(len(commit.delta), self._fp32_bytes(_counts(touched), delta))
+        self.levels["realtime"].add(len(commit.delta), self._fp32_bytes(_counts(touched), commit.dense))
         for name, change in commit.fields.items():
             sent = change.served_keys if change.served_touched is None else change.served_touched
             precisions["withheld"] += int(np.count_nonzero(~np.isin(touched[name], sent)))
@@ -108,7 +109,8 @@ class PublishStatistics:
             counts = {name: len(field) for name, field in delta.fields.items()}
         else:
             counts = _counts(self._changed_in(delta))
-        self.levels[delta.level].add(size_bytes, self._fp32_bytes(counts, delta))
+        assert isinstance(delta.dense, bytes), "files hold complete dense weights"
+        self.levels[delta.level].add(size_bytes, self._fp32_bytes(counts, delta.dense))
 
     def _changed_in(self, delta: Delta) -> dict[str, UInt64s]:
         """By table, the keys changed in the interval of a delta, each once."""
@@ -119,9 +121,9 @@ class PublishStatistics:
         ]
         return {name: _union(touched[name] for touched in touched_inside) for name in self._dims}
 
-    def _fp32_bytes(self, counts: Mapping[str, int], delta: Delta) -> int:
+    def _fp32_bytes(self, counts: Mapping[str, int], dense: bytes) -> int:
         rows = sum(count * (_ROW_OVERHEAD_BYTES + 4 * self._dims[name]) for name, count in counts.items())
-        return rows + len(delta.dense)
+        return rows + sum(array.nbytes for array in serving_arrays(unpack(dense)).values())
 
 
 def _counts(touched: Mapping[str, UInt64s]) -> dict[str, int]:

@@ -26,14 +26,12 @@ from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
 from pipeline.model.network.subnetwork import Subnetwork
-from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, shapes_of, unpack
+from pipeline.model.network.weights import Arrays, Shapes, check_shapes, pack, serving_arrays, shapes_of, unpack
 from pipeline.model.part import PartModel
 from pipeline.model.predictions import predictions
 from pipeline.model.runtime import names_of_its_own, prepare_runtime, tf
+from pipeline.model.training.curvature import Curvature
 from pipeline.model.training.step import Calls, TrainingStep
-
-_SERVED = ("variable/", "scaling/")
-"""Names of what serving needs begin with one of these."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ class DenseModel:
         self._training = TrainingStep(self._model, calls, self.layout.columns, self._losses, config.model)
         # Shapes never change, and reading every variable is slow: a replica loads weights with each delta.
         self._shapes = shapes_of(self._variables() | self._training.optimizer.arrays() | self._scaling.arrays())
+        self._served_shapes = shapes_of(serving_arrays(self._variables() | self._scaling.arrays()))
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
         self._served = tf.function(self._serve, input_signature=signature)
@@ -171,9 +170,17 @@ class DenseModel:
         return pack(self._variables() | self._scaling.arrays())
 
     def load_serving(self, packed: bytes) -> None:
-        """Predict from `serving_bytes` or `weights_bytes`. Raises DamagedError and ModelError as `load_weights`."""
-        arrays = {name: array for name, array in unpack(packed).items() if name.startswith(_SERVED)}
-        self._assign(arrays, {name: shape for name, shape in self._shapes.items() if name.startswith(_SERVED)})
+        """Predict from `serving_bytes`, also rounded ones, or `weights_bytes`. Raises as `load_weights`."""
+        self._assign(serving_arrays(unpack(packed)), self._served_shapes)
+
+    @property
+    def curvature(self) -> Curvature:
+        """Which variables the optimizer moves, and where `weights_bytes` shows how much the loss depends on them."""
+        names = {id(v): f"variable/{i}/{v.name}" for i, v in enumerate(self._model.variables)}
+        optimizer = self._training.optimizer
+        trained = zip(self._model.trainable_variables, optimizer.squares, strict=True)
+        moved = {names[id(v)]: squares for v, squares in trained if v.dtype == "float32"}
+        return Curvature(moved, optimizer.initial_square)
 
     @property
     def loss_sources(self) -> dict[str, str]:

@@ -19,8 +19,9 @@ from pipeline.features.scaling import DenseScaling
 from pipeline.model.network.failure import naming_the_model
 from pipeline.model.network.inputs import named_inputs
 from pipeline.model.network.layout import Layout
+from pipeline.model.network.served_weights import ServedWeights
 from pipeline.model.network.subnetwork import Subnetwork
-from pipeline.model.network.weights import Arrays, check_shapes, pack, shapes_of, unpack
+from pipeline.model.network.weights import Arrays, check_shapes, shapes_of, unpack
 from pipeline.model.predictions import predictions
 from pipeline.model.runtime import keras, names_of_its_own, tf
 
@@ -76,11 +77,12 @@ class PartModel:
         self._scaling.load(arrays)
 
     def serving_bytes_of(self, packed: bytes) -> bytes:
-        """The weights of the part, of `DenseModel.serving_bytes`; `load_serving` loads both alike.
+        """The weights of the part, of those that serving holds; `load_serving` loads both alike.
 
         Raises DamagedError, and ModelError for weights of another model.
         """
-        return pack(self._own(packed))
+        self._own(packed)
+        return ServedWeights.of(packed).cut_to(self._shapes).packed()
 
     def _own(self, packed: bytes) -> Arrays:
         arrays = {name: array for name, array in unpack(packed).items() if name in self._shapes}

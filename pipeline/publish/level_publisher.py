@@ -19,7 +19,7 @@ from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
 from pipeline.publish.measurement import measure_publication
 from pipeline.publish.part import Part, cut_to_part
 from pipeline.publish.schedule import PublishSchedule
-from pipeline.versions.deltas.delta import Delta, Level, decode_delta, encode_delta
+from pipeline.versions.deltas.delta import Delta, Level, encode_delta
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,
     delta_manifest,
@@ -93,7 +93,7 @@ class LevelPublisher:
             return None
         if views is None:
             views = {name: build_served_view(entries) for name, entries in self._versions.served(current).items()}
-        return ServedVersion(decode_delta(self._versions.delta(current)), views)
+        return ServedVersion(self._versions.complete_delta(current), views)
 
     def _write(self, delta: Delta) -> DeltaManifest:
         project, id = self._project, delta.to_version

@@ -18,7 +18,7 @@ from pipeline.versions.deltas.served_view import ServedView
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """The version to publish: its own delta, and by table what serving holds at it."""
+    """The version to publish: its own delta with complete dense weights, and by table what serving holds at it."""
 
     delta: Delta
     views: Mapping[str, ServedView]
@@ -45,7 +45,7 @@ def merge_deltas(deltas: Sequence[Delta], version: ServedVersion) -> Delta:
     """Merge consecutive realtime deltas that end at `version`: the last operation per key, tombstones included.
 
     The result applies to every version from the start of the first to the end of the last: each row is the absolute
-    value that serving holds at the end.
+    value that serving holds at the end, and so are the dense weights.
 
     Raises:
         DeltaError: the deltas are not consecutive, or do not end at `version`.
@@ -63,6 +63,7 @@ def merge_deltas(deltas: Sequence[Delta], version: ServedVersion) -> Delta:
         last_at_ms=max(d.last_at_ms for d in deltas),
         before=deltas[0].before,
         fields=fields,
+        dense=version.delta.dense,
     )
 
 

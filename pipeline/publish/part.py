@@ -5,14 +5,14 @@ weights, so that a replica of the part verifies the served digest of the complet
 of the topic.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
-from pipeline.versions.deltas.delta import Delta, FieldDelta
+from pipeline.errors import DeltaError
+from pipeline.versions.deltas.delta import Delta, DenseChange, FieldDelta
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,14 @@ def find_part(config: Config, root: Path, name: str) -> Part:
 
 
 def cut_to_part(delta: Delta, part: Part) -> Delta:
-    """The delta with the rows and dense weights of the part; its digests are those of the complete version."""
+    """The delta with the rows and dense weights of the part; its digests are those of the complete version.
+
+    Raises DeltaError for a delta without complete dense weights.
+    """
     fields = {
         name: change if name in part.tables else FieldDelta.empty(change.dim) for name, change in delta.fields.items()
     }
-    model = {**delta.model, "part": part.name, "dense_sha256": hashlib.sha256(delta.dense).hexdigest()}
+    if isinstance(delta.dense, DenseChange):
+        raise DeltaError(f"{delta} has no complete dense weights. hint: cut a file of the whole model to a part")
+    model = {**delta.model, "part": part.name, "dense_sha256": delta.dense_sha256.hex()}
     return replace(delta, fields=fields, dense=part.weights_of(delta.dense), model=model)

@@ -16,6 +16,7 @@ from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.training import Publish
+from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
 from pipeline.publish.precision import SKIP, movement_worth, send_cost_bytes, sent_precision
 from pipeline.publish.rounded_rows import ServedRows, quantize_rows
 from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
@@ -113,6 +114,7 @@ class PreparedUpdate:
         next_handles: by table, the next handle to assign.
         served_digest: hex, of the view after this delta; the delta's `after`.
         complete: whether serving holds every row of the tables after this delta, and nothing is withheld.
+        served_dense: the dense weights that serving holds after it, if the delta only changes them; else empty.
     """
 
     delta: Delta
@@ -121,6 +123,7 @@ class PreparedUpdate:
     next_handles: Mapping[str, int]
     served_digest: str
     complete: bool
+    served_dense: bytes = b""
 
 
 class Publisher:
@@ -153,8 +156,14 @@ class Publisher:
         self.views = dict(views)
         self._config, self._tables = config, dict(tables)
         self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
+        self._dense = PublishedDense(config.dense_rounding, dense)
         self._served_digest = served_digest(self._digests(), dense)
         self._withheld = {name: self._scan_withheld(name) for name in self.views}
+
+    @property
+    def served_dense(self) -> bytes:
+        """The dense weights that serving holds."""
+        return self._dense.served
 
     @property
     def served_digest(self) -> str:
@@ -166,14 +175,19 @@ class Publisher:
         return self._withheld[name].keys
 
     def prepare(
-        self, versions: VersionRange, touched: Mapping[str, TouchedRows], dense: bytes, *, flush: bool = False
+        self,
+        versions: VersionRange,
+        touched: Mapping[str, TouchedRows],
+        dense: bytes | TrainedWeights,
+        *,
+        flush: bool = False,
     ) -> PreparedUpdate:
         """Prepare the realtime delta of one commit and apply it to the served view.
 
         Args:
             versions: the versions before and after the commit.
             touched: by table, what the commit changed.
-            dense: the dense weights of the new version.
+            dense: the dense weights of the new version; bytes are served as they are.
             flush: also send rows whatever their worth: every row that differs from its served value or that serving
                 does not hold. As many as `flush_bytes` allows; the next flush sends more.
         """
@@ -191,8 +205,8 @@ class Publisher:
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
-        digests = self._digests()
-        self._served_digest = served_digest(digests, dense)
+        digests, update = self._digests(), self._dense.update(dense)
+        self._served_digest = served_digest(digests, update.served)
         delta = Delta(
             level="realtime",
             base_generation=versions.generation,
@@ -200,13 +214,14 @@ class Publisher:
             after=self._served_digest,
             fields=fields,
             digests=digests,
-            dense=dense,
+            dense=update.sent,
             **vars(versions),
         )
         complete = flush and left >= 0 and not any(len(rows) for rows in self._withheld.values())
         return PreparedUpdate(
-            delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete
-        )
+            delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete,
+            b"" if isinstance(update.sent, bytes) else update.served,
+        )  # fmt: skip
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
         """Remove the removed keys and score the touched rows; returns the keys that serving has to remove."""

@@ -19,7 +19,7 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.hooks.notices import ROLLBACK, announce
 from pipeline.rollback.plan import RollbackPlan
 from pipeline.rollback.reverse import ReverseContent, reverse_content
-from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.delta import complete_delta, decode_delta, encode_delta
 from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.deltas.published_files import write_published
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
@@ -130,7 +130,7 @@ def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, re
     """
     target = record.targets[shard]
     id = VersionId(record.generation, shard, target.shards, target.sequence + 1)
-    of_target = decode_delta(reverse.target.delta)
+    of_target = complete_delta(reverse.target.delta, reverse.target.served_dense)
     delta = replace(
         of_target,
         level="reverse",
@@ -151,6 +151,7 @@ def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, re
         quarantines_seen=store.ledger.quarantines.active(shard).ids(),
         next_handles=reverse.next_handles,
         delta=encode_delta(delta),
+        served_dense=b"",
         full=False,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
 from pipeline.errors import DeltaError
+from pipeline.model.network.served_weights import dense_after
 from pipeline.serving.staged_delta import StagedDelta, stage_field, stage_full_field
 from pipeline.versions.deltas.delta import Delta, FieldDelta, digest_of_hashes
 from pipeline.versions.deltas.served_view import ServedView
@@ -52,13 +53,14 @@ class ServedShard:
             shards: number of shards.
             dims: by table, weights per row.
             model_digest: deltas of a model with another digest are refused; None accepts any.
-            held: the tables to hold, without dense weights; None holds all tables and dense weights.
+            held: the tables to hold, without dense weights, of which it holds what changes apply to; None holds all
+                tables and dense weights.
             part: the part of the model whose files may be applied, besides those of the whole model.
         """
         self.shard, self.shards = shard, shards
         self.generation, self.sequence = 0, 0
         self.last_at_ms: int | None = None
-        self.dense = b""
+        self._dense = b""
         self.model: Mapping[str, str] = {}
         self.views = {name: ServedView(dim) for name, dim in dims.items() if held is None or name in held}
         self._dims, self._holds_dense, self._model_digest, self.part = dims, held is None, model_digest, part
@@ -69,6 +71,11 @@ class ServedShard:
 
     def __str__(self) -> str:
         return f"g{self.generation}/s{self.shard}-of-{self.shards}/{self.sequence}"
+
+    @property
+    def dense(self) -> bytes:
+        """The dense weights, if it holds all tables; they are those of the complete network."""
+        return self._dense if self._holds_dense else b""
 
     @property
     def digest(self) -> str:
@@ -107,7 +114,7 @@ class ServedShard:
     def stage(self, delta: Delta, name: str) -> StagedDelta:
         """Verify an applicable delta; changes nothing.
 
-        Raises DeltaError if it refers to an unknown row or does not produce its own digest.
+        Raises DeltaError if it refers to an unknown row, changes other dense weights, or does not produce its digest.
         """
         fields, full = {}, delta.level == "full"
         for field_name, view in self.views.items():
@@ -116,13 +123,14 @@ class ServedShard:
             fields[field_name] = stage_full_field(change, context) if full else stage_field(view, change, context)
         others = {other: delta.digests.get(other, 0 if full else old) for other, old in self._other_digests.items()}
         digests = others | {table: field.digest for table, field in fields.items()}
-        digest = digest_of_hashes(digests, delta.dense_sha256)
+        dense, dense_sha256 = dense_after(self._dense, delta.dense, delta.dense_sha256)
+        digest = digest_of_hashes(digests, dense_sha256)
         if digest != delta.after:
             raise DeltaError(
                 f"{delta} would result in served digest {digest[:12]}, its header has {delta.after[:12]}. "
                 f"hint: it does not belong on version {self}"
             )
-        return StagedDelta(delta, name, fields, others)
+        return StagedDelta(delta, name, fields, others, dense, dense_sha256)
 
     def switch(self, staged: StagedDelta, load_dense: Callable[[bytes], None]) -> None:
         """Apply a staged delta; the caller keeps readers out.
@@ -130,11 +138,11 @@ class ServedShard:
         `load_dense` is called first, with the new dense weights: if it raises, nothing has changed.
         """
         delta = staged.delta
-        load_dense(delta.dense)
+        load_dense(staged.dense)
         for name, field in staged.fields.items():
             self.views[name] = field.switch()
-        self._other_digests, self._dense_sha256 = staged.other_digests, delta.dense_sha256
-        self.dense, self.model, self._digest = delta.dense if self._holds_dense else b"", delta.model, delta.after
+        self._other_digests, self._dense_sha256 = staged.other_digests, staged.dense_sha256
+        self._dense, self.model, self._digest = staged.dense, delta.model, delta.after
         self.generation, self.sequence, self.last_at_ms = delta.generation, delta.to_sequence, delta.last_at_ms
         self._applied_names[_range_of(delta)] = staged.name
         while len(self._applied_names) > _MAX_APPLIED_NAMES:

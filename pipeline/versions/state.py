@@ -152,6 +152,7 @@ class Commit:
         delta: the exact bytes published for this version.
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
+        served_dense: the dense weights that serving holds, if the delta carries only a change of them; else empty.
         clocks: reserved in the format of the file, always empty.
         training_state_changes: by name, training state stored as the change since the parent
             (`store/training_state.py`). A name is either here or in `training_state`. Only the store sets them.
@@ -179,6 +180,7 @@ class Commit:
     samples_seen: int
     clocks: Mapping[str, int] = field(default_factory=dict)
     training_state_changes: Mapping[str, bytes] = field(default_factory=dict)
+    served_dense: bytes = b""
 
     @property
     def rows_touched(self) -> int:

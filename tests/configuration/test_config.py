@@ -80,6 +80,17 @@ def test_off_means_none_only_for_keys_that_allow_none():
     assert "model.batch_size" in problems_of(lambda document: document["model"].update(batch_size="off"))
 
 
+def test_dense_weights_are_rounded_by_a_share_or_served_exactly():
+    document = copy.deepcopy(WRITTEN)
+    for given in (0.001, 0.5, "exact"):
+        document["publish"]["dense_rounding"] = given
+        assert parse_config(document).publish.dense_rounding == given
+    for given in (0, 0.6, -1, float("nan"), "off", "0.01", [0.01], None):
+        text = problems_of(lambda document, given=given: document["publish"].update(dense_rounding=given))
+        assert "has 1 problem(s)" in text
+        assert "publish.dense_rounding: " in text
+
+
 @pytest.mark.parametrize(("text", "reason"), [(None, "does not exist"), ("a = ", "is not TOML"), ("\xff", "events")])
 def test_a_file_that_cannot_be_read_is_reported(tmp_path, text, reason):
     path = tmp_path / "springtide.toml"

@@ -20,11 +20,13 @@ from pipeline.logs.interface.log import Record
 from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model.network import weights
+from pipeline.model.network.served_weights import ServedWeights, dense_after
+from pipeline.publish.dense_weights import PublishedDense
 from pipeline.samples.state import state_files
 from pipeline.samples.state.segment_codec import SEGMENT, decode_segment
 from pipeline.samples.state.snapshot import take_snapshot
 from pipeline.serving.served_shard import ServedShard
-from pipeline.versions.deltas.delta import decode_delta, encode_delta
+from pipeline.versions.deltas.delta import DenseChange, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, read_published
 from pipeline.versions.store import files
 from pipeline.versions.store.merge import merge_commits
@@ -36,6 +38,7 @@ from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
 from tests.support.manual_clock import ManualClock
 from tests.support.world.archive_writer import write_archive
+from tests.support.world.dense_walk import COUNT, KERNEL, DenseWalk
 from tests.support.world.join_state import decode_join, encode_join
 from tests.support.world.versions_world import World, project_in
 from tests.versions.deltas import test_delta
@@ -154,10 +157,26 @@ def _events_seeds() -> list[bytes]:
     return [_CODEC.encode_block(batch), event, _CODEC.encode_heartbeat(700)]
 
 
+def _dense(value: bytes) -> object:
+    return weights.unpack(value), ServedWeights.of(value).packed()
+
+
+_WALK, _DENSE = DenseWalk(), PublishedDense(0.05, b"")
+_SERVED = _DENSE.update(_WALK.trained()).served
+
+
+def _change_seeds() -> list[bytes]:
+    _WALK.step()
+    changed = _DENSE.update(_WALK.trained()).sent
+    assert isinstance(changed, DenseChange)
+    return [changed.blocks, b""]
+
+
 def _dense_seeds() -> list[bytes]:
     import numpy as np
 
-    return [weights.pack({}), weights.pack({"a": np.ones((2, 3), np.float32), "b": np.arange(4)})]
+    cut = ServedWeights.of(_SERVED).cut_to({KERNEL, COUNT}).packed()
+    return [weights.pack({}), weights.pack({"a": np.ones((2, 3), np.float32), "b": np.arange(4)}), _SERVED, cut]
 
 
 def _sketch_seeds() -> list[bytes]:
@@ -236,7 +255,8 @@ TARGETS = {
     "events": Target(lambda value: test_events.decode(_CODEC, [value, value]), _events_seeds),
     "json_events": Target(lambda value: test_events.decode(_JSON_CODEC, [value, value]), _json_seeds),
     "record_set": Target(lambda value: list(decode_record_set(value, 0)), _record_set_seeds, seals.record_set),
-    "dense": Target(weights.unpack, _dense_seeds, seals.container, reshape.container_header),
+    "dense": Target(_dense, _dense_seeds, seals.container, reshape.container_header),
+    "dense_change": Target(lambda value: dense_after(_SERVED, DenseChange(b"", None, value), b""), _change_seeds),
     "sketch": Target(CountingSketch.from_bytes, _sketch_seeds, seals.sketch),
     "join_state": Target(_join, lambda: [_HEAD], seals.container, reshape.container_header),
     "join_segment": Target(_segment, lambda: list(_SEGMENTS), seals.container, reshape.container_header),

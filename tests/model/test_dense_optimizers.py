@@ -202,3 +202,19 @@ def test_state_of_an_optimizer_whose_network_changed_is_retained_completely_or_n
 def test_bad_settings_of_an_optimizer_are_refused(model, problem):
     with pytest.raises(ConfigError, match=problem):
         parse_config(document_of({"name": "label"}, model=model))
+
+
+def test_squared_gradients_are_found_in_the_state_of_each_optimizer_that_has_them(tmp_path):
+    found = {}
+    for kind in ("adagrad", "adam", "nadam", "adamw", "rmsprop", "ftrl", "sgd", "adamax", "lion"):
+        model = model_of(tmp_path, {"kind": kind})
+        model.step(inputs_of(3, seed=1), targets(*SHORT))
+        curvature, arrays = model.curvature, unpack(model.weights_bytes())
+        assert list(curvature.squares) == ["variable/0/kernel", "variable/1/bias"]
+        found[kind] = [curvature.of(name, arrays) for name in curvature.squares]
+    assert [found.pop(kind) for kind in ("sgd", "adamax", "lion")] == [[None, None]] * 3
+    wanted = np.concatenate([squares.ravel() for squares in found["adagrad"]])
+    assert wanted.max() > 1e-3
+    for kind, (kernel, bias) in found.items():
+        squares = np.concatenate([kernel.ravel(), bias.ravel()])
+        np.testing.assert_allclose(squares / squares.max(), wanted / wanted.max(), atol=1e-3, err_msg=kind)

@@ -13,6 +13,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.loss.targets import trial_targets
 from pipeline.model.network.weights import pack, unpack
+from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
 
 CASCADE = """
 import keras
@@ -156,6 +157,24 @@ def test_a_part_holds_no_weights_of_other_outputs(trained):
     assert all(variable() is not None for variable in kept.values())
     part.load_serving(packed)
     assert part.predict(own).tobytes() == np.ascontiguousarray(wanted).tobytes()
+
+
+def test_a_part_predicts_with_rounded_weights_what_the_whole_network_predicts(trained):
+    config, root, _ = trained
+    network = DenseModel(config, root)
+    weights = TrainedWeights(network.weights_bytes(), network.curvature)
+    rounded = PublishedDense(0.05, b"").update(weights).served
+    whole, part = DenseModel(config, root), network.part(["coarse"])
+    whole.load_serving(rounded)
+    inputs = random_inputs(network, 6)
+    wanted = np.ascontiguousarray(whole.predict(inputs)[:, 3:4])
+    assert np.isfinite(wanted).all()
+    assert wanted.tobytes() != np.ascontiguousarray(network.predict(inputs)[:, 3:4]).tobytes()
+    own = part.serving_bytes_of(rounded)
+    assert len(own) < len(rounded)
+    for packed in (rounded, own):
+        part.load_serving(packed)
+        assert part.predict(columns_of(part, network, inputs)).tobytes() == wanted.tobytes()
 
 
 def test_weights_of_another_model_are_refused_by_a_part(trained):

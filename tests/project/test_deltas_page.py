@@ -16,9 +16,10 @@ from pipeline.model.network.weights import pack, unpack
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.replica import Replica
-from pipeline.versions.deltas.delta import decode_delta, delta_name, encode_delta
+from pipeline.versions.deltas.delta import DenseChange, decode_delta, delta_name, encode_delta
 from pipeline.versions.deltas.quantizer import decode_rows, encode_rows
 from tests.support.page import SCHEMAS, blocks_of_bytes, page, program, rows_of_table, run
+from tests.support.world.dense_walk import ROUNDED, DenseTrainer
 from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
 from tests.support.world.synthetic import SyntheticTrainer, project_at
 
@@ -30,7 +31,7 @@ CODECS = {4: "step4", 8: "step8", 16: "step16", 32: "fp32"}
 def consumer():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(SCHEMAS)
-        return run(PAGE, "stream", "consumer", "numbers", "keys")
+        return run(PAGE, "stream", "dense", "consumer", "numbers", "keys")
 
 
 def test_the_consumer_stays_short():
@@ -52,8 +53,9 @@ def assert_holds(consumer, shard, replica):
         assert len(rows) == len({key for key, _, _ in rows.values()}) == replica.export(name).num_rows
 
 
-def test_the_consumer_follows_a_real_trainer(consumer, tmp_path):
-    project = make_project(tmp_path)
+@pytest.mark.parametrize("rounding", [0.01, "exact"])
+def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, rounding):
+    project = make_project(tmp_path, WRITTEN | {"publish": WRITTEN["publish"] | {"dense_rounding": rounding}})
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, 1_000))
         train(project, log)
@@ -65,7 +67,9 @@ def test_the_consumer_follows_a_real_trainer(consumer, tmp_path):
         assert {"user", "item", "tags"} == set(shard.fields)
         assert min(map(len, shard.fields.values())) > 5
         arrays = consumer["dense_arrays"](shard.dense)
-        assert pack(arrays) == shard.dense
+        assert pack(arrays) == (shard.dense if rounding == "exact" else pack(unpack(shard.dense)))
+        changes = [isinstance(decode_delta(each.value).dense, DenseChange) for each in log.read("deltas", 0, 0)]
+        assert changes == [False, *[rounding != "exact"] * (len(changes) - 1)]
         weights_of_the_network = DenseModel(project.config, tmp_path)
         weights_of_the_network.load_serving(shard.dense)
         assert list(arrays) == list(unpack(weights_of_the_network.serving_bytes()))
@@ -200,3 +204,14 @@ def test_a_fields_keys_are_those_of_its_values_and_crosses(consumer, tmp_path):
     seed = consumer["seed_of"]("tags")
     assert features.keys["tags"].keys.tolist() == [consumer["key_of"](value, seed) for value in ("a", None)]
     assert features.keys["tags"].offsets.tolist() == [0, 2, 2]
+
+
+def test_the_consumer_follows_changes_of_dense_weights(consumer, tmp_path):
+    trainer = DenseTrainer(project_at(tmp_path, publish=ROUNDED))
+    trainer.run(9)
+    shard = consumer["Shard"]()
+    consumer["catch_up"](shard, read_partition(trainer.log), 0, trainer.project.published)
+    assert shard.dense == trainer.publisher.served_dense
+    found, wanted = consumer["dense_arrays"](shard.dense), unpack(shard.dense)
+    assert [(name, array.tobytes()) for name, array in found.items()] == [(n, a.tobytes()) for n, a in wanted.items()]
+    trainer.close()

@@ -24,6 +24,8 @@ def served(tmp_path_factory):
     """A DIN that learned a small shop, and a replica that followed its deltas."""
     folder = tmp_path_factory.mktemp("sequence") / "shop"
     assert call("init", folder, "--model", "din").code == 0
+    with (folder / "springtide.toml").open("a") as written:
+        written.write("\n[publish]\ndense_rounding = 'exact'\n")
     impressions, clicks = make_events(5, ROWS)
     impressions["history"] = [history_of(row) for row in range(ROWS)]
     for kind, rows in {"impressions": impressions, "clicks": clicks}.items():

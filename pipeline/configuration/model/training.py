@@ -1,7 +1,7 @@
 """The configuration of the model, of the trainer and of what it publishes."""
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
 
@@ -132,11 +132,22 @@ class HookDelivery(Section):
     """Maximum number of redirects that a webhook may answer with; only 307 and 308, which repeat the POST."""
 
 
+DenseRounding = Annotated[
+    Annotated[float, Field(gt=0, le=0.5), Tag("<number>")] | Annotated[Literal["exact"], Tag("<exact>")],
+    Discriminator(lambda given: "<exact>" if isinstance(given, str) else "<number>"),
+]
+"""A share of the weights, or `"exact"` for none."""
+
+
 class Publish(Section):
     """`[publish]`: how much and how often deltas are published to serving."""
 
     share: Fraction = 0.9
     """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
+    dense_rounding: DenseRounding = "exact"
+    """How coarsely serving holds the dense weights: the error that rounding makes, relative to the weights, both
+    weighted by how much the loss depends on each. They then take about a byte each, and a realtime delta carries the
+    differences of those that moved by a step. `"exact"`: float32 as trained, complete in every delta."""
     incremental_every_s: Seconds | None = 600.0
     """Log time between incremental deltas; `"off"`: only on command."""
     full_every_s: Seconds | None = 86_400.0

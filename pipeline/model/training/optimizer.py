@@ -24,6 +24,8 @@ from pipeline.model.runtime import keras, tf
 from pipeline.model.training.schedule import constant, share_of
 
 _SAMPLES = "optimizer/samples"
+_SQUARES = ("_velocity", "_accumulator")
+"""Ends of the paths under which the optimizers of Keras hold squared gradients, one for each variable."""
 
 
 class Rule(Protocol):
@@ -33,6 +35,11 @@ class Rule(Protocol):
     """Variables by the name under which versions hold them."""
     rate: Any
     """The learning rate: a variable; it is in no version."""
+
+    squares: Sequence[str | None]
+    """By variable, the name in `state` of its sum or mean of squared gradients; None if there is none."""
+    initial_square: float
+    """What these begin with."""
 
     def update(self, gradients: Sequence[Any]) -> None:
         """Move each weight by its gradient, then apply its constraint."""
@@ -58,6 +65,16 @@ class Optimizer:
     def floats(self) -> list[Any]:
         """The variables of the state that must stay finite."""
         return [variable for variable in self._rule.state.values() if variable.dtype.is_floating]
+
+    @property
+    def squares(self) -> Sequence[str | None]:
+        """By trainable variable, the name in `arrays` of its squared gradients; None if there are none."""
+        return self._rule.squares
+
+    @property
+    def initial_square(self) -> float:
+        """What the squared gradients begin with."""
+        return self._rule.initial_square
 
     @property
     def names(self) -> set[str]:
@@ -116,6 +133,8 @@ class _Adagrad:
         self._rate = self.rate if scheduled else rate
         accumulators = {f"accumulator/{i}": _filled(variable, initial) for i, variable in enumerate(self._weights)}
         self.state: Mapping[str, Any] = accumulators
+        self.squares: Sequence[str | None] = list(accumulators)
+        self.initial_square = initial
 
     def update(self, gradients: Sequence[Any]) -> None:
         for i, (variable, accumulator) in enumerate(zip(self._weights, self.state.values(), strict=True)):
@@ -139,6 +158,11 @@ class _KerasRule:
         # Names of Keras depend on what was built before in the process.
         held = [variable for variable in variables if variable is not self.rate]
         self.state: Mapping[str, Any] = {f"optimizer/{i}": variable for i, variable in enumerate(held)}
+        paths = {id(variable.value): variable.path for variable in optimizer.variables}
+        found = [name for name, variable in self.state.items() if paths[id(variable)].endswith(_SQUARES)]
+        complete = len(found) == len(self._weights)
+        self.squares: Sequence[str | None] = found if complete else [None] * len(self._weights)
+        self.initial_square = float(getattr(optimizer, "initial_accumulator_value", 0.0))
 
     def update(self, gradients: Sequence[Any]) -> None:
         self._optimizer.apply(list(gradients), self._weights)

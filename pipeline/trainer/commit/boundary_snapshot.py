@@ -17,6 +17,8 @@ from pipeline.configuration.config import Config
 from pipeline.importance.fields.inputs import InputColumns
 from pipeline.importance.fields.live import LiveImportance
 from pipeline.model.identity import Identity
+from pipeline.model.training.curvature import Curvature
+from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.candidates.source import CandidateSource
@@ -95,7 +97,7 @@ class BoundarySnapshot:
 
     Attributes:
         dense: dense weights with their optimizer state.
-        serving_dense: the dense weights that serving needs.
+        serving_dense: the dense weights that serving needs, as trained.
         training_state: everything else a shard needs to continue, by name.
         validation: progressive validation, for people and JSON.
         importance: of fields and dense inputs.
@@ -104,6 +106,7 @@ class BoundarySnapshot:
         admission: by table, the digest of what decides admission.
         quarantines_seen: ids of the quarantines in force.
         flush: publish every withheld row too.
+        curvature: where `dense` shows how much the loss depends on each weight; None to serve exact weights.
     """
 
     progress: TrainerProgress
@@ -117,6 +120,12 @@ class BoundarySnapshot:
     admission: dict[str, str]
     quarantines_seen: list[int]
     flush: bool
+    curvature: Curvature | None = None
+
+    @property
+    def published_dense(self) -> bytes | TrainedWeights:
+        """The dense weights for the publisher."""
+        return self.serving_dense if self.curvature is None else TrainedWeights(self.dense, self.curvature)
 
 
 def field_change(changes: Changes, served: ServedChange, dim: int) -> FieldChange:

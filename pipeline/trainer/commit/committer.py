@@ -195,7 +195,7 @@ class Committer:
             self._served_model,
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        return self._publisher.prepare(versions, touched, snapshot.serving_dense, flush=flush)
+        return self._publisher.prepare(versions, touched, snapshot.published_dense, flush=flush)
 
     def _commit_of(
         self,
@@ -231,6 +231,7 @@ class Committer:
             digest=training_digest(snapshot, {name: change.digest for name, change in changes.items()}),
             served_digest=prepared.served_digest,
             delta=prepared.encoded,
+            served_dense=prepared.served_dense,
             full=full_version,
             samples_seen=progress.samples_seen,
         )

@@ -24,7 +24,7 @@ from pipeline.publish.part import Part
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
 from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
-from pipeline.versions.deltas.delta import Delta, decode_delta
+from pipeline.versions.deltas.delta import Delta, decode_delta, served_dense_of
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView
@@ -106,11 +106,11 @@ def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: in
     if current is None:
         return
     commit = versions.restore(current)
-    publisher = _publisher_of(project, commit, decode_delta(commit.delta).dense)
+    publisher = _publisher_of(project, commit)
     epoch, writer, complete = 0, None, False
     while not complete:
         before = decode_delta(commit.delta)
-        prepared = publisher.prepare(_after(versions, shard, before, commit), {}, before.dense, flush=True)
+        prepared = publisher.prepare(_after(versions, shard, before, commit), {}, publisher.served_dense, flush=True)
         complete = prepared.complete
         if not any(len(field.bits) for field in prepared.delta.fields.values()):
             return
@@ -123,7 +123,7 @@ def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: in
         levels.announce_realtime(prepared.delta, prepared.encoded)
 
 
-def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
+def _publisher_of(project: Project, commit: Commit) -> Publisher:
     config, tables, views = project.config, {}, {}
     declared = tables_of(config.fields)
     for name, change in commit.fields.items():
@@ -136,7 +136,7 @@ def _publisher_of(project: Project, commit: Commit, dense: bytes) -> Publisher:
         tables[name] = _StoredRows(change.keys, stored_rows(change.rows, table), RowRounding.of(table))
         views[name] = ServedView(change.dim, by_handle=False)
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
-    return Publisher(config.publish, tables, views, commit.next_handles, dense, flush_limit(config))
+    return Publisher(config.publish, tables, views, commit.next_handles, served_dense_of(commit), flush_limit(config))
 
 
 def _as_declared(commit: Commit, table: TableConfig) -> bool:
@@ -168,6 +168,7 @@ def _commit_of(versions: VersionStore, before: Commit, prepared: PreparedUpdate,
         next_handles=prepared.next_handles,
         served_digest=prepared.served_digest,
         delta=prepared.encoded,
+        served_dense=prepared.served_dense,
         full=False,
     )
 

@@ -14,6 +14,7 @@ from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOri
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.label_validation import LabelValidation
+from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit
 from pipeline.versions.store.version_store import VersionStore
@@ -55,7 +56,8 @@ def restore_shard(
     else:
         model.load_weights(commit.dense)
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
-    served = ServedState(views, dict(commit.next_handles), model.serving_bytes())
+    dense = model.serving_bytes() if changed else served_dense_of(commit)
+    served = ServedState(views, dict(commit.next_handles), dense)
     return RestoredShard(tables, restore_progress(commit, config, model.item_inputs), lineage, served)
 
 

@@ -67,6 +67,7 @@ class TrainerShard:
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
+        self._curvature = None if self._config.publish.dense_rounding == "exact" else self._model.curvature
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
         self._penalty, self._due, self._window_closed = 0.0, False, True
@@ -309,6 +310,7 @@ class TrainerShard:
             progress=replace(self._progress),
             dense=self._model.weights_bytes(),
             serving_dense=self._model.serving_bytes(),
+            curvature=self._curvature,
             training_state=training_state_of(self.tables, self._progress, self._identity),
             validation=self._progress.validation(),
             importance={name: each.mean for name, each in importance.of_inputs().items()},

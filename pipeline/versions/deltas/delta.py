@@ -3,12 +3,13 @@
 Layout: Confluent frame (byte 0, schema id) around the Avro record of `schemas/delta.avsc`. Its first field is a SHA-256
 over the framed record with those 32 bytes zero, which is also the delta's name. The rows of a table are one
 entropy-coded stream (`coded_rows`). Realtime deltas carry differences of integers to the version before, the other
-levels absolute rows: those apply to several versions. Equal deltas have equal bytes.
+levels absolute rows: those apply to several versions. Dense weights are complete, or in a realtime delta a change of
+those served (`model/network/served_weights.py`). Equal deltas have equal bytes.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.formats.schemas import FRAME_BYTES, decode, encode, load_schema
 from pipeline.versions.deltas.coded_rows import ChangedRows, announced_rows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.quantizer import MAX_DIM
 from pipeline.versions.deltas.row_bounds import UNBOUNDED, RowBounds
-from pipeline.versions.state import VersionId
+from pipeline.versions.state import Commit, VersionId
 
 Level = Literal["realtime", "incremental", "full", "reverse"]
 
@@ -27,7 +28,6 @@ Level = Literal["realtime", "incremental", "full", "reverse"]
 _CHECKSUM = slice(FRAME_BYTES, FRAME_BYTES + 32)
 _SAME_NAMES = (
     "level", "generation", "base_generation", "shard", "shards", "from_sequence", "to_sequence", "before", "after",
-    "dense",
 )  # fmt: skip
 """Attributes of a delta that its Avro record has under the same name."""
 FORMAT = 2
@@ -73,6 +73,21 @@ class FieldDelta:
 
 
 @dataclass(frozen=True)
+class DenseChange:
+    """What turns the dense weights that serving holds at one version into those of the next.
+
+    Attributes:
+        sha256: of the complete dense weights afterwards, which the served digest covers.
+        arrays: the bytes of all arrays that are not in blocks; None if they stay as they are.
+        blocks: the blocks that changed, as the stream of a table (`coded_rows`): numbers as handles.
+    """
+
+    sha256: bytes
+    arrays: bytes | None
+    blocks: bytes
+
+
+@dataclass(frozen=True)
 class Delta:
     """A change from one version of a shard to a later one, for serving.
 
@@ -90,7 +105,7 @@ class Delta:
         fields: by name of the table.
         digests: by name of the table, `ServedView.digest()` at `to_sequence`. A replica that holds some of the tables
             takes those of the others from here: `after` covers all.
-        dense: weights of the dense network, as the model writes them for serving.
+        dense: weights of the dense network, as serving holds them, or in a realtime delta their change.
         model: name and digest of the model; serving rejects a delta of another model. A delta cut down to a part of
             the model (`cut_to_part`) also has `part`, its name, and `dense_sha256` of the complete dense weights.
     """
@@ -108,7 +123,7 @@ class Delta:
     after: str
     fields: Mapping[str, FieldDelta]
     digests: Mapping[str, int]
-    dense: bytes
+    dense: bytes | DenseChange
     model: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -124,6 +139,8 @@ class Delta:
     @property
     def dense_sha256(self) -> bytes:
         """SHA-256 of the complete dense weights, which the served digest covers. Raises DamagedError."""
+        if isinstance(self.dense, DenseChange):
+            return self.dense.sha256
         if self.part is None:
             return hashlib.sha256(self.dense).digest()
         try:
@@ -159,6 +176,7 @@ def encode_delta(delta: Delta) -> bytes:
     record = {
         **{name: getattr(delta, name) for name in _SAME_NAMES},
         "checksum": bytes(32),
+        "dense": vars(delta.dense) if isinstance(delta.dense, DenseChange) else delta.dense,
         "first_at": delta.first_at_ms,
         "last_at": delta.last_at_ms,
         "model": {name: delta.model[name] for name in sorted(delta.model)},
@@ -231,12 +249,41 @@ def _checked_record(encoded: bytes) -> dict[str, Any]:
 def _delta_of(record: dict[str, Any], fields: Mapping[str, FieldDelta]) -> Delta:
     return Delta(
         **{name: record[name] for name in _SAME_NAMES},
+        dense=_dense_of(record["dense"], record["level"]),
         first_at_ms=record["first_at"],
         last_at_ms=record["last_at"],
         fields=fields,
         digests={entry["name"]: int.from_bytes(entry["digest"], "little") for entry in record["fields"]},
         model=record["model"],
     )
+
+
+def complete_delta(encoded: bytes, served_dense: bytes) -> Delta:
+    """The delta of a version with complete dense weights: those of the delta, else `served_dense` of the version.
+
+    Raises DamagedError as `decode_delta`, also for weights that are not those of the delta.
+    """
+    delta = decode_delta(encoded)
+    if not isinstance(delta.dense, DenseChange):
+        return delta
+    if hashlib.sha256(served_dense).digest() != delta.dense.sha256:
+        raise DamagedError(f"the dense weights of a version are not those of its {delta}. hint: roll back before it")
+    return replace(delta, dense=served_dense)
+
+
+def served_dense_of(commit: Commit) -> bytes:
+    """The dense weights that serving holds at a version. Raises DamagedError."""
+    dense = complete_delta(commit.delta, commit.served_dense).dense
+    assert isinstance(dense, bytes)
+    return dense
+
+
+def _dense_of(stored: bytes | dict[str, Any], level: Level) -> bytes | DenseChange:
+    if isinstance(stored, bytes):
+        return stored
+    if level != "realtime":
+        raise DamagedError(f"a delta of level {level} has a change of dense weights. hint: it is damaged")
+    return DenseChange(**stored)
 
 
 def _field_record(name: str, change: FieldDelta, digest: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
-Sections: `dense`, `delta`, `filters/NAME`, `filter_changes/NAME`, and for each table `fields/NAME/PART`, where PART is
-an attribute of `FieldChange`. A file of kind `TOUCHED` holds only the keys that dropped versions touched, as
-`fields/NAME/touched`.
+Sections: `dense`, `delta`, `served_dense` unless it is empty, `filters/NAME`, `filter_changes/NAME`, and for each table
+`fields/NAME/PART`, where PART is an attribute of `FieldChange`. A file of kind `TOUCHED` holds only the keys that
+dropped versions touched, as `fields/NAME/touched`.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.arrays.types import UInt64s
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
+from pipeline.versions.deltas.delta import Delta, complete_delta
 from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
@@ -101,6 +102,12 @@ def read_delta(path: Path) -> bytes:
         return file.section("delta")
 
 
+def read_complete_delta(path: Path) -> Delta:
+    """The delta published for a version, with complete dense weights. Raises FileNotFoundError, DamagedError."""
+    with Container.open(path, VERSION) as file:
+        return complete_delta(file.section("delta"), _served_dense(file))
+
+
 def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
     """By table: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
     with Container.open(path, VERSION) as file, file.parsing():
@@ -126,6 +133,8 @@ def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
 
 def _sections(commit: Commit) -> dict[str, Section]:
     sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
+    if commit.served_dense:
+        sections["served_dense"] = commit.served_dense
     for name in sorted(commit.training_state):
         sections[f"filters/{name}"] = commit.training_state[name]
     for name in sorted(commit.training_state_changes):
@@ -149,8 +158,13 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         training_state={name: file.section(f"filters/{name}") for name in header["filters"]},
         training_state_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
+        served_dense=_served_dense(file),
         **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "clocks")},
     )
+
+
+def _served_dense(file: Container) -> bytes:
+    return file.section("served_dense") if "served_dense" in file else b""
 
 
 def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:

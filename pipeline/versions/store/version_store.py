@@ -20,6 +20,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Draft
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.versions.deltas.delta import Delta
 from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
 from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import (
@@ -38,6 +39,7 @@ from pipeline.versions.store.files import (
     draft_commit,
     finish_commit,
     read_commit,
+    read_complete_delta,
     read_delta,
     read_outline,
     read_served,
@@ -175,6 +177,10 @@ class VersionStore:
     def delta(self, id: VersionId) -> bytes:
         """The exact bytes published for a version. Raises VersionError, DamagedError."""
         return self._read(id, read_delta)
+
+    def complete_delta(self, id: VersionId) -> Delta:
+        """The delta published for a version, with complete dense weights. Raises VersionError, DamagedError."""
+        return self._read(id, read_complete_delta)
 
     def touched(self, after: VersionId, upto: VersionId) -> dict[str, UInt64s]:
         """By table, [t] uint64 sorted: served keys put or removed after `after`, up to and including `upto`.

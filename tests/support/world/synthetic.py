@@ -10,6 +10,7 @@ from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import DeltaWriter
+from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
@@ -77,7 +78,7 @@ class SyntheticTrainer:
         self.epoch = self.store.raise_epoch(shard)
         self.delta_writer = DeltaWriter(project, self.log, shard)
         self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
-        self.dense = b""
+        self.dense: bytes | TrainedWeights = b""
         self.model: dict[str, str] = {}
         self.commits: list[SyntheticCommit] = []
 
@@ -107,7 +108,7 @@ class SyntheticTrainer:
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
         at_ms = id.sequence * 60_000
-        self.dense = self.random.bytes(40)
+        self.dense = self.next_dense()
         step = VersionRange(
             id.generation,
             id.shard,
@@ -125,6 +126,10 @@ class SyntheticTrainer:
         self.commits.append(SyntheticCommit(id, prepared))
         return self.commits[-1]
 
+    def next_dense(self) -> bytes | TrainedWeights:
+        """The dense weights of the next commit; bytes stand for weights that are served as they are."""
+        return self.random.bytes(40)
+
     def run(self, commits: int, **how: Any) -> None:
         for _ in range(commits):
             self.commit(**how)
@@ -134,7 +139,8 @@ class SyntheticTrainer:
         current = self.store.current(self.shard)
         views = {name: build_served_view(entries) for name, entries in self.store.served(current).items()}
         handles = self.commits[-1].prepared.next_handles
-        self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, self.dense)
+        dense = self.store.complete_delta(current).dense
+        self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, dense)
 
     def close(self) -> None:
         self.hooks.close()
@@ -160,8 +166,9 @@ class SyntheticTrainer:
             )
         return Commit(
             id=id, parent=parent, epoch=self.epoch, offset=0, row=id.sequence, log_id="log",
-            first_at_ms=step.first_at_ms, last_at_ms=step.last_at_ms, fields=fields, dense=self.dense,
+            first_at_ms=step.first_at_ms, last_at_ms=step.last_at_ms, fields=fields,
+            dense=self.dense if isinstance(self.dense, bytes) else self.dense.packed,
             training_state={}, validation={}, quarantines_seen=[], next_handles=prepared.next_handles,
             model_digest="m", digest="d", served_digest=prepared.served_digest, delta=prepared.encoded,
-            full=parent is None, samples_seen=0,
+            full=parent is None, samples_seen=0, served_dense=prepared.served_dense,
         )  # fmt: skip

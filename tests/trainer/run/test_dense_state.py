@@ -13,8 +13,10 @@ from pipeline.errors import MigrationError
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
 from pipeline.model.network.weights import unpack
+from pipeline.publish.level_publisher import publish_level
+from pipeline.serving.replica import Replica
 from pipeline.trainer.run.shard import TrainerShard
-from pipeline.versions.deltas.delta import decode_delta
+from pipeline.versions.deltas.delta import Delta, DenseChange, decode_delta
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
 
@@ -30,8 +32,12 @@ def build(inputs):
 """
 
 
-def shop_of(root: Path, optimizer: dict = ADAM) -> Project:
+def shop_of(
+    root: Path, optimizer: dict = ADAM, rounding: float | str = "exact", every_batches: int | None = 5
+) -> Project:
     document = copy.deepcopy(WRITTEN)
+    document["publish"]["dense_rounding"] = rounding
+    document["train"]["commit_every_batches"] = every_batches
     document["events"]["impressions"]["columns"] |= {"price": "float", "place": "floats"}
     document["model"] = {"batch_size": 64, "optimizer": optimizer}
     document["dense"] = [
@@ -111,3 +117,54 @@ def test_another_optimizer_needs_a_migration_and_begins_with_fresh_state(straigh
             assert not array.any(), name
         else:
             assert array.tobytes() == before[name].tobytes(), name
+
+
+ENDS = (2, 3, 6)
+"""Offsets of the samples log at which the trainers below commit."""
+
+
+def rounded(root: Path, restarting: bool) -> tuple[Project, list[Delta]]:
+    """A project with rounded dense weights, trained by one trainer or by one for each of ENDS, and its deltas."""
+    project = shop_of(root, rounding=0.05, every_batches=None)
+    log, store = open_log(project), VersionStore(project)
+    append_samples(log, project, priced(600))
+    trainer = None
+    for end in ENDS:
+        trainer = trainer or TrainerShard(project, log, store, 0)
+        trainer.train(end, threading.Event())
+        if restarting or end == ENDS[-1]:
+            trainer.close()
+            trainer = None
+    return project, [decode_delta(record.value) for record in log.read("deltas", 0, 0)]
+
+
+def test_rounding_what_is_served_leaves_what_is_trained_and_is_the_same_over_restarts(tmp_path, straight):
+    project, deltas = rounded(tmp_path / "restarting", True)
+    store = VersionStore(project)
+    assert store.ledger.version(store.current(0)).digest == straight[1]
+    assert [type(delta.dense) for delta in deltas] == [bytes, *[DenseChange] * (len(deltas) - 1)]
+    _, uninterrupted = rounded(tmp_path / "uninterrupted", False)
+    assert [delta.dense for delta in deltas] == [delta.dense for delta in uninterrupted]
+    assert [delta.after for delta in deltas] == [delta.after for delta in uninterrupted]
+
+
+def test_a_replica_holds_the_rounded_weights_of_the_version_by_the_topic_and_by_a_full(tmp_path):
+    project, deltas = rounded(tmp_path, False)
+    log, store = open_log(project), VersionStore(project)
+    served = store.complete_delta(store.current(0)).dense
+    trained = unpack(store.restore(store.current(0)).dense)
+    for name, array in unpack(served).items():
+        exact = "moving" in name or "scaling" in name or "seed" in name
+        assert (array.tobytes() == trained[name].tobytes()) == exact, name
+        assert np.abs(array - trained[name]).max() <= 0.2
+    instance = {"id": 3, "user": "u1", "item": "i2", "tags": ["t1"], "price": 20.0, "place": [50.0, -7.0]}
+    predictions = []
+    for from_file in (False, True):
+        if from_file:
+            publish_level(project, log, store, 0, "full")
+            log.trim("deltas", 0, log.end_offset("deltas", 0))
+        replica = Replica.for_predictions(project, log)
+        replica.catch_up()
+        assert replica.digest() == deltas[-1].after
+        predictions.append(replica.predict([instance])[0].tobytes())
+    assert predictions[0] == predictions[1]

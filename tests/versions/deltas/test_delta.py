@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta, delta_name, encode_delta, served_digest
+from pipeline.versions.deltas.delta import (
+    Delta,
+    DenseChange,
+    FieldDelta,
+    decode_delta,
+    delta_name,
+    encode_delta,
+    served_digest,
+)
 from pipeline.versions.deltas.quantizer import payload_offsets
 from tests.versions.deltas.test_coded_rows import valid_payload
 
@@ -103,6 +111,16 @@ def test_every_truncation_is_refused():
             decode_delta(encoded[:length])
 
 
+def test_a_change_of_dense_weights_survives_the_round_trip_in_a_realtime_delta_only():
+    for arrays in (None, b"", b"arrays"):
+        changing = delta(dense=DenseChange(b"s" * 32, arrays, b"blocks"))
+        assert decode_delta(encode_delta(changing)).dense == changing.dense
+        assert changing.dense_sha256 == b"s" * 32
+    for level in ("incremental", "full", "reverse"):
+        with pytest.raises(DamagedError, match=f"level {level} has a change of dense weights"):
+            decode_delta(encode_delta(replace(changing, level=level)))
+
+
 def test_bytes_after_the_end_are_refused():
     with pytest.raises(DamagedError):
         decode_delta(encode_delta(delta()) + b"\0")
@@ -123,11 +141,11 @@ def test_golden_bytes_of_a_small_delta():
         model={},
     )  # fmt: skip
     encoded = encode_delta(small)
-    assert encoded[:37].hex() == "003f5d7b6586a38a50ba7f5ab2d17490bb32b940551b07ff9bb2946ef39d4283985bc42da3"
+    assert encoded[:37].hex() == "00784758657e29f6c80135b112aba0455f85d2e2194e03b7b7df6f8754936f0a79aad1b3e1"
     assert (
         encoded[37:].hex()
         == (
-            "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "000a64656e7365"
+            "00040400025254d00fa01f028001" + b"ab".hex() * 32 + "8001" + b"cd".hex() * 32 + "00000a64656e7365"
             "02027502"  # one field, u, dim 1
             "0100000000000080"  # its digest
             "5409ab1000edf20000000000809081000000000080e89f2cd967d5000000000080e9af68fd488103040000"
