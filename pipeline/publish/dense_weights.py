@@ -9,6 +9,7 @@ accumulators hold h up to a factor, which cancels: the setting is √(Σ h e² /
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +56,7 @@ class PublishedDense:
     def __init__(self, rounding: Rounding, served: bytes) -> None:
         """Continue from what serving holds; empty for nothing."""
         self._rounding, self.served = rounding, served
+        self._weights: ServedWeights | None = None  # those of `served`, once they are read
 
     def update(self, dense: bytes | TrainedWeights) -> DenseUpdate:
         """Serve new weights: bytes as they are, trained weights as the setting wants them.
@@ -62,13 +64,15 @@ class PublishedDense:
         A change is sent if serving holds the same arrays with integers of the same bits, else all weights.
         """
         if isinstance(dense, bytes):
-            self.served = dense
+            self.served, self._weights = dense, None
             return DenseUpdate(dense, dense)
         assert not isinstance(self._rounding, str), "exact weights are published as bytes"
-        before = ServedWeights.of(self.served) if self.served else None
+        before = self._weights
+        if before is None and self.served:
+            before = ServedWeights.of(self.served)
         after = _rounded(dense, before, self._rounding)
         change = None if before is None else before.change_to(after)
-        self.served = after.packed()
+        self.served, self._weights = after.packed(), after
         return DenseUpdate(self.served if change is None else change, self.served)
 
 
@@ -129,8 +133,9 @@ class _Weights:
             bits = 16 if served.shape[1] > 1 + BLOCK else 8
             kept = served[:, 0].view(np.int8).astype(np.int32)
             exponents = np.where((np.abs(kept - exponents) <= 1) & self._fits(kept), kept, exponents)
-        integers = np.rint(np.ldexp(self.blocks.astype(np.float64), -exponents[:, None]))
-        if len(integers) and np.abs(integers).max() > _LARGEST[8]:
+        scales = np.ldexp(np.float32(1), -exponents)
+        integers = np.rint(self.blocks * scales[:, None])  # a power of two scales float32 exactly
+        if np.rint(self._largest * scales).max(initial=0) > _LARGEST[8]:
             bits = 16
         payloads = np.empty((len(integers), 1 + BLOCK * bits // 8), np.uint8)
         payloads[:, 0] = exponents.astype(np.int8).view(np.uint8)
@@ -141,15 +146,16 @@ class _Weights:
         """[n] int32: the step of each block is the largest power of two up to unit / √h, and its weights fit."""
         steps = unit / np.sqrt(self.curvature)
         exponents = np.clip(np.frexp(steps)[1] - 1, _MIN_EXPONENT, _MAX_EXPONENT).astype(np.int32)
-        largest = self._largest()
+        largest = self._largest
         least = np.where(largest > 0, np.frexp(largest / _LARGEST[16])[1], _MIN_EXPONENT)
         fitting: Int32s = np.clip(np.maximum(exponents, least), _MIN_EXPONENT, _MAX_EXPONENT).astype(np.int32)
         return fitting
 
     def _fits(self, exponents: Int32s) -> npt.NDArray[np.bool_]:
-        fits: npt.NDArray[np.bool_] = self._largest() <= np.ldexp(float(_LARGEST[16]), exponents)
+        fits: npt.NDArray[np.bool_] = self._largest <= np.ldexp(float(_LARGEST[16]), exponents)
         return fits
 
+    @cached_property
     def _largest(self) -> Float64s:
         """[n] the largest absolute value of each block."""
         largest: Float64s = np.abs(self.blocks).max(axis=1, initial=0).astype(np.float64)

@@ -7,6 +7,7 @@ import json
 import struct
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
@@ -16,8 +17,8 @@ from pipeline.logs.archive.archive_log import ArchiveLog
 from pipeline.model.network import weights
 from pipeline.samples.state import state_files
 from pipeline.samples.state.snapshot import HEAD, take_snapshot
-from pipeline.versions.deltas.coded_rows import announced_rows
-from pipeline.versions.deltas.delta import decode_delta, decode_heading, encode_delta
+from pipeline.versions.deltas.coded_rows import ChangedRows, announced_rows, code_rows
+from pipeline.versions.deltas.delta import DENSE_BLOCK, DenseChange, decode_delta, decode_heading, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest, read_delta_manifest
 from pipeline.versions.deltas.row_bounds import RowBounds
 from pipeline.versions.store import files
@@ -69,6 +70,18 @@ def test_a_delta_of_more_rows_than_allowed_is_refused_before_they_are_decoded():
     broken = spoiled_delta(lambda entry: {"rows": entry["rows"][:-2]})
     with pytest.raises(DamagedError, match=r"allowed are 10\. hint: serving\.max_delta_bytes"):
         decode_delta(broken, RowBounds(max_bytes=10))
+
+
+def test_a_change_of_more_dense_weights_than_allowed_is_refused_before_it_is_decoded():
+    rows = np.arange(9, dtype=np.uint32), np.zeros(9, np.bool_), np.empty(0, np.uint64), np.empty(0, np.uint32)
+    bits, payload = np.full(9, 16, np.uint8), np.zeros(9 * (1 + 2 * DENSE_BLOCK), np.uint8)
+    blocks = code_rows(ChangedRows(*rows, bits, payload, np.empty(0, np.uint64)), DENSE_BLOCK)
+    encoded = encode_delta(delta(fields={}, dense=DenseChange(bytes(32), None, blocks)))
+    size = announced_rows(blocks).decoded_bytes(DENSE_BLOCK)
+    assert size > 20 * len(blocks)
+    decode_delta(encoded, RowBounds(max_bytes=size))
+    with pytest.raises(DamagedError, match=f"announces rows of {size} bytes, allowed are {size - 1}"):
+        decode_delta(encoded, RowBounds(max_bytes=size - 1))
 
 
 def test_a_delta_of_other_rows_than_its_manifest_has_is_refused_before_they_are_decoded():

@@ -10,7 +10,7 @@ from pipeline.model.network.served_weights import ServedWeights, dense_after
 from pipeline.model.network.weights import BLOCK, pack, unpack
 from pipeline.model.training.curvature import Curvature
 from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
-from pipeline.versions.deltas.coded_rows import decode_coded_rows
+from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import DenseChange
 from tests.support.world.dense_walk import BIAS, COUNT, CURVATURE, KERNEL, LAST, SCALING, DenseWalk
 
@@ -177,13 +177,24 @@ def test_a_change_that_was_made_from_other_weights_does_not_lead_to_its_digest(s
     assert (packed != update.served, sha256 != update.sent.sha256) == (True, True)
 
 
+def with_keys() -> bytes:
+    """A stream that removes a key."""
+    none = [np.empty(0, kind) for kind in (np.uint32, np.bool_, np.uint64, np.uint32, np.uint8, np.uint8)]
+    return code_rows(ChangedRows(*none, np.array([7], np.uint64)), BLOCK)
+
+
 def test_changes_that_do_not_fit_are_refused(step):
     before, update = step
     small = PublishedDense(ROUNDING, b"").update(one_array(np.ones((1, 3)), np.ones((1, 3)))).served
+    spread = np.where(np.arange(9 * BLOCK).reshape(9, BLOCK) % BLOCK, 0.01, 100.0)
+    of_16_bits = PublishedDense(ROUNDING, b"").update(one_array(spread, np.ones((9, BLOCK)) * spread**-2)).served
+    assert ServedWeights.of(of_16_bits).blocks("variable/0/w").shape == (9, 1 + 2 * BLOCK)
     cases = {
         "none are served": (b"", update.sent),
-        "blocks, 1 of which the network has": (small, replace(update.sent, arrays=None)),
+        "announces 6 blocks, the network has 1": (small, replace(update.sent, arrays=None)),
+        "has 6 blocks, 0 of which the network has": (of_16_bits, replace(update.sent, arrays=None)),
         "bytes of arrays, wanted": (before, replace(update.sent, arrays=b"short")),
+        "has keys": (before, replace(update.sent, blocks=with_keys())),
         "cannot be read": (before, replace(update.sent, blocks=b"\1\2\3")),
     }
     for message, (served, change) in cases.items():

@@ -146,7 +146,7 @@ class Publish(Section):
     """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
     dense_rounding: DenseRounding = "exact"
     """How coarsely serving holds the dense weights: the error that rounding makes, relative to the weights, both
-    weighted by how much the loss depends on each. They then take about a byte each, and a realtime delta carries the
+    weighted by how much the loss depends on each. Each then takes one or two bytes, and a realtime delta carries the
     differences of those that moved by a step. `"exact"`: float32 as trained, complete in every delta."""
     incremental_every_s: Seconds | None = 600.0
     """Log time between incremental deltas; `"off"`: only on command."""

@@ -91,15 +91,16 @@ class ServedWeights:
 
     def changed(self, change: DenseChange) -> "ServedWeights":
         """These weights after a change. Raises DeltaError if it was not made from them."""
-        announced = int(announced_rows(change.blocks).by_precision.sum())
-        if announced > (blocks := sum(entry.blocks for entry in self.contents.whole)):
-            raise DeltaError(f"the change of dense weights announces {announced} blocks, the network has {blocks}")
+        announced = announced_rows(change.blocks)
+        count, blocks = int(announced.by_precision.sum()), sum(entry.blocks for entry in self.contents.whole)
+        if count > blocks:
+            raise DeltaError(f"the change of dense weights announces {count} blocks, the network has {blocks}")
+        if announced.removed or announced.by_precision[:, -1].any():
+            raise DeltaError("the change of dense weights has keys. hint: the delta is damaged")
         try:
             rows = decode_coded_rows(change.blocks, BLOCK)
         except DamagedError as failure:
             raise DeltaError(f"the change of dense weights cannot be read: {failure}") from None
-        if len(rows.new_keys) or len(rows.removed):
-            raise DeltaError("the change of dense weights has keys. hint: the delta is damaged")
         changed = _changed_parts(self.contents, change.arrays, rows)
         return ServedWeights(self.contents._replace(parts=changed))
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from pipeline.arrays.types import Float32s, UInt8s
 from pipeline.errors import ModelError
 from pipeline.formats.container import Container, Kind, encode_container
+from pipeline.versions.deltas.delta import DENSE_BLOCK
 from pipeline.versions.deltas.quantizer import decode_rows, payload_bytes
 
 DENSE = Kind(b"dens", "restore an earlier version, or publish again: springtide publish --level full")
-BLOCK = 64
-"""Weights of a block; the last one of an array is filled up with zeros."""
+BLOCK = DENSE_BLOCK
 INTEGER_BITS = (8, 16)
 _SECTION, _BLOCKS = "arrays", "blocks"
 _DTYPE = re.compile(r"[<|][biuf][1248]")

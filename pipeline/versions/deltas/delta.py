@@ -72,6 +72,10 @@ class FieldDelta:
         return len(self.bits)
 
 
+DENSE_BLOCK = 64
+"""Dense weights that share a step; the last block of an array is filled up with zeros."""
+
+
 @dataclass(frozen=True)
 class DenseChange:
     """What turns the dense weights that serving holds at one version into those of the next.
@@ -202,17 +206,18 @@ def decode_delta(encoded: bytes, bounds: RowBounds = UNBOUNDED) -> Delta:
 
     Args:
         encoded: the bytes of `encode_delta`.
-        bounds: of the rows; of bytes that another process may have written.
+        bounds: of the rows and of the blocks of dense weights; of bytes that another process may have written.
 
     Raises:
         DamagedError: for bytes that differ from what `encode_delta` wrote, and for rows out of bounds.
     """
     record = _checked_record(encoded)
     entries = {entry["name"]: entry for entry in record["fields"]}
-    bounds.check(
-        {name: announced_rows(entry["rows"]) for name, entry in entries.items()},
-        {name: int(entry["dim"]) for name, entry in entries.items()},
-    )
+    announced = {name: announced_rows(entry["rows"]) for name, entry in entries.items()}
+    dims = {name: int(entry["dim"]) for name, entry in entries.items()}
+    if isinstance(change := record["dense"], dict):
+        announced[""], dims[""] = announced_rows(change["blocks"]), DENSE_BLOCK
+    bounds.check(announced, dims)
     return _delta_of(record, {name: _field_of(entry, record["level"]) for name, entry in entries.items()})
 
 

@@ -113,7 +113,7 @@ def test_every_truncation_is_refused():
 
 def test_a_change_of_dense_weights_survives_the_round_trip_in_a_realtime_delta_only():
     for arrays in (None, b"", b"arrays"):
-        changing = delta(dense=DenseChange(b"s" * 32, arrays, b"blocks"))
+        changing = delta(fields={}, dense=DenseChange(b"s" * 32, arrays, b"blocks"))
         assert decode_delta(encode_delta(changing)).dense == changing.dense
         assert changing.dense_sha256 == b"s" * 32
     for level in ("incremental", "full", "reverse"):
