@@ -18,6 +18,7 @@ from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.conditional import given_problems, names_served
 from pipeline.configuration.model.fields import DenseConfig, FieldConfig
+from pipeline.configuration.model.gate import GateConfig, gate_problems
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
 from pipeline.configuration.model.late_estimates import estimate_problems
 from pipeline.configuration.model.list_losses import list_loss_problems
@@ -64,6 +65,7 @@ class Config(Section):
     model: Model = Model()
     train: Train = Train()
     publish: Publish = Publish()
+    gate: GateConfig | None = None
     serving: Serving = Serving()
     flink: Flink = Flink()
     cluster: Cluster = Cluster()
@@ -212,6 +214,9 @@ class Config(Section):
         problems += self._reserved_columns()
         problems += list_problems(self.fields, names, self.events.impressions.columns)
         listed = [label.name for label in self.outputs if label.list_column]
+        problems += gate_problems(
+            self.gate, self.outputs, self.events.impressions.columns, policies_by_label(self.feedbacks)
+        )
         problems += shuffle_problems(self.train.shuffle_window, self.model.batch_size, listed)
         problems += [
             f"dense {d.name} has range {d.range[0]:g} to {d.range[1]:g}. hint: the smallest value comes first"

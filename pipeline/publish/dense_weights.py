@@ -58,6 +58,13 @@ class PublishedDense:
         self._rounding, self.served = rounding, served
         self._weights: ServedWeights | None = None  # those of `served`, once they are read
 
+    def held(self) -> DenseUpdate:
+        """Serve what is served."""
+        if not self.served or isinstance(self._rounding, str):
+            return DenseUpdate(self.served, self.served)
+        weights = self._weights or ServedWeights.of(self.served)
+        return DenseUpdate(weights.change_to(weights) or self.served, self.served)
+
     def update(self, dense: bytes | TrainedWeights) -> DenseUpdate:
         """Serve new weights: bytes as they are, trained weights as the setting wants them.
 

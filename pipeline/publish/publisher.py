@@ -181,6 +181,7 @@ class Publisher:
         dense: bytes | TrainedWeights,
         *,
         flush: bool = False,
+        hold: bool = False,
     ) -> PreparedUpdate:
         """Prepare the realtime delta of one commit and apply it to the served view.
 
@@ -190,10 +191,11 @@ class Publisher:
             dense: the dense weights of the new version; bytes are served as they are.
             flush: also send rows whatever their worth: every row that differs from its served value or that serving
                 does not hold. As many as `flush_bytes` allows; the next flush sends more.
+            hold: send no rows and the dense weights that serving has, so that only removed keys change.
         """
         before = self._served_digest
         removed = run_per_field(lambda name: self._score_touched(name, touched.get(name)), self.views)
-        selected, left = self._select(), self._flush_bytes
+        selected, left = self._select(hold), self._flush_bytes
         zeros = {name: np.empty(0, np.uint64) for name in self.views}
         if flush:
             for name in sorted(self.views):
@@ -205,7 +207,7 @@ class Publisher:
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
-        digests, update = self._digests(), self._dense.update(dense)
+        digests, update = self._digests(), self._dense.held() if hold else self._dense.update(dense)
         self._served_digest = served_digest(digests, update.served)
         delta = Delta(
             level="realtime",
@@ -246,8 +248,10 @@ class Publisher:
         worth_per_byte = (worth / send_cost_bytes(view.dim, distance.bits > 0)).astype(np.float32)
         return ScoredRows(keys, worth, worth_per_byte, distance.differs)
 
-    def _select(self) -> dict[str, Bools]:
-        """By table, [n] bool: the withheld rows that are worth to be sent now."""
+    def _select(self, hold: bool) -> dict[str, Bools]:
+        """By table, [n] bool: the withheld rows that are worth to be sent now; none with `hold`."""
+        if hold:
+            return {name: np.zeros(len(rows), np.bool_) for name, rows in self._withheld.items()}
         names = sorted(self._withheld)
         withheld = [self._withheld[name] for name in names]
         worth = np.concatenate([np.empty(0, np.float32), *(rows.worth for rows in withheld)])

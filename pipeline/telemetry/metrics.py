@@ -53,6 +53,10 @@ TRAIN_PENALTY = _read(
     "springtide_train_penalty", "Sum of the network's own losses in the latest batch: regularisers, add_loss.", "shard"
 )
 TRAIN_HALTED = _read("springtide_train_halted", "1 if the shard is halted because of bad data.", "shard")
+GATE_STATE = _read("springtide_gate_state", "0 healthy, 1 uncertain, 2 corrupted.", "shard")
+GATE_EVIDENCE = _read(
+    "springtide_gate_evidence_ratio", "Evidence of a change by signal, as a multiple of its threshold.", "shard", "kind"
+)
 LABEL_WITHOUT_POSITIVE = _read(
     "springtide_train_label_without_positive",
     "1 if the label had no positive in train.positive_within_samples samples.",

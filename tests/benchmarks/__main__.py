@@ -29,7 +29,7 @@ STAGES = (
     "freshness",
     "growth",
 )
-MODELS = ("field_importance", "cascade", "heads", "two_towers", "delayed_feedback", "few_bits")
+MODELS = ("field_importance", "cascade", "heads", "two_towers", "delayed_feedback", "few_bits", "gate")
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka")
 """Native parts, each with a separate peer in the same process."""

@@ -195,6 +195,8 @@ def test_a_replica_shows_how_fresh_it_is(world):
     assert {n.split()[-1] for n in metrics.all("springtide_served_bytes")} == FIELDS
     assert unseen_names(world[2], metrics, through_its_own_port) == {
         "springtide_deltas_refused_total",
+        "springtide_gate_state",  # with [gate]
+        "springtide_gate_evidence_ratio",
         "springtide_hook_failures_total",
         "springtide_served_part",  # of a replica of a part
         "springtide_validation_loss",  # of labels that are not logistic

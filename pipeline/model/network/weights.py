@@ -146,6 +146,11 @@ def serving_arrays(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
     return {name: array for name, array in arrays.items() if name.startswith(_SERVED)}
 
 
+def served_part(packed: bytes) -> bytes:
+    """Of the weights of a version those that serving needs. Raises DamagedError."""
+    return pack(serving_arrays(unpack(packed)))
+
+
 def shapes_of(arrays: Arrays) -> Shapes:
     """The dtype and shape of each array."""
     return {name: (array.dtype.str, array.shape) for name, array in arrays.items()}

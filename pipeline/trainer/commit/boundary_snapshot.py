@@ -25,6 +25,7 @@ from pipeline.trainer.candidates.source import CandidateSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
+from pipeline.trainer.validation.gate.gate import Gate, GateState
 from pipeline.trainer.validation.label_ages import label_ages
 from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.trainer.validation.list_validation import ListValidation, with_lists
@@ -35,6 +36,8 @@ FIELD_IMPORTANCE = "importance"
 """The name of the state of `LiveImportance` in a version."""
 CANDIDATE_SOURCE = "candidates"
 """The name of the state of `CandidateSource` in a version."""
+GATE = "gate"
+"""The name of the state of `Gate` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
 
 
@@ -56,6 +59,8 @@ class TrainerProgress:
     """Validation of the order of lists, of the labels with `top`."""
     candidates: CandidateSource | None = None
     """Of a label with two towers."""
+    gate: Gate | None = None
+    """Tests of new samples, if configured."""
     first_at_ms: int = _NEVER_MS
     """The smallest sample time since the last commit."""
 
@@ -70,7 +75,8 @@ class TrainerProgress:
             label.name: ListValidation(label.top, label.teacher is not None) for label in config.outputs if label.top
         }
         candidates = CandidateSource(config, item_inputs) if config.towers else None
-        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists, candidates)
+        gate = Gate(config.gate) if config.gate else None
+        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists, candidates, gate)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
@@ -107,6 +113,7 @@ class BoundarySnapshot:
         quarantines_seen: ids of the quarantines in force.
         flush: publish every withheld row too.
         curvature: where `dense` shows how much the loss depends on each weight; None to serve exact weights.
+        gate: state of the gate.
     """
 
     progress: TrainerProgress
@@ -121,6 +128,7 @@ class BoundarySnapshot:
     quarantines_seen: list[int]
     flush: bool
     curvature: Curvature | None = None
+    gate: GateState = "healthy"
 
     @property
     def published_dense(self) -> bytes | TrainedWeights:
@@ -162,6 +170,8 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
     if progress.candidates is not None:
         state[CANDIDATE_SOURCE] = progress.candidates.to_bytes()
+    if progress.gate is not None:
+        state[GATE] = progress.gate.to_bytes()
     return state
 
 

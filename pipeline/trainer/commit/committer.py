@@ -159,7 +159,8 @@ class Committer:
             changes = open_changes.collect()
             draft = None if full_version else drafts.enter_context(self._drafting(id, changes))
             flush = snapshot.flush or self._full_snapshot_follows(snapshot.progress.last_at_ms)
-            prepared = self._prepare(id, snapshot, changes, flush)
+            hold = self._holds(snapshot)
+            prepared = self._prepare(id, snapshot, changes, flush and not hold, hold)
             commit = self._commit_of(id, snapshot, changes, prepared, full_version)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
@@ -175,6 +176,23 @@ class Committer:
         self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
         self._versions.retain(self._origin.shard, snapshot.progress.last_at_ms)
 
+    def _holds(self, snapshot: BoundarySnapshot) -> bool:
+        """Whether the gate keeps from serving what this commit learned.
+
+        Never the first version, the first after a migration, or a full on command: serving would have no model, or none
+        that fits. While the state is uncertain, a version that a file follows goes on too. The delta is appended in any
+        case, without rows, so that the chain has no gap.
+        """
+        gate, log_ms = self._project.config.gate, snapshot.progress.last_at_ms
+        if gate is None or snapshot.gate == "healthy" or self._lineage.current is None:
+            return False
+        if snapshot.flush or self._lineage.migrating or self._full_request.pending():
+            return False
+        if snapshot.gate == "corrupted" and gate.on_corrupted == "hold":
+            return True
+        schedule = self._levels.schedule
+        return not (schedule.full_due(log_ms) or schedule.incremental_due_by_time(log_ms))
+
     def _drafting(self, id: VersionId, changes: Mapping[str, Changes]) -> AbstractContextManager[Draft | None]:
         """The version's file, begun with its rows while the rest is still computed."""
         tables = {name: TableChange(c.touched, packed(c.rows), c.removed) for name, c in changes.items()}
@@ -185,7 +203,7 @@ class Committer:
         return self._lineage.migrating or self._full_request.pending() or self._levels.schedule.full_due(log_ms)
 
     def _prepare(
-        self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool
+        self, id: VersionId, snapshot: BoundarySnapshot, changes: Mapping[str, Changes], flush: bool, hold: bool
     ) -> PreparedUpdate:
         """The delta of this commit; the publisher's view holds it afterwards."""
         before, progress = self._lineage.current, snapshot.progress
@@ -195,7 +213,7 @@ class Committer:
             self._served_model,
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        return self._publisher.prepare(versions, touched, snapshot.published_dense, flush=flush)
+        return self._publisher.prepare(versions, touched, snapshot.published_dense, flush=flush, hold=hold)
 
     def _commit_of(
         self,

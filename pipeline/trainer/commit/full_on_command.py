@@ -1,7 +1,7 @@
 """A full snapshot on an operator's command: by the running trainer, or here if none runs.
 
 A full carries every row. What CURRENT withholds is sent first, by versions that learn nothing: serving follows their
-deltas, and a replica that starts from the full holds the same bytes.
+deltas, and a replica that starts from the full holds the same bytes. So is what the gate holds.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,17 @@ from pipeline.configuration.project import Project
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.model.identity import table_settings
+from pipeline.model.network.weights import served_part
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest, TrainerLock
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.part import Part
 from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
+from pipeline.trainer.commit.boundary_snapshot import GATE
 from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
+from pipeline.trainer.validation.gate.gate import state_in
 from pipeline.versions.deltas.delta import Delta, decode_delta, served_dense_of
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
 from pipeline.versions.deltas.rounding import RowRounding
@@ -107,12 +110,12 @@ def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: in
         return
     commit = versions.restore(current)
     publisher = _publisher_of(project, commit)
-    epoch, writer, complete = 0, None, False
+    epoch, writer, complete, dense = 0, None, False, _dense_to_serve(commit)
     while not complete:
-        before = decode_delta(commit.delta)
-        prepared = publisher.prepare(_after(versions, shard, before, commit), {}, publisher.served_dense, flush=True)
+        before, served = decode_delta(commit.delta), publisher.served_dense
+        prepared = publisher.prepare(_after(versions, shard, before, commit), {}, dense, flush=True)
         complete = prepared.complete
-        if not any(len(field.bits) for field in prepared.delta.fields.values()):
+        if served == dense and not any(len(field.bits) for field in prepared.delta.fields.values()):
             return
         if writer is None:
             epoch, writer = versions.raise_epoch(shard), DeltaWriter(project, log, shard)
@@ -121,6 +124,13 @@ def _send_withheld(project: Project, log: Log, versions: VersionStore, shard: in
         versions.commit(commit)
         writer.append(prepared.delta, prepared.encoded)
         levels.announce_realtime(prepared.delta, prepared.encoded)
+
+
+def _dense_to_serve(commit: Commit) -> bytes:
+    """The dense weights that serving holds; those of training, exactly, while the gate may hold them."""
+    state = commit.training_state.get(GATE)
+    healthy = state is None or state_in(state) == "healthy"
+    return served_dense_of(commit) if healthy else served_part(commit.dense)
 
 
 def _publisher_of(project: Project, commit: Commit) -> Publisher:

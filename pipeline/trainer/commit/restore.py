@@ -9,10 +9,11 @@ from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, GATE, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
+from pipeline.trainer.validation.gate.gate import Gate
 from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import ServedView
@@ -58,7 +59,10 @@ def restore_shard(
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
     dense = model.serving_bytes() if changed else served_dense_of(commit)
     served = ServedState(views, dict(commit.next_handles), dense)
-    return RestoredShard(tables, restore_progress(commit, config, model.item_inputs), lineage, served)
+    progress = restore_progress(commit, config, model.item_inputs)
+    if changed and config.gate:  # the past of another model is no past to compare with
+        progress.gate = Gate(config.gate)
+    return RestoredShard(tables, progress, lineage, served)
 
 
 def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
@@ -96,6 +100,8 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
         progress.importance.load(state)
     if progress.candidates is not None and (state := commit.training_state.get(CANDIDATE_SOURCE)):
         progress.candidates.load(state)
+    if progress.gate is not None and (state := commit.training_state.get(GATE)):
+        progress.gate.load(state)
     return progress
 
 

@@ -5,14 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.arrays.types import Float32s
+from pipeline.arrays.keys import hash_column
+from pipeline.arrays.types import Float32s, Int64s
+from pipeline.configuration.config import Config
+from pipeline.configuration.model.gate import GateConfig, gated_label
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.logs.events.sample_block import CANDIDATE, of_kind
 from pipeline.model.dense import StepResult
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
+from pipeline.trainer.validation.gate.calibration import GateSamples
 from pipeline.trainer.validation.list_validation import ListedSamples
 from pipeline.trainer.validation.step_scores import scores_of
+
+_SOURCE_SEED = 0x6A7E
 
 
 def score_batch(
@@ -35,6 +41,30 @@ def score_batch(
         progress.matured[label.name].score(scores, events if everything else events.where(observed), log_ms)
     for name, validation in progress.lists.items():
         validation.score(_listed_samples(labels, name, prepared, result.logits))
+
+
+def gate_samples(config: Config, prepared: PreparedBatch, result: StepResult) -> GateSamples:
+    """The samples of a batch that the gate tests: those that observe its label, without compensations.
+
+    Negatives may have been down-sampled: the log-odds are those of what is in the log, the output less the logarithm of
+    the rate.
+    """
+    assert config.gate is not None
+    number, targets = gated_label(config.gate, config.outputs), prepared.targets
+    assert number is not None
+    positive, both = targets.positive[:, number], targets.positive[:, number] + targets.negative[:, number]
+    chosen = targets.observed[:, number] & ~of_kind(prepared.batch.samples, "compensation") & (both > 0)
+    logits = result.logits[: len(chosen), number][chosen].astype(np.float64)
+    labels = positive[chosen].astype(np.float64) / both[chosen].astype(np.float64)
+    return GateSamples(logits - targets.log_rate[chosen], labels, _sources(config.gate, prepared)[chosen])
+
+
+def _sources(gate: GateConfig, prepared: PreparedBatch) -> Int64s:
+    """[n] the group of each sample; samples from before the column was declared are in group 0."""
+    samples = prepared.batch.samples
+    if gate.source is None or gate.source not in samples.schema.names:
+        return np.zeros(len(samples), np.int64)
+    return (hash_column(samples.column(gate.source), _SOURCE_SEED) % np.uint64(gate.groups)).astype(np.int64)
 
 
 def _listed_samples(

@@ -38,8 +38,9 @@ from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, re
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
-from pipeline.trainer.run.scoring import score_batch
+from pipeline.trainer.run.scoring import gate_samples, score_batch
 from pipeline.trainer.tables.tables import AdmittedBatch
+from pipeline.trainer.validation.gate.gate import STATES
 from pipeline.versions.ledger.sample_records import with_foreign_neighbours
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
@@ -139,6 +140,7 @@ class TrainerShard:
             "log_time_ms": self._progress.last_at_ms,
             "rows": {name: len(each.table) for name, each in self.tables.by_name.items()},
             "validation": self._progress.validation(),
+            **({"gate": self._progress.gate.report()} if self._progress.gate else {}),
         }
 
     def readings(self) -> Iterator[Reading]:
@@ -148,6 +150,11 @@ class TrainerShard:
         yield metrics.TRAIN_BATCHES.reading(self.batches, self._shard)
         yield metrics.TRAIN_EVENT_TIME.reading(self._progress.last_at_ms / 1000, self._shard)
         yield metrics.TRAIN_PENALTY.reading(self._penalty, self._shard)
+        if gate := self._progress.gate:
+            report = gate.report()
+            yield metrics.GATE_STATE.reading(STATES.index(report["state"]), self._shard)
+            for kind in ("calibration", "gain"):
+                yield metrics.GATE_EVIDENCE.reading(report[kind], self._shard, kind)
         if lag is not None:
             yield metrics.TRAIN_LAG.reading(lag, self._shard)
         yield from self.committer.gauges.readings()
@@ -245,6 +252,8 @@ class TrainerShard:
             raise self._halt(batch, Problem(problem))
         self._penalty = result.penalty
         score_batch(self._labels, self._progress, admitted.prepared, result, at_ms)
+        if self._progress.gate:
+            self._progress.gate.score(gate_samples(self._config, admitted.prepared, result))
         of_samples = result.gradient[: len(batch)]
         try:
             self.tables.learn(admitted, result.gradient)
@@ -319,4 +328,5 @@ class TrainerShard:
             admission={name: table.admitter.digest() for name, table in tables},
             quarantines_seen=self._mask.quarantines.ids(),
             flush=flush,
+            gate=self._progress.gate.state if self._progress.gate else "healthy",
         )

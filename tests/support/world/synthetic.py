@@ -102,7 +102,11 @@ class SyntheticTrainer:
         return touched
 
     def commit(
-        self, publish: bool = True, flush: bool = False, touched: dict[str, TouchedRows] | None = None
+        self,
+        publish: bool = True,
+        flush: bool = False,
+        touched: dict[str, TouchedRows] | None = None,
+        hold: bool = False,
     ) -> SyntheticCommit:
         """Commit one version of random changes to the store, then append its delta to the topic."""
         touched = self.change() if touched is None else touched
@@ -119,7 +123,7 @@ class SyntheticTrainer:
             at_ms,
             self.model,
         )
-        prepared = self.publisher.prepare(step, touched, self.dense, flush=flush)
+        prepared = self.publisher.prepare(step, touched, self.dense, flush=flush, hold=hold)
         self.store.commit(self._commit(id, parent, step, touched, prepared))
         if publish:
             self.delta_writer.append(prepared.delta, prepared.encoded)
