@@ -83,6 +83,7 @@ class SamplesJob:
             with timed(metrics.ROUND_SECONDS, self.project.clock):
                 self._run_round()
                 self._rounds.finish(ranges)
+            self._rounds.count_progress()
             read += sum((r.stop or r.start) - r.start for r in ranges)
             if progress is not None:
                 progress(read, read + self._rounds.unread(ends))

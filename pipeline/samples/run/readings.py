@@ -29,12 +29,12 @@ def input_readings(ends: EndOffsets, topics: Mapping[EventKind, str], shards: Se
 
     Raises LogError.
     """
-    for kind, partition in sorted({at for shard in shards for at in shard.join.progress.of}):
+    for kind, partition in sorted({at for shard in shards for at in shard.tally.inputs}):
         topic = topics[kind]
-        known = [p for shard in shards if (p := shard.join.progress.of.get((kind, partition)))]
-        lag = ends.lag(topic, partition, min(p.next_offset for p in known))
+        known = [read for shard in shards if (read := shard.tally.inputs.get((kind, partition)))]
+        lag = ends.lag(topic, partition, min(next_offset for next_offset, _ in known))
         if lag is not None:
             yield metrics.JOIN_LAG.reading(lag, topic, partition)
-        watermarks = [p.watermark_ms for p in known if p.watermark_ms not in (None, NO_WATERMARK)]
+        watermarks = [watermark_ms for _, watermark_ms in known if watermark_ms not in (None, NO_WATERMARK)]
         if watermarks:
             yield metrics.JOIN_WATERMARK.reading(min(watermarks) / 1000, topic, partition)

@@ -120,6 +120,11 @@ class Rounds:
         events = sum(shard.tally.events for shard in self.shards)
         return SamplesReport(events, dict(sorted(samples.items())), dict(sorted(dead.items())), self.finished)
 
+    def count_progress(self) -> None:
+        """Show the progress of the inputs in metrics, once a round is finished and counted."""
+        for shard in self.shards:
+            shard.count_progress()
+
     def readings(self) -> Iterator[Reading]:
         """Metrics of the shards. Raises LogError."""
         yield from input_readings(self._ends, self._topics, self.shards)

@@ -49,13 +49,18 @@ _ENCODERS = 2
 
 @dataclass
 class Tally:
-    """What a shard has read and emitted since it was opened, and what it holds after its latest bundle."""
+    """What a shard has read and emitted since it was opened, and what it holds after its latest bundle.
+
+    Attributes:
+        inputs: by input, the next offset and the watermark up to which everything decided is emitted and counted.
+    """
 
     events: int = 0
     samples: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     held: int = 0
     pending: int = 0
+    inputs: dict[Input, tuple[int, int | None]] = field(default_factory=dict)
 
 
 class JoinShard:
@@ -85,6 +90,7 @@ class JoinShard:
         self._restore_emitted()
         self.emitted_to = log.end_offset(topics.samples, shard)
         self._count_held()
+        self.count_progress()
 
     @property
     def epoch(self) -> int:
@@ -122,6 +128,10 @@ class JoinShard:
         self.join.unfinished = unfinished
         self._emit()
         return events
+
+    def count_progress(self) -> None:
+        """Put the progress of the inputs into the tally, at the end of a round or bundle."""
+        self.tally.inputs = {at: (read.next_offset, read.watermark_ms) for at, read in self.join.progress.of.items()}
 
     def save(self, folder: Path, number: int, read_to: Mapping[tuple[EventKind, int], int]) -> ShardFile:
         """Store the state as that of round `number`; `read_to` is where its ranges ended, gaps included."""

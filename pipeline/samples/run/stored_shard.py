@@ -164,6 +164,7 @@ class StoredShards:
                     self._check_not_lost(shard, emitted_to)
                 with timed(metrics.ROUND_SECONDS, self._project.clock):
                     stored.process(blocks)
+                stored.join_shard.count_progress()
             except BaseException:
                 self._open.pop(shard).close()
                 raise
