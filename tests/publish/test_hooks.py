@@ -137,8 +137,8 @@ def test_the_executable_gets_its_event_after_a_failing_webhook(project, log, tmp
 
 @pytest.fixture
 def slow(tmp_path):
-    """The name of an executable that blocks on each event until `tmp_path / "go"` exists."""
-    yield program(tmp_path, "cat >> got.json; until [ -e go ]; do sleep 0.01; done")
+    """The name of an executable that blocks on each event until `tmp_path / "go"` exists, or the folder does not."""
+    yield program(tmp_path, "cat >> got.json; until [ -e go ] || [ ! -e got.json ]; do sleep 0.01; done")
     (tmp_path / "go").touch()
 
 
