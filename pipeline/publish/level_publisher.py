@@ -40,8 +40,8 @@ class LevelPublisher:
     ) -> None:
         """Publish the whole model, or one part of it."""
         self._project, self._versions, self._hooks, self._shard, self._part = project, versions, hooks, shard, part
-        self._part_name = None if part is None else part.name
-        self.schedule = PublishSchedule(project.config.publish, versions, shard, self._part_name)
+        self._place = None if part is None else part.place
+        self.schedule = PublishSchedule(project.config.publish, versions, shard, self._place)
 
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Announce a commit whose delta is in the topic."""
@@ -98,7 +98,7 @@ class LevelPublisher:
     def _write(self, delta: Delta) -> DeltaManifest:
         project, id = self._project, delta.to_version
         delta = delta if self._part is None else cut_to_part(delta, self._part)
-        encoded, folder = encode_delta(delta), published_folder(project.published, self._part_name)
+        encoded, folder = encode_delta(delta), published_folder(project.published, self._place)
         with measure_publication(delta, len(encoded), project.clock):
             manifest = write_published(folder, delta, encoded)
         reach_crash_point("publish.after_files")
@@ -107,7 +107,7 @@ class LevelPublisher:
         path = (folder / id.folder / manifest.file).relative_to(project.published)
         self._versions.ledger.published.set(self.schedule.pointer_level(delta.level), id, path.as_posix())
         if delta.level == "full":
-            drop_superseded(project.published, self._versions.ledger, id.shard, id.shards, self._part_name)
+            drop_superseded(project.published, self._versions.ledger, id.shard, id.shards, self._place)
         return manifest
 
     def _announce(self, delta: Delta, manifest: DeltaManifest) -> None:

@@ -13,6 +13,7 @@ class PublishSchedule:
     """When files of one shard are due, of the whole model or of a part, and of which level. Not thread-safe."""
 
     def __init__(self, policy: Publish, versions: VersionStore, shard: int, part: str | None = None) -> None:
+        """`part`: the folder of a part's files."""
         self._policy, self._versions, self._shard, self._part = policy, versions, shard, part
 
     def pointer_level(self, level: str) -> str:

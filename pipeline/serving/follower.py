@@ -43,8 +43,8 @@ class Follower:
         self.served = served
         self._log, self._topic = log, project.config.topics.deltas
         self._bounds = RowBounds(max_bytes=project.config.serving.max_delta_bytes)
-        parts = dict.fromkeys((None, served.part))
-        self._folders = [published_folder(project.published, part) for part in parts]
+        places = (None,) if served.part is None else (None, project.config.part(served.part).place)
+        self._folders = [published_folder(project.published, place) for place in places]
         self._switch, self._clock = switch, project.clock
         self._offset: int | None = None
         self._history_end = 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.configuration.model.parts import PartConfig
 from pipeline.errors import DamagedError, DeltaError, InputError
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
@@ -30,6 +31,10 @@ from tests.support.world.two_rankers import CASCADE, LABELS
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "fine", "labels": ["click"]}]
 
 
+def declared():
+    return [PartConfig(**part) for part in PARTS]
+
+
 class World:
     """A trainer of a cascade with two commits."""
 
@@ -49,8 +54,17 @@ class World:
     def publish(self, level, part=None):
         return publish_level(self.project, self.trainer.log, self.trainer.store, 0, level, part)
 
+    def folder(self, part):
+        return published_folder(self.project.published, part and self.project.config.part(part).place)
+
+    def redefine(self, part, *labels):
+        """The part, with other labels."""
+        parts = tuple(each if each.name != part else PartConfig(name=part, labels=labels) for each in declared())
+        self.project = replace(self.project, config=self.project.config.model_copy(update={"parts": parts}))
+        return find_part(self.project.config, self.project.root, part)
+
     def files(self, part):
-        folder = published_folder(self.project.published, part)
+        folder = self.folder(part)
         return {path.stem: (path, manifest) for path, manifest in delta_manifests(folder, 0, 1)}
 
     def replica(self, part=None, project=None, log=None):
@@ -87,7 +101,8 @@ def test_a_full_of_a_part_holds_its_rows_and_weights_under_the_digest_of_the_ver
     assert (whole.rows, part.rows) == (2, 1)
     [(path, manifest)] = world.files("pre").values()
     assert manifest == part
-    assert path.parent == world.project.published / "parts" / "pre" / "g0" / "s0-of-1"
+    assert path.parent == world.project.published / "parts" / "pre" / "152397e3" / "g0" / "s0-of-1"
+    assert part.model["part_digest"] == "152397e3"
     delta, _ = read_published(path, manifest)
     assert {name: len(field) for name, field in delta.fields.items()} == {"item": 1, "user": 0}
     assert {weight.shape for weight in unpack(delta.dense).values()} == {(8, 4), (4,), (4, 1), (1,)}
@@ -99,7 +114,7 @@ def test_a_replica_of_the_part_starts_from_its_files_alone_and_follows_the_topic
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "model.py").write_text(CASCADE)
     away = project_at(tmp_path / "away", labels=LABELS, parts=PARTS)
-    shutil.copytree(world.project.published / "parts" / "pre", published_folder(away.published, "pre"))
+    shutil.copytree(world.project.published / "parts" / "pre", away.published / "parts" / "pre")
     log = SqliteLog(away.logs, away.clock)
     replica = world.replica("pre", away, log)
     for sequence in (2, 3):
@@ -123,7 +138,7 @@ def test_incrementals_of_a_part_follow_its_own_files(world, parts):
     world.commit(3.0)
     world.publish("full")
     world.commit(4.0)
-    schedule = PublishSchedule(world.project.config.publish, world.trainer.store, 0, "pre")
+    schedule = PublishSchedule(world.project.config.publish, world.trainer.store, 0, pre.place)
     assert schedule.on_command("incremental") == "incremental"
     made = world.publish("incremental", pre)
     assert (made.level, made.from_sequence, made.to_sequence) == ("incremental", 2, 4)
@@ -154,7 +169,50 @@ def test_files_of_a_part_are_superseded_by_its_own_fulls(world, parts):
     assert list(world.files("pre")) == ["full-0-4", "full-0-5"]
     assert list(world.files(None)) == ["full-0-3", "full-0-4"]
     assert world.trainer.store.ledger.published.latest("full", 0).id.sequence == 4
-    assert world.trainer.store.ledger.published.latest("full/pre", 0).id.sequence == 5
+    assert world.trainer.store.ledger.published.latest(f"full/{parts['pre'].place}", 0).id.sequence == 5
+
+
+def test_a_part_that_is_defined_anew_is_published_at_the_same_version_with_files_of_its_own(world, parts):
+    former = world.publish("full", parts["pre"])
+    files = world.files("pre")
+    wider = world.redefine("pre", "coarse", "click")
+    schedule = PublishSchedule(world.project.config.publish, world.trainer.store, 0, wider.place)
+    assert (schedule.on_command("incremental"), world.files("pre")) == ("incremental", {})
+    made = world.publish("full", wider)
+    assert (made.to_sequence, made.after, made.model["part"]) == (former.to_sequence, former.after, "pre")
+    assert (former.rows, made.rows) == (1, 2)
+    log = SqliteLog(world.project.root / "other", world.project.clock)
+    replica, whole = world.replica("pre", log=log), world.replica()
+    (shard,) = replica.status()["shards"]
+    assert (shard["sequence"], shard["rows"], shard["refused"]) == (2, {"item": 1, "user": 1}, {})
+    wanted, _ = whole.predict([INSTANCE])
+    found, _ = replica.predict([INSTANCE])
+    assert found.tobytes() == np.ascontiguousarray(wanted[:, ::-1]).tobytes()
+    log.close()
+    world.redefine("pre", "coarse")
+    assert world.files("pre") == files
+    assert world.publish("full", parts["pre"]) == former
+
+
+def test_a_part_with_its_labels_in_another_order_has_the_same_files(world):
+    first, second = (world.redefine("pre", *labels) for labels in (("coarse", "click"), ("click", "coarse")))
+    assert world.publish("full", first) == world.publish("full", second)
+
+
+def test_files_of_a_former_definition_go_with_those_of_the_present_one(world, parts):
+    world.publish("full", parts["pre"])
+    former = world.folder("pre")
+    wider = world.redefine("pre", "coarse", "click")
+    for value in (3.0, 4.0):
+        world.publish("full", wider)
+        assert list(delta_manifests(former, 0, 1))
+        world.commit(value)
+    world.publish("full", parts["fine"])
+    assert list(delta_manifests(former, 0, 1))
+    world.publish("full", wider)
+    assert not list(delta_manifests(former, 0, 1))
+    assert list(world.files("pre")) == ["full-0-3", "full-0-4"]
+    assert list(world.files("fine")) == ["full-0-4"]
 
 
 def test_a_replica_of_the_whole_model_or_of_another_part_refuses_the_file_of_a_part(world, parts):
@@ -165,7 +223,7 @@ def test_a_replica_of_the_whole_model_or_of_another_part_refuses_the_file_of_a_p
         shard = ServedShard(0, 1, DIMS, held=part and {"item", "user"}, part=part)
         with pytest.raises(DeltaError, match=f"is of part pre, this replica serves {serves}"):
             shard.check(delta, delta_name(encoded))
-    other = published_folder(world.project.published, "fine") / "g0" / "s0-of-1"
+    other = world.folder("fine") / "g0" / "s0-of-1"
     shutil.copytree(path.parent, other)
     (shard,) = world.replica("fine").status()["shards"]
     assert shard["refused"] == {"file": 1}

@@ -19,6 +19,7 @@ from pipeline.cli.terminal.options import (
     read_time,
 )
 from pipeline.cli.terminal.output import print_message, print_result, user_output_on_stderr
+from pipeline.configuration.model.parts import part_place
 from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
 from pipeline.logs.interface.log import Log
@@ -72,11 +73,10 @@ def publish(
     Example: springtide publish --level full
     """
     opened = open_project(project)
-    if part is not None:
-        opened.config.part(part)  # raises for an unknown one
+    place = None if part is None else opened.config.part(part).place
     log, store = open_log(opened), VersionStore(opened)
     versions = current_versions(opened, store)
-    schedules = {id: PublishSchedule(opened.config.publish, store, id.shard, part) for id in versions}
+    schedules = {id: PublishSchedule(opened.config.publish, store, id.shard, place) for id in versions}
     planned = {id: schedule.on_command(level.value) for id, schedule in schedules.items()}
     if not any(planned.values()):
         print_message(f"there are no changes since the last {level}")
@@ -161,11 +161,12 @@ def _publish(
 def _published_row(project: Project, manifest: DeltaManifest) -> dict[str, Any]:
     version = VersionId(manifest.generation, manifest.shard, manifest.shards, manifest.to_sequence)
     part = manifest.model.get("part")
+    place = None if part is None else part_place(part, manifest.model["part_digest"])
     return {
         "level": manifest.level,
         "version": str(version),
         "part": part,
-        "path": str(published_folder(project.published, part) / version.folder / manifest.file),
+        "path": str(published_folder(project.published, place) / version.folder / manifest.file),
         "rows": manifest.rows,
         "removed": manifest.removed,
         "bytes": manifest.size_bytes,

@@ -1,5 +1,6 @@
 """Parts of the model: outputs that are served apart."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,6 +18,21 @@ class PartConfig(Section):
     """Name of the part: `springtide replica --part NAME`."""
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """The labels whose outputs it serves, in this order."""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of which outputs it has, in any order: what its files hold follows from them."""
+        return hashlib.sha256("\n".join(sorted(self.labels)).encode()).hexdigest()[:8]
+
+    @property
+    def place(self) -> str:
+        """The folder of its files. Another definition under its name has another one."""
+        return part_place(self.name, self.digest)
+
+
+def part_place(name: str, digest: str) -> str:
+    """The folder of the files of a part, below that of all parts."""
+    return f"{name}/{digest}"
 
 
 def part_problems(parts: Sequence[PartConfig], labels: Sequence[str], served: str | None) -> list[str]:

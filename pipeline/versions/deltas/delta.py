@@ -111,7 +111,8 @@ class Delta:
             takes those of the others from here: `after` covers all.
         dense: weights of the dense network, as serving holds them, or in a realtime delta their change.
         model: name and digest of the model; serving rejects a delta of another model. A delta cut down to a part of
-            the model (`cut_to_part`) also has `part`, its name, and `dense_sha256` of the complete dense weights.
+            the model (`cut_to_part`) also has `part`, its name, `part_digest`, that of its definition, and
+            `dense_sha256` of the complete dense weights.
     """
 
     level: Level

@@ -2,7 +2,8 @@
 
 `state/published/g<generation>/s<i>-of-<n>/<level>-<from>-<to>.delta` holds an encoded delta, which describes itself
 (see `delta.py`). The `.json` file of the same name is its manifest: canonical JSON of `DeltaManifest` with a checksum.
-Files of one part of the model are in such folders below `state/published/parts/NAME`.
+Files of one part of the model are in such folders below `state/published/parts/NAME/DIGEST`, with the digest of its
+definition.
 Readers ignore a delta file without a manifest. Both files are written under a temporary name, fsynced and renamed.
 """
 
@@ -103,7 +104,7 @@ _FORM = TypeAdapter(DeltaManifest)
 
 
 def published_folder(folder: Path, part: str | None) -> Path:
-    """The folder of the files of the whole model, or of one part of it, below the published folder."""
+    """The folder of the files of the whole model, or of the part whose folder is `part`, below the published folder."""
     return folder if part is None else folder / "parts" / part
 
 

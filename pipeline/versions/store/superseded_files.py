@@ -2,7 +2,8 @@
 
 A replica starts from the latest full, or from the one before if that is damaged, and applies what follows; a replica
 that fell behind both does the same. So a file is retained until two fulls reach further, fulls of a later generation
-included; with fewer than two fulls nothing is deleted. Manifests are deleted before deltas, and both before the
+included; with fewer than two fulls nothing is deleted. Files of former definitions of a part go with those of its
+present one. Manifests are deleted before deltas, and both before the
 ledger's pointers: after a crash anywhere, a second run completes the deletion.
 """
 
@@ -34,8 +35,10 @@ class SupersededFiles:
     paths: tuple[Path, ...]
 
 
-def plan_superseded(paths: Iterable[Path]) -> SupersededFiles | None:
+def plan_superseded(paths: Iterable[Path], former: Iterable[Path] = ()) -> SupersededFiles | None:
     """One shard's superseded files, deltas without a manifest included; None if there are fewer than two fulls. Pure.
+
+    `former` are files of former definitions: no full among them counts.
 
     >>> names = "full-0-2", "incremental-2-4", "full-0-5", "incremental-5-7", "full-0-9"
     >>> plan = plan_superseded([Path(f"g0/s0-of-1/{name}.json") for name in names])
@@ -46,6 +49,7 @@ def plan_superseded(paths: Iterable[Path]) -> SupersededFiles | None:
     fulls = sorted(id for path, id in versions.items() if path.match("full-*.json"))
     if len(fulls) < 2:
         return None
+    versions |= {path: id for path in former if (id := _version_of(path)) is not None}
     superseded = [path for path, id in versions.items() if id < fulls[-2]]
     return SupersededFiles(fulls[-2], tuple(sorted(superseded, key=lambda path: (path.suffix != ".json", path))))
 
@@ -53,9 +57,11 @@ def plan_superseded(paths: Iterable[Path]) -> SupersededFiles | None:
 def drop_superseded(folder: Path, ledger: Ledger, shard: int, shards: int, part: str | None = None) -> None:
     """Delete a shard's superseded files below the published folder, then their pointers in the ledger.
 
-    With `part`, the files of that part; the pointers then go with those of the whole model.
+    With the folder `part`, the files of that part; the pointers then go with those of the whole model.
     """
-    plan = plan_superseded(published_folder(folder, part).glob(f"g*/s{shard}-of-{shards}/*"))
+    own, names = published_folder(folder, part), f"g*/s{shard}-of-{shards}/*"
+    of_name = [] if part is None else own.parent.glob(f"*/{names}")
+    plan = plan_superseded(own.glob(names), (path for path in of_name if own not in path.parents))
     if plan is None:
         return
     for path in plan.paths:
