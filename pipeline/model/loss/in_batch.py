@@ -1,12 +1,12 @@
 """Softmax over the items of a batch, and over further ones that were drawn, for two towers.
 
-With the query vector u_i of sample i, the vectors v_j of the candidates, temperature τ and Q_j how often item j is
-expected among the candidates, the loss of a sample with value 1 is
+With the query vector u_i of sample i, the vectors v_j of all these items, temperature τ and Q_j how often item j is
+expected among them, the loss of a sample with value 1 is
 
     −log softmax_i(s_i),   s_ij = ⟨u_i, v_j⟩ / τ − log Q_j
 
 (Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", section 3; the
-correction is that of Bengio and Senécal 2008). Its own item is candidate i. Other candidates of the same item are
+correction is that of Bengio and Senécal 2008). Its own item is item i. Other occurrences of the same item are
 accidental hits: they are left out. A constant factor of Q has no effect.
 """
 
@@ -24,7 +24,7 @@ def in_batch_losses(
         queries: [n, dim] of the query tower.
         vectors: [n + m, dim] of the item tower: those of the samples, then of drawn items.
         temperature: τ.
-        items: [n + m] int32; see `Candidates`.
+        items: [n + m] int32; see `BatchItems`.
         log_q: [n + m] float32.
         first: [n + m] bool.
 
@@ -36,8 +36,8 @@ def in_batch_losses(
     outputs = tf.matmul(queries, vectors, transpose_b=True) / temperature
     own = tf.equal(tf.range(n)[:, None], tf.range(all_of_them)[None, :])
     same = tf.equal(items[:n, None], items[None, :])
-    candidate = own | (~same & (items >= 0)[None, :])
-    z = tf.where(candidate, outputs - log_q[None, :], outputs.dtype.min)
+    counted = own | (~same & (items >= 0)[None, :])
+    z = tf.where(counted, outputs - log_q[None, :], outputs.dtype.min)
     losses = tf.reduce_logsumexp(z, axis=1) - tf.reduce_sum(tf.where(own, z, 0.0), axis=1)
     of_own = tf.reduce_sum(tf.where(own, outputs, 0.0), axis=1)
     ahead = ~same & first[None, :] & (outputs >= of_own[:, None])

@@ -88,8 +88,8 @@ def scored_losses(losses: Sequence[LabelLoss], outputs: Any, targets: Targets) -
     ]
     terms = [(targets.scored_positive, targets.value), (targets.scored_negative, targets.earlier)]
     in_batch = None
-    if targets.candidates is not None:
-        in_batch, _ = batch_losses(losses, outputs, *vars(targets.candidates).values())
+    if targets.batch_items is not None:
+        in_batch, _ = batch_losses(losses, outputs, *vars(targets.batch_items).values())
     return weighted_losses(losses, tf.stack(corrected, axis=1), terms, targets.lists, in_batch)
 
 
@@ -101,7 +101,7 @@ def batch_losses(
     Args:
         losses: of the labels.
         outputs: [n, labels], then the vectors of query and item.
-        items: [n + m] as in `Candidates`, and so `log_q` and `first`.
+        items: [n + m] as in `BatchItems`, and so `log_q` and `first`.
         log_q: likewise.
         first: likewise.
         drawn: [m, dim] vectors of the drawn items; None without any.

@@ -17,7 +17,7 @@ label's weight λ and its value y, 0 without a click:
     a label with a loss over lists, value = y: positive = λw, negative = 0; a compensation is not observed, because the
       list of its impression was learned; for that reason it is in no list of any other label
     a label with two towers, value = 1: positive = λw·y, negative = 0, also for a compensation: a negative adds its item
-      to the candidates and nothing to the loss, so there is nothing to reverse
+      to those of the batch and nothing to the loss, so there is nothing to reverse
     a label whose value is null was not observed: positive = negative = 0. So are all labels of a candidate that was not
       shown: what a label with `candidates` learns of it is its `soft` target
 
@@ -42,7 +42,7 @@ from pipeline.configuration.model.towers import towers_of
 from pipeline.configuration.streams.events import CANDIDATE_SCORE
 from pipeline.errors import RowError
 from pipeline.logs.events.sample_block import of_kind
-from pipeline.model.loss.candidates import Candidates
+from pipeline.model.loss.batch_items import BatchItems
 
 
 class TargetError(RowError):
@@ -77,7 +77,7 @@ class Targets:
     soft: Float32s | None = None
     """[n, 2] of candidates that were not shown the logged fine score and the sample's weight; zeros of all others. None
     if no label learns candidates."""
-    candidates: Candidates | None = None
+    batch_items: BatchItems | None = None
     """Of a label with two towers, which the caller adds to `targets_of`."""
 
     def __len__(self) -> int:
@@ -86,9 +86,9 @@ class Targets:
     def part(self, start: int, stop: int) -> "Targets":
         """Those of the samples from `start` to `stop`, with lists of their own."""
         given = {name: column for name, column in vars(self).items() if column is not None}
-        columns = {name: column[start:stop] for name, column in given.items() if name != "candidates"}
-        if self.candidates is not None:
-            columns["candidates"] = self.candidates.part(start, stop)
+        columns = {name: column[start:stop] for name, column in given.items() if name != "batch_items"}
+        if self.batch_items is not None:
+            columns["batch_items"] = self.batch_items.part(start, stop)
         if self.lists is not None:
             columns["lists"] = np.stack([_renumbered(column) for column in columns["lists"].T], axis=1)
         return Targets(**columns)
@@ -196,8 +196,8 @@ def trial_targets(n: int, labels: Sequence[LabelConfig]) -> Targets:
     lists = np.tile(np.array([0 if label.learns_lists else -1 for label in labels], np.int32), (n, 1))
     soft = np.zeros((n, 2), np.float32) if any(label.candidates for label in labels) else None
     found, towers = lists if (lists >= 0).any() else None, towers_of(labels)
-    candidates = None if towers is None else Candidates.trial(n + towers.drawn)
-    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, found, soft, candidates)
+    batch_items = None if towers is None else BatchItems.trial(n + towers.drawn)
+    return Targets(each, each, no, no + 1, each, each, value, value, each > 0, found, soft, batch_items)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from pipeline.model.training.optimizer import Optimizer
 
 INITIAL_ACCUMULATOR = 0.1
 """Of the default optimizer."""
-CANDIDATES = {"items": tf.int32, "log_q": tf.float32, "first": tf.bool}
-"""What the step reads of `Candidates`."""
+BATCH_ITEMS = {"items": tf.int32, "log_q": tf.float32, "first": tf.bool}
+"""What the step reads of `BatchItems`."""
 
 
 class Calls(NamedTuple):
@@ -51,7 +51,7 @@ class TrainingStep:
         self._late_shares = [label.corrected_late_share for label in labels]
         self._late_estimates = late_estimates_of(labels)
         self._targets, towers = _read_of(labels), towers_of(labels)
-        self._candidates = () if towers is None else tuple(CANDIDATES)
+        self._of_items = () if towers is None else tuple(BATCH_ITEMS)
         self._drawn = 0 if towers is None else towers.drawn
         self._batch_size, self.optimizer = settings.batch_size, Optimizer(model, settings)
         self._trained = [variable.value for variable in model.trainable_variables]
@@ -71,7 +71,7 @@ class TrainingStep:
             tf.errors.OpError: it fails on this batch.
         """
         batch = (inputs, *(getattr(targets, name) for name in self._targets))
-        batch += tuple(getattr(targets.candidates, name) for name in self._candidates)
+        batch += tuple(getattr(targets.batch_items, name) for name in self._of_items)
         self.optimizer.begin(len(targets))
         if len(targets) < self._batch_size:
             return tuple(self._any_size()(*batch))
@@ -94,7 +94,7 @@ class TrainingStep:
         for name in self._targets:
             shape = {"log_rate": [size], "soft": [size, 2]}.get(name, [size, len(self._losses)])
             signature.append(tf.TensorSpec(shape, tf.int32 if name == "lists" else tf.float32))
-        signature += [tf.TensorSpec([rows], CANDIDATES[name]) for name in self._candidates]
+        signature += [tf.TensorSpec([rows], BATCH_ITEMS[name]) for name in self._of_items]
         learn = tf.function(self._learn, input_signature=signature, jit_compile=size is not None)
         graph = learn.get_concrete_function().graph
         _check_state(graph, [v.value for v in self._model.variables] + self.optimizer.variables)
@@ -102,13 +102,13 @@ class TrainingStep:
         return learn
 
     def _learn(self, inputs: Any, *columns: Any) -> Any:
-        targets = dict(zip((*self._targets, *self._candidates), columns, strict=True))
+        targets = dict(zip((*self._targets, *self._of_items), columns, strict=True))
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = self._calls.outputs(inputs[: -self._drawn] if self._drawn else inputs, training=True)
             # Read before the network computes drawn items, which removes them.
             own = [tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in self._model.losses]
-            logits, ranks = self._with_candidates(inputs, outputs, targets)
+            logits, ranks = self._with_ranks(inputs, outputs, targets)
             losses = self._sample_losses(logits, targets)
             total = tf.reduce_sum(losses)
             penalty = tf.add_n(own) if own else tf.constant(0.0)
@@ -123,12 +123,12 @@ class TrainingStep:
         result = total, penalty, logits, gradient, tf.reduce_all(tf.stack([*finite, True]))
         return result if all(self._logistic) else (*result, losses, *ranks)
 
-    def _with_candidates(self, inputs: Any, outputs: Any, targets: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    def _with_ranks(self, inputs: Any, outputs: Any, targets: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
         """The logits of `outputs`, and the ranks of two towers, whose losses are added to `targets` as `in_batch`."""
-        if not self._candidates:
+        if not self._of_items:
             return outputs, ()
         drawn = self._calls.items(inputs[-self._drawn :], training=True) if self._drawn else None
-        items, log_q, first = (targets[name] for name in CANDIDATES)
+        items, log_q, first = (targets[name] for name in BATCH_ITEMS)
         targets["in_batch"], ranks = batch_losses(self._losses, outputs, items, log_q, first, drawn)
         return outputs[:, : len(self._losses)], (ranks,)
 

@@ -19,7 +19,7 @@ from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
-from pipeline.trainer.candidates.source import CandidateSource, SourceChange
+from pipeline.trainer.items.source import ItemSource, SourceChange
 from pipeline.trainer.validation.matured import LabelEvents
 
 
@@ -62,8 +62,8 @@ class PreparedBatch:
     dense: Float32s
     """[rows, dense columns], of the n samples, then of drawn items."""
     targets: Targets
-    candidates: SourceChange | None = None
-    """What the batch changes in the source of candidates."""
+    items: SourceChange | None = None
+    """What the batch changes in the source of items."""
 
     @property
     def shown_dense(self) -> Float32s:
@@ -116,9 +116,9 @@ class Prefetcher:
         reader: BatchReader | ShuffledReader,
         plan: FeaturePlan,
         labels: Sequence[LabelConfig],
-        source: CandidateSource | None = None,
+        source: ItemSource | None = None,
     ) -> None:
-        """`source`: of the candidates of two towers as of the reader's start; the prefetcher advances it."""
+        """`source`: of the items of two towers as of the reader's start; the prefetcher advances it."""
         self._reader, self._plan, self._labels, self._source = reader, plan, labels, source
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[PreparedBatch | None] | None = None
@@ -166,7 +166,7 @@ class Prefetcher:
         drawn, change, dense = None, None, features.dense
         if self._source is not None:
             found = self._source.next(batch.samples, at_ms, features)
-            targets, drawn, change = replace(targets, candidates=found.candidates), found.drawn, found.change
+            targets, drawn, change = replace(targets, batch_items=found.items), found.drawn, found.change
         if drawn is None:
             tables, fields = keys_by_table(self._uniquer, features, self._plan.fields_by_table)
         else:

@@ -21,7 +21,7 @@ from pipeline.model.training.curvature import Curvature
 from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.candidates.source import CandidateSource
+from pipeline.trainer.items.source import ItemSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
@@ -34,8 +34,8 @@ from pipeline.versions.state import FieldChange
 
 FIELD_IMPORTANCE = "importance"
 """The name of the state of `LiveImportance` in a version."""
-CANDIDATE_SOURCE = "candidates"
-"""The name of the state of `CandidateSource` in a version."""
+ITEM_SOURCE = "candidates"
+"""The name of the state of `ItemSource` in a version, which its digest covers: that of the first format."""
 GATE = "gate"
 """The name of the state of `Gate` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
@@ -57,7 +57,7 @@ class TrainerProgress:
     """Of fields, tables and dense inputs."""
     lists: dict[str, ListValidation] = field(default_factory=dict)
     """Validation of the order of lists, of the labels with `top`."""
-    candidates: CandidateSource | None = None
+    items: ItemSource | None = None
     """Of a label with two towers."""
     gate: Gate | None = None
     """Tests of new samples, if configured."""
@@ -74,9 +74,9 @@ class TrainerProgress:
         lists = {
             label.name: ListValidation(label.top, label.teacher is not None) for label in config.outputs if label.top
         }
-        candidates = CandidateSource(config, item_inputs) if config.towers else None
+        items = ItemSource(config, item_inputs) if config.towers else None
         gate = Gate(config.gate) if config.gate else None
-        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists, candidates, gate)
+        return cls(SamplePosition(0, 0), 0, 0, validations, matured, importance, lists, items, gate)
 
     def learned(self, at_ms: Int64s, end: SamplePosition, log_ms: int) -> None:
         """Move past a batch of samples at `at_ms` [n], to the log time `log_ms`."""
@@ -168,8 +168,8 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
     for label, lists in progress.lists.items():
         state[f"lists.{label}"] = lists.to_bytes()
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
-    if progress.candidates is not None:
-        state[CANDIDATE_SOURCE] = progress.candidates.to_bytes()
+    if progress.items is not None:
+        state[ITEM_SOURCE] = progress.items.to_bytes()
     if progress.gate is not None:
         state[GATE] = progress.gate.to_bytes()
     return state
@@ -177,7 +177,7 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
 
 def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
     """Hex SHA-256 over what training depends on: rows, admission, expiry clocks, dense weights, position, log time,
-    candidates of two towers.
+    items of two towers.
 
     Args:
         snapshot: everything except the rows.
@@ -190,8 +190,8 @@ def training_digest(snapshot: BoundarySnapshot, rows: Mapping[str, int]) -> str:
         "last_at_ms": progress.last_at_ms,
         "samples_seen": progress.samples_seen,
     }
-    if CANDIDATE_SOURCE in snapshot.training_state:
-        parts[CANDIDATE_SOURCE] = hashlib.sha256(snapshot.training_state[CANDIDATE_SOURCE]).hexdigest()
+    if ITEM_SOURCE in snapshot.training_state:
+        parts[ITEM_SOURCE] = hashlib.sha256(snapshot.training_state[ITEM_SOURCE]).hexdigest()
     for name, digest in rows.items():
         expiry = hashlib.sha256(snapshot.training_state[f"expiry.{name}"]).hexdigest()
         parts[f"field {name}"] = [digest, snapshot.tables[name].rows, snapshot.admission[name], expiry]

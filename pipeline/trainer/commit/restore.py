@@ -9,7 +9,7 @@ from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.commit.boundary_snapshot import CANDIDATE_SOURCE, FIELD_IMPORTANCE, GATE, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, GATE, ITEM_SOURCE, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
@@ -80,7 +80,7 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
     """How far the shard had come; `item_inputs`: the Keras inputs that the item tower reads.
 
     The validation of a label that is new or has another loss starts empty, that on matured labels also after another
-    window or horizon, that of lists after other settings, and so do the importance of a new input and the candidates of
+    window or horizon, that of lists after other settings, and so do the importance of a new input and the items of
     two towers with other settings.
     """
     progress = TrainerProgress.start(config, item_inputs)
@@ -98,8 +98,8 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
             lists.load(state)
     if state := commit.training_state.get(FIELD_IMPORTANCE):
         progress.importance.load(state)
-    if progress.candidates is not None and (state := commit.training_state.get(CANDIDATE_SOURCE)):
-        progress.candidates.load(state)
+    if progress.items is not None and (state := commit.training_state.get(ITEM_SOURCE)):
+        progress.items.load(state)
     if progress.gate is not None and (state := commit.training_state.get(GATE)):
         progress.gate.load(state)
     return progress

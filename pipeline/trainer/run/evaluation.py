@@ -85,9 +85,9 @@ class Evaluation:
         inputs = self._inputs(features, commit)
         progress = restore_progress(commit, self._config, self._model.item_inputs)
         targets = targets_of(newest.samples, self._config.outputs)
-        if progress.candidates is not None:
-            candidates = progress.candidates.unlearned(newest.samples, impression_times(newest.samples))
-            targets = replace(targets, candidates=candidates)
+        if progress.items is not None:
+            items = progress.items.unlearned(newest.samples, impression_times(newest.samples))
+            targets = replace(targets, batch_items=items)
         losses = self._losses(targets, id)
         keys = {name: found.keys for name, found in features.keys.items()}
         sizes = {name: _size_of(commit, name) for name in tables_of(self._config.fields)}
@@ -136,8 +136,8 @@ class Evaluation:
         if not (weights > 0).any():
             raise InputError(f"none of the newest {len(targets)} samples of {id} observes a label. hint: --samples")
         of_labels = np.array([label.weight for label in self._config.outputs])
-        # A softmax over a batch is compared for as many candidates as training has.
-        at_once = _AT_ONCE if targets.candidates is None else self._config.model.batch_size
+        # A softmax over a batch is compared for as many items as training has.
+        at_once = _AT_ONCE if targets.batch_items is None else self._config.model.batch_size
         scale = np.divide(of_labels * len(targets), weights, out=np.zeros_like(weights), where=weights > 0)
 
         def losses(inputs: Float32s) -> Float64s:

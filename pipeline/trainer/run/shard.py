@@ -74,7 +74,7 @@ class TrainerShard:
         self._penalty, self._due, self._window_closed = 0.0, False, True
         self.committer = self._restore(epoch, migrate)
         self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
-        source = self._progress.candidates
+        source = self._progress.items
         self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._schedule = CommitSchedule(self._config.train, project.clock, self._progress.last_at_ms)
@@ -262,8 +262,8 @@ class TrainerShard:
         self._model.learn_scaling(admitted.prepared.shown_dense)
         weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
         self._progress.importance.learned(inputs, of_samples, weight, before, at_s)
-        if self._progress.candidates and admitted.prepared.candidates:
-            self._progress.candidates.apply(admitted.prepared.candidates)
+        if self._progress.items and admitted.prepared.items:
+            self._progress.items.apply(admitted.prepared.items)
         self.tables.sweep(at_s)
         self._progress.learned(batch.at_ms, batch.end, at_ms)
         self._window_closed = batch.closes_window

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.errors import ConfigError, ModelError
-from pipeline.model.loss.candidates import Candidates
+from pipeline.model.loss.batch_items import BatchItems
 from pipeline.model.loss.in_batch import in_batch_losses
 from pipeline.model.loss.targets import Targets, targets_of
 from tests.model.loss.test_losses import document_of, model_of, samples_of
@@ -46,10 +46,10 @@ def test_losses_gradients_and_ranks_are_those_of_the_softmax_without_accidental_
     items, log_q = ["a", "b", "a", "c", "b", "d", None], random.normal(size=7).astype(np.float32)
     vectors[4] = vectors[1]
     keys = np.array([0 if item is None else ord(item) for item in items], np.uint64)
-    candidates = Candidates.of(keys, log_q, np.array([item is not None for item in items]))
+    found = BatchItems.of(keys, log_q, np.array([item is not None for item in items]))
     given = tf.Variable(queries)
     with tf.GradientTape() as tape:
-        losses, ranks = in_batch_losses(given, tf.constant(vectors), 0.5, *vars(candidates).values())
+        losses, ranks = in_batch_losses(given, tf.constant(vectors), 0.5, *vars(found).values())
     wanted, ranked = expected(queries @ vectors.T / 0.5, items, log_q)
     np.testing.assert_allclose(losses, wanted, rtol=1e-5, atol=1e-6)
     assert ranks.numpy().tolist() == ranked.tolist()
@@ -63,8 +63,8 @@ def targets(values: list, items: list, log_q: list | None = None, kinds: list | 
     samples = samples_of(kinds or ["positive"] * len(values), chosen=values)
     found = targets_of(samples, [LabelConfig(**LABEL)])
     keys = np.array([ord(item) for item in items], np.uint64)
-    candidates = Candidates.of(keys, np.float32(log_q or [0] * len(items)))
-    return Targets(**vars(found) | {"candidates": candidates})
+    batch_items = BatchItems.of(keys, np.float32(log_q or [0] * len(items)))
+    return Targets(**vars(found) | {"batch_items": batch_items})
 
 
 @pytest.mark.parametrize("rows", [4, 3])
@@ -105,14 +105,14 @@ def test_late_event_is_a_positive_like_another_and_an_impression_without_one_is_
     assert found.observed.tolist() == [[True], [True], [True], [False]]
 
 
-def test_down_sampled_negatives_are_candidates_like_others():
+def test_items_of_down_sampled_negatives_are_like_others():
     samples = samples_of(["negative"], chosen=[0.0]).drop_columns("rate").append_column("rate", pa.array([0.5]))
     assert targets_of(samples, [LabelConfig(**LABEL)]).positive.tolist() == [[0]]
     parse_config(document_of(LABEL, samples={"negative_rate": 0.5}))
 
 
-def test_a_part_of_the_targets_has_the_candidates_of_its_own_samples():
-    found = targets([1.0, 0.0, 1.0], list("qrq"), [1.0, 2.0, 3.0]).part(1, 3).candidates
+def test_a_part_of_the_targets_has_the_items_of_its_own_samples():
+    found = targets([1.0, 0.0, 1.0], list("qrq"), [1.0, 2.0, 3.0]).part(1, 3).batch_items
     assert found.first.tolist() == [True, True]
     assert found.log_q.tolist() == [2, 3]
 
@@ -130,7 +130,7 @@ def build(inputs):
     model = model_of(tmp_path, {"name": "chosen"}, towers, source=both)
     samples = samples_of(["positive", "negative"], chosen=[1.0, 0.0])
     found = targets_of(samples, config.outputs)
-    result = model.step(inputs_of(2), Targets(**vars(found) | {"candidates": Candidates.trial(2)}))
+    result = model.step(inputs_of(2), Targets(**vars(found) | {"batch_items": BatchItems.trial(2)}))
     assert result.losses.shape == (2, 2)
     assert result.losses[1, 1] == 0
     assert model.predict(inputs_of(2)).shape == (2, 2 + 3 + 3)

@@ -45,7 +45,7 @@ class InMemoryTrainer:
         append_samples(log, self.project, samples, block_rows=self.record_rows)
         everything = Excluded(lambda samples, at_ms, offset: np.zeros(len(at_ms), bool))
         reader = BatchReader(log, "samples", 0, SamplePosition(first, 0), config.model.batch_size, everything)
-        prefetcher = Prefetcher(reader, self.plan, config.outputs, self.progress.candidates)
+        prefetcher = Prefetcher(reader, self.plan, config.outputs, self.progress.items)
         position, at_ms = SamplePosition(first, 0), 0
         while prepared := prefetcher.next(log.end_offset("samples", 0)):
             n, at_ms = len(prepared.batch), max(at_ms, int(prepared.batch.at_ms.max()))

@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
         yield project, log, train(project, log)
 
 
-def test_a_restart_changes_neither_tower_nor_the_state_of_its_candidates(trained, tmp_path):
+def test_a_restart_changes_neither_tower_nor_the_state_of_its_items(trained, tmp_path):
     project = shop_of(tmp_path)
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, ROWS))
@@ -64,7 +64,7 @@ def test_a_restart_changes_neither_tower_nor_the_state_of_its_candidates(trained
         assert states[0] == states[1]
 
 
-def test_a_rolled_back_version_continues_with_the_candidates_of_its_target(trained, tmp_path):
+def test_a_rolled_back_version_continues_with_the_items_of_its_target(trained, tmp_path):
     project = shop_of(tmp_path)
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, ROWS))
@@ -159,7 +159,7 @@ class KilledAfter(threading.Event):
         return False
 
 
-def test_trainers_that_die_between_commits_end_with_the_same_model_and_candidates_also_with_shuffled_samples(tmp_path):
+def test_trainers_that_die_between_commits_end_with_the_same_model_and_items_also_with_shuffled_samples(tmp_path):
     found = []
     for name, kills in (("straight", ()), ("killed", (1, 3, 5))):
         project = shop_of(tmp_path / name, train=WRITTEN["train"] | {"shuffle_window": 128, "commit_every_batches": 3})

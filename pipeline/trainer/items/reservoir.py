@@ -15,7 +15,7 @@ from pipeline.arrays.splitmix import GAMMA, mix
 from pipeline.arrays.types import Bools, Float32s, Int64s, UInt64s
 from pipeline.features.plan import Features, FieldKeys
 from pipeline.formats.container import Container, Section
-from pipeline.trainer.candidates.item_inputs import ItemInputs, ItemRows, no_keys
+from pipeline.trainer.items.item_inputs import ItemInputs, ItemRows, no_keys
 
 
 @dataclass(frozen=True)

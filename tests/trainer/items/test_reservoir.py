@@ -9,7 +9,7 @@ import pytest
 from pipeline.configuration.config import parse_config
 from pipeline.errors import DamagedError
 from pipeline.features.plan import FeaturePlan
-from pipeline.trainer.candidates.source import CandidateSource
+from pipeline.trainer.items.source import ItemSource
 from tests.support.world.shop import WRITTEN, make_samples
 
 SIZE = 12
@@ -38,9 +38,9 @@ def batches(count: int, rows: int = 40):
         yield samples.append_column("price", pa.array(price)).append_column("shares", pa.array(shares))
 
 
-def run(config, root, count: int, source: CandidateSource | None = None):
+def run(config, root, count: int, source: ItemSource | None = None):
     """The source after some batches, and what it returned for each."""
-    plan, source = FeaturePlan(config, root), source or CandidateSource(config, INPUTS)
+    plan, source = FeaturePlan(config, root), source or ItemSource(config, INPUTS)
     found = []
     for samples in batches(count):
         at_ms = np.zeros(len(samples), np.int64)
@@ -52,7 +52,7 @@ def test_drawn_items_have_the_inputs_of_their_newest_sample_and_no_others(tmp_pa
     config = config_of()
     plan = FeaturePlan(config, tmp_path)
     newest: dict[int, tuple] = {}
-    source = CandidateSource(config, INPUTS)
+    source = ItemSource(config, INPUTS)
     for samples in batches(6):
         at_ms = np.zeros(len(samples), np.int64)
         features = plan.extract(samples, at_ms)
@@ -73,13 +73,13 @@ def test_drawn_items_have_the_inputs_of_their_newest_sample_and_no_others(tmp_pa
 @pytest.mark.parametrize("towers", [None, {"negatives": 5, "reservoir": SIZE, "log_q": False}, {"log_q": False}])
 def test_copy_that_applies_the_changes_has_the_same_bytes_at_every_batch(tmp_path, towers):
     config = config_of(**towers or {})
-    plan, ahead = FeaturePlan(config, tmp_path), CandidateSource(config, INPUTS)
+    plan, ahead = FeaturePlan(config, tmp_path), ItemSource(config, INPUTS)
     follower = ahead.copy()
     for samples in batches(5):
         at_ms = np.zeros(len(samples), np.int64)
         follower.apply(ahead.next(samples, at_ms, plan.extract(samples, at_ms)).change)
         assert follower.to_bytes() == ahead.to_bytes()
-        again = CandidateSource(config, INPUTS)
+        again = ItemSource(config, INPUTS)
         again.load(follower.to_bytes())
         assert again.to_bytes() == follower.to_bytes()
 
@@ -87,8 +87,8 @@ def test_copy_that_applies_the_changes_has_the_same_bytes_at_every_batch(tmp_pat
 def test_draws_follow_from_seed_and_log_and_are_uniform_over_the_items_held(tmp_path):
     first, second = (run(config_of(), tmp_path, 4)[1] for _ in range(2))
     for one, other in zip(first, second, strict=True):
-        assert one.candidates.items.tolist() == other.candidates.items.tolist()
-        assert one.candidates.log_q.tolist() == other.candidates.log_q.tolist()
+        assert one.items.items.tolist() == other.items.items.tolist()
+        assert one.items.log_q.tolist() == other.items.log_q.tolist()
     source, _ = run(config_of(), tmp_path, 4)
     counts = np.zeros(SIZE)
     for first_position in range(3_000):
@@ -98,36 +98,36 @@ def test_draws_follow_from_seed_and_log_and_are_uniform_over_the_items_held(tmp_
     assert np.abs(counts / 3_000 - 5 / SIZE).max() < 0.04
 
 
-def test_few_items_are_drawn_once_and_the_rest_are_no_candidates(tmp_path):
+def test_few_items_are_drawn_once_and_the_rest_are_no_items(tmp_path):
     config = config_of(negatives=50, reservoir=100)
     _, (found, *_) = run(config, tmp_path, 1)
-    drawn = found.candidates.items[40:]
-    held = len(set(found.candidates.items[:40].tolist()))
+    drawn = found.items.items[40:]
+    held = len(set(found.items.items[:40].tolist()))
     assert (drawn >= 0).sum() == held
     assert len(set(drawn[drawn >= 0].tolist())) == held
-    assert found.candidates.first.sum() == held
+    assert found.items.first.sum() == held
     assert found.drawn.dense.shape == (50, 2)
 
 
 def test_log_q_counts_the_batch_and_the_draw(tmp_path):
     source, found = run(config_of(), tmp_path, 5)
-    without, plain = run(config_of(frequency_rate=0.01), tmp_path, 5)[1], found[-1].candidates
-    shares = np.exp(without[-1].candidates.log_q)
+    without, plain = run(config_of(frequency_rate=0.01), tmp_path, 5)[1], found[-1].items
+    shares = np.exp(without[-1].items.log_q)
     held = source._reservoir.holds(source._keys_of(list(batches(5))[-1], np.zeros(40, np.int64)))
     np.testing.assert_allclose(np.exp(plain.log_q[:40]), shares + held * 5 / SIZE, rtol=1e-5)
-    assert not run(config_of(log_q=False, negatives=5), tmp_path, 2)[1][1].candidates.log_q.any()
+    assert not run(config_of(log_q=False, negatives=5), tmp_path, 2)[1][1].items.log_q.any()
 
 
 def test_state_of_other_settings_is_not_continued_and_damaged_state_is_refused(tmp_path):
     source, _ = run(config_of(), tmp_path, 2)
-    other = CandidateSource(config_of(negatives=5, reservoir=13), INPUTS)
+    other = ItemSource(config_of(negatives=5, reservoir=13), INPUTS)
     empty = other.to_bytes()
     other.load(source.to_bytes())
     assert other.to_bytes() == empty
-    fewer = CandidateSource(config_of(), frozenset({"item"}))
+    fewer = ItemSource(config_of(), frozenset({"item"}))
     fewer.load(source.to_bytes())
-    assert fewer.to_bytes() == CandidateSource(config_of(), frozenset({"item"})).to_bytes()
+    assert fewer.to_bytes() == ItemSource(config_of(), frozenset({"item"})).to_bytes()
     state = bytearray(source.to_bytes())
     state[40] ^= 1
-    with pytest.raises(DamagedError, match="candidates"):
-        CandidateSource(config_of(), INPUTS).load(bytes(state))
+    with pytest.raises(DamagedError, match="items of two towers"):
+        ItemSource(config_of(), INPUTS).load(bytes(state))

@@ -8,13 +8,13 @@ from pipeline.arrays.types import Bools, Float32s, Int32s, UInt64s
 
 
 @dataclass(frozen=True)
-class Candidates:
+class BatchItems:
     """The items of the n samples of a batch, in order, then m that were drawn.
 
     Attributes:
-        items: [n + m] number of the item, equal for equal items; -1: no candidate.
-        log_q: [n + m] logarithm of how often the item is expected among the candidates; zeros without correction.
-        first: [n + m] whether no candidate before it is the same item.
+        items: [n + m] number of the item, equal for equal items; -1: none.
+        log_q: [n + m] logarithm of how often the item is expected among them; zeros without correction.
+        first: [n + m] whether none before it is the same item.
     """
 
     items: Int32s
@@ -22,10 +22,10 @@ class Candidates:
     first: Bools
 
     @classmethod
-    def of(cls, keys: UInt64s, log_q: Float32s, drawn: Bools | None = None) -> "Candidates":
-        """Candidates by the keys [n + m] of their items; `drawn` [n + m] is false for those that are none.
+    def of(cls, keys: UInt64s, log_q: Float32s, drawn: Bools | None = None) -> "BatchItems":
+        """Items by their keys [n + m]; `drawn` [n + m] is false for those that are none.
 
-        >>> Candidates.of(np.uint64([7, 9, 7]), np.zeros(3, np.float32)).first.tolist()
+        >>> BatchItems.of(np.uint64([7, 9, 7]), np.zeros(3, np.float32)).first.tolist()
         [True, True, False]
         """
         _, places, numbers = np.unique(keys, return_index=True, return_inverse=True)
@@ -37,16 +37,16 @@ class Candidates:
         return cls(items, log_q, first)
 
     @classmethod
-    def trial(cls, n: int) -> "Candidates":
+    def trial(cls, n: int) -> "BatchItems":
         """As many different items as `n`."""
         return cls(np.arange(n, dtype=np.int32), np.zeros(n, np.float32), np.ones(n, np.bool_))
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def part(self, start: int, stop: int) -> "Candidates":
+    def part(self, start: int, stop: int) -> "BatchItems":
         """Those of the samples from `start` to `stop`, of samples without drawn items."""
         items = self.items[start:stop]
         first = np.zeros(len(items), np.bool_)
         first[np.unique(items, return_index=True)[1]] = True
-        return Candidates(items, self.log_q[start:stop], first)
+        return BatchItems(items, self.log_q[start:stop], first)

@@ -1,4 +1,4 @@
-"""The candidates of each batch for a label with two towers, as a function of the samples log.
+"""The items of each batch for a label with two towers, as a function of the samples log.
 
 The thread that prepares batches runs ahead of what is learned. It advances a copy of its own; each change goes with its
 batch, and the trainer applies it to the source that versions hold once the batch is learned.
@@ -17,12 +17,12 @@ from pipeline.configuration.config import Config
 from pipeline.features.field import column_of
 from pipeline.features.plan import Features
 from pipeline.formats.container import Container, Kind, Section, encode_container
-from pipeline.model.loss.candidates import Candidates
-from pipeline.trainer.candidates.frequency import CELL, FrequencyChange, FrequencyEstimate
-from pipeline.trainer.candidates.item_inputs import ItemInputs
-from pipeline.trainer.candidates.reservoir import ItemReservoir, ReservoirChange
+from pipeline.model.loss.batch_items import BatchItems
+from pipeline.trainer.items.frequency import CELL, FrequencyChange, FrequencyEstimate
+from pipeline.trainer.items.item_inputs import ItemInputs
+from pipeline.trainer.items.reservoir import ItemReservoir, ReservoirChange
 
-CANDIDATES = Kind(b"cand", "restore an earlier version")
+ITEMS = Kind(b"cand", "restore an earlier version")
 _ITEM_SEED = 0x17E3
 """Of the keys of items, which name no row."""
 
@@ -37,21 +37,21 @@ class SourceChange:
 
 
 @dataclass(frozen=True)
-class BatchCandidates:
-    """The candidates of a batch.
+class NextItems:
+    """The items of a batch.
 
     Attributes:
-        candidates: the items of the samples, then those that were drawn.
+        items: those of the samples, then those that were drawn.
         drawn: the features of the latter.
         change: what the batch changes in the source.
     """
 
-    candidates: Candidates
+    items: BatchItems
     drawn: Features | None
     change: SourceChange
 
 
-class CandidateSource:
+class ItemSource:
     """Frequencies and recent items as of a batch boundary. Not thread-safe."""
 
     def __init__(self, config: Config, inputs: Collection[str]) -> None:
@@ -67,20 +67,20 @@ class CandidateSource:
             ItemReservoir(towers.reservoir, self._inputs, config.model.seed) if towers.negatives is not None else None
         )
 
-    def next(self, samples: pa.RecordBatch, at_ms: Int64s, features: Features) -> BatchCandidates:
-        """The candidates of the next batch of n samples, with their raw columns, times and features."""
+    def next(self, samples: pa.RecordBatch, at_ms: Int64s, features: Features) -> NextItems:
+        """The items of the next batch of n samples, with their raw columns, times and features."""
         keys, first, reservoir = self._keys_of(samples, at_ms), self._samples, self._reservoir
         frequency = self._frequency.advance(keys, first) if self._towers.log_q else []
         taken = None if reservoir is None else reservoir.advance(keys, features, first)
         self._samples += len(keys)
         change = SourceChange(len(keys), frequency, taken)
         if reservoir is None:
-            return BatchCandidates(Candidates.of(keys, self._log_q(keys, len(keys))), None, change)
+            return NextItems(BatchItems.of(keys, self._log_q(keys, len(keys))), None, change)
         slots, drawn = reservoir.draw(self._towers.drawn, first)
         items = np.concatenate([keys, reservoir.keys[slots]])
         present = np.concatenate([np.ones(len(keys), np.bool_), drawn])
-        candidates = Candidates.of(items, self._log_q(items, len(keys)), present)
-        return BatchCandidates(candidates, reservoir.features(slots, self._fields), change)
+        batch_items = BatchItems.of(items, self._log_q(items, len(keys)), present)
+        return NextItems(batch_items, reservoir.features(slots, self._fields), change)
 
     def apply(self, change: SourceChange) -> None:
         """Move past a batch as the source that returned `change` did."""
@@ -90,15 +90,15 @@ class CandidateSource:
             self._reservoir.apply(change.reservoir)
         self._samples += change.samples
 
-    def unlearned(self, samples: pa.RecordBatch, at_ms: Int64s) -> Candidates:
-        """The samples as candidates of each other, by the frequencies so far; nothing is drawn or changed."""
+    def unlearned(self, samples: pa.RecordBatch, at_ms: Int64s) -> BatchItems:
+        """The items of the samples, by the frequencies so far; nothing is drawn or changed."""
         keys = self._keys_of(samples, at_ms)
         shares = np.log(self._frequency.shares(keys, self._samples)) if self._towers.log_q else np.zeros(len(keys))
-        return Candidates.of(keys, shares.astype(np.float32))
+        return BatchItems.of(keys, shares.astype(np.float32))
 
-    def copy(self) -> "CandidateSource":
+    def copy(self) -> "ItemSource":
         """The same, for a thread of its own."""
-        copied = CandidateSource(self._config, self._tower_inputs)
+        copied = ItemSource(self._config, self._tower_inputs)
         copied.load(self.to_bytes())
         return copied
 
@@ -109,11 +109,11 @@ class CandidateSource:
         if self._reservoir is not None:
             header["filled"] = self._reservoir.filled
             sections |= self._reservoir.sections()
-        return encode_container(CANDIDATES, header, sections)
+        return encode_container(ITEMS, header, sections)
 
     def load(self, state: bytes) -> None:
         """Continue from `to_bytes`; under other settings or inputs it starts empty. Raises DamagedError."""
-        container = Container.of(state, CANDIDATES, name="candidates")
+        container = Container.of(state, ITEMS, name="items of two towers")
         if container.header.get("settings") != self._settings:
             return
         with container.parsing():

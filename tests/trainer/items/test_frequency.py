@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arrays.splitmix import GAMMA, mix
-from pipeline.trainer.candidates.frequency import TABLES, FrequencyEstimate
+from pipeline.trainer.items.frequency import TABLES, FrequencyEstimate
 
 
 class Naive:
