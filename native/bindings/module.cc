@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 void register_avro_events(nb::module_& m);
 void register_csv_rows(nb::module_& m);
+void register_frequency(nb::module_& m);
 void register_gather(nb::module_& m);
 void register_join_index(nb::module_& m);
 void register_join_rows(nb::module_& m);
@@ -27,6 +28,7 @@ NB_MODULE(_native, m) {
     m.doc() = "the native core of springtide; use the Python faces, not this module";
     register_avro_events(m);
     register_csv_rows(m);
+    register_frequency(m);
     register_gather(m);
     register_join_index(m);
     register_join_rows(m);

@@ -8,7 +8,8 @@ hash function h of its own:
 and x has the share 1 / max gap[h(x)] of the samples: the larger gap is the one with fewer collisions (Yi et al. 2019,
 "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", algorithms 2 and 3; there t counts
 batches). With c distances seen, r = max(α, 1 / c): their mean until it has 1/α of them, so that the estimate of a new
-item does not start from that of no item. Before there is a distance, the gap is t + 1.
+item does not start from that of no item. Before there is a distance, the gap is t + 1. Occurrences are counted by
+`native/batch/frequency`.
 """
 
 from typing import NamedTuple
@@ -16,13 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+import pipeline._native as _native
+from pipeline.arrays.checks import require_array
 from pipeline.arrays.splitmix import GAMMA, mix
 from pipeline.arrays.types import Float64s, Int64s, UInt64s
 
 TABLES = 2
 CELL = np.dtype([("last", "<i8"), ("gap", "<f8"), ("count", "<u4")])
-"""Position of the last occurrence, estimated gap, number of occurrences. Packed: 20 bytes."""
-_MOST = 2**32 - 1
+"""Position of the last occurrence, estimated gap, number of occurrences up to 2³² − 1. Packed: 20 bytes."""
 
 Cells = npt.NDArray[np.void]
 
@@ -50,12 +52,12 @@ class FrequencyEstimate:
 
     def advance(self, keys: UInt64s, first: int) -> list[FrequencyChange]:
         """Count the items `keys` [n] of a batch whose first sample has position `first`; returns what changed."""
+        require_array("keys", keys, np.uint64, ("n",))
         changes = []
         for cells, buckets in zip(self.cells, self._buckets_of(keys), strict=True):
-            places, inverse = np.unique(buckets, return_inverse=True)
-            changed = self._advanced(cells[places], inverse, first)
-            changes.append(FrequencyChange(places, changed))
-        self.apply(changes)
+            _native.advance_frequencies(cells.view(np.uint8), buckets, first, self._rate)
+            places = np.unique(buckets)
+            changes.append(FrequencyChange(places, cells[places]))
         return changes
 
     def apply(self, changes: list[FrequencyChange]) -> None:
@@ -73,17 +75,3 @@ class FrequencyEstimate:
     def _buckets_of(self, keys: UInt64s) -> list[Int64s]:
         salts = mix(np.arange(1, TABLES + 1, dtype=np.uint64) * GAMMA)
         return [(mix(keys ^ salt) % np.uint64(self._buckets)).astype(np.int64) for salt in salts]
-
-    def _advanced(self, cells: Cells, inverse: Int64s, first: int) -> Cells:
-        """The cells [u] after occurrences at `inverse` [n], one after the other."""
-        last, gap, count = (cells[name].tolist() for name in ("last", "gap", "count"))
-        for at, cell in enumerate(inverse.tolist(), first):
-            seen = count[cell]
-            if seen:
-                gap[cell] += max(self._rate, 1 / seen) * (at - last[cell] - gap[cell])
-            else:
-                gap[cell] = at + 1.0
-            last[cell], count[cell] = at, min(seen + 1, _MOST)
-        advanced = np.empty(len(cells), CELL)
-        advanced["last"], advanced["gap"], advanced["count"] = last, gap, count
-        return advanced

@@ -49,7 +49,23 @@ def test_any_batches_give_the_estimate_of_one_occurrence_at_a_time(batches, rate
             at += 1
         wanted = [naive.share(key) for key in batch]
         assert estimate.shares(keys, at).tolist() == pytest.approx(wanted, rel=1e-12)
+        for cells, table in zip(estimate.cells, naive.tables, strict=True):
+            found = {int(place): cells[place].item() for place in np.flatnonzero(cells["count"])}
+            assert found == table
     assert follower.cells.tobytes() == estimate.cells.tobytes()
+
+
+def test_large_positions_and_full_counts_are_those_of_one_occurrence_at_a_time():
+    estimate, naive, most = FrequencyEstimate(0.01, 16), Naive(0.01, 16), 2**32 - 1
+    keys, first = np.arange(8, dtype=np.uint64).repeat(3), 2**52
+    estimate.advance(keys, first)
+    for at, key in enumerate(keys.tolist(), first):
+        naive.add(key, at)
+    for cells, table in zip(estimate.cells, naive.tables, strict=True):
+        assert {place: cells[place].item() for place in table} == table
+    estimate.cells["count"] = most
+    estimate.advance(keys, first + len(keys))
+    assert set(estimate.cells["count"].ravel().tolist()) == {most}
 
 
 def test_estimate_is_near_the_shares_of_a_skewed_stream_and_follows_them_when_they_change():
