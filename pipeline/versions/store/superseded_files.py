@@ -3,8 +3,8 @@
 A replica starts from the latest full, or from the one before if that is damaged, and applies what follows; a replica
 that fell behind both does the same. So a file is retained until two fulls reach further, fulls of a later generation
 included; with fewer than two fulls nothing is deleted. Files of former definitions of a part go with those of its
-present one. Manifests are deleted before deltas, and both before the
-ledger's pointers: after a crash anywhere, a second run completes the deletion.
+present one. Manifests are deleted before deltas, and both before the ledger's pointers: after a crash anywhere, a
+second run completes the deletion.
 """
 
 import re
