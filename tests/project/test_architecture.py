@@ -20,6 +20,7 @@ INTERFACES = {
     "pipeline/samples/held/index.py",
     "pipeline/samples/held/rows.py",
     "pipeline/trainer/batch/unique.py",
+    "pipeline/trainer/items/frequency.py",
     "pipeline/trainer/tables/model_input.py",
     "pipeline/trainer/tables/table.py",
     "pipeline/versions/deltas/quantizer.py",
