@@ -165,12 +165,6 @@ void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) c
     });
 }
 
-float Table::importance(uint32_t row) const {
-    Statistics s;
-    std::memcpy(&s, weights(row) + dim_ + state_floats_, sizeof(s));
-    return s.importance;
-}
-
 void Table::update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s, const RowGrid& grid) {
     float* w = weights(row);
     UpdateNorms norms = with_dim(dim_, [&](auto n) { return UpdateNorms{dot(gradient, w, n), dot(w, w, n), 0}; });
@@ -270,10 +264,8 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads)
 }
 
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads) const {
-    const size_t start = row_bytes() - sizeof(Statistics);
     each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
-        out[i] = {0, 0, 0.0f, 1.0f};
-        if (row != kNoRow) std::memcpy(&out[i], packed(row) + start, sizeof(Statistics));
+        out[i] = row == kNoRow ? Statistics{0, 0, 0.0f, 1.0f} : statistics_of(row);
     });
 }
 

@@ -72,7 +72,7 @@ public:
     // Of an existing row. The pointer is valid until the row is removed.
     uint64_t key_of(uint32_t row) const { return KeyOf{rows_}(row); }
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
-    float importance(uint32_t row) const;
+    float importance(uint32_t row) const { return statistics_of(row).importance; }
 
     // Applies one optimizer step with gradients[i * dim ..] to each row and updates its statistics with counts[i] >= 1
     // occurrences at at_s. `rows` are the rows of `keys`: kNoRow is skipped; repeated rows are not allowed, which is
@@ -175,6 +175,9 @@ private:
     float* weights(uint32_t row) { return reinterpret_cast<float*>(packed(row)); }
     float* state(uint32_t row) { return weights(row) + dim_; }
     Statistics& statistics_of(uint32_t row) { return *reinterpret_cast<Statistics*>(state(row) + state_floats_); }
+    const Statistics& statistics_of(uint32_t row) const {
+        return *reinterpret_cast<const Statistics*>(weights(row) + dim_ + state_floats_);
+    }
     uint64_t hash(uint32_t row) const;
     uint32_t find(uint64_t key) const { return index_.find(key, KeyOf{rows_}); }
 

@@ -175,8 +175,7 @@ def _range_of(entry: Quarantine) -> dict[str, Any]:
     """Times and what is chosen of them, or shard and offsets; a position inside a record is `offset/row`."""
     if entry.selection is not None:
         assert entry.times_ms is not None
-        from_ms, to_ms = entry.times_ms
-        return {**entry.selection.describe(), **format_range(from_ms or -1, to_ms)}
+        return {**entry.selection.describe(), **format_range(*entry.times_ms)}
     if entry.times_ms is not None:
         return {"from": format_time(entry.times_ms[0]), "to": format_time(entry.times_ms[1])}
     assert entry.positions is not None

@@ -83,12 +83,13 @@ def format_time(at_ms: int | None) -> str | None:
 
 
 def format_range(from_ms: int, to_ms: int) -> dict[str, str | None]:
-    """A range of times, end exclusive; None for an end that no time reaches.
+    """A range of times, end exclusive; None for an end that excludes no time.
 
-    >>> format_range(0, LATEST_MS + 1)
-    {'from': '1970-01-01T00:00:00Z', 'to': None}
+    >>> format_range(0, LATEST_MS + 1), format_range(1, 1000)
+    ({'from': None, 'to': None}, {'from': '1970-01-01T00:00:00.001Z', 'to': '1970-01-01T00:00:01Z'})
     """
-    return {"from": format_time(from_ms), "to": format_time(to_ms) if to_ms <= LATEST_MS else None}
+    ends = {"from": from_ms if from_ms > 0 else None, "to": to_ms if to_ms <= LATEST_MS else None}
+    return {name: format_time(at_ms) for name, at_ms in ends.items()}
 
 
 def format_size(count: int) -> str:
