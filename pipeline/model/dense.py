@@ -32,6 +32,7 @@ from pipeline.model.predictions import predictions
 from pipeline.model.runtime import names_of_its_own, prepare_runtime, tf
 from pipeline.model.training.curvature import Curvature
 from pipeline.model.training.step import Calls, TrainingStep
+from pipeline.model.trial import TrialInstances
 
 
 @dataclass(frozen=True)
@@ -192,14 +193,18 @@ class DenseModel:
         return model_digest(self._model, self._function)
 
     def try_step(self) -> None:
-        """Take one step on two samples and predict, to find what fails on any batch; the weights change.
+        """Predict and take a step, to find what fails on any batch, or without elements of lists; the weights change.
 
         Raises ModelError.
         """
-        n = min(2, self._batch_size)
-        inputs = np.zeros((n + self._drawn, self.layout.columns), np.float32)
-        self.step(inputs, trial_targets(n, self._labels))
-        self.predict(inputs[:n])
+        trial, n = TrialInstances.of(self._config, self.layout), min(2, self._batch_size)
+        trial.check_predictions(self.predict(trial.inputs))
+        inputs, targets = trial.batch(n + self._drawn), trial_targets(n, self._labels)
+        result = self.step(inputs, targets)
+        if trial.fields and result.finite and np.isfinite(result.gradient).all():
+            inputs[n - 1] = trial.inputs[-1]
+            result = self.step(inputs, targets)
+            trial.check_gradient(result.gradient, finite=result.finite)
 
     def part(self, labels: Sequence[str]) -> PartModel:
         """The outputs of some labels, to be served apart. Raises ModelError if the network computes them together."""

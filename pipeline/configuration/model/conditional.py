@@ -37,6 +37,17 @@ def names_served(labels: Sequence[LabelConfig], chosen: Sequence[str]) -> tuple[
     return (*chosen, *(name for label in chosen if (name := conditional[label])))
 
 
+def served_name(names: Sequence[str], vectors: Sequence[str], column: int, columns: int) -> str:
+    """The name that a column of predictions belongs to: `names`, a column each, then `vectors`, all of one dim.
+
+    >>> [served_name(["label"], ["user", "item"], column, 5) for column in (0, 2, 3)]
+    ['label', 'user', 'item']
+    """
+    if column < len(names):
+        return names[column]
+    return vectors[(column - len(names)) * len(vectors) // (columns - len(names))]
+
+
 def with_given(labels: Sequence[LabelConfig], chosen: Sequence[str]) -> tuple[str, ...]:
     """The labels whose outputs predictions of the labels `chosen` depend on, in the order of `labels`.
 

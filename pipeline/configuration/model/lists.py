@@ -1,6 +1,7 @@
 """What a field needs of its columns to read lists: sequences for the model, and weights of elements."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from pipeline.configuration.model.fields import FieldConfig
 
@@ -24,7 +25,7 @@ def list_problems(fields: Iterable[FieldConfig], inputs: Collection[str], types:
             problems.append(
                 f"input {mask_name(field.name)} has the name of the mask of field {field.name}. hint: rename it"
             )
-        if field.pooling == "none" and not _may_read_lists(field, types):
+        if field.pooling == "none" and not may_read_lists(field, types):
             problems.append(
                 f"field {field.name} has pooling none and reads single values, wanted a list column. hint: leave "
                 "pooling out"
@@ -41,12 +42,23 @@ def _weights_problems(field: FieldConfig, column: str, types: Mapping[str, str])
     problems = []
     if types[column] not in ("floats", "ints", "uints"):
         problems.append(f"{name} is a column of type {types[column]}, wanted floats, ints or uints")
-    if ":" in field.transform or not _may_read_lists(field, types):
+    if ":" in field.transform or not may_read_lists(field, types):
         problems.append(f"{name} needs one list column with transform value, bucket or log2: one weight per element")
     return problems
 
 
-def _may_read_lists(field: FieldConfig, types: Mapping[str, str]) -> bool:
+def empty_lists(row: Mapping[str, Any], fields: Iterable[FieldConfig], types: Mapping[str, str]) -> list[str]:
+    """The list columns that fields read and that have no elements in `row`, values by column.
+
+    >>> fields = [FieldConfig(name="history", columns=("seen",)), FieldConfig(name="user", columns=("user",))]
+    >>> empty_lists({"seen": [], "user": 0}, fields, {"seen": "strings", "user": "int"})
+    ['seen']
+    """
+    read = dict.fromkeys(column for field in fields for column in field.columns)
+    return [column for column in read if types.get(column, "").endswith("s") and not row.get(column)]
+
+
+def may_read_lists(field: FieldConfig, types: Mapping[str, str]) -> bool:
     """Whether a row may have several keys; a user's function decides that itself."""
     if ":" in field.transform:
         return True

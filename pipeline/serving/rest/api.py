@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import structlog
 
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
+from pipeline.configuration.model.conditional import served_name
+from pipeline.configuration.model.lists import empty_lists
 from pipeline.errors import InputError, SpringtideError
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
@@ -57,20 +60,29 @@ class RestApi:
     def _predict(self, body: bytes, pause: Pause) -> Response:
         pieces = parse_instances(body, self._config.serving, pause)
         probabilities, _ = self._replica.predict_pieces(pieces)
-        self._check_finite(probabilities)
+        self._check_finite(probabilities, body)
         names, vectors = self._config.served_names, self._config.served_vectors
         named = vectors or not set(names) <= set(self._config.output_names)
         written = _Written(names, vectors) if named else None
         return Response(200, "application/json", _predictions(probabilities, written, pause))
 
-    def _check_finite(self, probabilities: Float32s) -> None:
-        """Raise Refusal, because NaN is no JSON."""
+    def _check_finite(self, probabilities: Float32s, body: bytes) -> None:
+        """Raise Refusal, because NaN is no JSON; `body` is the request's."""
         invalid = np.argwhere(~np.isfinite(probabilities))
         if len(invalid):
-            row, label = invalid[0]
-            name = _Written(self._config.served_names, self._config.served_vectors).name_of(label, probabilities)
-            text = f"the model's prediction of {name} for instance {row} is {probabilities[row, label]}, not a number"
-            raise Refusal(500, f"{text}. hint: check the size of its dense inputs, then the weights of the model")
+            row, column = map(int, invalid[0])
+            names, vectors = self._config.served_names, self._config.served_vectors
+            name = served_name(names, vectors, column, probabilities.shape[1])
+            text = f"the model's prediction of {name} for instance {row} is {probabilities[row, column]}, not a number"
+            raise Refusal(500, f"{text}. hint: {self._cause(body, row)}")
+
+    def _cause(self, body: bytes, row: int) -> str:
+        """What may be the cause of a prediction for the instance `row` that is not a number."""
+        config = self._config
+        instance = next(islice(chain.from_iterable(parse_instances(body, config.serving, _no_pause)), row, None))
+        if empty := empty_lists(instance, config.fields, config.events.impressions.columns):
+            return f"the instance has no elements in {', '.join(empty)}; run: springtide config check"
+        return "check the size of its dense inputs, then the weights of the model"
 
     def _guarded(self, compute: Callable[[], Response]) -> Response:
         """The response of `compute`; every failure becomes an error response."""
@@ -134,13 +146,6 @@ class _Written:
             for row in rows
         ]
 
-    def name_of(self, column: int, predictions: Float32s) -> str:
-        """The name that a column of predictions belongs to."""
-        if column < len(self.names):
-            return self.names[column]
-        dim = (predictions.shape[1] - len(self.names)) // len(self.vectors)
-        return self.vectors[(int(column) - len(self.names)) // int(dim)]
-
 
 def _predictions(probabilities: Float32s, objects: _Written | None, pause: Pause) -> bytes:
     """The body of a prediction, written some rows at a time: the encoder occupies the interpreter.
@@ -155,3 +160,7 @@ def _predictions(probabilities: Float32s, objects: _Written | None, pause: Pause
         written = rows if objects is None else objects.rows(rows)
         parts.append(json.dumps(written, allow_nan=False)[1:-1])
     return f'{{"predictions": [{", ".join(parts)}]}}'.encode()
+
+
+def _no_pause() -> None:
+    """Of a request that fails."""

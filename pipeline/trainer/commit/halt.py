@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.configuration.config import Config
+from pipeline.configuration.model.lists import empty_lists
 from pipeline.configuration.project import Project
 from pipeline.errors import HaltedError, RecordError
 from pipeline.formats.atomic_file import write_atomically
@@ -53,6 +54,8 @@ def _way_past(config: Config, batch: Batch, row: int) -> str:
     """Which sample of the batch it is, and the command that excludes it."""
     at_ms, sample = int(batch.at_ms[row]), batch.samples.slice(row, 1).to_pylist()[0]
     shown = ", ".join(f"{name} {sample.get(name)!r:.60}" for name in config.events.key)
+    if empty := empty_lists(sample, config.fields, config.events.impressions.columns):
+        shown += f", without elements in {', '.join(empty)}"
     times = f"{format_instant(at_ms)}..{format_instant(at_ms + 1)}"
     return f"; by sample {row} of the batch, {shown}; to skip it: springtide quarantine add {times}"
 

@@ -249,7 +249,7 @@ class TrainerShard:
             raise self._halt(batch, Problem(f"loss {result.sample_loss:g}, limit {limit:g}", row))
         if not (result.finite and np.isfinite(result.penalty)):
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
-            raise self._halt(batch, Problem(problem))
+            raise self._halt(batch, Problem(problem, first_not_finite(result.gradient[: len(batch)])))
         self._penalty = result.penalty
         score_batch(self._labels, self._progress, admitted.prepared, result, at_ms)
         if self._progress.gate:

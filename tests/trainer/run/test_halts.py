@@ -39,6 +39,19 @@ def build(inputs):
     return keras.Model(inputs, layers.Dense(1)(layers.Concatenate()([x, inputs["user"]])))
 """
 
+AVERAGE = 'layers.GlobalAveragePooling1D()(inputs["tags"], mask=inputs["tags_mask"])'
+HIDDEN = "ops.where(count > 0, layers.Dense(2)(total / count), 0.0)"
+"""Finite, and its gradient by the weights is not."""
+AVERAGED = """
+import keras
+from keras import layers, ops
+
+def build(inputs):
+    mask = ops.cast(inputs["tags_mask"], "float32")[:, :, None]
+    count, total = ops.sum(mask, axis=1), ops.sum(inputs["tags"] * mask, axis=1)
+    return keras.Model(inputs, layers.Dense(1)(layers.Concatenate()([inputs["user"], inputs["item"], AVERAGE])))
+"""
+
 
 def with_item(text: str) -> pa.RecordBatch:
     """The samples, with another item at row BAD."""
@@ -135,6 +148,22 @@ def test_sample_whose_number_makes_the_loss_explode_is_named(tmp_path, bad):
     append_samples(log, project, with_stock(bad))
     error = halted(project, log)
     assert f"by sample {BAD - 64} of the batch, id {BAD}" in error
+    go_on(project, error)
+    train(project, log)
+
+
+@pytest.mark.parametrize("average", [AVERAGE, HIDDEN])
+def test_sample_whose_empty_list_the_model_divides_by_is_named_with_its_column(tmp_path, average):
+    written = document()
+    written["fields"][2] |= {"pooling": "none", "max_length": 2}
+    project = make_project(tmp_path, written, AVERAGED.replace("AVERAGE", average))
+    log = open_log(project)
+    samples = make_samples(1, ROWS)
+    tags = [None if row == BAD else each for row, each in enumerate(samples.column("tags").to_pylist())]
+    place = samples.schema.get_field_index("tags")
+    append_samples(log, project, samples.set_column(place, "tags", pa.array(tags, pa.list_(pa.string()))))
+    error = halted(project, log)
+    assert f"by sample {BAD - 64} of the batch, id {BAD}, without elements in tags; to skip it" in error
     go_on(project, error)
     train(project, log)
 
