@@ -89,14 +89,23 @@ def broker_ready(port: int) -> bool:
     return len(response) == 12 and struct.unpack(">iii", response)[2] > 0
 
 
+def cluster_id(random: uuid.UUID) -> str:
+    """A cluster id as Kafka writes it. It begins with a letter: its tool takes a leading "-" for an option.
+
+    >>> cluster_id(uuid.UUID(int=2**128 - 1))
+    'f____________________w'
+    """
+    content = bytes([random.bytes[0] & 0x7F]) + random.bytes[1:]
+    return urlsafe_b64encode(content).decode().rstrip("=")
+
+
 def _format(settings: Cluster, folder: Path, jars: Path, data: Path) -> None:
     """Format `data` with Kafka's tool under a temporary name and rename it, so an existing folder is complete."""
     temporary = data.with_name("data.making")
     shutil.rmtree(temporary, ignore_errors=True)
     properties = data.with_name("making.properties")
     properties.write_text(render_properties(settings, temporary), encoding="utf-8")
-    id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = ["kafka.tools.StorageTool", "format", "-t", id, "-c", str(properties)]
+    tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id(uuid.uuid4()), "-c", str(properties)]
     # The tool runs once: optimizing it would take longer than running it.
     options = ["-Xmx128m", "-XX:TieredStopAtLevel=1", *_log_options(folder, "kafka-format")]
     command = java_command(jars, folder / "tmp", options, tool)

@@ -30,7 +30,7 @@ def test_the_producer_and_the_consumer_of_the_pages_work_on_kafka(shop, settings
     assert (sum(done["samples"].values()), done["samples"]["positive"], done["dead_letters"]) == (100, 10, {})
     springtide(shop, "run", "train", "--until-end")
     monkeypatch.chdir(SCHEMAS)
-    consumer = run(deltas, "consumer", "kafka")
+    consumer = run(deltas, "stream", "dense", "consumer", "kafka")
     shard, project = consumer["Shard"](), Project.open(shop)
     read = consumer["kafka_reader"](settings.bootstrap, f"{settings.prefix}deltas", 0)
     consumer["catch_up"](shard, read, 0, project.published)
