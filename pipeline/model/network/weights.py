@@ -24,6 +24,7 @@ BLOCK = DENSE_BLOCK
 INTEGER_BITS = (8, 16)
 _SECTION, _BLOCKS = "arrays", "blocks"
 _DTYPE = re.compile(r"[<|][biuf][1248]")
+_MOST_AXES, _MOST_NUMBERS = 32, 1 << 48
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -170,7 +171,7 @@ def _entries(listed: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
     entries = []
     for name, dtype, shape, *bits in listed:
         # NumPy evaluates other spellings with Python's parser.
-        if not isinstance(name, str) or not _DTYPE.fullmatch(dtype) or min(shape, default=0) < 0:
+        if not isinstance(name, str) or not _DTYPE.fullmatch(dtype) or not _is_shape(shape):
             raise ValueError(f"array {name} of {dtype} {shape}")
         entry = Entry(name, dtype, tuple(shape), *bits)
         if bits and (type(entry.bits) is not int or entry.bits not in INTEGER_BITS or dtype != "<f4"):
@@ -179,6 +180,13 @@ def _entries(listed: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
     if len({entry.name for entry in entries}) < len(entries):
         raise ValueError("an array is listed twice")
     return tuple(entries)
+
+
+def _is_shape(shape: object) -> bool:
+    """Whether NumPy has arrays of this shape: sizes beside a 0 count as well."""
+    if not isinstance(shape, list) or len(shape) > _MOST_AXES or any(type(size) is not int for size in shape):
+        return False
+    return min(shape, default=0) >= 0 and math.prod(max(size, 1) for size in shape) <= _MOST_NUMBERS
 
 
 def _parts(entries: Sequence[Entry], stored: bytes, blocks: bytes) -> tuple[bytes, ...]:
