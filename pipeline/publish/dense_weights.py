@@ -62,7 +62,8 @@ class PublishedDense:
         """Serve what is served."""
         if not self.served or isinstance(self._rounding, str):
             return DenseUpdate(self.served, self.served)
-        weights = self._weights or ServedWeights.of(self.served)
+        weights = self._read()
+        assert weights is not None
         return DenseUpdate(weights.change_to(weights) or self.served, self.served)
 
     def update(self, dense: bytes | TrainedWeights) -> DenseUpdate:
@@ -74,13 +75,17 @@ class PublishedDense:
             self.served, self._weights = dense, None
             return DenseUpdate(dense, dense)
         assert not isinstance(self._rounding, str), "exact weights are published as bytes"
-        before = self._weights
-        if before is None and self.served:
-            before = ServedWeights.of(self.served)
+        before = self._read()
         after = _rounded(dense, before, self._rounding)
         change = None if before is None else before.change_to(after)
         self.served, self._weights = after.packed(), after
         return DenseUpdate(self.served if change is None else change, self.served)
+
+    def _read(self) -> ServedWeights | None:
+        """What serving holds, read once; None for nothing."""
+        if self._weights is None and self.served:
+            self._weights = ServedWeights.of(self.served)
+        return self._weights
 
 
 def _rounded(dense: TrainedWeights, before: ServedWeights | None, rounding: float) -> ServedWeights:

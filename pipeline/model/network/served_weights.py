@@ -61,15 +61,14 @@ class ServedWeights:
 
     def blocks(self, name: str) -> UInt8s | None:
         """[blocks, bytes of one] uint8, the payloads of an array in blocks; None if there is none of this name."""
-        for entry, part in zip(self.contents.entries, self.contents.parts, strict=True):
+        for entry, part in _pairs(self.contents):
             if entry.name == name and entry.bits is not None:
                 return blocks_of(entry, part)
         return None
 
     def cut_to(self, names: Collection[str]) -> "ServedWeights":
         """These arrays only, which remember their place in the complete network."""
-        pairs = zip(self.contents.entries, self.contents.parts, strict=True)
-        kept = [(entry, part) for entry, part in pairs if entry.name in names]
+        kept = [(entry, part) for entry, part in _pairs(self.contents) if entry.name in names]
         in_blocks = any(entry.bits is not None for entry in self.contents.whole)
         entries, parts = tuple(entry for entry, _ in kept), tuple(part for _, part in kept)
         return ServedWeights(Contents(entries, parts, self.contents.whole if in_blocks else entries))
