@@ -7,6 +7,7 @@ python -m tests.benchmarks --only trainer --rounds 1
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round, peer_rate, process
-from tests.benchmarks.harness.report import Figure, Result, print_machine, print_results, write_results
+from tests.benchmarks.harness.report import Figure, Result, print_machine, print_missed, print_results, write_results
 
 STAGES = (
     "ingest",
@@ -38,26 +39,30 @@ ONE_ROUND = ("growth", "looked_up_rows", *MODELS)
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print and write; returns 1 if a target was missed."""
+    """Measure, print and write; returns 1 if a target was missed and 2 if a benchmark failed."""
     chosen = _parse(arguments)
     os.environ[peers.FOLDER] = str(chosen.peers.absolute())
     print_machine(chosen.rounds)
     results: list[Result] = []
+    failed: list[str] = []
     # The peer's process remains between rounds, idle: TensorFlow starts once.
     with process() as peer_process:
         for name in chosen.only or (*STAGES, *MODELS, *NATIVE):
-            rounds = 1 if name in ONE_ROUND else chosen.rounds
-            if name in NATIVE:
-                found = _measure_native(name, rounds, chosen.quick)
-            else:
-                found = _measure(
-                    name, rounds, chosen.quick, lambda: peer_process.submit(peer_rate, chosen.quick).result()
-                )
+            try:
+                found = _measure(name, chosen, lambda: peer_process.submit(peer_rate, chosen.quick).result())
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+                continue
             print_results(found)
             results += found
+            # After each benchmark: one that is interrupted loses nothing that was measured before it.
+            if chosen.out:
+                write_results(results, chosen.out)
+    print_missed(results, failed)
     if chosen.out:
         print(f"written: {write_results(results, chosen.out)}")
-    return int(any(result.met is False for result in results))
+    return 2 if failed else int(any(result.met is False for result in results))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -76,10 +81,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:
+def _measure(name: str, chosen: argparse.Namespace, peer: Callable[[], float]) -> list[Result]:
+    rounds = 1 if name in ONE_ROUND else chosen.rounds
+    if name in NATIVE:
+        with process() as fresh:
+            return fresh.submit(import_module(f"tests.benchmarks.native.{name}").measure, chosen.quick, rounds).result()
+    return _measure_beside(f"models.{name}" if name in MODELS else f"stages.{name}", rounds, chosen.quick, peer)
+
+
+def _measure_beside(module: str, rounds: int, quick: bool, peer: Callable[[], float]) -> list[Result]:
     """Alternates peer and benchmark; a round's peer is the mean of the one before it and the one after."""
     figures: list[list[Figure]] = []
-    module = f"models.{name}" if name in MODELS else f"stages.{name}"
     rates = [peer()]
     for _ in range(rounds):
         with process() as fresh:
@@ -87,11 +99,6 @@ def _measure(name: str, rounds: int, quick: bool, peer: Callable[[], float]) -> 
         rates.append(peer())
     peer_rates = [(before + after) / 2 for before, after in pairwise(rates)]
     return [Result(same[-1], [f.value for f in same], peer_rates) for same in zip(*figures, strict=True)]
-
-
-def _measure_native(name: str, rounds: int, quick: bool) -> list[Result]:
-    with process() as fresh:
-        return fresh.submit(import_module(f"tests.benchmarks.native.{name}").measure, quick, rounds).result()
 
 
 if __name__ == "__main__":

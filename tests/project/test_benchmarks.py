@@ -9,9 +9,10 @@ import pytest
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.events.sample_block import decode_sample_block, impression_times
 from pipeline.logs.open import open_log
+from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks import peers
 from tests.benchmarks.harness.isolated import one_round
-from tests.benchmarks.harness.report import Figure, Result, print_results, write_results
+from tests.benchmarks.harness.report import Figure, Result, print_missed, print_results, write_results
 from tests.benchmarks.load.histories import append_histories, history_project
 
 
@@ -95,6 +96,33 @@ def test_figures_in_numbers_of_numpy_are_judged_printed_and_written(tmp_path, ca
     written = json.loads(write_results(results, tmp_path).read_text())["results"]
     assert [(row["value"], row["peer"], row["met"]) for row in written] == [(2, 1, False), (2, 1, True), (2, 1, False)]
     assert written[0]["sizes"] == {"rows": 7, "full": True}
+
+
+def test_a_run_ends_with_what_failed_and_what_missed_its_target(capsys):
+    results = [
+        Result(Figure("rate", 2.0, "rows/s", least_ratio=3.0), [2.0], [1.0]),
+        Result(Figure("time", 2.0, "ms", most=2.0), [2.0], [1.0]),
+        Result(Figure("size", 2.0, "bytes"), [2.0], [1.0]),
+    ]
+    print_missed(results, ["join"])
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "1 of 2 targets met"
+    assert table[1].split() == ["FAILED", "join:", "its", "error", "is", "printed", "above"]
+    assert table[2].split() == ["MISSED", "rate", "2.000", "x", "peer", "target", ">=", "3", "x", "peer"]
+    assert table[3:] == [""]
+
+
+def test_a_benchmark_that_fails_loses_nothing_that_was_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "NATIVE", ("keys", "no_such_part"))
+    assert (
+        benchmarks.main(
+            ["--quick", "--rounds", "1", "--out", str(tmp_path), "--only", "keys", "--only", "no_such_part"]
+        )
+        == 2
+    )
+    written = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [row["what"] for row in written]
+    assert "FAILED  no_such_part" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["keys", "unique", "sketch"])

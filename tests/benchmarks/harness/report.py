@@ -106,6 +106,22 @@ def print_results(results: list[Result]) -> None:
     print(flush=True)
 
 
+def print_missed(results: list[Result], failed: list[str]) -> None:
+    """Print a table of the benchmarks that failed and of the figures that missed their targets."""
+    with_target = [result for result in results if result.met is not None]
+    missed = [result for result in with_target if not result.met]
+    print(f"{len(with_target) - len(missed)} of {len(with_target)} targets met")
+    for name in failed:
+        print(f"    FAILED  {name}: its error is printed above")
+    width = max((len(result.figure.what) for result in missed), default=0)
+    for result in missed:
+        figure = result.figure
+        alone = f"{result.value:,.6g} {figure.unit}"
+        measured = alone if figure.least_ratio is None else f"{result.ratio:.3f} x peer"
+        print(f"    MISSED  {figure.what:<{width}}  {measured:<24} target {figure.target}")
+    print(flush=True)
+
+
 def write_results(results: list[Result], out: Path) -> Path:
     """Write the machine and all results to `results.json` in `out`; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
