@@ -4,21 +4,25 @@ set(SPRINGTIDE_NATIVE ${CMAKE_CURRENT_LIST_DIR})
 
 # SPRINGTIDE_CORE: every source of the core except the kernels.
 set(SPRINGTIDE_CORE)
-foreach(component table table/changes table/index table/optimizers join keys batch serving quantizer wire memory simd)
+foreach(component table table/changes table/index table/optimizers join keys batch serving quantizer recall wire
+        memory simd)
     file(GLOB sources CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/${component}/*.cc)
     list(APPEND SPRINGTIDE_CORE ${sources})
 endforeach()
 
-# Compiles simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level.
+# Compiles simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level, and
+# simd/kernels/vnni/*.cc once.
 function(add_simd_kernels target)
-    file(GLOB kernels CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/simd/kernels/*.cc)
     set(levels Portable)
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-        list(APPEND levels Avx2 Avx512)
+        list(APPEND levels Avx2 Avx512 Vnni)
     endif()
     set(flags_Avx2 -mavx2)
     set(flags_Avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+    set(flags_Vnni ${flags_Avx512} -mavx512vnni)
+    set(folder_Vnni vnni/)
     foreach(level ${levels})
+        file(GLOB kernels CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/simd/kernels/${folder_${level}}*.cc)
         add_library(${target}_${level} OBJECT ${kernels})
         target_include_directories(${target}_${level} PRIVATE ${SPRINGTIDE_NATIVE})
         target_compile_definitions(${target}_${level} PRIVATE SPRINGTIDE_SIMD=${level})

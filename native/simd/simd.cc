@@ -18,7 +18,7 @@ Level best_level() {
     // These also check that the operating system saves the registers.
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        return Level::avx512;
+        return __builtin_cpu_supports("avx512vnni") ? Level::vnni : Level::avx512;
     if (__builtin_cpu_supports("avx2")) return Level::avx2;
 #endif
     return Level::portable;

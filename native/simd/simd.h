@@ -1,8 +1,8 @@
 // Runtime dispatch of the vector instructions in simd/kernels/. The level is detected from the processor once; results
 // are bit-identical at every level.
 //
-// Every source in simd/kernels/ is compiled once per level (see core.cmake) and defines its functions for the tag of
-// that level, ThisLevel. A component uses it as follows:
+// Every source in simd/kernels/ is compiled once per level (see core.cmake), those in simd/kernels/vnni/ for Vnni only,
+// and defines its functions for the tag of that level, ThisLevel. A component uses it as follows:
 //
 //   simd/kernels/thing.h    const ThingKernels& thing_kernels(simd::Portable);   // one line per level
 //   simd/kernels/thing.cc   const ThingKernels& thing_kernels(simd::ThisLevel) { ... }
@@ -15,12 +15,14 @@
 
 namespace springtide::simd {
 
-enum class Level { portable, avx2, avx512 };
+enum class Level { portable, avx2, avx512, vnni };
 
 // One tag per level; `lanes` is the number of floats in a register.
 struct Portable { static constexpr int lanes = 4; };
 struct Avx2 { static constexpr int lanes = 8; };
 struct Avx512 { static constexpr int lanes = 16; };
+// AVX-512 with VNNI, for kernels that gain from it (simd/kernels/vnni); every other kernel is chosen for Avx512.
+struct Vnni : Avx512 {};
 
 #ifdef SPRINGTIDE_SIMD
 using ThisLevel = SPRINGTIDE_SIMD;
@@ -40,6 +42,7 @@ template <class Choose>
 decltype(auto) at_level(Choose choose) {
 #ifdef __x86_64__
     switch (level()) {
+        case Level::vnni: return choose(Vnni{});
         case Level::avx512: return choose(Avx512{});
         case Level::avx2: return choose(Avx2{});
         case Level::portable: break;

@@ -14,7 +14,8 @@ Level named(std::string_view name) {
     if (name == "portable") return Level::portable;
     if (name == "avx2") return Level::avx2;
     if (name == "avx512") return Level::avx512;
-    std::fprintf(stderr, "SPRINGTIDE_SIMD_LEVEL: got %.*s, wanted portable, avx2 or avx512\n",
+    if (name == "vnni") return Level::vnni;
+    std::fprintf(stderr, "SPRINGTIDE_SIMD_LEVEL: got %.*s, wanted portable, avx2, avx512 or vnni\n",
                  static_cast<int>(name.size()), name.data());
     std::exit(1);
 }

@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 
 
 def simd_levels() -> tuple[str, ...]:
-    """The levels that this machine supports, lowest first: a prefix of `portable`, `avx2`, `avx512`."""
+    """The levels that this machine supports, lowest first: a prefix of `portable`, `avx2`, `avx512`, `vnni`."""
     return tuple(_native.simd_levels())
 
 

@@ -10,7 +10,7 @@ namespace nb = nanobind;
 
 namespace {
 
-constexpr std::array kNames = {"portable", "avx2", "avx512"};
+constexpr std::array kNames = {"portable", "avx2", "avx512", "vnni"};
 
 using springtide::simd::Level;
 

@@ -65,7 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     (void)springtide::simd::force_level(Level::portable);
     const std::vector<float> plain_rows = batch.decoded(payloads);
     const std::vector<uint8_t> plain_payloads = batch.encoded(rows);
-    for (const Level level : {Level::avx2, Level::avx512}) {
+    for (const Level level : {Level::avx2, Level::avx512, Level::vnni}) {
         if (!springtide::simd::force_level(level)) continue;
         must(same_bytes(batch.decoded(payloads), plain_rows), "a level decodes like portable");
         must(same_bytes(batch.encoded(rows), plain_payloads), "a level encodes like portable");

@@ -41,7 +41,8 @@ void a_word_hashes_like_its_bytes() {
 // Lengths around the register widths, in blocks of exact size, in place and not.
 void words_hash_equally_at_every_level() {
     namespace simd = springtide::simd;
-    for (const simd::Level level : {simd::Level::portable, simd::Level::avx2, simd::Level::avx512}) {
+    for (const simd::Level level : {simd::Level::portable, simd::Level::avx2, simd::Level::avx512,
+                                   simd::Level::vnni}) {
         if (!simd::force_level(level)) continue;
         for (size_t n = 0; n < 70; ++n) {
             std::vector<uint64_t> words(n), wanted(n), out(n);
