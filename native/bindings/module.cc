@@ -16,6 +16,7 @@ void register_quantizer(nb::module_& m);
 void register_record_batches(nb::module_& m);
 void register_rounding(nb::module_& m);
 void register_coded_rows(nb::module_& m);
+void register_scan_index(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
 void register_simd(nb::module_& m);
@@ -39,6 +40,7 @@ NB_MODULE(_native, m) {
     register_record_batches(m);
     register_rounding(m);
     register_coded_rows(m);
+    register_scan_index(m);
     register_sent_rows(m);
     register_served_view(m);
     register_simd(m);

@@ -17,6 +17,7 @@ INTERFACES = {
     "pipeline/logs/kafka/record_batches.py",
     "pipeline/publish/precision.py",
     "pipeline/publish/withheld.py",
+    "pipeline/recall/scan_index.py",
     "pipeline/samples/held/index.py",
     "pipeline/samples/held/rows.py",
     "pipeline/trainer/batch/unique.py",

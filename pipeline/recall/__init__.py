@@ -1,0 +1,1 @@
+"""Recall: from all items the few worth ranking for a user."""
