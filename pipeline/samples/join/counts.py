@@ -35,7 +35,8 @@ class EmittedCounts:
         """Count samples: each for every feedback whose labels it decides, a candidate for itself."""
         for number, kinds in enumerate(samples.kinds_by_feedback(len(self._feedbacks))):
             self._of[self._feedbacks[number].kind].update(kinds)
-        self._add_candidates(samples.kinds().get(CANDIDATE))
+        if CANDIDATES in self._of:
+            self._add_candidates(samples.kinds().get(CANDIDATE))
 
     def add_block(self, batch: pa.RecordBatch) -> None:
         """Count the samples of a block that was read again."""
@@ -44,11 +45,14 @@ class EmittedCounts:
             decided = kinds.filter(pa.array(decided_by(feedback, batch)))
             counts = pc.value_counts(decided).to_pylist()
             self._of[feedback.kind].update({count["values"]: count["counts"] for count in counts})
-        self._add_candidates(int(of_kind(batch, CANDIDATE).sum()))
+        if CANDIDATES in self._of:
+            self._add_candidates(int(of_kind(batch, CANDIDATE).sum()))
 
     def add_dead(self, letters: DeadLetters) -> None:
         """Count dead letters; those that were in no input topic (offset -1) are not the join's."""
         table = letters.table
+        if not table.num_rows:  # mostly: a filter of nothing costs as much as closing a thousand windows
+            return
         own = table.filter(pc.greater_equal(table.column("offset"), 0))
         found = Counter(zip(own.column("topic").to_pylist(), own.column("reason").to_pylist(), strict=True))
         for (topic, reason), count in found.items():
@@ -65,7 +69,7 @@ class EmittedCounts:
                 self._of[kind].update(counts)
 
     def _add_candidates(self, count: int | None) -> None:
-        if count and CANDIDATES in self._of:
+        if count:
             self._of[CANDIDATES][CANDIDATE] += count
 
 
