@@ -1,8 +1,6 @@
 #include "recall/scan.h"
 
 #include <algorithm>
-#include <limits>
-#include <mutex>
 #include <shared_mutex>
 
 namespace springtide {

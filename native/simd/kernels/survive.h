@@ -42,6 +42,7 @@ inline void append(uint32_t mask, uint32_t number, size_t first, Ints products, 
         const auto lane = static_cast<size_t>(__builtin_ctz(mask));
         const auto slot = static_cast<uint32_t>(number * kBlockItems + first + lane);
         __builtin_prefetch(blocks.rows + slot * blocks.row_bytes);
+        __builtin_prefetch(blocks.rows + slot * blocks.row_bytes + 64);  // rows are not aligned to cache lines
         *end++ = {slot, product[lane], scale[lane]};
     }
     query.end = end;
