@@ -32,9 +32,9 @@ STAGES = (
 )
 MODELS = ("field_importance", "cascade", "heads", "two_towers", "delayed_feedback", "few_bits", "gate")
 """What models learn, and at which cost."""
-NATIVE = ("keys", "unique", "sketch", "kafka")
+NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "looked_up_rows", *MODELS)
+ONE_ROUND = ("growth", "looked_up_rows", "recall", *MODELS)
 """Long ones, for which a second round adds little."""
 
 

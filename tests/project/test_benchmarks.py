@@ -133,6 +133,17 @@ def test_a_native_part_is_measured_beside_its_peer(name):
     assert all(result.value > 0 and result.peers[0] > 0 for result in rates)
 
 
+def test_the_scan_index_is_measured_beside_exact_searches():
+    measured = import_module("tests.benchmarks.native.recall").measure(quick=True, rounds=1)
+    results = {result.figure.what: result for result in measured}
+    exact = results["recall: batch 8, beside exact"]
+    assert exact.value > 0
+    assert exact.peers[0] == max(exact.figure.sizes["NumPy argpartition"], exact.figure.sizes["tf.math.top_k"])
+    assert results["recall: of the best 1,000 by float32"].met
+    assert results["recall: memory after tenfold churn"].met
+    assert results["recall: change"].value > 0
+
+
 def test_histories_hold_the_rows_that_the_benchmark_counts(tmp_path):
     project = history_project(tmp_path)
     log = open_log(project)

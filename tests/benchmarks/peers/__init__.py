@@ -66,6 +66,7 @@ class Installed:
 
 
 TFRA = Environment("tfra", {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
+RECALL = Environment("recall", {"OMP_NUM_THREADS": "1"})
 # Debian's PyTorch multiplies with whatever libblas is installed; the reference one is twenty times slower.
 TORCH = Installed("torch", "torch", "apt-get install python3-torch libopenblas0-pthread")
 
