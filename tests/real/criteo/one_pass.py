@@ -6,10 +6,13 @@ in the order of time, while its split is random: a model that follows the click 
 middle. In random order, with `--shuffled`, that does not count. Log loss of the validation samples:
 
     published, many passes     logistic regression 0.6192, with all pairs 0.6178 (0.6180 if run again with scikit-learn)
-    one pass                   0.6180 in random order, 0.6186 in the order of time
+    one pass                   0.6179 in random order (mean of eight, 0.6177 to 0.6183), 0.6186 in the order of time
+
+The order decides more than the model: products of rows, cross layers, two layers, six networks at once, triples, FTRL
+and SGD for the weights, batches of 16 to 128 all end within 0.0003 of each other. Boosted trees in 200 passes: 0.6172.
 
     python -m tests.real.criteo.one_pass
-    python -m tests.real.criteo.one_pass --shuffled
+    python -m tests.real.criteo.one_pass --shuffled 1
 """
 
 import argparse
@@ -32,7 +35,6 @@ from tests.support.world.in_memory_trainer import InMemoryTrainer
 SOURCE = REPO.parent / "shared" / "data" / "criteo_attribution"
 COLUMNS = ("cat1", "cat4", "cat6", "cat8", "cat9")
 BATCH = 64
-_SEED = 7
 _PUBLISHED_ROWS, _PUBLISHED_MS = 16_468_027, 30 * 86_400_000
 """Of the published file, which is in the order of time; its row number is the only time there is."""
 _POSITION = (("partition", 0, pa.int32()), ("offset", 1, pa.int64()), ("row", 0, pa.int32()))
@@ -46,15 +48,16 @@ class Scores:
     validation: float
 
 
-def one_pass(root: Path, *, shuffled: bool = False, learned: int | None = None, scored: int | None = None) -> Scores:
+def one_pass(root: Path, *, order: int | None = None, learned: int | None = None, scored: int | None = None) -> Scores:
     """Learn the samples for training in folder `root`, then score those for validation.
 
-    `learned` and `scored` limit their numbers to the first ones in time. Shuffled by a fixed seed, or in order of time.
+    `learned` and `scored` limit their numbers to the first ones in time. `order` is the seed of a random order; without
+    it they are learned in that of time.
     """
     train = pd.read_parquet(SOURCE / "small_train.parquet").sort_index()[:learned]
     valid = pd.read_parquet(SOURCE / "small_valid.parquet").sort_index()[:scored]
-    if shuffled:
-        train = train.iloc[np.random.default_rng(_SEED).permutation(len(train))]
+    if order is not None:
+        train = train.iloc[np.random.default_rng(order).permutation(len(train))]
     rows = pd.concat([train, valid])
     (root / "model.py").write_text((Path(__file__).parent / "model.py").read_text())
     trainer = InMemoryTrainer(Project(root, parse_config(document(len(train))), SystemClock()))
@@ -119,10 +122,10 @@ def samples_of(rows: pd.DataFrame, learned: int) -> pa.RecordBatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Criteo attribution in one pass: log loss on the published split.")
-    parser.add_argument("--shuffled", action="store_true", help="learn in random order, not in that of time")
+    parser.add_argument("--shuffled", type=int, metavar="SEED", help="learn in a random order, not in that of time")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scores = one_pass(Path(folder), shuffled=chosen.shuffled)
+        scores = one_pass(Path(folder), order=chosen.shuffled)
     print(f"log loss before learning {scores.learned:.5f}, on the validation samples {scores.validation:.5f}")
 
 
