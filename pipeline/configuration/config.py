@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.arrays.block import EventKind
+from pipeline.configuration.deployment.recall import Recall, recall_problems
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.conditional import given_problems, names_served
@@ -67,6 +68,7 @@ class Config(Section):
     publish: Publish = Publish()
     gate: GateConfig | None = None
     serving: Serving = Serving()
+    recall: Recall | None = None
     flink: Flink = Flink()
     cluster: Cluster = Cluster()
     telemetry: Telemetry = Telemetry()
@@ -181,6 +183,7 @@ class Config(Section):
             self.labels, names_served(self.outputs, self.output_names), self.events.impressions.columns
         )
         problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
+        problems += recall_problems(self.recall, self.towers, self.serving.part)
         reserved = sorted({*self.events.sample_columns} & {*self.label_names})
         problems += [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
         if problems:

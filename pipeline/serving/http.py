@@ -1,6 +1,8 @@
 """HTTP server of a replica: predictions in the form of TensorFlow Serving's REST API, and Prometheus metrics.
 
     POST /v1/models/NAME:predict     {"instances": [{column: value, …}, …]} → {"predictions": [[p per label], …]}
+    POST /v1/models/NAME:recall      {"instances": [{column: value, …}, …], "k": 100} → {"recalled": [{"items": [name,
+                                     …], "scores": [s, …]}, …], "version": v}, with `[recall]`
     GET  /v1/models/NAME             the served version
     GET  /v1/models/NAME/metadata    its inputs and outputs
     GET  /metrics                    Prometheus text
@@ -31,6 +33,7 @@ from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
 from pipeline.serving.front.acceptor import BACKLOG
 from pipeline.serving.front.process import STOP_S, FrontSettings, start_process
+from pipeline.serving.items.item_view import ItemView, keep_fresh
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
 from pipeline.serving.rest.api import RestApi
@@ -71,6 +74,7 @@ class ReplicaServer:
         clock: Clock,
         start_front: StartFront = start_process,
         stop_s: float = 2 * STOP_S,
+        items: ItemView | None = None,
     ) -> None:
         """Bind to the configured host and port; port 0 selects a free one. Raises InputError if the port is in use.
 
@@ -80,7 +84,7 @@ class ReplicaServer:
         self._settings = FrontSettings(name=config.name, serving=config.serving)
         self._socket = _listen(config.serving.host, config.serving.port)
         self.port = int(self._socket.getsockname()[1])
-        self._service = Service(RestApi(replica, config, clock), config.serving, clock)
+        self._service = Service(RestApi(replica, config, clock, items), config.serving, clock)
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._front: Front | None = None
@@ -185,11 +189,30 @@ def serve(
     replica = Replica.for_predictions(project, log)
     replica.catch_up()
     replica.warm_up()
-    with _short_pauses(), ReplicaServer(replica, project.config, project.clock) as server:
+    with (
+        _short_pauses(),
+        _fresh_items(project, replica, stop) as items,
+        ReplicaServer(replica, project.config, project.clock, items=items) as server,
+    ):
         ready = replica.ready
         if on_listening:
             on_listening(server.port, ready)
         follow(replica, project.clock, project.config.serving.poll_ms, stop, None if ready else on_ready)
+
+
+@contextmanager
+def _fresh_items(project: Project, replica: Replica, stop: threading.Event) -> Iterator[ItemView | None]:
+    """The items that the replica finds, embedded anew by a thread for every version until `stop` is set."""
+    recall = project.config.recall
+    if recall is None:
+        yield None
+        return
+    view = ItemView(project, replica)
+    arguments = (view, project.clock, recall.refresh_s, stop)
+    refreshing = threading.Thread(target=keep_fresh, args=arguments, name="items", daemon=True)
+    refreshing.start()
+    yield view
+    refreshing.join()
 
 
 @contextmanager

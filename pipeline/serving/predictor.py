@@ -21,18 +21,18 @@ from pipeline.model.part import PartModel
 class Predictor:
     """Features and dense network of a configuration. Thread-safe for `predict`, except while `load` runs."""
 
-    def __init__(self, config: Config, root: Path, part: str | None = None) -> None:
-        """Build both from the project folder `root`, of a part of the model if given.
+    def __init__(self, config: Config, root: Path, outputs: Sequence[str] | None = None) -> None:
+        """Build both from the project folder `root`, for some labels and vectors alone if given.
 
-        Raises ConfigError, ModelError, and InputError for an unknown part.
+        Raises ConfigError and ModelError.
         """
         plan, network = FeaturePlan(config, root), DenseModel(config, root)
         self.model_digest = serving_digest(config, plan, network)
-        """The digest that a trainer writes into the deltas of this model; a part has that of the whole."""
+        """The digest that a trainer writes into the deltas of this model; outputs alone have that of the whole."""
         self._plan: FeaturePlan = plan
         self._network: DenseModel | PartModel = network
-        if part is not None:
-            self._network = network.part(config.part(part).labels)
+        if outputs is not None:
+            self._network = network.part(outputs)
             config = self._network.config
             self._plan = FeaturePlan(config, root)
         self._config, self._fields, self._layout = config, config.fields, self._network.layout

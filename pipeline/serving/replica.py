@@ -113,6 +113,11 @@ class Replica:
         with self.reading():
             return predictor.predict(features, self.lookup), self.version
 
+    @property
+    def dense(self) -> bytes:
+        """The dense weights of the complete network. Call it inside `reading`."""
+        return self._shards[0].dense
+
     def warm_up(self) -> None:
         """Predict once, so that the first request does not wait for the network to be compiled."""
         self.load_predictor().warm_up()
@@ -178,7 +183,7 @@ def _new_predictor(project: Project, part: str | None) -> "Predictor":
     # Imported here: only predictions need TensorFlow; following and exporting need not wait for its import.
     from pipeline.serving.predictor import Predictor
 
-    return Predictor(project.config, project.root, part)
+    return Predictor(project.config, project.root, None if part is None else project.config.part(part).labels)
 
 
 def _ignore(dense: bytes) -> None:

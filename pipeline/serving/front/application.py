@@ -64,8 +64,11 @@ class Application:
         if path == self._paths.predict:
             _check_method(method, path, "POST")
             return await self._predict(body)
+        if path == self._paths.recall:
+            _check_method(method, path, "POST")
+            return await self._recall(body)
         if path not in self._paths.reads:
-            known = ", ".join((self._paths.predict, *self._paths.reads))
+            known = ", ".join((self._paths.predict, self._paths.recall, *self._paths.reads))
             raise Refusal(404, f"{method} {path[:200]} is unknown. hint: {known}")
         _check_method(method, path, "GET", "HEAD")
         if path == METRICS:
@@ -81,6 +84,15 @@ class Application:
         if not body.complete or len(content) > _SMALL_BYTES or content.count(b"{") > _SMALL_OBJECTS:
             return await self._predict_large(body, content)
         return await self._computed(self._upstream.predict(content))
+
+    async def _recall(self, body: Body) -> Response:
+        """Find items for a few users; a large body is refused."""
+        body.check_encoding()
+        body.check_length(_SMALL_BYTES)
+        content = await self._receiving.wait(body.read(_SMALL_BYTES))
+        if not body.complete or len(content) > _SMALL_BYTES:
+            raise body.too_long(_SMALL_BYTES)
+        return await self._upstream.recall(content)
 
     async def _predict_large(self, body: Body, begin: bytes) -> Response:
         """Predict a request of which `begin` has been received; it gives way to small requests."""

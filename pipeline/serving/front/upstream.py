@@ -42,6 +42,10 @@ class Upstream:
         """The response to a large prediction request. Raises Refusal with 504 after the deadline."""
         return await self._response(self._bulk, Kind.PREDICT_LARGE, body)
 
+    async def recall(self, body: bytes) -> Response:
+        """The response to a recall request. Raises Refusal with 504 after the deadline."""
+        return await self._response(self._quick, Kind.RECALL, body)
+
     async def read(self, path: str) -> Response:
         """The response to a GET. Raises Refusal with 504 after the deadline."""
         end = self._quick if path in (HEALTH, READINESS) else self._bulk

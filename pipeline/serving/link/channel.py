@@ -38,6 +38,8 @@ class Kind(IntEnum):
     """A line of the front's log, JSON."""
     STOP = 7
     """The front ends after the requests in progress."""
+    RECALL = 8
+    """A recall request; content: its body."""
 
 
 class Message(NamedTuple):

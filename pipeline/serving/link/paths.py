@@ -13,6 +13,7 @@ class Paths:
     def __init__(self, name: str) -> None:
         self.status = f"/v1/models/{name}"
         self.predict = f"{self.status}:predict"
+        self.recall = f"{self.status}:recall"
         self.metadata = f"{self.status}/metadata"
         self.reads = (self.status, self.metadata, METRICS, HEALTH, READINESS)
         """What GET reads."""

@@ -16,10 +16,12 @@ from pipeline.configuration.model.lists import empty_lists
 from pipeline.errors import InputError, SpringtideError
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
+from pipeline.serving.items.item_view import ItemView
 from pipeline.serving.link.paths import METRICS, Paths
 from pipeline.serving.link.response import Refusal, Response, error_response, json_response
 from pipeline.serving.replica import Replica
 from pipeline.serving.rest.instances_body import parse_instances
+from pipeline.serving.rest.recall import recall_response
 from pipeline.telemetry import exporter
 
 Pause = Callable[[], None]
@@ -33,8 +35,9 @@ logger = structlog.get_logger(__name__)
 class RestApi:
     """The REST API of TensorFlow Serving for one model. Thread-safe."""
 
-    def __init__(self, replica: Replica, config: Config, clock: Clock) -> None:
-        self._replica, self._config = replica, config
+    def __init__(self, replica: Replica, config: Config, clock: Clock, items: ItemView | None = None) -> None:
+        """`items`: what recall requests find; None refuses them."""
+        self._replica, self._config, self._items = replica, config, items
         self._log_limit = LogLimit(clock)
         paths = Paths(config.name)
         self._reads: dict[str, Callable[[Pause], Response]] = {
@@ -46,6 +49,10 @@ class RestApi:
     def predict(self, body: bytes, pause: Pause) -> Response:
         """The response to a prediction request; `pause` is called between the steps of a large one."""
         return self._guarded(lambda: self._predict(body, pause))
+
+    def recall(self, body: bytes) -> Response:
+        """The response to a recall request."""
+        return self._guarded(lambda: recall_response(body, self._items, self._config))
 
     def read(self, path: str, pause: Pause) -> Response:
         """The response to a GET of status, metadata or metrics; it may wait for the log, and calls `pause`."""

@@ -88,6 +88,9 @@ class Service:
             case Kind.PREDICT_LARGE:
                 self._api.check_ready()
                 self._large.submit(lambda: self._api.predict(content, self._giving_way()), respond, deadline_s)
+            case Kind.RECALL:
+                self._api.check_ready()
+                self._small.submit(partial(self._api.recall, content), respond, deadline_s)
             case Kind.READ:
                 self._read(content.decode(), respond)
             case Kind.COUNTS:

@@ -96,7 +96,7 @@ def test_the_coarse_ranker_of_the_cascade_is_served_alone(tmp_path):
     folder = tmp_path / "shop"
     call("init", folder, "--model", "cascade")
     config, network = Project.open(folder).config, DenseModel(Project.open(folder).config, folder)
-    whole, part = Predictor(config, folder), Predictor(config, folder, "pre")
+    whole, part = Predictor(config, folder), Predictor(config, folder, config.part("pre").labels)
     assert part.tables == ("user", "item")
     assert part.columns == ("user", "item")
     assert part.model_digest == whole.model_digest

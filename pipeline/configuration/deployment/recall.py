@@ -1,0 +1,33 @@
+"""The configuration of recall: which items a replica finds for a user."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.configuration.model.towers import TowersConfig
+from pipeline.configuration.section import Section
+
+
+class Recall(Section):
+    """`[recall]`: a replica of a model with two towers finds the best items for a user.
+
+    `POST /v1/models/NAME:recall`.
+    """
+
+    items: Annotated[str, Field(min_length=1)]
+    """File of the items, relative to the project folder: in each line a JSON object of the impression columns that the
+    item tower reads, with a value of `labels.towers.item_column` that no other line has. Read when a replica starts."""
+    refresh_s: Annotated[float, Field(ge=0.01, le=86_400)] = 1.0
+    """Least time between two computations of all item vectors; each takes the newest version."""
+    max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """The most items that a request may ask for."""
+
+
+def recall_problems(recall: Recall | None, towers: TowersConfig | None, part: str | None) -> list[str]:
+    """What is wrong with `[recall]`, given the model's towers and the part that is served."""
+    if recall is None:
+        return []
+    problems = [] if towers else ['[recall] needs a label with loss = "in_batch". hint: add [labels.towers]']
+    if part is not None:
+        problems.append(f"[recall] needs both towers, serving.part is {part}. hint: remove either")
+    return problems

@@ -1,0 +1,56 @@
+"""The file of the items: a JSON object of raw columns in each line, under a name of its own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+ItemName = int | str
+
+
+@dataclass(frozen=True)
+class Items:
+    """n items in the order of the file."""
+
+    names: list[ItemName]
+    """The value of the item column of each."""
+    columns: list[dict[str, Any]]
+    """The raw columns of each."""
+
+
+def read_items(path: Path, column: str) -> Items:
+    """The items of a file, each named by its value of `column`. Empty lines are skipped.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or a line is not an object with a name of its own.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise InputError(f"items cannot be read from {path}: {failure}. hint: set recall.items") from None
+    found: dict[ItemName, dict[str, Any]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        item = _item_of(line, f"{path.name}, line {number}")
+        name = item.get(column)
+        if not isinstance(name, ItemName) or isinstance(name, bool):
+            raise InputError(f"{path.name}, line {number}: {column} is {name!r}, wanted a text or an integer")
+        if name in found:
+            raise InputError(f"{path.name}, line {number}: {column} {name!r} is there twice. hint: keep one of them")
+        found[name] = item
+    if not found:
+        raise InputError(f"{path} has no items. hint: a JSON object in each line")
+    return Items(list(found), list(found.values()))
+
+
+def _item_of(line: str, where: str) -> dict[str, Any]:
+    try:
+        item = json.loads(line)
+    except ValueError as failure:
+        raise InputError(f"{where} is not json: {failure}") from None
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: got {type(item).__name__}, wanted an object of raw columns")
+    return item

@@ -1,0 +1,40 @@
+"""Recall requests: {"instances": [{column: value, …}, …], "k": 100} → {"recalled": [{"items": …, "scores": …}, …]}."""
+
+from itertools import chain
+
+from pydantic_core import from_json
+
+from pipeline.configuration.config import Config
+from pipeline.errors import InputError
+from pipeline.serving.items.item_view import ItemView
+from pipeline.serving.link.response import Refusal, Response, json_response
+from pipeline.serving.rest.instances_body import parse_instances
+
+_DEFAULT_K = 100
+
+
+def recall_response(body: bytes, items: ItemView | None, config: Config) -> Response:
+    """The items for each instance of a body.
+
+    Raises:
+        Refusal: recall is not configured, items are not embedded yet, or the body exceeds a bound.
+        InputError: the body or an instance is wrong.
+        ModelError: a user's function failed.
+    """
+    if items is None or config.recall is None:
+        raise Refusal(404, f"model {config.name} recalls no items. hint: set recall.items")
+    if not items.ready:
+        raise Refusal(503, f"the items of model {config.name} are not embedded yet", ("retry-after", "1"))
+    instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))
+    recalled = items.recall(instances, _k_of(body, config.recall.max_k))
+    pairs = zip(recalled.items, recalled.scores, strict=True)
+    rows = [{"items": names, "scores": scores} for names, scores in pairs]
+    return json_response(200, {"recalled": rows, "version": recalled.version})
+
+
+def _k_of(body: bytes, max_k: int) -> int:
+    """`k` of a body that is known to be an object."""
+    k = from_json(body.removeprefix(b"\xef\xbb\xbf")).get("k", _DEFAULT_K)
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= max_k:
+        raise InputError(f"k: got {k!r}, wanted an integer in 1..{max_k}. hint: recall.max_k")
+    return k

@@ -1,0 +1,41 @@
+"""Settings of recall that cannot be honoured are refused."""
+
+import copy
+
+import pytest
+
+from pipeline.configuration.config import parse_config
+from pipeline.errors import ConfigError
+from tests.support.world.shop import WRITTEN
+
+LABEL = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}
+PARTS = [{"name": "users", "labels": ["user"]}]
+
+
+def config(recall, **sections):
+    return parse_config({**copy.deepcopy(WRITTEN), "labels": [LABEL], "recall": recall, **sections})
+
+
+def test_recall_is_off_unless_it_is_configured():
+    assert parse_config(copy.deepcopy(WRITTEN)).recall is None
+    assert config({"items": "items.jsonl"}).recall.max_k == 1_000
+
+
+@pytest.mark.parametrize(
+    ("recall", "sections", "problem"),
+    [
+        ({}, {}, r"recall\.items"),
+        ({"items": ""}, {}, r"recall\.items"),
+        ({"items": "i", "refresh_s": 0}, {}, r"recall\.refresh_s"),
+        ({"items": "i", "max_k": 100_001}, {}, r"recall\.max_k"),
+        ({"items": "i"}, {"labels": []}, r'\[recall\] needs a label with loss = "in_batch"\. hint: add'),
+        (
+            {"items": "i"},
+            {"parts": PARTS, "serving": {"part": "users"}},
+            r"\[recall\] needs both towers, serving\.part is users\. hint: remove either",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_honoured_are_refused(recall, sections, problem):
+    with pytest.raises(ConfigError, match=problem):
+        config(recall, **sections)
