@@ -80,7 +80,8 @@ class ReplicaServer:
 
         A front that does not end within `stop_s` is killed.
         """
-        self._replica, self._start_front, self._stop_s = replica, start_front, stop_s
+        self._replica, self._items = replica, items
+        self._start_front, self._stop_s = start_front, stop_s
         self._settings = FrontSettings(name=config.name, serving=config.serving)
         self._socket = _listen(config.serving.host, config.serving.port)
         self.port = int(self._socket.getsockname()[1])
@@ -142,6 +143,8 @@ class ReplicaServer:
     def _readings(self) -> Iterator[Reading]:
         yield metrics.HTTP_CONNECTIONS.reading(self._service.connections)
         yield from replica_readings(self._replica)
+        if self._items is not None:
+            yield from self._items.readings()
 
 
 def follow(

@@ -114,6 +114,11 @@ class Replica:
             return predictor.predict(features, self.lookup), self.version
 
     @property
+    def sequence(self) -> int:
+        """The served version's sequence in shard 0, which has the dense weights. Call it inside `reading`."""
+        return self._shards[0].sequence
+
+    @property
     def dense(self) -> bytes:
         """The dense weights of the complete network. Call it inside `reading`."""
         return self._shards[0].dense

@@ -161,6 +161,10 @@ FRESHNESS = _slow(
 )
 PREDICT_REQUESTS = _count("springtide_predict_requests", "Prediction requests, by HTTP status.", "status")
 PREDICT_SECONDS = _fast("springtide_predict_seconds", "Time to serve a prediction request.")
+RECALL_QUERIES = _count("springtide_recall_queries", "Users for whom items were searched.")
+RECALL_SURVIVORS = _count("springtide_recall_survivors", "Items scored exactly in these searches.")
+RECALL_PASSES = _count("springtide_recall_passes", "Passes over all items in these searches.")
+RECALL_SEQUENCE = _read("springtide_recall_sequence", "Sequence of the version whose towers recall uses.", "shard")
 HTTP_REQUESTS = _count("springtide_http_requests", "HTTP requests of every kind to a replica, by status.", "status")
 HTTP_CONNECTIONS = _read("springtide_http_connections", "Open HTTP connections of a replica.")
 HTTP_CLOSED = _count(

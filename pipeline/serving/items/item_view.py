@@ -6,7 +6,7 @@ items during the embedding, those of a user for each request.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from pipeline.serving.items.item_file import ItemName, read_items
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
+from pipeline.telemetry import metrics
+from pipeline.telemetry.registry import Reading
 
 _ITEMS_AT_ONCE = 2_048
 """Items whose rows are read together; a delta waits for them."""
@@ -63,7 +65,7 @@ class ItemView:
         self._features = self._features_of(items.columns)
         self._lock = ReadWriteLock()
         self._index: ScanIndex | None = None
-        self._version = ""
+        self._version, self._sequence = "", 0
 
     @property
     def ready(self) -> bool:
@@ -76,7 +78,7 @@ class ItemView:
         Raises InputError, with the version before still in use, if a vector is not finite.
         """
         with self._replica.reading():
-            version, dense = self._replica.version, self._replica.dense
+            version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
         if version == self._version or not self._replica.ready:
             return False
         self._item.load(dense)
@@ -89,8 +91,13 @@ class ItemView:
             first += len(vectors)
         with self._lock.writing():
             self._user.load(dense)
-            self._index, self._version = index, version
+            self._index, self._version, self._sequence = index, version, sequence
         return True
+
+    def readings(self) -> Iterator[Reading]:
+        """The version in use."""
+        if self.ready:
+            yield metrics.RECALL_SEQUENCE.reading(self._sequence, 0)
 
     def recall(self, instances: Sequence[Any], k: int) -> Recalled:
         """The k items with the largest inner products for each user.
@@ -110,6 +117,9 @@ class ItemView:
                 raise InputError("the items are not embedded yet. hint: retry later")
             vectors = self._user_vectors(features)
         found = index.search(vectors, min(k, len(self._names)))
+        metrics.RECALL_QUERIES.inc(len(vectors))
+        metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
+        metrics.RECALL_PASSES.inc(int(found.passes.sum()))
         names = [[self._names[item] for item in row] for row in found.ids.tolist()]
         return Recalled(names, found.scores.tolist(), version)
 

@@ -11,6 +11,8 @@ from pipeline.serving.link.response import Refusal, Response, json_response
 from pipeline.serving.rest.instances_body import parse_instances
 
 _DEFAULT_K = 100
+_MOST_INSTANCES = 64
+"""A search of a million items for so many users takes tens of milliseconds."""
 
 
 def recall_response(body: bytes, items: ItemView | None, config: Config) -> Response:
@@ -26,6 +28,8 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
     if not items.ready:
         raise Refusal(503, f"the items of model {config.name} are not embedded yet", ("retry-after", "1"))
     instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))
+    if len(instances) > _MOST_INSTANCES:
+        raise Refusal(413, f"request has {len(instances)} instances, at most {_MOST_INSTANCES} are accepted in recall")
     recalled = items.recall(instances, _k_of(body, config.recall.max_k))
     pairs = zip(recalled.items, recalled.scores, strict=True)
     rows = [{"items": names, "scores": scores} for names, scores in pairs]

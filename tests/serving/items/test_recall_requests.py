@@ -65,6 +65,9 @@ def test_items_are_found_for_every_instance(world, view):
         wanted = items.recall(USERS, 7)
         rows = [{"items": i, "scores": s} for i, s in zip(wanted.items, wanted.scores, strict=True)]
         assert json.loads(content) == {"recalled": rows, "version": "g0/s0-of-1/1"}
+        _, content = request(server, "GET", "/metrics")
+        assert 'springtide_recall_sequence{shard="0"} 1.0' in content.decode()
+        assert "springtide_recall_queries_total" in content.decode()
         _, content = request(server, "POST", RECALL, {"instances": USERS[:1]})
         assert len(json.loads(content)["recalled"][0]["items"]) == 50
 
@@ -78,6 +81,7 @@ def test_items_are_found_for_every_instance(world, view):
         ("POST", {"instances": USERS, "k": 1_001}, 400, "k: got 1001, wanted an integer in 1..1000"),
         ("POST", {"instances": USERS, "k": "7"}, 400, "k: got '7', wanted an integer in 1..1000"),
         ("POST", {"instances": USERS, "k": True}, 400, "k: got True, wanted an integer in 1..1000"),
+        ("POST", {"instances": [{}] * 65}, 413, "request has 65 instances, at most 64 are accepted in recall"),
         ("POST", {"instances": [{"usr": 1}]}, 400, "instance 0 has column usr"),
         ("POST", b"{", 400, "is not json"),
         ("POST", b" " * 70_000, 413, "body has 70000 bytes, at most 65536 are accepted"),
