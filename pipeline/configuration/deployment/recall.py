@@ -16,7 +16,8 @@ class Recall(Section):
 
     items: Annotated[str, Field(min_length=1)]
     """File of the items, relative to the project folder: in each line a JSON object of the impression columns that the
-    item tower reads, with a value of `labels.towers.item_column` that no other line has. Read when a replica starts."""
+    item tower reads, with a value of `labels.towers.item_column` that no other line has. Replace it by a rename: a
+    running replica reads it again."""
     refresh_s: Annotated[float, Field(ge=0.01, le=86_400)] = 1.0
     """Least time between two computations of all item vectors; each takes the newest version."""
     max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000

@@ -1,4 +1,7 @@
-"""The file of the items: a JSON object of raw columns in each line, under a name of its own."""
+"""The file of the items: a JSON object of raw columns in each line, under a name of its own.
+
+It is replaced by a rename: a file that is written in place may be read in part.
+"""
 
 import json
 from dataclasses import dataclass
@@ -8,6 +11,10 @@ from typing import Any
 from pipeline.errors import InputError
 
 ItemName = int | str
+
+
+Stamp = tuple[int, int, int]
+"""Of a file: time of its last change, size, inode."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ def read_items(path: Path, column: str) -> Items:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
-        raise InputError(f"items cannot be read from {path}: {failure}. hint: set recall.items") from None
+        raise _unreadable(path, failure) from None
     found: dict[ItemName, dict[str, Any]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -44,6 +51,19 @@ def read_items(path: Path, column: str) -> Items:
     if not found:
         raise InputError(f"{path} has no items. hint: a JSON object in each line")
     return Items(list(found), list(found.values()))
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What differs once the file was replaced. Raises InputError if it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError as failure:
+        raise _unreadable(path, failure) from None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _unreadable(path: Path, failure: Exception) -> InputError:
+    return InputError(f"items cannot be read from {path}: {failure}. hint: set recall.items")
 
 
 def _item_of(line: str, where: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ModelError
 from pipeline.serving.items.item_view import ItemView
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
@@ -112,6 +112,49 @@ def test_every_answer_during_switches_is_that_of_the_version_it_names(world, rep
         names, scores = wanted[each.version]
         assert each.items == names
         np.testing.assert_allclose(each.scores, scores, rtol=1e-3, atol=1e-3)
+
+
+def test_a_file_that_was_replaced_is_read_again_and_a_wrong_one_changes_nothing(world, replica):
+    path = world.project.root / "items.jsonl"
+    view = ItemView(world.project, replica)
+    view.refresh()
+    assert not view.reread()
+    replace_by(path, '{"item": 7}\n{"item": 100}\n')
+    assert view.reread()
+    assert len(view.recall(USERS[:1], 50).items[0]) == 50
+    assert [view.refresh(), view.refresh()] == [True, False]
+    assert {*view.recall(USERS[:1], 50).items[0]} == {7, 100}
+    for wrong in ("{", ""):
+        replace_by(path, wrong)
+        with pytest.raises(InputError, match=r"items\.jsonl"):
+            view.reread()
+    path.unlink()
+    with pytest.raises(InputError, match="items cannot be read from"):
+        view.reread()
+    world.commit()
+    replica.catch_up()
+    assert view.refresh()
+    assert ({*view.recall(USERS[:1], 50).items[0]}, view.recall(USERS, 1).version) == ({7, 100}, "g0/s0-of-1/2")
+
+
+def replace_by(path, text):
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def test_vectors_that_are_not_finite_leave_the_version_before_in_use(world, replica):
+    view = ItemView(world.project, replica)
+    view.refresh()
+    world.commit(scale=1e38)
+    replica.catch_up()
+    with pytest.raises(ModelError, match=r"the vector of item 100 is not finite: \["):
+        view.refresh()
+    found = view.recall(USERS[:1], 3)
+    assert found.version == "g0/s0-of-1/1"
+    world.commit()
+    replica.catch_up()
+    assert view.refresh()
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,12 @@ class TwoTowers:
         network = DenseModel(self.project.config, root)
         self.trainer.model = {"digest": serving_digest(self.project.config, self.plan, network)}
         self.dense, self.random = unpack(network.serving_bytes()), np.random.default_rng(1)
+        self.scale = 1.0
         self.trainer.next_dense = self.drawn_weights
 
-    def commit(self, rows=True):
-        """Publish random dense weights, and random rows for all users and items if `rows`."""
+    def commit(self, rows=True, scale=1.0):
+        """Publish random dense weights of this scale, and random rows for all users and items if `rows`."""
+        self.scale = scale
         batch, at_ms = self.plan.batch_of([user | item for user in USERS for item in self.items], 0)
         touched = {}
         for name, found in self.plan.extract(batch, at_ms).keys.items():
@@ -54,9 +56,6 @@ class TwoTowers:
 
     def drawn_weights(self):
         """Random variables of the network, as serving gets them."""
-        drawn = {
-            n: self.random.standard_normal(a.shape).astype(a.dtype)
-            for n, a in self.dense.items()
-            if n.startswith("variable")
-        }
-        return pack(self.dense | drawn)
+        variables = {name: array for name, array in self.dense.items() if name.startswith("variable")}
+        drawn = {n: self.scale * self.random.standard_normal(a.shape).astype(a.dtype) for n, a in variables.items()}
+        return pack(self.dense | {n: array.astype(np.float32) for n, array in drawn.items()})
