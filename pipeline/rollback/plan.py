@@ -50,12 +50,13 @@ class RollbackPlan:
     """What a rollback would do.
 
     Attributes:
-        reason: the operator's request, in words.
+        reason: the request, in words.
         shards: one plan for each shard that has a version.
         quarantine_ms: (from, to), end exclusive, of the sample times that training will skip.
         generation: the new generation.
         choice: which samples of that time training will skip; None: all of them.
         effect: what the chosen samples touch, from the targets on; None without a choice.
+        gate_of: the shard whose gate asked for it; None for an operator.
     """
 
     reason: str
@@ -64,6 +65,7 @@ class RollbackPlan:
     generation: int
     choice: Choice | None = None
     effect: Effect | None = None
+    gate_of: int | None = None
 
     @property
     def quarantine(self) -> Quarantine:
@@ -84,6 +86,7 @@ class RollbackPlan:
             **chosen,
             **effect,
             "generation": self.generation,
+            "gate_of": self.gate_of,
         }
 
 

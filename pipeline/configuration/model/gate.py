@@ -45,9 +45,12 @@ class GateConfig(Section):
     """The past forgets with this time constant: what lasts longer is normal."""
     recover_samples: Samples = 50_000
     """Samples without half of the evidence of an alarm after which the state is healthy again."""
-    on_corrupted: Literal["hold"] | None = None
+    on_corrupted: Literal["hold", "rollback"] | None = None
     """`hold`: incrementals and scheduled fulls send nothing either while the state is corrupted; a full on command
-    does. Default: they go on."""
+    does. `rollback`: the same until the trainer has rolled back to its last version without evidence; the samples
+    learned since are quarantined. Default: they go on."""
+    rollbacks_per_day: Annotated[int, Field(ge=1, le=1_000)] = 3
+    """With `rollback`: most rollbacks within a day of the log's time; then the state is held as with `hold`."""
 
     @property
     def groups(self) -> int:

@@ -188,7 +188,7 @@ class Committer:
             return False
         if snapshot.flush or self._lineage.migrating or self._full_request.pending():
             return False
-        if snapshot.gate == "corrupted" and gate.on_corrupted == "hold":
+        if snapshot.gate == "corrupted" and gate.on_corrupted is not None:
             return True
         schedule = self._levels.schedule
         return not (schedule.full_due(log_ms) or schedule.incremental_due_by_time(log_ms))

@@ -71,6 +71,8 @@ class TrainerShard:
         self._curvature = None if self._config.publish.dense_rounding == "exact" else self._model.curvature
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
+        self.held = False
+        """Set if the corrupted state cannot be rolled back: training goes on, and serving keeps what it has."""
         self._penalty, self._due, self._window_closed = 0.0, False, True
         self.committer = self._restore(epoch, migrate)
         self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
@@ -89,7 +91,8 @@ class TrainerShard:
     def train(self, stop_offset: int, stop: threading.Event) -> None:
         """Learn from every complete batch of records below `stop_offset`, with commits on the way and at the end.
 
-        When it returns, everything is committed; when it raises, no commit is in progress.
+        It returns early if a rollback is due. When it returns, everything is committed; when it raises, no commit is in
+        progress.
 
         Raises:
             HaltedError: a batch's loss is not finite or above the limit.
@@ -104,6 +107,8 @@ class TrainerShard:
                 batch = self._learn(batch, None if due or stop.is_set() else stop_offset)
                 if due:
                     self.commit()
+                    if self.rollback_due:
+                        break
             if self._uncommitted:
                 self.commit()
             self._publish_needed(stop)
@@ -123,6 +128,14 @@ class TrainerShard:
         self.commits += 1
         self._schedule.committed(self._progress.last_at_ms)
         return id
+
+    @property
+    def rollback_due(self) -> bool:
+        """Whether the state at the last commit is to be rolled back, as `gate.on_corrupted` has it."""
+        gate, asked = self._progress.gate, self._config.gate
+        if gate is None or asked is None or asked.on_corrupted != "rollback" or self.held:
+            return False
+        return gate.state == "corrupted" and not self._uncommitted
 
     @property
     def offset(self) -> int:

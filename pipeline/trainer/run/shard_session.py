@@ -7,15 +7,19 @@ halted, or that waits for a rollback to finish, is closed and its error raised.
 import threading
 from collections.abc import Iterator
 
+import structlog
+
 from pipeline.configuration.project import Project
-from pipeline.errors import FencedError
+from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
 from pipeline.logs.interface.log import Log
 from pipeline.publish.full_request import TrainerLock
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
+from pipeline.trainer.run.gate_rollback import finish_rollback, roll_back_corrupted
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
 
+logger = structlog.get_logger(__name__)
 _WAIT_MS = 100
 """How long to wait for samples before checking anything else."""
 
@@ -31,6 +35,8 @@ class ShardSession:
         self._open: TrainerShard | None = None
         self._lock = TrainerLock(project, shard)
         self._closed = {"samples": 0, "batches": 0, "commits": 0}
+        self.gate_rollbacks = 0
+        """How often the gate rolled the shard back."""
 
     def train(self, stop: threading.Event, stop_offset: int | None = None) -> None:
         """Learn up to `stop_offset`; without one, from what the log holds now or receives within 100 ms.
@@ -43,8 +49,11 @@ class ShardSession:
         while True:
             try:
                 shard = self.opened()
-                shard.train(shard.wait(_WAIT_MS) if stop_offset is None else stop_offset, stop)
-                return
+                if not shard.rollback_due:
+                    shard.train(shard.wait(_WAIT_MS) if stop_offset is None else stop_offset, stop)
+                if not shard.rollback_due or stop.is_set():
+                    return
+                self._roll_back(shard)
             except FencedError:
                 rolled_back = self.rolled_back()
                 self.close()
@@ -59,6 +68,7 @@ class ShardSession:
         if self.rolled_back():
             self.close()
         if self._open is None:
+            finish_rollback(self._project, self._log, self._versions, self._index)
             self._lock.acquire_shared()
             try:
                 self._open = TrainerShard(self._project, self._log, self._versions, self._index, migrate=self._migrate)
@@ -66,6 +76,20 @@ class ShardSession:
                 self._lock.release()
                 raise
         return self._open
+
+    def _roll_back(self, shard: TrainerShard) -> None:
+        """Roll back what the gate found corrupted, and close the shard; hold the shard if that cannot be done."""
+        try:
+            roll_back_corrupted(self._project, self._log, self._versions, self._index)
+        except (DamagedError, RollbackError, VersionError) as failure:
+            if self._versions.ledger.unfinished_rollbacks():
+                raise
+            logger.error("corrupted shard is not rolled back", shard=self._index, problem=str(failure))
+            shard.held = True
+        else:
+            self.gate_rollbacks += 1
+            generation = self._versions.ledger.generation()
+            logger.warning("corrupted shard is rolled back", shard=self._index, generation=generation)
 
     def full_requested(self) -> bool:
         """Whether the shard is open and an operator has requested a full snapshot of it."""
@@ -98,6 +122,8 @@ class ShardSession:
         """Metrics of the shard, in any thread. Raises LogError."""
         halted = self._versions.ledger.halts.get(self._index) is not None
         yield metrics.TRAIN_HALTED.reading(halted, self._index)
+        if self._project.config.gate is not None:
+            yield metrics.GATE_ROLLBACKS.reading(self.gate_rollbacks, self._index)
         shard = self._open
         if shard is not None:
             yield from shard.readings()

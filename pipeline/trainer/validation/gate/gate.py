@@ -36,6 +36,13 @@ def state_in(stored: bytes) -> GateState:
         return STATES[STATES.index(container.header["state"])]
 
 
+def without_evidence(stored: bytes) -> bool:
+    """Whether the state in `Gate.to_bytes` is healthy and no signal has half of its evidence. Raises DamagedError."""
+    container = Container.of(stored, _KIND, name="gate")
+    with container.parsing():
+        return bool(container.header["state"] == "healthy" and container.header["quiet_samples"] > 0)
+
+
 class Gate:
     """The tests of one label and their state. Not thread-safe."""
 
