@@ -28,7 +28,7 @@ ModelInput::ModelInput(std::vector<Table*> tables, std::vector<Field> fields, si
     if (!roundings.empty()) check_number("roundings", roundings.size(), tables.size(), "table");
     roundings.resize(tables.size());
     for (size_t t = 0; t < tables.size(); ++t)
-        tables_.push_back({tables[t], roundings[t], {}, {}, {}, {}, {}, std::vector<float>(tables[t]->dim()), {}});
+        tables_.push_back({tables[t], roundings[t], {}, {}, {}, {}, {}, std::vector<float>(tables[t]->dim()), {}, {}});
     size_t start = 0;
     for (const Field& field : fields) {
         if (field.table >= tables.size())
@@ -147,14 +147,17 @@ void ModelInput::learn(const float* gradient, uint32_t at_s) {
         const auto& [keys, rows] = state.active;
         const size_t dim = state.table->dim();
         state.gradients.assign(rows.size() * dim, 0.0f);
+        state.squares.assign(rows.size(), 0.0f);
         for (const FieldState* field : state.fields) {
             const Pooling pooling = pooling_of(field->active, field->pooling, rows.size(), dim);
             const Columns columns = {columns_, field->start};
             float* gradients = state.gradients.data();
             if (state.rounds()) add_unpooled(pooling, state.rounded.data(), gradient, columns, gradients);
             else add_unpooled(pooling, state.weights.data(), gradient, columns, gradients);
+            add_squares(pooling, gradient, columns, state.squares.data());
         }
-        state.table->update_rows(rows, keys.keys, state.gradients.data(), keys.counts.data(), at_s, 1, state.rounded);
+        const RowGradients gradients{state.gradients.data(), state.squares.data(), keys.counts.data()};
+        state.table->update_rows(rows, keys.keys, gradients, at_s, 1, state.rounded);
     });
 }
 

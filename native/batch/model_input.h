@@ -101,6 +101,7 @@ private:
         std::vector<RoundedRow> rounded;    // [u], instead of `weights` if any rows are rounded
         std::vector<float> zeros;           // weights of a key without a row
         std::vector<float> gradients;       // [u][dim]
+        std::vector<float> squares;         // [u], see add_squares()
 
         bool rounds() const { return rounding.rounding != Rounding::none; }
         RowGrid grid(uint32_t row) const;

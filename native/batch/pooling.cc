@@ -5,6 +5,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "table/fixed_dim.h"
+#include "table/optimizers/dot.h"
+
 namespace springtide {
 namespace {
 
@@ -311,6 +314,29 @@ void unpool_rows(const Pooling& pooling, Rows rows, const float* pooled, Columns
     });
 }
 
+// The squares of one sample, whose gradient is `source`.
+void add_sample_squares(const Pooling& pooling, Range keys, const float* source, float* squares) {
+    const size_t dim = pooling.dim, n = keys.size();
+    const auto add = [&](int64_t j, float square) { squares[pooling.inverse[j]] += square; };
+    if (pooling.field.kind == PoolingKind::kNone) {
+        for (int64_t j = keys.first; j < keys.end; ++j, source += dim) add(j, dot(source, source, dim));
+        return;
+    }
+    const float square = dot(source, source, dim);
+    if (pooling.field.kind == PoolingKind::kMax) {
+        for (int64_t j = keys.first; j < keys.end; ++j) add(j, square / static_cast<float>(n));
+    } else if (pooling.weights.empty()) {
+        const float divisor = divisor_of(pooling.field.kind, keys.end - keys.first);
+        for (int64_t j = keys.first; j < keys.end; ++j) add(j, square / (divisor * divisor));
+    } else {
+        const Share share(pooling.field.kind, pooling.weights.subspan(keys.first, n));
+        for (int64_t j = keys.first; j < keys.end; ++j) {
+            const float part = share.of(pooling.weights[j]);
+            add(j, square * part * part);
+        }
+    }
+}
+
 }  // namespace
 
 void check(const Pooling& pooling, Columns columns) {
@@ -346,6 +372,23 @@ void add_unpooled(const Pooling& pooling, const float* const* rows, const float*
 void add_unpooled(const Pooling& pooling, const RoundedRow* rows, const float* pooled, Columns columns,
                   float* gradients) {
     unpool_rows(pooling, rows, pooled, columns, gradients);
+}
+
+void add_squares(const Pooling& pooling, const float* pooled, Columns columns, float* squares) {
+    const float* source = pooled + columns.start;
+    if (copies_rows(pooling)) {
+        with_dim(pooling.dim, [&](auto dim) {
+            for (const int32_t k : pooling.inverse) {
+                squares[k] += dot(source, source, dim);
+                source += columns.count;
+            }
+        });
+        return;
+    }
+    for (size_t i = 0; i + 1 < pooling.offsets.size(); ++i, source += columns.count) {
+        const Range keys{pooling.offsets[i], pooling.offsets[i + 1]};
+        if (keys.first < keys.end) add_sample_squares(pooling, keys, source, squares);
+    }
 }
 
 }  // namespace springtide

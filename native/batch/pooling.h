@@ -74,4 +74,8 @@ void add_unpooled(const Pooling& pooling, const float* const* rows, const float*
 void add_unpooled(const Pooling& pooling, const RoundedRow* rows, const float* pooled, Columns columns,
                   float* gradients);
 
+// Adds to squares[k] the squared length of the gradient of row k in each sample, as unpool() has it, occurrences of a key
+// within a sample apart. kMax, which gives each column to one key, counts as if every key had an equal share.
+void add_squares(const Pooling& pooling, const float* pooled, Columns columns, float* squares);
+
 }  // namespace springtide

@@ -12,6 +12,8 @@ namespace {
 
 constexpr float limit_of(unsigned bits) { return bits == 16 ? 32767 : 127; }
 
+constexpr float kFourBits = 7;
+
 bool fits(float most, unsigned bits, int exponent) { return most <= limit_of(bits) * power_of_two(exponent); }
 
 // The least exponent at which all mantissas fit.
@@ -77,10 +79,15 @@ int exponent_of(const float* row, size_t dim, unsigned bits) {
     return exponent_of(row, dim, bits, greatest(row, dim));
 }
 
-int kept_exponent(const float* row, size_t dim, unsigned bits, int served) {
+IntegerGrid grid_near(const float* row, size_t dim, int exponent, IntegerGrid served) {
     const float most = greatest(row, dim);
-    const int wanted = exponent_of(row, dim, bits, most);
-    return std::abs(served - wanted) <= 1 && fits(most, bits, served) ? served : wanted;
+    const int wanted = std::max(std::clamp(exponent, kMinExponent, kMaxExponent), fitting_exponent(most, 16));
+    const bool kept = served.bits != 0 && is_integer_precision(served.bits) &&
+                      std::abs(served.exponent - wanted) <= 1 && fits(most, 16, served.exponent);
+    const int chosen = kept ? served.exponent : wanted;
+    const float mantissa = most * power_of_two(-chosen);
+    const unsigned least = mantissa <= kFourBits ? 4 : mantissa <= limit_of(8) ? 8 : 16;
+    return {kept ? std::max(least, served.bits) : least, chosen};
 }
 
 void write_integers(const float* row, size_t dim, unsigned bits, int exponent, uint8_t* payload) {

@@ -4,7 +4,7 @@
 //   4, 8 bits  exponent i8, dim mantissas i8
 //   16 bits    exponent i8, dim mantissas i16, little-endian
 //
-// The precision chooses the step. 4 bits: the squared error is that of sixteen levels fitted to a normal row, about 6 %
+// By exponent_of() the precision chooses the step. 4 bits: the squared error is that of sixteen levels fitted to a normal row, about 6 %
 // of its length; 8 bits: the finest step at which all mantissas fit 8 bits; 16 bits: about the error of half floats.
 //
 // Pure functions over the caller's memory, thread-safe, linear in dim. Weights must be finite; those beyond 127 * 2^112
@@ -25,9 +25,17 @@ constexpr size_t integer_bytes(unsigned bits, size_t dim) { return 1 + dim * man
 // The exponent that a row gets at a precision.
 int exponent_of(const float* row, size_t dim, unsigned bits);
 
-// `served`, the exponent of the row's value in serving, if it differs by at most one from that of exponent_of() and all
-// mantissas fit; otherwise exponent_of(). A row keeps its step until it has outgrown it.
-int kept_exponent(const float* row, size_t dim, unsigned bits, int served);
+// The step and the precision of a row.
+struct IntegerGrid {
+    unsigned bits;  // 0: none
+    int exponent;
+};
+
+// The grid of a row whose step is to be 2^exponent; finer is not possible than 16 bits allow. A row keeps the exponent
+// of `served`, its value in serving, while this differs by at most one and all mantissas fit. The precision is the least
+// of 4 (mantissas of at most 7), 8 and 16 that all mantissas fit; with the exponent a row keeps the precision, too,
+// while they fit.
+IntegerGrid grid_near(const float* row, size_t dim, int exponent, IntegerGrid served);
 
 // Mantissas are rounded to nearest, ties to even, and saturate.
 void write_integers(const float* row, size_t dim, unsigned bits, int exponent, uint8_t* payload);

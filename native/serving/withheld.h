@@ -1,4 +1,5 @@
-// Withheld rows: rows that are not sent to serving yet, the worth of sending each, and the selection of rows to send.
+// Withheld rows: rows that are not sent to serving yet, and the worth of sending each.
+// Worth is as of the last occurrence of the row and decays from then on, like the curvature that it was computed from.
 //
 // Pure functions over the caller's memory, thread-safe. Keys must be strictly ascending; otherwise results are
 // unspecified, but memory accesses stay in bounds. Worth and worth per byte are not negative; NaN and what is not above
@@ -11,11 +12,12 @@
 
 namespace springtide {
 
-// n rows in three columns, keys ascending.
+// n rows in four columns, keys ascending.
 struct WithheldRows {
     const uint64_t* keys;
     const float* worth;
     const float* worth_per_byte;  // of the bytes that sending the row takes
+    const uint32_t* seen_s;       // log time of the last occurrence, seconds since 1970
     size_t n;
 };
 
@@ -23,7 +25,12 @@ struct WithheldColumns {
     uint64_t* keys;
     float* worth;
     float* worth_per_byte;
+    uint32_t* seen_s;
 };
+
+// worth and worth_per_byte of all rows as of at_s, halved for every half_life_s > 0 since the last occurrence, to the
+// columns of these names in `out`. One pass.
+void decay_worth(const WithheldRows& rows, uint32_t at_s, double half_life_s, WithheldColumns out);
 
 // Merges newly scored rows into the withheld ones: a scored row replaces the withheld row of its key, and is dropped
 // unless withheld[i]. Output keys ascend. `out` has room for rows.n + scored.n rows; returns the number written. One
@@ -33,11 +40,5 @@ size_t merge_scored(const WithheldRows& rows, const WithheldRows& scored, const 
 // Splits the rows: keys of rows with chosen[i] are written to `chosen_keys`, which has room for them, the other rows to
 // `rest`, which has room for all. Returns the number of rows in `rest`. One pass.
 size_t split_chosen(const WithheldRows& rows, const bool* chosen, uint64_t* chosen_keys, WithheldColumns rest);
-
-// Selects the rows with `share` of the total worth in the fewest bytes: in order of descending worth per byte, earlier
-// rows first if equal, up to and including the row that completes the share. chosen[i] = whether row i is selected.
-// Rows without worth are never selected; a share of 1 selects all others. Three passes and 768 KiB of scratch
-// (std::bad_alloc).
-void select_worthiest(const float* worth, const float* worth_per_byte, size_t n, double share, bool* chosen);
 
 }  // namespace springtide

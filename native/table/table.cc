@@ -147,7 +147,7 @@ uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
     const uint32_t row = create_row(key);
     initializer_.fill(key, weights(row), dim_);
     optimizer_->init(state(row), dim_);
-    statistics_of(row) = {0, at_s, 0.0f, 1.0f};
+    statistics_of(row) = {0, at_s, 0.0f, 1.0f, 0.0f};
     touched_rows_ += touched_.set(row);
     return row;
 }
@@ -165,22 +165,27 @@ void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) c
     });
 }
 
-void Table::update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s, const RowGrid& grid) {
+void Table::update_row(uint32_t row, const RowGradients& gradients, size_t i, uint32_t at_s, const RowGrid& grid) {
     float* w = weights(row);
-    UpdateNorms norms = with_dim(dim_, [&](auto n) { return UpdateNorms{dot(gradient, w, n), dot(w, w, n), 0}; });
+    const float* const gradient = gradients.sums + i * dim_;
+    UpdateNorms norms = with_dim(dim_, [&](auto n) {
+        const float squares = gradients.squares ? gradients.squares[i] : dot(gradient, gradient, n);
+        return UpdateNorms{dot(gradient, w, n), dot(w, w, n), squares / static_cast<float>(n), 0};
+    });
     if (grid.step != 0) norms.gradient_dot_weights = dot_rounded(gradient, {w, grid}, dim_);
     norms.step_squared = optimizer_->step(w, state(row), gradient, dim_);
-    statistics_updater_.apply(statistics_of(row), norms, count, at_s);
+    statistics_updater_.apply(statistics_of(row), norms, gradients.counts[i], at_s);
 }
 
-void Table::check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const {
+void Table::check_update(std::span<const uint64_t> keys, const RowGradients& gradients) const {
+    const auto [sums, squares, counts] = gradients;
     const bool counted = std::find(counts, counts + keys.size(), 0u) == counts + keys.size();
-    if (counted && !exceeds_limit(gradients, keys.size() * dim_)) return;
+    if (counted && !exceeds_limit(sums, keys.size() * dim_)) return;
     for (size_t i = 0; i < keys.size(); ++i) {
         if (counts[i] == 0) reject("counts", keys[i], "0", "at least 1");
         for (size_t j = 0; j < dim_; ++j)
-            if (exceeds_limit(gradients + i * dim_ + j, 1))
-                reject("gradient", keys[i], std::to_string(gradients[i * dim_ + j]),
+            if (exceeds_limit(sums + i * dim_ + j, 1))
+                reject("gradient", keys[i], std::to_string(sums[i * dim_ + j]),
                        "finite numbers of at most 1e17");
     }
 }
@@ -208,9 +213,9 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
     __builtin_prefetch(cell + rows_.row_bytes() - 1);
 }
 
-void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                        const uint32_t* counts, uint32_t at_s, size_t threads, std::span<const RoundedRow> read) {
-    check_update(keys, gradients, counts);
+void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const RowGradients& gradients,
+                        uint32_t at_s, size_t threads, std::span<const RoundedRow> read) {
+    check_update(keys, gradients);
     if (open())
         for (const uint32_t row : rows)
             if (row != kNoRow) preserve(row);
@@ -220,7 +225,7 @@ void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t
             if (ahead < last && rows[ahead] != kNoRow) prefetch(rows[ahead]);
             if (rows[i] == kNoRow) continue;
             touch(rows[i]);
-            update_row(rows[i], gradients + i * dim_, counts[i], at_s, read.empty() ? RowGrid{} : read[i].grid);
+            update_row(rows[i], gradients, i, at_s, read.empty() ? RowGrid{} : read[i].grid);
         }
     });
 }
@@ -230,7 +235,7 @@ void Table::update(std::span<const uint64_t> keys, const float* gradients, const
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data(), threads);
     check_distinct(keys, rows);
-    update_rows(rows, keys, gradients, counts, at_s, threads);
+    update_rows(rows, keys, {gradients, nullptr, counts}, at_s, threads);
 }
 
 size_t Table::remove(std::span<const uint64_t> keys) {
@@ -265,7 +270,7 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads)
 
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads) const {
     each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
-        out[i] = row == kNoRow ? Statistics{0, 0, 0.0f, 1.0f} : statistics_of(row);
+        out[i] = row == kNoRow ? Statistics{0, 0, 0.0f, 1.0f, 0.0f} : statistics_of(row);
     });
 }
 
@@ -289,8 +294,9 @@ void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed
             reject("row", key, "a state its optimizer never has", "a row of the same optimizer");
         if (!valid(s))
             reject("row", key,
-                   "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled),
-                   "importance >= 0, 0 <= unsettled <= 1");
+                   "importance " + std::to_string(s.importance) + ", unsettled " + std::to_string(s.unsettled) +
+                       ", curvature " + std::to_string(s.curvature),
+                   "importance >= 0, 0 <= unsettled <= 1, curvature >= 0");
         packed += row_bytes();
     }
 }

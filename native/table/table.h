@@ -16,7 +16,7 @@
 // full.
 //
 // Layout of a packed row, little-endian; the digest covers these bytes:
-//     weights f32[dim], state f32[s], count u32, last_seen_s u32, importance f32, unsettled f32
+//     weights f32[dim], state f32[s], count u32, last_seen_s u32, importance f32, unsettled f32, curvature f32
 //
 // Changes: a row is touched when it is created or updated. begin_changes() freezes the rows touched and removed since
 // its last call. collect() copies frozen rows a few at a time, between batches, while training continues; a frozen row
@@ -44,11 +44,18 @@
 
 namespace springtide {
 
+// The gradients of n rows in one batch. The caller owns the memory.
+struct RowGradients {
+    const float* sums;       // [n][dim], over the samples of the batch
+    const float* squares;    // [n], sum over the samples of the squared length; null if a row has one sample
+    const uint32_t* counts;  // [n] occurrences, at least 1
+};
+
 class Table {
 public:
     static constexpr size_t kNoBudget = ~size_t{0};
 
-    // dim >= 1; half_life_s > 0: importance decays to half in this many seconds of log time.
+    // dim >= 1; half_life_s > 0: importance and curvature decay to half in this many seconds of log time.
     Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitializer initializer, double half_life_s,
           size_t budget_bytes = kNoBudget);
 
@@ -74,14 +81,13 @@ public:
     const float* weights(uint32_t row) const { return reinterpret_cast<const float*>(packed(row)); }
     float importance(uint32_t row) const { return statistics_of(row).importance; }
 
-    // Applies one optimizer step with gradients[i * dim ..] to each row and updates its statistics with counts[i] >= 1
-    // occurrences at at_s. `rows` are the rows of `keys`: kNoRow is skipped; repeated rows are not allowed, which is
-    // not checked. Rejects a count of 0 and a gradient element that is not finite or beyond kGradientLimit, also for
-    // missing keys.
+    // Applies one optimizer step with the gradient to each row and updates its statistics at at_s. `rows` are the rows
+    // of `keys`: kNoRow is skipped; repeated rows are not allowed, which is not checked. Rejects a count of 0 and a
+    // gradient element that is not finite or beyond kGradientLimit, also for missing keys.
     // `read`: the rows as the loss depends on them, where they were rounded; empty otherwise. Importance is computed of
     // what was read.
-    void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const float* gradients,
-                     const uint32_t* counts, uint32_t at_s, size_t threads = 1, std::span<const RoundedRow> read = {});
+    void update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const RowGradients& gradients,
+                     uint32_t at_s, size_t threads = 1, std::span<const RoundedRow> read = {});
 
     // resident[i] = 1 if keys[i] has a row, otherwise 0.
     void contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads = 1) const;
@@ -89,7 +95,7 @@ public:
     // weights[i * dim ..] of keys[i]; zeros if missing.
     void lookup(std::span<const uint64_t> keys, float* weights, size_t threads = 1) const;
 
-    // find() and update_rows(); rejects a repeated key.
+    // find() and update_rows(), each gradient as that of one sample; rejects a repeated key.
     void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
                 size_t threads = 1);
 
@@ -102,7 +108,7 @@ public:
     // Packed rows, row_bytes() each. Rejects a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed, size_t threads = 1) const;
 
-    // Statistics; {0, 0, 0, 1} for a missing key.
+    // Statistics; {0, 0, 0, 1, 0} for a missing key.
     void statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads = 1) const;
 
     // Sets rows to packed bytes and creates missing ones. Rejects a repeated key, floats that are not finite and
@@ -198,9 +204,9 @@ private:
     void collect_row(uint32_t row);
     void touch(uint32_t row);
     void prefetch(uint32_t row) const;
-    void update_row(uint32_t row, const float* gradient, uint32_t count, uint32_t at_s, const RowGrid& grid);
+    void update_row(uint32_t row, const RowGradients& gradients, size_t i, uint32_t at_s, const RowGrid& grid);
     void check_distinct(std::span<const uint64_t> keys, std::span<const uint32_t> rows);
-    void check_update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts) const;
+    void check_update(std::span<const uint64_t> keys, const RowGradients& gradients) const;
     void check_packed(std::span<const uint64_t> keys, const std::byte* packed) const;
 
     size_t dim_, state_floats_;

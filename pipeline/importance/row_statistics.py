@@ -7,8 +7,11 @@ import numpy.typing as npt
 
 from pipeline.arrays.types import UInt8s
 
-STATISTICS_DTYPE = np.dtype([("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4")])
-"""Occurrences learned from; log time of the last, s since 1970; importance decayed to then; 1 − convergence."""
+STATISTICS_DTYPE = np.dtype(
+    [("count", "<u4"), ("last_seen_s", "<u4"), ("importance", "<f4"), ("unsettled", "<f4"), ("curvature", "<f4")]
+)
+"""Occurrences learned from; log time of the last, s since 1970; importance decayed to then; 1 − convergence; squared
+gradient of a weight, summed over samples and decayed as importance is."""
 
 
 def statistics_of(rows: UInt8s) -> npt.NDArray[Any]:

@@ -41,6 +41,8 @@ class StepResult:
 
     sample_loss: float
     """Mean per unit of sample weight, summed over labels; below zero if compensations prevail."""
+    summed_loss: float
+    """Sum over samples and labels."""
     penalty: float
     """Sum of the network's own losses: regularisers and `add_loss`."""
     logits: Float32s
@@ -84,6 +86,7 @@ class DenseModel:
         signature = [_matrix(None, self.layout.columns)]
         self._logits = tf.function(self._call, input_signature=signature)
         self._served = tf.function(self._serve, input_signature=signature)
+        self._by_weights = tf.function(self._call_by, reduce_retracing=True)
         self._predict: Any = None
 
     def step(self, inputs: Float32s, targets: Targets) -> StepResult:
@@ -110,7 +113,7 @@ class DenseModel:
         weight = float(targets.weight.sum(dtype=np.float64))
         loss = float(total) / weight if weight > 0 else float(total)
         arrays = [array.numpy() for array in more]
-        return StepResult(loss, float(penalty), logits.numpy(), gradient.numpy(), bool(finite), *arrays)
+        return StepResult(loss, float(total), float(penalty), logits.numpy(), gradient.numpy(), bool(finite), *arrays)
 
     def scale(self, inputs: Float32s) -> None:
         """Normalise and clip the dense columns of inputs [n, columns] in place, for `step` and `predict`."""
@@ -133,6 +136,30 @@ class DenseModel:
             # Called without the dispatch of tf.function, which takes longer than a small network.
             self._predict = self._predict or self._served.get_concrete_function()
             return np.asarray(self._predict(tf.constant(inputs)).numpy(), np.float32)
+
+    def outputs(self, inputs: Float32s) -> Float32s:
+        """[n, labels] float32, the outputs of inputs [n, columns], as `step` returns them, but as for predictions.
+
+        Raises ModelError if the network fails.
+        """
+        self._check_inputs(inputs)
+        with self._naming_the_model(inputs):
+            return np.asarray(self._logits(inputs)[:, : len(self._labels)].numpy(), np.float32)
+
+    def outputs_by(self, packed: bytes, inputs: Float32s) -> Float32s:
+        """`outputs` by other dense weights, those of `serving_bytes`, also rounded ones; beside a step, too.
+
+        Raises as `outputs`, and DamagedError.
+        """
+        self._check_inputs(inputs)
+        arrays = serving_arrays(unpack(packed))
+        check_shapes(arrays, self._served_shapes)
+        values = {id(v): arrays[f"variable/{i}/{v.name}"] for i, v in enumerate(self._model.variables)}
+        trained = [tf.constant(values[id(v)]) for v in self._model.trainable_variables]
+        others = [tf.constant(values[id(v)]) for v in self._model.non_trainable_variables]
+        with self._naming_the_model(inputs):
+            outputs = self._by_weights(tf.constant(inputs), trained, others)
+            return np.asarray(outputs[:, : len(self._labels)].numpy(), np.float32)
 
     def losses(self, inputs: Float32s, targets: Targets) -> Float32s:
         """[n, labels] what progressive validation scores of n samples: losses without the weights of labels.
@@ -222,6 +249,11 @@ class DenseModel:
 
     def _call(self, inputs: Any, training: bool = False) -> Any:
         return joint_logits(self._labels, self._outputs(inputs, training))
+
+    def _call_by(self, inputs: Any, trained: Any, others: Any) -> Any:
+        given = named_inputs(self.layout, inputs)
+        outputs, _ = self._model.stateless_call(trained, others, given, training=False)
+        return joint_logits(self._labels, tf.cast(outputs, tf.float32))
 
     def _serve(self, inputs: Any) -> Any:
         return predictions(self._labels, self._outputs(inputs, training=False))

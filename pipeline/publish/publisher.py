@@ -1,10 +1,11 @@
 """The publisher: computes the realtime delta of one commit and maintains the view that serving holds.
 
 What is withheld from serving is row − served view and nothing else (error feedback). In addition to the view it stores
-only which keys are withheld and what sending each is worth; both can be recomputed from rows and view. It performs no
-I/O; the trainer commits what it prepares.
+only which keys are withheld, what sending each is worth, and a sample of what serving loses; all of it is a function of
+rows, view and the price that fixes the steps. It performs no I/O; the trainer commits what it prepares.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -15,15 +16,16 @@ import numpy.typing as npt
 from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.model.training import Publish
-from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
-from pipeline.publish.precision import SKIP, movement_worth, send_cost_bytes, sent_precision
-from pipeline.publish.rounded_rows import ServedRows, quantize_rows
-from pipeline.publish.withheld import ScoredRows, Withheld, select_rows
+from pipeline.publish.dense_weights import PublishedDense, Rounding, TrainedWeights
+from pipeline.publish.loss_sample import MAX_ROWS, LossSample, price_of_loss, row_share, sampled_rows
+from pipeline.publish.price import Price
+from pipeline.publish.priced_rows import SKIP, RowScores, ServedRows
+from pipeline.publish.rounded_rows import quantize_rows, score_sent
+from pipeline.publish.withheld import ScoredRows, Withheld
 from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
-from pipeline.versions.deltas.quantizer import PRECISIONS, encode, payload_bytes
-from pipeline.versions.deltas.rounding import RowRounding, as_read
+from pipeline.versions.deltas.quantizer import payload_bytes
+from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import NO_HANDLE, ServedView
 
 Rows = npt.NDArray[Any]
@@ -35,9 +37,27 @@ _MOST_BITS = 32
 _KEY_AND_HANDLE_BYTES = 13
 
 
-def flush_limit(config: Config) -> int:
-    """How many bytes a flush may add to a delta, which is one record of the log."""
-    return config.logs.max_record_bytes // _FLUSH_SHARE
+@dataclass(frozen=True)
+class PublishSettings:
+    """What decides deltas, of a configuration.
+
+    Attributes:
+        loss: the loss of serving that is allowed, relative to the trainer's.
+        half_life_s: log time after which losses of rows have halved.
+        dense_rounding: how coarsely serving holds the dense weights.
+        flush_bytes: how much a flush may add to one delta, about: a log limits the size of a record.
+    """
+
+    loss: float
+    half_life_s: float
+    dense_rounding: Rounding = "exact"
+    flush_bytes: int = 16 << 20
+
+    @classmethod
+    def of(cls, config: Config) -> "PublishSettings":
+        """Those of a configuration."""
+        publish, record_bytes = config.publish, config.logs.max_record_bytes
+        return cls(publish.loss, config.train.half_life_s, publish.dense_rounding, record_bytes // _FLUSH_SHARE)
 
 
 class RowSource(Protocol):
@@ -51,7 +71,7 @@ class RowSource(Protocol):
         """[n] uint64, every key that has a row, ascending."""
 
     def rows(self, keys: UInt64s) -> Rows:
-        """[n] structured, with `weights`, `importance` and `unsettled` of each key."""
+        """[n] structured, with `weights` and statistics of each key."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,7 @@ class PreparedUpdate:
         served_digest: hex, of the view after this delta; the delta's `after`.
         complete: whether serving holds every row of the tables after this delta, and nothing is withheld.
         served_dense: the dense weights that serving holds after it, if the delta only changes them; else empty.
+        price: of a byte, and the loss that it predicts of serving.
     """
 
     delta: Delta
@@ -124,6 +145,7 @@ class PreparedUpdate:
     served_digest: str
     complete: bool
     served_dense: bytes = b""
+    price: Price = field(default_factory=Price)
 
 
 class Publisher:
@@ -135,30 +157,31 @@ class Publisher:
 
     def __init__(
         self,
-        config: Publish,
+        settings: PublishSettings,
         tables: Mapping[str, RowSource],
         views: Mapping[str, ServedView],
         next_handles: Mapping[str, int] | None = None,
         dense: bytes = b"",
-        flush_bytes: int = 16 << 20,
+        price: Price | None = None,
     ) -> None:
         """Continue from what serving holds. Reads every row once, to find those withheld.
 
         Args:
-            config: the publish policy.
+            settings: the publish policy.
             tables: by table, the source of its rows.
             views: by table, what serving holds; the publisher modifies them.
             next_handles: by table; a missing table starts at 0.
             dense: the dense weights that serving holds.
-            flush_bytes: how much a flush may add to one delta, about: a log limits the size of a record.
+            price: as of the last commit; by default the first one.
         """
-        self._flush_bytes = flush_bytes
         self.views = dict(views)
-        self._config, self._tables = config, dict(tables)
+        self._settings, self._tables, self._price = settings, dict(tables), price or Price()
         self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
-        self._dense = PublishedDense(config.dense_rounding, dense)
+        self._dense = PublishedDense(settings.dense_rounding, dense)
         self._served_digest = served_digest(self._digests(), dense)
-        self._withheld = {name: self._scan_withheld(name) for name in self.views}
+        self._withheld: dict[str, Withheld] = {}
+        self._sample: dict[str, LossSample] = {}
+        self._scan()
 
     @property
     def served_dense(self) -> bytes:
@@ -174,12 +197,17 @@ class Publisher:
         """[n] uint64, the keys of a table whose rows differ from what serving holds, if sending them would help."""
         return self._withheld[name].keys
 
+    def correct(self, measured: float) -> None:
+        """Correct the price after the loss of serving was measured as of the last commit, relative to the trainer's."""
+        self._price = self._price.corrected(measured, self._settings.loss)
+
     def prepare(
         self,
         versions: VersionRange,
         touched: Mapping[str, TouchedRows],
         dense: bytes | TrainedWeights,
         *,
+        loss: float = 0.0,
         flush: bool = False,
         hold: bool = False,
     ) -> PreparedUpdate:
@@ -189,13 +217,17 @@ class Publisher:
             versions: the versions before and after the commit.
             touched: by table, what the commit changed.
             dense: the dense weights of the new version; bytes are served as they are.
-            flush: also send rows whatever their worth: every row that differs from its served value or that serving
+            loss: the trainer's, summed over samples and decayed as the curvature of rows is; 0 to keep the price.
+            flush: also send rows whatever their worth: every row that sending would improve or that serving
                 does not hold. As many as `flush_bytes` allows; the next flush sends more.
             hold: send no rows and the dense weights that serving has, so that only removed keys change.
         """
         before = self._served_digest
         removed = run_per_field(lambda name: self._score_touched(name, touched.get(name)), self.views)
-        selected, left = self._select(hold), self._flush_bytes
+        at_s = versions.last_at_ms // 1000
+        if loss:
+            self._find_price(at_s, loss)
+        selected, left = self._select(at_s, hold), self._settings.flush_bytes
         zeros = {name: np.empty(0, np.uint64) for name in self.views}
         if flush:
             for name in sorted(self.views):
@@ -219,10 +251,13 @@ class Publisher:
             dense=update.sent,
             **vars(versions),
         )
+        if loss:
+            estimate, share = max(self._loss_of_serving(at_s) / loss, 0.0), self._settings.loss
+            self._price = self._price.estimated(estimate, None if flush or hold else share)
         complete = flush and left >= 0 and not any(len(rows) for rows in self._withheld.values())
         return PreparedUpdate(
             delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete,
-            b"" if isinstance(update.sent, bytes) else update.served,
+            b"" if isinstance(update.sent, bytes) else update.served, self._price,
         )  # fmt: skip
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:
@@ -231,34 +266,49 @@ class Publisher:
             return np.empty(0, np.uint64)
         removed = np.sort(change.removed[self.views[name].bits(change.removed) > 0])
         self.views[name].remove(removed)
-        scored = self._score(name, change.keys, change.rows)
-        self._withheld[name] = self._withheld[name].without(np.unique(change.removed)).updated(scored)
+        gone, scores = np.unique(change.removed), self._score(name, change.keys, change.rows)
+        scored = _withheld_of(change.keys, change.rows, scores)
+        self._withheld[name] = self._withheld[name].without(gone).updated(scored)
+        sampled = LossSample.of(change.keys, change.rows, scores, self._price.halvings)
+        self._sample[name] = self._sample[name].without(gone).updated(sampled)
         return removed
 
-    def _score(self, name: str, keys: UInt64s, rows: Rows) -> ScoredRows:
-        """Which rows differ from what serving holds, and what sending them is worth."""
-        view = self.views[name]
-        # A copy, because it is modified: for a single row np.ascontiguousarray would return the commit's memory.
-        importance = rows["importance"].copy()
-        distance = view.compare(keys, as_read(rows, self._tables[name].rounding))
-        # The importance of a row that was zeros when it was learned from is 0: it counts as the mean of the others.
-        scored = importance > 0
-        importance[~scored] = importance[scored].mean() if scored.any() else 1
-        worth = movement_worth(distance.moved, distance.length, importance)
-        worth_per_byte = (worth / send_cost_bytes(view.dim, distance.bits > 0)).astype(np.float32)
-        return ScoredRows(keys, worth, worth_per_byte, distance.differs)
+    def _score(self, name: str, keys: UInt64s, rows: Rows) -> RowScores:
+        """What sending each row is worth."""
+        return score_sent(rows, self._served(name, keys), self._tables[name].rounding, self._price.unit)
 
-    def _select(self, hold: bool) -> dict[str, Bools]:
-        """By table, [n] bool: the withheld rows that are worth to be sent now; none with `hold`."""
+    def _served(self, name: str, keys: UInt64s) -> ServedRows:
+        weights, bits, _ = self.views[name].lookup(keys)
+        return ServedRows(weights, bits, self.views[name].exponents(keys))
+
+    def _find_price(self, at_s: int, loss: float) -> None:
+        """The price at which serving has the loss allowed. Other steps change what sending any row is worth."""
+        self._bound_sample()
+        names, half_life_s = sorted(self._sample), self._settings.half_life_s
+        missing = [self._sample[name].losses(at_s, half_life_s)[0] for name in names]
+        shares = [row_share(self.views[name].dim) for name in names]
+        allowed = math.ldexp(self._price.allowed(self._settings.loss, loss), -self._price.halvings)
+        steps, self._price = self._price.for_steps, self._price.at(price_of_loss(missing, shares, allowed))
+        if self._price.for_steps != steps:
+            self._scan()
+
+    def _bound_sample(self) -> None:
+        while sum(len(rows) for rows in self._sample.values()) > MAX_ROWS:
+            self._price = replace(self._price, halvings=self._price.halvings + 1)
+            self._sample = {name: rows.halved(self._price.halvings) for name, rows in self._sample.items()}
+
+    def _loss_of_serving(self, at_s: int) -> float:
+        """The estimated loss by what serving holds, summed as the curvature of rows is."""
+        half_life_s = self._settings.half_life_s
+        errors = (rows.losses(at_s, half_life_s)[1].tolist() for rows in self._sample.values())
+        return math.ldexp(math.fsum(error for rows in errors for error in rows), self._price.halvings)
+
+    def _select(self, at_s: int, hold: bool) -> dict[str, Bools]:
+        """By table, [n] bool: the withheld rows that are worth more than the price of their bytes; none with `hold`."""
         if hold:
             return {name: np.zeros(len(rows), np.bool_) for name, rows in self._withheld.items()}
-        names = sorted(self._withheld)
-        withheld = [self._withheld[name] for name in names]
-        worth = np.concatenate([np.empty(0, np.float32), *(rows.worth for rows in withheld)])
-        worth_per_byte = np.concatenate([np.empty(0, np.float32), *(rows.worth_per_byte for rows in withheld)])
-        selected = select_rows(worth, worth_per_byte, self._config.share)
-        parts: list[Bools] = np.split(selected, np.cumsum([len(rows) for rows in withheld])[:-1])
-        return dict(zip(names, parts, strict=True))
+        per_byte, half_life_s = np.float32(self._price.per_byte), self._settings.half_life_s
+        return {name: rows.worth_at(at_s, half_life_s)[1] > per_byte for name, rows in self._withheld.items()}
 
     def _select_all(self, name: str, selected: Bools, left: int) -> int:
         """Select the other withheld rows too, in `selected` itself; returns the bytes left, negative if too few."""
@@ -301,27 +351,25 @@ class Publisher:
         return rows
 
     def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:
-        """Quantize rows at the precision they warrant, or as they were trained, and put them into the view."""
-        view = self.views[name]
-        bits, payload, handles = self._quantized(name, keys, rows)
-        zeros = (bits == SKIP) & (handles == NO_HANDLE)
-        if zeros.any():
-            payload = _with_zeros(bits, payload, zeros, view.dim)
-        sent = bits != SKIP
-        keys, bits, handles = keys[sent], bits[sent], handles[sent]
+        """Quantize rows that improve what serving holds, or as they were trained, and put them into the view."""
+        view, served = self.views[name], self._served(name, keys)
+        bits, payload = quantize_rows(rows, served, self._tables[name].rounding, self._price.unit)
+        assert (bits != SKIP).all(), f"a row of table {name} was sent that serving holds"
+        handles = view.handles(keys)
         new = handles == NO_HANDLE
         handles[new] = self._assign_handles(name, int(new.sum()))
         differences, relative = view.differences(keys, bits, payload)
         view.put(keys, handles, bits, payload)
+        self._sample_sent(name, keys, rows)
         change = ServedChange(keys, handles, bits, payload, removed)
         return _field_delta(view.dim, replace(change, payload=differences), new, relative), change
 
-    def _quantized(self, name: str, keys: UInt64s, rows: Rows) -> tuple[UInt8s, UInt8s, UInt32s]:
-        """(bits [n], payload of the rows not skipped, handles [n] of the keys in the view)."""
-        weights, served_bits, handles = self.views[name].lookup(keys)
-        served = ServedRows(weights, served_bits, self.views[name].exponents(keys))
-        bits, payload = quantize_rows(rows, served, self._tables[name].rounding)
-        return bits, payload, handles
+    def _sample_sent(self, name: str, keys: UInt64s, rows: Rows) -> None:
+        """Sampled rows that were sent: what serving holds of them now."""
+        n = sampled_rows(keys, self._price.halvings)
+        keys, rows = keys[:n], rows[:n]
+        scores = self._score(name, keys, rows)
+        self._sample[name] = self._sample[name].updated(LossSample.of(keys, rows, scores, self._price.halvings))
 
     def _assign_handles(self, name: str, count: int) -> UInt32s:
         first = self._next_handles[name]
@@ -329,18 +377,18 @@ class Publisher:
         self._next_handles[name] = first + count
         return np.arange(first, first + count, dtype=np.uint32)
 
-    def _scan_withheld(self, name: str) -> Withheld:
-        """Compare every row with the view: the rows that sending would improve."""
-        all_keys, parts = self._tables[name].keys(), []
-        for start in range(0, len(all_keys), _CHUNK_ROWS):
-            keys = all_keys[start : start + _CHUNK_ROWS]
-            rows = self._tables[name].rows(keys)
-            scored = self._score(name, keys, rows)
-            differing = np.flatnonzero(scored.withheld)
-            bits, _, _ = self._quantized(name, keys[differing], rows[differing])
-            scored.withheld[differing[bits == SKIP]] = False
-            parts.append(Withheld.empty().updated(scored))
-        return Withheld.concatenated(parts)
+    def _scan(self) -> None:
+        """Compare every row with the view: the rows that sending would improve, and the sample."""
+        for name in self.views:
+            all_keys, parts, sampled = self._tables[name].keys(), [], [LossSample.empty()]
+            for start in range(0, len(all_keys), _CHUNK_ROWS):
+                keys = all_keys[start : start + _CHUNK_ROWS]
+                rows = self._tables[name].rows(keys)
+                scores = self._score(name, keys, rows)
+                parts.append(Withheld.empty().updated(_withheld_of(keys, rows, scores)))
+                sampled.append(LossSample.of(keys, rows, scores, self._price.halvings))
+            self._withheld[name] = Withheld.concatenated(parts)
+            self._sample[name] = LossSample(np.concatenate([part.entries for part in sampled]))
 
     def _digests(self) -> dict[str, int]:
         return {name: view.digest() for name, view in self.views.items()}
@@ -353,14 +401,10 @@ def served_field_delta(view: ServedView, keys: UInt64s, new: Bools, removed: UIn
     return _field_delta(view.dim, ServedChange(keys, handles, bits, payload, removed), new, absolute)
 
 
-def _with_zeros(bits: UInt8s, payload: UInt8s, zeros: Bools, dim: int) -> UInt8s:
-    """The payload with rows of zeros where `zeros` is true, in the order of `bits`, which receives their precision."""
-    sent = bits != SKIP
-    bits[zeros] = sent_precision(dim)[PRECISIONS[0]]
-    added, _ = encode(np.zeros((np.count_nonzero(zeros), dim), np.float32), bits[zeros])
-    positions = np.concatenate([np.flatnonzero(sent), np.flatnonzero(zeros)])
-    order = np.argsort(positions, kind="stable")
-    return reorder_payload(np.concatenate([payload, added]), bits[positions], order, dim)
+def _withheld_of(keys: UInt64s, rows: Rows, scores: RowScores) -> ScoredRows:
+    """What sending rows is worth, and which of them it would improve."""
+    per_byte = scores.worth / scores.cost_bytes
+    return ScoredRows(keys, scores.worth, per_byte, rows["last_seen_s"].copy(), scores.improves)
 
 
 def _field_delta(dim: int, change: ServedChange, new: Bools, relative: Bools) -> FieldDelta:

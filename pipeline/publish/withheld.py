@@ -1,6 +1,7 @@
-"""The rows withheld from serving: their keys, what sending each is worth, and the selection of those to send.
+"""The rows withheld from serving: their keys and what sending each is worth.
 
-Wraps `native/serving/withheld`. It stores worth, not movements: what is withheld is row − served view.
+Wraps `native/serving/withheld`. It stores worth, not movements: what is withheld is row − served view. Worth is as of
+the last occurrence of a row and decays from then on, as the curvature does that it comes from.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require_array
-from pipeline.arrays.types import Bools, Float32s, UInt64s
+from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.types import Bools, Float32s, UInt32s, UInt64s
 from pipeline.errors import InputError
 
 
@@ -22,12 +23,14 @@ class ScoredRows:
         keys: [m] uint64, ascending.
         worth: [m] float32.
         worth_per_byte: [m] float32.
-        withheld: [m] bool, whether the row differs from its served value.
+        seen_s: [m] uint32.
+        withheld: [m] bool, whether sending the row would improve its served value.
     """
 
     keys: UInt64s
     worth: Float32s
     worth_per_byte: Float32s
+    seen_s: UInt32s
     withheld: Bools
 
 
@@ -39,11 +42,12 @@ class Withheld:
         keys: [n] uint64, ascending.
         worth: [n] float32, what serving loses without the row; not negative.
         worth_per_byte: [n] float32, worth per byte of sending the row.
+        seen_s: [n] uint32, log time that worth is as of, s since 1970.
 
     Raises:
         InputError: a wrong dtype or shape, or keys that do not ascend.
 
-    >>> withheld = Withheld(np.uint64([3, 5]), np.float32([1, 2]), np.float32([1, 2]))
+    >>> withheld = Withheld(np.uint64([3, 5]), np.float32([1, 2]), np.float32([1, 2]), np.uint32([0, 0]))
     >>> withheld.without(np.uint64([5, 9])).keys.tolist()
     [3]
     """
@@ -51,11 +55,13 @@ class Withheld:
     keys: UInt64s
     worth: Float32s
     worth_per_byte: Float32s
+    seen_s: UInt32s
 
     def __post_init__(self) -> None:
         _require_keys(self.keys)
         require_array("worth", self.worth, np.float32, (len(self.keys),))
         require_array("worth_per_byte", self.worth_per_byte, np.float32, (len(self.keys),))
+        require_array("seen_s", self.seen_s, np.uint32, (len(self.keys),))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -73,17 +79,19 @@ class Withheld:
             np.concatenate([part.keys for part in parts]),
             np.concatenate([part.worth for part in parts]),
             np.concatenate([part.worth_per_byte for part in parts]),
+            np.concatenate([part.seen_s for part in parts]),
         )
+
+    def worth_at(self, at_s: int, half_life_s: float) -> tuple[Float32s, Float32s]:
+        """(worth [n], worth per byte [n]) as of log time `at_s`, halved for each half-life since `seen_s`."""
+        return decayed(self.worth, self.worth_per_byte, self.seen_s, at_s, half_life_s)
 
     def updated(self, scored: ScoredRows) -> "Withheld":
         """These rows with the scored ones replaced, or removed if `scored.withheld` is false."""
-        rows = Withheld(scored.keys, scored.worth, scored.worth_per_byte)
+        rows = Withheld(scored.keys, scored.worth, scored.worth_per_byte, scored.seen_s)
         require_array("withheld", scored.withheld, np.bool_, (len(rows),))
         columns = _columns(len(self) + len(rows))
-        n = _native.merge_scored(
-            self.keys, self.worth, self.worth_per_byte, rows.keys, rows.worth, rows.worth_per_byte, scored.withheld,
-            *columns,
-        )  # fmt: skip
+        n = _native.merge_scored(*self._all(), *rows._all(), scored.withheld, *columns)
         return _first(n, columns)
 
     def without(self, keys: UInt64s) -> "Withheld":
@@ -91,51 +99,51 @@ class Withheld:
         if not len(keys) or not len(self):
             return self
         zeros = np.zeros(len(keys), np.float32)
-        return self.updated(ScoredRows(keys, zeros, zeros, np.zeros(len(keys), np.bool_)))
+        return self.updated(
+            ScoredRows(keys, zeros, zeros, np.zeros(len(keys), np.uint32), np.zeros(len(keys), np.bool_))
+        )
 
     def split(self, chosen: Bools) -> tuple[UInt64s, "Withheld"]:
         """The keys of the rows in `chosen`, [n] bool, ascending; and the remaining rows."""
         require_array("chosen", chosen, np.bool_, (len(self),))
         count = int(np.count_nonzero(chosen))
         keys, remaining = np.empty(count, np.uint64), _columns(len(self))
-        n = _native.split_chosen(self.keys, self.worth, self.worth_per_byte, chosen, keys, *remaining)
+        n = _native.split_chosen(*self._all(), chosen, keys, *remaining)
         return keys, _first(n, remaining)
 
+    def _all(self) -> "_Columns":
+        return self.keys, self.worth, self.worth_per_byte, self.seen_s
 
-def select_rows(worth: Float32s, worth_per_byte: Float32s, share: float) -> Bools:
-    """Select the rows that hold `share` of all worth in the fewest bytes, in descending order of worth per byte.
 
-    Args:
-        worth: [n] float32, not negative.
-        worth_per_byte: [n] float32.
-        share: in (0, 1].
+def decayed(
+    one: Float32s, other: Float32s, seen_s: UInt32s, at_s: int, half_life_s: float
+) -> tuple[Float32s, Float32s]:
+    """Two columns of losses, [n] float32 each, as of log time `at_s`: halved for each half-life since `seen_s`, [n].
 
-    Returns:
-        [n] bool. The row that reaches the share is included, rows without worth never are; of rows with equal worth per
-        byte the first is selected.
+    >>> [each.tolist() for each in decayed(np.float32([8]), np.float32([2]), np.uint32([100]), 110, half_life_s=10)]
+    [[4.0], [1.0]]
 
-    >>> select_rows(np.float32([1, 8, 0, 1]), np.float32([1, 8, 0, 1]), 0.8).tolist()
-    [False, True, False, False]
-
-    Raises:
-        InputError: a wrong dtype or shape, or a share outside (0, 1].
+    Raises InputError: a wrong dtype or shape, or a time that is not one of 32 bits.
     """
-    require_array("worth", worth, np.float32, ("n",))
-    require_array("worth_per_byte", worth_per_byte, np.float32, (len(worth),))
-    if not 0 < share <= 1:
-        raise InputError(f"share: got {share!r}, wanted a number in (0, 1]")
-    chosen = np.empty(len(worth), np.bool_)
-    _native.select_worthiest(worth, worth_per_byte, float(share), chosen)
-    return chosen
+    require_array("seen_s", seen_s, np.uint32, ("n",))
+    for name, column in (("one", one), ("other", other)):
+        require_array(name, column, np.float32, (len(seen_s),))
+    require_integer("at_s, seconds since 1970", at_s, 0, 2**32 - 1)
+    now = np.empty(len(seen_s), np.float32), np.empty(len(seen_s), np.float32)
+    _native.decay_worth(one, other, seen_s, int(at_s), float(half_life_s), *now)
+    return now
 
 
-def _first(n: int, columns: tuple[UInt64s, Float32s, Float32s]) -> Withheld:
-    keys, worth, worth_per_byte = columns
-    return Withheld(keys[:n], worth[:n], worth_per_byte[:n])
+_Columns = tuple[UInt64s, Float32s, Float32s, UInt32s]
 
 
-def _columns(n: int) -> tuple[UInt64s, Float32s, Float32s]:
-    return np.empty(n, np.uint64), np.empty(n, np.float32), np.empty(n, np.float32)
+def _first(n: int, columns: _Columns) -> Withheld:
+    keys, worth, worth_per_byte, seen_s = columns
+    return Withheld(keys[:n], worth[:n], worth_per_byte[:n], seen_s[:n])
+
+
+def _columns(n: int) -> _Columns:
+    return np.empty(n, np.uint64), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint32)
 
 
 def _require_keys(keys: UInt64s) -> None:

@@ -153,7 +153,7 @@ class Commit:
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
         served_dense: the dense weights that serving holds, if the delta carries only a change of them; else empty.
-        clocks: reserved in the format of the file, always empty.
+        price: of a byte of deltas, as of this version (`publish/price.py`).
         training_state_changes: by name, training state stored as the change since the parent
             (`store/training_state.py`). A name is either here or in `training_state`. Only the store sets them.
     """
@@ -178,7 +178,7 @@ class Commit:
     delta: bytes
     full: bool
     samples_seen: int
-    clocks: Mapping[str, int] = field(default_factory=dict)
+    price: Mapping[str, float] = field(default_factory=dict)
     training_state_changes: Mapping[str, bytes] = field(default_factory=dict)
     served_dense: bytes = b""
 

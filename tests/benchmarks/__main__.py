@@ -30,7 +30,16 @@ STAGES = (
     "freshness",
     "growth",
 )
-MODELS = ("field_importance", "cascade", "heads", "two_towers", "delayed_feedback", "few_bits", "gate")
+MODELS = (
+    "field_importance",
+    "cascade",
+    "heads",
+    "two_towers",
+    "delayed_feedback",
+    "few_bits",
+    "published_bytes",
+    "gate",
+)
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""

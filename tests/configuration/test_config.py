@@ -80,6 +80,19 @@ def test_off_means_none_only_for_keys_that_allow_none():
     assert "model.batch_size" in problems_of(lambda document: document["model"].update(batch_size="off"))
 
 
+def test_the_loss_of_serving_is_a_share_of_the_trainers():
+    document = copy.deepcopy(WRITTEN)
+    for given in (1e-9, 0.0002, 0.5):
+        document["publish"]["loss"] = given
+        assert parse_config(document).publish.loss == given
+    for given in (0, 0.6, -1, float("nan"), "off", None):
+        text = problems_of(lambda document, given=given: document["publish"].update(loss=given))
+        assert "has 1 problem(s)" in text
+        assert "publish.loss: " in text
+    text = problems_of(lambda document: document["publish"].update(share=0.9))
+    assert "publish.share: unknown key. known: loss, " in text
+
+
 def test_dense_weights_are_rounded_by_a_share_or_served_exactly():
     document = copy.deepcopy(WRITTEN)
     for given in (0.001, 0.5, "exact"):

@@ -15,7 +15,7 @@ INTERFACES = {
     "pipeline/ingest/files/csv_file.py",
     "pipeline/logs/events/avro_events.py",
     "pipeline/logs/kafka/record_batches.py",
-    "pipeline/publish/precision.py",
+    "pipeline/publish/priced_rows.py",
     "pipeline/publish/withheld.py",
     "pipeline/recall/scan_index.py",
     "pipeline/samples/held/index.py",

@@ -40,6 +40,13 @@ def test_training_for_few_bits_is_measured_on_a_small_market():
     assert half.sizes["bytes a row"] < figures["trained: 4 bits"].sizes["bytes a row"]
 
 
+def test_published_bytes_are_measured_on_a_small_stream():
+    figures = {figure.what: figure for figure in one_round("models.published_bytes", quick=True)}
+    smaller = [figures[f"published bytes, loss {loss}: smaller than fp32"] for loss in ("0.0001", "0.0005")]
+    assert smaller[1].value > smaller[0].value > smaller[0].sizes["int8 Parquet smaller"] > 1
+    assert all(figure.value > 0 for what, figure in figures.items() if "predicted" in what)
+
+
 def test_the_quantizer_is_measured_in_rates_and_errors():
     figures = {figure.what: figure for figure in one_round("stages.quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0

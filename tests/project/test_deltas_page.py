@@ -55,7 +55,9 @@ def assert_holds(consumer, shard, replica):
 
 @pytest.mark.parametrize("rounding", [0.01, "exact"])
 def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, rounding):
-    project = make_project(tmp_path, WRITTEN | {"publish": WRITTEN["publish"] | {"dense_rounding": rounding}})
+    project = make_project(
+        tmp_path, WRITTEN | {"publish": WRITTEN["publish"] | {"dense_rounding": rounding, "loss": 1e-9}}
+    )
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, 1_000))
         train(project, log)

@@ -1,9 +1,11 @@
 """A full carries every row: the delta of its version sends what was withheld, in parts that fit a record of the log."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.publish.publisher import Publisher, TouchedRows
+from pipeline.publish.publisher import Publisher, PublishSettings, TouchedRows
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.published_files import read_published
 from pipeline.versions.deltas.served_view import ServedView
@@ -15,7 +17,7 @@ NONE = np.empty(0, np.uint64)
 @pytest.fixture
 def trainer(tmp_path):
     """A trainer that withholds most rows."""
-    trainer = SyntheticTrainer(project_at(tmp_path, publish={"share": 0.2}))
+    trainer = SyntheticTrainer(project_at(tmp_path, publish={"loss": 0.1}))
     trainer.commit(touched=trainer.change(200, 0))
     yield trainer
     trainer.close()
@@ -23,9 +25,8 @@ def trainer(tmp_path):
 
 def limited(trainer, flush_bytes):
     views = {name: ServedView(dim) for name, dim in DIMS.items()}
-    trainer.publisher = Publisher(
-        trainer.project.config.publish, trainer.tables, views, {}, b"", flush_bytes=flush_bytes
-    )
+    settings = replace(PublishSettings.of(trainer.project.config), flush_bytes=flush_bytes)
+    trainer.publisher = Publisher(settings, trainer.tables, views)
 
 
 def served_keys(trainer):
@@ -45,7 +46,7 @@ def test_after_a_flush_serving_holds_every_row(trainer):
 def test_a_row_of_zeros_is_served_as_zeros_after_a_flush(trainer):
     keys = np.array([500, 7, 900], np.uint64)
     for key, weight in zip(keys, (0.0, 0.5, 0.0), strict=True):
-        trainer.tables["user"].put(int(key), np.full(DIMS["user"], weight, np.float32), 1.0, 0.5)
+        trainer.tables["user"].put(int(key), np.full(DIMS["user"], weight, np.float32), 1e8)
     touched = TouchedRows(np.sort(keys), trainer.tables["user"].rows(np.sort(keys)), NONE)
     trainer.commit(touched={"user": touched})
     assert trainer.publisher.views["user"].bits(keys)[[0, 2]].tolist() == [0, 0]

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.publish.precision import movement_worth, quantize, send_cost_bytes, warranted_bits
-from pipeline.publish.publisher import Publisher, TouchedRows
-from pipeline.publish.withheld import select_rows
+from pipeline.publish.priced_rows import ServedRows, score_rows
+from pipeline.publish.publisher import Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.versions.deltas.delta import decode_delta, served_digest
 from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.deltas.served_view import ServedView
@@ -29,77 +28,6 @@ def touched_of(trainer: SyntheticTrainer, keys: np.ndarray, removed: np.ndarray)
     return TouchedRows(keys, trainer.tables["user"].rows(keys), removed)
 
 
-def test_worth_grows_with_importance_and_relative_movement():
-    moved, length, importance = np.float32([1, 1, 1]), np.float32([2, 2, 4]), np.float32([1, 3, 1])
-    assert movement_worth(moved, length, importance).tolist() == [0.5, 1.5, 0.25]
-
-
-def test_selection_stops_at_the_row_that_completes_the_share():
-    worth = np.float32([5, 3, 1, 1])
-    assert select_rows(worth, worth / 8, 0.5).tolist() == [True, False, False, False]
-    assert select_rows(worth, worth / 8, 0.51).tolist() == [True, True, False, False]
-    assert select_rows(worth, worth / 8, 1.0).tolist() == [True] * 4
-
-
-def test_selection_prefers_the_row_that_costs_fewer_bytes():
-    assert select_rows(np.float32([1, 1]), np.float32([1 / 64, 1 / 4]), 0.4).tolist() == [False, True]
-
-
-def test_a_row_that_serving_does_not_hold_costs_its_key_as_well():
-    known, new = send_cost_bytes(16, np.array([True, False]))
-    assert new - known > 7
-
-
-def test_no_withheld_rows_select_none():
-    assert not select_rows(np.zeros(3, np.float32), np.zeros(3, np.float32), 1.0).any()
-    assert len(select_rows(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)) == 0
-
-
-def test_precision_needs_both_importance_and_convergence():
-    importance = np.float32([100, 100, 1, 100])
-    convergence = np.float32([0.999999, 0.5, 0.999999, 0.95])
-    crowd = np.ones(10_000, np.float32)
-    bits = warranted_bits(np.concatenate([importance, crowd]), np.concatenate([convergence, crowd * 0.5]))
-    assert bits[:4].tolist() == [32, 4, 4, 8]
-
-
-def unsettled(n, bits):
-    """What `quantize` is given besides weights: served precisions and exponents, importance, and no convergence."""
-    return np.full(n, bits, np.uint8), np.full(n, -9, np.int8), np.ones(n, np.float32), np.zeros(n, np.float32)
-
-
-def test_a_row_that_serving_holds_exactly_is_skipped():
-    weights = rows(3)
-    bits, _ = quantize(weights, weights, *unsettled(3, 32))
-    assert bits.tolist() == [0, 0, 0]
-
-
-def test_a_movement_below_the_error_of_its_precision_is_skipped():
-    weights = rows(50)
-    served = weights + np.float32(1e-5)
-    bits, _ = quantize(weights, served, *unsettled(50, 4))
-    assert not bits.any()
-
-
-def test_a_precise_row_that_moves_little_is_sent_as_precisely_again():
-    weights = rows(50)
-    served = weights * np.float32(1.04)
-    bits, _ = quantize(weights, served, *unsettled(50, 8))
-    assert set(bits.tolist()) == {8}
-
-
-def test_a_precise_row_that_moves_far_and_is_unsettled_is_sent_coarsely():
-    weights = rows(50)
-    bits, _ = quantize(weights, -weights, *unsettled(50, 8))
-    assert set(bits.tolist()) == {4}
-
-
-def test_an_unknown_row_is_sent_unless_it_is_all_zeros():
-    weights = np.concatenate([rows(1), np.zeros((1, 8), np.float32)])
-    bits, _ = quantize(weights, np.zeros_like(weights), *unsettled(2, 0))
-    assert (bits > 0).tolist() == [True, False]
-
-
 def test_new_rows_are_sent_with_key_and_new_handle(trainer):
     trainer.commit(touched=trainer.change(30, 0), flush=True)
     change = trainer.commits[0].prepared.delta.fields["user"]
@@ -116,18 +44,6 @@ def test_a_new_row_of_little_worth_is_withheld(trainer):
     assert (view.bits(withheld) > 0).all()
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_scoring_does_not_change_the_commits_rows(trainer, count):
-    """Scoring replaces importance 0 by the mean of the others; the commit's rows must not contain that."""
-    keys = np.arange(1, count + 1, dtype=np.uint64)
-    for key in keys:
-        trainer.tables["user"].put(int(key), np.full(DIMS["user"], 0.5, np.float32), importance=0.0, unsettled=1.0)
-    touched = touched_of(trainer, keys, NONE)
-    before = touched.rows.copy()
-    trainer.commit(touched={"user": touched})
-    assert touched.rows.tobytes() == before.tobytes()
-
-
 def test_known_rows_are_sent_as_handles_only(trainer):
     first = trainer.commit(touched=trainer.change(200, 0), flush=True)
     assert len(first.prepared.delta.fields["user"].new_keys) > 50
@@ -135,44 +51,94 @@ def test_known_rows_are_sent_as_handles_only(trainer):
     assert len(second.handles) > len(second.new_keys)
 
 
-def test_a_small_share_withholds_rows_and_a_flush_sends_them_all(trainer):
+def test_withheld_rows_are_those_worth_less_than_their_bytes_and_a_flush_sends_them_all(trainer):
     trainer.commit(touched=trainer.change(200, 0))
-    trainer.commit(touched=trainer.change(200, 0))
-    withheld = trainer.publisher.withheld("user")
+    commit = trainer.commit(touched=trainer.change(200, 0))
+    publisher, price = trainer.publisher, commit.prepared.price
+    withheld = publisher.withheld("user")
     assert len(withheld)
+    stored, view = trainer.tables["user"].rows(withheld), publisher.views["user"]
+    weights, bits, _ = view.lookup(withheld)
+    served = ServedRows(weights, bits, view.exponents(withheld))
+    scores = score_rows(stored["weights"], served, stored["curvature"].copy(), price.unit)
+    half_lives = (120 - stored["last_seen_s"]) / trainer.project.config.train.half_life_s
+    assert scores.improves.all()
+    assert (scores.worth * np.exp2(-half_lives) <= price.per_byte * scores.cost_bytes * (1 + 1e-6)).all()
     trainer.commit(touched={}, flush=True)
-    assert len(trainer.publisher.withheld("user")) == 0
-    served = trainer.publisher.views["user"].decode(withheld)
-    truth = trainer.tables["user"].rows(withheld)["weights"]
-    error = np.linalg.norm(served - truth, axis=1) / np.linalg.norm(truth, axis=1)
-    assert np.all(error < 0.15)
+    assert len(publisher.withheld("user")) == 0
+    error = np.linalg.norm(view.decode(withheld) - stored["weights"], axis=1)
+    step = np.sqrt(price.unit / np.maximum(stored["curvature"], 1e-30))
+    assert (error <= np.minimum(step * np.sqrt(16), np.linalg.norm(stored["weights"], axis=1) * 1.001)).all()
 
 
-def test_a_withheld_row_is_sent_in_a_later_commit_that_does_not_touch_it(trainer):
+def test_a_withheld_row_is_sent_in_a_later_commit_that_does_not_touch_it_once_the_price_is_lower(trainer):
     trainer.commit(touched=trainer.change(200, 0))
     trainer.commit(touched=trainer.change(200, 0))
     waiting = set(trainer.publisher.withheld("user").tolist())
-    for _ in range(12):
-        trainer.commit(touched={})
-    left = set(trainer.publisher.withheld("user").tolist())
-    assert left < waiting
+    trainer.loss /= 8
+    trainer.commit(touched={})
+    assert waiting - set(trainer.publisher.withheld("user").tolist())
 
 
-def test_a_restart_finds_every_row_that_sending_would_improve(trainer):
-    for _ in range(4):
-        trainer.commit()
-    before = {name: set(trainer.publisher.withheld(name).tolist()) for name in DIMS}
-    trainer.restart()
-    for name in DIMS:
-        found = set(trainer.publisher.withheld(name).tolist())
-        # Sending the others at the precision they warrant would improve nothing.
-        others = np.array(sorted(before[name] - found), np.uint64)
-        rows = trainer.tables[name].rows(others)
-        served, served_bits, _ = trainer.publisher.views[name].lookup(others)
-        importance, convergence = rows["importance"].copy(), 1 - rows["unsettled"]
-        exponents = trainer.publisher.views[name].exponents(others)
-        bits, _ = quantize(rows["weights"], served, served_bits, exponents, importance, convergence)
-        assert not bits.any()
+@pytest.mark.parametrize("loss", [1e-6, 1e-4, 1e-2])
+def test_a_restart_at_every_commit_gives_the_same_deltas(tmp_path, loss):
+    encoded = []
+    for restarts in (False, True):
+        trainer = SyntheticTrainer(project_at(tmp_path / str(restarts), publish={"loss": loss}), keys=3_000)
+        for number in range(12):
+            trainer.loss *= 1.3
+            if number % 5 == 2:
+                trainer.publisher.correct(0.7 * loss)
+            trainer.commit(touched=trainer.change(600, 20), flush=number == 8, hold=number == 5)
+            if restarts:
+                trainer.restart()
+        encoded.append([commit.prepared.encoded for commit in trainer.commits])
+        trainer.close()
+    assert encoded[0] == encoded[1]
+
+
+def test_a_smaller_loss_sends_more_bytes(tmp_path):
+    sizes = []
+    for loss in (1e-2, 1e-3, 1e-4):
+        trainer = SyntheticTrainer(project_at(tmp_path / str(loss), publish={"loss": loss}), keys=2_000)
+        for _ in range(5):
+            trainer.commit(touched=trainer.change(2_000, 0))
+        sizes.append(sum(len(commit.prepared.encoded) for commit in trainer.commits))
+        trainer.close()
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_the_loss_by_what_serving_holds_is_near_the_one_allowed(tmp_path):
+    for loss in (1e-3, 1e-4):
+        trainer = SyntheticTrainer(project_at(tmp_path / str(loss), publish={"loss": loss}), keys=2_000)
+        for _ in range(8):
+            trainer.commit(touched=trainer.change(2_000, 0))
+        estimate, exact = trainer.commits[-1].prepared.price.estimate, 0.0
+        for name, table in trainer.tables.items():
+            stored = table.rows(table.keys())
+            lag = stored["weights"] - trainer.publisher.views[name].decode(table.keys())
+            half_lives = (8 * 60 - stored["last_seen_s"]) / trainer.project.config.train.half_life_s
+            exact += float(((lag**2).sum(axis=1) * stored["curvature"] / 2 * np.exp2(-half_lives)).sum())
+        assert estimate == pytest.approx(exact / trainer.loss, rel=1e-4)
+        assert loss / 3 < estimate < loss * 2
+        trainer.close()
+
+
+def test_the_sample_of_a_large_table_gives_the_loss_of_all_rows(tmp_path):
+    trainer = SyntheticTrainer(project_at(tmp_path))
+    random, count = np.random.default_rng(1), 200_000
+    rows = np.zeros(count, trainer.tables["user"].dtype)
+    rows["weights"] = random.normal(0, 0.05, (count, 16))
+    rows["curvature"] = random.pareto(1.0, count) * 100
+    keys = np.sort(random.integers(0, 2**64, count, np.uint64))
+    trainer.tables["user"].stored = dict(zip(keys.tolist(), rows, strict=True))
+    touched = TouchedRows(keys, rows, NONE)
+    prepared = trainer.publisher.prepare(VersionRange(0, 0, 1, 0, 1, 0, 60_000), {"user": touched}, b"", loss=1e7)
+    assert prepared.price.halvings == 2
+    lag = rows["weights"] - trainer.publisher.views["user"].decode(touched.keys)
+    exact = ((lag.astype(np.float64) ** 2).sum(axis=1) * rows["curvature"]).sum() / 2 / 1e7
+    assert prepared.price.estimate == pytest.approx(exact, rel=0.03)
+    trainer.close()
 
 
 def test_a_removed_row_is_tombstoned_and_no_longer_withheld(trainer):
@@ -190,7 +156,7 @@ def test_a_row_removed_and_admitted_again_in_one_commit_gets_a_new_handle(traine
     trainer.commit(touched=trainer.change(30, 0), flush=True)
     key = trainer.tables["user"].keys()[:1]
     before = trainer.publisher.views["user"].handles(key)[0]
-    trainer.tables["user"].put(int(key[0]), rows(1, 16)[0], 1.0, 0.5)
+    trainer.tables["user"].put(int(key[0]), rows(1, 16)[0], 1e6)
     change = trainer.commit(touched={"user": touched_of(trainer, key, key)}).prepared.delta.fields["user"]
     assert key[0] in change.removed
     assert key[0] in change.new_keys
@@ -241,7 +207,8 @@ def test_withholding_saves_most_bytes_on_skewed_importance(trainer):
 def test_a_publisher_without_rows_sends_only_dense_weights(tmp_path):
     project = project_at(tmp_path)
     trainer = SyntheticTrainer(project)
-    trainer.publisher = Publisher(project.config.publish, trainer.tables, {n: ServedView(d) for n, d in DIMS.items()})
+    views = {name: ServedView(dim) for name, dim in DIMS.items()}
+    trainer.publisher = Publisher(PublishSettings.of(project.config), trainer.tables, views)
     delta = trainer.commit(touched={}).prepared.delta
     assert all(len(change) == 0 for change in delta.fields.values())
     assert delta.dense == trainer.dense
@@ -250,7 +217,7 @@ def test_a_publisher_without_rows_sends_only_dense_weights(tmp_path):
 
 @pytest.mark.parametrize("quantise", [8, 4, 2, "ternary", 1])
 def test_a_table_trained_for_few_bits_is_served_exactly_as_training_reads_it(tmp_path, quantise):
-    trainer = SyntheticTrainer(project_at(tmp_path, publish={"share": 1.0}))
+    trainer = SyntheticTrainer(project_at(tmp_path, publish={"loss": 1e-9}))
     rounding, table = RowRounding(quantise), trainer.tables["user"]
     table.rounding = rounding
     for _ in range(4):
@@ -271,7 +238,7 @@ def test_a_row_whose_rounded_values_stay_is_not_withheld_and_costs_nothing(train
     keys = table.keys()
     for key in keys:
         weights = table.stored[int(key)]["weights"]
-        table.put(int(key), (weights * np.float32(1.001)).astype(np.float32), 5.0, 0.5)
+        table.put(int(key), (weights * np.float32(1.001)).astype(np.float32), 50.0)
     prepared = trainer.commit(touched={"user": touched_of(trainer, keys, NONE)}).prepared
     assert not len(prepared.delta.fields["user"])
     assert not len(trainer.publisher.withheld("user"))
@@ -280,25 +247,24 @@ def test_a_row_whose_rounded_values_stay_is_not_withheld_and_costs_nothing(train
 def test_a_row_of_zeros_is_sent_with_a_full_only(trainer):
     table = trainer.tables["user"]
     table.rounding = RowRounding("ternary")
-    table.put(1, np.zeros(16, np.float32), 0.0, 1.0)
+    table.put(1, np.zeros(16, np.float32), 0.0)
     assert not len(
         trainer.commit(touched={"user": touched_of(trainer, np.uint64([1]), NONE)}).prepared.delta.fields["user"]
     )
     assert trainer.commit(touched={}, flush=True).prepared.delta.fields["user"].new_keys.tolist() == [1]
 
 
-def test_rows_of_more_importance_are_sent_at_the_precision_they_warrant(trainer):
+def test_rows_of_more_importance_are_sent_by_their_curvature(trainer):
     table = trainer.tables["user"]
     table.rounding = RowRounding(1, below=2.0)
     for key in range(1, 200):
-        table.put(key, rows(1, 16, key)[0], [0.5, 2.0, 300.0][key % 3], 0.001)
+        table.put(key, rows(1, 16, key)[0], 1e6, importance=[0.5, 2.0, 300.0][key % 3])
     prepared = trainer.commit(touched={"user": touched_of(trainer, table.keys(), NONE)}, flush=True).prepared
     view, stored = trainer.publisher.views["user"], table.rows(table.keys())
     served, few = view.decode(table.keys()), stored["importance"] < 2
     np.testing.assert_array_equal(served[few], as_read(stored, table.rounding)[few])
     error = np.abs(served - stored["weights"]).max(axis=1)
     assert error[few].min() > error[~few].max()
-    assert set(view.bits(table.keys()[~few]).tolist()) == {4, 8}
     assert prepared.complete
 
 
@@ -307,7 +273,12 @@ def test_changing_the_bits_sends_what_serving_has_otherwise(trainer):
     trainer.commit(flush=True)
     table.rounding = RowRounding("ternary")
     trainer.restart()
-    assert trainer.publisher.withheld("user").tolist() == table.keys().tolist()
+    read, served = (
+        as_read(table.rows(table.keys()), table.rounding),
+        trainer.publisher.views["user"].decode(table.keys()),
+    )
+    differs = (read != served).any(axis=1)
+    assert differs.any()
+    assert trainer.publisher.withheld("user").tolist() == table.keys()[differs].tolist()
     assert trainer.commit(touched={}, flush=True).prepared.complete
-    read = as_read(table.rows(table.keys()), table.rounding)
     np.testing.assert_array_equal(trainer.publisher.views["user"].decode(table.keys()), read)

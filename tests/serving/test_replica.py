@@ -424,7 +424,7 @@ def test_readers_never_see_a_partial_version(trainer):
         for number in range(1, 40):
             for name, table in trainer.tables.items():
                 for key in keys:
-                    table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1.0, 0.5)
+                    table.put(int(key), np.full(DIMS[name], float(number), np.float32), 1e6)
             trainer.commit(
                 touched={name: TouchedRows(keys, trainer.tables[name].rows(keys), NONE) for name in DIMS}, flush=True
             )

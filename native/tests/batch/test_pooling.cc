@@ -139,6 +139,25 @@ void expect_unpooled(const Batch& batch, FieldPooling field, Columns columns, co
             expect(gradients[k * batch.dim + d] == unpooled_at(batch, field, pooled, columns, k, d), "unpooled");
 }
 
+void expect_squares(const Batch& batch, FieldPooling field, Columns columns, const std::vector<float>& pooled) {
+    std::vector<float> squares(batch.u, 0);
+    std::vector<double> wanted(batch.u, 0);
+    springtide::add_squares(batch.pooling(field), pooled.data(), columns, squares.data());
+    for (size_t i = 0; i < batch.samples(); ++i)
+        for (int64_t j = batch.offsets[i]; j < batch.offsets[i + 1]; ++j)
+            for (size_t d = 0; d < batch.dim; ++d) {
+                const float* const source = pooled.data() + i * columns.count + columns.start;
+                const auto n = static_cast<double>(batch.offsets[i + 1] - batch.offsets[i]);
+                const bool shared = field.kind == PoolingKind::kMax;
+                const double part = shared ? source[d] / std::sqrt(n) : part_of(batch, field, i, j, d, source);
+                wanted[static_cast<size_t>(batch.inverse[j])] += part * part;
+            }
+    for (size_t k = 0; k < batch.u; ++k) {
+        const double difference = std::abs(squares[k] - wanted[k]);
+        expect(difference <= 1e-4 * wanted[k] + 1e-6, "squares");
+    }
+}
+
 // Rows rounded as they are read, some of them not, give the same as rounded copies.
 void expect_read_rounded(const Batch& batch, FieldPooling field, Columns columns, const std::vector<float>& gradient) {
     Batch copies = batch;
@@ -180,6 +199,7 @@ void every_path_gives_the_bits_of_the_plain_loop() {
                         const auto gradient = Batch::floats(random, batch.samples() * columns.count);
                         expect_unpooled(batch, field, moved, gradient);
                         expect_read_rounded(batch, field, moved, gradient);
+                        expect_squares(batch, field, moved, gradient);
                     }
 }
 

@@ -1,9 +1,8 @@
-// Withheld rows without Python: accesses stay in bounds for any keys, and the selection agrees with one by sorting.
+// Withheld rows without Python: accesses stay in bounds for any keys, and worth decays.
 #include "serving/withheld.h"
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <vector>
 
@@ -14,10 +13,13 @@ namespace {
 struct Rows {
     std::vector<uint64_t> keys;
     std::vector<float> worth, worth_per_byte;
+    std::vector<uint32_t> seen_s;
 
-    explicit Rows(size_t n) : keys(n), worth(n), worth_per_byte(n) {}
-    springtide::WithheldRows read() const { return {keys.data(), worth.data(), worth_per_byte.data(), keys.size()}; }
-    springtide::WithheldColumns write() { return {keys.data(), worth.data(), worth_per_byte.data()}; }
+    explicit Rows(size_t n) : keys(n), worth(n), worth_per_byte(n), seen_s(n) {}
+    springtide::WithheldRows read() const {
+        return {keys.data(), worth.data(), worth_per_byte.data(), seen_s.data(), keys.size()};
+    }
+    springtide::WithheldColumns write() { return {keys.data(), worth.data(), worth_per_byte.data(), seen_s.data()}; }
 };
 
 Rows random_rows(std::mt19937_64& random, size_t n, bool ascending) {
@@ -52,26 +54,12 @@ void accesses_stay_in_bounds(bool ascending) {
     }
 }
 
-void selects_like_sorting() {
-    std::mt19937_64 random(6);
-    for (int turn = 0; turn < 200; ++turn) {
-        const size_t n = 1 + random() % 300;
-        std::vector<float> worth(n), worth_per_byte(n);
-        for (size_t i = 0; i < n; ++i) worth[i] = static_cast<float>(random() % 50), worth_per_byte[i] = worth[i] / 4;
-        std::vector<size_t> order(n);
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](size_t a, size_t b) { return worth_per_byte[a] > worth_per_byte[b]; });
-        const double total = std::accumulate(worth.begin(), worth.end(), 0.0);
-        const auto chosen = std::make_unique<bool[]>(n);
-        springtide::select_worthiest(worth.data(), worth_per_byte.data(), n, 0.75, chosen.get());
-        double selected = 0;
-        for (const size_t i : order) {
-            expect(chosen[i] == (worth[i] > 0 && selected < 0.75 * total), "chosen");
-            selected += worth[i];
-        }
-    }
-    springtide::select_worthiest(nullptr, nullptr, 0, 0.5, nullptr);
+void worth_halves_with_each_half_life() {
+    Rows rows(3), now(3);
+    rows.worth = {8, 8, 8}, rows.worth_per_byte = {2, 2, 2}, rows.seen_s = {100, 110, 130};
+    springtide::decay_worth(rows.read(), 120, 10, now.write());
+    expect(now.worth == std::vector<float>({2, 4, 8}), "worth");
+    expect(now.worth_per_byte == std::vector<float>({0.5f, 1, 2}), "worth per byte");
 }
 
 }  // namespace
@@ -79,5 +67,5 @@ void selects_like_sorting() {
 int main() {
     accesses_stay_in_bounds(true);
     accesses_stay_in_bounds(false);
-    selects_like_sorting();
+    worth_halves_with_each_half_life();
 }

@@ -263,6 +263,7 @@ void invalid_rows_are_not_imported() {
     expect_rejected([&] { target.import_rows(Keys{1}, spoiled(12, -1).data()); }, "negative accumulator");
     expect_rejected([&] { target.import_rows(Keys{1}, spoiled(24, -1).data()); }, "negative importance");
     expect_rejected([&] { target.import_rows(Keys{1}, spoiled(28, 2).data()); }, "unsettled above 1");
+    expect_rejected([&] { target.import_rows(Keys{1}, spoiled(32, -1).data()); }, "negative curvature");
     expect(target.size() == 0, "nothing imported");
     target.import_rows(Keys{1}, good.data());
     expect(rows_of(target, {1}) == good, "the valid row is imported");
@@ -301,7 +302,7 @@ void any_number_of_threads_gives_the_same_table() {
         table.begin_changes();
         table.collect(7000);
         table.find(keys, found.data(), threads);
-        table.update_rows(found, keys, gradients.data(), counts.data(), 2, threads);
+        table.update_rows(found, keys, {gradients.data(), nullptr, counts.data()}, 2, threads);
         table.lookup(keys, weights.data(), threads);
         expect(table.collect(0) == 0, "every changed row was copied before");
         const springtide::Changes changes = finish(table.release_collected());
@@ -327,7 +328,7 @@ void a_budget_is_a_number_of_rows() {
     expect(table.admit(keys, rows.data(), 1) == table.max_rows(), "rows up to the budget");
     expect(rows[table.max_rows() - 1] != springtide::kNoRow, "the last row in the budget");
     expect(rows[table.max_rows()] == springtide::kNoRow, "the first row beyond the budget");
-    expect(table.max_rows() > kBudget / 100, "the budget is used");
+    expect(table.max_rows() > kBudget / 104, "the budget is used");
     expect(table.memory_bytes() < kBudget + (6 << 20), "the budget is not exceeded");
     table.remove(Keys{0, 1, 2});
     expect(table.admit(std::span(keys).subspan(table.max_rows()), rows.data(), 1) == 3, "removed rows free budget");

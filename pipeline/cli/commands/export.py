@@ -18,6 +18,7 @@ from pipeline.cli.terminal.output import print_result
 from pipeline.cli.terminal.output_file import output_file
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
+from pipeline.importance.row_statistics import STATISTICS_DTYPE
 from pipeline.logs.events.dead_letters import read_dead_letters, readable_letters
 from pipeline.logs.events.sample_block import sample_schema
 from pipeline.logs.interface.log import Log, read_to_end
@@ -173,6 +174,6 @@ def _row_batch(project: Project, commit: Commit, table: str) -> pa.RecordBatch:
     for name in ("weights", "state"):
         values = np.ascontiguousarray(packed[name])
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    for name in ("count", "last_seen_s", "importance", "unsettled"):
+    for name in STATISTICS_DTYPE.names or ():
         columns[name] = pa.array(np.ascontiguousarray(packed[name]))
     return pa.RecordBatch.from_pydict(columns)

@@ -85,6 +85,7 @@ def _key_row(project: Project, shard: int, commit: Commit, table: str, key: int)
         "last_seen": format_time(int(row["last_seen_s"]) * 1000),
         "importance": float(row["importance"]),
         "convergence": float(convergence(row["unsettled"])),
+        "curvature": float(row["curvature"]),
         "served_bits": int(change.served_bits[served]) if known else 0,
         "handle": str(change.served_handles[served]) if known else None,
         "weights": [float(w) for w in row["weights"]],

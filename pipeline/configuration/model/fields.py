@@ -172,7 +172,7 @@ class FieldConfig(Section):
     precision, and serving holds exactly what training read. `8` and `4` are the steps of published rows of these
     precisions, `2` has about four levels, `"ternary"` is −1, 0 or 1 times a scale, `1` plus or minus a scale."""
     quantise_below: Importance | None = None
-    """Only rows whose importance is below this are rounded; the others are published at the precision they warrant."""
+    """Only rows whose importance is below this are rounded; the others are published at the price of a byte."""
     optimizer: Optimizer = Adagrad()
     admission: Admission = Admission()
     expiry: Expiry = Expiry()

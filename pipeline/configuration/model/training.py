@@ -139,11 +139,16 @@ DenseRounding = Annotated[
 """A share of the weights, or `"exact"` for none."""
 
 
+AllowedLoss = Annotated[float, Field(gt=0, le=0.5)]
+"""A share of the trainer's loss."""
+
+
 class Publish(Section):
     """`[publish]`: how much and how often deltas are published to serving."""
 
-    share: Fraction = 0.9
-    """Share of the importance-weighted difference between trained and served rows that a realtime delta sends."""
+    loss: AllowedLoss = 0.0002
+    """How much the loss of serving may exceed the trainer's, as a share of it, by rows that realtime deltas withhold or
+    round. The price of a byte follows from it: a row is sent if that takes more off the loss than its bytes cost."""
     dense_rounding: DenseRounding = "exact"
     """How coarsely serving holds the dense weights: the error that rounding makes, relative to the weights, both
     weighted by how much the loss depends on each. Each then takes one or two bytes, and a realtime delta carries the

@@ -21,6 +21,7 @@ from pipeline.model.training.curvature import Curvature
 from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.publisher import ServedChange
 from pipeline.trainer.batch.batches import SamplePosition
+from pipeline.trainer.commit.served_loss import FirstBatch
 from pipeline.trainer.items.source import ItemSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
@@ -29,6 +30,7 @@ from pipeline.trainer.validation.gate.gate import Gate, GateState
 from pipeline.trainer.validation.label_ages import label_ages
 from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.trainer.validation.list_validation import ListValidation, with_lists
+from pipeline.trainer.validation.loss_sum import LossSum
 from pipeline.trainer.validation.matured import MaturedLabels
 from pipeline.versions.state import FieldChange
 
@@ -38,6 +40,8 @@ ITEM_SOURCE = "candidates"
 """The name of the state of `ItemSource` in a version, which its digest covers: that of the first format."""
 GATE = "gate"
 """The name of the state of `Gate` in a version."""
+LOSS = "loss"
+"""The name of the state of `LossSum` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)
 
 
@@ -61,6 +65,8 @@ class TrainerProgress:
     """Of a label with two towers."""
     gate: Gate | None = None
     """Tests of new samples, if configured."""
+    loss: LossSum = field(default_factory=LossSum)
+    """Of the samples learned from."""
     first_at_ms: int = _NEVER_MS
     """The smallest sample time since the last commit."""
 
@@ -114,6 +120,7 @@ class BoundarySnapshot:
         flush: publish every withheld row too.
         curvature: where `dense` shows how much the loss depends on each weight; None to serve exact weights.
         gate: state of the gate.
+        first: the first batch after the commit before, if serving is to be compared with the trainer on it.
     """
 
     progress: TrainerProgress
@@ -129,6 +136,7 @@ class BoundarySnapshot:
     flush: bool
     curvature: Curvature | None = None
     gate: GateState = "healthy"
+    first: FirstBatch | None = None
 
     @property
     def published_dense(self) -> bytes | TrainedWeights:
@@ -168,6 +176,7 @@ def training_state_of(tables: Tables, progress: TrainerProgress, identity: Ident
     for label, lists in progress.lists.items():
         state[f"lists.{label}"] = lists.to_bytes()
     state[FIELD_IMPORTANCE] = progress.importance.to_bytes()
+    state[LOSS] = progress.loss.to_bytes()
     if progress.items is not None:
         state[ITEM_SOURCE] = progress.items.to_bytes()
     if progress.gate is not None:

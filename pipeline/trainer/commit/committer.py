@@ -17,17 +17,19 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.formats.container import Draft
 from pipeline.logs.interface.log import Log
+from pipeline.model.dense import DenseModel
 from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.full_request import FullRequest
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
-from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange, flush_limit
+from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import RestoredShard
+from pipeline.trainer.commit.served_loss import served_loss
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
@@ -51,13 +53,14 @@ class Committer:
         versions: VersionStore,
         origin: VersionOrigin,
         restored: RestoredShard,
+        model: DenseModel,
     ) -> None:
         """Continue from CURRENT as `restored`; publishes a delta that was only committed.
 
-        Whether CURRENT was announced is unknown: it is announced again.
+        Whether CURRENT was announced is unknown: it is announced again. Of `model`, only the architecture is read.
         """
         self._lineage, tables, served = restored.lineage, restored.tables, restored.served
-        self._project, self._versions, self._origin = project, versions, origin
+        self._project, self._versions, self._origin, self._model = project, versions, origin, model
         self._delta_writer = DeltaWriter(project, log, origin.shard)
         self._served_model = {"name": project.config.name, "digest": origin.serving_digest}
         self._hooks = Hooks(project, log)
@@ -82,8 +85,8 @@ class Committer:
         self._publish_current()
         self._publisher = self._run(
             lambda: Publisher(
-                project.config.publish, self._snapshots, served.views, served.next_handles, served.dense,
-                flush_limit(project.config),
+                PublishSettings.of(project.config), self._snapshots, served.views, served.next_handles,
+                served.dense, served.price,
             )
         )  # fmt: skip
 
@@ -160,6 +163,8 @@ class Committer:
             draft = None if full_version else drafts.enter_context(self._drafting(id, changes))
             flush = snapshot.flush or self._full_snapshot_follows(snapshot.progress.last_at_ms)
             hold = self._holds(snapshot)
+            if not hold:
+                self._correct_price(snapshot)
             prepared = self._prepare(id, snapshot, changes, flush and not hold, hold)
             commit = self._commit_of(id, snapshot, changes, prepared, full_version)
             open_changes.settle(changes)
@@ -175,6 +180,18 @@ class Committer:
         self.dictionary.write()
         self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
         self._versions.retain(self._origin.shard, snapshot.progress.last_at_ms)
+
+    def _correct_price(self, snapshot: BoundarySnapshot) -> None:
+        """Compare serving, which holds the commit before, with the trainer."""
+        if snapshot.first is None:
+            return
+        served, views = self._publisher.served_dense, self._publisher.views
+        measured = served_loss(
+            snapshot.first, self._project.config, self._model.layout.starts, views,
+            lambda inputs: self._model.outputs_by(served, inputs),
+        )  # fmt: skip
+        if measured is not None:
+            self._publisher.correct(measured)
 
     def _holds(self, snapshot: BoundarySnapshot) -> bool:
         """Whether the gate keeps from serving what this commit learned.
@@ -213,7 +230,8 @@ class Committer:
             self._served_model,
         )  # fmt: skip
         touched = {name: TouchedRows(c.touched, c.rows, c.removed) for name, c in changes.items()}
-        return self._publisher.prepare(versions, touched, snapshot.published_dense, flush=flush, hold=hold)
+        loss = progress.loss.at(progress.last_at_ms // 1000, self._project.config.train.half_life_s)
+        return self._publisher.prepare(versions, touched, snapshot.published_dense, loss=loss, flush=flush, hold=hold)
 
     def _commit_of(
         self,
@@ -250,6 +268,7 @@ class Committer:
             served_digest=prepared.served_digest,
             delta=prepared.encoded,
             served_dense=prepared.served_dense,
+            price=prepared.price.numbers(),
             full=full_version,
             samples_seen=progress.samples_seen,
         )

@@ -22,7 +22,8 @@ from pipeline.publish.full_request import FullRequest, TrainerLock
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.part import Part
-from pipeline.publish.publisher import PreparedUpdate, Publisher, VersionRange, flush_limit
+from pipeline.publish.price import Price
+from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, VersionRange
 from pipeline.trainer.commit.boundary_snapshot import GATE
 from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
@@ -146,7 +147,8 @@ def _publisher_of(project: Project, commit: Commit) -> Publisher:
         tables[name] = _StoredRows(change.keys, stored_rows(change.rows, table), RowRounding.of(table))
         views[name] = ServedView(change.dim, by_handle=False)
         views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
-    return Publisher(config.publish, tables, views, commit.next_handles, served_dense_of(commit), flush_limit(config))
+    settings, price = PublishSettings.of(config), Price.of(commit.price)
+    return Publisher(settings, tables, views, commit.next_handles, served_dense_of(commit), price)
 
 
 def _as_declared(commit: Commit, table: TableConfig) -> bool:
@@ -179,6 +181,7 @@ def _commit_of(versions: VersionStore, before: Commit, prepared: PreparedUpdate,
         served_digest=prepared.served_digest,
         delta=prepared.encoded,
         served_dense=prepared.served_dense,
+        price=prepared.price.numbers(),
         full=False,
     )
 

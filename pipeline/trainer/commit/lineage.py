@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.model.identity import Identity
+from pipeline.publish.price import Price
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, VersionId
 
@@ -61,11 +62,13 @@ class ServedState:
         views: the served view of each table.
         next_handles: by table, the next handle to be assigned.
         dense: dense weights.
+        price: of a byte.
     """
 
     views: Mapping[str, ServedView]
     next_handles: Mapping[str, int]
     dense: bytes
+    price: Price = field(default_factory=Price)
 
 
 def identity_in(commit: Commit) -> dict[str, str]:

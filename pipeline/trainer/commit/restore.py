@@ -8,13 +8,15 @@ from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
+from pipeline.publish.price import Price
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, GATE, ITEM_SOURCE, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, GATE, ITEM_SOURCE, LOSS, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.gate.gate import Gate
 from pipeline.trainer.validation.label_validation import LabelValidation
+from pipeline.trainer.validation.loss_sum import LossSum
 from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit
@@ -58,7 +60,8 @@ def restore_shard(
         model.load_weights(commit.dense)
     lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
     dense = model.serving_bytes() if changed else served_dense_of(commit)
-    served = ServedState(views, dict(commit.next_handles), dense)
+    price = Price() if changed else Price.of(commit.price)
+    served = ServedState(views, dict(commit.next_handles), dense, price)
     progress = restore_progress(commit, config, model.item_inputs)
     if changed and config.gate:  # the past of another model is no past to compare with
         progress.gate = Gate(config.gate)
@@ -98,6 +101,7 @@ def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str
             lists.load(state)
     if state := commit.training_state.get(FIELD_IMPORTANCE):
         progress.importance.load(state)
+    progress.loss = LossSum.of_bytes(commit.training_state.get(LOSS, LossSum().to_bytes()))
     if progress.items is not None and (state := commit.training_state.get(ITEM_SOURCE)):
         progress.items.load(state)
     if progress.gate is not None and (state := commit.training_state.get(GATE)):

@@ -38,6 +38,7 @@ from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, re
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
+from pipeline.trainer.commit.served_loss import FirstBatch, measures
 from pipeline.trainer.run.scoring import gate_samples, score_batch
 from pipeline.trainer.tables.tables import AdmittedBatch
 from pipeline.trainer.validation.gate.gate import STATES
@@ -74,6 +75,7 @@ class TrainerShard:
         self.held = False
         """Set if the corrupted state cannot be rolled back: training goes on, and serving keeps what it has."""
         self._penalty, self._due, self._window_closed = 0.0, False, True
+        self._first: FirstBatch | None = None
         self.committer = self._restore(epoch, migrate)
         self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
         source = self._progress.items
@@ -121,7 +123,8 @@ class TrainerShard:
         Returns the version's id. It is committed and published when the next commit begins or `train` returns.
         """
         id = self.committer.begin(self._snapshot(flush))
-        self._uncommitted = False
+        self._uncommitted, self._first = False, None
+        self._compared = not measures(self._config)
         self._progress.committed()
         # What an operator quarantined meanwhile applies to everything read from here on.
         self._renew_mask()
@@ -197,7 +200,8 @@ class TrainerShard:
         restored = restore_shard(self._config, self._versions, origin, self._model, migrate)
         self.tables, self._progress, self._lineage = restored.tables, restored.progress, restored.lineage
         self._uncommitted = restored.lineage.migrating
-        return Committer(self._project, self._log, self._versions, origin, restored)
+        self._compared = restored.lineage.migrating or not measures(self._config)
+        return Committer(self._project, self._log, self._versions, origin, restored, self._model)
 
     def _reader(self) -> BatchReader | ShuffledReader:
         topic, size, window = (
@@ -238,6 +242,7 @@ class TrainerShard:
         following = None
         inputs = self.tables.gather(batch)
         self._model.scale(inputs[: batch.prepared.rows])
+        self._keep_first(batch.prepared, inputs)
         step = self._dense.submit(self._model.step, inputs, batch.prepared.targets)
         try:
             self.committer.serve()
@@ -251,6 +256,23 @@ class TrainerShard:
             row = failure.row if isinstance(failure, UserCodeError) else None
             raise self._halt(batch.prepared.batch, Problem(str(failure), row)) from None
         return following
+
+    def _keep_first(self, prepared: PreparedBatch, inputs: Float32s) -> None:
+        """Of the first batch after a commit: what the trainer computes, to compare what serving holds with it.
+
+        Not while the gate holds what serving would need, and not before there is a version.
+        """
+        if self._compared:
+            return
+        self._compared = True
+        healthy = self._progress.gate is None or self._progress.gate.state == "healthy"
+        if not healthy or (self._lineage.current is None and not self.committer.busy):
+            return
+        try:
+            outputs = self._model.outputs(inputs[: len(prepared.batch)])
+        except ModelError:  # the step fails on this batch likewise, and halts the shard
+            return
+        self._first = FirstBatch.of(self._config, prepared, inputs, outputs)
 
     def _apply(self, admitted: AdmittedBatch, result: StepResult, inputs: Float32s) -> None:
         """Update rows, validation and progress by the result of the dense step on `inputs`."""
@@ -273,6 +295,7 @@ class TrainerShard:
         except InputError as failure:
             raise self._halt(batch, Problem(str(failure), first_not_finite(of_samples))) from None
         self._model.learn_scaling(admitted.prepared.shown_dense)
+        self._progress.loss = self._progress.loss.plus(result.summed_loss, at_s, self._config.train.half_life_s)
         weight, before = admitted.prepared.targets.weight, self._progress.samples_seen
         self._progress.importance.learned(inputs, of_samples, weight, before, at_s)
         if self._progress.items and admitted.prepared.items:
@@ -342,4 +365,5 @@ class TrainerShard:
             quarantines_seen=self._mask.quarantines.ids(),
             flush=flush,
             gate=self._progress.gate.state if self._progress.gate else "healthy",
+            first=self._first,
         )

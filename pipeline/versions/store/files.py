@@ -18,8 +18,8 @@ from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
-VERSION, TOUCHED = Kind(b"vers", FIX, format=4), Kind(b"keys", FIX)
-"""Format 4 of versions: served rows are integers."""
+VERSION, TOUCHED = Kind(b"vers", FIX, format=5), Kind(b"keys", FIX)
+"""Format 5 of versions: rows have a curvature, versions a price."""
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
@@ -64,7 +64,7 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
         "validation": dict(commit.validation),
         "quarantines_seen": list(commit.quarantines_seen),
         "next_handles": dict(commit.next_handles),
-        "clocks": dict(commit.clocks),
+        "price": dict(commit.price),
         "fields": {name: {"dim": c.dim, "row_bytes": c.rows.shape[1]} for name, c in commit.fields.items()},
     }
 
@@ -159,7 +159,7 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         training_state_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
         served_dense=_served_dense(file),
-        **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "clocks")},
+        **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "price")},
     )
 
 

@@ -41,7 +41,7 @@ SECONDS = 600.0
 CONFIGURATION = """
 fields = [{ name = "item", columns = ["item"], dim = 8 }, { name = "user", columns = ["user"], dim = 16 }]
 dense = [{ name = "price", column = "price" }]
-publish = { share = 0.8 }
+publish = { loss = 0.0002 }
 serving = { port = 0 }
 
 [events]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from pipeline.publish.precision import quantize
+from pipeline.publish.priced_rows import ServedRows, quantize
 from pipeline.serving.staged_delta import stage_field
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import FieldDelta
@@ -25,6 +25,8 @@ from pipeline.versions.deltas.served_view import ServedView
 from tests.benchmarks.harness.report import Figure
 
 DIM, ROWS, BITS = 16, 1_000_000, 4
+STEP_SQUARE = 0.04
+"""Of a step over the mean square of a row: about that of the rows served."""
 ENCODE_LEAST, APPLY_LEAST = 3e6, 5e6
 BYTES_MOST = 7.0
 RATE = "rows per core-second"
@@ -61,14 +63,16 @@ class _Sent:
         share = 10 ** random.uniform(-1, -0.2, (len(chosen), 1))
         moved = weights[chosen] + share * 0.05 * random.standard_normal((len(chosen), DIM))
         self.keys, self.moved = keys[chosen], moved.astype(np.float32)
-        self._ones = np.ones(len(chosen), np.float32)
+        length = np.square(self.moved.astype(np.float64)).mean(axis=1)
+        self._curvature = (1 / length).astype(np.float32)
         self._coded = self.rows()
 
     def rows(self) -> ChangedRows:
         """The rows as a delta carries them; those that are no closer than what is served are left out."""
         served, served_bits, handles = self.view.lookup(self.keys)
         exponents = self.view.exponents(self.keys)
-        bits, payload = quantize(self.moved, served, served_bits, exponents, self._ones, self._ones * 0)
+        rows = ServedRows(served, served_bits, exponents)
+        bits, payload = quantize(self.moved, rows, self._curvature, STEP_SQUARE)
         sent = bits > 0
         differences, relative = self.view.differences(self.keys[sent], bits[sent], payload)
         return ChangedRows(handles[sent], relative, NONE64, NONE32, bits[sent], differences, NONE64)

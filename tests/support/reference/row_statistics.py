@@ -1,4 +1,4 @@
-"""Importance and convergence of rows in NumPy: the formulas that the native table is tested against."""
+"""Importance, convergence and curvature of rows in NumPy: the formulas that the native table is tested against."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,11 @@ def taylor_score(gradients: Float32s, weights: Float32s) -> Float32s:
 def accumulate(importance: Float32s, last_seen_s: UInt32s, score: Float32s, at_s: int, half_life_s: float) -> Float32s:
     """[n] importance after an update at `at_s`: importance before, decayed to that time, plus the update's score."""
     return decayed(importance, last_seen_s, at_s, half_life_s).astype(np.float32) + score
+
+
+def mean_square(gradients: Float32s) -> Float32s:
+    """[n] mean over the weights of squared gradients [n, dim], each of one sample: what an update adds to curvature."""
+    return np.mean(gradients * gradients, axis=1, dtype=np.float32)
 
 
 def relative_step(steps: Float32s, weights: Float32s) -> Float32s:

@@ -13,7 +13,7 @@ from tests.support.world.synthetic import SyntheticTrainer
 KERNEL, BIAS, LAST, COUNT = "variable/0/kernel", "variable/1/bias", "variable/2/kernel", "variable/3/count"
 SCALING = "scaling/price/price/value"
 INITIAL = 0.1
-ROUNDED = {"share": 0.8, "dense_rounding": 0.02}
+ROUNDED = {"loss": 0.0002, "dense_rounding": 0.02}
 """`[publish]` of a project whose dense weights are rounded."""
 CURVATURE = Curvature({KERNEL: "accumulator/0", BIAS: "accumulator/1", LAST: "accumulator/2"}, INITIAL)
 

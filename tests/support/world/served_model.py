@@ -77,7 +77,7 @@ def commit_rows(trainer: SyntheticTrainer, plan: FeaturePlan, network: DenseMode
     for name, found in plan.extract(batch, at_ms).keys.items():
         keys = np.unique(found.keys)
         for key in keys:
-            trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1.0, 0.5)
+            trainer.tables[name].put(int(key), np.full(DIMS[name], value, np.float32), 1e6)
         touched[name] = TouchedRows(keys, trainer.tables[name].rows(keys), np.empty(0, np.uint64))
     trainer.random = _Fixed(network.serving_bytes())
     trainer.commit(touched=touched, flush=True)

@@ -8,12 +8,14 @@ import numpy as np
 
 from pipeline.configuration.config import parse_config
 from pipeline.configuration.project import Project
+from pipeline.importance.row_statistics import STATISTICS_DTYPE
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.hooks.notices import Hooks
 from pipeline.publish.level_publisher import LevelPublisher
-from pipeline.publish.publisher import PreparedUpdate, Publisher, TouchedRows, VersionRange
+from pipeline.publish.price import Price
+from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
 from pipeline.versions.state import Commit, FieldChange, VersionId
@@ -33,7 +35,7 @@ def project_at(root: Path, **sections: Any) -> Project:
         },
         "fields": [{"name": n, "columns": [n], "dim": d} for n, d in DIMS.items()],
         "dense": [{"name": "price", "column": "price"}],
-        "publish": {"share": 0.8},
+        "publish": {"loss": 0.0002},
         **sections,
     }
     return Project(root, parse_config(document), ManualClock(1_700_000_000_000))
@@ -44,7 +46,8 @@ class Rows:
 
     def __init__(self, dim: int, rounding: RowRounding | None = None) -> None:
         self.rounding = rounding
-        self.dtype = np.dtype([("weights", np.float32, (dim,)), ("importance", np.float32), ("unsettled", np.float32)])
+        statistics = [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names]
+        self.dtype = np.dtype([("weights", np.float32, (dim,)), *statistics])
         self.stored: dict[int, np.ndarray] = {}
 
     def keys(self) -> np.ndarray:
@@ -53,8 +56,8 @@ class Rows:
     def rows(self, keys: np.ndarray) -> np.ndarray:
         return np.array([self.stored[int(k)] for k in keys], self.dtype).reshape(len(keys))
 
-    def put(self, key: int, weights: np.ndarray, importance: float, unsettled: float) -> None:
-        self.stored[key] = np.array((weights, importance, unsettled), self.dtype)
+    def put(self, key: int, weights: np.ndarray, curvature: float, importance: float = 1.0, seen_s: int = 0) -> None:
+        self.stored[key] = np.array((weights, 1, seen_s, importance, 0.5, curvature), self.dtype)
 
 
 @dataclass
@@ -77,7 +80,10 @@ class SyntheticTrainer:
         self.tables = {name: Rows(dim) for name, dim in DIMS.items()}
         self.epoch = self.store.raise_epoch(shard)
         self.delta_writer = DeltaWriter(project, self.log, shard)
-        self.publisher = Publisher(project.config.publish, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
+        settings = PublishSettings.of(project.config)
+        self.publisher = Publisher(settings, self.tables, {n: ServedView(d) for n, d in DIMS.items()})
+        self.loss = 1e5
+        """What training loses, summed over samples."""
         self.dense: bytes | TrainedWeights = b""
         self.model: dict[str, str] = {}
         self.commits: list[SyntheticCommit] = []
@@ -91,8 +97,7 @@ class SyntheticTrainer:
                 old = table.stored.get(int(key))
                 base = self.random.normal(0, 0.05, DIMS[name]) if old is None else old["weights"]
                 moved = base + self.random.normal(0, 0.01, DIMS[name])
-                importance, unsettled = self.random.pareto(1.2), self.random.choice([0.3, 0.01, 0.001, 0.0001])
-                table.put(int(key), moved.astype(np.float32), importance, unsettled)
+                table.put(int(key), moved.astype(np.float32), 100 * self.random.pareto(1.2), seen_s=self.next_at_s)
             removed_keys = np.setdiff1d(self.random.choice(table.keys(), removed, replace=False), keys).astype(
                 np.uint64
             )
@@ -111,7 +116,7 @@ class SyntheticTrainer:
         """Commit one version of random changes to the store, then append its delta to the topic."""
         touched = self.change() if touched is None else touched
         id, parent = self.store.next_id(self.shard), self.store.current(self.shard)
-        at_ms = id.sequence * 60_000
+        at_ms = self.next_at_s * 1000
         self.dense = self.next_dense()
         step = VersionRange(
             id.generation,
@@ -123,12 +128,17 @@ class SyntheticTrainer:
             at_ms,
             self.model,
         )
-        prepared = self.publisher.prepare(step, touched, self.dense, flush=flush, hold=hold)
+        prepared = self.publisher.prepare(step, touched, self.dense, loss=self.loss, flush=flush, hold=hold)
         self.store.commit(self._commit(id, parent, step, touched, prepared))
         if publish:
             self.delta_writer.append(prepared.delta, prepared.encoded)
         self.commits.append(SyntheticCommit(id, prepared))
         return self.commits[-1]
+
+    @property
+    def next_at_s(self) -> int:
+        """Log time of the next commit: one a minute."""
+        return 60 * self.store.next_id(self.shard).sequence
 
     def next_dense(self) -> bytes | TrainedWeights:
         """The dense weights of the next commit; bytes stand for weights that are served as they are."""
@@ -144,7 +154,9 @@ class SyntheticTrainer:
         views = {name: build_served_view(entries) for name, entries in self.store.served(current).items()}
         handles = self.commits[-1].prepared.next_handles
         dense = self.store.complete_delta(current).dense
-        self.publisher = Publisher(self.project.config.publish, self.tables, views, handles, dense)
+        price = Price.of(self.store.outline(current).price)
+        settings = PublishSettings.of(self.project.config)
+        self.publisher = Publisher(settings, self.tables, views, handles, dense, price)
 
     def close(self) -> None:
         self.hooks.close()
@@ -175,4 +187,5 @@ class SyntheticTrainer:
             training_state={}, validation={}, quarantines_seen=[], next_handles=prepared.next_handles,
             model_digest="m", digest="d", served_digest=prepared.served_digest, delta=prepared.encoded,
             full=parent is None, samples_seen=0, served_dense=prepared.served_dense,
+            price=prepared.price.numbers(),
         )  # fmt: skip

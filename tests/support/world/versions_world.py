@@ -102,7 +102,7 @@ class World:
             next_handles={"user": self.next_handle}, model_digest=MODEL["digest"],
             digest=hashlib.sha256(repr(sorted(self.rows.items())).encode()).hexdigest(),
             served_digest=self.digest(dense), delta=self._delta(parent, id, put, new, tombstones, dense), full=full,
-            samples_seen=self.samples_seen, clocks={"user": 5},
+            samples_seen=self.samples_seen, price={"per_byte": 0.5},
         )  # fmt: skip
 
     def digest(self, dense: bytes) -> str:

@@ -30,6 +30,7 @@ DOCUMENT = WRITTEN | {
     | {"impressions": {"columns": WRITTEN["events"]["impressions"]["columns"] | {"request": "int", "price": "float"}}}
     | {"candidates": {"columns": {"id": "int", "item": "string", "fine": "float"}, "score": "fine"}},
     "samples": {"policy": "close"},
+    "publish": WRITTEN["publish"] | {"loss": 1e-9},
     "dense": [{"name": "price", "column": "price", "normalise": True}],
     "labels": [{"name": "label", "list_column": "request", "top": {"k": 2, "m": 5}}, COARSE | OF_LISTS],
     "parts": [{"name": "pre", "labels": ["coarse"]}],

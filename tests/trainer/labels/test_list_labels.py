@@ -21,6 +21,7 @@ def shop_of(root: Path) -> Project:
     document = copy.deepcopy(WRITTEN)
     document["events"]["impressions"]["columns"]["request"] = "int"
     document["samples"] = {"policy": "close"}
+    document["publish"]["loss"] = 1e-9
     document["labels"] = [{"name": "label", "loss": "softmax", "list_column": "request"}]
     return make_project(root, document)
 

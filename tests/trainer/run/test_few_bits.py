@@ -36,7 +36,7 @@ def document(goods="ternary", below=None, **publish):
         {"name": "seen", "columns": ["item"], "table": "goods", "pooling": "max"},
         {"name": "tags", "columns": ["tags"], "dim": 2, "pooling": "mean", "quantise": 1},
     ]
-    written["publish"] |= {"share": 1.0, **publish}
+    written["publish"] |= {"loss": 1e-9, **publish}
     return written
 
 

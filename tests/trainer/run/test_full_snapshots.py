@@ -19,7 +19,7 @@ ROWS = 600
 
 
 def shop_at(root, **publish):
-    written = {**WRITTEN, "publish": {**WRITTEN["publish"], "share": 0.2, **publish}}
+    written = {**WRITTEN, "publish": {**WRITTEN["publish"], "loss": 0.1, **publish}}
     project = make_project(root, written)
     log = open_log(project)
     append_samples(log, project, make_samples(1, ROWS))

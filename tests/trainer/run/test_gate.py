@@ -39,7 +39,7 @@ SETTINGS = {
 def written(every=5, rounding="exact", **gate):
     document = copy.deepcopy(WRITTEN)
     document["train"]["commit_every_batches"] = every
-    document["publish"]["dense_rounding"] = rounding
+    document["publish"] |= {"dense_rounding": rounding, "loss": 1e-9}
     return {**document, "gate": {**SETTINGS, **gate}}
 
 

@@ -51,7 +51,7 @@ def trained(root, written: dict, samples: pa.RecordBatch) -> tuple[Project, str]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("shared"), document(publish={"share": 1.0}), samples_of(ROWS))
+    return trained(tmp_path_factory.mktemp("shared"), document(publish={"loss": 1e-9}), samples_of(ROWS))
 
 
 def rows_of(project: Project, name: str = "goods"):
@@ -75,7 +75,7 @@ def test_a_version_has_one_table_whose_counts_are_the_occurrences_in_both_fields
 
 def test_restarts_change_no_byte_of_a_shared_table(shop, tmp_path):
     _, digest = shop
-    project = make_project(tmp_path, document(publish={"share": 1.0}))
+    project = make_project(tmp_path, document(publish={"loss": 1e-9}))
     log = open_log(project)
     append_samples(log, project, samples_of(ROWS))
     store, end = VersionStore(project), log.end_offset("samples", 0)
@@ -140,7 +140,7 @@ def test_admission_counts_the_occurrences_in_all_fields(tmp_path):
 
 
 def test_a_row_expires_when_no_field_has_seen_its_key(tmp_path):
-    written = document({"expiry": {"ttl_s": 600.0, "sweep_every_s": 60.0}}, publish={"share": 1.0})
+    written = document({"expiry": {"ttl_s": 600.0, "sweep_every_s": 60.0}}, publish={"loss": 1e-9})
     project, _ = trained(tmp_path, written, samples_of(192))
     log, replica = open_log(project), Replica(project, open_log(project))
     replica.catch_up()

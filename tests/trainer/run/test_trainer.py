@@ -265,7 +265,7 @@ def test_keys_are_admitted_at_the_threshold_and_all_of_them_learned(shop):
 
 
 def test_rows_unseen_for_their_time_to_live_are_tombstoned_everywhere(tmp_path):
-    document = changed(publish={"share": 1.0})
+    document = changed(publish={"loss": 1e-9})
     document["fields"][0]["expiry"] = {"ttl_s": 600.0, "sweep_every_s": 60.0}
     project = make_project(tmp_path, document)
     log = open_log(project)

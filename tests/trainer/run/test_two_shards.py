@@ -16,7 +16,7 @@ TWO = {
     "# partitions = 1": "partitions = 2",
     "# shards = 1": "shards = 2",
     "batch_size = 256": "batch_size = 64",
-    "# share = 0.9": "share = 1.0",
+    "# loss = 0.0002": "loss = 1e-9",
     "# commit_every_s = 1.0": 'commit_every_s = 1e6\ncommit_every_log_s = "off"\ncommit_every_batches = 3',
 }
 FIELDS = ("user", "item", "position", "hour")

@@ -6,7 +6,7 @@ import xxhash
 
 from pipeline.configuration.model.fields import Adagrad
 from pipeline.trainer.tables.table import STATISTICS_DTYPE, Table, row_dtype
-from tests.support.reference.row_statistics import accumulate, relative_step, settle, taylor_score
+from tests.support.reference.row_statistics import accumulate, mean_square, relative_step, settle, taylor_score
 from tests.support.simd import forced_simd_level, simd_levels
 
 KINDS = ["adagrad", "rowwise_adagrad"]
@@ -35,7 +35,8 @@ def learn(rows, gradients, counts, at_s, kind, rate=0.1):
     steps = np.float32(rate) * gradients / np.sqrt(state + np.float32(1e-7))
     rows["weights"] -= steps
     score = taylor_score(gradients, weights)
-    rows["importance"] = accumulate(rows["importance"], rows["last_seen_s"], score, at_s, HALF_LIFE_S)
+    for name, added in (("importance", score), ("curvature", mean_square(gradients))):
+        rows[name] = accumulate(rows[name], rows["last_seen_s"], added, at_s, HALF_LIFE_S)
     rows["unsettled"] = settle(rows["unsettled"], relative_step(steps, weights), rows["count"] == 0)
     rows["last_seen_s"] = np.maximum(rows["last_seen_s"], at_s)
     rows["count"] = np.minimum(rows["count"].astype(np.uint64) + counts, 2**32 - 1)
@@ -65,12 +66,7 @@ class Model:
         assert self.table.admit(keys, at_s) == len(new)
         for key in new:
             row = self.table.rows(keys_of(key))
-            assert (row["count"][0], row["last_seen_s"][0], row["importance"][0], row["unsettled"][0]) == (
-                0,
-                at_s,
-                0,
-                1,
-            )
+            assert [row[name][0] for name in STATISTICS_DTYPE.names] == [0, at_s, 0, 1, 0]
             self.rows[key] = row
         self.touched |= set(new)
 
@@ -223,9 +219,9 @@ def test_removed_key_comes_back_as_new():
 def test_packed_row_is_its_fields_in_order_without_gaps():
     table = make(dim=3)
     assert table.row_dtype == row_dtype(3, 1)
-    assert table.row_bytes == 4 * (3 + 1) + 16
-    assert [table.row_dtype.fields[name][1] for name in table.row_dtype.names] == [0, 12, 16, 20, 24, 28]
-    assert make("adagrad", dim=3).row_bytes == 4 * (3 + 3) + 16
+    assert table.row_bytes == 4 * (3 + 1) + 20
+    assert [table.row_dtype.fields[name][1] for name in table.row_dtype.names] == [0, 12, 16, 20, 24, 28, 32]
+    assert make("adagrad", dim=3).row_bytes == 4 * (3 + 3) + 20
 
 
 @pytest.mark.parametrize(("more", "total"), [(2**32 - 3, 2**32 - 2), (2**32 - 2, 2**32 - 1), (2**32 - 1, 2**32 - 1)])
@@ -277,7 +273,7 @@ def test_enormous_gradients_leave_every_number_finite():
 
 
 def test_statistics_of_a_missing_key_are_those_of_a_row_never_seen():
-    assert make().statistics(keys_of(3)).tolist() == [(0, 0, 0.0, 1.0)]
+    assert make().statistics(keys_of(3)).tolist() == [(0, 0, 0.0, 1.0, 0.0)]
 
 
 def test_statistics_come_in_the_order_of_keys():

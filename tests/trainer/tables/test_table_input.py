@@ -163,6 +163,7 @@ BAD_IMPORTS = {
     "importance without number": (lambda: rows_with("importance", np.nan), "importance nan"),
     "negative importance": (lambda: rows_with("importance", -1), "importance -1"),
     "unsettled above one": (lambda: rows_with("unsettled", 1.5), "unsettled 1.5"),
+    "negative curvature": (lambda: rows_with("curvature", -0.5), "curvature -0.5"),
     "rows of another optimizer": (lambda: np.zeros(2, row_dtype(4, 4)), "rows: got"),
     "rows of another dim as bytes": (lambda: np.zeros((2, 32), np.uint8), r"rows: got uint8 \[2, 32\]"),
     "too few rows": (lambda: rows_with("weights", 0)[:1], "rows: got"),

@@ -53,13 +53,13 @@ def test_a_million_rows_take_no_more_than_they_are_good_for():
     for part in np.array_split(keys, 50):
         table.admit(part, 1)
         if len(table) >= 200_000:  # at every size, not only at some
-            assert table.memory_bytes / len(table) < 100 + 6 * 2**20 / len(table)
+            assert table.memory_bytes / len(table) < 104 + 6 * 2**20 / len(table)
 
 
 def test_budget_limits_rows_and_room_that_is_made_is_used():
     table = Table(16, Adagrad(), 7, 0.01, 500.0, budget_bytes=200_000)
     keys = np.arange(5_000, dtype=np.uint64)
-    assert table.admit(keys, 1) == table.max_rows == len(table) == 200_000 // 99
+    assert table.admit(keys, 1) == table.max_rows == len(table) == 200_000 // 103
     assert table.contains(keys).tolist() == [True] * len(table) + [False] * (5_000 - len(table))
     table.remove(keys[:10])
     assert table.admit(keys[::-1].copy(), 1) == 10

@@ -284,7 +284,8 @@ def problems_of(document, schema, root, at="manifest"):
     if "const" in schema or "enum" in schema:
         allowed = schema.get("enum", [schema.get("const")])
         return [] if document in allowed else [f"{at}: {document}"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+    kinds |= {"boolean": bool, "null": type(None)}
     if not isinstance(document, kinds[schema["type"]]) or (schema["type"] == "integer" and isinstance(document, bool)):
         return [f"{at}: {document!r} is no {schema['type']}"]
     if schema["type"] == "object":

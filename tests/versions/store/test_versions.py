@@ -63,7 +63,7 @@ def test_everything_except_rows_is_restored_as_committed(store, world):
     for name in (
         "id", "parent", "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "dense", "training_state",
         "validation", "quarantines_seen", "next_handles", "model_digest", "digest", "served_digest", "delta",
-        "samples_seen", "clocks",
+        "samples_seen", "price",
     ):  # fmt: skip
         assert getattr(state, name) == getattr(commit, name), name
 
@@ -221,7 +221,7 @@ def test_a_later_format_is_refused(store, world):
     content = bytearray(path.read_bytes())
     content[12] += 1
     path.write_bytes(content)
-    with pytest.raises(DamagedError, match=rf"{path.name} begins with .* and format 5, wanted .* and format 4"):
+    with pytest.raises(DamagedError, match=rf"{path.name} begins with .* and format 6, wanted .* and format 5"):
         store.restore(VersionId(0, 0, 1, 1))
 
 
@@ -230,12 +230,12 @@ def test_golden_bytes_of_a_version_file(store):
     commit = replace(world.build(keys=2, removals=0), delta=b"delta", digest="d", served_digest="s")
     store.commit(commit)
     content = file_of(store, commit.id).read_bytes()
-    assert content[:16] == b"SPRINGTDvers" + (4).to_bytes(4, "little")
+    assert content[:16] == b"SPRINGTDvers" + (5).to_bytes(4, "little")
     assert content[16:].startswith(commit.dense + b"delta" + commit.training_state["user"])
     length = int.from_bytes(content[-20:-16], "little")
-    assert content[-24 - length : -24].startswith(
-        b'{"clocks":{"user":5},"digest":"d","epoch":1,"fields":{"user":{"dim":4,'
-    )
+    header = content[-24 - length : -24]
+    assert header.startswith(b'{"digest":"d","epoch":1,"fields":{"user":{"dim":4,"row_bytes":24}}')
+    assert b'"price":{"per_byte":0.5}' in header
 
 
 def test_a_writer_with_an_earlier_epoch_cannot_commit(tmp_path, store, world):

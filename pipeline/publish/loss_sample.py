@@ -1,0 +1,127 @@
+"""A sample of one table's rows: what serving loses by each, and the price at which that is the loss allowed.
+
+Keys are hashes, so the rows with keys below a bound are a uniform sample; in a commit's rows, which ascend by key, it
+comes first. With steps by one price no row loses much more than another: some ten thousand rows give the sum over all.
+Losses are as of the last occurrence of a row and decay from then on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays.types import Bools, Float64s, UInt64s
+from pipeline.publish.priced_rows import RowScores
+from pipeline.publish.withheld import decayed
+
+Rows = npt.NDArray[Any]
+
+MAX_ROWS = 65_536
+"""Of all tables; with more, every other row is dropped."""
+_ROW_BYTES, _WEIGHT_BYTES = 6.0, 1.0
+_ENTRY = np.dtype([("key", "<u8"), ("missing", "<f4"), ("error", "<f4"), ("seen_s", "<u4")])
+
+
+@dataclass(frozen=True)
+class LossSample:
+    """Rows with keys below a bound.
+
+    Attributes:
+        entries: [n] structured, keys ascending: loss if serving does not hold the row (`missing`), loss by what serving
+            holds (`error`), log time of both, s since 1970 (`seen_s`).
+    """
+
+    entries: Rows
+
+    @classmethod
+    def empty(cls) -> "LossSample":
+        """No rows."""
+        return cls(np.empty(0, _ENTRY))
+
+    @classmethod
+    def of(cls, keys: UInt64s, rows: Rows, scores: RowScores, halvings: int) -> "LossSample":
+        """Those of n scored rows, keys ascending, that are in a sample of one in 2^`halvings`."""
+        n = sampled_rows(keys, halvings)
+        entries = np.empty(n, _ENTRY)
+        entries["key"], entries["seen_s"] = keys[:n], rows["last_seen_s"][:n]
+        entries["missing"], entries["error"] = scores.missing[:n], scores.error[:n]
+        return cls(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def updated(self, changed: "LossSample") -> "LossSample":
+        """These rows with those of `changed` replaced or added."""
+        entries = np.concatenate([self.without(changed.entries["key"]).entries, changed.entries])
+        return LossSample(entries[np.argsort(entries["key"], kind="stable")])
+
+    def without(self, keys: UInt64s) -> "LossSample":
+        """All rows except those of `keys`, [m] uint64 ascending."""
+        return LossSample(self.entries[~_found(self.entries["key"], keys)]) if len(keys) else self
+
+    def halved(self, halvings: int) -> "LossSample":
+        """The rows that are in a sample of one in 2^`halvings`."""
+        return LossSample(self.entries[: sampled_rows(self.entries["key"], halvings)])
+
+    def losses(self, at_s: int, half_life_s: float) -> tuple[Float64s, Float64s]:
+        """(loss of each row if serving does not hold it [n], by what serving holds [n]), decayed to log time `at_s`."""
+        missing, error, seen_s = (np.ascontiguousarray(self.entries[name]) for name in ("missing", "error", "seen_s"))
+        missing, error = decayed(missing, error, seen_s, at_s, half_life_s)
+        return missing.astype(np.float64), error.astype(np.float64)
+
+
+def sampled_rows(keys: UInt64s, halvings: int) -> int:
+    """How many of `keys`, [n] uint64 ascending, are in a sample of one in 2^`halvings`: so many of the first.
+
+    >>> sampled_rows(np.uint64([1, 2**62, 2**63]), 1)
+    2
+    """
+    return len(keys) if halvings == 0 else int(np.searchsorted(keys, np.uint64(1 << (64 - halvings))))
+
+
+def row_share(dim: int) -> float:
+    """What a row of `dim` weights loses by rounding and withholding, in prices of a byte, once it is worth to be sent.
+
+    Measured: steps are powers of two and stay, and a row is withheld up to the price of its bytes.
+    """
+    return _ROW_BYTES + _WEIGHT_BYTES * dim
+
+
+def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float], allowed: float) -> float:
+    """The price of a byte at which all rows together lose what is allowed; the highest one if they cannot lose as much.
+
+    A row loses its share of the price, and at most what it loses if serving does not hold it (reverse water-filling;
+    Cover and Thomas, "Elements of Information Theory", 10.3.3).
+
+    Args:
+        missing: by table, [n] what each row loses if serving does not hold it.
+        shares: by table, `row_share`.
+        allowed: the loss.
+
+    >>> price_of_loss([np.array([1.0, 10.0, 10.0])], [2.0], allowed=9.0)
+    2.0
+    """
+    if not any(len(rows) for rows in missing):
+        return 0.0
+    share = np.repeat(np.array(shares, np.float64), [len(rows) for rows in missing])
+    losses = np.concatenate(missing)
+    order = np.argsort(losses / share, kind="stable")
+    losses, share = losses[order], share[order]
+    below, above = np.cumsum(losses), np.cumsum(share[::-1])[::-1]
+    # With the price that row i is just worth: rows before it lose all, it and those after it their shares.
+    reached = np.concatenate([[0.0], below[:-1]]) + losses / share * above
+    first = int(np.argmax(reached >= allowed))
+    if reached[first] < allowed:
+        return float(losses[-1] / share[-1])
+    rest = allowed - (below[first - 1] if first else 0.0)
+    return float(max(rest, 0.0) / above[first])
+
+
+def _found(keys: UInt64s, known: UInt64s) -> Bools:
+    """[n] bool: which of `keys` are among the ascending `known`."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    found: Bools = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
+    return found
