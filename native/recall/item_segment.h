@@ -26,8 +26,8 @@ struct CodedItem {
     CodedVector found;
 };
 
-// Where what is in a segment, for vectors of `dim` components. Memory per slot: 2 * width + 12 bytes and a bit, and a
-// bit per attribute.
+// The layout of a segment for vectors of `dim` components: blocks, then rows, then bitmaps. Memory per slot:
+// 2 * width + 12 bytes and a bit, and a bit per attribute.
 struct SegmentShape {
     static constexpr size_t kBlocks = 64, kSlots = kBlocks * kBlockItems;
 

@@ -12,8 +12,8 @@
 // of their own.
 // Cost: one read of `width` bytes per slot for up to eight queries (scan.h), width being dim rounded up to 16. A change
 // codes a vector and writes width / 4 + 3 cache lines; those of several items are fetched at the same time.
-// Memory: 2 * width + 20 bytes per slot, a bit per attribute. Slots of removed items are reused; memory and time of a
-// search follow the largest number of items held so far.
+// Memory: about 2 * width + 32 bytes per slot, with the index by id, and a bit per attribute. Slots of removed items are
+// reused; memory and time of a search follow the largest number of items held so far.
 // Failure: std::bad_alloc, or std::length_error at 2^32 slots; a part of the change is applied.
 #pragma once
 
