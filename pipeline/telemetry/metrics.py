@@ -133,6 +133,13 @@ CONVERGENCE = _read("springtide_row_convergence", "Quantiles of the convergence 
 COMMITTED_GENERATION = _read("springtide_committed_generation", "Generation of CURRENT.", "shard")
 COMMITTED_SEQUENCE = _read("springtide_committed_sequence", "Sequence of CURRENT.", "shard")
 COMMITTED_SAMPLES = _read("springtide_committed_samples", "Samples that CURRENT was trained on in total.", "shard")
+SERVING_LOSS = _read(
+    "springtide_publish_loss_ratio",
+    "Loss of serving by what deltas withhold and round, relative to the trainer's: predicted of the last commit, "
+    "measured of the one before.",
+    "shard",
+    "kind",
+)
 COMMIT_STALL = _read("springtide_commit_stall_seconds_total", "Time for which commits stopped training.", "shard")
 COMMIT_SECONDS = _slow(
     "springtide_commit_seconds", "Time from a commit's batch boundary until its delta is published.", "shard"

@@ -6,6 +6,9 @@ import signal
 import pytest
 
 from pipeline.cli.terminal.options import read_time
+from pipeline.configuration.project import Project
+from pipeline.publish.price import Price
+from pipeline.versions.store.version_store import VersionStore
 from tests.cli.run.test_cli_follow import request_json, until
 from tests.support.command.command_line import feed, make_events, make_shop, springtide, start
 from tests.support.command.scrape import declared_names, scrape, url_of
@@ -95,6 +98,14 @@ def test_the_join_exports_its_state_and_the_progress_of_its_inputs(world):
         assert metrics("springtide_join_lag_records", **labels) == progress["lag"] == 0
         watermark_s = read_time(progress["watermark"]) / 1000
         assert metrics("springtide_join_watermark_timestamp_seconds", **labels) == watermark_s
+
+
+def test_the_trainer_exports_what_serving_loses_by_the_price_of_its_version(world):
+    project, _, metrics, _ = world
+    store = VersionStore(Project.open(project))
+    price = Price.of(store.outline(store.current(0)).price)
+    store.close()
+    assert metrics("springtide_publish_loss_ratio", shard="0", kind="predicted") == price.predicted
 
 
 def test_the_trainer_counts_what_its_report_counts(world):

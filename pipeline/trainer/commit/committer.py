@@ -175,6 +175,7 @@ class Committer:
         self._levels.announce_realtime(prepared.delta, prepared.encoded)
         reach_crash_point("trainer.after_publish")
         self.commit_s = self._project.clock.monotonic_s() - began_at_s
+        self.gauges.serving_loss["predicted"] = prepared.price.predicted
         self.gauges.committed(id, snapshot, changes, self.commit_s)
         self._lineage.advance(id, full_version)
         self.dictionary.write()
@@ -192,6 +193,7 @@ class Committer:
         )  # fmt: skip
         if measured is not None:
             self._publisher.correct(measured)
+            self.gauges.serving_loss["measured"] = measured
 
     def _holds(self, snapshot: BoundarySnapshot) -> bool:
         """Whether the gate keeps from serving what this commit learned.

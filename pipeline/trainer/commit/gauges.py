@@ -48,6 +48,8 @@ class Gauges:
         self._distributions: tuple[Reading, ...] = ()
         self.stalled_s = 0.0
         """How long training was stalled for commits, in total."""
+        self.serving_loss: dict[str, float] = {}
+        """What serving loses relative to the trainer, by kind: predicted, measured."""
         config = project.config.telemetry
         self._samples = (
             {name: _sample_of(each.table) for name, each in tables.by_name.items()} if config.enabled else {}
@@ -75,6 +77,7 @@ class Gauges:
             metrics.COMMITTED_GENERATION.reading(id.generation, self._shard),
             metrics.COMMITTED_SEQUENCE.reading(id.sequence, self._shard),
             metrics.COMMITTED_SAMPLES.reading(snapshot.progress.samples_seen, self._shard),
+            *(metrics.SERVING_LOSS.reading(loss, self._shard, kind) for kind, loss in self.serving_loss.items()),
             *self._of_tables(snapshot.tables),
             *self._of_validation(snapshot.validation),
             *self._of_inputs(snapshot),
