@@ -1,11 +1,12 @@
 """Codec of deltas: bytes per row sent, and rows encoded and applied per core-second.
 
-Rows of dim 16 drift: each of a table's rows is served at 4 bits, then moves by a share of its length that differs from
-row to row, and a tenth of the table is sent. Beside it, as bytes per row among a figure's sizes: zstd (level 19) with a
-dictionary trained on other rows and a varint per handle, the entropy of the integers under one table of frequencies,
-and the codec of format 1 (12 bytes and a varint). Rates are of processor time, the best of several
-calls, through the Python interface with all its checks: encoding includes the differences and the choice of the
-integers, applying the lookup of handles, the sums, the digest and the write into the served view.
+Rows of dim 16 drift: each of a table's rows is served on a step of a fifth of its weights, then moves by a share of
+its length that differs from row to row, and a tenth of the table is sent. Beside it, as bytes per row among a
+figure's sizes: zstd (level 19) with a dictionary trained on other rows and a varint per handle, the entropy of the
+integers under one table of frequencies, and the codec of format 1 (12 bytes and a varint). Rates are of processor
+time, the best of several calls, through the Python interface with all its checks: encoding includes the differences
+and the choice of the integers, applying the lookup of handles, the sums, the digest and the write into the served
+view.
 """
 
 import time
@@ -20,7 +21,7 @@ from pipeline.publish.priced_rows import ServedRows, quantize
 from pipeline.serving.staged_delta import stage_field
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import FieldDelta
-from pipeline.versions.deltas.quantizer import encode, payload_bytes
+from pipeline.versions.deltas.quantizer import payload_bytes
 from pipeline.versions.deltas.served_view import ServedView
 from tests.benchmarks.harness.report import Figure
 
@@ -55,16 +56,17 @@ class _Sent:
     def __init__(self, rows: int) -> None:
         random = np.random.default_rng(1)
         weights = (random.standard_normal((rows, DIM)) * 0.05).astype(np.float32)
-        keys, each = random.permutation(rows).astype(np.uint64), np.full(rows, BITS, np.uint8)
+        keys, none = random.permutation(rows).astype(np.uint64), np.zeros(rows, np.uint8)
         self.view = ServedView(DIM)
-        self.view.put(keys, np.arange(rows, dtype=np.uint32), each, encode(weights, each)[0])
+        unserved = ServedRows(np.zeros_like(weights), none, none.view(np.int8))
+        bits, payload = quantize(weights, unserved, _curvature(weights), STEP_SQUARE)
+        self.view.put(keys, np.arange(rows, dtype=np.uint32), bits, payload)
         self.served = weights
         chosen = np.sort(random.choice(rows, rows // 10, replace=False))
         share = 10 ** random.uniform(-1, -0.2, (len(chosen), 1))
         moved = weights[chosen] + share * 0.05 * random.standard_normal((len(chosen), DIM))
         self.keys, self.moved = keys[chosen], moved.astype(np.float32)
-        length = np.square(self.moved.astype(np.float64)).mean(axis=1)
-        self._curvature = (1 / length).astype(np.float32)
+        self._curvature = _curvature(self.moved)
         self._coded = self.rows()
 
     def rows(self) -> ChangedRows:
@@ -101,6 +103,12 @@ class _Sent:
             "handles": handles,
             "format 1": 13.0,
         }
+
+
+def _curvature(weights: np.ndarray) -> np.ndarray:
+    """[n] with which the step of a row follows its weights."""
+    curvature: np.ndarray = (1 / np.square(weights.astype(np.float64)).mean(axis=1)).astype(np.float32)
+    return curvature
 
 
 def _rate(rows: int, work: Callable[[], Any], calls: int = 5) -> float:
