@@ -35,8 +35,13 @@ PRELOADED = (
     "pipeline.trainer.run.in_process",
 )
 _MESSAGE = struct.Struct("<i")
-_CACHE_READ = "Error parsing text-format tensorflow.XlaSerializedCacheEntry"
-"""In a line that TensorFlow writes to stderr when it reads the cache that tests share: an entry is tried as text."""
+_CACHE_READ = ("Error parsing text-format tensorflow.XlaSerializedCacheEntry", "Loading XLA:CPU AOT result.")
+"""In lines that TensorFlow writes to stderr when it reads the cache that tests share: an entry is tried as text, and a
+tuning of the compiler for this processor is none of its features."""
+
+
+def _is_of_the_command(line: str) -> bool:
+    return not any(part in line for part in _CACHE_READ)
 
 
 class ForkedCommand:
@@ -81,7 +86,7 @@ class ForkedCommand:
         self.wait(timeout)
         for reader in readers:
             reader.join()
-        return read["out"], "".join(line for line in read["err"].splitlines(True) if _CACHE_READ not in line)
+        return read["out"], "".join(filter(_is_of_the_command, read["err"].splitlines(True)))
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
