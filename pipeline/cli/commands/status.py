@@ -16,7 +16,9 @@ from pipeline.flink.deployment import jobs_status
 from pipeline.logs.interface.log import Log, ReadLimits
 from pipeline.logs.open import open_log
 from pipeline.trainer.commit.halt import kept_file
+from pipeline.trainer.validation.gate.gate import GATE, STATES, state_in
 from pipeline.trainer.validation.label_validation import WITHOUT_POSITIVE_HINT, labels_without_positive
+from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
 _LOG_TIMEOUT_S = 3.0
@@ -96,10 +98,17 @@ def _shard(project: Project, log: Log | None, store: VersionStore, shard: int) -
         "samples_seen": summary.samples_seen,
         "version_bytes": sum(v.size_bytes for v in store.versions(shard)),
         "published": {level: str(pointer.id) if pointer else None for level, pointer in published.items()},
+        **({"gate": _gate(store, current)} if project.config.gate else {}),
         "validation": {name: report["total"] for name, report in validation.items()},
         "matured": {name: report["matured"] for name, report in validation.items() if "matured" in report},
         "labels_without_positive": labels_without_positive(validation, project.config.train.positive_within_samples),
     }
+
+
+def _gate(store: VersionStore, current: VersionId) -> str | None:
+    """The state of the gate as of a version; None without a gate."""
+    stored = store.outline(current).training_state.get(GATE)
+    return None if stored is None else state_in(stored)
 
 
 def _lag(log: Log, topic: str, partition: int, offset: int) -> int:
@@ -146,7 +155,13 @@ def _summarize(status: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 
 def _warnings(join: Mapping[str, Any], trainer: list[dict[str, Any]]) -> list[str]:
     unreadable = [f"shard {shard} of the join cannot open: {problem}" for shard, problem in join["problems"].items()]
-    return unreadable + [
+    held = [
+        f"the gate of shard {row['shard']} is {row['gate']}: realtime deltas send no rows. "
+        "hint: runbooks/incidents/gate.md"
+        for row in trainer
+        if row.get("gate") in STATES[1:]
+    ]
+    return [*unreadable, *held] + [
         f"label {label} of shard {row['shard']} has no positive in {row['samples_seen']} samples. "
         f"hint: {WITHOUT_POSITIVE_HINT}"
         for row in trainer
@@ -188,5 +203,6 @@ def _trainer_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "versions size": format_size(row["version_bytes"]) if "version_bytes" in row else None,
         "published incremental": published.get("incremental"),
         "published full": published.get("full"),
+        **({"gate": row["gate"]} if "gate" in row else {}),
         "halted": f"{halted['reason']}, batch {halted.get('problem', halted['batch'])}" if halted else None,
     }

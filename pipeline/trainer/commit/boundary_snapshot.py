@@ -26,7 +26,7 @@ from pipeline.trainer.items.source import ItemSource
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Rows
 from pipeline.trainer.tables.tables import Tables
-from pipeline.trainer.validation.gate.gate import Gate, GateState
+from pipeline.trainer.validation.gate.gate import GATE, Gate, GateState
 from pipeline.trainer.validation.label_ages import label_ages
 from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.trainer.validation.list_validation import ListValidation, with_lists
@@ -38,8 +38,6 @@ FIELD_IMPORTANCE = "importance"
 """The name of the state of `LiveImportance` in a version."""
 ITEM_SOURCE = "candidates"
 """The name of the state of `ItemSource` in a version, which its digest covers: that of the first format."""
-GATE = "gate"
-"""The name of the state of `Gate` in a version."""
 LOSS = "loss"
 """The name of the state of `LossSum` in a version."""
 _NEVER_MS = int(np.iinfo(np.int64).max)

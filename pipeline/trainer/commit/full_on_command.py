@@ -24,10 +24,9 @@ from pipeline.publish.level_publisher import LevelPublisher
 from pipeline.publish.part import Part
 from pipeline.publish.price import Price
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, VersionRange
-from pipeline.trainer.commit.boundary_snapshot import GATE
 from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows
-from pipeline.trainer.validation.gate.gate import state_in
+from pipeline.trainer.validation.gate.gate import GATE, state_in
 from pipeline.versions.deltas.delta import Delta, decode_delta, served_dense_of
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
 from pipeline.versions.deltas.rounding import RowRounding

@@ -10,11 +10,11 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
 from pipeline.publish.price import Price
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, GATE, ITEM_SOURCE, LOSS, TrainerProgress
+from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, ITEM_SOURCE, LOSS, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
 from pipeline.trainer.tables.tables import Tables
-from pipeline.trainer.validation.gate.gate import Gate
+from pipeline.trainer.validation.gate.gate import GATE, Gate
 from pipeline.trainer.validation.label_validation import LabelValidation
 from pipeline.trainer.validation.loss_sum import LossSum
 from pipeline.versions.deltas.delta import served_dense_of

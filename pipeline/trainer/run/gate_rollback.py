@@ -13,8 +13,7 @@ from pipeline.errors import RollbackError
 from pipeline.logs.interface.log import Log
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import RollbackPlan, plan_rollback
-from pipeline.trainer.commit.boundary_snapshot import GATE
-from pipeline.trainer.validation.gate.gate import without_evidence
+from pipeline.trainer.validation.gate.gate import GATE, without_evidence
 from pipeline.versions.ledger.rollback_rows import RollbackRecord
 from pipeline.versions.state import VersionSummary
 from pipeline.versions.store.version_store import VersionStore

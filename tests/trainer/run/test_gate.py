@@ -8,14 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.cli.commands.status import _collect, _summarize
 from pipeline.logs.open import open_log
 from pipeline.model.network.weights import served_part
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.replica import Replica
-from pipeline.trainer.commit.boundary_snapshot import GATE
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.trainer.run.shard import TrainerShard
+from pipeline.trainer.validation.gate.gate import GATE
 from pipeline.versions.deltas.delta import decode_delta, served_dense_of
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.world.shop import (
@@ -101,6 +102,17 @@ def test_what_is_learned_from_bad_traffic_is_held_from_serving(held):
     assert last.dense == one.dense == two.dense == healthy[-1].dense
     commit = store.restore(store.current(0))
     assert served_part(commit.dense) != two.dense
+
+
+def test_the_status_of_the_project_shows_what_is_held_and_why(held):
+    project, log, _ = held
+    status = _collect(project, log)
+    assert status["trainer"][0]["gate"] == "corrupted"
+    shown = _summarize(status, now_ms=0)
+    assert shown["trainer"][0]["gate"] == "corrupted"
+    assert shown["warnings"] == [
+        "the gate of shard 0 is corrupted: realtime deltas send no rows. hint: runbooks/incidents/gate.md"
+    ]
 
 
 def test_a_replica_follows_the_chain_of_held_deltas(held):

@@ -21,6 +21,8 @@ from pipeline.trainer.validation.gate.lagging import LaggingSums
 
 GateState = Literal["healthy", "uncertain", "corrupted"]
 STATES: tuple[GateState, ...] = ("healthy", "uncertain", "corrupted")
+GATE = "gate"
+"""The name of the state of `Gate` in a version."""
 _KIND = Kind(b"gate", "restore an earlier version")
 _POSITIVES, _PREDICTED, _COUNT, _GAIN, _SQUARES, _GAINED = range(6)
 _SUMMED = ("label", "source", "buckets", "lag_samples")
