@@ -16,6 +16,7 @@ from pipeline.cli.commands.create import GalleryModel
 from pipeline.configuration.project import Project
 from tests.real.test_mind import SOURCE
 from tests.support.command.command_line import call
+from tests.support.reference.ranking import area_under_curve
 from tests.support.world.in_memory_trainer import InMemoryTrainer
 
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
@@ -58,13 +59,6 @@ def histories(rows: pd.DataFrame) -> list[list[str]]:
         found += [list(clicked[user])] * len(shown)
         clicked[user] += shown.loc[shown["click"] == 1, "item"].tolist()
     return found
-
-
-def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The share of pairs of a click and another row in which the click has the higher score."""
-    ranks = pd.Series(scores).rank().to_numpy()
-    clicks = labels.sum()
-    return float((ranks[labels == 1].sum() - clicks * (clicks + 1) / 2) / (clicks * (len(labels) - clicks)))
 
 
 LEAST_AUC = {
