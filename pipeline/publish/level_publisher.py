@@ -45,7 +45,8 @@ class LevelPublisher:
 
     def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
         """Announce a commit whose delta is in the topic."""
-        self._announce(delta, delta_manifest(delta, encoded, file=""))
+        quality = self._versions.quality(delta.to_version)
+        self._announce(delta, delta_manifest(delta, encoded, file="", quality=quality))
 
     def publish_full(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish CURRENT as a full; returns None if there is no version yet.
@@ -100,7 +101,7 @@ class LevelPublisher:
         delta = delta if self._part is None else cut_to_part(delta, self._part)
         encoded, folder = encode_delta(delta), published_folder(project.published, self._place)
         with measure_publication(delta, len(encoded), project.clock):
-            manifest = write_published(folder, delta, encoded)
+            manifest = write_published(folder, delta, encoded, self._versions.quality(id))
         reach_crash_point("publish.after_files")
         self._announce(delta, manifest)
         reach_crash_point("publish.after_notice")

@@ -136,6 +136,7 @@ class PreparedUpdate:
         complete: whether serving holds every row of the tables after this delta, and nothing is withheld.
         served_dense: the dense weights that serving holds after it, if the delta only changes them; else empty.
         price: of a byte, and the loss that it predicts of serving.
+        withheld: by table, rows that sending would improve, after this delta.
     """
 
     delta: Delta
@@ -146,6 +147,7 @@ class PreparedUpdate:
     complete: bool
     served_dense: bytes = b""
     price: Price = field(default_factory=Price)
+    withheld: Mapping[str, int] = field(default_factory=dict)
 
 
 class Publisher:
@@ -254,10 +256,11 @@ class Publisher:
         if loss:
             estimate, share = max(self._loss_of_serving(at_s) / loss, 0.0), self._settings.loss
             self._price = self._price.estimated(estimate, None if flush or hold else share)
-        complete = flush and left >= 0 and not any(len(rows) for rows in self._withheld.values())
+        withheld = {name: len(rows) for name, rows in sorted(self._withheld.items())}
+        complete = flush and left >= 0 and not any(withheld.values())
         return PreparedUpdate(
             delta, encode_delta(delta), changes, dict(self._next_handles), self._served_digest, complete,
-            b"" if isinstance(update.sent, bytes) else update.served, self._price,
+            b"" if isinstance(update.sent, bytes) else update.served, self._price, withheld,
         )  # fmt: skip
 
     def _score_touched(self, name: str, change: TouchedRows | None) -> UInt64s:

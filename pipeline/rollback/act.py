@@ -152,6 +152,7 @@ def _restored_commit(store: VersionStore, record: RollbackRecord, shard: int, re
         next_handles=reverse.next_handles,
         delta=encode_delta(delta),
         served_dense=b"",
+        quality=replace(reverse.target.quality, measured_loss=None, calibration={}),
         full=False,
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
+from pipeline.versions.quality import Quality
 
 _NAME = re.compile(r"g([0-9]{1,18})/s([0-9]{1,18})-of-([0-9]{1,18})/([0-9]{1,18})")
 """Numbers of at most 18 digits: the ledger stores 64 bits."""
@@ -154,6 +155,7 @@ class Commit:
         samples_seen: samples learned from along the lineage so far.
         served_dense: the dense weights that serving holds, if the delta carries only a change of them; else empty.
         price: of a byte of deltas, as of this version (`publish/price.py`).
+        quality: of what serving holds.
         training_state_changes: by name, training state stored as the change since the parent
             (`store/training_state.py`). A name is either here or in `training_state`. Only the store sets them.
     """
@@ -179,6 +181,7 @@ class Commit:
     full: bool
     samples_seen: int
     price: Mapping[str, float] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
     training_state_changes: Mapping[str, bytes] = field(default_factory=dict)
     served_dense: bytes = b""
 

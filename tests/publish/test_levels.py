@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +248,9 @@ def test_publishing_on_command_sets_the_pointer_and_announces(trainer):
     notice = json.loads(trainer.log.read("notices", 0, 0)[-1].value)
     assert notice["type"] == "springtide.version.published"
     assert notice["data"]["name"] == manifest.name
+    quality = trainer.store.quality(trainer.commits[-1].id)
+    assert (manifest.quality, notice["data"]["quality"]) == (quality, asdict(quality))
+    assert read_delta_manifest(files(trainer)["full-0-2"]) == manifest
 
 
 def test_a_commit_is_announced_with_its_level(trainer):

@@ -29,12 +29,13 @@ from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_ch
 from pipeline.trainer.commit.gauges import Gauges
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import RestoredShard
-from pipeline.trainer.commit.served_loss import served_loss
+from pipeline.trainer.commit.served_loss import ServedLoss, served_loss
 from pipeline.trainer.tables.boundary import Boundary
 from pipeline.trainer.tables.dictionary import Dictionary
 from pipeline.trainer.tables.snapshots import OpenChanges, TableSnapshot
 from pipeline.trainer.tables.table import Changes
 from pipeline.versions.deltas.delta import decode_delta
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -163,10 +164,10 @@ class Committer:
             draft = None if full_version else drafts.enter_context(self._drafting(id, changes))
             flush = snapshot.flush or self._full_snapshot_follows(snapshot.progress.last_at_ms)
             hold = self._holds(snapshot)
-            if not hold:
-                self._correct_price(snapshot)
+            measured = None if hold else self._correct_price(snapshot)
             prepared = self._prepare(id, snapshot, changes, flush and not hold, hold)
-            commit = self._commit_of(id, snapshot, changes, prepared, full_version)
+            quality = self._quality_of(snapshot, prepared, measured, hold)
+            commit = replace(self._commit_of(id, snapshot, changes, prepared, full_version), quality=quality)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
         reach_crash_point("trainer.after_commit")
@@ -182,18 +183,31 @@ class Committer:
         self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
         self._versions.retain(self._origin.shard, snapshot.progress.last_at_ms)
 
-    def _correct_price(self, snapshot: BoundarySnapshot) -> None:
+    def _correct_price(self, snapshot: BoundarySnapshot) -> ServedLoss | None:
         """Compare serving, which holds the commit before, with the trainer."""
         if snapshot.first is None:
-            return
+            return None
         served, views = self._publisher.served_dense, self._publisher.views
         measured = served_loss(
             snapshot.first, self._project.config, self._model.layout.starts, views,
             lambda inputs: self._model.outputs_by(served, inputs),
         )  # fmt: skip
-        if measured is not None:
-            self._publisher.correct(measured)
-            self.gauges.serving_loss["measured"] = measured
+        if measured.relative is not None:
+            self._publisher.correct(measured.relative)
+            self.gauges.serving_loss["measured"] = measured.relative
+        return measured
+
+    def _quality_of(
+        self, snapshot: BoundarySnapshot, prepared: PreparedUpdate, measured: ServedLoss | None, hold: bool
+    ) -> Quality:
+        return Quality(
+            predicted_loss=prepared.price.predicted,
+            measured_loss=measured.relative if measured else None,
+            calibration=measured.calibration if measured else {},
+            withheld=dict(prepared.withheld),
+            gate=snapshot.gate if self._project.config.gate else None,
+            held=hold,
+        )
 
     def _holds(self, snapshot: BoundarySnapshot) -> bool:
         """Whether the gate keeps from serving what this commit learned.

@@ -31,6 +31,7 @@ from pipeline.versions.deltas.delta import Delta, decode_delta, served_dense_of
 from pipeline.versions.deltas.published_files import DeltaManifest, read_delta_manifest
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import Commit, FieldChange
 from pipeline.versions.store.version_store import VersionStore
 
@@ -181,8 +182,14 @@ def _commit_of(versions: VersionStore, before: Commit, prepared: PreparedUpdate,
         delta=prepared.encoded,
         served_dense=prepared.served_dense,
         price=prepared.price.numbers(),
+        quality=_quality_after(before.quality, prepared),
         full=False,
     )
+
+
+def _quality_after(before: Quality, prepared: PreparedUpdate) -> Quality:
+    """Nothing is learned, so nothing is measured."""
+    return Quality(prepared.price.predicted, withheld=dict(prepared.withheld), gate=before.gate)
 
 
 def _changes(before: Mapping[str, FieldChange], prepared: PreparedUpdate) -> dict[str, FieldChange]:

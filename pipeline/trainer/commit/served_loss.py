@@ -1,8 +1,9 @@
-"""How much more serving loses than the trainer, measured on the first batch after a commit before it is learned.
+"""What serving loses compared with the trainer, and its calibration, on the first batch after a commit.
 
-Both compute the outputs of the same samples: the trainer by its rows and dense weights, serving by those that it holds.
-The mean Kullback–Leibler divergence of the predictions is what serving's log loss is greater by if the trainer's
-predictions are right; labels, whose noise is far larger, are not needed. Labels with other losses are not measured.
+Measured before the batch is learned. Both compute the outputs of the same samples: the trainer by its rows and dense
+weights, serving by those that it holds. The mean Kullback–Leibler divergence of the predictions is what serving's log
+loss is greater by if the trainer's predictions are right; labels, whose noise is far larger, are not needed. Labels
+with other losses are not measured. Calibration is that of progressive validation, of the predictions of serving.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ class FirstBatch:
         keys: by field.
         weights: [n, labels] float32, of the samples in the loss of each label; 0 for labels that are not measured.
         log_rate: [n] float32, of down-sampling.
+        positives: [n, labels] float32, weights of the samples as positives in validation; 0 likewise.
+        scored: [n, labels] float32, their weights in validation; 0 likewise.
     """
 
     inputs: Float32s
@@ -36,13 +39,34 @@ class FirstBatch:
     keys: Mapping[str, FieldKeys]
     weights: Float32s
     log_rate: Float32s
+    positives: Float32s
+    scored: Float32s
 
     @classmethod
     def of(cls, config: Config, prepared: PreparedBatch, inputs: Float32s, outputs: Float32s) -> "FirstBatch":
         """That of a batch of n samples: the first n inputs, and the outputs for them."""
         own, targets, n = prepared.own(), prepared.targets, len(prepared.batch)
-        weights = np.maximum(targets.positive + targets.negative, 0) * targets.observed * _measured(config.outputs)
-        return cls(inputs[:n].copy(), outputs, _keys_of(config, own), weights.astype(np.float32), targets.log_rate)
+        measured = targets.observed * _measured(config.outputs)
+        weights = np.maximum(targets.positive + targets.negative, 0) * measured
+        positives = targets.scored_positive * measured
+        return cls(
+            inputs[:n].copy(), outputs, _keys_of(config, own), weights.astype(np.float32), targets.log_rate,
+            positives, positives + targets.scored_negative * measured,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServedLoss:
+    """What the predictions of serving are like on a first batch.
+
+    Attributes:
+        relative: how much more serving loses, relative to the trainer's loss; None if no sample observes a label, or if
+            it is not finite.
+        calibration: by label, predicted positives over positives; labels with positives only.
+    """
+
+    relative: float | None
+    calibration: dict[str, float]
 
 
 def measures(config: Config) -> bool:
@@ -56,8 +80,8 @@ def served_loss(
     starts: Mapping[str, int],
     views: Mapping[str, ServedView],
     outputs_of: Callable[[Float32s], Float32s],
-) -> float | None:
-    """The loss of serving relative to the trainer's; None if no sample observes a label, or it is not finite.
+) -> ServedLoss:
+    """The loss and the calibration of serving.
 
     Args:
         first: the batch.
@@ -69,11 +93,21 @@ def served_loss(
     inputs = first.inputs.copy()
     write_pooled_rows(config.fields, first.keys, lambda table, keys: views[table].decode(keys), starts, inputs)
     rate = first.log_rate.astype(np.float64)[:, None]
-    own, served = first.outputs.astype(np.float64) - rate, outputs_of(inputs).astype(np.float64) - rate
+    outputs = outputs_of(inputs).astype(np.float64)
+    own, served = first.outputs.astype(np.float64) - rate, outputs - rate
     entropy, divergence = _entropy(own), _divergence(own, served)
     total = float(np.cumsum(first.weights * entropy)[-1])
     measured = float(np.cumsum(first.weights * divergence)[-1]) / total if total > 0 else np.nan
-    return measured if np.isfinite(measured) else None
+    names = [label.name for label in config.outputs]
+    return ServedLoss(measured if np.isfinite(measured) else None, _calibration(first, names, outputs))
+
+
+def _calibration(first: FirstBatch, names: Sequence[str], outputs: Float64s) -> dict[str, float]:
+    """By label, predicted positives over positives by `outputs` [n, labels]."""
+    predicted = np.cumsum(first.scored * _sigmoid(outputs), axis=0)[-1]
+    positives = np.cumsum(first.positives, axis=0, dtype=np.float64)[-1]
+    ratios = {name: float(p / q) for name, p, q in zip(names, predicted, positives, strict=True) if q > 0}
+    return {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio)}
 
 
 def _entropy(logits: Float64s) -> Float64s:

@@ -21,6 +21,7 @@ from pipeline.formats.atomic_file import write_atomically
 from pipeline.versions.deltas.delta import FORMAT, Delta, Level, decode_delta, delta_name
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.deltas.row_bounds import RowBounds
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import VersionId
 
 _SAME_NAMES = (
@@ -43,6 +44,7 @@ class DeltaManifest:
         rows: number of rows.
         removed: number of tombstones.
         precisions: rows by bits, as strings.
+        quality: of what serving holds afterwards; None in a reverse delta.
     """
 
     format: int
@@ -65,6 +67,7 @@ class DeltaManifest:
     removed: int
     precisions: dict[str, int]
     model: dict[str, str]
+    quality: Quality | None = None
 
     @property
     def place(self) -> str:
@@ -108,7 +111,7 @@ def published_folder(folder: Path, part: str | None) -> Path:
     return folder if part is None else folder / "parts" / part
 
 
-def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest:
+def write_published(folder: Path, delta: Delta, encoded: bytes, quality: Quality | None = None) -> DeltaManifest:
     """Write a delta and then its manifest below `folder`; both are durable on return.
 
     Writing the same delta again changes nothing, but replaces a damaged file. Raises DeltaError if another delta was
@@ -117,7 +120,7 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest
     shard_folder = folder / delta.to_version.folder
     stem = f"{delta.level}-{delta.from_sequence}-{delta.to_sequence}"
     path = shard_folder / f"{stem}.json"
-    manifest = delta_manifest(delta, encoded, f"{stem}.delta")
+    manifest = delta_manifest(delta, encoded, f"{stem}.delta", quality)
     existing = _intact(path)
     if existing is not None:
         if existing.name == manifest.name:
@@ -130,8 +133,8 @@ def write_published(folder: Path, delta: Delta, encoded: bytes) -> DeltaManifest
     return manifest
 
 
-def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
-    """The manifest of a delta stored in `file`."""
+def delta_manifest(delta: Delta, encoded: bytes, file: str, quality: Quality | None = None) -> DeltaManifest:
+    """The manifest of a delta stored in `file`, with the quality of its version."""
     bits = np.concatenate([np.empty(0, np.uint8), *(f.bits for f in delta.fields.values())])
     return DeltaManifest(
         format=FORMAT,
@@ -144,6 +147,7 @@ def delta_manifest(delta: Delta, encoded: bytes, file: str) -> DeltaManifest:
         removed=sum(len(f.removed) for f in delta.fields.values()),
         precisions={str(precision): int(np.count_nonzero(bits == precision)) for precision in PRECISIONS},
         model=dict(delta.model),
+        quality=quality,
     )
 
 
@@ -188,7 +192,7 @@ def read_published(path: Path, manifest: DeltaManifest) -> tuple[Delta, bytes]:
             f"{manifest.sha256[:12]}. run: springtide publish --level full"
         )
     delta = decode_delta(encoded, RowBounds(rows=manifest.rows, removed=manifest.removed))
-    described = delta_manifest(delta, encoded, manifest.file)
+    described = delta_manifest(delta, encoded, manifest.file, manifest.quality)
     if described != manifest:
         raise DamagedError(
             f"{file} holds {delta}, its manifest describes {manifest.place}. run: springtide publish --level full"

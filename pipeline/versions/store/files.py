@@ -6,6 +6,7 @@ dropped versions touched, as `fields/NAME/touched`.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from pipeline.arrays.types import UInt64s
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.delta import Delta, complete_delta
 from pipeline.versions.deltas.quantizer import payload_offsets
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
 VERSION, TOUCHED = Kind(b"vers", FIX, format=5), Kind(b"keys", FIX)
-"""Format 5 of versions: rows have a curvature, versions a price."""
+"""Format 5 of versions: rows have a curvature, versions a price and a quality."""
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
@@ -65,6 +67,8 @@ def version_manifest(commit: Commit) -> dict[str, Any]:
         "quarantines_seen": list(commit.quarantines_seen),
         "next_handles": dict(commit.next_handles),
         "price": dict(commit.price),
+        "quality": asdict(commit.quality),
+        "delta_bytes": len(commit.delta),
         "fields": {name: {"dim": c.dim, "row_bytes": c.rows.shape[1]} for name, c in commit.fields.items()},
     }
 
@@ -73,6 +77,12 @@ def read_version_manifest(path: Path) -> dict[str, Any]:
     """The header of a version's file. Raises FileNotFoundError, DamagedError."""
     with Container.open(path, VERSION) as file:
         return file.header
+
+
+def read_quality(path: Path) -> Quality:
+    """The quality of what serving holds at a version. Raises FileNotFoundError, DamagedError."""
+    with Container.open(path, VERSION) as file, file.parsing():
+        return Quality(**file.header["quality"])
 
 
 def read_commit(path: Path) -> Commit:
@@ -159,6 +169,7 @@ def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
         training_state_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
         delta=file.section("delta"),
         served_dense=_served_dense(file),
+        quality=Quality(**header["quality"]),
         **{name: header[name] for name in (*_HEADER_NAMES, "validation", "quarantines_seen", "next_handles", "price")},
     )
 

@@ -23,6 +23,7 @@ from pipeline.process.crash_point import reach_crash_point
 from pipeline.versions.deltas.delta import Delta
 from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
 from pipeline.versions.ledger.version_rows import StagedVersion
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import (
     Commit,
     FieldChange,
@@ -42,6 +43,7 @@ from pipeline.versions.store.files import (
     read_complete_delta,
     read_delta,
     read_outline,
+    read_quality,
     read_served,
     read_version_manifest,
     write_commit,
@@ -146,6 +148,10 @@ class VersionStore:
     def manifest(self, id: VersionId) -> dict[str, object]:
         """The header of the version's file (`schemas/manifest.json`). Raises VersionError, DamagedError."""
         return self._read(id, read_version_manifest)
+
+    def quality(self, id: VersionId) -> Quality:
+        """The quality of what serving holds at a version. Raises VersionError, DamagedError."""
+        return self._read(id, read_quality)
 
     def restore(self, id: VersionId) -> Commit:
         """The complete state of a version: full, every row and served entry sorted by key, no removals.

@@ -18,6 +18,7 @@ from pipeline.publish.price import Price
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView, build_served_view
+from pipeline.versions.quality import Quality
 from pipeline.versions.state import Commit, FieldChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
@@ -188,4 +189,5 @@ class SyntheticTrainer:
             model_digest="m", digest="d", served_digest=prepared.served_digest, delta=prepared.encoded,
             full=parent is None, samples_seen=0, served_dense=prepared.served_dense,
             price=prepared.price.numbers(),
+            quality=Quality(prepared.price.predicted, withheld=dict(prepared.withheld)),
         )  # fmt: skip

@@ -102,6 +102,9 @@ def test_what_is_learned_from_bad_traffic_is_held_from_serving(held):
     assert last.dense == one.dense == two.dense == healthy[-1].dense
     commit = store.restore(store.current(0))
     assert served_part(commit.dense) != two.dense
+    assert (commit.quality.gate, commit.quality.held) == ("corrupted", True)
+    assert (commit.quality.measured_loss, commit.quality.calibration) == (None, {})
+    assert sum(commit.quality.withheld.values()) > 0
 
 
 def test_the_status_of_the_project_shows_what_is_held_and_why(held):
@@ -188,6 +191,7 @@ def test_a_full_on_command_sends_what_is_held_and_the_dense_weights_too(held, tm
     commit = store.restore(store.current(0))
     assert served_dense_of(commit) == served_part(commit.dense) != before
     assert commit.fields["user"].served_keys.tolist() == commit.fields["user"].keys.tolist()
+    assert (sum(commit.quality.withheld.values()), commit.quality.held) == (0, False)
     assert_followed(project, log, store)
 
 

@@ -72,6 +72,7 @@ def test_trainer_that_is_replaced_at_every_commit_sends_the_same_deltas(tmp_path
     replaced = commits_of(project)
     assert [commit.price for commit in replaced] == [commit.price for commit in straight]
     assert [commit.delta for commit in replaced] == [commit.delta for commit in straight]
+    assert [commit.quality for commit in replaced] == [commit.quality for commit in straight]
     assert len({commit.price["correction"] for commit in straight}) > 5
 
 
@@ -87,8 +88,37 @@ def test_correction_follows_from_predictions_of_serving_and_trainer_on_the_next_
     assert checked > 5
 
 
+def test_a_version_carries_what_was_measured_of_the_one_before(tmp_path, straight):
+    project = shop_of(tmp_path)
+    samples = make_samples(1, ROWS)
+    assert (straight[0].quality.measured_loss, straight[0].quality.calibration) == (None, {})
+    for number, (before, after) in enumerate(pairwise(straight), start=1):
+        batch = samples.slice(number * RECORD, 64)
+        measured, _, served = compared(project, before, batch)
+        # The trainer has the initial rows of keys that are new with the batch.
+        assert after.quality.measured_loss == pytest.approx(measured, rel=0.04, abs=1e-9)
+        clicks = batch.column("label").to_numpy().sum()
+        assert after.quality.calibration == {"label": pytest.approx(served.sum() / clicks, rel=1e-4)}
+
+
+def test_a_version_carries_what_it_predicts_and_withholds(straight):
+    for commit in straight:
+        assert commit.quality.predicted_loss == Price.of(commit.price).predicted
+        assert (commit.quality.gate, commit.quality.held) == (None, False)
+        for name, change in commit.fields.items():
+            unserved = len(np.setdiff1d(change.keys, change.served_keys))
+            assert 0 <= commit.quality.withheld[name] <= len(change.keys)
+            assert commit.quality.withheld[name] >= unserved
+    assert any(sum(commit.quality.withheld.values()) for commit in straight)
+
+
 def divergence(project: Project, commit: Commit, batch: pa.RecordBatch) -> float:
     """What serving loses by its rows and dense weights of a version, relative to the trainer, by `serving`."""
+    return compared(project, commit, batch)[0]
+
+
+def compared(project: Project, commit: Commit, batch: pa.RecordBatch) -> tuple[float, np.ndarray, np.ndarray]:
+    """The loss of serving, and the predictions of trainer and serving."""
     predictor, plan = Predictor(project.config, project.root), FeaturePlan(project.config, project.root)
     features = plan.extract(batch, batch.column("impression_at").to_numpy())
     stored = {name: dict(zip(c.keys.tolist(), c.rows.copy().view(np.float32), strict=True)) for name, c in
@@ -106,7 +136,7 @@ def divergence(project: Project, commit: Commit, batch: pa.RecordBatch) -> float
     served = predictor.predict(features, lambda name, keys: views[name].decode(keys)).astype(np.float64)
     loss = -own * np.log(served) - (1 - own) * np.log(1 - served)
     entropy = -own * np.log(own) - (1 - own) * np.log(1 - own)
-    return float((loss - entropy).sum() / entropy.sum())
+    return float((loss - entropy).sum() / entropy.sum()), own, served
 
 
 def served_entries(commit: Commit) -> dict[str, ServedEntries]:

@@ -234,7 +234,7 @@ def test_golden_bytes_of_a_version_file(store):
     assert content[16:].startswith(commit.dense + b"delta" + commit.training_state["user"])
     length = int.from_bytes(content[-20:-16], "little")
     header = content[-24 - length : -24]
-    assert header.startswith(b'{"digest":"d","epoch":1,"fields":{"user":{"dim":4,"row_bytes":24}}')
+    assert header.startswith(b'{"delta_bytes":5,"digest":"d","epoch":1,"fields":{"user":{"dim":4,"row_bytes":24}}')
     assert b'"price":{"per_byte":0.5}' in header
 
 
