@@ -190,6 +190,8 @@ class Config(Section):
             raise ValueError("; ".join(problems))
         topics = [(name, value) for name, value in self.topics.model_dump().items() if name != CLICKS]
         inputs = [(f"events.{kind}.topic", topic) for kind, topic in [*self.input_topics.items()][1:]]
+        if self.recall is not None and self.recall.topic is not None:
+            inputs.append(("recall.topic", self.recall.topic))
         check_distinct([*topics, *inputs, ("the registry of schemas", SCHEMAS_TOPIC)], "name")
         return self
 

@@ -55,6 +55,10 @@ class Features:
         keys = {name: _concatenated([part.keys[name] for part in parts]) for name in parts[0].keys}
         return cls(keys, np.concatenate([part.dense for part in parts]))
 
+    def take(self, rows: Int64s) -> "Features":
+        """The features of `rows` ([k] int64, places in 0..n-1), in their order."""
+        return Features({name: _taken(keys, rows) for name, keys in self.keys.items()}, self.dense[rows])
+
 
 class FeaturePlan:
     """Turns raw columns into keys, as configured. Thread-safe if the user's functions are."""
@@ -181,6 +185,13 @@ class FeaturePlan:
 def _keys_of(field: FieldPlan, batch: pa.RecordBatch, at_ms: Int64s) -> FieldKeys:
     keys, offsets = field.keys(batch, at_ms)
     return FieldKeys(keys, offsets, field.weights(batch, at_ms, offsets))
+
+
+def _taken(field: FieldKeys, rows: Int64s) -> FieldKeys:
+    starts, lengths = field.offsets[rows], field.offsets[rows + 1] - field.offsets[rows]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return FieldKeys(field.keys[places], offsets, field.weights[places] if len(field.weights) else field.weights)
 
 
 def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:

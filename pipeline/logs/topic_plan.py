@@ -42,8 +42,8 @@ class TopicPlan:
             f"topic {topic.name} has {found} partitions, {topic.partitions} are wanted" for topic, found in self.unfit
         ]
         raise LogError(
-            f"{'; '.join(problems)}. hint: inputs have logs.partitions, schemas and notices 1, all others logs.shards; "
-            "change these, or use other topics by [topics] or logs.prefix"
+            f"{'; '.join(problems)}. hint: inputs have logs.partitions, schemas, notices and items 1, all others "
+            "logs.shards; change these, or use other topics by [topics] or logs.prefix"
         )
 
 

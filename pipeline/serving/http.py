@@ -194,7 +194,7 @@ def serve(
     replica.warm_up()
     with (
         _short_pauses(),
-        _fresh_items(project, replica, stop) as items,
+        _fresh_items(project, replica, log, stop) as items,
         ReplicaServer(replica, project.config, project.clock, items=items) as server,
     ):
         ready = replica.ready
@@ -204,13 +204,13 @@ def serve(
 
 
 @contextmanager
-def _fresh_items(project: Project, replica: Replica, stop: threading.Event) -> Iterator[ItemView | None]:
+def _fresh_items(project: Project, replica: Replica, log: Log, stop: threading.Event) -> Iterator[ItemView | None]:
     """The items that the replica finds, embedded anew by a thread for every version until `stop` is set."""
     recall = project.config.recall
     if recall is None:
         yield None
         return
-    view = ItemView(project, replica)
+    view = ItemView(project, replica, log)
     arguments = (view, project.clock, recall.refresh_s, stop)
     refreshing = threading.Thread(target=keep_fresh, args=arguments, name="items", daemon=True)
     refreshing.start()

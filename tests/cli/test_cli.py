@@ -62,7 +62,7 @@ def test_help_is_shown_verbatim(path, command):
 def test_every_command_with_a_one_time_effect_has_a_dry_run():
     options = {" ".join(path): {n for p in command.params for n in p.opts} for path, command in leaves(ROOT)}
     dry = {name for name, found in options.items() if "--dry-run" in found}
-    fed = {"init", "ingest impressions", "ingest clicks", "ingest feedback", "heartbeat"}
+    fed = {"init", "ingest impressions", "ingest clicks", "ingest feedback", "ingest items", "heartbeat"}
     changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay", "skip"}
     written = {"export samples", "export rows", "export served", "export dead-letters", "demo", "restore-ledger"}
     assert dry == fed | changed | written | {"topics create", "cluster up", "cluster down", "stop"}

@@ -19,12 +19,15 @@ def config(recall, **sections):
 def test_recall_is_off_unless_it_is_configured():
     assert parse_config(copy.deepcopy(WRITTEN)).recall is None
     assert config({"items": "items.jsonl"}).recall.max_k == 1_000
+    assert config({"topic": "items"}).recall.items is None
 
 
 @pytest.mark.parametrize(
     ("recall", "sections", "problem"),
     [
-        ({}, {}, r"recall\.items"),
+        ({}, {}, r"recall has no items\. hint: set recall\.items, recall\.topic or both"),
+        ({"topic": "a/b"}, {}, r"recall\.topic: .*topic name 'a/b' is not allowed"),
+        ({"topic": "clicks"}, {}, r"recall\.topic are both clicks"),
         ({"items": ""}, {}, r"recall\.items"),
         ({"items": "i", "refresh_s": 0}, {}, r"recall\.refresh_s"),
         ({"items": "i", "max_k": 100_001}, {}, r"recall\.max_k"),

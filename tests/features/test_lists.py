@@ -96,6 +96,17 @@ def test_features_of_several_requests_are_joined_with_their_weights(tmp_path):
     assert Features.concatenated(parts).keys["history"].weights.tolist() == [0.5, 2.0, 1.0]
 
 
+def test_features_of_some_rows_are_those_of_the_rows_alone(tmp_path):
+    plan = plan_of(tmp_path, MEAN)
+    tags, strengths = [["a", "b"], [], ["c"], ["d", "e", "f"]], [[0.5, 2.0], [], [3.0], [4.0, 5.0, 6.0]]
+    rows = np.array([3, 0, 1, 3], np.int64)
+    taken = extracted(plan, tags=tags, strengths=strengths).take(rows)
+    alone = extracted(plan, tags=[tags[r] for r in rows], strengths=[strengths[r] for r in rows])
+    for part in ("keys", "offsets", "weights"):
+        assert getattr(taken.keys["history"], part).tolist() == getattr(alone.keys["history"], part).tolist()
+    assert taken.dense.tolist() == alone.dense.tolist()
+
+
 def test_columns_that_are_read_include_weights(tmp_path):
     assert plan_of(tmp_path, MEAN).columns == ("tags", "strengths")
 

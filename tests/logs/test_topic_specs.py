@@ -47,6 +47,13 @@ def test_schemas_are_retained_forever():
     assert initial_settings(TopicSpec("schemas", 1, None, ""), 1_000)["retention.ms"] == "-1"
 
 
+def test_items_are_retained_forever_in_one_partition():
+    labels = [{"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}]
+    config = parse_config({**WRITTEN, "labels": labels, "recall": {"topic": "goods"}})
+    assert [(t.partitions, t.retention_ms) for t in topic_specs(config) if t.name == "goods"] == [(1, None)]
+    assert "items" not in partition_counts(configured())
+
+
 def test_partitions_follow_the_configuration():
     found = partition_counts(configured(partitions=3, shards=2))
     assert (found["impressions"], found["clicks"], found["samples"], found["notices"]) == (3, 3, 2, 1)

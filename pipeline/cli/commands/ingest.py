@@ -10,12 +10,13 @@ from typer.core import TyperGroup
 
 from pipeline.arrays.block import EventKind
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, ProjectFolder, open_project, read_time
-from pipeline.cli.terminal.output import print_message, print_result
+from pipeline.cli.terminal.output import print_message, print_result, user_output_on_stderr
 from pipeline.cli.terminal.progress import ProgressBars
 from pipeline.cli.terminal.values import format_time
 from pipeline.errors import InputError
 from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.ingest.ingest import dry_run_ingest, ingest
+from pipeline.ingest.items import ingest_items
 from pipeline.logs.open import open_log
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="csv, csv.gz, jsonl, parquet or avro.")]
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     group.command("impressions")(impressions)
     group.command("clicks")(clicks)
     group.command("feedback")(feedback)
+    group.command("items")(items)
     app.add_typer(group, name="ingest")
     app.command()(heartbeat)
 
@@ -76,6 +78,25 @@ def feedback(
     Example: springtide ingest feedback purchase monday-purchases.jsonl
     """
     _ingest(name, files, project, as_json, again, dry_run)
+
+
+def items(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="A JSON object in each line.")],
+    project: ProjectFolder = HERE,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Append new, changed and removed items of recall to their topic. Nothing is appended if a line is wrong.
+
+    A line has the columns of an item, or its name and "$removed": true. The last one of an item counts.
+
+    Example: springtide ingest items changed-items.jsonl
+    """
+    opened = open_project(project)
+    with user_output_on_stderr():
+        report = ingest_items(opened, None if dry_run else open_log(opened), files)
+    names = ("would_put", "would_remove") if dry_run else ("put", "removed")
+    print_result(dict(zip(names, (report.put, report.removed), strict=True)), as_json)
 
 
 def heartbeat(

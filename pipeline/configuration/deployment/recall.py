@@ -1,11 +1,11 @@
 """The configuration of recall: which items a replica finds for a user."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.configuration.model.towers import TowersConfig
-from pipeline.configuration.section import Section
+from pipeline.configuration.section import Section, TopicName
 
 
 class Recall(Section):
@@ -14,14 +14,24 @@ class Recall(Section):
     `POST /v1/models/NAME:recall`.
     """
 
-    items: Annotated[str, Field(min_length=1)]
+    items: Annotated[str, Field(min_length=1)] | None = None
     """File of the items, relative to the project folder: in each line a JSON object of the impression columns that the
     item tower reads, with a value of `labels.towers.item_column` that no other line has. Replace it by a rename: a
-    running replica reads it again."""
+    running replica reads it again. Not needed with `topic`."""
+    topic: TopicName | None = None
+    """Topic of changes of items: new, changed and removed ones. They apply to the items of the file, or to none without
+    one; the last change of an item counts."""
     refresh_s: Annotated[float, Field(ge=0.01, le=86_400)] = 1.0
-    """Least time between two computations of all item vectors; each takes the newest version."""
+    """Least time between two computations of all item vectors, each by the newest version, and between two reads of
+    `topic`."""
     max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """The most items that a request may ask for."""
+
+    @model_validator(mode="after")
+    def _check_items(self) -> Self:
+        if self.items is None and self.topic is None:
+            raise ValueError("recall has no items. hint: set recall.items, recall.topic or both")
+        return self
 
 
 def recall_problems(recall: Recall | None, towers: TowersConfig | None, part: str | None) -> list[str]:

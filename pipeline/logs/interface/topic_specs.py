@@ -61,6 +61,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         f"outage {logs.outage_s:g} s"
     )
     samples_reason = f"rollback {logs.rollback_s:g} s + detection {logs.detection_s:g} s"
+    items = None if config.recall is None else config.recall.topic
     return [
         *(TopicSpec(name, logs.partitions, inputs_ms, inputs_reason) for name in config.input_topics.values()),
         TopicSpec(names.samples, logs.shards, samples_ms, samples_reason),
@@ -68,6 +69,7 @@ def topic_specs(config: Config) -> list[TopicSpec]:
         TopicSpec(names.deltas, logs.shards, samples_ms, samples_reason),
         TopicSpec(names.notices, 1, samples_ms, samples_reason),
         TopicSpec(SCHEMAS_TOPIC, 1, None, "events of any age need their schema"),
+        *([] if items is None else [TopicSpec(items, 1, None, "an item of any age may be recalled")]),
     ]
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-
-ItemName = int | str
-
+from pipeline.recall.item_changes import ItemName
 
 Stamp = tuple[int, int, int]
 """Of a file: time of its last change, size, inode."""

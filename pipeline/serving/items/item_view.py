@@ -1,8 +1,9 @@
 """The index of items as a view of the served version: all item vectors, and the user tower that belongs to them.
 
 A new version is embedded into a new index beside the one in use. Then index and user tower are replaced together, so
-that an answer never mixes towers of two versions. Rows of embedding tables are read when a vector is computed: those of
-items during the embedding, those of a user for each request.
+that an answer never mixes towers of two versions. Between two versions, new and changed items of the topic are embedded
+by the tower of the version in use, and removed ones leave its index. Rows of embedding tables are read when a vector is
+computed: those of items during the embedding, those of a user for each request.
 """
 
 import threading
@@ -13,22 +14,22 @@ from typing import Any
 import numpy as np
 import structlog
 
-from pipeline.arrays.types import Float32s
+from pipeline.arrays.types import Bools, Float32s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError, SpringtideError
 from pipeline.features.plan import Features
+from pipeline.logs.interface.log import Log
 from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
-from pipeline.recall.scan_index import ScanIndex
-from pipeline.serving.items.item_file import ItemName, Stamp, read_items, stamp_of
+from pipeline.recall.item_changes import ItemChange, ItemName
+from pipeline.recall.scan_index import MAX_COMPONENT, Found, ScanIndex
+from pipeline.serving.items.catalogue import Catalogue
+from pipeline.serving.items.item_source import ItemSource, removed_by
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
-
-_ITEMS_AT_ONCE = 2_048
-"""Items whose rows are read together; a delta waits for them."""
 
 logger = structlog.get_logger(__name__)
 
@@ -45,43 +46,32 @@ class Recalled:
 
 
 @dataclass(frozen=True)
-class _Catalogue:
-    """The items as the file has them; they do not depend on the version."""
-
-    stamp: Stamp
-    names: list[ItemName]
-    features: list[Features]
-    """Of the items in pieces of `_ITEMS_AT_ONCE`."""
-
-
-@dataclass(frozen=True)
 class _Embedded:
-    """The vectors of a catalogue by the item tower of a version. Items have their place in the catalogue as id."""
+    """The vectors of a catalogue by the item tower of a version."""
 
-    catalogue: _Catalogue
+    catalogue: Catalogue
     index: ScanIndex
     version: str
     sequence: int
+    dense: bytes
 
 
 class ItemView:
-    """Many threads may call `recall`; one thread calls `reread` and `refresh`."""
+    """Many threads may call `recall`; one thread calls `reread`, `admit` and `refresh`."""
 
-    def __init__(self, project: Project, replica: Replica) -> None:
+    def __init__(self, project: Project, replica: Replica, log: Log) -> None:
         """Read the items, and build both towers; `refresh` embeds the items.
 
-        `project` has `[recall]`, and `replica` serves the whole model. Raises ConfigError, ModelError, and InputError
-        for a wrong file of items.
+        `project` has `[recall]`, `replica` serves the whole model, and `log` holds the topic of items. Raises
+        ConfigError, ModelError, LogError, and InputError for a wrong file of items.
         """
-        config, root = project.config, project.root
-        towers, recall = config.towers, config.recall
+        config, root, towers = project.config, project.root, project.config.towers
         assert towers is not None, "[recall] requires two towers"
-        assert recall is not None, "the project has no [recall]"
         self._replica, self._clock = replica, project.clock
-        self._path, self._column = root / recall.items, towers.item_column
         self._user = Predictor(config, root, (towers.query,))
         self._item = Predictor(config, root, (towers.item,))
-        self._catalogue = self._read()
+        self._source = ItemSource(project, self._item, log)
+        self._catalogue = self._source.read()
         self._lock = ReadWriteLock()
         self._embedded: _Embedded | None = None
 
@@ -91,14 +81,27 @@ class ItemView:
         return self._embedded is not None
 
     def reread(self) -> bool:
-        """Read the file of items if it was replaced; returns whether it was. The next `refresh` switches to its items.
+        """Read all items again if their file was replaced; returns whether it was. The next `refresh` switches to them.
 
-        Raises InputError, with the items before still in use, if the file is wrong.
+        Raises InputError and LogError, with the items before still in use.
         """
-        if stamp_of(self._path) == self._catalogue.stamp:
+        if not self._source.replaced:
             return False
-        self._catalogue = self._read()
+        self._catalogue = self._source.read()
         return True
+
+    def admit(self) -> int:
+        """Apply the new changes of the topic: returns how many items changed or were removed.
+
+        Vectors are computed by the item tower of the version in use. A change that does not fit the configuration, or
+        has a vector that the index cannot hold, is refused; the item stays as it was. Raises LogError.
+        """
+        count = 0
+        for changes in self._source.changes():
+            self._apply(changes)
+            count += len(changes)
+        self._catalogue.limit_pieces()
+        return count
 
     def refresh(self) -> bool:
         """Embed the items by the newest version and switch to it; returns whether either is another one.
@@ -109,19 +112,25 @@ class ItemView:
             version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
         before, catalogue = self._embedded, self._catalogue
         unchanged = before is not None and before.version == version and before.catalogue is catalogue
-        if unchanged or not self._replica.ready:
+        if unchanged or not self._replica.ready or (before is None and not len(catalogue)):
             return False
         self._item.load(dense)
-        embedded = _Embedded(catalogue, self._index_of(catalogue), version, sequence)
+        try:
+            index = self._index_of(catalogue)
+        except ModelError:
+            if before is not None:
+                self._item.load(before.dense)
+            raise
         with self._lock.writing():
             self._user.load(dense)
-            self._embedded = embedded
+            self._embedded = _Embedded(catalogue, index, version, sequence, dense)
         return True
 
     def readings(self) -> Iterator[Reading]:
-        """The version in use."""
+        """The version in use, and the number of its items."""
         if self._embedded is not None:
             yield metrics.RECALL_SEQUENCE.reading(self._embedded.sequence, 0)
+            yield metrics.RECALL_ITEMS.reading(len(self._embedded.index))
 
     def recall(self, instances: Sequence[Any], k: int) -> Recalled:
         """The k items with the largest inner products for each user.
@@ -141,54 +150,95 @@ class ItemView:
                 raise InputError("the items are not embedded yet. hint: retry later")
             with self._replica.reading():
                 vectors = self._user.predict(features, self._replica.lookup)
-        _require_finite(vectors, "the user of instance", range(len(vectors)))
-        names = embedded.catalogue.names
-        found = embedded.index.search(vectors, min(k, len(names)))
+            _require_finite(vectors, "the user of instance", range(len(vectors)))
+            found = embedded.index.search(vectors, min(k, max(1, len(embedded.index))))
+            items = _names_of(found, embedded.catalogue)
         metrics.RECALL_QUERIES.inc(len(vectors))
         metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
         metrics.RECALL_PASSES.inc(int(found.passes.sum()))
-        items = [[names[item] for item in row] for row in found.ids.tolist()]
-        return Recalled(items, found.scores.tolist(), embedded.version)
+        scores = [row[:count] for row, count in zip(found.scores.tolist(), found.counts.tolist(), strict=True)]
+        return Recalled(items, scores, embedded.version)
 
-    def _read(self) -> _Catalogue:
-        stamp, now_ms = stamp_of(self._path), self._clock.now_ms()
-        items = read_items(self._path, self._column)
-        starts = range(0, len(items.columns), _ITEMS_AT_ONCE)
-        features = [self._item.features(items.columns[s : s + _ITEMS_AT_ONCE], now_ms, s) for s in starts]
-        return _Catalogue(stamp, items.names, features)
+    def vectors(self) -> Iterator[tuple[list[ItemName], Float32s]]:
+        """Names and vectors ([n, dim] float32) of all embedded items, by the rows as they are now; by ascending id.
 
-    def _index_of(self, catalogue: _Catalogue) -> ScanIndex:
+        Call it in the thread of `refresh`. Raises ModelError.
+        """
+        embedded = self._embedded
+        assert embedded is not None, "no version is embedded"
+        for ids, vectors in self._vectors_of(embedded.catalogue):
+            yield [embedded.catalogue.names[id] for id in ids.tolist()], vectors
+
+    def _apply(self, changes: Sequence[ItemChange]) -> None:
+        removed, (names, features) = removed_by(changes), self._source.put_by(changes)
+        embedded = self._embedded
+        index = embedded.index if embedded is not None and embedded.catalogue is self._catalogue else None
+        vectors = None
+        if index is not None and names:
+            vectors = self._embed(features)
+            finite = _finite(vectors)
+            for row in np.flatnonzero(~finite).tolist():
+                self._source.refuse(names[row], "its vector is not finite, or exceeds 2^40")
+            rows = np.flatnonzero(finite)
+            names, features, vectors = [names[row] for row in rows.tolist()], features.take(rows), vectors[rows]
+        with self._lock.writing():  # a search in progress names the items that it found
+            ids = self._catalogue.put(names, features)
+            self._catalogue.remove(removed)
+            if index is not None:
+                index.remove(removed)
+            if index is not None and vectors is not None:
+                index.put(ids, vectors)
+
+    def _index_of(self, catalogue: Catalogue) -> ScanIndex:
         """The vectors of all items by the loaded item tower and the rows as they are."""
-        index = None
-        for number, features in enumerate(catalogue.features):
-            first = number * _ITEMS_AT_ONCE
-            with self._replica.reading():
-                vectors = self._item.predict(features, self._replica.lookup)
-            _require_finite(vectors, "item", catalogue.names[first : first + len(vectors)])
-            index = index or ScanIndex(vectors.shape[1])
-            index.put(np.arange(first, first + len(vectors), dtype=np.uint64), vectors)
-        assert index is not None, "a catalogue has items"
+        index = None if self._embedded is None else ScanIndex(self._embedded.index.dim)
+        for ids, vectors in self._vectors_of(catalogue):
+            if index is None:
+                index = ScanIndex(vectors.shape[1])
+            index.put(ids, vectors)
+        assert index is not None, "the first catalogue that is embedded has items"
         return index
+
+    def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
+        for piece in catalogue.pieces():
+            vectors = self._embed(piece.features)
+            _require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
+            yield piece.ids, vectors
+
+    def _embed(self, features: Features) -> Float32s:
+        with self._replica.reading():
+            return self._item.predict(features, self._replica.lookup)
+
+
+def _names_of(found: Found, catalogue: Catalogue) -> list[list[ItemName]]:
+    rows = zip(found.ids.tolist(), found.counts.tolist(), strict=True)
+    return [[catalogue.names[id] for id in row[:count]] for row, count in rows]
+
+
+def _finite(vectors: Float32s) -> Bools:
+    """[n] whether the index can hold a vector."""
+    return np.asarray((np.abs(vectors) <= MAX_COMPONENT).all(axis=1), np.bool_)
 
 
 def _require_finite(vectors: Float32s, what: str, names: Sequence[ItemName]) -> None:
-    """Raise ModelError for a vector that is not finite: that of `what` and its name."""
-    invalid = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    """Raise ModelError for a vector that the index cannot hold: that of `what` and its name."""
+    invalid = np.flatnonzero(~_finite(vectors))
     if len(invalid):
         row = int(invalid[0])
+        problem = "exceeds 2^40" if np.isfinite(vectors[row]).all() else "is not finite"
         hint = "hint: check the weights of the model"
-        raise ModelError(f"the vector of {what} {names[row]!r} is not finite: {vectors[row].tolist()[:4]}. {hint}")
+        raise ModelError(f"the vector of {what} {names[row]!r} {problem}: {vectors[row].tolist()[:4]}. {hint}")
 
 
 def keep_fresh(view: ItemView, clock: Clock, every_s: float, stop: threading.Event) -> None:
-    """Reread and refresh the view until `stop` is set.
+    """Reread, admit and refresh until `stop` is set.
 
     A failure is logged, at a bounded rate; the items and the version before stay in use. A wrong file does not prevent
     that the items before are embedded by new versions.
     """
     limit = LogLimit(clock)
     while not stop.is_set():
-        for step in (view.reread, view.refresh):
+        for step in (view.reread, view.admit, view.refresh):
             try:
                 step()
             except SpringtideError as failure:

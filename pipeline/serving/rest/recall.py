@@ -24,7 +24,7 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
         ModelError: a user's function failed.
     """
     if items is None or config.recall is None:
-        raise Refusal(404, f"model {config.name} recalls no items. hint: set recall.items")
+        raise Refusal(404, f"model {config.name} recalls no items. hint: declare [recall]")
     if not items.ready:
         raise Refusal(503, f"the items of model {config.name} are not embedded yet", ("retry-after", "1"))
     instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))

@@ -49,7 +49,7 @@ def expected(replica, k=10):
 
 
 def test_the_items_with_the_largest_products_of_served_vectors_are_found(world, replica):
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     assert not view.ready
     with pytest.raises(InputError, match="the items are not embedded yet"):
         view.recall(USERS, 10)
@@ -62,7 +62,7 @@ def test_the_items_with_the_largest_products_of_served_vectors_are_found(world, 
 
 
 def test_a_version_is_embedded_once(world, replica):
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     assert [view.refresh(), view.refresh()] == [True, False]
     world.commit()
     assert not view.refresh()
@@ -73,7 +73,7 @@ def test_a_version_is_embedded_once(world, replica):
 
 
 def test_until_the_items_of_a_version_are_embedded_users_have_the_tower_of_the_one_before(world, replica):
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     view.refresh()
     items, dense = vectors_of(replica, ITEMS, "item"), replica.dense
     world.commit()
@@ -88,7 +88,7 @@ def test_until_the_items_of_a_version_are_embedded_users_have_the_tower_of_the_o
 
 
 def test_every_answer_during_switches_is_that_of_the_version_it_names(world, replica):
-    view, found, done = ItemView(world.project, replica), [], threading.Event()
+    view, found, done = ItemView(world.project, replica, world.trainer.log), [], threading.Event()
     view.refresh()
 
     def recall():
@@ -116,7 +116,7 @@ def test_every_answer_during_switches_is_that_of_the_version_it_names(world, rep
 
 def test_a_file_that_was_replaced_is_read_again_and_a_wrong_one_changes_nothing(world, replica):
     path = world.project.root / "items.jsonl"
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     view.refresh()
     assert not view.reread()
     replace_by(path, '{"item": 7}\n{"item": 100}\n')
@@ -144,7 +144,7 @@ def replace_by(path, text):
 
 
 def test_vectors_that_are_not_finite_leave_the_version_before_in_use(world, replica):
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     view.refresh()
     world.commit(scale=1e38)
     replica.catch_up()
@@ -175,7 +175,7 @@ def test_wrong_files_of_items_are_refused(world, replica, items, message):
     path = world.project.root / "items.jsonl"
     path.unlink() if items is None else path.write_text(items)
     with pytest.raises(InputError, match=message):
-        ItemView(world.project, replica)
+        ItemView(world.project, replica, world.trainer.log)
 
 
 def test_items_may_have_texts_as_names_and_any_number(tmp_path):
@@ -185,7 +185,7 @@ def test_items_may_have_texts_as_names_and_any_number(tmp_path):
     world.commit()
     replica = Replica.for_predictions(world.project, world.trainer.log)
     replica.catch_up()
-    view = ItemView(world.project, replica)
+    view = ItemView(world.project, replica, world.trainer.log)
     view.refresh()
     (row,) = view.recall(USERS[:1], 5_000).items
     assert sorted(row) == sorted(f"i{i}" for i in range(5_000))

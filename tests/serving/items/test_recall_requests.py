@@ -30,7 +30,7 @@ def world(tmp_path_factory):
 def view(world):
     replica = Replica.for_predictions(world.project, world.trainer.log)
     replica.catch_up()
-    return replica, ItemView(world.project, replica)
+    return replica, ItemView(world.project, replica, world.trainer.log)
 
 
 def served(world, replica, items):
@@ -45,7 +45,7 @@ def error_of(answer):
 
 def test_recall_before_the_items_are_embedded_is_refused_until_later(world, view):
     replica, _ = view
-    with served(world, replica, ItemView(world.project, replica)) as server:
+    with served(world, replica, ItemView(world.project, replica, world.trainer.log)) as server:
         found = error_of(request(server, "POST", RECALL, {"instances": USERS}))
     assert found == (503, "the items of model model are not embedded yet")
 
@@ -53,7 +53,7 @@ def test_recall_before_the_items_are_embedded_is_refused_until_later(world, view
 def test_recall_without_items_is_unknown(world, view):
     with served(world, view[0], None) as server:
         found = error_of(request(server, "POST", RECALL, {"instances": USERS}))
-    assert found == (404, "model model recalls no items. hint: set recall.items")
+    assert found == (404, "model model recalls no items. hint: declare [recall]")
 
 
 def test_items_are_found_for_every_instance(world, view):

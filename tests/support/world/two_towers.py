@@ -20,9 +20,49 @@ def build(inputs):
     item = layers.Dense(4)(layers.Concatenate()([inputs["item"], inputs["price"]]))
     return keras.Model(inputs, {"user": user, "item": item})
 """
+SETTINGS = """
+[events]
+key = ["id"]
+
+[events.impressions]
+columns = { id = "int", user = "int", item = "int", price = "float" }
+
+[events.clicks]
+columns = { id = "int" }
+
+[[fields]]
+name = "user"
+columns = ["user"]
+dim = DIM_USER
+
+[[fields]]
+name = "item"
+columns = ["item"]
+dim = DIM_ITEM
+
+[[dense]]
+name = "price"
+column = "price"
+
+[publish]
+loss = 0.0002
+
+[[labels]]
+name = "label"
+loss = "in_batch"
+towers = { item_column = "item" }
+""".replace("DIM_USER", str(DIMS["user"])).replace("DIM_ITEM", str(DIMS["item"]))
+"""The file of settings of the project of `TwoTowers`, without `[recall]`."""
 TOWERS = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}
 ITEMS = [{"item": 100 + i, "price": i / 10} for i in range(50)]
 USERS = [{"user": i} for i in range(5)]
+
+
+def project_folder(root, recall):
+    """Write the files of the project of `TwoTowers`, with the text of `[recall]`; returns `root`."""
+    (root / "model.py").write_text(TWO_TOWERS)
+    (root / "springtide.toml").write_text(f"{SETTINGS}{recall}")
+    return root
 
 
 class TwoTowers:

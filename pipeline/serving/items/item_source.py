@@ -1,0 +1,90 @@
+"""Where the items come from: a file, then the changes of a topic; and their features."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.arrays.types import UInt64s
+from pipeline.configuration.project import Project
+from pipeline.errors import InputError, ModelError
+from pipeline.features.plan import Features
+from pipeline.logs.interface.log import Log
+from pipeline.recall.item_changes import ItemChange, ItemName
+from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue, ids_of
+from pipeline.serving.items.item_file import Stamp, read_items, stamp_of
+from pipeline.serving.items.item_topic import ItemTopic
+from pipeline.serving.predictor import Predictor
+
+
+class ItemSource:
+    """Not thread-safe."""
+
+    def __init__(self, project: Project, item: Predictor, log: Log) -> None:
+        """`project` has `[recall]`, `item` is its item tower, `log` holds the topic. Raises LogError."""
+        towers, recall = project.config.towers, project.config.recall
+        assert towers is not None, "[recall] requires two towers"
+        assert recall is not None, "the project has no [recall]"
+        self._item, self._clock, self._column = item, project.clock, towers.item_column
+        self._path = None if recall.items is None else project.root / recall.items
+        self._topic = None if recall.topic is None else ItemTopic(log, recall.topic, self._column, project.clock)
+        self._stamp: Stamp | None = None
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file is another one than at the last `read`. Raises InputError."""
+        return self._path is not None and stamp_of(self._path) != self._stamp
+
+    def read(self) -> Catalogue:
+        """The items of the file, after all changes of the topic.
+
+        Raises:
+            InputError: the file is wrong.
+            LogError: the topic cannot be read.
+        """
+        catalogue, stamp = Catalogue(), None
+        if self._path is not None:
+            stamp, items = stamp_of(self._path), read_items(self._path, self._column)
+            for first in range(0, len(items.names), ITEMS_AT_ONCE):
+                some = slice(first, first + ITEMS_AT_ONCE)
+                catalogue.put(items.names[some], self._features(items.columns[some], first))
+        if self._topic is not None:
+            self._topic.rewind()
+        for changes in self.changes():
+            catalogue.remove(removed_by(changes))
+            catalogue.put(*self.put_by(changes))
+        self._stamp = stamp
+        return catalogue
+
+    def changes(self) -> Iterator[list[ItemChange]]:
+        """The changes that follow in the topic, up to ITEMS_AT_ONCE at a time; each item once in a list."""
+        while self._topic is not None and (found := self._topic.read()):
+            yield from (found[first : first + ITEMS_AT_ONCE] for first in range(0, len(found), ITEMS_AT_ONCE))
+
+    def put_by(self, changes: Sequence[ItemChange]) -> tuple[list[ItemName], Features]:
+        """Names and features of the items that changes put; those that do not fit the configuration are refused."""
+        put = [(change.name, change.columns) for change in changes if change.columns is not None]
+        try:
+            return [name for name, _ in put], self._features([columns for _, columns in put])
+        except (InputError, ModelError):
+            fitting = [each for each in put if self._fits(*each)]
+            return [name for name, _ in fitting], self._features([columns for _, columns in fitting])
+
+    def refuse(self, name: ItemName, problem: str) -> None:
+        """Count and log a change that is left out."""
+        if self._topic is not None:
+            self._topic.refuse(f"item {name!r}: {problem}")
+
+    def _fits(self, name: ItemName, columns: dict[str, Any]) -> bool:
+        try:
+            self._features([columns])
+        except (InputError, ModelError) as failure:
+            self.refuse(name, str(failure))
+            return False
+        return True
+
+    def _features(self, columns: Sequence[dict[str, Any]], first: int = 0) -> Features:
+        return self._item.features(columns, self._clock.now_ms(), first)
+
+
+def removed_by(changes: Sequence[ItemChange]) -> UInt64s:
+    """[n] uint64: the ids of the items that changes remove."""
+    return ids_of([change.name for change in changes if change.columns is None])

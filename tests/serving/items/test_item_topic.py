@@ -1,0 +1,217 @@
+"""Items from a topic: admitted at once by the towers in use, replaced, removed, and the same after a replay."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.ingest.items import ingest_items
+from pipeline.recall.scan_index import ScanIndex
+from pipeline.serving.items.catalogue import ids_of
+from pipeline.serving.items.item_view import ItemView
+from pipeline.serving.predictor import Predictor
+from pipeline.serving.replica import Replica
+from pipeline.telemetry import metrics
+from tests.support.world.two_towers import ITEMS, USERS, TwoTowers
+
+RECALLS = {"file": {"items": "items.jsonl", "topic": "items"}, "topic": {"topic": "items"}}
+
+
+class World(TwoTowers):
+    """A replica and its items, whose topic has `ITEMS` unless the file has them."""
+
+    def __init__(self, root, source="topic", **sections):
+        super().__init__(root, recall=RECALLS[source], **sections)
+        self.commit()
+        self.log = self.trainer.log
+        self.replica = self.new_replica()
+        self.view = ItemView(self.project, self.replica, self.log)
+        if source == "topic":
+            self.append(*ITEMS)
+
+    def new_replica(self):
+        replica = Replica.for_predictions(self.project, self.log)
+        replica.catch_up()
+        return replica
+
+    def append(self, *items):
+        self.log.append("items", 0, [json.dumps(item).encode() for item in items])
+
+    def publish(self, **chosen):
+        self.commit(**chosen)
+        self.replica.catch_up()
+
+    def names(self):
+        return {*self.view.recall(USERS[:1], 1_000).items[0]}
+
+
+@pytest.fixture(params=RECALLS)
+def world(tmp_path, request):
+    world = World(tmp_path, request.param)
+    yield world
+    world.trainer.close()
+
+
+@pytest.fixture
+def by_topic(tmp_path):
+    world = World(tmp_path)
+    world.view.admit()
+    world.view.refresh()
+    yield world
+    world.trainer.close()
+
+
+def digest_of(view):
+    """Of an index with all vectors of a view."""
+    index = None
+    for names, vectors in view.vectors():
+        index = index or ScanIndex(vectors.shape[1])
+        index.put(ids_of(names), vectors)
+    return index.digest()
+
+
+def test_items_of_the_file_and_of_the_topic_are_found(world):
+    world.append({"item": 7})
+    assert world.view.admit()
+    assert world.view.refresh()
+    assert world.names() == {item["item"] for item in ITEMS} | {7}
+
+
+def test_items_are_admitted_changed_and_removed_between_two_versions(world):
+    world.view.admit()
+    world.view.refresh()
+    before = world.view.recall(USERS[:1], 1_000)
+    world.append({"item": 7}, {"item": 101, "$removed": True}, {"item": 102, "price": 9.5})
+    assert world.view.admit() == 3
+    after = world.view.recall(USERS[:1], 1_000)
+    assert {*after.items[0]} == {item["item"] for item in ITEMS} - {101} | {7}
+    assert score_of(before, 102) != score_of(after, 102)
+    assert score_of(before, 103) == score_of(after, 103)
+    assert before.version == after.version
+    assert not world.view.refresh()
+    assert world.view.admit() == 0
+
+
+def score_of(recalled, name):
+    return recalled.scores[0][recalled.items[0].index(name)]
+
+
+def test_the_last_change_of_an_item_counts(by_topic):
+    by_topic.append({"item": 7}, {"item": 7, "$removed": True}, {"item": 8, "$removed": True}, {"item": 8})
+    by_topic.view.admit()
+    assert by_topic.names() & {7, 8} == {8}
+    by_topic.append({"item": 8, "$removed": True})
+    by_topic.append({"item": 7})
+    by_topic.view.admit()
+    assert by_topic.names() & {7, 8} == {7}
+
+
+def test_changes_are_embedded_by_the_tower_in_use_while_a_newer_version_is_served(by_topic):
+    dense = by_topic.replica.dense
+    by_topic.publish()
+    assert by_topic.replica.dense != dense
+    by_topic.append(*({"item": item["item"], "price": item["price"]} for item in ITEMS))
+    by_topic.view.admit()
+    found = by_topic.view.recall(USERS, 10)
+    assert found.version == "g0/s0-of-1/1"
+    users, items = (vectors_by(by_topic, dense, *each) for each in (("user", USERS), ("item", ITEMS)))
+    scores = users @ items.T
+    np.testing.assert_allclose(found.scores, -np.sort(-scores, axis=1)[:, :10], rtol=1e-3, atol=1e-3)
+
+
+def vectors_by(world, dense, tower, instances):
+    predictor = Predictor(world.project.config, world.project.root, (tower,))
+    predictor.load(dense)
+    return predictor.predict(predictor.features(instances, 0), world.replica.lookup)
+
+
+def test_after_a_version_that_is_not_finite_changes_are_embedded_by_the_one_in_use(by_topic):
+    found = by_topic.view.recall(USERS[:1], 1_000)
+    by_topic.publish(rows=False, scale=1e38)
+    with pytest.raises(ModelError, match=r"the vector of item 100 exceeds 2\^40"):
+        by_topic.view.refresh()
+    by_topic.append(ITEMS[0])
+    by_topic.view.admit()
+    assert by_topic.view.recall(USERS[:1], 1_000) == found
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"{",
+        b"7",
+        b'{"price": 1}',
+        b'{"item": 7, "prize": 1}',
+        b'{"item": 7, "price": "dear"}',
+        b'{"item": 7, "price": 3e38}',
+        b'{"item": 7, "$removed": 1}',
+        b'{"item": 7, "$removed": true, "price": 1}',
+    ],
+)
+def test_a_wrong_change_is_counted_and_the_others_apply(by_topic, record):
+    refused = metrics.RECALL_REFUSED._value.get()
+    by_topic.log.append("items", 0, [b'{"item": 8}', record, b'[{"item": 9}, {"item": 100, "$removed": true}]'])
+    by_topic.view.admit()
+    assert by_topic.names() == {item["item"] for item in ITEMS} - {100} | {8, 9}
+    assert metrics.RECALL_REFUSED._value.get() == refused + 1
+
+
+def test_a_replay_of_the_topic_gives_the_same_index(by_topic):
+    for round in range(5):
+        by_topic.append(*({"item": 100 + i, "price": i * round} for i in range(0, 90, round + 1)))
+        by_topic.append(*({"item": 100 + i, "$removed": True} for i in range(round, 90, 7)))
+        by_topic.view.admit()
+        if round % 2:
+            by_topic.publish()
+            by_topic.view.refresh()
+    by_topic.publish()
+    by_topic.view.refresh()
+    replayed = ItemView(by_topic.project, by_topic.new_replica(), by_topic.log)
+    replayed.refresh()
+    assert digest_of(replayed) == digest_of(by_topic.view)
+    assert replayed.recall(USERS, 30) == by_topic.view.recall(USERS, 30)
+
+
+def test_all_items_may_be_removed_and_come_back(by_topic):
+    by_topic.append(*({"item": item["item"], "$removed": True} for item in ITEMS))
+    by_topic.view.admit()
+    assert by_topic.view.recall(USERS, 5).items == [[]] * len(USERS)
+    by_topic.publish()
+    assert by_topic.view.refresh()
+    by_topic.append({"item": 7})
+    by_topic.view.admit()
+    assert by_topic.names() == {7}
+
+
+def test_many_small_changes_leave_the_items_as_one_large_change_does(by_topic):
+    for i in range(200):
+        by_topic.append({"item": 1_000 + i % 20, "price": i})
+        by_topic.view.admit()
+    by_topic.publish()
+    by_topic.view.refresh()
+    assert by_topic.names() == {item["item"] for item in ITEMS} | {1_000 + i for i in range(20)}
+    assert sum(len(names) for names, _ in by_topic.view.vectors()) == len(ITEMS) + 20
+
+
+def test_a_replaced_file_keeps_the_changes_of_the_topic(tmp_path):
+    world = World(tmp_path, "file")
+    world.append({"item": 7}, {"item": 100, "$removed": True})
+    world.view.admit()
+    world.view.refresh()
+    new = world.project.root / "new.jsonl"
+    new.write_text('{"item": 100}\n{"item": 500}\n')
+    new.replace(world.project.root / "items.jsonl")
+    assert world.view.reread()
+    assert world.view.refresh()
+    assert world.names() == {7, 500}
+    world.trainer.close()
+
+
+def test_an_ingested_file_of_items_is_found(by_topic, tmp_path):
+    path = tmp_path / "changed.jsonl"
+    path.write_text('{"item": 7, "price": 1}\n\n{"item": 100, "$removed": true}\n{"item": 8}\n')
+    report = ingest_items(by_topic.project, by_topic.log, [path])
+    assert (report.put, report.removed) == (2, 1)
+    by_topic.view.admit()
+    assert by_topic.names() == {item["item"] for item in ITEMS} - {100} | {7, 8}
