@@ -34,7 +34,7 @@ def row_dtype(dim: int, state_floats: int) -> np.dtype[np.void]:
     """A packed row: weights float32 [dim], optimizer state float32 [state_floats], statistics.
 
     >>> row_dtype(16, 1).itemsize
-    84
+    88
     """
     head = [("weights", "<f4", (dim,)), ("state", "<f4", (state_floats,))]
     return np.dtype(head + [(name, STATISTICS_DTYPE[name]) for name in STATISTICS_DTYPE.names or ()])
