@@ -16,6 +16,7 @@ from pipeline.cli.commands import (
     importance,
     ingest,
     quarantine,
+    recall,
     run,
     show,
     skip,
@@ -67,7 +68,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PARTS = (
-    create, ingest, run, stop, status, show, importance, change, quarantine, skip, dead_letters, export, topics,
+    create, ingest, run, stop, status, show, recall, importance, change, quarantine, skip, dead_letters, export, topics,
     cluster,
 )  # fmt: skip
 for part in _PARTS:

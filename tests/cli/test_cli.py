@@ -64,7 +64,15 @@ def test_every_command_with_a_one_time_effect_has_a_dry_run():
     dry = {name for name, found in options.items() if "--dry-run" in found}
     fed = {"init", "ingest impressions", "ingest clicks", "ingest feedback", "ingest items", "heartbeat"}
     changed = {"publish", "rollback", "quarantine add", "quarantine remove", "resume", "dead-letters replay", "skip"}
-    written = {"export samples", "export rows", "export served", "export dead-letters", "demo", "restore-ledger"}
+    written = {
+        "export samples",
+        "export rows",
+        "export served",
+        "export items",
+        "export dead-letters",
+        "demo",
+        "restore-ledger",
+    }
     assert dry == fed | changed | written | {"topics create", "cluster up", "cluster down", "stop"}
 
 

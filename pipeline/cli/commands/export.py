@@ -1,8 +1,8 @@
-"""Commands that write Parquet files: `export samples`, `rows`, `served`, `dead-letters`."""
+"""Commands that write Parquet files: `export samples`, `rows`, `served`, `items`, `dead-letters`."""
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import typer
 
 from pipeline.arrays.block import DEAD_LETTER_SCHEMA
+from pipeline.arrays.types import Float32s
 from pipeline.cli.terminal.lookup import current_versions, find_table, packed_rows
 from pipeline.cli.terminal.options import HERE, AsJson, DryRun, OutFile, ProjectFolder, TableName, open_project
-from pipeline.cli.terminal.output import print_result
+from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.output_file import output_file
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -35,10 +36,13 @@ AtVersion = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    group = typer.Typer(help="Export samples, rows, served weights or dead letters to Parquet.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Export samples, rows, served weights, items or dead letters to Parquet.", no_args_is_help=True
+    )
     group.command("samples")(samples)
     group.command("rows")(rows)
     group.command("served")(served)
+    group.command("items")(items)
     group.command("dead-letters")(dead_letters)
     app.add_typer(group, name="export")
 
@@ -105,6 +109,20 @@ def served(
     _write(_table_of(served_table(views).to_batches(), SCHEMA), out, dry_run, as_json)
 
 
+def items(out: OutFile, project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Export the items of recall: name, vector by the newest published version, and this version.
+
+    Example: springtide export items --out items.parquet
+    """
+    opened = open_project(project)
+    with user_output_on_stderr():
+        from pipeline.serving.items.open import open_items
+
+        replica, view = open_items(opened, open_log(opened))
+        batches = [_item_batch(names, vectors, replica.version) for names, vectors in view.vectors()]
+    _write(pa.Table.from_batches(batches), out, dry_run, as_json)
+
+
 def dead_letters(out: OutFile, project: ProjectFolder = HERE, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Export dead letters: reason, source position and original bytes of each event.
 
@@ -166,6 +184,11 @@ def _end_positions(project: Project, version: str | None) -> dict[int, tuple[int
         return {}
     summary = VersionStore(project).ledger.version(VersionId.parse(version))
     return {summary.id.shard: (summary.offset, summary.row)}
+
+
+def _item_batch(names: Sequence[int | str], vectors: Float32s, version: str) -> pa.RecordBatch:
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return pa.RecordBatch.from_pydict({"item": names, "vector": vector, "version": [version] * len(names)})
 
 
 def _row_batch(project: Project, commit: Commit, table: str) -> pa.RecordBatch:

@@ -20,26 +20,25 @@ def build(inputs):
     item = layers.Dense(4)(layers.Concatenate()([inputs["item"], inputs["price"]]))
     return keras.Model(inputs, {"user": user, "item": item})
 """
-SETTINGS = """
+_FIELDS = "".join(
+    f"""
+[[fields]]
+name = "{name}"
+columns = ["{name}"]
+dim = {dim}
+"""
+    for name, dim in DIMS.items()
+)
+SETTINGS = f"""
 [events]
 key = ["id"]
 
 [events.impressions]
-columns = { id = "int", user = "int", item = "int", price = "float" }
+columns = {{ id = "int", user = "int", item = "int", price = "float" }}
 
 [events.clicks]
-columns = { id = "int" }
-
-[[fields]]
-name = "user"
-columns = ["user"]
-dim = DIM_USER
-
-[[fields]]
-name = "item"
-columns = ["item"]
-dim = DIM_ITEM
-
+columns = {{ id = "int" }}
+{_FIELDS}
 [[dense]]
 name = "price"
 column = "price"
@@ -50,8 +49,8 @@ loss = 0.0002
 [[labels]]
 name = "label"
 loss = "in_batch"
-towers = { item_column = "item" }
-""".replace("DIM_USER", str(DIMS["user"])).replace("DIM_ITEM", str(DIMS["item"]))
+towers = {{ item_column = "item" }}
+"""
 """The file of settings of the project of `TwoTowers`, without `[recall]`."""
 TOWERS = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}
 ITEMS = [{"item": 100 + i, "price": i / 10} for i in range(50)]
@@ -61,7 +60,7 @@ USERS = [{"user": i} for i in range(5)]
 def project_folder(root, recall):
     """Write the files of the project of `TwoTowers`, with the text of `[recall]`; returns `root`."""
     (root / "model.py").write_text(TWO_TOWERS)
-    (root / "springtide.toml").write_text(f"{SETTINGS}{recall}")
+    (root / "springtide.toml").write_text(SETTINGS + recall)
     return root
 
 
