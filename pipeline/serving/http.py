@@ -33,7 +33,8 @@ from pipeline.process.clock import Clock
 from pipeline.process.log_limit import LogLimit
 from pipeline.serving.front.acceptor import BACKLOG
 from pipeline.serving.front.process import STOP_S, FrontSettings, start_process
-from pipeline.serving.items.item_view import ItemView, keep_fresh
+from pipeline.serving.items.item_view import ItemView, Pause
+from pipeline.serving.items.keep_fresh import keep_fresh
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
 from pipeline.serving.rest.api import RestApi
@@ -112,6 +113,10 @@ class ReplicaServer:
         self._thread.join()
         self._service.close()
         self._socket.close()
+
+    def giving_way(self) -> Pause:
+        """A pause for one piece of work that gives way to small requests."""
+        return self._service.giving_way()
 
     def _supervise(self) -> None:
         """Run a front, and another one if it ends by itself, until the server stops."""
@@ -192,10 +197,11 @@ def serve(
     replica = Replica.for_predictions(project, log)
     replica.catch_up()
     replica.warm_up()
+    items = None if project.config.recall is None else ItemView(project, replica, log)
     with (
         _short_pauses(),
-        _fresh_items(project, replica, log, stop) as items,
         ReplicaServer(replica, project.config, project.clock, items=items) as server,
+        _kept_fresh(project, items, server, stop),
     ):
         ready = replica.ready
         if on_listening:
@@ -204,17 +210,18 @@ def serve(
 
 
 @contextmanager
-def _fresh_items(project: Project, replica: Replica, log: Log, stop: threading.Event) -> Iterator[ItemView | None]:
-    """The items that the replica finds, embedded anew by a thread for every version until `stop` is set."""
+def _kept_fresh(
+    project: Project, items: ItemView | None, server: ReplicaServer, stop: threading.Event
+) -> Iterator[None]:
+    """Inside, a thread embeds the items anew for new versions, until `stop` is set."""
     recall = project.config.recall
-    if recall is None:
-        yield None
+    if items is None or recall is None:
+        yield
         return
-    view = ItemView(project, replica, log)
-    arguments = (view, project.clock, recall.refresh_s, stop)
+    arguments = (items, project.clock, recall.refresh_s, stop, server.giving_way)
     refreshing = threading.Thread(target=keep_fresh, args=arguments, name="items", daemon=True)
     refreshing.start()
-    yield view
+    yield
     refreshing.join()
 
 

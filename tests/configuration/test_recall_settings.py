@@ -26,6 +26,8 @@ def test_recall_is_off_unless_it_is_configured():
     ("recall", "sections", "problem"),
     [
         ({}, {}, r"recall has no items\. hint: set recall\.items, recall\.topic or both"),
+        ({"items": "i", "flip_overlap": 0}, {}, r"recall\.flip_overlap"),
+        ({"items": "i", "flip_overlap": 1.1}, {}, r"recall\.flip_overlap"),
         ({"topic": "a/b"}, {}, r"recall\.topic: .*topic name 'a/b' is not allowed"),
         ({"topic": "clicks"}, {}, r"recall\.topic are both clicks"),
         ({"items": ""}, {}, r"recall\.items"),

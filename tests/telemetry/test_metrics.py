@@ -213,6 +213,8 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_served_part",  # of a replica of a part
         "springtide_recall_sequence",  # with [recall]
         "springtide_recall_items",
+        "springtide_recall_embedded_timestamp_seconds",
+        "springtide_recall_overlap_ratio",
         "springtide_validation_loss",  # of labels that are not logistic
         "springtide_validation_rmse",
         "springtide_validation_top_share_ratio",  # of labels with `top`

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pipeline.configuration.model.towers import TowersConfig
-from pipeline.configuration.section import Section, TopicName
+from pipeline.configuration.section import Fraction, Section, TopicName
 
 
 class Recall(Section):
@@ -24,6 +24,10 @@ class Recall(Section):
     refresh_s: Annotated[float, Field(ge=0.01, le=86_400)] = 1.0
     """Least time between two computations of all item vectors, each by the newest version, and between two reads of
     `topic`."""
+    flip_overlap: Fraction = 1.0
+    """All items are embedded by a newer version once it keeps less than this share of the best items, measured for
+    users of the last requests on a sample of 8,192 items. A version that keeps more is skipped. 1: every version is
+    used. One of another generation, after a rollback, always is."""
     max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """The most items that a request may ask for."""
 

@@ -6,24 +6,22 @@ by the tower of the version in use, and removed ones leave its index. Rows of em
 computed: those of items during the embedding, those of a user for each request.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import structlog
 
 from pipeline.arrays.types import Bools, Float32s, UInt64s
 from pipeline.configuration.project import Project
-from pipeline.errors import InputError, ModelError, SpringtideError
+from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
-from pipeline.process.clock import Clock
-from pipeline.process.log_limit import LogLimit
 from pipeline.recall.item_changes import ItemChange, ItemName
 from pipeline.recall.scan_index import MAX_COMPONENT, Found, ScanIndex
 from pipeline.serving.items.catalogue import Catalogue
+from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
 from pipeline.serving.items.item_source import ItemSource, removed_by
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
@@ -31,7 +29,8 @@ from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 
-logger = structlog.get_logger(__name__)
+Pause = Callable[[], None]
+"""Called where the embedding can give way to small predictions."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class _Embedded:
     version: str
     sequence: int
     dense: bytes
+    at_ms: int
+    sample: Sample
 
 
 class ItemView:
@@ -67,13 +68,16 @@ class ItemView:
         """
         config, root, towers = project.config, project.root, project.config.towers
         assert towers is not None, "[recall] requires two towers"
+        assert config.recall is not None, "the project has no [recall]"
         self._replica, self._clock = replica, project.clock
         self._user = Predictor(config, root, (towers.query,))
         self._item = Predictor(config, root, (towers.item,))
+        self._rule = FlipRule(config.recall.flip_overlap, lambda: Predictor(config, root, (towers.query,)))
         self._source = ItemSource(project, self._item, log)
         self._catalogue = self._source.read()
         self._lock = ReadWriteLock()
         self._embedded: _Embedded | None = None
+        self._skipped: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -103,34 +107,44 @@ class ItemView:
         self._catalogue.limit_pieces()
         return count
 
-    def refresh(self) -> bool:
+    def refresh(self, pause: Pause = lambda: None) -> bool:
         """Embed the items by the newest version and switch to it; returns whether either is another one.
+
+        A version that keeps enough of the best items (`recall.flip_overlap`) is skipped, unless items or generation are
+        others. `pause` is called between some thousand items.
 
         Raises ModelError, with the version before still in use, if a vector is not finite.
         """
         with self._replica.reading():
             version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
         before, catalogue = self._embedded, self._catalogue
-        unchanged = before is not None and before.version == version and before.catalogue is catalogue
+        unchanged = before is not None and version in (before.version, self._skipped) and before.catalogue is catalogue
         if unchanged or not self._replica.ready or (before is None and not len(catalogue)):
             return False
         self._item.load(dense)
         try:
-            index = self._index_of(catalogue)
+            if before is not None and before.catalogue is catalogue and self._skips(before, version, dense):
+                self._skipped = version
+                self._item.load(before.dense)
+                return False
+            index, sample = self._index_of(catalogue, pause)
         except ModelError:
             if before is not None:
                 self._item.load(before.dense)
             raise
         with self._lock.writing():
             self._user.load(dense)
-            self._embedded = _Embedded(catalogue, index, version, sequence, dense)
+            self._embedded = _Embedded(catalogue, index, version, sequence, dense, self._clock.now_ms(), sample)
         return True
 
     def readings(self) -> Iterator[Reading]:
-        """The version in use, and the number of its items."""
+        """The version in use, the number of its items and their age, and the overlap measured last."""
         if self._embedded is not None:
             yield metrics.RECALL_SEQUENCE.reading(self._embedded.sequence, 0)
             yield metrics.RECALL_ITEMS.reading(len(self._embedded.index))
+            yield metrics.RECALL_EMBEDDED_AT.reading(self._embedded.at_ms / 1000)
+        if self._rule.overlap is not None:
+            yield metrics.RECALL_OVERLAP.reading(self._rule.overlap)
 
     def recall(self, instances: Sequence[Any], k: int) -> Recalled:
         """The k items with the largest inner products for each user.
@@ -144,6 +158,7 @@ class ItemView:
             ModelError: a user's function failed, or a vector is not finite.
         """
         features = self._user.features(instances, self._clock.now_ms())
+        self._rule.remember(features)
         with self._lock.reading():
             embedded = self._embedded
             if embedded is None:
@@ -189,15 +204,29 @@ class ItemView:
             if index is not None and vectors is not None:
                 index.put(ids, vectors)
 
-    def _index_of(self, catalogue: Catalogue) -> ScanIndex:
-        """The vectors of all items by the loaded item tower and the rows as they are."""
+    def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
+        """Whether the index before stays in use; the item tower is that of the new version."""
+        users = self._rule.users
+        if users is None or _generations(version) != _generations(before.version):
+            return False
+        with self._replica.reading():
+            was, now = self._user.predict(users, self._replica.lookup), self._rule.embed(dense, users, self._replica)
+        sample = Sample.of(islice(self._vectors_of(before.catalogue), SAMPLED_PIECES))
+        return self._rule.skips(was, before.sample, now, sample)
+
+    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ScanIndex, Sample]:
+        """The vectors of all items by the loaded item tower and the rows as they are, and those of a sample."""
         index = None if self._embedded is None else ScanIndex(self._embedded.index.dim)
+        first: list[tuple[UInt64s, Float32s]] = []
         for ids, vectors in self._vectors_of(catalogue):
             if index is None:
                 index = ScanIndex(vectors.shape[1])
             index.put(ids, vectors)
+            if len(first) < SAMPLED_PIECES:
+                first.append((ids, vectors))
+            pause()
         assert index is not None, "the first catalogue that is embedded has items"
-        return index
+        return index, Sample.of(first)
 
     def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
         for piece in catalogue.pieces():
@@ -208,6 +237,15 @@ class ItemView:
     def _embed(self, features: Features) -> Float32s:
         with self._replica.reading():
             return self._item.predict(features, self._replica.lookup)
+
+
+def _generations(version: str) -> list[str]:
+    """The generations of the shards of a version.
+
+    >>> _generations("g1/s0-of-2/42+g1/s1-of-2/40")
+    ['g1', 'g1']
+    """
+    return [part.partition("/")[0] for part in version.split("+")]
 
 
 def _names_of(found: Found, catalogue: Catalogue) -> list[list[ItemName]]:
@@ -228,20 +266,3 @@ def _require_finite(vectors: Float32s, what: str, names: Sequence[ItemName]) -> 
         problem = "exceeds 2^40" if np.isfinite(vectors[row]).all() else "is not finite"
         hint = "hint: check the weights of the model"
         raise ModelError(f"the vector of {what} {names[row]!r} {problem}: {vectors[row].tolist()[:4]}. {hint}")
-
-
-def keep_fresh(view: ItemView, clock: Clock, every_s: float, stop: threading.Event) -> None:
-    """Reread, admit and refresh until `stop` is set.
-
-    A failure is logged, at a bounded rate; the items and the version before stay in use. A wrong file does not prevent
-    that the items before are embedded by new versions.
-    """
-    limit = LogLimit(clock)
-    while not stop.is_set():
-        for step in (view.reread, view.admit, view.refresh):
-            try:
-                step()
-            except SpringtideError as failure:
-                if (suppressed := limit.allow()) is not None:
-                    logger.error("items cannot be embedded", problem=str(failure), suppressed=suppressed)
-        stop.wait(every_s)

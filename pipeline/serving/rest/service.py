@@ -63,6 +63,10 @@ class Service:
             if self._quick:  # in a thread: a front that reads nothing would block it
                 threading.Thread(target=self._quick.send, args=(Message(Kind.STOP),), daemon=True).start()
 
+    def giving_way(self) -> GiveWay:
+        """A pause for one piece of work that gives way to small requests."""
+        return GiveWay(self._small, self._clock)
+
     def close(self) -> None:
         """End the threads after their current requests."""
         for lane in (self._small, self._large, self._reads):
@@ -87,7 +91,7 @@ class Service:
                 self._small.submit(partial(self._api.predict, content, _continue), respond, deadline_s)
             case Kind.PREDICT_LARGE:
                 self._api.check_ready()
-                self._large.submit(lambda: self._api.predict(content, self._giving_way()), respond, deadline_s)
+                self._large.submit(lambda: self._api.predict(content, self.giving_way()), respond, deadline_s)
             case Kind.RECALL:
                 self._api.check_ready()
                 self._small.submit(partial(self._api.recall, content), respond, deadline_s)
@@ -107,10 +111,7 @@ class Service:
         elif path == HEALTH:
             respond(self._health())
         else:
-            self._reads.submit(lambda: self._api.read(path, self._giving_way()), respond, self._serving.deadline_s)
-
-    def _giving_way(self) -> GiveWay:
-        return GiveWay(self._small, self._clock)
+            self._reads.submit(lambda: self._api.read(path, self.giving_way()), respond, self._serving.deadline_s)
 
     def _health(self) -> Response:
         """503 once no thread can predict any more, because functions of the user do not return."""
