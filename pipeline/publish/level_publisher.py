@@ -43,10 +43,12 @@ class LevelPublisher:
         self._place = None if part is None else part.place
         self.schedule = PublishSchedule(project.config.publish, versions, shard, self._place)
 
-    def announce_realtime(self, delta: Delta, encoded: bytes) -> None:
+    def announce_realtime(self, delta: Delta, encoded: bytes) -> DeltaManifest:
         """Announce a commit whose delta is in the topic."""
         quality = self._versions.quality(delta.to_version)
-        self._announce(delta, delta_manifest(delta, encoded, file="", quality=quality))
+        manifest = delta_manifest(delta, encoded, file="", quality=quality)
+        self._announce(delta, manifest)
+        return manifest
 
     def publish_full(self, views: Mapping[str, ServedView] | None = None) -> DeltaManifest | None:
         """Publish CURRENT as a full; returns None if there is no version yet.

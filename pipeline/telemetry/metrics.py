@@ -140,6 +140,9 @@ SERVING_LOSS = _read(
     "shard",
     "kind",
 )
+WITHHELD_ROWS = _read(
+    "springtide_withheld_rows", "Rows that sending would improve and the last delta withholds.", "shard", "table"
+)
 COMMIT_STALL = _read("springtide_commit_stall_seconds_total", "Time for which commits stopped training.", "shard")
 COMMIT_SECONDS = _slow(
     "springtide_commit_seconds", "Time from a commit's batch boundary until its delta is published.", "shard"

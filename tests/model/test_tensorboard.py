@@ -65,6 +65,18 @@ def test_rows_and_speed_are_curves(runs):
     assert all(speed > 0 for speed in speeds)
 
 
+def test_what_was_published_and_withheld_and_what_serving_loses_are_curves(runs):
+    _, read, project = runs
+    versions = springtide(project, "versions", "--bytes")["versions"]
+    last = {name: list(curve(read, name).values())[-1] for name in read.Tags()["tensors"] if "published" in name}
+    assert 0 < last["published_bytes/realtime"] <= sum(version["delta_bytes"] for version in versions)
+    assert sum(rows for name, rows in last.items() if name.startswith("published_rows/")) > 0
+    withheld = [list(curve(read, f"withheld_rows/{field}").values())[-1] for field in FIELDS]
+    assert sum(withheld) == versions[-1]["rows_withheld"]
+    assert list(curve(read, "serving_loss/predicted").values())[-1] == pytest.approx(versions[-1]["predicted_loss"])
+    assert "serving_loss/measured" in read.Tags()["tensors"]
+
+
 def test_every_field_has_histograms_of_all_its_rows(runs):
     reports, read, _ = runs
     tags = set(read.Tags()["tensors"])

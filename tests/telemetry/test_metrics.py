@@ -108,6 +108,16 @@ def test_the_trainer_exports_what_serving_loses_by_the_price_of_its_version(worl
     assert metrics("springtide_publish_loss_ratio", shard="0", kind="predicted") == price.predicted
 
 
+def test_the_trainer_exports_the_rows_that_its_version_withholds(world):
+    project, _, metrics, _ = world
+    store = VersionStore(Project.open(project))
+    withheld = store.quality(store.current(0)).withheld
+    store.close()
+    assert withheld
+    for table, rows in withheld.items():
+        assert metrics("springtide_withheld_rows", shard="0", table=table) == rows
+
+
 def test_the_trainer_counts_what_its_report_counts(world):
     _, _, metrics, report = world
     [shard], train = report["train"]["shards"], report["train"]

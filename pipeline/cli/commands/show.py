@@ -9,6 +9,7 @@ from pipeline.cli.terminal.lookup import current_commits, find_field, packed_row
 from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
+from pipeline.cli.terminal.version_bytes import bytes_of_versions
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -23,8 +24,15 @@ def register(app: typer.Typer) -> None:
     app.command()(inspect)
 
 
-def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
+def versions(
+    sizes: Annotated[bool, typer.Option("--bytes", help="Show what the delta of each version sent.")] = False,
+    project: ProjectFolder = HERE,
+    as_json: AsJson = False,
+) -> None:
     """List the stored versions and their digests, and mark the current one.
+
+    --bytes shows instead, for the delta of each version: its bytes by part, the rows sent, by bits, and withheld, the
+    loss of serving that it predicts, and the one measured on the batch after it.
 
     Example: springtide versions --json
     """
@@ -32,6 +40,9 @@ def versions(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     store = VersionStore(opened)
     rows = []
     for shard in range(opened.config.logs.shards):
+        if sizes:
+            rows += bytes_of_versions(store, shard)
+            continue
         current = store.current(shard)
         rows += [_version_row(summary, current) for summary in store.versions(shard)]
     print_result({"versions": rows}, as_json)

@@ -173,7 +173,7 @@ class Committer:
         reach_crash_point("trainer.after_commit")
         self._delta_writer.append(prepared.delta, prepared.encoded)
         reach_crash_point("trainer.after_delta")
-        self._levels.announce_realtime(prepared.delta, prepared.encoded)
+        self.gauges.published.count(self._levels.announce_realtime(prepared.delta, prepared.encoded))
         reach_crash_point("trainer.after_publish")
         self.commit_s = self._project.clock.monotonic_s() - began_at_s
         self.gauges.serving_loss["predicted"] = prepared.price.predicted
@@ -312,11 +312,13 @@ class Committer:
         A full waits until every row is sent, `complete`, by this commit or the next ones.
         """
         if complete and (self._lineage.migrating or self._full_request.pending()):
-            self._levels.publish_full(self._publisher.views)
+            manifests = [self._levels.publish_full(self._publisher.views)]
             self._lineage.migrating = False
             self._full_request.remove()
         else:
-            self._levels.publish_due(log_ms, self._publisher.views, complete)
+            manifests = [*self._levels.publish_due(log_ms, self._publisher.views, complete)]
+        for manifest in filter(None, manifests):
+            self.gauges.published.count(manifest)
 
     @contextmanager
     def _stalling(self) -> Iterator[None]:

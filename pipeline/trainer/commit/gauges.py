@@ -16,6 +16,7 @@ from pipeline.model.training.summaries import Summaries
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot
+from pipeline.trainer.commit.published_totals import PublishedTotals
 from pipeline.trainer.tables.filtered_table import TableCounts
 from pipeline.trainer.tables.table import Changes, Table
 from pipeline.trainer.tables.tables import Tables
@@ -50,6 +51,7 @@ class Gauges:
         """How long training was stalled for commits, in total."""
         self.serving_loss: dict[str, float] = {}
         """What serving loses relative to the trainer, by kind: predicted, measured."""
+        self.published = PublishedTotals()
         config = project.config.telemetry
         self._samples = (
             {name: _sample_of(each.table) for name, each in tables.by_name.items()} if config.enabled else {}
@@ -77,7 +79,7 @@ class Gauges:
             metrics.COMMITTED_GENERATION.reading(id.generation, self._shard),
             metrics.COMMITTED_SEQUENCE.reading(id.sequence, self._shard),
             metrics.COMMITTED_SAMPLES.reading(snapshot.progress.samples_seen, self._shard),
-            *(metrics.SERVING_LOSS.reading(loss, self._shard, kind) for kind, loss in self.serving_loss.items()),
+            *self._of_deltas(),
             *self._of_tables(snapshot.tables),
             *self._of_validation(snapshot.validation),
             *self._of_inputs(snapshot),
@@ -96,6 +98,12 @@ class Gauges:
         if self._unsummarised is not None:
             self._summarise(self._unsummarised, self._project.clock.monotonic_s())
         self._summaries.close()
+
+    def _of_deltas(self) -> Iterator[Reading]:
+        for kind, loss in self.serving_loss.items():
+            yield metrics.SERVING_LOSS.reading(loss, self._shard, kind)
+        for table, rows in self.published.withheld.items():
+            yield metrics.WITHHELD_ROWS.reading(rows, self._shard, table)
 
     def _of_tables(self, tables: Mapping[str, TableCounts]) -> Iterator[Reading]:
         for table, counts in tables.items():
@@ -142,6 +150,8 @@ class Gauges:
 
     def _scalars(self, snapshot: BoundarySnapshot, now_s: float) -> dict[str, float]:
         scalars: dict[str, float] = {f"rows/{table}": counts.rows for table, counts in snapshot.tables.items()}
+        scalars |= {f"serving_loss/{kind}": loss for kind, loss in self.serving_loss.items()}
+        scalars |= self.published.scalars()
         for label, window, name, score in _scores(snapshot.validation):
             scalars[f"{name}/{label}/{window}"] = score
         if self._summarised_at_s is not None and now_s > self._summarised_at_s:

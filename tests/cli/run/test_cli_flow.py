@@ -2,12 +2,15 @@
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.configuration.project import Project
+from pipeline.logs.open import open_log
 from tests.support.command.command_line import START_MS, call, feed, make_events, make_shop, samples_of, springtide
 
 DAY_ROWS = 600
@@ -100,6 +103,19 @@ def test_status_shows_lag_versions_and_topics(shop, evening):
     assert {"impressions", "clicks", "samples", "dead-letters", "deltas"} <= {t["topic"] for t in status["logs"]}
 
 
+def test_versions_show_what_their_deltas_sent(shop, evening):
+    versions = springtide(shop, "versions", "--bytes")["versions"]
+    assert [v["version"] for v in versions] == [v["version"] for v in springtide(shop, "versions")["versions"]]
+    with closing(open_log(Project.open(shop))) as log:
+        sizes = [len(record.value) for record in log.read("deltas", 0, 0)]
+    assert [v["delta_bytes"] for v in versions] == sizes[-len(versions) :]
+    for version in versions:
+        parts = [version[f"{part}_bytes"] for part in ("weights", "keys", "dense", "header")]
+        assert (sum(parts), min(parts) >= 0) == (version["delta_bytes"], True)
+        assert sum(version[f"rows_{bits}_bits"] for bits in (4, 8, 16, 32)) == version["rows_sent"]
+    assert [v["measured_loss"] for v in versions if v["current"]] == [None]
+
+
 def test_versions_are_a_lineage_with_digests(shop, evening):
     versions = springtide(shop, "versions")["versions"]
     assert [v["parent"] for v in versions] == [None, *(v["version"] for v in versions[:-1])]
@@ -153,6 +169,7 @@ READABLE = [
     "config check",
     "status",
     "versions",
+    "versions --bytes",
     "inspect user u3",
     "importance item",
     "publish --level full --dry-run",
