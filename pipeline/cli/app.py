@@ -15,6 +15,7 @@ from pipeline.cli.commands import (
     export,
     importance,
     ingest,
+    precision,
     quarantine,
     recall,
     run,
@@ -68,8 +69,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PARTS = (
-    create, ingest, run, stop, status, show, recall, importance, change, quarantine, skip, dead_letters, export, topics,
-    cluster,
+    create, ingest, run, stop, status, show, recall, importance, precision, change, quarantine, skip, dead_letters,
+    export, topics, cluster,
 )  # fmt: skip
 for part in _PARTS:
     part.register(app)

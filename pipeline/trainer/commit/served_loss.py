@@ -16,6 +16,7 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.labels import LabelConfig
 from pipeline.features.plan import FieldKeys
 from pipeline.features.pooled_rows import write_pooled_rows
+from pipeline.publish.precision.scores import divergence, entropy, sigmoid
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.versions.deltas.served_view import ServedView
 
@@ -95,36 +96,18 @@ def served_loss(
     rate = first.log_rate.astype(np.float64)[:, None]
     outputs = outputs_of(inputs).astype(np.float64)
     own, served = first.outputs.astype(np.float64) - rate, outputs - rate
-    entropy, divergence = _entropy(own), _divergence(own, served)
-    total = float(np.cumsum(first.weights * entropy)[-1])
-    measured = float(np.cumsum(first.weights * divergence)[-1]) / total if total > 0 else np.nan
+    total = float(np.cumsum(first.weights * entropy(own))[-1])
+    measured = float(np.cumsum(first.weights * divergence(own, served))[-1]) / total if total > 0 else np.nan
     names = [label.name for label in config.outputs]
     return ServedLoss(measured if np.isfinite(measured) else None, _calibration(first, names, outputs))
 
 
 def _calibration(first: FirstBatch, names: Sequence[str], outputs: Float64s) -> dict[str, float]:
     """By label, predicted positives over positives by `outputs` [n, labels]."""
-    predicted = np.cumsum(first.scored * _sigmoid(outputs), axis=0)[-1]
+    predicted = np.cumsum(first.scored * sigmoid(outputs), axis=0)[-1]
     positives = np.cumsum(first.positives, axis=0, dtype=np.float64)[-1]
     ratios = {name: float(p / q) for name, p, q in zip(names, predicted, positives, strict=True) if q > 0}
     return {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio)}
-
-
-def _entropy(logits: Float64s) -> Float64s:
-    """The log loss of predictions that are right."""
-    entropy: Float64s = np.logaddexp(0, logits) - _sigmoid(logits) * logits
-    return entropy
-
-
-def _divergence(own: Float64s, served: Float64s) -> Float64s:
-    """KL(own ‖ served) of Bernoulli distributions with these log-odds."""
-    divergence: Float64s = _sigmoid(own) * (own - served) + np.logaddexp(0, served) - np.logaddexp(0, own)
-    return divergence
-
-
-def _sigmoid(logits: Float64s) -> Float64s:
-    sigmoid: Float64s = np.exp(-np.logaddexp(0, -logits))
-    return sigmoid
 
 
 def _measured(labels: Sequence[LabelConfig]) -> Float32s:

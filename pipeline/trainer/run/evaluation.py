@@ -3,7 +3,7 @@
 Features, pooling and network are those of training; rows are the trained ones, not the served ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import identity_of
 from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.quarantine.sample_mask import SampleMask
+from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
 from pipeline.trainer.commit.restore import refuse_changed, restore_progress
 from pipeline.trainer.tables.table import stored_rows
 from pipeline.versions.deltas.rounding import RowRounding, as_read
@@ -47,6 +48,24 @@ class NewestSamples:
 
     samples: pa.RecordBatch
     learned: int
+
+
+@dataclass(frozen=True)
+class SamplesByRows:
+    """n samples of one shard, which rows of choice score.
+
+    Attributes:
+        commit: the version.
+        learned: how many of the samples the version has learned from.
+        trained: by table, its rows as training reads them [rows, dim] float32, by key.
+        score: by table such rows → the loss of each sample [n] and the outputs of the network [n, labels]; valid until
+            the next version is read.
+    """
+
+    commit: Commit
+    learned: int
+    trained: Mapping[str, Float32s]
+    score: Callable[[Mapping[str, Float32s]], tuple[Float64s, Float32s]]
 
 
 def evaluate_shards(project: Project, log: Log, ids: Sequence[VersionId], count: int) -> Iterator[ScoredSamples]:
@@ -77,21 +96,45 @@ class Evaluation:
             InputError: the log holds fewer than two samples, or none of them observes a label.
             RecordError: a record cannot be read.
         """
+        commit, newest, features = self._read(id, count)
+        inputs = self._inputs(features, commit, self._trained_rows(commit))
+        progress = restore_progress(commit, self._config, self._model.item_inputs)
+        losses = self._losses(self._targets(newest, progress), id)
+        keys = {name: found.keys for name, found in features.keys.items()}
+        sizes = {name: _size_of(commit, name) for name in tables_of(self._config.fields)}
+        return ScoredSamples(inputs, losses, keys, sizes, newest.learned, progress.importance)
+
+    def by_rows(self, id: VersionId, count: int) -> SamplesByRows:
+        """The same samples, to be scored by other rows than the trained ones. Raises as `score`."""
+        commit, newest, features = self._read(id, count)
+        progress = restore_progress(commit, self._config, self._model.item_inputs)
+        losses = self._losses(self._targets(newest, progress), id)
+
+        def score(rows: Mapping[str, Float32s]) -> tuple[Float64s, Float32s]:
+            inputs = self._inputs(features, commit, rows)
+            starts = range(0, len(inputs), _AT_ONCE)
+            return losses(inputs), np.concatenate([self._model.outputs(inputs[s : s + _AT_ONCE]) for s in starts])
+
+        return SamplesByRows(commit, newest.learned, self._trained_rows(commit), score)
+
+    def _read(self, id: VersionId, count: int) -> tuple[Commit, NewestSamples, Features]:
+        """A version, whose dense weights are loaded, and its newest samples."""
         commit = self._versions.restore(id)
         refuse_changed(commit, self._identity)
         newest = self._newest(commit, count)
         features = self._plan.extract(newest.samples, impression_times(newest.samples))
         self._model.load_serving(commit.dense)
-        inputs = self._inputs(features, commit)
-        progress = restore_progress(commit, self._config, self._model.item_inputs)
+        return commit, newest, features
+
+    def _targets(self, newest: NewestSamples, progress: TrainerProgress) -> Targets:
         targets = targets_of(newest.samples, self._config.outputs)
-        if progress.items is not None:
-            items = progress.items.unlearned(newest.samples, impression_times(newest.samples))
-            targets = replace(targets, batch_items=items)
-        losses = self._losses(targets, id)
-        keys = {name: found.keys for name, found in features.keys.items()}
-        sizes = {name: _size_of(commit, name) for name in tables_of(self._config.fields)}
-        return ScoredSamples(inputs, losses, keys, sizes, newest.learned, progress.importance)
+        if progress.items is None:
+            return targets
+        items = progress.items.unlearned(newest.samples, impression_times(newest.samples))
+        return replace(targets, batch_items=items)
+
+    def _trained_rows(self, commit: Commit) -> dict[str, Float32s]:
+        return {name: _weights_of(commit, table) for name, table in tables_of(self._config.fields).items()}
 
     def _newest(self, commit: Commit, count: int) -> NewestSamples:
         shard, topic = commit.id.shard, self._config.topics.samples
@@ -116,10 +159,9 @@ class Evaluation:
         whole = pa.concat_tables(tables, promote_options="default").combine_chunks()
         return NewestSamples(whole.to_batches()[0], learned)
 
-    def _inputs(self, features: Features, commit: Commit) -> Float32s:
-        """[n, columns] as the network reads them."""
-        layout, tables = self._model.layout, tables_of(self._config.fields)
-        rows = {name: _weights_of(commit, table) for name, table in tables.items()}
+    def _inputs(self, features: Features, commit: Commit, rows: Mapping[str, Float32s]) -> Float32s:
+        """[n, columns] as the network reads them; `rows`: by table [rows, dim], in the order of the version's keys."""
+        layout = self._model.layout
 
         def lookup(table: str, keys: UInt64s) -> Float32s:
             return _looked_up(commit.fields[table].keys, rows[table], keys)

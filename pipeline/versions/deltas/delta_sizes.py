@@ -46,8 +46,8 @@ class DeltaSizes:
         """Those of an encoded delta. Raises DamagedError."""
         delta = decode_delta(encoded)
         changes = delta.fields.values()
-        coded = sum(_coded_bytes(change) for change in changes)
-        keys = sum(_coded_bytes(_zeros(change)) for change in changes)
+        coded = sum(coded_bytes(change) for change in changes)
+        keys = sum(coded_bytes(_zeros(change)) for change in changes)
         dense = _dense_bytes(delta.dense)
         bits = np.concatenate([np.empty(0, np.uint8), *(change.bits for change in changes)])
         rows = {precision: int(np.count_nonzero(bits == precision)) for precision in PRECISIONS}
@@ -55,7 +55,7 @@ class DeltaSizes:
         return cls(coded - keys, keys, dense, len(encoded) - coded - dense, rows, removed)
 
 
-def _coded_bytes(change: FieldDelta) -> int:
+def coded_bytes(change: FieldDelta) -> int:
     """The bytes of a table's rows; the same rows always have the same."""
     rows = ChangedRows(
         change.handles, change.relative, change.new_keys, change.new_handles, change.bits, change.payload,
