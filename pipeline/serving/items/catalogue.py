@@ -1,6 +1,7 @@
 """The items by id, with their names and features: what is embedded by every version.
 
 The id of an item is the hash of its name, so equal items have equal ids in every replica, whatever order they came in.
+Whoever may write items can make two names with one hash: the first stays, and the second is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,21 +47,30 @@ class Catalogue:
 
         Raises InputError for two names with one id; nothing is changed.
         """
+        for place, other in self.clashes(names).items():
+            raise InputError(f"items {names[place]!r} and {other!r} have one id. hint: rename one of them")
         ids = ids_of(names)
-        new = dict(zip(ids.tolist(), names, strict=True))
-        for id, name in zip(ids.tolist(), names, strict=True):
-            other = self.names.get(id, new[id])
-            if other != name:
-                raise InputError(f"items {name!r} and {other!r} have one id, {id}. hint: rename one of them")
-        self.names |= new
+        self.names |= zip(ids.tolist(), names, strict=True)
         if len(ids):
             self._pieces.append(ItemPiece(ids, features))
         return ids
 
-    def remove(self, ids: UInt64s) -> None:
-        """Remove items; ids of none have no effect."""
-        for id in ids.tolist():
-            self.names.pop(id, None)
+    def clashes(self, names: Sequence[ItemName]) -> dict[int, ItemName]:
+        """Places of names whose id another item has, of the catalogue or of the names before; with its name."""
+        found: dict[int, ItemName] = {}
+        new: dict[int, ItemName] = {}
+        for place, (id, name) in enumerate(zip(ids_of(names).tolist(), names, strict=True)):
+            other = self.names[id] if id in self.names else new.setdefault(id, name)
+            if other != name:
+                found[place] = other
+        return found
+
+    def remove(self, names: Sequence[ItemName]) -> UInt64s:
+        """Remove items; returns the ids of those that existed, [m] uint64."""
+        found = [id for id, name in zip(ids_of(names).tolist(), names, strict=True) if self.names.get(id) == name]
+        for id in found:
+            del self.names[id]
+        return np.array(found, np.uint64)
 
     def pieces(self) -> Iterator[ItemPiece]:
         """All items, up to ITEMS_AT_ONCE at a time, by ascending id."""

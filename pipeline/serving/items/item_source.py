@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemChange, ItemName
-from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue, ids_of
+from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue
 from pipeline.serving.items.item_file import Stamp, read_items, stamp_of
 from pipeline.serving.items.item_topic import ItemTopic
 from pipeline.serving.predictor import Predictor
@@ -49,8 +48,8 @@ class ItemSource:
         if self._topic is not None:
             self._topic.rewind()
         for changes in self.changes():
+            catalogue.put(*self.put_by(changes, catalogue))
             catalogue.remove(removed_by(changes))
-            catalogue.put(*self.put_by(changes))
         self._stamp = stamp
         return catalogue
 
@@ -59,9 +58,14 @@ class ItemSource:
         while self._topic is not None and (found := self._topic.read()):
             yield from (found[first : first + ITEMS_AT_ONCE] for first in range(0, len(found), ITEMS_AT_ONCE))
 
-    def put_by(self, changes: Sequence[ItemChange]) -> tuple[list[ItemName], Features]:
-        """Names and features of the items that changes put; those that do not fit the configuration are refused."""
+    def put_by(self, changes: Sequence[ItemChange], catalogue: Catalogue) -> tuple[list[ItemName], Features]:
+        """Names and features of the items that changes put into a catalogue.
+
+        Items that do not fit the configuration, or have the id of another item, are refused.
+        """
         put = [(change.name, change.columns) for change in changes if change.columns is not None]
+        for place, other in reversed(catalogue.clashes([name for name, _ in put]).items()):
+            self.refuse(put.pop(place)[0], f"item {other!r} has the same id. hint: rename one of them")
         try:
             return [name for name, _ in put], self._features([columns for _, columns in put])
         except (InputError, ModelError):
@@ -85,6 +89,6 @@ class ItemSource:
         return self._item.features(columns, self._clock.now_ms(), first)
 
 
-def removed_by(changes: Sequence[ItemChange]) -> UInt64s:
-    """[n] uint64: the ids of the items that changes remove."""
-    return ids_of([change.name for change in changes if change.columns is None])
+def removed_by(changes: Sequence[ItemChange]) -> list[ItemName]:
+    """The items that changes remove."""
+    return [change.name for change in changes if change.columns is None]

@@ -185,7 +185,7 @@ class ItemView:
             yield [embedded.catalogue.names[id] for id in ids.tolist()], vectors
 
     def _apply(self, changes: Sequence[ItemChange]) -> None:
-        removed, (names, features) = removed_by(changes), self._source.put_by(changes)
+        removed, (names, features) = removed_by(changes), self._source.put_by(changes, self._catalogue)
         embedded = self._embedded
         index = embedded.index if embedded is not None and embedded.catalogue is self._catalogue else None
         vectors = None
@@ -198,9 +198,9 @@ class ItemView:
             names, features, vectors = [names[row] for row in rows.tolist()], features.take(rows), vectors[rows]
         with self._lock.writing():  # a search in progress names the items that it found
             ids = self._catalogue.put(names, features)
-            self._catalogue.remove(removed)
+            gone = self._catalogue.remove(removed)
             if index is not None:
-                index.remove(removed)
+                index.remove(gone)
             if index is not None and vectors is not None:
                 index.put(ids, vectors)
 

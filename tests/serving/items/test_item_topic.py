@@ -15,6 +15,8 @@ from pipeline.serving.replica import Replica
 from pipeline.telemetry import metrics
 from tests.support.world.two_towers import ITEMS, USERS, TwoTowers
 
+COLUMNS = {"id": "int", "user": "int", "item": "string", "price": "float"}
+TEXT_ITEMS = {"key": ["id"], "impressions": {"columns": COLUMNS}, "clicks": {"columns": {"id": "int"}}}
 RECALLS = {"file": {"items": "items.jsonl", "topic": "items"}, "topic": {"topic": "items"}}
 
 
@@ -28,7 +30,7 @@ class World(TwoTowers):
         self.replica = self.new_replica()
         self.view = ItemView(self.project, self.replica, self.log)
         if source == "topic":
-            self.append(*ITEMS)
+            self.append(*self.items)
 
     def new_replica(self):
         replica = Replica.for_predictions(self.project, self.log)
@@ -155,6 +157,24 @@ def test_a_wrong_change_is_counted_and_the_others_apply(by_topic, record):
     by_topic.view.admit()
     assert by_topic.names() == {item["item"] for item in ITEMS} - {100} | {8, 9}
     assert metrics.RECALL_REFUSED._value.get() == refused + 1
+
+
+def test_a_name_made_to_have_the_id_of_an_item_neither_replaces_nor_removes_it(tmp_path):
+    first, second = (
+        "xxxxxxx" + a + 24 * "y" + b + 16 * "z" for a, b in (("dwtgmlqu", "cavltals"), ("onwaaadv", "ZrPjvNS~"))
+    )
+    assert ids_of([first]) == ids_of([second])
+    world = World(tmp_path, events=TEXT_ITEMS, items=[{"item": "i1"}, {"item": first}])
+    world.view.admit()
+    world.view.refresh()
+    world.append({"item": second}, {"item": second, "$removed": True}, {"item": "i2"})
+    world.append({"item": second}, {"item": "i3"})
+    world.view.admit()
+    assert world.names() == {"i1", "i2", "i3", first}
+    replayed = ItemView(world.project, world.replica, world.log)
+    replayed.refresh()
+    assert replayed.recall(USERS, 10) == world.view.recall(USERS, 10)
+    world.trainer.close()
 
 
 def test_a_replay_of_the_topic_gives_the_same_index(by_topic):
