@@ -14,7 +14,7 @@ from pipeline.configuration.streams.events import SAMPLE_COLUMNS
 from pipeline.configuration.streams.logs import SCHEMAS_TOPIC
 from pipeline.errors import ConfigError, LogError
 from pipeline.logs.interface.checks import check_new_topic
-from tests.support.world.shop import WRITTEN
+from tests.support.shop.shop import WRITTEN
 
 
 def problems_of(change):

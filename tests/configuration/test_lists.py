@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.configuration.config import parse_config
 from pipeline.errors import ConfigError
-from tests.support.world.shop import WRITTEN
+from tests.support.shop.shop import WRITTEN
 
 HISTORY = {"name": "history", "columns": ["tags"], "dim": 4, "pooling": "none", "max_length": 3}
 MEAN = {"name": "history", "columns": ["tags"], "dim": 4, "pooling": "mean", "weights": "strengths"}

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.configuration.config import parse_config
 from pipeline.errors import ConfigError
-from tests.support.world.shop import WRITTEN
+from tests.support.shop.shop import WRITTEN
 
 LABEL = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}
 PARTS = [{"name": "users", "labels": ["user"]}]

@@ -25,8 +25,8 @@ from pipeline.versions.store import files
 from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import seals
 from tests.support.join_bench import Bench, S
+from tests.support.synthetic.commits import World, project_in
 from tests.support.world.join_state import decode_join, encode_join
-from tests.support.world.versions_world import World, project_in
 from tests.versions.deltas.test_delta import delta, field_delta
 
 ROWS = {

@@ -48,7 +48,7 @@ from pipeline.versions.ledger.quarantine import ANY_TIME_MS, Quarantine
 from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
-from tests.support.world.versions_world import CONFIG, MODEL, World, rows_of, served_of
+from tests.support.synthetic.commits import CONFIG, MODEL, World, rows_of, served_of
 
 _CACHES = ("*.lock", "*-shm")
 START_MS = 1_700_000_000_000

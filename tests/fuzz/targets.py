@@ -37,10 +37,10 @@ from tests.logs.kafka import test_kafka_records
 from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
 from tests.support.manual_clock import ManualClock
+from tests.support.synthetic.commits import World, project_in
+from tests.support.synthetic.dense_walk import COUNT, KERNEL, DenseWalk
 from tests.support.world.archive_writer import write_archive
-from tests.support.world.dense_walk import COUNT, KERNEL, DenseWalk
 from tests.support.world.join_state import decode_join, encode_join
-from tests.support.world.versions_world import World, project_in
 from tests.versions.deltas import test_delta
 
 

@@ -14,7 +14,7 @@ from pipeline.logs.interface.topic_specs import (
     topic_specs,
 )
 from pipeline.logs.topic_plan import ExistingTopic, compare_topics
-from tests.support.world.shop import WRITTEN
+from tests.support.shop.shop import WRITTEN
 
 HOUR = TopicSpec("clicks", 2, 3_600_000, "an hour")
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline.features.plan import FeaturePlan
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import differences, identity_of, unchanged_tables
-from tests.support.world.shop import WRITTEN, make_project
+from tests.support.shop.shop import WRITTEN, make_project
 
 EXPIRY = {"ttl_s": None, "budget_bytes": None, "sweep_every_s": 600.0}
 OFF = {

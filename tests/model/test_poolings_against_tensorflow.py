@@ -9,8 +9,8 @@ import pytest
 from pipeline.model.network.weights import unpack
 from pipeline.model.runtime import keras, tf
 from pipeline.model.training.step import INITIAL_ACCUMULATOR
+from tests.support.shop.shop import WRITTEN, make_project, make_samples
 from tests.support.world.in_memory_trainer import InMemoryTrainer
-from tests.support.world.shop import WRITTEN, make_project, make_samples
 
 DIM, LENGTH, BATCH, BATCHES, RATE = 4, 3, 32, 6, 0.5
 WORDS = [f"t{i}" for i in range(7)]

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.serving.predictor import Predictor
+from tests.support.shop.shop import WRITTEN, make_project, make_samples
 from tests.support.world.in_memory_trainer import InMemoryTrainer
-from tests.support.world.shop import WRITTEN, make_project, make_samples
 
 GROUPS, ITEMS, BATCH, BATCHES = 2, 6, 64, 40
 

@@ -19,9 +19,9 @@ from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import DenseChange, decode_delta, delta_name, encode_delta
 from pipeline.versions.deltas.quantizer import decode_rows, encode_rows
 from tests.support.page import SCHEMAS, blocks_of_bytes, page, program, rows_of_table, run
-from tests.support.world.dense_walk import ROUNDED, DenseTrainer
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.synthetic.dense_walk import ROUNDED, DenseTrainer
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 PAGE = page("deltas.md")
 CODECS = {4: "step4", 8: "step8", 16: "step16", 32: "fp32"}

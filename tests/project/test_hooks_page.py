@@ -14,7 +14,7 @@ from pipeline.publish.hooks.notices import HOOK_FAILED, ROLLBACK, VERSION_PUBLIS
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback
 from tests.support.page import page, program, rows_of_table
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 PAGE = page("hooks.md")
 

@@ -10,7 +10,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta_version import DeltaVersion, holds_delta
 from pipeline.versions.state import version_path
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 HEADERS = [
     {},

@@ -13,8 +13,8 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import Delta, DenseChange, complete_delta, decode_delta, delta_name
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
-from tests.support.world.dense_walk import ROUNDED, DenseTrainer
-from tests.support.world.synthetic import DIMS, project_at
+from tests.support.synthetic.dense_walk import ROUNDED, DenseTrainer
+from tests.support.synthetic.trainer import DIMS, project_at
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pipeline.model.training.curvature import Curvature
 from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import DenseChange
-from tests.support.world.dense_walk import BIAS, COUNT, CURVATURE, KERNEL, LAST, SCALING, DenseWalk
+from tests.support.synthetic.dense_walk import BIAS, COUNT, CURVATURE, KERNEL, LAST, SCALING, DenseWalk
 
 ROUNDING = 0.02
 

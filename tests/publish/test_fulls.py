@@ -9,7 +9,7 @@ from pipeline.publish.publisher import Publisher, PublishSettings, TouchedRows
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.published_files import read_published
 from pipeline.versions.deltas.served_view import ServedView
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)
 

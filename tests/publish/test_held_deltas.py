@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.serving.export import served_table
 from pipeline.serving.replica import Replica
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 
 @pytest.fixture

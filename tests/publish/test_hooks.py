@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.process.clock import SystemClock
 from pipeline.publish.hooks.notices import HOOK_FAILED, ROLLBACK, VERSION_PUBLISHED, Hooks, announce
-from tests.support.world.synthetic import project_at
+from tests.support.synthetic.trainer import project_at
 
 
 @pytest.fixture

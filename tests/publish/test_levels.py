@@ -20,7 +20,7 @@ from pipeline.versions.deltas.published_files import (
     read_published,
     write_published,
 )
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_a_commit_is_announced_with_its_level(trainer):
 KILLED = """
 from pathlib import Path
 from pipeline.process.crash_point import arm_crash_point
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 trainer = SyntheticTrainer(project_at(Path({root!r})))
 trainer.run(2)
 arm_crash_point({point!r})

@@ -10,7 +10,7 @@ from pipeline.publish.delta_topic import DeltaWriter
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.versions_world import MODEL, World, project_in
+from tests.support.synthetic.commits import MODEL, World, project_in
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from pipeline.versions.deltas.published_files import (
     published_folder,
     read_published,
 )
+from tests.support.shop.two_rankers import CASCADE, LABELS
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 from tests.support.world.served_model import INSTANCE, commit_rows
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
-from tests.support.world.two_rankers import CASCADE, LABELS
 
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "fine", "labels": ["click"]}]
 

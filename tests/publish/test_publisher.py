@@ -8,7 +8,7 @@ from pipeline.publish.publisher import Publisher, PublishSettings, TouchedRows, 
 from pipeline.versions.deltas.delta import decode_delta, served_digest
 from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.deltas.served_view import ServedView
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)
 

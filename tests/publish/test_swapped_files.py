@@ -13,7 +13,7 @@ from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import read_delta_manifest, read_published
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.versions_world import World, project_in
+from tests.support.synthetic.commits import World, project_in
 
 
 def publish_versions(root, seed=1):

@@ -20,7 +20,7 @@ from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import decode_delta, delta_name
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.versions_world import DIM, MODEL, World, entries_of, project_in, rows_of, served_of
+from tests.support.synthetic.commits import DIM, MODEL, World, entries_of, project_in, rows_of, served_of
 
 
 class Scene:
@@ -433,7 +433,7 @@ from pipeline.logs.open import open_log
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback
 from pipeline.versions.state import VersionId
-from tests.support.world.versions_world import project_in
+from tests.support.synthetic.commits import project_in
 
 project = project_in(Path(sys.argv[1]), int(sys.argv[3]))
 log = open_log(project)

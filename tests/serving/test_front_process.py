@@ -18,8 +18,8 @@ from pipeline.serving.front.process import FrontSettings, start_process
 from pipeline.serving.http import ReplicaServer
 from pipeline.serving.replica import Replica
 from tests.support.command.scrape import parsed
+from tests.support.synthetic.trainer import project_at
 from tests.support.world.served_model import INSTANCE, PREDICT, connect, received, request
-from tests.support.world.synthetic import project_at
 
 WITHIN_S = 20
 

@@ -11,7 +11,7 @@ from pipeline.serving.export import served_table
 from pipeline.serving.served_shard import DeltaStatus, ServedShard
 from pipeline.versions.deltas.delta import Delta, decode_delta, delta_name, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest_paths, read_delta_manifest, read_published
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 
 @pytest.fixture

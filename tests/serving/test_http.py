@@ -13,8 +13,8 @@ from pipeline.process.clock import SystemClock
 from pipeline.serving.http import ReplicaServer, follow, serve
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import encode_delta, served_digest
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 from tests.support.world.served_model import INSTANCE, MODEL, commit_rows, request, served_model
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
 
 
 @pytest.fixture(scope="module")

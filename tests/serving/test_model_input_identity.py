@@ -12,7 +12,7 @@ from pipeline.serving.predictor import Predictor
 from pipeline.trainer.batch.batches import BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.prefetch import Prefetcher
 from pipeline.trainer.tables.tables import Tables
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples
 
 ROWS = 64
 WORDS = [f"w{i}" for i in range(20)]

@@ -13,9 +13,9 @@ from pipeline.model.identity import serving_digest
 from pipeline.serving.http import ReplicaServer
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import encode_delta
+from tests.support.shop.two_rankers import CASCADE, LABELS
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 from tests.support.world.served_model import INSTANCE, PREDICT, commit_rows, request
-from tests.support.world.synthetic import SyntheticTrainer, project_at
-from tests.support.world.two_rankers import CASCADE, LABELS
 
 PARTS = [{"name": "pre", "labels": ["coarse"]}, {"name": "all", "labels": ["coarse", "click"]}]
 

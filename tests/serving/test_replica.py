@@ -19,7 +19,7 @@ from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import FieldDelta, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import delta_manifest_paths
 from pipeline.versions.deltas.served_view import build_served_view
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 NONE = np.empty(0, np.uint64)
 

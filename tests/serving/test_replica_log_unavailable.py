@@ -11,7 +11,7 @@ from pipeline.serving.http import follow
 from pipeline.serving.readings import replica_readings
 from pipeline.serving.replica import Replica
 from tests.support.manual_clock import ManualClock
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 
 class SlowEndOffset:

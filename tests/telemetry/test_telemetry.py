@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import InputError, LogError
 from pipeline.telemetry import exporter, metrics, readers
 from tests.support.command.scrape import parsed, scrape, url_of
-from tests.support.world.shop import WRITTEN, make_project
+from tests.support.shop.shop import WRITTEN, make_project
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,8 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from tests.benchmarks.harness.report import Figure, Result, machine, print_results, write_results
 from tests.benchmarks.load.attackers import NICE
+from tests.support.synthetic.trainer import SyntheticTrainer
 from tests.support.world.served_model import INSTANCE, MODEL, PREDICT, commit_rows
-from tests.support.world.synthetic import SyntheticTrainer
 
 CLIENTS, REQUESTS_PER_S = 50, 100
 SECONDS = 600.0

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.configuration.model.gate import GateConfig
 from pipeline.trainer.validation.gate.gate import Gate
 from tests.benchmarks.harness.report import Figure
-from tests.support.world.scored_stream import ScoredStream
+from tests.support.synthetic.scored_stream import ScoredStream
 
 _BATCH = 2_048
 _FIRST_SEED, _CLEAN_SEEDS = 2_000, (3_000, 3_001, 3_002, 3_003)

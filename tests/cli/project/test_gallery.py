@@ -14,8 +14,8 @@ from pipeline.errors import InputError
 from pipeline.model.dense import DenseModel
 from pipeline.serving.predictor import Predictor
 from tests.support.command.command_line import call
+from tests.support.shop.shop import make_samples
 from tests.support.world.in_memory_trainer import InMemoryTrainer
-from tests.support.world.shop import make_samples
 
 ROWS, ITEMS, USERS, GROUPS = 8_000, 30, 50, 3
 LEAST_RECALL = 0.41

@@ -6,7 +6,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, VersionError
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.command_line import call, make_shop, springtide
-from tests.support.world.versions_world import World
+from tests.support.synthetic.commits import World
 
 
 @pytest.fixture

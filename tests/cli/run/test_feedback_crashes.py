@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.support.command.command_line import START_MS, feed, make_events, make_shop, samples_of, springtide, start
-from tests.support.world.purchases import PURCHASES, purchases_of
+from tests.support.shop.purchases import PURCHASES, purchases_of
 from tests.support.world.recovered import SEVERAL_COMMITS, assert_served_is_current, current, trained_anew
 
 ROWS = 400

@@ -14,8 +14,8 @@ import pytest
 from tests.live.live_shop import SHARDED, current, latest, reference_project, workers
 from tests.support.command.command_line import call, samples_of, springtide
 from tests.support.command.scrape import scrape, url_of
-from tests.support.world.purchases import PURCHASES, purchases_of
-from tests.support.world.unshown import CANDIDATES, candidates_of
+from tests.support.shop.purchases import PURCHASES, purchases_of
+from tests.support.shop.unshown import CANDIDATES, candidates_of
 
 ABSENCE_S = 60.0
 

@@ -23,7 +23,7 @@ from pipeline.process.clock import SystemClock
 from pipeline.samples.run.in_process import run_samples
 from tests.logs.events.test_events import NOW, decode, events, letters
 from tests.support.manual_clock import ManualClock
-from tests.support.world.shop import WRITTEN
+from tests.support.shop.shop import WRITTEN
 
 SHOWN = {
     "type": "record",

@@ -15,7 +15,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.loss.late_labels import importance_weights, late_estimates_of
 from pipeline.model.loss.targets import targets_of
 from pipeline.model.network.weights import unpack
-from tests.support.world.shop import WRITTEN, make_project, make_samples
+from tests.support.shop.shop import WRITTEN, make_project, make_samples
 
 LABELS = [
     {"name": "bought", "correction": "importance"},

@@ -13,7 +13,7 @@ from pipeline.model.loss.late_labels import importance_weights
 from pipeline.model.loss.late_odds import logits_of_odds
 from pipeline.model.loss.losses import served
 from pipeline.model.loss.targets import targets_of
-from tests.support.world.shop import WRITTEN, make_samples
+from tests.support.shop.shop import WRITTEN, make_samples
 
 
 def sigmoid(z):

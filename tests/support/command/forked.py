@@ -4,7 +4,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.world.shop"])
+_CONTEXT.set_forkserver_preload(["tests.support.shop.shop"])
 
 
 def exit_code_of(function: Callable[..., object], *arguments: object) -> int | None:

@@ -14,7 +14,7 @@ from pipeline.trainer.batch.prefetch import Prefetcher
 from pipeline.trainer.commit.boundary_snapshot import TrainerProgress
 from pipeline.trainer.run.scoring import score_batch
 from pipeline.trainer.tables.tables import Tables
-from tests.support.world.shop import append_samples
+from tests.support.shop.shop import append_samples
 
 
 @dataclass

@@ -18,8 +18,8 @@ from pipeline.process.clock import SystemClock
 from pipeline.publish.publisher import TouchedRows
 from pipeline.serving.http import ReplicaServer
 from pipeline.serving.replica import Replica
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 from tests.support.world.front_thread import FrontThread
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
 
 MODEL = '''
 """A logistic model over the sum of all inputs."""

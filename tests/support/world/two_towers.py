@@ -9,7 +9,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.network.weights import pack, unpack
 from pipeline.publish.publisher import TouchedRows
-from tests.support.world.synthetic import DIMS, SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import DIMS, SyntheticTrainer, project_at
 
 TWO_TOWERS = """
 import keras

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.logs.open import open_log
 from pipeline.trainer.batch.batches import NO_END, BatchReader, Excluded, SamplePosition
-from tests.support.world.shop import START_MS, append_samples, make_project, make_samples
+from tests.support.shop.shop import START_MS, append_samples, make_project, make_samples
 
 
 def nothing_quarantined(samples, at_ms, offset):

@@ -17,7 +17,7 @@ from pipeline.trainer.batch.batches import BatchReader, Excluded, SamplePosition
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 START = SamplePosition(0, 0)
 SHUFFLED = copy.deepcopy(WRITTEN)

@@ -10,7 +10,7 @@ from pipeline.configuration.config import parse_config
 from pipeline.errors import DamagedError
 from pipeline.features.plan import FeaturePlan
 from pipeline.trainer.items.source import ItemSource
-from tests.support.world.shop import WRITTEN, make_samples
+from tests.support.shop.shop import WRITTEN, make_samples
 
 SIZE = 12
 

@@ -12,7 +12,7 @@ from pipeline.logs.open import open_log
 from pipeline.model.network.weights import unpack
 from pipeline.serving.replica import Replica
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 CASCADE = """
 import keras

@@ -16,7 +16,7 @@ from pipeline.samples.run.in_process import run_samples
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
-from tests.support.world.shop import MODEL, START_MS, WRITTEN, make_project, make_samples, train
+from tests.support.shop.shop import MODEL, START_MS, WRITTEN, make_project, make_samples, train
 
 
 def shop_of(root, rows=600):

@@ -11,7 +11,7 @@ from pipeline.configuration.project import Project
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 LABELS = [{"name": "label"}, {"name": "bought", "given": "label", "conditional": "cvr"}]
 HEADS = """

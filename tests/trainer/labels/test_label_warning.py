@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from pipeline.cli.commands.status import _collect
 from pipeline.logs.open import open_log
-from tests.support.world.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
 
 
 def test_label_without_a_positive_is_reported_once_it_has_had_enough_samples(tmp_path):

@@ -13,7 +13,7 @@ from pipeline.errors import HaltedError, MigrationError
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
 
 LABELS = [{"name": "label"}, {"name": "watch", "loss": "squared", "range": [0, 100]}]
 

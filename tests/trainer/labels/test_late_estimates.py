@@ -10,7 +10,7 @@ import pytest
 from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 HEADS = """
 import keras

@@ -12,7 +12,7 @@ from pipeline.logs.open import open_log
 from pipeline.serving.replica import Replica
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 ROWS = 400
 

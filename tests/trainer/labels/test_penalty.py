@@ -8,7 +8,7 @@ from pipeline.logs.open import open_log
 from pipeline.telemetry import metrics
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import MODEL, append_samples, make_project, make_samples
+from tests.support.shop.shop import MODEL, append_samples, make_project, make_samples
 
 
 def penalty_of(trainer):

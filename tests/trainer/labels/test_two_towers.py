@@ -21,7 +21,7 @@ from pipeline.trainer.run.evaluation import evaluate_shards
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train, train_with_restarts
 
 TOWERS = """
 import keras

@@ -19,7 +19,7 @@ from pipeline.trainer.run.in_process import TrainJob
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.ledger.quarantine import ANY_TIME_MS, Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import START_MS, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import START_MS, append_samples, make_project, make_samples, train
 
 ROWS = 1500
 BAD_MS = START_MS + 700 * 1000

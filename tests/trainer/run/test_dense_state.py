@@ -18,7 +18,7 @@ from pipeline.serving.replica import Replica
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.deltas.delta import Delta, DenseChange, decode_delta
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 ADAM = {"kind": "adam", "schedule": {"kind": "exponential", "halve_samples": 500, "warm_up_samples": 100}}
 DEEP = """

@@ -11,7 +11,7 @@ from pipeline.logs.open import open_log
 from pipeline.trainer.run.evaluation import evaluate_shards
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import START_MS, WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import START_MS, WRITTEN, append_samples, make_project, make_samples, train
 
 SHARED = copy.deepcopy(WRITTEN)
 SHARED["tables"] = [{"name": "thing", "dim": 4}]

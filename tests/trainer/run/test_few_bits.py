@@ -14,8 +14,7 @@ from pipeline.trainer.run.evaluation import evaluate_shards
 from pipeline.trainer.tables.table import row_dtype, state_floats
 from pipeline.versions.deltas.rounding import RowRounding, as_read
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.in_memory_trainer import InMemoryTrainer
-from tests.support.world.shop import (
+from tests.support.shop.shop import (
     WRITTEN,
     append_samples,
     make_project,
@@ -23,6 +22,7 @@ from tests.support.world.shop import (
     train,
     train_with_restarts,
 )
+from tests.support.world.in_memory_trainer import InMemoryTrainer
 
 LEARNED, NEW = 640, 64
 

@@ -12,7 +12,7 @@ from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE
 from pipeline.trainer.commit.restore import restore_progress
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import append_samples, make_project, make_samples, train
+from tests.support.shop.shop import append_samples, make_project, make_samples, train
 
 ROWS = 6_000
 

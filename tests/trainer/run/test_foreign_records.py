@@ -11,7 +11,7 @@ from pipeline.trainer.run.in_process import run_train
 from pipeline.trainer.run.shard_session import ShardSession
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import START_MS, append_samples, current_digest, make_project, make_samples
+from tests.support.shop.shop import START_MS, append_samples, current_digest, make_project, make_samples
 
 ROWS = 200
 SAMPLES = make_samples(1, ROWS)

@@ -13,7 +13,7 @@ from pipeline.trainer.run.shard_session import ShardSession
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, current_digest, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, current_digest, make_project, make_samples, train
 
 ROWS = 600
 

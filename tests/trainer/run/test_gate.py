@@ -19,7 +19,7 @@ from pipeline.trainer.run.shard import TrainerShard
 from pipeline.trainer.validation.gate.gate import GATE
 from pipeline.versions.deltas.delta import decode_delta, served_dense_of
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import (
+from tests.support.shop.shop import (
     MODEL,
     START_MS,
     WRITTEN,

@@ -13,7 +13,7 @@ from pipeline.logs.open import open_log
 from pipeline.trainer.commit.halt import kept_file
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
 
 ROWS, BAD = 200, 77
 

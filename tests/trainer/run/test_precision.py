@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.logs.open import open_log
 from pipeline.trainer.run.precision import FACTORS, precision_of_tables, search_prices
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 ROWS = 640
 

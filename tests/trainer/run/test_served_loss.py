@@ -21,7 +21,7 @@ from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import build_served_view
 from pipeline.versions.state import Commit, ServedEntries
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 ROWS, RECORD = 1_920, 128
 DEEP = """

@@ -19,8 +19,8 @@ from pipeline.trainer.run.shard_session import ShardSession
 from pipeline.trainer.run.shard_threads import Deadline, ShardThread, ShardThreads, learn_for
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
+from tests.support.shop.shop import START_MS, append_samples, make_project, make_samples
 from tests.support.world.beam_parts import Timer
-from tests.support.world.shop import START_MS, append_samples, make_project, make_samples
 
 ROWS = 1500
 

@@ -17,7 +17,7 @@ from pipeline.trainer.run.shard import TrainerShard
 from pipeline.trainer.tables.dictionary import Dictionary
 from pipeline.trainer.tables.table import row_dtype
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, current_digest, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, current_digest, make_project, make_samples, train
 
 ROWS = 640
 USER = WRITTEN["fields"][0]

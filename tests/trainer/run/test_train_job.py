@@ -11,7 +11,7 @@ from pipeline.rollback.plan import plan_rollback
 from pipeline.trainer.run.in_process import TrainJob
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import START_MS, append_samples, make_project, make_samples
+from tests.support.shop.shop import START_MS, append_samples, make_project, make_samples
 
 ROWS = 1500
 

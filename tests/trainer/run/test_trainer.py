@@ -19,7 +19,7 @@ from pipeline.versions.deltas.delta_version import readable_version
 from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.forked import exit_code_of
-from tests.support.world.shop import (
+from tests.support.shop.shop import (
     MODEL,
     START_MS,
     WRITTEN,

@@ -6,7 +6,7 @@ import pyarrow as pa
 from pipeline.features.plan import FeaturePlan
 from pipeline.logs.open import open_log
 from pipeline.trainer.tables.dictionary import Dictionary
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 
 def _trained(folder, dictionary_size=100_000):

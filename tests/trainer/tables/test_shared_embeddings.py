@@ -14,7 +14,7 @@ from pipeline.model.network.weights import unpack
 from pipeline.model.runtime import keras, tf
 from pipeline.trainer.tables.table import Table, row_dtype, state_floats
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.shop import WRITTEN, append_samples, make_project, make_samples, train
+from tests.support.shop.shop import WRITTEN, append_samples, make_project, make_samples, train
 
 BATCH, BATCHES, ITEMS, DIM = 32, 6, 30, 4
 NO_ITEM = ITEMS

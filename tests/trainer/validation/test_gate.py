@@ -9,7 +9,7 @@ from pipeline.trainer.validation.gate.calibration import GateSamples
 from pipeline.trainer.validation.gate.evidence import Evidence
 from pipeline.trainer.validation.gate.gate import Gate
 from pipeline.trainer.validation.gate.lagging import LaggingSums
-from tests.support.world.scored_stream import ScoredStream
+from tests.support.synthetic.scored_stream import ScoredStream
 
 CONFIG = GateConfig(source="campaign", lag_samples=20_000, warm_up_samples=60_000)
 BATCH = 1_024

@@ -22,7 +22,7 @@ from pipeline.versions.ledger.schema import SCHEMA
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
-from tests.support.world.versions_world import World, project_in
+from tests.support.synthetic.commits import World, project_in
 
 ROOT = Path(__file__).parents[3]
 

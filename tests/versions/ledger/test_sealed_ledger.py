@@ -13,7 +13,7 @@ from pipeline.versions.ledger.quarantine import Quarantine
 from pipeline.versions.store.restore_ledger import restore_ledger
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.manual_clock import ManualClock
-from tests.support.world.versions_world import World, project_in
+from tests.support.synthetic.commits import World, project_in
 
 
 @pytest.fixture

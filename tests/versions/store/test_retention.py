@@ -12,7 +12,7 @@ from pipeline.errors import SpringtideError, VersionError
 from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.retention import Retention, plan_retention
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.versions_world import World, project_in, rows_of, served_of
+from tests.support.synthetic.commits import World, project_in, rows_of, served_of
 
 POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
 SHORT = {"all_s": 60, "ten_minutes_s": 3600}

@@ -12,7 +12,7 @@ from pipeline.versions.deltas.published_files import delta_manifest_paths
 from pipeline.versions.store.version_store import VersionStore
 from tests.rollback.test_rollback import Scene
 from tests.serving.test_replica import assert_equal_to, refused, rolled_back
-from tests.support.world.synthetic import SyntheticTrainer, project_at
+from tests.support.synthetic.trainer import SyntheticTrainer, project_at
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import DamagedError, FencedError, VersionError
 from pipeline.versions.state import TableChange, VersionId
 from pipeline.versions.store.version_store import DRAFT_MIN_BYTES, VersionStore
-from tests.support.world.versions_world import World, entries_of, project_in, rows_of, served_of
+from tests.support.synthetic.commits import World, entries_of, project_in, rows_of, served_of
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ from pipeline.process import crash_point
 from pipeline.errors import FencedError
 from pipeline.versions.store import version_store as module
 from pipeline.versions.store.version_store import VersionStore
-from tests.support.world.versions_world import World, project_in
+from tests.support.synthetic.commits import World, project_in
 
 store = VersionStore(project_in(Path(sys.argv[1])))
 world = World(store)

@@ -8,7 +8,7 @@ from pipeline.configuration.project import Project
 from pipeline.model.network.weights import pack
 from pipeline.model.training.curvature import Curvature
 from pipeline.publish.dense_weights import TrainedWeights
-from tests.support.world.synthetic import SyntheticTrainer
+from tests.support.synthetic.trainer import SyntheticTrainer
 
 KERNEL, BIAS, LAST, COUNT = "variable/0/kernel", "variable/1/bias", "variable/2/kernel", "variable/3/count"
 SCALING = "scaling/price/price/value"
