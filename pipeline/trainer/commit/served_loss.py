@@ -20,10 +20,13 @@ from pipeline.publish.precision.scores import divergence, entropy, sigmoid
 from pipeline.trainer.batch.prefetch import PreparedBatch
 from pipeline.versions.deltas.served_view import ServedView
 
+MOST_SAMPLES = 512
+"""Of a batch that are compared: divergences vary little, and the price averages over commits."""
+
 
 @dataclass(frozen=True)
 class FirstBatch:
-    """The first batch after a commit, as the trainer sees it.
+    """The first samples of the first batch after a commit, as the trainer sees them.
 
     Attributes:
         inputs: [n, columns] float32, of the network.
@@ -45,14 +48,14 @@ class FirstBatch:
 
     @classmethod
     def of(cls, config: Config, prepared: PreparedBatch, inputs: Float32s, outputs: Float32s) -> "FirstBatch":
-        """That of a batch of n samples: the first n inputs, and the outputs for them."""
-        own, targets, n = prepared.own(), prepared.targets, len(prepared.batch)
-        measured = targets.observed * _measured(config.outputs)
-        weights = np.maximum(targets.positive + targets.negative, 0) * measured
-        positives = targets.scored_positive * measured
+        """That of n samples of a batch: its first n inputs, and the outputs for them."""
+        targets, n = prepared.targets, len(outputs)
+        measured = targets.observed[:n] * _measured(config.outputs)
+        weights = np.maximum(targets.positive[:n] + targets.negative[:n], 0) * measured
+        positives = targets.scored_positive[:n] * measured
         return cls(
-            inputs[:n].copy(), outputs, _keys_of(config, own), weights.astype(np.float32), targets.log_rate,
-            positives, positives + targets.scored_negative * measured,
+            inputs[:n].copy(), outputs, _keys_of(config, prepared.own(), n), weights.astype(np.float32),
+            targets.log_rate[:n], positives, positives + targets.scored_negative[:n] * measured,
         )  # fmt: skip
 
 
@@ -115,10 +118,12 @@ def _measured(labels: Sequence[LabelConfig]) -> Float32s:
     return np.array([label.logistic for label in labels], np.float32)
 
 
-def _keys_of(config: Config, own: PreparedBatch) -> dict[str, FieldKeys]:
+def _keys_of(config: Config, own: PreparedBatch, n: int) -> dict[str, FieldKeys]:
+    """Those of the first n samples."""
     fields = {}
     for field in config.fields:
         each = own.fields[field.name]
-        keys = own.tables[field.table_name].keys[each.inverse]
-        fields[field.name] = FieldKeys(keys, each.offsets, each.weights)
+        end = int(each.offsets[n])
+        keys = own.tables[field.table_name].keys[each.inverse[:end]]
+        fields[field.name] = FieldKeys(keys, each.offsets[: n + 1], each.weights[:end])
     return fields

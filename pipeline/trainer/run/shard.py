@@ -38,7 +38,7 @@ from pipeline.trainer.commit.halt import Problem, halt_at_record, halt_shard, re
 from pipeline.trainer.commit.lineage import VersionOrigin
 from pipeline.trainer.commit.restore import restore_shard
 from pipeline.trainer.commit.schedule import CommitSchedule
-from pipeline.trainer.commit.served_loss import FirstBatch, measures
+from pipeline.trainer.commit.served_loss import MOST_SAMPLES, FirstBatch, measures
 from pipeline.trainer.run.scoring import gate_samples, score_batch
 from pipeline.trainer.tables.tables import AdmittedBatch
 from pipeline.trainer.validation.gate.gate import STATES
@@ -269,7 +269,7 @@ class TrainerShard:
         if not healthy or (self._lineage.current is None and not self.committer.busy):
             return
         try:
-            outputs = self._model.outputs(inputs[: len(prepared.batch)])
+            outputs = self._model.outputs(inputs[: min(len(prepared.batch), MOST_SAMPLES)])
         except ModelError:  # the step fails on this batch likewise, and halts the shard
             return
         self._first = FirstBatch.of(self._config, prepared, inputs, outputs)
