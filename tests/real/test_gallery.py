@@ -15,7 +15,7 @@ import pytest
 from pipeline.cli.commands.create import GalleryModel
 from pipeline.configuration.project import Project
 from tests.real.criteo.one_pass import SOURCE as CRITEO
-from tests.real.mind.peers import SOURCE
+from tests.real.mind_peers import SOURCE
 from tests.support.command.command_line import call
 from tests.support.reference.ranking import area_under_curve
 from tests.support.world.in_memory_trainer import InMemoryTrainer

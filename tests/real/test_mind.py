@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.real.command import assert_same_samples, springtide
-from tests.real.mind.peers import SOURCE
+from tests.real.mind_peers import SOURCE
 
 pytestmark = pytest.mark.skipif(not SOURCE.exists(), reason=f"the MIND impressions are missing: {SOURCE}")
 
@@ -90,7 +90,7 @@ def test_one_pass_in_time_order_ranks_better_than_vowpal_wabbit(tmp_path, impres
     assert_same_samples(pd.read_parquet(tmp_path / "samples.parquet"), joined(impressions, clicks)[0], COLUMNS)
     total = report["train"]["shards"][0]["validation"]["label"]["total"]
     assert total["samples"] == len(impressions)
-    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560; River and Keras are in `mind/peers.py`. Measured here:
+    # Vowpal Wabbit on the same rows: AUC 0.688, log loss 0.1560; River and Keras are in `mind_peers.py`. Measured here:
     # 0.7200 and 0.1513; training is deterministic, and processors round a little differently.
     assert total["auc"] >= 0.7195
     assert total["log_loss"] <= 0.152

@@ -8,8 +8,8 @@ Each row is scored before it is learned. Keras has the same network with its own
     River           0.7049  0.1536    logistic regression, FTRL; factorization machine 0.6881 0.1557
     Vowpal Wabbit   0.688   0.1560
 
-    python -m tests.real.mind.peers keras
-    python -m tests.real.mind.peers river     # in an environment with river
+    python -m tests.real.mind_peers keras
+    python -m tests.real.mind_peers river     # in an environment with river
 """
 
 import sys
