@@ -18,7 +18,7 @@ from pipeline.configuration.deployment.recall import Recall, recall_problems
 from pipeline.configuration.deployment.services import Cluster, Flink, Telemetry
 from pipeline.configuration.deployment.serving import Serving
 from pipeline.configuration.model.conditional import given_problems, names_served
-from pipeline.configuration.model.fields import DenseConfig, FieldConfig
+from pipeline.configuration.model.fields import DenseConfig, FieldConfig, dense_problems
 from pipeline.configuration.model.gate import GateConfig, gate_problems
 from pipeline.configuration.model.labels import LabelConfig, label_problems, with_targets
 from pipeline.configuration.model.late_estimates import estimate_problems
@@ -216,6 +216,8 @@ class Config(Section):
         ]
         if self.samples.weight and self.events.impressions.columns.get(self.samples.weight) != "float":
             problems.append(f"weight {self.samples.weight} is not a float column of impressions")
+        types = self.events.impressions.columns
+        problems += [p for d in self.dense if d.column in known for p in dense_problems(d, types)]
         problems += self._reserved_columns()
         problems += list_problems(self.fields, names, self.events.impressions.columns)
         listed = [label.name for label in self.outputs if label.list_column]

@@ -74,11 +74,17 @@ def _finite(values: pa.Array) -> Bools:
     return np.asarray(pc.fill_null(pc.is_finite(values), True).to_numpy(zero_copy_only=False), np.bool_)
 
 
-def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, Any]:
-    """An instance from texts of a command line, of a list column one element. Raises InputError.
+def instance_of_texts(
+    values: Mapping[str, str], types: Mapping[str, str], separator: str | None = None
+) -> dict[str, Any]:
+    """An instance from texts of a command line. Raises InputError.
+
+    The text of a list column is one element, or with `separator` several.
 
     >>> instance_of_texts({"user": "7", "tags": "red"}, {"user": "int", "tags": "strings"})
     {'user': 7, 'tags': ['red']}
+    >>> instance_of_texts({"tags": "1|2"}, {"tags": "ints"}, separator="|")
+    {'tags': [1, 2]}
     """
     instance: dict[str, Any] = {}
     for name, text in values.items():
@@ -86,8 +92,13 @@ def instance_of_texts(values: Mapping[str, str], types: Mapping[str, str]) -> di
             instance["at"] = int(text) if text.lstrip("-").isdecimal() else text
             continue
         kind = types[name]
-        value = _parse(name, kind.removesuffix("s"), text)
-        instance[name] = [value] if kind.endswith("s") else value
+        if not kind.endswith("s"):
+            instance[name] = _parse(name, kind, text)
+            continue
+        elements = text.split(separator) if separator else [text]
+        instance[name] = [
+            _parse(name, kind.removesuffix("s"), element) for element in elements if element or not separator
+        ]
     return instance
 
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 from pipeline.arrays.keys import hash_column
 from pipeline.arrays.types import Float32s, Int64s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.configuration.model.fields import DenseConfig
 from pipeline.configuration.model.tables import fields_by_table
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.dense import SizeError, check_sizes, dense_numbers, out_of_range
@@ -70,8 +69,7 @@ class FeaturePlan:
         self.fields_by_table = fields_by_table(config.fields)
         """By table, in the order of `tables_of`, the names of the fields that read it."""
         self._dense = config.dense
-        problems = [p for d in config.dense for p in _dense_problems(d, self._types)]
-        problems += [p for field in self._fields.values() for p in field.problems]
+        problems = [p for field in self._fields.values() for p in field.problems]
         problems += [p for table, names in self.fields_by_table.items() for p in self._table_problems(table, names)]
         if problems:
             raise ConfigError("; ".join(problems))
@@ -199,15 +197,3 @@ def _concatenated(parts: Sequence[FieldKeys]) -> FieldKeys:
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     weights = np.concatenate([part.weights for part in parts])
     return FieldKeys(np.concatenate([part.keys for part in parts]), offsets, weights)
-
-
-def _dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
-    kind = "int" if number.column == "at" else types[number.column]
-    if number.size is not None:
-        wanted = f"dense {number.name} has a size and reads column {number.column} of type {kind}, wanted floats"
-        return [] if kind == "floats" else [wanted]
-    if kind == "floats":
-        return [f"dense {number.name} reads column {number.column} of type floats. hint: set its size"]
-    if kind in ("int", "uint", "float", "bool"):
-        return []
-    return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, uint, float or bool"]

@@ -197,7 +197,9 @@ def serve(
     replica = Replica.for_predictions(project, log)
     replica.catch_up()
     replica.warm_up()
-    items = None if project.config.recall is None else ItemView(project, replica, log)
+    # A replica of a part has one of the towers, or none.
+    whole = project.config.serving.part is None
+    items = ItemView(project, replica, log) if whole and project.config.recall is not None else None
     with (
         _short_pauses(),
         ReplicaServer(replica, project.config, project.clock, items=items) as server,

@@ -161,9 +161,9 @@ def test_bad_settings_are_refused(dense, problem):
         ({"name": "tags", "column": "tags", "size": 2}, "reads column tags of type strings, wanted floats"),
     ],
 )
-def test_size_belongs_to_a_column_of_floats(dense, problem):
+def test_size_belongs_to_a_column_of_floats_and_the_join_never_sees_another(dense, problem):
     with pytest.raises(ConfigError, match=problem):
-        FeaturePlan(config_of(dense), None)
+        config_of(dense)
 
 
 def test_settings_change_the_identity_and_defaults_do_not():

@@ -198,9 +198,14 @@ def test_invalid_field_is_refused_by_name(tmp_path, field, problem):
 def test_all_problems_of_the_features_are_reported_at_once(tmp_path):
     bad = {"name": "f", "columns": ["user"], "transform": "hour"}
     with pytest.raises(ConfigError) as report:
-        plan_of(tmp_path, bad, dense=[{"name": "d", "column": "item"}])
-    assert "field f" in str(report.value)
-    assert "dense d reads column item of type string" in str(report.value)
+        plan_of(tmp_path, bad, {"name": "g", "columns": ["item"], "transform": "log2"})
+    assert "field f: hour reads the column at" in str(report.value)
+    assert "field g: log2 needs numbers, item is string" in str(report.value)
+
+
+def test_a_dense_input_of_a_column_that_is_no_number_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="dense d reads column item of type string"):
+        plan_of(tmp_path, USER, dense=[{"name": "d", "column": "item"}])
 
 
 # User functions.

@@ -13,10 +13,14 @@ from pipeline.configuration.deployment.recall import Recall
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.features.instances import instance_of_texts
+from pipeline.logs.events.convert import LIST_SEPARATOR
 from pipeline.logs.open import open_log
 
 Users = Annotated[
-    list[str], typer.Argument(metavar="USER", help="Columns of one user as name=value, or a JSON object for each user.")
+    list[str],
+    typer.Argument(
+        metavar="USER", help="Columns of one user as name=value (lists: a|b), or a JSON object for each user."
+    ),
 ]
 
 
@@ -74,7 +78,7 @@ def _instances(project: Project, users: Sequence[str]) -> list[dict[str, Any]]:
     values = {name: value for name, _, value in texts}
     if len(values) < len(texts):
         raise InputError("a column has two values. hint: a JSON object for each user")
-    return ([instance_of_texts(values, types)] if values else []) + found
+    return ([instance_of_texts(values, types, LIST_SEPARATOR)] if values else []) + found
 
 
 def _object(text: str) -> dict[str, Any]:

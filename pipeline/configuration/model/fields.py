@@ -1,5 +1,6 @@
 """The configuration of the model's inputs: fields with their optimizer, admission and expiry, and dense inputs."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Tag, model_validator
@@ -225,3 +226,16 @@ class DenseConfig(Section):
     def width(self) -> int:
         """Columns of the model's input."""
         return self.size or 1
+
+
+def dense_problems(number: DenseConfig, types: Mapping[str, str]) -> list[str]:
+    """What is wrong with the column of a dense input; `types` are those of impressions, by column."""
+    kind = "int" if number.column == "at" else types[number.column]
+    if number.size is not None:
+        wanted = f"dense {number.name} has a size and reads column {number.column} of type {kind}, wanted floats"
+        return [] if kind == "floats" else [wanted]
+    if kind == "floats":
+        return [f"dense {number.name} reads column {number.column} of type floats. hint: set its size"]
+    if kind in ("int", "uint", "float", "bool"):
+        return []
+    return [f"dense {number.name} reads column {number.column} of type {kind}, wanted int, uint, float or bool"]

@@ -23,6 +23,8 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
         InputError: the body or an instance is wrong.
         ModelError: a user's function failed.
     """
+    if part := config.serving.part:
+        raise Refusal(404, f"part {part} of model {config.name} recalls no items. hint: serve the whole model")
     if items is None or config.recall is None:
         raise Refusal(404, f"model {config.name} recalls no items. hint: declare [recall]")
     if not items.ready:

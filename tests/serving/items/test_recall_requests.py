@@ -56,6 +56,14 @@ def test_recall_without_items_is_unknown(world, view):
     assert found == (404, "model model recalls no items. hint: declare [recall]")
 
 
+def test_a_replica_of_one_tower_recalls_no_items(world, view):
+    serving = world.project.config.serving.model_copy(update={"part": "user"})
+    config, clock = world.project.config.model_copy(update={"serving": serving}), SystemClock()
+    with ReplicaServer(view[0], config, clock, partial(FrontThread, clock)) as server:
+        found = error_of(request(server, "POST", RECALL, {"instances": USERS}))
+    assert found == (404, "part user of model model recalls no items. hint: serve the whole model")
+
+
 def test_items_are_found_for_every_instance(world, view):
     replica, items = view
     items.refresh()
