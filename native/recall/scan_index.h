@@ -71,7 +71,7 @@ private:
     const size_t dim_;
     const SampleRule rule_;
     SegmentList segments_;
-    mutable std::mutex changes_;  // protects what follows, and is held by whoever changes segments
+    mutable std::mutex changes_;  // protects what follows; held while segments change
     KeyIndex index_;
     std::vector<uint32_t> free_;  // capacity for all slots
 };

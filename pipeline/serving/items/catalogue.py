@@ -1,7 +1,7 @@
 """The items by id, with their names and features: what is embedded by every version.
 
 The id of an item is the hash of its name, so equal items have equal ids in every replica, whatever order they came in.
-Whoever may write items can make two names with one hash: the first stays, and the second is refused.
+Two names can be made to have one hash: the first stays, and the second is refused.
 """
 
 from collections.abc import Iterator, Sequence

@@ -145,8 +145,7 @@ def _publisher_of(project: Project, commit: Commit) -> Publisher:
                 "run: springtide run train --until-end --migrate"
             )
         tables[name] = _StoredRows(change.keys, stored_rows(change.rows, table), RowRounding.of(table))
-        views[name] = ServedView(change.dim, by_handle=False)
-        views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
+        views[name] = ServedView.of(change)
     settings, price = PublishSettings.of(config), Price.of(commit.price)
     return Publisher(settings, tables, views, commit.next_handles, served_dense_of(commit), price)
 

@@ -75,7 +75,7 @@ def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tab
         change = commit.fields[name]
         admission, expiry = (commit.training_state[f"{part}.{name}"] for part in ("admission", "expiry"))
         states[name] = TableState(change.keys, change.rows, admission, expiry)
-        views[name].put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
+        views[name] = ServedView.of(change)
     return Tables(config, states), views
 
 

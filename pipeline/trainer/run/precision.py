@@ -92,12 +92,10 @@ def precision_of_tables(project: Project, commit: Commit) -> dict[str, TablePrec
     at, delta, found = price_at(project, commit), decode_delta(commit.delta), {}
     for name, table in _tables_in(project, commit).items():
         change = commit.fields[name]
-        view = ServedView(change.dim, by_handle=False)
-        view.put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
         sent = delta.fields[name]
         size = len(sent), coded_bytes(sent)
         found[name] = table_precision(
-            change.keys, stored_rows(change.rows, table), view, RowRounding.of(table), at, size
+            change.keys, stored_rows(change.rows, table), ServedView.of(change), RowRounding.of(table), at, size
         )
     return found
 

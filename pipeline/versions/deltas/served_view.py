@@ -14,7 +14,7 @@ from pipeline.arrays.checks import require_array, require_integer, require_rows
 from pipeline.arrays.types import Bools, Float32s, Int8s, UInt8s, UInt32s, UInt64s
 from pipeline.errors import InputError
 from pipeline.versions.deltas.quantizer import MAX_DIM, payload_total
-from pipeline.versions.state import ServedEntries
+from pipeline.versions.state import FieldChange, ServedEntries
 
 NO_HANDLE = np.uint32(2**32 - 1)
 """The handle of a key that has none."""
@@ -60,6 +60,13 @@ class ServedView:
         require_integer("dim", dim, 1, MAX_DIM)
         self.dim = int(dim)
         self._core: Any = _native.ServedView(self.dim, by_handle)
+
+    @classmethod
+    def of(cls, change: FieldChange) -> "ServedView":
+        """What serving holds of a table of a complete version, without an index by handle."""
+        view = cls(change.dim, by_handle=False)
+        view.put(change.served_keys, change.served_handles, change.served_bits, change.served_payload)
+        return view
 
     def put(self, keys: UInt64s, handles: UInt32s, bits: UInt8s, payload: UInt8s) -> None:
         """Insert or replace rows; for a key that occurs twice in the batch, the last one counts.
