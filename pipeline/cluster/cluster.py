@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from pipeline.cluster.java.jars import Engine, jars_folder, resolve_jars
 from pipeline.cluster.kafka import broker_command, broker_ready
 from pipeline.cluster.plan import ports_of, process_names, taskmanager_number, to_start, to_stop
 from pipeline.cluster.ports import free_port, port_is_free
-from pipeline.cluster.process import Process, ProcessRecord, descendants
+from pipeline.cluster.process import Process, ProcessRecord, kill_descendants
 from pipeline.configuration.deployment.services import Cluster
 from pipeline.configuration.environment import cache_folder
 from pipeline.configuration.project import Project
@@ -113,7 +112,7 @@ class LocalCluster:
             for name in running:
                 self._report(f"stopping {name}")
                 self.stop(name)
-            self._end_descendants()
+            kill_descendants(self.folder, self._clock)  # suspended or hanging workers
             for part in (*_TEMPORARY_FOLDERS, *(_RETAINED_FOLDERS if wipe else ())):
                 shutil.rmtree(self.folder / part, ignore_errors=True)
             if wipe:
@@ -195,12 +194,6 @@ class LocalCluster:
         if not jars_folder(engine, self.settings.versions, cache_folder()).is_dir():
             self._report(f"downloading the jars of {engine} with Maven (only once)")
         return resolve_jars(engine, self.settings.versions, cache_folder())
-
-    def _end_descendants(self) -> None:
-        """Kill leftover children of the processes: suspended or hanging workers."""
-        for pid in descendants(self.folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def _recorded_names(self) -> list[str]:
         """Names of the processes started since the last `down`, including those no longer in the settings."""

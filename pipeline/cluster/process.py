@@ -149,18 +149,47 @@ class Process:
 
 def descendants(folder: Path) -> list[int]:
     """Process ids of the living processes of the cluster in `folder` and of everything they started."""
+    return sorted(process.pid for process in _descendants(folder))
+
+
+def kill_descendants(folder: Path, clock: Clock) -> None:
+    """Send SIGKILL to the processes of `descendants`. Returns once they have ended.
+
+    Raises:
+        ClusterError: if one of them does not end.
+    """
+    deadline = clock.monotonic_s() + _KILL_TIMEOUT_S
+    left: set[psutil.Process] = set()
+    # One that is ending has no environment any more, but still has its ports: it is remembered.
+    while left := {process for process in left | _descendants(folder) if _alive(process)}:
+        if clock.monotonic_s() > deadline:
+            pids = ", ".join(str(process.pid) for process in left)
+            raise ClusterError(f"process {pids} does not end after SIGKILL. hint: its disk may hang, see dmesg")
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        clock.wait(_POLL_EVERY_S)
+
+
+def _descendants(folder: Path) -> set[psutil.Process]:
     living = psutil.process_iter(["pid", "environ"])
-    return sorted(p.pid for p in living if (p.info["environ"] or {}).get(FOLDER_VARIABLE) == str(folder))
+    return {process for process in living if (process.info["environ"] or {}).get(FOLDER_VARIABLE) == str(folder)}
 
 
 def _runs(record: ProcessRecord) -> bool:
     """Whether the recorded process exists and has not exited."""
     try:
         process = psutil.Process(record.pid)
-        if _start_ticks(process) != record.start_ticks:
-            return False
-        # A zombie with living threads is not the end: they still occupy the process's ports.
-        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or process.num_threads() > 1
+        return _start_ticks(process) == record.start_ticks and _alive(process)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether the process has not exited. A zombie with living threads has not: they still occupy its ports."""
+    try:
+        ended = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return process.is_running() and not (ended and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return False
 
