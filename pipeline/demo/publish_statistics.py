@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.block import UInt64s
 from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
@@ -98,8 +99,7 @@ class PublishStatistics:
         changed = {}
         for name, change in commit.fields.items():
             old = before[name]
-            index = np.minimum(np.searchsorted(old.keys, change.keys), max(len(old.keys) - 1, 0))
-            same = (old.keys[index] == change.keys) if len(old.keys) else np.zeros(len(change.keys), np.bool_)
+            index, same = find_keys(change.keys, old.keys)
             same[same] = (old.rows[index[same]] == change.rows[same]).all(axis=1)
             changed[name] = change.keys[~same]
         return changed

@@ -13,15 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
-from pipeline.publish.dense_weights import PublishedDense, Rounding, TrainedWeights
-from pipeline.publish.loss_sample import MAX_ROWS, LossSample, price_of_loss, row_share, sampled_rows
-from pipeline.publish.price import Price
-from pipeline.publish.priced_rows import SKIP, RowScores, ServedRows
-from pipeline.publish.rounded_rows import quantize_rows, score_sent
-from pipeline.publish.withheld import ScoredRows, Withheld
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.dense_weights import PublishedDense, Rounding, TrainedWeights
+from pipeline.publish.price.loss_sample import MAX_ROWS, LossSample, price_of_loss, row_share, sampled_rows
+from pipeline.publish.price.priced_rows import SKIP, RowScores, ServedRows
+from pipeline.publish.price.rounded_rows import quantize_rows, score_sent
+from pipeline.publish.price.withheld import ScoredRows, Withheld
 from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.delta import Delta, FieldDelta, encode_delta, served_digest
 from pipeline.versions.deltas.quantizer import payload_bytes
@@ -346,11 +347,10 @@ class Publisher:
         """The rows of `keys`, which ascend: from the commit's change if it holds them, else from the table."""
         if change is None or not len(change.keys):
             return self._tables[name].rows(keys)
-        indices = np.minimum(np.searchsorted(change.keys, keys), len(change.keys) - 1)
-        untouched = change.keys[indices] != keys
+        indices, touched = find_keys(keys, change.keys)
         rows = change.rows.take(indices)
-        if untouched.any():
-            rows[untouched] = self._tables[name].rows(keys[untouched])
+        if not touched.all():
+            rows[~touched] = self._tables[name].rows(keys[~touched])
         return rows
 
     def _send(self, name: str, keys: UInt64s, rows: Rows, removed: UInt64s) -> tuple[FieldDelta, ServedChange]:

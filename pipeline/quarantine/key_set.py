@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.block import ARROW_TYPES
 from pipeline.arrays.keys import hash_column
 from pipeline.arrays.types import Bools, Int64s, UInt64s
@@ -99,7 +100,7 @@ class KeySet:
     def matches(self, samples: pa.RecordBatch) -> Bools:
         """[n] which samples have one of the values. Raises InputError if the column has another type in them."""
         values = sample_column(samples, pa.field(self.column, ARROW_TYPES[self.type]))
-        found = self._contained(hash_column(values, _SEED))
+        _, found = find_keys(hash_column(values, _SEED), self.hashes)
         if not pa.types.is_list(values.type):
             valid: Bools = np.asarray(values.is_valid(), np.bool_)
             return found & valid
@@ -107,10 +108,6 @@ class KeySet:
         ends = np.cumsum(lengths)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(found, dtype=np.int64)])
         return np.asarray(before[ends] > before[ends - lengths], np.bool_)
-
-    def _contained(self, hashes: UInt64s) -> Bools:
-        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        return np.asarray(self.hashes[places] == hashes, np.bool_)
 
 
 def _path_of(project: Project, digest: str) -> Path:

@@ -154,7 +154,7 @@ class Commit:
         full: whether `fields` holds every row.
         samples_seen: samples learned from along the lineage so far.
         served_dense: the dense weights that serving holds, if the delta carries only a change of them; else empty.
-        price: of a byte of deltas, as of this version (`publish/price.py`).
+        price: of a byte of deltas, as of this version (`publish/price/byte_price.py`).
         quality: of what serving holds.
         training_state_changes: by name, training state stored as the change since the parent
             (`store/training_state.py`). A name is either here or in `training_state`. Only the store sets them.

@@ -32,7 +32,7 @@ from pipeline.logs.events.sample_block import sample_schema
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.level_publisher import publish_level
+from pipeline.publish.levels.level_publisher import publish_level
 from pipeline.quarantine.key_set import KeySet
 from pipeline.quarantine.predicate import Predicate
 from pipeline.quarantine.sample_mask import Choice, SampleMask

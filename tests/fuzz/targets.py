@@ -21,7 +21,7 @@ from pipeline.logs.kafka.record_batches import decode_record_set
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model.network import weights
 from pipeline.model.network.served_weights import ServedWeights, dense_after
-from pipeline.publish.dense_weights import PublishedDense
+from pipeline.publish.price.dense_weights import PublishedDense
 from pipeline.samples.state import state_files
 from pipeline.samples.state.segment_codec import SEGMENT, decode_segment
 from pipeline.samples.state.snapshot import take_snapshot

@@ -13,7 +13,7 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.loss.targets import trial_targets
 from pipeline.model.network.weights import pack, unpack
-from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
+from pipeline.publish.price.dense_weights import PublishedDense, TrainedWeights
 
 CASCADE = """
 import keras

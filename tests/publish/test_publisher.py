@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.publish.priced_rows import ServedRows, score_rows
+from pipeline.publish.price.priced_rows import ServedRows, score_rows
 from pipeline.publish.publisher import Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.versions.deltas.delta import decode_delta, served_digest
 from pipeline.versions.deltas.rounding import RowRounding, as_read

@@ -10,7 +10,7 @@ import pytest
 from pipeline.logs.interface.log import ReadLimits
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import delta_headers
-from pipeline.publish.level_publisher import LevelPublisher
+from pipeline.publish.levels.level_publisher import LevelPublisher
 from pipeline.publish.publisher import TouchedRows
 from pipeline.rollback.act import roll_back
 from pipeline.rollback.plan import plan_rollback

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cli.terminal.options import read_time
 from pipeline.configuration.project import Project
-from pipeline.publish.price import Price
+from pipeline.publish.price.byte_price import Price
 from pipeline.versions.store.version_store import VersionStore
 from tests.cli.run.test_cli_follow import request_json, until
 from tests.support.command.command_line import feed, make_events, make_shop, springtide, start

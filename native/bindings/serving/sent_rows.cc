@@ -1,4 +1,4 @@
-// Rows to be sent, for pipeline/publish/priced_rows.py, which checks lengths and precisions first.
+// Rows to be sent, for pipeline/publish/price/priced_rows.py, which checks lengths and precisions first.
 #include "serving/sent_rows.h"
 
 #include <utility>

@@ -1,4 +1,4 @@
-// Withheld rows for pipeline/publish/withheld.py, which checks lengths first.
+// Withheld rows for pipeline/publish/price/withheld.py, which checks lengths first.
 #include "serving/withheld.h"
 
 #include "bindings/arrays.h"

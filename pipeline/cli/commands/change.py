@@ -24,9 +24,9 @@ from pipeline.configuration.project import Project
 from pipeline.errors import RollbackError
 from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
-from pipeline.publish.level_publisher import publish_level
-from pipeline.publish.part import Part, find_part
-from pipeline.publish.schedule import PublishSchedule
+from pipeline.publish.levels.level_publisher import publish_level
+from pipeline.publish.levels.part import Part, find_part
+from pipeline.publish.levels.schedule import PublishSchedule
 from pipeline.quarantine.sample_mask import Choice
 from pipeline.rollback.act import finish_rollbacks, roll_back
 from pipeline.rollback.plan import plan_rollback

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from pipeline.arrays.types import Float32s, UInt64s
 from pipeline.publish.precision.tables import NOT_SERVED, PriceAtVersion
-from pipeline.publish.priced_rows import ServedRows
-from pipeline.publish.rounded_rows import quantize_rows, score_sent
-from pipeline.publish.withheld import decayed
+from pipeline.publish.price.priced_rows import ServedRows
+from pipeline.publish.price.rounded_rows import quantize_rows, score_sent
+from pipeline.publish.price.withheld import decayed
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows
 from pipeline.versions.deltas.quantizer import PRECISIONS, decode
 from pipeline.versions.deltas.rounding import RowRounding

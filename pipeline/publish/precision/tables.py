@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.types import UInt64s
-from pipeline.publish.price import Price
-from pipeline.publish.priced_rows import ServedRows
-from pipeline.publish.rounded_rows import score_sent
-from pipeline.publish.withheld import decayed
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.priced_rows import ServedRows
+from pipeline.publish.price.rounded_rows import score_sent
+from pipeline.publish.price.withheld import decayed
 from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView

@@ -21,9 +21,9 @@ from pipeline.model.dense import DenseModel
 from pipeline.model.identity import digest_of
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.full_request import FullRequest
 from pipeline.publish.hooks.notices import Hooks
-from pipeline.publish.level_publisher import LevelPublisher
+from pipeline.publish.levels.full_request import FullRequest
+from pipeline.publish.levels.level_publisher import LevelPublisher
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.trainer.commit.boundary_snapshot import BoundarySnapshot, field_change, packed, training_digest
 from pipeline.trainer.commit.gauges import Gauges

@@ -18,11 +18,11 @@ from pipeline.logs.interface.log import Log
 from pipeline.model.identity import table_settings
 from pipeline.model.network.weights import served_part
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.full_request import FullRequest, TrainerLock
 from pipeline.publish.hooks.notices import Hooks
-from pipeline.publish.level_publisher import LevelPublisher
-from pipeline.publish.part import Part
-from pipeline.publish.price import Price
+from pipeline.publish.levels.full_request import FullRequest, TrainerLock
+from pipeline.publish.levels.level_publisher import LevelPublisher
+from pipeline.publish.levels.part import Part
+from pipeline.publish.price.byte_price import Price
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, VersionRange
 from pipeline.trainer.commit.lineage import identity_in
 from pipeline.trainer.tables.table import Rows, stored_row_bytes, stored_rows

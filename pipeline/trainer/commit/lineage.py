@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.model.identity import Identity
-from pipeline.publish.price import Price
+from pipeline.publish.price.byte_price import Price
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit, VersionId
 

@@ -8,7 +8,7 @@ from pipeline.configuration.model.tables import tables_of
 from pipeline.errors import LogReplacedError, MigrationError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import Identity, differences, unchanged_tables
-from pipeline.publish.price import Price
+from pipeline.publish.price.byte_price import Price
 from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, ITEM_SOURCE, LOSS, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in

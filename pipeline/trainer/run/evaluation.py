@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.types import Float32s, Float64s, UInt64s
 from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
@@ -202,10 +203,8 @@ def _weights_of(commit: Commit, table: TableConfig) -> Float32s:
 def _looked_up(known: UInt64s, rows: Float32s, keys: UInt64s) -> Float32s:
     """[m, dim] the rows of keys [m]; zeros for a key that is not among the ascending `known` [rows]."""
     found = np.zeros((len(keys), rows.shape[1]), np.float32)
-    if len(known):
-        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        resident = known[places] == keys
-        found[resident] = rows[places[resident]]
+    places, resident = find_keys(keys, known)
+    found[resident] = rows[places[resident]]
     return found
 
 

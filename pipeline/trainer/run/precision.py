@@ -14,7 +14,7 @@ from pipeline.logs.interface.log import Log
 from pipeline.publish.precision.rounded_table import RoundedTable, at_price
 from pipeline.publish.precision.scores import calibration_by_decile, divergence, entropy, ks_distance, sigmoid
 from pipeline.publish.precision.tables import PriceAtVersion, TablePrecision, table_precision
-from pipeline.publish.price import Price
+from pipeline.publish.price.byte_price import Price
 from pipeline.trainer.commit.boundary_snapshot import LOSS
 from pipeline.trainer.run.evaluation import Evaluation, SamplesByRows
 from pipeline.trainer.tables.table import stored_rows

@@ -24,7 +24,7 @@ from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
-from pipeline.publish.full_request import FullRequest
+from pipeline.publish.levels.full_request import FullRequest
 from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading

@@ -12,7 +12,7 @@ import structlog
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
 from pipeline.logs.interface.log import Log
-from pipeline.publish.full_request import TrainerLock
+from pipeline.publish.levels.full_request import TrainerLock
 from pipeline.telemetry import metrics
 from pipeline.telemetry.registry import Reading
 from pipeline.trainer.run.gate_rollback import finish_rollback, roll_back_corrupted

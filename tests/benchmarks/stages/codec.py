@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from pipeline.publish.priced_rows import ServedRows, quantize
+from pipeline.publish.price.priced_rows import ServedRows, quantize
 from pipeline.serving.staged_delta import stage_field
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import FieldDelta

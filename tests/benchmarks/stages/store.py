@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.configuration.model.fields import Adagrad, Adam, Ftrl, GroupFtrl, Optimizer, Sgd
-from pipeline.publish.withheld import Withheld
+from pipeline.publish.price.withheld import Withheld
 from pipeline.trainer.tables.table import Table
 from pipeline.versions.deltas.quantizer import payload_bytes, payload_total
 from pipeline.versions.deltas.served_view import ServedView

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.model.network.weights import pack
 from pipeline.model.training.curvature import Curvature
-from pipeline.publish.dense_weights import TrainedWeights
+from pipeline.publish.price.dense_weights import TrainedWeights
 from tests.support.synthetic.trainer import SyntheticTrainer
 
 KERNEL, BIAS, LAST, COUNT = "variable/0/kernel", "variable/1/bias", "variable/2/kernel", "variable/3/count"

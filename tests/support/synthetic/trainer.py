@@ -11,10 +11,10 @@ from pipeline.configuration.project import Project
 from pipeline.importance.row_statistics import STATISTICS_DTYPE
 from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.dense_weights import TrainedWeights
 from pipeline.publish.hooks.notices import Hooks
-from pipeline.publish.level_publisher import LevelPublisher
-from pipeline.publish.price import Price
+from pipeline.publish.levels.level_publisher import LevelPublisher
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.dense_weights import TrainedWeights
 from pipeline.publish.publisher import PreparedUpdate, Publisher, PublishSettings, TouchedRows, VersionRange
 from pipeline.versions.deltas.rounding import RowRounding
 from pipeline.versions.deltas.served_view import ServedView, build_served_view

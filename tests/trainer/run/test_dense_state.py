@@ -13,7 +13,7 @@ from pipeline.errors import MigrationError
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
 from pipeline.model.network.weights import unpack
-from pipeline.publish.level_publisher import publish_level
+from pipeline.publish.levels.level_publisher import publish_level
 from pipeline.serving.replica import Replica
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.deltas.delta import Delta, DenseChange, decode_delta

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import MigrationError, VersionError
 from pipeline.logs.open import open_log
-from pipeline.publish.full_request import FullRequest
+from pipeline.publish.levels.full_request import FullRequest
 from pipeline.serving.replica import Replica
 from pipeline.trainer.commit.full_on_command import publish_full
 from pipeline.trainer.run.shard_session import ShardSession

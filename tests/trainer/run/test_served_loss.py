@@ -14,7 +14,7 @@ from pipeline.features.plan import FeaturePlan
 from pipeline.logs.interface.log import Log
 from pipeline.logs.open import open_log
 from pipeline.model.dense import DenseModel
-from pipeline.publish.price import Price
+from pipeline.publish.price.byte_price import Price
 from pipeline.serving.predictor import Predictor
 from pipeline.trainer.run.shard import TrainerShard
 from pipeline.versions.deltas.delta import served_dense_of

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.publish.hooks.notices import Hooks
-from pipeline.publish.level_publisher import LevelPublisher
+from pipeline.publish.levels.level_publisher import LevelPublisher
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.published_files import delta_manifest_paths
 from pipeline.versions.store.version_store import VersionStore

@@ -15,10 +15,10 @@ from pipeline.configuration.project import Project
 from pipeline.logs.interface.log import Log
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.publish.hooks.notices import VERSION_PUBLISHED, Hooks
-from pipeline.publish.levels import ServedVersion, full_delta, merge_deltas
+from pipeline.publish.levels.level_deltas import ServedVersion, full_delta, merge_deltas
+from pipeline.publish.levels.part import Part, cut_to_part
+from pipeline.publish.levels.schedule import PublishSchedule
 from pipeline.publish.measurement import measure_publication
-from pipeline.publish.part import Part, cut_to_part
-from pipeline.publish.schedule import PublishSchedule
 from pipeline.versions.deltas.delta import Delta, Level, encode_delta
 from pipeline.versions.deltas.published_files import (
     DeltaManifest,

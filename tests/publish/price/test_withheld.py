@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.importance.score import decayed
-from pipeline.publish.withheld import ScoredRows, Withheld
+from pipeline.publish.price.withheld import ScoredRows, Withheld
 
 
 def rows_of(random, count):

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.publish.loss_sample import LossSample, price_of_loss, row_share, sampled_rows
-from pipeline.publish.price import Price
-from pipeline.publish.priced_rows import RowScores
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.loss_sample import LossSample, price_of_loss, row_share, sampled_rows
+from pipeline.publish.price.priced_rows import RowScores
 
 SHARE = 0.0002
 

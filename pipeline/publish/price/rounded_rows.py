@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays.types import Float32s, Int64s, UInt8s
-from pipeline.publish.priced_rows import SKIP, RowScores, ServedRows, quantize, score_rows
+from pipeline.publish.price.priced_rows import SKIP, RowScores, ServedRows, quantize, score_rows
 from pipeline.versions.deltas.coded_rows import reorder_payload
 from pipeline.versions.deltas.quantizer import decode_rows
 from pipeline.versions.deltas.rounding import RowRounding

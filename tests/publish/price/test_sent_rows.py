@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.publish.priced_rows import SKIP, ServedRows, quantize, score_rows
+from pipeline.publish.price.priced_rows import SKIP, ServedRows, quantize, score_rows
 from pipeline.versions.deltas.quantizer import PRECISIONS, decode
 from tests.versions.deltas.test_integers import LIMITS, stored
 

@@ -13,9 +13,9 @@ from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.network.weights import unpack
-from pipeline.publish.level_publisher import LevelPublisher, publish_level
-from pipeline.publish.part import cut_to_part, find_part
-from pipeline.publish.schedule import PublishSchedule
+from pipeline.publish.levels.level_publisher import LevelPublisher, publish_level
+from pipeline.publish.levels.part import cut_to_part, find_part
+from pipeline.publish.levels.schedule import PublishSchedule
 from pipeline.serving.replica import Replica
 from pipeline.serving.served_shard import ServedShard
 from pipeline.versions.deltas.delta import decode_delta, delta_name, encode_delta

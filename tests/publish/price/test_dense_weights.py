@@ -9,7 +9,7 @@ from pipeline.errors import DeltaError
 from pipeline.model.network.served_weights import ServedWeights, dense_after
 from pipeline.model.network.weights import BLOCK, pack, unpack
 from pipeline.model.training.curvature import Curvature
-from pipeline.publish.dense_weights import PublishedDense, TrainedWeights
+from pipeline.publish.price.dense_weights import PublishedDense, TrainedWeights
 from pipeline.versions.deltas.coded_rows import ChangedRows, code_rows, decode_coded_rows
 from pipeline.versions.deltas.delta import DenseChange
 from tests.support.synthetic.dense_walk import BIAS, COUNT, CURVATURE, KERNEL, LAST, SCALING, DenseWalk

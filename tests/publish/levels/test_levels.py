@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError, DeltaError
-from pipeline.publish.level_publisher import publish_level
-from pipeline.publish.levels import ServedVersion, merge_deltas
+from pipeline.publish.levels.level_deltas import ServedVersion, merge_deltas
+from pipeline.publish.levels.level_publisher import publish_level
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import (
     delta_manifests,

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.types import Bools, Float64s, UInt64s
-from pipeline.publish.priced_rows import RowScores
-from pipeline.publish.withheld import decayed
+from pipeline.arrays.ascending import find_keys
+from pipeline.arrays.types import Float64s, UInt64s
+from pipeline.publish.price.priced_rows import RowScores
+from pipeline.publish.price.withheld import decayed
 
 Rows = npt.NDArray[Any]
 
@@ -59,7 +60,7 @@ class LossSample:
 
     def without(self, keys: UInt64s) -> "LossSample":
         """All rows except those of `keys`, [m] uint64 ascending."""
-        return LossSample(self.entries[~_found(self.entries["key"], keys)]) if len(keys) else self
+        return LossSample(self.entries[~find_keys(self.entries["key"], keys)[1]]) if len(keys) else self
 
     def halved(self, halvings: int) -> "LossSample":
         """The rows that are in a sample of one in 2^`halvings`."""
@@ -117,11 +118,3 @@ def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float], allowed:
         return float(losses[-1] / share[-1])
     rest = allowed - (below[first - 1] if first else 0.0)
     return float(max(rest, 0.0) / above[first])
-
-
-def _found(keys: UInt64s, known: UInt64s) -> Bools:
-    """[n] bool: which of `keys` are among the ascending `known`."""
-    if not len(known):
-        return np.zeros(len(keys), np.bool_)
-    found: Bools = known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
-    return found

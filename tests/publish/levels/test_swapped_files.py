@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import DamagedError
 from pipeline.logs.open import open_log
 from pipeline.publish.delta_topic import DeltaWriter
-from pipeline.publish.level_publisher import publish_level
+from pipeline.publish.levels.level_publisher import publish_level
 from pipeline.serving.replica import Replica
 from pipeline.versions.deltas.delta import decode_delta
 from pipeline.versions.deltas.published_files import read_delta_manifest, read_published
