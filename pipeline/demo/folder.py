@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.process.clock import Clock
 
 _FOLDERS, _FILES = ("project", "without-rollback"), ("demo.png", "demo.json")
+CASCADE = "cascade"
 _MARKER = "made-by-springtide-demo"
 _ALL_VERSIONS_S = 21_600
 
@@ -22,6 +23,12 @@ def plan_folders(out: Path) -> dict[str, list[str]]:
     folders = [out / name for name in _FOLDERS]
     written = [str(path) for path in (*folders, *(out / name for name in _FILES))]
     return {"would_write": written, "would_remove": [str(root) for root in folders if _is_demo(root)]}
+
+
+def plan_cascade(out: Path) -> dict[str, list[str]]:
+    """The same of a demo of the cascade."""
+    folder = out / CASCADE
+    return {"would_write": [str(folder)], "would_remove": [str(folder)] if _is_demo(folder) else []}
 
 
 def make_project(out: Path, scenario: Scenario, clock: Clock) -> Project:

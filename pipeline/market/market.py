@@ -104,6 +104,24 @@ class Market:
             self._generate(self._next_hour)
         return self._generate(hour)
 
+    def items(self, hour: int) -> pa.RecordBatch:
+        """The items on offer in `hour`: `item`, `category` and `price`, as impressions have them."""
+        return self._item_columns(self._catalogue.at(hour), np.arange(self.config.items))
+
+    def users(self, chosen: Int64s) -> pa.RecordBatch:
+        """Users by number, in 0..users - 1: `user` and `interests`, as impressions have them."""
+        rows = pa.array(chosen)
+        return pa.RecordBatch.from_pydict(
+            {"user": self._users.names.take(rows), "interests": self._users.interests.take(rows)}
+        )
+
+    def probabilities(self, hour: int, users: Int64s) -> Floats:
+        """[n, items] exact click probabilities at the start of `hour`, at the first position, of n users by number."""
+        shelf, (n, m) = self._catalogue.at(hour), (len(users), self.config.items)
+        at_ms = np.full(n * m, self.config.start_at_ms + hour * HOUR_MS)
+        places, first = np.tile(np.arange(m), n), np.zeros(n * m, np.int64)
+        return self._probability(shelf, at_ms, np.repeat(users, m), places, first).reshape(n, m)
+
     def end_at_ms(self, hour: int) -> int:
         """End of `hour`, exclusive."""
         return self.config.start_at_ms + (hour + 1) * HOUR_MS
@@ -190,17 +208,25 @@ class Market:
         return hour * IDS_PER_HOUR + rng.permutation(count)
 
     def _rows(self, shelf: Shelf, views: _Views, ids: Int64s) -> pa.RecordBatch:
-        item_names = pa.array([f"i{n}" for n in shelf.item], pa.string())
-        place, user = pa.array(views.place), pa.array(views.user)
+        items, users = self._item_columns(shelf, views.place), self.users(views.user)
         columns = {
             "at": pa.array(views.at_ms),
             "id": pa.array(ids),
-            "user": self._users.names.take(user),
-            "item": item_names.take(place),
-            "category": self._categories.take(pa.array(shelf.category[views.place])),
+            "user": users["user"],
+            "item": items["item"],
+            "category": items["category"],
             "position": pa.array(views.position),
-            "price": pa.array(shelf.price[views.place]),
-            "interests": self._users.interests.take(user),
+            "price": items["price"],
+            "interests": users["interests"],
+        }
+        return pa.RecordBatch.from_pydict(columns)
+
+    def _item_columns(self, shelf: Shelf, places: Int64s) -> pa.RecordBatch:
+        names = pa.array([f"i{n}" for n in shelf.item], pa.string())
+        columns = {
+            "item": names.take(pa.array(places)),
+            "category": self._categories.take(pa.array(shelf.category[places])),
+            "price": pa.array(shelf.price[places]),
         }
         return pa.RecordBatch.from_pydict(columns)
 

@@ -298,3 +298,21 @@ def test_every_fault_becomes_a_dead_letter_with_its_reason(joined, hours):
     assert counts["undecodable"] == sum(len(hour.poison) for hour in hours)
     assert counts["time_out_of_range"] == pytest.approx(SMALL.misdated_per_hour * SMALL.hours, abs=2)
     assert {"duplicate_impression", "duplicate_click", "orphan_click", "impression_too_late"} <= set(counts.index)
+
+
+def test_probabilities_of_all_pairs_are_those_of_impressions():
+    market = Market(7, SMALL)
+    hour = market.events(2)
+    table = market.probabilities(2, np.arange(SMALL.users))
+    users, items = (
+        {name: n for n, name in enumerate(rows.column(0).to_pylist())}
+        for rows in (market.users(np.arange(SMALL.users)), market.items(2))
+    )
+    rows = {row["id"]: row for row in hour.impressions.to_pylist()}
+    found = 0
+    for id, at_ms, probability in zip(hour.truth.id, hour.truth.at_ms, hour.truth.probability, strict=True):
+        row = rows.get(id)
+        if row is not None and row["position"] == 0 and at_ms < market.end_at_ms(1) + 60_000:
+            assert table[users[row["user"]], items[row["item"]]] == pytest.approx(probability, rel=0.02)
+            found += 1
+    assert found > 3

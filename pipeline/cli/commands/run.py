@@ -19,7 +19,7 @@ from pipeline.cli.terminal.run_report import summarize_training
 from pipeline.cli.terminal.unblocked_stream import without_blocking
 from pipeline.configuration.deployment.address import url_of
 from pipeline.configuration.project import Project
-from pipeline.demo.folder import plan_folders
+from pipeline.demo.folder import plan_cascade, plan_folders
 from pipeline.errors import InputError
 from pipeline.flink import deployment
 from pipeline.logs.interface.log import Log
@@ -168,15 +168,23 @@ def replica(project: ProjectFolder = HERE, part: Part = None, as_json: AsJson = 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the plot and the project.")] = Path("demo-out"),
+    cascade: Annotated[bool, typer.Option("--cascade", help="Recall, coarse and fine ranker of one model.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline on a simulated marketplace, with bad data and a rollback, and plot the result.
 
+    With --cascade, items are recalled and ranked for users in three stages instead, and clicks change each of them.
+
     Example: springtide demo --out demo-out
     """
     if dry_run:
-        print_result(plan_folders(out), as_json)
+        print_result(plan_cascade(out) if cascade else plan_folders(out), as_json)
+        return
+    if cascade:
+        from pipeline.demo.cascade.run import run_cascade
+
+        print_result(run_cascade(out, print_message), as_json)
         return
     from pipeline.demo.run import run_demo
 

@@ -1,0 +1,62 @@
+"""A small cascade in processes of its own: each stage passes on better items, and clicks change all of them."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from pipeline.configuration.project import Project
+from pipeline.demo.cascade.run import CascadeScenario, run_cascade
+from pipeline.demo.cascade.stages import Sizes
+from pipeline.errors import InputError
+from pipeline.market.config import MarketConfig
+from pipeline.versions.store.version_store import VersionStore
+from tests.support.command.command_line import call
+
+MARKET = MarketConfig(
+    users=300, items=150, impressions_per_hour=8_000, hours=4, click_rate=0.2, taste=0.5, quality=1.5, churn=0.0
+)
+SCENARIO = CascadeScenario(market=MARKET, sizes=Sizes(60, 20, 5), users=30, probes=3)
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory):
+    """(summary, lines printed, folder) of one run."""
+    out, lines = tmp_path_factory.mktemp("demo"), []
+    return run_cascade(out, lines.append, SCENARIO), lines, out
+
+
+def test_each_stage_passes_on_fewer_and_better_items(cascade):
+    stages = cascade[0]["stages"]
+    assert [found["items"] for found in stages.values()] == [150, 60, 20, 5, 5]
+    by_stage = [stages[name]["click_probability"] for name in ("all", "recall", "coarse", "fine", "best possible")]
+    assert by_stage == sorted(by_stage)
+    assert by_stage[3] > 1.5 * by_stage[0]
+
+
+def test_clicks_change_every_stage_by_versions_of_their_own(cascade):
+    freshness, project = cascade[0]["freshness"], Project.open(cascade[2] / "cascade" / "project")
+    assert list(freshness) == ["recall", "coarse", "fine"]
+    assert all(0 < found["median_s"] <= found["most_s"] < 60 for found in freshness.values())
+    store = VersionStore(project)
+    probed = [version.samples_seen for version in store.lineage(0)[-1 - SCENARIO.probes :]]
+    store.close()
+    assert min(b - a for a, b in pairwise(probed)) >= project.config.model.batch_size
+
+
+def test_the_summary_is_printed_and_written(cascade):
+    summary, lines, out = cascade
+    assert json.loads((out / "cascade" / "cascade.json").read_text()) == summary
+    assert lines[0] == "3 hours of a market with 150 items are learned"
+    assert len(lines) == 1 + 5 + 3
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "cascade").mkdir()
+    with pytest.raises(InputError, match="was not created by a demo"):
+        run_cascade(tmp_path, print, SCENARIO)
+
+
+def test_the_dry_run_names_the_folder(tmp_path):
+    done = call("demo", "--cascade", "--out", tmp_path, "--dry-run", "--json")
+    assert done.result == {"would_write": [str(tmp_path / "cascade")], "would_remove": []}
