@@ -183,7 +183,8 @@ class Config(Section):
             self.labels, names_served(self.outputs, self.output_names), self.events.impressions.columns
         )
         problems += part_problems(self.parts, (*self.output_names, *vector_names(self.outputs)), self.serving.part)
-        problems += recall_problems(self.recall, self.towers, self.serving.part)
+        scorers = [label.name for label in self.outputs if label.towers is None]
+        problems += recall_problems(self.recall, self.towers, self.serving.part, scorers)
         reserved = sorted({*self.events.sample_columns} & {*self.label_names})
         problems += [f"label {name} has the name of a column of samples. hint: rename it" for name in reserved]
         if problems:

@@ -54,7 +54,7 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path]) -> It
 def _lines(path: Path, column: str) -> Iterator[tuple[str, ItemChange]]:
     """The changes of a file, each with its place for errors; empty lines are skipped. Raises InputError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
         raise InputError(f"items cannot be read from {path}: {failure}. hint: a JSON object in each line") from None
     for number, line in enumerate(lines, 1):

@@ -38,9 +38,7 @@ def change_of(item: Any, column: str) -> ItemChange:
     """
     if not isinstance(item, dict):
         raise InputError(f"got {type(item).__name__}, wanted an object of raw columns")
-    name = item.get(column)
-    if not isinstance(name, ItemName) or isinstance(name, bool):
-        raise InputError(f"{column} is {name!r}, wanted a text or an integer")
+    name = name_of(item, column)
     if REMOVED not in item:
         return ItemChange(name, item)
     if item[REMOVED] is not True or len(item) != 2:
@@ -48,11 +46,26 @@ def change_of(item: Any, column: str) -> ItemChange:
     return ItemChange(name, None)
 
 
+def name_of(item: dict[str, Any], column: str) -> ItemName:
+    """The name of an item.
+
+    >>> name_of({"itme": 7}, "item")
+    Traceback (most recent call last):
+    ...
+    pipeline.errors.InputError: item is None, wanted a text or an integer. the columns are: itme
+    """
+    name = item.get(column)
+    if not isinstance(name, ItemName) or isinstance(name, bool):
+        known = ", ".join(map(str, item)) or "none"
+        raise InputError(f"{column} is {name!r}, wanted a text or an integer. the columns are: {known}")
+    return name
+
+
 def decode_changes(value: bytes, column: str) -> tuple[list[ItemChange], list[str]]:
     """The changes of a record in their order, and what is wrong with those that are left out.
 
     >>> decode_changes(b'[{"item": 7}, {"price": 1}]', "item")
-    ([ItemChange(name=7, columns={'item': 7})], ['item is None, wanted a text or an integer'])
+    ([ItemChange(name=7, columns={'item': 7})], ['item is None, wanted a text or an integer. the columns are: price'])
     """
     try:
         content = json.loads(value)

@@ -199,7 +199,7 @@ def serve(
     replica.warm_up()
     # A replica of a part has one of the towers, or none.
     whole = project.config.serving.part is None
-    items = ItemView(project, replica, log) if whole and project.config.recall is not None else None
+    items = ItemView(project, replica, log, patient=True) if whole and project.config.recall is not None else None
     with (
         _short_pauses(),
         ReplicaServer(replica, project.config, project.clock, items=items) as server,

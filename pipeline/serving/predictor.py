@@ -9,13 +9,12 @@ import numpy as np
 from pipeline.arrays.types import Float32s
 from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
-from pipeline.errors import InputError, UserCodeError
 from pipeline.features.plan import FeaturePlan, Features
 from pipeline.features.pooled_rows import RowLookup, write_pooled_rows
-from pipeline.features.weights import WeightsError
 from pipeline.model.dense import DenseModel
 from pipeline.model.identity import serving_digest
 from pipeline.model.part import PartModel
+from pipeline.serving.instance_reader import InstanceReader
 
 
 class Predictor:
@@ -29,13 +28,13 @@ class Predictor:
         plan, network = FeaturePlan(config, root), DenseModel(config, root)
         self.model_digest = serving_digest(config, plan, network)
         """The digest that a trainer writes into the deltas of this model; outputs alone have that of the whole."""
-        self._plan: FeaturePlan = plan
         self._network: DenseModel | PartModel = network
         if outputs is not None:
             self._network = network.part(outputs)
             config = self._network.config
-            self._plan = FeaturePlan(config, root)
-        self._config, self._fields, self._layout = config, config.fields, self._network.layout
+        self.config = config
+        """The configuration with the fields and dense inputs that predictions depend on."""
+        self._reader, self._fields, self._layout = InstanceReader(config, root), config.fields, self._network.layout
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -45,36 +44,15 @@ class Predictor:
     @property
     def columns(self) -> tuple[str, ...]:
         """The raw columns that predictions depend on, except `at`."""
-        return self._plan.columns
+        return self._reader.columns
 
     def load(self, dense: bytes) -> None:
         """Replace the dense weights. Raises DamagedError or ModelError; the current weights are then unchanged."""
         self._network.load_serving(dense)
 
     def features(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> Features:
-        """Keys and dense numbers of JSON instances; errors count the instances from `first`.
-
-        Raises InputError, also for a dense number that is not finite as float32, and ModelError.
-        """
-        batch, at_ms = self._plan.batch_of(instances, now_ms, first)
-        try:
-            features = self._plan.extract(batch, at_ms)
-        except WeightsError as failure:
-            raise InputError(f"instance {first + failure.row}, {failure}") from None
-        except UserCodeError as failure:
-            if failure.row is None:
-                raise
-            row = first + failure.row
-            raise UserCodeError(f"instance {row}: {failure}", row) from failure
-        invalid = np.argwhere(~np.isfinite(features.dense))
-        if len(invalid):
-            row, position = invalid[0]
-            number = [d for d in self._config.dense for _ in range(d.width)][position]
-            raise InputError(
-                f"instance {first + row}, column {number.column}: {batch.column(number.column)[int(row)]} does not fit "
-                f"dense input {number.name}, wanted a finite number of 32 bits"
-            )
-        return features
+        """As `InstanceReader.features`."""
+        return self._reader.features(instances, now_ms, first)
 
     def predict(self, features: Features, lookup: RowLookup) -> Float32s:
         """[n, served names] float32, as `DenseModel.predict`."""

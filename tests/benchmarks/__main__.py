@@ -39,6 +39,7 @@ MODELS = (
     "few_bits",
     "published_bytes",
     "gate",
+    "market_recall",
 )
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")

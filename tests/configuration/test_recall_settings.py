@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from tests.support.shop.shop import WRITTEN
 
 LABEL = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item"}}
+SCORE = {"name": "score", "target": "label", "loss": "squared"}
 PARTS = [{"name": "users", "labels": ["user"]}]
 
 
@@ -33,6 +34,17 @@ def test_recall_is_off_unless_it_is_configured():
         ({"items": ""}, {}, r"recall\.items"),
         ({"items": "i", "refresh_s": 0}, {}, r"recall\.refresh_s"),
         ({"items": "i", "max_k": 100_001}, {}, r"recall\.max_k"),
+        (
+            {"items": "i", "scorer": "label"},
+            {"labels": [LABEL, SCORE]},
+            r"recall\.scorer is label, no label without towers\. known: score",
+        ),
+        ({"items": "i", "scorer": "score"}, {}, r"recall\.scorer is score, no label without towers\. known: none"),
+        (
+            {"items": "i", "scorer": "score", "scored": 999},
+            {"labels": [LABEL, SCORE]},
+            r"max_k is 1000, scored 999\. hint",
+        ),
         ({"items": "i"}, {"labels": []}, r'\[recall\] needs a label with loss = "in_batch"\. hint: add'),
         (
             {"items": "i"},

@@ -54,6 +54,7 @@ def test_many_items_are_several_records(project):
         ("{", "goods.jsonl, line 4 is not json"),
         ("[1]", "goods.jsonl, line 4: got list, wanted an object of raw columns"),
         ({"price": 1}, "goods.jsonl, line 4: item is None, wanted a text or an integer"),
+        ({"itme": 4}, "line 4: item is None, wanted a text or an integer. the columns are: itme"),
         ({"item": 4, "prize": 1}, "goods.jsonl, line 4: has column prize, which impressions do not have"),
         ({"item": 4, "price": "dear"}, "goods.jsonl, line 4: column price: got 'dear', wanted float"),
         ({"item": 4, "$removed": False}, 'goods.jsonl, line 4: a removal is {"item": 4, "$removed": true}'),
@@ -64,6 +65,13 @@ def test_a_file_with_a_wrong_line_is_refused_as_a_whole(project, line, problem):
     assert found.code == 3
     assert problem in found.err
     assert appended(project) == []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(project):
+    path = written(project, *LINES)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    call("ingest", "items", path, "--project", project.root)
+    assert appended(project) == LINES
 
 
 def test_a_missing_file_is_refused(project):

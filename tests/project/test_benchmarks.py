@@ -31,6 +31,13 @@ def test_two_towers_are_measured_on_a_small_market():
     assert len(figures) == 8
 
 
+def test_recall_is_measured_on_a_small_market():
+    figures = {figure.what.partition(", ")[2]: figure for figure in one_round("models.market_recall", quick=True)}
+    arms = [figures[name] for name in ("two towers", "scan and scorer", "tree, trained", "tree, means")]
+    assert all(0 < arm.value < 1 and arm.sizes["cpu ms a user"] > 0 for arm in arms)
+    assert figures["scan and scorer over two towers"].unit == "%"
+
+
 def test_training_for_few_bits_is_measured_on_a_small_market():
     figures = {figure.what.rpartition("precision, ")[2]: figure for figure in one_round("models.few_bits", quick=True)}
     assert abs(figures["rounded afterwards: 8 bits"].value) < 0.1

@@ -69,6 +69,7 @@ def test_names_follow_the_conventions_of_prometheus():
         "springtide_committed_samples", "springtide_served_generation", "springtide_served_sequence",
         "springtide_served_rows", "springtide_served_part", "springtide_http_connections",
         "springtide_recall_sequence", "springtide_recall_items", "springtide_withheld_rows",
+            "springtide_recall_items_withheld", "springtide_recall_file_unreadable",
     }  # fmt: skip
     assert all(name.startswith("springtide_") for name in declared_names())
 

@@ -223,6 +223,8 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_served_part",  # of a replica of a part
         "springtide_recall_sequence",  # with [recall]
         "springtide_recall_items",
+        "springtide_recall_items_withheld",
+        "springtide_recall_file_unreadable",
         "springtide_recall_embedded_timestamp_seconds",
         "springtide_recall_overlap_ratio",
         "springtide_validation_loss",  # of labels that are not logistic

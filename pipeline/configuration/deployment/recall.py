@@ -1,11 +1,12 @@
 """The configuration of recall: which items a replica finds for a user."""
 
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.configuration.model.towers import TowersConfig
-from pipeline.configuration.section import Fraction, Section, TopicName
+from pipeline.configuration.section import Fraction, Name, Section, TopicName
 
 
 class Recall(Section):
@@ -29,20 +30,34 @@ class Recall(Section):
     users of the last requests on a sample of 8,192 items. A version that keeps more is skipped. 1: every version is
     used. One of another generation, after a rollback, always is."""
     max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """The most items that a request may ask for."""
+    """The most items that a request may ask for; with `scorer` at most `scored`."""
+    scorer: Name | None = None
+    """A label without towers that orders the items: the `scored` ones with the largest products are scored by it, and
+    the best `k` of these are found. Its network may be any, such as attention over a history; what users and items
+    decide of its inputs is looked up once for a request and once for a version. Default: items are ordered by the
+    product."""
+    scored: Annotated[int, Field(ge=1, le=100_000)] = 4_000
+    """`scorer`: how many items it scores for a user."""
 
     @model_validator(mode="after")
     def _check_items(self) -> Self:
         if self.items is None and self.topic is None:
             raise ValueError("recall has no items. hint: set recall.items, recall.topic or both")
+        if self.scorer is not None and self.max_k > self.scored:
+            raise ValueError(f"max_k is {self.max_k}, scored {self.scored}. hint: at most as many as are scored")
         return self
 
 
-def recall_problems(recall: Recall | None, towers: TowersConfig | None, part: str | None) -> list[str]:
-    """What is wrong with `[recall]`, given the model's towers and the part that is served."""
+def recall_problems(
+    recall: Recall | None, towers: TowersConfig | None, part: str | None, scorers: Sequence[str]
+) -> list[str]:
+    """What is wrong with `[recall]`, given the model's towers, the part that is served, the labels without towers."""
     if recall is None:
         return []
     problems = [] if towers else ['[recall] needs a label with loss = "in_batch". hint: add [labels.towers]']
     if part is not None:
         problems.append(f"[recall] needs both towers, serving.part is {part}. hint: remove either")
+    if recall.scorer is not None and recall.scorer not in scorers:
+        known = ", ".join(scorers) or "none"
+        problems.append(f"recall.scorer is {recall.scorer}, no label without towers. known: {known}")
     return problems

@@ -17,11 +17,15 @@ from pipeline.demo.cascade.processes import replica, run, started
 from pipeline.demo.cascade.stages import Columns, Sizes, Stages
 from pipeline.demo.folder import CASCADE, fresh_folder
 from pipeline.demo.run import PrintLine
+from pipeline.ingest.event_writer import append_heartbeat
 from pipeline.logs.open import open_log
 from pipeline.market.config import MarketConfig
 from pipeline.market.market import HOUR_MS, Market, MarketHour
 from pipeline.market.produce import produce
 from pipeline.process.clock import Clock, SystemClock
+
+_CLOSED_MS = 4 * HOUR_MS
+"""From the end of history to now; half of it is longer than window and horizon of the project."""
 
 
 def some_hours() -> MarketConfig:
@@ -57,7 +61,7 @@ def run_cascade(
         out: receives the folder `cascade` with the project, the logs of its processes and `cascade.json`.
         print_line: called with each line of progress and of the summary.
         scenario: by default a few hours of 2,000 items.
-        clock: measures durations; history ends now.
+        clock: measures durations; history ends four hours before now.
 
     Returns:
         the summary, JSON-able.
@@ -68,12 +72,14 @@ def run_cascade(
     scenario, clock = scenario or CascadeScenario(), clock or SystemClock()
     folder = fresh_folder(out.resolve() / CASCADE)
     history = scenario.market.hours - 1
-    market = Market(scenario.seed, replace(scenario.market, start_at_ms=clock.now_ms() - history * HOUR_MS))
+    ended_ms = clock.now_ms() - _CLOSED_MS
+    market = Market(scenario.seed, replace(scenario.market, start_at_ms=ended_ms - history * HOUR_MS))
     items = market.items(history).to_pylist()
     project = _make_project(folder / "project", items, clock)
     with closing(open_log(project)) as log:
         print_line(f"{history} hours of a market with {len(items):,} items are learned")
         produce(log, project, market, range(history))
+        append_heartbeat(project, log, ended_ms + _CLOSED_MS // 2)  # closes all windows: nothing else changes later
         run(project.root, "run", "all", "--until-end")
         with (
             replica(project.root) as whole,
@@ -81,7 +87,7 @@ def run_cascade(
             started(project.root, "run", "all"),
             closing(Stages(whole, coarse, items)) as stages,
         ):
-            stages.wait_until_ready(clock)
+            stages.wait_until_ready(market.users(np.zeros(1, np.int64)).to_pylist()[0], clock)
             quality = _quality(stages, market, scenario)
             for name, found in quality.items():
                 print_line(f"{name}: {found['items']:,} items, {found['click_probability']:.1%} are clicked if shown")

@@ -42,12 +42,12 @@ class Stages:
         self._items = {str(item["item"]): item for item in items}
         self._client = httpx.Client(timeout=_TIMEOUT_S)
 
-    def wait_until_ready(self, clock: Clock) -> None:
+    def wait_until_ready(self, user: Columns, clock: Clock) -> None:
         """Wait until recall has embedded the items. Raises InputError after a minute."""
         until_s = clock.monotonic_s() + _READY_WITHIN_S
         while True:
             try:
-                self.recall({}, 1)
+                self.recall(user, 1)
                 return
             except InputError:
                 if clock.monotonic_s() > until_s:

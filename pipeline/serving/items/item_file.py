@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.recall.item_changes import ItemName
+from pipeline.recall.item_changes import ItemName, name_of
 
 Stamp = tuple[int, int, int]
 """Of a file: time of its last change, size, inode."""
@@ -32,7 +32,7 @@ def read_items(path: Path, column: str) -> Items:
         InputError: the file cannot be read, is empty, or a line is not an object with a name of its own.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
         raise _unreadable(path, failure) from None
     found: dict[ItemName, dict[str, Any]] = {}
@@ -40,9 +40,10 @@ def read_items(path: Path, column: str) -> Items:
         if not line.strip():
             continue
         item = _item_of(line, f"{path.name}, line {number}")
-        name = item.get(column)
-        if not isinstance(name, ItemName) or isinstance(name, bool):
-            raise InputError(f"{path.name}, line {number}: {column} is {name!r}, wanted a text or an integer")
+        try:
+            name = name_of(item, column)
+        except InputError as failure:
+            raise InputError(f"{path.name}, line {number}: {failure}") from None
         if name in found:
             raise InputError(f"{path.name}, line {number}: {column} {name!r} is there twice. hint: keep one of them")
         found[name] = item

@@ -8,21 +8,21 @@ from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemChange, ItemName
+from pipeline.serving.instance_reader import InstanceReader
 from pipeline.serving.items.catalogue import ITEMS_AT_ONCE, Catalogue
 from pipeline.serving.items.item_file import Stamp, read_items, stamp_of
 from pipeline.serving.items.item_topic import ItemTopic
-from pipeline.serving.predictor import Predictor
 
 
 class ItemSource:
     """Not thread-safe."""
 
-    def __init__(self, project: Project, item: Predictor, log: Log) -> None:
-        """`project` has `[recall]`, `item` is its item tower, `log` holds the topic. Raises LogError."""
+    def __init__(self, project: Project, reader: InstanceReader, log: Log) -> None:
+        """`project` has `[recall]`, `reader` reads what its items decide, `log` holds the topic. Raises LogError."""
         towers, recall = project.config.towers, project.config.recall
         assert towers is not None, "[recall] requires two towers"
         assert recall is not None, "the project has no [recall]"
-        self._item, self._clock, self._column = item, project.clock, towers.item_column
+        self._reader, self._clock, self._column = reader, project.clock, towers.item_column
         self._path = None if recall.items is None else project.root / recall.items
         self._topic = None if recall.topic is None else ItemTopic(log, recall.topic, self._column, project.clock)
         self._stamp: Stamp | None = None
@@ -86,7 +86,7 @@ class ItemSource:
         return True
 
     def _features(self, columns: Sequence[dict[str, Any]], first: int = 0) -> Features:
-        return self._item.features(columns, self._clock.now_ms(), first)
+        return self._reader.features(columns, self._clock.now_ms(), first)
 
 
 def removed_by(changes: Sequence[ItemChange]) -> list[ItemName]:

@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import Bools, Float32s, UInt64s
+from pipeline.configuration.config import Config
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemChange, ItemName
 from pipeline.recall.scan_index import MAX_COMPONENT, Found, ScanIndex
-from pipeline.serving.items.catalogue import Catalogue
+from pipeline.serving.instance_reader import JointReader
+from pipeline.serving.items.catalogue import Catalogue, ItemPiece
 from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
 from pipeline.serving.items.item_source import ItemSource, removed_by
+from pipeline.serving.items.scorer import ItemInputs, Scorer
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
@@ -39,9 +42,9 @@ class Recalled:
 
     items: list[list[ItemName]]
     scores: list[list[float]]
-    """Inner products of the two vectors."""
+    """Inner products of the two vectors, or what the scorer predicts."""
     version: str
-    """The version of both towers."""
+    """The version of both towers and of the scorer."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class _Embedded:
 
     catalogue: Catalogue
     index: ScanIndex
+    inputs: ItemInputs
+    """Of the scorer."""
     version: str
     sequence: int
     dense: bytes
@@ -60,21 +65,36 @@ class _Embedded:
 class ItemView:
     """Many threads may call `recall`; one thread calls `reread`, `admit` and `refresh`."""
 
-    def __init__(self, project: Project, replica: Replica, log: Log) -> None:
+    def __init__(self, project: Project, replica: Replica, log: Log, *, patient: bool = False) -> None:
         """Read the items, and build both towers; `refresh` embeds the items.
 
         `project` has `[recall]`, `replica` serves the whole model, and `log` holds the topic of items. Raises
-        ConfigError, ModelError, LogError, and InputError for a wrong file of items.
+        ConfigError, ModelError, LogError, and InputError for a wrong file of items: if it is `patient`, `problem` is
+        set instead, and `reread` tries again.
         """
         config, root, towers = project.config, project.root, project.config.towers
         assert towers is not None, "[recall] requires two towers"
         assert config.recall is not None, "the project has no [recall]"
-        self._replica, self._clock = replica, project.clock
+        self._replica, self._clock, self._normalised = replica, project.clock, towers.normalise
         self._user = Predictor(config, root, (towers.query,))
         self._item = Predictor(config, root, (towers.item,))
         self._rule = FlipRule(config.recall.flip_overlap, lambda: Predictor(config, root, (towers.query,)))
-        self._source = ItemSource(project, self._item, log)
-        self._catalogue = self._source.read()
+        label, self._scored = config.recall.scorer, config.recall.scored
+        self._scorer = None if label is None else Scorer(config, root, label, self._item.columns)
+        halves: tuple[list[Config], list[Config]] = ([], [])
+        if self._scorer is not None:
+            halves = [self._scorer.users.config], [self._scorer.items.config]
+        self._users = JointReader(config, root, [self._user.config, *halves[0]])
+        self._items = JointReader(config, root, [self._item.config, *halves[1]])
+        self._source = ItemSource(project, self._items, log)
+        self.problem: str | None = None
+        """Why the file of items could not be read the last time; the items before it, if any, stay in use."""
+        self._catalogue: Catalogue | None = None
+        try:
+            self._read()
+        except InputError:
+            if not patient:
+                raise
         self._lock = ReadWriteLock()
         self._embedded: _Embedded | None = None
         self._skipped: str | None = None
@@ -89,10 +109,14 @@ class ItemView:
 
         Raises InputError and LogError, with the items before still in use.
         """
-        if not self._source.replaced:
-            return False
-        self._catalogue = self._source.read()
-        return True
+        try:
+            replaced = self._source.replaced
+        except InputError as failure:
+            self.problem = str(failure)
+            raise
+        if replaced or self._catalogue is None:
+            self._read()
+        return replaced
 
     def admit(self) -> int:
         """Apply the new changes of the topic: returns how many items changed or were removed.
@@ -100,11 +124,13 @@ class ItemView:
         Vectors are computed by the item tower of the version in use. A change that does not fit the configuration, or
         has a vector that the index cannot hold, is refused; the item stays as it was. Raises LogError.
         """
-        count = 0
+        count, catalogue = 0, self._catalogue
+        if catalogue is None:
+            return 0
         for changes in self._source.changes():
-            self._apply(changes)
+            self._apply(changes, catalogue)
             count += len(changes)
-        self._catalogue.limit_pieces()
+        catalogue.limit_pieces()
         return count
 
     def refresh(self, pause: Pause = lambda: None) -> bool:
@@ -119,7 +145,7 @@ class ItemView:
             version, sequence, dense = self._replica.version, self._replica.sequence, self._replica.dense
         before, catalogue = self._embedded, self._catalogue
         unchanged = before is not None and version in (before.version, self._skipped) and before.catalogue is catalogue
-        if unchanged or not self._replica.ready or (before is None and not len(catalogue)):
+        if catalogue is None or unchanged or not self._replica.ready or (before is None and not len(catalogue)):
             return False
         self._item.load(dense)
         try:
@@ -127,14 +153,17 @@ class ItemView:
                 self._skipped = version
                 self._item.load(before.dense)
                 return False
-            index, sample = self._index_of(catalogue, pause)
+            index, inputs, sample = self._index_of(catalogue, pause)
         except ModelError:
             if before is not None:
                 self._item.load(before.dense)
             raise
         with self._lock.writing():
             self._user.load(dense)
-            self._embedded = _Embedded(catalogue, index, version, sequence, dense, self._clock.now_ms(), sample)
+            if self._scorer is not None:
+                self._scorer.load(dense)
+            at_ms = self._clock.now_ms()
+            self._embedded = _Embedded(catalogue, index, inputs, version, sequence, dense, at_ms, sample)
         return True
 
     def readings(self) -> Iterator[Reading]:
@@ -143,8 +172,10 @@ class ItemView:
             yield metrics.RECALL_SEQUENCE.reading(self._embedded.sequence, 0)
             yield metrics.RECALL_ITEMS.reading(len(self._embedded.index))
             yield metrics.RECALL_EMBEDDED_AT.reading(self._embedded.at_ms / 1000)
+            yield metrics.RECALL_WITHHELD.reading(len(self._embedded.catalogue) - len(self._embedded.index))
         if self._rule.overlap is not None:
             yield metrics.RECALL_OVERLAP.reading(self._rule.overlap)
+        yield metrics.RECALL_UNREADABLE.reading(int(self.problem is not None))
 
     def recall(self, instances: Sequence[Any], k: int) -> Recalled:
         """The k items with the largest inner products for each user.
@@ -157,7 +188,9 @@ class ItemView:
             InputError: an instance does not fit the configuration, or no version is embedded.
             ModelError: a user's function failed, or a vector is not finite.
         """
-        features = self._user.features(instances, self._clock.now_ms())
+        read = self._users.features(instances, self._clock.now_ms())
+        self._require_users(instances)
+        features = self._users.of(read, 0)
         self._rule.remember(features)
         with self._lock.reading():
             embedded = self._embedded
@@ -166,13 +199,31 @@ class ItemView:
             with self._replica.reading():
                 vectors = self._user.predict(features, self._replica.lookup)
             _require_finite(vectors, "the user of instance", range(len(vectors)))
-            found = embedded.index.search(vectors, min(k, max(1, len(embedded.index))))
-            items = _names_of(found, embedded.catalogue)
+            wanted = k if self._scorer is None else max(k, self._scored)
+            found = embedded.index.search(vectors, min(wanted, max(1, len(embedded.index))))
+            ids, scores = _lists_of(found)
+            if self._scorer is not None:
+                ids, scores = self._scored_by(self._scorer, read, ids, embedded, k)
+            items = [[embedded.catalogue.names[id] for id in row] for row in ids]
         metrics.RECALL_QUERIES.inc(len(vectors))
         metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
         metrics.RECALL_PASSES.inc(int(found.passes.sum()))
-        scores = [row[:count] for row, count in zip(found.scores.tolist(), found.counts.tolist(), strict=True)]
         return Recalled(items, scores, embedded.version)
+
+    def _scored_by(
+        self, scorer: Scorer, read: Features, ids: Sequence[Sequence[int]], embedded: _Embedded, k: int
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Of the items of each user, the k with the highest predictions, best first, and these; ties by id."""
+        with self._replica.reading():
+            users = scorer.users.inputs(self._users.of(read, 1), self._replica.lookup)
+        best: list[list[int]] = []
+        scores: list[list[float]] = []
+        for user, some in zip(users, ids, strict=True):
+            found = scorer.scores(user, embedded.inputs.take(some))
+            order = np.lexsort((np.array(some, np.uint64), -found))[:k]
+            best.append([some[place] for place in order.tolist()])
+            scores.append(found[order].tolist())
+        return best, scores
 
     def vectors(self) -> Iterator[tuple[list[ItemName], Float32s]]:
         """Names and vectors ([n, dim] float32) of all embedded items, by the rows as they are now; by ascending id.
@@ -184,12 +235,20 @@ class ItemView:
         for ids, vectors in self._vectors_of(embedded.catalogue):
             yield [embedded.catalogue.names[id] for id in ids.tolist()], vectors
 
-    def _apply(self, changes: Sequence[ItemChange]) -> None:
-        removed, (names, features) = removed_by(changes), self._source.put_by(changes, self._catalogue)
+    def _read(self) -> None:
+        try:
+            self._catalogue, self.problem = self._source.read(), None
+        except InputError as failure:
+            self.problem = str(failure)
+            raise
+
+    def _apply(self, changes: Sequence[ItemChange], catalogue: Catalogue) -> None:
+        removed, (names, features) = removed_by(changes), self._source.put_by(changes, catalogue)
         embedded = self._embedded
-        index = embedded.index if embedded is not None and embedded.catalogue is self._catalogue else None
+        if embedded is not None and embedded.catalogue is not catalogue:
+            embedded = None
         vectors = None
-        if index is not None and names:
+        if embedded is not None and names:
             vectors = self._embed(features)
             finite = _finite(vectors)
             for row in np.flatnonzero(~finite).tolist():
@@ -197,12 +256,14 @@ class ItemView:
             rows = np.flatnonzero(finite)
             names, features, vectors = [names[row] for row in rows.tolist()], features.take(rows), vectors[rows]
         with self._lock.writing():  # a search in progress names the items that it found
-            ids = self._catalogue.put(names, features)
-            gone = self._catalogue.remove(removed)
-            if index is not None:
-                index.remove(gone)
-            if index is not None and vectors is not None:
-                index.put(ids, vectors)
+            ids = catalogue.put(names, features)
+            gone = catalogue.remove(removed)
+            if embedded is not None:
+                embedded.index.remove(gone)
+                embedded.inputs.remove(gone)
+            if embedded is not None and vectors is not None:
+                self._put_found(embedded.index, ids, vectors)
+                self._put_inputs(embedded.inputs, ids, features)
 
     def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
         """Whether the index before stays in use; the item tower is that of the new version."""
@@ -214,29 +275,59 @@ class ItemView:
         sample = Sample.of(islice(self._vectors_of(before.catalogue), SAMPLED_PIECES))
         return self._rule.skips(was, before.sample, now, sample)
 
-    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ScanIndex, Sample]:
-        """The vectors of all items by the loaded item tower and the rows as they are, and those of a sample."""
-        index = None if self._embedded is None else ScanIndex(self._embedded.index.dim)
+    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ScanIndex, ItemInputs, Sample]:
+        """The vectors of all items by the loaded item tower and the rows as they are, the scorer's inputs, a sample."""
+        index, inputs = None if self._embedded is None else ScanIndex(self._embedded.index.dim), ItemInputs()
         first: list[tuple[UInt64s, Float32s]] = []
-        for ids, vectors in self._vectors_of(catalogue):
+        for piece in catalogue.pieces():
+            ids, vectors = piece.ids, self._vectors_of_piece(catalogue, piece)
+            self._put_inputs(inputs, ids, piece.features)
             if index is None:
                 index = ScanIndex(vectors.shape[1])
-            index.put(ids, vectors)
+            self._put_found(index, ids, vectors)
             if len(first) < SAMPLED_PIECES:
                 first.append((ids, vectors))
             pause()
         assert index is not None, "the first catalogue that is embedded has items"
-        return index, Sample.of(first)
+        return index, inputs, Sample.of(first)
 
     def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
         for piece in catalogue.pieces():
-            vectors = self._embed(piece.features)
-            _require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
-            yield piece.ids, vectors
+            yield piece.ids, self._vectors_of_piece(catalogue, piece)
+
+    def _vectors_of_piece(self, catalogue: Catalogue, piece: ItemPiece) -> Float32s:
+        vectors = self._embed(piece.features)
+        _require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
+        return vectors
 
     def _embed(self, features: Features) -> Float32s:
         with self._replica.reading():
-            return self._item.predict(features, self._replica.lookup)
+            return self._item.predict(self._items.of(features, 0), self._replica.lookup)
+
+    def _require_users(self, instances: Sequence[Any]) -> None:
+        """Raise InputError for an instance without any column that the user tower reads: it is no user."""
+        columns = self._user.columns
+        for number, instance in enumerate(instances):
+            if columns and isinstance(instance, dict) and all(instance.get(column) is None for column in columns):
+                raise InputError(
+                    f"instance {number} has no column that the user tower reads. hint: it reads {', '.join(columns)}"
+                )
+
+    def _put_found(self, index: ScanIndex, ids: UInt64s, vectors: Float32s) -> None:
+        """Insert items, without those that are to have length 1 and have none: they would seem to suit every user.
+
+        A vector whose square exceeds 32 bits has none either after `normalise`.
+        """
+        lost = ~vectors.any(axis=1) if self._normalised else np.zeros(len(ids), np.bool_)
+        index.remove(ids[lost])
+        index.put(ids[~lost], vectors[~lost])
+
+    def _put_inputs(self, inputs: ItemInputs, ids: UInt64s, features: Features) -> None:
+        """Put what items decide of the scorer's inputs, by the rows as they are; nothing without a scorer."""
+        if self._scorer is not None:
+            with self._replica.reading():
+                rows = self._scorer.items.inputs(self._items.of(features, 1), self._replica.lookup)
+            inputs.put(ids, rows)
 
 
 def _generations(version: str) -> list[str]:
@@ -248,9 +339,13 @@ def _generations(version: str) -> list[str]:
     return [part.partition("/")[0] for part in version.split("+")]
 
 
-def _names_of(found: Found, catalogue: Catalogue) -> list[list[ItemName]]:
-    rows = zip(found.ids.tolist(), found.counts.tolist(), strict=True)
-    return [[catalogue.names[id] for id in row[:count]] for row, count in rows]
+def _lists_of(found: Found) -> tuple[list[list[int]], list[list[float]]]:
+    """Ids and scores of what was found for each query."""
+    counts = found.counts.tolist()
+    ids, scores = (
+        [row[:count] for row, count in zip(of.tolist(), counts, strict=True)] for of in (found.ids, found.scores)
+    )
+    return ids, scores
 
 
 def _finite(vectors: Float32s) -> Bools:

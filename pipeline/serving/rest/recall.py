@@ -28,7 +28,8 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
     if items is None or config.recall is None:
         raise Refusal(404, f"model {config.name} recalls no items. hint: declare [recall]")
     if not items.ready:
-        raise Refusal(503, f"the items of model {config.name} are not embedded yet", ("retry-after", "1"))
+        problem = "are not embedded yet" if items.problem is None else f"cannot be read: {items.problem}"
+        raise Refusal(503, f"the items of model {config.name} {problem}", ("retry-after", "1"))
     instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))
     if len(instances) > _MOST_INSTANCES:
         raise Refusal(413, f"request has {len(instances)} instances, at most {_MOST_INSTANCES} are accepted in recall")

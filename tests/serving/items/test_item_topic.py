@@ -235,3 +235,18 @@ def test_an_ingested_file_of_items_is_found(by_topic, tmp_path):
     assert (report.put, report.removed) == (2, 1)
     by_topic.view.admit()
     assert by_topic.names() == {item["item"] for item in ITEMS} - {100} | {7, 8}
+
+
+def test_an_item_whose_vector_overflows_before_it_is_normalised_is_withheld(tmp_path):
+    towers = {"name": "label", "loss": "in_batch", "towers": {"item_column": "item", "normalise": True}}
+    world = World(tmp_path, labels=[towers])
+    world.append({"item": 7, "price": 1e30}, {"item": 8, "price": 1.0})
+    world.view.admit()
+    world.view.refresh()
+    assert {7, 8} & world.names() == {8}
+    world.append({"item": 7, "price": 1.0}, {"item": 8, "price": 1e30})
+    world.view.admit()
+    assert {7, 8} & world.names() == {7}
+    (withheld,) = [each.value for each in world.view.readings() if each.metric is metrics.RECALL_WITHHELD]
+    assert withheld == 1
+    world.trainer.close()

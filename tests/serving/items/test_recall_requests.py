@@ -91,6 +91,18 @@ def test_items_are_found_for_every_instance(world, view):
         ("POST", {"instances": USERS, "k": True}, 400, "k: got True, wanted an integer in 1..1000"),
         ("POST", {"instances": [{}] * 65}, 413, "request has 65 instances, at most 64 are accepted in recall"),
         ("POST", {"instances": [{"usr": 1}]}, 400, "instance 0 has column usr"),
+        (
+            "POST",
+            {"instances": [USERS[0], {}]},
+            400,
+            "instance 1 has no column that the user tower reads. hint: it reads user",
+        ),
+        (
+            "POST",
+            {"instances": [{"price": 1.5, "user": None}]},
+            400,
+            "instance 0 has no column that the user tower reads",
+        ),
         ("POST", b"{", 400, "is not json"),
         ("POST", b" " * 70_000, 413, "body has 70000 bytes, at most 65536 are accepted"),
     ],
@@ -121,6 +133,36 @@ def test_a_replica_embeds_its_items_and_follows_versions(world):
     finally:
         stop.set()
         running.join()
+
+
+@pytest.mark.parametrize("wrong", ["{", None])
+def test_a_replica_with_a_wrong_file_of_items_predicts_and_recalls_once_it_is_right(tmp_path, wrong):
+    world = TwoTowers(tmp_path, recall={"items": "items.jsonl", "refresh_s": 0.05})
+    path, right = tmp_path / "items.jsonl", (tmp_path / "items.jsonl").read_text()
+    path.unlink() if wrong is None else path.write_text(wrong)
+    world.commit()
+    stop, listening, ports = threading.Event(), threading.Event(), []
+    running = threading.Thread(
+        target=serve,
+        args=(world.project, world.trainer.log, stop, lambda *found: (ports.append(found[0]), listening.set())),
+    )
+    running.start()
+    try:
+        assert listening.wait(WITHIN_S)
+        at = _At(ports[0])
+        assert request(at, "POST", "/v1/models/model:predict", {"instances": USERS})[0] == 200
+        status, problem = error_of(request(at, "POST", RECALL, {"instances": USERS}))
+        assert status == 503
+        assert "the items of model model cannot be read: items" in problem
+        assert "springtide_recall_file_unreadable 1.0" in request(at, "GET", "/metrics")[1].decode()
+        (tmp_path / "right").write_text(right)
+        (tmp_path / "right").replace(path)
+        assert recalled_version(ports[0], "g0/s0-of-1/1")
+        assert "springtide_recall_file_unreadable 0.0" in request(at, "GET", "/metrics")[1].decode()
+    finally:
+        stop.set()
+        running.join()
+        world.trainer.close()
 
 
 class _At:

@@ -67,8 +67,8 @@ def project_folder(root, recall):
 class TwoTowers:
     """A trainer of the model; `commit` publishes a version."""
 
-    def __init__(self, root, items=ITEMS, **sections):
-        (root / "model.py").write_text(TWO_TOWERS)
+    def __init__(self, root, items=ITEMS, model=TWO_TOWERS, **sections):
+        (root / "model.py").write_text(model)
         (root / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
         self.items = items
         chosen = {"labels": [TOWERS], "recall": {"items": "items.jsonl"}, "serving": {"port": 0}, **sections}
