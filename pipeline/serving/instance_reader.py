@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.arrays.types import Int64s
 from pipeline.configuration.config import Config
@@ -30,7 +31,14 @@ class InstanceReader:
 
         Raises InputError, also for a dense number that is not finite as float32, and ModelError.
         """
-        batch, at_ms = self._plan.batch_of(instances, now_ms, first)
+        return self.features_of(*self.batch_of(instances, now_ms, first), first)
+
+    def batch_of(self, instances: Sequence[Any], now_ms: int, first: int = 0) -> tuple[pa.RecordBatch, Int64s]:
+        """Raw columns and times of JSON instances. Raises InputError."""
+        return self._plan.batch_of(instances, now_ms, first)
+
+    def features_of(self, batch: pa.RecordBatch, at_ms: Int64s, first: int = 0) -> Features:
+        """Keys and dense numbers of what `batch_of` returned. Raises as `features`."""
         try:
             features = self._plan.extract(batch, at_ms)
         except WeightsError as failure:

@@ -75,14 +75,17 @@ def check(project: ProjectFolder = HERE, as_json: AsJson = False) -> None:
     """
     # TensorFlow takes seconds to import and only some commands need it.
     from pipeline.model.dense import DenseModel
+    from pipeline.serving.items.attributes import Attributes
 
     opened = Project.open(project)
     config, root = opened.config, opened.root
+    conditions = config.recall.attributes if config.recall else {}
     problems: list[str] = []
     for part in (
         lambda: FeaturePlan(config, root),
         lambda: DenseModel(config, root).try_step(),
         lambda: check_versions(config.cluster.versions),
+        lambda: Attributes(conditions, config.events.impressions.columns),
     ):
         try:
             with user_output_on_stderr():

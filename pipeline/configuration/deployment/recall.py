@@ -29,6 +29,9 @@ class Recall(Section):
     """All items are embedded by a newer version once it keeps less than this share of the best items, measured for
     users of the last requests on a sample of 8,192 items. A version that keeps more is skipped. 1: every version is
     used. One of another generation, after a rollback, always is."""
+    attributes: Annotated[dict[str, str], Field(max_length=64)] = Field(default_factory=dict)
+    """By name, a condition over the columns of items, as those that narrow a quarantine: `cheap = "price < 5"`.
+    Requests find items by them: `"filter": {"all": ["cheap"], "none": ["adult"]}`."""
     max_k: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """The most items that a request may ask for; with `scorer` at most `scored`."""
     scorer: Name | None = None

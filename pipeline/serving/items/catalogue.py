@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.arrays.keys import hash_column
-from pipeline.arrays.types import UInt64s
+from pipeline.arrays.types import Int64s, UInt64s
 from pipeline.errors import InputError
 from pipeline.features.plan import Features
 from pipeline.recall.item_changes import ItemName
@@ -24,13 +24,33 @@ _MOST_PIECES = 64
 
 
 @dataclass(frozen=True)
+class Described:
+    """What is known of n items."""
+
+    features: Features
+    """Of n rows."""
+    attributes: UInt64s
+    """[n] bit a of an item that has attribute a."""
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Described"]) -> "Described":
+        """The items of all `parts`, at least one, in order."""
+        features = Features.concatenated([part.features for part in parts])
+        return cls(features, np.concatenate([part.attributes for part in parts]))
+
+    def take(self, rows: Int64s) -> "Described":
+        """The items at `rows`, [k] int64, in their order."""
+        return Described(self.features.take(rows), self.attributes[rows])
+
+
+@dataclass(frozen=True)
 class ItemPiece:
     """Some items."""
 
     ids: UInt64s
     """[n]"""
-    features: Features
-    """Of n rows."""
+    items: Described
+    """Of n items."""
 
 
 class Catalogue:
@@ -42,7 +62,7 @@ class Catalogue:
         self._pieces: list[ItemPiece] = []
         self._merged = 0
 
-    def put(self, names: Sequence[ItemName], features: Features) -> UInt64s:
+    def put(self, names: Sequence[ItemName], items: Described) -> UInt64s:
         """Insert or replace n items, each once; returns their ids, [n] uint64.
 
         Raises InputError for two names with one id; nothing is changed.
@@ -52,7 +72,7 @@ class Catalogue:
         ids = ids_of(names)
         self.names |= zip(ids.tolist(), names, strict=True)
         if len(ids):
-            self._pieces.append(ItemPiece(ids, features))
+            self._pieces.append(ItemPiece(ids, items))
         return ids
 
     def clashes(self, names: Sequence[ItemName]) -> dict[int, ItemName]:
@@ -93,12 +113,12 @@ class Catalogue:
         unchanged = len(self._pieces) == self._merged and len(ids) == len(self.names)
         if unchanged:
             return
-        features = Features.concatenated([piece.features for piece in self._pieces])
+        items = Described.concatenated([piece.items for piece in self._pieces])
         newest = len(ids) - 1 - np.unique(ids[::-1], return_index=True)[1]
         known = np.fromiter(self.names, np.uint64, len(self.names))
         rows = newest[np.isin(ids[newest], known)].astype(np.int64)
         parts = [rows[first : first + ITEMS_AT_ONCE] for first in range(0, len(rows), ITEMS_AT_ONCE)]
-        self._pieces = [ItemPiece(ids[part], features.take(part)) for part in parts]
+        self._pieces = [ItemPiece(ids[part], items.take(part)) for part in parts]
         self._merged = len(self._pieces)
 
 

@@ -20,12 +20,14 @@ from pipeline.errors import InputError, ModelError
 from pipeline.features.plan import Features
 from pipeline.logs.interface.log import Log
 from pipeline.recall.item_changes import ItemChange, ItemName
-from pipeline.recall.scan_index import MAX_COMPONENT, Found, ScanIndex
+from pipeline.recall.scan_index import MAX_COMPONENT, Found
 from pipeline.serving.instance_reader import JointReader
+from pipeline.serving.items.attributes import Allowed, Attributes
 from pipeline.serving.items.catalogue import Catalogue, ItemPiece
 from pipeline.serving.items.flip_rule import SAMPLED_PIECES, FlipRule, Sample
+from pipeline.serving.items.item_index import ItemIndex
 from pipeline.serving.items.item_source import ItemSource, removed_by
-from pipeline.serving.items.scorer import ItemInputs, Scorer
+from pipeline.serving.items.scorer import Scorer
 from pipeline.serving.lock import ReadWriteLock
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.replica import Replica
@@ -52,9 +54,7 @@ class _Embedded:
     """The vectors of a catalogue by the item tower of a version."""
 
     catalogue: Catalogue
-    index: ScanIndex
-    inputs: ItemInputs
-    """Of the scorer."""
+    index: ItemIndex
     version: str
     sequence: int
     dense: bytes
@@ -86,7 +86,8 @@ class ItemView:
             halves = [self._scorer.users.config], [self._scorer.items.config]
         self._users = JointReader(config, root, [self._user.config, *halves[0]])
         self._items = JointReader(config, root, [self._item.config, *halves[1]])
-        self._source = ItemSource(project, self._items, log)
+        self.attributes = Attributes(config.recall.attributes, config.events.impressions.columns)
+        self._source = ItemSource(project, self._items, self.attributes, log)
         self.problem: str | None = None
         """Why the file of items could not be read the last time; the items before it, if any, stay in use."""
         self._catalogue: Catalogue | None = None
@@ -153,7 +154,7 @@ class ItemView:
                 self._skipped = version
                 self._item.load(before.dense)
                 return False
-            index, inputs, sample = self._index_of(catalogue, pause)
+            index, sample = self._index_of(catalogue, pause)
         except ModelError:
             if before is not None:
                 self._item.load(before.dense)
@@ -163,7 +164,7 @@ class ItemView:
             if self._scorer is not None:
                 self._scorer.load(dense)
             at_ms = self._clock.now_ms()
-            self._embedded = _Embedded(catalogue, index, inputs, version, sequence, dense, at_ms, sample)
+            self._embedded = _Embedded(catalogue, index, version, sequence, dense, at_ms, sample)
         return True
 
     def readings(self) -> Iterator[Reading]:
@@ -177,12 +178,13 @@ class ItemView:
             yield metrics.RECALL_OVERLAP.reading(self._rule.overlap)
         yield metrics.RECALL_UNREADABLE.reading(int(self.problem is not None))
 
-    def recall(self, instances: Sequence[Any], k: int) -> Recalled:
-        """The k items with the largest inner products for each user.
+    def recall(self, instances: Sequence[Any], k: int, allowed: Allowed | None = None) -> Recalled:
+        """The k items with the largest inner products for each user, or the best of them by the scorer.
 
         Args:
             instances: n objects of raw impression columns; an absent column is null.
             k: items for each; fewer if there are fewer.
+            allowed: the items that may be found; by default all.
 
         Raises:
             InputError: an instance does not fit the configuration, or no version is embedded.
@@ -200,10 +202,10 @@ class ItemView:
                 vectors = self._user.predict(features, self._replica.lookup)
             _require_finite(vectors, "the user of instance", range(len(vectors)))
             wanted = k if self._scorer is None else max(k, self._scored)
-            found = embedded.index.search(vectors, min(wanted, max(1, len(embedded.index))))
+            found = embedded.index.search(vectors, wanted, allowed or Allowed())
             ids, scores = _lists_of(found)
             if self._scorer is not None:
-                ids, scores = self._scored_by(self._scorer, read, ids, embedded, k)
+                ids, scores = self._scored_by(self._scorer, read, ids, embedded.index, k)
             items = [[embedded.catalogue.names[id] for id in row] for row in ids]
         metrics.RECALL_QUERIES.inc(len(vectors))
         metrics.RECALL_SURVIVORS.inc(int(found.survivors.sum()))
@@ -211,7 +213,7 @@ class ItemView:
         return Recalled(items, scores, embedded.version)
 
     def _scored_by(
-        self, scorer: Scorer, read: Features, ids: Sequence[Sequence[int]], embedded: _Embedded, k: int
+        self, scorer: Scorer, read: Features, ids: Sequence[Sequence[int]], index: ItemIndex, k: int
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Of the items of each user, the k with the highest predictions, best first, and these; ties by id."""
         with self._replica.reading():
@@ -219,7 +221,7 @@ class ItemView:
         best: list[list[int]] = []
         scores: list[list[float]] = []
         for user, some in zip(users, ids, strict=True):
-            found = scorer.scores(user, embedded.inputs.take(some))
+            found = scorer.scores(user, index.inputs(some))
             order = np.lexsort((np.array(some, np.uint64), -found))[:k]
             best.append([some[place] for place in order.tolist()])
             scores.append(found[order].tolist())
@@ -243,27 +245,25 @@ class ItemView:
             raise
 
     def _apply(self, changes: Sequence[ItemChange], catalogue: Catalogue) -> None:
-        removed, (names, features) = removed_by(changes), self._source.put_by(changes, catalogue)
+        removed, (names, items) = removed_by(changes), self._source.put_by(changes, catalogue)
         embedded = self._embedded
-        if embedded is not None and embedded.catalogue is not catalogue:
-            embedded = None
-        vectors = None
-        if embedded is not None and names:
-            vectors = self._embed(features)
+        index = embedded.index if embedded is not None and embedded.catalogue is catalogue else None
+        vectors = inputs = None
+        if index is not None and names:
+            vectors = self._embed(items.features)
             finite = _finite(vectors)
             for row in np.flatnonzero(~finite).tolist():
                 self._source.refuse(names[row], "its vector is not finite, or exceeds 2^40")
             rows = np.flatnonzero(finite)
-            names, features, vectors = [names[row] for row in rows.tolist()], features.take(rows), vectors[rows]
+            names, items, vectors = [names[row] for row in rows.tolist()], items.take(rows), vectors[rows]
+            inputs = self._inputs_of(items.features)
         with self._lock.writing():  # a search in progress names the items that it found
-            ids = catalogue.put(names, features)
+            ids = catalogue.put(names, items)
             gone = catalogue.remove(removed)
-            if embedded is not None:
-                embedded.index.remove(gone)
-                embedded.inputs.remove(gone)
-            if embedded is not None and vectors is not None:
-                self._put_found(embedded.index, ids, vectors)
-                self._put_inputs(embedded.inputs, ids, features)
+            if index is not None:
+                index.remove(gone)
+            if index is not None and vectors is not None:
+                index.put(ids, vectors, items.attributes, inputs)
 
     def _skips(self, before: _Embedded, version: str, dense: bytes) -> bool:
         """Whether the index before stays in use; the item tower is that of the new version."""
@@ -275,28 +275,29 @@ class ItemView:
         sample = Sample.of(islice(self._vectors_of(before.catalogue), SAMPLED_PIECES))
         return self._rule.skips(was, before.sample, now, sample)
 
-    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ScanIndex, ItemInputs, Sample]:
-        """The vectors of all items by the loaded item tower and the rows as they are, the scorer's inputs, a sample."""
-        index, inputs = None if self._embedded is None else ScanIndex(self._embedded.index.dim), ItemInputs()
+    def _index_of(self, catalogue: Catalogue, pause: Pause) -> tuple[ItemIndex, Sample]:
+        """All items by the loaded item tower and the rows as they are, and the vectors of a sample."""
+        index = None if self._embedded is None else self._new_index(self._embedded.index.dim)
         first: list[tuple[UInt64s, Float32s]] = []
         for piece in catalogue.pieces():
-            ids, vectors = piece.ids, self._vectors_of_piece(catalogue, piece)
-            self._put_inputs(inputs, ids, piece.features)
-            if index is None:
-                index = ScanIndex(vectors.shape[1])
-            self._put_found(index, ids, vectors)
+            vectors = self._vectors_of_piece(catalogue, piece)
+            index = self._new_index(vectors.shape[1]) if index is None else index
+            index.put(piece.ids, vectors, piece.items.attributes, self._inputs_of(piece.items.features))
             if len(first) < SAMPLED_PIECES:
-                first.append((ids, vectors))
+                first.append((piece.ids, vectors))
             pause()
         assert index is not None, "the first catalogue that is embedded has items"
-        return index, inputs, Sample.of(first)
+        return index, Sample.of(first)
+
+    def _new_index(self, dim: int) -> ItemIndex:
+        return ItemIndex(dim, len(self.attributes), self._normalised)
 
     def _vectors_of(self, catalogue: Catalogue) -> Iterator[tuple[UInt64s, Float32s]]:
         for piece in catalogue.pieces():
             yield piece.ids, self._vectors_of_piece(catalogue, piece)
 
     def _vectors_of_piece(self, catalogue: Catalogue, piece: ItemPiece) -> Float32s:
-        vectors = self._embed(piece.features)
+        vectors = self._embed(piece.items.features)
         _require_finite(vectors, "item", [catalogue.names[id] for id in piece.ids.tolist()])
         return vectors
 
@@ -313,21 +314,12 @@ class ItemView:
                     f"instance {number} has no column that the user tower reads. hint: it reads {', '.join(columns)}"
                 )
 
-    def _put_found(self, index: ScanIndex, ids: UInt64s, vectors: Float32s) -> None:
-        """Insert items, without those that are to have length 1 and have none: they would seem to suit every user.
-
-        A vector whose square exceeds 32 bits has none either after `normalise`.
-        """
-        lost = ~vectors.any(axis=1) if self._normalised else np.zeros(len(ids), np.bool_)
-        index.remove(ids[lost])
-        index.put(ids[~lost], vectors[~lost])
-
-    def _put_inputs(self, inputs: ItemInputs, ids: UInt64s, features: Features) -> None:
-        """Put what items decide of the scorer's inputs, by the rows as they are; nothing without a scorer."""
-        if self._scorer is not None:
-            with self._replica.reading():
-                rows = self._scorer.items.inputs(self._items.of(features, 1), self._replica.lookup)
-            inputs.put(ids, rows)
+    def _inputs_of(self, features: Features) -> Float32s | None:
+        """[n, d] what items decide of the scorer's inputs, by the rows as they are; None without a scorer."""
+        if self._scorer is None:
+            return None
+        with self._replica.reading():
+            return self._scorer.items.inputs(self._items.of(features, 1), self._replica.lookup)
 
 
 def _generations(version: str) -> list[str]:

@@ -1,6 +1,10 @@
-"""Recall requests: {"instances": [{column: value, …}, …], "k": 100} → {"recalled": [{"items": …, "scores": …}, …]}."""
+"""Recall requests: {"instances": [{column: value, …}, …], "k": 100} → {"recalled": [{"items": …, "scores": …}, …]}.
+
+They may have "filter": {"all": [attribute, …], "any": […], "none": […]} and "exclude": [item, …].
+"""
 
 from itertools import chain
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -33,15 +37,16 @@ def recall_response(body: bytes, items: ItemView | None, config: Config) -> Resp
     instances = list(chain.from_iterable(parse_instances(body, config.serving, lambda: None)))
     if len(instances) > _MOST_INSTANCES:
         raise Refusal(413, f"request has {len(instances)} instances, at most {_MOST_INSTANCES} are accepted in recall")
-    recalled = items.recall(instances, _k_of(body, config.recall.max_k))
+    request = from_json(body.removeprefix(b"\xef\xbb\xbf"))
+    allowed = items.attributes.allowed(request.get("filter"), request.get("exclude"))
+    recalled = items.recall(instances, _k_of(request, config.recall.max_k), allowed)
     pairs = zip(recalled.items, recalled.scores, strict=True)
     rows = [{"items": names, "scores": scores} for names, scores in pairs]
     return json_response(200, {"recalled": rows, "version": recalled.version})
 
 
-def _k_of(body: bytes, max_k: int) -> int:
-    """`k` of a body that is known to be an object."""
-    k = from_json(body.removeprefix(b"\xef\xbb\xbf")).get("k", _DEFAULT_K)
+def _k_of(request: dict[str, Any], max_k: int) -> int:
+    k = request.get("k", _DEFAULT_K)
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= max_k:
         raise InputError(f"k: got {k!r}, wanted an integer in 1..{max_k}. hint: recall.max_k")
     return k

@@ -88,3 +88,11 @@ def test_without_items_both_commands_say_what_is_missing(tmp_path):
         assert (shown.code, "model model recalls no items. hint: declare [recall]" in shown.err) == (2, True)
         shown = call(*words, "--project", project_folder(tmp_path, '[recall]\ntopic = "items"\n'))
         assert (shown.code, "model model has no published version. run: springtide run all" in shown.err) == (3, True)
+
+
+def test_a_wrong_condition_of_an_attribute_is_found_by_the_check(tmp_path):
+    attributes = '[recall]\nitems = "items.jsonl"\n[recall.attributes]\ncheap = "prize < 5"\n'
+    found = call("config", "check", "--project", project_folder(tmp_path, attributes))
+    assert found.code == 2
+    assert "recall.attributes: " in found.err
+    assert "prize" in found.err
