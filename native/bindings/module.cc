@@ -20,6 +20,7 @@ void register_scan_index(nb::module_& m);
 void register_sent_rows(nb::module_& m);
 void register_served_view(nb::module_& m);
 void register_simd(nb::module_& m);
+void register_sorted_run(nb::module_& m);
 void register_sketch(nb::module_& m);
 void register_table(nb::module_& m);
 void register_unique(nb::module_& m);
@@ -44,6 +45,7 @@ NB_MODULE(_native, m) {
     register_sent_rows(m);
     register_served_view(m);
     register_simd(m);
+    register_sorted_run(m);
     register_sketch(m);
     register_table(m);
     register_unique(m);

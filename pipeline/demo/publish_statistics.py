@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.block import UInt64s
 from pipeline.configuration.model.tables import tables_of
 from pipeline.configuration.project import Project
@@ -19,7 +18,7 @@ from pipeline.model.network.weights import serving_arrays, unpack
 from pipeline.versions.deltas.delta import Delta, decode_delta
 from pipeline.versions.deltas.published_files import delta_manifests, read_published
 from pipeline.versions.deltas.quantizer import PRECISIONS
-from pipeline.versions.state import Commit, VersionId, VersionSummary
+from pipeline.versions.state import VersionId, VersionSummary
 from pipeline.versions.store.files import read_commit
 from pipeline.versions.store.version_store import VersionStore
 
@@ -82,27 +81,13 @@ class PublishStatistics:
         delta = decode_delta(commit.delta)
         if delta.level != "realtime":
             return
-        touched = self._changed_rows(commit)
+        touched = {name: change.keys for name, change in commit.fields.items()}
         self._touched[version.id] = touched
         self.levels["realtime"].add(len(commit.delta), self._fp32_bytes(_counts(touched), commit.dense))
         for name, change in commit.fields.items():
-            sent = change.served_keys if change.served_touched is None else change.served_touched
-            precisions["withheld"] += int(np.count_nonzero(~np.isin(touched[name], sent)))
+            precisions["withheld"] += int(np.count_nonzero(~np.isin(touched[name], change.served_keys)))
         for bits in PRECISIONS:
             precisions[str(bits)] += sum(int(np.count_nonzero(field.bits == bits)) for field in delta.fields.values())
-
-    def _changed_rows(self, commit: Commit) -> Mapping[str, UInt64s]:
-        """By table, the keys whose row has changed; a version written in full is compared with its parent."""
-        if not commit.full or commit.parent is None:
-            return {name: change.keys for name, change in commit.fields.items()}
-        before = self._store.restore(commit.parent).fields
-        changed = {}
-        for name, change in commit.fields.items():
-            old = before[name]
-            index, same = find_keys(change.keys, old.keys)
-            same[same] = (old.rows[index[same]] == change.rows[same]).all(axis=1)
-            changed[name] = change.keys[~same]
-        return changed
 
     def _count_file(self, delta: Delta, size_bytes: int) -> None:
         if delta.level == "full":

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def encode_container(kind: Kind, header: Mapping[str, Any], sections: Mapping[st
     """The container as bytes; equal arguments in equal order give equal bytes."""
     buffers = {name: _buffer(content) for name, content in sections.items()}
     checksums = {name: _checksum(buffer) for name, buffer in buffers.items()}
-    return b"".join([kind.head, *buffers.values(), _footer(kind, header, buffers, checksums)])
+    return b"".join([kind.head, *buffers.values(), _footer(kind, header, _lengths(buffers), checksums)])
 
 
 def digest_of(encoded: bytes) -> str:
@@ -94,10 +94,46 @@ def write_container(path: Path, kind: Kind, header: Mapping[str, Any], sections:
     Raises VersionError if it cannot be written (a full disk, for one); nothing is left then.
     """
     buffers = {name: _buffer(content) for name, content in sections.items()}
-    footer = _footer(kind, header, buffers, _checksums(buffers))
+    footer = _footer(kind, header, _lengths(buffers), _checksums(buffers))
     chunks: list[bytes | memoryview] = [kind.head, *buffers.values(), footer]
     write_atomically(path, chunks)
     return WrittenFile(sum(map(len, chunks)), digest_of(footer))
+
+
+class StreamedFile:
+    """A file whose sections are written one after another, each in pieces: memory is bounded by a piece.
+
+    Use it as a context manager: nothing is left of it unless it is finished. Methods raise as `write_container`.
+    """
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self._kind, self._file = kind, AtomicFile(path)
+        self._lengths: dict[str, int] = {}
+        self._checksums: dict[str, bytes] = {}
+        self._file.write(kind.head)
+
+    def __enter__(self) -> "StreamedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.discard()
+
+    def write(self, name: str, pieces: Iterable[Section]) -> None:
+        """Write a section as the concatenation of `pieces`."""
+        sha, length = hashlib.sha256(), 0
+        for piece in pieces:
+            buffer = _buffer(piece)
+            sha.update(buffer)
+            self._file.write(buffer)
+            length += len(buffer)
+        self._lengths[name], self._checksums[name] = length, sha.digest()[:_CHECKSUM_BYTES]
+
+    def finish(self, header: Mapping[str, Any]) -> WrittenFile:
+        """Write the header; the file is durable when this returns."""
+        footer = _footer(self._kind, header, self._lengths, self._checksums)
+        self._file.write(footer)
+        self._file.complete()
+        return WrittenFile(_HEAD.size + sum(self._lengths.values()) + len(footer), digest_of(footer))
 
 
 class Draft:
@@ -126,7 +162,7 @@ class Draft:
         """Write the sections that are missing, and the header. Durable, returns and raises as `write_container`."""
         rest = {name: _buffer(content) for name, content in sections.items() if name not in self._buffers}
         buffers = self._buffers | rest
-        footer = _footer(self._kind, header, buffers, self._hashed.result() | _checksums(rest))
+        footer = _footer(self._kind, header, _lengths(buffers), self._hashed.result() | _checksums(rest))
         self._written.result()
         for buffer in rest.values():
             self._file.write(buffer)
@@ -200,6 +236,13 @@ class Container:
     def section(self, name: str) -> bytes:
         """The bytes of a section. Raises DamagedError."""
         return bytes(self._checked(name))
+
+    def part(self, name: str, offset: int, length: int) -> npt.NDArray[np.uint8]:
+        """Bytes of a section, as an array; they are **not** compared with a checksum. Raises DamagedError."""
+        start, whole, _ = self._place(name)
+        if not 0 <= offset <= offset + length <= whole:
+            raise self.damaged(f"section {name} has {whole} bytes, wanted {length} from {offset} on")
+        return np.frombuffer(self._read(start + offset, length), np.uint8)
 
     def array(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A section as a one-dimensional array, a copy. Raises DamagedError."""
@@ -295,12 +338,14 @@ def _checksums(buffers: Mapping[str, memoryview]) -> dict[str, bytes]:
     return run_per_field(lambda name: _checksum(buffers[name]), buffers)
 
 
-def _footer(
-    kind: Kind, header: Mapping[str, Any], buffers: Mapping[str, memoryview], checksums: Mapping[str, bytes]
-) -> bytes:
+def _lengths(buffers: Mapping[str, memoryview]) -> dict[str, int]:
+    return {name: len(buffer) for name, buffer in buffers.items()}
+
+
+def _footer(kind: Kind, header: Mapping[str, Any], lengths: Mapping[str, int], checksums: Mapping[str, bytes]) -> bytes:
     """Everything after the sections."""
-    names = {name: name.encode() for name in buffers}
-    table = b"".join(_ENTRY.pack(len(buffers[n]), checksums[n], len(utf8)) + utf8 for n, utf8 in names.items())
+    names = {name: name.encode() for name in lengths}
+    table = b"".join(_ENTRY.pack(lengths[n], checksums[n], len(utf8)) + utf8 for n, utf8 in names.items())
     text = _JSON.encode(header).encode()
-    lengths = _LENGTHS.pack(len(table), len(text))
-    return b"".join([table, text, lengths, _checksum(kind.head, table, text, lengths)])
+    sizes = _LENGTHS.pack(len(table), len(text))
+    return b"".join([table, text, sizes, _checksum(kind.head, table, text, sizes)])

@@ -16,6 +16,7 @@ POINTS = (
     "trainer.after_commit",  # CURRENT is moved, the delta is not published
     "trainer.after_delta",  # the delta is in the topic, its notice is not published
     "trainer.after_publish",
+    "compaction.after_merge",  # a merged file of several versions is written, the ledger does not list it
     "publish.after_files",  # files of an incremental delta or full snapshot are written, not announced
     "publish.after_notice",  # announced, not recorded in the ledger
     "rollback.after_plan",  # the plan is durable and the generation raised, the reverse delta is not published

@@ -11,16 +11,19 @@ from itertools import chain
 
 import numpy as np
 
-from pipeline.arrays.types import UInt64s
+from pipeline.arrays.types import Int64s, UInt8s, UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError
 from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.versions.deltas.delta import Delta, FieldDelta, decode_delta
 from pipeline.versions.deltas.delta_version import DeltaVersion, readable_version
+from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.deltas.row_bounds import RowBounds
 from pipeline.versions.state import Commit, ServedEntries, VersionId
-from pipeline.versions.store.merge import gather_payload
 from pipeline.versions.store.version_store import VersionStore
+
+_GATHER_ROWS = 1 << 18
+"""Entries gathered at a time: bounds the index memory to some tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,12 @@ def reverse_content(
     Raises DamagedError if a file of the target is damaged, or if neither the undone versions nor the deltas topic
     yield the keys touched since.
     """
-    outline, served = store.outline(target), store.served(target)
+    outline = store.outline(target)
     try:
         touched = TouchedKeys(store.touched(target, current), store.outline(current).next_handles)
     except DamagedError as damage:
-        touched = _touched_in_topic(project, log, target, current, served, damage)
+        touched = _touched_in_topic(project, log, target, current, store.served(target), damage)
+    served = store.served(target, touched.keys)
     none = np.empty(0, np.uint64)
     fields = {name: _reverse_field(entries, touched.keys.get(name, none)) for name, entries in served.items()}
     names = {**outline.next_handles, **touched.next_handles}
@@ -81,10 +85,23 @@ def _reverse_field(served: ServedEntries, touched: UInt64s) -> FieldDelta:
         new_keys=served.keys[index],
         new_handles=served.handles[index],
         bits=served.bits[index],
-        payload=gather_payload(served.payload, served.bits, served.dim, index),
+        payload=_gather_payload(served, index),
         removed=touched[~in_target],
         relative=np.empty(0, np.bool_),
     )
+
+
+def _gather_payload(served: ServedEntries, index: Int64s) -> UInt8s:
+    """The payloads of the entries at `index` [m] int64, concatenated in that order."""
+    starts = payload_offsets(served.bits, served.dim)
+    sizes = np.diff(starts)
+    parts = [np.empty(0, np.uint8)]
+    for begin in range(0, len(index), _GATHER_ROWS):
+        chosen = index[begin : begin + _GATHER_ROWS]
+        lengths = sizes[chosen]
+        shift = np.repeat(starts[chosen] - (np.cumsum(lengths) - lengths), lengths)
+        parts.append(served.payload[shift + np.arange(len(shift))])
+    return np.concatenate(parts)
 
 
 def _touched_in_topic(

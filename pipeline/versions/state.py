@@ -1,8 +1,7 @@
 """One version of one shard of the model, in memory: frozen records without I/O.
 
-A `Commit` is either full (it holds every row) or holds what changed since its parent. `store/merge.py` merges
-commits, `store/files.py` encodes one as a file, `store/version_store.py` stores them, `ledger/ledger.py` lists them and
-holds CURRENT.
+A `Commit` is either full (it holds every row) or holds what changed since its parent. `store/files.py` encodes one as a
+file, `store/version_store.py` stores them, `ledger/ledger.py` lists them and holds CURRENT.
 """
 
 import re
@@ -127,6 +126,13 @@ class ServedEntries:
         return len(self.keys)
 
 
+class EntriesChange(NamedTuple):
+    """What a change puts into the entries that serving holds of one table, and the keys it tombstones, both by key."""
+
+    entries: ServedEntries
+    removed: UInt64s
+
+
 @dataclass(frozen=True)
 class Commit:
     """One durable version of a shard, with everything that training needs to continue from it.
@@ -204,7 +210,6 @@ class VersionSummary:
         touched_digest: the checksum that this file ends with, or None.
         last_at_ms: latest sample time learned from along the lineage: never smaller than the parent's.
         size_bytes: of the file.
-        rewrites: how often retention has rewritten it.
     """
 
     id: VersionId
@@ -226,7 +231,6 @@ class VersionSummary:
     committed_at_ms: int
     full: bool
     pinned: bool
-    rewrites: int
 
 
 def union_keys(parts: Sequence[UInt64s]) -> UInt64s:
@@ -248,10 +252,19 @@ def union_by_field(parts: Sequence[Mapping[str, UInt64s]]) -> dict[str, UInt64s]
     return {name: union_keys([part[name] for part in parts if name in part]) for name in names}
 
 
-def version_path(id: VersionId, epoch: int, rewrites: int, kind: str = "version") -> str:
+def version_path(id: VersionId, epoch: int) -> str:
     """The path of a version's file, relative to the versions folder.
 
-    >>> version_path(VersionId(1, 0, 2, 42), 7, 0)
-    'g1/s0-of-2/000000000042.7.0.version'
+    >>> version_path(VersionId(1, 0, 2, 42), 7)
+    'g1/s0-of-2/000000000042.7.version'
     """
-    return f"{id.folder}/{id.sequence:012d}.{epoch}.{rewrites}.{kind}"
+    return f"{id.folder}/{id.sequence:012d}.{epoch}.version"
+
+
+def range_path(after: VersionId | None, upto: VersionId, kind: str) -> str:
+    """The path of a file about the versions after `after` up to `upto`, relative to the versions folder.
+
+    >>> range_path(None, VersionId(1, 0, 2, 42), "merged")
+    'g1/s0-of-2/000000000042.after-0.merged'
+    """
+    return f"{upto.folder}/{upto.sequence:012d}.after-{after.sequence if after else 0}.{kind}"

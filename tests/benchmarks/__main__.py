@@ -23,6 +23,7 @@ STAGES = (
     "trainer",
     "looked_up_rows",
     "commit",
+    "versions",
     "store",
     "quantizer",
     "codec",
@@ -44,7 +45,7 @@ MODELS = (
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "looked_up_rows", "recall", *MODELS)
+ONE_ROUND = ("growth", "looked_up_rows", "recall", "versions", *MODELS)
 """Long ones, for which a second round adds little."""
 
 

@@ -56,7 +56,7 @@ def test_an_unknown_key_is_reported_with_the_known_keys_of_its_table():
     assert sorted(lines[:-1]) == [
         "  fields.0.optimizer.beta: unknown key. known: kind, learning_rate",
         f"  flink.paralelism: unknown key, the nearest is parallelism. known: {flink}",
-        "  train.retention.colour: unknown key. known: all_s, ten_minutes_s, daily_s",
+        "  train.retention.colour: unknown key. known: all_s, ten_minutes_s, daily_s, newest",
     ]
 
 

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DamagedError
-from pipeline.formats.container import Container, Draft, Kind, digest_of, encode_container, write_container
+from pipeline.formats.container import (
+    Container,
+    Draft,
+    Kind,
+    StreamedFile,
+    digest_of,
+    encode_container,
+    write_container,
+)
 
 KIND, OTHER = Kind(b"test", "write it again"), Kind(b"othr", "write the other again")
 SECTIONS = {"first": np.arange(3, dtype=np.uint32), "second": b"bytes", "none": b"", "view": memoryview(b"abc")}
@@ -27,7 +35,7 @@ def test_golden_bytes_of_a_container():
     assert digest_of(encoded) == "ddc08413d9ce54baf3656e58faac97c2"
 
 
-@pytest.mark.parametrize("how", ["bytes", "file", "draft"])
+@pytest.mark.parametrize("how", ["bytes", "file", "draft", "streamed"])
 def test_sections_and_header_come_back(how, tmp_path):
     path, encoded = tmp_path / "file", encode_container(KIND, HEADER, SECTIONS)
     if how == "file":
@@ -36,6 +44,12 @@ def test_sections_and_header_come_back(how, tmp_path):
     if how == "draft":
         with Draft(path, KIND, {"first": SECTIONS["first"]}) as draft:
             assert draft.finish(HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
+        assert path.read_bytes() == encoded
+    if how == "streamed":
+        with StreamedFile(path, KIND) as streamed:
+            for name, content in SECTIONS.items():
+                streamed.write(name, [content[:1], content[1:]])
+            assert streamed.finish(HEADER) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "bytes":
         check(Container.of(encoded, OTHER, KIND, name="it"), encoded)
@@ -119,3 +133,17 @@ def test_the_overhead_is_small():
     sizes = [len(encode_container(KIND, {}, {f"s{i}": b"" for i in range(n)})) for n in range(4)]
     assert sizes[0] == 16 + len(b"{}") + 24
     assert {after - before for before, after in pairwise(sizes)} == {26 + len(b"s0")}
+
+
+def test_a_streamed_file_that_is_not_finished_leaves_nothing(tmp_path):
+    with StreamedFile(tmp_path / "file", KIND) as streamed:
+        streamed.write("first", [b"abc"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_part_of_a_section_is_read_within_its_bounds():
+    container = Container.of(encode_container(KIND, HEADER, SECTIONS), KIND, name="it")
+    assert container.part("second", 1, 3).tobytes() == b"yte"
+    for offset, length in ((0, 6), (5, 1), (-1, 2), (2, -1)):
+        with pytest.raises(DamagedError, match="it is damaged: section second has 5 bytes, wanted"):
+            container.part("second", offset, length)

@@ -29,7 +29,6 @@ from pipeline.serving.served_shard import ServedShard
 from pipeline.versions.deltas.delta import DenseChange, decode_delta, encode_delta
 from pipeline.versions.deltas.published_files import DeltaManifest, delta_manifest, read_published
 from pipeline.versions.store import files
-from pipeline.versions.store.merge import merge_commits
 from pipeline.versions.store.version_store import VersionStore
 from tests.fuzz import reshape, seals
 from tests.logs.events import test_events, test_json_events, test_sample_block
@@ -91,8 +90,9 @@ def _version(content: bytes) -> object:
     path = _file(content)
     files.check_file(path)
     files.read_touched(path)
-    files.read_served(path)
-    return merge_commits([files.read_commit(path)])
+    with Container.open(path, files.VERSION) as file, file.parsing():
+        files.read_served([file])
+    return files.read_commit(path)
 
 
 def _version_seeds() -> list[bytes]:

@@ -28,6 +28,7 @@ INTERFACES = {
     "pipeline/versions/deltas/coded_rows.py",
     "pipeline/versions/deltas/rounding.py",
     "pipeline/versions/deltas/served_view.py",
+    "pipeline/versions/runs/sorted_run.py",
 }
 SOURCES = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "native").rglob("*.cc"), *(ROOT / "native").rglob("*.h")]
 

@@ -88,7 +88,7 @@ def test_a_rollback_passes_over_foreign_records(trainer, at):
 
 
 def damage_version(trainer, id):
-    path = trainer.project.versions / version_path(id, trainer.epoch, 0)
+    path = trainer.project.versions / version_path(id, trainer.epoch)
     path.write_bytes(b"")
 
 

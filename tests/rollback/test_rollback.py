@@ -288,7 +288,7 @@ def test_a_later_rollback_preserves_earlier_quarantines(scene):
 
 
 def test_a_rollback_past_retained_versions_includes_the_keys_of_removed_ones(tmp_path):
-    scene = Scene(tmp_path, retention={"all_s": 100, "ten_minutes_s": 86_400})
+    scene = Scene(tmp_path, retention={"newest": 1, "all_s": 100, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     scene.commit(25, full_every=4)
     scene.store.retain(0, scene.worlds[0].at_ms)
@@ -301,7 +301,7 @@ def test_a_rollback_past_retained_versions_includes_the_keys_of_removed_ones(tmp
 
 
 def test_retention_preserves_the_target_of_the_current_generation(tmp_path):
-    scene = Scene(tmp_path, retention={"all_s": 1, "ten_minutes_s": 2, "daily_s": 3})
+    scene = Scene(tmp_path, retention={"newest": 1, "all_s": 1, "ten_minutes_s": 2, "daily_s": 3})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(6)
     scene.roll_back(to=ids[3])
@@ -314,7 +314,7 @@ def test_retention_preserves_the_target_of_the_current_generation(tmp_path):
 
 
 def test_undone_versions_are_removed_together_once_they_are_old(tmp_path):
-    scene = Scene(tmp_path, retention={"all_s": 300, "ten_minutes_s": 86_400})
+    scene = Scene(tmp_path, retention={"newest": 1, "all_s": 300, "ten_minutes_s": 86_400})
     scene.worlds[0].step_ms = 100_000
     ids = scene.commit(6)
     for id in ids[4:]:

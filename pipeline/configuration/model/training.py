@@ -57,6 +57,9 @@ class RetentionPolicy(Section):
     """Age up to which one version per ten minutes is retained."""
     daily_s: Seconds | None = None
     """Age up to which one version per day is retained; default: forever."""
+    newest: Count = 20
+    """So many of the newest versions that CURRENT descends from are retained whatever their age: after a pause of the
+    input all versions are old."""
 
 
 class Train(Section):
@@ -70,8 +73,6 @@ class Train(Section):
     """Maximum event time between commits: a backfill can then be rolled back as finely as a live run."""
     commit_every_batches: Count | None = None
     """Maximum number of batches between commits."""
-    full_every_commits: Count = 50
-    """Every n-th version is written in full; the versions between hold only changes."""
     half_life_s: Seconds = 86_400.0
     """Half-life of importance, in the log's time."""
     shuffle_window: Annotated[int, Field(ge=2, le=1 << 22)] | None = None

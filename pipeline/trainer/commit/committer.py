@@ -5,7 +5,9 @@ at a time. Order: version file, CURRENT, delta, its announcement, then the files
 nothing and repeats only announcements, under the same id.
 """
 
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -40,6 +42,8 @@ from pipeline.versions.state import Commit, FieldChange, TableChange, VersionId
 from pipeline.versions.store.version_store import VersionStore
 
 _SWITCH_S = 0.0005
+
+_MAINTENANCE_NICE = 10
 
 _Result = TypeVar("_Result")
 
@@ -79,6 +83,8 @@ class Committer:
         # A commit needs the GIL several times; at the default switch interval each time costs 5 ms.
         sys.setswitchinterval(_SWITCH_S)
         self._in_progress: Future[None] | None = None
+        self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="maintenance", initializer=_lower_priority)
+        self._maintained: Future[object] | None = None
         self.stall_s = self.longest_stall_s = 0.0
         """How long training was stalled for the last commit, in total and in its longest single stall."""
         self.commit_s = 0.0
@@ -134,6 +140,7 @@ class Committer:
             self.drain()
         finally:
             self._worker.shutdown()
+            self._maintenance.shutdown()
             self._hooks.close()
             self.dictionary.close()
             self.gauges.close()
@@ -158,16 +165,15 @@ class Committer:
     def _commit(self, id: VersionId, snapshot: BoundarySnapshot, open_changes: OpenChanges) -> None:
         """The complete commit, in the worker's thread."""
         began_at_s = self._project.clock.monotonic_s()
-        full_version = self._lineage.full_version_due(self._project.config.train.full_every_commits)
         with ExitStack() as drafts:
             changes = open_changes.collect()
-            draft = None if full_version else drafts.enter_context(self._drafting(id, changes))
+            draft = None if self._lineage.replacing else drafts.enter_context(self._drafting(id, changes))
             flush = snapshot.flush or self._full_snapshot_follows(snapshot.progress.last_at_ms)
             hold = self._holds(snapshot)
             measured = None if hold else self._correct_price(snapshot)
             prepared = self._prepare(id, snapshot, changes, flush and not hold, hold)
             quality = self._quality_of(snapshot, prepared, measured, hold)
-            commit = replace(self._commit_of(id, snapshot, changes, prepared, full_version), quality=quality)
+            commit = replace(self._commit_of(id, snapshot, changes, prepared), quality=quality)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
         reach_crash_point("trainer.after_commit")
@@ -178,10 +184,18 @@ class Committer:
         self.commit_s = self._project.clock.monotonic_s() - began_at_s
         self.gauges.serving_loss["predicted"] = prepared.price.predicted
         self.gauges.committed(id, snapshot, changes, self.commit_s)
-        self._lineage.advance(id, full_version)
+        self._lineage.advance(id)
         self.dictionary.write()
         self._publish_files(snapshot.progress.last_at_ms, prepared.complete)
-        self._versions.retain(self._origin.shard, snapshot.progress.last_at_ms)
+        self._maintain(snapshot.progress.last_at_ms)
+
+    def _maintain(self, log_ms: int) -> None:
+        """Merge files and drop versions in a thread of its own, unless it is still busy. Raises what it raised."""
+        if self._maintained is not None:
+            if not self._maintained.done():
+                return
+            self._maintained.result()
+        self._maintained = self._maintenance.submit(self._versions.retain, self._origin.shard, log_ms)
 
     def _correct_price(self, snapshot: BoundarySnapshot) -> ServedLoss | None:
         """Compare serving, which holds the commit before, with the trainer."""
@@ -255,13 +269,12 @@ class Committer:
         snapshot: BoundarySnapshot,
         changes: Mapping[str, Changes],
         prepared: PreparedUpdate,
-        full_version: bool,
     ) -> Commit:
         fields = {
             name: field_change(change, prepared.fields[name], prepared.delta.fields[name].dim)
             for name, change in changes.items()
         }
-        if full_version:
+        if self._lineage.replacing:
             fields = {name: self._with_all_rows(name, change) for name, change in fields.items()}
         progress = snapshot.progress
         return Commit(
@@ -285,7 +298,7 @@ class Committer:
             delta=prepared.encoded,
             served_dense=prepared.served_dense,
             price=prepared.price.numbers(),
-            full=full_version,
+            full=self._lineage.replacing,
             samples_seen=progress.samples_seen,
         )
 
@@ -331,3 +344,8 @@ class Committer:
             self.stall_s += stall_s
             self.gauges.stalled_s += stall_s
             self.longest_stall_s = max(self.longest_stall_s, stall_s)
+
+
+def _lower_priority() -> None:
+    """Give this thread what training and commits leave of the processor."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MAINTENANCE_NICE)

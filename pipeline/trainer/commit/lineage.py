@@ -34,24 +34,17 @@ class LineageHead:
 
     Attributes:
         current: the version committed last; None before the first.
-        commits_since_full_version: versions with changes only since the last full one; None if the next is to be full.
+        replacing: the next version holds every row, because CURRENT's do not all continue in it.
         migrating: the next version is the first under a changed configuration or model: serving needs a full snapshot.
     """
 
     current: VersionId | None = None
-    commits_since_full_version: int | None = None
+    replacing: bool = False
     migrating: bool = False
 
-    def full_version_due(self, full_every_commits: int) -> bool:
-        """Whether the next version is written full."""
-        since = self.commits_since_full_version
-        return since is None or since + 1 >= full_every_commits
-
-    def advance(self, id: VersionId, full_version: bool) -> None:
+    def advance(self, id: VersionId) -> None:
         """Continue from the version just committed."""
-        self.current = id
-        since = self.commits_since_full_version
-        self.commits_since_full_version = 0 if full_version or since is None else since + 1
+        self.current, self.replacing = id, False
 
 
 @dataclass(frozen=True)

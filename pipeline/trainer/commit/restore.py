@@ -58,7 +58,7 @@ def restore_shard(
         model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
     else:
         model.load_weights(commit.dense)
-    lineage = LineageHead(current, None if changed else len(versions.ledger.chain(current)) - 1, bool(changed))
+    lineage = LineageHead(current, replacing=bool(changed), migrating=bool(changed))
     dense = model.serving_bytes() if changed else served_dense_of(commit)
     price = Price() if changed else Price.of(commit.price)
     served = ServedState(views, dict(commit.next_handles), dense, price)

@@ -6,13 +6,18 @@ writes, so a writer that was fenced, even one that paused in between, cannot mov
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DamagedError, FencedError, RollbackError, VersionError
-from pipeline.formats.container import WrittenFile
 from pipeline.process.clock import Clock
 from pipeline.versions.ledger.backup import counts_in_backup, fewer_than, write_backup
+from pipeline.versions.ledger.change_files import (
+    ChangeFile,
+    ChangeFiles,
+    change_file_of,
+    delete_change_files,
+    insert_change_file,
+)
 from pipeline.versions.ledger.database import Database
 from pipeline.versions.ledger.halt import HaltTable
 from pipeline.versions.ledger.published_table import PublishedTable
@@ -44,23 +49,6 @@ WITH RECURSIVE chain AS (
 
 LEDGER_FIX = "stop the trainer, then run: springtide restore-ledger"
 """What an operator does about a damaged or lost ledger."""
-
-
-@dataclass(frozen=True)
-class Compaction:
-    """What retention changes in the ledger, in one transaction.
-
-    Attributes:
-        shard: the shard of all versions below.
-        dropped: versions to delete.
-        rewritten: new file of a retained version: its path, whether it is full, the file.
-        touched: file of the keys touched between a retained version's new parent and itself: its path, its digest.
-    """
-
-    shard: int
-    dropped: Sequence[VersionId]
-    rewritten: Mapping[VersionId, tuple[str, bool, WrittenFile]]
-    touched: Mapping[VersionId, tuple[str, str]]
 
 
 class Ledger:
@@ -171,15 +159,21 @@ class Ledger:
         last_sequences = self._last_sequences(shard)
         return [v for v in self.versions(shard) if v.id.sequence <= last_sequences.get(v.id.generation, -1)]
 
-    def chain(self, id: VersionId) -> list[VersionSummary]:
-        """The versions that restoring `id` reads: from the nearest full version, or the first, to it.
+    def change_files(self, shard: int) -> ChangeFiles:
+        """The files that the shard's versions are restored from."""
+        rows = self._database.read("SELECT * FROM change_file WHERE shard = ?", (shard,))
+        return ChangeFiles(map(change_file_of, rows))
 
-        Raises VersionError.
-        """
-        rows = self._database.read(_ANCESTORS.format(follow="NOT c.full"), version_key(id))
-        if not rows:
-            raise _unknown(id)
-        return [summary_of(row) for row in rows]
+    def chain(self, id: VersionId) -> list[ChangeFile]:
+        """The files that restoring `id` reads, oldest first. Raises VersionError, DamagedError."""
+        files = self.change_files(id.shard)
+        self.version(id)  # it was not dropped before the files were read
+        return files.chain(id)
+
+    def merged(self, file: ChangeFile) -> None:
+        """Record a merged file."""
+        with self._database.transaction() as connection:
+            insert_change_file(connection, file)
 
     def between(self, after: VersionId, upto: VersionId) -> list[VersionSummary]:
         """The versions after `after` up to and including `upto`. Raises VersionError if `upto` does not descend."""
@@ -213,22 +207,30 @@ class Ledger:
                 protected |= {record.targets[shard], record.currents[shard]}
         return protected
 
-    def compact(self, compaction: Compaction) -> None:
-        """Store what retention did, atomically: children of dropped versions get the nearest retained ancestor."""
+    def unneeded_files(self, shard: int) -> list[str]:
+        """The paths of the files of changes from which none of the shard's versions is restored. Raises DamagedError.
+
+        Inside a transaction; otherwise a version that is committed meanwhile may need one.
+        """
+        files = self.change_files(shard)
+        return [file.path for file in files.unneeded([version.id for version in self.versions(shard)])]
+
+    def drop(self, shard: int, versions: Sequence[VersionId], touched: Mapping[VersionId, tuple[str, str]]) -> None:
+        """Store what retention did, atomically: children of dropped versions get the nearest retained ancestor.
+
+        Args:
+            shard: the shard; its files of changes that no version needs any more are dropped, too.
+            versions: versions to delete.
+            touched: file of the keys touched between a retained version's new parent and itself: its path, its digest.
+        """
         with self._database.transaction() as connection:
-            for id in {*compaction.rewritten, *compaction.touched}:
-                connection.execute(f"UPDATE version SET rewrites = rewrites + 1 {BY_ID}", version_key(id))
-            for id, (path, full, file) in compaction.rewritten.items():
+            for id, file in touched.items():
                 connection.execute(
-                    f"UPDATE version SET path = ?, full = ?, size_bytes = ?, file_digest = ? {BY_ID}",
-                    (path, full, *file, *version_key(id)),
+                    f"UPDATE version SET touched_path = ?, touched_digest = ? {BY_ID}", (*file, *version_key(id))
                 )
-            for id, touched in compaction.touched.items():
-                connection.execute(
-                    f"UPDATE version SET touched_path = ?, touched_digest = ? {BY_ID}", (*touched, *version_key(id))
-                )
-            for id in compaction.dropped:
+            for id in versions:
                 delete_version(connection, id)
+            delete_change_files(connection, self.unneeded_files(shard))
 
     # Rollbacks.
 

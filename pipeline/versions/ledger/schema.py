@@ -3,7 +3,7 @@
 from pipeline.versions.ledger.sealed_tables import Schema, Table
 
 SCHEMA = Schema(
-    4,
+    5,
     (
         Table(
             "shard",
@@ -22,9 +22,17 @@ SCHEMA = Schema(
                 "first_at_ms INTEGER NOT NULL", "last_at_ms INTEGER NOT NULL", "digest TEXT NOT NULL",
                 "served_digest TEXT NOT NULL", "size_bytes INTEGER NOT NULL", "rows_touched INTEGER NOT NULL",
                 "samples_seen INTEGER NOT NULL", "committed_at_ms INTEGER NOT NULL", "full INTEGER NOT NULL",
-                "pinned INTEGER NOT NULL", "rewrites INTEGER NOT NULL",
+                "pinned INTEGER NOT NULL",
             ),
             key=("shard", "generation", "sequence"),
+        ),
+        Table(
+            "change_file",
+            (
+                "path TEXT PRIMARY KEY", "shard INTEGER NOT NULL", "shards INTEGER NOT NULL",
+                "generation INTEGER NOT NULL", "sequence INTEGER NOT NULL", "after_generation INTEGER",
+                "after_sequence INTEGER", "size_bytes INTEGER NOT NULL", "digest TEXT NOT NULL",
+            ),
         ),
         Table(
             "generation",
@@ -67,5 +75,6 @@ SCHEMA = Schema(
             key=("level", "shard", "generation", "sequence"),
         ),
     ),
-    "CREATE INDEX version_by_parent ON version (shard, parent_generation, parent_sequence);",
+    "CREATE INDEX version_by_parent ON version (shard, parent_generation, parent_sequence);"
+    "CREATE INDEX change_file_by_shard ON change_file (shard);",
 )  # fmt: skip

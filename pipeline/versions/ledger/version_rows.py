@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from pipeline.formats.container import WrittenFile
+from pipeline.versions.ledger.change_files import ChangeFile, insert_change_file
 from pipeline.versions.state import Commit, VersionId, VersionSummary
 
 BY_ID = "WHERE shard = ? AND generation = ? AND sequence = ?"
@@ -12,7 +13,7 @@ BY_ID = "WHERE shard = ? AND generation = ? AND sequence = ?"
 _SAME_NAMES = (
     "epoch", "path", "file_digest", "touched_path", "touched_digest", "offset", "row", "first_at_ms", "last_at_ms",
     "digest", "served_digest",
-    "size_bytes", "rows_touched", "samples_seen", "committed_at_ms", "rewrites",
+    "size_bytes", "rows_touched", "samples_seen", "committed_at_ms",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def summary_of(row: sqlite3.Row) -> VersionSummary:
 
 
 def insert_version(connection: sqlite3.Connection, staged: StagedVersion, last_at_ms: int, now_ms: int) -> None:
-    """Add the row of a new version."""
+    """Add the rows of a new version and of its file."""
     commit, parent = staged.commit, staged.commit.parent
     values = {
         "shard": commit.id.shard, "generation": commit.id.generation, "sequence": commit.id.sequence,
@@ -56,11 +57,13 @@ def insert_version(connection: sqlite3.Connection, staged: StagedVersion, last_a
         "offset": commit.offset, "row": commit.row, "first_at_ms": commit.first_at_ms,
         "last_at_ms": last_at_ms, "digest": commit.digest, "served_digest": commit.served_digest,
         "size_bytes": staged.file.size_bytes, "rows_touched": commit.rows_touched, "samples_seen": commit.samples_seen,
-        "committed_at_ms": now_ms, "full": commit.full, "pinned": False, "rewrites": 0,
+        "committed_at_ms": now_ms, "full": commit.full, "pinned": False,
     }  # fmt: skip
     names = ", ".join(f'"{name}"' for name in values)
     parameters = ", ".join(f":{name}" for name in values)
     connection.execute(f"INSERT INTO version ({names}) VALUES ({parameters})", values)
+    after = None if commit.full else parent
+    insert_change_file(connection, ChangeFile(after, commit.id, staged.path, staged.file))
 
 
 def delete_version(connection: sqlite3.Connection, id: VersionId) -> None:

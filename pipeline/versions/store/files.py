@@ -1,11 +1,13 @@
 """Version files: a commit encoded as a container. The header is the manifest (`schemas/manifest.json`).
 
 Sections: `dense`, `delta`, `served_dense` unless it is empty, `filters/NAME`, `filter_changes/NAME`, and for each table
-`fields/NAME/PART`, where PART is an attribute of `FieldChange`. A file of kind `TOUCHED` holds only the keys that
-dropped versions touched, as `fields/NAME/touched`.
+the runs `fields/NAME/rows` and `fields/NAME/served`, each with its index. The runs of a full commit hold every row; it
+also has `fields/NAME/touched`, the served keys that it changed. A file of kind `TOUCHED` holds only the keys that
+dropped versions touched, as `fields/NAME/touched`; one of kind `MERGED` the runs and the training state that
+consecutive versions changed (`store/merged_file.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,46 +15,50 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays.types import UInt64s
+from pipeline.errors import InputError
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
 from pipeline.versions.deltas.delta import Delta, complete_delta
-from pipeline.versions.deltas.quantizer import payload_offsets
 from pipeline.versions.quality import Quality
-from pipeline.versions.state import Commit, FieldChange, ServedEntries, TableChange, VersionId, union_keys
+from pipeline.versions.runs.stored_run import StoredRun, merged_arrays, run_sections
+from pipeline.versions.runs.table_runs import (
+    SERVED_WIDTHS,
+    decode_rows,
+    decode_served,
+    encode_rows,
+    encode_served,
+)
+from pipeline.versions.state import Commit, EntriesChange, FieldChange, TableChange, VersionId, union_keys
+from pipeline.versions.store.training_state import StateChange
 
 FIX = "restore the file from a backup, or roll back to a version before it: springtide versions"
-VERSION, TOUCHED = Kind(b"vers", FIX, format=5), Kind(b"keys", FIX)
-"""Format 5 of versions: rows have a curvature, versions a price and a quality."""
+VERSION, TOUCHED, MERGED = Kind(b"vers", FIX, format=6), Kind(b"keys", FIX), Kind(b"merg", FIX)
+"""Format 6 of versions: rows and served entries are sorted runs."""
+_NO_KEYS = np.empty(0, np.uint64)
 _HEADER_NAMES = (
     "epoch", "offset", "row", "log_id", "first_at_ms", "last_at_ms", "model_digest", "digest", "served_digest", "full",
     "samples_seen",
 )  # fmt: skip
-_ARRAYS = {
-    "keys": np.uint64,
-    "removed": np.uint64,
-    "served_keys": np.uint64,
-    "served_handles": np.uint32,
-    "served_bits": np.uint8,
-    "served_payload": np.uint8,
-    "served_removed": np.uint64,
-}
 
 
 def write_commit(path: Path, commit: Commit) -> WrittenFile:
     """Write a version's file. Raises VersionError, and then leaves no file."""
-    return write_container(path, VERSION, version_manifest(commit), _sections(commit))
+    sections = _sections(commit) | _row_sections(tables_of(commit))
+    return write_container(path, VERSION, version_manifest(commit), sections)
 
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
     """Begin a version's file with its rows; `finish_commit` completes it. Raises VersionError."""
-    sections: dict[str, Section] = {
-        f"fields/{name}/{part}": getattr(tables[name], part) for name in sorted(tables) for part in TableChange._fields
-    }
-    return Draft(path, VERSION, sections)
+    return Draft(path, VERSION, _row_sections(tables))
 
 
 def finish_commit(draft: Draft, commit: Commit) -> WrittenFile:
     """Complete a draft that holds the commit's rows. Returns and raises as `write_commit`."""
     return draft.finish(version_manifest(commit), _sections(commit))
+
+
+def tables_of(commit: Commit) -> dict[str, TableChange]:
+    """By table, the rows of a commit."""
+    return {name: TableChange(c.keys, c.rows, c.removed) for name, c in commit.fields.items()}
 
 
 def version_manifest(commit: Commit) -> dict[str, Any]:
@@ -86,24 +92,28 @@ def read_quality(path: Path) -> Quality:
 
 
 def read_commit(path: Path) -> Commit:
-    """Read a version's file. Raises FileNotFoundError, DamagedError."""
+    """Read a version's file: what the version changed. Raises FileNotFoundError, DamagedError."""
     with Container.open(path, VERSION) as file, file.parsing():
-        fields = {name: _read_change(file, name, shape) for name, shape in file.header["fields"].items()}
-        return _commit_of(file, fields)
+        return commit_of(file, read_tables([file]))
 
 
 def read_outline(path: Path) -> Commit:
     """Read a version's file without rows and served entries: fields are empty. Raises as `read_commit`."""
     with Container.open(path, VERSION) as file, file.parsing():
         shapes = file.header["fields"].items()
-        return _commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
+        return commit_of(file, {name: FieldChange.empty(s["dim"], s["row_bytes"]) for name, s in shapes})
 
 
 def check_file(path: Path) -> None:
     """Verify all checksums of a version's file. Raises FileNotFoundError, DamagedError."""
     with Container.open(path, VERSION) as file:
-        for name in file.sections:
-            file.section(name)
+        check_sections(file)
+
+
+def check_sections(file: Container) -> None:
+    """Verify all checksums of an open file. Raises DamagedError."""
+    for name in file.sections:
+        file.section(name)
 
 
 def read_delta(path: Path) -> bytes:
@@ -118,10 +128,32 @@ def read_complete_delta(path: Path) -> Delta:
         return complete_delta(file.section("delta"), _served_dense(file))
 
 
-def read_served(path: Path) -> dict[str, tuple[ServedEntries, UInt64s]]:
-    """By table: the served entries in a version's file and its served tombstones. Raises as `read_commit`."""
-    with Container.open(path, VERSION) as file, file.parsing():
-        return {name: _read_served(file, name, shape["dim"]) for name, shape in file.header["fields"].items()}
+def read_tables(files: Sequence[Container]) -> dict[str, FieldChange]:
+    """By table of the last of consecutive files of changes, what they changed together. Raises DamagedError."""
+    return {name: _merged_change(files, name, shape) for name, shape in files[-1].header["fields"].items()}
+
+
+def read_served(files: Sequence[Container], keys: Mapping[str, UInt64s] | None = None) -> dict[str, EntriesChange]:
+    """The same of the entries that serving holds; with `keys`, by table the only ones that are wanted."""
+    shapes = files[-1].header["fields"].items()
+    return {
+        name: _merged_served(files, name, s["dim"], None if keys is None else keys.get(name, _NO_KEYS))
+        for name, s in shapes
+    }
+
+
+def read_state(file: Container) -> StateChange:
+    """The training state in a file of changes. Raises DamagedError."""
+    return StateChange(
+        {name: file.section(f"filters/{name}") for name in file.header["filters"]},
+        {name: file.section(f"filter_changes/{name}") for name in file.header["filter_changes"]},
+    )
+
+
+def state_sections(state: StateChange) -> dict[str, Section]:
+    """The sections of training state."""
+    complete: dict[str, Section] = {f"filters/{name}": state.complete[name] for name in sorted(state.complete)}
+    return complete | {f"filter_changes/{name}": state.changes[name] for name in sorted(state.changes)}
 
 
 def read_touched(path: Path) -> dict[str, UInt64s]:
@@ -130,8 +162,6 @@ def read_touched(path: Path) -> dict[str, UInt64s]:
     Raises as `read_commit`.
     """
     with Container.open(path, VERSION, TOUCHED) as file, file.parsing():
-        if file.kind is TOUCHED:
-            return {name: file.array(f"fields/{name}/touched", np.uint64) for name in file.header["fields"]}
         return {name: _read_touched(file, name) for name in file.header["fields"]}
 
 
@@ -141,32 +171,37 @@ def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
     return write_container(path, TOUCHED, {"fields": sorted(keys)}, sections)
 
 
-def _sections(commit: Commit) -> dict[str, Section]:
-    sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
-    if commit.served_dense:
-        sections["served_dense"] = commit.served_dense
-    for name in sorted(commit.training_state):
-        sections[f"filters/{name}"] = commit.training_state[name]
-    for name in sorted(commit.training_state_changes):
-        sections[f"filter_changes/{name}"] = commit.training_state_changes[name]
-    for name in sorted(commit.fields):
-        change = commit.fields[name]
-        for part in (*_ARRAYS, "rows"):
-            sections[f"fields/{name}/{part}"] = getattr(change, part)
-        if change.served_touched is not None:
-            sections[f"fields/{name}/served_touched"] = change.served_touched
+def _row_sections(tables: Mapping[str, TableChange]) -> dict[str, Section]:
+    sections: dict[str, Section] = {}
+    for name in sorted(tables):
+        sections |= run_sections(f"fields/{name}/rows", encode_rows(tables[name]))
     return sections
 
 
-def _commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
-    header = file.header
+def _sections(commit: Commit) -> dict[str, Section]:
+    """All sections but the rows."""
+    sections: dict[str, Section] = {"dense": commit.dense, "delta": commit.delta}
+    if commit.served_dense:
+        sections["served_dense"] = commit.served_dense
+    sections |= state_sections(StateChange(commit.training_state, commit.training_state_changes))
+    for name in sorted(commit.fields):
+        change = commit.fields[name]
+        sections |= run_sections(f"fields/{name}/served", encode_served(change))
+        if change.served_touched is not None:
+            sections[f"fields/{name}/touched"] = change.served_touched
+    return sections
+
+
+def commit_of(file: Container, fields: Mapping[str, FieldChange]) -> Commit:
+    """The commit in a version's file, with `fields`. Raises DamagedError."""
+    header, state = file.header, read_state(file)
     return Commit(
         id=VersionId.parse(header["id"]),
         parent=VersionId.parse(header["parent"]) if header["parent"] else None,
         fields=fields,
         dense=file.section("dense"),
-        training_state={name: file.section(f"filters/{name}") for name in header["filters"]},
-        training_state_changes={name: file.section(f"filter_changes/{name}") for name in header["filter_changes"]},
+        training_state=state.complete,
+        training_state_changes=state.changes,
         delta=file.section("delta"),
         served_dense=_served_dense(file),
         quality=Quality(**header["quality"]),
@@ -178,42 +213,36 @@ def _served_dense(file: Container) -> bytes:
     return file.section("served_dense") if "served_dense" in file else b""
 
 
-def _read_change(file: Container, name: str, shape: Mapping[str, int]) -> FieldChange:
-    arrays = {part: file.array(f"fields/{name}/{part}", dtype) for part, dtype in _ARRAYS.items()}
-    if shape["row_bytes"] < 0:  # NumPy would infer the size
-        raise ValueError(f"rows of {shape['row_bytes']} bytes")
-    rows = file.array(f"fields/{name}/rows", np.uint8).reshape(len(arrays["keys"]), shape["row_bytes"])
-    _check_entries(file, name, _entries_of(arrays, shape["dim"]))
-    touched = f"fields/{name}/served_touched"
-    served_touched = file.array(touched, np.uint64) if touched in file else None
-    return FieldChange(dim=shape["dim"], rows=rows, served_touched=served_touched, **arrays)
+def runs_of(files: Sequence[Container], name: str) -> list[StoredRun]:
+    """The runs of this name in consecutive files of changes. One that a migration added later is not in all of them."""
+    return [StoredRun.open(file, name) for file in files if name in file]
 
 
-def _read_served(file: Container, name: str, dim: int) -> tuple[ServedEntries, UInt64s]:
-    parts = ("served_keys", "served_handles", "served_bits", "served_payload")
-    entries = _entries_of({part: file.array(f"fields/{name}/{part}", _ARRAYS[part]) for part in parts}, dim)
-    _check_entries(file, name, entries)
-    return entries, file.array(f"fields/{name}/served_removed", np.uint64)
+def _merged_change(files: Sequence[Container], name: str, shape: Mapping[str, int]) -> FieldChange:
+    rows = decode_rows(merged_arrays(runs_of(files, f"fields/{name}/rows"), [shape["row_bytes"]]))
+    entries, served_removed = _merged_served(files, name, shape["dim"])
+    touched = f"fields/{name}/touched"
+    served_touched = files[-1].array(touched, np.uint64) if touched in files[-1] and len(files) == 1 else None
+    return FieldChange(
+        shape["dim"], rows.keys, rows.rows, rows.removed, entries.keys, entries.handles, entries.bits, entries.payload,
+        served_removed, served_touched,
+    )  # fmt: skip
 
 
-def _entries_of(arrays: Mapping[str, Any], dim: int) -> ServedEntries:
-    return ServedEntries(
-        dim, arrays["served_keys"], arrays["served_handles"], arrays["served_bits"], arrays["served_payload"]
-    )
-
-
-def _check_entries(file: Container, name: str, entries: ServedEntries) -> None:
-    """Raises DamagedError if the parts have different lengths."""
-    wanted = int(payload_offsets(entries.bits, entries.dim)[-1])
-    lengths = (len(entries.keys), len(entries.handles), len(entries.bits), len(entries.payload))
-    if lengths != (len(entries), len(entries), len(entries), wanted):
-        raise file.damaged(
-            f"served entries of {name} have {lengths} keys, handles, precisions and payload bytes, "
-            f"wanted equally many and {wanted} bytes"
-        )
+def _merged_served(files: Sequence[Container], name: str, dim: int, keys: UInt64s | None = None) -> EntriesChange:
+    runs = runs_of(files, f"fields/{name}/served")
+    arrays = merged_arrays(runs, SERVED_WIDTHS, with_rest=True, keys=keys)
+    try:
+        return decode_served(arrays, dim)
+    except InputError as failure:
+        raise files[-1].damaged(f"{runs[-1].name}: {failure}") from None
 
 
 def _read_touched(file: Container, name: str) -> UInt64s:
-    part = "served_touched" if f"fields/{name}/served_touched" in file else "served_keys"
-    put = file.array(f"fields/{name}/{part}", np.uint64)
-    return union_keys([put, file.array(f"fields/{name}/served_removed", np.uint64)])
+    if (touched := f"fields/{name}/touched") in file:
+        put = file.array(touched, np.uint64)
+        if file.kind is TOUCHED:
+            return put
+        return union_keys([put, _merged_served([file], name, file.header["fields"][name]["dim"]).removed])
+    entries, removed = _merged_served([file], name, file.header["fields"][name]["dim"])
+    return union_keys([entries.keys, removed])

@@ -23,7 +23,7 @@ def read_version(folder: Path, version: VersionSummary, reader: Callable[[Path],
     Raises FileNotFoundError, and DamagedError if it is not the file that was committed.
     """
     path = folder / version.path
-    _require_digest(path, f"version {version.id}", version.file_digest)
+    _require(path, f"version {version.id}", version.file_digest)
     return reader(path)
 
 
@@ -37,17 +37,21 @@ def read_bridge(folder: Path, version: VersionSummary) -> list[dict[str, UInt64s
     if version.touched_path is None:
         return []
     path = folder / version.touched_path
-    _require_digest(path, f"keys touched before version {version.id}", version.touched_digest)
+    _require(path, f"keys touched before version {version.id}", version.touched_digest)
     return [read_touched(path)]
 
 
-def _require_digest(path: Path, what: str, wanted: str | None) -> None:
-    """Raise DamagedError unless the file ends with the checksum that the ledger holds."""
+def require_listed(file: Container, what: str, wanted: str | None) -> None:
+    """Raise DamagedError unless the file ends with the checksum that the ledger holds of `what`."""
+    if file.digest == wanted:
+        return
+    got = "keys touched by dropped versions" if file.kind is TOUCHED else f"version {file.header.get('id')}"
+    raise DamagedError(
+        f"{file.name} holds {got} with checksum {file.digest[:12]}, the ledger has {what} with "
+        f"{str(wanted)[:12]} there. hint: {FIX}"
+    )
+
+
+def _require(path: Path, what: str, wanted: str | None) -> None:
     with Container.open(path, VERSION, TOUCHED) as file:
-        if file.digest == wanted:
-            return
-        got = f"version {file.header.get('id')}" if file.kind is VERSION else "keys touched by dropped versions"
-        raise DamagedError(
-            f"{path} holds {got} with checksum {file.digest[:12]}, the ledger has {what} with "
-            f"{str(wanted)[:12]} there. hint: {FIX}"
-        )
+        require_listed(file, what, wanted)

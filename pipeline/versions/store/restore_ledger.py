@@ -20,7 +20,7 @@ from pipeline.versions.ledger.version_rows import StagedVersion
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.files import VERSION, read_commit
 
-_FILE = re.compile(r"(\d{12})\.(\d+)\.0\.version")
+_FILE = re.compile(r"(\d{12})\.(\d+)\.version")
 _PARTS = ("", "-wal", "-shm")
 
 

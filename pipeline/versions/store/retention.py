@@ -1,8 +1,8 @@
 """Retention: all versions for a period, then one per ten minutes, then one per day; protected versions always.
 
-Plan, then act. Ages count in the log's time. A retained version whose chain loses a part is rewritten as the merge of
-that chain. The keys that dropped versions touched are stored in a file of their own, because a rollback to an earlier
-version has to include them.
+Plan, then act. Ages count in the log's time. A dropped version is no longer a target; its file stays as long as a
+retained version is restored from it. The keys that dropped versions touched are stored in a file of their own, because
+a rollback to an earlier version has to include them.
 """
 
 import fcntl
@@ -14,16 +14,18 @@ from pathlib import Path
 
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.model.training import RetentionPolicy
-from pipeline.versions.ledger.ledger import Compaction, Ledger
-from pipeline.versions.state import VersionId, VersionSummary, union_by_field, version_path
-from pipeline.versions.store.files import read_commit, write_commit, write_touched
-from pipeline.versions.store.listed_files import read_bridge, read_touched_by, read_version
-from pipeline.versions.store.merge import merge_commits
+from pipeline.versions.ledger.ledger import Ledger
+from pipeline.versions.state import VersionId, VersionSummary, range_path, union_by_field
+from pipeline.versions.store.compaction import Compaction
+from pipeline.versions.store.files import write_touched
+from pipeline.versions.store.listed_files import read_bridge, read_touched_by
 
 _TEN_MINUTES_MS = 600_000
 _DAY_MS = 86_400_000
-_FILE = re.compile(r"\.?(\d{12})\.(\d+)\.\d+\.(version|touched)")
-"""A version's file, complete or temporary: sequence, epoch, kind."""
+_VERSION_FILE = re.compile(r"\.?(\d{12})\.(\d+)\.version")
+"""A version's file, complete or temporary: sequence and epoch."""
+_RANGE_FILE = re.compile(r"\.?\d{12}\.after-\d+\.(merged|touched)")
+"""A file about a range of versions, complete or temporary. Only the process that holds the lock writes them."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,10 @@ class RetentionPlan:
 
     Attributes:
         dropped: versions to drop, oldest first.
-        rewritten: for each retained version whose chain loses a part: the versions it is the merge of, itself last.
         bridged: retained versions whose predecessors are dropped: each with those predecessors, oldest first.
     """
 
     dropped: tuple[VersionSummary, ...] = ()
-    rewritten: tuple[tuple[VersionSummary, ...], ...] = ()
     bridged: tuple[tuple[VersionSummary, tuple[VersionSummary, ...]], ...] = ()
 
     def __bool__(self) -> bool:
@@ -55,7 +55,7 @@ def plan_retention(
 
     Args:
         versions: all of one shard, parents before their children.
-        protected: not changed, nor what restoring them needs.
+        protected: not dropped.
         policy: how long versions are retained, and how densely.
         now_ms: the log's time that ages count from.
         undone: versions that a rollback undid. They are no rollback targets, so those of a generation are dropped
@@ -64,19 +64,16 @@ def plan_retention(
     by_id = {version.id: version for version in versions}
     retained = _retained_by_age([version for version in versions if version.id not in undone], policy, now_ms)
     retained |= _recently_undone([version for version in versions if version.id in undone], policy, now_ms)
-    for id in protected:
-        retained |= _restore_chain(by_id, id)
+    retained |= {id for id in protected if id in by_id}
     dropped = tuple(version for version in versions if version.id not in retained)
-    rewritten, bridged = [], []
+    bridged = []
     for version in versions:
         predecessors = _dropped_before(by_id, version, retained)
         if version.id not in retained or not predecessors:
             continue
-        if not version.full:
-            rewritten.append((*predecessors, version))
         if predecessors[0].parent is not None:  # otherwise there is no earlier version to roll back to
             bridged.append((version, predecessors))
-    return RetentionPlan(dropped, tuple(rewritten), tuple(bridged))
+    return RetentionPlan(dropped, tuple(bridged))
 
 
 class Retention:
@@ -90,31 +87,40 @@ class Retention:
     def plan(self, shard: int, now_ms: int) -> RetentionPlan:
         """The plan that `act` would carry out now."""
         versions = sorted(self._ledger.versions(shard), key=lambda v: (v.id.sequence, v.id.generation))
-        undone = {version.id for version in versions} - {version.id for version in self._ledger.lineage(shard)}
-        return plan_retention(versions, self._ledger.protected(shard), self._policy, now_ms, undone)
+        lineage = [version.id for version in self._ledger.lineage(shard)]
+        protected = self._ledger.protected(shard).union(lineage[-self._policy.newest :])
+        undone = {version.id for version in versions}.difference(lineage)
+        return plan_retention(versions, protected, self._policy, now_ms, undone)
+
+    def merge(self, shard: int) -> None:
+        """Merge files of CURRENT; see `store/compaction.py`."""
+        with self._lock() as acquired:
+            if acquired:
+                Compaction(self._folder, self._ledger).act(shard)
 
     def act(self, shard: int, now_ms: int) -> RetentionPlan:
-        """Write the rewritten files, change the ledger, then delete files. After a crash, a second call finishes it."""
+        """Merge files, write those of touched keys, change the ledger, then delete files.
+
+        After a crash, a second call finishes it.
+        """
         with self._lock() as acquired:
             if not acquired:
                 return RetentionPlan()
+            Compaction(self._folder, self._ledger).act(shard)
             plan = self.plan(shard, now_ms)
-            if plan:
-                self._carry_out(shard, plan)
+            self._drop(shard, plan)
             self._delete_unlisted(shard)
             return plan
 
-    def _carry_out(self, shard: int, plan: RetentionPlan) -> None:
-        rewritten, touched = {}, {}
-        for chain in plan.rewritten:
-            merged = merge_commits([read_version(self._folder, version, read_commit) for version in chain])
-            path = version_path(merged.id, chain[-1].epoch, chain[-1].rewrites + 1)
-            rewritten[merged.id] = (path, merged.full, write_commit(self._folder / path, merged))
+    def _drop(self, shard: int, plan: RetentionPlan) -> None:
+        """Drop the versions of the plan, and the files of changes that no other version needs."""
+        touched = {}
         for version, predecessors in plan.bridged:
-            path = version_path(version.id, version.epoch, version.rewrites + 1, "touched")
+            path = range_path(predecessors[0].parent, version.id, "touched")
             written = write_touched(self._folder / path, self._touched_by(version, predecessors))
             touched[version.id] = (path, written.digest)
-        self._ledger.compact(Compaction(shard, [version.id for version in plan.dropped], rewritten, touched))
+        if plan or self._ledger.unneeded_files(shard):
+            self._ledger.drop(shard, [version.id for version in plan.dropped], touched)
 
     def _touched_by(self, version: VersionSummary, predecessors: Sequence[VersionSummary]) -> dict[str, UInt64s]:
         parts = [part for dropped in predecessors for part in read_touched_by(self._folder, dropped)]
@@ -123,19 +129,22 @@ class Retention:
     def _delete_unlisted(self, shard: int) -> None:
         """Delete files the ledger does not list: dropped and replaced ones, and those of fenced or crashed writers.
 
-        A file of the latest epoch may be a commit in progress, so only those of earlier epochs or of versions already
-        committed are deleted.
+        A version's file of the latest epoch may be a commit in progress, so only those of earlier epochs or of versions
+        already committed are deleted.
         """
         versions = self._ledger.versions(shard)
         listed = {self._folder / path for v in versions for path in (v.path, v.touched_path) if path is not None}
+        listed |= {self._folder / path for path in self._ledger.change_files(shard).paths()}
         latest_epoch = self._ledger.epoch(shard)
         committed = max((v.id.sequence for v in versions if v.epoch == latest_epoch), default=-1)
         for path in self._folder.glob(f"g*/s{shard}-of-*/*"):
-            parts = _FILE.match(path.name)
-            if parts is None or path in listed:
+            if path in listed:
                 continue
-            sequence, epoch = int(parts[1]), int(parts[2])
-            if epoch < latest_epoch or sequence <= committed:
+            if version := _VERSION_FILE.match(path.name):
+                in_progress = int(version[2]) == latest_epoch and int(version[1]) > committed
+            else:
+                in_progress = not _RANGE_FILE.match(path.name)  # a file of another program stays, too
+            if not in_progress:
                 path.unlink(missing_ok=True)
 
     @contextmanager
@@ -174,16 +183,6 @@ def _recently_undone(undone: Sequence[VersionSummary], policy: RetentionPolicy, 
     """Undone versions of the generations whose latest one is recent."""
     recent = {v.id.generation for v in undone if now_ms - v.last_at_ms <= policy.all_s * 1000}
     return {version.id for version in undone if version.id.generation in recent}
-
-
-def _restore_chain(by_id: dict[VersionId, VersionSummary], id: VersionId) -> set[VersionId]:
-    """`id` and the versions that restoring it needs."""
-    needed = {id}
-    version = by_id[id]
-    while not version.full and version.parent is not None:
-        version = by_id[version.parent]
-        needed.add(version.id)
-    return needed
 
 
 def _dropped_before(

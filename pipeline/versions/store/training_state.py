@@ -6,22 +6,26 @@ merge in any grouping.
 
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-
-from pipeline.versions.state import Commit
 
 _MIN_CHANGE_BYTES = 4_096
 """Smaller parts are stored complete."""
 
 
-def split_training_state(
-    state: Mapping[str, bytes], parents: Mapping[str, bytes]
-) -> tuple[dict[str, bytes], dict[str, bytes]]:
+class StateChange(NamedTuple):
+    """Training state by name: parts that are complete, and parts that are the change since the parent."""
+
+    complete: Mapping[str, bytes]
+    changes: Mapping[str, bytes]
+
+
+def split_training_state(state: Mapping[str, bytes], parents: Mapping[str, bytes]) -> StateChange:
     """Split into the parts stored complete and those stored as the change since the parent's.
 
-    >>> complete, changes = split_training_state({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
-    >>> sorted(complete), sorted(changes), len(changes["b"]) < 100
+    >>> split = split_training_state({"a": b"x", "b": bytes(9_000)}, {"b": bytes(8_999) + b"1"})
+    >>> sorted(split.complete), sorted(split.changes), len(split.changes["b"]) < 100
     (['a'], ['b'], True)
     """
     complete, changes = {}, {}
@@ -30,30 +34,29 @@ def split_training_state(
             changes[name] = zlib.compress(_xor(content, parents[name]), 1)
         else:
             complete[name] = content
-    return complete, changes
+    return StateChange(complete, changes)
 
 
-def merge_training_state(commits: Sequence[Commit]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The last commit's training state, complete if one of the commits holds it complete, else as changes.
-
-    Args:
-        commits: consecutive commits, oldest first.
-    """
+def merge_training_state(parts: Sequence[StateChange]) -> StateChange:
+    """The training state after consecutive commits, oldest first: complete if one of them holds it complete."""
     complete: dict[str, bytes] = {}
     changes: dict[str, bytes] = {}
-    for commit in commits:
-        for name, change in commit.training_state_changes.items():
+    for part in parts:
+        for name, change in part.changes.items():
             if name in complete:
                 complete[name] = _xor(complete[name], zlib.decompress(change))
             elif name in changes:
                 changes[name] = zlib.compress(_xor(zlib.decompress(changes[name]), zlib.decompress(change)), 1)
             else:
                 changes[name] = change
-        for name, content in commit.training_state.items():
+        for name, content in part.complete.items():
             complete[name] = content
             changes.pop(name, None)
-    last = {*commits[-1].training_state, *commits[-1].training_state_changes}
-    return {n: c for n, c in complete.items() if n in last}, {n: c for n, c in changes.items() if n in last}
+    last = {*parts[-1].complete, *parts[-1].changes}
+    return StateChange(
+        {name: content for name, content in complete.items() if name in last},
+        {name: change for name, change in changes.items() if name in last},
+    )
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

@@ -1,13 +1,14 @@
 """The store of versions: a ledger and files. A commit's file is durable before CURRENT moves to it.
 
     versions/ledger.sqlite
-    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.version      one file per version
-    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.<rewrites>.touched      keys touched by dropped versions
+    versions/g<generation>/s<i>-of-<n>/<sequence>.<epoch>.version           one file per version: what it changed
+    versions/g<generation>/s<i>-of-<n>/<sequence>.after-<sequence>.merged   what a range of versions changed
+    versions/g<generation>/s<i>-of-<n>/<sequence>.after-<sequence>.touched  keys touched by dropped versions
 
 The epoch is part of the name so that a fenced writer cannot replace its successor's file.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from pipeline.arrays.types import UInt64s
 from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
-from pipeline.formats.container import Draft
+from pipeline.formats.container import Container, Draft
 from pipeline.process.crash_point import reach_crash_point
 from pipeline.versions.deltas.delta import Delta
 from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
@@ -37,19 +38,21 @@ from pipeline.versions.state import (
 from pipeline.versions.store.files import (
     FIX,
     check_file,
+    check_sections,
     draft_commit,
     finish_commit,
-    read_commit,
     read_complete_delta,
     read_delta,
     read_outline,
     read_quality,
     read_served,
+    read_state,
+    read_tables,
     read_version_manifest,
     write_commit,
 )
 from pipeline.versions.store.listed_files import read_touched_by, read_version
-from pipeline.versions.store.merge import merge_commits, merge_served
+from pipeline.versions.store.merged_file import opened
 from pipeline.versions.store.retention import Retention, RetentionPlan
 from pipeline.versions.store.training_state import merge_training_state, split_training_state
 
@@ -101,7 +104,7 @@ class VersionStore:
         if sum(change.rows.nbytes for change in tables.values()) < DRAFT_MIN_BYTES:
             yield None
             return
-        with draft_commit(self.folder / version_path(id, epoch, 0), tables) as draft:
+        with draft_commit(self.folder / version_path(id, epoch), tables) as draft:
             yield draft
 
     def commit(self, commit: Commit, draft: Draft | None = None) -> None:
@@ -129,7 +132,7 @@ class VersionStore:
 
     def stage(self, commit: Commit, draft: Draft | None = None) -> StagedVersion:
         """Make the version's file durable without moving CURRENT. Raises VersionError."""
-        path, stored = version_path(commit.id, commit.epoch, 0), commit
+        path, stored = version_path(commit.id, commit.epoch), commit
         parent, parent_state = self._last_training_state.get(commit.id.shard, (None, {}))
         if not commit.full and parent is not None and parent == commit.parent:
             state, changes = split_training_state(commit.training_state, parent_state)
@@ -160,25 +163,35 @@ class VersionStore:
             VersionError: the version does not exist.
             DamagedError: a file of its chain is missing or damaged; the message names it.
         """
-        commits = self._read_chain(id, read_commit)
-        merged, last = merge_commits(commits), commits[-1]
-        fields = {name: _without_removals(change) for name, change in merged.fields.items()}
-        return replace(merged, parent=last.parent, first_at_ms=last.first_at_ms, fields=fields, full=True)
 
-    def served(self, id: VersionId) -> dict[str, ServedEntries]:
-        """By table, the entries serving holds at a version, sorted by key. Raises as `restore`."""
-        changes = self._read_chain(id, read_served)
-        return {name: merge_served([c[name] for c in changes if name in c])[0] for name in changes[-1]}
+        def read(files: list[Container]) -> Commit:
+            outline, tables = self._outline(id, files), read_tables(files)
+            fields = {name: _without_removals(change) for name, change in tables.items()}
+            return replace(outline, fields=fields, full=True)
+
+        return self._read_chain(id, read)
+
+    def served(self, id: VersionId, keys: Mapping[str, UInt64s] | None = None) -> dict[str, ServedEntries]:
+        """By table, the entries serving holds at a version, sorted by key. Raises as `restore`.
+
+        With `keys`, at least those of them that it holds; reading costs what these keys cost, not the table.
+        """
+        tables = self._read_chain(id, lambda files: read_served(files, keys))
+        return {name: change.entries for name, change in tables.items()}
 
     def outline(self, id: VersionId) -> Commit:
         """A version as committed, without rows and served entries. Raises as `restore`."""
-        commits = self._read_chain(id, read_outline)
-        state, _ = merge_training_state(commits)
-        return replace(commits[-1], training_state=state, training_state_changes={})
+        return self._read_chain(id, lambda files: self._outline(id, files))
 
     def check(self, id: VersionId) -> None:
         """Verify the checksums of every file that restoring `id` reads. Raises VersionError, DamagedError."""
-        self._read_chain(id, check_file)
+
+        def check_all(files: list[Container]) -> None:
+            for file in files:
+                check_sections(file)
+
+        self._read(id, check_file)
+        self._read_chain(id, check_all)
 
     def delta(self, id: VersionId) -> bytes:
         """The exact bytes published for a version. Raises VersionError, DamagedError."""
@@ -202,30 +215,36 @@ class VersionStore:
         return union_by_field(self._retried(upto, read))
 
     def retain(self, shard: int, now_ms: int) -> RetentionPlan:
-        """Apply the retention policy to the shard's versions, with ages by the log's time `now_ms`; delete old files.
+        """Merge files, and apply the retention policy to the shard's versions, with ages by the log's time `now_ms`.
 
-        May be called after every commit: it does nothing until the log's time has advanced by a minute.
+        May be called after every commit: versions are dropped only once the log's time has advanced by a minute. Takes
+        as long as merges take. Raises VersionError, DamagedError.
         """
+        retention = Retention(self.folder, self.ledger, self._policy)
         if now_ms - self._retained_at_ms.get(shard, now_ms - _RETENTION_EVERY_MS) < _RETENTION_EVERY_MS:
+            retention.merge(shard)
             return RetentionPlan()
         self._retained_at_ms[shard] = now_ms
-        return Retention(self.folder, self.ledger, self._policy).act(shard, now_ms)
+        return retention.act(shard, now_ms)
 
     def _read(self, id: VersionId, reader: Callable[[Path], _Content]) -> _Content:
         """Read a version's file."""
         return self._retried(id, lambda: read_version(self.folder, self.ledger.version(id), reader))
 
-    def _read_chain(self, id: VersionId, reader: Callable[[Path], _Content]) -> list[_Content]:
+    def _read_chain(self, id: VersionId, reader: Callable[[list[Container]], _Content]) -> _Content:
         """Read the files that restoring `id` needs, oldest first."""
-        return self._retried(id, lambda: [read_version(self.folder, v, reader) for v in self._complete_chain(id)])
 
-    def _complete_chain(self, id: VersionId) -> list[VersionSummary]:
-        chain = self.ledger.chain(id)
-        if not chain[0].full and chain[0].parent is not None:
-            raise DamagedError(
-                f"version {id} needs {chain[0].parent}, which the ledger lacks. hint: restore the ledger"
-            )
-        return chain
+        def read() -> _Content:
+            with opened(self.folder, self.ledger.chain(id)) as files, files[-1].parsing():
+                return reader(files)
+
+        return self._retried(id, read)
+
+    def _outline(self, id: VersionId, files: Sequence[Container]) -> Commit:
+        """The version without rows, with the training state in `files`."""
+        outline = read_version(self.folder, self.ledger.version(id), read_outline)
+        state = merge_training_state([read_state(file) for file in files]).complete
+        return replace(outline, training_state=state, training_state_changes={})
 
     def _retried(self, id: VersionId, attempt: Callable[[], _Content]) -> _Content:
         """Read ledger and files; again if retention replaced a file in between. Raises DamagedError."""

@@ -18,7 +18,7 @@ from pipeline.versions.store.version_store import VersionStore
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.load.stream import append_samples, stream_project
 
-_NEVER = {"commit_every_s": 1e9, "commit_every_log_s": None, "full_every_commits": 1_000_000}
+_NEVER = {"commit_every_s": 1e9, "commit_every_log_s": None}
 
 
 class ManualCommits(TrainerShard):

@@ -25,6 +25,7 @@ from tests.support.world.recovered import SEVERAL_COMMITS, assert_served_is_curr
 
 ROWS = 400
 SECOND = 40_000
+JOBS = ("samples.", "trainer.")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +77,9 @@ def crashed(fed, later) -> dict[str, Path]:
     for few in [POINTS[i : i + 3] for i in range(0, len(POINTS), 3)]:
         running = {}
         for point in few:
-            early = point.startswith(("samples.", "trainer."))
+            early = point.startswith((*JOBS, "compaction."))
             project = shutil.copytree(fed if early else later, fed.parent / point)
-            words, crash_at = words_of(point, project), f"{point}:2" if early else point
+            words, crash_at = words_of(point, project), f"{point}:2" if point.startswith(JOBS) else point
             running[point] = project, start(project, *words, crash_at=crash_at)
         for point, (project, process) in running.items():
             output = process.communicate(timeout=120)
@@ -116,7 +117,7 @@ def test_an_unknown_crash_point_or_action_is_refused(point):
         arm_crash_point(point)
 
 
-@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(("samples.", "trainer."))])
+@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(JOBS)])
 def test_a_crash_of_the_jobs_changes_neither_samples_nor_model(crashed, learned, tmp_path, point):
     project = crashed[point]
     before = springtide(project, "versions")["versions"]

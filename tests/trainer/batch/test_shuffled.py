@@ -83,7 +83,7 @@ def test_a_trainer_stopped_anywhere_commits_windows_and_ends_with_the_same_model
             trainer.train(end, threading.Event())
             assert trainer.status()["samples_seen"] % 256 == 0
             trainer.close()
-        seen = [version.samples_seen for version in store.ledger.chain(store.current(0))]
+        seen = [version.samples_seen for version in store.lineage(0)]
         assert train(restarted, log) == digest
         assert {count % 256 for count in seen} == {0}
 

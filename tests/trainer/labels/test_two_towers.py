@@ -82,7 +82,7 @@ def test_a_rolled_back_version_continues_with_the_items_of_its_target(trained, t
 
 def _to_the_second_version(project, log, store):
     """A plan that quarantines no sample."""
-    to = store.ledger.chain(store.current(0))[1].id
+    to = store.lineage(0)[1].id
     return plan_rollback(project, log, to=to, quarantine_ms=(1, 2))
 
 

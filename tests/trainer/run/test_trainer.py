@@ -82,7 +82,7 @@ def test_a_version_made_during_training_is_the_state_of_training_at_its_position
     expiring = {**WRITTEN["fields"][0], "expiry": {"ttl_s": 120, "sweep_every_s": 60}}
     digests = {}
     for every in (1, 3):
-        sections = changed(train={"commit_every_batches": every, "full_every_commits": 4})
+        sections = changed(train={"commit_every_batches": every})
         project = make_project(tmp_path / str(every), {**sections, "fields": [expiring, *WRITTEN["fields"][1:]]})
         log = open_log(project)
         append_samples(log, project, make_samples(1, ROWS))

@@ -114,7 +114,7 @@ def test_a_ledger_of_another_format_is_refused(tmp_path, ledger):
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     connection.execute("PRAGMA user_version=9")
     connection.close()
-    with pytest.raises(VersionError, match="has format 9, wanted 4"):
+    with pytest.raises(VersionError, match="has format 9, wanted 5"):
         Ledger(tmp_path / "ledger.sqlite", ManualClock())
 
 

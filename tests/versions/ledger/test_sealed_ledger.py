@@ -163,7 +163,7 @@ def test_a_ledger_of_the_release_before_is_refused(tmp_path):
     connection = sqlite3.connect(tmp_path / "ledger.sqlite")
     connection.execute("PRAGMA user_version=1")
     connection.close()
-    with pytest.raises(VersionError, match=r"has format 1, wanted 4\. hint: use the release that wrote it"):
+    with pytest.raises(VersionError, match=r"has format 1, wanted 5\. hint: use the release that wrote it"):
         open_ledger(tmp_path / "ledger.sqlite")
 
 

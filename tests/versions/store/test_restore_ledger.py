@@ -11,7 +11,7 @@ from tests.support.synthetic.commits import World, project_in
 
 @pytest.fixture
 def project(tmp_path):
-    return project_in(tmp_path, retention={"all_s": 60, "ten_minutes_s": 3600})
+    return project_in(tmp_path, retention={"newest": 1, "all_s": 60, "ten_minutes_s": 3600})
 
 
 def lose(store, content=None):

@@ -15,7 +15,7 @@ from pipeline.versions.store.version_store import VersionStore
 from tests.support.synthetic.commits import World, project_in, rows_of, served_of
 
 POLICY = RetentionPolicy(all_s=3600, ten_minutes_s=86_400)
-SHORT = {"all_s": 60, "ten_minutes_s": 3600}
+SHORT = {"newest": 1, "all_s": 60, "ten_minutes_s": 3600}
 HOUR, TEN_MINUTES, DAY = 3_600_000, 600_000, 86_400_000
 
 
@@ -23,7 +23,7 @@ def summary(sequence, at_ms, full=True, parent=True):
     id = VersionId(0, 0, 1, sequence)
     before = VersionId(0, 0, 1, sequence - 1) if parent and sequence > 1 else None
     return VersionSummary(
-        id, before, 1, f"{sequence}", "", None, None, 0, 0, at_ms, at_ms, "", "", 1, 1, 1, 0, full, False, 0
+        id, before, 1, f"{sequence}", "", None, None, 0, 0, at_ms, at_ms, "", "", 1, 1, 1, 0, full, False
     )  # fmt: skip
 
 
@@ -74,12 +74,10 @@ def test_a_retained_version_stays_the_choice_of_its_period():
     assert [version.id.sequence for version in versions] == at_once
 
 
-def test_a_protected_version_stays_with_the_versions_that_restore_it():
-    versions = [summary(1, 0), summary(2, 1, full=True), summary(3, 2, full=False), summary(4, 3, full=False)]
-    plan = plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR)
-    assert not plan.dropped
-    versions[1] = summary(2, 1, full=False)
-    assert not plan_retention(versions, [versions[3].id], POLICY, 10 * HOUR).rewritten
+def test_a_protected_version_stays():
+    versions = [summary(1, 0), summary(2, 1), summary(3, 2), summary(4, 3)]
+    assert retained_of(versions, 10 * HOUR) == [1]
+    assert retained_of(versions, 10 * HOUR, pinned=[versions[3].id]) == [1, 4]
 
 
 def test_nothing_is_planned_if_no_version_is_old():
@@ -94,12 +92,12 @@ def store(tmp_path):
     opened.close()
 
 
-def test_a_version_whose_chain_is_dropped_is_rewritten_equal(store):
+def test_versions_stay_complete_when_the_ones_before_them_are_dropped(store):
     world = World(store, step_ms=100_000)
     ids = [world.commit(full=i % 7 == 3) for i in range(20)]
     plan = store.retain(0, world.at_ms)
     assert len(plan.dropped) > 5
-    assert plan.rewritten
+    assert plan.bridged
     retained = [version.id for version in store.versions(0)]
     assert set(retained) | {version.id for version in plan.dropped} == set(ids)
     for id in retained:
@@ -108,7 +106,7 @@ def test_a_version_whose_chain_is_dropped_is_rewritten_equal(store):
         assert store.manifest(id)["id"] == str(id)
 
 
-def test_digests_sample_position_and_delta_survive_a_rewrite(store):
+def test_digests_sample_position_and_delta_survive_the_versions_before(store):
     world = World(store, step_ms=100_000)
     deltas, rows = {}, {}
     for i in range(20):
@@ -117,14 +115,13 @@ def test_digests_sample_position_and_delta_survive_a_rewrite(store):
         deltas[commit.id] = commit.delta
         rows[commit.id] = (commit.digest, commit.served_digest, commit.offset, commit.dense, commit.training_state)
     plan = store.retain(0, world.at_ms)
-    assert plan.rewritten
-    for chain in plan.rewritten:
-        id = chain[-1].id
+    assert plan.bridged
+    for version, _ in plan.bridged:
+        id = version.id
         state, listed = store.restore(id), store.ledger.version(id)
         assert (state.digest, state.served_digest, state.offset, state.dense, state.training_state) == rows[id]
         assert (listed.digest, listed.served_digest, listed.offset) == rows[id][:3]
         assert store.delta(id) == deltas[id]
-        assert listed.rewrites == 1
 
 
 def test_dropped_files_are_deleted_and_retained_ones_are_not(store):
@@ -133,6 +130,7 @@ def test_dropped_files_are_deleted_and_retained_ones_are_not(store):
         world.commit(full=i % 4 == 0)
     plan = store.retain(0, world.at_ms)
     named = {store.folder / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
+    named |= {store.folder / path for path in store.ledger.change_files(0).paths()}
     assert {path for path in store.folder.glob("g*/*/*")} == named
     assert len(named) < 20
     with pytest.raises(VersionError, match="does not exist"):
@@ -197,12 +195,11 @@ def test_a_version_is_restorable_after_its_chain_is_dropped(store):
     for i in range(20):
         world.commit(full=i % 7 == 3)
     retention = Retention(store.folder, store.ledger, RetentionPolicy(**SHORT))
-    id = retention.plan(0, world.at_ms).rewritten[-1][-1].id
+    id = retention.plan(0, world.at_ms).bridged[-1][0].id
     chain = store.ledger.chain(id)
     store.retain(0, world.at_ms)
-    assert store.ledger.chain(id) != chain
-    for version in chain[:-1]:
-        assert not (store.folder / version.path).exists()
+    assert store.ledger.chain(id) == chain
+    assert all((store.folder / file.path).exists() for file in chain)
     assert rows_of(store.restore(id)) == world.expected[id][0]
 
 
@@ -243,7 +240,7 @@ def test_readers_during_commits_and_retention_see_complete_versions_or_none(tmp_
 @given(data=st.data())
 def test_random_operations_leave_every_listed_version_complete(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("life")
-    project = project_in(root, retention={"all_s": 50, "ten_minutes_s": 2000, "daily_s": 4000})
+    project = project_in(root, retention={"newest": 2, "all_s": 50, "ten_minutes_s": 2000, "daily_s": 4000})
     store = VersionStore(project)
     world = World(store, seed=data.draw(st.integers(0, 1000)), step_ms=data.draw(st.sampled_from([5_000, 60_000])))
     for _ in range(data.draw(st.integers(1, 25))):
@@ -261,4 +258,15 @@ def test_random_operations_leave_every_listed_version_complete(tmp_path_factory,
         state = store.restore(version.id)
         assert (rows_of(state), served_of(state)) == world.expected[version.id]
     assert np.all(np.diff([version.last_at_ms for version in store.lineage(0)]) >= 0)
+    store.close()
+
+
+def test_the_newest_versions_stay_after_a_pause_of_the_input(tmp_path):
+    store = VersionStore(project_in(tmp_path, retention={**SHORT, "newest": 4}))
+    world = World(store)
+    ids = [world.commit() for _ in range(10)]
+    world.at_ms += 10 * DAY
+    ids.append(world.commit())
+    store.retain(0, world.at_ms)
+    assert [version.id for version in store.versions(0)] == [ids[0], *ids[-4:]]
     store.close()

@@ -1,0 +1,64 @@
+// Sorted runs for pipeline/versions/runs/sorted_run.py, which checks arguments first. An index is passed as bytes.
+#include "runs/sorted_run.h"
+
+#include <nanobind/stl/vector.h>
+
+#include "bindings/arrays.h"
+#include "runs/columns.h"
+
+using namespace springtide_bindings;
+using namespace springtide;
+
+namespace {
+
+using Bytes = In<uint8_t>;
+
+RunView view_of(const Bytes& bytes, const Bytes& blocks) {
+    return {span_of(bytes),
+            {reinterpret_cast<const BlockEntry*>(blocks.data()), blocks.size() / sizeof(BlockEntry)}};
+}
+
+nb::tuple result(Run&& run) {
+    const auto* entries = reinterpret_cast<const uint8_t*>(run.blocks.data());
+    std::vector<uint8_t> blocks(entries, entries + run.blocks.size() * sizeof(BlockEntry));
+    return nb::make_tuple(owned(std::move(run.bytes)), owned(std::move(blocks)));
+}
+
+// (blocks, index)
+nb::tuple encode(In<uint64_t> keys, In<uint64_t> removed, const std::vector<InRows<uint8_t>>& rows, Bytes rest,
+                 In<uint32_t> rest_bytes, size_t block_bytes) {
+    std::vector<Column> columns;
+    for (const InRows<uint8_t>& each : rows) columns.push_back({each.data(), each.shape(1)});
+    const bool with_rest = rest_bytes.size() != 0;
+    const RunArrays arrays{span_of(keys), span_of(removed), columns, rest.data(),
+                           with_rest ? rest_bytes.data() : nullptr};
+    return result(without_gil([&] { return encode_run(arrays, block_bytes); }));
+}
+
+// (keys, removed, columns, rest, bytes of rest of each key)
+nb::tuple decode(Bytes bytes, Bytes blocks, const std::vector<size_t>& widths, bool with_rest) {
+    DecodedRun run = without_gil([&] { return decode_run(view_of(bytes, blocks), widths, with_rest); });
+    nb::list columns;
+    for (std::vector<uint8_t>& column : run.columns) columns.append(owned(std::move(column)));
+    return nb::make_tuple(owned(std::move(run.keys)), owned(std::move(run.removed)), columns,
+                          owned(std::move(run.rest)), owned(std::move(run.rest_bytes)));
+}
+
+// (blocks, index)
+nb::tuple merge(const std::vector<Bytes>& bytes, const std::vector<Bytes>& blocks, uint64_t first, uint64_t last,
+                bool keep_removed, size_t block_bytes, uint64_t offset) {
+    std::vector<RunView> runs;
+    for (size_t i = 0; i < bytes.size(); ++i) runs.push_back(view_of(bytes[i], blocks[i]));
+    return result(
+        without_gil([&] { return merge_runs(runs, first, last, keep_removed, block_bytes, offset); }));
+}
+
+}  // namespace
+
+void register_sorted_run(nb::module_& m) {
+    m.def("encode_run", encode, exact("keys"), exact("removed"), exact("columns"), exact("rest"), exact("rest_bytes"),
+          exact("block_bytes"));
+    m.def("decode_run", decode, exact("bytes"), exact("blocks"), exact("widths"), exact("with_rest"));
+    m.def("merge_runs", merge, exact("bytes"), exact("blocks"), exact("first"), exact("last"), exact("keep_removed"),
+          exact("block_bytes"), exact("offset"));
+}

@@ -1,0 +1,97 @@
+"""Files of changes: which files together hold the state of a version.
+
+A version's own file holds what changed since its parent; a merged file holds what a range of versions changed. Every
+version is restored from a chain of such files, in which each begins where the one before ends. A longer file is
+preferred, so the chain is short, whatever the number of versions.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import DamagedError
+from pipeline.formats.container import WrittenFile
+from pipeline.versions.state import VersionId
+
+
+@dataclass(frozen=True)
+class ChangeFile:
+    """A file that holds what the versions after `after`, up to and including `upto`, changed.
+
+    Attributes:
+        after: None if the file holds everything there is at `upto`.
+        path: relative to the versions folder.
+        file: its size and the checksum it ends with.
+    """
+
+    after: VersionId | None
+    upto: VersionId
+    path: str
+    file: WrittenFile
+
+
+class ChangeFiles:
+    """The files of changes of one shard."""
+
+    def __init__(self, files: Iterable[ChangeFile]) -> None:
+        self._by_end: dict[VersionId, list[ChangeFile]] = defaultdict(list)
+        for file in files:
+            self._by_end[file.upto].append(file)
+
+    def chain(self, id: VersionId) -> list[ChangeFile]:
+        """The files whose changes, one after another, make the state of `id`. Raises DamagedError."""
+        chain: list[ChangeFile] = []
+        at: VersionId | None = id
+        while at is not None:
+            if at not in self._by_end:
+                raise DamagedError(f"version {id} needs {at}, which the ledger lacks. hint: restore the ledger")
+            chain.append(min(self._by_end[at], key=_begin))
+            at = chain[-1].after
+        return chain[::-1]
+
+    def paths(self) -> list[str]:
+        """The paths of all files."""
+        return [file.path for files in self._by_end.values() for file in files]
+
+    def unneeded(self, ids: Iterable[VersionId]) -> list[ChangeFile]:
+        """The files that are in the chain of none of `ids`. Raises DamagedError."""
+        needed: set[str] = set()
+        for id in ids:
+            for file in reversed(self.chain(id)):
+                if file.path in needed:
+                    break  # and with it all before
+                needed.add(file.path)
+        return [file for files in self._by_end.values() for file in files if file.path not in needed]
+
+
+def _begin(file: ChangeFile) -> int:
+    return file.after.sequence if file.after else 0
+
+
+def change_file_of(row: sqlite3.Row) -> ChangeFile:
+    """The file stored in a row."""
+    shard, shards = row["shard"], row["shards"]
+    after = None
+    if row["after_sequence"] is not None:
+        after = VersionId(row["after_generation"], shard, shards, row["after_sequence"])
+    upto = VersionId(row["generation"], shard, shards, row["sequence"])
+    return ChangeFile(after, upto, row["path"], WrittenFile(row["size_bytes"], row["digest"]))
+
+
+def insert_change_file(connection: sqlite3.Connection, file: ChangeFile) -> None:
+    """Add the row of a file; one with this path is replaced."""
+    after, upto = file.after, file.upto
+    connection.execute("DELETE FROM change_file WHERE path = ?", (file.path,))
+    connection.execute(
+        "INSERT INTO change_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            file.path, upto.shard, upto.shards, upto.generation, upto.sequence, after.generation if after else None,
+            after.sequence if after else None, *file.file,
+        ),
+    )  # fmt: skip
+
+
+def delete_change_files(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
+    """Delete the rows of files."""
+    connection.executemany("DELETE FROM change_file WHERE path = ?", [(path,) for path in paths])

@@ -1,0 +1,60 @@
+"""Merged files: what consecutive versions changed, merged into one file in memory that does not grow with it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.arrays.types import UInt8s
+from pipeline.formats.container import Container, StreamedFile
+from pipeline.versions.ledger.change_files import ChangeFile
+from pipeline.versions.runs.stored_run import index_of, merged_pieces
+from pipeline.versions.store.files import MERGED, VERSION, read_state, runs_of, state_sections
+from pipeline.versions.store.listed_files import require_listed
+from pipeline.versions.store.training_state import merge_training_state
+
+
+@contextmanager
+def opened(folder: Path, files: Sequence[ChangeFile]) -> Iterator[list[Container]]:
+    """The files of changes `files`, open. Raises FileNotFoundError, DamagedError if one is not the listed one."""
+    with ExitStack() as stack:
+        containers = [stack.enter_context(Container.open(folder / file.path, VERSION, MERGED)) for file in files]
+        for file, container in zip(files, containers, strict=True):
+            require_listed(container, f"version {file.upto}", file.file.digest)
+        yield containers
+
+
+def write_merged(folder: Path, path: str, files: Sequence[ChangeFile]) -> ChangeFile:
+    """Merge consecutive files of changes into a new one. Raises VersionError, DamagedError; leaves no file then."""
+    after = files[0].after
+    with opened(folder, files) as containers, StreamedFile(folder / path, MERGED) as merged:
+        state = merge_training_state([read_state(container) for container in containers])
+        for name, content in state_sections(state).items():
+            merged.write(name, [content])
+        fields = containers[-1].header["fields"]
+        for field in sorted(fields):
+            for part in ("rows", "served"):
+                _write_run(merged, containers, f"fields/{field}/{part}", keep_removed=after is not None)
+        written = merged.finish(
+            {
+                "after": str(after) if after else None,
+                "id": str(files[-1].upto),
+                "fields": fields,
+                "filters": sorted(state.complete),
+                "filter_changes": sorted(state.changes),
+            }
+        )
+    return ChangeFile(after, files[-1].upto, path, written)
+
+
+def _write_run(merged: StreamedFile, files: Sequence[Container], name: str, keep_removed: bool) -> None:
+    index: list[UInt8s] = []
+
+    def pieces() -> Iterator[UInt8s]:
+        for piece in merged_pieces(runs_of(files, name), keep_removed):
+            index.append(np.ascontiguousarray(piece.blocks).view(np.uint8))
+            yield piece.bytes
+
+    merged.write(name, pieces())
+    merged.write(index_of(name), index)
