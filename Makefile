@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # With bytecode on disk each of the many processes starts 0.4 s earlier.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-live check bench bench-live native native-check native-check-address native-check-thread fuzz \
+.PHONY: demo test test-live check bench bench-live profile native native-check native-check-address native-check-thread fuzz \
         native-fuzz setup clean
 
 setup: $(VENV)/ready
@@ -46,6 +46,10 @@ bench: setup
 bench-live: setup
 	$(BIN)/python -m tests.benchmarks.live --out bench-out/live
 
+# Flame graphs of trainer, join and replica.
+profile: setup
+	$(BIN)/python -m tests.profile --out profile-out
+
 # The C++ core under sanitizers, one build for each; requires only g++.
 native-check: setup $(addprefix native-check-,address thread)
 
@@ -68,4 +72,4 @@ native-fuzz: setup
 	$(BIN)/cmake --build build/native-fuzz --parallel 2
 
 clean:
-	rm -rf build demo-out bench-out $(VENV)
+	rm -rf build demo-out bench-out profile-out $(VENV)

@@ -1,9 +1,14 @@
 #include "memory/workers.h"
 
+#include <pthread.h>
+
 namespace springtide {
 
 Workers::Workers(size_t threads) {
-    for (size_t i = 1; i < threads; ++i) threads_.emplace_back([this] { wait_for_work(); });
+    for (size_t i = 1; i < threads; ++i) {
+        threads_.emplace_back([this] { wait_for_work(); });
+        pthread_setname_np(threads_.back().native_handle(), "rows");  // for profiles
+    }
 }
 
 Workers::~Workers() {

@@ -12,7 +12,9 @@ import pyarrow as pa
 from pipeline.errors import DamagedError
 from pipeline.formats.arrow_size import MAX_BYTES, decompressed_bytes, plain_bytes
 
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=False)
+# A thread for each buffer costs more than its few kilobytes.
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=False, use_threads=False)
+_READ_OPTIONS = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -29,7 +31,7 @@ def unpack(packed: bytes, rows: int) -> pa.RecordBatch:
     """The one batch of an IPC stream. Raises DamagedError if it is broken or does not have `rows` rows."""
     try:
         _check_size("claim", decompressed_bytes(packed))
-        with pa.ipc.open_stream(pa.py_buffer(packed)) as stream:
+        with pa.ipc.open_stream(pa.py_buffer(packed), options=_READ_OPTIONS) as stream:
             batches = list(stream)
         for batch in batches:
             batch.validate(full=True)

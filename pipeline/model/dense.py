@@ -48,7 +48,8 @@ class StepResult:
     logits: Float32s
     """[n, labels] the outputs that serving would use, without the correction for down-sampling."""
     gradient: Float32s
-    """[n + m, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch."""
+    """[n + m, columns] of the *summed* loss by the inputs: a row's step does not depend on the rest of its batch.
+    Not writeable."""
     finite: bool
     """Whether every weight and the optimizer's state are finite after the update."""
     losses: Float32s | None = None
@@ -113,7 +114,9 @@ class DenseModel:
         weight = float(targets.weight.sum(dtype=np.float64))
         loss = float(total) / weight if weight > 0 else float(total)
         arrays = [array.numpy() for array in more]
-        return StepResult(loss, float(total), float(penalty), logits.numpy(), gradient.numpy(), bool(finite), *arrays)
+        # The tensor's own memory: a copy of megabytes would be made of fresh pages.
+        own = np.asarray(memoryview(gradient))
+        return StepResult(loss, float(total), float(penalty), logits.numpy(), own, bool(finite), *arrays)
 
     def scale(self, inputs: Float32s) -> None:
         """Normalise and clip the dense columns of inputs [n, columns] in place, for `step` and `predict`."""

@@ -21,6 +21,7 @@ STAGES = (
     "ingest",
     "join",
     "trainer",
+    "batch",
     "looked_up_rows",
     "commit",
     "versions",

@@ -7,6 +7,7 @@ The dense step of a batch runs in a separate thread. Meanwhile the training thre
 up the next batch's keys and admits new ones: none of that reads or writes what the step changes.
 """
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -24,6 +25,7 @@ from pipeline.logs.interface.end_offsets import EndOffsets
 from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
+from pipeline.process.collector import collector_paused
 from pipeline.publish.levels.full_request import FullRequest
 from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.telemetry import metrics
@@ -100,6 +102,10 @@ class TrainerShard:
             HaltedError: a batch's loss is not finite or above the limit.
             FencedError: another trainer took the shard over.
         """
+        with collector_paused():
+            self._train(stop_offset, stop)
+
+    def _train(self, stop_offset: int, stop: threading.Event) -> None:
         self._renew_mask()
         batch: AdmittedBatch | None = None
         try:
@@ -123,6 +129,7 @@ class TrainerShard:
         Returns the version's id. It is committed and published when the next commit begins or `train` returns.
         """
         id = self.committer.begin(self._snapshot(flush))
+        gc.collect()  # what `collector_paused` left, mostly nothing
         self._uncommitted, self._first = False, None
         self._compared = not measures(self._config)
         self._progress.committed()

@@ -77,9 +77,14 @@ def field_names(fields: int) -> list[str]:
     return [f"c{number:02}" for number in range(fields)]
 
 
-def impressions(seed: int, first: int, rows: int, interval_ms: float, fields: int = 26) -> pa.RecordBatch:
-    """`rows` impressions from id `first` on, `interval_ms` apart, in time order."""
-    random = np.random.default_rng([seed, first])
+def impressions(
+    seed: int, first: int, rows: int, interval_ms: float, fields: int = 26, earlier: int = 0
+) -> pa.RecordBatch:
+    """`rows` impressions from id `first` on, `interval_ms` apart, in time order.
+
+    Their values are those of the ids that are smaller by `earlier`.
+    """
+    random = np.random.default_rng([seed, first - earlier])
     columns = {"at": pa.array(_times(first, rows, interval_ms)), "id": pa.array(first + np.arange(rows))}
     return pa.RecordBatch.from_pydict(columns | {name: pa.array(zipf(random, rows)) for name in field_names(fields)})
 
@@ -111,18 +116,26 @@ THREE_FIELDS = World(lambda _, column: column, lambda columns: -3.0 + sum((c % 5
 
 
 def append_samples(
-    project: Project, log: Log, seed: int, rows: int, per_second: float, world: World = THREE_FIELDS, start: int = 0
+    project: Project,
+    log: Log,
+    seed: int,
+    rows: int,
+    per_second: float,
+    world: World = THREE_FIELDS,
+    start: int = 0,
+    *,
+    again: bool = False,
 ) -> None:
     """Fill the samples log as the join does: records of 8,192 rows; log time runs at `per_second` samples a second.
 
-    `start` is the number of the first sample.
+    `start` is the number of the first sample. With `again` the values are those of the first `rows` samples.
     """
     topic, fields = project.config.topics.samples, len(project.config.fields)
     fence = log.acquire_fence(topic, 0)
     schema = sample_schema(project.config)
     for first in range(start, start + rows, RECORD_ROWS):
         count = min(RECORD_ROWS, start + rows - first)
-        shown = impressions(seed, first, count, 1000 / per_second, fields)
+        shown = impressions(seed, first, count, 1000 / per_second, fields, start if again else 0)
         values = [world.values(i, shown.column(name).to_numpy()) for i, name in enumerate(field_names(fields))]
         columns = {name: pa.array(column) for name, column in zip(field_names(fields), values, strict=True)}
         ids, at_ms = shown.column("id").to_numpy(), shown.column("at").to_numpy()

@@ -6,13 +6,10 @@ steps after the warm-up.
 """
 
 import argparse
-import json
-import time
 
-import numpy as np
 import tensorflow as tf
 from tensorflow_recommenders_addons import dynamic_embedding
-from zipf import BATCH, DIM, FIELDS, LAYERS, VALUES, batches
+from zipf import BATCH, DIM, FIELDS, LAYERS, VALUES, batches, report
 
 WARM_UP = 10
 
@@ -69,16 +66,7 @@ def main() -> None:
 
     made = batches(WARM_UP + chosen.steps, columns=columns, tables=1 if chosen.history else chosen.tables or FIELDS)
     ready = [(tf.constant(keys), tf.constant(labels)) for keys, labels in made]
-    for keys, labels in ready[:WARM_UP]:
-        step(keys, labels)
-    began_s, spent_s = time.perf_counter(), time.process_time()
-    losses = [float(step(keys, labels)) for keys, labels in ready[WARM_UP:]]
-    taken_s, spent_s = time.perf_counter() - began_s, time.process_time() - spent_s
-    assert np.isfinite(losses).all()
-    samples = chosen.steps * BATCH
-    rates = {"samples_per_s": samples / taken_s, "samples_per_core_s": samples / spent_s}
-    rates["rows_per_core_s"] = samples * columns / spent_s
-    print(json.dumps({**rates, "loss": losses[-1]}))
+    report(lambda keys, labels: float(step(keys, labels)), ready, WARM_UP, columns)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,9 @@ looked-up rows per second of wall and of processor time over the steps after the
 """
 
 import argparse
-import json
-import math
-import time
 
 import torch
-from zipf import BATCH, DIM, FIELDS, LAYERS, VALUES, batches
+from zipf import BATCH, DIM, FIELDS, LAYERS, VALUES, batches, report
 
 WARM_UP = 10
 
@@ -61,16 +58,7 @@ def main() -> None:
 
     made = batches(WARM_UP + chosen.steps, columns=columns, tables=1 if chosen.history else chosen.tables or FIELDS)
     ready = [(torch.from_numpy(keys), torch.from_numpy(labels)) for keys, labels in made]
-    for keys, labels in ready[:WARM_UP]:
-        step(keys, labels)
-    began_s, spent_s = time.perf_counter(), time.process_time()
-    losses = [step(keys, labels) for keys, labels in ready[WARM_UP:]]
-    taken_s, spent_s = time.perf_counter() - began_s, time.process_time() - spent_s
-    assert all(math.isfinite(loss) for loss in losses)
-    samples = chosen.steps * BATCH
-    rates = {"samples_per_s": samples / taken_s, "samples_per_core_s": samples / spent_s}
-    rates["rows_per_core_s"] = samples * columns / spent_s
-    print(json.dumps({**rates, "loss": losses[-1]}))
+    report(step, ready, WARM_UP, columns)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Flame graphs of the processes that work: trainer, join and replica."""
