@@ -5,6 +5,7 @@
 #include <nanobind/ndarray.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -44,6 +45,20 @@ auto without_gil(Work work) {
     nb::gil_scoped_release nogil;
     return work();
 }
+
+// Releases the GIL for work on many items. For few, the work is done before a thread that waits for the GIL has it, and to
+// get it back takes a switch of threads.
+class GilReleasedFor {
+public:
+    explicit GilReleasedFor(size_t items) {
+        if (items >= kManyItems) released_.emplace();
+    }
+
+private:
+    static constexpr size_t kManyItems = 1 << 13;  // some 100 microseconds of work
+
+    std::optional<nb::gil_scoped_release> released_;
+};
 
 // A NumPy array that owns the memory of the vector. Requires the GIL.
 template <typename T>

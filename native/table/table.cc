@@ -75,7 +75,7 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
-           history_.memory_bytes() + created_.memory_bytes();
+           history_.memory_bytes() + preserved_.memory_bytes() + created_.memory_bytes();
 }
 
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
@@ -105,7 +105,10 @@ void Table::touch(uint32_t row) {
 // earlier row of the same key was stored when it was removed.
 void Table::preserve(uint32_t row) {
     if (frozen_.is_set(row)) collect_row(row);
-    if (!touched_.is_set(row) && !created_.is_set(row)) history_.store(key_of(row), packed(row));
+    if (touched_.is_set(row) || created_.is_set(row)) return;
+    history_.store(key_of(row), packed(row));
+    preserved_.grow(rows_.bound());
+    preserved_.set(row);
 }
 
 void Table::collect_row(uint32_t row) {
@@ -247,6 +250,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
         touch(row);  // like any change; the flag is cleared because the row number may be reused for another key
         touched_.clear(row);
         created_.clear(row);
+        preserved_.clear(row);
         --touched_rows_;
         removed_.push_back(key);
         index_.erase(key, row);
@@ -364,17 +368,14 @@ std::vector<uint64_t> Table::keys_before() const {
     return keys;
 }
 
+// Most rows are as they were and need no search in the history.
 void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
-    for (const uint64_t key : keys) {
-        const std::byte* from = history_.find(key);
-        if (from == nullptr) {
-            const uint32_t row = find(key);
-            if (row == kNoRow || created_.is_set(row)) reject("row", key, "none at that time", "a key that had a row");
-            from = packed(row);
-        }
-        std::memcpy(out, from, row_bytes());
-        out += row_bytes();
-    }
+    each_row<CellOf>(keys, 1, [&](size_t i, uint32_t row) {
+        const bool resident = row != kNoRow && !created_.is_set(row);
+        const std::byte* from = !resident || preserved_.is_set(row) ? history_.find(keys[i]) : nullptr;
+        if (from == nullptr && !resident) reject("row", keys[i], "none at that time", "a key that had a row");
+        std::memcpy(out + i * row_bytes(), from == nullptr ? packed(row) : from, row_bytes());
+    });
 }
 
 void Table::settle(uint64_t touched_sum) {
@@ -383,6 +384,7 @@ void Table::settle(uint64_t touched_sum) {
     digest_ += touched_sum;
     history_.clear();
     created_ = RowFlags();
+    preserved_ = RowFlags();
     stage_ = Stage::kNone;
 }
 

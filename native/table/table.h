@@ -229,6 +229,7 @@ private:
     uint32_t cursor_ = 0;             // no row below it is frozen
     ChangeSet set_;
     RowHistory history_;              // rows changed while a set is open, as of its begin_changes()
+    RowFlags preserved_;              // rows with an entry there under their present key
     RowFlags created_;                // rows created while a set is open
     uint64_t digest_ = 0;
 };

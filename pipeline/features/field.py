@@ -66,7 +66,7 @@ class FieldPlan:
         """Keys [m] and offsets [n + 1] of a batch of n rows."""
         if self._kind == "cross":
             parts = [hash_column(column, self.seed) for column in self._inputs(batch, at_ms)]
-            return combine_keys(parts, self.seed), np.arange(batch.num_rows + 1, dtype=np.int64)
+            return combine_keys(parts, self.seed), transforms.one_each(batch.num_rows)
         elements, offsets = self._elements(batch, at_ms)
         return hash_column(elements, self.seed), offsets
 

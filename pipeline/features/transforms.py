@@ -5,6 +5,7 @@ field's fixed "missing" key.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +36,23 @@ def flatten(array: pa.Array) -> tuple[pa.Array, Int64s]:
     (['a', 'b', 'c'], [0, 2, 2, 3])
     """
     if not is_list(array.type):
-        return array, np.arange(len(array) + 1, dtype=np.int64)
+        return array, one_each(len(array))
     lengths = pc.fill_null(pc.list_value_length(array), 0)
     offsets = np.zeros(len(array) + 1, np.int64)
     np.cumsum(lengths.to_numpy(zero_copy_only=False), out=offsets[1:])
     return array.flatten(), offsets
+
+
+@lru_cache(maxsize=4)
+def one_each(rows: int) -> Int64s:
+    """Offsets [rows + 1] of rows with one element each; not writeable.
+
+    >>> one_each(2).tolist()
+    [0, 1, 2]
+    """
+    offsets = np.arange(rows + 1, dtype=np.int64)
+    offsets.flags.writeable = False
+    return offsets
 
 
 def lengths_of(array: pa.Array) -> Int64s:

@@ -12,7 +12,7 @@ void register_unique(nb::module_& m) {
         .def(
             "unique",
             [](Uniquer& self, In<uint64_t> keys, Out<uint64_t> distinct, Out<int32_t> inverse, Out<uint32_t> counts) {
-                nb::gil_scoped_release nogil;
+                const GilReleasedFor nogil(keys.size());
                 return self.unique({keys.data(), keys.size()}, distinct.data(), inverse.data(), counts.data());
             },
             exact("keys"), exact("distinct"), exact("inverse"), exact("counts"));

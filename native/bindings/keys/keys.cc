@@ -25,7 +25,7 @@ void bind_texts(nb::module_& m, const char* name) {
         name,
         [](In<Offset> offsets, In<uint8_t> text, Bitmap bitmap, int64_t offset, uint64_t seed, Out<uint64_t> out) {
             const auto valid = validity(bitmap, offset);
-            nb::gil_scoped_release nogil;
+            const GilReleasedFor nogil(out.size());
             if (!springtide::hash_texts(offsets.data(), text.data(), text.size(), valid, out.size(), seed, out.data()))
                 throw std::invalid_argument("offsets leave the text");
         },
@@ -41,7 +41,7 @@ void register_keys(nb::module_& m) {
         "hash_integers",
         [](In<int64_t> values, Bitmap bitmap, int64_t offset, uint64_t seed, Out<uint64_t> out) {
             const auto valid = validity(bitmap, offset);
-            nb::gil_scoped_release nogil;
+            const GilReleasedFor nogil(out.size());
             springtide::hash_integers(values.data(), valid, out.size(), seed, out.data());
         },
         exact("values"), exact("bitmap").none(), exact("bit_offset"), exact("seed"), exact("out"));
@@ -49,7 +49,7 @@ void register_keys(nb::module_& m) {
         "hash_doubles",
         [](In<double> values, Bitmap bitmap, int64_t offset, uint64_t seed, Out<uint64_t> out) {
             const auto valid = validity(bitmap, offset);
-            nb::gil_scoped_release nogil;
+            const GilReleasedFor nogil(out.size());
             springtide::hash_doubles(values.data(), valid, out.size(), seed, out.data());
         },
         exact("values"), exact("bitmap").none(), exact("bit_offset"), exact("seed"), exact("out"));
@@ -57,14 +57,14 @@ void register_keys(nb::module_& m) {
         "hash_booleans",
         [](In<uint8_t> bits, Bitmap bitmap, int64_t offset, uint64_t seed, Out<uint64_t> out) {
             const auto valid = validity(bitmap, offset);
-            nb::gil_scoped_release nogil;
+            const GilReleasedFor nogil(out.size());
             springtide::hash_booleans(bits.data(), offset, valid, out.size(), seed, out.data());
         },
         exact("bits"), exact("bitmap").none(), exact("bit_offset"), exact("seed"), exact("out"));
     m.def(
         "combine",
         [](InRows<uint64_t> keys, uint64_t seed, Out<uint64_t> out) {
-            nb::gil_scoped_release nogil;
+            const GilReleasedFor nogil(out.size());
             springtide::combine(keys.data(), keys.shape(0), keys.shape(1), seed, out.data());
         },
         exact("keys"), exact("seed"), exact("out"));

@@ -26,6 +26,7 @@ from pipeline.logs.interface.log import Log
 from pipeline.model.dense import DenseModel, StepResult
 from pipeline.model.identity import identity_of, serving_digest
 from pipeline.process.collector import collector_paused
+from pipeline.process.freed_memory import keep_freed_memory
 from pipeline.publish.levels.full_request import FullRequest
 from pipeline.quarantine.sample_mask import SampleMask
 from pipeline.telemetry import metrics
@@ -63,6 +64,7 @@ class TrainerShard:
             LogReplacedError: the samples topic is not the one CURRENT was trained from.
             InputError: a quarantine of chosen samples does not fit the configuration.
         """
+        keep_freed_memory()
         self._project, self._config, self._log, self._end_offsets = project, project.config, log, EndOffsets(log)
         self._versions, self._shard, self._labels = versions, shard, project.config.outputs
         self._full_request = FullRequest(project, shard)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 
 import numpy as np
 
@@ -32,12 +33,9 @@ class TableSnapshot:
         """[n] `row_dtype` of `keys` [n] uint64, all of which had a row."""
         rows = np.empty(len(keys), self._table.row_dtype)
         for start in range(0, len(keys), _SLICE_ROWS):
-            part = keys[start : start + _SLICE_ROWS]
-            rows[start : start + len(part)] = self._read(part)
+            part = slice(start, start + _SLICE_ROWS)
+            self._calls.run(partial(self._table.read_before, keys[part], rows[part]))
         return rows
-
-    def _read(self, keys: UInt64s) -> Rows:
-        return self._calls.run(lambda: self._table.rows_before(keys))
 
 
 class OpenChanges:

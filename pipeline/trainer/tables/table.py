@@ -276,10 +276,15 @@ class Table:
 
     def rows_before(self, keys: UInt64s) -> Rows:
         """[n] `row_dtype`: rows as of `begin_changes`; without an open set, as now. Raises InputError as `rows`."""
+        rows = np.empty(len(keys), self.row_dtype)
+        self.read_before(keys, rows)
+        return rows
+
+    def read_before(self, keys: UInt64s, out: Rows) -> None:
+        """As `rows_before`, into `out` [n] `row_dtype`."""
         _check_keys(keys)
-        packed = np.empty((len(keys), self.row_bytes), np.uint8)
-        _call(self._table.rows_before, keys, packed)
-        return packed.view(self.row_dtype).reshape(len(keys))
+        require_array("out", out, self.row_dtype, (len(keys),))
+        _call(self._table.rows_before, keys, out.view(np.uint8).reshape(len(keys), self.row_bytes))
 
     def settle(self, changes: Changes) -> None:
         """Fold a finished set into the digest and end it. Raises InputError if none was taken."""
