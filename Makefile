@@ -51,6 +51,7 @@ profile: setup
 	$(BIN)/python -m tests.profile --out profile-out
 
 # The C++ core under sanitizers, one build for each; requires only g++.
+CHECKED := build/native-check
 native-check: setup $(addprefix native-check-,address thread)
 
 native-check-address: SANITIZE := address,undefined
@@ -64,12 +65,12 @@ native-check-address native-check-thread: native-check-%: setup
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
 fuzz: native-fuzz
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --native build/native-fuzz --crashes build/crashes
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --native $(CHECKED)-address/fuzz --crashes build/crashes
 
-# The programs that `fuzz` runs.
+# The programs that `fuzz` runs: part of the build for the address sanitizer.
 native-fuzz: setup
-	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/fuzz -B build/native-fuzz
-	$(BIN)/cmake --build build/native-fuzz --parallel 2
+	$(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -S native/tests -B $(CHECKED)-address -DSPRINGTIDE_SANITIZE=address,undefined
+	$(BIN)/cmake --build $(CHECKED)-address --target fuzzers --parallel 2
 
 clean:
 	rm -rf build demo-out bench-out profile-out $(VENV)
