@@ -7,24 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli.commands import (
-    change,
-    cluster,
-    create,
-    dead_letters,
-    export,
-    importance,
-    ingest,
-    precision,
-    quarantine,
-    recall,
-    run,
-    show,
-    skip,
-    status,
-    stop,
-    topics,
-)
+from pipeline.cli.commands.data import dead_letters, ingest, skip, topics
+from pipeline.cli.commands.jobs import cluster, create, run, status, stop
+from pipeline.cli.commands.model import change, export, importance, precision, quarantine, recall, show
 from pipeline.cli.release import release
 from pipeline.cli.terminal.output import writing_stdout
 

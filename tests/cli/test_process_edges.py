@@ -57,7 +57,7 @@ def broken(file):
         ("json", "--version"),
         ("numpy", "--version"),
         ("pyarrow.compute", "--version"),
-        ("pipeline.cli.commands.run", "--version"),
+        ("pipeline.cli.commands.jobs.run", "--version"),
         ("tensorflow", "config check --json"),
         ("end", "--version"),
     ],

@@ -57,7 +57,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="total for all targets")
     parser.add_argument("--seed", type=int, default=1, help="determines the inputs")
     parser.add_argument("--only", action="append", help="only this target; may be repeated")
-    parser.add_argument("--native", type=Path, default=Path("build/native-check-address/fuzz"), help="folder of the fuzz_* programs")
+    parser.add_argument(
+        "--native", type=Path, default=Path("build/native-check-address/fuzz"), help="folder of the fuzz_* programs"
+    )
     parser.add_argument("--crashes", type=Path, default=Path("build/crashes"), help="folder for the inputs of findings")
     return parser.parse_args(arguments)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.cli.commands.create import GalleryModel
+from pipeline.cli.commands.jobs.create import GalleryModel
 from pipeline.configuration.project import Project
 from tests.real.criteo.one_pass import SOURCE as CRITEO
 from tests.real.mind_peers import SOURCE

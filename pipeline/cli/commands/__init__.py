@@ -1,1 +1,1 @@
-"""The commands, one file per group."""
+"""The commands by subject, one file per group."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.cli.commands.create import GalleryModel
+from pipeline.cli.commands.jobs.create import GalleryModel
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.model.dense import DenseModel

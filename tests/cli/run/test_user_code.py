@@ -55,7 +55,7 @@ STUCK = """
 import os, signal, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipeline.cli.commands.run import _until_signalled
+from pipeline.cli.commands.jobs.run import _until_signalled
 from pipeline.configuration.project import Project
 
 sys.path.insert(0, sys.argv[1])

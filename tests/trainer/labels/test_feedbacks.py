@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pyarrow as pa
 
-from pipeline.cli.commands.status import _collect
+from pipeline.cli.commands.jobs.status import _collect
 from pipeline.cli.terminal.options import read_time
 from pipeline.ingest.event_writer import EventWriter, append_heartbeat
 from pipeline.logs.events.sample_block import decode_sample_block

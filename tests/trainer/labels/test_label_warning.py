@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from structlog.testing import capture_logs
 
-from pipeline.cli.commands.status import _collect
+from pipeline.cli.commands.jobs.status import _collect
 from pipeline.logs.open import open_log
 from tests.support.shop.shop import MODEL, WRITTEN, append_samples, make_project, make_samples, train
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.cli.commands.status import _collect, _summarize
+from pipeline.cli.commands.jobs.status import _collect, _summarize
 from pipeline.logs.open import open_log
 from pipeline.model.network.weights import served_part
 from pipeline.rollback.act import roll_back

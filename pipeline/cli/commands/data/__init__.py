@@ -1,0 +1,1 @@
+"""Commands about what goes into the logs: input events, dead letters, topics."""

@@ -1,0 +1,1 @@
+"""Commands about the model: its versions, rows, items and quarantines."""
