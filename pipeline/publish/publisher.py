@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from pipeline.arrays.ascending import find_keys
 from pipeline.arrays.per_field import run_per_field
-from pipeline.arrays.types import Bools, UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float64s, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.config import Config
 from pipeline.publish.price.byte_price import Price
-from pipeline.publish.price.dense_weights import PublishedDense, Rounding, TrainedWeights
+from pipeline.publish.price.dense_weights import DenseUpdate, PublishedDense, TrainedWeights
 from pipeline.publish.price.loss_sample import MAX_ROWS, LossSample, price_of_loss, row_share, sampled_rows
 from pipeline.publish.price.priced_rows import SKIP, RowScores, ServedRows
 from pipeline.publish.price.rounded_rows import quantize_rows, score_sent
@@ -45,20 +45,18 @@ class PublishSettings:
     Attributes:
         loss: the loss of serving that is allowed, relative to the trainer's.
         half_life_s: log time after which losses of rows have halved.
-        dense_rounding: how coarsely serving holds the dense weights.
         flush_bytes: how much a flush may add to one delta, about: a log limits the size of a record.
     """
 
     loss: float
     half_life_s: float
-    dense_rounding: Rounding = "exact"
     flush_bytes: int = 16 << 20
 
     @classmethod
     def of(cls, config: Config) -> "PublishSettings":
         """Those of a configuration."""
         publish, record_bytes = config.publish, config.logs.max_record_bytes
-        return cls(publish.loss, config.train.half_life_s, publish.dense_rounding, record_bytes // _FLUSH_SHARE)
+        return cls(publish.loss, config.train.half_life_s, record_bytes // _FLUSH_SHARE)
 
 
 class RowSource(Protocol):
@@ -180,7 +178,7 @@ class Publisher:
         self.views = dict(views)
         self._settings, self._tables, self._price = settings, dict(tables), price or Price()
         self._next_handles = {name: (next_handles or {}).get(name, 0) for name in self.views}
-        self._dense = PublishedDense(settings.dense_rounding, dense)
+        self._dense = PublishedDense(dense)
         self._served_digest = served_digest(self._digests(), dense)
         self._withheld: dict[str, Withheld] = {}
         self._sample: dict[str, LossSample] = {}
@@ -200,9 +198,12 @@ class Publisher:
         """[n] uint64, the keys of a table whose rows differ from what serving holds, if sending them would help."""
         return self._withheld[name].keys
 
-    def correct(self, measured: float) -> None:
-        """Correct the price after the loss of serving was measured as of the last commit, relative to the trainer's."""
-        self._price = self._price.corrected(measured, self._settings.loss)
+    def correct(self, measured: float, dense: float | None = None) -> None:
+        """Correct the price after the loss of serving was measured as of the last commit, relative to the trainer's.
+
+        `dense`: the loss by dense weights alone, if it was measured.
+        """
+        self._price = self._price.corrected(measured, self._settings.loss, dense)
 
     def prepare(
         self,
@@ -220,7 +221,8 @@ class Publisher:
             versions: the versions before and after the commit.
             touched: by table, what the commit changed.
             dense: the dense weights of the new version; bytes are served as they are.
-            loss: the trainer's, summed over samples and decayed as the curvature of rows is; 0 to keep the price.
+            loss: the trainer's, summed over samples and decayed as the curvature of rows is; 0 to keep the price, and
+                trained dense weights as they are served.
             flush: also send rows whatever their worth: every row that sending would improve or that serving
                 does not hold. As many as `flush_bytes` allows; the next flush sends more.
             hold: send no rows and the dense weights that serving has, so that only removed keys change.
@@ -229,7 +231,7 @@ class Publisher:
         removed = run_per_field(lambda name: self._score_touched(name, touched.get(name)), self.views)
         at_s = versions.last_at_ms // 1000
         if loss:
-            self._find_price(at_s, loss)
+            self._find_price(at_s, loss, dense)
         selected, left = self._select(at_s, hold), self._settings.flush_bytes
         zeros = {name: np.empty(0, np.uint64) for name in self.views}
         if flush:
@@ -242,7 +244,7 @@ class Publisher:
         sent = run_per_field(lambda name: self._send(name, *rows[name], removed[name]), rows)
         fields = {name: delta for name, (delta, _) in sent.items()}
         changes = {name: change for name, (_, change) in sent.items()}
-        digests, update = self._digests(), self._dense.held() if hold else self._dense.update(dense)
+        digests, update = self._digests(), self._dense_after(dense, loss, flush, hold)
         self._served_digest = served_digest(digests, update.served)
         delta = Delta(
             level="realtime",
@@ -255,8 +257,9 @@ class Publisher:
             **vars(versions),
         )
         if loss:
-            estimate, share = max(self._loss_of_serving(at_s) / loss, 0.0), self._settings.loss
-            self._price = self._price.estimated(estimate, None if flush or hold else share)
+            estimate, share = (self._loss_of_serving(at_s) + update.loss) / loss, self._settings.loss
+            dense_estimate = max(update.loss / loss, 0.0)
+            self._price = self._price.estimated(max(estimate, 0.0), None if flush or hold else share, dense_estimate)
         withheld = {name: len(rows) for name, rows in sorted(self._withheld.items())}
         complete = flush and left >= 0 and not any(withheld.values())
         return PreparedUpdate(
@@ -285,12 +288,22 @@ class Publisher:
         weights, bits, _ = self.views[name].lookup(keys)
         return ServedRows(weights, bits, self.views[name].exponents(keys))
 
-    def _find_price(self, at_s: int, loss: float) -> None:
+    def _dense_after(self, dense: bytes | TrainedWeights, loss: float, flush: bool, hold: bool) -> DenseUpdate:
+        """What becomes of the dense weights. Trained ones need a loss to compare with, unless serving has none."""
+        if hold or (self.served_dense and not loss and not isinstance(dense, bytes)):
+            return self._dense.held(dense, self._price, loss)
+        return self._dense.update(dense, self._price, loss, flush=flush)
+
+    def _find_price(self, at_s: int, loss: float, dense: bytes | TrainedWeights) -> None:
         """The price at which serving has the loss allowed. Other steps change what sending any row is worth."""
         self._bound_sample()
         names, half_life_s = sorted(self._sample), self._settings.half_life_s
         missing = [self._sample[name].losses(at_s, half_life_s)[0] for name in names]
-        shares = [row_share(self.views[name].dim) for name in names]
+        shares: list[float | Float64s] = [row_share(self.views[name].dim) for name in names]
+        if not isinstance(dense, bytes):
+            part = math.ldexp(1.0, -self._price.halvings)
+            missing.append(part * dense.blocks.missing(self._price.dense_scale * abs(loss)))
+            shares.append(part * dense.blocks.shares)
         allowed = math.ldexp(self._price.allowed(self._settings.loss, loss), -self._price.halvings)
         steps, self._price = self._price.for_steps, self._price.at(price_of_loss(missing, shares, allowed))
         if self._price.for_steps != steps:

@@ -93,15 +93,18 @@ def test_the_loss_of_serving_is_a_share_of_the_trainers():
     assert "publish.share: unknown key. known: loss, " in text
 
 
-def test_dense_weights_are_rounded_by_a_share_or_served_exactly():
+def test_dense_weights_are_priced_or_served_exactly():
     document = copy.deepcopy(WRITTEN)
-    for given in (0.001, 0.5, "exact"):
-        document["publish"]["dense_rounding"] = given
-        assert parse_config(document).publish.dense_rounding == given
+    assert parse_config(document).publish.dense == "priced"
+    for given in ("priced", "exact"):
+        document["publish"]["dense"] = given
+        assert parse_config(document).publish.dense == given
     for given in (0, 0.6, -1, float("nan"), "off", "0.01", [0.01], None):
-        text = problems_of(lambda document, given=given: document["publish"].update(dense_rounding=given))
+        text = problems_of(lambda document, given=given: document["publish"].update(dense=given))
         assert "has 1 problem(s)" in text
-        assert "publish.dense_rounding: " in text
+        assert "publish.dense: " in text
+    text = problems_of(lambda document: document["publish"].update(dense_rounding=0.02))
+    assert "publish.dense_rounding: unknown key. known: loss, dense, " in text
 
 
 @pytest.mark.parametrize(("text", "reason"), [(None, "does not exist"), ("a = ", "is not TOML"), ("\xff", "events")])

@@ -37,7 +37,7 @@ from tests.support.join_bench import Bench as JoinBench
 from tests.support.join_bench import S, W
 from tests.support.manual_clock import ManualClock
 from tests.support.synthetic.commits import World, project_in
-from tests.support.synthetic.dense_walk import COUNT, KERNEL, DenseWalk
+from tests.support.synthetic.dense_walk import COUNT, KERNEL, DenseWalk, publish_dense
 from tests.support.world.archive_writer import write_archive
 from tests.support.world.join_state import decode_join, encode_join
 from tests.versions.deltas import test_delta
@@ -161,13 +161,13 @@ def _dense(value: bytes) -> object:
     return weights.unpack(value), ServedWeights.of(value).packed()
 
 
-_WALK, _DENSE = DenseWalk(), PublishedDense(0.05, b"")
-_SERVED = _DENSE.update(_WALK.trained()).served
+_WALK, _DENSE = DenseWalk(), PublishedDense(b"")
+_SERVED = publish_dense(_DENSE, _WALK.trained(), 0.05).served
 
 
 def _change_seeds() -> list[bytes]:
     _WALK.step()
-    changed = _DENSE.update(_WALK.trained()).sent
+    changed = publish_dense(_DENSE, _WALK.trained(), 0.05).sent
     assert isinstance(changed, DenseChange)
     return [changed.blocks, b""]
 

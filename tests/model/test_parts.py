@@ -14,6 +14,7 @@ from pipeline.model.identity import serving_digest
 from pipeline.model.loss.targets import trial_targets
 from pipeline.model.network.weights import pack, unpack
 from pipeline.publish.price.dense_weights import PublishedDense, TrainedWeights
+from tests.support.synthetic.dense_walk import publish_dense
 
 CASCADE = """
 import keras
@@ -163,7 +164,7 @@ def test_a_part_predicts_with_rounded_weights_what_the_whole_network_predicts(tr
     config, root, _ = trained
     network = DenseModel(config, root)
     weights = TrainedWeights(network.weights_bytes(), network.curvature)
-    rounded = PublishedDense(0.05, b"").update(weights).served
+    rounded = publish_dense(PublishedDense(b""), weights, 0.05).served
     whole, part = DenseModel(config, root), network.part(["coarse"])
     whole.load_serving(rounded)
     inputs = random_inputs(network, 6)

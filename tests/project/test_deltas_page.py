@@ -53,11 +53,9 @@ def assert_holds(consumer, shard, replica):
         assert len(rows) == len({key for key, _, _ in rows.values()}) == replica.export(name).num_rows
 
 
-@pytest.mark.parametrize("rounding", [0.01, "exact"])
-def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, rounding):
-    project = make_project(
-        tmp_path, WRITTEN | {"publish": WRITTEN["publish"] | {"dense_rounding": rounding, "loss": 1e-9}}
-    )
+@pytest.mark.parametrize("dense", ["priced", "exact"])
+def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, dense):
+    project = make_project(tmp_path, WRITTEN | {"publish": WRITTEN["publish"] | {"dense": dense, "loss": 1e-9}})
     with closing(open_log(project)) as log:
         append_samples(log, project, make_samples(1, 1_000))
         train(project, log)
@@ -69,9 +67,9 @@ def test_the_consumer_follows_a_real_trainer(consumer, tmp_path, rounding):
         assert {"user", "item", "tags"} == set(shard.fields)
         assert min(map(len, shard.fields.values())) > 5
         arrays = consumer["dense_arrays"](shard.dense)
-        assert pack(arrays) == (shard.dense if rounding == "exact" else pack(unpack(shard.dense)))
+        assert pack(arrays) == (shard.dense if dense == "exact" else pack(unpack(shard.dense)))
         changes = [isinstance(decode_delta(each.value).dense, DenseChange) for each in log.read("deltas", 0, 0)]
-        assert changes == [False, *[rounding != "exact"] * (len(changes) - 1)]
+        assert changes == [False, *[dense != "exact"] * (len(changes) - 1)]
         weights_of_the_network = DenseModel(project.config, tmp_path)
         weights_of_the_network.load_serving(shard.dense)
         assert list(arrays) == list(unpack(weights_of_the_network.serving_bytes()))

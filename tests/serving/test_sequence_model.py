@@ -25,7 +25,7 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sequence") / "shop"
     assert call("init", folder, "--model", "din").code == 0
     with (folder / "springtide.toml").open("a") as written:
-        written.write("\n[publish]\ndense_rounding = 'exact'\n")
+        written.write("\n[publish]\ndense = 'exact'\n")
     impressions, clicks = make_events(5, ROWS)
     impressions["history"] = [history_of(row) for row in range(ROWS)]
     for kind, rows in {"impressions": impressions, "clicks": clicks}.items():

@@ -133,13 +133,6 @@ class HookDelivery(Section):
     """Maximum number of redirects that a webhook may answer with; only 307 and 308, which repeat the POST."""
 
 
-DenseRounding = Annotated[
-    Annotated[float, Field(gt=0, le=0.5), Tag("<number>")] | Annotated[Literal["exact"], Tag("<exact>")],
-    Discriminator(lambda given: "<exact>" if isinstance(given, str) else "<number>"),
-]
-"""A share of the weights, or `"exact"` for none."""
-
-
 AllowedLoss = Annotated[float, Field(gt=0, le=0.5)]
 """A share of the trainer's loss."""
 
@@ -148,12 +141,12 @@ class Publish(Section):
     """`[publish]`: how much and how often deltas are published to serving."""
 
     loss: AllowedLoss = 0.0002
-    """How much the loss of serving may exceed the trainer's, as a share of it, by rows that realtime deltas withhold or
-    round. The price of a byte follows from it: a row is sent if that takes more off the loss than its bytes cost."""
-    dense_rounding: DenseRounding = "exact"
-    """How coarsely serving holds the dense weights: the error that rounding makes, relative to the weights, both
-    weighted by how much the loss depends on each. Each then takes one or two bytes, and a realtime delta carries the
-    differences of those that moved by a step. `"exact"`: float32 as trained, complete in every delta."""
+    """How much the loss of serving may exceed the trainer's, as a share of it, by rows and dense weights that realtime
+    deltas withhold or round. The price of a byte follows from it: a row, or a block of 64 dense weights, is sent if
+    that takes more off the loss than its bytes cost."""
+    dense: Literal["priced", "exact"] = "priced"
+    """How serving holds the dense weights. `"priced"`: as integers of one or two bytes; a realtime delta carries the
+    differences of what is worth its bytes. `"exact"`: float32 as trained, complete in every delta."""
     incremental_every_s: Seconds | None = 600.0
     """Log time between incremental deltas; `"off"`: only on command."""
     full_every_s: Seconds | None = 86_400.0

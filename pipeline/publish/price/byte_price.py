@@ -13,7 +13,7 @@ _LEARNING = 1 / 8
 _RISING, _FALLING = 1 / 16, 1 / 4
 """How fast the price rises and falls: rows that are sent reduce the loss at once, others raise it as they move."""
 _LARGEST_RATIO = 4.0
-_LARGEST_CORRECTION, _LARGEST_FIT = 32.0, 16.0
+_LARGEST_CORRECTION, _LARGEST_FIT, _LARGEST_SCALE = 32.0, 16.0, 65_536.0
 _LEAST_PREDICTED = 1 / 4
 """Measurements count from this share of the allowed loss on: after a full, little is withheld."""
 _HYSTERESIS = 2.0
@@ -32,6 +32,8 @@ class Price:
         estimate: loss of serving relative to the trainer's, before the correction.
         fit: estimated loss over the one expected at the price.
         halvings: the estimate is made from one row in 2^halvings.
+        dense_scale: loss that an error as large as the dense weights would cost, relative to the trainer's; measured.
+        dense_estimate: part of `estimate`, by dense weights.
 
     >>> Price(for_steps=2.0).at(8.0).for_steps, Price(for_steps=2.0).at(3.0).for_steps
     (8.0, 2.0)
@@ -43,6 +45,8 @@ class Price:
     estimate: float = 0.0
     fit: float = 1.0
     halvings: int = 0
+    dense_scale: float = 4.0
+    dense_estimate: float = 0.0
 
     @classmethod
     def of(cls, numbers: Mapping[str, float]) -> "Price":
@@ -72,30 +76,43 @@ class Price:
         fits = self.for_steps <= _HYSTERESIS * per_byte and per_byte <= _HYSTERESIS * self.for_steps
         return replace(self, per_byte=per_byte, for_steps=self.for_steps if fits else per_byte)
 
-    def estimated(self, estimate: float, share: float | None) -> "Price":
-        """With the loss of serving after a commit; it was to be `share`, unless that is None.
+    def estimated(self, estimate: float, share: float | None, dense: float = 0.0) -> "Price":
+        """With the loss of serving after a commit, `dense` of it by dense weights; it was to be `share`, unless None.
 
         >>> Price().estimated(0.0001, share=0.0002).fit, Price().estimated(0.0004, share=0.0002).fit
         (0.96875, 1.25)
         """
-        price = replace(self, estimate=estimate)
+        price = replace(self, estimate=estimate, dense_estimate=dense)
         if share is None:
             return price
         ratio = min(price.predicted / share, _LARGEST_RATIO)
         fit = self.fit * (1 + (_FALLING if ratio > 1 else _RISING) * (ratio - 1))
         return replace(price, fit=_bounded(fit, _LARGEST_FIT))
 
-    def corrected(self, measured: float, share: float) -> "Price":
+    def corrected(self, measured: float, share: float, dense: float | None = None) -> "Price":
         """After the loss of serving was measured, relative to the trainer's; `share` is the one that is allowed.
+
+        `dense`: what serving loses by its dense weights alone; None if that was not measured.
 
         >>> Price(estimate=0.0002).corrected(0.0004, share=0.0002).correction
         1.125
         """
+        price = self if dense is None else self._dense_corrected(dense)
         if not self.predicted > _LEAST_PREDICTED * share:
+            return price
+        correction = _learned(self.correction, measured / self.predicted)
+        return replace(price, correction=_bounded(correction, _LARGEST_CORRECTION))
+
+    def _dense_corrected(self, measured: float) -> "Price":
+        estimate = self.correction * self.dense_estimate
+        if not estimate > 0:
             return self
-        ratio = min(measured / self.predicted, _LARGEST_RATIO)
-        correction = self.correction * (1 + _LEARNING * (ratio - 1))
-        return replace(self, correction=_bounded(correction, _LARGEST_CORRECTION))
+        return replace(self, dense_scale=_bounded(_learned(self.dense_scale, measured / estimate), _LARGEST_SCALE))
+
+
+def _learned(factor: float, ratio: float) -> float:
+    """A factor after one measurement, `ratio` times what was expected by it."""
+    return factor * (1 + _LEARNING * (min(ratio, _LARGEST_RATIO) - 1))
 
 
 def _bounded(factor: float, largest: float) -> float:

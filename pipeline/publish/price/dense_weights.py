@@ -1,32 +1,37 @@
-"""The policy of publishing dense weights: how finely serving holds each, and what a realtime delta carries of them.
+"""The policy of publishing dense weights: what a realtime delta carries of them, under the price of a byte.
 
-A weight of serving is an integer times the step of its block, the nearest one to the trained weight: what rounding took
-away counts again the next time (error feedback), and a weight that moved less than half a step costs nothing. With
-loss ≈ ½ Σ h e², e the error of a weight and h its mean squared gradient (Gauss–Newton), steps ∝ 1/√h take the fewest
-bits for a loss (reverse water-filling; Cover and Thomas, "Elements of Information Theory", 10.3.3). The optimizer's
-accumulators hold h up to a factor, which cancels: the setting is √(Σ h e² / Σ h w²), w the weights.
+Serving holds a float32 variable in blocks of 64 weights, each integers times a power of two, and a block is published
+as a row is (`priced_rows`): its step is the power of two nearest to √(unit / h), and it is sent if that takes more off
+the loss than the price of its bytes. What rounding and withholding took away is trained − served and counts again at
+the next commit (error feedback). Steps ∝ 1/√h take the fewest bits for a loss (reverse water-filling; Cover and Thomas,
+"Elements of Information Theory", 10.3.3).
+
+h is the summed squared gradient of a weight (Gauss–Newton). The accumulators of the optimizer hold it up to a factor
+that all weights share, a block its mean. The factor follows from `Price.dense_scale`: the loss of an error as large as
+the weights, ½ Σ h w², over the trainer's loss. It is measured (`trainer/commit/served_loss.py`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays.types import Float32s, Float64s, Int32s, Int64s, UInt8s
+from pipeline.arrays.types import Float32s, Float64s, Int8s, Int64s, UInt8s
 from pipeline.model.network.served_weights import ServedWeights
 from pipeline.model.network.weights import BLOCK, Contents, Entry, serving_arrays, unpack
 from pipeline.model.training.curvature import Curvature
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.priced_rows import ServedRows, quantize, score_rows
 from pipeline.versions.deltas.delta import DenseChange
+from pipeline.versions.deltas.quantizer import payload_bytes, payload_offsets
 
-Rounding = float | Literal["exact"]
-
-_MIN_EXPONENT, _MAX_EXPONENT = -126, 112
 _LEAST_CURVATURE = 1 / 256
 """Least h of a block, as a share of the mean: weights without a gradient, as of a dead unit, have no bound else."""
-_LARGEST = {8: 127, 16: 32_767}
+_WITHHELD_BYTES, _WEIGHT_BYTES = 5.0, 0.54
+_BITS = 16
+"""Of all integers: with fewer, all weights would be sent again once one outgrows them; coded, both take as much."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +46,144 @@ class TrainedWeights:
     packed: bytes
     curvature: Curvature
 
+    @cached_property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays by name."""
+        return unpack(self.packed)
+
+    @cached_property
+    def blocks(self) -> "DenseBlocks":
+        """The float32 variables that are trained."""
+        return DenseBlocks.of(self)
+
+
+@dataclass(frozen=True)
+class DenseBlocks:
+    """Weights in n blocks, one array after another.
+
+    Attributes:
+        first: by name of the array, its first block, then the number of its blocks.
+        weights: [n, 64] float32, zeros after the last weight of an array.
+        squares: [n] float64, mean of h over the weights of each block, up to a factor of all.
+        sizes: [n] int64, weights of each block.
+    """
+
+    first: dict[str, tuple[int, int]]
+    weights: Float32s
+    squares: Float64s
+    sizes: Int64s
+
+    @classmethod
+    def of(cls, trained: TrainedWeights) -> "DenseBlocks":
+        """Those of trained weights. Without squared gradients the errors of all arrays count alike, by their size."""
+        first, start = dict[str, tuple[int, int]](), 0
+        weights, squares, sizes = [np.empty((0, BLOCK), np.float32)], [np.empty(0)], [np.empty(0, np.int64)]
+        for name in trained.curvature.squares:
+            array, square = trained.arrays[name], trained.curvature.of(name, trained.arrays)
+            blocks = _in_blocks(array)
+            first[name], start = (start, len(blocks)), start + len(blocks)
+            weights.append(blocks)
+            sizes.append(np.minimum(BLOCK, array.size - BLOCK * np.arange(len(blocks))))
+            squares.append(_relative(array, blocks) if square is None else _means(_in_blocks(square), sizes[-1]))
+        counts = np.concatenate(sizes)
+        return cls(first, np.concatenate(weights), _bounded(np.concatenate(squares), counts), counts)
+
+    def curvature(self, loss: float) -> Float32s:
+        """[n] h, if an error as large as the weights costs `loss`."""
+        effect = float((self.squares * self._lengths).sum())
+        scale = 2 * loss / effect if effect > 0 else 0.0
+        return np.minimum(self.squares * scale, np.finfo(np.float32).max).astype(np.float32)
+
+    def missing(self, loss: float) -> Float64s:
+        """[n] what each block would cost as zeros, if an error as large as the weights costs `loss`."""
+        lost: Float64s = 0.5 * self.curvature(loss) * self._lengths
+        return lost
+
+    @property
+    def shares(self) -> Float64s:
+        """[n] what each block loses by rounding and withholding, in prices of a byte, once it is worth to be sent.
+
+        A step u with u² = 12 × price / h makes an error of u²/12 in each weight, which costs half the price; powers of
+        two near it 8 % more. A block is withheld up to the price of its bytes, half of which is lost on average.
+        """
+        shares: Float64s = _WITHHELD_BYTES + _WEIGHT_BYTES * self.sizes.astype(np.float64)
+        return shares
+
+    def served_in(self, weights: ServedWeights | None) -> "_Integers":
+        """What serving holds of the blocks; nothing of an array that it holds otherwise."""
+        served = _Integers.empty(len(self.weights))
+        for name, (start, count) in self.first.items():
+            payloads = None if weights is None else weights.blocks(name)
+            if payloads is not None and len(payloads) == count:
+                served.put(slice(start, start + count), payloads)
+        return served
+
+    @cached_property
+    def _lengths(self) -> Float64s:
+        """[n] squared length of each block."""
+        lengths: Float64s = (self.weights.astype(np.float64) ** 2).sum(axis=1)
+        return lengths
+
 
 @dataclass(frozen=True)
 class DenseUpdate:
-    """Dense weights of one commit: what its delta carries, and what serving holds afterwards."""
+    """Dense weights of one commit.
+
+    Attributes:
+        sent: what its delta carries.
+        served: what serving holds afterwards.
+        loss: by what serving holds, summed as the curvature of rows is.
+    """
 
     sent: bytes | DenseChange
     served: bytes
+    loss: float = 0.0
 
 
 class PublishedDense:
     """The dense weights that serving holds. Not thread-safe."""
 
-    def __init__(self, rounding: Rounding, served: bytes) -> None:
+    def __init__(self, served: bytes) -> None:
         """Continue from what serving holds; empty for nothing."""
-        self._rounding, self.served = rounding, served
+        self.served = served
         self._weights: ServedWeights | None = None  # those of `served`, once they are read
 
-    def held(self) -> DenseUpdate:
-        """Serve what is served."""
-        if not self.served or isinstance(self._rounding, str):
+    def held(self, dense: bytes | TrainedWeights, price: Price, loss: float) -> DenseUpdate:
+        """Serve what is served. Args are those of `update`."""
+        if not self.served or isinstance(dense, bytes):
             return DenseUpdate(self.served, self.served)
         weights = self._read()
         assert weights is not None
-        return DenseUpdate(weights.change_to(weights) or self.served, self.served)
+        return DenseUpdate(weights.change_to(weights) or self.served, self.served, self._loss(dense, price, loss))
 
-    def update(self, dense: bytes | TrainedWeights) -> DenseUpdate:
-        """Serve new weights: bytes as they are, trained weights as the setting wants them.
+    def update(self, dense: bytes | TrainedWeights, price: Price, loss: float, *, flush: bool = False) -> DenseUpdate:
+        """Serve new weights: bytes as they are, of trained weights the blocks that are worth their bytes.
 
-        A change is sent if serving holds the same arrays with integers of the same bits, else all weights.
+        A change is sent if serving holds the same arrays, else all weights.
+
+        Args:
+            dense: the weights.
+            price: of a byte.
+            loss: the trainer's, summed as the curvature of rows is.
+            flush: send every block that this improves.
         """
         if isinstance(dense, bytes):
             self.served, self._weights = dense, None
             return DenseUpdate(dense, dense)
-        assert not isinstance(self._rounding, str), "exact weights are published as bytes"
         before = self._read()
-        after = _rounded(dense, before, self._rounding)
+        after = _after(dense, before, price, loss, flush)
         change = None if before is None else before.change_to(after)
         self.served, self._weights = after.packed(), after
-        return DenseUpdate(self.served if change is None else change, self.served)
+        sent = self.served if change is None else change
+        return DenseUpdate(sent, self.served, self._loss(dense, price, loss))
+
+    def _loss(self, dense: bytes | TrainedWeights, price: Price, loss: float) -> float:
+        """What serving loses by the weights that it holds."""
+        if isinstance(dense, bytes):
+            return 0.0
+        blocks = dense.blocks
+        errors = blocks.weights.astype(np.float64) - blocks.served_in(self._read()).rows().weights
+        return float((0.5 * blocks.curvature(price.dense_scale * abs(loss)) * (errors**2).sum(axis=1)).sum())
 
     def _read(self) -> ServedWeights | None:
         """What serving holds, read once; None for nothing."""
@@ -88,106 +192,87 @@ class PublishedDense:
         return self._weights
 
 
-def _rounded(dense: TrainedWeights, before: ServedWeights | None, rounding: float) -> ServedWeights:
+def _after(
+    dense: TrainedWeights, before: ServedWeights | None, price: Price, loss: float, flush: bool
+) -> ServedWeights:
     """The weights as serving is to hold them."""
-    state = unpack(dense.packed)
-    arrays = serving_arrays(state)
-    in_blocks = _bounded(
-        {name: _Weights.of(arrays[name], dense.curvature.of(name, state)) for name in dense.curvature.squares}
-    )
-    unit = rounding * _root_of_mean_effect(in_blocks)
+    blocks = dense.blocks
+    integers, curvature = blocks.served_in(before), blocks.curvature(price.dense_scale * abs(loss))
+    served = integers.rows()
+    scores = score_rows(blocks.weights, served, curvature, price.unit)
+    chosen = scores.improves & (flush | (scores.worth > np.float32(price.per_byte) * scores.cost_bytes))
+    chosen |= served.bits == 0
+    bits, payload = quantize(blocks.weights[chosen], served.where(chosen), curvature[chosen], price.unit)
+    numbers, offsets = np.flatnonzero(chosen), payload_offsets(bits, BLOCK)[:-1]
+    for wide in np.unique(bits == 16):
+        of_width = (bits == 16) == wide
+        size = payload_bytes(16 if wide else 8, BLOCK)
+        integers.put(numbers[of_width], payload[offsets[of_width, None] + np.arange(size)])
     entries, parts = [], []
-    for name, array in arrays.items():
-        weights = in_blocks.get(name)
-        if weights is None:
-            entry, part = Entry(name, array.dtype.str, array.shape), array.tobytes()
-        else:
-            served = None if before is None else before.blocks(name)
-            payloads, bits = weights.rounded(unit, served)
-            entry, part = Entry(name, "<f4", array.shape, bits), payloads.tobytes()
+    for name, array in serving_arrays(dense.arrays).items():
+        entry, part = Entry(name, array.dtype.str, array.shape), array.tobytes()
+        if name in blocks.first:
+            start, count = blocks.first[name]
+            entry = Entry(name, "<f4", array.shape, _BITS)
+            part = integers.payloads(slice(start, start + count)).tobytes()
         entries.append(entry)
         parts.append(part)
     return ServedWeights(Contents(tuple(entries), tuple(parts), tuple(entries)))
 
 
 @dataclass(frozen=True)
-class _Weights:
-    """One float32 array in blocks.
+class _Integers:
+    """n blocks as serving holds them.
 
     Attributes:
-        blocks: [n, 64] float32, zeros after the last weight.
-        curvature: [n] float64, mean of h over the weights of each block, up to a factor of all arrays.
-        sizes: [n] int64, weights of each block.
+        values: [n, 64] int16.
+        exponents: [n] int8, of the powers of two that they count.
+        bits: [n] uint8, 0 for a block that serving does not hold.
     """
 
-    blocks: Float32s
-    curvature: Float64s
-    sizes: Int64s
+    values: npt.NDArray[np.int16]
+    exponents: Int8s
+    bits: UInt8s
 
     @classmethod
-    def of(cls, array: npt.NDArray[Any], squares: Float32s | None) -> "_Weights":
-        """`squares`: h of each weight; without them the error of all weights counts alike, relative to the array."""
-        blocks = _in_blocks(array)
-        sizes = np.minimum(BLOCK, array.size - BLOCK * np.arange(len(blocks)))
-        if squares is not None:
-            return cls(blocks, _in_blocks(squares).sum(axis=1, dtype=np.float64) / sizes, sizes)
-        square = float((blocks.astype(np.float64) ** 2).sum()) / max(array.size, 1)
-        return cls(blocks, np.full(len(blocks), 1 / square if square > 0 else 0.0), sizes)
+    def empty(cls, n: int) -> "_Integers":
+        """Serving holds none of the blocks."""
+        return cls(np.zeros((n, BLOCK), np.int16), np.zeros(n, np.int8), np.zeros(n, np.uint8))
 
-    def rounded(self, unit: float, served: UInt8s | None) -> tuple[UInt8s, int]:
-        """The payloads of the blocks, and the bits of their integers; `served`: the payloads that serving holds.
+    def rows(self) -> ServedRows:
+        """As rows of 64 weights."""
+        weights = np.ldexp(self.values.astype(np.float32), self.exponents[:, None].astype(np.int32))
+        return ServedRows(weights, self.bits, self.exponents)
 
-        A block keeps its step until it is off by more than a factor of two; an array keeps integers of 16 bits.
-        """
-        exponents = self._exponents(unit)
-        bits = 8
-        if served is not None and len(served) == len(self.blocks):
-            bits = 16 if served.shape[1] > 1 + BLOCK else 8
-            kept = served[:, 0].view(np.int8).astype(np.int32)
-            exponents = np.where((np.abs(kept - exponents) <= 1) & self._fits(kept), kept, exponents)
-        scales = np.ldexp(np.float32(1), -exponents)
-        integers = np.rint(self.blocks * scales[:, None])  # a power of two scales float32 exactly
-        if np.rint(self._largest * scales).max(initial=0) > _LARGEST[8]:
-            bits = 16
-        payloads = np.empty((len(integers), 1 + BLOCK * bits // 8), np.uint8)
-        payloads[:, 0] = exponents.astype(np.int8).view(np.uint8)
-        payloads[:, 1:] = integers.astype(f"<i{bits // 8}").view(np.uint8)
-        return payloads, bits
+    def put(self, place: slice | Int64s, payloads: UInt8s) -> None:
+        """Replace the blocks at `place` by payloads with integers of one width."""
+        width = (payloads.shape[1] - 1) // BLOCK
+        self.values[place] = np.ascontiguousarray(payloads[:, 1:]).view(f"<i{width}")
+        self.exponents[place], self.bits[place] = payloads[:, 0].view(np.int8), _BITS
 
-    def _exponents(self, unit: float) -> Int32s:
-        """[n] int32: the step of each block is the largest power of two up to unit / √h, and its weights fit."""
-        steps = unit / np.sqrt(self.curvature)
-        exponents = np.clip(np.frexp(steps)[1] - 1, _MIN_EXPONENT, _MAX_EXPONENT).astype(np.int32)
-        largest = self._largest
-        least = np.where(largest > 0, np.frexp(largest / _LARGEST[16])[1], _MIN_EXPONENT)
-        fitting: Int32s = np.clip(np.maximum(exponents, least), _MIN_EXPONENT, _MAX_EXPONENT).astype(np.int32)
-        return fitting
-
-    def _fits(self, exponents: Int32s) -> npt.NDArray[np.bool_]:
-        fits: npt.NDArray[np.bool_] = self._largest <= np.ldexp(float(_LARGEST[16]), exponents)
-        return fits
-
-    @cached_property
-    def _largest(self) -> Float64s:
-        """[n] the largest absolute value of each block."""
-        largest: Float64s = np.abs(self.blocks).max(axis=1, initial=0).astype(np.float64)
-        return largest
+    def payloads(self, place: slice) -> UInt8s:
+        """[blocks, bytes of one] uint8 of the blocks at `place`."""
+        payloads = np.empty((len(self.bits[place]), payload_bytes(_BITS, BLOCK)), np.uint8)
+        payloads[:, 0] = self.exponents[place].view(np.uint8)
+        payloads[:, 1:] = self.values[place].astype("<i2").view(np.uint8)
+        return payloads
 
 
-def _bounded(in_blocks: Mapping[str, _Weights]) -> dict[str, _Weights]:
+def _means(squares: Float32s, sizes: Int64s) -> Float64s:
+    means: Float64s = squares.sum(axis=1, dtype=np.float64) / sizes
+    return means
+
+
+def _relative(array: npt.NDArray[Any], blocks: Float32s) -> Float64s:
+    """[n] h by which errors count relative to the size of the weights of an array."""
+    square = float((blocks.astype(np.float64) ** 2).sum()) / max(array.size, 1)
+    return np.full(len(blocks), 1 / square if square > 0 else 0.0)
+
+
+def _bounded(squares: Float64s, counts: Int64s) -> Float64s:
     """The same with a least h; all ones if no weight has a gradient yet."""
-    count = sum(int(each.sizes.sum()) for each in in_blocks.values())
-    mean = sum(float((each.curvature * each.sizes).sum()) for each in in_blocks.values()) / max(count, 1)
-    least = _LEAST_CURVATURE * mean if mean > 0 else 1.0
-    return {name: replace(each, curvature=np.maximum(each.curvature, least)) for name, each in in_blocks.items()}
-
-
-def _root_of_mean_effect(in_blocks: Mapping[str, _Weights]) -> float:
-    """√(12 Σ h w² / n) over all n weights: the step that alone makes an error as large as the weights, times √h."""
-    squares = {name: (each.blocks.astype(np.float64) ** 2).sum(axis=1) for name, each in in_blocks.items()}
-    effect = sum(float((each.curvature * squares[name]).sum()) for name, each in in_blocks.items())
-    count = sum(int(each.sizes.sum()) for each in in_blocks.values())
-    return float(np.sqrt(12 * effect / count)) if count else 0.0
+    mean = float((squares * counts).sum()) / max(int(counts.sum()), 1)
+    return np.maximum(squares, _LEAST_CURVATURE * mean if mean > 0 else 1.0)
 
 
 def _in_blocks(array: npt.NDArray[Any]) -> Float32s:

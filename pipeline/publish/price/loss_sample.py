@@ -90,7 +90,7 @@ def row_share(dim: int) -> float:
     return _ROW_BYTES + _WEIGHT_BYTES * dim
 
 
-def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float], allowed: float) -> float:
+def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float | Float64s], allowed: float) -> float:
     """The price of a byte at which all rows together lose what is allowed; the highest one if they cannot lose as much.
 
     A row loses its share of the price, and at most what it loses if serving does not hold it (reverse water-filling;
@@ -98,7 +98,7 @@ def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float], allowed:
 
     Args:
         missing: by table, [n] what each row loses if serving does not hold it.
-        shares: by table, `row_share`.
+        shares: by table, `row_share`, or [n] that of each row.
         allowed: the loss.
 
     >>> price_of_loss([np.array([1.0, 10.0, 10.0])], [2.0], allowed=9.0)
@@ -106,7 +106,9 @@ def price_of_loss(missing: Sequence[Float64s], shares: Sequence[float], allowed:
     """
     if not any(len(rows) for rows in missing):
         return 0.0
-    share = np.repeat(np.array(shares, np.float64), [len(rows) for rows in missing])
+    share = np.concatenate(
+        [np.broadcast_to(np.float64(of), len(rows)) for of, rows in zip(shares, missing, strict=True)]
+    )
     losses = np.concatenate(missing)
     order = np.argsort(losses / share, kind="stable")
     losses, share = losses[order], share[order]

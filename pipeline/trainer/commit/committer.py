@@ -207,7 +207,7 @@ class Committer:
             lambda inputs: self._model.outputs_by(served, inputs),
         )  # fmt: skip
         if measured.relative is not None:
-            self._publisher.correct(measured.relative)
+            self._publisher.correct(measured.relative, measured.dense)
             self.gauges.serving_loss["measured"] = measured.relative
         return measured
 

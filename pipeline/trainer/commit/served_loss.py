@@ -66,10 +66,12 @@ class ServedLoss:
     Attributes:
         relative: how much more serving loses, relative to the trainer's loss; None if no sample observes a label, or if
             it is not finite.
+        dense: the same by the dense weights of serving alone, with the rows of the trainer.
         calibration: by label, predicted positives over positives; labels with positives only.
     """
 
     relative: float | None
+    dense: float | None
     calibration: dict[str, float]
 
 
@@ -96,13 +98,18 @@ def served_loss(
     """
     inputs = first.inputs.copy()
     write_pooled_rows(config.fields, first.keys, lambda table, keys: views[table].decode(keys), starts, inputs)
+    outputs, by_dense = (outputs_of(each).astype(np.float64) for each in (inputs, first.inputs))
+    names = [label.name for label in config.outputs]
+    return ServedLoss(_relative(first, outputs), _relative(first, by_dense), _calibration(first, names, outputs))
+
+
+def _relative(first: FirstBatch, outputs: Float64s) -> float | None:
+    """What `outputs` [n, labels] lose, relative to the trainer's loss; None without a label, or if it is not finite."""
     rate = first.log_rate.astype(np.float64)[:, None]
-    outputs = outputs_of(inputs).astype(np.float64)
     own, served = first.outputs.astype(np.float64) - rate, outputs - rate
     total = float(np.cumsum(first.weights * entropy(own))[-1])
     measured = float(np.cumsum(first.weights * divergence(own, served))[-1]) / total if total > 0 else np.nan
-    names = [label.name for label in config.outputs]
-    return ServedLoss(measured if np.isfinite(measured) else None, _calibration(first, names, outputs))
+    return measured if np.isfinite(measured) else None
 
 
 def _calibration(first: FirstBatch, names: Sequence[str], outputs: Float64s) -> dict[str, float]:

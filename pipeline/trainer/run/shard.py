@@ -73,7 +73,7 @@ class TrainerShard:
         self.plan = FeaturePlan(self._config, project.root)
         self._model = DenseModel(self._config, project.root)
         self._identity = identity_of(self._config, self.plan, self._model)
-        self._curvature = None if self._config.publish.dense_rounding == "exact" else self._model.curvature
+        self._curvature = None if self._config.publish.dense == "exact" else self._model.curvature
         self.generation = versions.ledger.generation()
         self.samples = self.batches = self.commits = 0
         self.held = False

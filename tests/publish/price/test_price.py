@@ -54,6 +54,32 @@ def test_the_correction_comes_to_what_is_measured_over_what_is_estimated():
     assert price.predicted == pytest.approx(3 * SHARE, rel=0.4)
 
 
+def test_the_scale_of_dense_weights_comes_to_what_they_lose_whatever_rows_lose():
+    random, rounding, true_scale = np.random.default_rng(3), 1e-5, 11.0
+    price = Price()
+    for _ in range(300):
+        dense = price.dense_scale * rounding
+        price = price.estimated(SHARE / 2 + dense, None, dense)
+        measured = true_scale * rounding * random.gamma(4, 1 / 4)
+        price = price.corrected(3 * SHARE / 2 + measured, SHARE, measured)
+    assert price.correction * price.dense_scale == pytest.approx(true_scale, rel=0.4)
+    assert price.predicted == pytest.approx(3 * SHARE / 2 + true_scale * rounding, rel=0.4)
+
+
+def test_dense_weights_that_are_exact_or_not_measured_leave_their_scale():
+    price = Price(estimate=SHARE, correction=2.0, dense_estimate=SHARE / 4)
+    assert price.corrected(SHARE, SHARE).dense_scale == price.dense_scale
+    assert replace(price, dense_estimate=0.0).corrected(SHARE, SHARE, dense=SHARE).dense_scale == price.dense_scale
+    assert price.corrected(SHARE, SHARE, dense=SHARE / 4).dense_scale == pytest.approx(price.dense_scale * 15 / 16)
+
+
+def test_rows_of_one_table_may_lose_different_shares():
+    missing, shares = np.array([2.0, 12.0, 30.0]), np.array([1.0, 3.0, 5.0])
+    apart = price_of_loss([missing[:1], missing[1:2], missing[2:]], [1.0, 3.0, 5.0], allowed=18.0)
+    assert price_of_loss([missing], [shares], allowed=18.0) == apart
+    assert np.minimum(missing, shares * apart).sum() == pytest.approx(18)
+
+
 def test_the_price_follows_until_the_loss_is_the_one_allowed():
     random, price, missing = np.random.default_rng(5), Price(), [10 ** np.random.default_rng(6).normal(0, 2, 1_000)]
     for _ in range(200):

@@ -7,15 +7,28 @@ import numpy as np
 from pipeline.configuration.project import Project
 from pipeline.model.network.weights import pack
 from pipeline.model.training.curvature import Curvature
-from pipeline.publish.price.dense_weights import TrainedWeights
+from pipeline.publish.price.byte_price import Price
+from pipeline.publish.price.dense_weights import DenseUpdate, PublishedDense, TrainedWeights
 from tests.support.synthetic.trainer import SyntheticTrainer
 
 KERNEL, BIAS, LAST, COUNT = "variable/0/kernel", "variable/1/bias", "variable/2/kernel", "variable/3/count"
 SCALING = "scaling/price/price/value"
 INITIAL = 0.1
-ROUNDED = {"loss": 0.0002, "dense_rounding": 0.02}
+ROUNDED = {"loss": 0.0002, "dense": "priced"}
 """`[publish]` of a project whose dense weights are rounded."""
 CURVATURE = Curvature({KERNEL: "accumulator/0", BIAS: "accumulator/1", LAST: "accumulator/2"}, INITIAL)
+
+
+def price_of_rounding(dense: TrainedWeights, rounding: float) -> Price:
+    """At a loss of 1, the steps at which rounding makes an error of at most about `rounding` of the weights, both
+    weighted by h; bytes are free."""
+    count = sum(dense.arrays[name].size for name in dense.curvature.squares)
+    return Price(for_steps=Price().dense_scale * rounding**2 / max(count, 1))
+
+
+def publish_dense(published: PublishedDense, dense: TrainedWeights, rounding: float = 0.02) -> DenseUpdate:
+    """What becomes of the dense weights at `price_of_rounding`."""
+    return published.update(dense, price_of_rounding(dense, rounding), 1.0)
 
 
 class DenseWalk:

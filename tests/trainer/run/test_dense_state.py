@@ -32,11 +32,9 @@ def build(inputs):
 """
 
 
-def shop_of(
-    root: Path, optimizer: dict = ADAM, rounding: float | str = "exact", every_batches: int | None = 5
-) -> Project:
+def shop_of(root: Path, optimizer: dict = ADAM, dense: str = "exact", every_batches: int | None = 5) -> Project:
     document = copy.deepcopy(WRITTEN)
-    document["publish"]["dense_rounding"] = rounding
+    document["publish"]["dense"] = dense
     document["train"]["commit_every_batches"] = every_batches
     document["events"]["impressions"]["columns"] |= {"price": "float", "place": "floats"}
     document["model"] = {"batch_size": 64, "optimizer": optimizer}
@@ -125,7 +123,7 @@ ENDS = (2, 3, 6)
 
 def rounded(root: Path, restarting: bool) -> tuple[Project, list[Delta]]:
     """A project with rounded dense weights, trained by one trainer or by one for each of ENDS, and its deltas."""
-    project = shop_of(root, rounding=0.05, every_batches=None)
+    project = shop_of(root, dense="priced", every_batches=None)
     log, store = open_log(project), VersionStore(project)
     append_samples(log, project, priced(600))
     trainer = None

@@ -37,10 +37,10 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def written(every=5, rounding="exact", **gate):
+def written(every=5, dense="exact", **gate):
     document = copy.deepcopy(WRITTEN)
     document["train"]["commit_every_batches"] = every
-    document["publish"] |= {"dense_rounding": rounding, "loss": 1e-9}
+    document["publish"] |= {"dense": dense, "loss": 1e-9}
     return {**document, "gate": {**SETTINGS, **gate}}
 
 
@@ -157,7 +157,7 @@ def until_the_bad_traffic(project, log):
 
 def test_a_replay_without_the_bad_traffic_has_the_state_of_a_log_without_it(tmp_path):
     samples = with_bad_traffic(after=760)
-    settings = {"rounding": 0.001, "on_corrupted": "hold"}
+    settings = {"dense": "priced", "on_corrupted": "hold"}
     project, log, store = trained(tmp_path / "bad", samples, until_the_bad_traffic, **settings)
     *_, before, last = deltas(log)
     assert rows(last) == 0

@@ -35,10 +35,10 @@ def build(inputs):
 """
 
 
-def shop_of(root: Path, loss: float = 0.0005, **sections: object) -> Project:
+def shop_of(root: Path, loss: float = 0.01, **sections: object) -> Project:
     """A version after every record of two batches."""
     document = copy.deepcopy(WRITTEN)
-    document["publish"] |= {"loss": loss, "dense_rounding": 0.02}
+    document["publish"] |= {"loss": loss, "dense": "priced"}
     document["train"]["commit_every_batches"] = 2
     document["fields"][0]["expiry"] = {"ttl_s": 100.0, "sweep_every_s": 20.0}
     return make_project(root, document | sections, DEEP)
@@ -101,6 +101,17 @@ def test_a_version_carries_what_was_measured_of_the_one_before(tmp_path, straigh
         assert after.quality.calibration == {"label": pytest.approx(served.sum() / clicks, rel=1e-4)}
 
 
+def test_the_scale_of_dense_weights_follows_from_predictions_by_them_and_the_rows_of_the_trainer(tmp_path, straight):
+    project = shop_of(tmp_path)
+    samples = make_samples(1, ROWS)
+    for number, (before, after) in enumerate(pairwise(straight), start=1):
+        measured = compared(project, before, samples.slice(number * RECORD, 64), rows_of="trainer")[0]
+        wanted = Price.of(before.price).corrected(1.0, project.config.publish.loss, measured)
+        assert after.price["dense_scale"] == pytest.approx(wanted.dense_scale, rel=5e-3)
+        assert before.price["dense_scale"] != after.price["dense_scale"]
+        assert 0 < before.price["dense_estimate"] <= before.price["estimate"]
+
+
 def test_a_version_carries_what_it_predicts_and_withholds(straight):
     for commit in straight:
         assert commit.quality.predicted_loss == Price.of(commit.price).predicted
@@ -117,8 +128,10 @@ def divergence(project: Project, commit: Commit, batch: pa.RecordBatch) -> float
     return compared(project, commit, batch)[0]
 
 
-def compared(project: Project, commit: Commit, batch: pa.RecordBatch) -> tuple[float, np.ndarray, np.ndarray]:
-    """The loss of serving, and the predictions of trainer and serving."""
+def compared(
+    project: Project, commit: Commit, batch: pa.RecordBatch, rows_of: str = "serving"
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The loss of serving, with its rows or those of the trainer, and the predictions of trainer and serving."""
     predictor, plan = Predictor(project.config, project.root), FeaturePlan(project.config, project.root)
     features = plan.extract(batch, batch.column("impression_at").to_numpy())
     stored = {name: dict(zip(c.keys.tolist(), c.rows.copy().view(np.float32), strict=True)) for name, c in
@@ -133,7 +146,8 @@ def compared(project: Project, commit: Commit, batch: pa.RecordBatch) -> tuple[f
     predictor.load(commit.dense)
     own = predictor.predict(features, trained).astype(np.float64)
     predictor.load(served_dense_of(commit))
-    served = predictor.predict(features, lambda name, keys: views[name].decode(keys)).astype(np.float64)
+    lookup = trained if rows_of == "trainer" else lambda name, keys: views[name].decode(keys)
+    served = predictor.predict(features, lookup).astype(np.float64)
     loss = -own * np.log(served) - (1 - own) * np.log(1 - served)
     entropy = -own * np.log(own) - (1 - own) * np.log(1 - own)
     return float((loss - entropy).sum() / entropy.sum()), own, served
