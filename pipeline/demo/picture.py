@@ -139,25 +139,32 @@ def _hour_label(hour: int, begin: int) -> str:
 
 
 def _draw_bytes(axes: Axes, result: DemoResult) -> None:
-    """Two bars per level: the bytes sent, and the same changes in fp32."""
-    _title(axes, "Bytes published, compared with changed rows in fp32", left=-0.25)
-    levels = result.published.levels
-    names = list(levels)
-    places = np.arange(len(names))[::-1]
-    sent = np.array([levels[name].sent_bytes for name in names]) / 1e6
-    fp32 = np.array([levels[name].fp32_bytes for name in names]) / 1e6
-    axes.barh(places + 0.19, sent, 0.36, color=_BLUE)
-    axes.barh(places - 0.19, fp32, 0.36, color=_PALE)
-    margin = 0.015 * max(fp32.max(), sent.max())
-    for place, sent_mb, fp32_mb in zip(places, sent, fp32, strict=True):
-        ratio = f"{fp32_mb / sent_mb:.1f} × smaller" if sent_mb else ""
-        axes.text(sent_mb + margin, place + 0.19, f"{sent_mb:.1f} MB, {ratio}", size=11.5, color=_BLUE, va="center")
-        axes.text(fp32_mb + margin, place - 0.19, f"{fp32_mb:.1f} MB in fp32", size=11.5, color=_GREY, va="center")
-    axes.set_yticks(places, [f"{name}\n{levels[name].deltas} deltas" for name in names])
-    axes.set_xlim(0, 1.18 * max(fp32.max(), sent.max()))
-    axes.set_xticks([])
+    """Bytes of a snapshot of the last version against what serving it loses, by the price of a byte."""
+    _title(axes, "Bytes of a full snapshot, by the loss it costs", left=-0.25)
+    points = [point for point in result.prices.points if point.divergence and point.size_bytes]
+    losses = [100 * (point.divergence or 0) for point in points]
+    sizes = [point.size_bytes / 1e3 for point in points]
+    fp32 = result.snapshot_fp32_bytes / 1e3
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.plot(losses, sizes, "o-", color=_BLUE, lw=3.0, ms=6, zorder=3)
+    axes.axhline(fp32, color=_GREY, lw=2.0, ls=":", zorder=2)
+    axes.text(max(losses), 1.06 * fp32, f"fp32, {fp32:,.0f} kB", size=11.5, color=_GREY, ha="right", va="bottom")
+    for point, loss, size in zip(points, losses, sizes, strict=True):
+        if point.factor == 1:
+            axes.plot([loss], [size], "o", color=_VERMILION, ms=10, zorder=4)
+            text = f"chosen: {fp32 / size:.1f} × smaller\nat +{loss:.3f} % log loss"
+            axes.annotate(text, (loss, size), (10, 6), textcoords="offset points", size=11.5, color=_VERMILION)
+    axes.set_ylim(0.7 * min(sizes), 1.6 * fp32)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} kB")
+    axes.minorticks_off()
+    axes.grid(axis="y", color="#EBEBEB", zorder=0)
+    realtime = result.published.levels["realtime"]
+    text = f"{realtime.deltas} realtime deltas: {realtime.sent_bytes / 1e6:.2f} MB,\n"
+    text += f"{realtime.fp32_bytes / realtime.sent_bytes:.1f} × smaller than\nchanged rows in fp32"
+    axes.text(0.03, 0.06, text, size=11.5, color=_INK, transform=axes.transAxes)
     _style(axes)
-    axes.spines["bottom"].set_visible(False)
 
 
 def _draw_precisions(axes: Axes, result: DemoResult) -> None:

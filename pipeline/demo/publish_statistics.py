@@ -73,6 +73,13 @@ class PublishStatistics:
                 self._files.add(str(path))
                 self._count_file(read_published(path, manifest)[0], manifest.size_bytes)
 
+    def snapshot_fp32_bytes(self) -> int:
+        """Size of all rows and dense weights of CURRENT in fp32."""
+        current = self._store.current(0)
+        assert current is not None, "nothing was published"
+        commit = self._store.restore(current)
+        return self._fp32_bytes({name: len(change.keys) for name, change in commit.fields.items()}, commit.dense)
+
     def close(self) -> None:
         self._store.close()
 

@@ -12,6 +12,7 @@ from pipeline.demo.publish_statistics import PublishStatistics
 from pipeline.demo.rollback_check import RollbackOutcome
 from pipeline.demo.scenario import Scenario
 from pipeline.samples.run.rounds import SamplesReport
+from pipeline.trainer.run.precision import PriceSearch
 from pipeline.versions.deltas.quantizer import PRECISIONS
 
 PRECISION_NAMES = ("withheld", *(str(bits) for bits in PRECISIONS))
@@ -19,7 +20,13 @@ PRECISION_NAMES = ("withheld", *(str(bits) for bits in PRECISIONS))
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The measurements that picture and summary are made from; `scores` are by model name."""
+    """The measurements that picture and summary are made from.
+
+    Attributes:
+        scores: by model name.
+        prices: the model of the end as snapshots would carry it at other prices of a byte.
+        snapshot_fp32_bytes: size of the same in fp32.
+    """
 
     scenario: Scenario
     scores: Mapping[str, HourlyScores]
@@ -27,6 +34,8 @@ class DemoResult:
     joined: SamplesReport
     trained: int
     published: PublishStatistics
+    prices: PriceSearch
+    snapshot_fp32_bytes: int
 
     def excess_ne(self, name: str, hour: int) -> float:
         """NE of a model minus NE of the exact probabilities."""
@@ -60,6 +69,8 @@ def summarize(result: DemoResult) -> dict[str, Any]:
         "samples": dict(sorted(result.joined.samples.items())),
         "dead_letters": dict(sorted(result.joined.dead_letters.items())),
         "samples_trained": result.trained,
+        "snapshot_fp32_bytes": result.snapshot_fp32_bytes,
+        "prices": [{"bytes": point.size_bytes, "loss": point.divergence} for point in result.prices.points],
         "levels": {name: asdict(level) for name, level in result.published.levels.items()},
         "precisions": {name: precisions[name] / max(precisions.total(), 1) for name in PRECISION_NAMES},
     }

@@ -6,6 +6,7 @@ on, so every score is one that serving would have had.
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from pipeline.demo.scored_replica import ScoredReplica
 from pipeline.features.plan import FeaturePlan
 from pipeline.process.clock import Clock, SystemClock
 from pipeline.trainer.run.in_process import TrainJob
+from pipeline.trainer.run.precision import PriceSearch, search_prices
+from pipeline.versions.store.version_store import VersionStore
 
 PrintLine = Callable[[str], None]
 _REPORT_EVERY_HOURS = 6
+_PRICED_HOURS = 2
+"""Impressions whose samples are scored at other prices of a byte."""
 
 
 def run_demo(
@@ -83,13 +88,16 @@ class Demo:
     def close(self) -> dict[str, Any]:
         """Draw the picture and write the summary."""
         self._pipeline.close()
+        prices, fp32_bytes = self._prices(), self._published.snapshot_fp32_bytes()
         if self._branch is not None:
             self._branch.close()
         self._published.close()
         assert self._rollback is not None, "the scenario ended before the rollback"
         scores = {scores.name: scores for scores in self._scores()}
         joined, trained = self._pipeline.joined(), self._pipeline.trained
-        result = DemoResult(self._scenario, scores, self._rollback, joined, trained, self._published)
+        result = DemoResult(
+            self._scenario, scores, self._rollback, joined, trained, self._published, prices, fp32_bytes
+        )
         picture = self._out / "demo.png"
         draw(result, picture)
         summary = summarize(result) | {"picture": str(picture), "project": str(self._project.root)}
@@ -98,6 +106,14 @@ class Demo:
         for line in report_lines(summary):
             self._print_line(line)
         return summary
+
+    def _prices(self) -> PriceSearch:
+        """The newest samples by the rows of CURRENT, at all prices."""
+        with closing(VersionStore(self._project)) as versions:
+            current = versions.current(0)
+            assert current is not None, "the scenario ended before the first version"
+            samples = _PRICED_HOURS * self._scenario.market.impressions_per_hour
+            return search_prices(self._project, self._pipeline.log, [current], samples, lambda: None)
 
     def _scores(self) -> list[HourlyScores]:
         return [*(replica.scores for replica in self._replicas), self._truth]

@@ -105,6 +105,14 @@ def test_file_bytes_are_those_on_disk(demo, project):
         assert demo[0]["levels"][level]["sent_bytes"] == sum(file.stat().st_size for file in files)
 
 
+def test_snapshots_get_smaller_and_lose_more_as_bytes_cost_more(demo):
+    points, fp32_bytes = demo[0]["prices"], demo[0]["snapshot_fp32_bytes"]
+    sizes, losses = ([point[name] for point in points] for name in ("bytes", "loss"))
+    assert sizes == sorted(sizes, reverse=True)
+    assert fp32_bytes > sizes[0] > 2 * sizes[-1] > 0
+    assert losses[-1] > losses[len(losses) // 2] > losses[0] >= 0
+
+
 def test_precisions_are_shares_of_all_changed_rows(demo):
     shares = demo[0]["precisions"]
     assert list(shares) == ["withheld", "4", "8", "16", "32"]

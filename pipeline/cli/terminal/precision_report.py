@@ -21,10 +21,11 @@ def result_of_tables(project: Project, commits: Sequence[Commit], chosen: str | 
     from pipeline.publish.precision.tables import of_all_shards
     from pipeline.trainer.run.precision import precision_of_tables, price_at
 
-    of_shards, shards = [precision_of_tables(project, commit) for commit in commits], []
+    of_shards, shards = [], []
     for commit in commits:
-        price = price_at(project, commit)
-        shards.append({"version": str(commit.id), "price_per_byte": price.per_byte,
+        at = price_at(project, commit)
+        of_shards.append(precision_of_tables(project, commit, at))
+        shards.append({"version": str(commit.id), "price_per_byte": at.per_byte, "dense_loss": at.dense_loss,
                        "predicted_loss": commit.quality.predicted_loss})  # fmt: skip
     rows = []
     for name in of_shards[0]:
@@ -49,7 +50,7 @@ def result_of_search(project: Project, search: "PriceSearch") -> dict[str, Any]:
     points: list[dict[str, Any]] = [
         {"price": point.factor, **_by_bits(point.rows)}
         | {
-            "snapshot_bytes": point.rows_bytes + point.dense_bytes,
+            "snapshot_bytes": point.size_bytes,
             "bytes_per_row": point.rows_bytes / max(sum(point.rows.values()), 1),
             "loss_rise": point.loss_rise,
             "divergence": point.divergence,
@@ -62,7 +63,7 @@ def result_of_search(project: Project, search: "PriceSearch") -> dict[str, Any]:
         {"price": point.factor} | {f"decile_{i}": ratio for i, ratio in enumerate(point.calibration, start=1)}
         for point in search.points
     ]
-    return known | {"prices": points} | ({"calibration": deciles} if search.label else {})
+    return known | {"prices": points} | ({"calibration": deciles} if any(len(each) > 1 for each in deciles) else {})
 
 
 def draw(search: "PriceSearch", path: Path) -> None:

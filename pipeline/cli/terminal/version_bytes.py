@@ -1,8 +1,10 @@
 """How `springtide versions --bytes` shows what the delta of each version sent, and what serving lost by the rest."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.versions.deltas.delta_sizes import DeltaSizes
+from pipeline.versions.deltas.quantizer import PRECISIONS
 from pipeline.versions.state import VersionId
 from pipeline.versions.store.version_store import VersionStore
 
@@ -20,6 +22,22 @@ def bytes_of_versions(store: VersionStore, shard: int) -> list[dict[str, Any]]:
         if quality.measured_loss is not None
     }
     return [_row_of(store, id, current, measured.get(str(id))) for id in ids]
+
+
+def as_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows in two tables of the same versions, which fit 100 columns: bytes and losses, rows and the gate."""
+    return {title: [{name: row[key] for name, key in columns.items()} for row in rows] for title, columns in _TABLES}
+
+
+_TABLES = (
+    ("bytes of deltas", {"version": "version", "delta": "delta_bytes"}
+     | {part: f"{part}_bytes" for part in ("weights", "keys", "dense", "header")}
+     | {name: name for name in ("predicted_loss", "measured_loss")}),
+    ("rows of deltas", {"version": "version"}
+     | {name: f"rows_{name}" for name in ("sent", "removed", "withheld")}
+     | {f"{bits}_bits": f"rows_{bits}_bits" for bits in PRECISIONS} | {"gate": "gate", "held": "held"}),
+)  # fmt: skip
+"""By title, the columns of a table and what a row has in each."""
 
 
 def _row_of(store: VersionStore, id: VersionId, current: VersionId | None, measured: float | None) -> dict[str, Any]:

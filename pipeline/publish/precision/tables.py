@@ -41,6 +41,11 @@ class PriceAtVersion:
         """The price of a byte, relative to the trainer's loss."""
         return self.price.per_byte / self.loss
 
+    @property
+    def dense_loss(self) -> float:
+        """The loss by what serving holds of the dense weights, relative to the trainer's."""
+        return self.price.correction * self.price.dense_estimate
+
 
 @dataclass(frozen=True)
 class TablePrecision:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrays.types import Float32s, Float64s
+from pipeline.configuration.model.labels import LabelConfig
 from pipeline.configuration.model.tables import TableConfig, tables_of
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -40,10 +41,10 @@ class PricePoint:
         rows_bytes: of the other rows, coded, with keys and handles.
         dense_bytes: of the dense weights that serving holds.
         loss_rise: of the mean loss of all labels, relative to the trainer's; it has the noise of labels.
-        divergence: of the predictions, relative to the trainer's loss if its predictions are right, which has not; as
-            the other scores of the first logistic label; None without one.
-        ks_distance: of the distributions of probabilities.
-        calibration: mean probability over the trainer's, by decile of the trainer's.
+        divergence: of the predictions of one label, relative to the trainer's loss if its predictions are right, which
+            has not; None if its loss is not logistic.
+        ks_distance: of the distributions of its scores; None without a label.
+        calibration: mean probability over the trainer's, by decile of the trainer's; none as `divergence`.
     """
 
     factor: float
@@ -55,6 +56,11 @@ class PricePoint:
     ks_distance: float | None
     calibration: list[float]
 
+    @property
+    def size_bytes(self) -> int:
+        """Of a snapshot."""
+        return self.rows_bytes + self.dense_bytes
+
 
 @dataclass(frozen=True)
 class PriceSearch:
@@ -64,7 +70,7 @@ class PriceSearch:
         samples: number of them, over all shards.
         learned: how many of them the versions have learned from.
         loss: their mean under the trainer's rows.
-        label: of the scores.
+        label: that of the scores, if any.
     """
 
     samples: int
@@ -87,9 +93,9 @@ def price_at(project: Project, commit: Commit) -> PriceAtVersion:
     return PriceAtVersion(price, at_s, half_life_s, loss)
 
 
-def precision_of_tables(project: Project, commit: Commit) -> dict[str, TablePrecision]:
-    """By table of a version. Raises InputError as `price_at`."""
-    at, delta, found = price_at(project, commit), decode_delta(commit.delta), {}
+def precision_of_tables(project: Project, commit: Commit, at: PriceAtVersion) -> dict[str, TablePrecision]:
+    """By table of a version, `at` its price."""
+    delta, found = decode_delta(commit.delta), {}
     for name, table in _tables_in(project, commit).items():
         change = commit.fields[name]
         sent = delta.fields[name]
@@ -101,29 +107,44 @@ def precision_of_tables(project: Project, commit: Commit) -> dict[str, TablePrec
 
 
 def search_prices(
-    project: Project, log: Log, ids: Sequence[VersionId], count: int, advance: Callable[[], None]
+    project: Project,
+    log: Log,
+    ids: Sequence[VersionId],
+    count: int,
+    advance: Callable[[], None],
+    label: str | None = None,
 ) -> PriceSearch:
     """Score the newest samples of the shards of some versions, at most `count` of each, by rows at every price.
 
-    Raises as `Evaluation.by_rows`, and InputError for a version without a price.
+    `label`: whose scores are compared; by default the first with a logistic loss, if there is one.
+
+    Raises as `Evaluation.by_rows`, and InputError for an unknown label or a version without a price.
     """
-    names = [label.name for label in project.config.outputs if label.logistic][:1]
+    scored = _label_of(project, label)
     with closing(VersionStore(project)) as versions:
         evaluation = Evaluation(project, log, versions)
-        shards = [_ShardScores.of(project, evaluation.by_rows(id, count), advance) for id in ids]
+        shards = [_ShardScores.of(project, evaluation.by_rows(id, count), scored, advance) for id in ids]
     own = np.concatenate([shard.own.losses for shard in shards])
-    points = tuple(_point(place, shards) for place in range(len(FACTORS)))
-    return PriceSearch(
-        len(own), sum(shard.learned for shard in shards), float(own.mean()), names[0] if names else None, points
-    )
+    points = tuple(_point(place, scored, shards) for place in range(len(FACTORS)))
+    name = scored.name if scored else None
+    return PriceSearch(len(own), sum(shard.learned for shard in shards), float(own.mean()), name, points)
+
+
+def _label_of(project: Project, name: str | None) -> LabelConfig | None:
+    labels = project.config.outputs
+    found = [label for label in labels if (label.logistic if name is None else label.name == name)]
+    if name is not None and not found:
+        known = ", ".join(label.name for label in labels)
+        raise InputError(f"label {name} does not exist. known: {known}. hint: --label {labels[0].name}")
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """Losses [n] and log-odds [n] of the first logistic label, none without one."""
+    """Losses [n] of all labels and outputs [n] of one, none without it."""
 
     losses: Float64s
-    logits: Float64s
+    outputs: Float64s
 
 
 @dataclass(frozen=True)
@@ -145,47 +166,52 @@ class _ShardScores:
     served: list[_AtPrice]
 
     @classmethod
-    def of(cls, project: Project, samples: SamplesByRows, advance: Callable[[], None]) -> "_ShardScores":
+    def of(
+        cls, project: Project, samples: SamplesByRows, label: LabelConfig | None, advance: Callable[[], None]
+    ) -> "_ShardScores":
         commit = samples.commit
         at, tables = price_at(project, commit), _tables_in(project, commit)
-        own, served = _scores(project, samples, samples.trained), []
+        own, served = _scores(project, samples, label, samples.trained), []
         rows = {name: stored_rows(commit.fields[name].rows, table) for name, table in tables.items()}
         for factor in FACTORS:
             rounded = {
                 name: RoundedTable.of(commit.fields[name].keys, rows[name], RowRounding.of(table), at_price(at, factor))
                 for name, table in tables.items()
             }
-            scores = _scores(project, samples, {name: table.weights for name, table in rounded.items()})
+            scores = _scores(project, samples, label, {name: table.weights for name, table in rounded.items()})
             size = sum(table.size_bytes for table in rounded.values())
             served.append(_AtPrice(_added([table.rows for table in rounded.values()]), size, scores))
             advance()
         return cls(samples.learned, len(served_dense_of(commit)), own, served)
 
 
-def _point(place: int, shards: Sequence[_ShardScores]) -> PricePoint:
+def _point(place: int, label: LabelConfig | None, shards: Sequence[_ShardScores]) -> PricePoint:
     served = [shard.served[place] for shard in shards]
     own_losses = np.concatenate([shard.own.losses for shard in shards])
     losses = np.concatenate([each.scores.losses for each in served])
-    own = np.concatenate([shard.own.logits for shard in shards])
-    logits = np.concatenate([each.scores.logits for each in served])
-    scored = len(own) > 0
+    own = np.concatenate([shard.own.outputs for shard in shards])
+    outputs = np.concatenate([each.scores.outputs for each in served])
+    logistic = label is not None and label.logistic
+    scores = (sigmoid(own), sigmoid(outputs)) if logistic else (own, outputs)
     return PricePoint(
         factor=FACTORS[place],
         rows=_added([each.rows for each in served]),
         rows_bytes=sum(each.size_bytes for each in served),
         dense_bytes=sum(shard.dense_bytes for shard in shards),
         loss_rise=float(losses.sum() / own_losses.sum()) - 1,
-        divergence=float(divergence(own, logits).sum() / entropy(own).sum()) if scored else None,
-        ks_distance=ks_distance(sigmoid(own), sigmoid(logits)) if scored else None,
-        calibration=calibration_by_decile(sigmoid(own), sigmoid(logits)) if scored else [],
+        divergence=float(divergence(own, outputs).sum() / entropy(own).sum()) if logistic else None,
+        ks_distance=ks_distance(*scores) if label else None,
+        calibration=calibration_by_decile(*scores) if logistic else [],
     )
 
 
-def _scores(project: Project, samples: SamplesByRows, rows: Mapping[str, Float32s]) -> _Scores:
+def _scores(
+    project: Project, samples: SamplesByRows, label: LabelConfig | None, rows: Mapping[str, Float32s]
+) -> _Scores:
     losses, outputs = samples.score(rows)
-    logistic = [number for number, label in enumerate(project.config.outputs) if label.logistic]
-    logits = outputs[:, logistic[0]].astype(np.float64) if logistic else np.empty(0)
-    return _Scores(losses, logits)
+    if label is None:
+        return _Scores(losses, np.empty(0))
+    return _Scores(losses, outputs[:, project.config.output_names.index(label.name)].astype(np.float64))
 
 
 def _tables_in(project: Project, commit: Commit) -> dict[str, TableConfig]:

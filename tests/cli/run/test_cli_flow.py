@@ -116,6 +116,14 @@ def test_versions_show_what_their_deltas_sent(shop, evening):
     assert [v["measured_loss"] for v in versions if v["current"]] == [None]
 
 
+def test_the_tables_of_what_deltas_sent_fit_100_columns(shop, evening):
+    shown = call("versions", "--bytes", "--project", shop).out.splitlines()
+    count = len(springtide(shop, "versions")["versions"])
+    titles = [at for at, line in enumerate(shown) if line in ("bytes of deltas", "rows of deltas")]
+    assert [titles[1] - titles[0], len(shown) - titles[1]] == [count + 2] * 2
+    assert max(map(len, shown)) <= 100
+
+
 def test_versions_are_a_lineage_with_digests(shop, evening):
     versions = springtide(shop, "versions")["versions"]
     assert [v["parent"] for v in versions] == [None, *(v["version"] for v in versions[:-1])]

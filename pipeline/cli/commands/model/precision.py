@@ -32,6 +32,9 @@ def precision(
         int | None,
         typer.Option("--samples", min=2, help="Also score the newest samples of each shard."),
     ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="--samples: whose scores; by default the first with a logistic loss.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="--samples: PNG file to write.")] = None,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
@@ -45,8 +48,10 @@ def precision(
     Example: springtide precision --samples 4000 --out precision.png
     """
     opened = open_project(project)
-    if out is not None and samples is None:
-        raise InputError(f"--out {out} is of use with --samples only. hint: springtide precision --samples 4000")
+    for option, value in (("--out", out), ("--label", label)):
+        if value is not None and samples is None:
+            example = "springtide precision --samples 4000"
+            raise InputError(f"{option} {value} is of use with --samples only. hint: {example}")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: {os.strerror(errno.ENOENT)}. hint: choose another --out")
     chosen = None if table is None else find_table(opened, table).name
@@ -54,21 +59,23 @@ def precision(
         ids = current_versions(opened, store)
         result = result_of_tables(opened, [store.restore(id) for id in ids], chosen)
     if samples is not None:
-        result |= _search(opened, ids, samples, out, as_json)
+        result |= _search(opened, ids, samples, label, out, as_json)
     print_result(result, as_json)
 
 
-def _search(project: Project, ids: list[VersionId], samples: int, out: Path | None, as_json: bool) -> dict[str, Any]:
+def _search(
+    project: Project, ids: list[VersionId], samples: int, label: str | None, out: Path | None, as_json: bool
+) -> dict[str, Any]:
     from pipeline.trainer.run.precision import FACTORS, search_prices
 
     done, total = count(1), len(ids) * len(FACTORS)
     with closing(open_log(project)) as log, user_output_on_stderr():
         if as_json:
-            found = search_prices(project, log, ids, samples, lambda: None)
+            found = search_prices(project, log, ids, samples, lambda: None, label)
         else:
             with ProgressBars() as bars:
                 show = bars.add("prices")
-                found = search_prices(project, log, ids, samples, lambda: show(next(done), total))
+                found = search_prices(project, log, ids, samples, lambda: show(next(done), total), label)
     result = result_of_search(project, found)
     if out is not None:
         draw(found, out)

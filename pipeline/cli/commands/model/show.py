@@ -9,7 +9,7 @@ from pipeline.cli.terminal.lookup import current_commits, find_field, packed_row
 from pipeline.cli.terminal.options import HERE, AsJson, FieldName, ProjectFolder, open_project
 from pipeline.cli.terminal.output import print_result, user_output_on_stderr
 from pipeline.cli.terminal.values import format_time
-from pipeline.cli.terminal.version_bytes import bytes_of_versions
+from pipeline.cli.terminal.version_bytes import as_tables, bytes_of_versions
 from pipeline.configuration.model.fields import FieldConfig
 from pipeline.configuration.project import Project
 from pipeline.errors import InputError
@@ -45,7 +45,7 @@ def versions(
             continue
         current = store.current(shard)
         rows += [_version_row(summary, current) for summary in store.versions(shard)]
-    print_result({"versions": rows}, as_json)
+    print_result(as_tables(rows) if sizes and not as_json else {"versions": rows}, as_json)
 
 
 def inspect(
