@@ -250,19 +250,23 @@ private:
     void mantissas(uint32_t count, const std::vector<int8_t>& exponents, std::vector<uint8_t>& payload) {
         constexpr uint32_t kMost = sizeof(Mantissa) == 1 ? 0xff : 0xffff;
         const size_t bytes = 1 + dim_ * sizeof(Mantissa);
+        EntropyDecoder stream = stream_;  // what is written may be part of *this, of a local copy it cannot
+        uint32_t largest = 0;
         Scale scale;
-        for (uint32_t row = 0; row < count && stream_.good(); ++row) {
+        for (uint32_t row = 0; row < count && stream.good(); ++row) {
             const size_t at = payload.size();
             payload.resize(at + bytes);
             uint8_t* out = payload.data() + at;
             *out++ = exponents.empty() ? uint8_t{0} : static_cast<uint8_t>(exponents[row]);
             for (size_t i = 0; i < dim_; ++i, out += sizeof(Mantissa)) {
-                const uint32_t value = stream_.take(scale);
-                overflowed_ |= value > kMost;
+                const uint32_t value = stream.take(scale);
+                largest |= value;
                 const auto mantissa = static_cast<Mantissa>(unzigzag(value));
                 std::memcpy(out, &mantissa, sizeof(Mantissa));
             }
         }
+        overflowed_ |= largest > kMost;
+        stream_ = stream;
     }
 
     void floats(uint32_t count, std::vector<uint8_t>& payload) {

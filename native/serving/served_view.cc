@@ -67,6 +67,20 @@ std::vector<uint32_t> with_handle(const uint32_t* handles, size_t n) {
     return rows;
 }
 
+// Which keys may occur twice in a batch: all that do, and about one in sixteen of the others.
+std::vector<bool> maybe_repeated(const std::vector<uint64_t>& keys) {
+    constexpr uint64_t kGolden = 0x9e3779b97f4a7c15;
+    const unsigned width = static_cast<unsigned>(std::bit_width(16 * keys.size()));
+    std::vector<bool> seen(size_t{1} << width), again(seen.size()), maybe(keys.size());
+    const auto slot = [width](uint64_t key) { return key * kGolden >> (64 - width); };
+    for (const uint64_t key : keys) {
+        if (seen[slot(key)]) again[slot(key)] = true;
+        seen[slot(key)] = true;
+    }
+    for (size_t i = 0; i < keys.size(); ++i) maybe[i] = again[slot(keys[i])];
+    return maybe;
+}
+
 std::vector<size_t> payload_starts(const uint8_t* bits, size_t n, size_t dim) {
     std::vector<size_t> starts(n);
     for (size_t i = 0, at = 0; i < n; at += payload_bytes(bits[i], dim), ++i) starts[i] = at;
@@ -115,12 +129,26 @@ size_t ServedView::conflict_in(const uint64_t* keys, const uint32_t* handles, co
     const size_t n = places.size();
     std::vector<uint32_t> new_handles;  // rows with a handle that no stored row has
     for (size_t i = 0; i < n; ++i) {
-        if (handles[i] == kNoHandle) continue;
-        if (places[i] != kNoRow && header_of(cell_at(places[i])).handle == handles[i]) continue;
+        prefetch_ahead(places, i);
+        if (handles[i] == kNoHandle || keeps_handle(places[i], handles[i])) continue;
         if (!is_free(handles[i])) return i;
         new_handles.push_back(static_cast<uint32_t>(i));
     }
     return handle_conflict_in(keys, handles, new_handles, n);
+}
+
+// Rows that keep the handle of their key conflict with none whose handle is free.
+size_t ServedView::batch_conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places,
+                                     size_t n) const {
+    std::vector<uint32_t> new_handles;
+    bool all_free = by_handle_.has_value();
+    for (size_t i = 0; i < n; ++i) {
+        prefetch_ahead(places, i);
+        if (handles[i] == kNoHandle || keeps_handle(places[i], handles[i])) continue;
+        all_free = all_free && is_free(handles[i]);
+        new_handles.push_back(static_cast<uint32_t>(i));
+    }
+    return handle_conflict_in(keys, handles, all_free ? new_handles : with_handle(handles, n), n);
 }
 
 // Prefetches the cells of stored rows and, by another search, the index lines where missing keys will be inserted.
@@ -167,29 +195,38 @@ void ServedView::put_row(uint64_t key, Place place, uint32_t handle, unsigned bi
     digest_ += hash_(key, bits, payload);
 }
 
-// All keys in ascending order, rows put before removals. For each distinct key the hash of the stored row is subtracted
-// and that of the last row put, if any, is added.
+// For each distinct key the hash of the stored row is subtracted and that of the last row put, if any, is added. Keys that
+// may be repeated come last, in ascending order, rows put before removals.
 size_t ServedView::digest_after(const uint64_t* keys, const uint32_t* handles, const uint8_t* bits,
                                 const uint8_t* payload, size_t n, const uint64_t* removed, size_t removed_count,
                                 uint64_t* digest) const {
-    const size_t conflict = handle_conflict_in(keys, handles, with_handle(handles, n), n);
-    if (conflict < n) return conflict;
     std::vector<uint64_t> all(keys, keys + n);
     all.insert(all.end(), removed, removed + removed_count);
     const std::vector<size_t> offsets = payload_starts(bits, n, dim_);
-    const std::vector<uint32_t> order = ascending(all);
+    const std::vector<bool> maybe = maybe_repeated(all);
     RowHash hash(dim_);
     const ReadLock lock(mutex_);
     const auto places = places_of(all.data(), all.size());
+    const size_t conflict = batch_conflict_in(keys, handles, places, n);
+    if (conflict < n) return conflict;
     *digest = digest_;
+    const auto replace = [&](size_t at, size_t put) {
+        if (places[at] != kNoRow) *digest -= hash(all[at], bits_of(places[at]), payload_at(places[at]));
+        if (put < n) *digest += hash(all[at], bits[put], payload + offsets[put]);
+    };
+    std::vector<uint32_t> rest;
+    std::vector<uint64_t> rest_keys;
+    for (size_t i = 0; i < all.size(); ++i) {
+        prefetch_ahead(places, i);
+        if (!maybe[i]) replace(i, std::min(i, n));
+        else rest.push_back(static_cast<uint32_t>(i)), rest_keys.push_back(all[i]);
+    }
+    const std::vector<uint32_t> order = ascending(rest_keys);
     for (size_t first = 0, next = 0; first < order.size(); first = next) {
-        const uint64_t key = all[order[first]];
         size_t put = n;
-        for (; next < order.size() && all[order[next]] == key; ++next)
-            if (order[next] < n) put = order[next];
-        if (const Place place = places[order[first]]; place != kNoRow)
-            *digest -= hash(key, bits_of(place), payload_at(place));
-        if (put < n) *digest += hash(key, bits[put], payload + offsets[put]);
+        for (; next < order.size() && rest_keys[order[next]] == rest_keys[order[first]]; ++next)
+            if (rest[order[next]] < n) put = rest[order[next]];
+        replace(rest[order[first]], put);
     }
     return n;
 }
@@ -314,10 +351,12 @@ void ServedView::keys_of(const uint32_t* handles, size_t n, uint64_t* keys, bool
     std::optional<HandleIndex> scanned;
     if (!by_handle_) scanned = all_handles();
     const HandleIndex& index = by_handle_ ? *by_handle_ : *scanned;
+    std::vector<Place> places(n);
+    for (size_t i = 0; i < n; ++i) places[i] = index[handles[i]];
     for (size_t i = 0; i < n; ++i) {
-        const Place place = index[handles[i]];
-        known[i] = place != kNoRow;
-        keys[i] = known[i] ? header_of(cell_at(place)).key : 0;
+        prefetch_ahead(places, i);
+        known[i] = places[i] != kNoRow;
+        keys[i] = known[i] ? header_of(cell_at(places[i])).key : 0;
     }
 }
 

@@ -133,9 +133,19 @@ private:
     const uint8_t* payload_at(Place place) const;
     std::vector<Place> places_of(const uint64_t* keys, size_t n) const;
     size_t conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places) const;
+    size_t batch_conflict_in(const uint64_t* keys, const uint32_t* handles, const std::vector<Place>& places,
+                             size_t n) const;
+    bool keeps_handle(Place place, uint32_t handle) const {
+        return place != kNoRow && header_of(cell_at(place)).handle == handle;
+    }
     bool is_free(uint32_t handle) const { return !by_handle_ || (*by_handle_)[handle] == HandleIndex::kNoPlace; }
     HandleIndex all_handles() const;
     void prefetch_cells(const uint64_t* keys, const Place* places, size_t n) const;
+    [[gnu::always_inline]] void prefetch_ahead(const std::vector<Place>& places, size_t i) const {
+        constexpr size_t kAhead = 16;
+        if (i + kAhead < places.size() && places[i + kAhead] != kNoRow)
+            __builtin_prefetch(cell_at(places[i + kAhead]));
+    }
     void put_row(uint64_t key, Place place, uint32_t handle, unsigned bits, const uint8_t* payload);
     Place acquire_cell(unsigned bits);
     void remove_row(uint64_t key, Place place);

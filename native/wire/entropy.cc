@@ -58,7 +58,7 @@ std::unique_ptr<const EntropyTables> make_tables() {
         const SymbolTable& table = tables->symbols[band] = table_of(mean_of(band));
         for (unsigned s = 0; s < kSymbols; ++s)
             for (unsigned i = 0; i < table.freq[s]; ++i)
-                tables->slots[band][table.start[s] + i] = {table.freq[s], static_cast<uint16_t>(i), s};
+                tables->slots[band][table.start[s] + i] = {table.freq[s], i & ((1 << kSlotBits) - 1), s & 0xff};
         std::fill(tables->band.begin() + kBandStarts[band], tables->band.end(), static_cast<uint8_t>(band));
     }
     return tables;

@@ -41,10 +41,11 @@ struct SymbolTable {
 
 // What a slot of a band decodes to.
 struct Slot {
-    uint16_t freq;
-    uint16_t offset;  // slot - start
-    uint32_t symbol;
+    uint32_t freq : 12;
+    uint32_t offset : 12;  // slot - start
+    uint32_t symbol : 8;
 };
+static_assert(sizeof(Slot) == 4, "the tables of a few bands fit the caches");
 
 struct EntropyTables {
     std::array<SymbolTable, kBands> symbols;
@@ -97,7 +98,7 @@ public:
 
     uint32_t take(Scale& scale) {
         const unsigned shift = scale.shift();
-        const Slot slot = tables_.slots[scale.band(tables_)][state_ & ((1 << kSlotBits) - 1)];
+        const Slot slot = tables_->slots[scale.band(*tables_)][state_ & ((1 << kSlotBits) - 1)];
         state_ = slot.freq * (state_ >> kSlotBits) + slot.offset;
         refill();
         uint32_t value = slot.symbol;
@@ -128,16 +129,20 @@ public:
 
 private:
     void fail() { good_ = false, state_ = 1u << 16, at_ = end_; }
+    // Without a branch on the state, which no processor predicts.
     void refill() {
-        if (state_ >= 1u << 16) return;
-        if (end_ - at_ < 2) return fail();
+        const bool low = state_ < 1u << 16;
+        if (end_ - at_ < 2) {
+            if (low) fail();
+            return;
+        }
         uint16_t word;
         std::memcpy(&word, at_, 2);
-        at_ += 2;
-        state_ = state_ << 16 | word;
+        at_ += low ? 2 : 0;
+        state_ = low ? state_ << 16 | word : state_;
     }
 
-    const EntropyTables& tables_ = entropy_tables();
+    const EntropyTables* tables_ = &entropy_tables();
     const uint8_t* at_;
     const uint8_t* end_;
     uint32_t state_ = 1u << 16;

@@ -40,6 +40,7 @@ MODELS = (
     "delayed_feedback",
     "few_bits",
     "published_bytes",
+    "published_streams",
     "gate",
     "market_recall",
 )

@@ -54,6 +54,17 @@ def test_published_bytes_are_measured_on_a_small_stream():
     assert all(figure.value > 0 for what, figure in figures.items() if "predicted" in what)
 
 
+def test_published_streams_are_measured_with_their_dense_weights():
+    figures = {figure.what: figure for figure in one_round("models.published_streams", quick=True)}
+    for stream in ("26 fields", "market"):
+        priced, exact = (
+            figures[f"published, {stream}, dense {dense}: smaller than fp32"] for dense in ("priced", "exact")
+        )
+        assert priced.value > exact.value > 1
+        assert 0 < priced.sizes["dense"] < exact.sizes["dense"] / 2
+        assert figures[f"published, {stream}, dense priced: predicted over measured loss"].value > 0
+
+
 def test_the_quantizer_is_measured_in_rates_and_errors():
     figures = {figure.what: figure for figure in one_round("stages.quantizer", quick=True)}
     assert figures["quantizer: encode int4"].value > 0

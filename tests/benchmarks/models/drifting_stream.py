@@ -48,10 +48,10 @@ class DriftingStream:
         self._latent = [self._random.normal(0, 0.45, (size, LATENT)) for size in self._sizes]
         self._popularity = [self._random.normal(0, 0.4, size) for size in self._sizes]
         self._keys = [self._random.integers(0, 2**64, size, np.uint64) for size in self._sizes]
-        self._interval = 0
+        self._interval = 0.0
 
-    def next(self, count: int) -> Samples:
-        """The samples of the next interval; afterwards the truth has drifted."""
+    def next(self, count: int, share: float = 1.0) -> Samples:
+        """The samples of the next interval; afterwards the truth has drifted by the `share` of a usual interval."""
         ranks = [np.expm1(self._random.random(count) * np.log(size + 1)).astype(np.int64) for size in self._sizes]
         size = self._sizes[MOVING]
         ranks[MOVING] += int(self._interval * _MOVED * size)
@@ -63,8 +63,8 @@ class DriftingStream:
         popularity = np.sum([each[at] for each, at in zip(self._popularity, places, strict=True)], axis=0)
         probability = 1 / (1 + np.exp(1.6 - 0.35 * popularity - 0.35 * products))
         clicked = (self._random.random(count) < probability).astype(np.float32)
-        self._latent[MOVING] += self._random.normal(0, _WALK, self._latent[MOVING].shape)
-        self._interval += 1
+        self._latent[MOVING] += self._random.normal(0, _WALK * share**0.5, self._latent[MOVING].shape)
+        self._interval += share
         keys = np.stack([each[at] for each, at in zip(self._keys, places, strict=True)], axis=1)
         return Samples(keys, clicked, probability)
 

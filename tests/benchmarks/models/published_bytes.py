@@ -11,16 +11,21 @@ TorchEasyRec writes it; and bf16 for every touched row of which bf16 shows a dif
 
 import io
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.publish.levels.level_deltas import ServedVersion, full_delta
 from pipeline.publish.publisher import Publisher, PublishSettings, RowSource, TouchedRows, VersionRange
 from pipeline.trainer.tables.table import Table
-from pipeline.versions.deltas.quantizer import encode_rows
+from pipeline.versions.deltas.delta import FieldDelta, encode_delta
+from pipeline.versions.deltas.delta_sizes import coded_bytes
+from pipeline.versions.deltas.quantizer import encode_rows, payload_offsets
 from pipeline.versions.deltas.served_view import ServedView
 from tests.benchmarks.harness.report import Figure
 from tests.benchmarks.models.drifting_stream import (
@@ -38,20 +43,28 @@ RATE, OTHER_RATES = 0.05, (0.025, 0.1)
 INTERVAL_S = 600
 FP32_BYTES = 73
 BF16_BYTES = 8 + 2 * DIM
-LEAST_SMALLER, MOST_LOSS, WITHIN = 25.0, 0.02, 2.0
+LEAST_SMALLER, MOST_LOSS, WITHIN, FULL_MOST = 25.0, 0.02, 2.0, 8.0
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a run: samples of an interval, intervals of warm-up and after it, by how much fields are smaller."""
+    """Of a run: samples of ten minutes, intervals of warm-up and after it, by how much fields are smaller, and how many
+    intervals make up ten minutes after the warm-up."""
 
     samples: int = 80_000
     warm: int = 16
     counted: int = 30
     scale: int = 1
+    cut: int = 1
+
+    def intervals(self) -> Iterator[tuple[int, float, bool]]:
+        """(samples, seconds, whether it counts) of each."""
+        yield from repeat((self.samples, INTERVAL_S, False), self.warm)
+        yield from repeat((self.samples // self.cut, INTERVAL_S / self.cut, True), self.counted)
 
 
 QUICK = Size(4_000, 3, 3, 100)
+EVERY_SECOND = Size(counted=900, cut=600)
 
 
 class _Rows(RowSource):
@@ -75,7 +88,9 @@ class Way:
 
     publisher: Publisher
     size_bytes: int = 0
+    new_bytes: int = 0
     rows: int = 0
+    new_rows: int = 0
     predicted: list[float] = field(default_factory=list)
     measured: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
@@ -94,12 +109,24 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
             figures += _figures(
                 f"learning rate {rate:g}", DEFAULT, _of_seeds(size, seeds[:1], (DEFAULT,), rate)[DEFAULT]
             )
+    if not quick:
+        figures += _figures("a delta every second", DEFAULT, _of_seeds(EVERY_SECOND, (1,), (DEFAULT,), RATE)[DEFAULT])
     return figures
 
 
 @dataclass(frozen=True)
+class Full:
+    """A full snapshot: its size and that of int4 rows, over fp32, and the log loss of serving above the trainer's."""
+
+    size: float
+    int4: float
+    above: float
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """Of one seed: bytes of peers and of a publisher, log loss of serving above the trainer's, predicted, measured."""
+    """Of one seed: bytes of peers and of a publisher, log loss of serving above the trainer's, predicted, measured, the
+    shares of new keys in rows and bytes, and a full after the last interval."""
 
     peers: dict[str, int]
     size_bytes: int
@@ -107,6 +134,9 @@ class Outcome:
     above: float
     predicted: float
     measured: float
+    new_rows: float
+    new_bytes: float
+    full: Full
 
 
 def _of_seeds(size: Size, seeds: tuple[int, ...], losses: tuple[float, ...], rate: float) -> dict[float, list[Outcome]]:
@@ -123,20 +153,23 @@ def _run(size: Size, seed: int, losses: tuple[float, ...], rate: float) -> dict[
     peers, own = dict.fromkeys(("fp32", "int8 Parquet", "bf16"), 0), []
     visible = [dict[int, bytes]() for _ in model.tables]
     bias = model.bias
-    for interval in range(1, size.warm + size.counted + 1):
-        samples, counted = stream.next(size.samples), interval > size.warm
+    at_s = 0.0
+    for interval, (count, interval_s, counted) in enumerate(size.intervals(), start=1):
+        samples, at_s = stream.next(count, interval_s / INTERVAL_S), at_s + interval_s
         if counted:
             own.append(_log_loss(model.logits(samples.keys), samples))
         for loss, way in ways.items():
             _score(way, loss, model, samples, bias, counted)
-        model.decay(INTERVAL_S)
-        model.learn(samples, interval * INTERVAL_S)
+        model.decay(interval_s)
+        model.learn(samples, round(at_s))
         touched, bias = _touched(model), model.bias
         sizes = _peer_bytes(touched, visible)
         peers = {name: peers[name] + counted * each for name, each in sizes.items()}
         for way in ways.values():
-            _publish(way, model, touched, interval, counted)
-    return {loss: _outcome(way, peers, own) for loss, way in ways.items()}
+            _publish(way, model, touched, (interval, round(1000 * at_s)), counted)
+    newer, after = stream.next(size.samples), (interval + 1, round(1000 * at_s))
+    fulls = {loss: _publish_full(way, model, newer, after) for loss, way in ways.items()}
+    return {loss: _outcome(way, peers, own, fulls[loss]) for loss, way in ways.items()}
 
 
 def _way(loss: float, model: FactorisationMachine) -> Way:
@@ -164,16 +197,39 @@ def _touched(model: FactorisationMachine) -> dict[str, TouchedRows]:
 
 
 def _publish(
-    way: Way, model: FactorisationMachine, touched: dict[str, TouchedRows], interval: int, counted: bool
+    way: Way, model: FactorisationMachine, touched: dict[str, TouchedRows], at: tuple[int, int], counted: bool
 ) -> None:
-    at_ms = interval * INTERVAL_S * 1000
-    versions = VersionRange(0, 0, 1, interval - 1, interval, at_ms - INTERVAL_S * 1000, at_ms)
+    sequence, at_ms = at
+    versions = VersionRange(0, 0, 1, sequence - 1, sequence, at_ms, at_ms)
     dense = np.float32([model.bias]).tobytes()
     prepared = way.publisher.prepare(versions, touched, dense, loss=model.loss)
     if counted:
         way.size_bytes += len(prepared.encoded)
-        way.rows += sum(len(change.bits) for change in prepared.delta.fields.values())
+        for change in prepared.delta.fields.values():
+            way.rows += len(change.bits)
+            way.new_rows += len(change.new_keys)
+            way.new_bytes += coded_bytes(change) - coded_bytes(_without_new(change))
         way.predicted.append(prepared.price.predicted)
+
+
+def _without_new(change: FieldDelta) -> FieldDelta:
+    known = len(change.handles)
+    payload = change.payload[: payload_offsets(change.bits, change.dim)[known]]
+    none32, none64 = np.empty(0, np.uint32), np.empty(0, np.uint64)
+    return replace(change, new_keys=none64, new_handles=none32, bits=change.bits[:known], payload=payload)
+
+
+def _publish_full(way: Way, model: FactorisationMachine, samples: Samples, at: tuple[int, int]) -> Full:
+    """A full of every row, compared with fp32 and int4 per row in Parquet, and what it loses on newer samples."""
+    sequence, at_ms = at
+    versions = VersionRange(0, 0, 1, sequence - 1, sequence, at_ms, at_ms)
+    prepared = way.publisher.prepare(versions, {}, np.float32([model.bias]).tobytes(), loss=model.loss, flush=True)
+    size = len(encode_delta(full_delta(ServedVersion(prepared.delta, way.publisher.views))))
+    every = [TouchedRows(table.keys(), table.rows(table.keys()), np.empty(0, np.uint64)) for table in model.tables]
+    fp32 = FP32_BYTES * sum(len(change.keys) for change in every)
+    own = _log_loss(model.logits(samples.keys), samples)
+    above = _log_loss(model.logits(samples.keys, way.lookup, model.bias), samples) / own - 1
+    return Full(size / fp32, sum(_parquet_bytes(change, "int4") for change in every) / fp32, above)
 
 
 def _peer_bytes(touched: dict[str, TouchedRows], visible: list[dict[int, bytes]]) -> dict[str, int]:
@@ -185,8 +241,8 @@ def _peer_bytes(touched: dict[str, TouchedRows], visible: list[dict[int, bytes]]
     }
 
 
-def _parquet_bytes(change: TouchedRows) -> int:
-    codes = encode_rows(np.ascontiguousarray(change.rows["weights"]), "int8")
+def _parquet_bytes(change: TouchedRows, codec: str = "int8") -> int:
+    codes = encode_rows(np.ascontiguousarray(change.rows["weights"]), codec)
     values = pa.FixedSizeBinaryArray.from_buffers(pa.binary(codes.shape[1]), len(codes), [None, pa.py_buffer(codes)])
     sink = io.BytesIO()
     pq.write_table(pa.table({"key": change.keys, "row": values}), sink, compression="snappy")
@@ -206,19 +262,27 @@ def _log_loss(logits: np.ndarray, samples: Samples) -> float:
     return float((np.logaddexp(0, logits) - samples.probability * logits).mean())
 
 
-def _outcome(way: Way, peers: dict[str, int], own: list[float]) -> Outcome:
+def _outcome(way: Way, peers: dict[str, int], own: list[float], full: Full) -> Outcome:
     above = float(np.mean(way.loss) / np.mean(own) - 1)
-    return Outcome(peers, way.size_bytes, way.rows, above, float(np.mean(way.predicted)), float(np.mean(way.measured)))
+    predicted, measured = float(np.mean(way.predicted)), float(np.mean(way.measured))
+    new_rows, new_bytes = way.new_rows / max(way.rows, 1), way.new_bytes / max(way.size_bytes, 1)
+    return Outcome(peers, way.size_bytes, way.rows, above, predicted, measured, new_rows, new_bytes, full)
 
 
 def _figures(name: str, loss: float, runs: list[Outcome]) -> list[Figure]:
     smaller = [run.peers["fp32"] / run.size_bytes for run in runs]
     sizes = {"seeds": len(runs), "rows sent": round(float(np.mean([run.rows for run in runs])))}
     sizes |= {
+        "new rows %": round(100 * float(np.mean([run.new_rows for run in runs])), 2),
+        "their bytes %": round(100 * float(np.mean([run.new_bytes for run in runs])), 2),
+    }
+    sizes |= {
         f"{peer} smaller": round(float(np.mean([run.peers["fp32"] / run.peers[peer] for run in runs])), 2)
         for peer in ("int8 Parquet", "bf16")
     }
     above, ratios = 100 * np.mean([run.above for run in runs]), [run.predicted / run.measured for run in runs]
+    fulls = np.array([(run.full.size, run.full.int4, run.full.above) for run in runs])
+    full, int4, lost = (100 * fulls.mean(axis=0)).round(4).tolist()
     judged = loss == DEFAULT and name.startswith("loss")
     return [
         Figure(
@@ -232,5 +296,10 @@ def _figures(name: str, loss: float, runs: list[Outcome]) -> list[Figure]:
         Figure(
             f"published bytes, {name}: predicted over measured loss", float(np.mean(ratios)), "x",
             {"measured %": round(100 * float(np.mean([run.measured for run in runs])), 4)}, most=WITHIN,
+        ),
+        Figure(
+            f"published bytes, {name}: full snapshot over fp32", full, "%",
+            {"int4 Parquet %": int4, "log loss above %": lost},
+            most=FULL_MOST if judged else None,
         ),
     ]  # fmt: skip

@@ -209,6 +209,38 @@ def test_digest_after_predicts_the_digest_and_changes_nothing():
         assert view.digest() == predicted
 
 
+def test_digest_after_predicts_the_digest_of_large_batches_with_few_repeated_keys():
+    rng = np.random.default_rng(23)
+    known = rng.integers(0, 2**64, 4_000, np.uint64)
+    view = ServedView(DIM)
+    view.put(known, np.arange(len(known), dtype=np.uint32), *rows_of(known))
+    for step, repeated in enumerate((0, 1, 50)):
+        fresh = rng.integers(0, 2**64, 500, np.uint64)
+        keys = rng.permutation(np.concatenate([known[:3_000], known[:repeated], fresh, fresh[:repeated]]))
+        _, handles = np.unique(np.concatenate([known, keys]), return_inverse=True)
+        view.remove(known)
+        view.put(known, handles[: len(known)].astype(np.uint32), *rows_of(known, seed=step))
+        removed = np.concatenate([known[2_900:3_100], known[2_900:2_901], rng.integers(0, 2**64, 9, np.uint64)])
+        rows = keys, handles[len(known) :].astype(np.uint32), *rows_of(keys, seed=step + 9)
+        predicted = view.digest_after(*rows, removed)
+        view.remove(removed)
+        view.put(*rows)
+        assert view.digest() == predicted
+        view.remove(fresh)
+
+
+def test_digest_after_refuses_the_handle_of_a_row_that_keeps_it():
+    view, *_ = filled(5, 1)
+    keys = keys_of(5, 6)
+    with pytest.raises(InputError, match=r"handle 0 of key \d belongs to another key"):
+        view.digest_after(keys, handles_of(0, 0), *rows_of(keys), keys_of())
+    rows = keys_of(6), handles_of(0), *rows_of(keys_of(6))
+    predicted = view.digest_after(*rows, keys_of(5))
+    view.remove(keys_of(5))
+    view.put(*rows)
+    assert view.digest() == predicted
+
+
 def test_digest_after_refuses_two_keys_with_one_handle():
     view, keys = ServedView(DIM), keys_of(6, 7)
     with pytest.raises(InputError, match="handle 3 of key 7 belongs to another key"):
