@@ -9,7 +9,7 @@ predicted, and measured on the first batch after each commit. A full follows the
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Stream:
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
     streams = [
-        Stream("26 fields", lambda root, dense: _fields(root, dense, *((20_000, 3) if quick else (600_000, 26)))),
+        Stream("26 fields", lambda root, dense: _fields(root, dense, *((20_000, 6) if quick else (600_000, 26)))),
         Stream("market", lambda root, dense: _market(root, dense, 3 if quick else 48)),
     ]
     if SOURCE.exists() and not quick:
@@ -63,7 +63,12 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
 
 
 def _fields(root: Path, dense: str, rows: int, fields: int) -> Project:
-    train = {"commit_every_s": 86_400.0, "commit_every_log_s": "off", "commit_every_batches": 4, "retention": KEPT}
+    train = {
+        "commit_every_s": 86_400.0,
+        "commit_every_log_s": "off",
+        "commit_every_batches": fields // 6,
+        "retention": KEPT,
+    }
     project = stream_project(root, fields, train=train, publish={"dense": dense})
     with closing(open_log(project)) as log:
         append_samples(project, log, seed=1, rows=rows, per_second=1_000)
@@ -112,15 +117,16 @@ def _train(project: Project, log: Any) -> None:
 
 def _figures(stream: Stream, dense: str, folder: Path) -> list[Figure]:
     project = stream.trained(folder, dense)
+    statistics = PublishStatistics(project, 0)
+    statistics.update()
+    realtime, full = replace(statistics.levels["realtime"]), statistics.levels["full"]
     with closing(open_log(project)) as log, closing(VersionStore(project)) as store:
-        publish_full(project, log, store, 0)
         ids = [summary.id for summary in store.lineage(0)][WARM:]
         sizes = [DeltaSizes.of(store.delta(id)) for id in ids]
         qualities = [store.quality(id) for id in ids]
-    statistics = PublishStatistics(project, 0)
+        publish_full(project, log, store, 0)
     statistics.update()
     statistics.close()
-    realtime, full = statistics.levels["realtime"], statistics.levels["full"]
     measured = [each.measured_loss for each in qualities if each.measured_loss is not None]
     predicted = float(np.mean([each.predicted_loss for each in qualities]))
     name, parts = f"published, {stream.name}, dense {dense}", ("weights", "keys", "dense", "header")
