@@ -1,9 +1,11 @@
 """Appends files of items to the items topic: a JSON object per line, as `recall/item_changes.py` describes it.
 
-All files are read and checked before the first record is appended. The last change of an item counts, so a file that is
-appended twice, or again after an interruption, leaves the same items.
+All files are read and checked before the first record is appended. Records carry the file they came from by its
+content, and their number in it: a file that was appended before appends nothing, because its items may have changed
+since, and one whose ingest was interrupted appends the rest.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from pathlib import Path
 from pipeline.configuration.project import Project
 from pipeline.errors import ConfigError, InputError
 from pipeline.features.plan import FeaturePlan
-from pipeline.logs.interface.log import Log
+from pipeline.ingest.ledger import CHUNK_HEADER, FILE_HEADER
+from pipeline.logs.interface.log import Log, read_to_end
 from pipeline.recall.item_changes import ItemChange, change_of, encode_changes
 
 _ITEMS_PER_RECORD = 1_000
@@ -22,14 +25,18 @@ _RECORD_BYTES = 512 << 10
 
 @dataclass(frozen=True)
 class ItemReport:
-    """How many lines put an item, and how many remove one."""
+    """How many lines put an item, and how many remove one, of the files that were not appended before."""
 
     put: int
     removed: int
+    known: tuple[Path, ...]
+    """Files that were appended before."""
 
 
-def ingest_items(project: Project, log: Log | None, paths: Sequence[Path]) -> ItemReport:
+def ingest_items(project: Project, log: Log | None, paths: Sequence[Path], again: bool = False) -> ItemReport:
     """Append the changes of all files in their order; with `log` None nothing is appended.
+
+    With `again`, files that were appended before are appended once more.
 
     Raises:
         ConfigError: the project has no items topic.
@@ -40,23 +47,61 @@ def ingest_items(project: Project, log: Log | None, paths: Sequence[Path]) -> It
         raise ConfigError("there is no topic of items. hint: set recall.topic")
     column, topic = config.towers.item_column, config.recall.topic
     plan, now_ms = FeaturePlan(config, project.root), project.clock.now_ms()
-    lines = [line for path in paths for line in _lines(path, column)]
+    contents = {path: _content(path) for path in paths}
+    files = {path: list(_lines(path, content, column)) for path, content in contents.items()}
+    lines = [line for of_file in files.values() for line in of_file]
     for first in range(0, len(lines), _ITEMS_PER_RECORD):
         _check(plan, lines[first : first + _ITEMS_PER_RECORD], now_ms)
-    changes = [change for _, change in lines]
-    if log is not None:
-        for value in _records(changes, column):
-            log.append(topic, 0, [value])
+    known = []
+    for path, of_file in files.items():
+        values = list(_records([change for _, change in of_file], column))
+        if log is not None and not _append(log, topic, hashlib.sha256(contents[path]).hexdigest(), values, again):
+            known.append(path)
+    changes = [change for path, of_file in files.items() if path not in known for _, change in of_file]
     removed = sum(change.columns is None for change in changes)
-    return ItemReport(len(changes) - removed, removed)
+    return ItemReport(len(changes) - removed, removed, tuple(known))
 
 
-def _lines(path: Path, column: str) -> Iterator[tuple[str, ItemChange]]:
+def _append(log: Log, topic: str, digest: str, values: Sequence[bytes], again: bool) -> bool:
+    """Append the records of a file that are not in the topic; whether there were any."""
+    runs = _runs_of(log, topic, digest)
+    run = max(runs, default=1)
+    if again and runs.get(run, 0) == len(values):
+        run += 1
+    rest = range(runs.get(run, 0), len(values))
+    for number in rest:
+        log.append(topic, 0, [values[number]], headers={FILE_HEADER: f"{digest}-{run}", CHUNK_HEADER: str(number)})
+    return bool(rest)
+
+
+def _runs_of(log: Log, topic: str, digest: str) -> dict[int, int]:
+    """By the number of an ingest of the file, how many of its records are in the topic. One record follows another."""
+    found: dict[int, int] = {}
+    for records in read_to_end(log, topic, 0):
+        for record in records:
+            name, _, run = record.headers.get(FILE_HEADER, "").partition("-")
+            if name == digest:
+                found[int(run)] = int(record.headers[CHUNK_HEADER]) + 1
+    return found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise _unreadable(path, failure) from None
+
+
+def _unreadable(path: Path, failure: Exception) -> InputError:
+    return InputError(f"items cannot be read from {path}: {failure}. hint: a JSON object in each line")
+
+
+def _lines(path: Path, content: bytes, column: str) -> Iterator[tuple[str, ItemChange]]:
     """The changes of a file, each with its place for errors; empty lines are skipped. Raises InputError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise InputError(f"items cannot be read from {path}: {failure}. hint: a JSON object in each line") from None
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as failure:
+        raise _unreadable(path, failure) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -30,6 +30,7 @@ STAGES = (
     "codec",
     "chain",
     "freshness",
+    "recall_freshness",
     "growth",
 )
 MODELS = (
@@ -47,7 +48,7 @@ MODELS = (
 """What models learn, and at which cost."""
 NATIVE = ("keys", "unique", "sketch", "kafka", "recall")
 """Native parts, each with a separate peer in the same process."""
-ONE_ROUND = ("growth", "looked_up_rows", "recall", "versions", *MODELS)
+ONE_ROUND = ("growth", "recall_freshness", "looked_up_rows", "recall", "versions", *MODELS)
 """Long ones, for which a second round adds little."""
 
 

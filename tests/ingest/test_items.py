@@ -5,8 +5,11 @@ import json
 import pytest
 
 from pipeline.configuration.project import Project
+from pipeline.errors import LogError
+from pipeline.ingest.items import ingest_items
 from pipeline.logs.interface.log import read_to_end
 from pipeline.logs.open import open_log
+from pipeline.logs.sqlite.sqlite_log import SqliteLog
 from tests.support.command.command_line import call
 from tests.support.world.two_towers import project_folder
 
@@ -65,6 +68,46 @@ def test_a_file_with_a_wrong_line_is_refused_as_a_whole(project, line, problem):
     assert found.code == 3
     assert problem in found.err
     assert appended(project) == []
+
+
+def test_a_file_is_appended_once_unless_it_is_wanted_again(project):
+    path, changed = written(project, *LINES), [{"item": 1, "price": 9.0}]
+    ingest = ("ingest", "items", path, "--project", project.root, "--json")
+    call(*ingest)
+    path.rename(project.root / "renamed.jsonl")
+    written(project, *changed)
+    call(*ingest)
+    for _ in range(2):
+        found = call("ingest", "items", project.root / "renamed.jsonl", "--project", project.root, "--json")
+        assert json.loads(found.out) == {"put": 0, "removed": 0}
+        assert "renamed.jsonl was appended before" in found.err
+    assert appended(project) == [*LINES, *changed]
+    again = call("ingest", "items", project.root / "renamed.jsonl", "--project", project.root, "--json", "--again")
+    assert json.loads(again.out) == {"put": 2, "removed": 1}
+    call("ingest", "items", project.root / "renamed.jsonl", "--project", project.root)
+    assert appended(project) == [*LINES, *changed, *LINES]
+
+
+def test_an_interrupted_ingest_appends_the_rest(project):
+    class Interrupted(SqliteLog):
+        """Fails at the second append."""
+
+        left = 1
+
+        def append(self, topic, partition, values, **named):
+            if not self.left:
+                raise LogError("the disk is full")
+            self.left -= 1
+            return super().append(topic, partition, values, **named)
+
+    many = [{"item": i} for i in range(2_500)]
+    path = written(project, *many)
+    open_log(project).close()
+    with pytest.raises(LogError):
+        ingest_items(project, Interrupted(project.logs, project.clock), [path])
+    assert appended(project) == many[:1_000]
+    call("ingest", "items", path, "--project", project.root)
+    assert appended(project) == many
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(project):

@@ -93,9 +93,9 @@ def run_cascade(
                 print_line(f"{name}: {found['items']:,} items, {found['click_probability']:.1%} are clicked if shown")
             probes = Probes(project, log, stages, clicked_impressions(market.events(history)))
             freshness = _freshness(probes, min(scenario.probes, probes.most - 1))
-            for name, found in freshness.items():
-                print_line(f"click to changed {name}: {found['median_s']:.2f} s, at most {found['most_s']:.2f} s")
-    summary = {"project": str(project.root), "stages": quality, "freshness": freshness}
+            for name, times_s in freshness.items():
+                print_line(f"click to changed {name}: {median(times_s):.2f} s, at most {max(times_s):.2f} s")
+    summary = {"project": str(project.root), "stages": quality, "freshness_s": freshness}
     (folder / "cascade.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
@@ -138,9 +138,8 @@ def _quality(stages: Stages, market: Market, scenario: CascadeScenario) -> dict[
     }
 
 
-def _freshness(probes: Probes, count: int) -> dict[str, dict[str, float]]:
-    """By stage, the median and the largest time; a probe before them warms the processes up."""
+def _freshness(probes: Probes, count: int) -> dict[str, list[float]]:
+    """By stage, the seconds of each probe; one before them warms the processes up."""
     probes.probe()
     times = [probes.probe() for _ in range(count)]
-    by_stage = {name: [found[name] for found in times] for name in STAGES}
-    return {name: {"median_s": median(each), "most_s": max(each)} for name, each in by_stage.items()}
+    return {name: [round(found[name], 4) for found in times] for name in STAGES}

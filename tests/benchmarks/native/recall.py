@@ -1,16 +1,17 @@
 """The scan index: queries and changed items per core-second, recall, memory, and the cost of thresholds by sample size.
 
-A million items of 64 components, k = 1,000. Vectors are drawn (`tests/benchmarks/load/item_vectors.py`), not those of
-trained towers. Peers in the same process are NumPy (BLAS, `argpartition`), TensorFlow (`top_k`) and a plain read of as
-many bytes as a scan reads; faiss, hnswlib and usearch run in an environment of their own over the same vectors. All run
-on one thread and are measured in processor time, except the waiting times of queries during changes.
+A million items of 64 components, k = 1,000. Vectors are drawn (`tests/benchmarks/load/item_vectors.py`); searches are
+measured over those of trained towers too (`tests/benchmarks/load/trained_vectors.py`). Peers in the same process are
+NumPy (BLAS, `argpartition`), TensorFlow (`top_k`) and a plain read of as many bytes as a scan reads; faiss, hnswlib and
+usearch run in an environment of their own over the same vectors. All run on one thread and are measured in processor
+time, except the waiting times of queries during changes.
 """
 
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.harness.paired import main
 from tests.benchmarks.harness.report import Figure, Result
 from tests.benchmarks.load.item_vectors import DIM, item_vectors, user_vectors
+from tests.benchmarks.load.trained_vectors import trained_vectors
 from tests.support.simd import forced_simd_level, simd_level, simd_levels
 
 K, BATCH = 1_000, 8
@@ -32,12 +34,16 @@ EXPECTED = (1, 2, 4, 8, 16, 32)
 
 
 class Load:
-    """The items, the queries, an index of all items and one of the first few, which the graphs hold."""
+    """The items, the queries, an index of all items; the graphs hold the first `few`."""
 
-    def __init__(self, quick: bool) -> None:
+    def __init__(self, quick: bool, trained: bool = False) -> None:
         random = np.random.default_rng(2)
         n, self.few = (20_000, 2_000) if quick else (1_000_000, 50_000)
-        self.items, self.queries = item_vectors(random, n), user_vectors(random, 16 if quick else 400)
+        queries = 16 if quick else 400
+        if trained:
+            self.name, (self.items, self.queries) = "recall of trained towers", trained_vectors(n, queries, quick)
+        else:
+            self.name, self.items, self.queries = "recall", item_vectors(random, n), user_vectors(random, queries)
         self.ids = np.arange(n, dtype=np.uint64)
         self.index = self.of(n)
         self.sizes = {"items": n, "dim": DIM, "k": K, "level": simd_level(), "threads": 1}
@@ -58,7 +64,15 @@ def measure(quick: bool, rounds: int) -> list[Result]:
     peer = {} if quick else _libraries(load)
     results = [*_batches_of_eight(load, peer), _one_by_one(load, peer), _recall(load), *_beside_graphs(load, peer)]
     results += [*_thresholds(load), *_changes(load, peer), _waiting(load, quick), _memory_after_churn(quick)]
-    return results
+    return results + _trained(quick)
+
+
+def _trained(quick: bool) -> list[Result]:
+    """The searches over vectors of trained towers."""
+    load = Load(quick, trained=True)
+    peer = {} if quick else _libraries(load)
+    results = [*_batches_of_eight(load, peer), _one_by_one(load, peer), _recall(load), *_beside_graphs(load, peer)]
+    return [*results, *_thresholds(load, (16,))]
 
 
 def _libraries(load: Load) -> dict[str, float]:
@@ -86,7 +100,7 @@ def _batches_of_eight(load: Load, peer: dict[str, float]) -> list[Result]:
     best = max(exact, key=lambda name: exact[name])
     rate = searched(lambda batch: load.index.search(batch, K), load.batches())
     sizes = load.sizes | {"batch": BATCH}
-    name = "recall: batch 8"
+    name = f"{load.name}: batch 8"
     results = [
         Result(Figure(f"{name}, beside exact", rate, RATE, sizes | exact, least_ratio=EXACT_TIMES), [rate],
                [exact[best]], best)
@@ -113,7 +127,7 @@ def _one_by_one(load: Load, peer: dict[str, float]) -> Result:
     ours_rate, read_rate = np.median(np.array(shares), axis=0)
     sizes = load.sizes | {"batch": 1, "queries per core-second": ours_rate / bytes_read}
     sizes |= {name: rate for name, rate in peer.items() if name.endswith("batch 1")}
-    figure = Figure("recall: batch 1", ours_rate, "bytes/s", sizes, least_ratio=READ_SHARE)
+    figure = Figure(f"{load.name}: batch 1", ours_rate, "bytes/s", sizes, least_ratio=READ_SHARE)
     return Result(figure, [ours_rate], [read_rate], "plain read")
 
 
@@ -122,7 +136,7 @@ def _recall(load: Load) -> Result:
     exact = np.argpartition(queries @ load.items.T, -K, axis=1)[:, -K:]
     found = load.index.search(queries, K).ids
     recall = float(np.mean([len(set(a) & set(b)) / K for a, b in zip(found.tolist(), exact.tolist(), strict=True)]))
-    return _alone(Figure("recall: of the best 1,000 by float32", recall, "", load.sizes, RECALL_LEAST))
+    return _alone(Figure(f"{load.name}: of the best 1,000 by float32", recall, "", load.sizes, RECALL_LEAST))
 
 
 def _beside_graphs(load: Load, peer: dict[str, float]) -> list[Result]:
@@ -133,15 +147,15 @@ def _beside_graphs(load: Load, peer: dict[str, float]) -> list[Result]:
         sizes = load.sizes | {"items": load.few, "k": k, "batch": BATCH, "recall of the peer": peer[f"{name} recall"]}
         seconds = _core_seconds(lambda k=k: [index.search(batch, k) for batch in load.batches()])
         rate = sum(map(len, load.batches())) / seconds
-        figure = Figure(f"recall: k {k}, beside {name.split()[0]}", rate, RATE, sizes)
+        figure = Figure(f"{load.name}: k {k}, beside {name.split()[0]}", rate, RATE, sizes)
         results.append(Result(figure, [rate], [peer[name]], name.split()[0]))
     return results
 
 
-def _thresholds(load: Load) -> list[Result]:
+def _thresholds(load: Load, sampled: Sequence[int] = EXPECTED) -> list[Result]:
     """The share of queries whose threshold was too high, by the number of the best items expected in the sample."""
     results = []
-    for expected in EXPECTED:
+    for expected in sampled:
         index = load.of(len(load.items), SampleRule(expected, least_stride=1))
         found = [index.search(batch, K) for batch in np.array_split(load.queries, max(len(load.queries) // BATCH, 1))]
         failed = float(np.concatenate([each.passes > 1 for each in found]).mean())
@@ -149,7 +163,7 @@ def _thresholds(load: Load) -> list[Result]:
         sizes = load.sizes | {"sampled": len(load.items) * expected // K, "queries": len(load.queries)}
         sizes |= {"survivors": survivors}
         figure = Figure(
-            f"recall: thresholds too high, {expected} of the best in the sample", failed, "of queries", sizes
+            f"{load.name}: thresholds too high, {expected} of the best in the sample", failed, "of queries", sizes
         )
         results.append(_alone(figure))
     return results

@@ -13,7 +13,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import InputError
 from pipeline.model.dense import DenseModel
 from pipeline.serving.predictor import Predictor
-from tests.support.command.command_line import call
+from tests.support.command.command_line import call, feed, make_events, springtide
 from tests.support.shop.shop import make_samples
 from tests.support.world.in_memory_trainer import InMemoryTrainer
 
@@ -110,6 +110,25 @@ def test_the_coarse_ranker_of_the_cascade_is_served_alone(tmp_path):
         )
     assert np.ascontiguousarray(found[0][:, 1:]).tobytes() == found[1].tobytes()
     assert len(np.unique(found[1])) > 10
+
+
+def test_the_two_towers_recall_items_once_recall_is_declared(tmp_path):
+    folder = tmp_path / "shop"
+    call("init", folder, "--model", "two_tower")
+    settings = (folder / "springtide.toml").read_text()
+    assert "# [recall] " in settings
+    settings = settings.replace("# [recall] ", "[recall] ").replace('# items = "items.jsonl"', 'items = "items.jsonl"')
+    (folder / "springtide.toml").write_text(settings)
+    (folder / "items.jsonl").write_text("".join(f'{{"item": "i{i}"}}\n' for i in range(20)))
+    impressions, clicks = make_events(1, 2_000)
+    feed(folder, (impressions.drop(columns="position").assign(history=[["i1"]] * len(impressions)), clicks))
+    springtide(folder, "run", "all", "--until-end")
+    shown = springtide(folder, "recall", "user=u1", "history=i3|i4", "-k", "20")
+    assert {row["item"] for row in shown["items"]} == {f"i{i}" for i in range(20)}
+    scores = [row["score"] for row in shown["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == 20
+    assert max(map(abs, scores)) < 1.001  # both vectors have length 1
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones(tmp_path):

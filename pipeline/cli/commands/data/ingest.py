@@ -83,18 +83,22 @@ def feedback(
 def items(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="A JSON object in each line.")],
     project: ProjectFolder = HERE,
+    again: Again = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Append new, changed and removed items of recall to their topic. Nothing is appended if a line is wrong.
 
     A line has the columns of an item, or its name and "$removed": true. The last one of an item counts.
+    A file that was appended before appends nothing.
 
     Example: springtide ingest items changed-items.jsonl
     """
     opened = open_project(project)
     with user_output_on_stderr():
-        report = ingest_items(opened, None if dry_run else open_log(opened), files)
+        report = ingest_items(opened, None if dry_run else open_log(opened), files, again)
+    for path in report.known:
+        print_message(f"{path} was appended before, nothing of it is appended now. hint: --again")
     names = ("would_put", "would_remove") if dry_run else ("put", "removed")
     print_result(dict(zip(names, (report.put, report.removed), strict=True)), as_json)
 
