@@ -43,6 +43,7 @@ class CascadeScenario:
         sizes: how many items each stage passes on.
         users: users for whom items are ranked.
         probes: how many times clicks are sent and the stages asked; fewer if the last hour has too few clicks.
+        logs: settings of `[logs]` that are added, such as those of a Kafka.
     """
 
     seed: int = 1
@@ -50,6 +51,7 @@ class CascadeScenario:
     sizes: Sizes = field(default_factory=Sizes)
     users: int = 50
     probes: int = 10
+    logs: str = ""
 
 
 def run_cascade(
@@ -75,7 +77,9 @@ def run_cascade(
     ended_ms = clock.now_ms() - _CLOSED_MS
     market = Market(scenario.seed, replace(scenario.market, start_at_ms=ended_ms - history * HOUR_MS))
     items = market.items(history).to_pylist()
-    project = _make_project(folder / "project", items, clock)
+    project = _make_project(folder / "project", scenario.logs, items, clock)
+    if project.config.logs.engine == "kafka":
+        run(project.root, "topics", "create")
     with closing(open_log(project)) as log:
         print_line(f"{history} hours of a market with {len(items):,} items are learned")
         produce(log, project, market, range(history))
@@ -88,13 +92,9 @@ def run_cascade(
             closing(Stages(whole, coarse, items)) as stages,
         ):
             stages.wait_until_ready(market.users(np.zeros(1, np.int64)).to_pylist()[0], clock)
-            quality = _quality(stages, market, scenario)
-            for name, found in quality.items():
-                print_line(f"{name}: {found['items']:,} items, {found['click_probability']:.1%} are clicked if shown")
+            quality = _quality(stages, market, scenario, print_line)
             probes = Probes(project, log, stages, clicked_impressions(market.events(history)))
-            freshness = _freshness(probes, min(scenario.probes, probes.most - 1))
-            for name, times_s in freshness.items():
-                print_line(f"click to changed {name}: {median(times_s):.2f} s, at most {max(times_s):.2f} s")
+            freshness = _freshness(probes, min(scenario.probes, probes.most - 1), print_line)
     summary = {"project": str(project.root), "stages": quality, "freshness_s": freshness}
     (folder / "cascade.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
@@ -107,16 +107,19 @@ def clicked_impressions(hour: MarketHour) -> pa.RecordBatch:
     return hour.impressions.take(pa.array(rows[np.isin(ids[rows], hour.truth.id[hour.truth.clicked])]))
 
 
-def _make_project(root: Path, items: list[Columns], clock: Clock) -> Project:
+def _make_project(root: Path, logs: str, items: list[Columns], clock: Clock) -> Project:
     root.mkdir()
     files = resources.files("pipeline.demo.cascade") / "project"
-    for name in ("springtide.toml", "model.py"):
-        (root / name).write_text((files / name).read_text(encoding="utf-8"), encoding="utf-8")
+    settings, model = ((files / name).read_text(encoding="utf-8") for name in ("springtide.toml", "model.py"))
+    (root / "springtide.toml").write_text(settings.replace("[logs]\n", f"[logs]\n{logs}", 1), encoding="utf-8")
+    (root / "model.py").write_text(model, encoding="utf-8")
     (root / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
     return Project.open(root, clock)
 
 
-def _quality(stages: Stages, market: Market, scenario: CascadeScenario) -> dict[str, dict[str, float]]:
+def _quality(
+    stages: Stages, market: Market, scenario: CascadeScenario, print_line: PrintLine
+) -> dict[str, dict[str, float]]:
     """By stage, how many items it passes on, and their mean true click probability at the first position."""
     hour, sizes = market.config.hours - 1, scenario.sizes
     places = {name: place for place, name in enumerate(market.items(hour).column("item").to_pylist())}
@@ -129,17 +132,23 @@ def _quality(stages: Stages, market: Market, scenario: CascadeScenario) -> dict[
         return {"items": len(chosen[0]), "click_probability": float(np.mean(found))}
 
     best = np.sort(true, axis=1)[:, -sizes.shown :]
-    return {
+    by_stage = {
         "all": {"items": len(places), "click_probability": float(true.mean())},
         "recall": mean([each.recalled for each in ranked]),
         "coarse": mean([each.kept for each in ranked]),
         "fine": mean([each.shown for each in ranked]),
         "best possible": {"items": sizes.shown, "click_probability": float(best.mean())},
     }
+    for name, each in by_stage.items():
+        print_line(f"{name}: {each['items']:,} items, {each['click_probability']:.1%} are clicked if shown")
+    return by_stage
 
 
-def _freshness(probes: Probes, count: int) -> dict[str, list[float]]:
+def _freshness(probes: Probes, count: int, print_line: PrintLine) -> dict[str, list[float]]:
     """By stage, the seconds of each probe; one before them warms the processes up."""
     probes.probe()
     times = [probes.probe() for _ in range(count)]
-    return {name: [round(found[name], 4) for found in times] for name in STAGES}
+    by_stage = {name: [round(found[name], 4) for found in times] for name in STAGES}
+    for name, times_s in by_stage.items():
+        print_line(f"click to changed {name}: {median(times_s):.2f} s, at most {max(times_s):.2f} s")
+    return by_stage

@@ -2,9 +2,9 @@
 
 A million items of 64 components, k = 1,000. Vectors are drawn (`tests/benchmarks/load/item_vectors.py`); searches are
 measured over those of trained towers too (`tests/benchmarks/load/trained_vectors.py`). Peers in the same process are
-NumPy (BLAS, `argpartition`), TensorFlow (`top_k`) and a plain read of as many bytes as a scan reads; faiss, hnswlib and
-usearch run in an environment of their own over the same vectors. All run on one thread and are measured in processor
-time, except the waiting times of queries during changes.
+NumPy (BLAS, `argpartition`), TensorFlow (`top_k`) and a plain read of as many bytes as a scan reads; faiss, hnswlib,
+usearch, ScaNN and Scalable Vector Search run in an environment of their own over the same vectors. All run on one
+thread and are measured in processor time, except the waiting times of queries during changes.
 """
 
 import sys
@@ -147,8 +147,9 @@ def _beside_graphs(load: Load, peer: dict[str, float]) -> list[Result]:
         sizes = load.sizes | {"items": load.few, "k": k, "batch": BATCH, "recall of the peer": peer[f"{name} recall"]}
         seconds = _core_seconds(lambda k=k: [index.search(batch, k) for batch in load.batches()])
         rate = sum(map(len, load.batches())) / seconds
-        figure = Figure(f"{load.name}: k {k}, beside {name.split()[0]}", rate, RATE, sizes)
-        results.append(Result(figure, [rate], [peer[name]], name.split()[0]))
+        library = name.rpartition(" k ")[0]
+        figure = Figure(f"{load.name}: k {k}, beside {library}", rate, RATE, sizes)
+        results.append(Result(figure, [rate], [peer[name]], library))
     return results
 
 

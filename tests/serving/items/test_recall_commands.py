@@ -49,6 +49,15 @@ def test_columns_make_one_user_and_people_see_a_table(world, view):
     assert all(str(item) in shown.out for item in best)
 
 
+def test_excluded_items_are_not_shown(world, view):
+    names = view.recall(USERS[:1], 5).items[0]
+    left = [json.dumps(names[:2]), "-k", "3", "--filter", '{"all": []}']
+    shown = springtide(world.project.root, "recall", json.dumps(USERS[0]), "--exclude", *left)
+    assert [row["item"] for row in shown["items"]] == names[2:]
+    wrong = call("recall", "user=1", "--filter", "cheap", "--project", world.project.root)
+    assert (wrong.code, "filter 'cheap' is not json" in wrong.err) == (3, True)
+
+
 def test_exported_vectors_are_those_that_are_searched(world, view, tmp_path):
     out = tmp_path / "items.parquet"
     planned = springtide(world.project.root, "export", "items", "--out", out, "--dry-run")

@@ -32,6 +32,13 @@ def register(app: typer.Typer) -> None:
 def recall(
     users: Users,
     k: Annotated[int, typer.Option("-k", "--k", help="Items for each user.")] = 10,
+    filter: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="JSON", help="Attributes of the items: an object with lists all, any, none."),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", metavar="JSON", help="List of items to leave out.")
+    ] = None,
     project: ProjectFolder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +55,7 @@ def recall(
         from pipeline.serving.items.open import open_items
 
         replica, view = open_items(opened, open_log(opened))
-        found = view.recall(instances, k)
+        found = view.recall(instances, k, view.attributes.allowed(_json(filter, "filter"), _json(exclude, "exclude")))
     event_ms = replica.status()["shards"][0]["last_at_ms"]
     names = [json.dumps(instance, ensure_ascii=False) for instance in instances]
     rows = [
@@ -58,6 +65,13 @@ def recall(
     ]
     age = format_age(event_ms, opened.clock.now_ms())
     print_result({"version": found.version, "last_event_ms": event_ms, "age": age, "items": rows}, as_json)
+
+
+def _json(text: str | None, option: str) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as failure:
+        raise InputError(f"{option} {text!r} is not json: {failure}") from None
 
 
 def _check_k(recall: Recall | None, k: int) -> None:
