@@ -80,7 +80,7 @@ void RunReader::open_block() {
     if (block.bytes > run_.bytes.size() - bytes_before_) reject(block, "it ends beyond the bytes that are there");
     const uint8_t* at = run_.bytes.data() + bytes_before_;
     if (xxh64(at, block.bytes, block.first_key) != block.checksum) reject(block, "its checksum does not match");
-    // A checksum does not show that whoever wrote the block was right.
+    // A valid checksum does not make the contents valid.
     if (block.bytes < kCountBytes || read<uint32_t>(at) != block.count || block.count == 0 ||
         block.count > (block.bytes - kCountBytes) / kEntryBytes)
         reject(block, "it does not have the " + std::to_string(block.count) + " entries of the index");

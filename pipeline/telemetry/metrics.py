@@ -147,6 +147,8 @@ COMMIT_STALL = _read("springtide_commit_stall_seconds_total", "Time for which co
 COMMIT_SECONDS = _slow(
     "springtide_commit_seconds", "Time from a commit's batch boundary until its delta is published.", "shard"
 )
+COMMITTED_BYTES = _count("springtide_committed_bytes", "Bytes of the files of versions that were committed.", "shard")
+MERGED_BYTES = _count("springtide_merged_bytes", "Bytes of the files that merges of versions wrote.", "shard")
 
 # Publishing.
 PUBLISH_SECONDS = _slow("springtide_publish_seconds", "Time to write one delta.", "shard", "level")

@@ -50,9 +50,9 @@ class ChangeFiles:
             at = chain[-1].after
         return chain[::-1]
 
-    def paths(self) -> list[str]:
-        """The paths of all files."""
-        return [file.path for files in self._by_end.values() for file in files]
+    def files(self) -> list[ChangeFile]:
+        """All files, in no particular order."""
+        return [file for files in self._by_end.values() for file in files]
 
     def unneeded(self, ids: Iterable[VersionId]) -> list[ChangeFile]:
         """The files that are in the chain of none of `ids`. Raises DamagedError."""
@@ -62,7 +62,7 @@ class ChangeFiles:
                 if file.path in needed:
                     break  # and with it all before
                 needed.add(file.path)
-        return [file for files in self._by_end.values() for file in files if file.path not in needed]
+        return [file for file in self.files() if file.path not in needed]
 
 
 def _begin(file: ChangeFile) -> int:

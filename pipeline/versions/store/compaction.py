@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.telemetry import metrics
 from pipeline.versions.ledger.change_files import ChangeFile
 from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import range_path
@@ -64,5 +65,6 @@ class Compaction:
             file = write_merged(self._folder, path, files)
             reach_crash_point("compaction.after_merge")
             self._ledger.merged(file)
+            metrics.MERGED_BYTES.labels(str(shard)).inc(file.file.size_bytes)
             merged.append(file)
         return merged

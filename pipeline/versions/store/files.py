@@ -113,7 +113,7 @@ def check_file(path: Path) -> None:
 def check_sections(file: Container) -> None:
     """Verify all checksums of an open file. Raises DamagedError."""
     for name in file.sections:
-        file.section(name)
+        file.check(name)
 
 
 def read_delta(path: Path) -> bytes:

@@ -134,7 +134,7 @@ class Retention:
         """
         versions = self._ledger.versions(shard)
         listed = {self._folder / path for v in versions for path in (v.path, v.touched_path) if path is not None}
-        listed |= {self._folder / path for path in self._ledger.change_files(shard).paths()}
+        listed |= {self._folder / file.path for file in self._ledger.change_files(shard).files()}
         latest_epoch = self._ledger.epoch(shard)
         committed = max((v.id.sequence for v in versions if v.epoch == latest_epoch), default=-1)
         for path in self._folder.glob(f"g*/s{shard}-of-*/*"):

@@ -21,6 +21,7 @@ from pipeline.configuration.project import Project
 from pipeline.errors import DamagedError, FencedError
 from pipeline.formats.container import Container, Draft
 from pipeline.process.crash_point import reach_crash_point
+from pipeline.telemetry import metrics
 from pipeline.versions.deltas.delta import Delta
 from pipeline.versions.ledger.ledger import LEDGER_FILE, Ledger, fenced_by_epoch
 from pipeline.versions.ledger.version_rows import StagedVersion
@@ -128,6 +129,7 @@ class VersionStore:
         except FencedError:  # after any other failure the ledger may list the file; retention checks that
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
+        metrics.COMMITTED_BYTES.labels(str(commit.id.shard)).inc(staged.file.size_bytes)
         self._last_training_state[commit.id.shard] = (commit.id, commit.training_state)
 
     def stage(self, commit: Commit, draft: Draft | None = None) -> StagedVersion:
@@ -139,6 +141,11 @@ class VersionStore:
             stored = replace(commit, training_state=state, training_state_changes=changes)
         file = finish_commit(draft, stored) if draft else write_commit(self.folder / path, stored)
         return StagedVersion(commit, path, file)
+
+    def stored_bytes(self, shard: int) -> int:
+        """Bytes of the files that the shard's versions are restored from, and of those that describe them."""
+        files = {file.path: file.file.size_bytes for file in self.ledger.change_files(shard).files()}
+        return sum((files | {version.path: version.size_bytes for version in self.versions(shard)}).values())
 
     def versions(self, shard: int) -> list[VersionSummary]:
         """All retained versions of a shard, undone ones included, by generation and sequence."""

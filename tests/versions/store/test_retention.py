@@ -130,7 +130,7 @@ def test_dropped_files_are_deleted_and_retained_ones_are_not(store):
         world.commit(full=i % 4 == 0)
     plan = store.retain(0, world.at_ms)
     named = {store.folder / p for v in store.versions(0) for p in (v.path, v.touched_path) if p}
-    named |= {store.folder / path for path in store.ledger.change_files(0).paths()}
+    named |= {store.folder / file.path for file in store.ledger.change_files(0).files()}
     assert {path for path in store.folder.glob("g*/*/*")} == named
     assert len(named) < 20
     with pytest.raises(VersionError, match="does not exist"):
