@@ -233,6 +233,7 @@ def test_a_replica_shows_how_fresh_it_is(world):
         "springtide_validation_hit_rate_ratio",
         "springtide_validation_recall_ratio",  # of two towers
         "springtide_http_connections_closed_total",
+        "springtide_merged_bytes_total",
         "springtide_reading_failures_total",
     }
     assert through_its_own_port("springtide_predict_requests_total", status="200") == 1
