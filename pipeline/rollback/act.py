@@ -1,10 +1,10 @@
 """Carries out a rollback. Nothing is deleted: training and serving continue from the target in a new generation.
 
-Each step is durable before the next begins and may be repeated: (1) the set of keys of a selection, if it has one; (2)
-the plan, the new generation, the trainers' fence and the quarantine, in one transaction; (3) for each shard a version
-of the new generation that equals the target and carries a reverse delta: the target's values of every key touched
-since; (4) that delta as a published file and in the deltas topic; (5) CURRENT of all shards, in one transaction; (6)
-the announcement.
+Each step is durable before the next begins and may be repeated: the set of keys of a selection, if it has one; the plan,
+the new generation, the trainers' fence and the quarantine, in one transaction; for each shard a version of the new
+generation that equals the target and carries a reverse delta, the target's values of every key touched since; that
+delta as a published file and in the deltas topic; CURRENT of all shards, in one transaction; the announcement.
+`ARCHITECTURE.md`, "The steps of a rollback", has them with what comes before and after.
 """
 
 from collections.abc import Mapping

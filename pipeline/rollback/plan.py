@@ -1,6 +1,6 @@
 """Plans a rollback: the target of each shard, what is undone, and which samples training skips from now on.
 
-Pure: it reads the version ledger and the samples log and changes nothing. `act.py` carries out the plan.
+Read-only: it reads the version ledger and the samples log and changes nothing. `act.py` carries out the plan.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ def check_partitions_read(log: Log, topic: str, read: int) -> None:
     if found != read:
         raise LogError(
             f"topic {topic} has {found} partitions, {read} are read. hint: springtide stop, set logs.partitions to "
-            f"{found} for both inputs, and run again: a partition that was added is read from its beginning"
+            f"{found} for all inputs, and run again: a partition that was added is read from its beginning"
         )
 
 

@@ -1,4 +1,4 @@
-"""The samples job on Flink: follows the partitions of both inputs without an end. Partitions and shards are data."""
+"""The samples job on Flink: follows the partitions of all inputs without an end. Partitions and shards are data."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -46,7 +46,7 @@ class Recalled:
     scores: list[list[float]]
     """Inner products of the two vectors, or what the scorer predicts."""
     version: str
-    """The version of both towers and of the scorer."""
+    """The version whose dense weights both towers and the scorer have."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pipeline.versions.store.merged_file import write_merged
 _FILES = 8
 """A merge takes at least so many files …"""
 _GROWTH = 4
-"""… of which the oldest is at most this part of the others together."""
+"""… of which the others together have at least so many times the size of the oldest."""
 
 
 def plan_merge(chain: Sequence[ChangeFile]) -> Sequence[ChangeFile]:
