@@ -1,8 +1,8 @@
 """Python's cyclic collector, paused while batches are learned.
 
-It would walk over the objects of TensorFlow and Beam again and again: a twentieth of a growing trainer's processor time.
-Objects that are in no cycle are freed at once, as ever. What cycles there are is collected by calls of `gc.collect` at
-moments of the caller's choice, which then walk over new objects only.
+It would walk over the objects of TensorFlow and Beam again and again: a twentieth of the processor time of a growing
+trainer. Objects that are in no cycle are freed at once, as ever. What cycles there are is collected by calls of
+`gc.collect` at moments of the caller's choice, which then walk over new objects only.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """Carries out a rollback. Nothing is deleted: training and serving continue from the target in a new generation.
 
-Each step is durable before the next begins and may be repeated: the set of keys of a selection, if it has one; the plan,
-the new generation, the trainers' fence and the quarantine, in one transaction; for each shard a version of the new
+Each step is durable before the next begins and may be repeated: the set of keys of a selection, if it has one; plan,
+new generation, fence of the trainers and quarantine, in one transaction; for each shard a version of the new
 generation that equals the target and carries a reverse delta, the target's values of every key touched since; that
 delta as a published file and in the deltas topic; CURRENT of all shards, in one transaction; the announcement.
 `ARCHITECTURE.md`, "The steps of a rollback", has them with what comes before and after.
