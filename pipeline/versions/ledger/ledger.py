@@ -212,8 +212,8 @@ class Ledger:
 
         Inside a transaction; otherwise a version that is committed meanwhile may need one.
         """
-        files = self.change_files(shard)
-        return [file.path for file in files.unneeded([version.id for version in self.versions(shard)])]
+        ids = [version.id for version in self.versions(shard)]  # first: the files of these versions exist
+        return [file.path for file in self.change_files(shard).unneeded(ids)]
 
     def drop(self, shard: int, versions: Sequence[VersionId], touched: Mapping[VersionId, tuple[str, str]]) -> None:
         """Store what retention did, atomically: children of dropped versions get the nearest retained ancestor.
