@@ -101,6 +101,13 @@ void Table::touch(uint32_t row) {
     std::atomic_ref(outdated_sum_).fetch_add(hash(row), std::memory_order_relaxed);
 }
 
+[[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
+    touched_.prefetch(row);
+    const std::byte* cell = rows_[row];
+    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
+    __builtin_prefetch(cell + rows_.row_bytes() - 1);
+}
+
 // While a set is open: stores a row before its first change. Not needed for a row created since begin_changes(): an
 // earlier row of the same key was stored when it was removed.
 void Table::preserve(uint32_t row) {
@@ -109,6 +116,17 @@ void Table::preserve(uint32_t row) {
     history_.store(key_of(row), packed(row));
     preserved_.grow(rows_.bound());
     preserved_.set(row);
+}
+
+void Table::preserve_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+        const size_t ahead = i + kPrefetchDistance;
+        if (ahead < rows.size() && rows[ahead] != kNoRow) {
+            prefetch(rows[ahead]);
+            history_.prefetch(keys[ahead]);
+        }
+        if (rows[i] != kNoRow) preserve(rows[i]);
+    }
 }
 
 void Table::collect_row(uint32_t row) {
@@ -209,19 +227,10 @@ void Table::check_distinct(std::span<const uint64_t> keys, std::span<const uint3
         reject("keys", *duplicate, "it twice", "distinct keys. hint: unique() and sum the gradients");
 }
 
-[[gnu::always_inline]] inline void Table::prefetch(uint32_t row) const {
-    touched_.prefetch(row);
-    const std::byte* cell = rows_[row];
-    for (size_t at = 0; at < rows_.row_bytes(); at += kLineBytes) __builtin_prefetch(cell + at);
-    __builtin_prefetch(cell + rows_.row_bytes() - 1);
-}
-
 void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys, const RowGradients& gradients,
                         uint32_t at_s, size_t threads, std::span<const RoundedRow> read) {
     check_update(keys, gradients);
-    if (open())
-        for (const uint32_t row : rows)
-            if (row != kNoRow) preserve(row);
+    if (open()) preserve_rows(rows, keys);
     in_slices(rows.size(), threads, [&](size_t first, size_t last) {
         for (size_t i = first; i < last; ++i) {
             const size_t ahead = i + kPrefetchDistance;

@@ -201,6 +201,7 @@ private:
     uint32_t create_row(uint64_t key);
     uint32_t admit_one(uint64_t key, uint32_t at_s);  // kNoRow if the budget is spent
     void preserve(uint32_t row);
+    void preserve_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys);
     void collect_row(uint32_t row);
     void touch(uint32_t row);
     void prefetch(uint32_t row) const;

@@ -4,8 +4,6 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "keys/xxh64.h"
-
 namespace springtide {
 
 uint64_t RowHistory::key(size_t i) const {
@@ -17,7 +15,7 @@ uint64_t RowHistory::key(size_t i) const {
 // The slot of the key's cell, or the free slot for it.
 size_t RowHistory::slot_of(uint64_t wanted) const {
     const size_t mask = slots_.size() - 1;
-    size_t at = xxh64_word(wanted, 0) & mask;
+    size_t at = home_of(wanted);
     while (slots_[at] != 0 && key(slots_[at] - 1) != wanted) at = (at + 1) & mask;
     return at;
 }

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "keys/xxh64.h"
+
 namespace springtide {
 
 class RowHistory {
@@ -23,12 +25,18 @@ public:
     // The stored packed row of a key, valid until the next store(); null if there is none.
     const std::byte* find(uint64_t key) const;
 
+    // Prefetches where the search for a key begins.
+    [[gnu::always_inline]] void prefetch(uint64_t key) const {
+        if (!slots_.empty()) __builtin_prefetch(&slots_[home_of(key)]);
+    }
+
     size_t size() const { return cells_.size() / cell_bytes_; }
     uint64_t key(size_t i) const;  // of the i-th stored row
 
     size_t memory_bytes() const { return cells_.capacity() + slots_.capacity() * sizeof(uint32_t); }
 
 private:
+    size_t home_of(uint64_t key) const { return xxh64_word(key, 0) & (slots_.size() - 1); }
     size_t slot_of(uint64_t key) const;
     void grow();
 

@@ -4,14 +4,17 @@ CURRENT is the truth: opening a shard raises its epoch, restores CURRENT and pub
 published. Learning is a function of the samples log; commits are made in parallel and change nothing.
 
 The dense step of a batch runs in a separate thread. Meanwhile the training thread serves the commit in progress, looks
-up the next batch's keys and admits new ones: none of that reads or writes what the step changes.
+up the next batch's keys and admits new ones, and scores the batch before: none of that reads or writes what the step
+changes.
 """
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +83,9 @@ class TrainerShard:
         """Set if the corrupted state cannot be rolled back: training goes on, and serving keeps what it has."""
         self._penalty, self._due, self._window_closed = 0.0, False, True
         self._first: FirstBatch | None = None
+        self._score: Callable[[], None] = _nothing
         self.committer = self._restore(epoch, migrate)
+        self._trace()
         self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
         source = self._progress.items
         self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None)
@@ -130,6 +135,7 @@ class TrainerShard:
 
         Returns the version's id. It is committed and published when the next commit begins or `train` returns.
         """
+        self._score_last()
         id = self.committer.begin(self._snapshot(flush))
         gc.collect()  # what `collector_paused` left, mostly nothing
         self._uncommitted, self._first = False, None
@@ -254,6 +260,7 @@ class TrainerShard:
         self._keep_first(batch.prepared, inputs)
         step = self._dense.submit(self._model.step, inputs, batch.prepared.targets)
         try:
+            self._score_last()
             self.committer.serve()
             if stop_offset is not None:
                 following = self._admit_ahead(batch, stop_offset)
@@ -295,7 +302,7 @@ class TrainerShard:
             problem = f"weights of the network are not finite after the batch, its own losses are {result.penalty:g}"
             raise self._halt(batch, Problem(problem, first_not_finite(result.gradient[: len(batch)])))
         self._penalty = result.penalty
-        score_batch(self._labels, self._progress, admitted.prepared, result, at_ms)
+        self._score = partial(score_batch, self._labels, self._progress, admitted.prepared, result, at_ms)
         if self._progress.gate:
             self._progress.gate.score(gate_samples(self._config, admitted.prepared, result))
         of_samples = result.gradient[: len(batch)]
@@ -314,6 +321,20 @@ class TrainerShard:
         self._window_closed = batch.closes_window
         self._schedule.learned(at_ms)
         self.samples, self.batches, self._uncommitted = self.samples + len(batch), self.batches + 1, True
+
+    def _score_last(self) -> None:
+        """Count the batch learned last in progressive validation: beside the step of the next, or before a commit."""
+        score, self._score = self._score, _nothing
+        score()
+
+    def _trace(self) -> None:
+        """Have TensorFlow trace now what commits call: the first ones would stall training for it."""
+        if not measures(self._config):
+            return
+        inputs = np.zeros((min(self._config.model.batch_size, MOST_SAMPLES), self._model.layout.columns), np.float32)
+        with suppress(ModelError):  # a batch shows whether the network fails
+            self._model.outputs(inputs)
+            self._model.outputs_by(self._model.serving_bytes(), inputs)
 
     def _renew_mask(self) -> None:
         active = self._versions.ledger.quarantines.active(self._shard)
@@ -376,3 +397,7 @@ class TrainerShard:
             gate=self._progress.gate.state if self._progress.gate else "healthy",
             first=self._first,
         )
+
+
+def _nothing() -> None:
+    """No batch is left to be scored."""
