@@ -1,5 +1,6 @@
 #include "runs/columns.h"
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -36,6 +37,12 @@ DecodedRun decode_run(const RunView& run, std::span<const size_t> widths, bool w
     for (const size_t width : widths) fixed += width;
     DecodedRun decoded;
     decoded.columns.resize(widths.size());
+    size_t entries = 0;
+    for (const BlockEntry& block : run.blocks) entries += block.count;
+    // Counts that are wrong take no more memory than the blocks themselves.
+    decoded.keys.reserve(std::min(entries, run.bytes.size() / sizeof(uint64_t)));
+    for (size_t c = 0; c < widths.size(); ++c)
+        decoded.columns[c].reserve(std::min(entries * widths[c], run.bytes.size()));
     for (RunReader reader(run); !reader.done(); reader.advance()) {
         if (reader.removed()) {
             decoded.removed.push_back(reader.key());

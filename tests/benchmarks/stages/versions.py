@@ -28,17 +28,19 @@ _TOUCHED, _COMMITS = 100_000, 64
 _ZIPF = 1.2
 
 MERGE = """
-import resource, sys
+import sys
 from pathlib import Path
+import psutil
 from pipeline.versions.store.version_store import VersionStore
 from pipeline.versions.store.merged_file import write_merged
 from tests.support.synthetic.commits import project_in
 
 store = VersionStore(project_in(Path(sys.argv[1])))
 files = store.ledger.chain(store.current(0))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = psutil.Process().memory_info().rss
 write_merged(store.folder, "all.merged", files)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, sum(f.file.size_bytes for f in files))
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(peak.split()[1]) / 1024 - before / (1 << 20), sum(f.file.size_bytes for f in files))
 """
 
 
@@ -94,8 +96,8 @@ def _table(folder: Path, rows: int, touched: int, smaller_ms: float | None) -> l
 
 def _touched(random: np.random.Generator, keys: UInt64s, touched: int) -> Iterator[UInt64s]:
     for _ in range(_COMMITS):
-        drawn = random.zipf(_ZIPF, 3 * touched) % len(keys)
-        yield np.sort(keys[np.unique(drawn)[:touched]])
+        drawn = np.unique(random.zipf(_ZIPF, 20 * touched) % len(keys))
+        yield np.sort(keys[random.permutation(drawn)[:touched]])
 
 
 def _change(random: np.random.Generator, keys: UInt64s) -> FieldChange:
