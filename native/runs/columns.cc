@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +12,10 @@ Run encode_run(const RunArrays& arrays, size_t block_bytes) {
     size_t fixed = 0;
     for (const Column& column : arrays.columns) fixed += column.width;
     RunWriter writer(block_bytes);
+    size_t value_bytes = arrays.keys.size() * fixed;
+    if (arrays.rest_bytes != nullptr)
+        value_bytes = std::accumulate(arrays.rest_bytes, arrays.rest_bytes + arrays.keys.size(), value_bytes);
+    writer.reserve(arrays.keys.size() + arrays.removed.size(), value_bytes);
     const uint8_t* rest = arrays.rest;
     size_t r = 0;
     const auto remove_below = [&](uint64_t limit) {

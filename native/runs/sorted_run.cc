@@ -32,15 +32,22 @@ uint8_t* RunWriter::put(uint64_t key, size_t length) {
         throw std::invalid_argument("value of key " + std::to_string(key) + ": got " + std::to_string(length) +
                                     " bytes, wanted at most " + std::to_string(kMaxValueBytes));
     begin(key, static_cast<uint16_t>(length));
-    values_.resize(values_.size() + length);
-    return values_.data() + values_.size() - length;
+    if (value_bytes_ + length > values_.size()) values_.resize(2 * (value_bytes_ + length));
+    value_bytes_ += length;
+    return values_.data() + value_bytes_ - length;
+}
+
+void RunWriter::reserve(size_t entries, size_t value_bytes) {
+    const size_t bytes = entries * kEntryBytes + value_bytes, blocks = bytes / block_bytes_ + 1;
+    run_.bytes.reserve(bytes + blocks * kCountBytes);
+    run_.blocks.reserve(blocks);
 }
 
 void RunWriter::begin(uint64_t key, uint16_t length) {
     if (!keys_.empty() && key <= keys_.back())
         throw std::invalid_argument("keys must ascend: got " + std::to_string(key) + " after " +
                                     std::to_string(keys_.back()));
-    const size_t bytes = kCountBytes + keys_.size() * kEntryBytes + values_.size();
+    const size_t bytes = kCountBytes + keys_.size() * kEntryBytes + value_bytes_;
     if (!keys_.empty() && bytes >= block_bytes_) close_block();
     keys_.push_back(key);
     lengths_.push_back(length);
@@ -48,19 +55,19 @@ void RunWriter::begin(uint64_t key, uint16_t length) {
 
 void RunWriter::close_block() {
     const auto count = static_cast<uint32_t>(keys_.size());
-    const size_t bytes = kCountBytes + count * kEntryBytes + values_.size(), start = run_.bytes.size();
+    const size_t bytes = kCountBytes + count * kEntryBytes + value_bytes_, start = run_.bytes.size();
     run_.bytes.resize(start + bytes);
     uint8_t* at = run_.bytes.data() + start;
     std::memcpy(at, &count, kCountBytes);
     std::memcpy(at + kCountBytes, keys_.data(), count * sizeof(uint64_t));
     std::memcpy(at + kCountBytes + count * sizeof(uint64_t), lengths_.data(), count * sizeof(uint16_t));
-    if (!values_.empty()) std::memcpy(at + kCountBytes + count * kEntryBytes, values_.data(), values_.size());
+    if (value_bytes_ != 0) std::memcpy(at + kCountBytes + count * kEntryBytes, values_.data(), value_bytes_);
     run_.blocks.push_back({keys_.front(), offset_, static_cast<uint32_t>(bytes), count,
                            xxh64(at, bytes, keys_.front())});
     offset_ += bytes;
     keys_.clear();
     lengths_.clear();
-    values_.clear();
+    value_bytes_ = 0;
 }
 
 Run RunWriter::finish() {
@@ -122,6 +129,9 @@ Run merge_runs(std::span<const RunView> runs, uint64_t first, uint64_t last, boo
     readers.reserve(runs.size());
     for (const RunView& run : runs) readers.emplace_back(run, first);
     RunWriter writer(block_bytes, offset);
+    size_t most_bytes = 0;
+    for (const RunView& run : runs) most_bytes += run.bytes.size();
+    writer.reserve(0, most_bytes);
     while (true) {
         RunReader* newest = nullptr;
         for (RunReader& reader : readers)

@@ -49,6 +49,9 @@ public:
     // `offset`: of the first block.
     explicit RunWriter(size_t block_bytes, uint64_t offset = 0) : block_bytes_(block_bytes), offset_(offset) {}
 
+    // Reserves memory for `entries` entries with `value_bytes` bytes of values in all; more may follow.
+    void reserve(size_t entries, size_t value_bytes);
+
     // Memory for the value of a key, valid until the next call.
     uint8_t* put(uint64_t key, size_t length);
     void remove(uint64_t key) { begin(key, kRemoved); }
@@ -64,7 +67,8 @@ private:
     uint64_t offset_;
     std::vector<uint64_t> keys_;
     std::vector<uint16_t> lengths_;
-    std::vector<uint8_t> values_;
+    std::vector<uint8_t> values_;  // of the open block; only the first value_bytes_ are in use
+    size_t value_bytes_ = 0;
     Run run_;
 };
 

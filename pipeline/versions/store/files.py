@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arrays.per_field import run_per_field
 from pipeline.arrays.types import UInt64s
 from pipeline.errors import InputError
 from pipeline.formats.container import Container, Draft, Kind, Section, WrittenFile, write_container
@@ -172,9 +173,10 @@ def write_touched(path: Path, keys: Mapping[str, UInt64s]) -> WrittenFile:
 
 
 def _row_sections(tables: Mapping[str, TableChange]) -> dict[str, Section]:
+    runs = run_per_field(lambda name: encode_rows(tables[name]), sorted(tables))
     sections: dict[str, Section] = {}
-    for name in sorted(tables):
-        sections |= run_sections(f"fields/{name}/rows", encode_rows(tables[name]))
+    for name, run in runs.items():
+        sections |= run_sections(f"fields/{name}/rows", run)
     return sections
 
 
@@ -184,11 +186,12 @@ def _sections(commit: Commit) -> dict[str, Section]:
     if commit.served_dense:
         sections["served_dense"] = commit.served_dense
     sections |= state_sections(StateChange(commit.training_state, commit.training_state_changes))
-    for name in sorted(commit.fields):
-        change = commit.fields[name]
-        sections |= run_sections(f"fields/{name}/served", encode_served(change))
-        if change.served_touched is not None:
-            sections[f"fields/{name}/touched"] = change.served_touched
+    served = run_per_field(lambda name: encode_served(commit.fields[name]), sorted(commit.fields))
+    for name, run in served.items():
+        sections |= run_sections(f"fields/{name}/served", run)
+        touched = commit.fields[name].served_touched
+        if touched is not None:
+            sections[f"fields/{name}/touched"] = touched
     return sections
 
 
