@@ -19,7 +19,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,19 +138,16 @@ class StreamedFile:
 
 
 class Draft:
-    """A file whose first sections are written and hashed in threads while the other contents are computed.
+    """A file whose first sections are computed, written and hashed in threads while the other contents are computed.
 
     Use it as a context manager: nothing is left of it unless it is finished.
     """
 
-    def __init__(self, path: Path, kind: Kind, sections: Mapping[str, Section]) -> None:
-        """Begin with `sections`, which must not change. Raises as `write_container`."""
-        self._kind = kind
-        self._buffers = {name: _buffer(content) for name, content in sections.items()}
-        self._file = AtomicFile(path)
+    def __init__(self, path: Path, kind: Kind, sections: Iterable[tuple[str, Section]]) -> None:
+        """Begin with `sections`, by name, which a thread of the draft takes one by one. Raises as `write_container`."""
+        self._kind, self._file = kind, AtomicFile(path)
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="draft")
-        self._written = self._workers.submit(self._write)
-        self._hashed = self._workers.submit(_checksums, self._buffers)
+        self._written = self._workers.submit(self._write, sections)
 
     def __enter__(self) -> "Draft":
         return self
@@ -160,22 +157,33 @@ class Draft:
         self._file.discard()
 
     def finish(self, header: Mapping[str, Any], sections: Mapping[str, Section]) -> WrittenFile:
-        """Write the sections that are missing, and the header. Durable, returns and raises as `write_container`."""
-        rest = {name: _buffer(content) for name, content in sections.items() if name not in self._buffers}
-        buffers = self._buffers | rest
-        footer = _footer(self._kind, header, _lengths(buffers), self._hashed.result() | _checksums(rest))
-        self._written.result()
+        """Write the remaining `sections` and the header. Durable, returns and raises as `write_container`.
+
+        Raises what computing the first sections raised.
+        """
+        rest = {name: _buffer(content) for name, content in sections.items()}
+        checksums = _checksums(rest)
+        lengths, hashed = self._written.result()
+        lengths |= _lengths(rest)
+        footer = _footer(self._kind, header, lengths, hashed | checksums)
         for buffer in rest.values():
             self._file.write(buffer)
         self._file.write(footer)
         self._file.complete()
-        return WrittenFile(_HEAD.size + sum(map(len, buffers.values())) + len(footer), digest_of(footer))
+        return WrittenFile(_HEAD.size + sum(lengths.values()) + len(footer), digest_of(footer))
 
-    def _write(self) -> None:
+    def _write(self, sections: Iterable[tuple[str, Section]]) -> tuple[dict[str, int], dict[str, bytes]]:
+        """Lengths and checksums of the sections, by name."""
+        lengths: dict[str, int] = {}
+        hashing: dict[str, Future[bytes]] = {}
         self._file.write(self._kind.head)
-        for buffer in self._buffers.values():
+        for name, content in sections:
+            buffer = _buffer(content)
+            lengths[name] = len(buffer)
+            hashing[name] = self._workers.submit(_checksum, buffer)
             self._file.write(buffer)
         self._file.sync()
+        return lengths, {name: hashed.result() for name, hashed in hashing.items()}
 
 
 class Container:

@@ -42,8 +42,9 @@ def test_sections_and_header_come_back(how, tmp_path):
         assert write_container(path, KIND, HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "draft":
-        with Draft(path, KIND, {"first": SECTIONS["first"]}) as draft:
-            assert draft.finish(HEADER, SECTIONS) == (len(encoded), digest_of(encoded))
+        first, *rest = SECTIONS.items()
+        with Draft(path, KIND, [first]) as draft:
+            assert draft.finish(HEADER, dict(rest)) == (len(encoded), digest_of(encoded))
         assert path.read_bytes() == encoded
     if how == "streamed":
         with StreamedFile(path, KIND) as streamed:
@@ -76,7 +77,7 @@ def check(container, encoded):
 
 
 def test_a_draft_that_is_not_finished_leaves_nothing(tmp_path):
-    with pytest.raises(KeyError), Draft(tmp_path / "file", KIND, SECTIONS):
+    with pytest.raises(KeyError), Draft(tmp_path / "file", KIND, SECTIONS.items()):
         raise KeyError("meanwhile")
     assert list(tmp_path.iterdir()) == []
 

@@ -49,7 +49,8 @@ def write_commit(path: Path, commit: Commit) -> WrittenFile:
 
 def draft_commit(path: Path, tables: Mapping[str, TableChange]) -> Draft:
     """Begin a version's file with its rows; `finish_commit` completes it. Raises VersionError."""
-    return Draft(path, VERSION, _row_sections(tables))
+    encoded = (run_sections(f"fields/{name}/rows", encode_rows(tables[name])) for name in sorted(tables))
+    return Draft(path, VERSION, (section for sections in encoded for section in sections.items()))
 
 
 def finish_commit(draft: Draft, commit: Commit) -> WrittenFile:
