@@ -17,7 +17,7 @@ from pipeline.trainer.validation.gate.gate import without_evidence
 from pipeline.versions.store.version_store import VersionStore
 from tests.support.command.forked import exit_code_of
 from tests.support.shop.shop import append_samples, make_project, make_samples
-from tests.trainer.run.test_gate import (
+from tests.trainer.gate.test_gate import (
     BAD,
     CLEAN,
     assert_followed,
