@@ -10,8 +10,8 @@ foreach(component runs table table/changes table/index table/optimizers join key
     list(APPEND SPRINGTIDE_CORE ${sources})
 endforeach()
 
-# Compiles simd/kernels/*.cc into `target` once per SIMD level, with the options of `target` and of the level, and
-# simd/kernels/vnni/*.cc once.
+# Compiles the kernels into `target` once per SIMD level, with the options of `target` and of the level, and those in
+# simd/kernels/vnni once.
 function(add_simd_kernels target)
     set(levels Portable)
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
@@ -20,9 +20,13 @@ function(add_simd_kernels target)
     set(flags_Avx2 -mavx2)
     set(flags_Avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
     set(flags_Vnni ${flags_Avx512} -mavx512vnni)
-    set(folder_Vnni vnni/)
     foreach(level ${levels})
-        file(GLOB kernels CONFIGURE_DEPENDS ${SPRINGTIDE_NATIVE}/simd/kernels/${folder_${level}}*.cc)
+        set(patterns kernels/*.cc kernels/quantizer/*.cc kernels/recall/*.cc)
+        if(level STREQUAL Vnni)
+            set(patterns kernels/vnni/*.cc)
+        endif()
+        list(TRANSFORM patterns PREPEND ${SPRINGTIDE_NATIVE}/simd/)
+        file(GLOB kernels CONFIGURE_DEPENDS ${patterns})
         add_library(${target}_${level} OBJECT ${kernels})
         target_include_directories(${target}_${level} PRIVATE ${SPRINGTIDE_NATIVE})
         target_compile_definitions(${target}_${level} PRIVATE SPRINGTIDE_SIMD=${level})

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "simd/kernels/quantizer.h"
+#include "simd/kernels/quantizer/quantizer.h"
 
 namespace springtide {
 

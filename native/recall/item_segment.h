@@ -2,7 +2,7 @@
 //
 // A vector x is stored as upper and lower codes of one byte each: x is about scale * (256 * upper + lower), with the
 // scale chosen so that the largest component has the code 127 * 256. The upper codes of sixteen slots lie together in a
-// block (simd/kernels/scan.h), which scans read from the first byte to the last. The lower codes are in a row of the
+// block (simd/kernels/recall/scan.h), which scans read from the first byte to the last. The lower codes are in a row of the
 // slot behind its id; only items that survive a scan have theirs read. Attributes are bitmaps: a bit per slot each.
 //
 // Threads: mutex() protects the content: shared for the const calls, exclusive for the others.
@@ -15,8 +15,8 @@
 
 #include "memory/pages.h"
 #include "recall/item_filter.h"
-#include "simd/kernels/scan.h"
-#include "simd/kernels/vector_codes.h"
+#include "simd/kernels/recall/scan.h"
+#include "simd/kernels/recall/vector_codes.h"
 
 namespace springtide {
 

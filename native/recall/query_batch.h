@@ -15,7 +15,7 @@ namespace springtide {
 
 class QueryBatch {
 public:
-    // vectors: [n, dim], codable (simd/kernels/vector_codes.h); 1 <= n <= kScanQueries. `width` as of the items.
+    // vectors: [n, dim], codable (simd/kernels/recall/vector_codes.h); 1 <= n <= kScanQueries. `width` as of the items.
     QueryBatch(const float* vectors, size_t n, size_t dim, size_t width);
 
     size_t size() const { return n_; }

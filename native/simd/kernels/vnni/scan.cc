@@ -1,9 +1,9 @@
 // Products of bytes in fours (vpdpbusd): a quarter of the instructions. The pass multiplies by the upper bytes of a
 // query alone, with a slack for the lower ones; a register of items of which any may survive is multiplied by the lower
 // bytes too, while it is in the cache.
-#include "simd/kernels/scan.h"
+#include "simd/kernels/recall/scan.h"
 
-#include "simd/kernels/survive.h"
+#include "simd/kernels/recall/survive.h"
 
 namespace springtide {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "simd/kernels/lanes.h"
-#include "simd/kernels/scan.h"
+#include "simd/kernels/recall/scan.h"
 
 namespace springtide {
 namespace {

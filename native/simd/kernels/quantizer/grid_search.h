@@ -5,7 +5,7 @@
 // slightly outside, which a descent from the full range rarely finds: hence four starts, one per case.
 #pragma once
 
-#include "simd/kernels/grid.h"
+#include "simd/kernels/quantizer/grid.h"
 
 namespace springtide {
 namespace {

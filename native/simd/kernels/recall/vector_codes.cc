@@ -1,4 +1,4 @@
-#include "simd/kernels/vector_codes.h"
+#include "simd/kernels/recall/vector_codes.h"
 
 #include "simd/kernels/lanes.h"
 

@@ -1,6 +1,6 @@
-#include "simd/kernels/quantizer.h"
+#include "simd/kernels/quantizer/quantizer.h"
 
-#include "simd/kernels/grid_search.h"
+#include "simd/kernels/quantizer/grid_search.h"
 
 namespace springtide {
 namespace {

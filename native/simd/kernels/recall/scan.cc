@@ -1,8 +1,8 @@
 // Products of 16-bit words in pairs (pmaddwd), which every level has. A tile is one register of items with up to eight
 // queries; its accumulators hold two partial sums per item.
-#include "simd/kernels/scan.h"
+#include "simd/kernels/recall/scan.h"
 
-#include "simd/kernels/survive.h"
+#include "simd/kernels/recall/survive.h"
 
 namespace springtide {
 namespace {
