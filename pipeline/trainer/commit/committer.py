@@ -135,7 +135,7 @@ class Committer:
             work.result()
 
     def close(self) -> None:
-        """Finish the commit in progress and the hooks."""
+        """Finish the commit in progress, maintenance and the hooks. Raises what they raised."""
         try:
             self.drain()
         finally:
@@ -144,6 +144,8 @@ class Committer:
             self._hooks.close()
             self.dictionary.close()
             self.gauges.close()
+        if self._maintained is not None:
+            self._maintained.result()
 
     def _publish_current(self) -> None:
         """Publish CURRENT's delta if it is not in the topic, and announce it again. Raises DamagedError."""

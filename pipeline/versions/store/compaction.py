@@ -16,7 +16,7 @@ from pipeline.versions.ledger.ledger import Ledger
 from pipeline.versions.state import range_path
 from pipeline.versions.store.merged_file import write_merged
 
-_FILES = 8
+LEAST_FILES = 8
 """A merge takes at least so many files …"""
 _GROWTH = 4
 """… of which the others together have at least so many times the size of the oldest."""
@@ -39,7 +39,7 @@ def plan_merge(chain: Sequence[ChangeFile]) -> Sequence[ChangeFile]:
     best, newer = 0, 0
     for count, file in enumerate(reversed(chain), 1):
         limit = newer if file.after is None else newer // _GROWTH
-        if count >= _FILES and file.file.size_bytes <= limit:
+        if count >= LEAST_FILES and file.file.size_bytes <= limit:
             best = count
         newer += file.file.size_bytes
     return chain[len(chain) - best :]

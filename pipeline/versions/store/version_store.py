@@ -8,6 +8,7 @@
 The epoch is part of the name so that a fenced writer cannot replace its successor's file.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +37,7 @@ from pipeline.versions.state import (
     union_by_field,
     version_path,
 )
+from pipeline.versions.store.compaction import LEAST_FILES
 from pipeline.versions.store.files import (
     FIX,
     check_file,
@@ -76,6 +78,8 @@ class VersionStore:
         self._policy = project.config.train.retention
         self._last_training_state: dict[int, tuple[VersionId, Mapping[str, bytes]]] = {}
         self._retained_at_ms: dict[int, int] = {}
+        self._unmerged: Counter[int] = Counter()
+        """By shard, versions committed since files were last merged."""
 
     def close(self) -> None:
         self.ledger.close()
@@ -129,6 +133,7 @@ class VersionStore:
         except FencedError:  # after any other failure the ledger may list the file; retention checks that
             (self.folder / staged.path).unlink(missing_ok=True)
             raise
+        self._unmerged[commit.id.shard] += 1
         metrics.COMMITTED_BYTES.labels(str(commit.id.shard)).inc(staged.file.size_bytes)
         self._last_training_state[commit.id.shard] = (commit.id, commit.training_state)
 
@@ -229,7 +234,9 @@ class VersionStore:
         """
         retention = Retention(self.folder, self.ledger, self._policy)
         if now_ms - self._retained_at_ms.get(shard, now_ms - _RETENTION_EVERY_MS) < _RETENTION_EVERY_MS:
-            retention.merge(shard)
+            if self._unmerged[shard] >= LEAST_FILES:
+                self._unmerged[shard] = 0
+                retention.merge(shard)
             return RetentionPlan()
         self._retained_at_ms[shard] = now_ms
         return retention.act(shard, now_ms)
