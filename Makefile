@@ -24,14 +24,15 @@ native:
 demo: setup
 	$(BIN)/springtide demo --out demo-out
 
-# Two processes, distributed by file, because many tests wait. Sequentially: .venv/bin/pytest
+# Two processes, distributed by file, because many tests wait; one that crashes ends the run. Sequentially: .venv/bin/pytest
+PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: setup check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(BIN)/pytest $(PROCESSES) --durations=15
 
 # On a real Kafka and a real Flink on this machine, separate for each of two processes. Requires Java 17 and Maven
 # (.ci/install-java).
 test-live: setup
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/live
+	$(BIN)/pytest $(PROCESSES) --durations=15 tests/live
 
 check: setup
 	$(BIN)/ruff check .
