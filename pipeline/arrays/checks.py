@@ -3,6 +3,7 @@
 Nothing is converted silently: the error names the dtype and shape given and those wanted.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,11 @@ def _describe(array: Any) -> str:
         return type(array).__name__
     strided = "" if array.flags.c_contiguous else " not C-contiguous"
     return f"{array.dtype} {_brackets(array.shape)}{strided}"
+
+
+def call_native(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a native function, whose ValueError becomes an InputError."""
+    try:
+        return function(*arguments)
+    except ValueError as failure:
+        raise InputError(str(failure)) from None

@@ -1,4 +1,4 @@
-"""What is profiled: each function prepares a workload in a folder and returns a call that works until told to stop."""
+"""What is profiled: each function prepares a workload in a folder and returns a call that works until an event."""
 
 import itertools
 import shutil

@@ -5,7 +5,6 @@ and into the digest. Admission is decided elsewhere; the caller passes log time.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require_array, require_integer
+from pipeline.arrays.checks import call_native, require_array, require_integer
 from pipeline.arrays.types import Bools, Float32s, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.model.fields import Optimizer
 from pipeline.configuration.model.tables import TableConfig
@@ -132,7 +131,9 @@ class Table:
         budget = _NO_BUDGET if budget_bytes is None else budget_bytes
         require_integer("budget_bytes", budget, 0, _NO_BUDGET)
         require_integer("threads", threads, 1, 1024)
-        self._table = _call(_native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s, budget)
+        self._table = call_native(
+            _native.Table, dim, optimizer.kind, options, seed % 2**64, init_scale, half_life_s, budget
+        )
         self._threads = threads
         self.dim = dim
         self.row_dtype = row_dtype(dim, self._table.state_floats)
@@ -166,20 +167,20 @@ class Table:
         At `max_rows` the remaining keys of the batch get none.
         """
         _check_keys(keys)
-        return int(_call(self._table.admit, keys, _seconds(at_s)))
+        return int(call_native(self._table.admit, keys, _seconds(at_s)))
 
     def contains(self, keys: UInt64s) -> Bools:
         """[n] bool: which of `keys` [n] uint64 have a row."""
         _check_keys(keys)
         resident = np.empty(len(keys), np.uint8)
-        _call(self._table.contains, keys, resident, self._threads)
+        call_native(self._table.contains, keys, resident, self._threads)
         return resident.view(np.bool_)
 
     def lookup(self, keys: UInt64s) -> Float32s:
         """[n, dim] float32: the weights of `keys` [n] uint64, zeros for a key without a row."""
         _check_keys(keys)
         weights = np.empty((len(keys), self.dim), np.float32)
-        _call(self._table.lookup, keys, weights, self._threads)
+        call_native(self._table.lookup, keys, weights, self._threads)
         return weights
 
     def update(self, keys: UInt64s, gradients: Float32s, counts: UInt32s, at_s: int) -> None:
@@ -198,12 +199,12 @@ class Table:
         _check_keys(keys)
         require_array("gradients", gradients, np.float32, (len(keys), self.dim))
         require_array("counts", counts, np.uint32, (len(keys),))
-        _call(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
+        call_native(self._table.update, keys, gradients, counts, _seconds(at_s), self._threads)
 
     def remove(self, keys: UInt64s) -> int:
         """Remove the rows of `keys` [n] uint64; returns their number."""
         _check_keys(keys)
-        return int(_call(self._table.remove, keys))
+        return int(call_native(self._table.remove, keys))
 
     def keys(self) -> UInt64s:
         """[len] uint64: every key that has a row, ascending."""
@@ -214,14 +215,14 @@ class Table:
         """[n] `row_dtype`: the packed rows of `keys` [n] uint64. Raises InputError for a key without a row."""
         _check_keys(keys)
         packed = np.empty((len(keys), self.row_bytes), np.uint8)
-        _call(self._table.rows, keys, packed, self._threads)
+        call_native(self._table.rows, keys, packed, self._threads)
         return packed.view(self.row_dtype).reshape(len(keys))
 
     def statistics(self, keys: UInt64s) -> Rows:
         """[n] STATISTICS_DTYPE of `keys` [n] uint64; a key without a row gives (0, 0, 0, 1), as if never seen."""
         _check_keys(keys)
         packed = np.empty((len(keys), STATISTICS_DTYPE.itemsize), np.uint8)
-        _call(self._table.statistics, keys, packed, self._threads)
+        call_native(self._table.statistics, keys, packed, self._threads)
         return packed.view(STATISTICS_DTYPE).reshape(len(keys))
 
     def import_rows(self, keys: UInt64s, rows: npt.NDArray[Any]) -> None:
@@ -243,14 +244,14 @@ class Table:
         else:
             require_array("rows", rows, self.row_dtype, (len(keys),))
         packed = rows.view(np.uint8).reshape(len(keys), self.row_bytes)
-        _call(self._table.import_rows, keys, packed)
+        call_native(self._table.import_rows, keys, packed)
 
     def begin_changes(self) -> None:
         """Freeze the set of keys touched and removed since the last call, in constant time.
 
         Raises InputError if the set before is not settled: there is one at a time.
         """
-        _call(self._table.begin_changes)
+        call_native(self._table.begin_changes)
 
     def collect(self, max_rows: int) -> int:
         """Copy at most `max_rows` frozen rows, as of `begin_changes`; returns how many are left.
@@ -258,7 +259,7 @@ class Table:
         Between two calls the table may be changed: a frozen row is copied before it changes.
         """
         require_integer("max_rows", max_rows, 1, 2**32 - 1)
-        return int(_call(self._table.collect, max_rows))
+        return int(call_native(self._table.collect, max_rows))
 
     @property
     def frozen_rows(self) -> int:
@@ -267,7 +268,7 @@ class Table:
 
     def release_collected(self) -> ChangeSet:
         """The complete set. Raises InputError while rows are left to collect."""
-        return ChangeSet(_call(self._table.release_collected), self.row_dtype)
+        return ChangeSet(call_native(self._table.release_collected), self.row_dtype)
 
     def keys_before(self) -> UInt64s:
         """[n] uint64, in any order: keys that had a row at `begin_changes`; without an open set, that have one now."""
@@ -284,15 +285,15 @@ class Table:
         """As `rows_before`, into `out` [n] `row_dtype`."""
         _check_keys(keys)
         require_array("out", out, self.row_dtype, (len(keys),))
-        _call(self._table.rows_before, keys, out.view(np.uint8).reshape(len(keys), self.row_bytes))
+        call_native(self._table.rows_before, keys, out.view(np.uint8).reshape(len(keys), self.row_bytes))
 
     def settle(self, changes: Changes) -> None:
         """Fold a finished set into the digest and end it. Raises InputError if none was taken."""
-        _call(self._table.settle, changes.touched_sum)
+        call_native(self._table.settle, changes.touched_sum)
 
     def drain_changes(self) -> tuple[UInt64s, UInt64s]:
         """Begin, collect and settle a set at once; returns (touched, removed), as in `Changes`."""
-        touched, removed = _call(self._table.drain_changes)
+        touched, removed = call_native(self._table.drain_changes)
         return touched, removed
 
     def digest(self) -> int:
@@ -330,10 +331,3 @@ def _check_number(name: str, value: float, above: float | None = None) -> None:
 def _seconds(at_s: int) -> int:
     require_integer("at_s, seconds since 1970", at_s, 0, 2**32 - 1)
     return int(at_s)
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except ValueError as failure:
-        raise InputError(str(failure)) from None

@@ -210,7 +210,7 @@ class Ledger:
     def unneeded_files(self, shard: int) -> list[str]:
         """The paths of the files of changes from which none of the shard's versions is restored. Raises DamagedError.
 
-        Inside a transaction; otherwise a version that is committed meanwhile may need one.
+        Delete them inside the same transaction: a version that is committed meanwhile may need one.
         """
         ids = [version.id for version in self.versions(shard)]  # first: the files of these versions exist
         return [file.path for file in self.change_files(shard).unneeded(ids)]

@@ -4,17 +4,15 @@ A run is a change of a map: an entry puts a value or removes its key. Of several
 a key decides, so merging is associative. The layout is in `native/runs/sorted_run.h`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import pipeline._native as _native
-from pipeline.arrays.checks import require_array
+from pipeline.arrays.checks import call_native, require_array
 from pipeline.arrays.types import UInt8s, UInt32s, UInt64s
-from pipeline.errors import InputError
 
 BLOCK = np.dtype([
     ("first_key", "<u8"), ("offset", "<u8"), ("bytes", "<u4"), ("entries", "<u4"), ("checksum", "<u8"),
@@ -73,7 +71,7 @@ def encode_run(arrays: RunArrays) -> SortedRun:
     rest_bytes = arrays.rest_bytes
     require_array("rest_bytes", rest_bytes, np.uint32, (n if len(rest_bytes) else 0,))
     require_array("rest", arrays.rest, np.uint8, (int(rest_bytes.sum(dtype=np.int64)),))
-    content, blocks = _call(
+    content, blocks = call_native(
         _native.encode_run, arrays.keys, arrays.removed, list(arrays.columns), arrays.rest, rest_bytes, BLOCK_BYTES
     )
     return SortedRun(content, blocks.view(BLOCK))
@@ -84,7 +82,7 @@ def decode_run(run: SortedRun, widths: Sequence[int], with_rest: bool = False) -
 
     Raises InputError if a block is damaged, or a value has not the size of its columns (`with_rest`: at least).
     """
-    keys, removed, columns, rest, rest_bytes = _call(
+    keys, removed, columns, rest, rest_bytes = call_native(
         _native.decode_run, run.bytes, _index(run), [int(width) for width in widths], with_rest
     )
     shaped = tuple(column.reshape(len(keys), width) for column, width in zip(columns, widths, strict=True))
@@ -101,7 +99,7 @@ def merge_runs(
 
     Raises InputError if a block is damaged.
     """
-    content, blocks = _call(
+    content, blocks = call_native(
         _native.merge_runs, [run.bytes for run in runs], [_index(run) for run in runs], first, last, keep_removed,
         BLOCK_BYTES, offset,
     )  # fmt: skip
@@ -110,10 +108,3 @@ def merge_runs(
 
 def _index(run: SortedRun) -> UInt8s:
     return np.ascontiguousarray(run.blocks).view(np.uint8)
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except ValueError as failure:
-        raise InputError(str(failure)) from None

@@ -83,8 +83,8 @@ def merged_arrays(
 ) -> RunArrays:
     """The merge of `runs`, oldest first, as arrays; see `decode_run`.
 
-    With `keys` [k] uint64 it holds at least those of them that the runs have, and only blocks that may hold them are
-    read. Raises DamagedError.
+    With `keys` [k] uint64 only blocks that may hold them are read: the entries of these keys are right, those of other
+    keys in the same blocks may be outdated. Raises DamagedError.
     """
     try:
         if keys is not None:

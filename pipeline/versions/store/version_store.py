@@ -186,7 +186,8 @@ class VersionStore:
     def served(self, id: VersionId, keys: Mapping[str, UInt64s] | None = None) -> dict[str, ServedEntries]:
         """By table, the entries serving holds at a version, sorted by key. Raises as `restore`.
 
-        With `keys`, at least those of them that it holds; reading costs what these keys cost, not the table.
+        With `keys`, the entries of these are right and others may be there, outdated; reading costs what these keys
+        cost, not the table.
         """
         tables = self._read_chain(id, lambda files: read_served(files, keys))
         return {name: change.entries for name, change in tables.items()}
