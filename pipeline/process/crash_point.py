@@ -5,7 +5,6 @@ is reached. `name:N:stop` stops the process there as SIGSTOP does, the N-th time
 then yields a writer that is fenced between its check and its write. A point that is not armed costs one comparison.
 """
 
-import os
 import signal
 
 POINTS = (
@@ -48,4 +47,4 @@ def reach_crash_point(name: str) -> None:
         return
     _remaining -= 1
     if _remaining <= 0:
-        os.kill(os.getpid(), _signal)
+        signal.raise_signal(_signal)  # to this thread; one that stops the process may let it run on for a while
