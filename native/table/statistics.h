@@ -38,6 +38,8 @@ public:
     // half_life_s > 0: importance and curvature decay to half in this many seconds of log time.
     explicit StatisticsUpdater(double half_life_s) : half_life_s_(half_life_s) {}
 
+    double half_life_s() const { return half_life_s_; }
+
     // Applies an update at at_s with `count` occurrences. last_seen_s never decreases.
     void apply(Statistics& s, const UpdateNorms& norms, uint32_t count, uint32_t at_s) const;
 

@@ -12,6 +12,7 @@
 #include "keys/xxh64.h"
 #include "table/fixed_dim.h"
 #include "table/optimizers/dot.h"
+#include "table/rejection.h"
 
 namespace springtide {
 namespace {
@@ -20,20 +21,8 @@ constexpr size_t kPrefetchDistance = 12;  // rows
 constexpr size_t kIndexBytes = 7;         // per key, for the index entry and flags, rounded up
 constexpr size_t kAdmitBlock = 128;       // keys
 
-[[noreturn]] void reject(const char* what, uint64_t key, const std::string& got, const char* wanted) {
-    throw std::invalid_argument(std::string(what) + " of key " + std::to_string(key) + ": got " + got + ", wanted " +
-                                wanted);
-}
-
 size_t packed_bytes(size_t dim, size_t state_floats) {
     return (dim + state_floats) * sizeof(float) + sizeof(Statistics);
-}
-
-// The smallest key that occurs twice; null if there is none.
-const uint64_t* first_duplicate(std::vector<uint64_t>& keys) {
-    std::sort(keys.begin(), keys.end());
-    const auto at = std::adjacent_find(keys.begin(), keys.end());
-    return at == keys.end() ? nullptr : &*at;
 }
 
 // The dot product of `a` and a rounded row, a sum over blocks.
@@ -75,17 +64,25 @@ Table::Table(size_t dim, std::unique_ptr<Optimizer> optimizer, UniformInitialize
 size_t Table::memory_bytes() const {
     return index_.memory_bytes() + rows_.memory_bytes() + in_batch_.memory_bytes() + touched_.memory_bytes() +
            frozen_.memory_bytes() + removed_.capacity() * sizeof(uint64_t) + set_.memory_bytes() +
-           history_.memory_bytes() + preserved_.memory_bytes() + created_.memory_bytes();
+           history_.memory_bytes() + preserved_.memory_bytes() + created_.memory_bytes() + cold_.memory_bytes();
 }
+
+size_t Table::resident_row_bytes() const { return rows_.row_bytes() + kIndexBytes; }
 
 uint64_t Table::hash(uint32_t row) const { return xxh64(packed(row), row_bytes(), key_of(row)); }
 
-uint32_t Table::create_row(uint64_t key) {
+uint32_t Table::place_row(uint64_t key) {
     const uint32_t row = rows_.acquire();
     touched_.grow(rows_.bound());
     frozen_.grow(rows_.bound());
     std::memcpy(rows_[row], &key, sizeof(key));
     index_.insert(key, row, KeyOf{rows_});
+    return row;
+}
+
+uint32_t Table::create_row(uint64_t key) {
+    if (cold_.size() != 0) require_resident({&key, 1}, "create");
+    const uint32_t row = place_row(key);
     if (open()) {
         created_.grow(rows_.bound());
         created_.set(row);
@@ -174,10 +171,13 @@ uint32_t Table::admit_one(uint64_t key, uint32_t at_s) {
 }
 
 void Table::contains(std::span<const uint64_t> keys, uint8_t* resident, size_t threads) const {
-    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) { resident[i] = row != kNoRow; });
+    each_row<KeyOf>(keys, threads, [&](size_t i, uint32_t row) {
+        resident[i] = row != kNoRow || (cold_.size() != 0 && cold_.find(keys[i]) != nullptr);
+    });
 }
 
 void Table::lookup(std::span<const uint64_t> keys, float* out, size_t threads) const {
+    require_resident(keys, "lookup");
     with_dim(dim_, [&](auto dim) {
         each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
             if (row == kNoRow) std::memset(out + i * dim, 0, dim * sizeof(float));
@@ -244,6 +244,7 @@ void Table::update_rows(std::span<const uint32_t> rows, std::span<const uint64_t
 
 void Table::update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
                    size_t threads) {
+    require_resident(keys, "update");
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data(), threads);
     check_distinct(keys, rows);
@@ -251,6 +252,7 @@ void Table::update(std::span<const uint64_t> keys, const float* gradients, const
 }
 
 size_t Table::remove(std::span<const uint64_t> keys) {
+    require_resident(keys, "remove");
     const size_t before = index_.size();
     for (const uint64_t key : keys) {
         const uint32_t row = find(key);
@@ -269,6 +271,7 @@ size_t Table::remove(std::span<const uint64_t> keys) {
 }
 
 void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads) const {
+    require_resident(keys, "rows");
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data(), threads);
     for (size_t i = 0; i < keys.size(); ++i)
@@ -284,6 +287,11 @@ void Table::rows(std::span<const uint64_t> keys, std::byte* out, size_t threads)
 void Table::statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads) const {
     each_row<CellOf>(keys, threads, [&](size_t i, uint32_t row) {
         out[i] = row == kNoRow ? Statistics{0, 0, 0.0f, 1.0f, 0.0f} : statistics_of(row);
+        if (row != kNoRow || cold_.size() == 0) return;
+        if (const ColdKey* cold = cold_.find(keys[i])) {
+            out[i].last_seen_s = cold->last_seen_s;
+            out[i].importance = cold->importance;
+        }
     });
 }
 
@@ -291,6 +299,7 @@ std::vector<uint64_t> Table::keys() const {
     std::vector<uint64_t> keys;
     keys.reserve(size());
     index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t) { keys.push_back(key); });
+    cold_.for_each([&](const ColdKey& cold) { keys.push_back(cold.key); });
     std::sort(keys.begin(), keys.end());
     return keys;
 }
@@ -316,6 +325,7 @@ void Table::check_packed(std::span<const uint64_t> keys, const std::byte* packed
 
 void Table::import_rows(std::span<const uint64_t> keys, const std::byte* from) {
     check_packed(keys, from);
+    require_resident(keys, "import");
     std::vector<uint32_t> rows(keys.size());
     find(keys, rows.data());
     check_distinct(keys, rows);
@@ -370,6 +380,7 @@ std::vector<uint64_t> Table::keys_before() const {
     index_.for_each(KeyOf{rows_}, [&](uint64_t key, uint32_t row) {
         if (!created_.is_set(row)) keys.push_back(key);
     });
+    cold_.for_each([&](const ColdKey& cold) { keys.push_back(cold.key); });
     for (size_t i = 0; i < history_.size(); ++i) {
         const uint32_t row = find(history_.key(i));
         if (row == kNoRow || created_.is_set(row)) keys.push_back(history_.key(i));
@@ -378,8 +389,10 @@ std::vector<uint64_t> Table::keys_before() const {
 }
 
 // Most rows are as they were and need no search in the history.
-void Table::rows_before(std::span<const uint64_t> keys, std::byte* out) const {
+void Table::rows_before(std::span<const uint64_t> keys, std::byte* out, uint8_t* cold) const {
     each_row<CellOf>(keys, 1, [&](size_t i, uint32_t row) {
+        cold[i] = row == kNoRow && cold_.size() != 0 && cold_.find(keys[i]) != nullptr;
+        if (cold[i]) return;
         const bool resident = row != kNoRow && !created_.is_set(row);
         const std::byte* from = !resident || preserved_.is_set(row) ? history_.find(keys[i]) : nullptr;
         if (from == nullptr && !resident) reject("row", keys[i], "none at that time", "a key that had a row");
@@ -406,7 +419,7 @@ Changes Table::drain_changes() {
 }
 
 uint64_t Table::scan_digest() const {
-    uint64_t sum = 0;
+    uint64_t sum = cold_sum_;
     index_.for_each(CellOf{rows_}, [&](uint64_t, uint32_t row) { sum += hash(row); });
     return sum;
 }

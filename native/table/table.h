@@ -22,6 +22,10 @@
 // its last call. collect() copies frozen rows a few at a time, between batches, while training continues; a frozen row
 // is copied before its next change. release_collected() returns the complete set, finish() sorts and hashes it in any
 // thread, settle() adds the resulting sum to the digest and ends the set. drain_changes() does all of this in one call.
+//
+// Cold rows: swap_out() drops unchanged rows whose bytes the caller has on disk; the table keeps their keys. A cold row
+// counts as a row, and the digest covers it, but only contains(), keys(), statistics() and cold() read it: other calls
+// reject its key until swap_in() brings the row back. A table without cold rows pays nothing for them.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +41,7 @@
 #include "table/changes/row_flags.h"
 #include "table/changes/row_history.h"
 #include "table/chunked_rows.h"
+#include "table/cold/cold_keys.h"
 #include "table/index/key_index.h"
 #include "table/initializer.h"
 #include "table/optimizers/optimizer.h"
@@ -62,7 +67,11 @@ public:
     size_t dim() const { return dim_; }
     size_t state_floats() const { return state_floats_; }
     size_t row_bytes() const { return rows_.row_bytes() - kKeyBytes; }
-    size_t size() const { return index_.size(); }
+    size_t size() const { return index_.size() + cold_.size(); }
+    size_t resident_rows() const { return index_.size(); }
+    size_t cold_rows() const { return cold_.size(); }
+    size_t resident_row_bytes() const;  // of one row with its index entry and flags
+    size_t cold_bytes() const { return cold_.memory_bytes(); }
     size_t max_rows() const { return max_rows_; }
     size_t memory_bytes() const;  // rows, index, flags and the open set: the growth of the process
 
@@ -99,7 +108,7 @@ public:
     void update(std::span<const uint64_t> keys, const float* gradients, const uint32_t* counts, uint32_t at_s,
                 size_t threads = 1);
 
-    // Removes rows; returns the number removed.
+    // Removes rows; returns the number removed. Rejects a cold row.
     size_t remove(std::span<const uint64_t> keys);
 
     // All keys, ascending.
@@ -108,7 +117,8 @@ public:
     // Packed rows, row_bytes() each. Rejects a missing key.
     void rows(std::span<const uint64_t> keys, std::byte* packed, size_t threads = 1) const;
 
-    // Statistics; {0, 0, 0, 1, 0} for a missing key.
+    // Statistics; {0, 0, 0, 1, 0} for a missing key. Of a cold row last_seen_s and importance are given, the rest is as
+    // for a missing key.
     void statistics(std::span<const uint64_t> keys, Statistics* out, size_t threads = 1) const;
 
     // Sets rows to packed bytes and creates missing ones. Rejects a repeated key, floats that are not finite and
@@ -130,9 +140,10 @@ public:
     ChangeSet release_collected();
 
     // Keys and packed rows as of begin_changes(), until settle(); without an open set, the current ones. rows_before()
-    // rejects a key that had no row then. The keys are in no particular order.
+    // rejects a key that had no row then. The keys are in no particular order. cold[i] = 1 for a cold row, which is not
+    // written: it has not changed since begin_changes().
     std::vector<uint64_t> keys_before() const;
-    void rows_before(std::span<const uint64_t> keys, std::byte* packed) const;
+    void rows_before(std::span<const uint64_t> keys, std::byte* packed, uint8_t* cold) const;
 
     // Ends the released set; `touched_sum` is the result of finish().
     void settle(uint64_t touched_sum);
@@ -140,11 +151,30 @@ public:
     // All changes since the last call. A key created and removed in between is in `removed`.
     Changes drain_changes();
 
+    // How much a row is worth to keep in memory: log2(1 + count) + last_seen_s / half-life, the logarithm of a decayed
+    // frequency. Writes the worths of at most max_rows rows that may be swapped out, spread over all rows; returns
+    // their number.
+    size_t sample_worths(size_t max_rows, double* worths) const;
+
+    // Drops at most max_rows rows of a worth up to `worth`, among the next max_scanned row numbers in a cycle; returns
+    // the number of rows dropped. Rows changed since the last begin_changes() and those of `pinned` stay, and by chance
+    // a few others. Rejected while a set is open. The caller has all rows as of the last begin_changes() on disk.
+    size_t swap_out(double worth, size_t max_rows, size_t max_scanned,
+                    std::span<const std::span<const uint64_t>> pinned);
+
+    // Brings cold rows back, byte for byte as they were dropped; keys with a resident row are skipped. Returns the
+    // number of rows brought back. Rejects a key without a row, a repeated one, and a row that is not the dropped one
+    // as far as last_seen_s and importance show; the table is then unchanged.
+    size_t swap_in(std::span<const uint64_t> keys, const std::byte* packed);
+
+    // cold[i] = 1 if keys[i] has a cold row, otherwise 0.
+    void cold(std::span<const uint64_t> keys, uint8_t* cold) const { cold_.contains(keys, cold); }
+
     // Sum over rows of XXH64(packed row, seed = key), modulo 2^64, as of the last begin_changes() plus later imports.
     // Between begin_changes() and settle() it lacks the rows of the open set.
     uint64_t digest() const { return digest_; }
 
-    // The same sum, recomputed over all current rows.
+    // The same sum, recomputed over all current rows, cold ones as they were dropped.
     uint64_t scan_digest() const;
 
 private:
@@ -198,7 +228,12 @@ private:
         });
     }
 
+    uint32_t place_row(uint64_t key);
     uint32_t create_row(uint64_t key);
+    double worth_of(uint32_t row) const;
+    bool may_swap_out(uint32_t row) const;
+    void require_resident(std::span<const uint64_t> keys, const char* call) const;
+    bool is_dropped(const ColdKey& cold, const std::byte* packed) const;
     uint32_t admit_one(uint64_t key, uint32_t at_s);  // kNoRow if the budget is spent
     void preserve(uint32_t row);
     void preserve_rows(std::span<const uint32_t> rows, std::span<const uint64_t> keys);
@@ -218,6 +253,10 @@ private:
     KeyIndex index_;
     ChunkedRows rows_;
     RowFlags in_batch_;               // set inside check_distinct only
+
+    ColdKeys cold_;
+    uint64_t cold_sum_ = 0;           // sum of the hashes of cold rows
+    uint32_t victim_ = 0;             // the row number at which swap_out() continues
 
     RowFlags touched_;                // since the last begin_changes()
     size_t touched_rows_ = 0;

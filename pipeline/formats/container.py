@@ -18,11 +18,12 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,12 +224,24 @@ class Container:
     @contextmanager
     def open(cls, path: Path, *kinds: Kind) -> Iterator["Container"]:
         """A container of one of `kinds` in a file, open inside. Raises FileNotFoundError, and DamagedError as `of`."""
-        if path.is_dir():
-            raise DamagedError(f"{path} is a folder, wanted a file. hint: {kinds[0].fix}")
+        _refuse_folder(path, kinds)
         with open(path, "rb") as file:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
             yield cls(str(path), size, lambda offset, length: _pread(descriptor, offset, length), *kinds)
+
+    @classmethod
+    def held(cls, path: Path, *kinds: Kind) -> "Container":
+        """As `open`, until nothing refers to it any more: it can be read on after its file was deleted."""
+        _refuse_folder(path, kinds)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            container = cls(str(path), os.fstat(descriptor).st_size, partial(_pread, descriptor), *kinds)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        weakref.finalize(container, os.close, descriptor)
+        return container
 
     def __contains__(self, name: str) -> bool:
         return name in self._sections
@@ -322,6 +335,11 @@ class Container:
         if computed != wanted:
             raise self.damaged(f"{part} has checksum {computed.hex()}, wanted {wanted.hex()}")
         return computed
+
+
+def _refuse_folder(path: Path, kinds: Sequence[Kind]) -> None:
+    if path.is_dir():
+        raise DamagedError(f"{path} is a folder, wanted a file. hint: {kinds[0].fix}")
 
 
 def _split(content: bytearray | memoryview, at: int) -> tuple[memoryview, memoryview]:

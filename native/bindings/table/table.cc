@@ -2,6 +2,7 @@
 #include "table/table.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <string>
 #include <utility>
@@ -112,12 +113,35 @@ void bind_changes(Binding& table) {
         .def_prop_ro("frozen_rows", &Table::frozen_rows)
         .def("keys_before", [](const Table& t) { return owned(without_gil([&] { return t.keys_before(); })); })
         .def("rows_before",
-             [](const Table& t, Keys keys, OutRows<uint8_t> out) {
-                 t.rows_before(span_of(keys), reinterpret_cast<std::byte*>(out.data()));
+             [](const Table& t, Keys keys, OutRows<uint8_t> out, Out<uint8_t> cold) {
+                 t.rows_before(span_of(keys), reinterpret_cast<std::byte*>(out.data()), cold.data());
              },
-             exact("keys"), exact("out"), WithoutGil())
+             exact("keys"), exact("out"), exact("cold"), WithoutGil())
         .def("settle", &Table::settle, "touched_sum"_a)
         .def("drain_changes", &drain_changes);
+}
+
+size_t swap_out(Table& table, double worth, size_t max_rows, size_t max_scanned, const std::vector<Keys>& pinned) {
+    std::vector<std::span<const uint64_t>> spans;
+    for (const Keys& keys : pinned) spans.push_back(span_of(keys));
+    return without_gil([&] { return table.swap_out(worth, max_rows, max_scanned, spans); });
+}
+
+void bind_tiers(Binding& table) {
+    table.def_prop_ro("resident_rows", &Table::resident_rows)
+        .def_prop_ro("cold_rows", &Table::cold_rows)
+        .def_prop_ro("resident_row_bytes", &Table::resident_row_bytes)
+        .def_prop_ro("cold_bytes", &Table::cold_bytes)
+        .def("sample_worths", [](const Table& t, Out<double> out) { return t.sample_worths(out.size(), out.data()); },
+             exact("out"), WithoutGil())
+        .def("swap_out", &swap_out, "worth"_a, "max_rows"_a, "max_scanned"_a, "pinned"_a)
+        .def("swap_in",
+             [](Table& t, Keys keys, InRows<uint8_t> packed) {
+                 return t.swap_in(span_of(keys), reinterpret_cast<const std::byte*>(packed.data()));
+             },
+             exact("keys"), exact("packed"), WithoutGil())
+        .def("cold", [](const Table& t, Keys keys, Out<uint8_t> out) { t.cold(span_of(keys), out.data()); },
+             exact("keys"), exact("out"), WithoutGil());
 }
 
 }  // namespace
@@ -138,4 +162,5 @@ void register_table(nb::module_& m) {
     bind_reads(table);
     bind_writes(table);
     bind_changes(table);
+    bind_tiers(table);
 }

@@ -85,6 +85,10 @@ class Train(Section):
     """A label that has no positive in so many samples is a warning: it may be one that no click sets."""
     dictionary_size: Annotated[int, Field(ge=0, le=1 << 31)] = 100_000
     """Maximum number of keys per field whose raw value is stored for display."""
+    memory_bytes: Annotated[int, Field(ge=1, le=1 << 50)] | None = None
+    """Memory for the rows of all tables of one shard. The rows beyond it that are used least stay on disk only, in the
+    files of CURRENT, and are read while batches are prepared; what is learned is the same. Beside it memory holds 20
+    bytes for each row on disk, and rows that changed since the last commit. Not set: all rows are in memory."""
     retention: RetentionPolicy = RetentionPolicy()
 
 

@@ -3,7 +3,7 @@
 Only what does not depend on the values of rows is done here; values are read after the previous update.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ from pipeline.features.weights import no_weights
 from pipeline.logs.events.sample_block import event_ages, impression_times, of_kind
 from pipeline.model.loss.targets import Targets, targets_of
 from pipeline.trainer.batch.batches import NO_END, Batch, BatchReader, SamplePosition
+from pipeline.trainer.batch.held import HeldRows
 from pipeline.trainer.batch.shuffled import ShuffledReader
 from pipeline.trainer.batch.unique import Uniquer
 from pipeline.trainer.items.source import ItemSource, SourceChange
@@ -64,6 +65,8 @@ class PreparedBatch:
     targets: Targets
     items: SourceChange | None = None
     """What the batch changes in the source of items."""
+    held: HeldRows | None = None
+    """Its rows, if some rows are not in memory."""
 
     @property
     def shown_dense(self) -> Float32s:
@@ -117,9 +120,11 @@ class Prefetcher:
         plan: FeaturePlan,
         labels: Sequence[LabelConfig],
         source: ItemSource | None = None,
+        hold: Callable[[Mapping[str, UInt64s]], HeldRows] | None = None,
     ) -> None:
-        """`source`: of the items of two towers as of the reader's start; the prefetcher advances it."""
-        self._reader, self._plan, self._labels, self._source = reader, plan, labels, source
+        """`source`: of the items of two towers as of the reader's start; the prefetcher advances it. `hold`: fetches
+        the rows of a batch by the keys of each table, in the thread of the prefetcher, which raises what it raises."""
+        self._reader, self._plan, self._labels, self._source, self._hold = reader, plan, labels, source, hold
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[PreparedBatch | None] | None = None
         self._uniquer = Uniquer()
@@ -172,7 +177,8 @@ class Prefetcher:
         else:
             tables, fields = keys_with_drawn(self._uniquer, features, drawn, self._plan.fields_by_table)
             dense = np.concatenate([dense, drawn.dense])
-        return PreparedBatch(batch, tables, fields, dense, targets, change)
+        held = self._hold({name: table.keys for name, table in tables.items()}) if self._hold else None
+        return PreparedBatch(batch, tables, fields, dense, targets, change, held)
 
 
 def keys_with_drawn(

@@ -65,6 +65,7 @@ class Committer:
         Whether CURRENT was announced is unknown: it is announced again. Of `model`, only the architecture is read.
         """
         self._lineage, tables, served = restored.lineage, restored.tables, restored.served
+        self._cold, self._stored = tables.cold, restored.stored
         self._project, self._versions, self._origin, self._model = project, versions, origin, model
         self._delta_writer = DeltaWriter(project, log, origin.shard)
         self._served_model = {"name": project.config.name, "digest": origin.serving_digest}
@@ -76,7 +77,7 @@ class Committer:
         self._tables = {name: each.table for name, each in tables.by_name.items()}
         self._boundary = Boundary()
         self._snapshots = {
-            name: TableSnapshot(each.table, self._boundary.calls, each.rounding)
+            name: TableSnapshot(each.table, self._boundary.calls, each.rounding, each.cold)
             for name, each in tables.by_name.items()
         }
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
@@ -107,14 +108,19 @@ class Committer:
         self.drain()
         self.stall_s = self.longest_stall_s = 0.0
         with self._stalling():
+            self._swap_out()
             changes = OpenChanges(self._tables, self._boundary.calls)
             id = self._versions.next_id(self._origin.shard)
             self._in_progress = self._worker.submit(self._commit, id, snapshot, changes)
         return id
 
     def serve(self) -> None:
-        """Between two batches: run the calls of the commit in progress. Raises as `drain` if it has failed."""
+        """Between two batches: run the calls of the commit in progress, or swap rows out.
+
+        Raises as `drain` if the commit has failed.
+        """
         if self._in_progress is None:
+            self._swap_out()
             return
         with self._stalling():
             self._boundary.serve()
@@ -133,6 +139,11 @@ class Committer:
             with self._stalling():
                 self._boundary.serve_until(work)
             work.result()
+
+    def _swap_out(self) -> None:
+        """While no commit is in progress: rows that did not change since the last one are in the files of CURRENT."""
+        if self._cold is not None and not self._lineage.replacing:
+            self._cold.swap_out()
 
     def close(self) -> None:
         """Finish the commit in progress, maintenance and the hooks. Raises what they raised."""
@@ -178,6 +189,8 @@ class Committer:
             commit = replace(self._commit_of(id, snapshot, changes, prepared), quality=quality)
             open_changes.settle(changes)
             self._versions.commit(commit, draft)
+        if self._stored is not None:
+            self._stored.renew(id)
         reach_crash_point("trainer.after_commit")
         self._delta_writer.append(prepared.delta, prepared.encoded)
         reach_crash_point("trainer.after_delta")
@@ -197,7 +210,12 @@ class Committer:
             if not self._maintained.done():
                 return
             self._maintained.result()
-        self._maintained = self._maintenance.submit(self._versions.retain, self._origin.shard, log_ms)
+        self._maintained = self._maintenance.submit(self._retain, log_ms)
+
+    def _retain(self, log_ms: int) -> None:
+        self._versions.retain(self._origin.shard, log_ms)
+        if self._stored is not None:
+            self._stored.renew()
 
     def _correct_price(self, snapshot: BoundarySnapshot) -> ServedLoss | None:
         """Compare serving, which holds the commit before, with the trainer."""

@@ -13,6 +13,7 @@ from pipeline.trainer.batch.batches import SamplePosition
 from pipeline.trainer.commit.boundary_snapshot import FIELD_IMPORTANCE, ITEM_SOURCE, LOSS, TrainerProgress
 from pipeline.trainer.commit.lineage import LineageHead, ServedState, VersionOrigin, identity_in
 from pipeline.trainer.tables.filtered_table import TableState
+from pipeline.trainer.tables.table import stored_row_bytes
 from pipeline.trainer.tables.tables import Tables
 from pipeline.trainer.validation.gate.gate import GATE, Gate
 from pipeline.trainer.validation.label_validation import LabelValidation
@@ -20,6 +21,7 @@ from pipeline.trainer.validation.loss_sum import LossSum
 from pipeline.versions.deltas.delta import served_dense_of
 from pipeline.versions.deltas.served_view import ServedView
 from pipeline.versions.state import Commit
+from pipeline.versions.store.row_reader import RowReader
 from pipeline.versions.store.version_store import VersionStore
 
 
@@ -31,6 +33,8 @@ class RestoredShard:
     progress: TrainerProgress
     lineage: LineageHead
     served: ServedState
+    stored: RowReader | None = None
+    """Reads rows of CURRENT, if some of them may be on disk only."""
 
 
 def restore_shard(
@@ -44,16 +48,22 @@ def restore_shard(
             changed tables start empty.
     """
     current = versions.current(origin.shard)
+    stored = None
+    if config.train.memory_bytes is not None:
+        row_bytes = {name: stored_row_bytes(table) for name, table in tables_of(config.fields).items()}
+        stored = versions.row_reader(row_bytes)
     if current is None:
-        served = ServedState(_empty_views(config), {}, b"")
-        return RestoredShard(Tables(config), TrainerProgress.start(config, model.item_inputs), LineageHead(), served)
+        served, progress = ServedState(_empty_views(config), {}, b""), TrainerProgress.start(config, model.item_inputs)
+        return RestoredShard(Tables(config, stored=stored), progress, LineageHead(), served, stored)
+    if stored is not None:
+        stored.renew(current)
     commit = versions.restore(current)
     _check_log(config, origin, commit)
     before = identity_in(commit)
     changed = differences(before, origin.identity)
     if not migrate:
         refuse_changed(commit, origin.identity)
-    tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity))
+    tables, views = restore_tables(commit, config, unchanged_tables(before, origin.identity), stored)
     if changed:
         model.load_matching(commit.dense, optimizer=before.get("optimizer") == origin.identity.get("optimizer"))
     else:
@@ -65,18 +75,23 @@ def restore_shard(
     progress = restore_progress(commit, config, model.item_inputs)
     if changed and config.gate:  # the past of another model is no past to compare with
         progress.gate = Gate(config.gate)
-    return RestoredShard(tables, progress, lineage, served)
+    return RestoredShard(tables, progress, lineage, served, stored)
 
 
-def restore_tables(commit: Commit, config: Config, names: set[str]) -> tuple[Tables, dict[str, ServedView]]:
-    """Tables and served views of the tables `names` as a version holds them; the other tables start empty."""
+def restore_tables(
+    commit: Commit, config: Config, names: set[str], stored: RowReader | None = None
+) -> tuple[Tables, dict[str, ServedView]]:
+    """Tables and served views of the tables `names` as a version holds them; the other tables start empty.
+
+    With `stored`, which reads that version, rows may be swapped out.
+    """
     views, states = _empty_views(config), {}
     for name in names & set(commit.fields) & set(views):
         change = commit.fields[name]
         admission, expiry = (commit.training_state[f"{part}.{name}"] for part in ("admission", "expiry"))
         states[name] = TableState(change.keys, change.rows, admission, expiry)
         views[name] = ServedView.of(change)
-    return Tables(config, states), views
+    return Tables(config, states, stored), views
 
 
 def restore_progress(commit: Commit, config: Config, item_inputs: Collection[str] = ()) -> TrainerProgress:

@@ -88,7 +88,8 @@ class TrainerShard:
         self._trace()
         self._mask = SampleMask.of(project, versions.ledger.quarantines.active(shard))
         source = self._progress.items
-        self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None)
+        hold = self.tables.cold.prepare if self.tables.cold else None
+        self._prefetch = Prefetcher(self._reader(), self.plan, self._labels, source.copy() if source else None, hold)
         self._dense = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dense")
         self._schedule = CommitSchedule(self._config.train, project.clock, self._progress.last_at_ms)
 

@@ -8,6 +8,7 @@ from pipeline.admission.admit import Admitter
 from pipeline.admission.expire import Sweeper
 from pipeline.arrays.types import UInt8s, UInt64s
 from pipeline.configuration.model.tables import TableConfig
+from pipeline.trainer.tables.cold_table import ColdTable, StoredRows
 from pipeline.trainer.tables.table import Table
 from pipeline.versions.deltas.rounding import RowRounding
 
@@ -38,9 +39,20 @@ class TableState:
 class FilteredTable:
     """Rows and filters of one table. Not thread-safe."""
 
-    def __init__(self, config: TableConfig, seed: int, half_life_s: float, state: TableState | None = None) -> None:
-        """Empty, or as `state` has it. Raises DamagedError and MigrationError for a state that does not fit."""
+    def __init__(
+        self,
+        config: TableConfig,
+        seed: int,
+        half_life_s: float,
+        state: TableState | None = None,
+        stored: StoredRows | None = None,
+    ) -> None:
+        """Empty, or as `state` has it; with `stored`, where cold rows are read, rows may be swapped out.
+
+        Raises DamagedError and MigrationError for a state that does not fit.
+        """
         self.table = Table(config.dim, config.optimizer, seed, config.init_scale, half_life_s)
+        self.cold = ColdTable(config.name, self.table, stored) if stored is not None else None
         self.admitter = Admitter(config.admission, seed)
         self.sweeper = Sweeper(config.expiry, half_life_s)
         self.rounding = RowRounding.of(config)
@@ -51,9 +63,9 @@ class FilteredTable:
         self._restored, self._expired = len(self.table), 0
 
     def sweep(self, at_s: int) -> None:
-        """Remove what has expired by log time `at_s`."""
+        """Remove what has expired by log time `at_s`. Raises DamagedError if a cold row cannot be read."""
         keys = self.sweeper.sweep(self.table, at_s)
-        self._expired += self.table.remove(keys) if len(keys) else 0
+        self._expired += (self.cold or self.table).remove(keys) if len(keys) else 0
 
     def counts(self) -> TableCounts:
         rows = len(self.table)

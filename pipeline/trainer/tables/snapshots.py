@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.arrays.per_field import field_thread_pool
 from pipeline.arrays.types import UInt64s
 from pipeline.trainer.tables.boundary import BoundaryCalls
+from pipeline.trainer.tables.cold_table import ColdTable
 from pipeline.trainer.tables.table import Changes, ChangeSet, Rows, Table
 from pipeline.versions.deltas.rounding import RowRounding
 
@@ -22,19 +23,29 @@ class TableSnapshot:
     Thread-safe, but not for the training thread: every read of the table is a call at a boundary.
     """
 
-    def __init__(self, table: Table, calls: BoundaryCalls, rounding: RowRounding | None = None) -> None:
-        self._table, self._calls, self.rounding = table, calls, rounding
+    def __init__(
+        self,
+        table: Table,
+        calls: BoundaryCalls,
+        rounding: RowRounding | None = None,
+        cold: ColdTable | None = None,
+    ) -> None:
+        """`cold`: reads the rows of the table that are not in memory."""
+        self._table, self._calls, self.rounding, self._cold = table, calls, rounding, cold
 
     def keys(self) -> UInt64s:
         """[n] uint64, every key that had a row, ascending."""
         return np.sort(self._calls.run(self._table.keys_before))
 
     def rows(self, keys: UInt64s) -> Rows:
-        """[n] `row_dtype` of `keys` [n] uint64, all of which had a row."""
+        """[n] `row_dtype` of `keys` [n] uint64, all of which had a row. Raises DamagedError for a cold one."""
         rows = np.empty(len(keys), self._table.row_dtype)
         for start in range(0, len(keys), _SLICE_ROWS):
             part = slice(start, start + _SLICE_ROWS)
-            self._calls.run(partial(self._table.read_before, keys[part], rows[part]))
+            cold = self._calls.run(partial(self._table.read_before, keys[part], rows[part]))
+            # A cold row does not change: it is the same in the version before as in this one.
+            if self._cold is not None and cold.any():
+                rows[part][cold] = self._cold.read(keys[part][cold]).view(rows.dtype).reshape(-1)
         return rows
 
 

@@ -5,6 +5,7 @@ and into the digest. Admission is decided elsewhere; the caller passes log time.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 import pipeline._native as _native
 from pipeline.arrays.checks import call_native, require_array, require_integer
-from pipeline.arrays.types import Bools, Float32s, UInt8s, UInt32s, UInt64s
+from pipeline.arrays.types import Bools, Float32s, Float64s, UInt8s, UInt32s, UInt64s
 from pipeline.configuration.model.fields import Optimizer
 from pipeline.configuration.model.tables import TableConfig
 from pipeline.errors import InputError
@@ -219,7 +220,10 @@ class Table:
         return packed.view(self.row_dtype).reshape(len(keys))
 
     def statistics(self, keys: UInt64s) -> Rows:
-        """[n] STATISTICS_DTYPE of `keys` [n] uint64; a key without a row gives (0, 0, 0, 1), as if never seen."""
+        """[n] STATISTICS_DTYPE of `keys` [n] uint64; a key without a row gives (0, 0, 0, 1), as if never seen.
+
+        A cold row gives `last_seen_s` and `importance`; the rest is as of a key without a row.
+        """
         _check_keys(keys)
         packed = np.empty((len(keys), STATISTICS_DTYPE.itemsize), np.uint8)
         call_native(self._table.statistics, keys, packed, self._threads)
@@ -278,18 +282,81 @@ class Table:
     def rows_before(self, keys: UInt64s) -> Rows:
         """[n] `row_dtype`: rows as of `begin_changes`; without an open set, as now. Raises InputError as `rows`."""
         rows = np.empty(len(keys), self.row_dtype)
-        self.read_before(keys, rows)
+        if self.read_before(keys, rows).any():
+            raise InputError("rows: got keys of cold rows, wanted resident ones. hint: swap_in() first")
         return rows
 
-    def read_before(self, keys: UInt64s, out: Rows) -> None:
-        """As `rows_before`, into `out` [n] `row_dtype`."""
+    def read_before(self, keys: UInt64s, out: Rows) -> Bools:
+        """As `rows_before`, into `out` [n] `row_dtype`.
+
+        Returns [n] bool, which of them are cold: these are not written, and have not changed since `begin_changes`.
+        """
         _check_keys(keys)
         require_array("out", out, self.row_dtype, (len(keys),))
-        call_native(self._table.rows_before, keys, out.view(np.uint8).reshape(len(keys), self.row_bytes))
+        cold = np.empty(len(keys), np.uint8)
+        call_native(self._table.rows_before, keys, out.view(np.uint8).reshape(len(keys), self.row_bytes), cold)
+        return cold.view(np.bool_)
 
     def settle(self, changes: Changes) -> None:
         """Fold a finished set into the digest and end it. Raises InputError if none was taken."""
         call_native(self._table.settle, changes.touched_sum)
+
+    @property
+    def resident_rows(self) -> int:
+        """Rows in memory."""
+        return int(self._table.resident_rows)
+
+    @property
+    def cold_rows(self) -> int:
+        """Rows that are only on disk."""
+        return int(self._table.cold_rows)
+
+    @property
+    def resident_row_bytes(self) -> int:
+        """Bytes of one row in memory, with its entry in the index."""
+        return int(self._table.resident_row_bytes)
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes of memory for the keys of cold rows."""
+        return int(self._table.cold_bytes)
+
+    def cold(self, keys: UInt64s) -> Bools:
+        """[n] bool: which of `keys` [n] uint64 have a cold row. Any thread, but not beside `swap_in` or `swap_out`."""
+        _check_keys(keys)
+        cold = np.empty(len(keys), np.uint8)
+        call_native(self._table.cold, keys, cold)
+        return cold.view(np.bool_)
+
+    def sample_worths(self, count: int) -> Float64s:
+        """[≤ count] what rows that may be swapped out are worth to keep: log2(1 + count) + last seen / half-life."""
+        worths = np.empty(count, np.float64)
+        return worths[: call_native(self._table.sample_worths, worths)]
+
+    def swap_out(self, worth: float, max_rows: int, max_scanned: int, pinned: Sequence[UInt64s] = ()) -> int:
+        """Drop rows of at most this worth that did not change since the last `begin_changes`; returns their number.
+
+        Args:
+            worth: as `sample_worths`.
+            max_rows: to drop.
+            max_scanned: rows that are looked at; the next call continues behind them.
+            pinned: [n] uint64 each, keys whose rows stay.
+
+        Raises:
+            InputError: a set of changes is open.
+        """
+        for keys in pinned:
+            _check_keys(keys)
+        return int(call_native(self._table.swap_out, worth, max_rows, max_scanned, list(pinned)))
+
+    def swap_in(self, keys: UInt64s, rows: UInt8s) -> int:
+        """Bring cold rows back, as [n, row_bytes] uint8 as they were dropped; returns how many of them were cold.
+
+        Raises InputError for a key without a row, and a row that is not the one that was dropped.
+        """
+        _check_keys(keys)
+        require_array("rows", rows, np.uint8, (len(keys), self.row_bytes))
+        return int(call_native(self._table.swap_in, keys, rows))
 
     def drain_changes(self) -> tuple[UInt64s, UInt64s]:
         """Begin, collect and settle a set at once; returns (touched, removed), as in `Changes`."""

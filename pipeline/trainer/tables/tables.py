@@ -5,7 +5,7 @@ dense numbers. Admission decides before each step which new keys get a row; expi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from pipeline.configuration.config import Config
 from pipeline.configuration.model.tables import tables_of
 from pipeline.features.pooling import Pooling
 from pipeline.trainer.batch.batches import SamplePosition
-from pipeline.trainer.batch.prefetch import PreparedBatch
+from pipeline.trainer.batch.prefetch import PreparedBatch, TableBatch
+from pipeline.trainer.tables.cold_table import StoredRows
+from pipeline.trainer.tables.cold_tier import ColdTier
 from pipeline.trainer.tables.filtered_table import FilteredTable, TableState
 from pipeline.trainer.tables.model_input import InputField, ModelInput
 
@@ -41,13 +43,21 @@ class Tables:
     as a result.
     """
 
-    def __init__(self, config: Config, states: Mapping[str, TableState] | None = None) -> None:
-        """Tables as of `states`; a table without a state starts empty. Raises as `FilteredTable`."""
+    def __init__(
+        self, config: Config, states: Mapping[str, TableState] | None = None, stored: StoredRows | None = None
+    ) -> None:
+        """Tables as of `states`; a table without a state starts empty. Raises as `FilteredTable`.
+
+        With `stored`, where rows of CURRENT are read, rows beyond `train.memory_bytes` are swapped out.
+        """
         states, seed, half_life_s = states or {}, config.model.seed, config.train.half_life_s
         declared = tables_of(config.fields)
         self.by_name = {
-            name: FilteredTable(table, seed, half_life_s, states.get(name)) for name, table in declared.items()
+            name: FilteredTable(table, seed, half_life_s, states.get(name), stored) for name, table in declared.items()
         }
+        cold = {name: each.cold for name, each in self.by_name.items() if each.cold is not None}
+        memory_bytes = config.train.memory_bytes
+        self.cold = ColdTier(cold, memory_bytes) if cold and memory_bytes is not None else None
         self._names, self._fields = list(self.by_name), [f.name for f in config.fields]
         fields = [InputField(self._names.index(f.table_name), Pooling.of(f)) for f in config.fields]
         tables = [each.table for each in self.by_name.values()]
@@ -66,10 +76,12 @@ class Tables:
             prepared: the batch.
             at_ms: log time after it.
             position: where it begins in the samples log.
+
+        Raises as `ColdTier.prepare`.
         """
         at_s = at_ms // 1000
         batches = [prepared.tables[name] for name in self._names]
-        missing = self._input.find(batches, [prepared.fields[name] for name in self._fields])
+        prepared, missing = self._find(prepared, batches)
         unfiltered = [number for number in self._unfiltered if missing[number]]
         places = self._input.admit_missing(unfiltered, at_s)
         new_keys = {self._names[number]: each for number, each in zip(unfiltered, places, strict=True)}
@@ -82,6 +94,23 @@ class Tables:
             new_keys[name] = np.flatnonzero(admitted)
             self._input.admit(number, new_keys[name], at_s)
         return AdmittedBatch(prepared, at_ms, new_keys)
+
+    def _find(self, prepared: PreparedBatch, batches: list[TableBatch]) -> tuple[PreparedBatch, list[int]]:
+        """Look up the batch's keys: the batch with its rows held, and for each table how many keys have no row."""
+        fields = [prepared.fields[name] for name in self._fields]
+        if self.cold is None:
+            return prepared, self._input.find(batches, fields)
+        held = prepared.held
+        if held is None:
+            held = self.cold.prepare({name: each.keys for name, each in zip(self._names, batches, strict=True)})
+        self.cold.swap_in(held)
+        missing = self._input.find(batches, fields)
+        missed = [
+            self.cold.swap_in_missed(name, batches[number].keys[~self._input.resident(number)])
+            for number, name in enumerate(self._names)
+            if missing[number]
+        ]
+        return replace(prepared, held=held), self._input.find(batches, fields) if any(missed) else missing
 
     def gather(self, batch: AdmittedBatch) -> Float32s:
         """[batch_size + m, columns]: pooled rows and dense numbers of the batch admitted last, then of its m
@@ -101,6 +130,8 @@ class Tables:
         Raises InputError.
         """
         self._input.learn(gradient, batch.at_s)
+        if self.cold and batch.prepared.held:
+            self.cold.release(batch.prepared.held)
 
     def sweep_due(self, at_s: int) -> bool:
         """Whether rows may expire at log time `at_s`."""

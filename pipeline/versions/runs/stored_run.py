@@ -53,6 +53,11 @@ class StoredRun:
         parts = [self.file.part(self.name, int(block["offset"]), int(block["bytes"])) for block in chosen]
         return SortedRun(np.concatenate([np.empty(0, np.uint8), *parts]), chosen)
 
+    def entries(self, keys: UInt64s, width: int) -> RunArrays:
+        """The entries of the blocks that may hold `keys` [k] uint64; values have `width` bytes. Raises DamagedError."""
+        with self.parsing():
+            return decode_run(self.holding(keys), [width])
+
     @contextmanager
     def parsing(self) -> Iterator[None]:
         """Inside, an InputError about blocks or values becomes a DamagedError that names the file."""

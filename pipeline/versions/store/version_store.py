@@ -57,6 +57,7 @@ from pipeline.versions.store.files import (
 from pipeline.versions.store.listed_files import read_touched_by, read_version
 from pipeline.versions.store.merged_file import opened
 from pipeline.versions.store.retention import Retention, RetentionPlan
+from pipeline.versions.store.row_reader import RowReader
 from pipeline.versions.store.training_state import merge_training_state, split_training_state
 
 _Content = TypeVar("_Content")
@@ -182,6 +183,10 @@ class VersionStore:
             return replace(outline, fields=fields, full=True)
 
         return self._read_chain(id, read)
+
+    def row_reader(self, row_bytes: Mapping[str, int]) -> RowReader:
+        """Reads single rows of tables with rows of so many bytes, once it was given a version."""
+        return RowReader(self.folder, self.ledger, row_bytes)
 
     def served(self, id: VersionId, keys: Mapping[str, UInt64s] | None = None) -> dict[str, ServedEntries]:
         """By table, the entries serving holds at a version, sorted by key. Raises as `restore`.

@@ -1,0 +1,63 @@
+"""The cold rows of one table: rows that are only on disk, in the files of CURRENT."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.arrays.types import UInt8s, UInt64s
+from pipeline.trainer.tables.table import Table
+
+_CHUNK_ROWS = 32_768
+"""Rows that are read at once to be removed."""
+
+
+class StoredRows(Protocol):
+    """Where cold rows are read: `RowReader`."""
+
+    def rows(self, table: str, keys: UInt64s) -> UInt8s:
+        """[n, row bytes] of `keys` [n], in any thread. Raises DamagedError."""
+
+
+class ColdTable:
+    """A table with cold rows. `fetch` and `read` may be called by any thread, the rest by the training thread."""
+
+    def __init__(self, name: str, table: Table, stored: StoredRows) -> None:
+        self.name, self.table, self._stored = name, table, stored
+        self._lock = threading.Lock()
+        self.reads = 0
+        """Rows read from disk so far."""
+
+    def fetch(self, keys: UInt64s) -> tuple[UInt64s, UInt8s]:
+        """Those of `keys` that are cold [c], and their rows [c, row bytes]. Raises DamagedError."""
+        with self._lock:
+            cold = keys[self.table.cold(keys)] if self.table.cold_rows else keys[:0]
+        return cold, self.read(cold)
+
+    def read(self, keys: UInt64s) -> UInt8s:
+        """[n, row bytes]: the rows of cold `keys`. Raises DamagedError."""
+        if not len(keys):
+            return np.empty((0, self.table.row_bytes), np.uint8)
+        self.reads += len(keys)
+        return self._stored.rows(self.name, keys)
+
+    def swap_in(self, keys: UInt64s, rows: UInt8s) -> None:
+        """Bring rows back that `fetch` returned, as far as they are still cold."""
+        with self._lock:
+            cold = self.table.cold(keys)
+            self.table.swap_in(keys[cold], rows[cold])
+
+    def swap_out(self, worth: float, max_rows: int, max_scanned: int, pinned: Callable[[], Sequence[UInt64s]]) -> int:
+        """As `Table.swap_out`; `pinned` is called while no `fetch` looks which keys are cold."""
+        with self._lock:
+            return self.table.swap_out(worth, max_rows, max_scanned, pinned())
+
+    def remove(self, keys: UInt64s) -> int:
+        """Remove the rows of `keys`, cold ones included; returns their number. Raises DamagedError."""
+        removed, keys = 0, np.sort(keys)
+        for start in range(0, len(keys), _CHUNK_ROWS):
+            chunk = keys[start : start + _CHUNK_ROWS]
+            self.swap_in(*self.fetch(chunk))
+            removed += self.table.remove(chunk)
+        return removed

@@ -1,0 +1,179 @@
+"""The cold tier: what is in memory never changes what is learned, committed or served."""
+
+import copy
+import signal
+import threading
+from contextlib import closing, contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import ConfigError, DamagedError
+from pipeline.logs.open import open_log
+from pipeline.process.crash_point import arm_crash_point
+from pipeline.trainer.run.shard import TrainerShard
+from pipeline.versions.store.version_store import VersionStore
+from tests.support.command.forked import exit_code_of
+from tests.support.shop.shop import (
+    WRITTEN,
+    append_samples,
+    current_digest,
+    make_project,
+    make_samples,
+    train,
+    train_with_restarts,
+)
+
+ROWS = 4000
+TINY = 30_000
+"""Bytes for some 300 rows; a batch has about 130."""
+
+
+def zipf_samples(rows, first=0, seed=1):
+    """The shop's samples with thousands of users and items, of which a few are frequent."""
+    random = np.random.default_rng([seed, first])
+    samples = make_samples(seed, rows, first)
+    for column, span in (("user", 3000), ("item", 1500)):
+        values = pa.array([f"{column[0]}{n % span}" for n in random.zipf(1.2, rows)])
+        samples = samples.set_column(samples.schema.get_field_index(column), column, values)
+    return samples
+
+
+def document(memory_bytes=None, expiry=None, **train_section):
+    written = copy.deepcopy(WRITTEN)
+    retention = {"all_s": 1e9}  # the versions that are kept depend on when maintenance runs
+    written["train"] |= {"memory_bytes": memory_bytes, "retention": retention, **train_section}
+    if expiry:
+        for field in written["fields"]:
+            field["expiry"] = expiry
+    return written
+
+
+def world(root, memory_bytes=None, expiry=None, **train_section):
+    project = make_project(root, document(memory_bytes, expiry, **train_section))
+    log = open_log(project)
+    append_samples(log, project, zipf_samples(ROWS))
+    return project, log
+
+
+def history(project, log):
+    """Of every version: digest, digest of what serving holds, and the bytes of its delta."""
+    store = VersionStore(project)
+    lineage = [(str(v.id), v.digest, v.served_digest) for v in store.lineage(0)]
+    return lineage, [record.value for record in log.read("deltas", 0, 0)]
+
+
+def trained(root, **settings):
+    project, log = world(root, **settings)
+    train(project, log)
+    return history(project, log)
+
+
+EXPIRIES = {
+    "none": None,
+    "ttl": {"ttl_s": 900, "sweep_every_s": 300},
+    "budget": {"budget_bytes": 12_000, "sweep_every_s": 300},
+}
+
+
+@pytest.mark.parametrize("expiry", EXPIRIES)
+@pytest.mark.parametrize("every", [1, 5])
+def test_versions_and_deltas_are_the_same_with_any_budget(tmp_path, expiry, every):
+    settings = {"expiry": EXPIRIES[expiry], "commit_every_batches": every}
+    expected = trained(tmp_path / "resident", **settings)
+    for memory_bytes in (TINY, 2 * TINY):
+        assert trained(tmp_path / str(memory_bytes), memory_bytes=memory_bytes, **settings) == expected
+
+
+@contextmanager
+def learned_shard(project, log, stop_offset=None):
+    """A shard that learned what is below `stop_offset`, open inside."""
+    with closing(TrainerShard(project, log, VersionStore(project), 0)) as trainer:
+        trainer.train(stop_offset or log.end_offset("samples", 0), threading.Event())
+        yield trainer
+
+
+def test_rows_beyond_the_budget_are_on_disk_only(tmp_path):
+    project, log = world(tmp_path, TINY)
+    with learned_shard(project, log) as trainer:
+        tables = [each.table for each in trainer.tables.by_name.values()]
+        assert trainer.tables.cold.swapped_out > sum(table.cold_rows for table in tables) > 800
+        assert sum(each.cold.reads for each in trainer.tables.by_name.values()) > 100
+        assert trainer.tables.cold.misses == 0
+        assert trainer.tables.cold.resident_bytes < 2 * TINY  # with what changed since the last commit
+        for table in tables:
+            assert table.digest() == table.scan_digest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digest after one training with all rows in memory."""
+    return train(*world(tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_restart_in_the_middle_changes_nothing(tmp_path, undisturbed):
+    assert train_with_restarts(*world(tmp_path, TINY)) == undisturbed
+
+
+def train_and_crash(root, point):
+    arm_crash_point(point)
+    project = make_project(root, document(TINY))
+    train(project, open_log(project))
+
+
+POINTS = [
+    *(f"trainer.{point}:9" for point in ("before_commit", "after_commit", "after_delta", "after_publish")),
+    "compaction.after_merge:1",
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_at_any_point_changes_nothing(tmp_path, undisturbed, point):
+    project, log = world(tmp_path, TINY)
+    assert exit_code_of(train_and_crash, tmp_path, point) == -signal.SIGKILL
+    assert train(project, log) == undisturbed
+
+
+def test_budget_is_no_part_of_the_model(tmp_path, undisturbed):
+    """Another budget, or none, continues the same versions."""
+    project, log = world(tmp_path)
+    end = log.end_offset("samples", 0)
+    for stop_offset, memory_bytes in ((end // 3, TINY), (end // 2, None), (end, 2 * TINY)):
+        with learned_shard(make_project(tmp_path, document(memory_bytes)), log, stop_offset):
+            pass
+    assert current_digest(VersionStore(project)) == undisturbed
+
+
+def test_budget_smaller_than_a_batch_is_refused(tmp_path):
+    project, log = world(tmp_path, 1000)
+    with pytest.raises(ConfigError, match=r"train.memory_bytes is 1000, the rows of one batch take \d+. hint: "):
+        train(project, log)
+
+
+def digests_by_position(project, log):
+    train(project, log)
+    return {(v.offset, v.row): v.digest for v in VersionStore(project).lineage(0)}
+
+
+def version_files(project):
+    return sorted([*project.versions.rglob("*.version"), *project.versions.rglob("*.merged")])
+
+
+def test_damaged_file_stops_training_and_never_gives_another_row(tmp_path):
+    expected = digests_by_position(*world(tmp_path / "resident", commit_every_batches=1))
+    project, log = world(tmp_path / "tiered", TINY)
+    with learned_shard(project, log, log.end_offset("samples", 0) // 2) as trainer:
+        paths = version_files(project)
+        for path in paths:
+            content = bytearray(path.read_bytes())
+            for at in range(16, len(content), 64):
+                content[at] ^= 1
+            path.write_bytes(content)  # the same file, which the trainer has open
+        with pytest.raises(DamagedError) as failure:
+            trainer.train(log.end_offset("samples", 0), threading.Event())
+    assert any(str(path) in str(failure.value) for path in paths)
+    assert "its checksum does not match" in str(failure.value)
+    assert "it holds rows of versions" in str(failure.value)
+    for version in VersionStore(project).lineage(0):
+        assert version.digest == expected[version.offset, version.row]
